@@ -1,0 +1,40 @@
+# Everything runs from .venv, made on demand with the python3 at hand: no root, nothing else installed.
+# PIP_FLAGS reaches pip, e.g. PIP_FLAGS="--extra-index-url https://download.pytorch.org/whl/cpu" for torch without CUDA.
+PYTHON ?= python3
+PIP_FLAGS ?=
+BIND ?= 127.0.0.1:8080
+STAMP := .venv/.installed
+
+.DEFAULT_GOAL := help
+.PHONY: help install run demo test lint clean
+
+help: ## what can be made
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+install: $(STAMP) ## make .venv and install everything into it
+
+$(STAMP): setup.cfg pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Sendtide needs Python 3.11 or newer")'
+	$(PYTHON) -m venv .venv
+	.venv/bin/python -m pip install --quiet --disable-pip-version-check $(PIP_FLAGS) --editable '.[simulations,dev]'
+	@touch $@
+
+run: $(STAMP) ## start API, scheduler and console on http://127.0.0.1:8080 (or BIND=HOST:PORT), data under ./var/
+	@mkdir -p var
+	.venv/bin/sendtide serve --first-start --bind $(BIND)
+
+demo: $(STAMP) ## drive a made-up audience through the HTTP API
+	.venv/bin/sendtide demo
+
+test: $(STAMP) ## run the whole suite
+	.venv/bin/pytest -n 2 --dist worksteal
+
+lint: $(STAMP) ## style, types, import contracts
+	.venv/bin/ruff check .
+	.venv/bin/ruff format --check .
+	.venv/bin/mypy
+	.venv/bin/lint-imports
+
+clean: ## remove .venv and what tools cached; leaves ./var/ alone
+	rm -rf .venv .mypy_cache .ruff_cache .hypothesis .import_linter_cache build dist *.egg-info
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

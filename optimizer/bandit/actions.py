@@ -1,0 +1,194 @@
+"""The action space of one decision: variant x send slot x channel, and not sending at all.
+
+An action is a number. Its order is fixed, since a decision stores its action and its mask by number:
+``a = (v * S + s) * C + c`` for variant v, slot s, channel c, and ``no_send`` is the last one.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+
+import numpy as np
+from numpy.typing import NDArray
+
+from optimizer.bandit.localtime import DAY, Zone, parse_clock
+from optimizer.errors import Invalid
+from storage.records import Baseline
+
+#: More actions than this in one decision are refused.
+MAX_ACTIONS = 4096
+#: Local time falls into four dayparts of six hours: night, morning, afternoon, evening.
+DAYPARTS = 4
+_DAYPART_SECONDS = DAY // DAYPARTS
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_WORDS = 8  # 64-bit words in one blake2b digest
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class ActionSpace:
+    """All that one decision can choose from, before any rule.
+
+    Attributes:
+        variants: (V,) ids.
+        channels: (C,) ids.
+        send_at: (S,) int64, send time of each slot, seconds since 1970 UTC, increasing.
+        local: (S,) int64, the same on the recipient's wall clock (local seconds, see ``localtime``).
+        no_send: whether not sending is an action (the last one).
+    """
+
+    variants: tuple[str, ...]
+    channels: tuple[str, ...]
+    send_at: NDArray[np.int64]
+    local: NDArray[np.int64]
+    no_send: bool
+
+    @property
+    def slots(self) -> int:
+        """S, the number of send slots."""
+        return len(self.send_at)
+
+    @property
+    def messages(self) -> int:
+        """How many actions send something: V x S x C."""
+        return len(self.variants) * len(self.send_at) * len(self.channels)
+
+    @property
+    def size(self) -> int:
+        """K, the number of actions, ``no_send`` included."""
+        return self.messages + self.no_send
+
+    @property
+    def no_send_index(self) -> int | None:
+        """The action that sends nothing, None if the campaign must send."""
+        return self.messages if self.no_send else None
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """(V, S, C), the shape in which the message actions of a (K,) vector lie."""
+        return len(self.variants), len(self.send_at), len(self.channels)
+
+    @property
+    def dayparts(self) -> NDArray[np.int64]:
+        """(S,) int64, the daypart 0–3 of each slot by the recipient's wall clock."""
+        return (self.local % DAY) // _DAYPART_SECONDS
+
+    def factors(self, a: int) -> tuple[int, int, int] | None:
+        """(variant, slot, channel) of action ``a``; None for ``no_send``. Raises IndexError outside 0 … K-1."""
+        if not 0 <= a < self.size:
+            raise IndexError(f"action {a} is not in 0 … {self.size - 1}")
+        if a == self.no_send_index:
+            return None
+        rest, channel = divmod(a, len(self.channels))
+        variant, slot = divmod(rest, len(self.send_at))
+        return variant, slot, channel
+
+    def index(self, v: int, s: int, c: int) -> int:
+        """The action of variant ``v`` in slot ``s`` on channel ``c``. Raises IndexError outside the space."""
+        shape = self.shape
+        if not (0 <= v < shape[0] and 0 <= s < shape[1] and 0 <= c < shape[2]):
+            raise IndexError(f"(variant, slot, channel) = {(v, s, c)} is not inside {shape}")
+        return (v * shape[1] + s) * shape[2] + c
+
+    def send_time(self, s: int) -> datetime:
+        """Send time of slot ``s`` as an aware UTC ``datetime``."""
+        return _EPOCH + timedelta(seconds=int(self.send_at[s]))
+
+
+def build_space(
+    *,
+    variants: tuple[str, ...],
+    channels: tuple[str, ...],
+    window: tuple[datetime, datetime],
+    slot_minutes: int,
+    spread: bool,
+    immediate: bool,
+    no_send: bool,
+    decision_id: str,
+    zone: Zone,
+) -> ActionSpace:
+    """The action space of a window.
+
+    Slots start at the window's start and every ``slot_minutes`` after it; the last may be shorter. Send times are whole
+    seconds with ``start <= send_at < end``: a slot's start or, with ``spread``, its start plus a hash of
+    (``decision_id``, slot number) modulo its length, so that messages do not all leave at :00. ``immediate`` has one
+    slot, at the window's start (rounded up to the second), whatever the window's end.
+
+    Raises:
+        Invalid: code ``too_many_actions``, more than ``MAX_ACTIONS``; ``slot_minutes`` below 1.
+    """
+    if slot_minutes < 1:
+        raise Invalid.field("slot_minutes", f"{slot_minutes} is not allowed: expected at least 1")
+    start, end = _seconds_up(window[0]), _seconds_up(window[1])
+    length = slot_minutes * 60
+    count = 1 if immediate else max(0, -(-(end - start) // length))
+    _check_size(len(variants) * count * len(channels) + no_send)
+    send_at = start + length * np.arange(count, dtype=np.int64)
+    if spread and count and not immediate:
+        send_at += _spread(decision_id, np.minimum(length, end - send_at))
+    return ActionSpace(variants, channels, send_at, send_at + zone.offsets(send_at), no_send)
+
+
+def build_baseline_space(
+    *,
+    baseline: Baseline,
+    window: tuple[datetime, datetime],
+    decision_id: str,
+    zone: Zone,
+    immediate: bool = False,
+) -> ActionSpace:
+    """What would be sent without Sendtide: one variant on one channel at its exact local time, each day of the window.
+
+    The slots are the occurrences of ``baseline.local_time`` with ``start <= send_at < end``, in order, so the first
+    eligible one is the baseline's choice. A window without an occurrence has no slot (S = 0). A time that the clock
+    skips moves forward, one that it repeats is the first. ``immediate``: one slot at the window's start.
+    ``decision_id`` is not used: a baseline is not spread.
+
+    Raises:
+        Invalid: code ``too_many_actions``, a window of more than ``MAX_ACTIONS`` days; ``local_time`` not ``HH:MM``.
+    """
+    del decision_id
+    start, end = _seconds_up(window[0]), _seconds_up(window[1])
+    if immediate:
+        times = [start]
+    else:
+        _check_size((end - start) // DAY)
+        clock = parse_clock(baseline.local_time, "baseline.local_time")
+        # A day of margin on both sides: the local date may differ from the UTC date by one, and a skipped date by two.
+        days = range(start // DAY - 2, end // DAY + 3)
+        times = sorted({zone.to_epoch(day * DAY + clock) for day in days})
+        times = [t for t in times if start <= t < end]
+    send_at = np.array(times, np.int64)
+    return ActionSpace(
+        (baseline.variant_id,), (baseline.channel,), send_at, send_at + zone.offsets(send_at), no_send=False
+    )
+
+
+def _seconds_up(at: datetime) -> int:
+    """Whole seconds since 1970, rounded up, so that no send time lies before the moment that was asked for."""
+    return -((_EPOCH - at) // timedelta(seconds=1))
+
+
+def _check_size(size: int) -> None:
+    if size > MAX_ACTIONS:
+        message = (
+            f"{size} actions are more than {MAX_ACTIONS}: "
+            "use a shorter window, longer slots, or fewer variants or channels"
+        )
+        raise Invalid.field("window", message, code="too_many_actions")
+
+
+def _spread(decision_id: str, length: NDArray[np.int64]) -> NDArray[np.int64]:
+    """(S,) int64 seconds into each slot: 64 bits of blake2b(decision_id, slot) modulo the slot's length.
+
+    One digest gives the words of eight slots (slot // 8 is hashed, slot % 8 picks the word): eight times as fast.
+    """
+    blocks = -(-len(length) // _WORDS)
+    name = decision_id.encode()
+    words = b"".join(
+        hashlib.blake2b(name, person=b"sendtide.spread", salt=block.to_bytes(4, "little")).digest()
+        for block in range(blocks)
+    )
+    drawn = np.frombuffer(words, "<u8")[: len(length)]
+    return (drawn % length.astype(np.uint64)).astype(np.int64)

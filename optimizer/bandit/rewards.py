@@ -1,0 +1,178 @@
+"""What a decision was worth: its outcomes and its reward as a function of the *set* of events, whatever their order.
+
+Events come late, twice and in any order. So nothing here is counted up as events arrive: outcomes are computed from all
+events at hand, an event id counts once, and sums are rounded the same in every order.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from storage.log import COUNTED, Decision, Event
+from storage.records import Campaign
+
+#: Outcomes that need a message; no other decision can have them.
+MESSAGE_OUTCOMES = frozenset({"delivered", "opened", "clicked", "bounced", "failed", "complained", "unsubscribed"})
+#: Outcomes that are a harm to the recipient.
+HARMFUL = frozenset({"unsubscribed", "complained"})
+#: Attribution window of an outcome for which the campaign names none.
+DEFAULT_WINDOW_HOURS = 72.0
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What is known of one outcome of a decision.
+
+    Attributes:
+        happened: whether an event of it counted so far.
+        at: the first of those events.
+        value: the sum of their values, None if none has one.
+        matured: whether its attribution window has passed, so that ``happened`` is final but for late arrivals.
+    """
+
+    happened: bool
+    at: datetime | None
+    value: float | None
+    matured: bool
+
+
+def clock_start(decision: Decision) -> datetime:
+    """When attribution windows start: at the send, else the planned send; without a message, at the decision."""
+    if decision.variant_id is None:
+        return decision.decided_at
+    return decision.sent_at or decision.send_at or decision.decided_at
+
+
+def window_hours(campaign: Campaign, outcome: str) -> float:
+    """Attribution window of an outcome in hours: the campaign's, else 72."""
+    return campaign.attribution_hours.get(outcome, DEFAULT_WINDOW_HOURS)
+
+
+def max_window(campaign: Campaign) -> float:
+    """The longest attribution window of the campaign's outcomes in hours (72 if it names no outcome)."""
+    return max((window_hours(campaign, name) for name in outcome_names(campaign)), default=DEFAULT_WINDOW_HOURS)
+
+
+def outcome_names(campaign: Campaign) -> tuple[str, ...]:
+    """Every outcome that the campaign speaks of (objective, guardrails, attribution windows), sorted."""
+    return tuple(sorted({*campaign.objective, *campaign.guardrails, *campaign.attribution_hours}))
+
+
+def outcomes(campaign: Campaign, decision: Decision, events: Iterable[Event], now: datetime) -> dict[str, Outcome]:
+    """The outcomes of a decision, one for each of ``outcome_names(campaign)``.
+
+    An event counts for an outcome if it has that type (after the campaign's ``event_mapping``), is not automated, lies
+    within [decided_at, clock start + window] (both ends included), and belongs to the decision:
+
+    - it names the decision; or
+    - it names no decision and no message but the decision's recipient, the outcome needs no message, and it names
+      either no campaign or this one.
+
+    An outcome that needs a message never counts for a decision without one. The same event id counts once; of several
+    events with one id the first received is taken, as the store does. ``now`` decides maturity alone: matured from
+    clock start + window on.
+
+    Args:
+        campaign: objective, guardrails, windows and mapping.
+        decision: the decision.
+        events: any superset of the events that may count, in any order, with repetitions.
+        now: aware UTC.
+    """
+    start = clock_start(decision)
+    ends = {name: start + timedelta(hours=window_hours(campaign, name)) for name in outcome_names(campaign)}
+    found: dict[str, list[tuple[datetime, float | None]]] = {}
+    for event in _once(events):
+        name, value = _meaning(campaign, event)
+        end = ends.get(name)
+        if (
+            end is not None
+            and not event.automated
+            and decision.decided_at <= event.occurred_at <= end
+            and _belongs(campaign, decision, event, name)
+        ):
+            found.setdefault(name, []).append((event.occurred_at, value))
+    return {name: _summary(found.get(name), now >= end) for name, end in ends.items()}
+
+
+def matured(campaign: Campaign, outcomes: Mapping[str, Outcome]) -> bool:
+    """Whether every outcome of the campaign is matured, so that the reward is final."""
+    return all(name in outcomes and outcomes[name].matured for name in outcome_names(campaign))
+
+
+def reward(campaign: Campaign, decision: Decision, outcomes: Mapping[str, Outcome]) -> float:
+    """Worth of a decision in units of the objective: the sum over outcomes that happened, minus the message's cost.
+
+    An outcome adds ``fixed`` + ``per_value`` x its value, the value clipped from above at ``max_value`` (no value: 0).
+    The cost of variant and channel is paid while the message is held or once it went out, not after it was given back.
+    """
+    terms = [-_cost(campaign, decision)]
+    for name, weight in campaign.objective.items():
+        outcome = outcomes.get(name)
+        if outcome is None or not outcome.happened:
+            continue
+        value = outcome.value or 0.0
+        if weight.max_value is not None:
+            value = min(value, weight.max_value)
+        terms.append(weight.fixed + weight.per_value * value)
+    return math.fsum(terms)
+
+
+def _once(events: Iterable[Event]) -> Iterable[Event]:
+    """One event an id. The choice between different events of one id must not hang on their order."""
+    first: dict[str, Event] = {}
+    for event in events:
+        other = first.setdefault(event.event_id, event)
+        if other is not event and other != event and _rank(event) < _rank(other):
+            first[event.event_id] = event
+    return first.values()
+
+
+def _rank(event: Event) -> tuple[datetime, datetime, str]:
+    """Order among events of one id: the first received; its whole content settles what is left."""
+    return event.received_at, event.occurred_at, repr(event)
+
+
+def _meaning(campaign: Campaign, event: Event) -> tuple[str, float | None]:
+    """Outcome and value of an event under the campaign's mapping; an unmapped event means its own type."""
+    mapping = campaign.event_mapping.get(event.type)
+    if mapping is None:
+        return event.type, event.value
+    if mapping.value is None:
+        return mapping.outcome, event.value
+    found = event.properties.get(mapping.value)
+    if isinstance(found, bool) or not isinstance(found, int | float) or not math.isfinite(found):
+        return mapping.outcome, event.value
+    return mapping.outcome, float(found)
+
+
+def _belongs(campaign: Campaign, decision: Decision, event: Event, outcome: str) -> bool:
+    needs_message = outcome in MESSAGE_OUTCOMES
+    if needs_message and decision.variant_id is None:
+        return False
+    if event.decision_id is not None:
+        return event.decision_id == decision.decision_id
+    return (
+        not needs_message
+        and event.message_id is None
+        and event.recipient_id == decision.recipient_id
+        and event.campaign_id in (None, campaign.campaign_id)
+    )
+
+
+def _summary(found: list[tuple[datetime, float | None]] | None, is_matured: bool) -> Outcome:
+    if not found:
+        return Outcome(happened=False, at=None, value=None, matured=is_matured)
+    values = [value for _, value in found if value is not None]
+    # fsum rounds once, so the sum is the same in every order.
+    total = math.fsum(values) if values else None
+    return Outcome(happened=True, at=min(at for at, _ in found), value=total, matured=is_matured)
+
+
+def _cost(campaign: Campaign, decision: Decision) -> float:
+    if decision.variant_id is None or decision.status not in COUNTED:
+        return 0.0
+    variant = sum(v.cost for v in campaign.variants if v.id == decision.variant_id)
+    return variant + sum(c.cost for c in campaign.channels if c.id == decision.channel)

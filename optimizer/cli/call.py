@@ -1,0 +1,177 @@
+"""What every command shares: the flags, the settings they add up to, how answers and errors are told."""
+
+from __future__ import annotations
+
+import functools
+import os
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import click
+import orjson
+
+from optimizer.config import ABOUT, PREFIX, SETTINGS, Settings, parse_setting, unknown_variables, variable
+from optimizer.errors import ConfigError, SendtideError
+from storage.errors import StoreError
+
+if TYPE_CHECKING:
+    from optimizer.service.wiring import Services
+
+#: An option whose environment variable stands in its help.
+option = functools.partial(click.option, show_envvar=True)
+_DEFAULTS = Settings()
+_JSON = orjson.OPT_UTC_Z | orjson.OPT_INDENT_2 | orjson.OPT_NON_STR_KEYS | orjson.OPT_SERIALIZE_NUMPY
+
+
+class SettingType(click.ParamType[Any]):
+    """A setting's value, read by the setting's own rules."""
+
+    def __init__(self, setting: str) -> None:
+        self.setting = setting
+        self.name = setting.rpartition("_")[2]
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """The parsed value."""
+        if not isinstance(value, str):
+            return value
+        try:
+            return parse_setting(self.setting, value, shown_as=variable(self.setting))
+        except ConfigError:
+            self.fail(f"{value!r}; allowed: {SETTINGS[self.setting].allowed}", param, ctx)
+
+
+def setting_option(setting: str) -> Callable[[Any], Any]:
+    """The flag of a setting: ``--log-level`` sets ``log_level``."""
+    flag, default = "--" + setting.replace("_", "-"), getattr(_DEFAULTS, setting)
+    about = ABOUT[setting][0].upper() + ABOUT[setting][1:] + "."
+    if isinstance(default, bool):
+        both = f"{flag}/--no-{flag.removeprefix('--')}"
+        shown = f"{about} [default: {'on' if default else 'off'}]"
+        return option(both, setting, default=None, envvar=variable(setting), help=shown)
+    shown = about if default is None else f"{about} [default: {default}]"
+    return option(flag, setting, type=SettingType(setting), envvar=variable(setting), help=shown)
+
+
+@dataclass(frozen=True)
+class Call:
+    """One call of a command: its settings, its workspace, and whether a program reads the answer."""
+
+    settings: Settings
+    workspace: str
+    as_json: bool
+
+    @contextmanager
+    def services(self) -> Iterator[Services]:
+        """The service on this call's store, closed at the end. It doesn't watch for new policies."""
+        from optimizer.service.wiring import open_services
+
+        services = open_services(self.settings, watch=False)
+        try:
+            yield services
+        finally:
+            services.close()
+
+    def answer(self, answer: Any, *lines: str) -> None:
+        """Prints the answer: as JSON for programs, else as lines for people."""
+        if self.as_json:
+            click.echo(orjson.dumps(answer, option=_JSON))
+        else:
+            for line in lines:
+                click.echo(line)
+
+    def note(self, line: str) -> None:
+        """Tells people something on the side, on standard error."""
+        click.echo(line, err=True)
+
+
+def command(
+    *, workspace: bool = True, settings: tuple[str, ...] = ()
+) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """Gives a command the shared flags; its function gets a ``Call`` first.
+
+    Args:
+        workspace: whether it works on one workspace.
+        settings: which settings it has flags for, beside ``database``.
+    """
+
+    def decorate(function: Callable[..., None]) -> Callable[..., None]:
+        names = ("database", *settings)
+
+        @functools.wraps(function)
+        def run(*, as_json: bool, workspace: str = "default", **given: Any) -> None:
+            flags = {name: given.pop(name) for name in names}
+            with reported(as_json=as_json):
+                function(Call(read_settings().override(**flags), workspace, as_json), **given)
+
+        wrapped: Callable[..., None] = option(
+            "--json", "as_json", is_flag=True, envvar="SENDTIDE_JSON", help="Answer in JSON; errors too, on stderr."
+        )(run)
+        if workspace:
+            wrapped = option(
+                "--workspace", envvar="SENDTIDE_WORKSPACE", default="default", show_default=True, help="Whose data."
+            )(wrapped)
+        for name in reversed(names):
+            wrapped = setting_option(name)(wrapped)
+        return wrapped
+
+    return decorate
+
+
+def read_settings() -> Settings:
+    """The settings that the environment gives.
+
+    Raises:
+        ConfigError: a ``SENDTIDE_`` variable that no setting and no flag of any command knows, or a bad value.
+    """
+    # Every command is imported to learn its flags only where there is a name that could be one of them.
+    also = command_variables() if unknown_variables(os.environ) else ()
+    return Settings.from_environment(os.environ, also=also)
+
+
+def command_variables() -> frozenset[str]:
+    """The variables of all flags of all commands, those of other packages included."""
+    root = click.get_current_context().find_root()
+    return frozenset(_variables(root.command, root, PREFIX.rstrip("_")))
+
+
+def _variables(found: click.Command, ctx: click.Context, prefix: str) -> Iterator[str]:
+    for param in found.get_params(ctx):
+        if isinstance(param, click.Option) and param.allow_from_autoenv and param.name != "help":
+            yield f"{prefix}_{(param.name or '').upper()}"
+    if isinstance(found, click.Group):
+        for name in found.list_commands(ctx):
+            below = found.get_command(ctx, name)
+            if below is not None:
+                yield from _variables(below, ctx, f"{prefix}_{name.upper().replace('-', '_')}")
+
+
+@contextmanager
+def reported(*, as_json: bool) -> Iterator[None]:
+    """Tells errors instead of tracing them: exit code 1 when refused or failed, 2 when the configuration is wrong."""
+    try:
+        yield
+    except ConfigError as error:
+        _tell(error.code, error.detail, error.errors, as_json=as_json)
+        sys.exit(2)
+    except SendtideError as error:
+        _tell(error.code, error.detail, error.errors, as_json=as_json)
+        sys.exit(1)
+    except StoreError as error:
+        _tell("store", str(error), {}, as_json=as_json)
+        sys.exit(1)
+    except OSError as error:
+        _tell("file", f"{error.filename or ''}: {error.strerror or error}".removeprefix(": "), {}, as_json=as_json)
+        sys.exit(1)
+
+
+def _tell(code: str, detail: str, errors: dict[str, list[str]], *, as_json: bool) -> None:
+    if as_json:
+        click.echo(orjson.dumps({"code": code, "detail": detail, "errors": errors}), err=True)
+        return
+    click.echo(f"Error: {detail}", err=True)
+    if len(errors) > 1:
+        for field, messages in errors.items():
+            click.echo(f"  {field}: {'; '.join(messages)}", err=True)

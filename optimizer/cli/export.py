@@ -1,0 +1,54 @@
+"""``sendtide export``: the log as files."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from optimizer.cli.call import Call, command, option
+from optimizer.cli.group import EXIT_CODES
+from optimizer.cli.progress import progress
+
+if TYPE_CHECKING:
+    from optimizer.service.exports import What
+
+
+@click.command(epilog=EXIT_CODES)
+@click.argument("what", type=click.Choice(["decisions", "feedback", "recipient"]))
+@option("--out", required=True, type=click.Path(dir_okay=False, path_type=Path), help="FILE.parquet or FILE.ndjson.")
+@option("--campaign", help="Only this campaign's rows.")
+@option("--recipient", help="Whose data; `export recipient` needs it.")
+@option("--since", help="Only decisions made at or after this time (RFC 3339 with an offset).")
+@option("--until", help="Only decisions made before this time.")
+@command()
+def export(
+    call: Call, what: What, out: Path, campaign: str | None, recipient: str | None, since: str | None, until: str | None
+) -> None:
+    """Write the log to a file that appears when it is whole.
+
+    \b
+    decisions  one row a decision: what was chosen, why, what became of it
+    feedback   logged bandit feedback: context, eligible actions, the whole probability vector, propensity, reward,
+               outcomes; action a = (variant * slots + slot) * channels + channel, no_send last
+    recipient  everything that is stored of one person
+    """
+    from optimizer.service.exports import Selection
+    from optimizer.service.exports import export as write
+
+    if (what == "recipient") != (recipient is not None):
+        raise click.UsageError("--recipient goes with `export recipient`, and only with it")
+    if what == "recipient" and (campaign or since or until):
+        raise click.UsageError("`export recipient` writes everything: no --campaign, --since or --until")
+    selection = Selection(campaign, recipient, _time("--since", since), _time("--until", until))
+    with call.services() as services, progress(f"export {what}") as on_progress:
+        rows = write(services, call.workspace, what, out, selection, lambda done: on_progress(done, None))
+    call.answer({"rows": rows, "file": str(out)}, f"{rows} rows in {out}")
+
+
+def _time(flag: str, text: str | None) -> datetime | None:
+    from optimizer.service.cells import instant
+
+    return None if text is None else instant(flag, text)

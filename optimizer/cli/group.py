@@ -1,0 +1,77 @@
+"""The ``sendtide`` command itself: finds its subcommands by name, ours and those of other packages."""
+
+from __future__ import annotations
+
+import importlib
+from importlib.metadata import entry_points
+from typing import Any
+
+import click
+
+#: The entry-point group by which other packages add commands.
+COMMANDS = "sendtide.commands"
+EXIT_CODES = "Exit codes: 0 done; 1 refused or failed, the reason is on standard error; 2 wrong usage or configuration."
+#: Our commands: name, module and attribute.
+_OURS = {
+    "decide": "optimizer.cli.decide:decide",
+    "evaluate": "optimizer.cli.evaluate:evaluate",
+    "export": "optimizer.cli.export:export",
+    "import": "optimizer.cli.imports:import_",
+    "keys": "optimizer.cli.keys:keys",
+    "retrain": "optimizer.cli.retrain:retrain",
+    "schedule": "optimizer.cli.schedule:schedule",
+    "serve": "optimizer.cli.serve:serve",
+    "train-job": "optimizer.cli.train_job:train_job",
+}
+
+
+class Commands(click.Group):
+    """A group whose commands are imported when they are asked for."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """Every command's name, sorted."""
+        return sorted({*_OURS, *(point.name for point in entry_points(group=COMMANDS)), *super().list_commands(ctx)})
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """The command of that name; None when there is none."""
+        if cmd_name in _OURS:
+            module, _, attribute = _OURS[cmd_name].partition(":")
+            return _as_command(cmd_name, getattr(importlib.import_module(module), attribute))
+        for point in entry_points(group=COMMANDS, name=cmd_name):
+            try:
+                return _as_command(cmd_name, point.load())
+            except (ImportError, AttributeError) as fault:
+                return _broken(cmd_name, f"{point.value}: {fault}")
+        return super().get_command(ctx, cmd_name)
+
+
+def _as_command(name: str, found: Any) -> click.Command:
+    return found if isinstance(found, click.Command) else _broken(name, f"{type(found).__name__} is no command")
+
+
+def _broken(name: str, why: str) -> click.Command:
+    """What stands for a command of another package that can't be loaded: it must not take the others with it."""
+
+    @click.command(name=name, help=f"Can't be loaded: {why}")
+    def broken() -> None:
+        raise click.ClickException(f"{name} can't be loaded from the entry points of {COMMANDS}: {why}")
+
+    return broken
+
+
+@click.command(
+    cls=Commands,
+    epilog=EXIT_CODES,
+    context_settings={
+        "auto_envvar_prefix": "SENDTIDE",
+        "help_option_names": ["-h", "--help"],
+        "max_content_width": 110,
+    },
+)
+@click.version_option(package_name="sendtide", allow_from_autoenv=False)
+def main() -> None:
+    """Decides for each person which message, on which channel, when, or nothing at all.
+
+    Every flag can be set by the environment variable in its help; flags win. Variables that begin with SENDTIDE_ and
+    that nothing knows stop the start.
+    """

@@ -1,0 +1,50 @@
+"""``sendtide import``: files of recipients, history and events."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from optimizer.cli.call import Call, command, option
+from optimizer.cli.group import EXIT_CODES
+from optimizer.cli.progress import progress
+
+if TYPE_CHECKING:
+    from optimizer.service.imports import BadRow, Kind
+
+
+@click.command(name="import", epilog=EXIT_CODES)
+@click.argument("kind", type=click.Choice(["recipients", "history", "events"]))
+@click.argument("file", type=click.Path(exists=True, dir_okay=False, path_type=Path))
+@option("--strict", is_flag=True, help="Stop at the first bad row; without it bad rows are reported and left out.")
+@command()
+def import_(call: Call, kind: Kind, file: Path, *, strict: bool) -> None:
+    """Import FILE: CSV with a header, NDJSON or Parquet, by its suffix (.csv, .ndjson or .jsonl, .parquet; .gz too).
+
+    \b
+    recipients  recipient_id, timezone, attributes.NAME, channels.NAME (true or false),
+                suppressed (JSON list of {"channel", "category"}). A row replaces the recipient.
+    history     recipient_id, campaign_id, variant_id, channel, send_at, decided_at, propensity,
+                context.NAME, outcome.NAME (empty or 0: did not happen; a number: its value; a time: when).
+                A row without variant_id is a decision not to send. Rows without a positive propensity
+                are trained on and left out of off-policy evaluation. Refusals in it suppress nobody.
+    events      type, occurred_at, one of decision_id, request_id, provider + message_id, recipient_id;
+                event_id, campaign_id, value, automated, hard, properties.NAME.
+
+    A killed import goes on where it stopped when it is called again, and the same file again adds nothing. Each bad
+    row is reported on standard error with its line (its number, in Parquet).
+    """
+    from optimizer.service.imports import import_file
+
+    def tell(bad: BadRow) -> None:
+        call.note(f"{file}:{bad.line}: {bad.error.detail}")
+
+    with call.services() as services, progress(f"import {kind}") as on_progress:
+        report = import_file(services, call.workspace, kind, file, strict=strict, on_bad=tell, on_progress=on_progress)
+    resumed = f", {report.resumed} from an earlier run" if report.resumed else ""
+    call.answer(
+        asdict(report), f"{report.rows} rows: {report.stored} stored, {report.known} known, {report.bad} bad{resumed}"
+    )

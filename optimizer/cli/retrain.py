@@ -1,0 +1,45 @@
+"""``sendtide retrain``: one retrain now, in this process."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import click
+
+from optimizer.cli.call import Call, command, option
+from optimizer.cli.group import EXIT_CODES
+
+
+@click.command(epilog=EXIT_CODES)
+@option("--campaign", help="Only this campaign's policy; left out, every active campaign's.")
+@command(settings=("gate",))
+def retrain(call: Call, campaign: str | None) -> None:
+    """Train on the log, evaluate off policy, let the gate judge, publish or reject. Prints the verdict.
+
+    Refused while another training run of the workspace goes on. A rejected candidate is no failure: exit code 0.
+    """
+    from optimizer.service.ids import fresh
+    from optimizer.service.runs import kept, start_now
+    from optimizer.service.training import carry_out
+
+    with call.services() as services:
+        holder = fresh("cli")
+        run = start_now(services, call.workspace, campaign, holder, trigger="cli")
+        with kept(services, run, holder) as end:
+            ended = carry_out(services, run)
+            end(ended)
+    call.answer(
+        {"run_id": run.run_id, "status": ended.status, "verdicts": ended.verdicts},
+        *(_line(verdict) for verdict in ended.verdicts),
+        f"run {run.run_id}: {ended.status}",
+    )
+
+
+def _line(verdict: dict[str, Any]) -> str:
+    """A verdict for people, each condition with its number."""
+    head = f"{verdict['campaign_id']}: {verdict['decision']}, {verdict.get('reason', '')} ({verdict['rows']} rows)"
+    conditions = [
+        f"  {'ok  ' if c['passed'] else 'FAIL'} {c['name']}: {c['figure']} against {c['limit']} {c['detail']}"
+        for c in verdict.get("conditions", ())
+    ]
+    return "\n".join([head, *conditions])

@@ -1,0 +1,55 @@
+"""``sendtide serve``: the API and the scheduler."""
+
+from __future__ import annotations
+
+import os
+import sys
+
+import click
+
+from optimizer.cli.call import Call, command, option
+from optimizer.cli.group import EXIT_CODES
+
+#: The settings that have flags here; the others are set by their variables.
+SERVE = (
+    "bind",
+    "workers",
+    "threads",
+    "scheduler",
+    "log_level",
+    "log_format",
+    "public_url",
+    "retrain_minutes",
+    "refresh_seconds",
+    "expire_seconds",
+    "reload_seconds",
+    "retention_days",
+    "gate",
+    "train_memory_mib",
+    "metrics_dir",
+    "max_body_bytes",
+    "max_batch_bytes",
+    "max_batch_rows",
+    "seed",
+)
+
+
+@click.command(epilog=EXIT_CODES)
+@option("--first-start", is_flag=True, help="Make a first key and an example campaign where they are missing.")
+@command(workspace=False, settings=SERVE)
+def serve(call: Call, *, first_start: bool) -> None:
+    """Serve the API, and run the scheduler beside it.
+
+    The store is brought up to date once, before the first worker starts. SIGTERM or SIGINT lets requests in flight end
+    and stops everything within 10 seconds. A worker or scheduler that dies is started again.
+    """
+    from optimizer.first_start import WORKSPACE, prepare
+    from optimizer.service.setup import ensure_workspace
+
+    with call.services() as services:
+        ensure_workspace(services, WORKSPACE)
+        if first_start:
+            prepare(services)
+    # From here on this process is another program: no connection, thread or module of ours is left when it forks.
+    become = [sys.executable, "-P", "-m", "optimizer.gunicorn", *(["--first-start"] if first_start else [])]
+    os.execve(sys.executable, become, call.settings.child_environment(os.environ))  # noqa: S606  our own program

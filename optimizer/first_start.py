@@ -1,0 +1,91 @@
+"""The first start: a key and an example campaign, so that the first ``curl`` answers with a decision.
+
+The arbiter imports this for its greeting, before it forks: so the service is imported only where it is used.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from optimizer.config import Settings
+from storage.records import Campaign, Channel, OutcomeWeight, Variant
+
+if TYPE_CHECKING:
+    from optimizer.service.wiring import Services
+
+WORKSPACE = "default"
+EXAMPLE = "welcome"
+KEY_FILE = "first-key"
+
+
+def key_path(settings: Settings) -> Path:
+    """Where the first key lies: beside the database file, readable by its owner only."""
+    return Path(settings.database.removeprefix("sqlite:///")).parent / KEY_FILE
+
+
+def prepare(services: Services) -> None:
+    """Makes the workspace, a first key and the example campaign, each only where it is missing."""
+    from optimizer.service import setup
+
+    setup.ensure_workspace(services, WORKSPACE)
+    _ensure_key(services)
+    with services.store.read() as reader:
+        known = reader.campaign(WORKSPACE, EXAMPLE)
+    if known is None:
+        setup.put_campaign(services, example(services))
+
+
+def _ensure_key(services: Services) -> None:
+    from optimizer.service import setup
+
+    path = key_path(services.settings)
+    with services.store.read() as reader:
+        valid = {key.secret_hash for key in reader.keys(WORKSPACE) if key.revoked_at is None}
+    if path.exists() and setup.hash_secret(path.read_text(encoding="utf-8").strip()) in valid:
+        return
+    _, secret = setup.create_key(services, WORKSPACE, KEY_FILE, ["admin"])
+    path.unlink(missing_ok=True)
+    # Made with its mode, not changed to it: it is at no time readable by others.
+    file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    with os.fdopen(file, "w", encoding="utf-8") as out:
+        out.write(secret + "\n")
+
+
+def example(services: Services) -> Campaign:
+    """The campaign ``welcome``: two texts, e-mail or push, or nothing."""
+    now = services.clock()
+    return Campaign(
+        workspace_id=WORKSPACE,
+        campaign_id=EXAMPLE,
+        name="Welcome",
+        variants=(
+            Variant(id="hello", text="Hello! Good to have you here."),
+            Variant(id="tips", text="Three tips to start with."),
+        ),
+        channels=(Channel(id="email", cost=0.0004), Channel(id="push")),
+        objective={
+            "opened": OutcomeWeight(fixed=0.1),
+            "clicked": OutcomeWeight(fixed=1.0),
+            "unsubscribed": OutcomeWeight(fixed=-20.0),
+        },
+        attribution_hours={"opened": 48.0, "clicked": 72.0},
+        created_at=now,
+        updated_at=now,
+    )
+
+
+def banner(settings: Settings) -> str:
+    """What a person needs to know once the service listens."""
+    base = settings.public_url or f"http://{settings.bind}"
+    return f"""
+Sendtide listens on {base}
+  console   {base}/console
+  API docs  {base}/docs
+  first key {key_path(settings)} (admin; keep it or revoke it)
+
+A first decision:
+  curl -s -X POST {base}/v1/decisions -H "Authorization: Bearer $(cat {key_path(settings)})" \\
+    -H "Content-Type: application/json" -d '{{"campaign_id": "{EXAMPLE}", "recipient_id": "ada"}}'
+"""

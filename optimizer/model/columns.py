@@ -1,0 +1,292 @@
+"""Typed columns: how one context feature becomes numbers. Each column is learned once from data and then frozen.
+
+Every column is *centred*: zero means "like the average", which is also what a value never seen or missing for the first
+time becomes. Two encoders give the same numbers: ``row`` (plain Python, a few µs, for one decision) and ``bulk``
+(vectorised, for training).
+"""
+
+from __future__ import annotations
+
+import math
+from bisect import bisect_right
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from functools import cached_property
+from typing import Any, ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from optimizer.model.hashing import signed_bucket, text_vector
+from storage.records import JsonObject
+
+#: Standardised numbers are clipped here: one absurd value must not swing a decision.
+CLIP = 5.0
+#: A rank is uniform on [0, 1]; times √12 it has unit variance like the standardised column.
+RANK_SCALE = math.sqrt(12.0)
+#: Entry of a context that says when it was true (epoch seconds or RFC 3339); timestamps become ages before it.
+DECIDED_AT = "@decided_at"
+_DAY = 86_400.0
+#: Larger numbers are cut, so that differences and squares of two of them stay finite.
+_HUGE = 1e100
+#: Epoch numbers above this are milliseconds (as seconds they would lie after the year 5000).
+_MILLISECONDS_FROM = 1e11
+
+
+def parse_number(value: object) -> float | None:
+    """A finite float within ±1e100, or None: booleans count as 0 and 1, numeric strings as their number."""
+    if not isinstance(value, (int, float, str)):
+        return None
+    try:
+        number = float(value)
+    except (ValueError, OverflowError):
+        return None
+    return min(_HUGE, max(-_HUGE, number)) if math.isfinite(number) else None
+
+
+def parse_boolean(value: object) -> float | None:
+    """1.0, 0.0, or None when the value isn't a truth value."""
+    if isinstance(value, (bool, int, float)) and value in (0, 1):
+        return float(value)
+    if isinstance(value, str):
+        return {"true": 1.0, "1": 1.0, "yes": 1.0, "false": 0.0, "0": 0.0, "no": 0.0}.get(value.strip().lower())
+    return None
+
+
+def parse_category(value: object) -> str | None:
+    """The level's name, or None: 3, 3.0 and "3" are one level; lists and objects have none."""
+    if isinstance(value, str):
+        return value
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    number = parse_number(value)
+    return None if number is None else f"{number:.15g}"
+
+
+def parse_timestamp(value: object) -> float | None:
+    """Epoch seconds of an RFC 3339 string, a datetime or an epoch number; None when unreadable. Naive means UTC."""
+    if isinstance(value, str):
+        try:
+            value = datetime.fromisoformat(value)
+        except ValueError:
+            return None
+    if isinstance(value, datetime):
+        return (value if value.tzinfo else value.replace(tzinfo=UTC)).timestamp()
+    if isinstance(value, bool):
+        return None
+    number = parse_number(value)
+    return number / 1000.0 if number is not None and abs(number) > _MILLISECONDS_FROM else number
+
+
+@dataclass(frozen=True)
+class NumberColumn:
+    """Standardised value + rank + piecewise-linear bins (Gorishniy et al. 2022) + missing flag.
+
+    ``knots`` are quantiles (k+1 of them for k bins; empty for a two-valued number), ``ranks`` their mid-ranks.
+    With ``reference`` set, the raw value is a timestamp, and the number is its age in days.
+    """
+
+    kind: ClassVar[str] = "number"
+    name: str
+    mean: float
+    scale: float
+    knots: tuple[float, ...]
+    ranks: tuple[float, ...]
+    centre: tuple[float, ...]
+    missing: float | None
+    reference: float | None = None
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """One name a number that comes out."""
+        bins = tuple(f"bin{i}" for i in range(len(self.knots) - 1))
+        return ("value", *(("rank", *bins) if bins else ()), *(("missing",) if self.missing is not None else ()))
+
+    @property
+    def plain(self) -> tuple[bool, ...]:
+        """Whether each number is a broad effect (value, rank, missing) or detail (bins)."""
+        return tuple(not label.startswith("bin") for label in self.labels)
+
+    def parse(self, context: JsonObject) -> float | None:
+        """The number in a context, or None."""
+        value = context.get(self.name)
+        if self.reference is None:
+            return parse_number(value)
+        moment = parse_timestamp(value)
+        if moment is None:
+            return None
+        now = parse_timestamp(context.get(DECIDED_AT))
+        return ((self.reference if now is None else now) - moment) / _DAY
+
+    @cached_property
+    def _absent(self) -> tuple[float, ...]:
+        flag = () if self.missing is None else (1.0 - self.missing,)
+        return (0.0,) * len(self.centre) + flag
+
+    @cached_property
+    def _templates(self) -> tuple[tuple[float, ...], ...]:
+        """Centred bins with the first i full, and the rest of the row after them."""
+        bins = len(self.knots) - 1
+        tail = () if self.missing is None else (-self.missing,)
+        centre = self.centre[2:]
+        return tuple(tuple((j < i) - centre[j] for j in range(bins)) + tail for i in range(bins))
+
+    def row(self, context: JsonObject) -> tuple[float, ...]:
+        """The numbers of one context."""
+        x = self.parse(context)
+        if x is None:
+            return self._absent
+        z = min(CLIP, max(-CLIP, (x - self.mean) / self.scale)) - self.centre[0]
+        if not self.knots:
+            return (z,) if self.missing is None else (z, -self.missing)
+        knots = self.knots
+        i = min(max(bisect_right(knots, x) - 1, 0), len(knots) - 2)
+        part = min(1.0, max(0.0, (x - knots[i]) / (knots[i + 1] - knots[i])))
+        rank = self.ranks[i] + part * (self.ranks[i + 1] - self.ranks[i])
+        template = self._templates[i]
+        return (
+            z,
+            rank * RANK_SCALE - self.centre[1],
+            *template[:i],
+            part - self.centre[2 + i],
+            *template[i + 1 :],
+        )
+
+    def bulk(self, contexts: Sequence[JsonObject]) -> NDArray[np.float64]:
+        """The numbers of many contexts: (n, width)."""
+        parsed = [self.parse(context) for context in contexts]
+        x = np.array([math.nan if value is None else value for value in parsed], dtype=np.float64)
+        raw = self.raw(x)
+        out = np.where(np.isnan(x)[:, None], 0.0, raw - np.asarray(self.centre))
+        return out if self.missing is None else np.column_stack((out, np.isnan(x) - self.missing))
+
+    def raw(self, x: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Columns before centring, without the missing flag; NaN stays NaN."""
+        columns = [np.clip((x - self.mean) / self.scale, -CLIP, CLIP)]
+        if self.knots:
+            knots, ranks = np.asarray(self.knots), np.asarray(self.ranks)
+            i = np.clip(np.searchsorted(knots, x, side="right") - 1, 0, len(knots) - 2)
+            part = np.clip((np.clip(x, knots[0], knots[-1]) - knots[i]) / (knots[i + 1] - knots[i]), 0.0, 1.0)
+            columns.append((ranks[i] + part * (ranks[i + 1] - ranks[i])) * RANK_SCALE)
+            columns.extend(np.where(j == i, part, (j < i).astype(np.float64)) for j in range(len(knots) - 1))
+        return np.column_stack(columns)
+
+
+@dataclass(frozen=True)
+class CategoryColumn:
+    """One-hot of the frequent levels, hashed buckets for the rest, a missing flag; a boolean has the one level "true".
+
+    A level never seen falls into a bucket when the column has buckets, else it is neutral.
+    """
+
+    kind: ClassVar[str] = "category"
+    name: str
+    levels: tuple[str, ...]
+    buckets: int
+    centre: tuple[float, ...]
+    missing: float | None
+    boolean: bool = False
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """One name a number that comes out."""
+        rest = tuple(f"other{i}" for i in range(self.buckets))
+        return (*(f"={level}" for level in self.levels), *rest, *(("missing",) if self.missing is not None else ()))
+
+    @property
+    def plain(self) -> tuple[bool, ...]:
+        """Whether each number is a broad effect (a level, missing) or detail (a bucket of rare levels)."""
+        named, rest = len(self.levels), self.buckets
+        return (True,) * named + (False,) * rest + (True,) * (len(self.labels) - named - rest)
+
+    def parse(self, context: JsonObject) -> str | None:
+        """The level in a context, or None."""
+        value = context.get(self.name)
+        if not self.boolean:
+            return parse_category(value)
+        truth = parse_boolean(value)
+        return None if truth is None else ("true" if truth else "false")
+
+    @cached_property
+    def _rows(self) -> dict[str | None, tuple[float, ...]]:
+        """Finished rows by level; None is missing."""
+        tail = () if self.missing is None else (-self.missing,)
+        rows: dict[str | None, tuple[float, ...]] = {
+            level: tuple((i == j) - c for j, c in enumerate(self.centre)) + tail for i, level in enumerate(self.levels)
+        }
+        if self.boolean:
+            rows["false"] = tuple(-c for c in self.centre) + tail
+        rows[None] = (0.0,) * len(self.centre) + (() if self.missing is None else (1.0 - self.missing,))
+        return rows
+
+    def encode(self, level: str | None) -> tuple[float, ...]:
+        """The numbers of one level."""
+        row = self._rows.get(level)
+        if row is not None:
+            return row
+        tail = () if self.missing is None else (-self.missing,)
+        if not self.buckets:
+            return (0.0,) * len(self.centre) + tail
+        hit = len(self.levels) + signed_bucket(f"{self.name}={level}", self.buckets)[0]
+        return tuple((hit == j) - c for j, c in enumerate(self.centre)) + tail
+
+    def row(self, context: JsonObject) -> tuple[float, ...]:
+        """The numbers of one context."""
+        return self.encode(self.parse(context))
+
+    def bulk(self, contexts: Sequence[JsonObject]) -> NDArray[np.float64]:
+        """The numbers of many contexts: (n, width); each distinct level is encoded once."""
+        index: dict[str | None, int] = {}
+        which = [index.setdefault(self.parse(context), len(index)) for context in contexts]
+        table = np.array([self.encode(level) for level in index], dtype=np.float64).reshape(len(index), -1)
+        return table[np.asarray(which, dtype=np.int64)]
+
+
+@dataclass(frozen=True)
+class TextColumn:
+    """Hashed words and word pairs of a free text in a few dimensions, centred."""
+
+    kind: ClassVar[str] = "text"
+    name: str
+    centre: tuple[float, ...]
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """One name a number that comes out."""
+        return tuple(f"word{i}" for i in range(len(self.centre)))
+
+    @property
+    def plain(self) -> tuple[bool, ...]:
+        """Words are detail."""
+        return (False,) * len(self.centre)
+
+    def row(self, context: JsonObject) -> tuple[float, ...]:
+        """The numbers of one context; anything but a text is neutral."""
+        value = context.get(self.name)
+        if not isinstance(value, str):
+            return (0.0,) * len(self.centre)
+        return tuple((text_vector(value, len(self.centre)) - np.asarray(self.centre)).tolist())
+
+    def bulk(self, contexts: Sequence[JsonObject]) -> NDArray[np.float64]:
+        """The numbers of many contexts: (n, width)."""
+        return np.array([self.row(context) for context in contexts], dtype=np.float64).reshape(len(contexts), -1)
+
+
+Column = NumberColumn | CategoryColumn | TextColumn
+_KINDS: dict[str, type[NumberColumn] | type[CategoryColumn] | type[TextColumn]] = {
+    column.kind: column for column in (NumberColumn, CategoryColumn, TextColumn)
+}
+
+
+def to_json(column: Column) -> dict[str, Any]:
+    """A column as JSON; ``from_json`` gives an equal one."""
+    return {"kind": column.kind, **asdict(column)}
+
+
+def from_json(data: JsonObject) -> Column:
+    """The column written by ``to_json``; raises ``KeyError`` or ``TypeError`` on anything else."""
+    fields = {key: tuple(value) if isinstance(value, list) else value for key, value in data.items() if key != "kind"}
+    kind: Any = _KINDS[data["kind"]]
+    column: Column = kind(**fields)
+    return column

@@ -1,0 +1,258 @@
+"""The feature spec: which context features the model reads and how, learned once and frozen with the model.
+
+``fit_spec`` types every feature (the attribute registry first, what the data look like second) and learns its columns;
+``FeatureSpec.encode`` turns contexts into numbers and never fails on a value it has not seen. The hash of the spec is
+kept with every decision and policy.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from hashlib import blake2b
+from typing import Any, cast
+
+import numpy as np
+import orjson
+from numpy.typing import NDArray
+
+from optimizer.errors import BadArtifact
+from optimizer.model import columns as typed
+from optimizer.model.columns import CategoryColumn, Column, NumberColumn, TextColumn
+from optimizer.model.hashing import hash_tokens, text_vector
+from storage.records import Attribute, AttributeType, JsonObject, Variant
+
+#: Bins of a number are cut down until the whole encoding is about this wide: every column is multiplied by variants,
+#: channels and times later on, so width costs more than resolution brings.
+TARGET_WIDTH = 64
+#: Hard limit; the features present least often are left out beyond it, and ``describe`` says which.
+MAX_WIDTH = 256
+MAX_BINS = 8
+#: Under this many rows four bins are all that can be learned.
+FEW_ROWS = 2_000
+MAX_LEVELS = 24
+REST_BUCKETS = 4
+TEXT_WIDTH = 8
+VARIANT_FEATURE_WIDTH = 16
+VARIANT_TEXT_WIDTH = 16
+#: Rows looked at when a feature's type is inferred.
+_TYPING_SAMPLE = 1_000
+
+
+@dataclass(frozen=True)
+class FeatureSpec:
+    """The frozen columns of a model, in order. ``dropped`` are features that were seen and left out."""
+
+    columns: tuple[Column, ...]
+    dropped: tuple[str, ...] = ()
+
+    @cached_property
+    def labels(self) -> tuple[str, ...]:
+        """One name an encoded number, e.g. ``age.rank`` or ``plan.=pro``."""
+        return tuple(f"{column.name}.{label}" for column in self.columns for label in column.labels)
+
+    @cached_property
+    def plain(self) -> tuple[int, ...]:
+        """Positions of the numbers that carry a feature's broad effect; the rest is detail (bins, hashes, words)."""
+        marks = [mark for column in self.columns for mark in column.plain]
+        return tuple(i for i, mark in enumerate(marks) if mark)
+
+    @property
+    def width(self) -> int:
+        """Numbers an encoded context has."""
+        return len(self.labels)
+
+    @cached_property
+    def hash(self) -> str:
+        """32 hex digits; two specs have the same hash exactly when they encode alike."""
+        return blake2b(orjson.dumps(self.to_json(), option=orjson.OPT_SORT_KEYS), digest_size=16).hexdigest()
+
+    def encode(self, contexts: Sequence[JsonObject]) -> NDArray[np.float32]:
+        """Contexts as numbers: float32 (n, width), no NaN, centred. Unknown features are ignored."""
+        if len(contexts) == 1:
+            return self.encode_row(contexts[0])[None, :]
+        if not self.columns:
+            return np.zeros((len(contexts), 0), dtype=np.float32)
+        return np.concatenate([column.bulk(contexts) for column in self.columns], axis=1).astype(np.float32)
+
+    def encode_row(self, context: JsonObject) -> NDArray[np.float32]:
+        """One context as numbers: float32 (width,); the fast path of a decision."""
+        out: list[float] = []
+        for column in self.columns:
+            out.extend(column.row(context))
+        return np.array(out, dtype=np.float32)
+
+    def describe(self) -> list[dict[str, Any]]:
+        """One entry a feature: its name, type and the names of its numbers; left-out features at the end."""
+        entries: list[dict[str, Any]] = [
+            {"name": column.name, "type": _kind_of(column), "numbers": list(column.labels)} for column in self.columns
+        ]
+        return entries + [{"name": name, "type": "dropped", "numbers": []} for name in self.dropped]
+
+    def to_json(self) -> dict[str, Any]:
+        """The spec as JSON; ``from_json`` gives an equal one."""
+        return {"columns": [typed.to_json(column) for column in self.columns], "dropped": list(self.dropped)}
+
+    @classmethod
+    def from_json(cls, data: JsonObject) -> FeatureSpec:
+        """The spec written by ``to_json``.
+
+        Raises:
+            BadArtifact: anything else.
+        """
+        try:
+            return cls(tuple(typed.from_json(column) for column in data["columns"]), tuple(data["dropped"]))
+        except (KeyError, TypeError, ValueError) as error:
+            raise BadArtifact(f"feature spec can't be read: {error!r}") from error
+
+
+def fit_spec(contexts: Sequence[JsonObject], attributes: Sequence[Attribute]) -> FeatureSpec:
+    """Learns a spec from contexts (n) and the attribute registry.
+
+    A registered type wins over what the values look like; ``use_in_model=False`` keeps a feature out. Features are in
+    alphabetical order, so the order of rows doesn't matter. A feature without variation gets no column.
+    """
+    registry = {attribute.name: attribute for attribute in attributes}
+    present = Counter(name for context in contexts for name, value in context.items() if value is not None)
+    names = [
+        name
+        for name in sorted(present)
+        if not name.startswith("@") and (name not in registry or registry[name].use_in_model)
+    ]
+    types: dict[str, AttributeType | None] = {
+        name: registry[name].type if name in registry else _infer(contexts, name) for name in names
+    }
+    fitted = _fit_columns(contexts, names, types)
+    kept: list[Column] = []
+    width = 0
+    for column in sorted(fitted, key=lambda column: (-present[column.name], column.name)):
+        if width + len(column.labels) <= MAX_WIDTH:
+            kept.append(column)
+            width += len(column.labels)
+    kept.sort(key=lambda column: column.name)
+    used = {column.name for column in kept}
+    return FeatureSpec(tuple(kept), tuple(name for name in names if name not in used))
+
+
+def variant_features(variant: Variant) -> NDArray[np.float32]:
+    """A variant's features and text as hashed numbers, float32 (32,): the same for every model, no fitting.
+
+    Categories hash as ``name=value``, numbers as ``name`` weighted by their signed log; each half has unit length, so
+    a variant with many features doesn't outweigh one with few.
+    """
+    tokens: list[tuple[str, float]] = []
+    for name, value in sorted(variant.features.items()):
+        number = None if isinstance(value, (bool, str)) else typed.parse_number(value)
+        level = typed.parse_category(value)
+        if number is not None:
+            tokens.append((name, float(np.sign(number) * np.log1p(abs(number)))))
+        elif level is not None:
+            tokens.append((f"{name}={level}", 1.0))
+    described = hash_tokens(tokens, VARIANT_FEATURE_WIDTH)
+    norm = float(np.linalg.norm(described))
+    described = described / max(norm, 1.0)
+    return np.concatenate((described, text_vector(variant.text, VARIANT_TEXT_WIDTH))).astype(np.float32)
+
+
+def _kind_of(column: Column) -> str:
+    if isinstance(column, NumberColumn) and column.reference is not None:
+        return "timestamp"
+    return "boolean" if isinstance(column, CategoryColumn) and column.boolean else column.kind
+
+
+def _infer(contexts: Sequence[JsonObject], name: str) -> AttributeType | None:
+    """The type that the first values of a feature look like; None when they are lists or objects."""
+    sample: list[Any] = []
+    for context in contexts:
+        if context.get(name) is not None:
+            sample.append(context[name])
+            if len(sample) == _TYPING_SAMPLE:
+                break
+    if all(isinstance(value, bool) for value in sample):
+        return "boolean"
+    if all(isinstance(value, (int, float)) for value in sample):
+        return "number"
+    texts = [value for value in sample if isinstance(value, str)]
+    if not texts:
+        return None
+    if len(texts) == len(sample) and all("-" in text and typed.parse_timestamp(text) is not None for text in texts):
+        return "timestamp"
+    wordy = sum(text.count(" ") >= 3 for text in texts) > len(texts) / 2
+    return "text" if wordy and len(set(texts)) > len(texts) / 2 else "category"
+
+
+def _fit_columns(
+    contexts: Sequence[JsonObject], names: Sequence[str], types: dict[str, AttributeType | None]
+) -> list[Column]:
+    """All columns but the constant ones; numbers share what width the others leave."""
+    out: list[Column] = []
+    for name in names:
+        column: Column | None = None
+        if types[name] in ("category", "boolean"):
+            column = _fit_category(contexts, name, boolean=types[name] == "boolean")
+        elif types[name] == "text":
+            column = _fit_text(contexts, name)
+        if column is not None:
+            out.append(column)
+    numbers = [name for name in names if types[name] in ("number", "timestamp")]
+    spare = TARGET_WIDTH - sum(len(column.labels) for column in out)
+    limit = MAX_BINS if len(contexts) >= FEW_ROWS else MAX_BINS // 2
+    bins = max(2, min(limit, spare // max(1, len(numbers)) - 2))
+    for name in numbers:
+        number = _fit_number(contexts, name, bins, timestamp=types[name] == "timestamp")
+        if number is not None:
+            out.append(number)
+    return out
+
+
+def _fit_number(contexts: Sequence[JsonObject], name: str, bins: int, *, timestamp: bool) -> NumberColumn | None:
+    reference = None
+    if timestamp:
+        moments = [m for m in (typed.parse_timestamp(context.get(name)) for context in contexts) if m is not None]
+        reference = max(moments, default=0.0)
+    probe = NumberColumn(name, 0.0, 1.0, (), (), (0.0,), None, reference)
+    parsed = [probe.parse(context) for context in contexts]
+    x = np.array([value for value in parsed if value is not None], dtype=np.float64)
+    missing = 1.0 - len(x) / len(contexts) if len(x) < len(contexts) else None
+    if len(x) == 0 or (x.min() == x.max() and missing is None):
+        return None
+    scale = float(x.std()) or 1.0
+    distinct = np.unique(x)
+    knots = np.unique(np.quantile(x, np.linspace(0.0, 1.0, bins + 1))) if len(distinct) > 2 else distinct[:0]
+    knots = knots if len(knots) >= 3 else knots[:0]
+    ordered = np.sort(x)
+    ranks = (np.searchsorted(ordered, knots, "left") + np.searchsorted(ordered, knots, "right")) / (2.0 * len(x))
+    draft = NumberColumn(name, float(x.mean()), scale, _floats(knots), _floats(ranks), (), None, reference)
+    centre = _floats(draft.raw(x).mean(axis=0))
+    return NumberColumn(name, draft.mean, scale, draft.knots, draft.ranks, centre, missing, reference)
+
+
+def _fit_category(contexts: Sequence[JsonObject], name: str, *, boolean: bool) -> CategoryColumn | None:
+    probe = CategoryColumn(name, (), 0, (), None, boolean)
+    counts = Counter(probe.parse(context) for context in contexts)
+    absent = counts.pop(None, 0)
+    n, total = len(contexts), sum(counts.values())
+    missing = absent / n if absent else None
+    if total == 0 or (len(counts) == 1 and missing is None):
+        return None
+    enough = max(5, n // 500)
+    frequent = sorted((level for level, count in counts.items() if count >= enough), key=lambda v: (-counts[v], v))
+    levels = ("true",) if boolean else tuple(sorted(cast("list[str]", frequent[:MAX_LEVELS])))
+    buckets = 0 if boolean or len(levels) == len(counts) else REST_BUCKETS
+    draft = CategoryColumn(name, levels, buckets, (0.0,) * (len(levels) + buckets), None, boolean)
+    share = sum((np.array(draft.encode(level)) * count for level, count in counts.items()), start=np.zeros(1)) / total
+    return CategoryColumn(name, levels, buckets, _floats(share), missing, boolean)
+
+
+def _fit_text(contexts: Sequence[JsonObject], name: str) -> TextColumn | None:
+    texts = [context[name] for context in contexts if isinstance(context.get(name), str)]
+    if not texts:
+        return None
+    mean = np.mean([text_vector(text, TEXT_WIDTH) for text in texts], axis=0)
+    return TextColumn(name, _floats(mean))
+
+
+def _floats(values: NDArray[np.float64]) -> tuple[float, ...]:
+    return tuple(float(value) for value in values)

@@ -1,0 +1,40 @@
+"""Stable hashing of words and categories into a few signed buckets; the same on every machine and in every process."""
+
+from __future__ import annotations
+
+import re
+from functools import lru_cache
+from hashlib import blake2b
+from itertools import pairwise
+
+import numpy as np
+from numpy.typing import NDArray
+
+_WORD = re.compile(r"\w+", re.UNICODE)
+#: Words of a text that are read; later ones change a message's gist little and cost time.
+MAX_WORDS = 200
+
+
+@lru_cache(maxsize=65_536)
+def signed_bucket(token: str, buckets: int) -> tuple[int, float]:
+    """The bucket in ``[0, buckets)`` and the sign of a token (feature hashing, Weinberger et al. 2009)."""
+    digest = int.from_bytes(blake2b(token.encode("utf-8", "replace"), digest_size=8).digest(), "little")
+    return (digest >> 1) % buckets, 1.0 if digest & 1 else -1.0
+
+
+def hash_tokens(tokens: list[tuple[str, float]], buckets: int) -> NDArray[np.float64]:
+    """Weighted tokens summed into signed buckets: shape (buckets,)."""
+    out = np.zeros(buckets)
+    for token, weight in tokens:
+        bucket, sign = signed_bucket(token, buckets)
+        out[bucket] += sign * weight
+    return out
+
+
+def text_vector(text: str, buckets: int) -> NDArray[np.float64]:
+    """Hashed words and word pairs of a text, scaled to unit length (zero for a text without words)."""
+    words = [word.lower() for word in _WORD.findall(text)[:MAX_WORDS]]
+    tokens = [(word, 1.0) for word in words] + [(f"{a} {b}", 1.0) for a, b in pairwise(words)]
+    vector = hash_tokens(tokens, buckets)
+    norm = float(np.linalg.norm(vector))
+    return vector / norm if norm > 0 else vector

@@ -1,0 +1,146 @@
+"""The fitted heads of one kind (message or no_send): posterior means, the frozen bank of draws, their layout."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from hashlib import blake2b
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from optimizer.errors import BadArtifact
+from optimizer.model.layout import Action, Block, Layout, Segment, Unit
+from optimizer.model.timefeatures import HOURS_OF_DAY, HOURS_OF_WEEK
+from storage.records import JsonObject
+
+_ONE_HOT: tuple[Unit, ...] = ("campaign", "channel", "variant", "pair")
+
+
+@dataclass(frozen=True)
+class Heads:
+    """Heads of H outcomes over one layout of d weights.
+
+    Attributes:
+        outcomes: H names. layout: what the weights mean.
+        mean: (H, d) float64. bank: (H, M, d) float32 draws of the deviation from the mean.
+        precision: (H, blocks) prior precisions. offset: (H,) prior mean of each intercept.
+        seed: keys the draws of weights that did not exist in training.
+    """
+
+    outcomes: tuple[str, ...]
+    layout: Layout
+    mean: NDArray[np.float64]
+    bank: NDArray[np.float32]
+    precision: NDArray[np.float64]
+    offset: NDArray[np.float64]
+    seed: int
+
+    def coefficients(self, action: Action) -> NDArray[np.float64]:
+        """Mean base coefficients (H, base) of an action, offset included."""
+        out = self.layout.cell(action).coefficients(self.mean, self.layout.base)
+        out[:, 0] += self.offset
+        return out
+
+    def deviations(self, action: Action, heads: NDArray[np.int64]) -> NDArray[np.float64]:
+        """Draws of the base coefficients' deviation, (len(heads), M, base).
+
+        A variant, channel, pair or campaign that training has not seen varies as its prior does: it is uncertain, and
+        exploration must see that.
+        """
+        out = self.layout.cell(action).coefficients(self.bank[heads].astype(np.float64), self.layout.base)
+        for block in self.layout.blocks:
+            key = action.key(block.unit) if block.unit in _ONE_HOT else None
+            if key is None or key in self._known(block.unit):
+                continue
+            at = self.layout.offsets[block.segment]
+            for i, head in enumerate(heads.tolist()):
+                out[i, :, at] += self._prior_draws(head, block, key, block.width)
+        return out
+
+    def bucket_means(self) -> NDArray[np.float64]:
+        """Mean residual of every hour of the week, (H, 168): hour of day + hour of week; 0 where never seen."""
+        return self._buckets(self.mean)
+
+    def bucket_deviations(self, heads: NDArray[np.int64]) -> NDArray[np.float64]:
+        """Draws of those residuals, (len(heads), M, 168); hours never seen vary as their prior does."""
+        out = self._buckets(self.bank[heads].astype(np.float64))
+        for block in self.layout.blocks:
+            if block.segment not in ("hour", "week"):
+                continue
+            for hour in sorted(set(range(_period(block.segment))) - set(self._live(block.segment))):
+                for i, head in enumerate(heads.tolist()):
+                    noise = self._prior_draws(head, block, str(hour), 1)
+                    out[i, :, hour :: _period(block.segment)] += noise
+        return out
+
+    def save(self, prefix: str) -> tuple[dict[str, NDArray[Any]], dict[str, Any]]:
+        """Arrays and JSON for an artifact."""
+        arrays: dict[str, NDArray[Any]] = {
+            f"{prefix}.mean": self.mean,
+            f"{prefix}.bank": self.bank,
+            f"{prefix}.precision": self.precision,
+            f"{prefix}.offset": self.offset,
+        }
+        return arrays, {"outcomes": list(self.outcomes), "layout": self.layout.to_json(), "seed": self.seed}
+
+    @classmethod
+    def load(cls, prefix: str, arrays: Mapping[str, NDArray[Any]], data: JsonObject) -> Heads:
+        """The heads written by ``save``.
+
+        Raises:
+            BadArtifact: a part is missing or the shapes don't fit together.
+        """
+        try:
+            layout = Layout.from_json(data["layout"])
+            mean, bank, precision, offset = (
+                arrays[f"{prefix}.{name}"] for name in ("mean", "bank", "precision", "offset")
+            )
+            heads = cls(tuple(data["outcomes"]), layout, mean, bank, precision, offset, int(data["seed"]))
+        except (KeyError, TypeError, ValueError) as error:
+            raise BadArtifact(f"{prefix} heads can't be read: {error!r}") from error
+        count = len(heads.outcomes)
+        fits = (
+            mean.shape == (count, layout.size)
+            and bank.ndim == 3
+            and (bank.shape[0], bank.shape[2]) == mean.shape
+            and precision.shape == (count, len(layout.blocks))
+            and offset.shape == (count,)
+        )
+        if not fits:
+            raise BadArtifact(f"{prefix} heads have arrays whose shapes don't fit {count} outcomes of {layout.size}")
+        return heads
+
+    def _known(self, unit: Unit) -> Mapping[str, int]:
+        for block in self.layout.blocks:
+            if (block.unit, block.segment) == (unit, "one"):
+                return block.position
+        return {}
+
+    def _prior_draws(self, head: int, block: Block, key: str, width: int) -> NDArray[np.float64]:
+        """(M, width) from the block's prior, keyed by (seed, outcome, block, key).
+
+        ``RandomState`` is the generator whose stream NumPy promises never to change (NEP 19): a decision replays on
+        any version.
+        """
+        name = f"{self.seed}|{self.outcomes[head]}|{block.name}|{key}"
+        seed = int.from_bytes(blake2b(name.encode(), digest_size=4).digest(), "little")
+        precision = self.precision[head, self.layout.blocks.index(block)]
+        noise = np.random.RandomState(seed).standard_normal((self.bank.shape[1], width))
+        return np.asarray(noise / np.sqrt(precision), dtype=np.float64)
+
+    def _buckets(self, weights: NDArray[Any]) -> NDArray[np.float64]:
+        out = np.zeros((*weights.shape[:-1], HOURS_OF_WEEK))
+        for block in self.layout.blocks:
+            if block.segment in ("hour", "week"):
+                for i, hour in enumerate(self._live(block.segment)):
+                    out[..., hour :: _period(block.segment)] += weights[..., block.start + i, None]
+        return out
+
+    def _live(self, segment: Segment) -> tuple[int, ...]:
+        return self.layout.hour if segment == "hour" else self.layout.week
+
+
+def _period(segment: Segment) -> int:
+    return HOURS_OF_DAY if segment == "hour" else HOURS_OF_WEEK

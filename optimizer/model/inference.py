@@ -1,0 +1,165 @@
+"""Serving side of the reward model: load a blob, embed contexts, score actions. No torch here."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from optimizer.errors import BadArtifact
+from optimizer.model.artifact import unpack
+from optimizer.model.embedding import Embedder
+from optimizer.model.features import FeatureSpec
+from optimizer.model.heads import Heads
+from optimizer.model.scoring import Prepared, Scores, prepare, score
+from optimizer.model.variantbasis import VariantBasis
+from storage.records import Campaign, JsonObject
+
+if TYPE_CHECKING:
+    from optimizer.bandit.actions import ActionSpace
+
+__all__ = ["RewardModel", "Scores"]
+
+#: Version of what the artifact's meta and arrays mean (its container has one of its own).
+FORMAT = 1
+#: Campaigns kept prepared; each holds some hundred kB to some MB.
+_PREPARED = 64
+
+
+class RewardModel:
+    """A trained model, ready to score. Immutable once loaded, so threads share it; load it after a fork."""
+
+    def __init__(self, graph: bytes, arrays: Mapping[str, NDArray[Any]], meta: JsonObject) -> None:
+        if meta.get("format") != FORMAT:
+            raise BadArtifact(f"model has format {meta.get('format')!r}, this release reads {FORMAT}")
+        try:
+            self._spec = FeatureSpec.from_json(meta["spec"])
+            self._message = Heads.load("message", arrays, meta["message"])
+            self._no_send = Heads.load("no_send", arrays, meta["no_send"])
+            self._basis = VariantBasis(arrays["basis.mean"], arrays["basis.directions"])
+            self._values: JsonObject = meta["values"]
+            self._width = float(meta["width"])
+        except (KeyError, TypeError, ValueError) as error:
+            raise BadArtifact(f"model is incomplete: {error!r}") from error
+        self._meta = meta
+        self._graph = graph
+        self._embedder = Embedder(self._spec, graph)
+        for heads in (self._message, self._no_send):
+            wanted, given = len(heads.layout.context), self._embedder.width
+            if wanted != given:
+                raise BadArtifact(f"the graph gives {given} features, the heads want {wanted}")
+        self._prepared: dict[tuple[object, ...], Prepared] = {}
+
+    @classmethod
+    def load(cls, blob: bytes) -> RewardModel:
+        """A model from its blob.
+
+        Raises:
+            BadArtifact: the blob fails its checksum, its format, or its parts don't fit together.
+        """
+        return cls(*unpack(blob))
+
+    @property
+    def artifact_meta(self) -> JsonObject:
+        """The artifact's meta: spec, layouts, value sketches, rows, seed."""
+        return self._meta
+
+    @property
+    def graph(self) -> bytes:
+        """The ONNX graph, for a refresh that keeps it."""
+        return self._graph
+
+    @property
+    def spec(self) -> FeatureSpec:
+        """The feature spec."""
+        return self._spec
+
+    @property
+    def feature_hash(self) -> str:
+        """Hash of the feature spec, kept with every decision."""
+        return self._spec.hash
+
+    @property
+    def outcomes(self) -> tuple[str, ...]:
+        """Outcomes that have a head."""
+        return self._message.outcomes
+
+    @property
+    def message(self) -> Heads:
+        """Heads of messages."""
+        return self._message
+
+    @property
+    def no_send(self) -> Heads:
+        """Heads of not sending: only outcomes that need no message."""
+        return self._no_send
+
+    @property
+    def basis(self) -> VariantBasis:
+        """Coordinates of variants."""
+        return self._basis
+
+    @property
+    def embedder(self) -> Embedder:
+        """The graph's session."""
+        return self._embedder
+
+    def embed(self, contexts: Sequence[JsonObject]) -> NDArray[np.float32]:
+        """f(x) of contexts: float32 (n, F); a row never depends on the others."""
+        return self._embedder.embed(contexts)
+
+    def score(
+        self,
+        embedded_row: NDArray[np.float32],
+        space: ActionSpace,
+        campaign: Campaign,
+        decided_local: int,
+        effects: JsonObject,
+    ) -> Scores:
+        """Scores of every action of a space.
+
+        Args:
+            embedded_row: (F,) one row of ``embed``.
+            space: the actions; its variants and channels must be the campaign's.
+            campaign: whose objective and costs make the reward. An outcome the model has no head for counts 0.
+            decided_local: local seconds of the decision.
+            effects: what is known of the recipient beyond the context.
+
+        ``decided_local`` and ``effects`` are the seam for recipient rhythms and fatigue: no term of this model reads
+        them, and callers already store what they pass, so that decisions stay replayable when one does.
+        """
+        del decided_local, effects
+        ready = self._prepare(campaign, space.variants, space.channels)
+        return score(ready, self._message, self._no_send, embedded_row, space)
+
+    def warm_up(self) -> None:
+        """Runs the graph once, so that the first decision isn't the slow one."""
+        self._embedder.embed([{}])
+
+    def _prepare(self, campaign: Campaign, variants: tuple[str, ...], channels: tuple[str, ...]) -> Prepared:
+        key = (
+            campaign.workspace_id,
+            campaign.campaign_id,
+            campaign.version,
+            campaign.updated_at,
+            variants,
+            channels,
+        )
+        ready = self._prepared.get(key)
+        if ready is None:
+            ready = prepare(
+                self._message,
+                self._no_send,
+                self._basis,
+                self._values,
+                self._width,
+                campaign=campaign,
+                variants=variants,
+                channels=channels,
+            )
+            while len(self._prepared) >= _PREPARED:
+                self._prepared.pop(next(iter(self._prepared)), None)
+            self._prepared[key] = ready
+        return ready

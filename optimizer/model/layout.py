@@ -1,0 +1,314 @@
+"""The linear structure of a head: which weights exist, and which of them act on a given (variant, channel).
+
+A row's features are Σ over blocks of unit(action) ⊗ segment(context, time). *Units* say what an action shares with
+others: everything ("one"), its campaign, channel, variant, the variant's features, the (variant, channel) pair.
+*Segments* say what the weight multiplies: 1, parts of the context f(x) (its plain numbers, the details such as bins,
+the network's columns: each with prior precisions of its own, so that detail is only believed where it pays), the time
+harmonics τ, plain numbers x short harmonics, the hour of the day, the hour of the week. So for a fixed (variant,
+channel) — a *cell* — a head is linear in one short *base* row, and ``Cell`` maps the head's weights to that base row's
+coefficients. Training accumulates its Hessian per cell, serving computes coefficients per cell: both rest on this map.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from optimizer.model.timefeatures import HOURS_OF_DAY, SHORT, harmonics, hour_of_week
+from storage.records import JsonObject
+
+Unit = Literal["one", "campaign", "channel", "feature", "variant", "pair"]
+Segment = Literal["one", "plain", "detail", "network", "time", "plain_time", "hour", "week"]
+SEGMENTS: tuple[Segment, ...] = ("one", "plain", "detail", "network", "time", "plain_time", "hour", "week")
+
+#: Blocks of a message head and the prior precision each starts with; empirical Bayes moves it from there.
+MESSAGE_BLOCKS: tuple[tuple[Unit, Segment, float], ...] = (
+    ("one", "one", 0.1),
+    ("campaign", "one", 5.0),
+    ("channel", "one", 5.0),
+    ("feature", "one", 5.0),
+    ("variant", "one", 5.0),
+    ("pair", "one", 10.0),
+    ("one", "plain", 10.0),
+    ("feature", "plain", 30.0),
+    ("variant", "plain", 30.0),
+    ("channel", "plain", 30.0),
+    ("one", "detail", 30.0),
+    ("variant", "detail", 100.0),
+    ("channel", "detail", 100.0),
+    ("one", "network", 10.0),
+    ("feature", "network", 30.0),
+    ("variant", "network", 30.0),
+    ("channel", "network", 30.0),
+    ("one", "time", 5.0),
+    ("feature", "time", 10.0),
+    ("variant", "time", 10.0),
+    ("channel", "time", 10.0),
+    ("pair", "time", 10.0),
+    ("one", "plain_time", 30.0),
+    ("one", "hour", 10.0),
+    ("one", "week", 10.0),
+)
+#: Blocks of a no_send head: nothing is sent, so neither variant nor channel nor send time exists.
+NO_SEND_BLOCKS: tuple[tuple[Unit, Segment, float], ...] = (
+    ("one", "one", 0.1),
+    ("campaign", "one", 5.0),
+    ("one", "plain", 10.0),
+    ("one", "detail", 30.0),
+    ("one", "network", 10.0),
+)
+#: The order in which keys with few rows lose weights of their own.
+_DISPENSABLE: tuple[tuple[Unit, Segment], ...] = (
+    ("variant", "detail"),
+    ("pair", "time"),
+    ("variant", "network"),
+    ("variant", "plain"),
+    ("variant", "time"),
+)
+_PARTS = ("plain", "detail", "network", "time", "hour", "week")
+#: Limit on the weights of a head: a Cholesky factor of this size takes about .3 s. Beyond it, the keys with the fewest
+#: rows lose their own context and time weights first.
+MAX_WEIGHTS = 3_000
+
+
+def variant_key(campaign_id: str, variant_id: str) -> str:
+    """Key of a variant across campaigns."""
+    return f"{campaign_id}\x1f{variant_id}"
+
+
+@dataclass(frozen=True)
+class Action:
+    """What a cell is about: keys of its units, and the variant's feature coordinates. None = no_send."""
+
+    campaign_id: str
+    variant_id: str | None = None
+    channel: str | None = None
+    feature: tuple[float, ...] = ()
+
+    def key(self, unit: Unit) -> str | None:
+        """Key of the one unit of that kind this action has; None where it has none."""
+        if unit == "one":
+            return ""
+        if unit == "campaign":
+            return self.campaign_id
+        if self.variant_id is None or self.channel is None:
+            return None
+        variant = variant_key(self.campaign_id, self.variant_id)
+        return {"channel": self.channel, "variant": variant, "pair": f"{variant}\x1f{self.channel}"}[unit]
+
+
+@dataclass(frozen=True)
+class Block:
+    """Weights of one unit kind times one segment: ``len(keys)`` rows of ``width``, from ``start`` on."""
+
+    unit: Unit
+    segment: Segment
+    keys: tuple[str, ...]
+    start: int
+    width: int
+    precision: float
+
+    @property
+    def name(self) -> str:
+        """E.g. ``variant*context``."""
+        return f"{self.unit}*{self.segment}"
+
+    @property
+    def size(self) -> int:
+        """Number of weights."""
+        return len(self.keys) * self.width
+
+    @cached_property
+    def position(self) -> dict[str, int]:
+        """Row of each key."""
+        return {key: i for i, key in enumerate(self.keys)}
+
+
+@dataclass(frozen=True)
+class Cell:
+    """Map of one action: base coefficient ``target[i]`` gets ``scale[i]`` x weight ``source[i]``."""
+
+    source: NDArray[np.int64]
+    target: NDArray[np.int64]
+    scale: NDArray[np.float64]
+
+    def coefficients(self, weights: NDArray[np.float64], base: int) -> NDArray[np.float64]:
+        """Base coefficients (…, base) of weights (…, d)."""
+        flat = weights.reshape(-1, weights.shape[-1])
+        out = np.zeros((base, len(flat)))
+        np.add.at(out, self.target, (flat[:, self.source] * self.scale).T)
+        return np.ascontiguousarray(out.T).reshape(*weights.shape[:-1], base)
+
+
+@dataclass(frozen=True)
+class Layout:
+    """The weights of a head.
+
+    Attributes:
+        blocks: the weights in order.
+        plain, detail, network: the parts of f(x), as positions in it.
+        time, hour, week: live columns of the time features: those that varied in training.
+    """
+
+    blocks: tuple[Block, ...]
+    plain: tuple[int, ...]
+    detail: tuple[int, ...]
+    network: tuple[int, ...]
+    time: tuple[int, ...]
+    hour: tuple[int, ...]
+    week: tuple[int, ...]
+
+    @property
+    def size(self) -> int:
+        """Number of weights of a head."""
+        return sum(block.size for block in self.blocks)
+
+    @property
+    def context(self) -> tuple[int, ...]:
+        """All positions in f(x) in the order in which base rows hold them."""
+        return (*self.plain, *self.detail, *self.network)
+
+    def columns(self, segment: Segment) -> tuple[object, ...]:
+        """What each column of a segment is: positions in f(x), time columns, pairs of both, hours."""
+        if segment == "one":
+            return ("one",)
+        if segment == "plain_time":
+            return tuple((time, column) for time in self.short for column in self.plain)
+        named: dict[str, tuple[int, ...]] = {
+            "plain": self.plain,
+            "detail": self.detail,
+            "network": self.network,
+            "time": self.time,
+            "hour": self.hour,
+            "week": self.week,
+        }
+        return named[segment]
+
+    @cached_property
+    def short(self) -> tuple[int, ...]:
+        """Live time columns that context interacts with."""
+        return tuple(i for i in self.time if i < SHORT)
+
+    @cached_property
+    def offsets(self) -> dict[Segment, slice]:
+        """Where each segment lies in a base row."""
+        widths = {segment: len(self.columns(segment)) for segment in SEGMENTS}
+        out: dict[Segment, slice] = {}
+        start = 0
+        for segment in SEGMENTS:
+            out[segment] = slice(start, start + widths[segment])
+            start += widths[segment]
+        return out
+
+    @property
+    def base(self) -> int:
+        """Length of a base row."""
+        return int(self.offsets[SEGMENTS[-1]].stop)
+
+    def cell(self, action: Action) -> Cell:
+        """The map of one action; units that have no weights of that key are left out (their mean is 0)."""
+        source, target, scale = [], [], []
+        for block in self.blocks:
+            at = self.offsets[block.segment].start
+            for row, factor in self._rows(block, action):
+                source.append(np.arange(block.width) + block.start + row * block.width)
+                target.append(np.arange(block.width) + at)
+                scale.append(np.full(block.width, factor))
+        return Cell(np.concatenate(source), np.concatenate(target), np.concatenate(scale))
+
+    def base_rows(self, context: NDArray[np.float32], local: NDArray[np.int64]) -> NDArray[np.float32]:
+        """Base rows (n, base) of embedded contexts (n, F) and local seconds (n,)."""
+        n = context.shape[0]
+        out = np.zeros((n, self.base), dtype=np.float32)
+        at = self.offsets
+        out[:, 0] = 1.0
+        out[:, at["plain"].start : at["network"].stop] = context[:, self.context]
+        if self.time:
+            tau = harmonics(local).astype(np.float32)
+            out[:, at["time"]] = tau[:, self.time]
+            plain, width = out[:, at["plain"]], len(self.plain)
+            for i, column in enumerate(self.short):
+                start = at["plain_time"].start + i * width
+                np.multiply(plain, tau[:, column, None], out=out[:, start : start + width])
+        week = hour_of_week(local)
+        _mark(out, at["hour"].start, self.hour, week % HOURS_OF_DAY)
+        _mark(out, at["week"].start, self.week, week)
+        return out
+
+    def to_json(self) -> dict[str, Any]:
+        """The layout as JSON; ``from_json`` gives an equal one."""
+        return {
+            "blocks": [[b.unit, b.segment, list(b.keys), b.start, b.width, b.precision] for b in self.blocks],
+            **{part: list(getattr(self, part)) for part in _PARTS},
+        }
+
+    @classmethod
+    def from_json(cls, data: JsonObject) -> Layout:
+        """The layout written by ``to_json``; raises ``KeyError``, ``TypeError`` or ``ValueError`` on anything else."""
+        blocks = tuple(
+            Block(unit, segment, tuple(keys), start, width, precision)
+            for unit, segment, keys, start, width, precision in data["blocks"]
+        )
+        return cls(blocks, *(tuple(data[part]) for part in _PARTS))
+
+    def _rows(self, block: Block, action: Action) -> list[tuple[int, float]]:
+        if block.unit == "feature":
+            return [(i, value) for i, value in enumerate(action.feature[: len(block.keys)]) if value != 0.0]
+        key = action.key(block.unit)
+        row = None if key is None else block.position.get(key)
+        return [] if row is None else [(row, 1.0)]
+
+
+def build_layout(
+    shape: Sequence[tuple[Unit, Segment, float]],
+    keys: Mapping[Unit, Sequence[str]],
+    **columns: Sequence[int],
+) -> Layout:
+    """Lays out the weights of a head.
+
+    Args:
+        shape: unit, segment and starting precision of every block.
+        keys: keys of each unit kind, those with the most rows first (they keep their weights when space is short).
+        columns: ``plain, detail, network, time, hour, week`` of the layout; one left out is empty.
+
+    A unit kind with a single key gets no block beside its intercept: it would copy the shared one.
+    """
+    empty = Layout((), *(tuple(columns.get(part, ())) for part in _PARTS))
+    widths = {segment: len(empty.columns(segment)) for segment in SEGMENTS}
+    counts: dict[int, int] = {}
+    for i, (unit, segment, _) in enumerate(shape):
+        number = len(keys.get(unit, ()))
+        copies = unit in ("campaign", "channel", "variant") and number == 1
+        copies = copies or (unit == "pair" and number == len(keys.get("variant", ())))
+        counts[i] = 0 if widths[segment] == 0 or (copies and segment != "one") else number
+    spare = MAX_WEIGHTS - sum(counts[i] * widths[segment] for i, (_, segment, _) in enumerate(shape))
+    for unit, segment in _DISPENSABLE:
+        for i, (u, s, _) in enumerate(shape):
+            if (u, s) == (unit, segment) and spare < 0 and counts[i]:
+                cut = min(counts[i], -(spare // widths[s]))
+                counts[i] -= cut
+                spare += cut * widths[s]
+    blocks = []
+    start = 0
+    for i, (unit, segment, precision) in enumerate(shape):
+        if counts[i]:
+            block = Block(unit, segment, tuple(keys[unit][: counts[i]]), start, widths[segment], precision)
+            blocks.append(block)
+            start += block.size
+    return replace(empty, blocks=tuple(blocks))
+
+
+def _mark(out: NDArray[np.float32], start: int, live: Sequence[int], bucket: NDArray[np.int64]) -> None:
+    """Writes the one-hot of ``bucket`` over the live buckets."""
+    if not live:
+        return
+    place = np.full(max(int(bucket.max(initial=0)), max(live)) + 1, -1)
+    place[list(live)] = np.arange(len(live))
+    hit = place[bucket]
+    rows = np.flatnonzero(hit >= 0)
+    out[rows, start + hit[rows]] = 1.0

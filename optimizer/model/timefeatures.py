@@ -1,0 +1,57 @@
+"""Local wall-clock time as numbers: Fourier features on the week circle, and hour-of-week buckets.
+
+Everything takes *local seconds*: the wall clock read as if it were UTC, in seconds since 1970-01-01 (``send_at`` plus
+the zone's offset). So 09:00 is 09:00 on both sides of a clock change.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+DAY = 86_400
+WEEK = 7 * DAY
+#: 1970-01-01 was a Thursday; this shift makes the week start on Monday 00:00.
+_MONDAY = 3 * DAY
+HOURS_OF_WEEK = 168
+HOURS_OF_DAY = 24
+#: Names of the columns of ``harmonics``, in order. The first ``SHORT`` of them are what context interacts with.
+TIME_NAMES = (
+    "day1_cos",
+    "day1_sin",
+    "day2_cos",
+    "day2_sin",
+    "weekend",
+    "day3_cos",
+    "day3_sin",
+    "day4_cos",
+    "day4_sin",
+    "week1_cos",
+    "week1_sin",
+    "week2_cos",
+    "week2_sin",
+)
+TIME_WIDTH = len(TIME_NAMES)
+SHORT = 5
+
+
+def harmonics(local: NDArray[np.int64]) -> NDArray[np.float64]:
+    """Fourier features of local seconds (n,): four daily and two weekly harmonics and the weekend, shape (n, 13).
+
+    The weekend is centred (5/7 on Saturday and Sunday, −2/7 else), so that it is orthogonal to the intercept.
+    """
+    second = np.asarray(local, dtype=np.int64) + _MONDAY
+    day = (2.0 * np.pi / DAY) * (second % DAY)
+    week = (2.0 * np.pi / WEEK) * (second % WEEK)
+    angles = np.stack((day, 2 * day, 3 * day, 4 * day, week, 2 * week))
+    cos, sin = np.cos(angles), np.sin(angles)
+    out = np.empty((second.shape[0], TIME_WIDTH))
+    out[:, 0:4:2], out[:, 1:4:2] = cos[:2].T, sin[:2].T
+    out[:, 4] = ((second % WEEK) >= 5 * DAY) - 2.0 / 7.0
+    out[:, 5::2], out[:, 6::2] = cos[2:].T, sin[2:].T
+    return out
+
+
+def hour_of_week(local: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Bucket of local seconds: 0 = Monday 00:00–01:00, …, 167 = Sunday 23:00–24:00. Hour of day is this modulo 24."""
+    return ((np.asarray(local, dtype=np.int64) + _MONDAY) % WEEK) // 3600

@@ -1,0 +1,1 @@
+"""Training of the reward model; the only package that imports torch."""

@@ -1,0 +1,138 @@
+"""How well a model predicts, row by row: of a stored model, and cross-fitted against base rates."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from optimizer.errors import Invalid
+from optimizer.model.examples import Examples
+from optimizer.model.features import fit_spec
+from optimizer.model.heads import Heads
+from optimizer.model.inference import RewardModel
+from optimizer.model.training.lastlayer import Table, fit_last_layer, tabulate
+from optimizer.model.training.rows import Design, RowSet, split_rows
+from optimizer.model.training.threads import set_threads
+from optimizer.model.variantbasis import VariantBasis, fit_basis
+from storage.records import Attribute, Variant
+
+_CHUNK = 16_384
+
+
+def log_likelihood(model: RewardModel | bytes, examples: Examples) -> dict[str, NDArray[np.float64]]:
+    """Log-likelihood in nats of every observed outcome under a stored model, by outcome (n,).
+
+    NaN where the outcome is unknown or the model has no head for that row's kind of action.
+    """
+    loaded = RewardModel.load(model) if isinstance(model, bytes) else model
+    context = loaded.embedder.run(loaded.spec.encode(examples.contexts))
+    out = {name: np.full(len(examples), np.nan) for name in loaded.outcomes if name in examples.outcome}
+    for heads, rows in zip((loaded.message, loaded.no_send), split_rows(examples, context, loaded.basis), strict=True):
+        eta = _logits(heads, rows)
+        for i, name in enumerate(heads.outcomes):
+            if name in out:
+                out[name][rows.rows] = bernoulli(eta[i], examples.outcome[name][rows.rows])
+    return out
+
+
+def cross_fit_gain(
+    examples: Examples, folds: int = 5, seed: int = 0, *, attributes: tuple[Attribute, ...] = ()
+) -> dict[str, NDArray[np.float64]]:
+    """Cross-fitted log-likelihood gain in nats over base rates, by outcome (n,).
+
+    Every row is predicted by heads (without the network) that were fitted to other recipients, and so is its base rate:
+    that of the outcome among the training folds' rows of the same campaign and kind (message or no_send). So the gain
+    is what context and action features are worth; under the null its mean is not above 0. Contexts are encoded by one
+    spec over all rows: that reads no outcome. NaN where the outcome is unknown.
+
+    Raises:
+        Invalid: fewer recipients than folds.
+    """
+    distinct, place = np.unique(examples.cluster, return_inverse=True)
+    if not 2 <= folds <= len(distinct):
+        raise Invalid.field("folds", f"{folds} is not allowed: expected 2 … {len(distinct)} (the number of recipients)")
+    set_threads(len(examples))
+    order = np.random.default_rng(seed).permutation(len(distinct))
+    fold = (order % folds)[place.reshape(-1)]
+    spec = fit_spec(examples.contexts, attributes)
+    table = tabulate(examples, spec.encode(examples.contexts), spec, training_basis(examples))
+    out = {name: np.full(len(examples), np.nan) for name in examples.outcomes}
+    for k in range(folds):
+        learn, judge = np.flatnonzero(fold != k), np.flatnonzero(fold == k)
+        for name, eta in predictions(table, learn).items():
+            outcome = examples.outcome[name]
+            base = _base_logits(examples, outcome, learn)
+            gain = bernoulli(eta, outcome) - bernoulli(base, outcome)
+            out[name][judge] = gain[judge]
+    return out
+
+
+def predictions(table: Table, learn: NDArray[np.int64]) -> dict[str, NDArray[np.float64]]:
+    """η of every row, by outcome (n,), from heads fitted to the rows ``learn`` alone; NaN where there is no head."""
+    mask = np.zeros(len(table.examples), dtype=bool)
+    mask[learn] = True
+    hidden = {name: np.where(mask, column, np.nan) for name, column in table.examples.outcome.items()}
+    fits = fit_last_layer(replace(table, examples=replace(table.examples, outcome=hidden)))
+    out = {name: np.full(len(mask), np.nan) for name in table.examples.outcomes}
+    for (rows, layout), fitted in zip((table.message, table.no_send), fits, strict=True):
+        design = Design(layout, rows)
+        for name, posterior in fitted.posteriors.items():
+            out[name][rows.rows] = design.logits(posterior.mean) + posterior.offset
+    return out
+
+
+def training_basis(examples: Examples) -> VariantBasis:
+    """The basis of the variants that occur in some examples."""
+    sent = examples.sent
+    pairs = np.unique(np.stack((examples.campaign[sent], examples.variant[sent]), axis=1), axis=0)
+    variants: list[Variant] = [examples.campaigns[int(i)].variants[int(j)] for i, j in pairs]
+    return fit_basis(variants)
+
+
+def bernoulli(eta: NDArray[np.float64], outcome: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Log-likelihood of 0/1 outcomes at log odds η; NaN where either is NaN."""
+    with np.errstate(invalid="ignore"):  # a NaN here is an answer, not an accident
+        likelihood: NDArray[np.float64] = outcome * eta - np.logaddexp(0.0, eta)
+    return likelihood
+
+
+def clustered_z(gains: NDArray[np.float64], cluster: NDArray[np.int64]) -> tuple[float, float]:
+    """Mean gain a row and its z, with errors clustered by recipient; z = 0 where nothing varies."""
+    if len(gains) == 0:
+        return 0.0, 0.0
+    mean = float(gains.mean())
+    _, place = np.unique(cluster, return_inverse=True)
+    sums = np.bincount(place.reshape(-1), weights=gains - mean)
+    error = float(np.sqrt(sums @ sums)) / len(gains)
+    return mean, mean / error if error > 0 else 0.0
+
+
+def _logits(heads: Heads, rows: RowSet) -> NDArray[np.float64]:
+    """η (H, m) of the rows of one kind."""
+    out = np.empty((len(heads.outcomes), len(rows.rows)))
+    coefficients = np.array([heads.coefficients(action) for action in rows.actions])
+    for start in range(0, len(rows.rows), _CHUNK):
+        part = slice(start, start + _CHUNK)
+        base = heads.layout.base_rows(rows.context[part], rows.local[part])
+        for cell in np.unique(rows.cell[part]).tolist():
+            here = np.flatnonzero(rows.cell[part] == cell)
+            out[:, start + here] = coefficients[cell] @ base[here].T
+    return out
+
+
+def _base_logits(examples: Examples, outcome: NDArray[np.float64], learn: NDArray[np.int64]) -> NDArray[np.float64]:
+    """Log odds of the base rate of each row's (campaign, kind) among the rows ``learn``: (k + rate) / (n + 1), where
+    rate is the kind's overall (k + ½) / (n + 1), so that a campaign without training rows has one too."""
+    sent = examples.sent.astype(np.int64)
+    group = examples.campaign * 2 + sent
+    known = learn[np.isfinite(outcome[learn])]
+    kinds = np.bincount(sent[known], minlength=2), np.bincount(sent[known], outcome[known], minlength=2)
+    overall = (kinds[1] + 0.5) / (kinds[0] + 1.0)
+    size = 2 * len(examples.campaigns)
+    count = np.bincount(group[known], minlength=size)
+    positive = np.bincount(group[known], outcome[known], minlength=size)
+    rate = ((positive + np.tile(overall, len(examples.campaigns))) / (count + 1.0))[group]
+    logits: NDArray[np.float64] = np.log(rate) - np.log1p(-rate)
+    return logits

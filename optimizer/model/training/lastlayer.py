@@ -1,0 +1,188 @@
+"""All heads of a model at once: which rows each one learns from, and what it starts from."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from hashlib import blake2b
+
+import numpy as np
+from numpy.typing import NDArray
+
+from optimizer.bandit.rewards import MESSAGE_OUTCOMES
+from optimizer.model.examples import Examples
+from optimizer.model.features import FeatureSpec
+from optimizer.model.heads import Heads
+from optimizer.model.layout import Layout
+from optimizer.model.training.posterior import Posterior, base_offset, fit_posterior
+from optimizer.model.training.rows import Design, RowSet, message_layout, no_send_layout, split_rows
+from optimizer.model.variantbasis import VariantBasis
+
+#: Draws in the frozen bank. M = 16 is as good for regret as 64; more give finer propensities and cost time a decision.
+DRAWS = 32
+#: Precisions are first learned on this many rows: they hardly depend on the rest, and passes over all rows are dear.
+PILOT = 30_000
+_PILOT_FROM = 2 * PILOT
+#: What not sending shares with sending a priori: whom the outcome happens to. Its own weights are learned as differences
+#: from the message heads', which matters where few are left without a message.
+_SHARED = frozenset({"one*plain", "one*detail", "one*network"})
+
+
+@dataclass(frozen=True)
+class Table:
+    """Examples with embedded contexts, split by kind and laid out.
+
+    Attributes:
+        examples: the n rows. basis: coordinates of variants.
+        context: (n, F) embedded contexts.
+        message, no_send: rows of each kind with their layout.
+    """
+
+    examples: Examples
+    basis: VariantBasis
+    context: NDArray[np.float32]
+    message: tuple[RowSet, Layout]
+    no_send: tuple[RowSet, Layout]
+
+
+@dataclass(frozen=True)
+class Fits:
+    """Posteriors by outcome, of one kind, over one layout."""
+
+    layout: Layout
+    posteriors: Mapping[str, Posterior]
+
+    def heads(self, kind: str, seed: int) -> Heads:
+        """The heads to serve; draws are keyed by (seed, kind, outcome)."""
+        names = tuple(sorted(self.posteriors))
+        parts = [self.posteriors[name] for name in names]
+        draws = [part.draws(DRAWS, _key(seed, kind, name)) for name, part in zip(names, parts, strict=True)]
+        size, blocks = self.layout.size, len(self.layout.blocks)
+        return Heads(
+            outcomes=names,
+            layout=self.layout,
+            mean=np.array([part.mean for part in parts]).reshape(len(names), size),
+            bank=np.array(draws, dtype=np.float32).reshape(len(names), DRAWS, size),
+            precision=np.array([part.precision for part in parts]).reshape(len(names), blocks),
+            offset=np.array([part.offset for part in parts]),
+            seed=_key(seed, kind, "unseen"),
+        )
+
+
+def tabulate(examples: Examples, context: NDArray[np.float32], spec: FeatureSpec, basis: VariantBasis) -> Table:
+    """Splits examples by kind and lays out the weights that they can teach; ``context`` (n, F) is f(x)."""
+    parts = (spec.plain, spec.width)
+    message, no_send = split_rows(examples, context, basis)
+    sent, stayed = message_layout(message, basis, *parts), no_send_layout(no_send, *parts)
+    return Table(examples, basis, context, (message, sent), (no_send, stayed))
+
+
+def fit_last_layer(table: Table, *, start: tuple[Heads, Heads] | None = None, seed: int = 0) -> tuple[Fits, Fits]:
+    """Posteriors of the message heads and of the no_send heads.
+
+    Args:
+        table: the rows.
+        start: heads to start from, whose prior precisions are kept: a refresh. None learns the precisions.
+        seed: of the pilot sample.
+    """
+    message = _fit_kind(table, "message", {}, None if start is None else start[0], seed)
+    shared = {
+        name: _carried(table.no_send[1], message.layout, posterior.mean, _SHARED)
+        for name, posterior in message.posteriors.items()
+    }
+    return message, _fit_kind(table, "no_send", shared, None if start is None else start[1], seed)
+
+
+def targets(table: Table, kind: str) -> dict[str, tuple[NDArray[np.float64], float]]:
+    """Per outcome with a head: the outcomes (m,) of the kind's rows, and the offset of its intercept.
+
+    A kind without known rows takes the other kind's base rate: without evidence, sending makes no difference.
+    """
+    rows = (table.message if kind == "message" else table.no_send)[0].rows
+    out = {}
+    for name in table.examples.outcomes:
+        column = table.examples.outcome[name]
+        needs_message = name in MESSAGE_OUTCOMES
+        if kind == "no_send" and needs_message:
+            continue
+        rest = column[table.examples.sent] if needs_message else column
+        out[name] = (column[rows], base_offset(column[rows], rest))
+    return out
+
+
+def _fit_kind(
+    table: Table, kind: str, centres: Mapping[str, NDArray[np.float64]], start: Heads | None, seed: int
+) -> Fits:
+    """Fits the heads of one kind; ``centres`` are prior means of the weights, by outcome (0 where there is none)."""
+    rows, layout = table.message if kind == "message" else table.no_send
+    design = Design(layout, rows)
+    pilot: NDArray[np.int64] | None = None
+    if start is None and len(rows.rows) > _PILOT_FROM:
+        pilot = np.sort(np.random.default_rng(seed).choice(len(rows.rows), PILOT, replace=False))
+    small = None if pilot is None else Design(layout, _subset(rows, pilot))
+    posteriors = {}
+    for name, (outcome, offset) in targets(table, kind).items():
+        centre = centres.get(name)
+        if start is not None and name in start.outcomes:
+            head = start.outcomes.index(name)
+            posteriors[name] = fit_posterior(
+                design,
+                outcome,
+                float(start.offset[head]),
+                centre=centre,
+                mean=_carried(layout, start.layout, start.mean[head]),
+                precision=_precisions(layout, start, head),
+                steps=6,
+                empirical=False,
+            )
+            continue
+        first: Posterior | None = None
+        if small is not None and pilot is not None:
+            first = fit_posterior(small, outcome[pilot], offset, centre=centre)
+        posteriors[name] = fit_posterior(
+            design,
+            outcome,
+            offset,
+            centre=centre,
+            mean=None if first is None else first.mean,
+            precision=None if first is None else first.precision,
+            steps=8 if first is None else 3,
+        )
+    return Fits(layout, posteriors)
+
+
+def _carried(
+    layout: Layout, old: Layout, weights: NDArray[np.float64], only: frozenset[str] | None = None
+) -> NDArray[np.float64]:
+    """Weights (d,) of an old layout moved into a new one by block, key and column; what is new is 0."""
+    out = np.zeros(layout.size)
+    blocks = {block.name: block for block in old.blocks if only is None or block.name in only}
+    for block in layout.blocks:
+        before = blocks.get(block.name)
+        if before is None:
+            continue
+        place = {column: i for i, column in enumerate(old.columns(block.segment))}
+        columns = layout.columns(block.segment)
+        shared = [(i, place[column]) for i, column in enumerate(columns) if column in place]
+        for row, key in enumerate(block.keys):
+            then = before.position.get(key)
+            if then is not None:
+                for to, source in shared:
+                    out[block.start + row * block.width + to] = weights[before.start + then * before.width + source]
+    return out
+
+
+def _precisions(layout: Layout, start: Heads, head: int) -> NDArray[np.float64]:
+    """The prior precisions of earlier heads, (blocks,); a new block has its starting one."""
+    old = {block.name: float(start.precision[head, i]) for i, block in enumerate(start.layout.blocks)}
+    return np.array([old.get(block.name, block.precision) for block in layout.blocks])
+
+
+def _subset(rows: RowSet, index: NDArray[np.int64]) -> RowSet:
+    return RowSet(rows.rows[index], rows.actions, rows.cell[index], rows.context[index], rows.local[index])
+
+
+def _key(seed: int, kind: str, name: str) -> int:
+    """A 63-bit seed of its own for every (seed, kind, name)."""
+    digest = blake2b(f"{seed}|{kind}|{name}".encode(), digest_size=8).digest()
+    return int.from_bytes(digest, "little") >> 1

@@ -1,0 +1,184 @@
+"""Training rows sorted into cells, with one pass that returns likelihood, gradient and Hessian of a logistic head."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from optimizer.model.examples import Examples
+from optimizer.model.layout import (
+    MESSAGE_BLOCKS,
+    NO_SEND_BLOCKS,
+    Action,
+    Cell,
+    Layout,
+    Unit,
+    build_layout,
+)
+from optimizer.model.timefeatures import HOURS_OF_DAY, harmonics, hour_of_week
+from optimizer.model.variantbasis import VariantBasis
+
+#: Rows of one matrix product; also the most that is built at once when the base rows don't fit in memory.
+CHUNK = 16_384
+#: Base rows are kept between passes up to this many numbers (4 bytes each).
+KEEP = 60_000_000
+#: A time column whose spread over the rows is below this is as good as constant.
+_LIVE = 0.02
+
+
+@dataclass(frozen=True)
+class RowSet:
+    """The rows of one kind, message or no_send.
+
+    Attributes:
+        rows: (m,) positions in the examples.
+        actions: the distinct actions; cell: (m,) index into them.
+        context: (m, F) float32 embedded contexts; local: (m,) seconds.
+    """
+
+    rows: NDArray[np.int64]
+    actions: tuple[Action, ...]
+    cell: NDArray[np.int64]
+    context: NDArray[np.float32]
+    local: NDArray[np.int64]
+
+
+def split_rows(examples: Examples, context: NDArray[np.float32], basis: VariantBasis) -> tuple[RowSet, RowSet]:
+    """The message rows and the no_send rows of some examples with their embedded contexts (n, F)."""
+    sent = examples.sent
+    sets = []
+    for rows in (np.flatnonzero(sent), np.flatnonzero(~sent)):
+        codes = np.stack((examples.campaign[rows], examples.variant[rows], examples.channel[rows]), axis=1)
+        distinct, cell = np.unique(codes, axis=0, return_inverse=True)
+        actions = tuple(_action(examples, basis, *(int(i) for i in code)) for code in distinct)
+        sets.append(RowSet(rows, actions, cell.reshape(-1).astype(np.int64), context[rows], examples.local[rows]))
+    return sets[0], sets[1]
+
+
+def message_layout(rows: RowSet, basis: VariantBasis, plain: Sequence[int], encoded: int) -> Layout:
+    """The layout for what occurs in the message rows: their keys, live time columns and buckets.
+
+    Args:
+        rows: the message rows. basis: coordinates of variants.
+        plain: positions of the plain numbers among the ``encoded`` skip columns of f(x); the rest are network columns.
+    """
+    keys = _keys(rows)
+    keys["feature"] = tuple(str(i) for i in range(basis.width))
+    time: tuple[int, ...] = ()
+    hour: tuple[int, ...] = ()
+    week: tuple[int, ...] = ()
+    if len(rows.local):
+        time = tuple(np.flatnonzero(harmonics(rows.local).std(axis=0) > _LIVE).tolist())
+        buckets = np.unique(hour_of_week(rows.local))
+        hours = np.unique(buckets % HOURS_OF_DAY)
+        hour = tuple(hours.tolist()) if len(hours) > 1 else ()
+        week = tuple(buckets.tolist()) if len(buckets) > 1 else ()
+    return build_layout(MESSAGE_BLOCKS, keys, **_parts(rows, plain, encoded), time=time, hour=hour, week=week)
+
+
+def no_send_layout(rows: RowSet, plain: Sequence[int], encoded: int) -> Layout:
+    """The layout of the no_send heads; see ``message_layout``."""
+    return build_layout(NO_SEND_BLOCKS, _keys(rows), **_parts(rows, plain, encoded))
+
+
+class Design:
+    """Rows of one kind laid out for passes; sorted by cell inside, in and out in the rows' own order."""
+
+    def __init__(self, layout: Layout, rows: RowSet) -> None:
+        self.layout = layout
+        self.count = len(rows.rows)
+        self._cells: list[Cell] = [layout.cell(action) for action in rows.actions]
+        self._order = np.argsort(rows.cell, kind="stable")
+        self._bounds = np.concatenate(([0], np.cumsum(np.bincount(rows.cell, minlength=len(rows.actions)))))
+        self._context, self._local = rows.context[self._order], rows.local[self._order]
+        self._kept: torch.Tensor | None = None
+        if self.count * layout.base <= KEEP:
+            self._kept = torch.from_numpy(layout.base_rows(self._context, self._local))
+
+    def logits(self, weights: NDArray[np.float64]) -> NDArray[np.float64]:
+        """η without offset, (m,), of weights (d,)."""
+        out = np.empty(self.count)
+        for cell, start, stop in self._chunks():
+            coefficients = torch.from_numpy(self._cells[cell].coefficients(weights, self.layout.base)).float()
+            out[self._order[start:stop]] = (self._base(start, stop) @ coefficients).numpy()
+        return out
+
+    def derivatives(
+        self, weights: NDArray[np.float64], outcome: NDArray[np.float64], offset: NDArray[np.float64]
+    ) -> tuple[float, NDArray[np.float64], NDArray[np.float64]]:
+        """Log-likelihood, gradient (d,) and negative Hessian (d, d) of a logistic head with offsets (m,).
+
+        Products run in float32, sums over chunks in float64. Rows whose outcome (m,) is NaN count for nothing.
+        """
+        size, base = self.layout.size, self.layout.base
+        known = torch.from_numpy(np.isfinite(outcome)[self._order].astype(np.float32))
+        target = torch.from_numpy(np.nan_to_num(outcome)[self._order].astype(np.float32))
+        fixed = torch.from_numpy(offset[self._order].astype(np.float32))
+        total, gradient, hessian = 0.0, np.zeros(size), np.zeros((size, size))
+        inner = np.zeros((base, base))
+        slope = np.zeros(base)
+        for cell, start, stop in self._chunks():
+            at = self._cells[cell]
+            rows = self._base(start, stop)
+            eta = rows @ torch.from_numpy(at.coefficients(weights, base)).float() + fixed[start:stop]
+            chance = torch.sigmoid(eta)
+            seen, y = known[start:stop], target[start:stop]
+            total += float(((y * eta - torch.nn.functional.softplus(eta)) * seen).sum(dtype=torch.float64))
+            slope += (rows.T @ ((y - chance) * seen)).double().numpy()
+            scaled = rows * torch.sqrt(chance * (1.0 - chance) * seen)[:, None]
+            inner += (scaled.T @ scaled).double().numpy()
+            if stop == self._bounds[cell + 1]:
+                gradient[at.source] += slope[at.target] * at.scale
+                hessian[np.ix_(at.source, at.source)] += inner[np.ix_(at.target, at.target)] * np.outer(
+                    at.scale, at.scale
+                )
+                slope[:], inner[:] = 0.0, 0.0
+        return total, gradient, hessian
+
+    def _chunks(self) -> list[tuple[int, int, int]]:
+        return [
+            (cell, start, min(start + CHUNK, int(self._bounds[cell + 1])))
+            for cell in range(len(self._cells))
+            for start in range(int(self._bounds[cell]), int(self._bounds[cell + 1]), CHUNK)
+        ]
+
+    def _base(self, start: int, stop: int) -> torch.Tensor:
+        if self._kept is not None:
+            return self._kept[start:stop]
+        return torch.from_numpy(self.layout.base_rows(self._context[start:stop], self._local[start:stop]))
+
+
+def _action(examples: Examples, basis: VariantBasis, campaign: int, variant: int, channel: int) -> Action:
+    owner = examples.campaigns[campaign]
+    if variant < 0:
+        return Action(owner.campaign_id)
+    chosen = owner.variants[variant]
+    return Action(owner.campaign_id, chosen.id, owner.channels[channel].id, basis.coordinates(chosen))
+
+
+def _parts(rows: RowSet, plain: Sequence[int], encoded: int) -> dict[str, tuple[int, ...]]:
+    """The parts of f(x): plain numbers, details, network columns."""
+    return {
+        "plain": tuple(plain),
+        "detail": tuple(sorted(set(range(encoded)) - set(plain))),
+        "network": tuple(range(encoded, rows.context.shape[1])),
+    }
+
+
+def _keys(rows: RowSet) -> dict[Unit, tuple[str, ...]]:
+    """Keys of every one-hot unit, those with the most rows first (ties by name)."""
+    sizes = np.bincount(rows.cell, minlength=len(rows.actions))
+    out: dict[Unit, tuple[str, ...]] = {"one": ("",)}
+    units: Sequence[Unit] = ("campaign", "channel", "variant", "pair")
+    for unit in units:
+        counts: dict[str, int] = {}
+        for action, size in zip(rows.actions, sizes.tolist(), strict=True):
+            key = action.key(unit)
+            if key is not None:
+                counts[key] = counts.get(key, 0) + size
+        out[unit] = tuple(sorted(counts, key=lambda key: (-counts[key], key)))
+    return out

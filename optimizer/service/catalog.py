@@ -1,0 +1,82 @@
+"""The set-up of a workspace as decisions need it, read once and kept until its ``config_version`` moves."""
+
+from __future__ import annotations
+
+import threading
+from dataclasses import dataclass, field
+
+from optimizer.errors import Invalid
+from storage.port import Reader
+from storage.records import Attribute, Campaign, Mode, Rule, Workspace
+
+_STRICTNESS: dict[Mode, int] = {"live": 0, "shadow": 1, "baseline_only": 2, "paused": 3}
+
+
+def stricter(one: Mode, other: Mode) -> Mode:
+    """The stricter of two modes: paused over baseline_only over shadow over live."""
+    return one if _STRICTNESS[one] >= _STRICTNESS[other] else other
+
+
+@dataclass(frozen=True)
+class View:
+    """One version of a workspace's set-up. Campaigns are read when first asked for."""
+
+    version: int
+    workspace: Workspace
+    rules: tuple[Rule, ...]
+    attributes: dict[str, Attribute]
+    _campaigns: dict[str, Campaign | None] = field(default_factory=dict)
+
+    def campaign(self, reader: Reader, campaign_id: str) -> Campaign:
+        """The campaign of that id; ``Invalid`` when there is none or it is archived."""
+        if campaign_id not in self._campaigns:
+            self._campaigns[campaign_id] = reader.campaign(self.workspace.workspace_id, campaign_id)
+        campaign = self._campaigns[campaign_id]
+        if campaign is None:
+            raise Invalid.field(
+                "campaign_id", f"no campaign {campaign_id!r} in this workspace", code="unknown_campaign"
+            )
+        if campaign.status == "archived":
+            raise Invalid.field("campaign_id", f"campaign {campaign_id!r} is archived", code="archived_campaign")
+        return campaign
+
+    def in_model(self, name: str) -> bool:
+        """Whether the model may use this attribute (undeclared ones: yes)."""
+        attribute = self.attributes.get(name)
+        return attribute is None or attribute.use_in_model
+
+
+class Catalog:
+    """Caches the newest ``View`` of each workspace; safe between threads."""
+
+    def __init__(self) -> None:
+        self._views: dict[str, View] = {}
+        self._lock = threading.Lock()
+
+    def view(self, reader: Reader, workspace_id: str, *, keep: bool = True) -> View:
+        """The set-up as ``reader``'s snapshot has it.
+
+        ``keep`` must be False inside a write transaction: what it sees may still be rolled back, and its version number
+        would then be given to another set-up.
+        """
+        version = reader.config_version(workspace_id)
+        with self._lock:
+            known = self._views.get(workspace_id)
+        if known is not None and known.version == version:
+            return known
+        workspace = reader.workspace(workspace_id)
+        if workspace is None:
+            raise Invalid.field("workspace", f"no workspace {workspace_id!r}", code="unknown_workspace")
+        view = View(
+            version=version,
+            workspace=workspace,
+            rules=tuple(r for r in reader.rules(workspace_id) if r.enabled and not r.archived),
+            attributes={a.name: a for a in reader.attributes(workspace_id)},
+        )
+        if not keep:
+            return view
+        with self._lock:
+            newest = self._views.get(workspace_id)
+            if newest is None or newest.version < version:
+                self._views[workspace_id] = view
+        return view

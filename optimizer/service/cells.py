@@ -1,0 +1,224 @@
+"""Cells of a row file as values of our records: whatever the file's format, the same row means the same thing.
+
+CSV knows only text, so its cells are read by JSON's grammar where a value may be of any type (``33`` is a number,
+``01234`` is not, and stays text). Parquet and NDJSON bring types along. NaN, null and empty text all mean "not there".
+The bounds are those of the API, so that what came in by file can also be sent over HTTP.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Collection, Mapping
+from datetime import UTC, date, datetime
+from decimal import Decimal
+from typing import Any
+
+import orjson
+
+from optimizer.errors import Invalid
+
+#: Characters of an id or a name.
+ID_LENGTH = 256
+#: Values in one object (those in lists and objects below it counted), levels of nesting, bytes of a string.
+OBJECT_VALUES, OBJECT_DEPTH, TEXT_BYTES = 200, 5, 8192
+EARLIEST, LATEST = datetime(1970, 1, 1, tzinfo=UTC), datetime(2200, 1, 1, tzinfo=UTC)
+_ID = re.compile(r"[^\u0000-\u001f\u007f-\u009f\ufffd]+")
+_NUMBER = re.compile(r"-?(0|[1-9]\d*)(\.\d+)?([eE][+-]?\d+)?")
+_SWITCHES = {"true": True, "false": False, "1": True, "0": False, "yes": True, "no": False}
+
+
+class Cells:
+    """One row, read by column name. Methods raise ``Invalid`` that names the column, its value and what is allowed."""
+
+    def __init__(self, row: Mapping[str, Any], *, typed: bool) -> None:
+        """``typed`` is False for CSV, whose cells are all text."""
+        self.row = row
+        self._typed = typed
+
+    def refuse_unknown(self, names: Collection[str], nested: Collection[str]) -> None:
+        """Refuses columns that are neither in ``names`` nor ``nested`` nor ``nested.NAME``."""
+        for column in self.row:
+            if column not in names and column not in nested and column.partition(".")[0] not in nested:
+                allowed = [*sorted(names), *(f"{name}.NAME" for name in sorted(nested))]
+                raise Invalid.field(column, f"unknown column; known: {', '.join(allowed)}", code="unknown_field")
+
+    def value(self, name: str) -> Any:
+        """The cell as it is; None when it is missing, empty or NaN."""
+        value = self.row.get(name)
+        if value == "" or (isinstance(value, float) and math.isnan(value)):
+            return None
+        return value
+
+    def id(self, name: str) -> str | None:
+        """An id: text of 1 to 256 characters without control characters. A whole number is taken as its text."""
+        value = self.value(name)
+        if isinstance(value, int) and not isinstance(value, bool):
+            return str(value)
+        if value is not None and not _is_name(value):
+            raise Invalid.field(
+                name, f"{value!r:.80} must be text of 1 to {ID_LENGTH} characters without control characters"
+            )
+        return None if value is None else str(value)
+
+    def required_id(self, name: str) -> str:
+        """As ``id``, but it must be there."""
+        value = self.id(name)
+        if value is None:
+            raise Invalid.field(name, "missing; it is required", code="required")
+        return value
+
+    def instant(self, name: str) -> datetime | None:
+        """A time, RFC 3339 with an offset, as UTC."""
+        value = self.value(name)
+        return None if value is None else instant(name, value)
+
+    def number(self, name: str) -> float | None:
+        """A finite number."""
+        value = self.value(name)
+        if value is None:
+            return None
+        number = _as_number(value)
+        if number is None:
+            raise Invalid.field(name, f"{value!r:.80} must be a finite number")
+        return number
+
+    def switch(self, name: str) -> bool | None:
+        """True or false."""
+        value = self.value(name)
+        return None if value is None else _as_switch(name, value)
+
+    def required_switch(self, name: str) -> bool:
+        """As ``switch``, but it must be there."""
+        value = self.switch(name)
+        if value is None:
+            raise Invalid.field(name, "missing; it is required", code="required")
+        return value
+
+    def listed(self, name: str) -> list[Any]:
+        """A list, or its JSON text; empty when missing."""
+        value = self.value(name)
+        if isinstance(value, str):
+            value = _parse_json(name, value)
+        if value is not None and not isinstance(value, list):
+            raise Invalid.field(name, f"{value!r:.80} must be a JSON list")
+        _check_values(name, value or [], 1)
+        return value or []
+
+    def nested(self, name: str) -> dict[str, Any]:
+        """The object ``name``: its JSON column overlaid with the ``name.PART`` columns. Missing cells are left out."""
+        whole = self.value(name)
+        if isinstance(whole, str):
+            whole = _parse_json(name, whole)
+        if whole is not None and not isinstance(whole, Mapping):
+            raise Invalid.field(name, f"{whole!r:.80} must be a JSON object")
+        parts = dict(whole or {})
+        prefix = name + "."
+        for column in self.row:
+            if column.startswith(prefix):
+                parts[column.removeprefix(prefix)] = self._guessed(column)
+        parts = {part: value for part, value in parts.items() if value is not None}
+        if _check_values(name, parts, 1) > OBJECT_VALUES:
+            raise Invalid.field(name, f"must hold at most {OBJECT_VALUES} values")
+        return parts
+
+    def switches(self, name: str) -> dict[str, bool]:
+        """As ``nested``, of true or false only."""
+        return {part: _as_switch(f"{name}.{part}", value) for part, value in self.nested(name).items()}
+
+    def _guessed(self, column: str) -> Any:
+        value = self.value(column)
+        if self._typed or not isinstance(value, str):
+            return _as_json(column, value)
+        if _NUMBER.fullmatch(value):
+            return orjson.loads(value)
+        return {"true": True, "false": False}.get(value.lower(), value)
+
+
+def instant(name: str, value: Any) -> datetime:
+    """A time as UTC; ``Invalid`` when it is none or says no offset."""
+    try:
+        moment = value if isinstance(value, datetime) else datetime.fromisoformat(value)
+        if moment.tzinfo is not None and EARLIEST <= moment < LATEST:
+            return moment.astimezone(UTC)
+    except (TypeError, ValueError, OverflowError):
+        pass  # falls through to the one message for all unreadable times
+    allowed = "an RFC 3339 time with an offset such as 2026-11-24T09:00:00Z, from 1970 to 2200"
+    raise Invalid.field(name, f"{str(value)!r:.80} must be {allowed}")
+
+
+def outcome(name: str, value: Any) -> tuple[float | None, datetime | None] | None:
+    """What an ``outcome.NAME`` cell says: (its value, when), either None where it doesn't say; None = didn't happen.
+
+    Empty, 0 and false mean that it didn't happen; a number is its value; a time is when it happened.
+    """
+    if value is None or value is False:
+        return None
+    if value is True:
+        return None, None
+    number = _as_number(value)
+    if number is not None:
+        return (number, None) if number != 0 else None
+    if isinstance(value, str) and value.lower() in {"true", "false"}:
+        return (None, None) if value.lower() == "true" else None
+    return None, instant(name, value)
+
+
+def _is_name(value: Any) -> bool:
+    return isinstance(value, str) and len(value) <= ID_LENGTH and _ID.fullmatch(value) is not None
+
+
+def _check_values(name: str, value: Any, depth: int) -> int:
+    """How many values lie in and below ``value``; ``Invalid`` where one breaks a bound."""
+    if isinstance(value, str) and (len(value.encode("utf-8", "replace")) > TEXT_BYTES or "\0" in value):
+        raise Invalid.field(name, f"a string may have at most {TEXT_BYTES} bytes and no NUL")
+    if isinstance(value, float) and not math.isfinite(value):
+        raise Invalid.field(name, f"{value} must be finite")
+    if not isinstance(value, Mapping | list):
+        return 1
+    if depth > OBJECT_DEPTH:
+        raise Invalid.field(name, f"may be nested at most {OBJECT_DEPTH} levels deep")
+    pairs = value.items() if isinstance(value, Mapping) else enumerate(value)
+    count = 0
+    for key, below in pairs:
+        if isinstance(value, Mapping) and not _is_name(key):
+            raise Invalid.field(name, f"name {key!r:.80} must be 1 to {ID_LENGTH} characters, no control characters")
+        count += _check_values(f"{name}.{key}", below, depth + 1)
+    return count
+
+
+def _as_number(value: Any) -> float | None:
+    if isinstance(value, bool) or not isinstance(value, int | float | Decimal | str):
+        return None
+    try:
+        number = float(value)
+    except (ValueError, OverflowError):
+        return None
+    return number if math.isfinite(number) else None
+
+
+def _as_switch(name: str, value: Any) -> bool:
+    known = _SWITCHES.get(str(value).lower())
+    if known is None:
+        raise Invalid.field(name, f"{value!r:.80} must be true or false")
+    return known
+
+
+def _as_json(name: str, value: Any) -> Any:
+    """A typed cell as JSON has it: times of Parquet become RFC 3339 text, decimals numbers."""
+    if isinstance(value, datetime):
+        return instant(name, value).isoformat()
+    if isinstance(value, date):
+        return value.isoformat()
+    if isinstance(value, Decimal):
+        return float(value)
+    if isinstance(value, bytes):
+        raise Invalid.field(name, "bytes are not a value; use text")
+    return value
+
+
+def _parse_json(name: str, text: str) -> Any:
+    try:
+        return orjson.loads(text)
+    except orjson.JSONDecodeError as fault:
+        raise Invalid.field(name, f"not JSON: {fault}") from None

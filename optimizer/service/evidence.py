@@ -1,0 +1,200 @@
+"""What the gate judges by: logged rows, replayed under the incumbent and the candidate.
+
+Everything is computed by the code that decides (``choose``, ``model.policy``), so a policy is judged as it would act.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from optimizer.bandit.actions import DAYPARTS, ActionSpace
+from optimizer.model.inference import RewardModel
+from optimizer.model.policy import LivePolicy, distribution
+from optimizer.service.choose import Situation
+from optimizer.service.feedback import Logged
+from optimizer.service.replay import Replayer, plan_of, situation_of
+from storage.records import Campaign
+
+Floats = NDArray[np.float64]
+
+#: How many rows are replayed to check the logged propensities and the balance of the log.
+INTEGRITY_ROWS = 5000
+
+
+@dataclass(frozen=True)
+class Replayed:
+    """How well the log replays: recomputed against logged propensities, and draws against their probabilities.
+
+    Attributes:
+        largest_error: largest difference between a recomputed and a logged propensity (0 when no row could be checked).
+        checked: rows checked; imported rows are not.
+        names: (S,) names of the subsets of actions.
+        drawn: (n, S) bool, whether the drawn action lies in the subset.
+        expected: (n, S) the subset's probability.
+        cluster: (n,) recipients.
+    """
+
+    largest_error: float
+    checked: int
+    names: tuple[str, ...]
+    drawn: NDArray[np.bool_]
+    expected: Floats
+    cluster: NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Paired:
+    """Evaluation rows under both policies, (n,) each; ``outcome`` and ``predicted`` per outcome.
+
+    ``q_logged`` is the cross-fitted reward of the logged action, ``value_*`` its mean under a policy.
+    """
+
+    reward: Floats
+    propensity: Floats
+    p_incumbent: Floats
+    p_candidate: Floats
+    q_logged: Floats
+    value_incumbent: Floats
+    value_candidate: Floats
+    cluster: NDArray[np.int64]
+    outcome: dict[str, Floats]
+    predicted: dict[str, Floats]
+
+
+def clusters(rows: Sequence[Logged]) -> NDArray[np.int64]:
+    """(n,) a number for each row's recipient."""
+    numbers: dict[str, int] = {}
+    return np.array([numbers.setdefault(r.decision.recipient_id, len(numbers)) for r in rows], dtype=np.int64)
+
+
+def check_integrity(replayer: Replayer, rows: Sequence[Logged]) -> Replayed:
+    """Replays up to ``INTEGRITY_ROWS`` of the newest evaluable rows that this service decided itself."""
+    own = [r for r in rows if r.evaluable and not r.decision.imported][-INTEGRITY_ROWS:]
+    names = sorted({name for r in own for name in _factor_names(r)})
+    place = {name: i for i, name in enumerate(names)}
+    drawn = np.zeros((len(own), len(names)), dtype=np.bool_)
+    expected = np.zeros((len(own), len(names)))
+    error = 0.0
+    for i, row in enumerate(own):
+        decision = row.decision
+        vector = replayer.vector(decision)
+        if decision.action is None or decision.propensity is None:
+            continue
+        error = max(error, abs(float(vector[decision.action]) - decision.propensity))
+        space = plan_of(decision, replayer.campaign(decision)).space
+        for name, mass, hit in subset_masses(space, vector, decision.action):
+            if name in place:
+                expected[i, place[name]] = mass
+                drawn[i, place[name]] = hit
+    return Replayed(error, len(own), tuple(names), drawn, expected, clusters(own))
+
+
+def _factor_names(row: Logged) -> list[str]:
+    snapshot = row.decision.snapshot
+    return [
+        *(f"variant:{v}" for v in snapshot.variants),
+        *(f"channel:{c}" for c in snapshot.channels),
+        *(f"daypart:{d}" for d in range(DAYPARTS)),
+        "no_send",
+    ]
+
+
+def subset_masses(space: ActionSpace, vector: Floats, action: int) -> list[tuple[str, float, bool]]:
+    """Of each variant, channel, daypart and ``no_send``: its probability, and whether ``action`` lies in it."""
+    cube = vector[: space.messages].reshape(space.shape)
+    at = space.factors(action)
+    dayparts = space.dayparts
+    by_daypart = np.bincount(dayparts, cube.sum(axis=(0, 2)), DAYPARTS)
+    v, slot, c = at if at is not None else (-1, -1, -1)
+    d = int(dayparts[slot]) if at is not None else -1
+    masses = [(f"variant:{name}", float(cube[i].sum()), i == v) for i, name in enumerate(space.variants)]
+    masses += [(f"channel:{name}", float(cube[:, :, i].sum()), i == c) for i, name in enumerate(space.channels)]
+    masses += [(f"daypart:{i}", float(by_daypart[i]), i == d) for i in range(DAYPARTS)]
+    if space.no_send:
+        masses.append(("no_send", float(vector[-1]), at is None))
+    return masses
+
+
+def pair(
+    replayer: Replayer,
+    rows: Sequence[Logged],
+    campaign: Campaign,
+    incumbent: LivePolicy,
+    candidate: LivePolicy,
+    reward_model: Callable[[Logged], RewardModel],
+) -> Paired:
+    """Replays evaluation rows under both policies.
+
+    Args:
+        replayer: for the campaigns' earlier versions.
+        rows: evaluable rows that the candidate was not trained on.
+        campaign: the campaign as it is now: what a policy would do and earn now is what is judged.
+        incumbent: the policy that serves.
+        candidate: the policy that would.
+        reward_model: for each row a model that was not fitted on its recipient (cross-fitting).
+    """
+    n = len(rows)
+    columns = {name: np.zeros(n) for name in ("reward", "p_b", "p_inc", "p_cand", "q", "v_inc", "v_cand")}
+    names = sorted({kind for r in rows for kind in r.outcomes})
+    judged = candidate.models[-1]
+    predicted = {k: np.full(n, np.nan) for k in names}
+    for i, row in enumerate(rows):
+        decision = row.decision
+        made = plan_of(decision, replayer.campaign(decision))
+        s = situation_of(decision, campaign)
+        inc, cand = (_vector(p, s, made.space, made.mask) for p in (incumbent, candidate))
+        model = reward_model(row)
+        q = _scores(model, s, made.space)[0]
+        action = decision.action if decision.action is not None else 0
+        columns["reward"][i], columns["p_b"][i] = row.reward, decision.propensity or 0.0
+        columns["p_inc"][i], columns["p_cand"][i] = inc[action], cand[action]
+        columns["q"][i], columns["v_inc"][i], columns["v_cand"][i] = q[action], inc @ q, cand @ q
+        if judged is not None:
+            for kind, chance in _scores(judged, s, made.space)[1].items():
+                if kind in predicted:
+                    predicted[kind][i] = chance[action]
+    outcome = {k: np.array([_known(r, k) for r in rows]) for k in names}
+    return Paired(
+        reward=columns["reward"],
+        propensity=columns["p_b"],
+        p_incumbent=columns["p_inc"],
+        p_candidate=columns["p_cand"],
+        q_logged=columns["q"],
+        value_incumbent=columns["v_inc"],
+        value_candidate=columns["v_cand"],
+        cluster=clusters(rows),
+        outcome=outcome,
+        predicted=predicted,
+    )
+
+
+def policy_probability(
+    replayer: Replayer, rows: Sequence[Logged], campaign: Campaign, policy_of: Callable[[Logged], LivePolicy]
+) -> Floats:
+    """(n,) probability of each logged action under the policy of its row."""
+    chances = np.zeros(len(rows))
+    for i, row in enumerate(rows):
+        made = plan_of(row.decision, replayer.campaign(row.decision))
+        s = situation_of(row.decision, campaign)
+        if row.decision.action is not None:
+            chances[i] = _vector(policy_of(row), s, made.space, made.mask)[row.decision.action]
+    return chances
+
+
+def _vector(live: LivePolicy, s: Situation, space: ActionSpace, mask: NDArray[np.bool_]) -> Floats:
+    made = distribution(live, s.campaign, space, mask, s.context, decided_local=s.decided_local, effects=s.effects)
+    return made.probability
+
+
+def _scores(model: RewardModel, s: Situation, space: ActionSpace) -> tuple[Floats, dict[str, Floats]]:
+    scores = model.score(model.embed([s.context])[0], space, s.campaign, s.decided_local, s.effects)
+    return scores.reward, dict(scores.outcome)
+
+
+def _known(row: Logged, kind: str) -> float:
+    outcome = row.outcomes.get(kind)
+    return float("nan") if outcome is None or not outcome.matured else float(outcome.happened)

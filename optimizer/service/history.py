@@ -1,0 +1,194 @@
+"""Logged decisions of another system as decisions of ours: one row of a history file, checked and named.
+
+An imported decision was made over all the campaign's variants and channels at the one time it was sent (what else was
+open is not known), under ``pol_imported``. Its ids are hashes of the row and its place, so a file that is imported
+twice, or longer than before, adds only what is new. Outcomes become events that name their decision.
+
+A refusal in an old log is an outcome to learn from, not the recipient's present will: it suppresses nothing. Current
+refusals come with the recipients' file or as events.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any, Literal
+
+import msgspec
+import numpy as np
+
+from optimizer.bandit.rewards import MESSAGE_OUTCOMES
+from optimizer.errors import Invalid
+from optimizer.service import recipients as people
+from optimizer.service.cells import Cells, outcome
+from optimizer.service.choose import resolve_zone
+from optimizer.service.ids import IMPORTED_POLICY, derived
+from optimizer.service.record import message_of
+from storage.log import Decision, Event, Message, Snapshot
+from storage.records import Campaign, Recipient
+
+#: Columns of a history file, beside ``context.NAME`` and ``outcome.NAME``.
+COLUMNS = frozenset({"recipient_id", "campaign_id", "variant_id", "channel", "send_at", "decided_at", "propensity"})
+NESTED = frozenset({"context", "outcome"})
+_ID_KEY = b"sendtide history"
+
+
+@dataclass(frozen=True)
+class LoggedRow:
+    """One imported decision, the message it holds against caps, and its outcomes."""
+
+    decision: Decision
+    message: Message | None
+    events: tuple[Event, ...]
+
+
+@dataclass(frozen=True)
+class _Send:
+    """What was sent (None, None = nothing) and when it was decided and sent."""
+
+    variant_id: str | None
+    channel: str | None
+    decided_at: datetime
+    send_at: datetime
+
+
+def read_row(cells: Cells, line: int, campaign: Campaign, recipient: Recipient | None, now: datetime) -> LoggedRow:
+    """Reads one row.
+
+    Args:
+        cells: the row.
+        line: its place in the file; part of its id, since two rows may be equal.
+        campaign: the campaign that it names.
+        recipient: the stored recipient, for its time zone; None when there is none.
+        now: received now; nothing in a history lies after it.
+
+    Raises:
+        Invalid: names the column, its value and what is allowed.
+    """
+    cells.refuse_unknown(COLUMNS, NESTED)
+    recipient_id = cells.required_id("recipient_id")
+    send = _send(cells, campaign, now)
+    key = (campaign.workspace_id, campaign.campaign_id, recipient_id, _content(cells.row), str(line))
+    decision = _decision(cells, campaign, send, recipient or people.unknown(campaign.workspace_id, recipient_id), key)
+    return LoggedRow(decision, message_of(decision), tuple(_events(cells, decision, send, now)))
+
+
+def _send(cells: Cells, campaign: Campaign, now: datetime) -> _Send:
+    variant_id = cells.id("variant_id")
+    send_at, decided_at = cells.instant("send_at"), cells.instant("decided_at")
+    send_at, decided_at = send_at or decided_at, decided_at or send_at
+    if send_at is None or decided_at is None:
+        raise Invalid.field("send_at", "missing, and decided_at too; one of them is required", code="required")
+    if decided_at > send_at:
+        raise Invalid.field("decided_at", f"{decided_at.isoformat()} must not be after send_at {send_at.isoformat()}")
+    if send_at > now:
+        raise Invalid.field("send_at", f"{send_at.isoformat()} must not be after now, {now.isoformat()}")
+    if variant_id is None:
+        if not campaign.allow_no_send:
+            raise Invalid.field("variant_id", f"missing; campaign {campaign.campaign_id!r} allows no no_send")
+        return _Send(None, None, decided_at, send_at)
+    _one_of("variant_id", variant_id, [v.id for v in campaign.variants])
+    names = [c.id for c in campaign.channels]
+    channel = cells.id("channel") or (names[0] if len(names) == 1 else None)
+    if channel is None:
+        raise Invalid.field("channel", f"missing; required with {len(names)} channels", code="required")
+    _one_of("channel", channel, names)
+    return _Send(variant_id, channel, decided_at, send_at)
+
+
+def _one_of(column: str, value: str, names: Sequence[str]) -> None:
+    if value not in names:
+        raise Invalid.field(
+            column, f"{value!r} is not one of the campaign's: {', '.join(names)}", code="unknown_action"
+        )
+
+
+def _content(row: Mapping[str, Any]) -> str:
+    """The row's cells in one canonical text."""
+    return msgspec.json.encode(row, order="deterministic").decode()
+
+
+def _decision(cells: Cells, campaign: Campaign, send: _Send, recipient: Recipient, key: tuple[str, ...]) -> Decision:
+    variants, channels = tuple(v.id for v in campaign.variants), tuple(c.id for c in campaign.channels)
+    messages = len(variants) * len(channels)
+    size = messages + campaign.allow_no_send
+    action = messages
+    if send.variant_id is not None and send.channel is not None:
+        action = variants.index(send.variant_id) * len(channels) + channels.index(send.channel)
+    where, source = resolve_zone(recipient, campaign)
+    snapshot = Snapshot(
+        window_start=send.send_at,
+        window_end=send.send_at + timedelta(seconds=1),
+        variants=variants,
+        channels=channels,
+        timezone=where.name,
+        timezone_source=source,
+        context=cells.nested("context"),
+        immediate=True,  # one slot, at the start of the window: the time it was sent
+    )
+    status: Literal["no_send", "sent"] = "no_send" if send.variant_id is None else "sent"
+    return Decision(
+        workspace_id=campaign.workspace_id,
+        decision_id=derived("dec", _ID_KEY, *key),
+        request_id=derived("imp", _ID_KEY, *key),
+        request_hash=derived("imp", _ID_KEY, *key).encode(),
+        campaign_id=campaign.campaign_id,
+        campaign_version=campaign.version,
+        recipient_id=recipient.recipient_id,
+        status=status,
+        group="treated",
+        mode="live",
+        decided_at=send.decided_at,
+        propensity=_propensity(cells),
+        policy_id=IMPORTED_POLICY,
+        action=action,
+        actions=size,
+        eligible_actions=size,
+        eligible=np.packbits(np.ones(size, dtype=np.bool_)).tobytes(),
+        snapshot=snapshot,
+        variant_id=send.variant_id,
+        channel=send.channel,
+        category=campaign.category,
+        send_at=None if send.variant_id is None else send.send_at,
+        sent_at=None if send.variant_id is None else send.send_at,
+        imported=True,
+    )
+
+
+def _propensity(cells: Cells) -> float | None:
+    """The logged propensity; None when missing or not positive: such rows train, but are not evaluated off policy."""
+    propensity = cells.number("propensity")
+    if propensity is not None and propensity > 1:
+        raise Invalid.field("propensity", f"{propensity:g} must not be above 1")
+    return propensity if propensity is not None and propensity > 0 else None
+
+
+def _events(cells: Cells, decision: Decision, send: _Send, now: datetime) -> list[Event]:
+    events = []
+    for name, cell in sorted(cells.nested("outcome").items()):
+        found = outcome(f"outcome.{name}", cell)
+        if found is None:
+            continue
+        value, at = found
+        if decision.variant_id is None and name in MESSAGE_OUTCOMES:
+            raise Invalid.field(f"outcome.{name}", f"{cell!r} needs a message, and the row has no variant_id")
+        # Without a time of its own an outcome is dated to the start of its clock, inside any attribution window.
+        at = at or (send.decided_at if decision.variant_id is None else send.send_at)
+        if not send.decided_at <= at <= now:
+            raise Invalid.field(f"outcome.{name}", f"{at.isoformat()} must lie between decided_at and now")
+        events.append(
+            Event(
+                workspace_id=decision.workspace_id,
+                event_id=derived("evt", _ID_KEY, decision.decision_id, name),
+                type=name,
+                occurred_at=at,
+                received_at=now,
+                matched=True,
+                decision_id=decision.decision_id,
+                recipient_id=decision.recipient_id,
+                campaign_id=decision.campaign_id,
+                value=value,
+            )
+        )
+    return events

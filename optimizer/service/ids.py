@@ -1,0 +1,36 @@
+"""Ids: prefixed, and a keyed hash where the same question must get the same id again."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import secrets
+
+#: The policy of a campaign that has none yet: its cold start. It has no row in the store.
+COLD_POLICY = "pol_cold"
+#: The policy that imported history was logged under.
+IMPORTED_POLICY = "pol_imported"
+
+
+def _text(raw: bytes) -> str:
+    return base64.b32encode(raw).decode("ascii").rstrip("=").lower()
+
+
+def fresh(prefix: str) -> str:
+    """A new random id, such as ``run_…`` (100 bits)."""
+    return f"{prefix}_{_text(secrets.token_bytes(12))}"
+
+
+def derived(prefix: str, key: bytes, *parts: str) -> str:
+    """The id that belongs to ``parts`` under ``key``: the same parts always give the same id (128 bits)."""
+    digest = hashlib.blake2b(key=key[:64], digest_size=16)
+    for part in parts:
+        raw = part.encode("utf-8")
+        digest.update(len(raw).to_bytes(4, "big"))
+        digest.update(raw)
+    return f"{prefix}_{_text(digest.digest())}"
+
+
+def decision_id(salt: bytes, workspace_id: str, request_id: str) -> str:
+    """A decision's id is a keyed hash of its workspace and request id, so a retry, a batch and a re-run agree."""
+    return derived("dec", salt, workspace_id, request_id)

@@ -1,0 +1,124 @@
+"""One row of an import as what it means: a recipient, an event, a decision request. Pure functions."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from optimizer.bandit.localtime import zone
+from optimizer.errors import Invalid
+from optimizer.service.cells import Cells, instant
+from optimizer.service.recipients import consents
+from optimizer.service.requests import DecisionRequest, EventInput, RecipientPatch
+from storage.records import ANY, Consent, Recipient, Suppression
+
+_RECIPIENT_COLUMNS = frozenset({"recipient_id", "timezone", "suppressed"})
+_RECIPIENT_NESTED = frozenset({"attributes", "channels"})
+_EVENT_COLUMNS = frozenset(
+    {"event_id", "decision_id", "request_id", "provider", "message_id", "recipient_id", "campaign_id"}
+    | {"type", "occurred_at", "value", "automated", "hard"}
+)
+_EVENT_NESTED = frozenset({"properties"})
+_REQUEST_COLUMNS = frozenset({"recipient_id", "timezone", "request_id"})
+_REQUEST_NESTED = frozenset({"attributes", "channels", "context", "metadata"})
+
+
+def recipient_row(cells: Cells, workspace_id: str) -> Recipient:
+    """A recipient: ``recipient_id``, ``timezone``, ``attributes.NAME``, ``channels.NAME`` and ``suppressed``.
+
+    ``suppressed`` is a JSON list of ``{"channel", "category"}`` objects. Consents may be ``true``, ``false`` or
+    ``{"state", "source", "at"}`` objects.
+
+    Raises:
+        Invalid: names the column, its value and what is allowed.
+    """
+    cells.refuse_unknown(_RECIPIENT_COLUMNS, _RECIPIENT_NESTED)
+    return Recipient(
+        workspace_id=workspace_id,
+        recipient_id=cells.required_id("recipient_id"),
+        timezone=_timezone(cells),
+        attributes=cells.nested("attributes"),
+        channels={name: _consent(f"channels.{name}", value) for name, value in cells.nested("channels").items()},
+        suppressed=tuple(_suppression(i, one) for i, one in enumerate(cells.listed("suppressed"))),
+    )
+
+
+def event_row(cells: Cells) -> EventInput:
+    """An event, with the fields that ``POST /v1/events`` takes as columns, and ``properties.NAME``.
+
+    Raises:
+        Invalid: names the column, its value and what is allowed.
+    """
+    cells.refuse_unknown(_EVENT_COLUMNS, _EVENT_NESTED)
+    occurred_at = cells.instant("occurred_at")
+    if occurred_at is None:
+        raise Invalid.field("occurred_at", "missing; it is required", code="required")
+    hard = cells.switch("hard")
+    return EventInput(
+        type=cells.required_id("type"),
+        occurred_at=occurred_at,
+        event_id=cells.id("event_id"),
+        decision_id=cells.id("decision_id"),
+        request_id=cells.id("request_id"),
+        provider=cells.id("provider"),
+        message_id=cells.id("message_id"),
+        recipient_id=cells.id("recipient_id"),
+        campaign_id=cells.id("campaign_id"),
+        value=cells.number("value"),
+        automated=cells.switch("automated") or False,
+        hard=True if hard is None else hard,
+        properties=cells.nested("properties"),
+    )
+
+
+def request_row(cells: Cells, campaign_id: str) -> DecisionRequest:
+    """A request to decide: ``recipient_id``, and what the caller tells of the recipient and the occasion.
+
+    Columns: ``request_id``, ``timezone``, ``attributes.NAME``, ``channels.NAME``, ``context.NAME``, ``metadata.NAME``.
+
+    Raises:
+        Invalid: names the column, its value and what is allowed.
+    """
+    cells.refuse_unknown(_REQUEST_COLUMNS, _REQUEST_NESTED)
+    attributes, channels, timezone = cells.nested("attributes"), cells.switches("channels"), _timezone(cells)
+    told = RecipientPatch(timezone=timezone, attributes=attributes, channels=consents(channels))
+    return DecisionRequest(
+        campaign_id=campaign_id,
+        recipient_id=cells.required_id("recipient_id"),
+        request_id=cells.id("request_id"),
+        context=cells.nested("context"),
+        metadata=cells.nested("metadata"),
+        recipient=told if attributes or channels or timezone else None,
+    )
+
+
+def _timezone(cells: Cells) -> str | None:
+    name = cells.id("timezone")
+    if name is not None:
+        try:
+            zone(name)
+        except ValueError as fault:
+            raise Invalid.field("timezone", str(fault), code="unknown_zone") from None
+    return name
+
+
+def _consent(column: str, value: Any) -> Consent:
+    if not isinstance(value, Mapping):
+        return Consent(state=Cells({column: value}, typed=True).required_switch(column))
+    told = Cells(value, typed=True)
+    told.refuse_unknown({"state", "source", "at"}, ())
+    return Consent(state=told.required_switch("state"), source=told.id("source"), at=told.instant("at"))
+
+
+def _suppression(place: int, value: Any) -> Suppression:
+    if not isinstance(value, Mapping):
+        raise Invalid.field(f"suppressed.{place}", f"{value!r:.80} must be an object with channel and category")
+    told = Cells(value, typed=True)
+    told.refuse_unknown({"channel", "category", "source", "at"}, ())
+    at = told.value("at")
+    return Suppression(
+        channel=told.id("channel") or ANY,
+        category=told.id("category") or ANY,
+        source=told.id("source"),
+        at=None if at is None else instant(f"suppressed.{place}.at", at),
+    )

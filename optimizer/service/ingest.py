@@ -1,0 +1,204 @@
+"""Feedback: events are stored durably before the answer, in any order, any number of times.
+
+An event is correlated by decision id, request id, provider + message id, or recipient id. What can't be correlated yet
+is kept and joined when its decision or confirm appears. Rewards are computed from the set of events when they are
+needed, so order and repetition can't change them.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+
+import msgspec
+
+from optimizer.bandit.rewards import MESSAGE_OUTCOMES
+from optimizer.errors import Invalid
+from optimizer.service.ids import decision_id
+from optimizer.service.optout import OPT_OUTS, apply_opt_outs, is_opt_out, suppress
+from optimizer.service.requests import EventInput, IngestReport, RejectedEvent
+from optimizer.service.settle import CLOCK_SKEW_SECONDS
+from optimizer.service.wiring import Services
+from storage.log import OPEN, Decision, Event
+from storage.port import Reader, Writer
+from storage.records import ANY
+
+
+@dataclass(frozen=True)
+class Correlated:
+    """An event with the decision it belongs to, where that is known."""
+
+    event: Event
+    decision: Decision | None
+
+
+def ingest(services: Services, workspace_id: str, inputs: Sequence[EventInput | RejectedEvent]) -> IngestReport:
+    """Stores an envelope of events in one transaction.
+
+    Args:
+        services: the wired service.
+        workspace_id: whose events they are.
+        inputs: the readable ones, and in their places those that the border refused already.
+
+    Raises:
+        StoreUnavailable: nothing of the envelope was recorded.
+    """
+    now = services.clock()
+    rejected = [i for i in inputs if isinstance(i, RejectedEvent)]
+    with services.store.read() as reader:
+        correlated, refused = _correlate_all(services, reader, workspace_id, inputs, now)
+    rejected += refused
+    people = sorted({p for c in correlated if (p := _person(c)) is not None})
+    added = services.store.write(
+        lambda writer: _store(writer, services, workspace_id, inputs, now),
+        recipients=[(workspace_id, p) for p in people],
+    )
+    return IngestReport(
+        accepted=added.accepted,
+        duplicates=added.duplicates,
+        unmatched=added.unmatched,
+        rejected=tuple(sorted(rejected, key=lambda r: r.index)),
+    )
+
+
+def _correlate_all(
+    services: Services,
+    reader: Reader,
+    workspace_id: str,
+    inputs: Sequence[EventInput | RejectedEvent],
+    now: datetime,
+) -> tuple[list[Correlated], list[RejectedEvent]]:
+    ids = [services_decision_id(services, workspace_id, i) for i in inputs if isinstance(i, EventInput)]
+    decisions = reader.decisions_by_id(workspace_id, sorted({i for i in ids if i is not None}))
+    campaigns: dict[str, bool] = {}
+    correlated, refused = [], []
+    for index, one in enumerate(inputs):
+        if isinstance(one, RejectedEvent):
+            continue
+        try:
+            _check(reader, workspace_id, one, now, campaigns)
+        except Invalid as error:
+            refused.append(RejectedEvent(index=index, code=error.code, detail=error.detail))
+            continue
+        correlated.append(_correlate(services, reader, workspace_id, one, decisions, now))
+    return correlated, refused
+
+
+def _check(reader: Reader, workspace_id: str, one: EventInput, now: datetime, campaigns: dict[str, bool]) -> None:
+    latest = now + timedelta(seconds=CLOCK_SKEW_SECONDS)
+    if one.occurred_at > latest:
+        raise Invalid.field(
+            "occurred_at",
+            f"{one.occurred_at.isoformat()} is in the future; allowed: up to {latest.isoformat()}",
+            code="future",
+        )
+    if one.campaign_id is not None:
+        if one.campaign_id not in campaigns:
+            campaigns[one.campaign_id] = reader.campaign(workspace_id, one.campaign_id) is not None
+        if not campaigns[one.campaign_id]:
+            raise Invalid.field(
+                "campaign_id", f"no campaign {one.campaign_id!r} in this workspace", code="unknown_campaign"
+            )
+    names_message = one.decision_id or one.request_id or (one.provider and one.message_id)
+    if not names_message and one.recipient_id is None:
+        raise Invalid.field(
+            "decision_id",
+            "missing; allowed: decision_id, request_id, provider + message_id, or recipient_id",
+            code="uncorrelated",
+        )
+    if not names_message and one.type in MESSAGE_OUTCOMES and one.type not in OPT_OUTS:
+        raise Invalid.field(
+            "recipient_id",
+            f"{one.type!r} needs its message: decision_id, request_id or provider + message_id",
+            code="needs_message",
+        )
+
+
+def services_decision_id(services: Services, workspace_id: str, one: EventInput) -> str | None:
+    """The decision id that an event names, directly or by its request id."""
+    if one.decision_id is not None:
+        return one.decision_id
+    return decision_id(services.salt, workspace_id, one.request_id) if one.request_id is not None else None
+
+
+def _correlate(
+    services: Services,
+    reader: Reader,
+    workspace_id: str,
+    one: EventInput,
+    decisions: dict[str, Decision],
+    now: datetime,
+) -> Correlated:
+    named = services_decision_id(services, workspace_id, one)
+    decision = decisions.get(named) if named is not None else None
+    if named is None and one.provider is not None and one.message_id is not None:
+        decision = reader.decision_by_message(workspace_id, one.provider, one.message_id)
+    by_recipient = named is None and one.message_id is None and one.recipient_id is not None
+    event = Event(
+        workspace_id=workspace_id,
+        event_id=one.event_id or content_id(one),
+        type=one.type,
+        occurred_at=one.occurred_at,
+        received_at=now,
+        matched=decision is not None or by_recipient,
+        decision_id=decision.decision_id if decision is not None else named,
+        recipient_id=decision.recipient_id if decision is not None else one.recipient_id,
+        campaign_id=decision.campaign_id if decision is not None else one.campaign_id,
+        provider=one.provider,
+        message_id=one.message_id,
+        value=one.value,
+        automated=one.automated,
+        properties={**one.properties, "hard": one.hard} if one.type == "bounced" else one.properties,
+    )
+    return Correlated(event, decision)
+
+
+def content_id(one: EventInput) -> str:
+    """The id of an event that came without one: a hash of its content, so that a repetition is recognised."""
+    return "evt_" + hashlib.blake2b(msgspec.json.encode(one, order="deterministic"), digest_size=16).hexdigest()
+
+
+@dataclass(frozen=True)
+class _Counts:
+    accepted: int
+    duplicates: int
+    unmatched: int
+
+
+def _store(
+    writer: Writer,
+    services: Services,
+    workspace_id: str,
+    inputs: Sequence[EventInput | RejectedEvent],
+    now: datetime,
+) -> _Counts:
+    # Correlated anew: the decision or its confirm may have been committed since the read.
+    correlated, _ = _correlate_all(services, writer, workspace_id, inputs, now)
+    accepted = duplicates = unmatched = 0
+    for one in correlated:
+        if not writer.add_event(one.event):
+            duplicates += 1
+            continue
+        accepted += 1
+        unmatched += not one.event.matched
+        _act_on(writer, one, now)
+    return _Counts(accepted, duplicates, unmatched)
+
+
+def _act_on(writer: Writer, one: Correlated, now: datetime) -> None:
+    event, decision = one.event, one.decision
+    if decision is not None:
+        apply_opt_outs(writer, decision, [event], now)
+        current = writer.decision(event.workspace_id, decision.decision_id) if event.type == "failed" else None
+        if current is not None and current.status in OPEN:
+            failed = replace(current, status="released", closed_at=now, close_reason=f"event:failed:{event.event_id}")
+            writer.update_decision(failed, None)
+    elif event.matched and event.recipient_id is not None and is_opt_out(event):
+        source = f"event:{event.type}:{event.event_id}"
+        suppress(writer, (event.workspace_id, event.recipient_id), (ANY, ANY), source=source, now=now)
+
+
+def _person(one: Correlated) -> str | None:
+    return one.event.recipient_id

@@ -1,0 +1,176 @@
+"""From logged rows to the gate's evidence, and its verdict: for a campaign's first policy, and for a later one."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from optimizer.bandit.balance import Balance, balance_test
+from optimizer.bandit.calibration import Calibration, calibration
+from optimizer.bandit.evidence import FirstEvidence, Harm, Integrity, PairedEvidence, Verdict
+from optimizer.bandit.gate import judge, judge_first
+from optimizer.model.inference import RewardModel
+from optimizer.model.policy import LivePolicy
+from optimizer.model.training.evaluate import cross_fit_gain, log_likelihood
+from optimizer.service.evidence import Paired, Replayed, check_integrity, clusters, policy_probability
+from optimizer.service.feedback import Logged, examples
+from optimizer.service.replay import Replayer
+from storage.records import Attribute, Campaign
+
+Floats = NDArray[np.float64]
+
+#: An attribute with 2 to this many values can name segments.
+MOST_SEGMENTS = 20
+
+
+def first_verdict(
+    replayer: Replayer,
+    rows: Sequence[Logged],
+    campaign: Campaign,
+    attributes: tuple[Attribute, ...],
+    tries: int,
+    policy_for: Callable[[Sequence[Logged]], Callable[[Logged], LivePolicy]],
+) -> Verdict:
+    """Judges a campaign's first policy by cross-fitted likelihood, integrity and guardrails.
+
+    Args:
+        replayer: for the log's own probabilities.
+        rows: matured rows of the campaign.
+        campaign: as it is now.
+        attributes: the registry.
+        tries: this is the campaign's k-th judged candidate.
+        policy_for: cross-fitted candidates; called only where there are guardrails to judge.
+    """
+    if campaign.guardrails:
+        rows = [r for r in rows if r.evaluable]
+    data = examples(rows, {campaign.campaign_id: campaign})
+    gains = cross_fit_gain(data, attributes=attributes)
+    rewarded = {k: gains[k] for k in campaign.objective if k in gains}
+    weight = None
+    if campaign.guardrails:
+        policies = policy_for(rows)
+        logged = np.array([r.decision.propensity for r in rows], dtype=np.float64)
+        weight = policy_probability(replayer, rows, campaign, policies) / logged
+    evidence = FirstEvidence(
+        gains=rewarded,
+        cluster=data.cluster,
+        integrity=_integrity(check_integrity(replayer, rows), rows),
+        tries=tries,
+        harms=_harms(campaign, rows),
+        weight=weight,
+    )
+    return judge_first(evidence)
+
+
+def later_verdict(
+    replayer: Replayer,
+    rows: Sequence[Logged],
+    campaign: Campaign,
+    paired: Paired,
+    tries: int,
+    rung: float,
+    models: tuple[RewardModel | None, RewardModel],
+) -> Verdict:
+    """Judges a candidate against the incumbent on rows that it was not trained on.
+
+    ``models`` are the incumbent's heaviest model (None = cold start) and the candidate's; ``rung`` is the share that
+    the candidate's lineage holds in the incumbent's mixture.
+    """
+    evidence = PairedEvidence(
+        reward=paired.reward,
+        propensity=paired.propensity,
+        p_incumbent=paired.p_incumbent,
+        p_candidate=paired.p_candidate,
+        q_logged=paired.q_logged,
+        v_incumbent=paired.value_incumbent,
+        v_candidate=paired.value_candidate,
+        cluster=paired.cluster,
+        integrity=_integrity(check_integrity(replayer, rows), rows),
+        calibration=_calibrations(paired),
+        tries=tries,
+        rung=rung,
+        likelihood_gain=_likelihood_gain(rows, campaign, models),
+        harms=_harms(campaign, rows),
+        segments=segment_labels(rows),
+        rewarded=_rewarded(campaign, rows),
+    )
+    return judge(evidence)
+
+
+def _integrity(found: Replayed, rows: Sequence[Logged]) -> Integrity:
+    replayable = sum(r.evaluable and not r.decision.imported for r in rows)
+    balance: Balance | None = None
+    if found.names:
+        balance = balance_test(found.drawn, found.expected, names=found.names)
+    return Integrity(found.largest_error if found.checked else None, found.checked, replayable, balance)
+
+
+def _calibrations(paired: Paired) -> dict[str, Calibration]:
+    found = {}
+    for kind, chance in paired.predicted.items():
+        known = np.isfinite(chance) & np.isfinite(paired.outcome[kind])
+        if known.any():
+            found[kind] = calibration(chance[known], paired.outcome[kind][known], paired.cluster[known])
+    return found
+
+
+def _likelihood_gain(
+    rows: Sequence[Logged], campaign: Campaign, models: tuple[RewardModel | None, RewardModel]
+) -> Floats | None:
+    incumbent, candidate = models
+    if incumbent is None:
+        return None
+    data = examples(rows, {campaign.campaign_id: campaign})
+    ours, theirs = log_likelihood(candidate, data), log_likelihood(incumbent, data)
+    differences = [ours[k] - theirs[k] for k in ours if k in theirs]
+    if not differences:
+        return None
+    stacked = np.stack(differences)
+    known = np.isfinite(stacked)
+    total: Floats = np.where(known, stacked, 0.0).sum(axis=0)
+    total[~known.any(axis=0)] = np.nan
+    return total
+
+
+def _harms(campaign: Campaign, rows: Sequence[Logged]) -> tuple[Harm, ...]:
+    """Guardrail outcomes, per message: rows without a message say nothing of them."""
+    return tuple(
+        Harm(name, np.array([_harmed(r, name) for r in rows], dtype=np.float64), g.max_rate, g.max_increase)
+        for name, g in campaign.guardrails.items()
+    )
+
+
+def _harmed(row: Logged, name: str) -> float:
+    outcome = row.outcomes.get(name)
+    if outcome is None or not outcome.matured or row.decision.send_at is None:
+        return float("nan")
+    return float(outcome.happened)
+
+
+def _rewarded(campaign: Campaign, rows: Sequence[Logged]) -> NDArray[np.bool_]:
+    """Whether something of worth happened; costs alone don't make a row informative."""
+    return np.array([any(o.happened for k, o in r.outcomes.items() if k in campaign.objective) for r in rows], np.bool_)
+
+
+def segment_labels(rows: Sequence[Logged]) -> NDArray[np.int64] | None:
+    """(n,) segments by the categorical attribute that divides the rows most evenly; None where there is none."""
+    names = {k for r in rows for k, v in r.decision.snapshot.context.items() if isinstance(v, str)}
+    best: tuple[float, NDArray[np.int64]] | None = None
+    for name in sorted(names):
+        values = [str(r.decision.snapshot.context.get(name, "")) for r in rows]
+        labels = np.unique(values, return_inverse=True)[1].astype(np.int64).reshape(-1)
+        counts = np.bincount(labels)
+        if not 2 <= len(counts) <= MOST_SEGMENTS:
+            continue
+        share = counts / counts.sum()
+        entropy = -float(share @ np.log(share))
+        if best is None or entropy > best[0]:
+            best = (entropy, labels)
+    return best[1] if best is not None else None
+
+
+def fold_of(rows: Sequence[Logged], folds: int) -> dict[str, int]:
+    """Recipient -> fold, for cross-fitting clustered by recipient."""
+    return {r.decision.recipient_id: int(k) for r, k in zip(rows, clusters(rows) % folds, strict=True)}

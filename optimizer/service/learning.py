@@ -1,0 +1,109 @@
+"""Learning from outside: ask for a training run, move a campaign to another policy, take the last move back."""
+
+from __future__ import annotations
+
+from optimizer.errors import Conflict, NotFound
+from optimizer.service.ids import COLD_POLICY, derived, fresh
+from optimizer.service.wiring import Services
+from storage.errors import VersionConflict
+from storage.log import ChangeKind, Pointer, Policy, TrainingRun
+from storage.port import Reader, Writer
+
+
+def queue_training(
+    services: Services, workspace_id: str, campaign_id: str | None, idempotency_key: str | None = None
+) -> TrainingRun:
+    """Queues a retrain for the scheduler; the same idempotency key gives the same run."""
+    run_id = derived("run", services.salt, workspace_id, idempotency_key) if idempotency_key else fresh("run")
+
+    def work(writer: Writer) -> TrainingRun:
+        if campaign_id is not None and writer.campaign(workspace_id, campaign_id) is None:
+            raise NotFound(f"no campaign {campaign_id!r} in this workspace")
+        known = writer.training_run(workspace_id, run_id)
+        if known is not None:
+            if known.campaign_id != campaign_id:
+                raise Conflict(
+                    f"Idempotency-Key {idempotency_key!r} was used for another request", code="request_id_reused"
+                )
+            return known
+        run = TrainingRun(
+            workspace_id=workspace_id,
+            run_id=run_id,
+            kind="retrain",
+            status="queued",
+            created_at=services.clock(),
+            campaign_id=campaign_id,
+            trigger="api",
+        )
+        writer.put_training_run(run)
+        return run
+
+    return services.store.write(work)
+
+
+def promote(services: Services, workspace_id: str, policy_id: str) -> Policy:
+    """Makes a stored policy the one its campaign serves, whatever the gate said; logged as a change."""
+
+    def work(writer: Writer) -> Policy:
+        policy = writer.policy(workspace_id, policy_id)
+        if policy is None:
+            raise NotFound(f"no policy {policy_id!r} in this workspace")
+        _move(services, writer, policy.campaign_id, workspace_id, policy_id, "promoted")
+        return _stored(writer, workspace_id, policy_id)
+
+    return services.store.write(work)
+
+
+def rollback(services: Services, workspace_id: str, campaign_id: str) -> Policy | None:
+    """Goes back to the gated policy that the current one replaced; None = to the cold start.
+
+    Refreshed revisions are skipped: they carry the policy that is being taken back.
+    """
+
+    def work(writer: Writer) -> Policy | None:
+        pointer = writer.pointer(workspace_id, campaign_id)
+        if pointer is None or pointer.policy_id == COLD_POLICY:
+            raise Conflict(
+                f"campaign {campaign_id!r} serves its cold start: nothing to roll back", code="nothing_to_roll_back"
+            )
+        earlier = predecessor(writer, workspace_id, pointer.policy_id)
+        _move(services, writer, campaign_id, workspace_id, earlier, "rolled_back")
+        return None if earlier == COLD_POLICY else _stored(writer, workspace_id, earlier)
+
+    return services.store.write(work)
+
+
+def predecessor(reader: Reader, workspace_id: str, policy_id: str) -> str:
+    """The policy that was replaced when the gated ancestor of ``policy_id`` was published."""
+    policy = reader.policy(workspace_id, policy_id)
+    while policy is not None and policy.revision and policy.parent_id is not None:
+        policy = reader.policy(workspace_id, policy.parent_id)
+    if policy is None or policy.parent_id is None:
+        return COLD_POLICY
+    return policy.parent_id
+
+
+def _move(
+    services: Services, writer: Writer, campaign_id: str, workspace_id: str, policy_id: str, kind: ChangeKind
+) -> None:
+    now = services.clock()
+    pointer = writer.pointer(workspace_id, campaign_id)
+    if pointer is not None and pointer.policy_id == policy_id:
+        return
+    generation = pointer.generation + 1 if pointer is not None else 1
+    try:
+        writer.move_pointer(Pointer(workspace_id, campaign_id, policy_id, generation, now))
+    except VersionConflict as race:
+        raise Conflict("the campaign's policy was moved at the same time; look again and retry", code="moved") from race
+    if pointer is not None and pointer.policy_id != COLD_POLICY:
+        writer.set_policy_status(workspace_id, pointer.policy_id, "retired")
+    if policy_id != COLD_POLICY:
+        writer.set_policy_status(workspace_id, policy_id, "live")
+    writer.add_change(workspace_id, kind, now, campaign_id=campaign_id, policy_id=policy_id)
+
+
+def _stored(reader: Reader, workspace_id: str, policy_id: str) -> Policy:
+    policy = reader.policy(workspace_id, policy_id)
+    if policy is None:
+        raise NotFound(f"no policy {policy_id!r} in this workspace")
+    return policy

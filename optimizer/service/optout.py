@@ -1,0 +1,63 @@
+"""Refusals: an opt-out suppresses its channel and category and calls off what is reserved there, in one transaction."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import replace
+from datetime import datetime
+
+from optimizer.service import recipients as people
+from storage.log import Decision, Event
+from storage.port import Writer
+from storage.records import ANY
+
+#: Outcomes that are a refusal. ``bounced`` is one only when it is hard: the address doesn't exist.
+OPT_OUTS = frozenset({"unsubscribed", "complained", "bounced"})
+
+
+def is_opt_out(event: Event) -> bool:
+    """Whether this event silences its channel. A machine's click on an unsubscribe link counts: better too quiet."""
+    return event.type in OPT_OUTS and (event.type != "bounced" or event.properties.get("hard", True) is True)
+
+
+def apply_opt_outs(writer: Writer, decision: Decision, events: Iterable[Event], now: datetime) -> int:
+    """Suppresses what the opt-outs among ``events`` refuse; returns how many reserved messages were revoked."""
+    revoked = 0
+    for event in events:
+        if is_opt_out(event):
+            category = ANY if event.type == "bounced" else decision.category
+            revoked += suppress(
+                writer,
+                (decision.workspace_id, decision.recipient_id),
+                (decision.channel or ANY, category),
+                source=f"event:{event.type}:{event.event_id}",
+                now=now,
+            )
+    return revoked
+
+
+def suppress(writer: Writer, person: tuple[str, str], refused: tuple[str, str], *, source: str, now: datetime) -> int:
+    """Records that ``person`` (workspace, recipient) refuses (channel, category); revokes what is reserved there."""
+    workspace_id, recipient_id = person
+    channel, category = refused
+    stored = writer.recipient(workspace_id, recipient_id) or people.unknown(workspace_id, recipient_id)
+    people.store(writer, stored, people.refused(stored, channel, category, source=source, at=now), now)
+    revoked = 0
+    for decision in writer.open_decisions(workspace_id, recipient_id):
+        if channel in (ANY, decision.channel) and category in (ANY, decision.category):
+            revoke(writer, decision, reason=source, now=now)
+            revoked += 1
+    return revoked
+
+
+def revoke(writer: Writer, decision: Decision, *, reason: str, now: datetime) -> None:
+    """Calls a reserved message off: its place in the caps is free again, and the sender learns of it."""
+    writer.update_decision(replace(decision, status="revoked", closed_at=now, close_reason=reason), None)
+    writer.add_change(
+        decision.workspace_id,
+        "revoked",
+        now,
+        decision_id=decision.decision_id,
+        campaign_id=decision.campaign_id,
+        detail=reason,
+    )

@@ -1,0 +1,116 @@
+"""Publishing a policy: one transaction that stores the artifact, the policy and its verdict, and moves the pointer.
+
+The pointer moves by compare-and-set on the generation that the verdict was made against; if another move came in
+between, nothing is published and the run says so.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import replace
+from datetime import datetime
+
+from optimizer.service.ids import COLD_POLICY, fresh
+from optimizer.service.wiring import Services
+from storage.log import Artifact, Component, Pointer, Policy
+from storage.port import Writer
+from storage.records import JsonObject
+
+#: Components that weigh less than this are dropped from a mixture when a new one joins it.
+LEAST_WEIGHT = 0.02
+#: A mixture never has more components than this; the lightest goes.
+MOST_COMPONENTS = 3
+
+
+def artifact_of(workspace_id: str, blob: bytes, feature_hash: str, now: datetime) -> Artifact:
+    """A trained blob as a record; its id is its checksum, so the same model is stored once."""
+    checksum = hashlib.sha256(blob).digest()
+    return Artifact(
+        workspace_id=workspace_id,
+        artifact_id="art_" + checksum.hex()[:32],
+        created_at=now,
+        checksum=checksum,
+        feature_hash=feature_hash,
+        blob=blob,
+    )
+
+
+def mixture(incumbent: tuple[Component, ...], artifact_id: str, alpha: float) -> tuple[Component, ...]:
+    """(1 − α) x incumbent + α x candidate, pruned to few components; weights sum to 1."""
+    if alpha >= 1.0:
+        return (Component(1.0, artifact_id),)
+    parts = [Component((1 - alpha) * c.weight, c.artifact_id) for c in incumbent if c.artifact_id != artifact_id]
+    parts = sorted((p for p in parts if p.weight >= LEAST_WEIGHT), key=lambda p: -p.weight)[: MOST_COMPONENTS - 1]
+    held = sum(p.weight for p in parts)
+    scaled = [Component(p.weight * (1 - alpha) / held, p.artifact_id) for p in parts]
+    return (*scaled, Component(alpha if scaled else 1.0, artifact_id))
+
+
+def publish(
+    services: Services, artifacts: list[Artifact], policy: Policy, expected: Pointer | None, now: datetime
+) -> Policy:
+    """Stores ``artifacts`` and ``policy`` and makes it the one that its campaign serves.
+
+    Args:
+        services: the wired service.
+        artifacts: the new artifacts among the policy's components.
+        policy: the policy, its verdict included.
+        expected: the pointer that the policy was judged against (None = none yet).
+        now: the time of publishing.
+
+    Raises:
+        VersionConflict: the pointer has moved since; nothing was stored.
+    """
+    live = replace(policy, status="live")
+    generation = expected.generation + 1 if expected is not None else 1
+
+    def work(writer: Writer) -> Policy:
+        for artifact in artifacts:
+            writer.put_artifact(artifact)
+        writer.add_policy(live)
+        writer.move_pointer(
+            Pointer(live.workspace_id, live.campaign_id, live.policy_id, generation, now),
+        )
+        if expected is not None and expected.policy_id != COLD_POLICY:
+            writer.set_policy_status(live.workspace_id, expected.policy_id, "retired")
+        if not live.revision:
+            writer.add_change(
+                live.workspace_id, "promoted", now, campaign_id=live.campaign_id, policy_id=live.policy_id
+            )
+        return live
+
+    return services.store.write(work)
+
+
+def reject(services: Services, policy: Policy) -> Policy:
+    """Stores a rejected candidate with its verdict but without its model: it will never be served."""
+    rejected = replace(policy, status="rejected", mixture=())
+    services.store.write(lambda writer: writer.add_policy(rejected))
+    return rejected
+
+
+def new_policy(
+    workspace_id: str,
+    campaign_id: str,
+    now: datetime,
+    parts: tuple[Component, ...],
+    *,
+    parent: Pointer | None,
+    exploration: JsonObject,
+    verdict: JsonObject,
+    run_id: str | None,
+    revision: bool = False,
+) -> Policy:
+    """A candidate policy's record."""
+    return Policy(
+        workspace_id=workspace_id,
+        policy_id=fresh("pol"),
+        campaign_id=campaign_id,
+        created_at=now,
+        mixture=parts,
+        parent_id=parent.policy_id if parent is not None else COLD_POLICY,
+        run_id=run_id,
+        revision=revision,
+        exploration=exploration,
+        verdict=verdict,
+    )

@@ -1,0 +1,112 @@
+"""Changes of a recipient: what a request tells, what a refusal records. Pure functions on records."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
+from datetime import datetime
+from typing import Any
+
+from optimizer.service.requests import RecipientPatch
+from storage.port import Writer
+from storage.records import Attribute, AttributeType, Consent, Recipient, Suppression
+
+
+def unknown(workspace_id: str, recipient_id: str) -> Recipient:
+    """A recipient of whom nothing is stored (version 0)."""
+    return Recipient(workspace_id=workspace_id, recipient_id=recipient_id)
+
+
+def patched(recipient: Recipient, patch: RecipientPatch | None) -> Recipient:
+    """The recipient with what a request tells of it; a recorded refusal of a channel stays a refusal."""
+    if patch is None:
+        return recipient
+    channels = dict(recipient.channels)
+    for name, consent in patch.channels.items():
+        recorded = channels.get(name)
+        if recorded is None or recorded.state or not consent.state:
+            channels[name] = consent
+    return replace(
+        recipient,
+        timezone=patch.timezone or recipient.timezone,
+        attributes={**recipient.attributes, **patch.attributes},
+        channels=channels,
+    )
+
+
+def same(one: Recipient, other: Recipient) -> bool:
+    """Whether two states differ in nothing but version and time of change."""
+    return replace(one, version=0, updated_at=None) == replace(other, version=0, updated_at=None)
+
+
+def refused(recipient: Recipient, channel: str, category: str, *, source: str, at: datetime) -> Recipient:
+    """The recipient with a refusal of this channel and category recorded (once)."""
+    if any(s.channel == channel and s.category == category for s in recipient.suppressed):
+        return recipient
+    refusal = Suppression(channel=channel, category=category, source=source, at=at)
+    return replace(recipient, suppressed=(*recipient.suppressed, refusal))
+
+
+def store(writer: Writer, stored: Recipient, changed: Recipient, now: datetime) -> Recipient:
+    """Writes ``changed`` as the next version of ``stored`` if they differ; returns what is stored afterwards."""
+    if same(stored, changed):
+        return stored
+    newer = replace(changed, version=stored.version + 1, updated_at=now)
+    writer.put_recipient(newer)
+    return newer
+
+
+def kept_refusals(stored: Recipient, new: Recipient) -> Recipient:
+    """``new`` in place of ``stored``, with the refusals that events recorded: a CRM's PUT knows nothing of them."""
+    known = {(s.channel, s.category) for s in new.suppressed}
+    recorded = tuple(
+        s for s in stored.suppressed if (s.source or "").startswith("event:") and (s.channel, s.category) not in known
+    )
+    return replace(new, suppressed=(*new.suppressed, *recorded))
+
+
+def attribute_type(value: Any) -> AttributeType | None:
+    """The type that a value shows at first sight; None where it shows none (null, nested)."""
+    if isinstance(value, bool):
+        return "boolean"
+    if isinstance(value, int | float):
+        return "number"
+    if isinstance(value, str):
+        if len(value) > 80:
+            return "text"
+        return "timestamp" if _is_timestamp(value) else "category"
+    return None
+
+
+def _is_timestamp(value: str) -> bool:
+    if len(value) < 19 or value[4:5] != "-":
+        return False
+    try:
+        datetime.fromisoformat(value)
+    except ValueError:
+        return False
+    return True
+
+
+def sight(
+    writer: Writer, workspace_id: str, known: Mapping[str, Attribute], attributes: Iterable[Mapping[str, Any]]
+) -> None:
+    """Lists attributes that the registry hasn't seen, with the type of their first value."""
+    fresh: dict[str, AttributeType] = {}
+    for values in attributes:
+        for name, value in values.items():
+            if name not in known and name not in fresh:
+                kind = attribute_type(value)
+                if kind is not None:
+                    fresh[name] = kind
+    if not fresh:
+        return
+    stored = {a.name for a in writer.attributes(workspace_id)}
+    for name, kind in fresh.items():
+        if name not in stored:
+            writer.put_attribute(Attribute(workspace_id=workspace_id, name=name, type=kind))
+
+
+def consents(channels: Mapping[str, bool]) -> dict[str, Consent]:
+    """Plain yes-and-no answers as consents."""
+    return {name: Consent(state=state) for name, state in channels.items()}

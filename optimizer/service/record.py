@@ -1,0 +1,131 @@
+"""From a request to a logged decision: ids, hashes, windows and the record itself. Pure functions."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+
+import msgspec
+import numpy as np
+
+from optimizer.errors import Conflict, Invalid
+from optimizer.service.choose import Drawn, Plan, Situation, named
+from optimizer.service.ids import decision_id, fresh
+from optimizer.service.requests import DecisionRequest
+from storage.log import COUNTED, Decision, Message, Reason, Snapshot, Status
+
+
+@dataclass(frozen=True)
+class Ask:
+    """A request with its ids and the hash that tells a repetition from another request."""
+
+    request: DecisionRequest
+    request_id: str
+    decision_id: str
+    request_hash: bytes
+
+
+def named_request(salt: bytes, workspace_id: str, request: DecisionRequest) -> Ask:
+    """Names a request; one without a ``request_id`` gets a random one."""
+    request_id = request.request_id or fresh("req")
+    content = msgspec.json.encode(replace(request, request_id=None, preview=False), order="deterministic")
+    return Ask(
+        request=request,
+        request_id=request_id,
+        decision_id=decision_id(salt, workspace_id, request_id),
+        request_hash=hashlib.blake2b(content, digest_size=16).digest(),
+    )
+
+
+def request_window(request: DecisionRequest, default_hours: float, now: datetime) -> tuple[datetime, datetime]:
+    """The window that is decided over: the request's, clipped to now, else the campaign's default from now."""
+    start, end = request.window or (now, now + timedelta(hours=default_hours))
+    if end <= now:
+        raise Invalid.field("window.end", f"{end.isoformat()} is in the past; allowed: after {now.isoformat()}")
+    return max(start, now), end
+
+
+def answered(decision: Decision, ask: Ask) -> Decision:
+    """A stored decision as the answer to a repetition; ``Conflict`` when the request is another one."""
+    if decision.request_hash != ask.request_hash:
+        raise Conflict(
+            f"request_id {ask.request_id!r} was used for another request",
+            code="request_id_reused",
+            errors={"request_id": [f"{ask.request_id!r} belongs to {decision.decision_id} with another body"]},
+        )
+    return decision
+
+
+def message_of(decision: Decision) -> Message | None:
+    """The message that a decision holds against the caps: at its real time once sent, else at its planned one."""
+    if decision.send_at is None or decision.channel is None or decision.status not in COUNTED:
+        return None
+    return Message(
+        workspace_id=decision.workspace_id,
+        recipient_id=decision.recipient_id,
+        at=decision.sent_at or decision.send_at,
+        message_ref=decision.decision_id,
+        channel=decision.channel,
+        category=decision.category,
+        campaign_id=decision.campaign_id,
+        variant_id=decision.variant_id,
+        decision_id=decision.decision_id,
+    )
+
+
+def decision_record(ask: Ask, s: Situation, p: Plan, drawn: Drawn, recipient_id: str, attempt: int) -> Decision:
+    """The log's record of a draw."""
+    variant, channel, send_at = (None, None, None) if drawn.action is None else named(p.space, drawn.action)
+    reasons = p.reasons
+    if s.mode == "paused":
+        reasons = (Reason(rule_id="mode", kind="paused", masked=p.space.messages), *reasons)
+    return Decision(
+        workspace_id=s.campaign.workspace_id,
+        decision_id=ask.decision_id,
+        request_id=ask.request_id,
+        request_hash=ask.request_hash,
+        campaign_id=s.campaign.campaign_id,
+        campaign_version=s.campaign.version,
+        recipient_id=recipient_id,
+        status=_status(drawn, send_at),
+        group=s.group,
+        mode=s.mode,
+        decided_at=s.decided_at,
+        propensity=drawn.propensity,
+        policy_id=drawn.policy_id,
+        action=drawn.action,
+        actions=p.space.size,
+        eligible_actions=int(np.count_nonzero(p.mask)),
+        eligible=np.packbits(p.mask).tobytes(),
+        snapshot=_snapshot(s, p, drawn, attempt),
+        variant_id=variant,
+        channel=channel,
+        category=s.campaign.category,
+        send_at=send_at,
+        reasons=reasons,
+        metadata=ask.request.metadata,
+    )
+
+
+def _status(drawn: Drawn, send_at: datetime | None) -> Status:
+    if drawn.action is None:
+        return "withheld"
+    return "no_send" if send_at is None else "reserved"
+
+
+def _snapshot(s: Situation, p: Plan, drawn: Drawn, attempt: int) -> Snapshot:
+    return Snapshot(
+        window_start=s.window[0],
+        window_end=s.window[1],
+        variants=s.variants,
+        channels=s.channels,
+        timezone=s.zone.name,
+        timezone_source=s.zone_source,
+        context=s.context,
+        effects=s.effects,
+        attempt=attempt,
+        immediate=s.immediate,
+        shadow=drawn.shadow,
+        overridden_rules=p.overridden,
+    )

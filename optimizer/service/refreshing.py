@@ -1,0 +1,149 @@
+"""The refresh between retrains: the last layer's posterior follows newly arrived outcomes.
+
+It publishes a revision with an id of its own. A revision must stay within ``MOST_DIVERGENCE`` of the gated policy that
+it came from (mean total variation over recent contexts); beyond that nothing is published and the next gate decides.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from optimizer.model.inference import RewardModel
+from optimizer.model.policy import LivePolicy, distribution
+from optimizer.model.training.train import refresh as refit
+from optimizer.service.feedback import Log, Logged, examples, load
+from optimizer.service.ids import COLD_POLICY
+from optimizer.service.publish import artifact_of, new_policy, publish
+from optimizer.service.replay import Replayer, plan_of, situation_of
+from optimizer.service.retrain import exploration_numbers
+from optimizer.service.serving import load_policy
+from optimizer.service.wiring import Services
+from storage.errors import VersionConflict
+from storage.log import Artifact, Component, Pointer, Policy
+from storage.port import Reader
+from storage.records import Campaign
+
+#: How far a revision may move from its gated ancestor: mean total variation over recent contexts.
+MOST_DIVERGENCE = 0.25
+#: Recent decisions over which that divergence is measured.
+DIVERGENCE_ROWS = 200
+
+
+def refresh(services: Services, workspace_id: str, campaign_id: str | None = None) -> list[dict[str, Any]]:
+    """Refits every served model on the outcomes that have arrived; publishes a revision where something changed.
+
+    Returns:
+        For each campaign with a learned policy ``campaign_id, decision, policy_id, divergence, rows``.
+    """
+    now = services.clock()
+    with services.store.read() as reader:
+        learned = [
+            p
+            for p in reader.pointers()
+            if p.workspace_id == workspace_id and p.policy_id != COLD_POLICY and campaign_id in (None, p.campaign_id)
+        ]
+        if not learned:
+            return []
+        log = load(reader, workspace_id, now)
+        return [_refresh_campaign(services, reader, log, pointer) for pointer in learned]
+
+
+def _refresh_campaign(services: Services, reader: Reader, log: Log, pointer: Pointer) -> dict[str, Any]:
+    now = services.clock()
+    policy = reader.policy(pointer.workspace_id, pointer.policy_id)
+    campaign = log.campaigns.get(pointer.campaign_id)
+    if policy is None or campaign is None:
+        return _answer(pointer, "skipped", 0)
+    mine = [r for r in log.of(pointer.campaign_id) if r.trainable and r.matured]
+    if policy.exploration.get("rows") == len(mine):
+        return _answer(pointer, "unchanged", len(mine))
+    parts, artifacts, models = _refitted(reader, log, pointer, policy)
+    revision = new_policy(
+        pointer.workspace_id,
+        pointer.campaign_id,
+        now,
+        parts,
+        parent=pointer,
+        exploration=exploration_numbers(mine),
+        verdict={},
+        run_id=None,
+        revision=True,
+    )
+    moved = _divergence(reader, services, campaign, mine, LivePolicy.of(revision, models), _ancestor(reader, policy))
+    if services.settings.gate and moved > MOST_DIVERGENCE:
+        return _answer(pointer, "waits", len(mine), divergence=moved)
+    revision = replace(revision, verdict={"revision": True, "divergence": moved, "limit": MOST_DIVERGENCE})
+    try:
+        publish(services, artifacts, revision, pointer, now)
+    except VersionConflict:
+        return _answer(pointer, "superseded", len(mine), divergence=moved)
+    return _answer(pointer, "publish", len(mine), policy_id=revision.policy_id, divergence=moved)
+
+
+def _refitted(
+    reader: Reader, log: Log, pointer: Pointer, policy: Policy
+) -> tuple[tuple[Component, ...], list[Artifact], dict[str, RewardModel]]:
+    """The policy's mixture with every model refitted on all matured rows; weights stay."""
+    data = examples([r for r in log.rows if r.matured], log.campaigns)
+    parts, artifacts, models = [], [], {}
+    for component in policy.mixture:
+        stored = reader.artifact(pointer.workspace_id, component.artifact_id) if component.artifact_id else None
+        if stored is None:
+            parts.append(component)
+            continue
+        trained = refit(stored.blob, data)
+        artifact = artifact_of(pointer.workspace_id, trained.blob, trained.feature_hash, pointer.moved_at)
+        artifacts.append(artifact)
+        models[artifact.artifact_id] = RewardModel.load(artifact.blob)
+        parts.append(Component(component.weight, artifact.artifact_id))
+    return tuple(parts), artifacts, models
+
+
+def _ancestor(reader: Reader, policy: Policy) -> LivePolicy:
+    """The gated policy that a line of revisions started from."""
+    while policy.revision and policy.parent_id is not None:
+        parent = reader.policy(policy.workspace_id, policy.parent_id)
+        if parent is None:
+            break
+        policy = parent
+    return load_policy(reader, policy.workspace_id, policy.policy_id, {})
+
+
+def _divergence(
+    reader: Reader,
+    services: Services,
+    campaign: Campaign,
+    rows: Sequence[Logged],
+    revision: LivePolicy,
+    gated: LivePolicy,
+) -> float:
+    """Mean total variation between two policies over the newest decisions' contexts and eligible sets, in [0, 1]."""
+    replayer = Replayer(reader, services.salt)
+    distances = []
+    for row in [r for r in rows if r.evaluable][-DIVERGENCE_ROWS:]:
+        made = plan_of(row.decision, replayer.campaign(row.decision))
+        s = situation_of(row.decision, campaign)
+        one, other = (
+            distribution(
+                live, campaign, made.space, made.mask, s.context, decided_local=s.decided_local, effects=s.effects
+            ).probability
+            for live in (revision, gated)
+        )
+        distances.append(0.5 * float(np.abs(one - other).sum()))
+    return float(np.mean(distances)) if distances else 0.0
+
+
+def _answer(
+    pointer: Pointer, decision: str, rows: int, *, policy_id: str | None = None, divergence: float | None = None
+) -> dict[str, Any]:
+    return {
+        "campaign_id": pointer.campaign_id,
+        "decision": decision,
+        "rows": rows,
+        "policy_id": policy_id,
+        "divergence": divergence,
+    }

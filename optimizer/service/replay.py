@@ -1,0 +1,102 @@
+"""Replaying a logged decision: the same code on what was stored gives the same vector and the same draw."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from optimizer.bandit import exploration
+from optimizer.bandit.actions import ActionSpace
+from optimizer.bandit.localtime import zone
+from optimizer.errors import NotFound
+from optimizer.model.inference import RewardModel
+from optimizer.model.policy import LivePolicy
+from optimizer.service.choose import Plan, Situation, probabilities, space_of
+from optimizer.service.ids import IMPORTED_POLICY
+from optimizer.service.serving import load_policy
+from storage.log import Decision
+from storage.port import Reader
+from storage.records import Campaign
+
+
+@dataclass
+class Replayer:
+    """Recomputes logged decisions on one reader; keeps campaigns and policies that it has loaded."""
+
+    reader: Reader
+    salt: bytes
+    _campaigns: dict[tuple[str, str, int], Campaign] = field(default_factory=dict)
+    _policies: dict[tuple[str, str], LivePolicy] = field(default_factory=dict)
+    _models: dict[str, RewardModel] = field(default_factory=dict)
+
+    def campaign(self, decision: Decision) -> Campaign:
+        """The campaign in the version that the decision was made under."""
+        key = (decision.workspace_id, decision.campaign_id, decision.campaign_version)
+        if key not in self._campaigns:
+            campaign = self.reader.campaign(*key)
+            if campaign is None:
+                raise NotFound(f"campaign {key[1]!r} has no version {key[2]}: {decision.decision_id} can't be replayed")
+            self._campaigns[key] = campaign
+        return self._campaigns[key]
+
+    def policy(self, workspace_id: str, policy_id: str) -> LivePolicy:
+        """A stored policy, loaded."""
+        key = (workspace_id, policy_id)
+        if key not in self._policies:
+            self._policies[key] = load_policy(self.reader, workspace_id, policy_id, self._models)
+        return self._policies[key]
+
+    def vector(self, decision: Decision) -> NDArray[np.float64]:
+        """The whole probability vector (K,) that the decision was drawn from; all zero when it was withheld."""
+        made = plan_of(decision, self.campaign(decision))
+        if decision.action is None:
+            return np.zeros(made.space.size)
+        if decision.policy_id == IMPORTED_POLICY:
+            return exploration.uniform(made.mask)
+        s = situation_of(decision, self.campaign(decision))
+        return probabilities(s, made, self.policy(decision.workspace_id, decision.policy_id))
+
+    def draw(self, decision: Decision) -> int | None:
+        """The action that the stored seed draws from the recomputed vector; None when it was withheld."""
+        if decision.action is None:
+            return None
+        number = exploration.draw_uniform(self.salt, decision.decision_id, decision.snapshot.attempt)
+        return exploration.sample(self.vector(decision), number)
+
+
+def situation_of(decision: Decision, campaign: Campaign) -> Situation:
+    """The situation that a decision was made in, from its record."""
+    snapshot = decision.snapshot
+    return Situation(
+        decision_id=decision.decision_id,
+        campaign=campaign,
+        variants=snapshot.variants,
+        channels=snapshot.channels,
+        window=(snapshot.window_start, snapshot.window_end),
+        zone=zone(snapshot.timezone),
+        zone_source=snapshot.timezone_source,
+        group=decision.group,
+        mode=decision.mode,
+        decided_at=decision.decided_at,
+        immediate=snapshot.immediate,
+        context=snapshot.context,
+        effects=snapshot.effects,
+    )
+
+
+def plan_of(decision: Decision, campaign: Campaign) -> Plan:
+    """The action space and the eligible set that a decision was drawn over, from its record."""
+    return Plan(space=space_logged(decision, campaign), mask=eligible_logged(decision), reasons=decision.reasons)
+
+
+def space_logged(decision: Decision, campaign: Campaign) -> ActionSpace:
+    """The action space of a record."""
+    return space_of(situation_of(decision, campaign))
+
+
+def eligible_logged(decision: Decision) -> NDArray[np.bool_]:
+    """The eligible set of a record, (K,) bool."""
+    bits = np.unpackbits(np.frombuffer(decision.eligible, dtype=np.uint8), count=decision.actions)
+    return bits.astype(np.bool_)

@@ -1,0 +1,79 @@
+"""What callers ask for, validated at the border and trusted from there on."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+
+from storage.records import Consent, JsonObject
+
+
+@dataclass(frozen=True, slots=True)
+class RecipientPatch:
+    """What a request tells of its recipient: it updates the stored one, but never loosens a recorded refusal."""
+
+    timezone: str | None = None
+    attributes: JsonObject = field(default_factory=dict)
+    channels: Mapping[str, Consent] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class DecisionRequest:
+    """One question: what to send to this recipient in this window. Times are aware UTC.
+
+    ``window`` None = from now for the campaign's ``default_window_hours``; ``variants`` and ``channels`` restrict the
+    campaign's own (None = all active ones); ``immediate`` asks for now, one slot.
+    """
+
+    campaign_id: str
+    recipient_id: str
+    request_id: str | None = None
+    window: tuple[datetime, datetime] | None = None
+    context: JsonObject = field(default_factory=dict)
+    variants: tuple[str, ...] | None = None
+    channels: tuple[str, ...] | None = None
+    metadata: JsonObject = field(default_factory=dict)
+    recipient: RecipientPatch | None = None
+    immediate: bool = False
+    preview: bool = False
+    override_rules: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class EventInput:
+    """One reported event. It is correlated by the first that is given of decision_id, request_id, provider +
+    message_id, recipient_id. ``event_id`` None = derived from the content, so that a repetition is recognised."""
+
+    type: str
+    occurred_at: datetime
+    event_id: str | None = None
+    decision_id: str | None = None
+    request_id: str | None = None
+    provider: str | None = None
+    message_id: str | None = None
+    recipient_id: str | None = None
+    campaign_id: str | None = None
+    value: float | None = None
+    automated: bool = False
+    hard: bool = True
+    properties: JsonObject = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class RejectedEvent:
+    """An event that was refused: its place in the envelope, a code for programs, a sentence for people."""
+
+    index: int
+    code: str
+    detail: str
+
+
+@dataclass(frozen=True, slots=True)
+class IngestReport:
+    """What became of an envelope of events. Unmatched ones are among the accepted."""
+
+    accepted: int
+    duplicates: int
+    unmatched: int
+    rejected: tuple[RejectedEvent, ...]

@@ -1,0 +1,243 @@
+"""Training runs as rows: queued, claimed by one process at a time, finished; dead ones found out.
+
+One run a workspace goes on at a time, over all hosts: who starts one holds the lease ``training/<workspace>``, renews
+it while the run lasts and drops it at the end. A process that dies stops renewing; whoever takes the lapsed lease marks
+what was left ``running`` as failed.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+from itertools import islice
+from typing import Any, Literal
+
+from optimizer.bandit.rewards import max_window
+from optimizer.errors import Conflict, NotFound
+from optimizer.service.ids import COLD_POLICY, fresh
+from optimizer.service.wiring import Services
+from storage.errors import StoreError
+from storage.log import RunStatus, TrainingRun
+from storage.port import Reader, Writer
+
+#: How long a lease holds without being renewed: what a killed scheduler delays the next run by, at most.
+LEASE = timedelta(seconds=20)
+#: How many runs are looked through for the last of a kind.
+_LOOK_BACK = 10_000
+_INTERRUPTED = "interrupted: the process that ran it ended without a word"
+
+
+@dataclass(frozen=True)
+class Ended:
+    """How a run ended, with the verdict on each campaign."""
+
+    status: Literal["published", "rejected", "failed"]
+    verdicts: Sequence[dict[str, Any]] = ()
+    error: str | None = None
+
+    @property
+    def verdict(self) -> dict[str, Any]:
+        """The verdicts as the run's row keeps them."""
+        return {"campaigns": list(self.verdicts)}
+
+
+def lease_name(workspace_id: str) -> str:
+    """The lease that training of this workspace holds."""
+    return f"training/{workspace_id}"
+
+
+def enqueue_due(
+    services: Services, workspace_id: str, kind: Literal["retrain", "refresh"], every: timedelta
+) -> TrainingRun | None:
+    """Queues the scheduled run of a workspace if the last of its kind began at least ``every`` ago and none waits.
+
+    Any number of schedulers may ask; the transaction lets one of them queue it.
+    """
+    now = services.clock()
+
+    def work(writer: Writer) -> TrainingRun | None:
+        if not _is_due(writer, workspace_id, kind, now - every):
+            return None
+        run = TrainingRun(workspace_id, fresh("run"), kind, "queued", now)
+        writer.put_training_run(run)
+        return run
+
+    with services.store.read() as reader:
+        if not _is_due(reader, workspace_id, kind, now - every):
+            return None
+    return services.store.write(work)
+
+
+def refresh_pays(services: Services, workspace_id: str) -> bool:
+    """Whether a refresh may find anything new: a learned policy is served, and outcomes may have arrived or matured.
+
+    Cheap and generous: it looks only for a decision young enough to have been open since the last refresh began.
+    """
+    with services.store.read() as reader:
+        learned = [
+            p.campaign_id for p in reader.pointers() if p.workspace_id == workspace_id and p.policy_id != COLD_POLICY
+        ]
+        campaigns = [c for one in learned if (c := reader.campaign(workspace_id, one)) is not None]
+        if not campaigns:
+            return False
+        last = next((r for r in islice(_all_runs(reader, workspace_id), _LOOK_BACK) if r.kind == "refresh"), None)
+        reach = timedelta(hours=max(max_window(c) + c.default_window_hours for c in campaigns))
+        since = last.created_at - reach if last is not None else None
+        return next(iter(reader.feedback(workspace_id, since=since, imported=False)), None) is not None
+
+
+def _is_due(reader: Reader, workspace_id: str, kind: str, before: datetime) -> bool:
+    workspace = reader.workspace(workspace_id)
+    if workspace is None or workspace.created_at > before:
+        return False
+    for run in islice(_all_runs(reader, workspace_id), _LOOK_BACK):
+        if run.kind == kind and run.campaign_id is None:
+            return run.status not in ("queued", "running") and run.created_at <= before
+    return True
+
+
+def _all_runs(reader: Reader, workspace_id: str, status: RunStatus | None = None) -> Iterator[TrainingRun]:
+    """Training runs, newest first."""
+    cursor: str | None = None
+    while True:
+        page = reader.training_runs(workspace_id, limit=100, cursor=cursor, status=status)
+        yield from page.items
+        cursor = page.cursor
+        if cursor is None:
+            return
+
+
+def start_next(services: Services, holder: str) -> TrainingRun | None:
+    """Claims the oldest queued run of the first workspace that nobody trains now; it is ``running`` from here on."""
+    with services.store.read() as reader:
+        waiting = [w.workspace_id for w in reader.workspaces() if _has(reader, w.workspace_id, "queued")]
+    for workspace_id in waiting:
+        run = start(services, workspace_id, holder)
+        if run is not None:
+            return run
+    return None
+
+
+def _has(reader: Reader, workspace_id: str, status: RunStatus) -> bool:
+    return bool(reader.training_runs(workspace_id, limit=1, status=status).items)
+
+
+def start(services: Services, workspace_id: str, holder: str, run_id: str | None = None) -> TrainingRun | None:
+    """Claims a queued run (``run_id`` None: the oldest retrain, else the oldest refresh) and the workspace's lease.
+
+    None when somebody else trains this workspace, or nothing waits.
+    """
+    now = services.clock()
+
+    def work(writer: Writer) -> TrainingRun | None:
+        if not writer.take_lease(lease_name(workspace_id), holder, now, now + LEASE):
+            return None
+        _fail_running(writer, workspace_id, now)
+        queued = [r for r in _all_runs(writer, workspace_id, "queued") if run_id in (None, r.run_id)]
+        if not queued:
+            writer.drop_lease(lease_name(workspace_id), holder)
+            return None
+        run = min(queued, key=lambda r: (r.kind == "refresh", r.created_at, r.run_id))
+        running = replace(run, status="running", started_at=now)
+        writer.put_training_run(running)
+        return running
+
+    return services.store.write(work)
+
+
+def start_now(services: Services, workspace_id: str, campaign_id: str | None, holder: str, trigger: str) -> TrainingRun:
+    """Starts a retrain without queueing it.
+
+    Raises:
+        Conflict: another run of this workspace goes on.
+        NotFound: no such campaign.
+    """
+    now = services.clock()
+    run = TrainingRun(
+        workspace_id, fresh("run"), "retrain", "running", now, campaign_id=campaign_id, started_at=now, trigger=trigger
+    )
+
+    def work(writer: Writer) -> TrainingRun:
+        if campaign_id is not None and writer.campaign(workspace_id, campaign_id) is None:
+            raise NotFound(f"no campaign {campaign_id!r} in this workspace")
+        if not writer.take_lease(lease_name(workspace_id), holder, now, now + LEASE):
+            raise Conflict("another training run of this workspace goes on; try again when it is over", code="training")
+        _fail_running(writer, workspace_id, now)
+        writer.put_training_run(run)
+        return run
+
+    return services.store.write(work)
+
+
+def renew(services: Services, workspace_id: str, holder: str) -> bool:
+    """Keeps the lease for another ``LEASE``; False when it was lost to somebody else."""
+    now = services.clock()
+    return services.store.write(lambda writer: writer.take_lease(lease_name(workspace_id), holder, now, now + LEASE))
+
+
+def finish(services: Services, run: TrainingRun, holder: str, ended: Ended) -> None:
+    """Writes a run's end, unless it has one already, and gives the lease back."""
+    now = services.clock()
+
+    def work(writer: Writer) -> None:
+        stored = writer.training_run(run.workspace_id, run.run_id) or run
+        if stored.status in ("queued", "running"):
+            writer.put_training_run(
+                replace(stored, status=ended.status, finished_at=now, verdict=ended.verdict, error=ended.error)
+            )
+        writer.drop_lease(lease_name(run.workspace_id), holder)
+
+    services.store.write(work)
+
+
+@contextmanager
+def kept(services: Services, run: TrainingRun, holder: str) -> Iterator[Callable[[Ended], None]]:
+    """Keeps a run's lease alive from a thread; writes the end that the yielded function is given, or the error."""
+    over = threading.Event()
+
+    def keep() -> None:
+        while not over.wait(LEASE.total_seconds() / 3):
+            with suppress(StoreError):  # tried again at the next turn, long before the lease lapses
+                renew(services, run.workspace_id, holder)
+
+    ends: list[Ended] = []
+    thread = threading.Thread(target=keep, name="lease", daemon=True)
+    thread.start()
+    try:
+        yield ends.append
+    except BaseException as error:
+        ends.append(Ended("failed", error=f"{type(error).__name__}: {error}"))
+        raise
+    finally:
+        over.set()
+        thread.join()
+        finish(services, run, holder, ends[-1] if ends else Ended("failed", error="ended without a word"))
+
+
+def sweep(services: Services, holder: str) -> int:
+    """Marks runs as failed that a dead process left ``running``; returns how many workspaces had one."""
+    with services.store.read() as reader:
+        suspects = [w.workspace_id for w in reader.workspaces() if _has(reader, w.workspace_id, "running")]
+    return sum(_sweep_one(services, workspace_id, holder) for workspace_id in suspects)
+
+
+def _sweep_one(services: Services, workspace_id: str, holder: str) -> bool:
+    now = services.clock()
+
+    def work(writer: Writer) -> bool:
+        if not writer.take_lease(lease_name(workspace_id), holder, now, now + LEASE):
+            return False
+        _fail_running(writer, workspace_id, now)
+        writer.drop_lease(lease_name(workspace_id), holder)
+        return True
+
+    return services.store.write(work)
+
+
+def _fail_running(writer: Writer, workspace_id: str, now: datetime) -> None:
+    """Whoever holds the lease and calls this runs nothing yet: all that is ``running`` is dead."""
+    for run in list(_all_runs(writer, workspace_id, "running")):
+        writer.put_training_run(replace(run, status="failed", finished_at=now, error=_INTERRUPTED))

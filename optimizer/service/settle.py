@@ -1,0 +1,131 @@
+"""What becomes of a reservation: claimed right before sending, confirmed once sent, released when it won't be.
+
+A confirm is a fact and never refused, even after a release or an expiry. Everything here is one write transaction and
+idempotent: the same call again answers the same.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from datetime import datetime
+
+from optimizer.errors import Conflict, Invalid, NotFound
+from optimizer.service.optout import apply_opt_outs
+from optimizer.service.record import message_of
+from optimizer.service.wiring import Services
+from storage.log import Decision, Message
+from storage.port import Writer
+
+#: How far ahead of our clock another system's may run before its time is called wrong.
+CLOCK_SKEW_SECONDS = 300
+
+Work = Callable[[Writer], Decision]
+
+
+def claim(services: Services, workspace_id: str, decision_id: str) -> Decision:
+    """Marks a reservation as about to be sent.
+
+    Raises:
+        Conflict: it was revoked, displaced, released or has expired, or there is nothing to send.
+    """
+    now = services.clock()
+
+    def work(writer: Writer) -> Decision:
+        decision = _found(writer, workspace_id, decision_id)
+        if decision.status == "claimed":
+            return decision
+        if decision.status != "reserved":
+            why = f" ({decision.close_reason})" if decision.close_reason else ""
+            raise Conflict(
+                f"decision {decision_id} is {decision.status}{why}; only a reserved one can be claimed",
+                code=f"not_claimable_{decision.status}",
+                errors={"status": [f"{decision.status}; allowed: reserved, claimed"]},
+            )
+        claimed = replace(decision, status="claimed", claimed_at=now)
+        writer.update_decision(claimed, message_of(claimed))
+        return claimed
+
+    return _write(services, workspace_id, decision_id, work)
+
+
+def confirm(
+    services: Services,
+    workspace_id: str,
+    decision_id: str,
+    sent_at: datetime | None,
+    provider: str | None,
+    message_id: str | None,
+) -> Decision:
+    """Records that the message went out (``sent_at`` None = now); joins events that named it by message id.
+
+    Raises:
+        Invalid: there was no message to send, or ``sent_at`` lies in the future.
+    """
+    now = services.clock()
+    if sent_at is not None and (sent_at - now).total_seconds() > CLOCK_SKEW_SECONDS:
+        raise Invalid.field("sent_at", f"{sent_at.isoformat()} is in the future; allowed: up to {now.isoformat()}")
+
+    def work(writer: Writer) -> Decision:
+        decision = _found(writer, workspace_id, decision_id)
+        if decision.send_at is None:
+            raise Invalid.field("decision_id", f"{decision_id} is {decision.status}: it has no message to confirm")
+        confirmed = replace(
+            decision,
+            status="sent",
+            sent_at=sent_at or decision.sent_at or now,
+            provider=provider or decision.provider,
+            message_id=message_id or decision.message_id,
+        )
+        if confirmed != decision:
+            writer.update_decision(confirmed, message_of(confirmed))
+            apply_opt_outs(writer, confirmed, writer.match_events(workspace_id, confirmed), now)
+        return confirmed
+
+    return _write(services, workspace_id, decision_id, work)
+
+
+def release(services: Services, workspace_id: str, decision_id: str, reason: str | None) -> Decision:
+    """Gives a reservation back (or a ``no_send`` that the caller won't honour); the caps are free again.
+
+    Raises:
+        Conflict: the message is out already, or was called off otherwise.
+    """
+    now = services.clock()
+
+    def work(writer: Writer) -> Decision:
+        decision = _found(writer, workspace_id, decision_id)
+        if decision.status == "released":
+            return decision
+        if decision.status not in ("reserved", "claimed", "no_send", "assumed_sent"):
+            raise Conflict(
+                f"decision {decision_id} is {decision.status} and can't be released",
+                code=f"not_releasable_{decision.status}",
+                errors={"status": [f"{decision.status}; allowed: reserved, claimed, no_send, assumed_sent"]},
+            )
+        released = replace(decision, status="released", closed_at=now, close_reason=reason)
+        writer.update_decision(released, None)
+        return released
+
+    return _write(services, workspace_id, decision_id, work)
+
+
+def record_send(services: Services, message: Message) -> bool:
+    """Counts a message that another system sent; False when it is known already."""
+    pair = (message.workspace_id, message.recipient_id)
+    return services.store.write(lambda writer: writer.add_message(message), recipients=[pair])
+
+
+def _found(writer: Writer, workspace_id: str, decision_id: str) -> Decision:
+    decision = writer.decision(workspace_id, decision_id)
+    if decision is None:
+        raise NotFound(f"no decision {decision_id!r} in this workspace")
+    return decision
+
+
+def _write(services: Services, workspace_id: str, decision_id: str, work: Work) -> Decision:
+    with services.store.read() as reader:
+        decision = reader.decision(workspace_id, decision_id)
+    if decision is None:
+        raise NotFound(f"no decision {decision_id!r} in this workspace")
+    return services.store.write(work, recipients=[(workspace_id, decision.recipient_id)])

@@ -1,0 +1,252 @@
+"""Set-up: workspaces, keys, campaigns, rules, recipients, attributes. Each call is one transaction."""
+
+from __future__ import annotations
+
+import hashlib
+import secrets
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import get_args
+
+from optimizer.errors import Invalid, NotFound, PreconditionFailed, Unauthenticated
+from optimizer.service import recipients as people
+from optimizer.service.ids import fresh
+from optimizer.service.wiring import Services
+from storage.port import Writer
+from storage.records import (
+    ApiKey,
+    Attribute,
+    Campaign,
+    Mode,
+    QuietHours,
+    Recipient,
+    Rule,
+    Scope,
+    Selector,
+    Variant,
+    Workspace,
+)
+
+SCOPES: tuple[Scope, ...] = get_args(Scope)
+#: The rule that a new workspace starts with: no text messages or pushes at night.
+DEFAULT_QUIET_HOURS = "default-quiet-hours"
+
+
+def ensure_workspace(services: Services, workspace_id: str) -> Workspace:
+    """The workspace of that id, made with its default rule when it is new."""
+
+    def work(writer: Writer) -> Workspace:
+        known = writer.workspace(workspace_id)
+        if known is not None:
+            return known
+        made = Workspace(workspace_id=workspace_id, name=workspace_id, mode="live", created_at=services.clock())
+        writer.put_workspace(made)
+        writer.put_rule(
+            Rule(
+                workspace_id=workspace_id,
+                rule_id=DEFAULT_QUIET_HOURS,
+                kind="quiet_hours",
+                parameters=QuietHours(start="21:00", end="08:00"),
+                applies_to=Selector(channels=("sms", "push")),
+                counts=Selector(channels=("sms", "push")),
+            )
+        )
+        return made
+
+    with services.store.read() as reader:
+        known = reader.workspace(workspace_id)
+    return known if known is not None else services.store.write(work)
+
+
+def set_mode(services: Services, workspace_id: str, mode: Mode) -> Workspace:
+    """Sets the switch over all campaigns of the workspace."""
+
+    def work(writer: Writer) -> Workspace:
+        known = writer.workspace(workspace_id)
+        if known is None:
+            raise NotFound(f"no workspace {workspace_id!r}")
+        changed = replace(known, mode=mode, version=known.version + 1)
+        writer.put_workspace(changed)
+        return changed
+
+    return services.store.write(work)
+
+
+def create_key(services: Services, workspace_id: str, name: str, scopes: Sequence[str]) -> tuple[ApiKey, str]:
+    """Makes a key; the secret is returned here and nowhere else, only its hash is stored."""
+    unknown = [s for s in scopes if s not in SCOPES]
+    if unknown or not scopes:
+        raise Invalid.field("scopes", f"{', '.join(unknown) or 'none given'}; allowed: {', '.join(SCOPES)}")
+    ensure_workspace(services, workspace_id)
+    secret = "st_" + secrets.token_urlsafe(32)
+    key = ApiKey(
+        workspace_id=workspace_id,
+        key_id=fresh("key"),
+        name=name,
+        secret_hash=hash_secret(secret),
+        scopes=tuple(s for s in SCOPES if s in scopes),
+        created_at=services.clock(),
+    )
+    services.store.write(lambda writer: writer.put_key(key))
+    return key, secret
+
+
+def revoke_key(services: Services, workspace_id: str, key_id: str) -> ApiKey:
+    """Ends a key at once; ending it again changes nothing."""
+
+    def work(writer: Writer) -> ApiKey:
+        for key in writer.keys(workspace_id):
+            if key.key_id == key_id:
+                ended = key if key.revoked_at is not None else replace(key, revoked_at=services.clock())
+                writer.put_key(ended)
+                return ended
+        raise NotFound(f"no key {key_id!r} in this workspace")
+
+    return services.store.write(work)
+
+
+def hash_secret(secret: str) -> bytes:
+    """SHA-256 of a secret. Secrets carry 256 random bits, so no slow password hash is needed."""
+    return hashlib.sha256(secret.encode("utf-8", "surrogatepass")).digest()
+
+
+def authenticate(services: Services, secret: str) -> ApiKey:
+    """The key of a secret; looked up by hash, so its comparison leaks no prefix.
+
+    Raises:
+        Unauthenticated: unknown or revoked.
+    """
+    with services.store.read() as reader:
+        key = reader.key_by_hash(hash_secret(secret))
+    if key is None or key.revoked_at is not None:
+        raise Unauthenticated("the key is unknown or revoked")
+    return key
+
+
+def put_campaign(services: Services, campaign: Campaign, if_match: int | None = None) -> tuple[Campaign, bool]:
+    """Stores a campaign; True when it is new. A variant left out is archived and keeps what was learned.
+
+    Args:
+        services: the wired service.
+        campaign: as validated; its version and times are set here.
+        if_match: the version that the caller expects to replace (0 = none yet, None = whichever).
+    """
+    now = services.clock()
+
+    def work(writer: Writer) -> tuple[Campaign, bool]:
+        stored = writer.campaign(campaign.workspace_id, campaign.campaign_id)
+        version = stored.version if stored is not None else 0
+        _check_version("campaign", campaign.campaign_id, version, if_match)
+        newer = replace(
+            campaign,
+            version=version + 1,
+            created_at=stored.created_at if stored is not None else now,
+            updated_at=now,
+            variants=_with_archived(campaign.variants, stored),
+        )
+        writer.put_campaign(newer)
+        return newer, stored is None
+
+    return services.store.write(work)
+
+
+def _with_archived(variants: tuple[Variant, ...], stored: Campaign | None) -> tuple[Variant, ...]:
+    kept = {v.id for v in variants}
+    left_out = [replace(v, status="archived") for v in (stored.variants if stored else ()) if v.id not in kept]
+    return (*variants, *left_out)
+
+
+def archive_campaign(services: Services, workspace_id: str, campaign_id: str, if_match: int | None = None) -> Campaign:
+    """Archives a campaign: it answers no more requests, its log and what it learned stay."""
+    with services.store.read() as reader:
+        stored = reader.campaign(workspace_id, campaign_id)
+    if stored is None:
+        raise NotFound(f"no campaign {campaign_id!r} in this workspace")
+    if stored.status == "archived":
+        return stored
+    expected = stored.version if if_match is None else if_match
+    return put_campaign(services, replace(stored, status="archived"), expected)[0]
+
+
+def put_rule(services: Services, rule: Rule, if_match: int | None = None) -> tuple[Rule, bool]:
+    """Stores a rule; True when it is new. It binds what is reserved from now on."""
+
+    def work(writer: Writer) -> tuple[Rule, bool]:
+        stored = _rule(writer, rule.workspace_id, rule.rule_id)
+        version = stored.version if stored is not None else 0
+        _check_version("rule", rule.rule_id, version, if_match)
+        newer = replace(rule, version=version + 1)
+        writer.put_rule(newer)
+        return newer, stored is None or stored.archived
+
+    return services.store.write(work)
+
+
+def archive_rule(services: Services, workspace_id: str, rule_id: str, if_match: int | None = None) -> Rule:
+    """Archives a rule: it binds nothing any more."""
+
+    def work(writer: Writer) -> Rule:
+        stored = _rule(writer, workspace_id, rule_id)
+        if stored is None or stored.archived:
+            raise NotFound(f"no rule {rule_id!r} in this workspace")
+        _check_version("rule", rule_id, stored.version, if_match)
+        archived = replace(stored, archived=True, version=stored.version + 1)
+        writer.put_rule(archived)
+        return archived
+
+    return services.store.write(work)
+
+
+def _rule(writer: Writer, workspace_id: str, rule_id: str) -> Rule | None:
+    return next((r for r in writer.rules(workspace_id) if r.rule_id == rule_id), None)
+
+
+def put_recipient(services: Services, recipient: Recipient, if_match: int | None = None) -> tuple[Recipient, bool]:
+    """Replaces a recipient; True when it is new. Refusals that events recorded stay."""
+
+    def work(writer: Writer) -> tuple[Recipient, bool]:
+        known = writer.recipient(recipient.workspace_id, recipient.recipient_id)
+        stored = known or people.unknown(recipient.workspace_id, recipient.recipient_id)
+        _check_version("recipient", recipient.recipient_id, stored.version, if_match)
+        return _replace_recipient(services, writer, stored, recipient), known is None
+
+    pair = (recipient.workspace_id, recipient.recipient_id)
+    return services.store.write(work, recipients=[pair])
+
+
+def put_recipients(services: Services, workspace_id: str, rows: Sequence[Recipient]) -> tuple[Recipient, ...]:
+    """``put_recipient`` for many, in one transaction; of a recipient named twice the last row holds."""
+
+    def work(writer: Writer) -> tuple[Recipient, ...]:
+        stored = writer.recipients(workspace_id, sorted({r.recipient_id for r in rows}))
+        for row in rows:
+            known = stored.get(row.recipient_id) or people.unknown(workspace_id, row.recipient_id)
+            stored[row.recipient_id] = _replace_recipient(services, writer, known, row)
+        return tuple(stored[r.recipient_id] for r in rows)
+
+    return services.store.write(work, recipients=[(workspace_id, r.recipient_id) for r in rows])
+
+
+def _replace_recipient(services: Services, writer: Writer, stored: Recipient, new: Recipient) -> Recipient:
+    now = services.clock()
+    changed = people.kept_refusals(stored, new)
+    if stored.version == 0:
+        changed = replace(changed, version=1, updated_at=now)
+        writer.put_recipient(changed)
+    else:
+        changed = people.store(writer, stored, changed, now)
+    known = services.catalog.view(writer, new.workspace_id, keep=False).attributes
+    people.sight(writer, new.workspace_id, known, [new.attributes])
+    return changed
+
+
+def put_attribute(services: Services, attribute: Attribute) -> Attribute:
+    """Declares an attribute: its type, whether the model may use it, how long it is kept."""
+    declared = replace(attribute, declared=True)
+    services.store.write(lambda writer: writer.put_attribute(declared))
+    return declared
+
+
+def _check_version(what: str, name: str, version: int, if_match: int | None) -> None:
+    if if_match is not None and if_match != version:
+        raise PreconditionFailed(f"{what} {name!r} is at version {version}, not {if_match}: read it again and retry")

@@ -1,0 +1,25 @@
+"""Carrying out a claimed training run. Importing this imports torch: only processes that train do."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from optimizer.service.refreshing import refresh
+from optimizer.service.retrain import retrain
+from optimizer.service.runs import Ended
+from optimizer.service.wiring import Services
+from storage.log import TrainingRun
+
+
+def carry_out(services: Services, run: TrainingRun) -> Ended:
+    """Retrains or refreshes as the run says; it is published when any campaign's policy is."""
+    if run.kind == "retrain":
+        verdicts = retrain(services, run.workspace_id, run.campaign_id, run)
+    else:
+        verdicts = refresh(services, run.workspace_id, run.campaign_id)
+    return Ended("published" if _any_published(verdicts) else "rejected", verdicts)
+
+
+def _any_published(verdicts: Sequence[dict[str, Any]]) -> bool:
+    return any(verdict["decision"] == "publish" for verdict in verdicts)

@@ -1,0 +1,56 @@
+"""What time does to reservations and to old rows; called by the scheduler."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import datetime, timedelta
+
+from optimizer.service.record import message_of
+from optimizer.service.wiring import Services
+from storage.log import OPEN, Decision
+from storage.port import Writer
+
+#: How long after its planned time a message may still be confirmed before it is settled without a word.
+GRACE = timedelta(hours=1)
+
+
+def expire(services: Services, workspace_id: str, limit: int = 1000) -> int:
+    """Settles reservations whose time has passed unconfirmed, as their campaign says; returns how many.
+
+    ``assume_sent``: it counts as sent. ``release``: it expires, its place in the caps is free, the sender learns of it.
+    """
+    now = services.clock()
+    with services.store.read() as reader:
+        due = reader.due(workspace_id, now - GRACE, limit=limit)
+    if not due:
+        return 0
+    pairs = [(workspace_id, d.recipient_id) for d in due]
+    return services.store.write(
+        lambda w: sum(_settle(w, d.decision_id, workspace_id, now) for d in due), recipients=pairs
+    )
+
+
+def _settle(writer: Writer, decision_id: str, workspace_id: str, now: datetime) -> bool:
+    decision = writer.decision(workspace_id, decision_id)
+    if decision is None or decision.status not in OPEN:
+        return False
+    if _assumes_sent(writer, decision):
+        assumed = replace(decision, status="assumed_sent", closed_at=now)
+        writer.update_decision(assumed, message_of(assumed))
+        return True
+    writer.update_decision(replace(decision, status="expired", closed_at=now, close_reason="unconfirmed"), None)
+    writer.add_change(
+        workspace_id, "expired", now, decision_id=decision_id, campaign_id=decision.campaign_id, detail="unconfirmed"
+    )
+    return True
+
+
+def _assumes_sent(writer: Writer, decision: Decision) -> bool:
+    campaign = writer.campaign(decision.workspace_id, decision.campaign_id)
+    return campaign is None or campaign.unconfirmed == "assume_sent"
+
+
+def retain(services: Services, workspace_id: str) -> int:
+    """Deletes what is older than the retention allows; returns how many decisions went."""
+    before = services.clock() - timedelta(days=services.settings.retention_days)
+    return services.store.write(lambda writer: writer.prune(workspace_id, before))

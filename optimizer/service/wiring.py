@@ -1,0 +1,80 @@
+"""Puts the service together for one process: store, policies, decider. Call it after a fork, never before."""
+
+from __future__ import annotations
+
+import hashlib
+import secrets
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+from optimizer.config import Settings
+from optimizer.service.catalog import Catalog
+from optimizer.service.decide import Decider
+from optimizer.service.serving import PolicyServer
+from storage.open import open_store
+from storage.port import Store
+
+Clock = Callable[[], datetime]
+
+#: The name under which the installation's salt is stored.
+SALT = "salt"
+
+
+def utc_now() -> datetime:
+    """The current time, aware, in UTC."""
+    return datetime.now(UTC)
+
+
+@dataclass(frozen=True)
+class Services:
+    """Everything that a caller of the service needs. ``salt`` keys ids, groups and draws of this installation."""
+
+    settings: Settings
+    store: Store
+    clock: Clock
+    salt: bytes
+    catalog: Catalog
+    policies: PolicyServer
+    decider: Decider
+
+    def close(self) -> None:
+        """Stops the reload thread and closes the store."""
+        self.policies.stop()
+        self.store.close()
+
+
+def open_services(
+    settings: Settings, clock: Clock = utc_now, seed: int | str | None = None, *, watch: bool = True
+) -> Services:
+    """Opens the store and wires the service.
+
+    Args:
+        settings: the configuration.
+        clock: what time it is; aware UTC.
+        seed: makes ids, groups and draws of a *new* installation repeatable (tests, simulations). An existing one keeps
+            the salt it was made with, since its groups and idempotency hang on it.
+        watch: whether to watch for new policies in a thread; without it ``policies.refresh_now`` is the caller's.
+    """
+    store = open_store(settings.database)
+    salt = _salt(store, settings.seed if seed is None else seed)
+    catalog = Catalog()
+    policies = PolicyServer(store, settings.reload_seconds)
+    decider = Decider(store, policies, catalog, salt, clock)
+    services = Services(settings, store, clock, salt, catalog, policies, decider)
+    if watch:
+        policies.start()
+    else:
+        policies.refresh_now()
+    return services
+
+
+def _salt(store: Store, seed: int | str | None) -> bytes:
+    with store.read() as reader:
+        stored = reader.meta(SALT)
+    if stored is None:
+        fresh = (
+            secrets.token_bytes(32) if seed is None else hashlib.blake2b(str(seed).encode(), digest_size=32).digest()
+        )
+        stored = store.write(lambda writer: writer.put_meta(SALT, fresh.hex()))
+    return bytes.fromhex(stored)

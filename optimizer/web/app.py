@@ -1,0 +1,69 @@
+"""Builds the WSGI app. Nothing is opened here: the service opens on first use in each process, after the fork."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+
+from flask import Flask
+
+from optimizer.config import Settings
+from optimizer.service.wiring import Clock, open_services, utc_now
+from optimizer.web import (
+    campaigns,
+    decisions,
+    docs,
+    events,
+    health,
+    learning,
+    manners,
+    problems,
+    recipients,
+    rules,
+    workspace,
+)
+from optimizer.web.holder import ServiceHolder
+from optimizer.web.metrics import Metrics
+from optimizer.web.openapi import Document
+from optimizer.web.operation import Operations
+
+#: Every area of the API, in the order of the document.
+AREAS: Sequence[Operations] = (
+    decisions.api,
+    events.api,
+    campaigns.api,
+    rules.api,
+    recipients.api,
+    learning.api,
+    workspace.api,
+    health.api,
+    docs.api,
+)
+
+
+def create_app(settings: Settings | None = None, *, clock: Clock = utc_now, seed: int | str | None = None) -> Flask:
+    """The WSGI app.
+
+    ``app.extensions["sendtide"]`` is the ``ServiceHolder``: ``warm()`` after a fork, ``close()`` at a worker's end.
+
+    Args:
+        settings: left out, those of the environment.
+        clock: what time it is, aware UTC; for tests and simulations.
+        seed: makes ids, groups and draws of a new installation repeatable.
+
+    Raises:
+        ConfigError: a ``SENDTIDE_`` variable is unknown or can't be parsed.
+    """
+    chosen = Settings.from_environment(os.environ) if settings is None else settings
+    app = Flask(__name__, static_url_path="/static")
+    # Ids are taken as they are: no merging of slashes, and the body limit of each route is the operation's.
+    app.url_map.merge_slashes = False
+    app.extensions["sendtide"] = ServiceHolder(chosen, lambda: open_services(chosen, clock, seed))
+    app.extensions["sendtide_metrics"] = Metrics()
+    operations = [operation for area in AREAS for operation in area.listed]
+    app.extensions["sendtide_openapi"] = Document(operations, chosen.public_url)
+    for area in AREAS:
+        app.register_blueprint(area)
+    problems.install(app)
+    manners.install(app)
+    return app

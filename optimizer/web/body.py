@@ -1,0 +1,68 @@
+"""Reads request bodies: content type, size, UTF-8, JSON. What can't be read is 400, 413 or 415 and never a 5xx."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from typing import Any
+
+import orjson
+from flask import request
+from werkzeug.exceptions import RequestEntityTooLarge
+
+from optimizer.errors import TooLarge, Unreadable, UnsupportedMedia
+
+JSON = "application/json"
+MERGE_PATCH = "application/merge-patch+json"
+NDJSON = "application/x-ndjson"
+
+
+def check_type(allowed: Collection[str]) -> str:
+    """The media type of the body.
+
+    Raises:
+        UnsupportedMedia: it is none of ``allowed``, another charset than UTF-8, or compressed.
+    """
+    given = request.mimetype
+    listed = ", ".join(allowed)
+    if given not in allowed:
+        raise UnsupportedMedia(
+            f"Content-Type is {given or 'missing'!r:.100}; allowed: {listed}",
+            errors={"header.Content-Type": [f"Must be one of: {listed}."]},
+        )
+    charset = request.mimetype_params.get("charset", "utf-8").lower()
+    if charset not in ("utf-8", "utf8", "us-ascii"):
+        raise UnsupportedMedia(f"charset is {charset!r:.100}; allowed: utf-8")
+    if request.headers.get("Content-Encoding", "identity").lower() != "identity":
+        raise UnsupportedMedia("Content-Encoding is set; allowed: none (send the body uncompressed)")
+    return given
+
+
+def read(limit: int) -> bytes:
+    """The whole body, of at most ``limit`` bytes; where its length is told, a longer one is refused unread."""
+    length = request.content_length
+    if length is not None and length > limit:
+        raise TooLarge(f"the body has {length} bytes; allowed: {limit}")
+    request.max_content_length = limit
+    try:
+        return request.get_data(cache=False)
+    except RequestEntityTooLarge:
+        raise TooLarge(f"the body has more than {limit} bytes; allowed: {limit}") from None
+
+
+def parse(raw: bytes) -> Any:
+    """The JSON value of ``raw``. NaN, infinities, lone surrogates, broken UTF-8 and nesting over 1,024 are refused."""
+    try:
+        return orjson.loads(raw)
+    except orjson.JSONDecodeError as error:
+        raise Unreadable(f"the body is not JSON: {error}") from None
+
+
+def parse_object(raw: bytes) -> dict[str, Any]:
+    """As ``parse``, and it must be an object."""
+    value = parse(raw)
+    if not isinstance(value, dict):
+        raise Unreadable(f"the body must be a JSON object, not {_NAMES.get(type(value), 'a number')}")
+    return value
+
+
+_NAMES = {list: "an array", str: "a string", bool: "a boolean", type(None): "null"}

@@ -1,0 +1,138 @@
+"""Training runs, policies, the change feed."""
+
+from __future__ import annotations
+
+from optimizer.errors import NotFound
+from optimizer.service import learning
+from optimizer.web import render
+from optimizer.web.operation import Answer, Call, Operations, Told
+from optimizer.web.paging import own_cursor
+from optimizer.web.schemas.learning import (
+    ChangesOut,
+    ChangesQuery,
+    PoliciesPage,
+    PoliciesQuery,
+    PolicyOut,
+    RollbackIn,
+    RollbackOut,
+    TrainingRunIn,
+    TrainingRunOut,
+    TrainingRunsPage,
+    TrainingRunsQuery,
+)
+
+api = Operations("learning", "Learn")
+
+
+@api.operation(
+    "POST",
+    "/v1/training-runs",
+    "Ask for a retrain",
+    body=TrainingRunIn,
+    body_optional=True,
+    answers={202: Told(TrainingRunOut, "Queued; the scheduler takes it up.")},
+    scope="admin",
+    idempotency=True,
+    problems=(404, 409),
+    example={"campaign_id": None},
+)
+def queue_training(call: Call) -> Answer:
+    """Train, evaluate off policy, gate, publish or reject. Ask for the run to see how it ended."""
+    run = learning.queue_training(call.services, call.workspace_id, call.loaded["campaign_id"], call.idempotency_key)
+    return Answer(render.training_run(run), 202, headers={"Location": f"/v1/training-runs/{run.run_id}"})
+
+
+@api.operation(
+    "GET",
+    "/v1/training-runs",
+    "List training runs",
+    query=TrainingRunsQuery,
+    answers={200: TrainingRunsPage},
+    scope="read",
+)
+def list_training_runs(call: Call) -> Answer:
+    """Newest first."""
+    with own_cursor(), call.services.store.read() as reader:
+        page = reader.training_runs(call.workspace_id, **call.query)
+    return Answer(render.page("training_runs", [render.training_run(r) for r in page.items], page.cursor))
+
+
+@api.operation(
+    "GET",
+    "/v1/training-runs/{run_id}",
+    "Read a training run",
+    answers={200: TrainingRunOut},
+    scope="read",
+    problems=(404,),
+)
+def get_training_run(call: Call) -> Answer:
+    """When it ran, of what, how it ended."""
+    with call.services.store.read() as reader:
+        stored = reader.training_run(call.workspace_id, call.path["run_id"])
+    if stored is None:
+        raise NotFound(f"no training run {call.path['run_id']!r} in this workspace")
+    return Answer(render.training_run(stored))
+
+
+@api.operation("GET", "/v1/policies", "List policies", query=PoliciesQuery, answers={200: PoliciesPage}, scope="read")
+def list_policies(call: Call) -> Answer:
+    """Newest first."""
+    with own_cursor(), call.services.store.read() as reader:
+        page = reader.policies(call.workspace_id, **call.query)
+    return Answer(render.page("policies", [render.policy(p) for p in page.items], page.cursor))
+
+
+@api.operation(
+    "GET", "/v1/policies/{policy_id}", "Read a policy", answers={200: PolicyOut}, scope="read", problems=(404,)
+)
+def get_policy(call: Call) -> Answer:
+    """Its mixture, and the verdict of the gate with every condition's number."""
+    with call.services.store.read() as reader:
+        stored = reader.policy(call.workspace_id, call.path["policy_id"])
+    if stored is None:
+        raise NotFound(f"no policy {call.path['policy_id']!r} in this workspace")
+    return Answer(render.policy(stored))
+
+
+@api.operation(
+    "POST",
+    "/v1/policies/{policy_id}/promote",
+    "Promote a policy",
+    answers={200: PolicyOut},
+    scope="admin",
+    problems=(404, 409),
+)
+def promote_policy(call: Call) -> Answer:
+    """Makes it the one that its campaign serves, whatever the gate said; every process serves it within seconds."""
+    return Answer(render.policy(learning.promote(call.services, call.workspace_id, call.path["policy_id"])))
+
+
+@api.operation(
+    "POST",
+    "/v1/policies/rollback",
+    "Roll back a campaign's policy",
+    body=RollbackIn,
+    answers={200: RollbackOut},
+    scope="admin",
+    problems=(404, 409),
+    example={"campaign_id": "spring"},
+)
+def rollback_policy(call: Call) -> Answer:
+    """Back to the policy that the current one replaced; to the cold start where there was none."""
+    campaign_id = call.loaded["campaign_id"]
+    with call.services.store.read() as reader:
+        if reader.campaign(call.workspace_id, campaign_id) is None:
+            raise NotFound(f"no campaign {campaign_id!r} in this workspace")
+    policy = learning.rollback(call.services, call.workspace_id, campaign_id)
+    return Answer({"campaign_id": campaign_id, "policy": None if policy is None else render.policy(policy)})
+
+
+@api.operation(
+    "GET", "/v1/changes", "Read the change feed", query=ChangesQuery, answers={200: ChangesOut}, scope="read"
+)
+def list_changes(call: Call) -> Answer:
+    """What was revoked, displaced, expired, promoted, rolled back, in order. Positions have no gaps that fill later."""
+    after = call.query["after"]
+    with call.services.store.read() as reader:
+        changes = reader.changes(call.workspace_id, after=after, limit=call.query["limit"])
+    return Answer({"changes": [render.change(c) for c in changes], "after": changes[-1].position if changes else after})

@@ -1,0 +1,134 @@
+"""Prometheus metrics of the API.
+
+With ``PROMETHEUS_MULTIPROC_DIR`` set before the first import, prometheus-client keeps values in files of that folder
+and a scrape of any worker answers for all of them. Whoever starts the workers wipes the folder and marks dead workers.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Iterable, Iterator, Sequence
+
+from flask import Flask
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client.core import GaugeMetricFamily, Metric
+from prometheus_client.multiprocess import MultiProcessCollector
+from prometheus_client.registry import Collector
+
+from optimizer.service.requests import IngestReport
+from optimizer.service.wiring import Services
+from storage.errors import StoreError
+from storage.log import Decision
+
+#: Seconds: from a cached read to a batch of 10,000.
+_BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
+#: How often a worker writes what it serves into its metrics, in seconds.
+_POLICY_SECONDS = 1.0
+
+
+class Metrics:
+    """The metrics of one app. Safe between threads, as prometheus-client's values are."""
+
+    def __init__(self) -> None:
+        self._registry = CollectorRegistry()
+        r = self._registry
+        self._requests = Counter("sendtide_requests", "Requests.", ("method", "route", "status"), registry=r)
+        self._seconds = Histogram(
+            "sendtide_request_seconds", "Time to answer.", ("method", "route"), registry=r, buckets=_BUCKETS
+        )
+        self._decisions = Counter("sendtide_decisions", "New decisions.", ("status", "group"), registry=r)
+        self._events = Counter("sendtide_events", "Reported events.", ("result",), registry=r)
+        campaign = ("workspace", "campaign")
+        self._generation = Gauge(
+            "sendtide_policy_generation",
+            "Generation of the served policy; with several workers that of the one furthest behind.",
+            campaign,
+            registry=r,
+            multiprocess_mode="livemin",
+        )
+        self._fault = Gauge(
+            "sendtide_policy_fault",
+            "Workers that can't load the campaign's newest policy and keep the old one.",
+            campaign,
+            registry=r,
+            multiprocess_mode="livesum",
+        )
+        self._policies_at = float("-inf")
+
+    def observe(self, method: str, route: str, status: int, seconds: float) -> None:
+        """Counts an answered request."""
+        self._requests.labels(method, route, str(status)).inc()
+        self._seconds.labels(method, route).observe(seconds)
+
+    def count_decisions(self, decisions: Sequence[Decision]) -> None:
+        """Counts new decisions."""
+        for decision in decisions:
+            self._decisions.labels(decision.status, decision.group).inc()
+
+    def count_events(self, report: IngestReport) -> None:
+        """Counts what became of an envelope of events."""
+        matched = report.accepted - report.unmatched
+        results = (
+            ("matched", matched),
+            ("unmatched", report.unmatched),
+            ("duplicate", report.duplicates),
+            ("rejected", len(report.rejected)),
+        )
+        for result, count in results:
+            if count:
+                self._events.labels(result).inc(count)
+
+    def show_policies(self, services: Services, *, anyhow: bool = False) -> None:
+        """Writes which policies this worker serves, at most once a second unless it must be done ``anyhow``."""
+        at = time.monotonic()
+        if at - self._policies_at < _POLICY_SECONDS and not anyhow:
+            return
+        self._policies_at = at
+        for one in services.policies.status():
+            self._generation.labels(one.workspace_id, one.campaign_id).set(one.generation)
+            self._fault.labels(one.workspace_id, one.campaign_id).set(one.fault is not None)
+
+    def text(self, services: Services | None) -> bytes:
+        """The exposition text of all workers; without ``services`` (store down) what needs the store is left out."""
+        registry = self._registry
+        if "PROMETHEUS_MULTIPROC_DIR" in os.environ:
+            registry = CollectorRegistry()
+            MultiProcessCollector(registry)  # type: ignore[no-untyped-call]  # prometheus-client leaves it untyped
+        live = CollectorRegistry()
+        live.register(_Live(services))
+        return generate_latest(registry) + generate_latest(live)
+
+
+class _Live(Collector):
+    """What is read from the store at the scrape."""
+
+    def __init__(self, services: Services | None) -> None:
+        self._services = services
+
+    def collect(self) -> Iterable[Metric]:
+        return list(self._read())
+
+    def _read(self) -> Iterator[Metric]:
+        up = GaugeMetricFamily("sendtide_store_up", "Whether the store could be read.")
+        unmatched = GaugeMetricFamily(
+            "sendtide_unmatched_events", "Events whose decision is unknown.", labels=("workspace",)
+        )
+        readable = self._services is not None
+        if self._services is not None:
+            try:
+                with self._services.store.read() as reader:
+                    for workspace in reader.workspaces():
+                        count = reader.unmatched_events(workspace.workspace_id)
+                        unmatched.add_metric([workspace.workspace_id], count)
+            except StoreError:
+                readable = False
+        up.add_metric([], float(readable))
+        yield up
+        yield unmatched
+
+
+def of(app: Flask) -> Metrics:
+    """The metrics of an app."""
+    found: Metrics = app.extensions["sendtide_metrics"]
+    return found

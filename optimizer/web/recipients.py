@@ -1,0 +1,155 @@
+"""Recipients and the attribute registry."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from optimizer.errors import Invalid, NotFound
+from optimizer.service import setup
+from optimizer.web import body, examples, render
+from optimizer.web.operation import Answer, Call, Operations
+from optimizer.web.paging import sliced
+from optimizer.web.schemas.body import PageQuery
+from optimizer.web.schemas.recipients import (
+    AttributeIn,
+    AttributeOut,
+    AttributesPage,
+    RecipientIn,
+    RecipientOut,
+    RecipientRow,
+    RecipientsIn,
+    RecipientsOut,
+    attribute_of,
+    recipient_of,
+)
+from optimizer.web.validation import load
+from optimizer.web.versions import expected_version, patch
+from storage.port import Reader
+from storage.records import Recipient
+
+api = Operations("recipients", "Recipients")
+_SCHEMA = RecipientIn()
+_ROW = RecipientRow()
+_PATH = "/v1/recipients/{recipient_id}"
+
+
+@api.operation(
+    "PUT",
+    _PATH,
+    "Create or replace a recipient",
+    body=RecipientIn,
+    answers={200: RecipientOut, 201: RecipientOut},
+    scope="admin",
+    preconditions=True,
+    etag=True,
+    example=examples.RECIPIENT,
+)
+def put_recipient(call: Call) -> Answer:
+    """Replaces what is stored, but for the refusals that events recorded: a system that knows nothing of them can't
+    take them back."""
+    expected = expected_version(call, lambda reader: _version(reader, call))
+    stored, created = setup.put_recipient(call.services, _made(call, call.loaded), expected)
+    return Answer(render.recipient(stored), 201 if created else 200, etag=stored.version)
+
+
+@api.operation(
+    "PATCH",
+    _PATH,
+    "Change a recipient",
+    body=RecipientIn,
+    media=(body.MERGE_PATCH, body.JSON),
+    answers={200: RecipientOut},
+    scope="admin",
+    preconditions=True,
+    etag=True,
+    problems=(404,),
+    example={"attributes": {"plan": "free"}, "channels": {"push": None}},
+)
+def patch_recipient(call: Call) -> Answer:
+    """A JSON Merge Patch (RFC 7386) on the document as GET shows it."""
+
+    def shown(reader: Reader) -> tuple[dict[str, Any], int] | None:
+        stored = reader.recipient(call.workspace_id, call.path["recipient_id"])
+        return None if stored is None else (render.recipient(stored), stored.version)
+
+    def put(loaded: dict[str, Any], version: int) -> Recipient:
+        return setup.put_recipient(call.services, _made(call, loaded), version)[0]
+
+    stored = patch(call, _SCHEMA, shown, put, f"recipient {call.path['recipient_id']!r}")
+    return Answer(render.recipient(stored), etag=stored.version)
+
+
+@api.operation("GET", _PATH, "Read a recipient", answers={200: RecipientOut}, scope="read", etag=True, problems=(404,))
+def get_recipient(call: Call) -> Answer:
+    """What is stored of the person."""
+    with call.services.store.read() as reader:
+        stored = reader.recipient(call.workspace_id, call.path["recipient_id"])
+    if stored is None:
+        raise NotFound(f"no recipient {call.path['recipient_id']!r} in this workspace")
+    if call.preconditions.unchanged(stored.version):
+        return Answer(status=304, etag=stored.version)
+    return Answer(render.recipient(stored), etag=stored.version)
+
+
+@api.operation(
+    "POST",
+    "/v1/recipients/batch",
+    "Create or replace many recipients",
+    body=RecipientsIn,
+    batch=True,
+    rows="recipients",
+    answers={200: RecipientsOut},
+    scope="admin",
+    example={"recipients": [{"recipient_id": "u1", **examples.RECIPIENT}]},
+)
+def put_recipients(call: Call) -> Answer:
+    """Each row as by PUT, in one transaction; of a recipient named twice the last row holds. A bad row is listed in
+    `rejected` and spoils no other."""
+    now = call.services.clock()
+    good, rejected = [], []
+    for index, row in enumerate(call.loaded["recipients"]):
+        try:
+            loaded = load(_ROW, row, f"recipients.{index}.")
+        except Invalid as error:
+            rejected.append({"index": index, "code": error.code, "detail": error.detail, "errors": error.errors})
+            continue
+        made = recipient_of(loaded, workspace_id=call.workspace_id, recipient_id=loaded["recipient_id"], now=now)
+        good.append(made)
+    if good:
+        setup.put_recipients(call.services, call.workspace_id, good)
+    return Answer({"stored": len(good), "rejected": rejected})
+
+
+@api.operation(
+    "PUT",
+    "/v1/attributes/{name}",
+    "Declare an attribute",
+    body=AttributeIn,
+    answers={200: AttributeOut},
+    scope="admin",
+    example={"type": "number"},
+)
+def put_attribute(call: Call) -> Answer:
+    """Its type, whether the model may use it, how long it is kept. An undeclared one is typed at first sight."""
+    made = attribute_of(call.loaded, workspace_id=call.workspace_id, name=call.path["name"])
+    return Answer(render.attribute(setup.put_attribute(call.services, made)))
+
+
+@api.operation("GET", "/v1/attributes", "List attributes", query=PageQuery, answers={200: AttributesPage}, scope="read")
+def list_attributes(call: Call) -> Answer:
+    """The attribute registry by name, the undeclared ones too."""
+    with call.services.store.read() as reader:
+        stored = reader.attributes(call.workspace_id)
+    items, cursor = sliced(stored, lambda a: a.name, limit=call.query["limit"], cursor=call.query["cursor"])
+    return Answer(render.page("attributes", [render.attribute(a) for a in items], cursor))
+
+
+def _made(call: Call, loaded: dict[str, Any]) -> Recipient:
+    return recipient_of(
+        loaded, workspace_id=call.workspace_id, recipient_id=call.path["recipient_id"], now=call.services.clock()
+    )
+
+
+def _version(reader: Reader, call: Call) -> int:
+    stored = reader.recipient(call.workspace_id, call.path["recipient_id"])
+    return stored.version if stored is not None else 0

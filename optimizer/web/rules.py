@@ -1,0 +1,118 @@
+"""Rules: put, patch, read, archive."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from optimizer.errors import NotFound
+from optimizer.service import setup
+from optimizer.web import body, examples, render
+from optimizer.web.operation import Answer, Call, Operations
+from optimizer.web.paging import sliced
+from optimizer.web.schemas.body import PageQuery
+from optimizer.web.schemas.rules import RuleIn, RuleOut, RulesPage, rule_of
+from optimizer.web.versions import expected_version, patch
+from storage.port import Reader
+from storage.records import Rule
+
+api = Operations("rules", "Set-up")
+_SCHEMA = RuleIn()
+_PATH = "/v1/rules/{rule_id}"
+
+
+@api.operation(
+    "PUT",
+    _PATH,
+    "Create or replace a rule",
+    body=RuleIn,
+    answers={200: RuleOut, 201: RuleOut},
+    scope="admin",
+    preconditions=True,
+    etag=True,
+    example=examples.CAP,
+)
+def put_rule(call: Call) -> Answer:
+    """Who may be written to, when, how often. It binds what is reserved from now on.
+
+    `applies_to` says which requests it binds, `counts` which messages it counts (left out: the same); a selector left
+    out means all, an empty list is refused.
+    """
+    expected = expected_version(call, lambda reader: _version(reader, call))
+    stored, created = setup.put_rule(call.services, _made(call, call.loaded), expected)
+    return Answer(render.rule(stored), 201 if created else 200, etag=stored.version)
+
+
+@api.operation(
+    "PATCH",
+    _PATH,
+    "Change a rule",
+    body=RuleIn,
+    media=(body.MERGE_PATCH, body.JSON),
+    answers={200: RuleOut},
+    scope="admin",
+    preconditions=True,
+    etag=True,
+    problems=(404,),
+    example={"enabled": False},
+)
+def patch_rule(call: Call) -> Answer:
+    """A JSON Merge Patch (RFC 7386) on the document as GET shows it. An archived rule can only be put anew."""
+
+    def shown(reader: Reader) -> tuple[dict[str, Any], int] | None:
+        stored = _stored(reader, call)
+        if stored is None or stored.archived:
+            return None
+        document = render.rule(stored)
+        if stored.counts == stored.applies_to:
+            del document["counts"]  # so that it follows when the patch changes ``applies_to``
+        return document, stored.version
+
+    def put(loaded: dict[str, Any], version: int) -> Rule:
+        return setup.put_rule(call.services, _made(call, loaded), version)[0]
+
+    stored = patch(call, _SCHEMA, shown, put, f"rule {call.path['rule_id']!r}")
+    return Answer(render.rule(stored), etag=stored.version)
+
+
+@api.operation("GET", _PATH, "Read a rule", answers={200: RuleOut}, scope="read", etag=True, problems=(404,))
+def get_rule(call: Call) -> Answer:
+    """The rule, archived or not."""
+    with call.services.store.read() as reader:
+        stored = _stored(reader, call)
+    if stored is None:
+        raise NotFound(f"no rule {call.path['rule_id']!r} in this workspace")
+    if call.preconditions.unchanged(stored.version):
+        return Answer(status=304, etag=stored.version)
+    return Answer(render.rule(stored), etag=stored.version)
+
+
+@api.operation("GET", "/v1/rules", "List rules", query=PageQuery, answers={200: RulesPage}, scope="read")
+def list_rules(call: Call) -> Answer:
+    """All rules by id, archived ones included. A new workspace has the rule `default-quiet-hours`."""
+    with call.services.store.read() as reader:
+        stored = reader.rules(call.workspace_id)
+    items, cursor = sliced(stored, lambda r: r.rule_id, limit=call.query["limit"], cursor=call.query["cursor"])
+    return Answer(render.page("rules", [render.rule(r) for r in items], cursor))
+
+
+@api.operation(
+    "DELETE", _PATH, "Archive a rule", answers={204: None}, scope="admin", preconditions=True, problems=(404,)
+)
+def archive_rule(call: Call) -> Answer:
+    """It binds nothing any more."""
+    expected = expected_version(call, lambda reader: _version(reader, call))
+    setup.archive_rule(call.services, call.workspace_id, call.path["rule_id"], expected)
+    return Answer(status=204)
+
+
+def _made(call: Call, loaded: dict[str, Any]) -> Rule:
+    return rule_of(loaded, workspace_id=call.workspace_id, rule_id=call.path["rule_id"])
+
+
+def _stored(reader: Reader, call: Call) -> Rule | None:
+    return next((r for r in reader.rules(call.workspace_id) if r.rule_id == call.path["rule_id"]), None)
+
+
+def _version(reader: Reader, call: Call) -> int:
+    stored = _stored(reader, call)
+    return stored.version if stored is not None else 0

@@ -1,0 +1,292 @@
+"""Campaigns: variants, channels, objective, groups, baseline."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any, get_args
+
+from marshmallow import ValidationError, fields, post_load, validates_schema
+
+from optimizer.web.schemas import limits
+from optimizer.web.schemas.body import Body, Stored, page_of, shown
+from optimizer.web.schemas.containers import Attributes, Either, Many, Table
+from optimizer.web.schemas.fields import Choice, ClockTime, Flag, Id, Number, Text, Time, Whole, ZoneName
+from storage.records import (
+    Baseline,
+    Campaign,
+    CampaignStatus,
+    Channel,
+    ColdStart,
+    EventMapping,
+    GroupShares,
+    Guardrail,
+    Mode,
+    OutcomeWeight,
+    Unconfirmed,
+    Variant,
+    VariantStatus,
+)
+
+#: What a campaign aims at when it doesn't say.
+DEFAULT_OBJECTIVE = {"clicked": OutcomeWeight(fixed=1.0)}
+#: Shares of the control groups when a campaign doesn't say; transactional messages have none.
+DEFAULT_SHARES = {"holdout": 0.05, "random": 0.05, "baseline": 0.0}
+
+
+class VariantIn(Body):
+    """One message text or creative."""
+
+    id = Id(required=True)
+    status = Choice(get_args(VariantStatus), load_default="active")
+    features = Attributes(
+        "What describes this variant; a new variant starts from what its features taught.", load_default=dict
+    )
+    text = Text("The message's text, for the model.", longest=limits.TEXT, load_default="")
+    cost = Number("What one message costs.", minimum=0, maximum=limits.AMOUNT, load_default=0.0)
+    requires = fields.List(
+        fields.Dict(),
+        load_default=list,
+        metadata={"maxItems": 0, "description": "Conditions on earlier messages. Not available yet: must be empty."},
+    )
+
+    @validates_schema
+    def _no_conditions(self, data: dict[str, Any], **_: Any) -> None:
+        if data.get("requires"):
+            raise ValidationError("Conditions on earlier messages are not available yet; must be [].", "requires")
+
+    @post_load
+    def _make(self, data: dict[str, Any], **_: Any) -> Variant:
+        return Variant(**{**data, "requires": ()})
+
+
+class ChannelIn(Body):
+    """A way to reach people."""
+
+    id = Id("Any name: email, push, sms, whatsapp, …", required=True)
+    cost = Number("What one message costs.", minimum=0, maximum=limits.AMOUNT, load_default=0.0)
+
+    @post_load
+    def _make(self, data: dict[str, Any], **_: Any) -> Channel:
+        return Channel(**data)
+
+
+class OutcomeWeightIn(Body):
+    """What an outcome is worth: `fixed` when it happens plus `per_value` times its value, clipped at `max_value`."""
+
+    fixed = Number(maximum=limits.AMOUNT, load_default=0.0)
+    per_value = Number(maximum=limits.AMOUNT, load_default=0.0)
+    max_value = Number(
+        "Where a value is clipped; null: nowhere.", above=0, maximum=limits.AMOUNT, load_default=None, allow_none=True
+    )
+
+    @post_load
+    def _make(self, data: dict[str, Any], **_: Any) -> OutcomeWeight:
+        return OutcomeWeight(**data)
+
+
+class GroupsIn(Body):
+    """Shares of recipients in the control groups; the rest is treated. Left out: .05, .05, 0; transactional: 0."""
+
+    holdout = Number("Gets nothing.", minimum=0, maximum=1)
+    random = Number("Gets a uniformly random eligible action.", minimum=0, maximum=1)
+    baseline = Number("Gets the campaign's baseline.", minimum=0, maximum=1)
+
+
+class BaselineIn(Body):
+    """What would be sent without Sendtide: one variant, one channel, one exact time of day of the recipient."""
+
+    variant_id = Id(required=True)
+    channel = Id(required=True)
+    local_time = ClockTime(required=True)
+
+    @post_load
+    def _make(self, data: dict[str, Any], **_: Any) -> Baseline:
+        return Baseline(**data)
+
+
+class ExplorationIn(Body):
+    """How much is tried."""
+
+    rate = Number(
+        "Ceiling of the share of moves that change one factor at random.", minimum=0, maximum=1, load_default=0.02
+    )
+
+
+class GuardrailIn(Body):
+    """Limits on a harmful outcome."""
+
+    max_rate = Number("Its highest rate.", minimum=0, maximum=1, load_default=None, allow_none=True)
+    max_increase = Number(
+        "Its highest increase over the policy in use.", minimum=0, maximum=1, load_default=None, allow_none=True
+    )
+
+    @post_load
+    def _make(self, data: dict[str, Any], **_: Any) -> Guardrail:
+        if data["max_rate"] is None and data["max_increase"] is None:
+            raise ValidationError("Must have max_rate, max_increase or both.")
+        return Guardrail(**data)
+
+
+class EventMappingIn(Body):
+    """Turns a tracked event into an outcome."""
+
+    outcome = Id(required=True)
+    value = Id("The property that holds the outcome's value.", load_default=None, allow_none=True)
+
+    @post_load
+    def _make(self, data: dict[str, Any], **_: Any) -> EventMapping:
+        return EventMapping(**data)
+
+
+def _plain_channel(value: Any) -> Channel | None:
+    try:
+        return Channel(id=Id().deserialize(value))
+    except ValidationError:
+        return None
+
+
+def _plain_weight(value: Any) -> OutcomeWeight | None:
+    try:
+        return OutcomeWeight(fixed=Number(maximum=limits.AMOUNT).deserialize(value) or 0.0)
+    except ValidationError:
+        return None
+
+
+def _channel() -> Either:
+    form = {"type": "string", "minLength": 1, "maxLength": limits.ID, "description": "a channel's name"}
+    return Either(fields.Nested(ChannelIn), _plain_channel, form=form)
+
+
+def _weight() -> Either:
+    form = {"type": "number", "minimum": -limits.AMOUNT, "maximum": limits.AMOUNT, "description": "a number"}
+    return Either(fields.Nested(OutcomeWeightIn), _plain_weight, form=form)
+
+
+class CampaignIn(Stored):
+    """One question put to the optimizer: which of these variants, on which channel, when, or nothing."""
+
+    campaign_id = Id(dump_only=True)
+    version = Whole("Grows with every change; the ETag.", minimum=1, maximum=2**31, dump_only=True)
+    created_at = Time(dump_only=True)
+    updated_at = Time(dump_only=True)
+
+    name = Text(load_default="")
+    category = Id(
+        "Rules and suppressions speak of it; `transactional` has no control groups by default.",
+        load_default="marketing",
+    )
+    priority = Whole("Higher wins.", maximum=1000, load_default=50)
+    status = Choice(get_args(CampaignStatus), load_default="active")
+    mode = Choice(get_args(Mode), "Who answers: see the overview.", load_default="live")
+    variants = Many(
+        fields.Nested(VariantIn),
+        "A variant left out of a PUT is archived.",
+        shortest=1,
+        longest=limits.VARIANTS,
+        required=True,
+    )
+    channels = Many(
+        _channel(), '`["email"]` is short for `[{"id": "email"}]`.', shortest=1, longest=limits.CHANNELS, required=True
+    )
+    slot_minutes = Whole("Width of a send slot.", minimum=1, maximum=1440, load_default=60)
+    default_window_hours = Number(
+        "The window of a request that has none.", above=0, maximum=limits.YEAR_HOURS, load_default=24.0
+    )
+    spread_within_slot = Flag("Spread send times inside a slot.", load_default=True)
+    allow_no_send = Flag("Whether sending nothing is a choice.", load_default=True)
+    currency = Text("ISO 4217.", shortest=3, longest=3, load_default="EUR", metadata={"pattern": "^[A-Z]{3}$"})
+    timezone = ZoneName("For recipients whose zone is unknown.", load_default=None, allow_none=True)
+    objective = Table(
+        _weight(), 'What each outcome is worth. Left out: `{"clicked": 1}`.', smallest=1, largest=limits.OUTCOMES
+    )
+    attribution_hours = Table(
+        Number(above=0, maximum=limits.ATTRIBUTION_HOURS),
+        "How long after the message an outcome counts; 72 where not said.",
+        largest=limits.OUTCOMES,
+        load_default=dict,
+    )
+    groups = fields.Nested(GroupsIn, load_default=dict)
+    baseline = fields.Nested(BaselineIn, load_default=None, allow_none=True)
+    displaceable = Flag("Whether a more important campaign may take its place.", load_default=True)
+    exploration = fields.Nested(ExplorationIn, load_default=lambda: {"rate": 0.02})
+    guardrails = Table(
+        fields.Nested(GuardrailIn), "Limits on harmful outcomes.", largest=limits.OUTCOMES, load_default=dict
+    )
+    cold_start = Choice(get_args(ColdStart), "What is done before anything is learned.", load_default="uniform")
+    unconfirmed = Choice(
+        get_args(Unconfirmed),
+        "What an unconfirmed reservation counts as once its time has passed.",
+        load_default="assume_sent",
+    )
+    event_mapping = Table(
+        fields.Nested(EventMappingIn), "Tracked events that are outcomes.", largest=limits.OUTCOMES, load_default=dict
+    )
+
+    @validates_schema(skip_on_field_errors=True)
+    def _consistent(self, data: dict[str, Any], **_: Any) -> None:
+        problems: dict[str, Any] = {}
+        for many in ("variants", "channels"):
+            repeated = _repeated([one.id for one in data[many]])
+            if repeated:
+                problems[many] = [f"Ids must differ; more than once: {', '.join(map(repr, repeated))}."]
+        if not any(v.status == "active" for v in data["variants"]):
+            problems["variants"] = ["At least one variant must be active."]
+        if not data["currency"].isascii() or not data["currency"].isalpha() or not data["currency"].isupper():
+            problems["currency"] = ["Must be three capital letters such as EUR."]
+        shares = shares_of(data)
+        if sum(shares.values()) > 1 + 1e-12:
+            problems["groups"] = [f"Shares must add up to at most 1; they add up to {sum(shares.values()):g}."]
+        problems.update(_baseline_problems(data, shares))
+        if problems:
+            raise ValidationError(problems)
+
+
+def _repeated(ids: list[str]) -> list[str]:
+    return sorted({one for one in ids if ids.count(one) > 1})
+
+
+def shares_of(data: dict[str, Any]) -> dict[str, float]:
+    """The shares of the control groups, with the defaults of the campaign's category."""
+    default = dict.fromkeys(DEFAULT_SHARES, 0.0) if data["category"] == "transactional" else DEFAULT_SHARES
+    return {**default, **data["groups"]}
+
+
+def _baseline_problems(data: dict[str, Any], shares: dict[str, float]) -> dict[str, Any]:
+    baseline: Baseline | None = data["baseline"]
+    if baseline is None:
+        why = [
+            *(["groups.baseline > 0"] if shares["baseline"] > 0 else []),
+            *([f"mode {data['mode']}"] if data["mode"] in ("shadow", "baseline_only") else []),
+            *(["cold_start around_baseline"] if data["cold_start"] == "around_baseline" else []),
+        ]
+        return {"baseline": [f"Missing; it is required by {' and '.join(why)}."]} if why else {}
+    problems: dict[str, list[str]] = {}
+    active = [v.id for v in data["variants"] if v.status == "active"]
+    channels = [c.id for c in data["channels"]]
+    if baseline.variant_id not in active:
+        problems["variant_id"] = [f"Must be an active variant of this campaign: {', '.join(active[:20])}."]
+    if baseline.channel not in channels:
+        problems["channel"] = [f"Must be a channel of this campaign: {', '.join(channels[:20])}."]
+    return {"baseline": problems} if problems else {}
+
+
+def campaign_of(data: dict[str, Any], *, workspace_id: str, campaign_id: str, now: datetime) -> Campaign:
+    """The record of a loaded ``CampaignIn``; the service sets its version and times."""
+    facts = {k: v for k, v in data.items() if k not in ("variants", "channels", "groups", "exploration", "objective")}
+    return Campaign(
+        workspace_id=workspace_id,
+        campaign_id=campaign_id,
+        variants=tuple(data["variants"]),
+        channels=tuple(data["channels"]),
+        created_at=now,
+        updated_at=now,
+        version=0,
+        objective=data.get("objective", DEFAULT_OBJECTIVE),
+        groups=GroupShares(**shares_of(data)),
+        exploration_rate=data["exploration"]["rate"],
+        **facts,
+    )
+
+
+CampaignOut = shown(CampaignIn, "Campaign")
+CampaignsPage = page_of(CampaignOut, "campaigns")

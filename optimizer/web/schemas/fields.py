@@ -1,0 +1,207 @@
+"""The field types of the API. Each says in its error what is allowed, and in the document the same as JSON Schema.
+
+marshmallow's own types coerce ("yes" is true, "1.5" is a number); these take what JSON says and nothing else.
+Errors name what is allowed; the value that was given is added by ``validation.load``, which knows the whole body.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Collection
+from datetime import UTC, datetime
+from functools import cache
+from typing import Any
+from zoneinfo import available_timezones
+
+from marshmallow import ValidationError, fields
+
+from optimizer.web.schemas import limits
+
+#: RFC 3339, section 5.6. The offset is not optional: a time without one is not a time.
+_RFC3339 = re.compile(r"\d{4}-\d{2}-\d{2}[Tt ]\d{2}:\d{2}:\d{2}(?:\.\d{1,9})?(?:[Zz]|[+-]\d{2}:\d{2})")
+_CLOCK = re.compile(r"(?:[01][0-9]|2[0-3]):[0-5][0-9]")
+#: No control characters (C0, DEL, C1), and not U+FFFD, which is what broken UTF-8 in a path turns into.
+ID = re.compile(r"[^\u0000-\u001f\u007f-\u009f\ufffd]+")
+_NAME = re.compile(r"[^\u0000-\u001f\u007f-\u009f\ufffd/]+")
+ID_PATTERN = r"^[^\u0000-\u001f\u007f-\u009f\ufffd]+$"
+NAME_PATTERN = r"^[^\u0000-\u001f\u007f-\u009f\ufffd/]+$"
+EARLIEST = datetime(1970, 1, 1, tzinfo=UTC)
+LATEST = datetime(2200, 1, 1, tzinfo=UTC)
+
+
+def about_field(kwargs: dict[str, Any], about: str, **facts: Any) -> dict[str, Any]:
+    """``kwargs`` with messages that say what is allowed, and description and JSON Schema facts for the document."""
+    kwargs.setdefault("error_messages", {})
+    kwargs["error_messages"] = {
+        "required": "Missing; it is required.",
+        "null": "null is not allowed.",
+        **kwargs["error_messages"],
+    }
+    told = {k: v for k, v in {"description": about or None, **facts}.items() if v is not None}
+    kwargs["metadata"] = {**told, **kwargs.get("metadata", {})}
+    return kwargs
+
+
+class Text(fields.String):
+    """A string of bounded length without NUL (PostgreSQL can't store it)."""
+
+    def __init__(self, about: str = "", *, shortest: int = 0, longest: int = 256, **kwargs: Any) -> None:
+        self.shortest, self.longest = shortest, longest
+        facts: dict[str, Any] = {"minLength": shortest or None, "maxLength": longest}
+        super().__init__(**about_field(kwargs, about, **facts))
+
+    def _deserialize(self, value: Any, *_: Any, **__: Any) -> str:
+        if not isinstance(value, str) or not self.shortest <= len(value) <= self.longest or "\x00" in value:
+            raise ValidationError(f"Must be a string of {self.shortest} to {self.longest} characters without NUL.")
+        return value
+
+
+class Id(fields.String):
+    """An opaque id: 1 to 256 characters, no control characters. ``addressed``: it is a path segment, so no ``/``."""
+
+    def __init__(self, about: str = "", *, addressed: bool = False, **kwargs: Any) -> None:
+        self.pattern = _NAME if addressed else ID
+        self.allowed = "Must be a string of 1 to 256 characters without control characters" + (
+            " or '/'." if addressed else "."
+        )
+        facts = {"minLength": 1, "maxLength": limits.ID, "pattern": NAME_PATTERN if addressed else ID_PATTERN}
+        super().__init__(**about_field(kwargs, about, **facts))
+
+    def _deserialize(self, value: Any, *_: Any, **__: Any) -> str:
+        if not isinstance(value, str) or len(value) > limits.ID or self.pattern.fullmatch(value) is None:
+            raise ValidationError(self.allowed)
+        return value
+
+
+class Choice(fields.String):
+    """One of a few strings."""
+
+    def __init__(self, choices: Collection[str], about: str = "", **kwargs: Any) -> None:
+        self.choices = tuple(choices)
+        listed: list[str | None] = [*self.choices, *([None] if kwargs.get("allow_none") else [])]
+        super().__init__(**about_field(kwargs, about, enum=listed))
+
+    def _deserialize(self, value: Any, *_: Any, **__: Any) -> str:
+        if not isinstance(value, str) or value not in self.choices:
+            raise ValidationError(f"Must be one of: {', '.join(self.choices)}.")
+        return value
+
+
+class Flag(fields.Boolean):
+    """``true`` or ``false``, nothing that looks like it."""
+
+    def __init__(self, about: str = "", **kwargs: Any) -> None:
+        super().__init__(**about_field(kwargs, about))
+
+    def _deserialize(self, value: Any, *_: Any, **__: Any) -> bool:
+        if not isinstance(value, bool):
+            raise ValidationError("Must be true or false.")
+        return value
+
+
+class Number(fields.Float):
+    """A finite number in ``[minimum, maximum]``; ``above`` excludes the lower end."""
+
+    def __init__(
+        self,
+        about: str = "",
+        *,
+        minimum: float | None = None,
+        maximum: float,
+        above: float | None = None,
+        **kwargs: Any,
+    ) -> None:
+        self.minimum, self.maximum, self.above = minimum, maximum, above
+        low = (
+            f"greater than {above:g}" if above is not None else f"from {minimum if minimum is not None else -maximum:g}"
+        )
+        self.allowed = f"Must be a number {low} {'and at most' if above is not None else 'to'} {maximum:g}."
+        facts = {
+            "minimum": None if above is not None else (-maximum if minimum is None else minimum),
+            "exclusiveMinimum": above,
+            "maximum": maximum,
+        }
+        super().__init__(**about_field(kwargs, about, **facts))
+
+    def _deserialize(self, value: Any, *_: Any, **__: Any) -> float:
+        if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+            raise ValidationError(self.allowed)
+        low = -self.maximum if self.minimum is None else self.minimum
+        if value > self.maximum or (value <= self.above if self.above is not None else value < low):
+            raise ValidationError(self.allowed)
+        return float(value)
+
+
+class Whole(fields.Integer):
+    """An integer in ``[minimum, maximum]`` (``3.0`` is one, as in JSON Schema). ``textual``: from a query string."""
+
+    def __init__(
+        self, about: str = "", *, minimum: int = 0, maximum: int, textual: bool = False, **kwargs: Any
+    ) -> None:
+        self.minimum, self.maximum, self.textual = minimum, maximum, textual
+        super().__init__(**about_field(kwargs, about, minimum=minimum, maximum=maximum))
+
+    def _deserialize(self, value: Any, *_: Any, **__: Any) -> int:
+        if self.textual and isinstance(value, str) and re.fullmatch(r"[0-9]{1,18}", value, re.ASCII):
+            value = int(value)
+        whole = isinstance(value, int) or (isinstance(value, float) and value.is_integer())
+        if isinstance(value, bool) or not whole or not self.minimum <= value <= self.maximum:
+            raise ValidationError(f"Must be an integer from {self.minimum} to {self.maximum}.")
+        return int(value)
+
+
+class Time(fields.DateTime):
+    """An RFC 3339 time with an offset, from 1970 to 2200; loads as aware UTC."""
+
+    def __init__(self, about: str = "", **kwargs: Any) -> None:
+        super().__init__(**about_field(kwargs, about, examples=["2026-11-24T09:00:00Z"]))
+
+    def _deserialize(self, value: Any, *_: Any, **__: Any) -> datetime:
+        parsed = rfc3339(value)
+        if parsed is None:
+            raise ValidationError(
+                "Must be an RFC 3339 time with an offset such as 2026-11-24T09:00:00Z or "
+                "2026-11-24T10:00:00+01:00, from 1970 to 2200."
+            )
+        return parsed
+
+
+def rfc3339(value: object) -> datetime | None:
+    """The aware UTC time that ``value`` names, or None when it names none in the allowed range."""
+    if not isinstance(value, str) or _RFC3339.fullmatch(value) is None:
+        return None
+    try:
+        parsed = datetime.fromisoformat(value.upper()).astimezone(UTC)
+    except (ValueError, OverflowError):  # 30 February, offset +24:00; year 1 moved to before year 1
+        return None
+    return parsed if EARLIEST <= parsed < LATEST else None
+
+
+class ClockTime(fields.String):
+    """A wall-clock time ``HH:MM`` from 00:00 to 23:59."""
+
+    def __init__(self, about: str = "", **kwargs: Any) -> None:
+        super().__init__(**about_field(kwargs, about, pattern=r"^([01][0-9]|2[0-3]):[0-5][0-9]$", examples=["21:00"]))
+
+    def _deserialize(self, value: Any, *_: Any, **__: Any) -> str:
+        if not isinstance(value, str) or _CLOCK.fullmatch(value) is None:
+            raise ValidationError("Must be a time of day HH:MM from 00:00 to 23:59.")
+        return value
+
+
+@cache
+def _zones() -> frozenset[str]:
+    return frozenset(available_timezones() - {"Factory", "localtime"})
+
+
+class ZoneName(fields.String):
+    """The IANA name of a time zone that this installation knows."""
+
+    def __init__(self, about: str = "", **kwargs: Any) -> None:
+        super().__init__(**about_field(kwargs, about, maxLength=64, examples=["Europe/Berlin"]))
+
+    def _deserialize(self, value: Any, *_: Any, **__: Any) -> str:
+        if not isinstance(value, str) or value not in _zones():
+            raise ValidationError("Unknown time zone. Must be an IANA name such as Europe/Berlin or UTC.")
+        return value

@@ -1,0 +1,29 @@
+"""The sizes that the API takes. Every one is in the OpenAPI document through the field that uses it."""
+
+from __future__ import annotations
+
+#: Characters of an id or a name.
+ID = 256
+#: UTF-8 bytes of a string in a context, and characters of a variant's text.
+TEXT = 8192
+#: Values in one context, attributes, metadata or properties object.
+ATTRIBUTES = 200
+#: Levels of objects and lists in one of those.
+DEPTH = 5
+VARIANTS = 500
+CHANNELS = 50
+#: Entries of a selector, of suppressions, of outcomes.
+ENTRIES = 200
+OUTCOMES = 50
+#: Rows of a batch or an envelope of events.
+ROWS = 10_000
+#: Money, weights and values, either sign.
+AMOUNT = 1e9
+#: A year and a day in hours: the longest window of a request, a cap or a condition.
+YEAR_HOURS = 8784
+#: The longest attribution window: 90 days.
+ATTRIBUTION_HOURS = 2160
+PAGE = 50
+PAGE_MAX = 500
+#: The largest change position (a 63-bit integer).
+POSITION = 2**63 - 1

@@ -1,0 +1,133 @@
+"""Recipients and the attribute registry."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any, get_args
+
+from marshmallow import ValidationError, fields, post_load
+
+from optimizer.web.schemas import limits
+from optimizer.web.schemas.body import Body, Shown, Stored, page_of, rows, shown
+from optimizer.web.schemas.containers import Attributes, Either, Many, Table
+from optimizer.web.schemas.fields import Choice, Flag, Id, Text, Time, Whole, ZoneName
+from storage.records import ANY, Attribute, AttributeType, Consent, Recipient, Suppression
+
+
+class ConsentIn(Body):
+    """What a recipient said of one channel, and where and when."""
+
+    state = Flag("true: may be written to.", required=True)
+    source = Text("Where it was said.", load_default=None, allow_none=True)
+    at = Time("When it was said.", load_default=None, allow_none=True)
+
+    @post_load
+    def _make(self, data: dict[str, Any], **_: Any) -> Consent:
+        return Consent(**data)
+
+
+class SuppressionIn(Body):
+    """A recorded refusal of a channel and a category; `*` stands for all of them."""
+
+    channel = Id(load_default=ANY)
+    category = Id(load_default=ANY)
+    source = Text("Where it was said.", load_default=None, allow_none=True)
+    at = Time("When it was said.", load_default=None, allow_none=True)
+
+    @post_load
+    def _make(self, data: dict[str, Any], **_: Any) -> Suppression:
+        return Suppression(**data)
+
+
+def _plain_consent(value: Any) -> Consent | None:
+    return Consent(state=value) if isinstance(value, bool) else None
+
+
+def consents() -> Table:
+    """Consents by channel, each `true`, `false` or an object."""
+    consent = Either(fields.Nested(ConsentIn), _plain_consent, form={"type": "boolean", "description": "true or false"})
+    about = "A channel not mentioned is allowed, except sms, push, whatsapp and voice, which need `true`."
+    return Table(consent, about, largest=limits.CHANNELS, load_default=dict)
+
+
+class RecipientIn(Stored):
+    """A person who may be written to."""
+
+    recipient_id = Id(dump_only=True)
+    version = Whole("Grows with every change; the ETag.", minimum=1, maximum=2**31, dump_only=True)
+    updated_at = Time(dump_only=True, allow_none=True)
+
+    timezone = ZoneName(load_default=None, allow_none=True)
+    attributes = Attributes("What is known of the person.", load_default=dict)
+    channels = consents()
+    suppressed = Many(fields.Nested(SuppressionIn), longest=limits.ENTRIES, load_default=list)
+
+
+class RecipientRow(RecipientIn):
+    """A recipient of a batch."""
+
+    recipient_id = Id(required=True)
+
+
+class RecipientsIn(Body):
+    """Recipients to store; each replaces the stored one. Rows are checked one by one, see `RecipientRow`."""
+
+    recipients = rows(RecipientRow)
+
+
+def recipient_of(data: dict[str, Any], *, workspace_id: str, recipient_id: str, now: datetime) -> Recipient:
+    """The record of a loaded ``RecipientIn``; the service sets its version."""
+    facts = {k: v for k, v in data.items() if k not in ("suppressed", "recipient_id")}
+    return Recipient(
+        workspace_id=workspace_id,
+        recipient_id=recipient_id,
+        suppressed=tuple(data["suppressed"]),
+        updated_at=now,
+        **facts,
+    )
+
+
+RecipientOut = shown(RecipientIn, "Recipient")
+
+
+class RejectedRow(Shown):
+    """A row that was refused; the others were not."""
+
+    index = Whole("Its place in the list.", maximum=limits.ROWS, required=True)
+    code = Text(required=True)
+    detail = Text(longest=10_000, required=True)
+    errors = fields.Dict(keys=fields.String(), values=fields.List(fields.String()))
+
+
+class RecipientsOut(Shown):
+    """What became of a batch of recipients."""
+
+    stored = Whole(maximum=limits.ROWS, required=True)
+    rejected = fields.List(fields.Nested(RejectedRow), required=True)
+
+
+class AttributeIn(Stored):
+    """The type of an attribute and what may be done with it."""
+
+    name = Id(dump_only=True)
+    declared = Flag("false: typed at first sight.", dump_only=True)
+
+    type = Choice(get_args(AttributeType), required=True)
+    use_in_model = Flag(load_default=True)
+    sensitive = Flag(load_default=False)
+    retention_days = Whole(minimum=1, maximum=36_500, load_default=None, allow_none=True)
+
+    @post_load
+    def _make(self, data: dict[str, Any], **_: Any) -> dict[str, Any]:
+        if data["sensitive"] and data["type"] == "text" and data["use_in_model"]:
+            raise ValidationError("A sensitive text must not be used in the model; must be false.", "use_in_model")
+        return data
+
+
+def attribute_of(data: dict[str, Any], *, workspace_id: str, name: str) -> Attribute:
+    """The record of a loaded ``AttributeIn``."""
+    return Attribute(workspace_id=workspace_id, name=name, declared=True, **data)
+
+
+AttributeOut = shown(AttributeIn, "Attribute")
+AttributesPage = page_of(AttributeOut, "attributes")

@@ -1,0 +1,1 @@
+"""The offline simulator and the replays of real data; they run the production code path."""

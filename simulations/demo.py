@@ -1,0 +1,127 @@
+"""``sendtide demo``: a real server, a made-up audience, and learning that can be watched."""
+
+from __future__ import annotations
+
+import time
+from contextlib import AbstractContextManager
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import click
+import orjson
+from rich.console import Console
+from rich.table import Table
+
+from optimizer.cli.call import option, reported
+from optimizer.cli.group import EXIT_CODES
+
+if TYPE_CHECKING:
+    from simulations.demo_days import Day
+    from simulations.stage import Stage
+
+
+@click.command("demo", epilog=EXIT_CODES)
+@option("--recipients", type=click.IntRange(20, 10_000), default=400, show_default=True, help="Size of the audience.")
+@option("--days", type=click.IntRange(2, 100), default=8, show_default=True, help="Simulated days.")
+@option("--seed", type=click.IntRange(0), default=1, show_default=True, help="Seed of the audience.")
+@option(
+    "--through",
+    type=click.Choice(["gunicorn", "app"]),
+    default="gunicorn",
+    show_default=True,
+    help="A real server with two workers over HTTP, or the app in this process on simulated time.",
+)
+@option(
+    "--out",
+    type=click.Path(path_type=Path, dir_okay=False),
+    default=Path("demo.png"),
+    show_default=True,
+    help="PNG of what was learned.",
+)
+@option("--json", "as_json", is_flag=True, envvar="SENDTIDE_JSON", help="Print the figures as JSON.")
+def command(
+    *, recipients: int, days: int, seed: int, through: Literal["gunicorn", "app"], out: Path, as_json: bool
+) -> None:
+    """Watch the service learn: it starts on a free port with an empty database and a made-up audience.
+
+    Each simulated day every recipient is decided for, messages are claimed and confirmed, opens and clicks come back as
+    events, and a training run is asked for; the gate decides what goes live. Takes a minute or so.
+    """
+    with reported(as_json=as_json):
+        _run(recipients, days, seed, through, out, as_json=as_json)
+
+
+def _run(recipients: int, days: int, seed: int, through: str, out: Path, *, as_json: bool) -> None:
+    from simulations.demo_days import CAMPAIGN, lift, live
+    from simulations.plots import demo_picture
+
+    console = Console(stderr=as_json)
+    started = time.perf_counter()
+    with console.status("starting the service") as status, _stage(through, seed) as stage:
+        console.print(f"{recipients} made-up recipients, {days} days, service on {_where(stage, through)}")
+        lived = live(
+            stage,
+            recipients=recipients,
+            days=days,
+            seed=seed,
+            tell=status.update,
+            on_day=lambda day: console.print(_line(day)),
+        )
+        policies = stage.client.call("GET", f"/v1/policies?campaign_id={CAMPAIGN}&limit=500")["policies"]
+        status.update("drawing")
+        found = lift(lived)
+        demo_picture(out, lived, found.sentence())
+    seconds = time.perf_counter() - started
+    if as_json:
+        click.echo(orjson.dumps({"lift": asdict(found), "days": [_figures(d) for d in lived], "seconds": seconds}))
+        return
+    console.print(_policies(policies))
+    console.print(found.sentence(), style="bold")
+    console.print(f"picture: {out} ({seconds:.0f} s)")
+
+
+def _stage(through: str, seed: int) -> AbstractContextManager[Stage]:
+    from simulations.stage import app_stage, server_stage
+
+    if through == "app":
+        return app_stage(seed=seed, gate=True)
+    return server_stage(seed=seed, gate=True)
+
+
+def _where(stage: Stage, through: str) -> str:
+    return f"http://{stage.settings.bind}" if through == "gunicorn" else "simulated time in this process"
+
+
+def _line(day: Day) -> str:
+    figures = _figures(day)
+    return (
+        f"day {day.number}: reward a decision, treated {figures['treated']:.3f}, random {figures['random']:.3f}; "
+        f"sent {figures['treated_hours_off']:.1f} h off the best hour against {figures['random_hours_off']:.1f} h; "
+        f"training run: {day.learned}"
+    )
+
+
+def _figures(day: Day) -> dict[str, Any]:
+    def mean(values: Any) -> float:
+        return float(values.mean()) if values.size else float("nan")
+
+    return {
+        "day": day.number,
+        "treated": mean(day.rewards("treated")),
+        "random": mean(day.rewards("random")),
+        "treated_hours_off": mean(day.hours_off("treated")),
+        "random_hours_off": mean(day.hours_off("random")),
+        "learned": day.learned,
+    }
+
+
+def _policies(policies: list[dict[str, Any]]) -> Table:
+    """The gated policies, oldest first: how each was judged, and what share of the mixture the newest model got."""
+    table = Table(title="What the gate said")
+    for heading in ("policy", "status", "share of the new model", "why"):
+        table.add_column(heading)
+    for policy in reversed([p for p in policies if not p["revision"]]):
+        share = f"{policy['mixture'][-1]['weight']:.0%}" if policy["mixture"] else "–"
+        table.add_row(policy["policy_id"], policy["status"], share, str(policy["verdict"].get("reason", "")))
+    return table

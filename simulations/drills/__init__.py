@@ -1,0 +1,63 @@
+"""``sendtide drill``: the service under attack, on a database of its own: racing processes, killed processes.
+
+A drill proves what the documentation promises and ends with exit code 1 when it can't. What it needs is imported when
+it is called, so that ``--help`` comes at once.
+"""
+
+from __future__ import annotations
+
+import click
+
+from optimizer.cli.call import Call, option
+from optimizer.cli.call import command as shared_flags
+from optimizer.cli.group import EXIT_CODES
+
+#: Wrong ways to re-check a drawn action, each of which a check of the race must find.
+MUTANTS = ("action-keyed", "no-recheck")
+
+
+@click.group(name="drill", epilog=EXIT_CODES)
+def command() -> None:
+    """Attack a service of its own and check that it keeps its promises."""
+
+
+@command.command(name="race", epilog=EXIT_CODES)
+@option("--processes", type=click.IntRange(1, 64), default=8, show_default=True, help="Processes that decide.")
+@option("--threads", type=click.IntRange(1, 64), default=8, show_default=True, help="Threads in each of them.")
+@option("--decisions", type=click.IntRange(1, 10_000_000), default=20_000, show_default=True, help="In all.")
+@option("--recipients", type=click.IntRange(1, 1_000_000), default=500, show_default=True, help="Whom for.")
+@option("--cap", type=click.IntRange(0, 100), default=3, show_default=True, help="Messages in any 24 hours.")
+@option("--seed", type=int, default=1, show_default=True, help="Of the requests and of every draw.")
+@option("--mutant", type=click.Choice(MUTANTS), multiple=True, help="Also run with this fault built in; must be found.")
+@shared_flags(workspace=False)
+def race_command(call: Call, mutant: tuple[str, ...], **size: int) -> None:
+    """Many processes decide for few people at once: no cap exceeded, no decision lost, every propensity exact.
+
+    Works on a temporary database whatever --database says. Prints what was checked, the balance test of the logged
+    propensities over all decisions and over those drawn again, and the same for each mutant.
+    """
+    from simulations.drills.race import Size, document, lines, run
+
+    results = run(Size(**size), mutant)
+    call.answer(document(results), *lines(results))
+    if not all(result.as_expected for result in results):
+        click.get_current_context().exit(1)
+
+
+@command.command(name="kill", epilog=EXIT_CODES)
+@option("--times", type=click.IntRange(1, 1000), default=30, show_default=True, help="How many processes to kill.")
+@option("--clients", type=click.IntRange(1, 64), default=8, show_default=True, help="Clients that keep up the load.")
+@option("--seed", type=int, default=1, show_default=True, help="Of the moments, the victims and the requests.")
+@shared_flags(workspace=False)
+def kill_command(call: Call, times: int, clients: int, seed: int) -> None:
+    """Kill workers and the scheduler of a running service by SIGKILL at random moments, under load.
+
+    Works on a temporary database whatever --database says. Nothing acknowledged may be lost, no policy may be half
+    published, the service must answer again within 5 seconds, and the audit must be clean.
+    """
+    from simulations.drills.kill import document, lines, run
+
+    result = run(times, clients, seed, note=call.note)
+    call.answer(document(result), *lines(result))
+    if not result.passed:
+        click.get_current_context().exit(1)

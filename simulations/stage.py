@@ -1,0 +1,209 @@
+"""Where a simulation plays: the app in this process on a clock that is moved, or a real server on the real clock.
+
+A stage gives a client with a fresh key, the time, a way to let outcomes mature, and a way to have the service learn.
+The database is a temporary one and goes with the stage.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+import tempfile
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Protocol
+
+from optimizer.config import Settings
+from optimizer.errors import SendtideError
+from optimizer.model.policy import LivePolicy
+from optimizer.service.ids import COLD_POLICY
+from optimizer.service.serving import load_policy
+from optimizer.service.setup import create_key
+from optimizer.service.wiring import Services, open_services
+from simulations.client import AppClient, Client, HttpClient
+from simulations.clock import SteppingClock
+from simulations.server import Server
+from storage.open import open_store
+from storage.records import Campaign
+
+WORKSPACE = "simulation"
+SCOPES = ("admin",)
+#: Where simulated time starts: a Monday morning.
+START = datetime(2026, 3, 2, 10, tzinfo=UTC)
+#: What passes while outcomes mature in simulated time. A whole week: a decision's place in day and week stays the same,
+#: so that time of day can't explain what it has no part in.
+MATURING_SECONDS = 7 * 86_400.0
+#: How long a training run of a real server may take.
+LONGEST_RUN_SECONDS = 300.0
+
+
+class LearningFailed(SendtideError):
+    """A training run failed or didn't end in time."""
+
+    code = "learning_failed"
+
+
+class Stage(Protocol):
+    """What a simulation needs of the service."""
+
+    client: Client
+    settings: Settings
+    #: Attribution window in hours that fits how time passes here.
+    attribution_hours: float
+
+    def now(self) -> datetime:
+        """The present time, aware UTC."""
+
+    def mature(self) -> None:
+        """Lets every outcome that has been reported so far mature."""
+
+    def learn(self, campaign_id: str, *, full: bool) -> str:
+        """A retrain (``full``) or a refresh; returns what became of it (``publish``, ``reject``, …)."""
+
+
+@dataclass
+class AppStage:
+    """``create_app`` in this process; time passes when the simulation says so."""
+
+    client: Client
+    settings: Settings
+    services: Services
+    clock: SteppingClock
+    attribution_hours: float = 1.0
+
+    def now(self) -> datetime:
+        """See ``Stage``."""
+        return self.clock()
+
+    def mature(self) -> None:
+        """See ``Stage``."""
+        self.clock.advance(MATURING_SECONDS)
+
+    def learn(self, campaign_id: str, *, full: bool) -> str:
+        """See ``Stage``; the new policy is served when it returns."""
+        # Imported here: torch takes seconds, and the command line's help must not wait for it.
+        from optimizer.service.refreshing import refresh
+        from optimizer.service.retrain import retrain
+
+        step = retrain if full else refresh
+        verdicts = step(self.services, WORKSPACE, campaign_id)
+        self.services.policies.refresh_now()
+        return str(verdicts[0]["decision"]) if verdicts else "nothing"
+
+
+@dataclass
+class ServerStage:
+    """``sendtide serve`` with its workers and its scheduler, over HTTP, on the real clock."""
+
+    client: Client
+    settings: Settings
+    attribution_hours: float = 1.0 / 3600
+
+    def now(self) -> datetime:
+        """See ``Stage``."""
+        return datetime.now(UTC)
+
+    def mature(self) -> None:
+        """See ``Stage``: an immediate send is planned on the next whole second, and its window starts there."""
+        time.sleep(self.attribution_hours * 3600 + 1.2)
+
+    def learn(self, campaign_id: str, *, full: bool) -> str:
+        """See ``Stage``: asks for a training run and waits for its end (a refresh comes by schedule, here as there)."""
+        del full
+        run = self.client.call("POST", "/v1/training-runs", {"campaign_id": campaign_id})
+        until = time.monotonic() + LONGEST_RUN_SECONDS
+        while run["status"] in ("queued", "running"):
+            if time.monotonic() > until:
+                raise LearningFailed(f"training run {run['run_id']} is {run['status']} after {LONGEST_RUN_SECONDS:g} s")
+            time.sleep(0.1)
+            run = self.client.call("GET", f"/v1/training-runs/{run['run_id']}")
+        if run["status"] == "failed":
+            raise LearningFailed(f"training run {run['run_id']} failed: {run['error']}")
+        time.sleep(2 * self.settings.reload_seconds)  # until every worker serves what was published
+        return {"published": "publish", "rejected": "reject"}.get(run["status"], str(run["status"]))
+
+
+@contextlib.contextmanager
+def app_stage(*, seed: int, gate: bool) -> Iterator[AppStage]:
+    """The app on a temporary database; ids, groups and draws follow from ``seed``."""
+    from optimizer.web.app import create_app
+
+    with tempfile.TemporaryDirectory(prefix="sendtide-", ignore_cleanup_errors=True) as folder:
+        clock = SteppingClock(START)
+        settings = Settings(database=_database(folder), gate=gate, reload_seconds=60.0, log_level="error")
+        app = create_app(settings, clock=clock, seed=seed)
+        holder = app.extensions["sendtide"]
+        services: Services = holder.get()
+        try:
+            _, secret = create_key(services, WORKSPACE, "simulation", SCOPES)
+            yield AppStage(AppClient(app, secret), settings, services, clock)
+        finally:
+            holder.close()
+
+
+@contextlib.contextmanager
+def server_stage(*, seed: int, gate: bool, workers: int = 2) -> Iterator[ServerStage]:
+    """A real server with its scheduler on a free port and a temporary database; stopped at the end."""
+    with tempfile.TemporaryDirectory(prefix="sendtide-", ignore_cleanup_errors=True) as folder:
+        settings = Settings(
+            database=_database(folder),
+            bind=f"127.0.0.1:{free_port()}",
+            workers=workers,
+            gate=gate,
+            seed=str(seed),
+            retrain_minutes=60.0,
+            refresh_seconds=5.0,
+            reload_seconds=0.25,
+            log_level="warning",
+            log_format="text",
+        )
+        secret = _first_key(settings)
+        host, port = settings.bind.split(":")
+        with Server(settings, Path(folder)):
+            client = HttpClient(host, int(port), secret)
+            try:
+                yield ServerStage(client, settings)
+            finally:
+                client.close()
+
+
+def _first_key(settings: Settings) -> str:
+    services = open_services(settings, watch=False)
+    try:
+        return create_key(services, WORKSPACE, "simulation", SCOPES)[1]
+    finally:
+        services.close()
+
+
+def _database(folder: str) -> str:
+    return f"sqlite:///{Path(folder) / 'simulation.db'}"
+
+
+def free_port() -> int:
+    """A TCP port of this host that nobody listens on now."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def served(stage: Stage, campaign_id: str) -> tuple[LivePolicy, Campaign]:
+    """The policy that a campaign serves now, loaded from the stage's database, and the campaign."""
+    store = open_store(stage.settings.database)
+    try:
+        with store.read() as reader:
+            campaign = reader.campaign(WORKSPACE, campaign_id)
+            if campaign is None:
+                raise LearningFailed(f"campaign {campaign_id!r} is not stored")
+            pointer = reader.pointer(WORKSPACE, campaign_id)
+            policy_id = COLD_POLICY if pointer is None else pointer.policy_id
+            return load_policy(reader, WORKSPACE, policy_id, {}), campaign
+    finally:
+        store.close()
+
+
+def put_campaign(stage: Stage, campaign_id: str, body: dict[str, Any]) -> None:
+    """Sets up a campaign over the API."""
+    stage.client.call("PUT", f"/v1/campaigns/{campaign_id}", body)

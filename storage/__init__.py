@@ -1,0 +1,1 @@
+"""The store: records, the port that every backend keeps, and the backends."""

@@ -1,0 +1,323 @@
+"""How records become column values, for every backend: times, codes, and JSON documents.
+
+Times are stored as integer microseconds since 1970-01-01 UTC, words of a fixed vocabulary as small integers, and what
+is irregular as JSON (through msgspec, which decodes straight into the frozen dataclasses). The documents that are
+stored once a decision or a recipient have short keys and leave out what is at its default.
+The numbers and keys in this module are on disk: they may grow, and never change their meaning.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import UTC, datetime, timedelta
+from typing import Any, Final, Generic, Literal, TypeVar
+
+import msgspec
+
+from storage.log import Group, Policy, Reason, ShadowChoice, Snapshot, Status, TrainingRun
+from storage.records import (
+    ApiKey,
+    Attribute,
+    Campaign,
+    Cap,
+    Consent,
+    JsonObject,
+    Mode,
+    QuietHours,
+    Recipient,
+    Rule,
+    RuleKind,
+    Selector,
+    Suppression,
+    Workspace,
+)
+
+R = TypeVar("R")
+_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
+
+STATUS_CODES: Final[dict[Status, int]] = {
+    "reserved": 0,
+    "claimed": 1,
+    "sent": 2,
+    "assumed_sent": 3,
+    "no_send": 4,
+    "withheld": 5,
+    "released": 6,
+    "revoked": 7,
+    "displaced": 8,
+    "expired": 9,
+}
+STATUSES: Final[dict[int, Status]] = {code: word for word, code in STATUS_CODES.items()}
+GROUP_CODES: Final[dict[Group, int]] = {"treated": 0, "random": 1, "baseline": 2, "holdout": 3}
+GROUPS: Final[dict[int, Group]] = {code: word for word, code in GROUP_CODES.items()}
+MODE_CODES: Final[dict[Mode, int]] = {"live": 0, "shadow": 1, "baseline_only": 2, "paused": 3}
+MODES: Final[dict[int, Mode]] = {code: word for word, code in MODE_CODES.items()}
+
+
+def to_micros(moment: datetime) -> int:
+    """Microseconds since 1970-01-01 UTC of an aware time; exact. A naive time raises ``TypeError``."""
+    since = moment - _EPOCH
+    return (since.days * 86_400 + since.seconds) * 1_000_000 + since.microseconds
+
+
+def from_micros(micros: int) -> datetime:
+    """The aware UTC time of ``to_micros``."""
+    return _EPOCH + timedelta(microseconds=micros)
+
+
+def maybe_micros(moment: datetime | None) -> int | None:
+    """``to_micros``, with None for None."""
+    return None if moment is None else to_micros(moment)
+
+
+def maybe_time(micros: int | None) -> datetime | None:
+    """``from_micros``, with None for None."""
+    return None if micros is None else from_micros(micros)
+
+
+def _plain(value: object) -> object:
+    """Lets any mapping be written as a JSON object (msgspec itself knows only ``dict``)."""
+    if isinstance(value, Mapping):
+        return dict(value)
+    raise TypeError(f"a value of type {type(value).__name__} can't be stored as JSON: {value!r}")
+
+
+_encode: Final = msgspec.json.Encoder(enc_hook=_plain).encode
+
+
+class Document(Generic[R]):
+    """One record type as one whole JSON document."""
+
+    def __init__(self, record: type[R]) -> None:
+        self._decoder = msgspec.json.Decoder(record)
+
+    def pack(self, record: R) -> bytes:
+        """The record as JSON."""
+        return _encode(record)
+
+    def unpack(self, document: bytes) -> R:
+        """The record of ``pack``."""
+        return self._decoder.decode(document)
+
+
+WORKSPACE: Final = Document(Workspace)
+API_KEY: Final = Document(ApiKey)
+CAMPAIGN: Final = Document(Campaign)
+ATTRIBUTE: Final = Document(Attribute)
+POLICY: Final = Document(Policy)
+TRAINING_RUN: Final = Document(TrainingRun)
+
+
+def pack_object(value: JsonObject) -> bytes | None:
+    """A JSON object as bytes; None for an empty one."""
+    return _encode(value) if value else None
+
+
+def unpack_object(document: bytes | None) -> JsonObject:
+    """The object of ``pack_object``."""
+    return {} if document is None else msgspec.json.decode(document, type=dict[str, Any])
+
+
+# --- rules: the parameters are decoded by the kind, since a JSON object does not say which dataclass it was
+
+
+class _RuleDocument(msgspec.Struct, frozen=True, omit_defaults=True):
+    kind: RuleKind
+    parameters: msgspec.Raw
+    applies_to: Selector = Selector()
+    counts: Selector = Selector()
+    enabled: bool = True
+    dry_run: bool = False
+    archived: bool = False
+
+
+_rule_decoder = msgspec.json.Decoder(_RuleDocument)
+_parameter_decoders: Final[Mapping[str, msgspec.json.Decoder[Cap] | msgspec.json.Decoder[QuietHours]]] = {
+    "cap": msgspec.json.Decoder(Cap),
+    "quiet_hours": msgspec.json.Decoder(QuietHours),
+}
+
+
+def pack_rule(rule: Rule) -> bytes:
+    """A rule without its key and version."""
+    return _encode(
+        _RuleDocument(
+            kind=rule.kind,
+            parameters=msgspec.Raw(_encode(rule.parameters)),
+            applies_to=rule.applies_to,
+            counts=rule.counts,
+            enabled=rule.enabled,
+            dry_run=rule.dry_run,
+            archived=rule.archived,
+        )
+    )
+
+
+def unpack_rule(workspace_id: str, rule_id: str, version: int, document: bytes) -> Rule:
+    """The rule of ``pack_rule``."""
+    body = _rule_decoder.decode(document)
+    return Rule(
+        workspace_id=workspace_id,
+        rule_id=rule_id,
+        kind=body.kind,
+        parameters=_parameter_decoders[body.kind].decode(body.parameters),
+        applies_to=body.applies_to,
+        counts=body.counts,
+        enabled=body.enabled,
+        dry_run=body.dry_run,
+        archived=body.archived,
+        version=version,
+    )
+
+
+# --- recipients
+
+
+class _Consent(msgspec.Struct, frozen=True, array_like=True):
+    state: bool
+    source: str | None
+    at: int | None
+
+
+class _Suppression(msgspec.Struct, frozen=True, array_like=True):
+    channel: str
+    category: str
+    source: str | None
+    at: int | None
+
+
+class _RecipientDocument(msgspec.Struct, frozen=True, omit_defaults=True):
+    timezone: str | None = msgspec.field(default=None, name="z")
+    attributes: dict[str, Any] = msgspec.field(default_factory=dict, name="a")
+    channels: dict[str, _Consent] = msgspec.field(default_factory=dict, name="c")
+    suppressed: tuple[_Suppression, ...] = msgspec.field(default=(), name="s")
+    updated_at: int | None = msgspec.field(default=None, name="u")
+
+
+_recipient_decoder = msgspec.json.Decoder(_RecipientDocument)
+
+
+def pack_recipient(recipient: Recipient) -> bytes:
+    """A recipient without its key and version."""
+    return _encode(
+        _RecipientDocument(
+            timezone=recipient.timezone,
+            attributes=dict(recipient.attributes),
+            channels={
+                channel: _Consent(consent.state, consent.source, maybe_micros(consent.at))
+                for channel, consent in recipient.channels.items()
+            },
+            suppressed=tuple(
+                _Suppression(s.channel, s.category, s.source, maybe_micros(s.at)) for s in recipient.suppressed
+            ),
+            updated_at=maybe_micros(recipient.updated_at),
+        )
+    )
+
+
+def unpack_recipient(workspace_id: str, recipient_id: str, version: int, document: bytes) -> Recipient:
+    """The recipient of ``pack_recipient``."""
+    body = _recipient_decoder.decode(document)
+    return Recipient(
+        workspace_id,
+        recipient_id,
+        version,
+        body.timezone,
+        body.attributes,
+        {channel: Consent(c.state, c.source, maybe_time(c.at)) for channel, c in body.channels.items()},
+        tuple(Suppression(s.channel, s.category, s.source, maybe_time(s.at)) for s in body.suppressed),
+        maybe_time(body.updated_at),
+    )
+
+
+# --- decisions: all that no query asks for, in one document
+
+
+class _Reason(msgspec.Struct, frozen=True, array_like=True):
+    rule_id: str
+    kind: str
+    masked: int
+    next_eligible_at: int | None
+
+
+class _Shadow(msgspec.Struct, frozen=True, array_like=True):
+    variant_id: str | None
+    channel: str | None
+    send_at: int | None
+    propensity: float
+    policy_id: str
+
+
+class _DecisionDocument(msgspec.Struct, frozen=True, omit_defaults=True):
+    window: tuple[int, int] = msgspec.field(name="w")
+    variants: tuple[str, ...] = msgspec.field(name="v")
+    channels: tuple[str, ...] = msgspec.field(name="c")
+    timezone: str = msgspec.field(name="z")
+    timezone_source: Literal["recipient", "campaign", "default"] = msgspec.field(default="recipient", name="s")
+    context: dict[str, Any] = msgspec.field(default_factory=dict, name="x")
+    effects: dict[str, Any] = msgspec.field(default_factory=dict, name="e")
+    attempt: int = msgspec.field(default=0, name="n")
+    immediate: bool = msgspec.field(default=False, name="i")
+    shadow: _Shadow | None = msgspec.field(default=None, name="h")
+    overridden_rules: tuple[str, ...] = msgspec.field(default=(), name="o")
+    reasons: tuple[_Reason, ...] = msgspec.field(default=(), name="r")
+    metadata: dict[str, Any] = msgspec.field(default_factory=dict, name="m")
+
+
+_decision_decoder = msgspec.json.Decoder(_DecisionDocument)
+
+
+def _pack_shadow(choice: ShadowChoice | None) -> _Shadow | None:
+    if choice is None:
+        return None
+    send_at = maybe_micros(choice.send_at)
+    return _Shadow(choice.variant_id, choice.channel, send_at, choice.propensity, choice.policy_id)
+
+
+def _unpack_shadow(choice: _Shadow | None) -> ShadowChoice | None:
+    if choice is None:
+        return None
+    send_at = maybe_time(choice.send_at)
+    return ShadowChoice(choice.variant_id, choice.channel, send_at, choice.propensity, choice.policy_id)
+
+
+def pack_detail(snapshot: Snapshot, reasons: tuple[Reason, ...], metadata: JsonObject) -> bytes:
+    """A decision's snapshot, reasons and metadata as one document."""
+    return _encode(
+        _DecisionDocument(
+            (to_micros(snapshot.window_start), to_micros(snapshot.window_end)),
+            snapshot.variants,
+            snapshot.channels,
+            snapshot.timezone,
+            snapshot.timezone_source,
+            dict(snapshot.context),
+            dict(snapshot.effects),
+            snapshot.attempt,
+            snapshot.immediate,
+            _pack_shadow(snapshot.shadow),
+            snapshot.overridden_rules,
+            tuple(_Reason(r.rule_id, r.kind, r.masked, maybe_micros(r.next_eligible_at)) for r in reasons),
+            dict(metadata),
+        )
+    )
+
+
+def unpack_detail(document: bytes) -> tuple[Snapshot, tuple[Reason, ...], JsonObject]:
+    """The parts of ``pack_detail``."""
+    body = _decision_decoder.decode(document)
+    snapshot = Snapshot(
+        from_micros(body.window[0]),
+        from_micros(body.window[1]),
+        body.variants,
+        body.channels,
+        body.timezone,
+        body.timezone_source,
+        body.context,
+        body.effects,
+        body.attempt,
+        body.immediate,
+        _unpack_shadow(body.shadow),
+        body.overridden_rules,
+    )
+    reasons = tuple(Reason(r.rule_id, r.kind, r.masked, maybe_time(r.next_eligible_at)) for r in body.reasons)
+    return snapshot, reasons, body.metadata

@@ -1,0 +1,27 @@
+"""The store's own errors. The web layer maps them to HTTP; nothing here knows of it."""
+
+from __future__ import annotations
+
+
+class StoreError(Exception):
+    """Base of everything that a store raises."""
+
+
+class StoreUnavailable(StoreError):
+    """The store can't be reached or can't take a write (locked, full, read-only). Nothing was recorded."""
+
+    def __init__(self, detail: str, retry_after_seconds: int = 1) -> None:
+        super().__init__(detail)
+        self.retry_after_seconds = retry_after_seconds
+
+
+class AlreadyExists(StoreError):
+    """A row with this key is there already."""
+
+
+class VersionConflict(StoreError):
+    """A compare-and-set found another version than the caller expected."""
+
+
+class SchemaMismatch(StoreError):
+    """The database was made by a newer or unknown version of Sendtide, or isn't one of its databases."""

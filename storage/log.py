@@ -1,0 +1,254 @@
+"""The records of what happened: decisions, messages, events, policies, training runs, changes.
+
+Set-up (campaigns, recipients, rules) is in ``storage.records``. Every time is an aware UTC ``datetime``.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Generic, Literal, TypeVar
+
+from storage.records import JsonObject, Mode
+
+T = TypeVar("T")
+Group = Literal["treated", "random", "baseline", "holdout"]
+Status = Literal[
+    "reserved", "no_send", "withheld", "claimed", "sent", "assumed_sent", "released", "revoked", "displaced", "expired"
+]
+RunStatus = Literal["queued", "running", "published", "rejected", "failed"]
+PolicyStatus = Literal["candidate", "live", "retired", "rejected"]
+ChangeKind = Literal["revoked", "displaced", "expired", "promoted", "rolled_back"]
+
+#: Statuses in which a decision holds a place in the recipient's caps.
+COUNTED: frozenset[str] = frozenset({"reserved", "claimed", "sent", "assumed_sent"})
+#: Statuses in which a message may still be called off.
+OPEN: frozenset[str] = frozenset({"reserved", "claimed"})
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """A message that counts against caps: a reservation, a sent one, or one of another system.
+
+    ``at`` is the planned send time, or the real one once known. ``message_ref`` is the decision's id, or the id that
+    another system gave. ``decision_id`` is None for other systems' messages.
+    """
+
+    workspace_id: str
+    recipient_id: str
+    at: datetime
+    message_ref: str
+    channel: str
+    category: str
+    campaign_id: str | None = None
+    variant_id: str | None = None
+    decision_id: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Reason:
+    """Why actions were masked: which rule, how many actions, when the first of them may open again."""
+
+    rule_id: str
+    kind: str
+    masked: int
+    next_eligible_at: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ShadowChoice:
+    """What the policy would have chosen in shadow mode."""
+
+    variant_id: str | None
+    channel: str | None
+    send_at: datetime | None
+    propensity: float
+    policy_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """All that a decision was computed from, beside the campaign version and the policy: enough to replay it.
+
+    ``context`` is what the model saw (recipient attributes overlaid with the request's context, before encoding);
+    ``effects`` are the recipient effects used; ``variants`` and ``channels`` are the factors of the action space in
+    order; ``attempt`` counts draws (a re-draw after the eligible set changed has attempt 1, 2, …).
+    """
+
+    window_start: datetime
+    window_end: datetime
+    variants: tuple[str, ...]
+    channels: tuple[str, ...]
+    timezone: str
+    timezone_source: Literal["recipient", "campaign", "default"]
+    context: JsonObject = field(default_factory=dict)
+    effects: JsonObject = field(default_factory=dict)
+    attempt: int = 0
+    immediate: bool = False
+    shadow: ShadowChoice | None = None
+    overridden_rules: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """One choice, as logged. ``propensity`` is exact under the policy, this eligible set and this group.
+
+    ``action`` is the index in the action space (None when withheld); ``eligible`` is the mask of that space as
+    ``numpy.packbits`` bytes, ``actions`` its length and ``eligible_actions`` its count of ones.
+    ``propensity`` is None only for imported history that does not know it.
+    """
+
+    workspace_id: str
+    decision_id: str
+    request_id: str
+    request_hash: bytes
+    campaign_id: str
+    campaign_version: int
+    recipient_id: str
+    status: Status
+    group: Group
+    mode: Mode
+    decided_at: datetime
+    propensity: float | None
+    policy_id: str
+    action: int | None
+    actions: int
+    eligible_actions: int
+    eligible: bytes
+    snapshot: Snapshot
+    variant_id: str | None = None
+    channel: str | None = None
+    category: str = "marketing"
+    send_at: datetime | None = None
+    reasons: tuple[Reason, ...] = ()
+    metadata: JsonObject = field(default_factory=dict)
+    claimed_at: datetime | None = None
+    sent_at: datetime | None = None
+    provider: str | None = None
+    message_id: str | None = None
+    closed_at: datetime | None = None
+    close_reason: str | None = None
+    imported: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """Something that happened, as reported. The decision it belongs to is ``decision_id``, known or still awaited.
+
+    ``matched`` is False while that decision (or the confirm that names ``message_id``) has not been seen.
+    ``recipient_id`` alone is for outcomes that need no message; such an event counts for every open decision.
+    """
+
+    workspace_id: str
+    event_id: str
+    type: str
+    occurred_at: datetime
+    received_at: datetime
+    matched: bool
+    decision_id: str | None = None
+    recipient_id: str | None = None
+    campaign_id: str | None = None
+    provider: str | None = None
+    message_id: str | None = None
+    value: float | None = None
+    automated: bool = False
+    properties: JsonObject = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Component:
+    """One part of a policy's mixture: an artifact with its weight; ``artifact_id`` None = the campaign's cold start."""
+
+    weight: float
+    artifact_id: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Artifact:
+    """A trained model as one blob (ONNX graph, arrays and JSON in one checksummed file), shared by policies."""
+
+    workspace_id: str
+    artifact_id: str
+    created_at: datetime
+    checksum: bytes
+    feature_hash: str
+    blob: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Policy:
+    """A campaign's policy: a mixture of components; weights sum to 1. Immutable but for ``status``.
+
+    ``exploration`` holds the numbers that the distribution is computed with (rate, matured rows by variant, …);
+    ``verdict`` is what the gate found, each condition with its number.
+    """
+
+    workspace_id: str
+    policy_id: str
+    campaign_id: str
+    created_at: datetime
+    mixture: tuple[Component, ...]
+    status: PolicyStatus = "candidate"
+    parent_id: str | None = None
+    run_id: str | None = None
+    revision: bool = False
+    exploration: JsonObject = field(default_factory=dict)
+    verdict: JsonObject = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Pointer:
+    """Which policy a campaign serves. ``generation`` grows by one with every move (compare-and-set)."""
+
+    workspace_id: str
+    campaign_id: str
+    policy_id: str
+    generation: int
+    moved_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class TrainingRun:
+    """One retrain or refresh: when, of what, how it ended."""
+
+    workspace_id: str
+    run_id: str
+    kind: Literal["retrain", "refresh"]
+    status: RunStatus
+    created_at: datetime
+    campaign_id: str | None = None
+    started_at: datetime | None = None
+    finished_at: datetime | None = None
+    trigger: str = "schedule"
+    verdict: JsonObject = field(default_factory=dict)
+    error: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """An entry of the change feed. Positions of a workspace have no gaps that are filled later."""
+
+    workspace_id: str
+    position: int
+    kind: ChangeKind
+    at: datetime
+    decision_id: str | None = None
+    campaign_id: str | None = None
+    policy_id: str | None = None
+    detail: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class FeedbackRow:
+    """One logged decision with every event that may count for it: the raw material of rewards."""
+
+    decision: Decision
+    events: tuple[Event, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Page(Generic[T]):
+    """A slice of a list; ``cursor`` continues it, None at its end."""
+
+    items: tuple[T, ...]
+    cursor: str | None

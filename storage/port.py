@@ -1,0 +1,270 @@
+"""The store, as the rest of the code sees it: one protocol, documented once, kept by every backend.
+
+A *read* runs on a consistent snapshot. A *write* is one function that runs inside one transaction: it either commits
+whole and durable before ``Store.write`` returns, or leaves nothing. Backends may run several such functions in one
+physical commit (group commit); each is isolated from the failure of the others, and sees what the earlier ones wrote.
+A write function may therefore be run again from its start (after a serialization failure): it must have no effect
+outside the transaction. Nothing in this protocol is particular to one database.
+
+Rules for callers: times are aware UTC; ids are opaque strings; a list is ordered as documented and pages by cursor.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager
+from datetime import datetime
+from typing import Protocol, TypeVar
+
+from storage.log import (
+    Artifact,
+    Change,
+    ChangeKind,
+    Decision,
+    Event,
+    FeedbackRow,
+    Message,
+    Page,
+    Pointer,
+    Policy,
+    PolicyStatus,
+    TrainingRun,
+)
+from storage.records import ApiKey, Attribute, Campaign, Recipient, Rule, Workspace
+
+T = TypeVar("T")
+
+
+class Reader(Protocol):
+    """Queries on one consistent snapshot. Every method but the first four is confined to one workspace."""
+
+    def meta(self, name: str) -> str | None:
+        """A named fact of the whole installation (such as its salt)."""
+
+    def key_by_hash(self, secret_hash: bytes) -> ApiKey | None:
+        """The key whose secret has this SHA-256, revoked or not."""
+
+    def workspaces(self) -> tuple[Workspace, ...]:
+        """All workspaces, by id."""
+
+    def pointers(self) -> tuple[Pointer, ...]:
+        """The serving pointer of every campaign of every workspace, for hot reload."""
+
+    def workspace(self, workspace_id: str) -> Workspace | None: ...
+
+    def keys(self, workspace_id: str) -> tuple[ApiKey, ...]:
+        """All keys, oldest first."""
+
+    def config_version(self, workspace_id: str) -> int:
+        """A number that grows with every change of the workspace, its campaigns or its rules (0 = no such workspace)."""
+
+    def campaign(self, workspace_id: str, campaign_id: str, version: int | None = None) -> Campaign | None:
+        """A campaign, now or as it was at ``version`` (every version is kept, so that decisions can be replayed)."""
+
+    def campaigns(self, workspace_id: str, *, limit: int, cursor: str | None = None) -> Page[Campaign]:
+        """Current versions, by id, archived ones included."""
+
+    def rules(self, workspace_id: str) -> tuple[Rule, ...]:
+        """All rules by id, archived ones included."""
+
+    def attributes(self, workspace_id: str) -> tuple[Attribute, ...]:
+        """The attribute registry, by name."""
+
+    def recipient(self, workspace_id: str, recipient_id: str) -> Recipient | None: ...
+
+    def recipients(self, workspace_id: str, recipient_ids: Sequence[str]) -> dict[str, Recipient]:
+        """Those of the given recipients that exist."""
+
+    def messages(
+        self, workspace_id: str, recipient_ids: Sequence[str], since: datetime, until: datetime
+    ) -> dict[str, tuple[Message, ...]]:
+        """Messages with ``since <= at < until`` that count against caps, per recipient (absent = none), by time.
+
+        Cost must not depend on how many messages lie outside the span.
+        """
+
+    def decision(self, workspace_id: str, decision_id: str) -> Decision | None: ...
+
+    def decisions_by_id(self, workspace_id: str, decision_ids: Sequence[str]) -> dict[str, Decision]:
+        """Those of the given decisions that exist."""
+
+    def decision_by_message(self, workspace_id: str, provider: str, message_id: str) -> Decision | None:
+        """The decision that was confirmed with this provider's message id."""
+
+    def decisions(
+        self,
+        workspace_id: str,
+        *,
+        limit: int,
+        cursor: str | None = None,
+        campaign_id: str | None = None,
+        recipient_id: str | None = None,
+        status: str | None = None,
+    ) -> Page[Decision]:
+        """Decisions, newest first."""
+
+    def due(self, workspace_id: str, before: datetime, *, limit: int) -> tuple[Decision, ...]:
+        """Decisions still reserved or claimed whose planned send time is before ``before``, oldest first."""
+
+    def open_decisions(self, workspace_id: str, recipient_id: str) -> tuple[Decision, ...]:
+        """This recipient's reserved and claimed decisions, oldest first."""
+
+    def events(self, workspace_id: str, decision: Decision) -> tuple[Event, ...]:
+        """Events that name this decision, and events of its recipient that name no decision and occurred at or after
+        ``decided_at``; by occurrence, then id."""
+
+    def events_awaiting(self, workspace_id: str, decision_id: str) -> tuple[Event, ...]:
+        """Unmatched events that name this decision."""
+
+    def unmatched_events(self, workspace_id: str) -> int:
+        """How many events still await their decision."""
+
+    def feedback(
+        self,
+        workspace_id: str,
+        *,
+        campaign_id: str | None = None,
+        since: datetime | None = None,
+        until: datetime | None = None,
+        imported: bool | None = None,
+    ) -> Iterator[FeedbackRow]:
+        """Decisions with ``since <= decided_at < until`` and their events (as ``events`` gives them), in the order of
+        ``(decided_at, decision_id)``; streamed, so that a long log needs no more memory than a short one."""
+
+    def artifact(self, workspace_id: str, artifact_id: str) -> Artifact | None: ...
+
+    def policy(self, workspace_id: str, policy_id: str) -> Policy | None: ...
+
+    def policies(
+        self, workspace_id: str, *, limit: int, cursor: str | None = None, campaign_id: str | None = None
+    ) -> Page[Policy]:
+        """Policies, newest first."""
+
+    def pointer(self, workspace_id: str, campaign_id: str) -> Pointer | None: ...
+
+    def training_run(self, workspace_id: str, run_id: str) -> TrainingRun | None: ...
+
+    def training_runs(
+        self, workspace_id: str, *, limit: int, cursor: str | None = None, status: str | None = None
+    ) -> Page[TrainingRun]:
+        """Training runs, newest first."""
+
+    def changes(self, workspace_id: str, *, after: int, limit: int) -> tuple[Change, ...]:
+        """The change feed after a position, in order."""
+
+    def import_position(self, workspace_id: str, import_id: str) -> int:
+        """How many rows of this import are stored (0 = none)."""
+
+
+class Writer(Reader, Protocol):
+    """Changes inside one transaction; reads see what was written earlier in it."""
+
+    def put_meta(self, name: str, value: str) -> str:
+        """Sets a fact of the installation if it has none yet; returns the one that holds."""
+
+    def put_workspace(self, workspace: Workspace) -> None:
+        """Inserts or replaces; bumps ``config_version``."""
+
+    def put_key(self, key: ApiKey) -> None:
+        """Inserts or replaces by ``(workspace_id, key_id)``."""
+
+    def put_campaign(self, campaign: Campaign) -> None:
+        """Stores ``campaign.version`` as the newest; ``VersionConflict`` unless it is the stored version + 1.
+        Bumps ``config_version``."""
+
+    def put_rule(self, rule: Rule) -> None:
+        """As ``put_campaign``, for a rule (old versions are not kept)."""
+
+    def put_attribute(self, attribute: Attribute) -> None:
+        """Inserts or replaces; bumps ``config_version``."""
+
+    def put_recipient(self, recipient: Recipient) -> None:
+        """Stores ``recipient.version``; ``VersionConflict`` unless it is the stored version + 1."""
+
+    def put_recipients(self, recipients: Sequence[Recipient]) -> None:
+        """``put_recipient`` for many."""
+
+    def add_decision(self, decision: Decision, message: Message | None) -> None:
+        """Logs a decision and, with it, the message that it reserves. ``AlreadyExists`` when the id is taken."""
+
+    def add_decisions(self, rows: Sequence[tuple[Decision, Message | None]]) -> None:
+        """``add_decision`` for many."""
+
+    def update_decision(self, decision: Decision, message: Message | None) -> None:
+        """Replaces what may change after the choice (status, claim, sending, closing) and the message that it holds
+        against the caps (None = it holds none any more)."""
+
+    def add_message(self, message: Message) -> bool:
+        """Counts a message of another system; False when this ``message_ref`` of this recipient is known already."""
+
+    def add_event(self, event: Event) -> bool:
+        """Stores an event; False (and nothing changed) when its ``event_id`` is known already."""
+
+    def add_events(self, events: Sequence[Event]) -> int:
+        """``add_event`` for many; returns how many were new."""
+
+    def match_events(self, workspace_id: str, decision: Decision) -> tuple[Event, ...]:
+        """Joins unmatched events that name this decision, or its provider and message id; returns those joined."""
+
+    def put_artifact(self, artifact: Artifact) -> None:
+        """Stores an artifact; a known ``artifact_id`` is left as it is."""
+
+    def add_policy(self, policy: Policy) -> None: ...
+
+    def set_policy_status(self, workspace_id: str, policy_id: str, status: PolicyStatus) -> None: ...
+
+    def move_pointer(self, pointer: Pointer) -> None:
+        """Compare-and-set: ``VersionConflict`` unless ``pointer.generation`` is the stored generation + 1 (none = 0)."""
+
+    def put_training_run(self, run: TrainingRun) -> None:
+        """Inserts or replaces."""
+
+    def take_lease(self, name: str, holder: str, now: datetime, until: datetime) -> bool:
+        """Takes or renews a lease; False while another holder's has not run out at ``now``."""
+
+    def drop_lease(self, name: str, holder: str) -> None:
+        """Gives a lease back; nothing happens when it is another holder's."""
+
+    def add_change(
+        self,
+        workspace_id: str,
+        kind: ChangeKind,
+        at: datetime,
+        *,
+        decision_id: str | None = None,
+        campaign_id: str | None = None,
+        policy_id: str | None = None,
+        detail: str = "",
+    ) -> int:
+        """Appends to the change feed; the position is assigned so that order of positions is order of commits."""
+
+    def put_import_position(self, workspace_id: str, import_id: str, rows: int) -> None: ...
+
+    def prune(self, workspace_id: str, before: datetime) -> int:
+        """Retention: deletes decisions decided before ``before`` that are closed, with their events and messages, and
+        policies and artifacts that no pointer and no stored decision uses; returns how many decisions went."""
+
+
+class Store(Protocol):
+    """A store opened by one process (after its fork). Safe to share between the threads of that process."""
+
+    def read(self) -> AbstractContextManager[Reader]:
+        """A reader on a consistent snapshot of everything committed. For the calling thread only."""
+
+    def write(self, work: Callable[[Writer], T], *, recipients: Sequence[tuple[str, str]] = ()) -> T:
+        """Runs ``work`` in a transaction and returns its result once that is durable.
+
+        Args:
+            work: the transaction; what it raises is raised here, with nothing recorded.
+            recipients: the ``(workspace_id, recipient_id)`` pairs whose state ``work`` reads in order to decide what to
+                write. Writes with a pair in common run one after the other.
+
+        Raises:
+            StoreUnavailable: the store can't be reached or can't take the write; nothing was recorded.
+        """
+
+    def check(self) -> None:
+        """Raises ``StoreUnavailable`` unless the store can be read and takes a write."""
+
+    def close(self) -> None:
+        """Ends every connection and thread of this store. Calls after it raise ``StoreUnavailable``."""

@@ -1,0 +1,270 @@
+"""The records of set-up: workspaces, keys, campaigns, recipients, rules. Frozen dataclasses, validated at the border and trusted from there on. What happened afterwards is in ``storage.log``.
+
+Every time is an aware UTC ``datetime``; every amount of time says its unit in its name.
+A record that belongs to a workspace starts with ``workspace_id``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any, Literal
+
+Mode = Literal["live", "shadow", "baseline_only", "paused"]
+CampaignStatus = Literal["active", "archived"]
+VariantStatus = Literal["active", "paused", "archived"]
+ColdStart = Literal["uniform", "around_baseline"]
+Unconfirmed = Literal["assume_sent", "release"]
+AttributeType = Literal["category", "number", "boolean", "timestamp", "text"]
+RuleKind = Literal["cap", "quiet_hours"]
+Weekday = Literal["mon", "tue", "wed", "thu", "fri", "sat", "sun"]
+Scope = Literal["decide", "feedback", "read", "admin"]
+#: Wildcard of a suppression: every channel, or every category.
+ANY = "*"
+
+JsonObject = Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Workspace:
+    """A tenant. ``mode`` is the switch over all its campaigns; the stricter of the two modes wins."""
+
+    workspace_id: str
+    name: str
+    mode: Mode
+    created_at: datetime
+    version: int = 1
+
+
+@dataclass(frozen=True, slots=True)
+class ApiKey:
+    """An API key; only the SHA-256 of its secret is kept."""
+
+    workspace_id: str
+    key_id: str
+    name: str
+    secret_hash: bytes
+    scopes: tuple[Scope, ...]
+    created_at: datetime
+    revoked_at: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Requirement:
+    """A condition on what the recipient did with an earlier message before a variant opens."""
+
+    campaign_id: str
+    outcome: str
+    happened: bool
+    within_hours: float
+    variant_id: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Variant:
+    """One message text or creative. ``features`` and ``text`` let a new variant start warm."""
+
+    id: str
+    status: VariantStatus = "active"
+    features: JsonObject = field(default_factory=dict)
+    text: str = ""
+    cost: float = 0.0
+    requires: tuple[Requirement, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Channel:
+    """A way to reach people; ``cost`` is what one message costs, in the campaign's currency."""
+
+    id: str
+    cost: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class OutcomeWeight:
+    """What an outcome is worth: ``fixed`` when it happens plus ``per_value`` x its value, clipped at ``max_value``."""
+
+    fixed: float = 0.0
+    per_value: float = 0.0
+    max_value: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class GroupShares:
+    """Shares of recipients in each control group; the rest is treated."""
+
+    holdout: float = 0.0
+    random: float = 0.0
+    baseline: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Baseline:
+    """What would be sent without Sendtide. ``local_time`` is ``HH:MM`` in the recipient's zone."""
+
+    variant_id: str
+    channel: str
+    local_time: str
+
+
+@dataclass(frozen=True, slots=True)
+class Guardrail:
+    """Limits on a harmful outcome: its rate, and its increase over the incumbent."""
+
+    max_rate: float | None = None
+    max_increase: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class EventMapping:
+    """Turns a tracked event into an outcome; ``value`` names the property that holds its value."""
+
+    outcome: str
+    value: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Campaign:
+    """One question put to the optimizer: which of these variants, on which channel, when, or nothing."""
+
+    workspace_id: str
+    campaign_id: str
+    variants: tuple[Variant, ...]
+    channels: tuple[Channel, ...]
+    created_at: datetime
+    updated_at: datetime
+    version: int = 1
+    name: str = ""
+    category: str = "marketing"
+    priority: int = 50
+    status: CampaignStatus = "active"
+    mode: Mode = "live"
+    slot_minutes: int = 60
+    default_window_hours: float = 24.0
+    spread_within_slot: bool = True
+    allow_no_send: bool = True
+    currency: str = "EUR"
+    timezone: str | None = None
+    objective: Mapping[str, OutcomeWeight] = field(default_factory=dict)
+    attribution_hours: Mapping[str, float] = field(default_factory=dict)
+    groups: GroupShares = GroupShares()
+    baseline: Baseline | None = None
+    displaceable: bool = True
+    exploration_rate: float = 0.02
+    guardrails: Mapping[str, Guardrail] = field(default_factory=dict)
+    cold_start: ColdStart = "uniform"
+    unconfirmed: Unconfirmed = "assume_sent"
+    event_mapping: Mapping[str, EventMapping] = field(default_factory=dict)
+
+    @property
+    def active_variants(self) -> tuple[Variant, ...]:
+        """The variants that may be chosen now, in their stored order."""
+        return tuple(v for v in self.variants if v.status == "active")
+
+
+@dataclass(frozen=True, slots=True)
+class Consent:
+    """What a recipient said of one channel, and where and when."""
+
+    state: bool
+    source: str | None = None
+    at: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Suppression:
+    """A recorded refusal of a channel and category (``*`` = all of them)."""
+
+    channel: str = ANY
+    category: str = ANY
+    source: str | None = None
+    at: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Recipient:
+    """A person who may be written to. ``version`` grows with every change (0 = not stored yet)."""
+
+    workspace_id: str
+    recipient_id: str
+    version: int = 0
+    timezone: str | None = None
+    attributes: JsonObject = field(default_factory=dict)
+    channels: Mapping[str, Consent] = field(default_factory=dict)
+    suppressed: tuple[Suppression, ...] = ()
+    updated_at: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Attribute:
+    """An entry of the attribute registry: the type of a feature and what may be done with it."""
+
+    workspace_id: str
+    name: str
+    type: AttributeType
+    use_in_model: bool = True
+    sensitive: bool = False
+    retention_days: int | None = None
+    declared: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Selector:
+    """Which messages a rule speaks of. ``None`` = all; an empty tuple can't occur (422 at the border)."""
+
+    channels: tuple[str, ...] | None = None
+    except_channels: tuple[str, ...] | None = None
+    categories: tuple[str, ...] | None = None
+    except_categories: tuple[str, ...] | None = None
+    campaigns: tuple[str, ...] | None = None
+    except_campaigns: tuple[str, ...] | None = None
+
+    def admits(self, *, channel: str, category: str, campaign_id: str | None) -> bool:
+        """Whether a message of this channel, category and campaign is selected."""
+        return (
+            (self.channels is None or channel in self.channels)
+            and (self.except_channels is None or channel not in self.except_channels)
+            and (self.categories is None or category in self.categories)
+            and (self.except_categories is None or category not in self.except_categories)
+            and (self.campaigns is None or campaign_id in self.campaigns)
+            and (self.except_campaigns is None or campaign_id not in self.except_campaigns)
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Cap:
+    """At most ``limit`` messages in any window: ``rolling_hours`` long, or a calendar one in the recipient's zone."""
+
+    limit: int
+    rolling_hours: float | None = None
+    calendar: Literal["day", "week", "month"] | None = None
+    week_start: Weekday = "mon"
+
+
+@dataclass(frozen=True, slots=True)
+class QuietHours:
+    """No messages from ``start`` to ``end`` (``HH:MM``, recipient's zone); a night belongs to the day it starts."""
+
+    start: str
+    end: str
+    days: tuple[Weekday, ...] = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
+
+
+RuleParameters = Cap | QuietHours
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """Who may be written to, when, how often. ``applies_to`` binds requests, ``counts`` says which messages count."""
+
+    workspace_id: str
+    rule_id: str
+    kind: RuleKind
+    parameters: RuleParameters
+    applies_to: Selector = Selector()
+    counts: Selector = Selector()
+    enabled: bool = True
+    dry_run: bool = False
+    archived: bool = False
+    version: int = 1

@@ -1,0 +1,111 @@
+"""Files and connections of the SQLite backend, and what their errors mean."""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+from pathlib import Path
+from typing import Literal
+
+from sqlite_utils import Database
+
+from storage.errors import StoreUnavailable
+
+#: A WAL that grew under a long read is cut back to this by the next checkpoint.
+_WAL_LIMIT_BYTES = 64 * 2**20
+_WRITER_CACHE_KIB = 32 * 1024
+_READER_CACHE_KIB = 8 * 1024
+
+#: Primary result codes that speak of the file, the disk or a rival, not of a mistake in a statement of ours.
+_UNAVAILABLE = frozenset(
+    {
+        sqlite3.SQLITE_BUSY,
+        sqlite3.SQLITE_CANTOPEN,
+        sqlite3.SQLITE_CORRUPT,
+        sqlite3.SQLITE_FULL,
+        sqlite3.SQLITE_INTERRUPT,
+        sqlite3.SQLITE_IOERR,
+        sqlite3.SQLITE_LOCKED,
+        sqlite3.SQLITE_NOMEM,
+        sqlite3.SQLITE_NOTADB,
+        sqlite3.SQLITE_PERM,
+        sqlite3.SQLITE_PROTOCOL,
+        sqlite3.SQLITE_READONLY,
+    }
+)
+
+
+def result_code(error: sqlite3.Error) -> int:
+    """The primary result code of SQLite (0 for an error of Python's own)."""
+    code: int = getattr(error, "sqlite_errorcode", 0)
+    return code & 0xFF
+
+
+def is_taken(error: sqlite3.IntegrityError) -> bool:
+    """Whether a row with this key is there already (other constraints are bugs of ours)."""
+    return error.sqlite_errorcode in (sqlite3.SQLITE_CONSTRAINT_UNIQUE, sqlite3.SQLITE_CONSTRAINT_PRIMARYKEY)
+
+
+def meaning(error: sqlite3.Error, path: Path) -> Exception:
+    """What to raise for an error of SQLite: ``StoreUnavailable``, or the error itself where it is a bug of ours."""
+    if result_code(error) in _UNAVAILABLE:
+        return StoreUnavailable(f"database {path}: {error}")
+    return error
+
+
+def create_file(path: Path) -> None:
+    """Makes the database file (mode 0600) and the folders above it that are missing (mode 0700).
+
+    Raises:
+        StoreUnavailable: the file system refuses.
+    """
+    try:
+        missing = [folder for folder in path.parents if not folder.exists()]
+        for folder in reversed(missing):
+            folder.mkdir(mode=0o700, exist_ok=True)
+            _flush_folder(folder.parent)
+        # SQLite gives the WAL and its index the mode of the database file.
+        os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
+    except OSError as error:
+        raise StoreUnavailable(f"database {path}: {error.strerror}") from error
+
+
+def _flush_folder(folder: Path) -> None:
+    """Makes the entry of a new subfolder durable."""
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def connect(path: Path, mode: Literal["ro", "rw"], timeout_seconds: float) -> Database:
+    """A connection to an existing file, with transactions left to the caller.
+
+    A ``ro`` connection may pass from thread to thread (never used by two at once), a ``rw`` one is its thread's own.
+    sqlite-utils binds a connection that it opens to the thread; so it is given one.
+
+    Raises:
+        sqlite3.Error: it can't be opened.
+    """
+    connection = sqlite3.connect(
+        f"{path.as_uri()}?mode={mode}",
+        uri=True,
+        timeout=timeout_seconds,
+        isolation_level=None,
+        check_same_thread=mode == "rw",
+        cached_statements=256,
+    )
+    try:
+        db = Database(connection, recursive_triggers=False, execute_plugins=False)
+        db.execute("PRAGMA synchronous = FULL")
+        if mode == "rw":
+            db.execute(f"PRAGMA cache_size = -{_WRITER_CACHE_KIB}")
+            db.execute(f"PRAGMA journal_size_limit = {_WAL_LIMIT_BYTES}")
+            db.execute("PRAGMA temp_store = MEMORY")  # the undo log of savepoints
+        else:
+            db.execute(f"PRAGMA cache_size = -{_READER_CACHE_KIB}")
+    except sqlite3.Error:
+        connection.close()
+        raise
+    return db

@@ -1,0 +1,249 @@
+"""Decisions and the ledger of messages in SQLite."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections import Counter
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Final
+
+from storage.codec import STATUS_CODES, maybe_micros, to_micros
+from storage.cursors import decode_cursor, encode_cursor
+from storage.errors import AlreadyExists, VersionConflict
+from storage.log import Decision, Message, Page
+from storage.sqlite.connect import is_taken
+from storage.sqlite.decision_rows import (
+    DECISION_COLUMNS,
+    MESSAGE_COLUMNS,
+    SAME,
+    decision_from,
+    decision_row,
+    message_from,
+    message_row,
+)
+from storage.sqlite.tables import Row, Tables
+
+
+def _select(rest: str) -> str:
+    """A statement for whole decisions; the index is named where cost must not hang on the planner's guess."""
+    return "SELECT " + DECISION_COLUMNS + " FROM decisions " + rest  # noqa: S608 - constants of this package
+
+
+_BY_ID: Final = _select("WHERE workspace_id = ? AND decision_id = ?")
+_BY_IDS: Final = _select("WHERE workspace_id = ? AND decision_id IN ({marks})")
+_BY_MESSAGE: Final = _select(
+    "INDEXED BY decisions_message WHERE workspace_id = ? AND provider = ? AND message_id = ? ORDER BY seq DESC LIMIT 1"
+)
+_DUE: Final = _select(
+    "INDEXED BY decisions_due WHERE workspace_id = ? AND send_at < ? AND status IN (0, 1) ORDER BY send_at, seq LIMIT ?"
+)
+_OPEN: Final = _select(
+    "INDEXED BY decisions_open "
+    "WHERE workspace_id = ? AND recipient_id = ? AND status IN (0, 1) ORDER BY decided_at, seq"
+)
+#: The filters of the list, the most selective first: the first one that is given picks the index.
+_FILTERS: Final = (
+    ("recipient_id", "decisions_recipient"),
+    ("campaign_id", "decisions_campaign"),
+    ("status", "decisions_status"),
+)
+_MESSAGES: Final = """
+SELECT COLUMNS FROM messages WHERE workspace_id = ? AND recipient_id IN ({marks}) AND at >= ? AND at < ?
+ORDER BY recipient_id, at, message_ref
+""".replace("COLUMNS", MESSAGE_COLUMNS)
+_INSERT: Final = "INSERT INTO decisions (workspace_id, COLUMNS, shadow_policy_id, message_at) VALUES (MARKS)".replace(
+    "COLUMNS", DECISION_COLUMNS
+).replace("MARKS", ", ".join("?" * (DECISION_COLUMNS.count(",") + 4)))
+_UPDATE: Final = """
+UPDATE decisions SET status = ?, claimed_at = ?, sent_at = ?, provider = ?, message_id = ?, closed_at = ?,
+  close_reason = ?, message_at = ?
+WHERE seq = ?
+"""
+# A message of this reference at this very time can only be the same one, told by another system: the decision owns it.
+_INSERT_MESSAGE: Final = """
+INSERT INTO messages (workspace_id, COLUMNS) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)
+ON CONFLICT (workspace_id, recipient_id, at, message_ref) DO UPDATE SET channel = excluded.channel,
+  category = excluded.category, campaign_id = excluded.campaign_id, variant_id = excluded.variant_id,
+  decision_id = excluded.decision_id
+""".replace("COLUMNS", MESSAGE_COLUMNS)
+_INSERT_FOREIGN: Final = (
+    "INSERT INTO messages (workspace_id, COLUMNS) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING".replace(
+        "COLUMNS", MESSAGE_COLUMNS
+    )
+)
+_DELETE_MESSAGE: Final = """
+DELETE FROM messages WHERE workspace_id = ? AND recipient_id = ? AND at = ? AND message_ref = ?
+"""
+_DELETE_FOREIGN: Final = """
+DELETE FROM messages WHERE workspace_id = ? AND recipient_id = ? AND message_ref = ? AND decision_id IS NOT 0
+"""
+_COUNT_USE: Final = """
+INSERT INTO policy_uses (workspace_id, policy_id, decisions) VALUES (?, ?, ?)
+ON CONFLICT DO UPDATE SET decisions = decisions + excluded.decisions
+"""
+
+
+class DecisionReader(Tables):
+    """Queries on decisions and messages."""
+
+    def messages(
+        self, workspace_id: str, recipient_ids: Sequence[str], since: datetime, until: datetime
+    ) -> dict[str, tuple[Message, ...]]:
+        """See ``storage.port``."""
+        found: dict[str, list[Message]] = {}
+        span = (to_micros(since), to_micros(until))
+        for row in self._rows_in(_MESSAGES, (workspace_id,), recipient_ids, span):
+            found.setdefault(row[0], []).append(message_from(workspace_id, row))
+        return {recipient_id: tuple(messages) for recipient_id, messages in found.items()}
+
+    def decision(self, workspace_id: str, decision_id: str) -> Decision | None:
+        """See ``storage.port``."""
+        row = self._row(_BY_ID, (workspace_id, decision_id))
+        return None if row is None else decision_from(workspace_id, row)
+
+    def decisions_by_id(self, workspace_id: str, decision_ids: Sequence[str]) -> dict[str, Decision]:
+        """See ``storage.port``."""
+        rows = self._rows_in(_BY_IDS, (workspace_id,), decision_ids)
+        return {row[0]: decision_from(workspace_id, row) for row in rows}
+
+    def decision_by_message(self, workspace_id: str, provider: str, message_id: str) -> Decision | None:
+        """See ``storage.port``; the newest, should two have been confirmed with one id."""
+        row = self._row(_BY_MESSAGE, (workspace_id, provider, message_id))
+        return None if row is None else decision_from(workspace_id, row)
+
+    def decisions(
+        self,
+        workspace_id: str,
+        *,
+        limit: int,
+        cursor: str | None = None,
+        campaign_id: str | None = None,
+        recipient_id: str | None = None,
+        status: str | None = None,
+    ) -> Page[Decision]:
+        """See ``storage.port``; of one time, the last logged first. An unknown status raises ``ValueError``."""
+        if status is not None and status not in STATUS_CODES:
+            raise ValueError(f"status: {status!r} is not one of {', '.join(STATUS_CODES)}")
+        code = None if status is None else STATUS_CODES[status]
+        wanted: dict[str, str | int | None] = {"recipient_id": recipient_id, "campaign_id": campaign_id, "status": code}
+        given = [(column, index) for column, index in _FILTERS if wanted[column] is not None]
+        index = given[0][1] if given else "decisions_time"
+        conditions = "".join(f"AND {column} = ? " for column, _ in given)
+        parameters: list[object] = [workspace_id, *(wanted[column] for column, _ in given)]
+        if cursor is not None:
+            conditions += "AND (decided_at, seq) < (?, ?) "
+            parameters.extend(decode_cursor("decisions", cursor, (int, int)))
+        statement = _select(f"INDEXED BY {index} WHERE workspace_id = ? {conditions}")
+        rows = self._rows(
+            statement.replace(" FROM", ", seq FROM", 1) + "ORDER BY decided_at DESC, seq DESC LIMIT ?",
+            (*parameters, limit + 1),
+        )
+        items = tuple(decision_from(workspace_id, row) for row in rows[:limit])
+        more = len(rows) > limit
+        return Page(items, encode_cursor("decisions", (rows[limit - 1][9], rows[limit - 1][-1])) if more else None)
+
+    def due(self, workspace_id: str, before: datetime, *, limit: int) -> tuple[Decision, ...]:
+        """See ``storage.port``."""
+        rows = self._rows(_DUE, (workspace_id, to_micros(before), limit))
+        return tuple(decision_from(workspace_id, row) for row in rows)
+
+    def open_decisions(self, workspace_id: str, recipient_id: str) -> tuple[Decision, ...]:
+        """See ``storage.port``."""
+        return tuple(decision_from(workspace_id, row) for row in self._rows(_OPEN, (workspace_id, recipient_id)))
+
+
+class DecisionWriter(DecisionReader):
+    """Changes of decisions and messages."""
+
+    def add_decision(self, decision: Decision, message: Message | None) -> None:
+        """See ``storage.port``."""
+        try:
+            self._query(_INSERT, _insert_row(decision, message))
+        except sqlite3.IntegrityError as error:
+            if not is_taken(error):
+                raise
+            raise AlreadyExists(f"decision {decision.decision_id} is stored already") from error
+        if message is not None:
+            self._query(_INSERT_MESSAGE, message_row(message, SAME))
+        self._query(_COUNT_USE, (decision.workspace_id, decision.policy_id, 1))
+        shadow = decision.snapshot.shadow
+        if shadow is not None:
+            self._query(_COUNT_USE, (decision.workspace_id, shadow.policy_id, 1))
+
+    def add_decisions(self, rows: Sequence[tuple[Decision, Message | None]]) -> None:
+        """See ``storage.port``; all or none."""
+        self._query("SAVEPOINT add_decisions", ())
+        try:
+            self._query_many(_INSERT, [_insert_row(decision, message) for decision, message in rows])
+        except sqlite3.IntegrityError as error:
+            self._query("ROLLBACK TO add_decisions", ())
+            if not is_taken(error):
+                raise
+            raise AlreadyExists("one of these decisions is stored already, or is named twice") from error
+        finally:
+            self._query("RELEASE add_decisions", ())
+        self._query_many(_INSERT_MESSAGE, [message_row(message, SAME) for _, message in rows if message is not None])
+        uses = Counter((decision.workspace_id, decision.policy_id) for decision, _ in rows)
+        for decision, _ in rows:
+            if decision.snapshot.shadow is not None:
+                uses[decision.workspace_id, decision.snapshot.shadow.policy_id] += 1
+        self._query_many(_COUNT_USE, [(*policy, count) for policy, count in uses.items()])
+
+    def update_decision(self, decision: Decision, message: Message | None) -> None:
+        """See ``storage.port``; ``VersionConflict`` when the decision is not stored (any more)."""
+        row = self._row(
+            "SELECT seq, message_at FROM decisions WHERE workspace_id = ? AND decision_id = ?",
+            (decision.workspace_id, decision.decision_id),
+        )
+        if row is None:
+            raise VersionConflict(f"decision {decision.decision_id} is not stored")
+        seq, old_at = row
+        at = _message_at(decision, message)
+        changed = (
+            STATUS_CODES[decision.status],
+            maybe_micros(decision.claimed_at),
+            maybe_micros(decision.sent_at),
+            decision.provider,
+            decision.message_id,
+            maybe_micros(decision.closed_at),
+            decision.close_reason,
+            at,
+        )
+        self._query(_UPDATE, (*changed, seq))
+        if old_at is not None and old_at != at:
+            self._query(_DELETE_MESSAGE, (decision.workspace_id, decision.recipient_id, old_at, decision.decision_id))
+        if message is not None:
+            if old_at is None:  # meanwhile another system may have told of it
+                self._query(_DELETE_FOREIGN, (decision.workspace_id, decision.recipient_id, decision.decision_id))
+            self._query(_INSERT_MESSAGE, message_row(message, SAME))
+
+    def add_message(self, message: Message) -> bool:
+        """See ``storage.port``."""
+        owner = self._row(
+            "SELECT recipient_id, message_at FROM decisions WHERE workspace_id = ? AND decision_id = ?",
+            (message.workspace_id, message.message_ref),
+        )
+        if owner is not None and owner[0] == message.recipient_id and owner[1] is not None:
+            return False
+        return self._query(_INSERT_FOREIGN, message_row(message, message.decision_id)).rowcount > 0
+
+
+def _message_at(decision: Decision, message: Message | None) -> int | None:
+    """When the message that a decision holds is planned; ``ValueError`` when it is another decision's."""
+    if message is None:
+        return None
+    own = (decision.workspace_id, decision.recipient_id, decision.decision_id, decision.decision_id)
+    if (message.workspace_id, message.recipient_id, message.message_ref, message.decision_id) != own:
+        raise ValueError(f"message {message.message_ref}: it is not that of decision {decision.decision_id}")
+    return to_micros(message.at)
+
+
+def _insert_row(decision: Decision, message: Message | None) -> Row:
+    shadow = decision.snapshot.shadow
+    return (
+        decision.workspace_id,
+        *decision_row(decision),
+        None if shadow is None else shadow.policy_id,
+        _message_at(decision, message),
+    )

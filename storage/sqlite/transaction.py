@@ -1,0 +1,125 @@
+"""The physical write transaction of one process, and all queries and changes in one object."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from sqlite_utils import Database
+
+from storage.errors import StoreUnavailable
+from storage.file_lock import FileLock
+from storage.group_commit import TransactionLost
+from storage.sqlite.connect import connect, meaning
+from storage.sqlite.decision_tables import DecisionReader, DecisionWriter
+from storage.sqlite.event_tables import EventReader, EventWriter
+from storage.sqlite.learning_tables import LearningReader
+from storage.sqlite.migrate import require_ours
+from storage.sqlite.retention import RetentionWriter
+from storage.sqlite.setup_tables import SetupReader
+
+
+class SqliteReader(DecisionReader, EventReader, LearningReader, SetupReader):
+    """``storage.port.Reader`` on one connection."""
+
+
+class SqliteWriter(DecisionWriter, EventWriter, RetentionWriter, SqliteReader):
+    """``storage.port.Writer`` on one connection."""
+
+    def touch(self) -> None:
+        """Writes a row that nobody reads, to learn whether writing works."""
+        self._query(
+            "INSERT INTO meta (name, value) VALUES ('write_check', '') ON CONFLICT DO UPDATE SET value = ''", ()
+        )
+
+
+class SqliteTransaction:
+    """``storage.group_commit.Transaction``: used by the writer thread alone, which owns the connection."""
+
+    def __init__(self, path: Path, lock: FileLock, timeout_seconds: float) -> None:
+        self._path = path
+        self._lock = lock
+        self._timeout_seconds = timeout_seconds
+        self._db: Database | None = None
+        self._file: tuple[int, int] | None = None
+
+    def begin(self) -> None:
+        """Waits for the lock among processes, opens the connection if there is none, starts the transaction."""
+        self._lock.acquire()
+        try:
+            self._drop_if_replaced()
+            self._connected().conn.execute("BEGIN IMMEDIATE")
+        except OSError as error:
+            raise StoreUnavailable(f"database {self._path}: {error.strerror}") from error
+        except sqlite3.Error as error:
+            self._disconnect()
+            raise meaning(error, self._path) from error
+
+    def run(self, work: Callable[[SqliteWriter], Any]) -> Any:
+        """Runs one request in a savepoint."""
+        db = self._connected()
+        execute = db.conn.execute
+        execute("SAVEPOINT request")
+        writer = SqliteWriter(db)
+        try:
+            value = work(writer)
+            writer.finish()
+            execute("RELEASE request")
+        except BaseException as error:
+            writer.finish()
+            try:
+                execute("ROLLBACK TO request")
+                execute("RELEASE request")
+            except sqlite3.Error as lost:  # a full or failing disk made SQLite roll everything back
+                self._disconnect()
+                raise TransactionLost(f"database {self._path}: {error}") from lost
+            if isinstance(error, sqlite3.Error):
+                raise meaning(error, self._path) from error
+            raise
+        return value
+
+    def commit(self) -> None:
+        """Commits; the change is on disk (``synchronous = FULL``) when this returns."""
+        try:
+            self._connected().conn.execute("COMMIT")
+        except sqlite3.Error as error:
+            self._disconnect()
+            raise meaning(error, self._path) from error
+        self._lock.release()
+
+    def abort(self) -> None:
+        """Rolls back what is open."""
+        if self._db is not None and self._db.conn.in_transaction:
+            try:
+                self._db.conn.execute("ROLLBACK")
+            except sqlite3.Error:
+                self._disconnect()
+        self._lock.release()
+
+    def close(self) -> None:
+        """Closes the connection and the lock file."""
+        self._disconnect()
+        self._lock.close()
+
+    def _connected(self) -> Database:
+        """The connection; a new one after trouble."""
+        if self._db is None:
+            self._db = connect(self._path, "rw", self._timeout_seconds)
+        return self._db
+
+    def _drop_if_replaced(self) -> None:
+        """SQLite would go on writing to a file that was deleted or swapped under it, and all of that be lost."""
+        found = self._path.stat()
+        if self._file != (found.st_dev, found.st_ino):
+            self._disconnect()
+            require_ours(self._connected(), self._path)
+            self._file = (found.st_dev, found.st_ino)
+
+    def _disconnect(self) -> None:
+        db, self._db = self._db, None
+        if db is not None:
+            with suppress(sqlite3.Error):  # it is given up, whatever its state
+                db.close()

@@ -1,0 +1,168 @@
+"""``sendtide serve`` as processes: it answers, heals, and leaves nothing behind."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from http.client import HTTPConnection, HTTPException
+from pathlib import Path
+from typing import Any
+
+import orjson
+import psutil
+import pytest
+
+from optimizer.first_start import EXAMPLE
+from tests.cli.conftest import Sendtide
+
+#: Longest wait for anything that must happen; generous, for loaded machines.
+DEADLINE_SECONDS = 40.0
+#: Between looks.
+LOOK_SECONDS = 0.05
+
+
+def until(what: str, found: Callable[[], Any], seconds: float = DEADLINE_SECONDS) -> Any:
+    """The first true answer of ``found``; fails at the deadline."""
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        answer = found()
+        if answer:
+            return answer
+        time.sleep(LOOK_SECONDS)
+    return pytest.fail(f"not within {seconds} s: {what}")
+
+
+@dataclass
+class Server:
+    """A running ``sendtide serve``."""
+
+    process: subprocess.Popen[bytes]
+    port: int
+    folder: Path
+
+    def log(self) -> str:
+        return (self.folder / "serve.log").read_text(encoding="utf-8")
+
+    def get(self, path: str) -> int:
+        """The status; 0 while nothing answers."""
+        with contextlib.suppress(OSError, HTTPException):
+            return self.call("GET", path)[0]
+        return 0
+
+    def call(self, method: str, path: str, body: bytes | None = None, key: str = "") -> tuple[int, bytes]:
+        connection = HTTPConnection("127.0.0.1", self.port, timeout=10)
+        headers = {"Authorization": f"Bearer {key}", "Content-Type": "application/json"} if key else {}
+        try:
+            connection.request(method, path, body, headers)
+            answer = connection.getresponse()
+            return answer.status, answer.read()
+        finally:
+            connection.close()
+
+    def ready(self) -> bool:
+        assert self.process.poll() is None, self.log()
+        return self.get("/readyz") == 200
+
+    def children(self, command: str) -> list[psutil.Process]:
+        """The live children that run ``command``; ``gunicorn`` ones are the workers."""
+        found = psutil.Process(self.process.pid).children()
+        return [child for child in found if _alive(child) and command in " ".join(_words(child))]
+
+    def family(self) -> list[psutil.Process]:
+        me = psutil.Process(self.process.pid)
+        return [me, *me.children(recursive=True)]
+
+
+def _alive(process: psutil.Process) -> bool:
+    try:
+        return bool(process.is_running() and process.status() != psutil.STATUS_ZOMBIE)
+    except psutil.NoSuchProcess:
+        return False
+
+
+def _words(process: psutil.Process) -> list[str]:
+    try:
+        return list(process.cmdline())
+    except psutil.NoSuchProcess:
+        return []
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+@pytest.fixture
+def server(sendtide: Sendtide) -> Iterator[Server]:
+    port = _free_port()
+    command = [sys.executable, "-P", "-m", "optimizer.cli", "serve", "--bind", f"127.0.0.1:{port}", "--workers", "2"]
+    command += ["--first-start", "--database", sendtide.database]
+    with (sendtide.folder / "serve.log").open("wb") as log:
+        process = subprocess.Popen(command, cwd=sendtide.folder, stdout=log, stderr=log, start_new_session=True)
+    running = Server(process, port, sendtide.folder)
+    family: list[psutil.Process] = []
+    try:
+        until("ready", running.ready)
+        family = running.family()
+        yield running
+    finally:
+        for one in [*family, *(running.family() if process.poll() is None else [])]:
+            if _alive(one):
+                one.kill()
+        process.wait()
+
+
+def test_serve_answers_heals_and_stops_without_leaving_a_process(server: Server, sendtide: Sendtide) -> None:
+    _first_start_answers_with_a_decision(server, sendtide)
+
+    (scheduler,) = until("a scheduler", lambda: server.children("schedule"))
+    scheduler.send_signal(signal.SIGKILL)
+    until("another scheduler", lambda: [c for c in server.children("schedule") if c.pid != scheduler.pid])
+
+    killed = until("two workers", lambda: len(w := server.children("optimizer.gunicorn")) == 2 and w)[0]
+    killed.send_signal(signal.SIGKILL)
+    until("a worker in its stead", lambda: _replaced(server, killed.pid))
+    until("ready again", server.ready)
+    assert server.get("/healthz") == 200
+
+    family = server.family()
+    assert len(family) >= 4
+    began = time.monotonic()
+    server.process.send_signal(signal.SIGTERM)
+    assert server.process.wait(10) == 0
+    assert time.monotonic() - began < 10
+    until("no process left", lambda: not [one for one in family if _alive(one)], seconds=5)
+
+
+def _first_start_answers_with_a_decision(server: Server, sendtide: Sendtide) -> None:
+    key_file = sendtide.folder / "first-key"
+    until("the greeting", lambda: "curl -s -X POST" in server.log())
+    assert str(key_file) in server.log()
+    assert key_file.stat().st_mode & 0o777 == 0o600
+    secret = key_file.read_text(encoding="utf-8").strip()
+    assert secret not in server.log()
+    asked = orjson.dumps({"campaign_id": EXAMPLE, "recipient_id": "ada"})
+    status, body = server.call("POST", "/v1/decisions", asked, secret)
+    assert status == 201
+    assert orjson.loads(body)["status"] in ("reserved", "no_send")
+
+
+def _replaced(server: Server, pid: int) -> bool:
+    workers = server.children("optimizer.gunicorn")
+    return len(workers) == 2 and pid not in [worker.pid for worker in workers]
+
+
+def test_workers_and_scheduler_end_when_the_arbiter_is_killed(server: Server) -> None:
+    until("a scheduler", lambda: server.children("schedule"))
+    family = server.family()
+    os.kill(server.process.pid, signal.SIGKILL)
+    server.process.wait()
+    until("no process left", lambda: not [one for one in family if _alive(one)])

@@ -1,0 +1,203 @@
+"""Events, confirms and upkeep: order and repetition don't matter, an opt-out acts at once."""
+
+from __future__ import annotations
+
+import itertools
+from datetime import timedelta
+
+import pytest
+
+from optimizer.bandit.rewards import outcomes, reward
+from optimizer.errors import Conflict, Invalid, NotFound
+from optimizer.service import settle, setup, upkeep
+from optimizer.service.ingest import ingest
+from optimizer.service.requests import DecisionRequest, EventInput, RejectedEvent
+from optimizer.service.wiring import Services
+from storage.log import Decision, Message
+from storage.records import Campaign, Cap, OutcomeWeight, Rule
+from tests.service.conftest import START, WORKSPACE, FakeClock, campaign
+
+
+@pytest.fixture
+def sent(services: Services) -> Decision:
+    setup.put_campaign(services, campaign(allow_no_send=False))
+    return services.decider.decide(WORKSPACE, DecisionRequest("spring", "u1", request_id="r1"))[0]
+
+
+def event(kind: str = "clicked", at: float = 1.0, **fields: object) -> EventInput:
+    return EventInput(type=kind, occurred_at=START + timedelta(minutes=at), **fields)  # type: ignore[arg-type]
+
+
+def stored(services: Services, decision_id: str) -> Decision:
+    with services.store.read() as reader:
+        found = reader.decision(WORKSPACE, decision_id)
+    assert found is not None
+    return found
+
+
+def test_events_are_counted_once_whatever_names_them(services: Services, sent: Decision, clock: FakeClock) -> None:
+    clock.forward(hours=1)
+    by_decision = event(event_id="e1", decision_id=sent.decision_id)
+    by_request = event("opened", event_id="e2", request_id="r1")
+    report = ingest(services, WORKSPACE, [by_decision, by_request, by_decision])
+    assert (report.accepted, report.duplicates, report.unmatched) == (2, 1, 0)
+    assert ingest(services, WORKSPACE, [by_request]).duplicates == 1
+    with services.store.read() as reader:
+        assert {e.event_id for e in reader.events(WORKSPACE, sent)} == {"e1", "e2"}
+
+
+def test_an_event_without_an_id_is_recognised_by_its_content(services: Services, sent: Decision) -> None:
+    one = event(decision_id=sent.decision_id)
+    assert ingest(services, WORKSPACE, [one]).accepted == 1
+    assert ingest(services, WORKSPACE, [one]).duplicates == 1
+
+
+def test_an_event_by_message_id_waits_for_the_confirm(services: Services, sent: Decision, clock: FakeClock) -> None:
+    clock.forward(hours=25)
+    early = event(at=60.0, event_id="e1", provider="ses", message_id="m1")
+    assert ingest(services, WORKSPACE, [early]).unmatched == 1
+    with services.store.read() as reader:
+        assert reader.unmatched_events(WORKSPACE) == 1
+    settle.confirm(services, WORKSPACE, sent.decision_id, START, "ses", "m1")
+    with services.store.read() as reader:
+        assert [e.event_id for e in reader.events(WORKSPACE, sent)] == ["e1"]
+        assert reader.unmatched_events(WORKSPACE) == 0
+
+
+def test_an_event_ahead_of_its_decision_is_joined_when_it_appears(services: Services) -> None:
+    setup.put_campaign(services, campaign(allow_no_send=False))
+    assert ingest(services, WORKSPACE, [event("opened", at=0, event_id="e1", request_id="later")]).unmatched == 1
+    decision, _ = services.decider.decide(WORKSPACE, DecisionRequest("spring", "u1", request_id="later"))
+    with services.store.read() as reader:
+        assert [e.event_id for e in reader.events(WORKSPACE, decision)] == ["e1"]
+
+
+def test_a_bad_event_is_listed_and_the_others_are_kept(services: Services, sent: Decision) -> None:
+    refused = RejectedEvent(index=1, code="invalid", detail="type: missing")
+    report = ingest(
+        services,
+        WORKSPACE,
+        [
+            event(decision_id=sent.decision_id, event_id="ok"),
+            refused,
+            event(at=60 * 24 * 365, decision_id=sent.decision_id, event_id="far"),
+            event(decision_id=sent.decision_id, campaign_id="nope", event_id="lost"),
+            event("opened", recipient_id="u1", event_id="needs"),
+            event(event_id="nobody"),
+        ],
+    )
+    assert report.accepted == 1
+    assert [(r.index, r.code) for r in report.rejected] == [
+        (1, "invalid"),
+        (2, "future"),
+        (3, "unknown_campaign"),
+        (4, "needs_message"),
+        (5, "uncorrelated"),
+    ]
+
+
+@pytest.mark.parametrize("kind", ["unsubscribed", "complained", "bounced"])
+def test_an_opt_out_suppresses_and_revokes_at_once(services: Services, kind: str) -> None:
+    setup.put_campaign(services, campaign(allow_no_send=False))
+    one, other = (services.decider.decide(WORKSPACE, DecisionRequest("spring", "u1"))[0] for _ in range(2))
+    ingest(services, WORKSPACE, [event(kind, at=0, decision_id=one.decision_id)])
+    assert stored(services, one.decision_id).status == "revoked"
+    assert stored(services, other.decision_id).status == "revoked"
+    assert services.decider.decide(WORKSPACE, DecisionRequest("spring", "u1"))[0].status == "withheld"
+    with services.store.read() as reader:
+        assert [c.kind for c in reader.changes(WORKSPACE, after=0, limit=10)] == ["revoked", "revoked"]
+    with pytest.raises(Conflict, match="revoked"):
+        settle.claim(services, WORKSPACE, one.decision_id)
+
+
+def test_a_soft_bounce_silences_nobody(services: Services, sent: Decision) -> None:
+    ingest(services, WORKSPACE, [event("bounced", at=0, decision_id=sent.decision_id, hard=False)])
+    assert stored(services, sent.decision_id).status == "reserved"
+
+
+def test_an_opt_out_that_names_only_the_recipient_silences_every_channel(services: Services, sent: Decision) -> None:
+    ingest(services, WORKSPACE, [event("unsubscribed", at=0, recipient_id="u1")])
+    assert stored(services, sent.decision_id).status == "revoked"
+
+
+def test_an_opt_out_joined_late_still_acts(services: Services, sent: Decision) -> None:
+    ingest(services, WORKSPACE, [event("complained", at=0, provider="ses", message_id="m1")])
+    later = services.decider.decide(WORKSPACE, DecisionRequest("spring", "u1"))[0]
+    settle.confirm(services, WORKSPACE, sent.decision_id, START, "ses", "m1")
+    assert stored(services, later.decision_id).status == "revoked"
+
+
+def test_the_order_of_events_changes_no_reward(services: Services, sent: Decision, clock: FakeClock) -> None:
+    worth = {"clicked": OutcomeWeight(fixed=1.0), "converted": OutcomeWeight(per_value=0.5, max_value=10.0)}
+    changed = campaign(objective=worth, allow_no_send=False)
+    happened = [
+        event("clicked", 30.0, decision_id=sent.decision_id, event_id="a"),
+        event("clicked", 31.0, decision_id=sent.decision_id, event_id="b"),
+        event("converted", 40.0, recipient_id="u1", value=30.0, event_id="c"),
+        event("clicked", 20.0, decision_id=sent.decision_id, automated=True, event_id="d"),
+    ]
+    clock.forward(hours=100)
+    ingest(services, WORKSPACE, happened)
+    with services.store.read() as reader:
+        events = reader.events(WORKSPACE, sent)
+    rewards = {
+        reward(changed, sent, outcomes(changed, sent, order, clock.now)) for order in itertools.permutations(events)
+    }
+    assert rewards == {1.0 + 0.5 * 10.0}
+
+
+def test_claim_confirm_and_release_keep_their_order(services: Services, sent: Decision, clock: FakeClock) -> None:
+    assert settle.claim(services, WORKSPACE, sent.decision_id).status == "claimed"
+    assert settle.claim(services, WORKSPACE, sent.decision_id).status == "claimed"
+    released = settle.release(services, WORKSPACE, sent.decision_id, "no address")
+    assert (released.status, released.close_reason) == ("released", "no address")
+    clock.forward(hours=30)
+    confirmed = settle.confirm(services, WORKSPACE, sent.decision_id, START + timedelta(hours=29), "ses", "m1")
+    assert confirmed.status == "sent"
+    assert settle.confirm(services, WORKSPACE, sent.decision_id, None, "ses", "m1") == confirmed
+    with pytest.raises(Conflict, match="sent"):
+        settle.release(services, WORKSPACE, sent.decision_id, None)
+
+
+def test_a_confirm_from_the_future_or_without_a_message_is_refused(services: Services, spring: Campaign) -> None:
+    decided = [services.decider.decide(WORKSPACE, DecisionRequest("spring", f"u{i}"))[0] for i in range(300)]
+    silent = next(d for d in decided if d.status == "no_send")
+    message = next(d for d in decided if d.status == "reserved")
+    with pytest.raises(Invalid, match="no message"):
+        settle.confirm(services, WORKSPACE, silent.decision_id, None, None, None)
+    with pytest.raises(Invalid, match="future"):
+        settle.confirm(services, WORKSPACE, message.decision_id, START + timedelta(hours=9), None, None)
+    with pytest.raises(NotFound):
+        settle.claim(services, WORKSPACE, "dec_nope")
+
+
+def test_a_sent_message_counts_at_its_real_time(services: Services, clock: FakeClock) -> None:
+    setup.put_campaign(services, campaign(allow_no_send=False))
+    setup.put_rule(services, Rule(WORKSPACE, "cap", "cap", Cap(1, rolling_hours=24.0)))
+    first = services.decider.decide(WORKSPACE, DecisionRequest("spring", "u1"))[0]
+    clock.forward(days=10)
+    settle.confirm(services, WORKSPACE, first.decision_id, clock.now, None, None)
+    assert services.decider.decide(WORKSPACE, DecisionRequest("spring", "u1"))[0].status == "withheld"
+
+
+def test_sends_of_other_systems_count(services: Services) -> None:
+    setup.put_campaign(services, campaign(allow_no_send=False))
+    setup.put_rule(services, Rule(WORKSPACE, "cap", "cap", Cap(1, rolling_hours=72.0)))
+    other = Message(WORKSPACE, "u1", START, "crm-1", "email", "marketing")
+    assert settle.record_send(services, other)
+    assert not settle.record_send(services, other)
+    assert services.decider.decide(WORKSPACE, DecisionRequest("spring", "u1"))[0].status == "withheld"
+
+
+@pytest.mark.parametrize(("unconfirmed", "status"), [("assume_sent", "assumed_sent"), ("release", "expired")])
+def test_an_unconfirmed_reservation_is_settled_as_the_campaign_says(
+    services: Services, clock: FakeClock, unconfirmed: str, status: str
+) -> None:
+    setup.put_campaign(services, campaign(allow_no_send=False, unconfirmed=unconfirmed))
+    decision = services.decider.decide(WORKSPACE, DecisionRequest("spring", "u1"))[0]
+    assert upkeep.expire(services, WORKSPACE) == 0
+    clock.forward(hours=26)
+    assert upkeep.expire(services, WORKSPACE) == 1
+    assert upkeep.expire(services, WORKSPACE) == 0
+    assert stored(services, decision.decision_id).status == status
+    assert settle.confirm(services, WORKSPACE, decision.decision_id, START, None, None).status == "sent"

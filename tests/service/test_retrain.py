@@ -1,0 +1,137 @@
+"""The loop on a made-up audience: train, judge, publish, serve, refresh, replay — and refuse what proves nothing."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+import numpy as np
+import pytest
+
+from optimizer.service import learning, setup
+from optimizer.service.ids import COLD_POLICY
+from optimizer.service.ingest import ingest
+from optimizer.service.refreshing import refresh
+from optimizer.service.replay import Replayer
+from optimizer.service.requests import DecisionRequest, EventInput
+from optimizer.service.retrain import retrain
+from optimizer.service.wiring import Services
+from storage.log import Decision
+from storage.records import Channel, OutcomeWeight
+from tests.service.conftest import WORKSPACE, FakeClock, campaign
+
+
+def audience(services: Services, clock: FakeClock, people: int, *, seed: int, effect: float = 0.5) -> list[Decision]:
+    """One decision each for ``people``; "pro" people click on mens, the others on womens, with .2 + ``effect``."""
+    rng = np.random.default_rng(seed)
+    plans = rng.choice(["pro", "free"], people)
+    rows = [
+        DecisionRequest("spring", f"p{seed}-{i}", context={"plan": str(plan)}, immediate=True)
+        for i, plan in enumerate(plans)
+    ]
+    decided = [d for d in services.decider.decide_batch(WORKSPACE, rows, f"run{seed}") if isinstance(d, Decision)]
+    events = []
+    for decision, plan in zip(decided, plans, strict=True):
+        liked = "mens" if plan == "pro" else "womens"
+        if decision.variant_id is not None and rng.random() < 0.2 + effect * (decision.variant_id == liked):
+            at = clock.now + timedelta(minutes=1)
+            events.append(EventInput(type="clicked", occurred_at=at, decision_id=decision.decision_id))
+    clock.forward(hours=2)
+    ingest(services, WORKSPACE, events)
+    return decided
+
+
+@pytest.fixture
+def shop(services: Services) -> Services:
+    setup.put_campaign(services, campaign(channels=(Channel("email"),), objective={"clicked": OutcomeWeight(1.0)}))
+    return services
+
+
+def share_of_liked(services: Services, clock: FakeClock, seed: int) -> float:
+    decided = audience(services, clock, 300, seed=seed)
+    liked = [d.variant_id == ("mens" if d.snapshot.context["plan"] == "pro" else "womens") for d in decided]
+    return float(np.mean(liked))
+
+
+def test_a_first_policy_that_predicts_goes_live_and_serves(shop: Services, clock: FakeClock) -> None:
+    audience(shop, clock, 800, seed=1)
+    verdict = retrain(shop, WORKSPACE)[0]
+    assert verdict["decision"] == "publish", verdict["reason"]
+    assert verdict["alpha"] == 1.0
+    shop.policies.refresh_now()
+    assert shop.policies.current(WORKSPACE, "spring").policy_id == verdict["policy_id"]
+    assert share_of_liked(shop, clock, seed=2) > 0.8
+
+
+def test_outcomes_without_a_pattern_publish_nothing(shop: Services, clock: FakeClock) -> None:
+    audience(shop, clock, 800, seed=3, effect=0.0)
+    verdict = retrain(shop, WORKSPACE)[0]
+    assert verdict["decision"] == "reject"
+    assert any(not c["passed"] for c in verdict["conditions"])
+    with shop.store.read() as reader:
+        assert reader.pointer(WORKSPACE, "spring") is None
+        assert [p.status for p in reader.policies(WORKSPACE, limit=5).items] == ["rejected"]
+
+
+def test_too_few_rows_are_not_judged(shop: Services, clock: FakeClock) -> None:
+    audience(shop, clock, 50, seed=4)
+    assert retrain(shop, WORKSPACE)[0]["decision"] == "skipped"
+
+
+def test_learned_decisions_replay_exactly(shop: Services, clock: FakeClock) -> None:
+    audience(shop, clock, 600, seed=5)
+    retrain(shop, WORKSPACE)
+    shop.policies.refresh_now()
+    decided = audience(shop, clock, 60, seed=6)
+    assert {d.policy_id for d in decided} != {COLD_POLICY}
+    with shop.store.read() as reader:
+        replayer = Replayer(reader, shop.salt)
+        for decision in decided:
+            assert replayer.draw(decision) == decision.action
+            assert decision.action is not None
+            assert replayer.vector(decision)[decision.action] == pytest.approx(decision.propensity, abs=1e-6)
+
+
+def test_a_refresh_publishes_a_revision_of_the_gated_policy(shop: Services, clock: FakeClock) -> None:
+    audience(shop, clock, 800, seed=7)
+    gated = retrain(shop, WORKSPACE)[0]["policy_id"]
+    shop.policies.refresh_now()
+    assert refresh(shop, WORKSPACE)[0]["decision"] == "unchanged"
+    audience(shop, clock, 200, seed=8)
+    refreshed = refresh(shop, WORKSPACE)[0]
+    assert refreshed["decision"] == "publish", refreshed
+    with shop.store.read() as reader:
+        revision = reader.policy(WORKSPACE, refreshed["policy_id"])
+    assert revision is not None
+    assert (revision.revision, revision.parent_id) == (True, gated)
+
+
+def test_a_later_candidate_is_judged_against_the_incumbent(shop: Services, clock: FakeClock) -> None:
+    audience(shop, clock, 600, seed=9)
+    first = retrain(shop, WORKSPACE)[0]["policy_id"]
+    shop.policies.refresh_now()
+    audience(shop, clock, 2000, seed=10)
+    # The refreshed incumbent has seen every row, the candidate only the older ones: it can't be better.
+    refreshed = refresh(shop, WORKSPACE)[0]["policy_id"]
+    later = retrain(shop, WORKSPACE)[0]
+    assert later["decision"] == "reject", later["reason"]
+    assert {c["name"].split(".")[0] for c in later["conditions"]} >= {"integrity", "value", "support", "canary"}
+    with shop.store.read() as reader:
+        assert {p.policy_id for p in reader.policies(WORKSPACE, limit=9).items} >= {
+            first,
+            refreshed,
+            later["policy_id"],
+        }
+        pointer = reader.pointer(WORKSPACE, "spring")
+    assert pointer is not None
+    assert pointer.policy_id == refreshed
+
+
+def test_rollback_returns_to_what_served_before(shop: Services, clock: FakeClock) -> None:
+    audience(shop, clock, 800, seed=11)
+    retrain(shop, WORKSPACE)
+    assert learning.rollback(shop, WORKSPACE, "spring") is None
+    shop.policies.refresh_now()
+    assert shop.policies.current(WORKSPACE, "spring").policy_id == COLD_POLICY
+    with shop.store.read() as reader:
+        kinds = [c.kind for c in reader.changes(WORKSPACE, after=0, limit=10)]
+    assert kinds == ["promoted", "rolled_back"]

@@ -1,0 +1,154 @@
+"""Training runs: one at a time, due when due, and a dead process's run is found out."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+import pytest
+
+from optimizer.errors import Conflict, NotFound
+from optimizer.service import runs, setup
+from optimizer.service.learning import queue_training
+from optimizer.service.runs import Ended
+from optimizer.service.wiring import Services
+from storage.log import Pointer, TrainingRun
+from storage.records import Campaign
+from tests.service.conftest import WORKSPACE, FakeClock, campaign
+
+EVERY = timedelta(hours=4)
+
+
+def stored(services: Services, run: TrainingRun) -> TrainingRun:
+    with services.store.read() as reader:
+        found = reader.training_run(run.workspace_id, run.run_id)
+    assert found is not None
+    return found
+
+
+def test_a_queued_run_is_claimed_once_while_its_lease_holds(services: Services, clock: FakeClock) -> None:
+    queued = queue_training(services, WORKSPACE, None)
+    started = runs.start_next(services, "one")
+    queue_training(services, WORKSPACE, None)
+
+    assert started is not None
+    assert (started.run_id, started.status, started.started_at) == (queued.run_id, "running", clock.now)
+    assert runs.start_next(services, "other") is None
+    runs.finish(services, started, "one", Ended("published", [{"campaign_id": "c"}]))
+    assert runs.start_next(services, "other") is not None
+    assert stored(services, started).verdict == {"campaigns": [{"campaign_id": "c"}]}
+
+
+def test_workspaces_train_side_by_side(services: Services) -> None:
+    setup.ensure_workspace(services, "zeta")
+    for workspace in (WORKSPACE, "zeta"):
+        queue_training(services, workspace, None)
+    claimed = [runs.start_next(services, holder) for holder in ("one", "other")]
+    assert [run and run.workspace_id for run in claimed] == [WORKSPACE, "zeta"]
+
+
+def test_a_retrain_that_waits_goes_before_a_refresh(services: Services, clock: FakeClock) -> None:
+    clock.forward(hours=5)
+    assert runs.enqueue_due(services, WORKSPACE, "refresh", EVERY)
+    clock.forward(seconds=1)
+    queue_training(services, WORKSPACE, None)
+    started = runs.start_next(services, "one")
+    assert started is not None
+    assert started.kind == "retrain"
+
+
+def test_a_run_left_by_a_dead_process_fails_once_its_lease_has_lapsed(services: Services, clock: FakeClock) -> None:
+    queue_training(services, WORKSPACE, None)
+    left = runs.start_next(services, "dead")
+    assert left is not None
+    queued = queue_training(services, WORKSPACE, None)
+
+    clock.forward(seconds=runs.LEASE.total_seconds() - 1)
+    assert runs.sweep(services, "alive") == 0
+    assert runs.start_next(services, "alive") is None
+    clock.forward(seconds=2)
+    assert runs.sweep(services, "alive") == 1
+    assert stored(services, left).status == "failed"
+    assert "interrupted" in (stored(services, left).error or "")
+    next_run = runs.start_next(services, "alive")
+    assert next_run is not None
+    assert next_run.run_id == queued.run_id
+
+
+def test_a_renewed_lease_keeps_others_out(services: Services, clock: FakeClock) -> None:
+    queue_training(services, WORKSPACE, None)
+    assert runs.start_next(services, "one")
+    for _ in range(5):
+        clock.forward(seconds=runs.LEASE.total_seconds() * 0.9)
+        assert runs.renew(services, WORKSPACE, "one")
+        assert runs.sweep(services, "other") == 0
+    clock.forward(seconds=runs.LEASE.total_seconds() + 1)
+    assert runs.start_next(services, "other") is None  # nothing waits, but the lease is free and the run is over
+    assert runs.sweep(services, "other") == 1
+
+
+def test_a_scheduled_run_is_queued_when_the_last_is_old_enough(services: Services, clock: FakeClock) -> None:
+    assert runs.enqueue_due(services, WORKSPACE, "retrain", EVERY) is None  # the workspace is new
+    clock.forward(hours=4)
+    first = runs.enqueue_due(services, WORKSPACE, "retrain", EVERY)
+    clock.forward(hours=9)
+    assert first is not None
+    assert runs.enqueue_due(services, WORKSPACE, "retrain", EVERY) is None  # the first still waits
+    started = runs.start_next(services, "one")
+    assert started is not None
+    runs.finish(services, started, "one", Ended("rejected"))
+    assert runs.enqueue_due(services, WORKSPACE, "retrain", EVERY) is not None
+
+
+def test_a_run_of_one_campaign_does_not_put_the_scheduled_one_off(
+    services: Services, spring: Campaign, clock: FakeClock
+) -> None:
+    clock.forward(hours=5)
+    queue_training(services, WORKSPACE, "spring")
+    assert runs.enqueue_due(services, WORKSPACE, "retrain", EVERY) is not None
+
+
+def test_a_run_keeps_its_first_end(services: Services) -> None:
+    queue_training(services, WORKSPACE, None)
+    run = runs.start_next(services, "one")
+    assert run is not None
+    runs.finish(services, run, "one", Ended("published"))
+    runs.finish(services, run, "one", Ended("failed", error="late"))
+    assert (stored(services, run).status, stored(services, run).error) == ("published", None)
+
+
+def test_what_a_run_raises_is_its_error_and_frees_the_lease(services: Services) -> None:
+    run = runs.start_now(services, WORKSPACE, None, "one", "cli")
+    with pytest.raises(ZeroDivisionError), runs.kept(services, run, "one"):
+        raise ZeroDivisionError("by nothing")
+    assert (stored(services, run).status, stored(services, run).error) == ("failed", "ZeroDivisionError: by nothing")
+    assert runs.start_now(services, WORKSPACE, None, "other", "cli").status == "running"
+
+
+def test_starting_now_is_refused_while_a_run_goes_on_or_without_its_campaign(services: Services) -> None:
+    runs.start_now(services, WORKSPACE, None, "one", "cli")
+    with pytest.raises(Conflict):
+        runs.start_now(services, WORKSPACE, None, "other", "cli")
+    with pytest.raises(NotFound):
+        runs.start_now(services, WORKSPACE, "nope", "other", "cli")
+
+
+def test_a_refresh_pays_only_with_a_learned_policy_and_decisions_still_open(
+    services: Services, clock: FakeClock
+) -> None:
+    from optimizer.service.requests import DecisionRequest
+
+    setup.put_campaign(services, campaign())
+    services.decider.decide(WORKSPACE, DecisionRequest("spring", "u1"))
+    assert not runs.refresh_pays(services, WORKSPACE)
+
+    services.store.write(lambda w: w.move_pointer(Pointer(WORKSPACE, "spring", "pol_x", 1, clock.now)))
+    assert runs.refresh_pays(services, WORKSPACE)
+    clock.forward(hours=5)
+    assert runs.enqueue_due(services, WORKSPACE, "refresh", EVERY)
+    assert runs.refresh_pays(services, WORKSPACE)  # 5 h ago: its window of 24 h and the 1 h of attribution are open
+    clock.forward(days=3)
+    run = runs.start_next(services, "one")
+    assert run is not None
+    runs.finish(services, run, "one", Ended("rejected"))
+    assert runs.enqueue_due(services, WORKSPACE, "refresh", EVERY)
+    assert not runs.refresh_pays(services, WORKSPACE)

@@ -1,0 +1,67 @@
+"""The backends that the contract suite runs on: another backend is one more name and one more branch here."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import psutil
+import pytest
+
+from storage.open import open_store
+from storage.port import Store
+from storage.sqlite import SqliteStore
+
+StoreFactory = Callable[[], Store]
+Opener = Callable[..., SqliteStore]
+
+
+@pytest.fixture(params=["sqlite"])
+def database_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """An empty database, also for other processes to open."""
+    assert request.param == "sqlite"
+    return f"sqlite:///{tmp_path}/var/store.db"
+
+
+@pytest.fixture
+def store_factory(database_url: str) -> Iterator[StoreFactory]:
+    """Opens stores on that database; afterwards they are closed, and no thread and no open file may be left."""
+    threads = set(threading.enumerate())
+    files = psutil.Process().num_fds()
+    stores: list[Store] = []
+
+    def factory() -> Store:
+        stores.append(open_store(database_url))
+        return stores[-1]
+
+    yield factory
+    for store in stores:
+        store.close()
+    assert set(threading.enumerate()) <= threads
+    assert psutil.Process().num_fds() <= files
+
+
+@pytest.fixture
+def store(store_factory: StoreFactory) -> Store:
+    """One open store."""
+    return store_factory()
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "deep" / "var" / "store.db"
+
+
+@pytest.fixture
+def opener(path: Path) -> Iterator[Opener]:
+    """Opens stores with a short patience, and closes them."""
+    stores: list[SqliteStore] = []
+
+    def opened(wait_seconds: float = 0.1) -> SqliteStore:
+        stores.append(SqliteStore(path, wait_seconds=wait_seconds))
+        return stores[-1]
+
+    yield opened
+    for store in stores:
+        store.close()

@@ -1,0 +1,314 @@
+"""What every store keeps: events, their matching in any order, feedback, retention."""
+
+from __future__ import annotations
+
+import itertools
+import random
+from collections.abc import Callable
+from dataclasses import replace
+
+import pytest
+
+from storage.log import Component, Decision, Event, FeedbackRow, Pointer, ShadowChoice
+from storage.port import Store, Writer
+from tests.storage.builders import (
+    WORKSPACE,
+    at,
+    foreign_message,
+    make_artifact,
+    make_decision,
+    make_event,
+    make_message,
+    make_policy,
+)
+
+ORGANIC = make_event(event_id="buy", type="converted", decision_id=None, recipient_id="u1", value=19.5)
+
+
+def add(store: Store, *decisions: Decision) -> None:
+    store.write(lambda writer: writer.add_decisions([(decision, make_message(decision)) for decision in decisions]))
+
+
+def test_an_event_comes_back_as_it_was_reported(store: Store) -> None:
+    full = make_event(
+        event_id="full",
+        recipient_id="u1",
+        campaign_id="spring",
+        provider="p",
+        message_id="m",
+        value=0.1,
+        automated=True,
+        properties={"a": [1, None, {"\0": "é"}]},
+    )
+    assert store.write(lambda writer: (writer.add_event(full), writer.add_event(make_event()))) == (True, True)
+    with store.read() as reader:
+        assert reader.events(WORKSPACE, make_decision()) == (make_event(), full)
+
+
+def test_a_known_event_id_changes_nothing(store: Store) -> None:
+    assert store.write(lambda writer: writer.add_event(make_event())) is True
+    changed = make_event(type="clicked", value=3.0, occurred_at=at(20))
+    assert store.write(lambda writer: writer.add_event(changed)) is False
+    assert store.write(lambda writer: writer.add_event(replace(changed, workspace_id="w2"))) is True
+    with store.read() as reader:
+        assert reader.events(WORKSPACE, make_decision()) == (make_event(),)
+
+
+def test_many_events_are_counted_without_their_repetitions(store: Store) -> None:
+    events = [make_event(event_id=f"ev_{n % 700}") for n in range(1000)]
+    assert store.write(lambda writer: writer.add_events(events)) == 700
+    assert store.write(lambda writer: writer.add_events(events)) == 0
+    assert store.write(lambda writer: writer.add_events([])) == 0
+    with store.read() as reader:
+        assert len(reader.events(WORKSPACE, make_decision())) == 700
+
+
+def test_events_of_a_decision_are_its_own_and_its_recipients_since_it_was_made(store: Store) -> None:
+    decision = make_decision()
+    events = [
+        replace(ORGANIC, event_id="early", occurred_at=at(-0.001)),
+        replace(ORGANIC, event_id="at once", occurred_at=decision.decided_at),
+        make_event(event_id="before", occurred_at=at(-1)),
+        replace(ORGANIC, event_id="theirs", recipient_id="u2"),
+        make_event(event_id="other", decision_id="dec_2", recipient_id="u1"),
+        make_event(event_id="b", occurred_at=at(3)),
+        make_event(event_id="a", occurred_at=at(3)),
+        replace(ORGANIC, event_id="elsewhere", workspace_id="w2"),
+    ]
+    store.write(lambda writer: writer.add_events(events))
+    with store.read() as reader:
+        found = [event.event_id for event in reader.events(WORKSPACE, decision)]
+    assert found == ["before", "at once", "a", "b"]
+
+
+def test_unmatched_events_wait_for_their_decision(store: Store) -> None:
+    waiting = make_event(matched=False)
+    later = make_event(event_id="ev_0", matched=False, occurred_at=at(8))
+    store.write(lambda writer: writer.add_events([later, waiting, make_event(event_id="ev_2")]))
+    with store.read() as reader:
+        assert reader.unmatched_events(WORKSPACE) == 2
+        assert reader.unmatched_events("w2") == 0
+        assert reader.events_awaiting(WORKSPACE, "dec_1") == (waiting, later)
+        assert reader.events_awaiting(WORKSPACE, "dec_2") == ()
+    joined = store.write(lambda writer: writer.match_events(WORKSPACE, make_decision()))
+    assert joined == (replace(waiting, matched=True), replace(later, matched=True))
+    assert store.write(lambda writer: writer.match_events(WORKSPACE, make_decision())) == ()
+    with store.read() as reader:
+        assert reader.unmatched_events(WORKSPACE) == 0
+        assert reader.events_awaiting(WORKSPACE, "dec_1") == ()
+
+
+def test_events_join_by_the_message_id_of_the_confirm(store: Store) -> None:
+    waiting = make_event(decision_id=None, provider="p", message_id="m", matched=False)
+    others = [
+        replace(waiting, event_id="q", provider="q"),
+        replace(waiting, event_id="n", message_id="n"),
+        replace(waiting, event_id="w", workspace_id="w2"),
+        replace(waiting, event_id="d", decision_id="dec_9"),
+    ]
+    store.write(lambda writer: writer.add_events([waiting, *others]))
+    assert store.write(lambda writer: writer.match_events(WORKSPACE, make_decision())) == ()
+    confirmed = make_decision(status="sent", provider="p", message_id="m", sent_at=at(6))
+    joined = store.write(lambda writer: writer.match_events(WORKSPACE, confirmed))
+    assert joined == (replace(waiting, matched=True, decision_id="dec_1"),)
+    with store.read() as reader:
+        assert reader.events(WORKSPACE, confirmed) == joined
+        assert reader.unmatched_events(WORKSPACE) == 3
+
+
+def ingest(event: Event) -> Callable[[Writer], None]:
+    """Stores an event as matched where what it names is known by then."""
+
+    def work(writer: Writer) -> None:
+        known = writer.decision(event.workspace_id, "dec_1")
+        if event.decision_id is None and event.provider is not None and event.message_id is not None:
+            known = writer.decision_by_message(event.workspace_id, event.provider, event.message_id)
+        decision_id = event.decision_id if known is None else known.decision_id
+        writer.add_event(replace(event, matched=known is not None, decision_id=decision_id))
+
+    return work
+
+
+def log_and_match(decision: Decision, *, known: bool) -> Callable[[Writer], None]:
+    """Stores a decision, or what became of it, and joins what waited for that."""
+
+    def work(writer: Writer) -> None:
+        (writer.update_decision if known else writer.add_decision)(decision, make_message(decision))
+        writer.match_events(decision.workspace_id, decision)
+
+    return work
+
+
+def test_matching_gives_the_same_events_in_whatever_order_things_arrive(store: Store) -> None:
+    outcomes = set()
+    for turn, order in enumerate(itertools.permutations(["decision", "confirm", "named", "by message"])):
+        if order.index("confirm") < order.index("decision"):
+            continue
+        workspace = f"w{turn}"
+        decision = make_decision(workspace_id=workspace)
+        sent = replace(decision, status="sent", provider="p", message_id="m", sent_at=at(6))
+        named = make_event(workspace_id=workspace)
+        steps = {
+            "decision": log_and_match(decision, known=False),
+            "confirm": log_and_match(sent, known=True),
+            "named": ingest(named),
+            "by message": ingest(replace(named, event_id="ev_2", decision_id=None, provider="p", message_id="m")),
+        }
+        for step in order:
+            store.write(steps[step])
+        with store.read() as reader:
+            outcomes.add(tuple((e.event_id, e.matched, e.decision_id) for e in reader.events(workspace, sent)))
+            assert reader.unmatched_events(workspace) == 0
+    assert outcomes == {(("ev_1", True, "dec_1"), ("ev_2", True, "dec_1"))}
+
+
+def test_feedback_gives_every_decision_with_its_events_in_order(store: Store) -> None:
+    rng = random.Random(11)  # a fixed layout, larger than one chunk of any backend
+    decisions = [
+        make_decision(
+            decision_id=f"dec_{n}",
+            recipient_id=f"u{rng.randrange(40)}",
+            campaign_id=rng.choice(["spring", "summer"]),
+            decided_at=at(rng.randrange(30)),
+            imported=rng.random() < 0.3,
+            status="sent",
+        )
+        for n in range(4500)
+    ]
+    events = [
+        make_event(event_id=f"e{n}", decision_id=f"dec_{rng.randrange(5000)}", occurred_at=at(rng.randrange(60)))
+        for n in range(3000)
+    ] + [
+        replace(ORGANIC, event_id=f"o{n}", recipient_id=f"u{rng.randrange(50)}", occurred_at=at(rng.randrange(-9, 40)))
+        for n in range(60)
+    ]
+    add(store, *decisions)
+    store.write(lambda writer: writer.add_events(events))
+    in_order = sorted(decisions, key=lambda d: (d.decided_at, d.decision_id))
+
+    def expected(decision: Decision) -> FeedbackRow:
+        own = [
+            e
+            for e in events
+            if e.decision_id == decision.decision_id
+            or (
+                e.decision_id is None
+                and e.recipient_id == decision.recipient_id
+                and e.occurred_at >= decision.decided_at
+            )
+        ]
+        return FeedbackRow(decision, tuple(sorted(own, key=lambda e: (e.occurred_at, e.event_id))))
+
+    with store.read() as reader:
+        rows = list(reader.feedback(WORKSPACE))
+        assert [row.decision.decision_id for row in rows] == [d.decision_id for d in in_order]
+        for row in rng.sample(rows, 60):
+            assert row == expected(row.decision)
+            assert row.events == reader.events(WORKSPACE, row.decision)
+        some = [
+            row.decision
+            for row in reader.feedback(WORKSPACE, campaign_id="summer", since=at(3), until=at(20), imported=False)
+        ]
+        assert some == [
+            d for d in in_order if d.campaign_id == "summer" and at(3) <= d.decided_at < at(20) and not d.imported
+        ]
+        assert sum(1 for _ in reader.feedback(WORKSPACE, imported=True)) == sum(d.imported for d in decisions)
+        assert list(reader.feedback("w2")) == []
+
+
+def test_feedback_may_be_left_before_its_end_and_read_twice_at_once(store: Store) -> None:
+    add(store, *(make_decision(decision_id=f"dec_{n:04}", decided_at=at(n)) for n in range(3000)))
+    with store.read() as reader:
+        left = reader.feedback(WORKSPACE)
+        assert next(left).decision.decision_id == "dec_0000"
+        pairs = zip(reader.feedback(WORKSPACE), reader.feedback(WORKSPACE), strict=True)
+        assert all(a.decision == b.decision for a, b in pairs)
+    store.write(lambda writer: writer.put_import_position(WORKSPACE, "i", 1))
+    assert store.write(lambda writer: next(writer.feedback(WORKSPACE)).decision.decision_id) == "dec_0000"
+    store.write(lambda writer: writer.put_import_position(WORKSPACE, "i", 2))
+
+
+class TestPrune:
+    """Retention on one small history: two old closed decisions, an old open one, a new closed one."""
+
+    @pytest.fixture(autouse=True)
+    def history(self, store: Store) -> None:
+        old = make_decision(decision_id="old", status="sent", decided_at=at(-100), sent_at=at(-99), policy_id="pol_old")
+        shadow = replace(old.snapshot, shadow=ShadowChoice("mens", "email", at(1), 0.5, "pol_shadow"))
+        decisions = [
+            old,
+            replace(old, decision_id="theirs", recipient_id="u2"),
+            make_decision(decision_id="open", recipient_id="u2", decided_at=at(-100), policy_id="pol_open"),
+            make_decision(decision_id="new", status="sent", policy_id="pol_new", snapshot=shadow),
+            replace(old, workspace_id="w2"),
+        ]
+        add(store, *decisions)
+        events = [
+            make_event(event_id="of old", decision_id="old", occurred_at=at(-98)),
+            make_event(event_id="late of old", decision_id="old", occurred_at=at(5)),
+            make_event(event_id="of new", decision_id="new"),
+            make_event(event_id="w2 of old", decision_id="old", workspace_id="w2"),
+            replace(ORGANIC, event_id="u1 organic old", occurred_at=at(-97)),
+            replace(ORGANIC, event_id="u1 organic new", occurred_at=at(3)),
+            replace(ORGANIC, event_id="u2 organic old", recipient_id="u2", occurred_at=at(-97)),
+        ]
+        policies = [
+            make_policy(policy_id=f"pol_{name}", created_at=at(-200), mixture=(Component(1.0, f"art_{name}"),))
+            for name in ("old", "open", "new", "shadow", "served", "idle")
+        ] + [make_policy(policy_id="pol_fresh", created_at=at(0), mixture=(Component(1.0, "art_fresh"),))]
+
+        def work(writer: Writer) -> None:
+            writer.add_events(events)
+            writer.add_message(foreign_message(at=at(-99)))
+            for policy in policies:
+                writer.add_policy(policy)
+                (component,) = policy.mixture
+                writer.put_artifact(make_artifact(artifact_id=component.artifact_id, created_at=policy.created_at))
+            writer.move_pointer(Pointer(WORKSPACE, "spring", "pol_served", 1, at(0)))
+
+        store.write(work)
+
+    def prune(self, store: Store, hours: float) -> int:
+        return store.write(lambda writer: writer.prune(WORKSPACE, at(hours)))
+
+    def test_closed_decisions_before_the_time_go_and_open_ones_stay(self, store: Store) -> None:
+        assert self.prune(store, -100) == 0
+        assert self.prune(store, -50) == 2
+        assert self.prune(store, -50) == 0
+        with store.read() as reader:
+            assert {d.decision_id for d in reader.decisions(WORKSPACE, limit=9).items} == {"open", "new"}
+            assert reader.decision("w2", "old") is not None
+
+    def test_their_messages_go_and_others_stay(self, store: Store) -> None:
+        self.prune(store, -50)
+        with store.read() as reader:
+            held = reader.messages(WORKSPACE, ["u1", "u2"], at(-1000), at(1000))
+            assert {m.message_ref for messages in held.values() for m in messages} == {"crm-1", "new", "open"}
+            assert len(reader.messages("w2", ["u1"], at(-1000), at(1000))["u1"]) == 1
+
+    def test_their_events_go_unless_they_count_for_another_decision(self, store: Store) -> None:
+        self.prune(store, -50)
+        with store.read() as reader:
+            of_u1 = reader.events(WORKSPACE, make_decision(decision_id="old", decided_at=at(-1000)))
+            of_u2 = reader.events(WORKSPACE, make_decision(decision_id="open", recipient_id="u2", decided_at=at(-1000)))
+            assert [e.event_id for e in of_u1] == ["u1 organic new"]
+            assert [e.event_id for e in of_u2] == ["u2 organic old"]
+            assert len(reader.events(WORKSPACE, make_decision(decision_id="new"))) == 2
+            assert len(reader.events("w2", make_decision(decision_id="old"))) == 1
+
+    def test_policies_and_artifacts_in_use_stay_and_unused_old_ones_go(self, store: Store) -> None:
+        self.prune(store, -50)
+        with store.read() as reader:
+            policies = {p.policy_id for p in reader.policies(WORKSPACE, limit=99).items}
+            assert policies == {"pol_open", "pol_new", "pol_shadow", "pol_served", "pol_fresh"}
+            artifacts = {
+                n
+                for n in ("old", "open", "new", "shadow", "served", "idle", "fresh")
+                if reader.artifact(WORKSPACE, f"art_{n}")
+            }
+            assert artifacts == {"open", "new", "shadow", "served", "fresh"}
+
+    def test_a_policy_goes_with_the_last_decision_that_used_it(self, store: Store) -> None:
+        assert self.prune(store, 1) == 3
+        with store.read() as reader:
+            assert {p.policy_id for p in reader.policies(WORKSPACE, limit=99).items} == {"pol_open", "pol_served"}

@@ -1,0 +1,209 @@
+"""What every store keeps: artifacts, policies, pointers, runs, leases, the change feed, imports."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+
+import pytest
+
+from storage.errors import AlreadyExists, VersionConflict
+from storage.log import Pointer, Policy
+from storage.port import Store, Writer
+from tests.storage.builders import WORKSPACE, at, make_artifact, make_policy, make_run
+from tests.storage.conftest import StoreFactory
+
+
+def pointer(generation: int, policy_id: str = "pol_1", campaign_id: str = "spring") -> Pointer:
+    return Pointer(WORKSPACE, campaign_id, policy_id, generation, at(generation))
+
+
+def move(to: Pointer) -> Callable[[Writer], None]:
+    return lambda writer: writer.move_pointer(to)
+
+
+def test_an_artifact_is_stored_once_byte_for_byte(store: Store) -> None:
+    artifact = make_artifact(blob=bytes(range(256)) * 4096)
+    store.write(lambda writer: writer.put_artifact(artifact))
+    store.write(lambda writer: writer.put_artifact(make_artifact(blob=b"other")))
+    with store.read() as reader:
+        assert reader.artifact(WORKSPACE, "art_1") == artifact
+        assert reader.artifact("w2", "art_1") is None
+
+
+def test_policies_come_back_and_only_their_status_changes(store: Store) -> None:
+    policy = make_policy(parent_id="pol_0", run_id="run_1", revision=True)
+    store.write(lambda writer: writer.add_policy(policy))
+    with pytest.raises(AlreadyExists):
+        store.write(lambda writer: writer.add_policy(make_policy(campaign_id="summer")))
+    store.write(lambda writer: writer.set_policy_status(WORKSPACE, "pol_1", "live"))
+    with pytest.raises(VersionConflict):
+        store.write(lambda writer: writer.set_policy_status("w2", "pol_1", "live"))
+    with store.read() as reader:
+        assert reader.policy(WORKSPACE, "pol_1") == replace(policy, status="live")
+        assert reader.policy("w2", "pol_1") is None
+
+
+def test_policies_are_paged_newest_first(store: Store) -> None:
+    policies = [
+        make_policy(policy_id=f"pol_{n}", created_at=at(n // 3), campaign_id=("spring", "summer")[n % 2])
+        for n in range(11)
+    ]
+
+    def work(writer: Writer) -> None:
+        for policy in policies:
+            writer.add_policy(policy)
+
+    store.write(work)
+    for campaign_id in (None, "summer"):
+        listed: list[Policy] = []
+        cursor = None
+        with store.read() as reader:
+            while True:
+                page = reader.policies(WORKSPACE, limit=4, cursor=cursor, campaign_id=campaign_id)
+                listed += page.items
+                cursor = page.cursor
+                if cursor is None:
+                    break
+        assert listed == [p for p in reversed(policies) if campaign_id in (None, p.campaign_id)]
+
+
+def test_a_pointer_moves_by_compare_and_set(store: Store) -> None:
+    for wrong in (0, 2):
+        with pytest.raises(VersionConflict):
+            store.write(move(pointer(wrong)))
+    store.write(lambda writer: writer.move_pointer(pointer(1)))
+    for wrong in (0, 1, 3):
+        with pytest.raises(VersionConflict, match="2 comes next"):
+            store.write(move(pointer(wrong, "pol_x")))
+    store.write(lambda writer: writer.move_pointer(pointer(2, "pol_2")))
+    store.write(lambda writer: writer.move_pointer(pointer(1, "pol_3", "autumn")))
+    with store.read() as reader:
+        assert reader.pointer(WORKSPACE, "spring") == pointer(2, "pol_2")
+        assert reader.pointer(WORKSPACE, "summer") is None
+        assert reader.pointers() == (pointer(1, "pol_3", "autumn"), pointer(2, "pol_2"))
+
+
+def test_of_racing_pointer_moves_one_wins(store: Store) -> None:
+    def attempt(number: int) -> bool:
+        try:
+            store.write(move(pointer(1, f"pol_{number}")))
+        except VersionConflict:
+            return False
+        return True
+
+    with ThreadPoolExecutor(8) as pool:
+        won = list(pool.map(attempt, range(32)))
+    assert sum(won) == 1
+    with store.read() as reader:
+        assert reader.pointer(WORKSPACE, "spring") == pointer(1, f"pol_{won.index(True)}")
+
+
+def test_a_failed_publish_leaves_neither_artifact_nor_policy(store: Store) -> None:
+    store.write(lambda writer: writer.move_pointer(pointer(1)))
+
+    def publish(writer: Writer) -> None:
+        writer.put_artifact(make_artifact())
+        writer.add_policy(make_policy())
+        writer.move_pointer(pointer(1))
+
+    with pytest.raises(VersionConflict):
+        store.write(publish)
+    with store.read() as reader:
+        assert reader.artifact(WORKSPACE, "art_1") is None
+        assert reader.policy(WORKSPACE, "pol_1") is None
+
+
+def test_training_runs_are_replaced_and_paged_newest_first(store: Store) -> None:
+    runs = [make_run(run_id=f"run_{n}", created_at=at(n // 2), status="queued") for n in range(7)]
+    done = replace(
+        runs[4],
+        status="published",
+        started_at=at(1),
+        finished_at=at(2),
+        verdict={"alpha": 0.3},
+        error="x",
+        kind="refresh",
+    )
+
+    def work(writer: Writer) -> None:
+        for run in (*runs, done):
+            writer.put_training_run(run)
+
+    store.write(work)
+    runs[4] = done
+    with store.read() as reader:
+        assert reader.training_run(WORKSPACE, "run_4") == done
+        assert reader.training_run("w2", "run_4") is None
+        first = reader.training_runs(WORKSPACE, limit=4)
+        second = reader.training_runs(WORKSPACE, limit=4, cursor=first.cursor)
+        assert [*first.items, *second.items] == list(reversed(runs))
+        assert second.cursor is None
+        assert reader.training_runs(WORKSPACE, limit=4, status="published").items == (done,)
+
+
+def test_a_lease_has_one_holder_until_it_runs_out_or_is_given_back(store: Store) -> None:
+    def take(holder: str, now: float, until: float, name: str = "retrain") -> bool:
+        return store.write(lambda writer: writer.take_lease(name, holder, at(now), at(until)))
+
+    assert take("a", 0, 1)
+    assert not take("b", 0.5, 2)
+    assert take("a", 0.5, 2)
+    assert not take("b", 1.5, 3)
+    assert take("b", 0, 1, "other lease")
+    assert take("b", 2, 3)
+    store.write(lambda writer: writer.drop_lease("retrain", "a"))
+    assert not take("a", 2.5, 4)
+    store.write(lambda writer: writer.drop_lease("retrain", "b"))
+    assert take("a", 2.5, 4)
+
+
+def test_of_racing_holders_one_gets_the_lease(store_factory: StoreFactory) -> None:
+    stores = [store_factory() for _ in range(4)]
+
+    def take(number: int) -> bool:
+        return stores[number % 4].write(lambda writer: writer.take_lease("l", f"h{number}", at(0), at(1)))
+
+    with ThreadPoolExecutor(8) as pool:
+        assert sum(pool.map(take, range(24))) == 1
+
+
+def test_the_change_feed_has_no_gap_and_keeps_the_order_of_commits(store: Store) -> None:
+    def fail(writer: Writer) -> None:
+        writer.add_change(WORKSPACE, "revoked", at(0), decision_id="lost")
+        raise ArithmeticError
+
+    assert store.write(lambda writer: writer.add_change(WORKSPACE, "revoked", at(0), decision_id="dec_1")) == 1
+    with pytest.raises(ArithmeticError):
+        store.write(fail)
+    assert store.write(lambda writer: writer.add_change("w2", "expired", at(0))) == 1
+    with ThreadPoolExecutor(8) as pool:
+        positions = list(
+            pool.map(
+                lambda n: store.write(
+                    lambda writer: writer.add_change(
+                        WORKSPACE, "promoted", at(n), campaign_id="spring", policy_id=f"pol_{n}", detail="α"
+                    )
+                ),
+                range(40),
+            )
+        )
+    assert sorted(positions) == list(range(2, 42))
+    with store.read() as reader:
+        feed = reader.changes(WORKSPACE, after=0, limit=100)
+        assert [change.position for change in feed] == list(range(1, 42))
+        assert (feed[0].kind, feed[0].at, feed[0].decision_id, feed[0].detail) == ("revoked", at(0), "dec_1", "")
+        for number, position in enumerate(positions):
+            change = feed[position - 1]
+            assert (change.policy_id, change.at, change.detail) == (f"pol_{number}", at(number), "α")
+        assert reader.changes(WORKSPACE, after=30, limit=3) == feed[30:33]
+        assert reader.changes(WORKSPACE, after=41, limit=3) == ()
+
+
+def test_import_positions_are_kept_by_import(store: Store) -> None:
+    store.write(lambda writer: writer.put_import_position(WORKSPACE, "a", 1000))
+    store.write(lambda writer: writer.put_import_position(WORKSPACE, "a", 2000))
+    with store.read() as reader:
+        assert reader.import_position(WORKSPACE, "a") == 2000
+        assert reader.import_position(WORKSPACE, "b") == reader.import_position("w2", "a") == 0

@@ -1,0 +1,335 @@
+"""Bad input gets a 4xx problem that names the field, the value and what is allowed, and leaves nothing behind."""
+
+from __future__ import annotations
+
+import copy
+from typing import Any
+
+import orjson
+import pytest
+from werkzeug.test import TestResponse
+
+from tests.web.conftest import CAMPAIGN, Caller
+
+START, END = "2026-11-24T10:00:00Z", "2026-11-25T10:00:00Z"
+
+
+def ask(**more: Any) -> dict[str, Any]:
+    return {"campaign_id": "c", "recipient_id": "u", **more}
+
+
+#: body, status, field that ``errors`` must name, what its message must say of the value, of what is allowed
+DECISIONS: dict[str, tuple[Any, int, str, str, str]] = {
+    "unknown campaign": (ask(campaign_id="nope"), 422, "campaign_id", "nope", "no campaign"),
+    "empty window": (ask(window={"start": START, "end": START}), 422, "window.end", START, "after window.start"),
+    "end before start": (ask(window={"start": END, "end": START}), 422, "window.end", START, "after window.start"),
+    "window in the past": (
+        ask(window={"start": "2026-11-01T00:00:00Z", "end": "2026-11-02T00:00:00Z"}),
+        422,
+        "window.end",
+        "2026-11-02",
+        "allowed: after",
+    ),
+    "naive time": (
+        ask(window={"start": "2026-11-24T10:00:00", "end": END}),
+        422,
+        "window.start",
+        "2026-11-24T10:00:00",
+        "with an offset",
+    ),
+    "impossible date": (ask(window={"start": "2026-02-30T10:00:00Z", "end": END}), 422, "window.start", "02-30", "RFC"),
+    "year before 1970": (
+        ask(window={"start": "0001-01-01T00:00:00+14:00", "end": END}),
+        422,
+        "window.start",
+        "0001",
+        "from 1970 to 2200",
+    ),
+    "window of centuries": (
+        ask(window={"start": START, "end": "2199-01-01T00:00:00Z"}),
+        422,
+        "window.end",
+        "2199",
+        "8784",
+    ),
+    "window without end": (ask(window={"start": START}), 422, "window.end", "", "required"),
+    "unknown zone": (ask(recipient={"timezone": "Mars/Base"}), 422, "recipient.timezone", "Mars/Base", "IANA"),
+    "zone that is a path": (ask(recipient={"timezone": "../etc/passwd"}), 422, "recipient.timezone", "../etc", "IANA"),
+    "unknown field": (ask(surprise=1), 422, "surprise", "1", "allowed: campaign_id"),
+    "missing field": ({"campaign_id": "c"}, 422, "recipient_id", "", "required"),
+    "empty id": (ask(recipient_id=""), 422, "recipient_id", '""', "1 to 256"),
+    "long id": (ask(recipient_id="u" * 100_000), 422, "recipient_id", "uuu", "1 to 256"),
+    "NUL in id": (ask(recipient_id="u\x00"), 422, "recipient_id", "u\\u0000", "control characters"),
+    "newline at the end of an id": (ask(recipient_id="u\n"), 422, "recipient_id", "u\\n", "control characters"),
+    "number as id": (ask(recipient_id=7), 422, "recipient_id", "7", "string"),
+    "null id": (ask(recipient_id=None), 422, "recipient_id", "", "null"),
+    "variant of another campaign": (ask(variants=["x"]), 422, "variants.0", "x", "a, b"),
+    "no variants at all": (ask(variants=[]), 422, "variants", "0 items", "1 to"),
+    "variant twice": (ask(variants=["a", "a"]), 422, "variants", "a", "duplicates"),
+    "flag as text": (ask(immediate="yes"), 422, "immediate", "yes", "true or false"),
+    "context of text": (ask(context="x"), 422, "context", "x", "object"),
+    "long string in context": (ask(context={"x": "y" * 10_000}), 422, "context.x", "yyy", "8192"),
+    "NUL in context": (ask(context={"x": "\x00"}), 422, "context.x", "\\u0000", "NUL"),
+    "many values in context": (ask(context={f"k{i}": i for i in range(201)}), 422, "context", "201", "200"),
+    "many values in a list": (ask(context={"x": list(range(300))}), 422, "context", "1 entries", "200"),
+    "deep context": (ask(context={"a": {"b": {"c": {"d": {"e": {}}}}}}), 422, "context.a.b.c.d.e", "", "5 levels"),
+    "consent that is text": (ask(recipient={"channels": {"sms": "yes"}}), 422, "recipient.channels.sms", "yes", "true"),
+    "Infinity": (b'{"campaign_id":"c","recipient_id":"u","context":{"x":Infinity}}', 400, "", "", "JSON"),
+    "NaN": (b'{"campaign_id":"c","recipient_id":"u","context":{"x":NaN}}', 400, "", "", "JSON"),
+    "number too large": (b'{"campaign_id":"c","recipient_id":"u","context":{"x":1e999}}', 400, "", "", "infinity"),
+    "broken JSON": (b"{", 400, "", "", "JSON"),
+    "nothing": (b"", 400, "", "", "empty"),
+    "broken UTF-8": (b'{"campaign_id":"c","recipient_id":"\xff\xfe"}', 400, "", "", "UTF-8"),
+    "UTF-16": ('{"campaign_id":"c"}'.encode("utf-16"), 400, "", "", "JSON"),
+    "lone surrogate": (b'{"campaign_id":"c","recipient_id":"\\ud800"}', 400, "", "", "surrogate"),
+    "list": (b"[]", 400, "", "", "an array"),
+    "null": (b"null", 400, "", "", "null"),
+    "deep nesting": (b'{"a":' * 5000 + b"1" + b"}" * 5000, 400, "", "", "depth"),
+    "nesting that orjson still reads": (b'{"a":' * 900 + b"1" + b"}" * 900, 422, "a", "object", "allowed"),
+    "large body": (orjson.dumps(ask(context={"x": "y" * 10_000_000})), 413, "", "", "1048576"),
+}
+
+
+def left_behind(caller: Caller) -> tuple[Any, ...]:
+    """All that a refused request could have left."""
+    lists = ("decisions", "campaigns", "rules", "attributes", "training-runs", "policies", "keys", "changes")
+    return (
+        *(caller("GET", f"/v1/{name}").get_json() for name in lists),
+        caller("GET", "/v1/workspace").get_json(),
+        caller("GET", "/v1/recipients/u").status_code,
+    )
+
+
+def assert_problem(reply: TestResponse, status: int, field: str, value: str, allowed: str) -> None:
+    assert reply.status_code == status, reply.get_data(as_text=True)[:500]
+    assert reply.content_type == "application/problem+json"
+    problem = orjson.loads(reply.data)
+    assert problem["status"] == status
+    assert problem["type"] == f"/problems/{problem['code']}"
+    said = problem["detail"]
+    if field:
+        assert field in problem["errors"], problem["errors"]
+        said = " ".join(problem["errors"][field])
+    assert value in said
+    assert allowed in said
+    assert len(reply.data) < 20_000
+
+
+@pytest.mark.parametrize("case", DECISIONS)
+def test_a_bad_decision_request_is_refused_and_leaves_nothing(ready: Caller, case: str) -> None:
+    before = left_behind(ready)
+    body, status, field, value, allowed = DECISIONS[case]
+    assert_problem(ready("POST", "/v1/decisions", body), status, field, value, allowed)
+    assert left_behind(ready) == before
+
+
+def test_more_than_4096_actions_are_refused_with_their_number(ready: Caller) -> None:
+    many = {**CAMPAIGN, "variants": [{"id": f"v{i}"} for i in range(200)]}
+    assert ready("PUT", "/v1/campaigns/many", many).status_code == 201
+    reply = ready("POST", "/v1/decisions", ask(campaign_id="many"))
+    assert reply.status_code == 422
+    assert "4096" in reply.get_json(force=True)["detail"].replace(",", "")
+    assert "4800" in reply.get_json(force=True)["detail"].replace(",", "")
+    assert ready("GET", "/v1/decisions").get_json()["decisions"] == []
+
+
+def test_the_same_request_id_with_another_body_is_a_conflict(ready: Caller) -> None:
+    assert ready("POST", "/v1/decisions", ask(request_id="r")).status_code == 201
+    reply = ready("POST", "/v1/decisions", ask(request_id="r", recipient_id="other"))
+    assert_problem(reply, 409, "request_id", "'r'", "another body")
+    assert len(ready("GET", "/v1/decisions").get_json()["decisions"]) == 1
+
+
+def changed(base: dict[str, Any], path: str, value: Any) -> dict[str, Any]:
+    """``base`` with ``value`` at a dotted path."""
+    made = copy.deepcopy(base)
+    at: Any = made
+    *parents, last = path.split(".")
+    for part in parents:
+        at = at[int(part)] if isinstance(at, list) else at.setdefault(part, {})
+    at[int(last) if isinstance(at, list) else last] = value
+    return made
+
+
+#: path that is changed, its value, field that is named, what the message says is allowed
+CAMPAIGNS: dict[str, tuple[str, Any, str, str]] = {
+    "no variants": ("variants", [], "variants", "1 to 500"),
+    "no active variant": (
+        "variants",
+        [{"id": "a", "status": "paused"}],
+        "variants",
+        "At least one variant must be active",
+    ),
+    "variant twice": ("variants", [{"id": "a"}, {"id": "a"}], "variants", "'a'"),
+    "channel twice": ("channels", ["email", {"id": "email"}], "channels", "'email'"),
+    "channel that is a number": ("channels.0", 7, "channels.0", "a channel's name or an object"),
+    "unknown status": ("variants.0.status", "on", "variants.0.status", "active, paused, archived"),
+    "conditions": ("variants.0.requires", [{"campaign_id": "x"}], "variants.0.requires", "must be []"),
+    "negative cost": ("variants.0.cost", -1, "variants.0.cost", "from 0"),
+    "slot of no time": ("slot_minutes", 0, "slot_minutes", "from 1 to 1440"),
+    "slot of half a minute": ("slot_minutes", 0.5, "slot_minutes", "integer"),
+    "window of no time": ("default_window_hours", 0, "default_window_hours", "greater than 0"),
+    "unknown mode": ("mode", "on", "mode", "live, shadow, baseline_only, paused"),
+    "baseline group without a baseline": ("groups", {"baseline": 0.1}, "baseline", "groups.baseline > 0"),
+    "shadow without a baseline": ("mode", "shadow", "baseline", "mode shadow"),
+    "baseline only without a baseline": ("mode", "baseline_only", "baseline", "mode baseline_only"),
+    "around a baseline that is none": ("cold_start", "around_baseline", "baseline", "cold_start around_baseline"),
+    "baseline of an unknown variant": (
+        "baseline",
+        {"variant_id": "x", "channel": "email", "local_time": "09:00"},
+        "baseline.variant_id",
+        "a, b",
+    ),
+    "baseline on an unknown channel": (
+        "baseline",
+        {"variant_id": "a", "channel": "sms", "local_time": "09:00"},
+        "baseline.channel",
+        "email",
+    ),
+    "baseline at 24:00": (
+        "baseline",
+        {"variant_id": "a", "channel": "email", "local_time": "24:00"},
+        "baseline.local_time",
+        "00:00 to 23:59",
+    ),
+    "shares over one": ("groups", {"holdout": 0.6, "random": 0.6}, "groups", "at most 1"),
+    "a share over one": ("groups", {"holdout": 1.5}, "groups.holdout", "0 to 1"),
+    "objective without outcomes": ("objective", {}, "objective", "1 to 50"),
+    "objective of text": ("objective", {"clicked": "much"}, "objective.clicked", "a number or an object"),
+    "objective with an unknown part": (
+        "objective",
+        {"clicked": {"factor": 1}},
+        "objective.clicked.factor",
+        "per_value",
+    ),
+    "attribution of no time": ("attribution_hours", {"clicked": 0}, "attribution_hours.clicked", "greater than 0"),
+    "attribution of a year": ("attribution_hours", {"clicked": 9000}, "attribution_hours.clicked", "2160"),
+    "guardrail without a limit": ("guardrails", {"unsubscribed": {}}, "guardrails.unsubscribed", "max_rate"),
+    "unknown zone": ("timezone", "Mars/Base", "timezone", "IANA"),
+    "currency in words": ("currency", "eur", "currency", "capital"),
+    "unknown field": ("surprise", 1, "surprise", "allowed"),
+}
+
+
+@pytest.mark.parametrize("case", CAMPAIGNS)
+def test_a_bad_campaign_is_refused_and_leaves_nothing(admin: Caller, case: str) -> None:
+    path, value, field, allowed = CAMPAIGNS[case]
+    reply = admin("PUT", "/v1/campaigns/new", changed(CAMPAIGN, path, value))
+    assert_problem(reply, 422, field, "", allowed)
+    assert admin("GET", "/v1/campaigns").get_json()["campaigns"] == []
+
+
+CAP: dict[str, Any] = {"kind": "cap", "limit": 1, "window": {"rolling_hours": 24}}
+QUIET: dict[str, Any] = {"kind": "quiet_hours", "start": "21:00", "end": "08:00"}
+RULES: dict[str, tuple[dict[str, Any], str, Any, str, str]] = {
+    "a kind that is not built": (CAP, "kind", "gap", "kind", "cap, quiet_hours"),
+    "no kind": (CAP, "kind", None, "kind", "cap, quiet_hours"),
+    "an empty selector list": (CAP, "applies_to.channels", [], "applies_to.channels", "1 to"),
+    "an empty list of what counts": (CAP, "counts.categories", [], "counts.categories", "1 to"),
+    "an unknown selector": (CAP, "applies_to.people", ["x"], "applies_to.people", "except_channels"),
+    "a negative limit": (CAP, "limit", -1, "limit", "from 0"),
+    "two windows": (CAP, "window.calendar", "day", "window", "not both"),
+    "no window": (CAP, "window", {}, "window", "rolling_hours or calendar"),
+    "an unknown calendar": (CAP, "window", {"calendar": "year"}, "window.calendar", "day, week, month"),
+    "a week start without a week": (CAP, "window.week_start", "sun", "window.week_start", "calendar 'week'"),
+    "a window of no time": (CAP, "window.rolling_hours", 0, "window.rolling_hours", "greater than 0"),
+    "a time of day with seconds": (QUIET, "start", "21:00:00", "start", "HH:MM"),
+    "no days": (QUIET, "days", [], "days", "1 to 7"),
+    "a day twice": (QUIET, "days", ["mon", "mon"], "days", "duplicates"),
+    "an unknown day": (QUIET, "days", ["monday"], "days.0", "mon, tue"),
+    "a part of another kind": (QUIET, "limit", 3, "limit", "days"),
+}
+
+
+@pytest.mark.parametrize("case", RULES)
+def test_a_bad_rule_is_refused_and_leaves_nothing(admin: Caller, case: str) -> None:
+    base, path, value, field, allowed = RULES[case]
+    reply = admin("PUT", "/v1/rules/new", changed(base, path, value))
+    assert_problem(reply, 422, field, "", allowed)
+    assert admin("GET", "/v1/rules/new").status_code == 404
+
+
+def event(**more: Any) -> dict[str, Any]:
+    return {"event_id": "e", "recipient_id": "u", "type": "converted", "occurred_at": "2026-11-24T08:00:00Z", **more}
+
+
+EVENTS: dict[str, tuple[Any, str]] = {
+    "from the far future": (event(occurred_at="2027-11-24T08:00:00Z"), "occurred_at"),
+    "of an unknown campaign": (event(campaign_id="nope"), "nope"),
+    "with a wrong type": (event(type=7), "type"),
+    "with a naive time": (event(occurred_at="2026-11-24T08:00:00"), "occurred_at"),
+    "with a value that is text": (event(value="much"), "value"),
+    "with an unknown field": (event(surprise=1), "surprise"),
+    "of nobody": ({"type": "converted", "occurred_at": "2026-11-24T08:00:00Z"}, "decision_id"),
+    "with a message id of no provider": (event(message_id="m"), "provider"),
+    "of a message without its message": (event(type="opened"), "opened"),
+    "that is no object": (7, "object"),
+    "that is null": (None, "object"),
+}
+
+
+@pytest.mark.parametrize("case", EVENTS)
+def test_a_bad_event_in_a_good_envelope_is_listed_and_the_others_are_stored(ready: Caller, case: str) -> None:
+    bad, named = EVENTS[case]
+    reply = ready("POST", "/v1/events", {"events": [event(event_id="good"), bad, event(event_id="good")]})
+    assert reply.status_code == 202
+    told = reply.get_json()
+    assert (told["accepted"], told["duplicates"], told["unmatched"]) == (1, 1, 0)
+    assert [r["index"] for r in told["rejected"]] == [1]
+    assert named in told["rejected"][0]["detail"]
+
+
+@pytest.mark.parametrize(
+    ("body", "status"),
+    [({}, 422), ({"events": {}}, 422), (b"[]", 400), ({"events": [{}] * 10_001}, 413), ({"events": [], "x": 1}, 422)],
+)
+def test_an_unreadable_envelope_is_refused(ready: Caller, body: Any, status: int) -> None:
+    assert_problem(ready("POST", "/v1/events", body), status, "", "", "")
+
+
+def test_a_batch_that_is_too_long_is_refused_whole(ready: Caller) -> None:
+    rows = [{"recipient_id": "u"}] * 10_001
+    assert_problem(
+        ready("POST", "/v1/decisions/batch", {"campaign_id": "c", "recipients": rows}), 413, "", "10001", "10000"
+    )
+    lines = b'{"campaign_id":"c","recipient_id":"u"}\n' * 10_001
+    reply = ready("POST", "/v1/decisions/batch", lines, headers={"Content-Type": "application/x-ndjson"})
+    assert_problem(reply, 413, "", "10001", "10000")
+    assert ready("GET", "/v1/decisions").get_json()["decisions"] == []
+
+
+@pytest.mark.parametrize(
+    ("headers", "named"),
+    [
+        ({"Content-Type": "text/plain"}, "text/plain"),
+        ({"Content-Type": "application/x-www-form-urlencoded"}, "application/json"),
+        ({"Content-Type": "application/json; charset=latin-1"}, "utf-8"),
+        ({"Content-Encoding": "gzip"}, "Content-Encoding"),
+    ],
+)
+def test_another_content_type_is_refused(ready: Caller, headers: dict[str, str], named: str) -> None:
+    assert_problem(ready("POST", "/v1/decisions", ask(), headers=headers), 415, "", named, "")
+
+
+@pytest.mark.parametrize(
+    ("path", "field", "allowed"),
+    [
+        ("/v1/decisions?limit=0", "query.limit", "from 1 to 500"),
+        ("/v1/decisions?limit=501", "query.limit", "from 1 to 500"),
+        ("/v1/decisions?limit=ten", "query.limit", "from 1 to 500"),
+        ("/v1/decisions?limit=1&limit=2", "query.limit", "once"),
+        ("/v1/decisions?status=open", "query.status", "reserved"),
+        ("/v1/decisions?limti=1", "query.limti", "limit"),
+        ("/v1/decisions?cursor=nonsense", "query.cursor", "cursor"),
+        ("/v1/decisions?cursor=%FF%00", "query.cursor", "NUL"),
+        ("/v1/rules?cursor=nonsense", "query.cursor", "cursor"),
+        ("/v1/campaigns?cursor=é", "query.cursor", "cursor"),
+        ("/v1/changes?after=-1", "query.after", "from 0"),
+        ("/v1/workspace?x=1", "query.x", "none"),
+        ("/v1/recipients/a%00b", "path.recipient_id", "control characters"),
+        ("/v1/recipients/a%FFb", "path.recipient_id", "control characters"),
+        (f"/v1/campaigns/{'c' * 257}", "path.campaign_id", "1 to 256"),
+    ],
+)
+def test_bad_parameters_are_refused(admin: Caller, path: str, field: str, allowed: str) -> None:
+    assert_problem(admin("GET", path), 422, field, "", allowed)

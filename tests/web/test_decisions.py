@@ -1,0 +1,164 @@
+"""Decisions over HTTP: shape of the answers, batches, what becomes of a reservation."""
+
+from __future__ import annotations
+
+import base64
+from typing import Any
+
+import numpy as np
+import orjson
+import pytest
+
+from tests.web.conftest import CAMPAIGN, Caller
+
+ASK: dict[str, Any] = {"campaign_id": "c", "recipient_id": "u"}
+NDJSON = {"Content-Type": "application/x-ndjson"}
+
+
+def test_a_decision_has_the_shape_of_the_contract(ready: Caller) -> None:
+    asked = {**ASK, "request_id": "r", "metadata": {"order": "77"}, "recipient": {"timezone": "Europe/Berlin"}}
+    reply = ready("POST", "/v1/decisions", asked)
+    told = reply.get_json()
+    assert reply.status_code == 201
+    assert told["decision_id"].startswith("dec_")
+    assert (told["request_id"], told["campaign_id"], told["recipient_id"]) == ("r", "c", "u")
+    assert (told["status"], told["group"], told["metadata"]) == ("reserved", "treated", {"order": "77"})
+    assert told["action"]["send_at"].endswith("Z")
+    assert told["action"]["send_at_local"].endswith("+01:00")
+    assert told["propensity"] * told["eligible_actions"] == pytest.approx(1)
+    assert told["window"] == {"start": "2026-11-24T09:00:00Z", "end": "2026-11-25T09:00:00Z"}
+    assert (told["timezone"], told["timezone_source"]) == ("Europe/Berlin", "recipient")
+
+
+def test_a_decision_says_so_when_the_zone_is_unknown(ready: Caller) -> None:
+    assert ready("POST", "/v1/decisions", ASK).get_json()["timezone_source"] == "default"
+    ready("PATCH", "/v1/campaigns/c", {"timezone": "Asia/Tokyo"})
+    told = ready("POST", "/v1/decisions", ASK).get_json()
+    assert (told["timezone"], told["timezone_source"]) == ("Asia/Tokyo", "campaign")
+
+
+def test_the_record_of_a_decision_holds_its_eligible_set(ready: Caller) -> None:
+    made = ready("POST", "/v1/decisions", {**ASK, "context": {"cart": 3}}).get_json()
+    record = ready("GET", f"/v1/decisions/{made['decision_id']}").get_json()
+    assert {k: record[k] for k in made} == made
+    mask = np.unpackbits(np.frombuffer(base64.b64decode(record["eligible"]), np.uint8))[: record["actions"]]
+    assert mask.sum() == record["eligible_actions"]
+    assert mask[record["action_index"]] == 1
+    assert record["snapshot"]["context"] == {"cart": 3}
+    assert (record["snapshot"]["variants"], record["snapshot"]["channels"]) == (["a", "b"], ["email"])
+
+
+def test_a_preview_reserves_and_logs_nothing(ready: Caller) -> None:
+    reply = ready("POST", "/v1/decisions", {**ASK, "preview": True})
+    assert reply.status_code == 200
+    assert reply.get_json()["action"] is not None
+    assert ready("GET", "/v1/decisions").get_json()["decisions"] == []
+
+
+def test_holdout_and_paused_answer_no_action(ready: Caller) -> None:
+    ready("PATCH", "/v1/campaigns/c", {"groups": {"holdout": 1}})
+    told = ready("POST", "/v1/decisions", ASK).get_json()
+    assert (told["status"], told["group"], told["action"], told["propensity"]) == ("no_send", "holdout", None, 1.0)
+    ready("PUT", "/v1/workspace", {"mode": "paused"})
+    told = ready("POST", "/v1/decisions", ASK).get_json()
+    assert (told["status"], told["action"], told["mode"]) == ("withheld", None, "paused")
+
+
+def test_claim_confirm_and_release_over_http(ready: Caller) -> None:
+    first = ready("POST", "/v1/decisions", ASK).get_json()["decision_id"]
+    at = f"/v1/decisions/{first}"
+    assert ready("POST", f"{at}/claim").get_json()["status"] == "claimed"
+    body = {"sent_at": "2026-11-24T09:00:00Z", "provider": "ses", "message_id": "m"}
+    assert ready("POST", f"{at}/confirm", body).get_json()["status"] == "sent"
+    assert ready("GET", at).get_json()["message_id"] == "m"
+    refused = ready("POST", f"{at}/release", {})
+    assert (refused.status_code, refused.get_json(force=True)["errors"]["status"][0][:4]) == (409, "sent")
+    second = ready("POST", "/v1/decisions", ASK).get_json()["decision_id"]
+    released = ready("POST", f"/v1/decisions/{second}/release", {"reason": "stock"})
+    assert released.get_json()["status"] == "released"
+    assert ready("POST", f"/v1/decisions/{second}/claim").status_code == 409
+    assert ready("POST", f"/v1/decisions/{second}/confirm", {"message_id": "x"}).status_code == 422
+    assert ready("POST", f"/v1/decisions/{second}/confirm").get_json()["status"] == "sent"
+
+
+def test_a_batch_answers_every_row_in_order_and_a_bad_row_spoils_none(ready: Caller) -> None:
+    rows: list[Any] = [
+        {"recipient_id": "u0", "context": {"b": 2}, "request_id": "mine"},
+        {"recipient_id": ""},
+        7,
+        None,
+        {"recipient_id": "u4", "surprise": 1},
+        {"recipient_id": "u5", "recipient": {"timezone": "Mars/Base"}},
+        {"recipient_id": "u6", "recipient": {"timezone": "Asia/Tokyo"}, "metadata": {"row": 6}},
+    ]
+    batch = {"campaign_id": "c", "context": {"a": 1}, "variants": ["b"], "recipients": rows}
+    reply = ready("POST", "/v1/decisions/batch", batch)
+    assert reply.status_code == 200
+    told = reply.get_json()["decisions"]
+    assert ["decision_id" in one for one in told] == [True, False, False, False, False, False, True]
+    assert [one["index"] for one in told if "index" in one] == [1, 2, 3, 4, 5]
+    assert all(one["status"] == 422 and one["code"] and one["errors"] for one in told if "index" in one)
+    assert list(told[5]["errors"]) == ["recipients.5.recipient.timezone"]
+    assert {told[0]["action"]["variant_id"], told[6]["action"]["variant_id"]} == {"b"}
+    assert (told[6]["timezone"], told[6]["metadata"]) == ("Asia/Tokyo", {"row": 6})
+    record = ready("GET", f"/v1/decisions/{told[0]['decision_id']}").get_json()
+    assert (record["snapshot"]["context"], record["request_id"]) == ({"a": 1, "b": 2}, "mine")
+
+
+def test_rows_of_a_batch_see_the_reservations_before_them(ready: Caller) -> None:
+    ready("PUT", "/v1/rules/cap", {"kind": "cap", "limit": 1, "window": {"rolling_hours": 168}})
+    batch = {"campaign_id": "c", "recipients": [{"recipient_id": "u"}] * 2}
+    told = ready("POST", "/v1/decisions/batch", batch).get_json()["decisions"]
+    assert [one["status"] for one in told] == ["reserved", "withheld"]
+
+
+def test_ndjson_answers_line_by_line(ready: Caller) -> None:
+    lines = [
+        b'{"campaign_id":"c","recipient_id":"u0"}',
+        b"",
+        b'{"campaign_id":',
+        b'{"campaign_id":"nope","recipient_id":"u1"}',
+        b"\xff\xfe",
+        b"[]",
+        b'{"campaign_id":"c","recipient_id":"u2"}\r',
+        b"   ",
+    ]
+    reply = ready("POST", "/v1/decisions/batch", b"\n".join(lines), headers=NDJSON)
+    assert (reply.status_code, reply.content_type) == (200, "application/x-ndjson")
+    told = [orjson.loads(line) for line in reply.data.splitlines()]
+    assert [one.get("recipient_id") for one in told] == ["u0", None, None, None, None, "u2"]
+    assert [one["status"] for one in told[1:5]] == [400, 422, 400, 400]
+    assert [one["index"] for one in told[1:5]] == [1, 2, 3, 4]
+
+
+def test_an_empty_batch_answers_nothing(ready: Caller) -> None:
+    assert ready("POST", "/v1/decisions/batch", {"campaign_id": "c", "recipients": []}).get_json() == {"decisions": []}
+    assert ready("POST", "/v1/decisions/batch", b"\n", headers=NDJSON).data == b""
+
+
+def test_a_batch_of_recipients_stores_the_good_and_lists_the_bad(admin: Caller) -> None:
+    rows: list[Any] = [{"recipient_id": "a", "timezone": "UTC"}, {"timezone": "UTC"}, 7, {"recipient_id": "a"}]
+    told = admin("POST", "/v1/recipients/batch", {"recipients": rows}).get_json()
+    assert told["stored"] == 2
+    assert [r["index"] for r in told["rejected"]] == [1, 2]
+    assert admin("GET", "/v1/recipients/a").get_json()["timezone"] is None
+
+
+def test_a_plain_channel_and_weight_are_short_for_objects(admin: Caller) -> None:
+    told = admin(
+        "PUT", "/v1/campaigns/c", {**CAMPAIGN, "objective": {"opened": 0.1, "sold": {"per_value": 2}}}
+    ).get_json()
+    assert told["channels"] == [{"id": "email", "cost": 0.0}]
+    assert told["objective"] == {"opened": 0.1, "sold": {"fixed": 0.0, "per_value": 2.0, "max_value": None}}
+
+
+def test_only_variants_and_channels_are_required_and_defaults_are_the_contracts(admin: Caller) -> None:
+    least = {"variants": [{"id": "a"}], "channels": ["email"]}
+    told = admin("PUT", "/v1/campaigns/c", least).get_json()
+    assert told["groups"] == {"holdout": 0.05, "random": 0.05, "baseline": 0.0}
+    assert (told["slot_minutes"], told["default_window_hours"], told["category"]) == (60, 24.0, "marketing")
+    assert (told["exploration"], told["objective"], told["mode"]) == ({"rate": 0.02}, {"clicked": 1.0}, "live")
+    told = admin("PUT", "/v1/campaigns/t", {**least, "category": "transactional"}).get_json()
+    assert told["groups"] == {"holdout": 0.0, "random": 0.0, "baseline": 0.0}
+    told = admin("PUT", "/v1/campaigns/t", {**least, "category": "transactional", "groups": {"random": 0.1}}).get_json()
+    assert told["groups"] == {"holdout": 0.0, "random": 0.1, "baseline": 0.0}

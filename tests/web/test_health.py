@@ -1,0 +1,101 @@
+"""Health, readiness, metrics."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from prometheus_client.parser import text_string_to_metric_families
+
+from optimizer.service.serving import PolicyServer, ServingStatus
+from storage.errors import StoreUnavailable
+from tests.web.conftest import Caller
+
+ASK = {"campaign_id": "c", "recipient_id": "u"}
+
+
+def samples(nobody: Caller) -> dict[tuple[str, frozenset[tuple[str, str]]], float]:
+    reply = nobody("GET", "/metrics")
+    assert reply.status_code == 200
+    assert reply.content_type.startswith("text/plain")
+    return {
+        (sample.name, frozenset(sample.labels.items())): sample.value
+        for family in text_string_to_metric_families(reply.get_data(as_text=True))
+        for sample in family.samples
+    }
+
+
+def value(nobody: Caller, name: str, **labels: str) -> float | None:
+    return samples(nobody).get((name, frozenset(labels.items())))
+
+
+def test_the_process_is_alive_without_a_key_and_without_a_store(
+    nobody: Caller, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def closed() -> Any:
+        raise StoreUnavailable("no such folder")
+
+    monkeypatch.setattr(nobody.app.extensions["sendtide"], "_open", closed)
+    assert nobody("GET", "/healthz").get_json() == {"status": "ok"}
+    ready = nobody("GET", "/readyz")
+    assert (ready.status_code, ready.content_type) == (503, "application/problem+json")
+    assert ready.headers["Retry-After"] == "1"
+    assert value(nobody, "sendtide_store_up") == 0
+    assert nobody("GET", "/docs").status_code == 200
+    assert nobody("GET", "/openapi.json").status_code == 200
+    assert nobody("GET", "/v1/campaigns", headers={"Authorization": "Bearer x"}).status_code == 503
+
+
+def test_it_is_not_ready_when_the_store_takes_no_write(ready: Caller, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert ready("GET", "/readyz").status_code == 200
+    store = ready.app.extensions["sendtide"].get().store
+
+    def full(_: Any) -> None:
+        raise StoreUnavailable("disk full", 5)
+
+    monkeypatch.setattr(type(store), "check", full)
+    assert ready("GET", "/readyz").status_code == 503
+
+
+def test_a_policy_that_cannot_be_loaded_is_told_but_keeps_the_service_ready(
+    ready: Caller, nobody: Caller, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    served = ServingStatus("default", "c", "pol_1", 3, "pol_2: checksum")
+    monkeypatch.setattr(PolicyServer, "status", lambda _: [served])
+    reply = nobody("GET", "/readyz")
+    assert reply.status_code == 200
+    told = {"workspace_id": "default", "campaign_id": "c", "policy_id": "pol_1", "generation": 3}
+    assert reply.get_json()["policies"] == [{**told, "fault": "pol_2: checksum"}]
+    labels = {"workspace": "default", "campaign": "c"}
+    assert value(nobody, "sendtide_policy_generation", **labels) == 3
+    assert value(nobody, "sendtide_policy_fault", **labels) == 1
+
+
+def test_requests_decisions_and_events_are_counted(ready: Caller, nobody: Caller) -> None:
+    ready("POST", "/v1/decisions", {**ASK, "request_id": "r"})
+    ready("POST", "/v1/decisions", {**ASK, "request_id": "r"})
+    ready("POST", "/v1/decisions", {**ASK, "preview": True})
+    ready("POST", "/v1/decisions/batch", {"campaign_id": "c", "recipients": [{"recipient_id": "u"}, 7]})
+    event = {"event_id": "e", "decision_id": "dec_unknown", "type": "opened", "occurred_at": "2026-11-24T09:00:00Z"}
+    ready("POST", "/v1/events", {"events": [event, event, {}]})
+    nobody("GET", "/nowhere/1")
+    nobody("GET", "/nowhere/2")
+    assert value(nobody, "sendtide_decisions_total", status="reserved", group="treated") == 2
+    route = "/v1/decisions"
+    assert value(nobody, "sendtide_requests_total", method="POST", route=route, status="201") == 1
+    assert value(nobody, "sendtide_requests_total", method="POST", route=route, status="200") == 2
+    assert value(nobody, "sendtide_request_seconds_count", method="POST", route=route) == 3
+    assert value(nobody, "sendtide_requests_total", method="(any)", route="(none)", status="404") == 2
+    assert value(nobody, "sendtide_events_total", result="unmatched") == 1
+    assert value(nobody, "sendtide_events_total", result="duplicate") == 1
+    assert value(nobody, "sendtide_events_total", result="rejected") == 1
+    assert value(nobody, "sendtide_unmatched_events", workspace="default") == 1
+    assert value(nobody, "sendtide_store_up") == 1
+
+
+def test_a_batch_answered_again_is_not_counted_again(ready: Caller, nobody: Caller, clock: Any) -> None:
+    batch = {"campaign_id": "c", "recipients": [{"recipient_id": "u"}]}
+    ready("POST", "/v1/decisions/batch", batch, headers={"Idempotency-Key": "k"})
+    clock.forward(seconds=1)
+    ready("POST", "/v1/decisions/batch", batch, headers={"Idempotency-Key": "k"})
+    assert value(nobody, "sendtide_decisions_total", status="reserved", group="treated") == 1

@@ -1,0 +1,432 @@
+"""The manners of the API: keys, scopes, tenants, versions, cursors, idempotency, request ids, headers."""
+
+from __future__ import annotations
+
+import logging
+from typing import Any
+
+import pytest
+from flask import Flask
+
+from optimizer.service import setup
+from storage.errors import SchemaMismatch, StoreUnavailable, VersionConflict
+from tests.web.conftest import CAMPAIGN, Caller, StillClock, key
+
+ASK = {"campaign_id": "c", "recipient_id": "u"}
+CAP: dict[str, Any] = {"kind": "cap", "limit": 2, "window": {"rolling_hours": 168}}
+
+
+# Keys and scopes
+
+
+@pytest.mark.parametrize("header", [None, "", "Bearer", "Bearer ", "Basic abc", "Bearer nonsense", "Bearer \xe9"])
+def test_without_a_known_key_it_is_401_with_a_challenge(ready: Caller, nobody: Caller, header: str | None) -> None:
+    reply = nobody("POST", "/v1/decisions", ASK, headers={} if header is None else {"Authorization": header})
+    assert reply.status_code == 401
+    assert reply.headers["WWW-Authenticate"].startswith("Bearer")
+    assert ready("GET", "/v1/decisions").get_json()["decisions"] == []
+
+
+def test_a_revoked_key_ends_at_once(ready: Caller) -> None:
+    made = ready("POST", "/v1/keys", {"name": "n", "scopes": ["read"]}).get_json()
+    reader = Caller(ready.app, made["secret"])
+    assert reader("GET", "/v1/campaigns").status_code == 200
+    assert ready("DELETE", f"/v1/keys/{made['key_id']}").status_code == 204
+    assert reader("GET", "/v1/campaigns").status_code == 401
+    assert ready("DELETE", "/v1/keys/key_nope").status_code == 404
+
+
+def test_a_secret_is_shown_once_and_never_listed(ready: Caller) -> None:
+    made = ready("POST", "/v1/keys", {"name": "n", "scopes": ["read"]})
+    listed = ready("GET", "/v1/keys").get_data(as_text=True)
+    assert made.get_json()["key_id"] in listed
+    assert made.get_json()["secret"] not in listed
+    assert made.headers["Cache-Control"] == "no-store"
+
+
+@pytest.mark.parametrize(
+    ("scope", "allowed"),
+    [
+        ("decide", {("POST", "/v1/decisions"), ("POST", "/v1/decisions/x/claim")}),
+        ("feedback", {("POST", "/v1/events")}),
+        ("read", {("GET", "/v1/campaigns"), ("GET", "/v1/decisions/x")}),
+        (
+            "admin",
+            {("PUT", "/v1/workspace"), ("GET", "/v1/campaigns"), ("POST", "/v1/events"), ("POST", "/v1/decisions")},
+        ),
+    ],
+)
+def test_a_scope_opens_its_routes_and_no_other(ready: Caller, scope: str, allowed: set[tuple[str, str]]) -> None:
+    caller = Caller(ready.app, key(ready.app, scope))
+    routes = {
+        ("POST", "/v1/decisions"),
+        ("POST", "/v1/decisions/x/claim"),
+        ("POST", "/v1/events"),
+        ("GET", "/v1/campaigns"),
+        ("GET", "/v1/decisions/x"),
+        ("PUT", "/v1/workspace"),
+    }
+    for method, path in routes:
+        status = caller(method, path, None if method == "GET" else {}).status_code
+        if (method, path) in allowed:
+            assert status not in (401, 403), (method, path)
+        elif scope != "admin":
+            assert status == 403, (method, path)
+
+
+def test_overriding_rules_needs_admin(ready: Caller) -> None:
+    caller = Caller(ready.app, key(ready.app, "decide"))
+    asked = {**ASK, "override_rules": True}
+    assert caller("POST", "/v1/decisions", asked).status_code == 403
+    lines = b'{"campaign_id":"c","recipient_id":"u","override_rules":true}\n{"campaign_id":"c","recipient_id":"u"}'
+    batch = caller("POST", "/v1/decisions/batch", lines, headers={"Content-Type": "application/x-ndjson"})
+    assert b'"status":403' in batch.data.splitlines()[0]
+    assert b'"decision_id"' in batch.data.splitlines()[1]
+    assert ready("POST", "/v1/decisions", asked).status_code == 201
+
+
+def test_a_key_sees_nothing_of_another_workspace(ready: Caller) -> None:
+    decision = ready("POST", "/v1/decisions", {**ASK, "request_id": "r", "recipient": {"timezone": "UTC"}}).get_json()
+    ready("PUT", "/v1/rules/cap", CAP)
+    run = ready("POST", "/v1/training-runs").get_json()
+    stranger = Caller(ready.app, key(ready.app, "admin", workspace="other"))
+    at = f"/v1/decisions/{decision['decision_id']}"
+    for method, path in [
+        ("GET", at),
+        ("POST", f"{at}/claim"),
+        ("POST", f"{at}/confirm"),
+        ("POST", f"{at}/release"),
+        ("GET", "/v1/campaigns/c"),
+        ("DELETE", "/v1/campaigns/c"),
+        ("GET", "/v1/rules/cap"),
+        ("DELETE", "/v1/rules/cap"),
+        ("GET", "/v1/recipients/u"),
+        ("GET", f"/v1/training-runs/{run['run_id']}"),
+    ]:
+        assert stranger(method, path).status_code == 404, (method, path)
+    assert stranger("PATCH", "/v1/campaigns/c", {"priority": 1}).status_code == 404
+    assert stranger("POST", "/v1/decisions", ASK).status_code == 422
+    assert stranger("GET", "/v1/decisions").get_json()["decisions"] == []
+    told = stranger("POST", "/v1/events", {"events": [_opened(decision["decision_id"])]}).get_json()
+    assert told["unmatched"] == 1
+    assert ready("GET", at).get_json()["status"] == "reserved"
+
+
+def _opened(decision_id: str) -> dict[str, Any]:
+    return {"event_id": "e", "decision_id": decision_id, "type": "opened", "occurred_at": "2026-11-24T09:00:00Z"}
+
+
+# Versions
+
+
+DOCUMENTS: dict[str, tuple[str, dict[str, Any], dict[str, Any]]] = {
+    "campaign": ("/v1/campaigns/d", CAMPAIGN, {"priority": 70}),
+    "rule": ("/v1/rules/d", CAP, {"limit": 5}),
+    "recipient": ("/v1/recipients/d", {"timezone": "Europe/Berlin"}, {"timezone": "Asia/Tokyo"}),
+}
+
+
+@pytest.mark.parametrize("kind", DOCUMENTS)
+def test_etags_guard_against_lost_updates(admin: Caller, kind: str) -> None:
+    path, document, patch = DOCUMENTS[kind]
+    none = {"If-None-Match": "*"}
+    assert admin("PUT", path, document, headers={"If-Match": '"1"'}).status_code == 412
+    made = admin("PUT", path, document, headers=none)
+    assert (made.status_code, made.headers["ETag"]) == (201, '"1"')
+    assert admin("PUT", path, document, headers=none).status_code == 412
+    changed = admin("PATCH", path, patch, headers={"If-Match": '"1"'})
+    assert (changed.status_code, changed.headers["ETag"]) == (200, '"2"')
+    for stale in ('"1"', 'W/"2"', '"x"', "2", '"1", "3"'):
+        assert admin("PUT", path, document, headers={"If-Match": stale}).status_code == 412, stale
+        assert admin("PATCH", path, patch, headers={"If-Match": stale}).status_code == 412, stale
+    assert admin("GET", path).headers["ETag"] == '"2"'
+    assert admin("PUT", path, document, headers={"If-Match": '"1", "2"'}).status_code == 200
+    assert admin("PUT", path, {**document, **patch}, headers={"If-Match": "*"}).status_code == 200
+    if kind != "recipient":
+        assert admin("DELETE", path, headers={"If-Match": '"1"'}).status_code == 412
+        assert admin("DELETE", path, headers={"If-Match": '"4"'}).status_code == 204
+
+
+@pytest.mark.parametrize("kind", DOCUMENTS)
+def test_a_read_of_the_known_version_is_304(admin: Caller, kind: str) -> None:
+    path, document, patch = DOCUMENTS[kind]
+    admin("PUT", path, document)
+    same = admin("GET", path, headers={"If-None-Match": 'W/"1"'})
+    assert (same.status_code, same.data, same.headers["ETag"]) == (304, b"", '"1"')
+    admin("PATCH", path, patch)
+    assert admin("GET", path, headers={"If-None-Match": '"1"'}).status_code == 200
+
+
+@pytest.mark.parametrize("kind", DOCUMENTS)
+def test_what_is_read_can_be_put_back(admin: Caller, kind: str) -> None:
+    path, document, _ = DOCUMENTS[kind]
+    admin("PUT", path, document)
+    read = admin("GET", path).get_json()
+    again = admin("PUT", path, read)
+    assert again.status_code == 200, again.get_data(as_text=True)
+    changing = {"version", "updated_at"}
+    assert {k: v for k, v in again.get_json().items() if k not in changing} == {
+        k: v for k, v in read.items() if k not in changing
+    }
+
+
+@pytest.mark.parametrize("kind", DOCUMENTS)
+def test_a_patch_changes_what_it_names_and_is_checked_like_a_put(admin: Caller, kind: str) -> None:
+    path, document, patch = DOCUMENTS[kind]
+    assert admin("PATCH", path, patch).status_code == 404
+    admin("PUT", path, document)
+    before = admin("GET", path).get_json()
+    refused = admin("PATCH", path, {"surprise": 1})
+    assert refused.status_code == 422
+    merge = {"Content-Type": "application/merge-patch+json"}
+    after = admin("PATCH", path, patch, headers=merge).get_json()
+    assert {k for k in after if after[k] != before[k]} <= {*patch, "version", "updated_at"}
+    assert all(after[name] == value for name, value in patch.items())
+
+
+def test_a_patch_with_null_returns_a_field_to_its_default(admin: Caller) -> None:
+    admin("PUT", "/v1/campaigns/d", {**CAMPAIGN, "priority": 70})
+    assert admin("PATCH", "/v1/campaigns/d", {"priority": None}).get_json()["priority"] == 50
+
+
+def test_a_patch_without_if_match_is_made_anew_when_someone_wrote_in_between(
+    admin: Caller, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    admin("PUT", "/v1/recipients/d", {"attributes": {"x": 1}})
+    real, calls = setup.put_recipient, []
+
+    def raced(*args: Any) -> Any:
+        calls.append(args)
+        if len(calls) == 1:
+            admin("PUT", "/v1/recipients/d", {"attributes": {"x": 1, "theirs": 2}})
+        return real(*args)
+
+    monkeypatch.setattr(setup, "put_recipient", raced)
+    reply = admin("PATCH", "/v1/recipients/d", {"attributes": {"mine": 3}})
+    assert reply.get_json()["attributes"] == {"x": 1, "theirs": 2, "mine": 3}
+
+
+def test_what_a_rule_counts_follows_what_it_binds_unless_told_otherwise(admin: Caller) -> None:
+    admin("PUT", "/v1/rules/d", {**CAP, "applies_to": {"channels": ["email"]}})
+    patched = admin("PATCH", "/v1/rules/d", {"applies_to": {"channels": ["sms"]}}).get_json()
+    assert patched["counts"] == {"channels": ["sms"]}
+    admin("PATCH", "/v1/rules/d", {"counts": {"channels": ["push"]}})
+    patched = admin("PATCH", "/v1/rules/d", {"applies_to": {"channels": ["email"]}}).get_json()
+    assert patched["counts"] == {"channels": ["push"]}
+
+
+def test_a_variant_left_out_is_archived_and_an_archived_campaign_answers_nothing(ready: Caller) -> None:
+    ready("PUT", "/v1/campaigns/c", {**CAMPAIGN, "variants": [{"id": "b"}]})
+    shown = {v["id"]: v["status"] for v in ready("GET", "/v1/campaigns/c").get_json()["variants"]}
+    assert shown == {"a": "archived", "b": "active"}
+    assert ready("DELETE", "/v1/campaigns/c").status_code == 204
+    assert ready("DELETE", "/v1/campaigns/c").status_code == 204
+    assert ready("POST", "/v1/decisions", ASK).status_code == 422
+    assert ready("GET", "/v1/campaigns/c").get_json()["status"] == "archived"
+
+
+# Lists
+
+
+@pytest.mark.parametrize(
+    ("plural", "name", "make"),
+    [
+        ("campaigns", "campaign_id", lambda c, i: c("PUT", f"/v1/campaigns/x{i}", CAMPAIGN)),
+        ("rules", "rule_id", lambda c, i: c("PUT", f"/v1/rules/x{i}", CAP)),
+        ("attributes", "name", lambda c, i: c("PUT", f"/v1/attributes/x{i}", {"type": "number"})),
+        ("keys", "key_id", lambda c, i: c("POST", "/v1/keys", {"name": f"x{i}", "scopes": ["read"]})),
+        ("decisions", "decision_id", lambda c, i: c("POST", "/v1/decisions", {**ASK, "recipient_id": f"x{i}"})),
+        ("training-runs", "run_id", lambda c, _: c("POST", "/v1/training-runs")),
+    ],
+)
+def test_pages_hold_every_item_once(ready: Caller, plural: str, name: str, make: Any) -> None:
+    for i in range(5):
+        assert make(ready, i).status_code in (200, 201, 202)
+    member = plural.replace("-", "_")
+    whole = [one[name] for one in ready("GET", f"/v1/{plural}?limit=500").get_json()[member]]
+    paged: list[str] = []
+    cursor: str | None = None
+    for _ in range(20):
+        query = {"limit": "2", **({"cursor": cursor} if cursor else {})}
+        page = ready("GET", f"/v1/{plural}", query_string=query).get_json()
+        assert len(page[member]) <= 2
+        paged += [one[name] for one in page[member]]
+        cursor = page["cursor"]
+        if cursor is None:
+            break
+    assert paged == whole
+    assert len(set(paged)) == len(paged) >= 5
+
+
+def test_decisions_are_listed_by_campaign_recipient_and_status(ready: Caller) -> None:
+    ready("POST", "/v1/decisions", {**ASK, "recipient_id": "one"})
+    two = ready("POST", "/v1/decisions", {**ASK, "recipient_id": "two"}).get_json()
+    ready("POST", f"/v1/decisions/{two['decision_id']}/release", {"reason": "stock"})
+
+    def listed(query: str) -> list[str]:
+        return [d["recipient_id"] for d in ready("GET", f"/v1/decisions?{query}").get_json()["decisions"]]
+
+    assert listed("recipient_id=one") == ["one"]
+    assert listed("status=released&campaign_id=c") == ["two"]
+    assert listed("campaign_id=other") == []
+
+
+# Idempotency
+
+
+def test_the_same_request_id_answers_the_same_with_200_and_the_current_status(ready: Caller) -> None:
+    first = ready("POST", "/v1/decisions", {**ASK, "request_id": "r"})
+    assert first.status_code == 201
+    ready("POST", f"/v1/decisions/{first.get_json()['decision_id']}/claim")
+    second = ready("POST", "/v1/decisions", {**ASK, "request_id": "r"})
+    assert second.status_code == 200
+    assert second.get_json() == {**first.get_json(), "status": "claimed"}
+    assert len(ready("GET", "/v1/decisions").get_json()["decisions"]) == 1
+
+
+def test_the_idempotency_key_is_the_request_id_in_a_header(ready: Caller) -> None:
+    first = ready("POST", "/v1/decisions", ASK, headers={"Idempotency-Key": "r"})
+    assert (first.status_code, first.get_json()["request_id"]) == (201, "r")
+    assert ready("POST", "/v1/decisions", {**ASK, "request_id": "r"}).status_code == 200
+    both = ready("POST", "/v1/decisions", {**ASK, "request_id": "r"}, headers={"Idempotency-Key": "r"})
+    assert both.status_code == 200
+    other = ready("POST", "/v1/decisions", {**ASK, "request_id": "r"}, headers={"Idempotency-Key": "s"})
+    assert other.status_code == 422
+    assert "request_id" in other.get_json(force=True)["errors"]
+    long = ready("POST", "/v1/decisions", ASK, headers={"Idempotency-Key": "r" * 300})
+    assert long.status_code == 422
+
+
+def test_a_batch_with_the_same_key_answers_the_same(ready: Caller) -> None:
+    batch = {"campaign_id": "c", "recipients": [{"recipient_id": f"u{i}"} for i in range(3)]}
+    key_header = {"Idempotency-Key": "run-1"}
+    first = ready("POST", "/v1/decisions/batch", batch, headers=key_header).get_json()
+    assert ready("POST", "/v1/decisions/batch", batch, headers=key_header).get_json() == first
+    assert len(ready("GET", "/v1/decisions").get_json()["decisions"]) == 3
+    ready("POST", "/v1/decisions/batch", batch)
+    assert len(ready("GET", "/v1/decisions").get_json()["decisions"]) == 6
+
+
+def test_a_training_run_is_queued_once_for_a_key(ready: Caller) -> None:
+    header = {"Idempotency-Key": "k"}
+    first = ready("POST", "/v1/training-runs", {"campaign_id": "c"}, headers=header)
+    assert first.status_code == 202
+    assert ready("POST", "/v1/training-runs", {"campaign_id": "c"}, headers=header).get_json() == first.get_json()
+    assert ready("POST", "/v1/training-runs", {}, headers=header).status_code == 409
+    assert ready("GET", first.headers["Location"]).get_json() == first.get_json()
+
+
+def test_a_send_of_another_system_counts_once_and_against_the_cap(ready: Caller) -> None:
+    ready("PUT", "/v1/rules/cap", {**CAP, "limit": 1})
+    send = {"id": "s", "recipient_id": "u", "channel": "email", "category": "news", "sent_at": "2026-11-24T08:00:00Z"}
+    first, second = ready("POST", "/v1/sends", send), ready("POST", "/v1/sends", send)
+    assert (first.status_code, first.get_json()["counted"]) == (201, True)
+    assert (second.status_code, second.get_json()["counted"]) == (200, False)
+    assert ready("POST", "/v1/decisions", ASK).get_json()["status"] == "withheld"
+    far = ready("POST", "/v1/sends", {**send, "id": "t", "sent_at": "2099-01-01T00:00:00Z"})
+    assert far.status_code == 422
+
+
+# Request ids, headers, logs, errors that are ours
+
+
+def test_every_answer_has_a_request_id_and_security_headers(ready: Caller, nobody: Caller) -> None:
+    answers = [
+        ready("GET", "/v1/campaigns"),
+        ready("POST", "/v1/decisions", b"{"),
+        nobody("GET", "/v1/campaigns"),
+        nobody("GET", "/nowhere"),
+        nobody("DELETE", "/healthz"),
+        nobody("GET", "/docs"),
+        nobody("GET", "/static/docs/docs.js"),
+        nobody("GET", "/static/nowhere.js"),
+    ]
+    ids = [a.headers["X-Request-Id"] for a in answers]
+    assert len(set(ids)) == len(ids)
+    for answer in answers:
+        assert answer.headers["X-Content-Type-Options"] == "nosniff"
+        assert "default-src 'none'" in answer.headers["Content-Security-Policy"]
+        assert "unsafe" not in answer.headers["Content-Security-Policy"]
+    assert [a.status_code for a in answers] == [200, 400, 401, 404, 405, 200, 200, 404]
+    assert all(a.content_type == "application/problem+json" for a in answers if a.status_code >= 400)
+    assert answers[4].headers["Allow"]
+
+
+@pytest.mark.parametrize(("given", "kept"), [("abc-1._X", True), ("a b", False), ("x" * 129, False), ("é", False)])
+def test_a_callers_request_id_is_kept_if_it_is_harmless(admin: Caller, given: str, kept: bool) -> None:
+    reply = admin("GET", "/v1/campaigns/none", headers={"X-Request-Id": given})
+    assert (reply.headers["X-Request-Id"] == given) is kept
+    assert reply.get_json(force=True)["request_id"] == reply.headers["X-Request-Id"]
+
+
+def test_the_access_log_names_the_route_and_the_key_but_no_secret_and_no_person(
+    ready: Caller, caplog: pytest.LogCaptureFixture
+) -> None:
+    with caplog.at_level(logging.INFO, "sendtide.access"):
+        ready("PUT", "/v1/recipients/someone@example.org", {}, headers={"X-Request-Id": "req-1"})
+    (record,) = [r for r in caplog.records if r.name == "sendtide.access"]
+    told = vars(record)
+    assert told["route"] == "/v1/recipients/<path:recipient_id>"
+    assert (told["method"], told["status"], told["request_id"], told["workspace"]) == ("PUT", 201, "req-1", "default")
+    assert told["key"].startswith("key_")
+    assert told["ms"] >= 0
+    assert ready.secret is not None
+    assert ready.secret not in str(told)
+    assert "someone" not in str(told)
+
+
+def _failing(app: Flask, error: Exception, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Makes every read and write of the store raise."""
+    store = app.extensions["sendtide"].get().store
+
+    def fail(*_: Any, **__: Any) -> Any:
+        raise error
+
+    monkeypatch.setattr(type(store), "write", fail)
+
+
+@pytest.mark.parametrize(
+    ("error", "status", "code"),
+    [
+        (StoreUnavailable("disk full", 7), 503, "store_unavailable"),
+        (SchemaMismatch("made by a newer version"), 503, "store_unavailable"),
+        (VersionConflict("raced"), 409, "conflict"),
+        (ZeroDivisionError("a bug"), 500, "internal"),
+    ],
+)
+def test_errors_of_the_store_and_bugs_are_problems_too(
+    ready: Caller,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    error: Exception,
+    status: int,
+    code: str,
+) -> None:
+    with monkeypatch.context() as broken:
+        _failing(ready.app, error, broken)
+        reply = ready("POST", "/v1/decisions", ASK)
+    assert (reply.status_code, reply.get_json(force=True)["code"]) == (status, code)
+    assert ("Retry-After" in reply.headers) is (status == 503)
+    if isinstance(error, StoreUnavailable):
+        assert reply.headers["Retry-After"] == "7"
+    if status == 500:
+        assert "a bug" not in reply.get_data(as_text=True)
+        assert "ZeroDivisionError" in caplog.text
+        assert reply.headers["X-Request-Id"] in caplog.text
+    assert ready("GET", "/v1/decisions").get_json()["decisions"] == []
+
+
+def test_recipient_ids_may_hold_slashes_and_other_scripts(ready: Caller) -> None:
+    for recipient_id, path in [
+        ("a/b==", "a%2Fb%3D%3D"),
+        ("a//b", "a%2F%2Fb"),
+        ("Ünï", "%C3%9Cn%C3%AF"),
+        ("a+b c", "a+b%20c"),
+    ]:
+        assert ready("PUT", f"/v1/recipients/{path}", {}).get_json()["recipient_id"] == recipient_id
+        assert ready("GET", f"/v1/recipients/{path}").get_json()["recipient_id"] == recipient_id
+
+
+def test_the_clock_of_the_app_is_the_one_it_was_given(ready: Caller, clock: StillClock) -> None:
+    clock.forward(days=3)
+    assert ready("POST", "/v1/decisions", ASK).get_json()["decided_at"] == "2026-11-27T09:00:00Z"
