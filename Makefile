@@ -1,5 +1,5 @@
 # Everything runs from .venv, made on demand with the python3 at hand: no root, nothing else installed.
-# PIP_FLAGS reaches pip, e.g. PIP_FLAGS="--extra-index-url https://download.pytorch.org/whl/cpu" for torch without CUDA.
+# PIP_FLAGS reaches pip, e.g. to name an index that has torch without CUDA.
 PYTHON ?= python3
 PIP_FLAGS ?=
 BIND ?= 127.0.0.1:8080
@@ -21,7 +21,7 @@ $(STAMP): setup.cfg pyproject.toml
 
 run: $(STAMP) ## start API, scheduler and console on http://127.0.0.1:8080 (or BIND=HOST:PORT), data under ./var/
 	@mkdir -p var
-	.venv/bin/sendtide serve --first-start --bind $(BIND)
+	.venv/bin/sendtide serve --first-start --log-format text --bind $(BIND)
 
 demo: $(STAMP) ## drive a made-up audience through the HTTP API
 	.venv/bin/sendtide demo

@@ -1,4 +1,4 @@
-"""One tree of errors for everything that a caller can get wrong. Nothing here knows of HTTP; ``web.problems`` maps it."""
+"""One tree of errors for what a caller can get wrong. Nothing here knows of HTTP; ``web.problems`` maps it."""
 
 from __future__ import annotations
 
@@ -10,7 +10,9 @@ class SendtideError(Exception):
 
     code = "error"
 
-    def __init__(self, detail: str, *, code: str | None = None, errors: Mapping[str, Sequence[str]] | None = None) -> None:
+    def __init__(
+        self, detail: str, *, code: str | None = None, errors: Mapping[str, Sequence[str]] | None = None
+    ) -> None:
         super().__init__(detail)
         self.detail = detail
         self.code = code or self.code

@@ -26,7 +26,7 @@ MAX_REQUESTS = 256
 MAX_SECONDS = 0.1
 
 
-class TransactionLost(Exception):
+class TransactionLostError(Exception):
     """The database itself rolled the whole transaction back (a full disk can do that): nothing of it is left."""
 
 
@@ -37,7 +37,7 @@ class Transaction(Protocol[W_co]):
         """Waits for its turn among processes, then starts a transaction."""
 
     def run(self, work: Callable[[W_co], Any]) -> Any:
-        """Runs one request in a savepoint; undoes it and raises what it raised, or raises ``TransactionLost``."""
+        """Runs one request in a savepoint; undoes it and raises what it raised, or raises ``TransactionLostError``."""
 
     def commit(self) -> None:
         """Makes it durable and ends the turn. When it raises, nothing was recorded."""
@@ -171,7 +171,7 @@ class GroupCommit(Generic[W]):
     def _run(self, request: _Request[W]) -> None:
         try:
             request.value = self._transaction.run(request.work)
-        except TransactionLost:
+        except TransactionLostError:
             raise
         except BaseException as error:  # noqa: BLE001 - handed to the caller, who raises it
             request.error = error
@@ -179,6 +179,6 @@ class GroupCommit(Generic[W]):
 
 def _own_copy(error: BaseException) -> BaseException:
     """The same failure for one caller of several: tracebacks grow on raising, so none may share an exception."""
-    if isinstance(error, StoreUnavailable | TransactionLost):
+    if isinstance(error, StoreUnavailable | TransactionLostError):
         return StoreUnavailable(str(error))
     return error

@@ -50,13 +50,14 @@ class Reader(Protocol):
     def pointers(self) -> tuple[Pointer, ...]:
         """The serving pointer of every campaign of every workspace, for hot reload."""
 
-    def workspace(self, workspace_id: str) -> Workspace | None: ...
+    def workspace(self, workspace_id: str) -> Workspace | None:
+        """One workspace."""
 
     def keys(self, workspace_id: str) -> tuple[ApiKey, ...]:
         """All keys, oldest first."""
 
     def config_version(self, workspace_id: str) -> int:
-        """A number that grows with every change of the workspace, its campaigns or its rules (0 = no such workspace)."""
+        """A number that grows with each change of the workspace, its campaigns, rules, attributes (0 = none such)."""
 
     def campaign(self, workspace_id: str, campaign_id: str, version: int | None = None) -> Campaign | None:
         """A campaign, now or as it was at ``version`` (every version is kept, so that decisions can be replayed)."""
@@ -70,7 +71,8 @@ class Reader(Protocol):
     def attributes(self, workspace_id: str) -> tuple[Attribute, ...]:
         """The attribute registry, by name."""
 
-    def recipient(self, workspace_id: str, recipient_id: str) -> Recipient | None: ...
+    def recipient(self, workspace_id: str, recipient_id: str) -> Recipient | None:
+        """One recipient as stored now."""
 
     def recipients(self, workspace_id: str, recipient_ids: Sequence[str]) -> dict[str, Recipient]:
         """Those of the given recipients that exist."""
@@ -83,7 +85,8 @@ class Reader(Protocol):
         Cost must not depend on how many messages lie outside the span.
         """
 
-    def decision(self, workspace_id: str, decision_id: str) -> Decision | None: ...
+    def decision(self, workspace_id: str, decision_id: str) -> Decision | None:
+        """One decision as it stands now."""
 
     def decisions_by_id(self, workspace_id: str, decision_ids: Sequence[str]) -> dict[str, Decision]:
         """Those of the given decisions that exist."""
@@ -131,18 +134,22 @@ class Reader(Protocol):
         """Decisions with ``since <= decided_at < until`` and their events (as ``events`` gives them), in the order of
         ``(decided_at, decision_id)``; streamed, so that a long log needs no more memory than a short one."""
 
-    def artifact(self, workspace_id: str, artifact_id: str) -> Artifact | None: ...
+    def artifact(self, workspace_id: str, artifact_id: str) -> Artifact | None:
+        """One artifact, its blob included."""
 
-    def policy(self, workspace_id: str, policy_id: str) -> Policy | None: ...
+    def policy(self, workspace_id: str, policy_id: str) -> Policy | None:
+        """One policy with its verdict."""
 
     def policies(
         self, workspace_id: str, *, limit: int, cursor: str | None = None, campaign_id: str | None = None
     ) -> Page[Policy]:
         """Policies, newest first."""
 
-    def pointer(self, workspace_id: str, campaign_id: str) -> Pointer | None: ...
+    def pointer(self, workspace_id: str, campaign_id: str) -> Pointer | None:
+        """Which policy a campaign serves; None before its first."""
 
-    def training_run(self, workspace_id: str, run_id: str) -> TrainingRun | None: ...
+    def training_run(self, workspace_id: str, run_id: str) -> TrainingRun | None:
+        """One training run."""
 
     def training_runs(
         self, workspace_id: str, *, limit: int, cursor: str | None = None, status: str | None = None
@@ -209,12 +216,14 @@ class Writer(Reader, Protocol):
     def put_artifact(self, artifact: Artifact) -> None:
         """Stores an artifact; a known ``artifact_id`` is left as it is."""
 
-    def add_policy(self, policy: Policy) -> None: ...
+    def add_policy(self, policy: Policy) -> None:
+        """Stores a new policy; ``AlreadyExists`` when its id is taken."""
 
-    def set_policy_status(self, workspace_id: str, policy_id: str, status: PolicyStatus) -> None: ...
+    def set_policy_status(self, workspace_id: str, policy_id: str, status: PolicyStatus) -> None:
+        """Sets the one thing of a policy that changes; ``VersionConflict`` when there is no such policy."""
 
     def move_pointer(self, pointer: Pointer) -> None:
-        """Compare-and-set: ``VersionConflict`` unless ``pointer.generation`` is the stored generation + 1 (none = 0)."""
+        """Compare-and-set: ``VersionConflict`` unless ``generation`` is the stored generation + 1 (none stored = 0)."""
 
     def put_training_run(self, run: TrainingRun) -> None:
         """Inserts or replaces."""
@@ -238,7 +247,8 @@ class Writer(Reader, Protocol):
     ) -> int:
         """Appends to the change feed; the position is assigned so that order of positions is order of commits."""
 
-    def put_import_position(self, workspace_id: str, import_id: str, rows: int) -> None: ...
+    def put_import_position(self, workspace_id: str, import_id: str, rows: int) -> None:
+        """Notes how many rows of an import are stored."""
 
     def prune(self, workspace_id: str, before: datetime) -> int:
         """Retention: deletes decisions decided before ``before`` that are closed, with their events and messages, and

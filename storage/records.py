@@ -1,7 +1,7 @@
-"""The records of set-up: workspaces, keys, campaigns, recipients, rules. Frozen dataclasses, validated at the border and trusted from there on. What happened afterwards is in ``storage.log``.
+"""The records of set-up: workspaces, keys, campaigns, recipients, rules. What happened is in ``storage.log``.
 
-Every time is an aware UTC ``datetime``; every amount of time says its unit in its name.
-A record that belongs to a workspace starts with ``workspace_id``.
+Frozen dataclasses, validated at the border and trusted from there on. Every time is an aware UTC ``datetime``; every
+amount of time says its unit in its name. A record that belongs to a workspace starts with ``workspace_id``.
 """
 
 from __future__ import annotations

@@ -1,1 +1,1 @@
-"""Pure decision mathematics: action space, eligibility, exploration, rewards, evaluation. No clock, no store, no HTTP."""
+"""Pure decision mathematics: action space, eligibility, exploration, rewards, evaluation. No clock, store or HTTP."""

@@ -85,10 +85,8 @@ def balance_test(
     tests = [_subset(inside[:, s], chance[:, s], groups) for s in range(inside.shape[1])]
     adjusted = holm([p for _, p in tests])
     subsets = tuple(
-        SubsetBalance(
-            labels[s], int(np.count_nonzero(inside[:, s])), float(np.sum(chance[:, s])), *tests[s], adjusted[s]
-        )
-        for s in range(inside.shape[1])
+        SubsetBalance(name, int(np.count_nonzero(inside[:, s])), float(np.sum(chance[:, s])), *tests[s], adjusted[s])
+        for s, name in enumerate(labels)
     )
     minimum = min(adjusted, default=1.0)
     return Balance(subsets, level, minimum, minimum > level)

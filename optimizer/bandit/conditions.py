@@ -11,7 +11,14 @@ from numpy.typing import NDArray
 from optimizer.bandit.calibration import Calibration
 from optimizer.bandit.clusters import Clusters, Floats, clusters
 from optimizer.bandit.evidence import Condition, GateLimits, Harm, Integrity
-from optimizer.bandit.intervals import lower_bound, one_sided_quantile, rate_upper, upper_bound
+from optimizer.bandit.intervals import (
+    Difference,
+    difference_bound,
+    lower_bound,
+    one_sided_quantile,
+    rate_upper,
+    upper_bound,
+)
 from optimizer.bandit.ope import effective_sample_size
 
 
@@ -115,7 +122,7 @@ def likelihood(gain: Floats | None, groups: Clusters, limits: GateLimits) -> lis
 
 
 def segments(
-    difference: Floats, label: NDArray[np.int64] | None, groups: Clusters, limits: GateLimits
+    difference: Difference, label: NDArray[np.int64] | None, groups: Clusters, limits: GateLimits
 ) -> list[Condition]:
     """No segment of at least ``segment_share`` of the rows is clearly worse off (Bonferroni over the segments)."""
     if label is None or label.size == 0:
@@ -125,7 +132,8 @@ def segments(
     if large.size == 0:
         return []
     z = one_sided_quantile(limits.segment_error / large.size)
-    bounds = {int(s): upper_bound(difference[label == s], _some(groups, label == s), z) for s in large}
+    worse = difference.reversed()
+    bounds = {int(s): -difference_bound(worse.take(label == s), _some(groups, label == s), z)[0] for s in large}
     worst = min(bounds, key=lambda s: bounds[s])
     detail = f"lowest upper bound of the difference, segment {worst} of {large.size} looked at"
     return [condition("guardrails.segments", bounds[worst] >= 0.0, bounds[worst], 0.0, detail)]
@@ -198,9 +206,7 @@ def gain(gains: Mapping[str, Floats], cluster: NDArray[np.int64], z: float, limi
     The rows' gains are summed over outcomes: the likelihood ratio of the joint prediction, one test without the price
     of a Bonferroni correction, and the stronger one when several outcomes can be predicted. The means of each are told.
     """
-    stacked = np.column_stack(list(gains.values()))
-    known = ~np.all(np.isnan(stacked), axis=1)
-    joint = np.nansum(stacked[known], axis=1)
+    joint, known = joint_gain(gains)
     rows = int(joint.size)
     low, mean = -math.inf, math.nan
     if rows:
@@ -211,6 +217,13 @@ def gain(gains: Mapping[str, Floats], cluster: NDArray[np.int64], z: float, limi
         condition("rows", rows >= limits.first_rows, rows, limits.first_rows, "matured rows"),
         condition("calibration.gain", low > 0.0, low, 0.0, detail),
     ]
+
+
+def joint_gain(gains: Mapping[str, Floats]) -> tuple[Floats, NDArray[np.bool_]]:
+    """Gains summed over the outcomes that are known, of the (n,) rows where any is; and which rows those are."""
+    stacked = np.column_stack(list(gains.values()))
+    known = ~np.all(np.isnan(stacked), axis=1)
+    return np.nansum(stacked[known], axis=1), known
 
 
 def _finite(x: float | None) -> float | None:

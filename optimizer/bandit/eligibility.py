@@ -79,9 +79,8 @@ def eligible(
         space: the actions; its send times are the very ones that would be answered.
         campaign: gives category and id.
         recipient: gives consent and suppressions.
-        rules: all of the workspace, in any order; reasons keep theirs.
-        messages: what the recipient gets or got, at least within ``span(rules, space)``, in any order. Those outside
-            change nothing and cost one comparison each.
+        rules: all of the workspace; reasons keep their order.
+        messages: the recipient's, at least within ``span(rules, space)``, in any order; those outside change nothing.
         zone: the recipient's.
 
     Returns:

@@ -186,17 +186,11 @@ def with_floor(
     if not space.messages:
         return q
     shape = space.shape
-    own = np.array([max(young.get(v, 0.0), rate * FLOOR_PART) for v in space.variants])
-    if not (own <= 1).all() or not all(minimum >= 0 for minimum in young.values()):
-        raise ValueError(f"minima of young variants must be in [0, 1]: {dict(young)}")
     dayparts = space.dayparts
     open_ = mask[: space.messages].reshape(shape)
     size = _by_group(open_, dayparts)
     mass = _by_group(q[: space.messages].reshape(shape), dayparts)
-    least = np.concatenate([own, np.full(len(size) - len(own), rate * FLOOR_PART)])
-    least[size == 0] = 0.0
-    least *= min(1.0, MAX_FLOOR / max(float(least.sum()), MAX_FLOOR))
-    total, share = _shares(mass, least)
+    total, share = _shares(mass, _minima(space, size, rate, young))
     if total == 0.0:
         return q
     each = share / np.maximum(size, 1)
@@ -205,6 +199,16 @@ def with_floor(
     extra = by_variant[:, None, None] + (by_daypart[dayparts][:, None] + by_channel)
     q[: space.messages].reshape(shape)[...] += extra * open_
     return q
+
+
+def _minima(space: ActionSpace, size: Vector, rate: float, young: Mapping[str, float]) -> Vector:
+    """(V + C + 4,) the minimum of each group, 0 for one without an eligible action (``size`` counts them)."""
+    own = np.array([max(young.get(v, 0.0), rate * FLOOR_PART) for v in space.variants])
+    if not (own <= 1).all() or not all(minimum >= 0 for minimum in young.values()):
+        raise ValueError(f"minima of young variants must be in [0, 1]: {dict(young)}")
+    least = np.concatenate([own, np.full(len(size) - len(own), rate * FLOOR_PART)])
+    least[size == 0] = 0.0
+    return np.asarray(least * min(1.0, MAX_FLOOR / max(float(least.sum()), MAX_FLOOR)))
 
 
 def _by_group(cube: NDArray[np.generic], dayparts: NDArray[np.int64]) -> Vector:

@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from optimizer.bandit import conditions
-from optimizer.bandit.clusters import Floats, clusters, robust_error
+from optimizer.bandit.clusters import clusters, robust_error
 from optimizer.bandit.evidence import (
     Condition,
     FirstEvidence,
@@ -29,8 +29,7 @@ from optimizer.bandit.evidence import (
     Rung,
     Verdict,
 )
-from optimizer.bandit.intervals import lower_bound, one_sided_quantile
-from optimizer.bandit.ope import dr_terms
+from optimizer.bandit.intervals import Difference, difference_bound, one_sided_quantile
 from optimizer.bandit.sequences import confidence_sequence
 
 __all__ = [
@@ -96,9 +95,7 @@ def judge_first(evidence: FirstEvidence, limits: GateLimits = _DEFAULT) -> Verdi
         for harm in evidence.harms:
             found += conditions.first_guardrails(harm, evidence.weight, groups, limits)
     failed = [c for c in found if not c.passed]
-    stacked = np.column_stack(list(evidence.gains.values()))
-    known = ~np.all(np.isnan(stacked), axis=1)
-    effect = _detectable(np.nansum(stacked[known], axis=1), evidence.cluster[known], z, limits)
+    effect = _detectable(_gain_error(evidence), z, limits)
     if failed:
         return Verdict("reject", 0.0, tuple(found), _because(failed), level, effect)
     reason = "predictions are clearly better than base rates, nothing speaks against: the first policy goes live whole"
@@ -109,7 +106,7 @@ def judge(evidence: PairedEvidence, limits: GateLimits = _DEFAULT) -> Verdict:
     """Judges a candidate against the incumbent and publishes the largest share of the ladder that meets all conditions.
 
     The value condition is the lower bound of the paired doubly robust difference candidate − incumbent, clustered by
-    recipient, skewness-corrected downwards, one-sided at the level spent on this try.
+    recipient, one-sided at the level spent on this try, with the cautious error of ``intervals.difference_bound``.
     """
     level = spend(evidence.tries, limits.family_error)
     z = one_sided_quantile(level)
@@ -117,12 +114,11 @@ def judge(evidence: PairedEvidence, limits: GateLimits = _DEFAULT) -> Verdict:
     w_incumbent, w_candidate = evidence.p_incumbent / evidence.propensity, evidence.p_candidate / evidence.propensity
     rewarded = evidence.reward != 0.0 if evidence.rewarded is None else evidence.rewarded
     shared = conditions.integrity(evidence.integrity, limits)
-    difference = np.zeros(0)
-    if evidence.reward.size:
-        difference = dr_terms(evidence.reward, w_candidate, evidence.q_logged, evidence.v_candidate) - dr_terms(
-            evidence.reward, w_incumbent, evidence.q_logged, evidence.v_incumbent
-        )
-    shared.append(_value(difference, evidence.cluster, z))
+    difference = Difference(
+        evidence.v_candidate - evidence.v_incumbent, w_candidate - w_incumbent, evidence.reward - evidence.q_logged
+    )
+    low, error = difference_bound(difference, groups, z)
+    shared.append(_value(difference, low, error, z))
     shared += conditions.segments(difference, evidence.segments, groups, limits)
     shared += conditions.calibrated(evidence.calibration, limits)
     shared += conditions.likelihood(evidence.likelihood_gain, groups, limits)
@@ -136,7 +132,7 @@ def judge(evidence: PairedEvidence, limits: GateLimits = _DEFAULT) -> Verdict:
         detail = f"the lineage holds {evidence.rung:g} now, so at most {allowed:g}"
         own.append(conditions.condition("canary", alpha <= allowed + 1e-9, alpha, allowed, detail))
         by_rung[alpha] = shared + own
-    return _verdict(by_rung, level, _detectable(difference, evidence.cluster, z, limits))
+    return _verdict(by_rung, level, _detectable(error, z, limits))
 
 
 def watch(increments: ArrayLike, limits: GateLimits = _DEFAULT) -> Condition:
@@ -157,23 +153,23 @@ def watch(increments: ArrayLike, limits: GateLimits = _DEFAULT) -> Condition:
     return conditions.condition("canary.watch", not sequence.worse, best, 0.0, detail)
 
 
-def _value(difference: Floats, cluster: ArrayLike, z: float) -> Condition:
-    if difference.size == 0:
-        return conditions.condition("value", False, None, 0.0, "no rows")
-    low = lower_bound(difference, cluster, z)
-    mean = float(np.mean(difference))
-    error = robust_error(difference - mean, clusters(cluster, difference.size))
+def _value(difference: Difference, low: float, error: float, z: float) -> Condition:
+    mean = float(np.mean(difference.rows)) if difference.residual.size else math.nan
     detail = f"lower bound of candidate − incumbent a decision: {mean:.6f} ± {error:.6f} (standard error), z {z:.2f}"
     return conditions.condition("value", low > 0.0, low, 0.0, detail)
 
 
-def _detectable(rows: Floats, cluster: ArrayLike, z: float, limits: GateLimits) -> float | None:
+def _detectable(error: float, z: float, limits: GateLimits) -> float | None:
     """The effect found with the stated power by a one-sided test at z: (z + z_power) standard errors."""
-    if rows.size == 0:
-        return None
-    error = robust_error(rows - float(np.mean(rows)), clusters(cluster, rows.size))
     effect = (z + one_sided_quantile(1.0 - limits.power)) * error
     return effect if math.isfinite(effect) else None
+
+
+def _gain_error(evidence: FirstEvidence) -> float:
+    joint, known = conditions.joint_gain(evidence.gains)
+    if joint.size == 0:
+        return math.inf
+    return robust_error(joint - float(np.mean(joint)), clusters(evidence.cluster[known], joint.size))
 
 
 def _verdict(by_rung: dict[float, list[Condition]], level: float, effect: float | None) -> Verdict:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 from statistics import NormalDist
 
 import numpy as np
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 
 from optimizer.bandit.clusters import Clusters, Floats, clusters, robust_error
 
@@ -63,23 +64,91 @@ def lower_bound(values: Floats, cluster: ArrayLike | Clusters | None, z: float) 
     mean = float(np.mean(values))
     residual = values - mean
     error = robust_error(residual, groups)
-    normal: float = mean - z * error
     sums = groups.sums(residual)
-    second = float(np.sum(sums**2)) / groups.count
-    if second <= 0.0:
-        return normal
-    skew = float(np.sum(sums**3)) / groups.count / math.pow(second, 1.5)
-    if abs(skew) < 1e-6:  # the transformation is the identity there, and its formula divides by the skewness
-        return normal
-    root = math.sqrt(groups.count)
-    shifted = 1.0 + skew * (z / root - skew / (6.0 * groups.count))
-    quantile_of_t = 3.0 / skew * (math.cbrt(shifted) - 1.0)
-    return min(normal, mean - error * root * quantile_of_t)
+    skew = _skewness(float(np.sum(sums**2)) / groups.count, float(np.sum(sums**3)) / groups.count)
+    return mean - error * max(z, _skewed_quantile(z, skew, groups.count))
 
 
 def upper_bound(values: Floats, cluster: ArrayLike | Clusters | None, z: float) -> float:
     """One-sided upper bound of a mean: the mirror image of ``lower_bound``."""
     return -lower_bound(-values, cluster, z)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Difference:
+    """A doubly robust difference of two policies in its parts; its rows are Δv + Δw·e.
+
+    Attributes:
+        model_change: (n,) Δv = Σ_a (π_1 − π_0)(a|x)·q̂(x, a).
+        weight_change: (n,) Δw, difference of the importance weights.
+        residual: (n,) e = r − q̂ of the logged action.
+    """
+
+    model_change: Floats
+    weight_change: Floats
+    residual: Floats
+
+    @property
+    def rows(self) -> Floats:
+        """(n,) the terms whose mean is the difference."""
+        return self.model_change + self.weight_change * self.residual
+
+    def take(self, chosen: NDArray[np.bool_]) -> Difference:
+        """The chosen rows only."""
+        return Difference(self.model_change[chosen], self.weight_change[chosen], self.residual[chosen])
+
+    def reversed(self) -> Difference:
+        """The second policy minus the first."""
+        return Difference(-self.model_change, -self.weight_change, self.residual)
+
+
+def difference_bound(difference: Difference, cluster: ArrayLike | Clusters | None, z: float) -> tuple[float, float]:
+    """One-sided lower bound of a difference, and its standard error; both allow for what luck alone can do.
+
+    The sample variance of Δw·e is too small just when it matters: a candidate whose few heavy rows happen to hold none
+    of the rare costs looks both better and certain. As in a score test, variance and skewness are therefore also
+    computed as if residuals fell on all actions alike, E[Δw²]·E[e²] and E[Δw³]·E[e³] over *all* rows, times the design
+    effect of the clusters; the more cautious figures hold. Share of 200 runs with a false promotion in 40 retrains at a
+    stated error of .05, by the normal bound, ``lower_bound`` and this one: costs of 5 in 2 % of rows .225, .20, .00;
+    of 5 in .2 % .065, .085, .02; of 20 in .5 % .485, .48, .00; coins only .025, .03, .03.
+
+    Args:
+        difference: its parts, (n,) each.
+        cluster: (n,) labels or None.
+        z: one-sided standard normal quantile.
+
+    Returns:
+        (bound, standard error); (−inf, inf) with fewer than two clusters.
+    """
+    rows = difference.rows
+    groups = clusters(cluster, rows.size)
+    if groups.count < 2:
+        return -math.inf, math.inf
+    mean = float(np.mean(rows))
+    centred = rows - mean
+    sums = groups.sums(centred)
+    single, grouped = float(np.sum(centred**2)), float(np.sum(sums**2))
+    design = max(1.0, grouped / single) if single > 0.0 else 1.0
+    change, residual = difference.weight_change, difference.residual
+    second = float(np.mean(change**2)) * float(np.mean(residual**2)) + float(np.var(difference.model_change))
+    third = float(np.mean(change**3)) * float(np.mean(residual**3))
+    error = max(robust_error(centred, groups), math.sqrt(design * second / rows.size))
+    seen = _skewness(grouped / groups.count, float(np.sum(sums**3)) / groups.count)
+    by_luck = _skewed_quantile(z, _skewness(second, third), rows.size)
+    return mean - error * max(z, _skewed_quantile(z, seen, groups.count), by_luck), error
+
+
+def _skewness(second: float, third: float) -> float:
+    """Third central moment over the 3/2th power of the second; 0 where nothing varies."""
+    return third / math.pow(second, 1.5) if second > 0.0 else 0.0
+
+
+def _skewed_quantile(z: float, skew: float, n: int) -> float:
+    """The quantile of a mean's t statistic that takes the place of z, by Hall's transformation, inverted."""
+    if abs(skew) < 1e-6:  # the transformation is the identity there, and its formula divides by the skewness
+        return z
+    root = math.sqrt(n)
+    return root * 3.0 / skew * (math.cbrt(1.0 + skew * (z / root - skew / (6.0 * n))) - 1.0)
 
 
 def bootstrap_interval(

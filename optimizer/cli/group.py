@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import importlib
+import importlib.util
 from importlib.metadata import entry_points
+from pathlib import Path
 from typing import Any
 
 import click
@@ -11,6 +13,8 @@ import click
 #: The entry-point group by which other packages add commands.
 COMMANDS = "sendtide.commands"
 EXIT_CODES = "Exit codes: 0 done; 1 refused or failed, the reason is on standard error; 2 wrong usage or configuration."
+#: The packages of this distribution.
+_PACKAGES = ("optimizer", "storage", "simulations")
 #: Our commands: name, module and attribute.
 _OURS = {
     "decide": "optimizer.cli.decide:decide",
@@ -75,3 +79,15 @@ def main() -> None:
     Every flag can be set by the environment variable in its help; flags win. Variables that begin with SENDTIDE_ and
     that nothing knows stop the start.
     """
+    _check_neighbours()
+
+
+def _check_neighbours() -> None:
+    """Refuses to run beside other distributions' packages: ``optimizer`` and ``storage`` are names on PyPI too."""
+    places = {}
+    for name in _PACKAGES:
+        spec = importlib.util.find_spec(name)
+        places[name] = Path(spec.origin).parents[1] if spec is not None and spec.origin is not None else None
+    if len(set(places.values())) != 1:
+        told = ", ".join(f"{name} in {place or 'no folder'}" for name, place in places.items())
+        raise click.UsageError(f"{', '.join(_PACKAGES)} must lie side by side, but: {told}; install into a fresh venv")

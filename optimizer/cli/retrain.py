@@ -8,6 +8,7 @@ import click
 
 from optimizer.cli.call import Call, command, option
 from optimizer.cli.group import EXIT_CODES
+from optimizer.cli.progress import progress
 
 
 @click.command(epilog=EXIT_CODES)
@@ -25,7 +26,7 @@ def retrain(call: Call, campaign: str | None) -> None:
     with call.services() as services:
         holder = fresh("cli")
         run = start_now(services, call.workspace, campaign, holder, trigger="cli")
-        with kept(services, run, holder) as end:
+        with kept(services, run, holder) as end, progress("retrain"):
             ended = carry_out(services, run)
             end(ended)
     call.answer(

@@ -24,11 +24,12 @@ _PARENT_SECONDS = 0.5
 @command()
 def train_job(call: Call, run: str, parent: int) -> None:
     """Carry out one claimed training run and print how it ended as JSON."""
+    threading.Thread(target=_end_with, args=(parent,), daemon=True).start()
+    step_back(call.settings.train_memory_mib)
+
     from optimizer.errors import NotFound
     from optimizer.service.training import carry_out
 
-    step_back(call.settings.train_memory_mib)
-    threading.Thread(target=_end_with, args=(parent,), daemon=True).start()
     with call.services() as services:
         with services.store.read() as reader:
             claimed = reader.training_run(call.workspace, run)

@@ -26,9 +26,9 @@ class Embedder:
         options.log_severity_level = 3
         try:
             self._session = onnxruntime.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
+            self.width = int(self.run(np.zeros((1, spec.width), dtype=np.float32)).shape[1])
         except Exception as error:  # ONNX Runtime's own errors share no public base class
-            raise BadArtifact(f"the graph can't be loaded: {error}") from error
-        self.width = int(self.run(np.zeros((1, spec.width), dtype=np.float32)).shape[1])
+            raise BadArtifact(f"the graph doesn't fit the feature spec or can't be loaded: {error}") from error
 
     def run(self, encoded: NDArray[np.float32]) -> NDArray[np.float32]:
         """f(x) of encoded contexts: (n, width of the spec) → (n, F). For training and reports."""

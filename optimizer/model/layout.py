@@ -67,8 +67,8 @@ _DISPENSABLE: tuple[tuple[Unit, Segment], ...] = (
     ("variant", "detail"),
     ("pair", "time"),
     ("variant", "network"),
-    ("variant", "plain"),
     ("variant", "time"),
+    ("variant", "plain"),
 )
 _PARTS = ("plain", "detail", "network", "time", "hour", "week")
 #: Limit on the weights of a head: a Cholesky factor of this size takes about .3 s. Beyond it, the keys with the fewest

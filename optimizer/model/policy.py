@@ -2,7 +2,8 @@
 
 π is defined once, over the eligible set: risk mask → exploration → floor → mixture, each component with its own risk
 mask. An approximation inside it changes the policy, never the propensity, since the vector that is sampled from is the
-vector that is logged. No clock, no randomness, no store: the service, the gate, the replay and the simulator all call this.
+vector that is logged. No clock, no randomness, no store: the service, the gate, the replay and the simulator all call
+this.
 """
 
 from __future__ import annotations
@@ -122,7 +123,7 @@ def cold_start(campaign: Campaign, space: ActionSpace, mask: Mask) -> Floats:
 
 
 def nearest_to_baseline(campaign: Campaign, space: ActionSpace, mask: Mask) -> int | None:
-    """The eligible action of the baseline's variant and channel whose local time of day is nearest to the baseline's."""
+    """The eligible action of the baseline's variant and channel nearest to the baseline's local time of day."""
     baseline = campaign.baseline
     if baseline is None or baseline.variant_id not in space.variants or baseline.channel not in space.channels:
         return None
@@ -142,7 +143,7 @@ def nearest_to_baseline(campaign: Campaign, space: ActionSpace, mask: Mask) -> i
 def learned(
     scores: Scores, live: LivePolicy, campaign: Campaign, space: ActionSpace, mask: Mask
 ) -> tuple[Floats, Mask, int]:
-    """One learned component: risk mask, posterior bank, floor. Returns the vector, the unmasked set, the greedy action."""
+    """One learned component: risk mask, posterior bank, floor. Gives vector, unmasked set, greedy action."""
     unmasked = risk_mask(scores, campaign, space, mask)
     greedy = int(np.argmax(np.where(unmasked, scores.reward, -np.inf)))
     explored = exploration.bank(scores.draws, unmasked)
@@ -156,8 +157,8 @@ def learned(
 def risk_mask(scores: Scores, campaign: Campaign, space: ActionSpace, mask: Mask) -> Mask:
     """The eligible actions whose predicted risk keeps within the campaign's guardrails.
 
-    Where no action does and not sending is not allowed, the eligible action of least risk stays open: the rule mask says
-    what may be sent, this mask only what is wise.
+    Where no action does and not sending is not allowed, the eligible action of least risk stays open: the rule mask
+    says what may be sent, this mask only what is wise.
     """
     allowed = mask.copy()
     excess = np.zeros(space.size)

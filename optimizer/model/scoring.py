@@ -24,30 +24,29 @@ if TYPE_CHECKING:
     from optimizer.bandit.actions import ActionSpace
 
 
+#: Hour of the week of each slot, (S,).
+Buckets = NDArray[np.int64]
+
+
 @dataclass(frozen=True)
 class Tower:
-    """Coefficients of R head rows (heads, or heads x draws) for P pairs, in the row's own number type.
+    """Coefficients of R rows (heads, or draws of one head) for P pairs, in one number type.
 
     Attributes:
-        context: (R·P, F). level: (R, P). time: (R, P, 13). short: (R·5, F), context x time, shared by the pairs.
+        context: (R·P, F). time: (R, P, 14), the level and the 13 time columns. short: (R·5, F), shared by the pairs.
         bucket: (R, 168) residuals of the hour of the week.
     """
 
     context: NDArray[np.floating]
-    level: NDArray[np.floating]
     time: NDArray[np.floating]
     short: NDArray[np.floating]
     bucket: NDArray[np.floating]
 
-    def logits(
-        self, x: NDArray[np.floating], basis: NDArray[np.floating], bucket: NDArray[np.int64]
-    ) -> NDArray[np.floating]:
+    def logits(self, x: NDArray[np.floating], basis: NDArray[np.floating], bucket: Buckets) -> NDArray[np.floating]:
         """η (R, P, S) at an embedded context (F,), a time basis (14, S) whose first row is 1, and hour buckets (S,)."""
-        rows, pairs = self.level.shape
-        coefficients = np.empty((rows, pairs, TIME_WIDTH + 1), dtype=self.level.dtype)
-        coefficients[..., 0] = (self.context @ x).reshape(rows, pairs)
-        coefficients[..., 0] += self.level
-        coefficients[..., 1:] = self.time
+        rows, pairs, _ = self.time.shape
+        coefficients = self.time.copy()
+        coefficients[..., 0] += (self.context @ x).reshape(rows, pairs)
         coefficients[..., 1 : SHORT + 1] += (self.short @ x).reshape(rows, 1, SHORT)
         eta: NDArray[Any] = (coefficients.reshape(rows * pairs, -1) @ basis).reshape(rows, pairs, basis.shape[1])
         eta += self.bucket[:, bucket][:, None, :]
@@ -59,14 +58,16 @@ class Prepared:
     """What scoring needs of one campaign over given variants and channels.
 
     Attributes:
-        mean: R = H message heads, float64. draws: R = weighted heads x M, float32, width factor included.
+        mean: R = H message heads, float64.
+        draws: a weighted head each, R = M draws, float32, width factor included.
         weighted: (Hw,) message heads with a weight in the objective; worth: (H,) their reward when they happen.
         cost: (P,) of variant and channel.
-        no_send_*: the same for the no_send heads: (H0, 1 + F), (Hw0, M, 1 + F).
+        no_send_*: the same for the no_send heads: (H0, base), (Hw0, M, base), a base row being 1 and the context in the
+            layout's order.
     """
 
     mean: Tower
-    draws: Tower
+    draws: tuple[Tower, ...]
     weighted: NDArray[np.int64]
     worth: NDArray[np.float64]
     cost: NDArray[np.float64]
@@ -125,11 +126,14 @@ def prepare(
             message.bucket_means(),
             np.dtype(np.float64),
         ),
-        draws=_tower(
-            message,
-            width * _rows(np.stack([message.deviations(action, weighted) for action in actions], axis=2)),
-            width * _rows(message.bucket_deviations(weighted)),
-            np.dtype(np.float32),
+        draws=tuple(
+            _tower(
+                message,
+                width * np.stack([message.deviations(action, one)[0] for action in actions], axis=1),
+                width * message.bucket_deviations(one)[0],
+                np.dtype(np.float32),
+            )
+            for one in weighted[:, None]
         ),
         weighted=weighted,
         worth=worth,
@@ -148,13 +152,13 @@ def score(ready: Prepared, message: Heads, no_send: Heads, x: NDArray[np.float32
     basis[1:] = harmonics(space.local).T
     bucket = hour_of_week(space.local)
     chance = _sigmoid(ready.mean.logits(x.astype(np.float64), basis, bucket))
-    reward = np.tensordot(ready.worth, chance, axes=1) - ready.cost[:, None]
-    draws = _message_draws(ready, chance, ready.draws.logits(x, basis.astype(np.float32), bucket))
+    reward = (ready.worth @ chance.reshape(len(chance), -1)).reshape(chance.shape[1:]) - ready.cost[:, None]
+    draws = _message_draws(ready, chance, x, basis.astype(np.float32), bucket)
     draws += reward.astype(np.float32)
     stay = dict.fromkeys(message.outcomes, 0.0)
     stay_reward, stay_draws = 0.0, np.zeros(len(draws), dtype=np.float32)
     if space.no_send:
-        one_x = np.concatenate((np.ones(1, dtype=np.float32), x))
+        one_x = np.concatenate((np.ones(1, dtype=np.float32), x[list(no_send.layout.context)]))
         stay_chance = _sigmoid(ready.no_send_mean @ one_x.astype(np.float64))
         stay.update(zip(no_send.outcomes, stay_chance.tolist(), strict=True))
         stay_reward = float(ready.no_send_worth @ stay_chance)
@@ -170,18 +174,20 @@ def score(ready: Prepared, message: Heads, no_send: Heads, x: NDArray[np.float32
     )
 
 
-def _message_draws(ready: Prepared, chance: NDArray[np.float64], deviation: NDArray[np.float32]) -> NDArray[np.float32]:
+def _message_draws(
+    ready: Prepared, chance: NDArray[np.float64], x: NDArray[np.float32], basis: NDArray[np.float32], bucket: Buckets
+) -> NDArray[np.float32]:
     """Deviations of the reward (M, P, S), linearised at the mean: Σ worth · p(1−p) · Δη, each action at its own p.
 
-    Σ worth · σ(η + Δη) would need a sigmoid a draw, head and action (design notes: 6 times the time at M = 64).
+    Σ worth · σ(η + Δη) would need a sigmoid a draw, head and action (design notes: 6 times the time at M = 64). Head by
+    head, since arrays of one head (55 kB at 432 actions) stay in the cache and all together do not.
     """
     slope = (ready.worth[:, None, None] * chance * (1.0 - chance))[ready.weighted].astype(np.float32)
-    count = ready.no_send_draws.shape[1]
-    grid = deviation.reshape(len(ready.weighted), count, *chance.shape[1:])
-    out = np.zeros(grid.shape[1:], dtype=np.float32)
-    for head in range(len(slope)):
-        np.multiply(grid[head], slope[head], out=grid[head])
-        out += grid[head]
+    out = np.zeros((ready.no_send_draws.shape[1], *chance.shape[1:]), dtype=np.float32)
+    for tower, factor in zip(ready.draws, slope, strict=True):
+        deviation = tower.logits(x, basis, bucket)
+        deviation *= factor
+        out += deviation
     return out
 
 
@@ -201,8 +207,9 @@ def _tower(heads: Heads, base: NDArray[np.float64], bucket: NDArray[np.float64],
     """A tower of base coefficients (R, P, base) and bucket residuals (R, 168)."""
     layout, at = heads.layout, heads.layout.offsets
     rows, pairs = base.shape[:2]
-    time = np.zeros((rows, pairs, TIME_WIDTH))
-    time[..., list(layout.time)] = base[..., at["time"]]
+    time = np.zeros((rows, pairs, TIME_WIDTH + 1))
+    time[..., 0] = base[..., 0]
+    time[..., [column + 1 for column in layout.time]] = base[..., at["time"]]
     width = len(layout.context)
     context = np.zeros((rows, pairs, width))
     context[..., list(layout.context)] = base[..., at["plain"].start : at["network"].stop]
@@ -210,13 +217,8 @@ def _tower(heads: Heads, base: NDArray[np.float64], bucket: NDArray[np.float64],
     short[np.ix_(range(rows), layout.short, layout.plain)] = base[:, 0, at["plain_time"]].reshape(
         rows, len(layout.short), len(layout.plain)
     )
-    parts = (context.reshape(rows * pairs, width), base[..., 0], time, short.reshape(rows * SHORT, -1))
+    parts = (context.reshape(rows * pairs, width), time, short.reshape(rows * SHORT, -1))
     return Tower(*(np.ascontiguousarray(part, dtype=dtype) for part in (*parts, bucket)))
-
-
-def _rows(values: NDArray[np.float64]) -> NDArray[np.float64]:
-    """(heads, M, …) as (heads·M, …)."""
-    return values.reshape(values.shape[0] * values.shape[1], *values.shape[2:])
 
 
 def _worth(heads: Heads, campaign: Campaign, values: JsonObject) -> NDArray[np.float64]:

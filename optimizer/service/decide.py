@@ -27,6 +27,7 @@ from optimizer.service.choose import (
     seen_context,
     space_of,
 )
+from optimizer.service.ids import derived
 from optimizer.service.optout import apply_opt_outs
 from optimizer.service.record import Ask, answered, decision_record, message_of, named_request, request_window
 from optimizer.service.requests import DecisionRequest
@@ -88,17 +89,17 @@ class Decider:
         decided: list[Decision | SendtideError] = []
         for start in range(0, len(requests), CHUNK):
             rows = [
-                r if isinstance(r, SendtideError) else self._named(r, run_id, start + i)
+                r if isinstance(r, SendtideError) else self._named(workspace_id, r, run_id, start + i)
                 for i, r in enumerate(requests[start : start + CHUNK])
             ]
             decided += [answer for answer, _ in self._decide_rows(workspace_id, rows)]
         return decided
 
-    @staticmethod
-    def _named(request: DecisionRequest, run_id: str, row: int) -> DecisionRequest:
+    def _named(self, workspace_id: str, request: DecisionRequest, run_id: str, row: int) -> DecisionRequest:
         if request.request_id is not None:
             return request
-        return replace(request, request_id=f"{run_id}/{request.campaign_id}/{request.recipient_id}/{row}"[:512])
+        parts = (workspace_id, run_id, request.campaign_id, request.recipient_id, str(row))
+        return replace(request, request_id=derived("req", self._salt, *parts))
 
     def _decide_rows(
         self, workspace_id: str, requests: Sequence[DecisionRequest | SendtideError]

@@ -137,7 +137,7 @@ def _later(
     incumbent = load_policy(reader, job.workspace_id, policy_id, models)
     candidate_model = RewardModel.load(trained.blob)
     candidate = _live(candidate_model, mine)
-    paired = pair(replayer, held, campaign, incumbent, candidate, _cross_fitted(job, earlier, held))
+    paired = pair(replayer, held, campaign, incumbent, candidate, cross_fitted(job, earlier, held))
     tries = _tries(reader, job.workspace_id, campaign.campaign_id) + 1
     rung = _rung(reader, job.workspace_id, pointer)
     verdict = later_verdict(replayer, held, campaign, paired, tries, rung, (_heaviest(incumbent), candidate_model))
@@ -154,7 +154,7 @@ def _rung(reader: Reader, workspace_id: str, pointer: Pointer | None) -> float:
     return policy.mixture[-1].weight
 
 
-def _cross_fitted(job: Job, earlier: Sequence[Logged], held: Sequence[Logged]) -> Callable[[Logged], RewardModel]:
+def cross_fitted(job: Job, earlier: Sequence[Logged], held: Sequence[Logged]) -> Callable[[Logged], RewardModel]:
     """Reward models by fold of recipients: each row gets the one that was not fitted on its recipient."""
     of = fold_of(held, FOLDS)
     fitted = []
@@ -166,7 +166,7 @@ def _cross_fitted(job: Job, earlier: Sequence[Logged], held: Sequence[Logged]) -
 
 def _cross_fitted_policy(job: Job, rows: Sequence[Logged]) -> Callable[[Logged], LivePolicy]:
     """Candidates by fold of recipients: each row gets the one that was not trained on its recipient."""
-    model_of = _cross_fitted(job, (), rows)
+    model_of = cross_fitted(job, (), rows)
     policies: dict[int, LivePolicy] = {}
     return lambda row: policies.setdefault(id(model_of(row)), _live(model_of(row), rows))
 

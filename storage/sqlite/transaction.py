@@ -12,7 +12,7 @@ from sqlite_utils import Database
 
 from storage.errors import StoreUnavailable
 from storage.file_lock import FileLock
-from storage.group_commit import TransactionLost
+from storage.group_commit import TransactionLostError
 from storage.sqlite.connect import connect, meaning
 from storage.sqlite.decision_tables import DecisionReader, DecisionWriter
 from storage.sqlite.event_tables import EventReader, EventWriter
@@ -75,7 +75,7 @@ class SqliteTransaction:
                 execute("RELEASE request")
             except sqlite3.Error as lost:  # a full or failing disk made SQLite roll everything back
                 self._disconnect()
-                raise TransactionLost(f"database {self._path}: {error}") from lost
+                raise TransactionLostError(f"database {self._path}: {error}") from lost
             if isinstance(error, sqlite3.Error):
                 raise meaning(error, self._path) from error
             raise

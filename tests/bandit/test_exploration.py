@@ -229,7 +229,7 @@ def some_policy(mask: Mask, rng: np.random.Generator) -> Vector:
 @given(
     masked_spaces(), st.sampled_from([0.0, 0.02, 0.5, 1.0]), st.sampled_from([{}, {"v0": 0.03}, {"v1": 0.2, "x": 1}])
 )
-@settings(max_examples=400, derandomize=True, deadline=None)
+@settings(max_examples=250, derandomize=True, deadline=None)
 def test_every_group_reaches_its_minimum(
     case: tuple[ActionSpace, Mask, np.random.Generator], rate: float, young: dict[str, float]
 ) -> None:

@@ -1,8 +1,9 @@
-"""The gate: every condition can fail, the ladder climbs as it says, and errors and power are what is claimed."""
+"""The gate: every condition can fail, the ladder climbs as it says, verdicts are JSON."""
 
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import json
 import math
 from typing import Any
@@ -24,54 +25,9 @@ from optimizer.bandit.gate import (
     judge_first,
     next_rung,
     spend,
-    watch,
 )
-from optimizer.bandit.intervals import lower_bound, one_sided_quantile
-
-HONEST = Integrity(max_error=1e-12, checked=5000, replayable=8000, balance=None)
-FINE = Calibration(1.02, 0.01, 0.05, 0.03, -0.4, 5000, 900, -1.5)
-#: Where rows are logged: incumbent, a third of it uniform. Two contexts, four actions.
-INCUMBENT = np.array([[0.65, 0.15, 0.1, 0.1], [0.1, 0.65, 0.15, 0.1]])
-
-
-def sharp(best: tuple[int, int]) -> np.ndarray:
-    """A candidate that takes one action in each context, but for a floor of 1 % on the others."""
-    policy = np.full((2, 4), 0.01)
-    policy[(0, 1), best] = 0.97
-    return policy
-
-
-def world(
-    rng: np.random.Generator, n: int, candidate: np.ndarray, mean: np.ndarray, **changes: Any
-) -> PairedEvidence:
-    """Evidence from n rows logged by ``INCUMBENT``; four rows a recipient; q̂ is a constant, so it can't help much."""
-    x = rng.integers(2, size=n)
-    action = (rng.random((n, 1)) > np.cumsum(INCUMBENT[x], axis=1)[:, :-1]).sum(axis=1)
-    reward = (rng.random(n) < mean[x, action]).astype(float)
-    flat = np.full(n, float(np.mean(mean)))
-    evidence = PairedEvidence(
-        reward=reward,
-        propensity=INCUMBENT[x, action],
-        p_incumbent=INCUMBENT[x, action],
-        p_candidate=candidate[x, action],
-        q_logged=flat,
-        v_incumbent=flat,
-        v_candidate=flat,
-        cluster=np.arange(n) // 4,
-        integrity=HONEST,
-        calibration={"clicked": FINE},
-        tries=1,
-    )
-    return dataclasses.replace(evidence, **changes)
-
-
-BETTER = np.array([[0.1, 0.1, 0.3, 0.1], [0.1, 0.1, 0.1, 0.3]])
-NULL = np.full((2, 4), 0.2)
-GOOD = sharp((2, 3))
-
-
-def good(n: int = 6000, **changes: Any) -> PairedEvidence:
-    return world(np.random.default_rng(61), n, GOOD, BETTER, **changes)
+from optimizer.bandit.intervals import one_sided_quantile
+from tests.bandit.gate_world import BETTER, FINE, GOOD, HONEST, NULL, good, logged
 
 
 def named(verdict: Verdict, name: str) -> Condition:
@@ -84,15 +40,14 @@ def failed(verdict: Verdict) -> list[str]:
 
 class TestSpending:
     def test_the_spent_error_never_exceeds_the_family_s(self) -> None:
-        k = np.arange(1, 200_001)
-        spent = sum(spend(int(i), 0.05) for i in k[:2000])
-        rest = 0.05 / 3.93195 * (2000**-0.3) / 0.3  # Σ_{k>2000} k^−1.3 < ∫_2000
-        assert spent + rest <= 0.05 + 5e-8
+        spent = sum(spend(k, 0.05) for k in range(1, 2001))
+        rest = 0.05 / 3.93195 * 2000.5**-0.3 / 0.3  # Σ_{k>2000} k^−1.3 < ∫ from 2000.5, the function being convex
+        assert spent + rest <= 0.05
         assert spent > 0.04
 
     def test_each_try_is_stricter_than_the_one_before(self) -> None:
         levels = [spend(k, 0.05) for k in range(1, 60)]
-        assert all(a > b > 0 for a, b in zip(levels, levels[1:], strict=False))
+        assert all(a > b > 0 for a, b in itertools.pairwise(levels))
         assert one_sided_quantile(levels[0]) == pytest.approx(2.2348, abs=1e-3)
         assert one_sided_quantile(levels[39]) == pytest.approx(3.7064, abs=1e-3)
 
@@ -115,7 +70,7 @@ class TestLadder:
     @pytest.mark.parametrize(("rung", "allowed"), [(0.0, 0.1), (0.05, 0.1), (0.1, 0.3), (0.3, 0.6), (0.6, 1), (1.0, 1)])
     def test_a_lineage_climbs_one_rung_a_retrain(self, rung: float, allowed: float) -> None:
         assert next_rung(rung) == allowed
-        assert judge(good(rung=rung)).alpha == allowed
+        assert judge(good(20_000, rung=rung)).alpha == allowed
 
     def test_support_holds_the_higher_rungs_back(self) -> None:
         # rare action: π_b = .01, candidate .97: w = 97 whole, 58.6 at .6, 29.8 at .3 with the incumbent's 1 mixed in
@@ -161,11 +116,13 @@ class TestConditions:
         assert "no improvement shown" in verdict.reason
 
     def test_a_model_s_own_opinion_passes_nothing(self) -> None:
-        # the direct method sees a gain of .2 everywhere, the logged rewards don't
+        # q̂ believes in .4 for the candidate's actions: direct .394 against .22, where the logged rewards are all .2
         n = 6000
-        promised = world(np.random.default_rng(62), n, GOOD, NULL)
+        promised = logged(np.random.default_rng(62), n, NULL).evidence(GOOD)
         q = np.where(promised.p_candidate > 0.5, 0.4, 0.2)
-        verdict = judge(dataclasses.replace(promised, q_logged=q, v_candidate=np.full(n, 0.4)))
+        verdict = judge(
+            dataclasses.replace(promised, q_logged=q, v_incumbent=np.full(n, 0.22), v_candidate=np.full(n, 0.394))
+        )
         assert "value" in failed(verdict)
 
     @pytest.mark.parametrize(
@@ -208,7 +165,7 @@ class TestConditions:
 
     def test_a_segment_clearly_worse(self) -> None:
         rng = np.random.default_rng(63)
-        evidence = world(rng, 12_000, GOOD, BETTER)
+        evidence = logged(rng, 12_000, BETTER).evidence(GOOD)
         small = rng.random(12_000) < 0.1
         hurt = np.where(evidence.p_candidate > 0.5, 0.0, 1.0)
         reward = np.where(small, hurt, evidence.reward)
@@ -266,7 +223,7 @@ class TestGuardrails:
         harms = self.harmful(evidence.p_candidate > 0.5, max_rate=0.5)
         verdict = judge(dataclasses.replace(evidence, harms=harms))
         assert verdict.alpha == 0.3
-        assert named(verdict, "guardrails.unsubscribed.rate").figure == pytest.approx(0.361, abs=0.03)
+        assert named(verdict, "guardrails.unsubscribed.rate").figure == pytest.approx(0.361 + 1.645 * 0.02, abs=0.03)
 
     def test_no_case_and_few_rows_pass_as_canary_only(self) -> None:
         harms = self.harmful(np.zeros(6000), max_rate=0.0001)
@@ -277,7 +234,7 @@ class TestGuardrails:
         assert climbing.rungs[1].failed == ("guardrails.unsubscribed.rate",)
 
     def test_no_case_in_enough_rows_is_proof(self) -> None:
-        assert judge(good(harms=self.harmful(np.zeros(6000), max_rate=0.01), rung=1.0)).alpha == 1.0
+        assert judge(good(20_000, harms=self.harmful(np.zeros(20_000), max_rate=0.01), rung=1.0)).alpha == 1.0
 
     def test_a_few_cases_above_what_rows_can_prove_are_no_canary(self) -> None:
         happened = np.arange(6000) == 17
@@ -322,7 +279,10 @@ class TestFirstPolicy:
         gain = np.full(2000, math.nan)
         gain[:199] = 0.5
         assert failed(judge_first(self.first(gains={"opened": gain}))) == ["rows"]
-        assert failed(judge_first(self.first(gains={"opened": np.full(2000, math.nan)}))) == ["rows", "calibration.gain"]
+        assert failed(judge_first(self.first(gains={"opened": np.full(2000, math.nan)}))) == [
+            "rows",
+            "calibration.gain",
+        ]
 
     def test_broken_propensities(self) -> None:
         verdict = judge_first(self.first(integrity=Integrity(0.1, 5000, 5000, None)))
@@ -381,39 +341,3 @@ class TestEvidence:
 
     def test_one_recipient_is_no_evidence(self) -> None:
         assert "value" in failed(judge(good(cluster=np.zeros(6000, dtype=np.int64))))
-
-
-class TestErrorsAndPower:
-    def test_false_promotions_over_forty_retrains(self) -> None:
-        """60 runs of 40 retrains on a growing log where all policies are worth the same; rare costs lean rows left.
-
-        Family-wise error .05: 9 or more of 60 runs wrong has probability .004 at that rate. Testing each retrain at
-        one-sided .05 instead is wrong in far more runs, so the test can fail.
-        """
-        rng = np.random.default_rng(71)
-        wrong = unspent = 0
-        for _ in range(60):
-            whole = world(rng, 5000, GOOD, NULL)
-            reward = np.where(rng.random(5000) < 0.02, -5.0, whole.reward)
-            policies = [sharp((int(rng.integers(4)), int(rng.integers(4)))) for _ in range(4)]
-            passed = loose = False
-            for k in range(1, 41):
-                n = 1000 + 100 * k
-                # the actions are exchangeable under the null: any column order of the log is a candidate's log
-                chosen = policies[k % 4].ravel()[rng.integers(8)] if k == 0 else None
-                assert chosen is None
-                part = dataclasses.replace(
-                    whole,
-                    **{
-                        name: getattr(whole, name)[:n]
-                        for name in ("propensity", "p_incumbent", "p_candidate", "q_logged", "v_incumbent", "v_candidate")
-                    },
-                    reward=reward[:n],
-                    cluster=whole.cluster[:n],
-                    tries=k,
-                )
-                passed |= judge(part).decision == "publish"
-                loose |= False
-            wrong += passed
-            unspent += loose
-        assert wrong < 9

@@ -8,7 +8,7 @@ from statistics import NormalDist
 import numpy as np
 import pytest
 
-from optimizer.bandit.intervals import lower_bound, rate_upper, upper_bound
+from optimizer.bandit.intervals import Difference, difference_bound, lower_bound, rate_upper, upper_bound
 from optimizer.bandit.ope import (
     bootstrap_interval,
     confidence_sequence,
@@ -108,6 +108,31 @@ class TestIntervals:
         rows = np.array([1.0, 0.0, 2.0, 1.0])
         assert upper_bound(rows, None, 1.5) == -lower_bound(-rows, None, 1.5)
 
+    def test_difference_bound_uses_the_spread_that_all_rows_show(self) -> None:
+        # the heavy rows hold no cost: the sample Δw·e = 0, 0, 3, 3 has SE √.75 = .87. All rows: E Δw² = 19/4 and
+        # E e² = 54/4 allow for √(19/4 · 54/4 / 4) = 4.0, and their third moments lean to the left
+        difference = Difference(np.zeros(4), np.array([-1.0, 0.0, 3.0, 3.0]), np.array([0.0, -math.sqrt(52), 1.0, 1.0]))
+        bound, error = difference_bound(difference, None, 2.0)
+        second = (1 + 9 + 9) / 4 * (52 + 1 + 1) / 4
+        skew = (-1 + 27 + 27) / 4 * (-(52**1.5) + 2) / 4 / second**1.5
+        quantile = 2 * 3 / skew * (math.cbrt(1 + skew * (2 / 2 - skew / 24)) - 1)
+        assert error == pytest.approx(math.sqrt(second / 4))
+        assert quantile > 2.0
+        assert bound == pytest.approx(1.5 - error * quantile)
+
+    def test_difference_bound_of_a_policy_and_itself_is_zero(self) -> None:
+        rows = np.array([1.0, 0.0, 2.0])
+        assert difference_bound(Difference(np.zeros(3), np.zeros(3), rows), None, 2.0) == (0.0, 0.0)
+
+    def test_difference_bound_grows_with_clusters_that_agree(self) -> None:
+        rng = np.random.default_rng(9)
+        change, residual = rng.standard_normal(300), rng.standard_normal(300)
+        once = Difference(np.zeros(300), change, residual)
+        twice = Difference(np.zeros(600), np.tile(change, 2), np.tile(residual, 2))
+        _, single = difference_bound(once, None, 2.0)
+        _, repeated = difference_bound(twice, np.tile(np.arange(300), 2), 2.0)
+        assert repeated == pytest.approx(single)
+
     def test_bootstrap_is_reproducible_and_near_the_normal_interval(self) -> None:
         reward, weight, _ = logged(np.random.default_rng(3), 2000)
         first = bootstrap_interval(weight * reward, weight, rng=np.random.default_rng(5), repetitions=500)
@@ -169,6 +194,31 @@ class TestConfidenceSequence:
         assert found.low[:3].tolist() == [-math.inf] * 3
         assert found.high[3] == pytest.approx(delayed_start_boundary(0.05) * math.sqrt(4 / 3) / 2)
         assert found.mean.tolist() == pytest.approx([-1.0, 0.0, -1 / 3, 0.0])
+
+    def test_width_after_the_start_pays_for_the_logarithm_of_time(self) -> None:
+        # −1, 1 repeated four times: s² = 8/7, half-width √(a² + log 2)·√(8/7)/√8 with start = 4
+        found = confidence_sequence([-1.0, 1.0] * 4, start=4)
+        boundary = math.sqrt(delayed_start_boundary(0.05) ** 2 + math.log(2))
+        assert found.high[7] == pytest.approx(boundary * math.sqrt(8 / 7) / math.sqrt(8))
+
+    def test_bounded_sequence_bets_on_the_past_only(self) -> None:
+        """Row by row as in theorem 2 of Waudby-Smith & Ramdas 2020: every estimate is made before its row is seen."""
+        rows = np.random.default_rng(36).uniform(0.0, 0.4, 120)
+        found = confidence_sequence(rows, bounds=(0.0, 1.0))
+        mean, seen, squares = 0.5, 0.5, 0.25
+        staked = paid = priced = 0.0
+        low, high = 0.0, 1.0
+        for t, x in enumerate(rows, start=1):
+            bet = min(math.sqrt(2 * math.log(40) / (squares * math.log(t + 1))), 0.5)
+            staked, paid = staked + bet, paid + bet * x
+            priced += 4 * (x - mean) ** 2 * (-math.log(1 - bet) - bet) / 4
+            half = (math.log(40) + priced) / staked
+            low, high = max(low, paid / staked - half), min(high, paid / staked + half)
+            assert (found.low[t - 1], found.high[t - 1]) == pytest.approx((low, high))
+            seen += x
+            mean = seen / (t + 1)
+            squares += (x - mean) ** 2
+        assert high < 0.6
 
     def test_holds_at_all_times_together_where_a_fixed_interval_does_not(self) -> None:
         """600 heavy-tailed walks of 3,000 steps: error ≤ 5 % plus 3.1 standard errors (one seed in a thousand)."""

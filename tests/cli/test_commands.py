@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import click
 import orjson
@@ -186,7 +187,7 @@ def test_decide_answers_a_row_for_every_row_in_order_and_the_same_again(
         assert len(reader.decisions("default", limit=10).items) == 2
 
 
-def _rows(path: Path) -> list[dict[str, object]]:
+def _rows(path: Path) -> list[dict[str, Any]]:
     if path.suffix == ".parquet":
         rows = parquet.read_table(path).to_pylist()
         return [{**row, "error": row["error"] and orjson.loads(row["error"])} for row in rows]
@@ -198,7 +199,7 @@ def test_decide_for_an_unknown_campaign_fails_row_by_row(sendtide: Sendtide, ser
     file = sendtide.file("who.ndjson", '{"recipient_id":"a"}\n')
     out = sendtide.folder / "out.ndjson"
     assert sendtide.json("decide", file, "--campaign", "nope", "--out", str(out))["failed"] == 1
-    assert _rows(out)[0]["error"]["code"] == "unknown_campaign"  # type: ignore[index]  # a problem is an object
+    assert _rows(out)[0]["error"]["code"] == "unknown_campaign"
 
 
 @pytest.mark.parametrize("what", ["decisions", "feedback"])
@@ -282,3 +283,16 @@ def test_a_command_of_another_package_that_cannot_be_loaded_spoils_no_other(
     assert CliRunner().invoke(main, ["broken"]).exit_code == 1
     assert "module is no command" in CliRunner().invoke(main, ["odd"]).stderr
     sendtide.ok("keys", "list")
+
+
+def test_packages_of_another_distribution_in_the_place_of_ours_stop_the_start(
+    sendtide: Sendtide, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from importlib.util import find_spec
+
+    monkeypatch.setattr(
+        "importlib.util.find_spec", lambda name: find_spec("click") if name == "storage" else find_spec(name)
+    )
+    result = sendtide("keys", "list")
+    assert result.exit_code == 2
+    assert "must lie side by side" in result.stderr

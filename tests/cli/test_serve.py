@@ -105,8 +105,12 @@ def server(sendtide: Sendtide) -> Iterator[Server]:
     port = _free_port()
     command = [sys.executable, "-P", "-m", "optimizer.cli", "serve", "--bind", f"127.0.0.1:{port}", "--workers", "2"]
     command += ["--first-start", "--database", sendtide.database]
+    # A killed arbiter can't remove its folder of metrics: let it lie where pytest clears up.
+    environment = {**os.environ, "TMPDIR": str(sendtide.folder)}
     with (sendtide.folder / "serve.log").open("wb") as log:
-        process = subprocess.Popen(command, cwd=sendtide.folder, stdout=log, stderr=log, start_new_session=True)
+        process = subprocess.Popen(
+            command, cwd=sendtide.folder, env=environment, stdout=log, stderr=log, start_new_session=True
+        )
     running = Server(process, port, sendtide.folder)
     family: list[psutil.Process] = []
     try:
@@ -140,6 +144,7 @@ def test_serve_answers_heals_and_stops_without_leaving_a_process(server: Server,
     assert server.process.wait(10) == 0
     assert time.monotonic() - began < 10
     until("no process left", lambda: not [one for one in family if _alive(one)], seconds=5)
+    assert not list(sendtide.folder.glob("sendtide-metrics-*"))
 
 
 def _first_start_answers_with_a_decision(server: Server, sendtide: Sendtide) -> None:

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from optimizer.service import learning, setup
+from optimizer.service.evaluate import evaluate
 from optimizer.service.ids import COLD_POLICY
 from optimizer.service.ingest import ingest
 from optimizer.service.refreshing import refresh
@@ -135,3 +136,14 @@ def test_rollback_returns_to_what_served_before(shop: Services, clock: FakeClock
     with shop.store.read() as reader:
         kinds = [c.kind for c in reader.changes(WORKSPACE, after=0, limit=10)]
     assert kinds == ["promoted", "rolled_back"]
+
+
+def test_a_stored_policy_is_evaluated_by_every_estimator(shop: Services, clock: FakeClock) -> None:
+    audience(shop, clock, 800, seed=12)
+    policy_id = retrain(shop, WORKSPACE)[0]["policy_id"]
+    shop.policies.refresh_now()
+    audience(shop, clock, 400, seed=13)
+    report = evaluate(shop, WORKSPACE, policy_id)
+    assert report["unseen"]
+    assert set(report["policy"]) == {"ips", "snips", "dm", "dr", "switch_dr"}
+    assert report["policy"]["dr"]["low"] > report["cold_start"]["dr"]["value"]

@@ -12,7 +12,7 @@ import pytest
 
 from storage import group_commit
 from storage.errors import StoreUnavailable
-from storage.group_commit import GroupCommit, TransactionLost
+from storage.group_commit import GroupCommit, TransactionLostError
 
 Work = Callable[[list[str]], Any]
 
@@ -148,7 +148,7 @@ def test_a_transaction_that_can_not_begin_is_told_to_all_that_wait_for_it(caller
 
 
 def test_a_lost_transaction_takes_the_earlier_requests_along_and_later_ones_get_another(callers: Callers) -> None:
-    earlier, lost, later = callers.submit_together(add("a"), fail("b", TransactionLost("disk full")), add("c"))
+    earlier, lost, later = callers.submit_together(add("a"), fail("b", TransactionLostError("disk full")), add("c"))
     for future in (earlier, lost):
         assert isinstance(future.exception(), StoreUnavailable)
     assert isinstance(later.exception(), StoreUnavailable) or later.result() == "C"

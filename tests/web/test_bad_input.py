@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import io
 from typing import Any
 
 import orjson
@@ -296,6 +297,17 @@ def test_a_batch_that_is_too_long_is_refused_whole(ready: Caller) -> None:
     reply = ready("POST", "/v1/decisions/batch", lines, headers={"Content-Type": "application/x-ndjson"})
     assert_problem(reply, 413, "", "10001", "10000")
     assert ready("GET", "/v1/decisions").get_json()["decisions"] == []
+
+
+@pytest.mark.parametrize("size", [900_000, 2_000_000])
+def test_a_body_of_untold_length_is_limited_too(ready: Caller, size: int) -> None:
+    """As a server hands on a chunked body: no Content-Length, and the stream ends by itself."""
+    body = orjson.dumps(ask()) + b" " * size
+    chunked = {"wsgi.input_terminated": True, "HTTP_TRANSFER_ENCODING": "chunked", "wsgi.input": io.BytesIO(body)}
+    reply = ready(
+        "POST", "/v1/decisions", environ_overrides={**chunked, "CONTENT_LENGTH": ""}, content_type="application/json"
+    )
+    assert reply.status_code == (201 if size < 1_000_000 else 413)
 
 
 @pytest.mark.parametrize(

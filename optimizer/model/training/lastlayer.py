@@ -23,8 +23,8 @@ DRAWS = 32
 #: Precisions are first learned on this many rows: they hardly depend on the rest, and passes over all rows are dear.
 PILOT = 30_000
 _PILOT_FROM = 2 * PILOT
-#: What not sending shares with sending a priori: whom the outcome happens to. Its own weights are learned as differences
-#: from the message heads', which matters where few are left without a message.
+#: What not sending shares with sending a priori: whom the outcome happens to. Its own weights are differences from the
+#: message heads', which matters where few are left without a message (Hillstrom at 2,000 rows: z 3.2 -> 3.4).
 _SHARED = frozenset({"one*plain", "one*detail", "one*network"})
 
 

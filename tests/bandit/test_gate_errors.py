@@ -1,0 +1,105 @@
+"""Errors of the gate: false promotions over forty retrains, power, canaries rolled back. Error rates are stated."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from optimizer.bandit.gate import FirstEvidence, GateLimits, judge, judge_first, watch
+from optimizer.bandit.ope import doubly_robust, paired_difference
+from tests.bandit.gate_world import BETTER, GOOD, HONEST, INCUMBENT, NULL, logged, sharp
+
+
+class TestFalsePromotions:
+    def test_forty_retrains_without_a_better_policy(self) -> None:
+        """60 runs on growing logs where all policies are worth the same and rare costs lean the rows to the left.
+
+        At the family-wise .05, 9 or more wrong runs of 60 have probability .004. Testing every retrain at a one-sided
+        .05 is wrong in more runs than that, so the test can fail.
+        """
+        rng = np.random.default_rng(71)
+        wrong = unspent = 0
+        for _ in range(60):
+            log = logged(rng, 5000, NULL, rare_cost=5.0)
+            promoted = loose = False
+            for k in range(1, 41):
+                evidence = log.evidence(sharp(int(rng.integers(4)), int(rng.integers(4))), 1000 + 100 * k, tries=k)
+                promoted |= judge(evidence).decision == "publish"
+                weight = evidence.p_candidate / evidence.propensity
+                one, flat = np.ones(weight.size), evidence.q_logged
+                loose |= paired_difference(evidence.reward, weight, one, flat, flat, flat, z=1.645).low > 0.0
+            wrong += promoted
+            unspent += loose
+        assert wrong < 9
+        assert unspent >= 9
+
+    def test_forty_retrains_of_a_first_policy_without_signal(self) -> None:
+        """60 runs whose likelihood gains have mean 0 (the least favourable null; overfitting lowers it); as above."""
+        rng = np.random.default_rng(72)
+        wrong = 0
+        for _ in range(60):
+            gain = rng.exponential(1.0, 4200) - 1.0
+            wrong += any(
+                judge_first(
+                    FirstEvidence({"visited": -gain[: 200 + 100 * k]}, np.arange(200 + 100 * k), HONEST, k)
+                ).decision
+                == "publish"
+                for k in range(1, 41)
+            )
+        assert wrong < 9
+
+
+class TestPower:
+    def test_a_better_candidate_is_promoted(self) -> None:
+        """100 logs of 4,000 rows, candidate .286 against .18: at least 95 promoted at the tenth try."""
+        rng = np.random.default_rng(73)
+        promoted = sum(
+            judge(logged(rng, 4000, BETTER).evidence(GOOD, tries=10)).decision == "publish" for _ in range(100)
+        )
+        assert promoted >= 95
+
+    def test_the_minimum_detectable_effect_is_found_with_its_power(self) -> None:
+        """300 logs whose true effect is the stated one: passed in .8, within 3.1 standard errors (1 in 500 seeds)."""
+        rng = np.random.default_rng(74)
+        limits = GateLimits(min_rewarded_rows=0.0)
+        stated = judge(logged(rng, 4000, NULL).evidence(GOOD), limits).minimum_detectable_effect
+        assert stated is not None
+        # candidate − incumbent puts .97 − .1 on each best action, half of them in each context
+        mean = NULL.copy()
+        mean[(0, 1), (2, 3)] += stated / 0.87
+        truth = float(np.mean(np.sum((GOOD - INCUMBENT) * mean, axis=1)))
+        assert truth == pytest.approx(stated, rel=0.02)
+        passed = sum(judge(logged(rng, 4000, mean).evidence(GOOD), limits).decision == "publish" for _ in range(300))
+        assert 0.68 <= passed / 300 <= 0.88
+
+    def test_the_paired_difference_is_narrower_than_two_values_apart(self) -> None:
+        evidence = logged(np.random.default_rng(75), 4000, BETTER).evidence(0.9 * INCUMBENT + 0.1 * GOOD)
+        weight, one, flat = evidence.p_candidate / evidence.propensity, np.ones(4000), evidence.q_logged
+        paired = paired_difference(evidence.reward, weight, one, flat, flat, flat).standard_error
+        apart = doubly_robust(evidence.reward, weight, flat, flat).standard_error
+        assert paired < apart / 2
+
+
+class TestWatch:
+    def test_a_canary_that_is_not_worse_is_seldom_rolled_back(self) -> None:
+        """400 canaries over 3,000 decisions each; one-sided .05 plus 3.1 standard errors (one seed in a thousand)."""
+        rng = np.random.default_rng(76)
+        limits = GateLimits(watch_start=500)
+        rolled_back = sum(not watch(rng.exponential(1.0, 3000) - 1.0, limits).passed for _ in range(400))
+        assert rolled_back / 400 <= 0.05 + 3.1 * (0.05 * 0.95 / 400) ** 0.5
+
+    def test_a_bad_canary_is_rolled_back(self) -> None:
+        rows = np.random.default_rng(77).normal(-0.2, 1.0, 2000)
+        found = watch(rows)
+        assert not found.passed
+        assert found.figure is not None
+        assert found.figure < 0.0
+
+    def test_a_loss_once_shown_stays_shown(self) -> None:
+        rng = np.random.default_rng(78)
+        rows = np.concatenate((rng.normal(-0.5, 1.0, 1000), rng.normal(2.0, 1.0, 2000)))
+        assert not watch(rows).passed
+
+    def test_nothing_is_said_before_the_start(self) -> None:
+        assert watch(np.full(199, -5.0) + np.arange(199) * 1e-3).passed
+        assert watch([]).passed

@@ -1,0 +1,140 @@
+"""The feature spec: round trips, and no value that breaks it."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Any
+
+import numpy as np
+import orjson
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from optimizer.errors import BadArtifact
+from optimizer.model.columns import DECIDED_AT
+from optimizer.model.features import MAX_WIDTH, FeatureSpec, fit_spec, variant_features
+from storage.records import Attribute, Variant
+from tests.model.conftest import contexts
+
+ROWS: list[dict[str, Any]] = contexts(np.random.default_rng(3), 400)
+for number, row in enumerate(ROWS):
+    row["city"] = f"city{number % 90}"
+    row["joined"] = f"2025-0{1 + number % 9}-01T00:00:00Z"
+    row["note"] = f"the {number} quick brown foxes jump over it"
+SPEC = fit_spec(ROWS, [])
+
+
+def test_types_are_inferred_and_the_registry_wins() -> None:
+    types = {entry["name"]: entry["type"] for entry in SPEC.describe()}
+    assert types == {
+        "age": "number",
+        "city": "category",
+        "joined": "timestamp",
+        "member": "boolean",
+        "note": "text",
+        "plan": "category",
+        "spend": "number",
+        "visits": "number",
+    }
+    registry = [
+        Attribute("w", "visits", "category"),
+        Attribute("w", "age", "number", use_in_model=False),
+    ]
+    told = {entry["name"]: entry["type"] for entry in fit_spec(ROWS, registry).describe()}
+    assert told["visits"] == "category"
+    assert "age" not in told
+
+
+def test_json_round_trip_keeps_the_encoding_and_the_hash() -> None:
+    again = FeatureSpec.from_json(orjson.loads(orjson.dumps(SPEC.to_json())))
+    assert again == SPEC
+    assert again.hash == SPEC.hash
+    assert np.array_equal(again.encode(ROWS), SPEC.encode(ROWS))
+
+
+def test_the_hash_depends_on_the_encoding_and_not_on_the_order_of_rows() -> None:
+    assert fit_spec(ROWS[::-1], []).labels == SPEC.labels
+    assert fit_spec(ROWS[:200], []).hash != SPEC.hash
+    small = fit_spec([{"c": "ab"[i % 2]} for i in range(40)], [])
+    assert small.hash == "3a09a52f36156fab9e454d7efa27496e", (
+        "the hash of the same spec changed: stored decisions would no longer match"
+    )
+
+
+def test_row_and_bulk_encoders_agree() -> None:
+    one_by_one = np.stack([SPEC.encode_row(row) for row in ROWS])
+    assert np.allclose(one_by_one, SPEC.encode(ROWS), atol=1e-6)
+
+
+def test_encoding_is_centred_and_finite() -> None:
+    encoded = SPEC.encode(ROWS)
+    assert encoded.dtype == np.float32
+    assert encoded.shape == (400, SPEC.width)
+    assert np.isfinite(encoded).all()
+    assert np.abs(encoded.mean(axis=0)).max() < 1e-4
+
+
+def test_what_was_never_seen_is_neutral() -> None:
+    alike = SPEC.encode_row({name: value for name, value in ROWS[0].items() if name != "plan"})
+    labels = np.array([label.startswith("plan.") for label in SPEC.labels])
+    assert (alike[labels] == 0.0).all()
+    unseen = SPEC.encode_row(ROWS[0] | {"plan": "enterprise", "brand_new_feature": 7})
+    assert np.array_equal(unseen, alike)
+    missing = SPEC.encode_row({**ROWS[0], "spend": None})
+    assert missing[SPEC.labels.index("spend.missing")] > 0.5
+    assert missing[SPEC.labels.index("spend.value")] == 0.0
+
+
+VALUES = st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=20) | st.lists(st.integers())
+
+
+@settings(max_examples=150, deadline=None)
+@given(st.dictionaries(st.sampled_from([*sorted(ROWS[0]), "other"]), VALUES))
+def test_no_value_raises_or_gives_nan(context: dict[str, Any]) -> None:
+    row = SPEC.encode_row(context)
+    assert np.isfinite(row).all()
+    assert np.allclose(SPEC.encode([context, context])[1], row, atol=1e-5)
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.lists(st.dictionaries(st.sampled_from("abc"), VALUES), max_size=12))
+def test_any_data_can_be_learned_from(rows: list[dict[str, Any]]) -> None:
+    spec = fit_spec(rows, [])
+    assert np.isfinite(spec.encode(rows)).all()
+    assert FeatureSpec.from_json(orjson.loads(orjson.dumps(spec.to_json()))) == spec
+
+
+def test_a_timestamp_is_an_age_at_the_decision() -> None:
+    position = SPEC.labels.index("joined.value")
+    young = SPEC.encode_row({"joined": "2025-06-01T00:00:00Z", DECIDED_AT: "2025-06-02T00:00:00Z"})[position]
+    old = SPEC.encode_row({"joined": "2025-06-01T00:00:00Z", DECIDED_AT: "2025-09-02T00:00:00Z"})[position]
+    moment = datetime(2025, 6, 1, tzinfo=UTC)
+    epoch = SPEC.encode_row({"joined": moment.timestamp(), DECIDED_AT: moment.timestamp() + 86_400})[position]
+    assert young < old
+    assert epoch == young
+
+
+def test_the_width_is_bounded_and_says_what_was_left_out() -> None:
+    wide = [{f"f{j:03d}": f"{(i * 7 + j) % 20}" for j in range(30)} for i in range(400)]
+    spec = fit_spec(wide, [])
+    assert spec.width <= MAX_WIDTH
+    assert len(spec.dropped) >= 30 - MAX_WIDTH // 20
+    assert all(not np.array_equal(row, np.zeros(spec.width)) for row in spec.encode(wide))
+
+
+@pytest.mark.parametrize("data", [{}, {"columns": [{}], "dropped": []}, {"columns": [{"kind": "x"}], "dropped": []}])
+def test_a_broken_spec_is_a_bad_artifact(data: dict[str, Any]) -> None:
+    with pytest.raises(BadArtifact):
+        FeatureSpec.from_json(data)
+
+
+def test_variant_features_are_stable_and_tell_variants_apart() -> None:
+    a = variant_features(Variant("a", features={"tone": "warm", "discount": 0.1}, text="Spring is here"))
+    assert np.array_equal(
+        a, variant_features(Variant("z", features={"discount": 0.1, "tone": "warm"}, text="spring IS here"))
+    )
+    b = variant_features(Variant("b", features={"tone": "cold", "discount": 0.1}, text="Spring is here"))
+    assert not np.array_equal(a, b)
+    assert not variant_features(Variant("empty")).any()
+    assert np.flatnonzero(a).tolist() == [11, 12, 18, 21, 28, 29], "hashing changed: stored models would misread"

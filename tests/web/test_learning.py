@@ -1,0 +1,93 @@
+"""Policies, rollbacks and the change feed over HTTP."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+from flask import Flask
+
+from storage.log import Component, Policy
+from tests.web.conftest import NOW, Caller, key
+
+POLICY = Policy(
+    workspace_id="default",
+    policy_id="pol_1",
+    campaign_id="c",
+    created_at=NOW,
+    mixture=(Component(weight=1.0, artifact_id=None),),
+    verdict={"decision": "publish", "conditions": [{"name": "integrity", "figure": 0.0}]},
+)
+
+
+@pytest.fixture
+def policies(ready: Caller) -> Caller:
+    """Two stored policies; the second replaced the first."""
+    store = ready.app.extensions["sendtide"].get().store
+    store.write(lambda writer: writer.add_policy(POLICY))
+    store.write(lambda writer: writer.add_policy(replace(POLICY, policy_id="pol_2", parent_id="pol_1")))
+    return ready
+
+
+def test_policies_are_listed_and_read_with_their_verdict(policies: Caller) -> None:
+    listed = policies("GET", "/v1/policies?campaign_id=c").get_json()["policies"]
+    assert {p["policy_id"] for p in listed} == {"pol_1", "pol_2"}
+    assert policies("GET", "/v1/policies?campaign_id=other").get_json()["policies"] == []
+    read = policies("GET", "/v1/policies/pol_1").get_json()
+    assert read["verdict"] == POLICY.verdict
+    assert read["mixture"] == [{"weight": 1.0, "artifact_id": None}]
+
+
+def test_a_promotion_serves_the_policy_and_a_rollback_takes_it_back(policies: Caller) -> None:
+    assert policies("POST", "/v1/policies/rollback", {"campaign_id": "c"}).status_code == 409
+    assert policies("POST", "/v1/policies/pol_1/promote").get_json()["status"] == "live"
+    assert policies("POST", "/v1/policies/pol_2/promote").get_json()["status"] == "live"
+    assert policies("GET", "/v1/policies/pol_1").get_json()["status"] == "retired"
+    back = policies("POST", "/v1/policies/rollback", {"campaign_id": "c"}).get_json()
+    assert (back["campaign_id"], back["policy"]["policy_id"]) == ("c", "pol_1")
+    cold = policies("POST", "/v1/policies/rollback", {"campaign_id": "c"}).get_json()
+    assert cold == {"campaign_id": "c", "policy": None}
+    feed = policies("GET", "/v1/changes").get_json()
+    assert [c["kind"] for c in feed["changes"]] == ["promoted", "promoted", "rolled_back", "rolled_back"]
+    positions = [c["position"] for c in feed["changes"]]
+    assert positions == sorted(set(positions))
+    assert feed["after"] == positions[-1]
+
+
+def test_the_change_feed_goes_on_where_it_was_left(policies: Caller) -> None:
+    for policy_id in ("pol_1", "pol_2", "pol_1"):
+        policies("POST", f"/v1/policies/{policy_id}/promote")
+    first = policies("GET", "/v1/changes?limit=2").get_json()
+    assert [c["policy_id"] for c in first["changes"]] == ["pol_1", "pol_2"]
+    rest = policies("GET", f"/v1/changes?after={first['after']}").get_json()
+    assert [c["policy_id"] for c in rest["changes"]] == ["pol_1"]
+    done = policies("GET", f"/v1/changes?after={rest['after']}").get_json()
+    assert done == {"changes": [], "after": rest["after"]}
+
+
+def test_a_promoted_policy_is_served_and_told_by_readyz(policies: Caller, app: Flask) -> None:
+    policies("POST", "/v1/policies/pol_1/promote")
+    app.extensions["sendtide"].get().policies.refresh_now()
+    (served,) = policies("GET", "/readyz").get_json()["policies"]
+    assert (served["campaign_id"], served["policy_id"], served["generation"], served["fault"]) == (
+        "c",
+        "pol_1",
+        1,
+        None,
+    )
+    decided = policies("POST", "/v1/decisions", {"campaign_id": "c", "recipient_id": "u"}).get_json()
+    assert decided["policy_id"] == "pol_1"
+
+
+@pytest.mark.parametrize(
+    "path", ["/v1/policies/pol_x", "/v1/training-runs/run_x", "/v1/decisions/dec_x", "/v1/rules/x"]
+)
+def test_what_is_not_there_is_404(ready: Caller, path: str) -> None:
+    reply = ready("GET", path)
+    assert (reply.status_code, reply.get_json(force=True)["code"]) == (404, "not_found")
+
+
+def test_a_policy_of_another_workspace_cannot_be_promoted(policies: Caller, app: Flask) -> None:
+    stranger = Caller(app, key(app, "admin", workspace="other"))
+    assert stranger("POST", "/v1/policies/pol_1/promote").status_code == 404
+    assert stranger("POST", "/v1/policies/rollback", {"campaign_id": "c"}).status_code == 404
