@@ -21,7 +21,7 @@ HOUR_SPREAD = 1.0
 #: How many hours off the best time the attention is down to 61 % (one standard deviation of a bell curve).
 ATTENTION_HOURS = 2.5
 #: The chance of a click at the best time, on the liked channel, about the liked topic.
-BEST_CLICK = 0.5
+BEST_CLICK = 0.7
 #: What is left of it at a bad time, on the other channel, about another topic.
 AT_BAD_TIME, OTHER_CHANNEL, OTHER_TOPIC = 0.12, 0.5, 0.4
 #: Who does not click still opens with this chance, in part of the attention that a click takes.

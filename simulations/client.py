@@ -31,7 +31,7 @@ class Call:
     body: Any = None
 
 
-class Refused(SendtideError):
+class RefusedError(SendtideError):
     """The service answered with an error. A simulation asks nothing that may be refused, so it stops."""
 
     code = "refused"
@@ -48,7 +48,7 @@ class Client(Protocol):
         """The answer's JSON (None for an empty one).
 
         Raises:
-            Refused: the status was 400 or above.
+            RefusedError: the status was 400 or above.
         """
 
     def call_all(self, calls: Sequence[Call]) -> list[Any]:
@@ -129,5 +129,5 @@ class HttpClient:
 
 def _read(call: Call, status: int, answer: bytes) -> Any:
     if status >= 400:
-        raise Refused(call, status, answer)
+        raise RefusedError(call, status, answer)
     return orjson.loads(answer) if answer else None

@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any, Literal
 import click
 import orjson
 from rich.console import Console
-from rich.table import Table
 
 from optimizer.cli.call import option, reported
 from optimizer.cli.group import EXIT_CODES
@@ -22,8 +21,8 @@ if TYPE_CHECKING:
 
 
 @click.command("demo", epilog=EXIT_CODES)
-@option("--recipients", type=click.IntRange(20, 10_000), default=400, show_default=True, help="Size of the audience.")
-@option("--days", type=click.IntRange(2, 100), default=8, show_default=True, help="Simulated days.")
+@option("--recipients", type=click.IntRange(20, 10_000), default=500, show_default=True, help="Size of the audience.")
+@option("--days", type=click.IntRange(2, 100), default=6, show_default=True, help="Simulated days.")
 @option("--seed", type=click.IntRange(0), default=1, show_default=True, help="Seed of the audience.")
 @option(
     "--through",
@@ -76,7 +75,8 @@ def _run(recipients: int, days: int, seed: int, through: str, out: Path, *, as_j
     if as_json:
         click.echo(orjson.dumps({"lift": asdict(found), "days": [_figures(d) for d in lived], "seconds": seconds}))
         return
-    console.print(_policies(policies))
+    for line in _verdicts(policies):
+        console.print(line, highlight=False)
     console.print(found.sentence(), style="bold")
     console.print(f"picture: {out} ({seconds:.0f} s)")
 
@@ -94,11 +94,12 @@ def _where(stage: Stage, through: str) -> str:
 
 
 def _line(day: Day) -> str:
+    """A day in a line: mean reward and distance from the best hour, treated group (random group)."""
     figures = _figures(day)
     return (
-        f"day {day.number}: reward a decision, treated {figures['treated']:.3f}, random {figures['random']:.3f}; "
-        f"sent {figures['treated_hours_off']:.1f} h off the best hour against {figures['random_hours_off']:.1f} h; "
-        f"training run: {day.learned}"
+        f"day {day.number}: reward {figures['treated']:.3f} (random {figures['random']:.3f}), "
+        f"{figures['treated_hours_off']:.1f} h off the best hour ({figures['random_hours_off']:.1f}), "
+        f"gate: {day.learned}"
     )
 
 
@@ -116,12 +117,11 @@ def _figures(day: Day) -> dict[str, Any]:
     }
 
 
-def _policies(policies: list[dict[str, Any]]) -> Table:
-    """The gated policies, oldest first: how each was judged, and what share of the mixture the newest model got."""
-    table = Table(title="What the gate said")
-    for heading in ("policy", "status", "share of the new model", "why"):
-        table.add_column(heading)
+def _verdicts(policies: list[dict[str, Any]]) -> list[str]:
+    """A line for each gated policy, oldest first: which share of the decisions it got, or why none."""
+    lines = ["what the gate said:"]
     for policy in reversed([p for p in policies if not p["revision"]]):
-        share = f"{policy['mixture'][-1]['weight']:.0%}" if policy["mixture"] else "–"
-        table.add_row(policy["policy_id"], policy["status"], share, str(policy["verdict"].get("reason", "")))
-    return table
+        share = f"{policy['mixture'][-1]['weight']:.0%}" if policy["mixture"] else "none"
+        reason = str(policy["verdict"].get("reason", "")).split(";")[0]
+        lines.append(f"  {policy['policy_id'][:12]}…  {policy['status']:<8}  {share:>4}  {reason}")
+    return lines

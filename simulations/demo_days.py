@@ -1,4 +1,4 @@
-"""The demo's course: a made-up audience lives through some days while the service decides, hears what happened and learns.
+"""The demo's course: a made-up audience lives through some days while the service decides, listens and learns.
 
 Days are compressed: each is planned at its own hours in the recipients' zones, and the sender reports every message as
 sent at once, so that outcomes mature in a second. The service sees planned hours and outcomes as it would in real time.
@@ -107,7 +107,9 @@ def set_up(stage: Stage, people: Sequence[Person]) -> None:
     stage.client.call("POST", "/v1/recipients/batch", {"recipients": rows})
 
 
-def live(stage: Stage, *, recipients: int, days: int, seed: int, tell: Tell, on_day: Callable[[Day], None]) -> list[Day]:
+def live(
+    stage: Stage, *, recipients: int, days: int, seed: int, tell: Tell, on_day: Callable[[Day], None]
+) -> list[Day]:
     """Sets everything up and lives through the days.
 
     Args:
@@ -140,7 +142,9 @@ def _day(stage: Stage, people: Sequence[Person], number: int, rng: np.random.Gen
     body = {
         "campaign_id": CAMPAIGN,
         "window": {"start": start.isoformat(), "end": (start + timedelta(days=1)).isoformat()},
-        "recipients": [{"recipient_id": p.recipient_id, "request_id": f"day-{number}/{p.recipient_id}"} for p in people],
+        "recipients": [
+            {"recipient_id": p.recipient_id, "request_id": f"day-{number}/{p.recipient_id}"} for p in people
+        ],
     }
     decisions = stage.client.call("POST", "/v1/decisions/batch", body)["decisions"]
     sent = [d for d in decisions if d["action"] is not None]
@@ -160,9 +164,7 @@ def _call(decision: Mapping[str, Any], what: str) -> Call:
     return Call("POST", f"/v1/decisions/{decision['decision_id']}/{what}", {})
 
 
-def _reaction(
-    person: Person, decision: Mapping[str, Any], rng: np.random.Generator
-) -> tuple[list[str], float | None]:
+def _reaction(person: Person, decision: Mapping[str, Any], rng: np.random.Generator) -> tuple[list[str], float | None]:
     """The outcomes of a decision, and how many hours off the person's best hour it came (None = nothing was sent)."""
     action = decision["action"]
     if action is None:

@@ -1,7 +1,7 @@
 """The value of a policy on customers that it never saw, by doubly robust estimation with the known propensity of 1/3.
 
-Dudík et al. 2014, "Doubly robust policy evaluation and optimization". The reward model is cross-fitted ridge regression,
-one an arm; with true propensities it only takes variance away and can't bias the estimate.
+Dudík et al. 2014, "Doubly robust policy evaluation and optimization". The reward model is a cross-fitted ridge
+regression an arm; with true propensities it only takes variance away and can't bias the estimate.
 """
 
 from __future__ import annotations
@@ -28,7 +28,10 @@ CLEAR = 1.96
 
 @dataclass(frozen=True)
 class HeldOut:
-    """Doubly robust values on held-out customers: of the final policy, of the best static arm, of their difference."""
+    """Doubly robust values on held-out customers with standard errors; differences are to the best static arm.
+
+    ``policy`` is the final policy as it is served, exploration included; ``greedy`` what it would earn without.
+    """
 
     rows: int
     policy: float
@@ -37,6 +40,8 @@ class HeldOut:
     static_error: float
     difference: float
     difference_error: float
+    greedy_difference: float
+    greedy_error: float
 
     @property
     def is_clear(self) -> bool:
@@ -44,8 +49,13 @@ class HeldOut:
         return abs(self.difference) > CLEAR * self.difference_error
 
 
-def choices(live: LivePolicy, campaign: Campaign, contexts: Sequence[JsonObject], at: datetime) -> Floats:
-    """(n, 3) the policy's probabilities of ``ARMS``, as it would decide immediately at ``at``."""
+def choices(
+    live: LivePolicy, campaign: Campaign, contexts: Sequence[JsonObject], at: datetime
+) -> tuple[Floats, Floats]:
+    """(n, 3) the policy's probabilities of ``ARMS`` as it would decide immediately at ``at``, and without exploring.
+
+    A cold start has no best action: without exploring it is what it is.
+    """
     space = build_space(
         variants=tuple(arm for arm in ARMS if arm is not None),
         channels=tuple(c.id for c in campaign.channels),
@@ -59,26 +69,32 @@ def choices(live: LivePolicy, campaign: Campaign, contexts: Sequence[JsonObject]
     )
     mask = np.ones(space.size, dtype=np.bool_)
     local = int(at.timestamp())
-    rows = [
-        distribution(live, campaign, space, mask, context, decided_local=local, effects={}).probability
-        for context in contexts
-    ]
-    return np.array(rows).reshape(len(rows), space.size)
+    served = np.zeros((len(contexts), space.size))
+    greedy = np.zeros_like(served)
+    for i, context in enumerate(contexts):
+        choice = distribution(live, campaign, space, mask, context, decided_local=local, effects={})
+        served[i] = choice.probability
+        if choice.greedy is None:
+            greedy[i] = choice.probability
+        else:
+            greedy[i, choice.greedy] = 1.0
+    return served, greedy
 
 
-def evaluate(customers: Customers, policy: Floats, best_arm: int, seed: int) -> HeldOut:
+def evaluate(customers: Customers, policy: Floats, greedy: Floats, best_arm: int, seed: int) -> HeldOut:
     """Values on held-out customers.
 
     Args:
         customers: n customers, none of them among those that the policy learned from.
         policy: (n, 3) the policy's probabilities.
+        greedy: (n, 3) those without exploration.
         best_arm: the static arm to compare with.
         seed: deals the customers into folds.
     """
     predicted = cross_fitted(customers, seed)
     static = np.zeros_like(policy)
     static[:, best_arm] = 1.0
-    mine, other = (doubly_robust_rows(customers, predicted, p) for p in (policy, static))
+    mine, best, other = (doubly_robust_rows(customers, predicted, p) for p in (policy, greedy, static))
     return HeldOut(
         rows=len(customers),
         policy=float(mine.mean()),
@@ -87,6 +103,8 @@ def evaluate(customers: Customers, policy: Floats, best_arm: int, seed: int) -> 
         static_error=_error(other),
         difference=float((mine - other).mean()),
         difference_error=_error(mine - other),
+        greedy_difference=float((best - other).mean()),
+        greedy_error=_error(best - other),
     )
 
 

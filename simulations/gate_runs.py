@@ -1,8 +1,8 @@
 """One run of the gate study: a uniformly logged experiment arrives in steps, with a retrain and a verdict after each.
 
 The experiment was randomised when it was made, so its log is what a service at its cold start would have written. That
-is used literally: every customer's request id is chosen so that the service's own keyed draw is the recorded assignment.
-The log that the gate sees is therefore the service's own, replayable to the last draw, and no row is wasted.
+is used literally: every customer's request id is chosen so that the service's own keyed draw is the recorded
+assignment. The log that the gate sees is the service's own, replayable to the last draw, and no row is wasted.
 """
 
 from __future__ import annotations

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import csv
 import gzip
+import io
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -68,10 +69,10 @@ def load(data: Path) -> Customers:
         Invalid: a row can't be read; names its line, the column and what is allowed.
     """
     path = _find(data)
-    opened = gzip.open(path, "rt", encoding="utf-8", newline="") if path.suffix == ".gz" else path.open(newline="")
-    with opened as file:
-        rows = csv.DictReader(file)
-        parsed = [_parse(row, line) for line, row in enumerate(rows, start=2)]
+    raw = path.read_bytes()
+    text = (gzip.decompress(raw) if path.suffix == ".gz" else raw).decode("utf-8")
+    rows = csv.DictReader(io.StringIO(text, newline=""))
+    parsed = [_parse(row, line) for line, row in enumerate(rows, start=2)]
     if not parsed:
         raise Invalid(f"{path}: has no rows")
     return Customers(

@@ -160,19 +160,29 @@ class ByTime:
         latest = now + self._in_flight  # by then ``judged`` was committed
         if other.decided_at is None or other.imported:
             return frozenset({other.sent_at or other.planned, None})  # when it was reported is not in the log
-        came = self._came_before(other, other.decided_at, judged, now, mutual)
+        came = self._came_before(other.decided_at, now)
+        if came is None and mutual:
+            came = self._charged(other, other.decided_at, judged, now)
         if came is False:
             return NOT_COUNTED
         places = self._places(other, now, latest)
         return places if came else places | NOT_COUNTED
 
-    def _came_before(self, other: Held, decided_at: datetime, judged: Held, now: datetime, mutual: bool) -> bool | None:
-        """Whether ``other`` was committed before ``judged``; None = not known."""
-        if decided_at + self._in_flight <= now:
+    def _came_before(self, one: datetime, other: datetime) -> bool | None:
+        """Whether what was decided at ``one`` was committed before what was decided at ``other``; None = not known."""
+        if one + self._in_flight <= other:
             return True
-        if now + self._in_flight <= decided_at:
+        return False if other + self._in_flight <= one else None
+
+    def _charged(self, other: Held, decided_at: datetime, judged: Held, now: datetime) -> bool | None:
+        """Of two that were reserved at once: whether ``judged`` is to be charged with ``other``.
+
+        The later by time is. Whichever committed last saw the one before, but only if that was still in its place.
+        """
+        if (decided_at, other.ref) > (now, judged.ref):
             return False
-        return (decided_at, other.ref) < (now, judged.ref) if mutual else None
+        stayed = self._places(judged, now, now + self._in_flight) == frozenset({judged.planned})
+        return True if stayed else None
 
     def _places(self, other: Held, now: datetime, latest: datetime) -> Times:
         """Where ``other`` counted at a time between ``now`` and ``latest``, given that it was reserved before."""

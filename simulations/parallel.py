@@ -40,7 +40,9 @@ def in_processes(
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     with Progress(*columns, console=console) as progress:
         if processes == 1:
-            return [_one(work, one, progress, f"{label} {i}/{len(arguments)}", total) for i, one in enumerate(arguments, 1)]
+            return [
+                _one(work, one, progress, f"{label} {i}/{len(arguments)}", total) for i, one in enumerate(arguments, 1)
+            ]
         return _many(work, arguments, processes, progress, label)
 
 

@@ -1,4 +1,4 @@
-"""Pictures of simulations, written to PNG files. matplotlib is an extra and is imported only when a picture is wanted."""
+"""Pictures of simulations as PNG files. matplotlib is an extra, imported only when a picture is wanted."""
 
 from __future__ import annotations
 

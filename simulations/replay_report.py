@@ -163,15 +163,15 @@ def print_report(console: Console, summary: Summary, *, gate: bool, through: str
         f"± {value.policy_error:.4f}; {ARM_NAMES[summary.best_arm]} always: {value.static:.4f} "
         f"± {value.static_error:.4f}; difference {value.difference:+.4f} ± {value.difference_error:.4f} "
         f"({in_errors:+.1f} of its standard errors; clear from {CLEAR:g}); "
-        f"not below by more than half a standard error: {met}."
+        f"not below by more than half a standard error: {met}. Without exploring, the difference is "
+        f"{value.greedy_difference:+.4f} ± {value.greedy_error:.4f}."
     )
     console.print(sentence(value, summary.best_arm))
 
 
 def _spans(summary: Summary) -> Table:
-    table = Table(title="Mean reward")
-    static = f"always {ARM_NAMES[summary.best_arm]}"
-    for heading in ("", "Sendtide", "Thompson", static, "random", "Sendtide − Thompson", "asked for", ""):
+    table = Table(title=f"Mean reward (static: always {ARM_NAMES[summary.best_arm]}; ± standard error over seeds)")
+    for heading in ("", "Sendtide", "Thompson", "static", "random", "− Thompson", "asked for", ""):
         table.add_column(heading, justify="right" if heading else "left")
     for span in summary.spans:
         table.add_row(
@@ -185,11 +185,11 @@ def _spans(summary: Summary) -> Table:
 
 
 def _seeds(summary: Summary) -> Table:
-    table = Table(title="Sendtide − Thompson, paired, by seed")
+    table = Table(title="Sendtide − Thompson, paired, by seed; shares of mens / womens / none at the end")
     table.add_column("seed", justify="right")
     for span in summary.spans:
         table.add_column(span.name, justify="right")
-    for heading in ("chosen at the end (mens / womens / none)", "customers", "seconds"):
+    for heading in ("shares", "customers", "seconds"):
         table.add_column(heading, justify="right")
     for i, result in enumerate(summary.results):
         table.add_row(

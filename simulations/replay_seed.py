@@ -113,7 +113,8 @@ def _stage(options: Options, seed: int) -> Iterator[Stage]:
 
 def _held_out(stage: Stage, unseen: Customers, best: int, seed: int) -> HeldOut:
     live, campaign = served(stage, CAMPAIGN)
-    return evaluate(unseen, choices(live, campaign, unseen.contexts, stage.now()), best, seed)
+    policy, greedy = choices(live, campaign, unseen.contexts, stage.now())
+    return evaluate(unseen, policy, greedy, best, seed)
 
 
 def _shares(replayed: Replayed) -> tuple[float, ...]:

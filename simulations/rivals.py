@@ -13,9 +13,7 @@ Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 
 
-def thompson(
-    assigned: Ints, reward: Floats, *, arms: int, wanted: int, every: int, rng: np.random.Generator
-) -> Floats:
+def thompson(assigned: Ints, reward: Floats, *, arms: int, wanted: int, every: int, rng: np.random.Generator) -> Floats:
     """Beta–Bernoulli Thompson sampling (Thompson 1933; Chapelle & Li 2011), Beta(1, 1) priors, updated in batches.
 
     Args:

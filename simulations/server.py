@@ -18,7 +18,7 @@ START_SECONDS = 60.0
 STOP_SECONDS = 20.0
 
 
-class ServerFailed(SendtideError):
+class ServerError(SendtideError):
     """The server didn't start, or ended by itself; the detail holds the end of its log."""
 
     code = "server_failed"
@@ -35,10 +35,10 @@ class Server:
         self._process: subprocess.Popen[bytes] | None = None
 
     def __enter__(self) -> Server:
-        """Starts it and waits until it is ready (``ServerFailed`` when it isn't within a minute)."""
+        """Starts it and waits until it is ready (``ServerError`` when it isn't within a minute)."""
         with self._log.open("wb") as log:
             # Its own process group, so that workers and scheduler can't outlive a server that was killed.
-            self._process = subprocess.Popen(  # noqa: S603  our own program, our own arguments
+            self._process = subprocess.Popen(
                 [sys.executable, "-P", "-m", "optimizer.cli", "serve"],
                 env=self._settings.child_environment(os.environ),
                 cwd=self._folder,
@@ -63,11 +63,11 @@ class Server:
         until = time.monotonic() + START_SECONDS
         while time.monotonic() < until:
             if process.poll() is not None:
-                raise ServerFailed(f"sendtide serve ended with {process.returncode} at its start: {self._tail()}")
+                raise ServerError(f"sendtide serve ended with {process.returncode} at its start: {self._tail()}")
             if self._is_ready():
                 return
             time.sleep(0.1)
-        raise ServerFailed(f"sendtide serve was not ready within {START_SECONDS:g} s: {self._tail()}")
+        raise ServerError(f"sendtide serve was not ready within {START_SECONDS:g} s: {self._tail()}")
 
     def _is_ready(self) -> bool:
         connection = http.client.HTTPConnection(self._settings.bind, timeout=5.0)

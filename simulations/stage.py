@@ -40,7 +40,7 @@ MATURING_SECONDS = 7 * 86_400.0
 LONGEST_RUN_SECONDS = 300.0
 
 
-class LearningFailed(SendtideError):
+class LearningError(SendtideError):
     """A training run failed or didn't end in time."""
 
     code = "learning_failed"
@@ -117,11 +117,11 @@ class ServerStage:
         until = time.monotonic() + LONGEST_RUN_SECONDS
         while run["status"] in ("queued", "running"):
             if time.monotonic() > until:
-                raise LearningFailed(f"training run {run['run_id']} is {run['status']} after {LONGEST_RUN_SECONDS:g} s")
+                raise LearningError(f"training run {run['run_id']} is {run['status']} after {LONGEST_RUN_SECONDS:g} s")
             time.sleep(0.1)
             run = self.client.call("GET", f"/v1/training-runs/{run['run_id']}")
         if run["status"] == "failed":
-            raise LearningFailed(f"training run {run['run_id']} failed: {run['error']}")
+            raise LearningError(f"training run {run['run_id']} failed: {run['error']}")
         time.sleep(2 * self.settings.reload_seconds)  # until every worker serves what was published
         return {"published": "publish", "rejected": "reject"}.get(run["status"], str(run["status"]))
 
@@ -155,7 +155,7 @@ def server_stage(*, seed: int, gate: bool, workers: int = 2) -> Iterator[ServerS
             gate=gate,
             seed=str(seed),
             retrain_minutes=60.0,
-            refresh_seconds=5.0,
+            refresh_seconds=30.0,
             reload_seconds=0.25,
             log_level="warning",
             log_format="text",
@@ -196,7 +196,7 @@ def served(stage: Stage, campaign_id: str) -> tuple[LivePolicy, Campaign]:
         with store.read() as reader:
             campaign = reader.campaign(WORKSPACE, campaign_id)
             if campaign is None:
-                raise LearningFailed(f"campaign {campaign_id!r} is not stored")
+                raise LearningError(f"campaign {campaign_id!r} is not stored")
             pointer = reader.pointer(WORKSPACE, campaign_id)
             policy_id = COLD_POLICY if pointer is None else pointer.policy_id
             return load_policy(reader, WORKSPACE, policy_id, {}), campaign

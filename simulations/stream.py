@@ -30,7 +30,7 @@ GROWTH = 2.0
 Progress = Callable[[int], None]
 
 
-class Unexpected(SendtideError):
+class UnexpectedError(SendtideError):
     """The service answered what this replay can't use."""
 
     code = "unexpected"
@@ -140,7 +140,7 @@ def arrive(stage: Stage, customers: Customers, replayed: Replayed, request_ids: 
     if events:
         answer = stage.client.call("POST", "/v1/events", {"events": events})
         if answer["accepted"] != len(events):
-            raise Unexpected(f"{len(events)} events were reported and {answer} was answered")
+            raise UnexpectedError(f"{len(events)} events were reported and {answer} was answered")
     stage.client.call_all(releases)
 
 
@@ -155,10 +155,10 @@ def visit(decision: dict[str, Any]) -> dict[str, Any]:
 
 
 def arm_of(decision: dict[str, Any]) -> int:
-    """The index into ``ARMS`` of a decision as answered (``Unexpected`` when it is a problem or withheld)."""
+    """The index into ``ARMS`` of a decision as answered (``UnexpectedError`` when it is a problem or withheld)."""
     status = decision.get("status")
     if status == "no_send":
         return ARMS.index(None)
     if status == "reserved":
         return ARMS.index(decision["action"]["variant_id"])
-    raise Unexpected(f"a customer was answered {decision}")
+    raise UnexpectedError(f"a customer was answered {decision}")

@@ -72,8 +72,8 @@ def clusters(rows: Sequence[Logged]) -> NDArray[np.int64]:
 
 
 def check_integrity(replayer: Replayer, rows: Sequence[Logged]) -> Replayed:
-    """Replays up to ``INTEGRITY_ROWS`` of the newest evaluable rows that this service decided itself."""
-    own = [r for r in rows if r.evaluable and not r.decision.imported][-INTEGRITY_ROWS:]
+    """Replays up to ``INTEGRITY_ROWS`` of the newest rows that this service drew itself, whatever became of them."""
+    own = [r for r in rows if r.drawn and not r.decision.imported][-INTEGRITY_ROWS:]
     names = sorted({name for r in own for name in _factor_names(r)})
     place = {name: i for i, name in enumerate(names)}
     drawn = np.zeros((len(own), len(names)), dtype=np.bool_)
@@ -196,5 +196,7 @@ def _scores(model: RewardModel, s: Situation, space: ActionSpace) -> tuple[Float
 
 
 def _known(row: Logged, kind: str) -> float:
+    """1 or 0 where the action was carried out and the outcome is certain; NaN elsewhere, where nothing is tested."""
     outcome = row.outcomes.get(kind)
-    return float("nan") if outcome is None or not outcome.matured else float(outcome.happened)
+    known = outcome is not None and outcome.matured and row.trainable
+    return float(outcome.happened) if outcome is not None and known else float("nan")

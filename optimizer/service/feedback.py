@@ -1,7 +1,9 @@
 """Logged bandit feedback: decisions with what came of them, as rows for training and for off-policy evaluation.
 
 A row enters reward training when its message went out (or still counts as going out) or when it was a decision not to
-send. Rows that never went out (released, revoked, displaced, expired, withheld, failed) stay out of it.
+send. Rows that never went out (released, revoked, displaced, expired, failed) stay out of it. They stay in off-policy
+evaluation, by intention to treat: leaving them out would choose rows by the action drawn, since only messages can be
+called off, and every estimate and the balance test would be biased.
 """
 
 from __future__ import annotations
@@ -29,24 +31,28 @@ class Logged:
     outcomes: dict[str, Outcome]
     reward: float
     matured: bool
+    failed: bool = False
 
     @property
     def trainable(self) -> bool:
         """Whether its action was carried out, so that its outcomes speak of it."""
-        return self.decision.status in COUNTED or self.decision.status == "no_send"
+        return not self.failed and (self.decision.status in COUNTED or self.decision.status == "no_send")
 
     @property
-    def evaluable(self) -> bool:
-        """Whether off-policy evaluation may use it: matured, drawn by a policy over a logged set, propensity known."""
+    def drawn(self) -> bool:
+        """Whether a policy drew it over a logged set with a known propensity, whatever became of it."""
         decision = self.decision
         return (
-            self.matured
-            and self.trainable
-            and decision.group in ("treated", "random")
+            decision.group in ("treated", "random")
             and decision.mode == "live"
             and decision.propensity is not None
             and decision.propensity > 0
         )
+
+    @property
+    def evaluable(self) -> bool:
+        """Whether off-policy evaluation may use it: drawn by a policy, and matured."""
+        return self.matured and self.drawn
 
 
 @dataclass(frozen=True)
@@ -85,9 +91,9 @@ def all_campaigns(reader: Reader, workspace_id: str) -> list[Campaign]:
 
 
 def logged(campaign: Campaign, row: FeedbackRow, now: datetime) -> Logged | None:
-    """A decision with its outcomes; None when it never went out (withheld, or failed at the sender)."""
+    """A decision with its outcomes; None when nothing was chosen (withheld)."""
     decision = row.decision
-    if decision.action is None or any(event.type == "failed" for event in row.events):
+    if decision.action is None:
         return None
     known = outcomes(campaign, decision, row.events, now)
     return Logged(
@@ -95,6 +101,7 @@ def logged(campaign: Campaign, row: FeedbackRow, now: datetime) -> Logged | None
         outcomes=known,
         reward=reward(campaign, decision, known),
         matured=matured(campaign, known),
+        failed=any(event.type == "failed" and event.decision_id == decision.decision_id for event in row.events),
     )
 
 

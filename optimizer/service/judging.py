@@ -27,7 +27,7 @@ MOST_SEGMENTS = 20
 
 def first_verdict(
     replayer: Replayer,
-    rows: Sequence[Logged],
+    logged: Sequence[Logged],
     campaign: Campaign,
     attributes: tuple[Attribute, ...],
     tries: int,
@@ -37,26 +37,25 @@ def first_verdict(
 
     Args:
         replayer: for the log's own probabilities.
-        rows: matured rows of the campaign.
+        logged: all rows of the campaign.
         campaign: as it is now.
         attributes: the registry.
         tries: this is the campaign's k-th judged candidate.
         policy_for: cross-fitted candidates; called only where there are guardrails to judge.
     """
-    if campaign.guardrails:
-        rows = [r for r in rows if r.evaluable]
+    rows = [r for r in logged if r.trainable and r.matured and (r.drawn or not campaign.guardrails)]
     data = examples(rows, {campaign.campaign_id: campaign})
     gains = cross_fit_gain(data, attributes=attributes)
     rewarded = {k: gains[k] for k in campaign.objective if k in gains}
     weight = None
     if campaign.guardrails:
         policies = policy_for(rows)
-        logged = np.array([r.decision.propensity for r in rows], dtype=np.float64)
-        weight = policy_probability(replayer, rows, campaign, policies) / logged
+        propensity = np.array([r.decision.propensity for r in rows], dtype=np.float64)
+        weight = policy_probability(replayer, rows, campaign, policies) / propensity
     evidence = FirstEvidence(
         gains=rewarded,
         cluster=data.cluster,
-        integrity=_integrity(check_integrity(replayer, rows), rows),
+        integrity=_integrity(check_integrity(replayer, logged), logged),
         tries=tries,
         harms=_harms(campaign, rows),
         weight=weight,
@@ -100,7 +99,7 @@ def later_verdict(
 
 
 def _integrity(found: Replayed, rows: Sequence[Logged]) -> Integrity:
-    replayable = sum(r.evaluable and not r.decision.imported for r in rows)
+    replayable = sum(r.drawn and not r.decision.imported for r in rows)
     balance: Balance | None = None
     if found.names:
         balance = balance_test(found.drawn, found.expected, names=found.names)
@@ -122,16 +121,17 @@ def _likelihood_gain(
     incumbent, candidate = models
     if incumbent is None:
         return None
-    data = examples(rows, {campaign.campaign_id: campaign})
+    carried_out = np.array([r.trainable for r in rows], np.bool_)
+    data = examples([r for r in rows if r.trainable], {campaign.campaign_id: campaign})
     ours, theirs = log_likelihood(candidate, data), log_likelihood(incumbent, data)
     differences = [ours[k] - theirs[k] for k in ours if k in theirs]
     if not differences:
         return None
     stacked = np.stack(differences)
     known = np.isfinite(stacked)
-    total: Floats = np.where(known, stacked, 0.0).sum(axis=0)
-    total[~known.any(axis=0)] = np.nan
-    return total
+    gain: Floats = np.full(len(rows), np.nan)
+    gain[carried_out] = np.where(known.any(axis=0), np.where(known, stacked, 0.0).sum(axis=0), np.nan)
+    return gain
 
 
 def _harms(campaign: Campaign, rows: Sequence[Logged]) -> tuple[Harm, ...]:
@@ -144,7 +144,7 @@ def _harms(campaign: Campaign, rows: Sequence[Logged]) -> tuple[Harm, ...]:
 
 def _harmed(row: Logged, name: str) -> float:
     outcome = row.outcomes.get(name)
-    if outcome is None or not outcome.matured or row.decision.send_at is None:
+    if outcome is None or not outcome.matured or not row.trainable or row.decision.send_at is None:
         return float("nan")
     return float(outcome.happened)
 

@@ -92,7 +92,7 @@ def _retrain_campaign(job: Job, reader: Reader, campaign: Campaign) -> dict[str,
         if not job.services.settings.gate:
             return _publish(job, campaign, pointer, job.fit(job.log.rows), None, len(mine))
         if cold and not (campaign.cold_start == "around_baseline" and campaign.baseline is not None):
-            return _first(job, reader, campaign, pointer, mine)
+            return _first(job, reader, campaign, pointer, len(mine))
         return _later(job, reader, campaign, pointer, mine)
     except VersionConflict:
         return _answer(campaign, "superseded", "the campaign's policy was moved during the run", len(mine))
@@ -109,23 +109,22 @@ def _tries(reader: Reader, workspace_id: str, campaign_id: str) -> int:
             return tries
 
 
-def _first(
-    job: Job, reader: Reader, campaign: Campaign, pointer: Pointer | None, mine: Sequence[Logged]
-) -> dict[str, Any]:
+def _first(job: Job, reader: Reader, campaign: Campaign, pointer: Pointer | None, matured: int) -> dict[str, Any]:
     replayer = Replayer(reader, job.services.salt)
     tries = _tries(reader, job.workspace_id, campaign.campaign_id) + 1
     policy_for = partial(_cross_fitted_policy, job)
-    verdict = first_verdict(replayer, mine, campaign, job.attributes, tries, policy_for)
+    logged = job.log.of(campaign.campaign_id)
+    verdict = first_verdict(replayer, logged, campaign, job.attributes, tries, policy_for)
     if verdict.decision == "reject":
-        return _reject(job, campaign, pointer, verdict, len(mine))
-    return _publish(job, campaign, pointer, job.fit(job.log.rows), verdict, len(mine))
+        return _reject(job, campaign, pointer, verdict, matured)
+    return _publish(job, campaign, pointer, job.fit(job.log.rows), verdict, matured)
 
 
 def _later(
     job: Job, reader: Reader, campaign: Campaign, pointer: Pointer | None, mine: Sequence[Logged]
 ) -> dict[str, Any]:
     replayer = Replayer(reader, job.services.salt)
-    evaluable = [r for r in mine if r.evaluable]
+    evaluable = [r for r in job.log.of(campaign.campaign_id) if r.evaluable]
     held = evaluable[int(len(evaluable) * (1 - HELD_OUT)) :][-MOST_JUDGED:]
     if len(held) < LEAST_ROWS:
         return _answer(campaign, "skipped", f"{len(held)} held-out rows; {LEAST_ROWS} are needed", len(mine))

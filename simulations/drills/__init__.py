@@ -55,9 +55,10 @@ def kill_command(call: Call, times: int, clients: int, seed: int) -> None:
     Works on a temporary database whatever --database says. Nothing acknowledged may be lost, no policy may be half
     published, the service must answer again within 5 seconds, and the audit must be clean.
     """
-    from simulations.drills.kill import document, lines, run
+    from simulations.drills.aftermath import document, lines
+    from simulations.drills.kill import Size, run
 
-    result = run(times, clients, seed, note=call.note)
+    result = run(Size(times, clients, seed), note=call.note)
     call.answer(document(result), *lines(result))
     if not result.passed:
         click.get_current_context().exit(1)

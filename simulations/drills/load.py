@@ -24,7 +24,7 @@ ANSWER_SECONDS = 10.0
 GIVE_UP_SECONDS = 30.0
 #: Pause between tries, and between rounds: a client isn't a flood.
 RETRY_SECONDS = 0.02
-PAUSE_SECONDS = 0.01
+PAUSE_SECONDS = 0.03
 #: Of so many decisions one is asked for again, although it was answered.
 ASKED_AGAIN = 0.05
 

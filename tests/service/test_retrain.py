@@ -7,7 +7,7 @@ from datetime import timedelta
 import numpy as np
 import pytest
 
-from optimizer.service import learning, setup
+from optimizer.service import learning, settle, setup
 from optimizer.service.evaluate import evaluate
 from optimizer.service.ids import COLD_POLICY
 from optimizer.service.ingest import ingest
@@ -147,3 +147,13 @@ def test_a_stored_policy_is_evaluated_by_every_estimator(shop: Services, clock: 
     assert report["unseen"]
     assert set(report["policy"]) == {"ips", "snips", "dm", "dr", "switch_dr"}
     assert report["policy"]["dr"]["low"] > report["cold_start"]["dr"]["value"]
+
+
+def test_messages_called_off_do_not_make_an_honest_log_look_crooked(shop: Services, clock: FakeClock) -> None:
+    decided = audience(shop, clock, 1500, seed=14)
+    for decision in [d for d in decided if d.status == "reserved"][::2]:
+        settle.release(shop, WORKSPACE, decision.decision_id, "no address")
+    verdict = retrain(shop, WORKSPACE)[0]
+    balance = next(c for c in verdict["conditions"] if c["name"] == "integrity.balance")
+    assert balance["passed"], balance
+    assert verdict["decision"] == "publish", verdict["reason"]

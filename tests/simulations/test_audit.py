@@ -334,6 +334,20 @@ def test_an_order_that_the_log_lacks_is_told_and_not_guessed(store: Store) -> No
     assert broken(over) == [("cap", "b")]
 
 
+def test_one_that_was_given_back_at_once_is_charged_with_none_reserved_at_the_same_time(store: Store) -> None:
+    """The earlier by time may have been committed after the later one had been given back."""
+    put_rule(store, Cap(limit=1, rolling_hours=24.0))
+    second = timedelta(seconds=1)
+    log(
+        store,
+        reserved("a", NOW + HOUR, NOW),
+        reserved("b", NOW + 2 * HOUR, NOW + second, status="released", closed_at=NOW + 2 * second),
+    )
+    report = audited(store)
+    assert report.clean
+    assert report.unknown == 1
+
+
 def test_messages_of_other_systems_count_from_their_report_on(store: Store) -> None:
     put_rule(store, Cap(limit=1, rolling_hours=24.0))
     foreign = Message(SHOP, "u1", NOW - HOUR, "theirs", "email", "marketing")
