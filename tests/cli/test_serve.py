@@ -19,8 +19,16 @@ import orjson
 import psutil
 import pytest
 
+from optimizer.config import Settings
 from optimizer.first_start import EXAMPLE
+from optimizer.service import setup
+from optimizer.service.ids import COLD_POLICY
+from optimizer.service.retrain import retrain
+from optimizer.service.wiring import open_services
+from storage.records import Channel
 from tests.cli.conftest import Sendtide
+from tests.service.conftest import WORKSPACE, FakeClock, campaign
+from tests.service.test_retrain import audience
 
 #: Longest wait for anything that must happen; generous, for loaded machines.
 DEADLINE_SECONDS = 40.0
@@ -171,3 +179,24 @@ def test_workers_and_scheduler_end_when_the_arbiter_is_killed(server: Server) ->
     os.kill(server.process.pid, signal.SIGKILL)
     server.process.wait()
     until("no process left", lambda: not [one for one in family if _alive(one)])
+
+
+def test_every_worker_serves_a_new_policy_without_a_failed_request(server: Server, sendtide: Sendtide) -> None:
+    clock = FakeClock()
+    services = open_services(Settings(database=sendtide.database), clock, watch=False)
+    setup.ensure_workspace(services, WORKSPACE)
+    setup.put_campaign(services, campaign(channels=(Channel("email"),)))
+    secret = setup.create_key(services, WORKSPACE, "test", ["decide"])[1]
+    audience(services, clock, 600, seed=31)
+    asked = orjson.dumps({"campaign_id": "spring", "recipient_id": "ada"})
+
+    def served() -> str:
+        status, body = server.call("POST", "/v1/decisions", asked, secret)
+        assert status == 201, body
+        return str(orjson.loads(body)["policy_id"])
+
+    assert served() == COLD_POLICY
+    published = retrain(services, WORKSPACE)[0]["policy_id"]
+    services.close()
+    # Each call is a connection of its own, so forty in a row come from both workers.
+    until("the new policy from every worker", lambda: all(served() == published for _ in range(40)))

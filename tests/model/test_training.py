@@ -75,6 +75,27 @@ def test_draws_cover_the_truth_about_as_often_as_they_say() -> None:
     assert inside >= 34
 
 
+def test_whom_it_happens_to_is_shared_with_few_rows_that_were_not_sent() -> None:
+    """Members convert at .40, others at .10, sent or not; 8 rows without a message can't show that alone."""
+    rng = np.random.default_rng(17)
+    owner, examples = planted(3_000, 17)
+    member = np.array([row["member"] for row in examples.contexts])
+    sent = np.arange(3_000) >= 8
+    stayed = dataclasses.replace(
+        examples,
+        variant=np.where(sent, examples.variant, NO_SEND),
+        channel=np.where(sent, 0, NO_SEND),
+        outcome={"converted": (rng.random(3_000) < np.where(member, 0.40, 0.10)).astype(np.float64)},
+    )
+    model = RewardModel.load(train(stayed, attributes=(), seed=0, network=False).blob)
+    space = ActionSpace(("a",), ("email",), NOON, NOON, True)
+    member_chance, other_chance = (
+        model.score(model.embed([{"member": truth}])[0], space, owner, MONDAY, {}).outcome["converted"][-1]
+        for truth in (True, False)
+    )
+    assert member_chance > other_chance + 0.15
+
+
 def test_the_width_factor_shrinks_to_a_floor() -> None:
     assert width_factor(0) == 0.5
     assert width_factor(7_500) == pytest.approx(0.25)

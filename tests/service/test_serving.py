@@ -1,0 +1,115 @@
+"""Hot reload: a new policy is verified before it replaces the old one; on any fault the old one stays and says so."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from optimizer.service.ids import COLD_POLICY
+from optimizer.service.publish import new_policy, publish
+from optimizer.service.retrain import retrain
+from optimizer.service.wiring import Services, open_services
+from storage.errors import VersionConflict
+from storage.log import Artifact, Component, Pointer
+from tests.service.conftest import WORKSPACE, FakeClock
+from tests.service.test_retrain import audience, shop
+
+__all__ = ["shop"]
+
+
+@pytest.fixture
+def served(shop: Services, clock: FakeClock) -> tuple[Services, Pointer]:
+    """A service that serves a learned policy, and its pointer."""
+    audience(shop, clock, 600, seed=21)
+    retrain(shop, WORKSPACE)
+    shop.policies.refresh_now()
+    return shop, pointer_of(shop)
+
+
+def pointer_of(services: Services) -> Pointer:
+    with services.store.read() as reader:
+        pointer = reader.pointer(WORKSPACE, "spring")
+    assert pointer is not None
+    return pointer
+
+
+def publish_artifact(services: Services, pointer: Pointer, artifact: Artifact) -> str:
+    parts = (Component(1.0, artifact.artifact_id),)
+    policy = new_policy(
+        WORKSPACE, "spring", services.clock(), parts, parent=pointer, exploration={}, verdict={}, run_id=None
+    )
+    return publish(services, [artifact], policy, pointer, services.clock()).policy_id
+
+
+def stored_artifact(services: Services, pointer: Pointer) -> Artifact:
+    with services.store.read() as reader:
+        policy = reader.policy(WORKSPACE, pointer.policy_id)
+        assert policy is not None
+        artifact = reader.artifact(WORKSPACE, policy.mixture[0].artifact_id or "")
+    assert artifact is not None
+    return artifact
+
+
+def test_a_published_policy_is_served_after_the_next_look(served: tuple[Services, Pointer]) -> None:
+    services, pointer = served
+    again = publish_artifact(services, pointer, stored_artifact(services, pointer))
+    assert services.policies.current(WORKSPACE, "spring").policy_id == pointer.policy_id
+    services.policies.refresh_now()
+    assert services.policies.current(WORKSPACE, "spring").policy_id == again
+    assert [(s.policy_id, s.generation, s.fault) for s in services.policies.status()] == [(again, 2, None)]
+
+
+@pytest.mark.parametrize("fault", ["corrupt", "other spec", "missing"])
+def test_a_policy_that_fails_its_checks_never_replaces_the_old_one(
+    served: tuple[Services, Pointer], fault: str
+) -> None:
+    services, pointer = served
+    good = stored_artifact(services, pointer)
+    if fault == "corrupt":
+        blob = bytearray(good.blob)
+        blob[len(blob) // 2] ^= 1
+        bad = replace(good, artifact_id="art_bad", blob=bytes(blob))
+    elif fault == "other spec":
+        bad = replace(good, artifact_id="art_bad", feature_hash="0" * 16)
+    else:
+        bad = replace(good, artifact_id="art_bad")
+    broken = publish_artifact(services, pointer, bad)
+    if fault == "missing":
+        parts = (Component(1.0, "art_nowhere"),)
+        policy = new_policy(
+            WORKSPACE, "spring", services.clock(), parts, parent=pointer, exploration={}, verdict={}, run_id=None
+        )
+        broken = publish(services, [], policy, pointer_of(services), services.clock()).policy_id
+    services.policies.refresh_now()
+    assert services.policies.current(WORKSPACE, "spring").policy_id == pointer.policy_id
+    status = services.policies.status()[0]
+    assert status.policy_id == pointer.policy_id
+    assert status.fault is not None
+    assert broken in status.fault
+
+
+def test_a_fault_is_forgotten_once_a_good_policy_is_published(served: tuple[Services, Pointer]) -> None:
+    services, pointer = served
+    good = stored_artifact(services, pointer)
+    publish_artifact(services, pointer, replace(good, artifact_id="art_bad", blob=b"nothing"))
+    services.policies.refresh_now()
+    mended = publish_artifact(services, pointer_of(services), good)
+    services.policies.refresh_now()
+    assert [(s.policy_id, s.fault) for s in services.policies.status()] == [(mended, None)]
+
+
+def test_two_publishers_at_once_publish_one(served: tuple[Services, Pointer]) -> None:
+    services, pointer = served
+    artifact = stored_artifact(services, pointer)
+    first = publish_artifact(services, pointer, artifact)
+    with pytest.raises(VersionConflict):
+        publish_artifact(services, pointer, artifact)
+    assert pointer_of(services).policy_id == first
+
+
+def test_a_new_process_serves_what_is_published(served: tuple[Services, Pointer]) -> None:
+    services, pointer = served
+    other = open_services(services.settings, services.clock, watch=False)
+    assert other.policies.current(WORKSPACE, "spring").policy_id == pointer.policy_id != COLD_POLICY
+    other.close()
