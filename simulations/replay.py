@@ -1,4 +1,4 @@
-"""``sendtide replay``: the service on the Hillstrom experiment beside chance, one choice for all, and a Thompson sampler.
+"""``sendtide replay``: the service on the Hillstrom experiment beside chance, one choice for all and Thompson sampling.
 
 The learning of the service is paired with a three-armed Beta–Bernoulli Thompson sampler on the same customers in the
 same order; the policy that it ends with is valued on customers that it never saw.

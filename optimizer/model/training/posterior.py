@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from optimizer.model.layout import Layout
 from optimizer.model.training.rows import Design
+from optimizer.model.training.threads import one_thread
 
 LOWEST, HIGHEST = 2.0, 3_000.0
 #: Shape and rate of the Gamma prior on λ. A small rate lets λ grow where a block is noise. Chosen among six pairs on
@@ -100,7 +101,8 @@ def fit_posterior(
             weights = 0.5 * (weights + before)
             continue
         before, before_likelihood = weights, likelihood
-        fitted = _quadratic(layout, hessian, gradient + hessian @ weights, blocks, empirical=empirical)
+        with one_thread():
+            fitted = _quadratic(layout, hessian, gradient + hessian @ weights, blocks, empirical=empirical)
         moved = float(np.abs(np.log(fitted.precision / blocks)).max())
         change = fitted.mean - weights
         decrement = float(change @ (gradient - prior * weights))
