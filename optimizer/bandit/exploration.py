@@ -160,9 +160,8 @@ def with_floor(
     """Exploration that every policy keeps: one-factor moves, and a minimum of mass for each variant, channel, daypart.
 
     First q = (1 - rate) p + rate coordinate(greedy). Then a group g of actions has a minimum f_g: rate / 20 for each
-    variant, channel and daypart with an eligible action, and for a variant in ``young`` the larger of that and its own
-    minimum. Minima of more than ``MAX_FLOOR`` in total are all scaled down to that total. With u_g uniform over the
-    eligible actions of g,
+    variant, channel and daypart with an eligible action, for a variant in ``young`` its own if larger. Minima of more
+    than ``MAX_FLOOR`` in total are all scaled down to it. With u_g uniform over the eligible actions of g,
 
         result = (1 - W) q + sum_g w_g u_g,    w_g = max(0, f_g - (1 - W) q(g)),    W = sum_g w_g,
 

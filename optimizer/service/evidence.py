@@ -157,7 +157,6 @@ def pair(
             for kind, chance in _scores(judged, s, made.space)[1].items():
                 if kind in predicted:
                     predicted[kind][i] = chance[action]
-    outcome = {k: np.array([_known(r, k) for r in rows]) for k in names}
     return Paired(
         reward=columns["reward"],
         propensity=columns["p_b"],
@@ -167,7 +166,7 @@ def pair(
         value_incumbent=columns["v_inc"],
         value_candidate=columns["v_cand"],
         cluster=clusters(rows),
-        outcome=outcome,
+        outcome={k: np.array([_known(r, k) for r in rows]) for k in names},
         predicted=predicted,
     )
 

@@ -237,6 +237,24 @@ def rules_of(draw: st.DrawFn, n: int) -> Rule:
 
 
 @st.composite
+def recipients(draw: st.DrawFn) -> Recipient:
+    states = {
+        c: state
+        for c in CHANNELS
+        if (state := draw(st.sampled_from([True, True, True, True, False, None]))) is not None
+    }
+    refusals = st.builds(
+        Suppression, st.sampled_from(["*", "email", "push"]), st.sampled_from(["*", "marketing", "news", "news"])
+    )
+    return Recipient(
+        "w",
+        "u",
+        channels={c: Consent(s) for c, s in states.items()},
+        suppressed=(draw(refusals),) * draw(st.sampled_from([0, 0, 1])),
+    )
+
+
+@st.composite
 def cases(draw: st.DrawFn, parameters: st.SearchStrategy[Cap | QuietHours] | None = None) -> Case:
     name = draw(st.sampled_from(sorted(PLACES)))
     anchor = datetime.fromisoformat(draw(st.sampled_from(PLACES[name])) + "Z")
@@ -273,21 +291,7 @@ def cases(draw: st.DrawFn, parameters: st.SearchStrategy[Cap | QuietHours] | Non
     else:
         chosen = draw(parameters)
         rules = [Rule("w", "r", "cap" if isinstance(chosen, Cap) else "quiet_hours", chosen, counts=draw(selectors))]
-    states = {
-        c: state
-        for c in CHANNELS
-        if (state := draw(st.sampled_from([True, True, True, True, False, None]))) is not None
-    }
-    refusals = st.builds(
-        Suppression, st.sampled_from(["*", "email", "push"]), st.sampled_from(["*", "marketing", "news", "news"])
-    )
-    recipient = Recipient(
-        "w",
-        "u",
-        channels={c: Consent(s) for c, s in states.items()},
-        suppressed=(draw(refusals),) * draw(st.sampled_from([0, 0, 1])),
-    )
-    return Case(space, campaign(), recipient, rules, messages, name)
+    return Case(space, campaign(), draw(recipients()), rules, messages, name)
 
 
 def campaign() -> Campaign:

@@ -162,6 +162,17 @@ def test_matching_gives_the_same_events_in_whatever_order_things_arrive(store: S
     assert outcomes == {(("ev_1", True, "dec_1"), ("ev_2", True, "dec_1"))}
 
 
+def expected_row(decision: Decision, events: list[Event]) -> FeedbackRow:
+    """A decision with the events that name it, or that name only its recipient and came no earlier."""
+    own = [
+        e
+        for e in events
+        if e.decision_id == decision.decision_id
+        or (e.decision_id is None and e.recipient_id == decision.recipient_id and e.occurred_at >= decision.decided_at)
+    ]
+    return FeedbackRow(decision, tuple(sorted(own, key=lambda e: (e.occurred_at, e.event_id))))
+
+
 def test_feedback_gives_every_decision_with_its_events_in_order(store: Store) -> None:
     rng = random.Random(11)  # a fixed layout, larger than one chunk of any backend
     decisions = [
@@ -186,24 +197,11 @@ def test_feedback_gives_every_decision_with_its_events_in_order(store: Store) ->
     store.write(lambda writer: writer.add_events(events))
     in_order = sorted(decisions, key=lambda d: (d.decided_at, d.decision_id))
 
-    def expected(decision: Decision) -> FeedbackRow:
-        own = [
-            e
-            for e in events
-            if e.decision_id == decision.decision_id
-            or (
-                e.decision_id is None
-                and e.recipient_id == decision.recipient_id
-                and e.occurred_at >= decision.decided_at
-            )
-        ]
-        return FeedbackRow(decision, tuple(sorted(own, key=lambda e: (e.occurred_at, e.event_id))))
-
     with store.read() as reader:
         rows = list(reader.feedback(WORKSPACE))
         assert [row.decision.decision_id for row in rows] == [d.decision_id for d in in_order]
         for row in rng.sample(rows, 60):
-            assert row == expected(row.decision)
+            assert row == expected_row(row.decision, events)
             assert row.events == reader.events(WORKSPACE, row.decision)
         some = [
             row.decision
