@@ -1,0 +1,1 @@
+"""Benchmarks: ours and the limit beside it, in one run, as ratios. Commands, never timed tests."""

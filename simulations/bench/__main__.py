@@ -1,0 +1,37 @@
+"""Prints the benchmark: ``make bench``."""
+
+from __future__ import annotations
+
+import platform
+import sys
+from os import cpu_count
+
+from rich.console import Console
+from rich.table import Table
+
+from simulations.bench.decide import ROUNDS, measure
+
+
+def main() -> int:
+    """Measures and prints; the exit code is 0."""
+    console = Console()
+    machine = f"{platform.machine()}, {cpu_count()} cores, Python {platform.python_version()}"
+    table = Table(title=f"medians of {ROUNDS} rounds, {machine}")
+    for heading in ("what", "µs a row", "rows/s", "beside", "its µs", "ratio"):
+        table.add_column(heading, justify="left" if heading in ("what", "beside") else "right")
+    for figure in measure():
+        bound = figure.bound_microseconds
+        table.add_row(
+            figure.name,
+            f"{figure.microseconds:,.0f}",
+            f"{1e6 / figure.microseconds:,.0f}",
+            figure.beside,
+            f"{bound:,.0f}" if bound is not None else "",
+            f"{figure.microseconds / bound:.1f}x" if bound is not None else "",
+        )
+    console.print(table)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,98 @@
+"""What is measured on: 6 variants x 24 slots x 3 channels (+ no_send), four outcomes, a cap, a trained policy."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import numpy as np
+
+from optimizer.config import Settings
+from optimizer.service import setup
+from optimizer.service.ingest import ingest
+from optimizer.service.requests import DecisionRequest, EventInput, RecipientPatch
+from optimizer.service.retrain import retrain
+from optimizer.service.wiring import Services, open_services
+from simulations.clock import SteppingClock
+from storage.log import Decision
+from storage.records import Campaign, Cap, Channel, Consent, GroupShares, OutcomeWeight, Rule, Variant
+
+WORKSPACE = "bench"
+START = datetime(2026, 3, 2, 9, 0, tzinfo=UTC)
+#: Logged decisions that the policy is trained on.
+TRAINED_ON = 3000
+CHANNELS = ("email", "push", "sms")
+
+
+@contextmanager
+def shop(slot_minutes: int = 60) -> Iterator[Services]:
+    """A service on a temporary database with a policy trained on a made-up log; gate off: it isn't what is timed."""
+    with TemporaryDirectory(prefix="sendtide-bench-") as folder:
+        clock = SteppingClock(START)
+        settings = replace(Settings(), database=f"sqlite:///{Path(folder)}/bench.db", gate=False)
+        services = open_services(settings, clock, seed=1, watch=False)
+        try:
+            _set_up(services, slot_minutes)
+            _teach(services, clock)
+            yield services
+        finally:
+            services.close()
+
+
+def _set_up(services: Services, slot_minutes: int) -> None:
+    setup.ensure_workspace(services, WORKSPACE)
+    worth = {"opened": 0.1, "clicked": 1.0, "converted": 5.0, "unsubscribed": -20.0}
+    setup.put_campaign(
+        services,
+        Campaign(
+            workspace_id=WORKSPACE,
+            campaign_id="c",
+            variants=tuple(Variant(f"v{i}") for i in range(6)),
+            channels=tuple(Channel(name) for name in CHANNELS),
+            created_at=START,
+            updated_at=START,
+            slot_minutes=slot_minutes,
+            objective={name: OutcomeWeight(fixed=value) for name, value in worth.items()},
+            attribution_hours=dict.fromkeys(worth, 1.0),
+            groups=GroupShares(),
+        ),
+    )
+    setup.put_rule(services, Rule(WORKSPACE, "cap", "cap", Cap(3, rolling_hours=168.0)))
+
+
+def requests(first: int, count: int) -> list[DecisionRequest]:
+    """``count`` requests of as many new recipients, with consent, zone and five features."""
+    rng = np.random.default_rng(first)
+    zones = ("Europe/Berlin", "America/New_York", "Asia/Kolkata")
+    yes = {name: Consent(True) for name in CHANNELS}
+    made = []
+    for i in range(first, first + count):
+        told = {"plan": str(rng.choice(["pro", "free"])), "country": str(rng.choice(["DE", "US", "IN"]))}
+        numbers = {"age": int(rng.integers(18, 80)), "orders": int(rng.poisson(2)), "days": float(rng.exponential(30))}
+        patch = RecipientPatch(timezone=zones[i % 3], attributes={**told, **numbers}, channels=yes)
+        made.append(DecisionRequest("c", f"u{i}", recipient=patch))
+    return made
+
+
+def _teach(services: Services, clock: SteppingClock) -> None:
+    """A uniform log with an effect of plan and channel, and one retrain on it."""
+    rng = np.random.default_rng(0)
+    decided = services.decider.decide_batch(WORKSPACE, requests(10_000_000, TRAINED_ON), "teach")
+    chances = {"opened": 0.3, "clicked": 0.1, "converted": 0.03, "unsubscribed": 0.005}
+    events = []
+    for one in decided:
+        if isinstance(one, Decision) and one.send_at is not None:
+            lift = 2.0 if (one.channel == "email") == (one.snapshot.context["plan"] == "pro") else 1.0
+            events += [
+                EventInput(type=kind, occurred_at=one.send_at, decision_id=one.decision_id)
+                for kind, chance in chances.items()
+                if rng.random() < chance * lift
+            ]
+    clock.advance(timedelta(days=3).total_seconds())
+    ingest(services, WORKSPACE, events)
+    retrain(services, WORKSPACE)
+    services.policies.refresh_now()
