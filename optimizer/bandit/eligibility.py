@@ -45,10 +45,16 @@ def span(rules: Sequence[Rule], space: ActionSpace) -> tuple[datetime, datetime]
     """
     if not space.slots:
         return _EPOCH, _EPOCH
-    reach = max((caps.reach_us(r.parameters) for r in rules if _active(r) and isinstance(r.parameters, Cap)), default=0)
+    reach = longest_reach(rules) // timedelta(microseconds=1)
     first, last = int(space.send_at[0]), int(space.send_at[-1])
     start, end = first * MICRO - reach, last * MICRO + 2 * reach
     return _moment(start) or datetime.min.replace(tzinfo=UTC), _moment(end) or datetime.max.replace(tzinfo=UTC)
+
+
+def longest_reach(rules: Sequence[Rule]) -> timedelta:
+    """How far from a send time the active caps look; zero where there is none."""
+    reaches = (caps.reach_us(r.parameters) for r in rules if _active(r) and isinstance(r.parameters, Cap))
+    return timedelta(microseconds=max(reaches, default=0))
 
 
 def eligible(

@@ -12,6 +12,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from datetime import datetime
 
+from optimizer.bandit.eligibility import longest_reach
 from optimizer.bandit.groups import assign
 from optimizer.errors import Invalid, SendtideError
 from optimizer.service import recipients as people
@@ -39,7 +40,6 @@ from optimizer.service.rows import (
     Row,
     answers,
     carry_forward,
-    longest_reach,
     same_set,
     to_log,
     told,

@@ -4,11 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from datetime import timedelta
 
 import numpy as np
 
-from optimizer.bandit.caps import reach_us
 from optimizer.errors import Conflict, SendtideError
 from optimizer.service import recipients as people
 from optimizer.service.catalog import View
@@ -16,7 +14,7 @@ from optimizer.service.choose import Plan, Situation
 from optimizer.service.record import Ask, answered
 from optimizer.service.requests import DecisionRequest
 from storage.log import Decision, Message
-from storage.records import Cap, JsonObject, Recipient, Rule
+from storage.records import JsonObject, Recipient
 
 
 @dataclass(frozen=True)
@@ -126,10 +124,3 @@ def _repeated(row: Repeat, by_id: dict[str, Decision]) -> Decision | SendtideErr
 def told(request: DecisionRequest) -> JsonObject:
     """The attributes that a request tells, for the registry."""
     return request.context if request.recipient is None else {**request.context, **request.recipient.attributes}
-
-
-def longest_reach(rules: Sequence[Rule]) -> timedelta:
-    """How far from a send time the caps among ``rules`` look; zero where there is none."""
-    return timedelta(
-        microseconds=max((reach_us(r.parameters) for r in rules if isinstance(r.parameters, Cap)), default=0)
-    )
