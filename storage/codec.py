@@ -134,6 +134,7 @@ class _RuleDocument(msgspec.Struct, frozen=True, omit_defaults=True):
 _rule_decoder = msgspec.json.Decoder(_RuleDocument)
 _parameter_decoders: Final[Mapping[str, msgspec.json.Decoder[Cap] | msgspec.json.Decoder[QuietHours]]] = {
     "cap": msgspec.json.Decoder(Cap),
+    "gap": msgspec.json.Decoder(Cap),
     "quiet_hours": msgspec.json.Decoder(QuietHours),
 }
 

@@ -17,7 +17,7 @@ VariantStatus = Literal["active", "paused", "archived"]
 ColdStart = Literal["uniform", "around_baseline"]
 Unconfirmed = Literal["assume_sent", "release"]
 AttributeType = Literal["category", "number", "boolean", "timestamp", "text"]
-RuleKind = Literal["cap", "quiet_hours"]
+RuleKind = Literal["cap", "gap", "quiet_hours"]
 Weekday = Literal["mon", "tue", "wed", "thu", "fri", "sat", "sun"]
 Scope = Literal["decide", "feedback", "read", "admin"]
 #: Wildcard of a suppression: every channel, or every category.
@@ -234,7 +234,10 @@ class Selector:
 
 @dataclass(frozen=True, slots=True)
 class Cap:
-    """At most ``limit`` messages in any window: ``rolling_hours`` long, or a calendar one in the recipient's zone."""
+    """At most ``limit`` messages in any window: ``rolling_hours`` long, or a calendar one in the recipient's zone.
+
+    A rule of kind ``gap`` is a cap of 1 in any window as long as the gap: that is what a gap means.
+    """
 
     limit: int
     rolling_hours: float | None = None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from datetime import timedelta
+from itertools import pairwise
 
 import pytest
 
@@ -247,6 +248,18 @@ def test_overriding_rules_leaves_the_recipients_word_in_force(services: Services
     assert overridden.snapshot.overridden_rules == ("cap", setup.DEFAULT_QUIET_HOURS)
     setup.put_recipient(services, Recipient(WORKSPACE, "u1", suppressed=(Suppression("email"),)))
     assert ask(services, override_rules=True).status == "withheld"
+
+
+def test_a_gap_keeps_messages_apart_on_both_sides(services: Services) -> None:
+    setup.put_campaign(services, campaign(allow_no_send=False, spread_within_slot=False))
+    setup.put_rule(services, Rule(WORKSPACE, "gap", "gap", Cap(1, rolling_hours=5.0)))
+    noon = (START + timedelta(hours=12), START + timedelta(hours=13))
+    assert ask(services, window=noon).send_at == noon[0]
+    got = [ask(services) for _ in range(10)]
+    sent = sorted(d.send_at for d in [*got, ask(services, window=noon)] if d.send_at is not None)
+    assert all(later - earlier >= timedelta(hours=5) for earlier, later in pairwise([*sent]))
+    assert all(abs(t - noon[0]) >= timedelta(hours=5) for t in sent)
+    assert {r.kind for d in got for r in d.reasons} >= {"gap"}
 
 
 def test_rules_bind_only_what_they_apply_to(services: Services) -> None:

@@ -223,8 +223,8 @@ def test_a_bad_campaign_is_refused_and_leaves_nothing(admin: Caller, case: str) 
 CAP: dict[str, Any] = {"kind": "cap", "limit": 1, "window": {"rolling_hours": 24}}
 QUIET: dict[str, Any] = {"kind": "quiet_hours", "start": "21:00", "end": "08:00"}
 RULES: dict[str, tuple[dict[str, Any], str, Any, str, str]] = {
-    "a kind that is not built": (CAP, "kind", "gap", "kind", "cap, quiet_hours"),
-    "no kind": (CAP, "kind", None, "kind", "cap, quiet_hours"),
+    "a kind that is not built": (CAP, "kind", "budget", "kind", "cap, gap, quiet_hours"),
+    "no kind": (CAP, "kind", None, "kind", "cap, gap, quiet_hours"),
     "an empty selector list": (CAP, "applies_to.channels", [], "applies_to.channels", "1 to"),
     "an empty list of what counts": (CAP, "counts.categories", [], "counts.categories", "1 to"),
     "an unknown selector": (CAP, "applies_to.people", ["x"], "applies_to.people", "except_channels"),
@@ -234,6 +234,7 @@ RULES: dict[str, tuple[dict[str, Any], str, Any, str, str]] = {
     "an unknown calendar": (CAP, "window", {"calendar": "year"}, "window.calendar", "day, week, month"),
     "a week start without a week": (CAP, "window.week_start", "sun", "window.week_start", "calendar 'week'"),
     "a window of no time": (CAP, "window.rolling_hours", 0, "window.rolling_hours", "greater than 0"),
+    "a gap of no time": ({"kind": "gap", "minutes": 240}, "minutes", 0, "minutes", "greater than 0"),
     "a time of day with seconds": (QUIET, "start", "21:00:00", "start", "HH:MM"),
     "no days": (QUIET, "days", [], "days", "1 to 7"),
     "a day twice": (QUIET, "days", ["mon", "mon"], "days", "duplicates"),

@@ -119,6 +119,7 @@ def _opened(decision_id: str) -> dict[str, Any]:
 DOCUMENTS: dict[str, tuple[str, dict[str, Any], dict[str, Any]]] = {
     "campaign": ("/v1/campaigns/d", CAMPAIGN, {"priority": 70}),
     "rule": ("/v1/rules/d", CAP, {"limit": 5}),
+    "gap": ("/v1/rules/g", {"kind": "gap", "minutes": 7}, {"minutes": 90.5}),
     "recipient": ("/v1/recipients/d", {"timezone": "Europe/Berlin"}, {"timezone": "Asia/Tokyo"}),
 }
 

@@ -48,7 +48,7 @@ class _Common(Stored):
     version = Whole("Grows with every change; the ETag.", minimum=1, maximum=2**31, dump_only=True)
     archived = Flag(dump_only=True)
 
-    kind = Choice(("cap", "quiet_hours"), required=True)
+    kind = Choice(("cap", "gap", "quiet_hours"), required=True)
     applies_to = fields.Nested(SelectorIn, load_default=Selector, metadata={"description": "Which requests it binds."})
     counts = fields.Nested(
         SelectorIn,
@@ -83,6 +83,13 @@ class CapRuleIn(_Common):
     window = fields.Nested(CapWindowIn, required=True)
 
 
+class GapRuleIn(_Common):
+    """At least so many minutes between any two messages."""
+
+    kind = Choice(("gap",), required=True)
+    minutes = Number(above=0, maximum=limits.YEAR_HOURS * 60, required=True)
+
+
 class QuietHoursRuleIn(_Common):
     """No messages from start to end in the recipient's zone; a night belongs to the day it starts."""
 
@@ -112,6 +119,17 @@ def _cap_shown(parameters: RuleParameters) -> dict[str, Any]:
     return {"limit": parameters.limit, "window": {"calendar": parameters.calendar, **week}}
 
 
+def _gap(data: dict[str, Any]) -> Cap:
+    """Two messages closer than the gap share a window of its length, so a gap is a cap of 1 in any such window."""
+    return Cap(limit=1, rolling_hours=data["minutes"] / 60)
+
+
+def _gap_shown(parameters: RuleParameters) -> dict[str, Any]:
+    assert isinstance(parameters, Cap)  # noqa: S101  KINDS pairs the kind with its parameters
+    assert parameters.rolling_hours is not None  # noqa: S101  ``_gap`` gives every gap its hours
+    return {"minutes": round(parameters.rolling_hours * 60, 6)}
+
+
 def _quiet(data: dict[str, Any]) -> QuietHours:
     return QuietHours(start=data["start"], end=data["end"], days=tuple(data["days"]))
 
@@ -132,6 +150,7 @@ class Kind:
 
 KINDS: dict[str, Kind] = {
     "cap": Kind(CapRuleIn, _cap, _cap_shown),
+    "gap": Kind(GapRuleIn, _gap, _gap_shown),
     "quiet_hours": Kind(QuietHoursRuleIn, _quiet, _quiet_shown),
 }
 _READERS: dict[str, Schema] = {name: kind.schema() for name, kind in KINDS.items()}
