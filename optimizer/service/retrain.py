@@ -124,7 +124,7 @@ def _later(
     job: Job, reader: Reader, campaign: Campaign, pointer: Pointer | None, mine: Sequence[Logged]
 ) -> dict[str, Any]:
     replayer = Replayer(reader, job.services.salt)
-    evaluable = [r for r in job.log.of(campaign.campaign_id) if r.evaluable]
+    evaluable = comparable(job.log.of(campaign.campaign_id), cold=pointer is None or pointer.policy_id == COLD_POLICY)
     held = evaluable[int(len(evaluable) * (1 - HELD_OUT)) :][-MOST_JUDGED:]
     if len(held) < LEAST_ROWS:
         return _answer(campaign, "skipped", f"{len(held)} held-out rows; {LEAST_ROWS} are needed", len(mine))
@@ -143,6 +143,19 @@ def _later(
     if verdict.decision == "reject":
         return _reject(job, campaign, pointer, verdict, len(mine))
     return _publish(job, campaign, pointer, trained, verdict, len(mine), incumbent.mixture)
+
+
+def comparable(rows: Sequence[Logged], *, cold: bool) -> list[Logged]:
+    """The rows that a candidate and the incumbent are compared on.
+
+    Once a learned policy serves, rows that uniform choices drew (the cold start's, the random group's) would give the
+    incumbent itself importance weights far over the gate's limit, in any large action space, and block every step. So
+    they are left out then, by policy and by group, never by the action drawn: that keeps every estimate unbiased.
+    """
+    evaluable = [r for r in rows if r.evaluable]
+    if cold:
+        return evaluable
+    return [r for r in evaluable if r.decision.group == "treated" and r.decision.policy_id != COLD_POLICY]
 
 
 def _rung(reader: Reader, workspace_id: str, pointer: Pointer | None) -> float:

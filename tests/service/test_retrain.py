@@ -9,15 +9,16 @@ import pytest
 
 from optimizer.service import learning, settle, setup
 from optimizer.service.evaluate import evaluate
+from optimizer.service.feedback import load
 from optimizer.service.ids import COLD_POLICY
 from optimizer.service.ingest import ingest
 from optimizer.service.refreshing import refresh
 from optimizer.service.replay import Replayer
 from optimizer.service.requests import DecisionRequest, EventInput
-from optimizer.service.retrain import retrain
+from optimizer.service.retrain import comparable, retrain
 from optimizer.service.wiring import Services
 from storage.log import Decision
-from storage.records import Channel, OutcomeWeight
+from storage.records import Channel, GroupShares, OutcomeWeight
 from tests.service.conftest import WORKSPACE, FakeClock, campaign
 
 
@@ -157,3 +158,17 @@ def test_messages_called_off_do_not_make_an_honest_log_look_crooked(shop: Servic
     balance = next(c for c in verdict["conditions"] if c["name"] == "integrity.balance")
     assert balance["passed"], balance
     assert verdict["decision"] == "publish", verdict["reason"]
+
+
+def test_once_a_policy_serves_it_is_compared_on_what_it_drew_itself(shop: Services, clock: FakeClock) -> None:
+    shares = GroupShares(random=0.3)
+    setup.put_campaign(shop, campaign(channels=(Channel("email"),), groups=shares))
+    audience(shop, clock, 800, seed=15)
+    retrain(shop, WORKSPACE)
+    shop.policies.refresh_now()
+    drawn = audience(shop, clock, 300, seed=16)
+    with shop.store.read() as reader:
+        rows = load(reader, WORKSPACE, clock.now).of("spring")
+    own = {d.decision_id for d in drawn if d.group == "treated"}
+    assert {r.decision.decision_id for r in comparable(rows, cold=False)} == own
+    assert len(comparable(rows, cold=True)) == len(rows)
