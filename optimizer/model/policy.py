@@ -55,11 +55,6 @@ class LivePolicy:
             exploration=policy.exploration,
         )
 
-    @property
-    def is_cold(self) -> bool:
-        """Whether no component has learned anything."""
-        return all(model is None for model in self.models)
-
 
 @dataclass(frozen=True)
 class Choice:
