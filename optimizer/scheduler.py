@@ -1,9 +1,9 @@
-"""The scheduler process: refreshes, retrains, expires reservations, forgets old rows.
+"""The scheduler process: refreshes, retrains, prices what is scarce, expires reservations, forgets old rows.
 
-APScheduler triggers what is short (queue a due run, expire, retain) on its threads. Training is long and greedy, so it
-runs in a child process with low priority and a memory limit; the main thread starts it, keeps its lease alive, reads
-its end and answers signals. Any number of schedulers may run: leases and transactions keep them out of each other's
-way.
+APScheduler triggers what is short (queue a due run, price, expire, retain) on its threads. Training is long and greedy,
+so it runs in a child process with low priority and a memory limit; the main thread starts it, keeps its lease alive,
+reads its end and answers signals. Any number of schedulers may run: leases and transactions keep them out of each
+other's way.
 """
 
 from __future__ import annotations
@@ -26,7 +26,9 @@ import orjson
 from apscheduler.schedulers.background import BackgroundScheduler
 
 from optimizer.config import Settings
-from optimizer.service import runs, upkeep
+from optimizer.errors import SendtideError
+from optimizer.service import pricing, runs, upkeep
+from optimizer.service.gains import Scores
 from optimizer.service.ids import fresh
 from optimizer.service.runs import Ended
 from optimizer.service.wiring import Services
@@ -41,6 +43,8 @@ TICK_SECONDS = 0.25
 QUEUE_SECONDS = 1.0
 #: Seconds that a training child gets to end by itself when it is told to stop.
 STOP_SECONDS = 2.0
+#: The part of its time that this process spends on prices at most.
+PRICING_SHARE = 0.1
 _EXPIRE_ROWS = 1000
 _FIRST_RETENTION = timedelta(minutes=10)
 _ERROR_BYTES = 2000
@@ -156,6 +160,8 @@ class Scheduler:
     services: Services
     parent: int | None = None
     stopping: bool = False
+    scores: Scores = field(default_factory=Scores)
+    price_after: float = field(default=-1e9)
 
     def run(self) -> None:
         """Runs until SIGTERM, SIGINT or the death of ``parent`` (the process id of who started it)."""
@@ -197,6 +203,7 @@ class Scheduler:
         look = min(60.0, settings.retrain_minutes * 60 / 4)
         jobs.add_job(self._queue_retrain, "interval", seconds=look, id="retrain")
         jobs.add_job(self._queue_refresh, "interval", seconds=settings.refresh_seconds, id="refresh")
+        jobs.add_job(self._reprice, "interval", seconds=settings.refresh_seconds, id="prices")
         jobs.add_job(self._expire, "interval", seconds=settings.expire_seconds, id="expire")
         first = self.services.clock() + _FIRST_RETENTION
         jobs.add_job(self._retain, "interval", days=1, next_run_time=first, id="retain")
@@ -212,6 +219,15 @@ class Scheduler:
             "refresh",
             lambda w: runs.refresh_pays(self.services, w) and runs.enqueue_due(self.services, w, "refresh", every),
         )
+
+    def _reprice(self) -> None:
+        """Prices follow what is left, whether or not a refresh finds new outcomes; a long log makes them rarer."""
+        began = time.monotonic()
+        if began < self.price_after:
+            return
+        self._each_workspace("prices", lambda w: pricing.reprice(self.services, w, scores=self.scores))
+        ended = time.monotonic()
+        self.price_after = ended + (ended - began) / PRICING_SHARE
 
     def _expire(self) -> None:
         def all_due(workspace_id: str) -> None:
@@ -237,8 +253,8 @@ class Scheduler:
 
 
 def _guarded(name: str, work: Callable[[], object]) -> None:
-    """Runs ``work``; a store that can't be reached now may be there at the next turn, so that is logged, not raised."""
+    """Runs ``work``; what can't be reached or loaded now may be there at the next turn, so it is logged, not raised."""
     try:
         work()
-    except StoreError as fault:
+    except (StoreError, SendtideError) as fault:
         log.warning("%s failed; it is tried again", name, extra={"fault": str(fault)})

@@ -10,26 +10,23 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
-from typing import Any, Final, Generic, Literal, TypeVar
+from typing import Any, Final, Generic, TypeVar
 
 import msgspec
 
-from storage.log import Group, Policy, Reason, ShadowChoice, Snapshot, Status, TrainingRun
-from storage.records import (
-    ApiKey,
-    Attribute,
-    Campaign,
+from storage.log import Group, Policy, Status, TrainingRun
+from storage.records import ApiKey, Attribute, Campaign, Consent, JsonObject, Mode, Recipient, Suppression, Workspace
+from storage.rules import (
+    Blackout,
+    Budget,
     Cap,
-    Consent,
-    JsonObject,
-    Mode,
+    Capacity,
+    Fatigue,
     QuietHours,
-    Recipient,
     Rule,
     RuleKind,
+    RuleParameters,
     Selector,
-    Suppression,
-    Workspace,
 )
 
 R = TypeVar("R")
@@ -82,7 +79,8 @@ def _plain(value: object) -> object:
     raise TypeError(f"a value of type {type(value).__name__} can't be stored as JSON: {value!r}")
 
 
-_encode: Final = msgspec.json.Encoder(enc_hook=_plain).encode
+#: Any value that JSON knows, as bytes; dataclasses and msgspec's structs are objects.
+encode: Final = msgspec.json.Encoder(enc_hook=_plain).encode
 
 
 class Document(Generic[R]):
@@ -93,7 +91,7 @@ class Document(Generic[R]):
 
     def pack(self, record: R) -> bytes:
         """The record as JSON."""
-        return _encode(record)
+        return encode(record)
 
     def unpack(self, document: bytes) -> R:
         """The record of ``pack``."""
@@ -110,7 +108,7 @@ TRAINING_RUN: Final = Document(TrainingRun)
 
 def pack_object(value: JsonObject) -> bytes | None:
     """A JSON object as bytes; None for an empty one."""
-    return _encode(value) if value else None
+    return encode(value) if value else None
 
 
 def unpack_object(document: bytes | None) -> JsonObject:
@@ -129,32 +127,41 @@ class _RuleDocument(msgspec.Struct, frozen=True, omit_defaults=True):
     enabled: bool = True
     dry_run: bool = False
     archived: bool = False
+    updated_at: int | None = None
 
 
 _rule_decoder = msgspec.json.Decoder(_RuleDocument)
-_parameter_decoders: Final[Mapping[str, msgspec.json.Decoder[Cap] | msgspec.json.Decoder[QuietHours]]] = {
-    "cap": msgspec.json.Decoder(Cap),
-    "gap": msgspec.json.Decoder(Cap),
-    "quiet_hours": msgspec.json.Decoder(QuietHours),
+_PARAMETERS: Final[dict[RuleKind, type[RuleParameters]]] = {
+    "cap": Cap,
+    "gap": Cap,
+    "quiet_hours": QuietHours,
+    "blackout": Blackout,
+    "capacity": Capacity,
+    "budget": Budget,
+    "fatigue": Fatigue,
+}
+_parameter_decoders: Final[dict[RuleKind, msgspec.json.Decoder[RuleParameters]]] = {
+    kind: msgspec.json.Decoder(parameters) for kind, parameters in _PARAMETERS.items()
 }
 
 
 def pack_rule(rule: Rule) -> bytes:
     """A rule without its key and version."""
-    return _encode(
+    return encode(
         _RuleDocument(
             kind=rule.kind,
-            parameters=msgspec.Raw(_encode(rule.parameters)),
+            parameters=msgspec.Raw(encode(rule.parameters)),
             applies_to=rule.applies_to,
             counts=rule.counts,
             enabled=rule.enabled,
             dry_run=rule.dry_run,
             archived=rule.archived,
+            updated_at=maybe_micros(rule.updated_at),
         )
     )
 
 
-def unpack_rule(workspace_id: str, rule_id: str, version: int, document: bytes) -> Rule:
+def unpack_rule(workspace_id: str, rule_id: str, version: int, document: bytes, changed_after: int = 0) -> Rule:
     """The rule of ``pack_rule``."""
     body = _rule_decoder.decode(document)
     return Rule(
@@ -168,6 +175,8 @@ def unpack_rule(workspace_id: str, rule_id: str, version: int, document: bytes) 
         dry_run=body.dry_run,
         archived=body.archived,
         version=version,
+        updated_at=maybe_time(body.updated_at),
+        changed_after=changed_after,
     )
 
 
@@ -200,7 +209,7 @@ _recipient_decoder = msgspec.json.Decoder(_RecipientDocument)
 
 def pack_recipient(recipient: Recipient) -> bytes:
     """A recipient without its key and version."""
-    return _encode(
+    return encode(
         _RecipientDocument(
             timezone=recipient.timezone,
             attributes=dict(recipient.attributes),
@@ -216,7 +225,9 @@ def pack_recipient(recipient: Recipient) -> bytes:
     )
 
 
-def unpack_recipient(workspace_id: str, recipient_id: str, version: int, document: bytes) -> Recipient:
+def unpack_recipient(
+    workspace_id: str, recipient_id: str, version: int, document: bytes, changed_after: int = 0
+) -> Recipient:
     """The recipient of ``pack_recipient``."""
     body = _recipient_decoder.decode(document)
     return Recipient(
@@ -228,97 +239,5 @@ def unpack_recipient(workspace_id: str, recipient_id: str, version: int, documen
         {channel: Consent(c.state, c.source, maybe_time(c.at)) for channel, c in body.channels.items()},
         tuple(Suppression(s.channel, s.category, s.source, maybe_time(s.at)) for s in body.suppressed),
         maybe_time(body.updated_at),
+        changed_after,
     )
-
-
-# --- decisions: all that no query asks for, in one document
-
-
-class _Reason(msgspec.Struct, frozen=True, array_like=True):
-    rule_id: str
-    kind: str
-    masked: int
-    next_eligible_at: int | None
-
-
-class _Shadow(msgspec.Struct, frozen=True, array_like=True):
-    variant_id: str | None
-    channel: str | None
-    send_at: int | None
-    propensity: float
-    policy_id: str
-
-
-class _DecisionDocument(msgspec.Struct, frozen=True, omit_defaults=True):
-    window: tuple[int, int] = msgspec.field(name="w")
-    variants: tuple[str, ...] = msgspec.field(name="v")
-    channels: tuple[str, ...] = msgspec.field(name="c")
-    timezone: str = msgspec.field(name="z")
-    timezone_source: Literal["recipient", "campaign", "default"] = msgspec.field(default="recipient", name="s")
-    context: dict[str, Any] = msgspec.field(default_factory=dict, name="x")
-    effects: dict[str, Any] = msgspec.field(default_factory=dict, name="e")
-    attempt: int = msgspec.field(default=0, name="n")
-    immediate: bool = msgspec.field(default=False, name="i")
-    shadow: _Shadow | None = msgspec.field(default=None, name="h")
-    overridden_rules: tuple[str, ...] = msgspec.field(default=(), name="o")
-    reasons: tuple[_Reason, ...] = msgspec.field(default=(), name="r")
-    metadata: dict[str, Any] = msgspec.field(default_factory=dict, name="m")
-
-
-_decision_decoder = msgspec.json.Decoder(_DecisionDocument)
-
-
-def _pack_shadow(choice: ShadowChoice | None) -> _Shadow | None:
-    if choice is None:
-        return None
-    send_at = maybe_micros(choice.send_at)
-    return _Shadow(choice.variant_id, choice.channel, send_at, choice.propensity, choice.policy_id)
-
-
-def _unpack_shadow(choice: _Shadow | None) -> ShadowChoice | None:
-    if choice is None:
-        return None
-    send_at = maybe_time(choice.send_at)
-    return ShadowChoice(choice.variant_id, choice.channel, send_at, choice.propensity, choice.policy_id)
-
-
-def pack_detail(snapshot: Snapshot, reasons: tuple[Reason, ...], metadata: JsonObject) -> bytes:
-    """A decision's snapshot, reasons and metadata as one document."""
-    return _encode(
-        _DecisionDocument(
-            (to_micros(snapshot.window_start), to_micros(snapshot.window_end)),
-            snapshot.variants,
-            snapshot.channels,
-            snapshot.timezone,
-            snapshot.timezone_source,
-            dict(snapshot.context),
-            dict(snapshot.effects),
-            snapshot.attempt,
-            snapshot.immediate,
-            _pack_shadow(snapshot.shadow),
-            snapshot.overridden_rules,
-            tuple(_Reason(r.rule_id, r.kind, r.masked, maybe_micros(r.next_eligible_at)) for r in reasons),
-            dict(metadata),
-        )
-    )
-
-
-def unpack_detail(document: bytes) -> tuple[Snapshot, tuple[Reason, ...], JsonObject]:
-    """The parts of ``pack_detail``."""
-    body = _decision_decoder.decode(document)
-    snapshot = Snapshot(
-        from_micros(body.window[0]),
-        from_micros(body.window[1]),
-        body.variants,
-        body.channels,
-        body.timezone,
-        body.timezone_source,
-        body.context,
-        body.effects,
-        body.attempt,
-        body.immediate,
-        _unpack_shadow(body.shadow),
-        body.overridden_rules,
-    )
-    reasons = tuple(Reason(r.rule_id, r.kind, r.masked, maybe_time(r.next_eligible_at)) for r in body.reasons)
-    return snapshot, reasons, body.metadata

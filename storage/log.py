@@ -5,11 +5,13 @@ Set-up (campaigns, recipients, rules) is in ``storage.records``. Every time is a
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Generic, Literal, TypeVar
 
 from storage.records import JsonObject, Mode
+from storage.rules import RiskLimit
 
 T = TypeVar("T")
 Group = Literal["treated", "random", "baseline", "holdout"]
@@ -31,7 +33,9 @@ class Message:
     """A message that counts against caps: a reservation, a sent one, or one of another system.
 
     ``at`` is the planned send time, or the real one once known. ``message_ref`` is the decision's id, or the id that
-    another system gave. ``decision_id`` is None for other systems' messages.
+    another system gave. ``decision_id`` is None for other systems' messages. ``cost`` is in micros of money (0 for
+    other systems'). ``known_after``: for another system's message, the position (see ``Decision``) of the last decision
+    that was committed before it was reported; the store assigns it.
     """
 
     workspace_id: str
@@ -43,16 +47,37 @@ class Message:
     campaign_id: str | None = None
     variant_id: str | None = None
     decision_id: str | None = None
+    cost: int = 0
+    known_after: int = field(default=0, compare=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What a recipient did with the last message of a variant that was sent to them: when each outcome first happened.
+
+    Automated events are no answer.
+    """
+
+    campaign_id: str
+    variant_id: str
+    sent_at: datetime
+    outcomes: Mapping[str, datetime] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
 class Reason:
-    """Why actions were masked: which rule, how many actions, when the first of them may open again."""
+    """Why actions were masked: which rule, how many actions, when the first of them may open again.
+
+    ``dry_run``: the rule only reports, nothing was masked. ``note`` says in words what the numbers don't ("limit 0:
+    never").
+    """
 
     rule_id: str
     kind: str
     masked: int
     next_eligible_at: datetime | None = None
+    dry_run: bool = False
+    note: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +98,10 @@ class Snapshot:
     ``context`` is what the model saw (recipient attributes overlaid with the request's context, before encoding);
     ``effects`` are the recipient effects used; ``variants`` and ``channels`` are the factors of the action space in
     order; ``attempt`` counts draws (a re-draw after the eligible set changed has attempt 1, 2, …).
+    ``cost`` is that of the chosen message, in micros; ``unanswered`` the recipient's count that adaptive caps used
+    (None = no such cap). ``limits`` are the fatigue rules that bound the policy; ``risks`` the predicted chance of each
+    limited outcome for the chosen action, by component of the policy's mixture (None = a component without a model).
+    ``displaced`` are the decisions whose place this one took.
     """
 
     window_start: datetime
@@ -87,6 +116,11 @@ class Snapshot:
     immediate: bool = False
     shadow: ShadowChoice | None = None
     overridden_rules: tuple[str, ...] = ()
+    cost: int = 0
+    unanswered: int | None = None
+    limits: tuple[RiskLimit, ...] = ()
+    risks: Mapping[str, tuple[float | None, ...]] = field(default_factory=dict)
+    displaced: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,6 +130,10 @@ class Decision:
     ``action`` is the index in the action space (None when withheld); ``eligible`` is the mask of that space as
     ``numpy.packbits`` bytes, ``actions`` its length and ``eligible_actions`` its count of ones.
     ``propensity`` is None only for imported history that does not know it.
+
+    ``position`` is the order of commits among the workspace's decisions, assigned by the store. Whatever else changes
+    what counts notes the position of the last decision that was committed before it: ``sent_after`` of the first
+    confirm, ``closed_after`` of the last closing (None = none yet, or noted by a version that didn't).
     """
 
     workspace_id: str
@@ -129,6 +167,9 @@ class Decision:
     closed_at: datetime | None = None
     close_reason: str | None = None
     imported: bool = False
+    position: int = field(default=0, compare=False)
+    sent_after: int | None = field(default=None, compare=False)
+    closed_after: int | None = field(default=None, compare=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,6 +178,7 @@ class Event:
 
     ``matched`` is False while that decision (or the confirm that names ``message_id``) has not been seen.
     ``recipient_id`` alone is for outcomes that need no message; such an event counts for every open decision.
+    ``known_after`` is the position (see ``Decision``) of the last decision that was committed before it was reported.
     """
 
     workspace_id: str
@@ -153,6 +195,7 @@ class Event:
     value: float | None = None
     automated: bool = False
     properties: JsonObject = field(default_factory=dict)
+    known_after: int = field(default=0, compare=False)
 
 
 @dataclass(frozen=True, slots=True)

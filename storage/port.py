@@ -6,6 +6,10 @@ physical commit (group commit); each is isolated from the failure of the others,
 A write function may therefore be run again from its start (after a serialization failure): it must have no effect
 outside the transaction. Nothing in this protocol is particular to one database.
 
+Positions (``Decision.position``) ascend in the order of commits and, within a write, of calls; none comes twice. What
+is stored beside decisions notes the newest position of that moment (``…_after``): a write that makes room for a
+decision therefore makes it before it adds the decision. The store assigns them all; what a caller gives is ignored.
+
 Rules for callers: times are aware UTC; ids are opaque strings; a list is ordered as documented and pages by cursor.
 """
 
@@ -30,7 +34,8 @@ from storage.log import (
     PolicyStatus,
     TrainingRun,
 )
-from storage.records import ApiKey, Attribute, Campaign, Recipient, Rule, Workspace
+from storage.records import ApiKey, Attribute, Campaign, Recipient, Workspace
+from storage.rules import Rule
 
 T = TypeVar("T")
 
@@ -67,6 +72,26 @@ class Reader(Protocol):
 
     def rules(self, workspace_id: str) -> tuple[Rule, ...]:
         """All rules by id, archived ones included."""
+
+    def rule_history(self, workspace_id: str) -> tuple[Rule, ...]:
+        """Every version of every rule, by id, then version: what the audit judges old reservations by."""
+
+    def usage(self, workspace_id: str, spans: Sequence[tuple[str, int, int]]) -> dict[tuple[str, int], int]:
+        """What is used of capacity and budget rules, as ``storage.usage`` defines it.
+
+        Args:
+            workspace_id: whose rules.
+            spans: (rule id, first period, last period), both included.
+
+        Returns:
+            (rule id, period) -> used, where it is not 0. At all times the sum of ``usage.taken`` over the messages that
+            count, for each rule that is not archived (disabled ones and dry runs too). Of what ``prune`` deletes, the
+            sums go with the period: a period that ended by its ``before`` is 0 from then on, whatever is told of it; in
+            any other period a deleted message stays counted until the rule is summed anew.
+        """
+
+    def unanswered(self, workspace_id: str, recipient_ids: Sequence[str]) -> dict[str, int]:
+        """How many messages went to each recipient since they last engaged with one (absent = 0)."""
 
     def attributes(self, workspace_id: str) -> tuple[Attribute, ...]:
         """The attribute registry, by name."""
@@ -180,7 +205,13 @@ class Writer(Reader, Protocol):
         Bumps ``config_version``."""
 
     def put_rule(self, rule: Rule) -> None:
-        """As ``put_campaign``, for a rule (old versions are not kept)."""
+        """As ``put_campaign``, for a rule. What a capacity or budget rule counts is summed anew when that changes."""
+
+    def add_unanswered(self, workspace_id: str, recipient_id: str, count: int) -> None:
+        """Changes the recipient's count of unanswered messages by ``count``; it never falls below 0."""
+
+    def clear_unanswered(self, workspace_id: str, recipient_id: str) -> None:
+        """Sets that count to 0: the recipient engaged."""
 
     def put_attribute(self, attribute: Attribute) -> None:
         """Inserts or replaces; bumps ``config_version``."""
@@ -192,14 +223,16 @@ class Writer(Reader, Protocol):
         """``put_recipient`` for many."""
 
     def add_decision(self, decision: Decision, message: Message | None) -> None:
-        """Logs a decision and, with it, the message that it reserves. ``AlreadyExists`` when the id is taken."""
+        """Logs a decision and, with it, the message that it reserves; gives it the next position. ``AlreadyExists``
+        when the id is taken."""
 
     def add_decisions(self, rows: Sequence[tuple[Decision, Message | None]]) -> None:
         """``add_decision`` for many."""
 
     def update_decision(self, decision: Decision, message: Message | None) -> None:
         """Replaces what may change after the choice (status, claim, sending, closing) and the message that it holds
-        against the caps (None = it holds none any more)."""
+        against the caps (None = it holds none any more). Notes ``sent_after`` when the status first becomes ``sent``,
+        ``closed_after`` whenever it becomes released, revoked, displaced, expired or assumed sent."""
 
     def add_message(self, message: Message) -> bool:
         """Counts a message of another system; False when this ``message_ref`` of this recipient is known already."""
@@ -251,8 +284,10 @@ class Writer(Reader, Protocol):
         """Notes how many rows of an import are stored."""
 
     def prune(self, workspace_id: str, before: datetime) -> int:
-        """Retention: deletes decisions decided before ``before`` that are closed, with their events and messages, and
-        policies and artifacts that no pointer and no stored decision uses; returns how many decisions went."""
+        """Retention: deletes decisions decided before ``before`` that are closed, with their events and messages,
+        policies and artifacts that no pointer and no stored decision uses, and sums of periods that ended by ``before``
+        (see ``usage``); returns how many decisions went. The newest decision of all workspaces stays until there is a
+        newer one."""
 
 
 class Store(Protocol):

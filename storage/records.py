@@ -1,4 +1,5 @@
-"""The records of set-up: workspaces, keys, campaigns, recipients, rules. What happened is in ``storage.log``.
+"""The records of set-up: workspaces, keys, campaigns, recipients. Rules are in ``storage.rules``, what happened is in
+``storage.log``.
 
 Frozen dataclasses, validated at the border and trusted from there on. Every time is an aware UTC ``datetime``; every
 amount of time says its unit in its name. A record that belongs to a workspace starts with ``workspace_id``.
@@ -17,8 +18,6 @@ VariantStatus = Literal["active", "paused", "archived"]
 ColdStart = Literal["uniform", "around_baseline"]
 Unconfirmed = Literal["assume_sent", "release"]
 AttributeType = Literal["category", "number", "boolean", "timestamp", "text"]
-RuleKind = Literal["cap", "gap", "quiet_hours"]
-Weekday = Literal["mon", "tue", "wed", "thu", "fri", "sat", "sun"]
 Scope = Literal["decide", "feedback", "read", "admin"]
 #: Wildcard of a suppression: every channel, or every category.
 ANY = "*"
@@ -184,7 +183,11 @@ class Suppression:
 
 @dataclass(frozen=True, slots=True)
 class Recipient:
-    """A person who may be written to. ``version`` grows with every change (0 = not stored yet)."""
+    """A person who may be written to. ``version`` grows with every change (0 = not stored yet).
+
+    ``changed_after`` is the position (see ``storage.log.Decision``) of the last decision that was committed before this
+    version; the store assigns it.
+    """
 
     workspace_id: str
     recipient_id: str
@@ -194,6 +197,7 @@ class Recipient:
     channels: Mapping[str, Consent] = field(default_factory=dict)
     suppressed: tuple[Suppression, ...] = ()
     updated_at: datetime | None = None
+    changed_after: int = field(default=0, compare=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -207,67 +211,3 @@ class Attribute:
     sensitive: bool = False
     retention_days: int | None = None
     declared: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class Selector:
-    """Which messages a rule speaks of. ``None`` = all; an empty tuple can't occur (422 at the border)."""
-
-    channels: tuple[str, ...] | None = None
-    except_channels: tuple[str, ...] | None = None
-    categories: tuple[str, ...] | None = None
-    except_categories: tuple[str, ...] | None = None
-    campaigns: tuple[str, ...] | None = None
-    except_campaigns: tuple[str, ...] | None = None
-
-    def admits(self, *, channel: str, category: str, campaign_id: str | None) -> bool:
-        """Whether a message of this channel, category and campaign is selected."""
-        return (
-            (self.channels is None or channel in self.channels)
-            and (self.except_channels is None or channel not in self.except_channels)
-            and (self.categories is None or category in self.categories)
-            and (self.except_categories is None or category not in self.except_categories)
-            and (self.campaigns is None or campaign_id in self.campaigns)
-            and (self.except_campaigns is None or campaign_id not in self.except_campaigns)
-        )
-
-
-@dataclass(frozen=True, slots=True)
-class Cap:
-    """At most ``limit`` messages in any window: ``rolling_hours`` long, or a calendar one in the recipient's zone.
-
-    A rule of kind ``gap`` is a cap of 1 in any window as long as the gap: that is what a gap means.
-    """
-
-    limit: int
-    rolling_hours: float | None = None
-    calendar: Literal["day", "week", "month"] | None = None
-    week_start: Weekday = "mon"
-
-
-@dataclass(frozen=True, slots=True)
-class QuietHours:
-    """No messages from ``start`` to ``end`` (``HH:MM``, recipient's zone); a night belongs to the day it starts."""
-
-    start: str
-    end: str
-    days: tuple[Weekday, ...] = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
-
-
-RuleParameters = Cap | QuietHours
-
-
-@dataclass(frozen=True, slots=True)
-class Rule:
-    """Who may be written to, when, how often. ``applies_to`` binds requests, ``counts`` says which messages count."""
-
-    workspace_id: str
-    rule_id: str
-    kind: RuleKind
-    parameters: RuleParameters
-    applies_to: Selector = Selector()
-    counts: Selector = Selector()
-    enabled: bool = True
-    dry_run: bool = False
-    archived: bool = False
-    version: int = 1

@@ -43,8 +43,7 @@ class GateLimits:
         segment_share: segments of at least this share of the rows are looked at.
         segment_error: one-sided error over all segments together.
         first_rows: matured rows that a first policy needs.
-        watch_error: one-sided error of ever rolling back a canary that is not worse.
-        watch_start: decisions before the watch says anything.
+        watch_error: chance of ever rolling back a canary that is not worse, over all that is watched of it.
     """
 
     family_error: float = 0.05
@@ -65,7 +64,6 @@ class GateLimits:
     segment_error: float = 0.05
     first_rows: int = 200
     watch_error: float = 0.05
-    watch_start: int = 200
 
     def __post_init__(self) -> None:
         if not self.ladder or not all(0.0 < a <= 1.0 for a in self.ladder):

@@ -30,7 +30,7 @@ from optimizer.bandit.evidence import (
     Verdict,
 )
 from optimizer.bandit.intervals import Difference, difference_bound, one_sided_quantile
-from optimizer.bandit.sequences import confidence_sequence
+from optimizer.bandit.sequences import Wager
 
 __all__ = [
     "Condition",
@@ -46,6 +46,7 @@ __all__ = [
     "next_rung",
     "spend",
     "watch",
+    "watched",
 ]
 
 _DECAY = 1.3
@@ -135,22 +136,26 @@ def judge(evidence: PairedEvidence, limits: GateLimits = _DEFAULT) -> Verdict:
     return _verdict(by_rung, level, _detectable(error, z, limits))
 
 
-def watch(increments: ArrayLike, limits: GateLimits = _DEFAULT) -> Condition:
+def watch(increments: ArrayLike, highest: float, limits: GateLimits = _DEFAULT) -> Condition:
     """Watches a canary: fails as soon as it is clearly worse, and then it must be rolled back.
 
-    The bound is a confidence sequence, so this may be asked after every decision without raising the error: a canary
-    that is not worse is ever rolled back with probability ≤ ``watch_error``.
+    The test is a wager (``sequences.Wager``), so this may be asked after every decision without raising the error: a
+    canary that is not worse is ever rolled back with probability at most ``watch_error``, whatever the sample size and
+    however rare the rewards.
 
     Args:
-        increments: (n,) in order of time, the doubly robust difference of the canary's mixture and what it replaced,
-            one for each matured decision logged since it went live.
-        limits: for the error and the start of the watch.
+        increments: (n,) in order of time, the doubly robust difference of the canary and what it is to replace, one for
+            each decision logged since it went live; q̂ from a model that is older than the row.
+        highest: the largest increment that is possible.
+        limits: for the error.
     """
-    rows = np.asarray(increments, dtype=np.float64)
-    sequence = confidence_sequence(rows, 1.0 - 2.0 * limits.watch_error, start=limits.watch_start)
-    best = float(np.min(sequence.high)) if rows.size else math.inf
-    detail = f"lowest upper bound of the difference over {rows.size} decisions, from the {limits.watch_start}th on"
-    return conditions.condition("canary.watch", not sequence.worse, best, 0.0, detail)
+    return watched("canary.reward", Wager(highest).after(increments), limits.watch_error)
+
+
+def watched(name: str, wager: Wager, error: float) -> Condition:
+    """A wager as a condition: its anytime-valid p-value must stay above the error."""
+    detail = f"anytime-valid p that it is not worse; mean difference {wager.mean:.6f} over {wager.rows} decisions"
+    return conditions.condition(name, not wager.worse(error), wager.p, error, detail)
 
 
 def _value(difference: Difference, low: float, error: float, z: float) -> Condition:

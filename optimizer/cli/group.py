@@ -23,6 +23,7 @@ _OURS = {
     "import": "optimizer.cli.imports:import_",
     "keys": "optimizer.cli.keys:keys",
     "retrain": "optimizer.cli.retrain:retrain",
+    "rules": "optimizer.cli.rules:rules",
     "schedule": "optimizer.cli.schedule:schedule",
     "serve": "optimizer.cli.serve:serve",
     "train-job": "optimizer.cli.train_job:train_job",

@@ -4,12 +4,16 @@
 mask. An approximation inside it changes the policy, never the propensity, since the vector that is sampled from is the
 vector that is logged. No clock, no randomness, no store: the service, the gate, the replay and the simulator all call
 this.
+
+Where something scarce has a price (``bandit.tolls``), a component chooses by reward less toll. That steers the choice
+alone: every reward that is reported elsewhere (feedback, off-policy values, lift) is without prices.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -17,9 +21,11 @@ from numpy.typing import NDArray
 
 from optimizer.bandit import exploration
 from optimizer.bandit.actions import ActionSpace
+from optimizer.bandit.tolls import Price, prices_of, tolls
 from optimizer.model.inference import RewardModel, Scores
 from storage.log import Component, Policy
 from storage.records import Campaign, JsonObject
+from storage.rules import RiskLimit
 
 Floats = NDArray[np.float64]
 Mask = NDArray[np.bool_]
@@ -55,6 +61,11 @@ class LivePolicy:
             exploration=policy.exploration,
         )
 
+    @cached_property
+    def prices(self) -> tuple[Price, ...]:
+        """What scarce things cost under this policy; empty where nothing binds."""
+        return prices_of(self.exploration)
+
 
 @dataclass(frozen=True)
 class Choice:
@@ -63,12 +74,22 @@ class Choice:
     Attributes:
         probability: (K,) float64, sums to 1, 0 where not eligible.
         unmasked: (K,) bool, the eligible actions that the heaviest component's risk mask leaves open.
-        greedy: the most valued action of the heaviest component (None when cold).
+        greedy: the most valued action of the heaviest component, tolls considered (None when cold).
+        risks: for each outcome that a limit or a guardrail bounds, the predicted chance (K,) of each component of the
+            mixture; None = a component without a model, or without a head for the outcome.
     """
 
     probability: Floats
     unmasked: Mask
     greedy: int | None
+    risks: Mapping[str, tuple[Floats | None, ...]] = field(default_factory=dict)
+
+    def risks_of(self, action: int) -> dict[str, tuple[float | None, ...]]:
+        """The predicted chance of each bounded outcome for one action, by component of the mixture."""
+        return {
+            outcome: tuple(None if chance is None else float(chance[action]) for chance in chances)
+            for outcome, chances in self.risks.items()
+        }
 
 
 def distribution(
@@ -80,6 +101,7 @@ def distribution(
     *,
     decided_local: int,
     effects: JsonObject,
+    limits: Sequence[RiskLimit] = (),
 ) -> Choice:
     """The policy's distribution over the eligible actions.
 
@@ -91,21 +113,28 @@ def distribution(
         context: what the model may see, not encoded.
         decided_local: local wall clock of the decision, in seconds as if UTC.
         effects: recipient effects.
+        limits: fatigue rules that bind the campaign; a component without a head for a limit's outcome is not bound.
     """
     vectors, weights = [], []
+    outcomes: list[Mapping[str, Floats] | None] = []
     heaviest, unmasked, greedy = -1.0, mask, None
+    toll = tolls(live.prices, campaign, space)
     for component, model in zip(live.mixture, live.models, strict=True):
         if model is None:
             vector, open_, best = cold_start(campaign, space, mask), mask, None
+            outcomes.append(None)
         else:
             scores = model.score(model.embed([context])[0], space, campaign, decided_local, effects)
-            vector, open_, best = learned(scores, live, campaign, space, mask)
+            vector, open_, best = learned(scores, live, campaign, space, mask, limits, toll)
+            outcomes.append(scores.outcome)
         vectors.append(vector)
         weights.append(component.weight)
         if component.weight > heaviest:
             heaviest, unmasked, greedy = component.weight, open_, best
     probability = vectors[0] if len(vectors) == 1 else exploration.mix(vectors, weights)
-    return Choice(probability=probability, unmasked=unmasked, greedy=greedy)
+    bounded = dict.fromkeys([*campaign.guardrails, *(limit.outcome for limit in limits)])
+    risks = {name: tuple(None if o is None else o.get(name) for o in outcomes) for name in bounded}
+    return Choice(probability=probability, unmasked=unmasked, greedy=greedy, risks=risks)
 
 
 def cold_start(campaign: Campaign, space: ActionSpace, mask: Mask) -> Floats:
@@ -136,12 +165,24 @@ def nearest_to_baseline(campaign: Campaign, space: ActionSpace, mask: Mask) -> i
 
 
 def learned(
-    scores: Scores, live: LivePolicy, campaign: Campaign, space: ActionSpace, mask: Mask
+    scores: Scores,
+    live: LivePolicy,
+    campaign: Campaign,
+    space: ActionSpace,
+    mask: Mask,
+    limits: Sequence[RiskLimit] = (),
+    toll: Floats | None = None,
 ) -> tuple[Floats, Mask, int]:
-    """One learned component: risk mask, posterior bank, floor. Gives vector, unmasked set, greedy action."""
-    unmasked = risk_mask(scores, campaign, space, mask)
-    greedy = int(np.argmax(np.where(unmasked, scores.reward, -np.inf)))
-    explored = exploration.bank(scores.draws, unmasked)
+    """One learned component: risk mask, posterior bank, floor. Gives vector, unmasked set, greedy action.
+
+    ``toll`` (K,) is what each action is charged for the scarce things that it takes (None = nothing).
+    """
+    unmasked = risk_mask(scores, campaign, space, mask, limits)
+    reward, draws = scores.reward, scores.draws
+    if toll is not None:
+        reward, draws = reward - toll, draws - toll.astype(np.float32)
+    greedy = int(np.argmax(np.where(unmasked, reward, -np.inf)))
+    explored = exploration.bank(draws, unmasked)
     rate = campaign.exploration_rate * float(live.exploration.get("anneal", 1.0))
     floored = exploration.with_floor(
         explored, space, unmasked, greedy=greedy, rate=rate, young=young_variants(live.exploration, space)
@@ -149,11 +190,13 @@ def learned(
     return floored, unmasked, greedy
 
 
-def risk_mask(scores: Scores, campaign: Campaign, space: ActionSpace, mask: Mask) -> Mask:
-    """The eligible actions whose predicted risk keeps within the campaign's guardrails.
+def risk_mask(
+    scores: Scores, campaign: Campaign, space: ActionSpace, mask: Mask, limits: Sequence[RiskLimit] = ()
+) -> Mask:
+    """The eligible actions whose predicted risk keeps within the campaign's guardrails and the fatigue rules' limits.
 
-    Where no action does and not sending is not allowed, the eligible action of least risk stays open: the rule mask
-    says what may be sent, this mask only what is wise.
+    Where no action does and not sending is not allowed, the eligible action that exceeds its bounds by least stays
+    open: the rule mask says what may be sent, this mask only what is wise.
     """
     allowed = mask.copy()
     excess = np.zeros(space.size)
@@ -162,6 +205,16 @@ def risk_mask(scores: Scores, campaign: Campaign, space: ActionSpace, mask: Mask
         if risk is None or guardrail.max_rate is None:
             continue
         over = risk[: space.messages] - guardrail.max_rate
+        excess[: space.messages] = np.maximum(excess[: space.messages], over)
+        allowed[: space.messages] &= over <= 0
+    for limit in limits:
+        chance = scores.outcome.get(limit.outcome)
+        if chance is None:
+            continue
+        over = chance[: space.messages] - limit.max_risk
+        if limit.channels is not None:
+            bound = np.array([channel in limit.channels for channel in space.channels])
+            over = np.where(bound, over.reshape(space.shape), 0.0).reshape(-1)
         excess[: space.messages] = np.maximum(excess[: space.messages], over)
         allowed[: space.messages] &= over <= 0
     if not allowed.any():

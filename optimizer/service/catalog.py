@@ -4,10 +4,15 @@ from __future__ import annotations
 
 import threading
 from dataclasses import dataclass, field
+from datetime import timedelta
+from functools import cached_property
 
+from optimizer.bandit.eligibility import longest_reach, needs_unanswered, risk_limits
 from optimizer.errors import Invalid
 from storage.port import Reader
-from storage.records import Attribute, Campaign, Mode, Rule, Workspace
+from storage.records import Attribute, Campaign, Mode, Workspace
+from storage.rules import RiskLimit, Rule
+from storage.usage import scarce
 
 _STRICTNESS: dict[Mode, int] = {"live": 0, "shadow": 1, "baseline_only": 2, "paused": 3}
 
@@ -19,19 +24,48 @@ def stricter(one: Mode, other: Mode) -> Mode:
 
 @dataclass(frozen=True)
 class View:
-    """One version of a workspace's set-up. Campaigns are read when first asked for."""
+    """One version of a workspace's set-up: its rules that are in use (dry runs too), its attributes, its campaigns.
+
+    Campaigns are read when first asked for, and what is asked of the rules is answered once a version.
+    """
 
     version: int
     workspace: Workspace
     rules: tuple[Rule, ...]
     attributes: dict[str, Attribute]
     _campaigns: dict[str, Campaign | None] = field(default_factory=dict)
+    _limits: dict[str, tuple[RiskLimit, ...]] = field(default_factory=dict)
+
+    @cached_property
+    def scarce(self) -> tuple[Rule, ...]:
+        """The rules that share one limit among all recipients."""
+        return tuple(rule for rule in self.rules if scarce(rule))
+
+    @cached_property
+    def adaptive(self) -> bool:
+        """Whether a cap looks at how many messages a recipient left unanswered."""
+        return needs_unanswered(self.rules)
+
+    @cached_property
+    def reach(self) -> timedelta:
+        """How far from a send time the caps look."""
+        return longest_reach(self.rules)
+
+    def limits(self, campaign: Campaign) -> tuple[RiskLimit, ...]:
+        """What fatigue rules ask of a policy of this campaign, as it stands in this version."""
+        if campaign.campaign_id not in self._limits:
+            self._limits[campaign.campaign_id] = risk_limits(self.rules, campaign)
+        return self._limits[campaign.campaign_id]
+
+    def standing(self, reader: Reader, campaign_id: str) -> Campaign | None:
+        """The campaign of that id, archived or not; None when there is none."""
+        if campaign_id not in self._campaigns:
+            self._campaigns[campaign_id] = reader.campaign(self.workspace.workspace_id, campaign_id)
+        return self._campaigns[campaign_id]
 
     def campaign(self, reader: Reader, campaign_id: str) -> Campaign:
         """The campaign of that id; ``Invalid`` when there is none or it is archived."""
-        if campaign_id not in self._campaigns:
-            self._campaigns[campaign_id] = reader.campaign(self.workspace.workspace_id, campaign_id)
-        campaign = self._campaigns[campaign_id]
+        campaign = self.standing(reader, campaign_id)
         if campaign is None:
             raise Invalid.field(
                 "campaign_id", f"no campaign {campaign_id!r} in this workspace", code="unknown_campaign"

@@ -1,13 +1,13 @@
 """One choice, computed from what was read: pure, so that the service, a batch and the replay run the same code.
 
-``plan`` builds the action space and its eligible set, ``draw`` turns a plan into an action with its exact propensity.
+``plan`` finds the eligible set of an action space, ``draw`` turns a plan into an action with its exact propensity.
 The random number of a draw is keyed by (salt, decision id, attempt), so nothing here depends on which process runs it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Any, Literal
 
@@ -16,12 +16,15 @@ from numpy.typing import NDArray
 
 from optimizer.bandit import exploration
 from optimizer.bandit.actions import ActionSpace, build_baseline_space, build_space
-from optimizer.bandit.eligibility import Eligibility, eligible
+from optimizer.bandit.eligibility import Eligibility, Question, eligible, risk_limits
 from optimizer.bandit.localtime import Zone, zone
 from optimizer.errors import Invalid
-from optimizer.model.policy import LivePolicy, distribution
-from storage.log import Group, Message, Reason, ShadowChoice
-from storage.records import Campaign, JsonObject, Mode, Recipient, Rule
+from optimizer.model.policy import Choice, LivePolicy, distribution
+from optimizer.service import displace
+from storage.log import Decision, Group, Reason, ShadowChoice
+from storage.records import Campaign, JsonObject, Mode, Recipient
+from storage.rules import RiskLimit, Rule
+from storage.usage import Usage
 
 ZoneSource = Literal["recipient", "campaign", "default"]
 Floats = NDArray[np.float64]
@@ -29,7 +32,10 @@ Floats = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Situation:
-    """What the choice depends on, apart from rules and history: fixed before eligibility, stored with the decision."""
+    """What the choice depends on, apart from rules and history: fixed before eligibility, stored with the decision.
+
+    ``limits`` are what fatigue rules ask of the policy: they shape its distribution, not the eligible set.
+    """
 
     decision_id: str
     campaign: Campaign
@@ -44,6 +50,7 @@ class Situation:
     immediate: bool = False
     context: JsonObject = field(default_factory=dict)
     effects: JsonObject = field(default_factory=dict)
+    limits: tuple[RiskLimit, ...] = ()
 
     @property
     def on_baseline(self) -> bool:
@@ -59,22 +66,28 @@ class Situation:
 
 @dataclass(frozen=True)
 class Plan:
-    """An action space with its eligible set."""
+    """An action space with its eligible set.
+
+    ``displaceable``: the set is that without these reservations of the recipient; which of them go is settled once an
+    action is drawn (``displaced_by``).
+    """
 
     space: ActionSpace
     mask: NDArray[np.bool_]
     reasons: tuple[Reason, ...]
     overridden: tuple[str, ...] = ()
+    displaceable: tuple[Decision, ...] = ()
 
 
 @dataclass(frozen=True)
 class Drawn:
-    """A drawn action (None = withheld) and the probability it had."""
+    """A drawn action (None = withheld), the probability it had, and the risks that the policy saw in it."""
 
     action: int | None
     propensity: float
     policy_id: str
     shadow: ShadowChoice | None = None
+    risks: Mapping[str, tuple[float | None, ...]] = field(default_factory=dict)
 
 
 def resolve_zone(recipient: Recipient, campaign: Campaign) -> tuple[Zone, ZoneSource]:
@@ -135,33 +148,62 @@ def policy_space(s: Situation) -> ActionSpace:
 
 def plan(
     s: Situation,
-    space: ActionSpace,
-    recipient: Recipient,
+    question: Question,
     rules: Sequence[Rule],
-    messages: Sequence[Message],
+    usage: Usage,
     *,
     override_rules: bool = False,
+    ruled: Eligibility | None = None,
+    rivals: Callable[[], tuple[Decision, ...]] = tuple,
 ) -> Plan:
-    """The eligible set of ``space`` for this recipient, and what masked the rest.
+    """The eligible set of a question, and what masked the rest.
 
-    Overriding leaves consent and suppression in force: they are the recipient's word, not the operator's rule.
+    Overriding leaves consent, suppression and what variants require in force: they are the recipient's word and the
+    campaign's own sense, not the operator's rule.
+
+    Args:
+        s: the situation.
+        question: over the space that answers.
+        rules: of the workspace, in use.
+        usage: what is used of shared limits.
+        override_rules: whether the rules are ignored (and those that would have masked are named).
+        ruled: what ``eligible`` says of the question, if it was asked already.
+        rivals: gives the recipient's decisions that may be displaced; called only where it matters.
     """
+    space = question.space
     if s.group == "holdout":
         mask = np.zeros(space.size, dtype=np.bool_)
         mask[space.size - 1] = True
         return Plan(space, mask, ())
-    ruled = _eligible(s, space, recipient, rules, messages)
-    if not override_rules:
-        return Plan(space, ruled.mask, ruled.reasons)
-    free = _eligible(s, space, recipient, (), messages)
-    ids = {r.rule_id for r in rules}
-    return Plan(space, free.mask, ruled.reasons, tuple(r.rule_id for r in ruled.reasons if r.rule_id in ids))
+    if ruled is None:
+        ruled = eligible(question, rules, usage)
+    if override_rules:
+        return _overriding(s, question, rules, ruled)
+    if s.mode != "paused" and displace.wanted(question, ruled) and (decisions := rivals()):
+        freed = replace(question, messages=displace.without(question.messages, decisions))
+        emptied = eligible(freed, rules, usage)
+        if emptied.mask[: space.messages].any():
+            return Plan(space, emptied.mask, emptied.reasons, displaceable=decisions)
+    return Plan(space, ruled.mask, ruled.reasons)
 
 
-def _eligible(
-    s: Situation, space: ActionSpace, recipient: Recipient, rules: Sequence[Rule], messages: Sequence[Message]
-) -> Eligibility:
-    return eligible(space, campaign=s.campaign, recipient=recipient, rules=rules, messages=messages, zone=s.zone)
+def _overriding(s: Situation, question: Question, rules: Sequence[Rule], ruled: Eligibility) -> Plan:
+    """Without rules; all that masked something are named, and fatigue rules whatever they would have masked."""
+    free = eligible(question, ())
+    ignored = {r.rule_id for r in ruled.reasons if not r.dry_run} | {
+        limit.rule_id for limit in risk_limits(rules, s.campaign)
+    }
+    named = tuple(rule.rule_id for rule in rules if rule.rule_id in ignored)
+    return Plan(question.space, free.mask, ruled.reasons, overridden=named)
+
+
+def displaced_by(
+    made: Plan, action: int | None, question: Question, rules: Sequence[Rule], usage: Usage
+) -> tuple[Decision, ...]:
+    """The decisions that a drawn action takes the place of: as few as it needs."""
+    if not made.displaceable:
+        return ()
+    return displace.displaced(question, rules, usage, action, made.displaceable)
 
 
 def probabilities(s: Situation, p: Plan, live: LivePolicy) -> Floats:
@@ -170,13 +212,34 @@ def probabilities(s: Situation, p: Plan, live: LivePolicy) -> Floats:
     Holdout: all on ``no_send``. Baseline: all on the first eligible time. Random: uniform over what the policy's risk
     mask leaves open. Treated: the policy.
     """
+    return _vector(s, p, _choice(s, p, live))
+
+
+def _choice(s: Situation, p: Plan, live: LivePolicy) -> Choice | None:
+    """What the policy makes of the plan; None where it is not asked."""
     if s.group == "holdout" or s.on_baseline:
+        return None
+    return _policy_choice(s, p, live)
+
+
+def _policy_choice(s: Situation, p: Plan, live: LivePolicy) -> Choice:
+    return distribution(
+        live,
+        s.campaign,
+        p.space,
+        p.mask,
+        s.context,
+        decided_local=s.decided_local,
+        effects=s.effects,
+        limits=s.limits,
+    )
+
+
+def _vector(s: Situation, p: Plan, choice: Choice | None) -> Floats:
+    if choice is None:
         first = np.zeros(p.space.size)
         first[int(np.argmax(p.mask))] = 1.0
         return first
-    choice = distribution(
-        live, s.campaign, p.space, p.mask, s.context, decided_local=s.decided_local, effects=s.effects
-    )
     return exploration.uniform(choice.unmasked) if s.group == "random" else choice.probability
 
 
@@ -185,18 +248,22 @@ def draw(s: Situation, p: Plan, live: LivePolicy, salt: bytes, attempt: int) -> 
     sends = s.group == "holdout" or bool(p.mask[: p.space.messages].any())
     if s.mode == "paused" or not sends:
         return Drawn(action=None, propensity=1.0, policy_id=live.policy_id)
-    vector = probabilities(s, p, live)
+    choice = _choice(s, p, live)
+    vector = _vector(s, p, choice)
     action = exploration.sample(vector, exploration.draw_uniform(salt, s.decision_id, attempt))
-    return Drawn(action=action, propensity=float(vector[action]), policy_id=live.policy_id)
+    return Drawn(
+        action=action,
+        propensity=float(vector[action]),
+        policy_id=live.policy_id,
+        risks={} if choice is None else choice.risks_of(action),
+    )
 
 
 def draw_shadow(s: Situation, p: Plan, live: LivePolicy, salt: bytes) -> ShadowChoice | None:
     """What the policy would have chosen over its own space; ``p`` is that space's plan. Reserves nothing."""
     if not p.mask[: p.space.messages].any():
         return None
-    choice = distribution(
-        live, s.campaign, p.space, p.mask, s.context, decided_local=s.decided_local, effects=s.effects
-    )
+    choice = _policy_choice(s, p, live)
     action = exploration.sample(choice.probability, exploration.draw_uniform(salt, s.decision_id + "/shadow", 0))
     variant, channel, send_at = named(p.space, action)
     return ShadowChoice(

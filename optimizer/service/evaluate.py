@@ -1,87 +1,200 @@
-"""Off-policy report of a stored policy: what it would have earned on the logged decisions, by every estimator.
+"""Off-policy report of a policy, stored or given as a file: what it would have earned on the logged decisions.
 
-Rows decided after the policy was made are preferred: it can't have been trained on them. Where they are too few, all
-rows are used and the report says so. Values are conditional on the logged eligible sets.
+Rows decided after a stored policy was made are preferred: it can't have been trained on them. Where they are too few,
+all rows are used and the report says so. Beside it stand the policy that serves now and the campaign's cold start.
+Values are conditional on the logged eligible sets.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from optimizer.bandit.ope import Estimate, direct, doubly_robust, importance_weight, ips, snips, switch_dr
+from optimizer.bandit.clusters import clusters as labelled
+from optimizer.bandit.ope import importance_weight
 from optimizer.errors import Invalid, NotFound
-from optimizer.service.evidence import Paired, pair
-from optimizer.service.feedback import Logged, load
+from optimizer.model.policy import LivePolicy
+from optimizer.service.choose import Plan, Situation
+from optimizer.service.estimates import Judged, as_logged, by_group, difference, estimates, support
+from optimizer.service.evidence import Target, Weighed, clusters, vector_of, weigh
+from optimizer.service.feedback import Log, Logged, load
+from optimizer.service.fitting import Job, cross_fitted
 from optimizer.service.ids import COLD_POLICY
+from optimizer.service.judging import segments, values_of
+from optimizer.service.policyfile import Given, read_policy
 from optimizer.service.replay import Replayer
-from optimizer.service.retrain import LEAST_ROWS, MOST_JUDGED, Job, cross_fitted
+from optimizer.service.retrain import LEAST_ROWS, MOST_JUDGED
 from optimizer.service.serving import load_policy
 from optimizer.service.wiring import Services
+from storage.port import Reader
 
-#: Importance weights above this are dropped by Switch-DR, and the model believed instead.
-SWITCH_AT = 10.0
+#: Groups of recipients with fewer rows are not shown.
+LEAST_GROUP = 100
 
 
-def evaluate(services: Services, workspace_id: str, policy_id: str) -> dict[str, Any]:
-    """Evaluates a stored policy beside what its campaign's cold start would have earned.
+def evaluate(services: Services, workspace_id: str, policy_id: str, by: str | None = None) -> dict[str, Any]:
+    """Evaluates a stored policy.
+
+    Args:
+        services: the wired service.
+        workspace_id: whose.
+        policy_id: which policy.
+        by: an attribute whose values are groups of recipients; None = the one that divides the rows most evenly.
 
     Returns:
-        ``policy_id, campaign_id, rows, unseen, logged, policy, cold_start``: ``logged`` is the mean reward as it was,
-        the last two are estimates by name (ips, snips, dm, dr, switch_dr), each with interval and effective sample
-        size.
+        ``policy_id, campaign_id, rows, recipients, unseen, logged, policy, serving, cold_start, support, difference,
+        groups``: ``logged`` is the mean reward as it was; ``policy``, ``serving`` (absent if it is the same) and
+        ``cold_start`` are estimates by name (see ``estimates``); ``difference`` is paired, to what was logged and to
+        the other two; ``groups`` the best estimates in each group.
 
     Raises:
         NotFound: no such policy.
-        Invalid: it was rejected (its model is not kept), or too few rows are matured.
+        Invalid: it was rejected (its model is not kept), or too few rows are closed.
     """
-    now = services.clock()
     with services.store.read() as reader:
         policy = reader.policy(workspace_id, policy_id)
         if policy is None:
             raise NotFound(f"no policy {policy_id!r} in this workspace")
         if not policy.mixture:
             raise Invalid.field("policy_id", f"{policy_id} was rejected: only its verdict is kept, not its model")
-        log = load(reader, workspace_id, now)
+        log = load(reader, workspace_id, services.clock())
         mine = [r for r in log.of(policy.campaign_id) if r.evaluable]
         newer = [r for r in mine if r.decision.decided_at >= policy.created_at]
         unseen = len(newer) >= LEAST_ROWS
         rows = (newer if unseen else mine)[-MOST_JUDGED:]
-        if len(rows) < LEAST_ROWS:
-            raise Invalid.field("policy_id", f"{len(rows)} matured rows to evaluate on; {LEAST_ROWS} are needed")
-        job = Job(services, workspace_id, log, reader.attributes(workspace_id), now, None)
+        _enough(rows, "policy_id")
+        scene = _Scene(services, reader, log, policy.campaign_id, rows)
         live = load_policy(reader, workspace_id, policy_id, {})
-        cold = load_policy(reader, workspace_id, COLD_POLICY, {})
-        replayer = Replayer(reader, services.salt)
-        paired = pair(replayer, rows, log.campaigns[policy.campaign_id], cold, live, cross_fitted(job, (), rows))
-    return {
-        "policy_id": policy_id,
-        "campaign_id": policy.campaign_id,
-        "rows": len(rows),
-        "unseen": unseen,
-        "logged": _logged(rows, paired),
-        "policy": _estimates(paired, paired.p_candidate, paired.value_candidate),
-        "cold_start": _estimates(paired, paired.p_incumbent, paired.value_incumbent),
-    }
+        weighed = scene.weigh({"policy": _of(live), **scene.others(policy_id)})
+        told = {name: scene.judged(weighed, name) for name in weighed.probability}
+        return {"policy_id": policy_id, **scene.report(told, by), "unseen": unseen}
 
 
-def _logged(rows: Sequence[Logged], paired: Paired) -> dict[str, Any]:
-    return asdict(ips(paired.reward, np.ones(len(rows)), paired.cluster))
+def evaluate_file(
+    services: Services, workspace_id: str, campaign_id: str, path: Path, by: str | None = None
+) -> dict[str, Any]:
+    """Evaluates a policy given as a file of probabilities (see ``policyfile``) on the decisions that it speaks of.
+
+    The file may speak of a part of the log: then that part must not have been chosen by the actions that were drawn.
+
+    Returns:
+        As ``evaluate``, with ``file`` in place of ``policy_id``, ``unseen`` None (the file doesn't say what its maker
+        has seen), and ``covered``, the share of the closed rows that the file speaks of. Where it gives only the
+        logged actions' probabilities, the direct method and its kin use its own predictions, and are left out where a
+        row has none.
+
+    Raises:
+        NotFound: no such campaign.
+        Invalid: an unreadable row, a distribution that is none, or too few rows.
+    """
+    given = read_policy(path)
+    with services.store.read() as reader:
+        if reader.campaign(workspace_id, campaign_id) is None:
+            raise NotFound(f"no campaign {campaign_id!r} in this workspace")
+        log = load(reader, workspace_id, services.clock())
+        mine = [r for r in log.of(campaign_id) if r.evaluable]
+        rows = [r for r in mine if r.decision.decision_id in given][-MOST_JUDGED:]
+        _enough(rows, "file")
+        scene = _Scene(services, reader, log, campaign_id, rows)
+        told = _from_file(scene, [given[r.decision.decision_id] for r in rows])
+        covered = sum(r.decision.decision_id in given for r in mine) / len(mine)
+        return {"file": str(path), **scene.report(told, by), "unseen": None, "covered": covered}
 
 
-def _estimates(
-    paired: Paired, probability: NDArray[np.float64], value: NDArray[np.float64]
-) -> dict[str, dict[str, Any]]:
-    weight = importance_weight(probability, paired.propensity)
-    reward, q, cluster = paired.reward, paired.q_logged, paired.cluster
-    found: dict[str, Estimate] = {"ips": ips(reward, weight, cluster)}
-    if weight.any():
-        found["snips"] = snips(reward, weight, cluster)
-    found["dm"] = direct(value, cluster)
-    found["dr"] = doubly_robust(reward, weight, q, value, cluster)
-    found["switch_dr"] = switch_dr(reward, weight, q, value, SWITCH_AT, cluster)
-    return {name: asdict(estimate) for name, estimate in found.items()}
+def _enough(rows: Sequence[Logged], field: str) -> None:
+    if len(rows) < LEAST_ROWS:
+        raise Invalid.field(field, f"{len(rows)} closed rows to evaluate on; {LEAST_ROWS} are needed")
+
+
+def _from_file(scene: _Scene, given: Sequence[Given]) -> dict[str, Judged]:
+    """The file's policy beside the others; with its own predictions where it names only the logged actions."""
+    vectors = [one.vector(row.decision) for one, row in zip(given, scene.rows, strict=True)]
+    whole = [vector for vector in vectors if vector is not None]
+    others = scene.others(None)
+    if len(whole) == len(vectors):
+        place = {id(row): vector for row, vector in zip(scene.rows, whole, strict=True)}
+        weighed = scene.weigh({"policy": lambda row, s, made: place[id(row)], **others})  # noqa: ARG005
+        return {name: scene.judged(weighed, name) for name in weighed.probability}
+    if whole:
+        raise Invalid.field("probability", "some rows give distributions and some single numbers; give one kind")
+    weighed = scene.weigh(others)
+    chance = np.array([one.chance() for one in given])
+    known = all(one.predicted is not None and one.value is not None for one in given)
+    predictions = (
+        [np.array([getattr(one, name) for one in given], dtype=np.float64) for name in ("predicted", "value")]
+        if known
+        else [None, None]
+    )
+    own = Judged(weighed.reward, importance_weight(chance, weighed.propensity), scene.clusters, *predictions)
+    return {"policy": own, **{name: scene.judged(weighed, name) for name in others}}
+
+
+def _of(live: LivePolicy) -> Target:
+    def target(row: Logged, s: Situation, made: Plan) -> NDArray[np.float64]:  # noqa: ARG001  what a target is given
+        return vector_of(live, s, made)
+
+    return target
+
+
+@dataclass(frozen=True)
+class _Scene:
+    """The rows that are judged, and what is needed to replay them."""
+
+    services: Services
+    reader: Reader
+    log: Log
+    campaign_id: str
+    rows: Sequence[Logged]
+
+    @property
+    def clusters(self) -> Any:
+        """The recipients of the rows."""
+        return labelled(clusters(self.rows), len(self.rows))
+
+    def others(self, policy_id: str | None) -> dict[str, Target]:
+        """What a policy is compared with: the one that serves, unless it is this one, and the cold start."""
+        workspace_id = self.log.campaigns[self.campaign_id].workspace_id
+        pointer = self.reader.pointer(workspace_id, self.campaign_id)
+        named = {"cold_start": COLD_POLICY}
+        if pointer is not None and pointer.policy_id not in (policy_id, COLD_POLICY):
+            named = {"serving": pointer.policy_id, **named}
+        return {name: _of(load_policy(self.reader, workspace_id, one, {})) for name, one in named.items()}
+
+    def weigh(self, targets: dict[str, Target]) -> Weighed:
+        """The rows under every target, with cross-fitted predictions."""
+        campaign = self.log.campaigns[self.campaign_id]
+        job = Job.of(self.services, self.reader, campaign.workspace_id, self.log)
+        replayer = Replayer(self.reader, self.services.salt)
+        return weigh(replayer, self.rows, campaign, targets, cross_fitted(job, (), self.rows))
+
+    def judged(self, weighed: Weighed, name: str) -> Judged:
+        """One of the weighed policies."""
+        weight = importance_weight(weighed.probability[name], weighed.propensity)
+        return Judged(weighed.reward, weight, self.clusters, weighed.q_logged, weighed.value[name])
+
+    def report(self, policies: dict[str, Judged], by: str | None) -> dict[str, Any]:
+        """The figures, the first policy being the one that is asked about."""
+        own = policies["policy"]
+        found = segments(self.rows) if by is None else (by, values_of(self.rows, by))
+        kinds = [row.decision.group for row in self.rows]
+        groups = by_group(policies, "group", kinds, LEAST_GROUP) if len(set(kinds)) > 1 else []
+        if found is not None:
+            groups += by_group(policies, found[0], found[1], LEAST_GROUP)
+        return {
+            "campaign_id": self.campaign_id,
+            "rows": len(self.rows),
+            "recipients": own.cluster.count,
+            "logged": as_logged(own),
+            **{name: estimates(judged) for name, judged in policies.items()},
+            "support": {name: support(judged) for name, judged in policies.items()},
+            "difference": {
+                "logged": difference(own, None),
+                **{name: difference(own, other) for name, other in policies.items() if other is not own},
+            },
+            "groups": groups,
+        }

@@ -5,8 +5,8 @@ Everything is computed by the code that decides (``choose``, ``model.policy``), 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from optimizer.bandit.actions import DAYPARTS, ActionSpace
 from optimizer.model.inference import RewardModel
 from optimizer.model.policy import LivePolicy, distribution
-from optimizer.service.choose import Situation
+from optimizer.service.choose import Plan, Situation
 from optimizer.service.feedback import Logged
 from optimizer.service.replay import Replayer, plan_of, situation_of
 from storage.records import Campaign
@@ -74,7 +74,8 @@ def clusters(rows: Sequence[Logged]) -> NDArray[np.int64]:
 def check_integrity(replayer: Replayer, rows: Sequence[Logged]) -> Replayed:
     """Replays up to ``INTEGRITY_ROWS`` of the newest rows that this service drew itself, whatever became of them."""
     own = [r for r in rows if r.drawn and not r.decision.imported][-INTEGRITY_ROWS:]
-    names = sorted({name for r in own for name in _factor_names(r)})
+    factors = ((r.decision.snapshot.variants, r.decision.snapshot.channels) for r in own)
+    names = sorted({name for variants, channels in factors for name in factor_names(variants, channels)})
     place = {name: i for i, name in enumerate(names)}
     drawn = np.zeros((len(own), len(names)), dtype=np.bool_)
     expected = np.zeros((len(own), len(names)))
@@ -93,11 +94,11 @@ def check_integrity(replayer: Replayer, rows: Sequence[Logged]) -> Replayed:
     return Replayed(error, len(own), tuple(names), drawn, expected, clusters(own))
 
 
-def _factor_names(row: Logged) -> list[str]:
-    snapshot = row.decision.snapshot
+def factor_names(variants: Sequence[str], channels: Sequence[str]) -> list[str]:
+    """The names of ``subset_masses``."""
     return [
-        *(f"variant:{v}" for v in snapshot.variants),
-        *(f"channel:{c}" for c in snapshot.channels),
+        *(f"variant:{v}" for v in variants),
+        *(f"channel:{c}" for c in channels),
         *(f"daypart:{d}" for d in range(DAYPARTS)),
         "no_send",
     ]
@@ -166,9 +167,50 @@ def pair(
         value_incumbent=columns["v_inc"],
         value_candidate=columns["v_cand"],
         cluster=clusters(rows),
-        outcome={k: np.array([_known(r, k) for r in rows]) for k in names},
+        outcome={k: np.array([known_outcome(r, k) for r in rows]) for k in names},
         predicted=predicted,
     )
+
+
+@dataclass(frozen=True)
+class Weighed:
+    """Evaluation rows under several policies, (n,) each: of each the chance of the logged action and the mean of q̂."""
+
+    reward: Floats
+    propensity: Floats
+    q_logged: Floats
+    cluster: NDArray[np.int64]
+    probability: dict[str, Floats]
+    value: dict[str, Floats]
+
+
+#: What a policy would draw from on a logged row: its vector (K,).
+Target = Callable[[Logged, Situation, Plan], Floats]
+
+
+def weigh(
+    replayer: Replayer,
+    rows: Sequence[Logged],
+    campaign: Campaign,
+    targets: Mapping[str, Target],
+    reward_model: Callable[[Logged], RewardModel],
+) -> Weighed:
+    """Replays evaluation rows under any number of policies; see ``pair`` for the arguments."""
+    n = len(rows)
+    reward, propensity, q_logged = np.zeros(n), np.zeros(n), np.zeros(n)
+    probability = {name: np.zeros(n) for name in targets}
+    value = {name: np.zeros(n) for name in targets}
+    for i, row in enumerate(rows):
+        decision = row.decision
+        made = plan_of(decision, replayer.campaign(decision))
+        s = situation_of(decision, campaign)
+        q = _scores(reward_model(row), s, made.space)[0]
+        action = decision.action if decision.action is not None else 0
+        reward[i], propensity[i], q_logged[i] = row.reward, decision.propensity or 0.0, q[action]
+        for name, target in targets.items():
+            vector = target(row, s, made)
+            probability[name][i], value[name][i] = vector[action], vector @ q
+    return Weighed(reward, propensity, q_logged, clusters(rows), probability, value)
 
 
 def policy_probability(
@@ -184,8 +226,57 @@ def policy_probability(
     return chances
 
 
+def vector_of(live: LivePolicy, s: Situation, made: Plan) -> Floats:
+    """(K,) what a policy would draw from in a logged situation."""
+    return _vector(live, s, made.space, made.mask)
+
+
+def newest_and_rest(live: LivePolicy) -> tuple[LivePolicy, LivePolicy]:
+    """A mixture's newest component, and the mixture of the others, as policies of their own.
+
+    Raises:
+        ValueError: the policy has only one component.
+    """
+    if len(live.mixture) < 2:
+        raise ValueError(f"policy {live.policy_id} has one component, so nothing to compare it with")
+    *others, newest = live.mixture
+    held = sum(c.weight for c in others)
+    rest = tuple(replace(c, weight=c.weight / held) for c in others)
+    return (
+        replace(live, mixture=(replace(newest, weight=1.0),), models=live.models[-1:]),
+        replace(live, mixture=rest, models=live.models[:-1]),
+    )
+
+
+def heaviest_model(live: LivePolicy) -> RewardModel | None:
+    """The model of the heaviest component that has one."""
+    learned = [(c.weight, model) for c, model in zip(live.mixture, live.models, strict=True) if model is not None]
+    return max(learned, key=lambda pair: pair[0])[1] if learned else None
+
+
+def predicted_rewards(live: LivePolicy, s: Situation, made: Plan) -> Floats:
+    """(K,) rewards as the policy's heaviest model predicts them; 0 where it has none."""
+    model = heaviest_model(live)
+    return np.zeros(made.space.size) if model is None else _scores(model, s, made.space)[0]
+
+
+def predicted_outcomes(live: LivePolicy, s: Situation, made: Plan) -> dict[str, Floats]:
+    """(K,) chances of each outcome as the policy's heaviest model predicts them; empty where it has none."""
+    model = heaviest_model(live)
+    return {} if model is None else _scores(model, s, made.space)[1]
+
+
 def _vector(live: LivePolicy, s: Situation, space: ActionSpace, mask: NDArray[np.bool_]) -> Floats:
-    made = distribution(live, s.campaign, space, mask, s.context, decided_local=s.decided_local, effects=s.effects)
+    made = distribution(
+        live,
+        s.campaign,
+        space,
+        mask,
+        s.context,
+        decided_local=s.decided_local,
+        effects=s.effects,
+        limits=s.limits,
+    )
     return made.probability
 
 
@@ -194,7 +285,7 @@ def _scores(model: RewardModel, s: Situation, space: ActionSpace) -> tuple[Float
     return scores.reward, dict(scores.outcome)
 
 
-def _known(row: Logged, kind: str) -> float:
+def known_outcome(row: Logged, kind: str) -> float:
     """1 or 0 where the action was carried out and the outcome is certain; NaN elsewhere, where nothing is tested."""
     outcome = row.outcomes.get(kind)
     known = outcome is not None and outcome.matured and row.trainable

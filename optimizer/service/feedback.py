@@ -8,15 +8,15 @@ called off, and every estimate and the balance test would be biased.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 
 import numpy as np
 from numpy.typing import NDArray
 
 from optimizer.bandit.localtime import zone
-from optimizer.bandit.rewards import Outcome, matured, outcomes, reward
+from optimizer.bandit.rewards import MESSAGE_OUTCOMES, Outcome, matured, max_window, outcomes, reward
 from optimizer.model.examples import NO_SEND, Examples
 from storage.log import COUNTED, Decision, FeedbackRow
 from storage.port import Reader
@@ -32,11 +32,19 @@ class Logged:
     reward: float
     matured: bool
     failed: bool = False
+    answered: bool = False
+    closed: bool = True
 
     @property
     def trainable(self) -> bool:
-        """Whether its action was carried out, so that its outcomes speak of it."""
-        return not self.failed and (self.decision.status in COUNTED or self.decision.status == "no_send")
+        """Whether its action was carried out, so that its outcomes speak of it.
+
+        An answer proves that a message went out, whatever its status says: an unsubscribe that arrives before the
+        confirm calls off what is reserved, its own message too, and harms must not vanish from the log that way.
+        """
+        if self.failed:
+            return False
+        return self.answered or self.decision.status in COUNTED or self.decision.status == "no_send"
 
     @property
     def drawn(self) -> bool:
@@ -51,8 +59,8 @@ class Logged:
 
     @property
     def evaluable(self) -> bool:
-        """Whether off-policy evaluation may use it: drawn by a policy, and matured."""
-        return self.matured and self.drawn
+        """Whether off-policy evaluation may use it: drawn by a policy, and closed (see ``closes``)."""
+        return self.closed and self.drawn
 
 
 @dataclass(frozen=True)
@@ -78,6 +86,14 @@ def load(reader: Reader, workspace_id: str, now: datetime, since: datetime | Non
     return Log(campaigns, tuple(row for row in rows if row is not None))
 
 
+def feedback_rows(reader: Reader, campaign: Campaign, since: datetime | None, until: datetime) -> Iterator[Logged]:
+    """The campaign's own decisions (no imported ones) with ``since <= decided_at < until``, by time, as known then."""
+    found = reader.feedback(
+        campaign.workspace_id, campaign_id=campaign.campaign_id, since=since, until=until, imported=False
+    )
+    return (row for one in found if (row := logged(campaign, one, until)) is not None)
+
+
 def all_campaigns(reader: Reader, workspace_id: str) -> list[Campaign]:
     """Every campaign of a workspace, archived ones included: their rows still teach."""
     found: list[Campaign] = []
@@ -96,13 +112,27 @@ def logged(campaign: Campaign, row: FeedbackRow, now: datetime) -> Logged | None
     if decision.action is None:
         return None
     known = outcomes(campaign, decision, row.events, now)
+    named = [event for event in row.events if event.decision_id == decision.decision_id]
     return Logged(
         decision=decision,
         outcomes=known,
         reward=reward(campaign, decision, known),
         matured=matured(campaign, known),
-        failed=any(event.type == "failed" and event.decision_id == decision.decision_id for event in row.events),
+        failed=any(event.type == "failed" for event in named),
+        closed=closes(campaign, decision) <= now,
+        answered=any(event.type in MESSAGE_OUTCOMES and event.type != "failed" for event in named),
     )
+
+
+def closes(campaign: Campaign, decision: Decision) -> datetime:
+    """When a decision's reward would be final whatever had been drawn: its latest possible send + the longest window.
+
+    A row matures with the action that was drawn, so the matured rows of the last days are those with early sends, and
+    of these only. Where rows must not be chosen by their action, they are taken once they are closed.
+    """
+    snapshot = decision.snapshot
+    latest = snapshot.window_start if snapshot.immediate else snapshot.window_end
+    return max(latest, decision.decided_at) + timedelta(hours=max_window(campaign))
 
 
 def examples(rows: Sequence[Logged], campaigns: dict[str, Campaign]) -> Examples:

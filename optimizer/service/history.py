@@ -1,8 +1,9 @@
 """Logged decisions of another system as decisions of ours: one row of a history file, checked and named.
 
 An imported decision was made over all the campaign's variants and channels at the one time it was sent (what else was
-open is not known), under ``pol_imported``. Its ids are hashes of the row and its place, so a file that is imported
-twice, or longer than before, adds only what is new. Outcomes become events that name their decision.
+open is not known), under ``pol_imported``; its message cost what the campaign says now. Its ids are hashes of the row
+and its place, so a file that is imported twice, or longer than before, adds only what is new. Outcomes become events
+that name their decision.
 
 A refusal in an old log is an outcome to learn from, not the recipient's present will: it suppresses nothing. Current
 refusals come with the recipients' file or as events.
@@ -24,7 +25,7 @@ from optimizer.service import recipients as people
 from optimizer.service.cells import Cells, outcome
 from optimizer.service.choose import resolve_zone
 from optimizer.service.ids import IMPORTED_POLICY, derived
-from optimizer.service.record import message_of
+from optimizer.service.record import cost_of, message_of
 from storage.log import Decision, Event, Message, Snapshot
 from storage.records import Campaign, Recipient
 
@@ -126,6 +127,7 @@ def _decision(cells: Cells, campaign: Campaign, send: _Send, recipient: Recipien
         timezone_source=source,
         context=cells.nested("context"),
         immediate=True,  # one slot, at the start of the window: the time it was sent
+        cost=cost_of(campaign, send.variant_id, send.channel),
     )
     status: Literal["no_send", "sent"] = "no_send" if send.variant_id is None else "sent"
     return Decision(

@@ -16,6 +16,7 @@ import msgspec
 
 from optimizer.bandit.rewards import MESSAGE_OUTCOMES
 from optimizer.errors import Invalid
+from optimizer.service.engagement import note_engagement
 from optimizer.service.ids import decision_id
 from optimizer.service.optout import OPT_OUTS, apply_opt_outs, is_opt_out, suppress
 from optimizer.service.requests import EventInput, IngestReport, RejectedEvent
@@ -191,6 +192,7 @@ def _act_on(writer: Writer, one: Correlated, now: datetime) -> None:
     event, decision = one.event, one.decision
     if decision is not None:
         apply_opt_outs(writer, decision, [event], now)
+        note_engagement(writer, decision, [event])
         current = writer.decision(event.workspace_id, decision.decision_id) if event.type == "failed" else None
         if current is not None and current.status in OPEN:
             failed = replace(current, status="released", closed_at=now, close_reason=f"event:failed:{event.event_id}")

@@ -156,19 +156,30 @@ def _rewarded(campaign: Campaign, rows: Sequence[Logged]) -> NDArray[np.bool_]:
 
 def segment_labels(rows: Sequence[Logged]) -> NDArray[np.int64] | None:
     """(n,) segments by the categorical attribute that divides the rows most evenly; None where there is none."""
+    found = segments(rows)
+    return None if found is None else np.unique(found[1], return_inverse=True)[1].astype(np.int64).reshape(-1)
+
+
+def segments(rows: Sequence[Logged]) -> tuple[str, list[str]] | None:
+    """The categorical attribute that divides the rows most evenly, and its value in each row ("" = none)."""
     names = {k for r in rows for k, v in r.decision.snapshot.context.items() if isinstance(v, str)}
-    best: tuple[float, NDArray[np.int64]] | None = None
+    best: tuple[float, str, list[str]] | None = None
     for name in sorted(names):
-        values = [str(r.decision.snapshot.context.get(name, "")) for r in rows]
-        labels = np.unique(values, return_inverse=True)[1].astype(np.int64).reshape(-1)
-        counts = np.bincount(labels)
+        values = values_of(rows, name)
+        counts = np.unique(values, return_counts=True)[1]
         if not 2 <= len(counts) <= MOST_SEGMENTS:
             continue
         share = counts / counts.sum()
         entropy = -float(share @ np.log(share))
         if best is None or entropy > best[0]:
-            best = (entropy, labels)
-    return best[1] if best is not None else None
+            best = (entropy, name, values)
+    return None if best is None else best[1:]
+
+
+def values_of(rows: Sequence[Logged], name: str) -> list[str]:
+    """An attribute's value in each row, as text; "" where there is none."""
+    found = (r.decision.snapshot.context.get(name) for r in rows)
+    return ["" if value is None else str(value) for value in found]
 
 
 def fold_of(rows: Sequence[Logged], folds: int) -> dict[str, int]:

@@ -82,6 +82,32 @@ def publish(
     return services.store.write(work)
 
 
+def roll_back(services: Services, serving: Pointer, to: str, now: datetime, detail: str) -> None:
+    """Takes the serving policy back: its campaign serves ``to`` again, and the change feed says why.
+
+    Args:
+        services: the wired service.
+        serving: the pointer as it was read; the move is a compare-and-set on it.
+        to: a stored policy, or the cold start.
+        now: the time of the move.
+        detail: the reason, with its numbers.
+
+    Raises:
+        VersionConflict: the pointer has moved since; nothing was changed.
+    """
+
+    def work(writer: Writer) -> None:
+        writer.move_pointer(Pointer(serving.workspace_id, serving.campaign_id, to, serving.generation + 1, now))
+        writer.set_policy_status(serving.workspace_id, serving.policy_id, "retired")
+        if to != COLD_POLICY:
+            writer.set_policy_status(serving.workspace_id, to, "live")
+        writer.add_change(
+            serving.workspace_id, "rolled_back", now, campaign_id=serving.campaign_id, policy_id=to, detail=detail
+        )
+
+    services.store.write(work)
+
+
 def reject(services: Services, policy: Policy) -> Policy:
     """Stores a rejected candidate with its verdict but without its model: it will never be served."""
     rejected = replace(policy, status="rejected", mixture=())

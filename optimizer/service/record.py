@@ -9,11 +9,13 @@ from datetime import datetime, timedelta
 import msgspec
 import numpy as np
 
+from optimizer.bandit.eligibility import cost_micros
 from optimizer.errors import Conflict, Invalid
 from optimizer.service.choose import Drawn, Plan, Situation, named
 from optimizer.service.ids import decision_id, fresh
 from optimizer.service.requests import DecisionRequest
-from storage.log import COUNTED, Decision, Message, Reason, Snapshot, Status
+from storage.log import COUNTED, Decision, Message, Reason, ShadowChoice, Snapshot, Status
+from storage.records import Campaign
 
 
 @dataclass(frozen=True)
@@ -58,7 +60,8 @@ def answered(decision: Decision, ask: Ask) -> Decision:
 
 
 def message_of(decision: Decision) -> Message | None:
-    """The message that a decision holds against the caps: at its real time once sent, else at its planned one."""
+    """The message that a decision holds against caps, capacity and budget (None = none): at its real time once sent,
+    else at its planned one."""
     if decision.send_at is None or decision.channel is None or decision.status not in COUNTED:
         return None
     return Message(
@@ -71,15 +74,23 @@ def message_of(decision: Decision) -> Message | None:
         campaign_id=decision.campaign_id,
         variant_id=decision.variant_id,
         decision_id=decision.decision_id,
+        cost=decision.snapshot.cost,
     )
 
 
-def decision_record(ask: Ask, s: Situation, p: Plan, drawn: Drawn, recipient_id: str, attempt: int) -> Decision:
+@dataclass(frozen=True)
+class Circumstances:
+    """What is true at the commit beside the choice: the recipient's count of unanswered messages where a cap adapts to
+    it (None = none does), and whose place the decision takes."""
+
+    recipient_id: str
+    unanswered: int | None = None
+    displaced: tuple[str, ...] = ()
+
+
+def decision_record(ask: Ask, s: Situation, p: Plan, drawn: Drawn, at: Circumstances, attempt: int) -> Decision:
     """The log's record of a draw."""
     variant, channel, send_at = (None, None, None) if drawn.action is None else named(p.space, drawn.action)
-    reasons = p.reasons
-    if s.mode == "paused":
-        reasons = (Reason(rule_id="mode", kind="paused", masked=p.space.messages), *reasons)
     return Decision(
         workspace_id=s.campaign.workspace_id,
         decision_id=ask.decision_id,
@@ -87,7 +98,7 @@ def decision_record(ask: Ask, s: Situation, p: Plan, drawn: Drawn, recipient_id:
         request_hash=ask.request_hash,
         campaign_id=s.campaign.campaign_id,
         campaign_version=s.campaign.version,
-        recipient_id=recipient_id,
+        recipient_id=at.recipient_id,
         status=_status(drawn, send_at),
         group=s.group,
         mode=s.mode,
@@ -98,14 +109,32 @@ def decision_record(ask: Ask, s: Situation, p: Plan, drawn: Drawn, recipient_id:
         actions=p.space.size,
         eligible_actions=int(np.count_nonzero(p.mask)),
         eligible=np.packbits(p.mask).tobytes(),
-        snapshot=_snapshot(s, p, drawn, attempt),
+        snapshot=_snapshot(s, p, drawn, at, attempt, cost_of(s.campaign, variant, channel)),
         variant_id=variant,
         channel=channel,
         category=s.campaign.category,
         send_at=send_at,
-        reasons=reasons,
+        reasons=_reasons(s, p),
         metadata=ask.request.metadata,
     )
+
+
+def kept_record(decision: Decision, s: Situation, p: Plan, shadow: ShadowChoice | None, at: Circumstances) -> Decision:
+    """A draw that stands although the state moved under it, since its set did not: with what is true of it now."""
+    snapshot = replace(
+        decision.snapshot,
+        shadow=shadow,
+        overridden_rules=p.overridden,
+        unanswered=at.unanswered,
+        displaced=at.displaced,
+    )
+    return replace(decision, reasons=_reasons(s, p), snapshot=snapshot)
+
+
+def _reasons(s: Situation, p: Plan) -> tuple[Reason, ...]:
+    if s.mode == "paused":
+        return (Reason(rule_id="mode", kind="paused", masked=p.space.messages), *p.reasons)
+    return p.reasons
 
 
 def _status(drawn: Drawn, send_at: datetime | None) -> Status:
@@ -114,7 +143,14 @@ def _status(drawn: Drawn, send_at: datetime | None) -> Status:
     return "no_send" if send_at is None else "reserved"
 
 
-def _snapshot(s: Situation, p: Plan, drawn: Drawn, attempt: int) -> Snapshot:
+def cost_of(campaign: Campaign, variant: str | None, channel: str | None) -> int:
+    """What one message costs, in micros; 0 for none."""
+    if variant is None or channel is None:
+        return 0
+    return int(cost_micros(campaign, (variant,), (channel,))[0, 0])
+
+
+def _snapshot(s: Situation, p: Plan, drawn: Drawn, at: Circumstances, attempt: int, cost: int) -> Snapshot:
     return Snapshot(
         window_start=s.window[0],
         window_end=s.window[1],
@@ -128,4 +164,9 @@ def _snapshot(s: Situation, p: Plan, drawn: Drawn, attempt: int) -> Snapshot:
         immediate=s.immediate,
         shadow=drawn.shadow,
         overridden_rules=p.overridden,
+        cost=cost,
+        unanswered=at.unanswered,
+        limits=s.limits,
+        risks=drawn.risks,
+        displaced=at.displaced,
     )

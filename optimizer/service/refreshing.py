@@ -2,21 +2,24 @@
 
 It publishes a revision with an id of its own. A revision must stay within ``MOST_DIVERGENCE`` of the gated policy that
 it came from (mean total variation over recent contexts); beyond that nothing is published and the next gate decides.
+Both are compared at the revision's prices: what is scarce now is no departure from what was learned.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
+from optimizer.bandit.tolls import Price, prices_of
 from optimizer.model.inference import RewardModel
 from optimizer.model.policy import LivePolicy, distribution
 from optimizer.model.training.train import refresh as refit
 from optimizer.service.feedback import Log, Logged, examples, load
 from optimizer.service.ids import COLD_POLICY
+from optimizer.service.pricing import moved, priceable, publish_prices, with_prices, work_out
 from optimizer.service.publish import artifact_of, new_policy, publish
 from optimizer.service.replay import Replayer, plan_of, situation_of
 from optimizer.service.retrain import exploration_numbers
@@ -36,8 +39,13 @@ DIVERGENCE_ROWS = 200
 def refresh(services: Services, workspace_id: str, campaign_id: str | None = None) -> list[dict[str, Any]]:
     """Refits every served model on the outcomes that have arrived; publishes a revision where something changed.
 
+    A revision carries the prices of this moment (``pricing``). Where the model stays as it is, prices that moved are
+    published alone.
+
     Returns:
-        For each campaign with a learned policy ``campaign_id, decision, policy_id, divergence, rows``.
+        For each campaign with a learned policy ``campaign_id, decision, policy_id, divergence, rows, prices`` (the
+        rules that have one under the policy that serves now). ``decision`` is publish, repriced (prices alone),
+        unchanged, waits (too far from the gated policy), superseded or skipped.
     """
     now = services.clock()
     with services.store.read() as reader:
@@ -49,18 +57,22 @@ def refresh(services: Services, workspace_id: str, campaign_id: str | None = Non
         if not learned:
             return []
         log = load(reader, workspace_id, now)
-        return [_refresh_campaign(services, reader, log, pointer) for pointer in learned]
+        prices = work_out(services, reader, priceable(reader, workspace_id, now))
+        return [_refresh_campaign(services, reader, log, pointer, prices) for pointer in learned]
 
 
-def _refresh_campaign(services: Services, reader: Reader, log: Log, pointer: Pointer) -> dict[str, Any]:
+def _refresh_campaign(
+    services: Services, reader: Reader, log: Log, pointer: Pointer, prices: Mapping[str, tuple[Price, ...]]
+) -> dict[str, Any]:
     now = services.clock()
     policy = reader.policy(pointer.workspace_id, pointer.policy_id)
     campaign = log.campaigns.get(pointer.campaign_id)
     if policy is None or campaign is None:
         return _answer(pointer, "skipped", 0)
+    own = prices.get(pointer.campaign_id, ())
     mine = [r for r in log.of(pointer.campaign_id) if r.trainable and r.matured]
     if policy.exploration.get("rows") == len(mine):
-        return _answer(pointer, "unchanged", len(mine))
+        return _repriced(services, pointer, policy, own, _answer(pointer, "unchanged", len(mine)))
     parts, artifacts, models = _refitted(reader, log, pointer, policy)
     revision = new_policy(
         pointer.workspace_id,
@@ -68,20 +80,34 @@ def _refresh_campaign(services: Services, reader: Reader, log: Log, pointer: Poi
         now,
         parts,
         parent=pointer,
-        exploration=exploration_numbers(mine),
+        exploration=with_prices(exploration_numbers(mine), own),
         verdict={},
         run_id=None,
         revision=True,
     )
-    moved = _divergence(reader, services, campaign, mine, LivePolicy.of(revision, models), _ancestor(reader, policy))
-    if services.settings.gate and moved > MOST_DIVERGENCE:
-        return _answer(pointer, "waits", len(mine), divergence=moved)
-    revision = replace(revision, verdict={"revision": True, "divergence": moved, "limit": MOST_DIVERGENCE})
+    ancestor = _ancestor(reader, policy)
+    gated = replace(ancestor, exploration=with_prices(ancestor.exploration, own))
+    distance = _divergence(reader, services, campaign, mine, LivePolicy.of(revision, models), gated)
+    if services.settings.gate and distance > MOST_DIVERGENCE:
+        answer = _answer(pointer, "waits", len(mine), divergence=distance)
+        return _repriced(services, pointer, policy, own, answer)
+    revision = replace(revision, verdict={"revision": True, "divergence": distance, "limit": MOST_DIVERGENCE})
     try:
         publish(services, artifacts, revision, pointer, now)
     except VersionConflict:
-        return _answer(pointer, "superseded", len(mine), divergence=moved)
-    return _answer(pointer, "publish", len(mine), policy_id=revision.policy_id, divergence=moved)
+        return _answer(pointer, "superseded", len(mine), divergence=distance)
+    return _answer(pointer, "publish", len(mine), policy_id=revision.policy_id, divergence=distance, prices=own)
+
+
+def _repriced(
+    services: Services, pointer: Pointer, policy: Policy, prices: Sequence[Price], answer: dict[str, Any]
+) -> dict[str, Any]:
+    """What became of a campaign whose model stays; its prices are published where they moved."""
+    if not moved(prices_of(policy.exploration), prices, services.clock()):
+        return {**answer, "prices": [price.rule_id for price in prices_of(policy.exploration)]}
+    priced = publish_prices(services, pointer, policy, prices)
+    decision = "repriced" if priced["decision"] == "publish" and answer["decision"] == "unchanged" else None
+    return {**answer, **priced, "decision": decision or answer["decision"]}
 
 
 def _refitted(
@@ -138,7 +164,13 @@ def _divergence(
 
 
 def _answer(
-    pointer: Pointer, decision: str, rows: int, *, policy_id: str | None = None, divergence: float | None = None
+    pointer: Pointer,
+    decision: str,
+    rows: int,
+    *,
+    policy_id: str | None = None,
+    divergence: float | None = None,
+    prices: Sequence[Price] = (),
 ) -> dict[str, Any]:
     return {
         "campaign_id": pointer.campaign_id,
@@ -146,4 +178,5 @@ def _answer(
         "rows": rows,
         "policy_id": policy_id,
         "divergence": divergence,
+        "prices": [price.rule_id for price in prices],
     }

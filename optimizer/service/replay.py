@@ -83,6 +83,7 @@ def situation_of(decision: Decision, campaign: Campaign) -> Situation:
         immediate=snapshot.immediate,
         context=snapshot.context,
         effects=snapshot.effects,
+        limits=snapshot.limits,
     )
 
 

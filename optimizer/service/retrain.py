@@ -7,28 +7,32 @@ incumbent, on rows that it was not trained on.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
-from datetime import datetime
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict
 from functools import partial
 from typing import Any
 
-from optimizer.bandit.evidence import Verdict
+from optimizer.bandit.evidence import Condition, Verdict
+from optimizer.bandit.tolls import Price
 from optimizer.model.inference import RewardModel
 from optimizer.model.policy import LivePolicy
-from optimizer.model.training.train import Trained, train
+from optimizer.model.training.train import Trained
+from optimizer.service.drifting import Drift, look
 from optimizer.service.evidence import pair
-from optimizer.service.feedback import Log, Logged, examples, load, matured_rows
+from optimizer.service.feedback import Log, Logged, load, matured_rows
+from optimizer.service.fitting import Job, cross_fitted, settled
 from optimizer.service.ids import COLD_POLICY
-from optimizer.service.judging import first_verdict, fold_of, later_verdict
+from optimizer.service.judging import first_verdict, later_verdict
+from optimizer.service.pricing import with_prices
 from optimizer.service.publish import artifact_of, mixture, new_policy, publish, reject
 from optimizer.service.replay import Replayer
 from optimizer.service.serving import load_policy
+from optimizer.service.soundness import soundness
 from optimizer.service.wiring import Services
 from storage.errors import VersionConflict
 from storage.log import Component, Pointer, Policy, TrainingRun
 from storage.port import Reader
-from storage.records import Attribute, Campaign, JsonObject
+from storage.records import Campaign, JsonObject
 
 #: Fewer matured rows than this teach nothing that a gate could confirm.
 LEAST_ROWS = 200
@@ -36,27 +40,8 @@ LEAST_ROWS = 200
 HELD_OUT = 0.3
 #: The newest held-out rows that are replayed at most: enough for every test, and bounded in time.
 MOST_JUDGED = 20_000
-#: Folds of the reward model that doubly robust estimates lean on.
-FOLDS = 2
 #: Rows over which the exploration rate falls to a half: rate x 1 / (1 + n / ANNEAL_ROWS).
 ANNEAL_ROWS = 20_000
-
-
-@dataclass(frozen=True)
-class Job:
-    """What one retrain works on."""
-
-    services: Services
-    workspace_id: str
-    log: Log
-    attributes: tuple[Attribute, ...]
-    now: datetime
-    run_id: str | None
-
-    def fit(self, rows: Sequence[Logged], *, network: bool = True) -> Trained:
-        """A model of these rows."""
-        data = examples(rows, self.log.campaigns)
-        return train(data, attributes=self.attributes, seed=len(rows), network=network)
 
 
 def retrain(
@@ -71,31 +56,79 @@ def retrain(
         run: the training run that asked, kept with the policy.
 
     Returns:
-        For each campaign ``campaign_id, decision, policy_id, alpha, reason, conditions, rows``.
+        For each campaign ``campaign_id, decision, policy_id, alpha, reason, conditions, rows, data, drift``; ``data``
+        is what was found wrong with the features, ``drift`` what the drift detectors know (None before the first
+        policy). ``decision`` is publish, reject, skipped (too few rows), superseded (the policy was moved meanwhile) or
+        refused (absurd data; ``conditions`` say which).
     """
     now = services.clock()
     with services.store.read() as reader:
         log = load(reader, workspace_id, now)
-        attributes = reader.attributes(workspace_id)
-        job = Job(services, workspace_id, log, attributes, now, run.run_id if run is not None else None)
+        drift = look(services, reader, workspace_id, campaign_id)
         wanted = [c for c in log.campaigns.values() if c.status == "active" and campaign_id in (None, c.campaign_id)]
-        return [_retrain_campaign(job, reader, campaign) for campaign in wanted]
+        enough = [c for c in wanted if len(_matured(log, c)) >= LEAST_ROWS]
+        answers = [_skipped(c, len(_matured(log, c))) for c in wanted if c not in enough]
+        sound, refused = _sound(log) if enough else (log, {})
+        answers += [_refused(c, refused[c.campaign_id], _matured(log, c)) for c in enough if c.campaign_id in refused]
+        left = [c for c in enough if c.campaign_id not in refused]
+        if left:
+            job = settled(Job.of(services, reader, workspace_id, sound, run.run_id if run is not None else None, drift))
+            drift = dict(job.drift)
+            answers += [_retrain_campaign(job, reader, campaign) for campaign in left]
+    return [_with_drift(answer, drift) for answer in answers]
+
+
+def _with_drift(answer: dict[str, Any], drift: Mapping[str, Drift]) -> dict[str, Any]:
+    found = drift.get(answer["campaign_id"])
+    return {**answer, "drift": None if found is None else found.to_json()}
+
+
+def _matured(log: Log, campaign: Campaign) -> list[Logged]:
+    return [r for r in log.of(campaign.campaign_id) if r.trainable and r.matured]
+
+
+def _sound(log: Log) -> tuple[Log, dict[str, list[Condition]]]:
+    """The log without the campaigns whose data is absurd, and what is wrong with those that have enough rows."""
+    refused = {}
+    for name, campaign in log.campaigns.items():
+        rows = log.of(name)
+        failed = [c for c in soundness(campaign, rows) if not c.passed] if rows else []
+        # Too few rows to show anything yet is no fault of the data; they may teach, and are checked again later.
+        if failed and len(rows) >= LEAST_ROWS:
+            refused[name] = failed
+    return Log(log.campaigns, tuple(r for r in log.rows if r.decision.campaign_id not in refused)), refused
 
 
 def _retrain_campaign(job: Job, reader: Reader, campaign: Campaign) -> dict[str, Any]:
-    mine = [r for r in job.log.of(campaign.campaign_id) if r.trainable and r.matured]
-    if len(mine) < LEAST_ROWS:
-        return _answer(campaign, "skipped", f"{len(mine)} matured rows; {LEAST_ROWS} are needed", len(mine))
+    answer = _judged(job, reader, campaign)
+    return answer if job.quality is None else {**answer, "data": job.quality.to_json()}
+
+
+def _judged(job: Job, reader: Reader, campaign: Campaign) -> dict[str, Any]:
+    mine = _matured(job.log, campaign)
     pointer = reader.pointer(job.workspace_id, campaign.campaign_id)
     cold = pointer is None or pointer.policy_id == COLD_POLICY
     try:
         if not job.services.settings.gate:
-            return _publish(job, campaign, pointer, job.fit(job.log.rows), None, len(mine))
+            serving = load_policy(reader, job.workspace_id, COLD_POLICY if pointer is None else pointer.policy_id, {})
+            return _publish(job, campaign, pointer, job.fit(job.log.rows), None, len(mine), serving)
         if cold and not (campaign.cold_start == "around_baseline" and campaign.baseline is not None):
             return _first(job, reader, campaign, pointer, len(mine))
         return _later(job, reader, campaign, pointer, mine)
     except VersionConflict:
         return _answer(campaign, "superseded", "the campaign's policy was moved during the run", len(mine))
+
+
+def _skipped(campaign: Campaign, rows: int) -> dict[str, Any]:
+    return _answer(campaign, "skipped", f"{rows} matured rows; {LEAST_ROWS} are needed", rows)
+
+
+def _refused(campaign: Campaign, failed: Sequence[Condition], rows: Sequence[Logged]) -> dict[str, Any]:
+    """Training is refused: no candidate is made or judged, so no error is spent, and the incumbent stays."""
+    reason = "data refused, nothing was trained and the incumbent stays: " + "; ".join(
+        f"{c.name}: {c.detail}" for c in failed
+    )
+    return {**_answer(campaign, "refused", reason, len(rows)), "conditions": [asdict(c) for c in failed]}
 
 
 def _tries(reader: Reader, workspace_id: str, campaign_id: str) -> int:
@@ -124,7 +157,9 @@ def _later(
     job: Job, reader: Reader, campaign: Campaign, pointer: Pointer | None, mine: Sequence[Logged]
 ) -> dict[str, Any]:
     replayer = Replayer(reader, job.services.salt)
-    evaluable = comparable(job.log.of(campaign.campaign_id), cold=pointer is None or pointer.policy_id == COLD_POLICY)
+    logged = job.log.of(campaign.campaign_id)
+    evaluable = comparable(logged, cold=pointer is None or pointer.policy_id == COLD_POLICY)
+    evaluable = since_change(evaluable, job.changed.get(campaign.campaign_id))
     held = evaluable[int(len(evaluable) * (1 - HELD_OUT)) :][-MOST_JUDGED:]
     if len(held) < LEAST_ROWS:
         return _answer(campaign, "skipped", f"{len(held)} held-out rows; {LEAST_ROWS} are needed", len(mine))
@@ -135,14 +170,15 @@ def _later(
     models: dict[str, RewardModel] = {}
     incumbent = load_policy(reader, job.workspace_id, policy_id, models)
     candidate_model = RewardModel.load(trained.blob)
-    candidate = _live(candidate_model, mine)
+    # What is scarce has its price under both: the incumbent's.
+    candidate = _live(candidate_model, mine, incumbent.prices)
     paired = pair(replayer, held, campaign, incumbent, candidate, cross_fitted(job, earlier, held))
     tries = _tries(reader, job.workspace_id, campaign.campaign_id) + 1
     rung = _rung(reader, job.workspace_id, pointer)
     verdict = later_verdict(replayer, held, campaign, paired, tries, rung, (_heaviest(incumbent), candidate_model))
     if verdict.decision == "reject":
         return _reject(job, campaign, pointer, verdict, len(mine))
-    return _publish(job, campaign, pointer, trained, verdict, len(mine), incumbent.mixture)
+    return _publish(job, campaign, pointer, trained, verdict, len(mine), incumbent)
 
 
 def comparable(rows: Sequence[Logged], *, cold: bool) -> list[Logged]:
@@ -158,22 +194,18 @@ def comparable(rows: Sequence[Logged], *, cold: bool) -> list[Logged]:
     return [r for r in evaluable if r.decision.group == "treated" and r.decision.policy_id != COLD_POLICY]
 
 
+def since_change(rows: Sequence[Logged], changed: float | None) -> list[Logged]:
+    """The rows that are still true: those from after the last change of outcomes, once they are enough to be split."""
+    newer = [] if changed is None else [r for r in rows if r.decision.decided_at.timestamp() >= changed]
+    return newer if len(newer) * HELD_OUT >= LEAST_ROWS else list(rows)
+
+
 def _rung(reader: Reader, workspace_id: str, pointer: Pointer | None) -> float:
     """The share of the mixture that the incumbent's newest component holds: the ladder's next step starts there."""
     policy = reader.policy(workspace_id, pointer.policy_id) if pointer is not None else None
     if policy is None or not policy.mixture or policy.mixture[-1].artifact_id is None:
         return 0.0
     return policy.mixture[-1].weight
-
-
-def cross_fitted(job: Job, earlier: Sequence[Logged], held: Sequence[Logged]) -> Callable[[Logged], RewardModel]:
-    """Reward models by fold of recipients: each row gets the one that was not fitted on its recipient."""
-    of = fold_of(held, FOLDS)
-    fitted = []
-    for k in range(FOLDS):
-        rows = [r for r in (*earlier, *held) if of.get(r.decision.recipient_id) != k]
-        fitted.append(RewardModel.load(job.fit(rows, network=False).blob))
-    return lambda row: fitted[of[row.decision.recipient_id]]
 
 
 def _cross_fitted_policy(job: Job, rows: Sequence[Logged]) -> Callable[[Logged], LivePolicy]:
@@ -183,10 +215,11 @@ def _cross_fitted_policy(job: Job, rows: Sequence[Logged]) -> Callable[[Logged],
     return lambda row: policies.setdefault(id(model_of(row)), _live(model_of(row), rows))
 
 
-def _live(model: RewardModel, rows: Sequence[Logged]) -> LivePolicy:
+def _live(model: RewardModel, rows: Sequence[Logged], prices: Sequence[Price] = ()) -> LivePolicy:
     """A policy that is all this model, not stored."""
     part = Component(1.0, "candidate")
-    return LivePolicy(policy_id="candidate", mixture=(part,), models=(model,), exploration=exploration_numbers(rows))
+    numbers = with_prices(exploration_numbers(rows), prices)
+    return LivePolicy(policy_id="candidate", mixture=(part,), models=(model,), exploration=numbers)
 
 
 def _heaviest(live: LivePolicy) -> RewardModel | None:
@@ -195,13 +228,21 @@ def _heaviest(live: LivePolicy) -> RewardModel | None:
     return live.models[heaviest]
 
 
-def exploration_numbers(mine: Sequence[Logged]) -> JsonObject:
-    """The numbers that a policy's exploration is computed with: annealing, and which variants are still young."""
-    return {
-        "anneal": 1.0 / (1.0 + len(mine) / ANNEAL_ROWS),
-        "matured_rows": matured_rows(mine),
+def exploration_numbers(mine: Sequence[Logged], drift: Drift | None = None) -> JsonObject:
+    """The numbers that a policy's exploration is computed with: annealing, and which variants are still young.
+
+    Once outcomes have changed, only later rows count: what was settled is open again, and so are its variants. While an
+    alarm stands nothing is annealed; the alarm stands beside the numbers.
+    """
+    changed = drift.changed if drift is not None else None
+    known = [r for r in mine if changed is None or r.decision.decided_at.timestamp() >= changed]
+    raised = drift is not None and drift.raised
+    numbers: dict[str, Any] = {
+        "anneal": 1.0 if raised else 1.0 / (1.0 + len(known) / ANNEAL_ROWS),
+        "matured_rows": matured_rows(known),
         "rows": len(mine),
     }
+    return {**numbers, "drift": drift.told()} if drift is not None and drift.alarms else numbers
 
 
 def _publish(
@@ -211,19 +252,19 @@ def _publish(
     trained: Trained,
     verdict: Verdict | None,
     rows: int,
-    incumbent: tuple[Component, ...] = (),
+    incumbent: LivePolicy | None = None,
 ) -> dict[str, Any]:
     artifact = artifact_of(job.workspace_id, trained.blob, trained.feature_hash, job.now)
     alpha = verdict.alpha if verdict is not None else 1.0
-    mine = [r for r in job.log.of(campaign.campaign_id) if r.trainable and r.matured]
+    numbers = exploration_numbers(_matured(job.log, campaign), job.drift.get(campaign.campaign_id))
     policy = new_policy(
         job.workspace_id,
         campaign.campaign_id,
         job.now,
-        mixture(incumbent, artifact.artifact_id, alpha),
+        mixture(incumbent.mixture if incumbent is not None else (), artifact.artifact_id, alpha),
         parent=pointer,
-        exploration=exploration_numbers(mine),
-        verdict=_verdict_json(verdict),
+        exploration=with_prices(numbers, incumbent.prices if incumbent is not None else ()),
+        verdict=_verdict_json(job, verdict),
         run_id=job.run_id,
     )
     publish(job.services, [artifact], policy, pointer, job.now)
@@ -239,14 +280,15 @@ def _reject(job: Job, campaign: Campaign, pointer: Pointer | None, verdict: Verd
         (),
         parent=pointer,
         exploration={},
-        verdict=_verdict_json(verdict),
+        verdict=_verdict_json(job, verdict),
         run_id=job.run_id,
     )
     return _answer(campaign, "reject", verdict.reason, rows, reject(job.services, policy), verdict)
 
 
-def _verdict_json(verdict: Verdict | None) -> JsonObject:
-    return asdict(verdict) if verdict is not None else {"decision": "publish", "reason": "published without a gate"}
+def _verdict_json(job: Job, verdict: Verdict | None) -> JsonObject:
+    told = asdict(verdict) if verdict is not None else {"decision": "publish", "reason": "published without a gate"}
+    return told if job.quality is None else {**told, "data": job.quality.to_json()}
 
 
 def _answer(

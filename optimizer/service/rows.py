@@ -4,58 +4,110 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from datetime import datetime
 
 import numpy as np
 
+from optimizer.bandit.eligibility import Question
 from optimizer.errors import Conflict, SendtideError
 from optimizer.service import recipients as people
+from optimizer.service.answers import judged_at, with_message
 from optimizer.service.catalog import View
 from optimizer.service.choose import Plan, Situation
-from optimizer.service.record import Ask, answered
+from optimizer.service.displace import without
+from optimizer.service.record import Ask, answered, message_of
 from optimizer.service.requests import DecisionRequest
-from storage.log import Decision, Message
+from optimizer.service.shared import NOTHING_SHARED, Shared
+from storage.log import Answer, Decision, Message
 from storage.records import JsonObject, Recipient
 
 
 @dataclass(frozen=True)
 class Read:
-    """What the eligible set depends on, as one snapshot had it."""
+    """What the eligible set of one row depends on, as one snapshot had it.
+
+    ``answers`` are empty where no variant requires any, ``unanswered`` is 0 where no cap adapts to it. ``rivals`` are
+    the ids of what might be displaced; None = nobody asked.
+    """
 
     view: View
     stored: Recipient
     messages: tuple[Message, ...]
+    shared: Shared = NOTHING_SHARED
+    unanswered: int = 0
+    answers: tuple[Answer, ...] = ()
+    rivals: tuple[str, ...] | None = None
 
-    def same_as(self, other: Read) -> bool:
-        """Whether both give the same eligible set without computing it."""
+    def same_as(self, other: Read, question: Question) -> bool:
+        """Whether both give the same eligible set for a row's question, and the same reasons, without computing it.
+
+        Shared limits are compared by what they close, not by their counters: those move with every commit.
+        """
         return (
             self.view.version == other.view.version
             and self.stored.version == other.stored.version
             and self.messages == other.messages
+            and self.unanswered == other.unanswered
+            and self.answers == other.answers
+            and self.rivals == other.rivals
+            and self.shared.closes_as(other.shared, question)
         )
 
 
 @dataclass(frozen=True)
-class Draft:
-    """A decision that is computed but not yet committed."""
+class Planned:
+    """A decision with its eligible set, before the draw. ``shadowed``: the policy's own set, in shadow mode."""
 
     ask: Ask
     read: Read
     situation: Situation
     recipient: Recipient
+    question: Question
     plan: Plan
-    decision: Decision
-    message: Message | None
+    shadowed: Plan | None
 
 
 @dataclass(frozen=True)
+class Draft(Planned):
+    """A decision that is computed but not yet committed, the message that it reserves, and whose place it takes."""
+
+    decision: Decision
+    message: Message | None
+    displaced: tuple[Decision, ...] = ()
+
+
+@dataclass
 class Reads:
-    """The rows of one snapshot for a chunk of requests."""
+    """What one snapshot has for a chunk of requests, kept up to date with the rows of the chunk so far.
+
+    ``shared`` is replaced, never changed, so that a ``Read`` may hold on to it. ``touched`` are the recipients whose
+    state an earlier row changed, ``placed`` its reservations by recipient, ``displaced`` whose place was taken.
+    """
 
     view: View
+    now: datetime
     known: dict[str, Decision]
     stored: dict[str, Recipient]
     messages: dict[str, tuple[Message, ...]]
+    shared: Shared
+    unanswered: dict[str, int]
+    answers: dict[str, tuple[Answer, ...]]
     drafted: set[str] = field(default_factory=set)
+    touched: set[str] = field(default_factory=set)
+    placed: dict[str, dict[str, Decision]] = field(default_factory=dict)
+    displaced: set[str] = field(default_factory=set)
+
+    def of(self, recipient_id: str) -> Read:
+        """What is known for a row of this recipient."""
+        workspace_id = self.view.workspace.workspace_id
+        return Read(
+            view=self.view,
+            stored=self.stored.get(recipient_id) or people.unknown(workspace_id, recipient_id),
+            messages=self.messages.get(recipient_id, ()),
+            shared=self.shared,
+            unanswered=self.unanswered.get(recipient_id, 0),
+            answers=self.answers.get(recipient_id, ()),
+        )
 
 
 @dataclass(frozen=True)
@@ -69,26 +121,46 @@ Row = Draft | Repeat | Decision | SendtideError
 
 
 def carry_forward(reads: Reads, row: Row) -> None:
-    """Lets later rows of the chunk see what this one stores: the recipient as told, the message reserved."""
+    """Lets later rows of the chunk see what this one stores: the recipient as told, the message reserved with what it
+    takes of shared limits, the places that it took over."""
     if not isinstance(row, Draft) or row.ask.request.preview:
         return
     recipient_id = row.recipient.recipient_id
     reads.drafted.add(row.ask.decision_id)
     if not people.same(row.read.stored, row.recipient):
         reads.stored[recipient_id] = replace(row.recipient, version=row.read.stored.version + 1)
+        reads.touched.add(recipient_id)
     if row.message is not None:
-        both = (*reads.messages.get(recipient_id, ()), row.message)
-        reads.messages[recipient_id] = tuple(sorted(both, key=lambda m: (m.at, m.message_ref)))
+        reads.touched.add(recipient_id)
+        reads.placed.setdefault(recipient_id, {})[row.decision.decision_id] = row.decision
+        _take_places(reads, recipient_id, row)
+        if row.message.at <= judged_at(reads.now):
+            reads.answers[recipient_id] = with_message(reads.answers.get(recipient_id, ()), row.message)
 
 
-def same_set(one: Draft, other: Draft) -> bool:
-    """Whether two drafts were drawn over the same actions with the same eligible set, by the same group and mode."""
+def _take_places(reads: Reads, recipient_id: str, row: Draft) -> None:
+    """Books the row's message, and frees the places of those that it displaced."""
+    added = () if row.message is None else (row.message,)
+    removed = [message for gone in row.displaced if (message := message_of(gone)) is not None]
+    for gone in row.displaced:
+        reads.displaced.add(gone.decision_id)
+        reads.placed.get(recipient_id, {}).pop(gone.decision_id, None)
+    both = (*without(reads.messages.get(recipient_id, ()), row.displaced), *added)
+    reads.messages[recipient_id] = tuple(sorted(both, key=lambda m: (m.at, m.message_ref)))
+    reads.shared = reads.shared.booked(added, removed)
+
+
+def same_set(one: Planned, other: Planned) -> bool:
+    """Whether two rows are drawn from the same distribution as far as the state decides it: over the same actions with
+    the same eligible set, by the same group and mode, under the same version of the campaign and the same limits."""
     a, b = one.plan.space, other.plan.space
+    s, t = one.situation, other.situation
     return (
-        one.decision.eligible == other.decision.eligible
+        np.array_equal(one.plan.mask, other.plan.mask)
         and (a.variants, a.channels, a.no_send) == (b.variants, b.channels, b.no_send)
         and np.array_equal(a.send_at, b.send_at)
-        and (one.situation.group, one.situation.mode) == (other.situation.group, other.situation.mode)
+        and (s.group, s.mode, s.zone.name) == (t.group, t.mode, t.zone.name)
+        and (s.campaign.version, s.limits) == (t.campaign.version, t.limits)
     )
 
 

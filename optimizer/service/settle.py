@@ -1,7 +1,7 @@
 """What becomes of a reservation: claimed right before sending, confirmed once sent, released when it won't be.
 
-A confirm is a fact and never refused, even after a release or an expiry. Everything here is one write transaction and
-idempotent: the same call again answers the same.
+A confirm is a fact and never refused, whatever has become of the reservation; the first one says when the message went
+out. Everything here is one write transaction and idempotent: the same call again answers the same.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from dataclasses import replace
 from datetime import datetime
 
 from optimizer.errors import Conflict, Invalid, NotFound
+from optimizer.service.engagement import note_engagement, note_sent
 from optimizer.service.optout import apply_opt_outs
 from optimizer.service.record import message_of
 from optimizer.service.wiring import Services
@@ -19,6 +20,8 @@ from storage.port import Writer
 
 #: How far ahead of our clock another system's may run before its time is called wrong.
 CLOCK_SKEW_SECONDS = 300
+#: What is noted of a release that gives no reason.
+RELEASED = "released"
 
 Work = Callable[[Writer], Decision]
 
@@ -59,6 +62,9 @@ def confirm(
 ) -> Decision:
     """Records that the message went out (``sent_at`` None = now); joins events that named it by message id.
 
+    The first confirm holds: a later one adds the provider's message id where there is none yet and moves nothing. A
+    message that was given back, called off or displaced counts again from here on, at its real time.
+
     Raises:
         Invalid: there was no message to send, or ``sent_at`` lies in the future.
     """
@@ -70,19 +76,32 @@ def confirm(
         decision = _found(writer, workspace_id, decision_id)
         if decision.send_at is None:
             raise Invalid.field("decision_id", f"{decision_id} is {decision.status}: it has no message to confirm")
+        provider_, message_id_ = _named(decision, provider, message_id)
         confirmed = replace(
             decision,
             status="sent",
-            sent_at=sent_at or decision.sent_at or now,
-            provider=provider or decision.provider,
-            message_id=message_id or decision.message_id,
+            sent_at=decision.sent_at or sent_at or now,
+            provider=provider_,
+            message_id=message_id_,
         )
         if confirmed != decision:
             writer.update_decision(confirmed, message_of(confirmed))
-            apply_opt_outs(writer, confirmed, writer.match_events(workspace_id, confirmed), now)
+            joined = writer.match_events(workspace_id, confirmed)
+            apply_opt_outs(writer, confirmed, joined, now)
+            note_engagement(writer, confirmed, joined)
+            note_sent(writer, decision, confirmed)
         return confirmed
 
     return _write(services, workspace_id, decision_id, work)
+
+
+def _named(decision: Decision, provider: str | None, message_id: str | None) -> tuple[str | None, str | None]:
+    """The provider and its message id after a confirm: what is stored already holds."""
+    if decision.message_id is not None:
+        return decision.provider, decision.message_id
+    if message_id is not None:
+        return provider or decision.provider, message_id
+    return decision.provider or provider, None
 
 
 def release(services: Services, workspace_id: str, decision_id: str, reason: str | None) -> Decision:
@@ -103,8 +122,11 @@ def release(services: Services, workspace_id: str, decision_id: str, reason: str
                 code=f"not_releasable_{decision.status}",
                 errors={"status": [f"{decision.status}; allowed: reserved, claimed, no_send, assumed_sent"]},
             )
-        released = replace(decision, status="released", closed_at=now, close_reason=reason)
+        # Never without a reason: a closed decision that has none was assumed sent.
+        why = reason or RELEASED
+        released = replace(decision, status="released", closed_at=now, close_reason=why)
         writer.update_decision(released, None)
+        note_sent(writer, decision, released)
         return released
 
     return _write(services, workspace_id, decision_id, work)

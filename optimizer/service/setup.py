@@ -6,6 +6,7 @@ import hashlib
 import secrets
 from collections.abc import Sequence
 from dataclasses import replace
+from datetime import datetime
 from typing import get_args
 
 from optimizer.errors import Invalid, NotFound, PreconditionFailed, Unauthenticated
@@ -13,19 +14,8 @@ from optimizer.service import recipients as people
 from optimizer.service.ids import fresh
 from optimizer.service.wiring import Services
 from storage.port import Writer
-from storage.records import (
-    ApiKey,
-    Attribute,
-    Campaign,
-    Mode,
-    QuietHours,
-    Recipient,
-    Rule,
-    Scope,
-    Selector,
-    Variant,
-    Workspace,
-)
+from storage.records import ApiKey, Attribute, Campaign, Mode, Recipient, Scope, Variant, Workspace
+from storage.rules import Capacity, QuietHours, Rule, RuleParameters, Selector
 
 SCOPES: tuple[Scope, ...] = get_args(Scope)
 #: The rule that a new workspace starts with: no text messages or pushes at night.
@@ -49,6 +39,7 @@ def ensure_workspace(services: Services, workspace_id: str) -> Workspace:
                 parameters=QuietHours(start="21:00", end="08:00"),
                 applies_to=Selector(channels=("sms", "push")),
                 counts=Selector(channels=("sms", "push")),
+                updated_at=made.created_at,
             )
         )
         return made
@@ -169,28 +160,42 @@ def archive_campaign(services: Services, workspace_id: str, campaign_id: str, if
 
 
 def put_rule(services: Services, rule: Rule, if_match: int | None = None) -> tuple[Rule, bool]:
-    """Stores a rule; True when it is new. It binds what is reserved from now on."""
+    """Stores a rule; True when it is new. It binds what is reserved from now on.
+
+    A capacity with a warm-up that doesn't say when it starts keeps the date it has, or starts today (UTC).
+    """
+    now = services.clock()
 
     def work(writer: Writer) -> tuple[Rule, bool]:
         stored = _rule(writer, rule.workspace_id, rule.rule_id)
         version = stored.version if stored is not None else 0
         _check_version("rule", rule.rule_id, version, if_match)
-        newer = replace(rule, version=version + 1)
+        parameters = _started(rule.parameters, None if stored is None or stored.archived else stored.parameters, now)
+        newer = replace(rule, parameters=parameters, version=version + 1, updated_at=now)
         writer.put_rule(newer)
         return newer, stored is None or stored.archived
 
     return services.store.write(work)
 
 
+def _started(parameters: RuleParameters, before: RuleParameters | None, now: datetime) -> RuleParameters:
+    """The parameters with the first day of their warm-up, if they have one."""
+    if not isinstance(parameters, Capacity) or not parameters.warm_up or parameters.starts_on is not None:
+        return parameters
+    known = before.starts_on if isinstance(before, Capacity) else None
+    return replace(parameters, starts_on=known or now.date().isoformat())
+
+
 def archive_rule(services: Services, workspace_id: str, rule_id: str, if_match: int | None = None) -> Rule:
     """Archives a rule: it binds nothing any more."""
+    now = services.clock()
 
     def work(writer: Writer) -> Rule:
         stored = _rule(writer, workspace_id, rule_id)
         if stored is None or stored.archived:
             raise NotFound(f"no rule {rule_id!r} in this workspace")
         _check_version("rule", rule_id, stored.version, if_match)
-        archived = replace(stored, archived=True, version=stored.version + 1)
+        archived = replace(stored, archived=True, version=stored.version + 1, updated_at=now)
         writer.put_rule(archived)
         return archived
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from datetime import datetime, timedelta
 
+from optimizer.service.engagement import note_sent
 from optimizer.service.record import message_of
 from optimizer.service.wiring import Services
 from storage.log import OPEN, Decision
@@ -37,6 +38,7 @@ def _settle(writer: Writer, decision_id: str, workspace_id: str, now: datetime) 
     if _assumes_sent(writer, decision):
         assumed = replace(decision, status="assumed_sent", closed_at=now)
         writer.update_decision(assumed, message_of(assumed))
+        note_sent(writer, decision, assumed)
         return True
     writer.update_decision(replace(decision, status="expired", closed_at=now, close_reason="unconfirmed"), None)
     writer.add_change(

@@ -156,17 +156,17 @@ def _authorised(call: Call, request: DecisionRequest) -> DecisionRequest:
 def _count(
     requests: Sequence[DecisionRequest | SendtideError], outcomes: Sequence[Decision | SendtideError], started: datetime
 ) -> None:
-    """Counts the new decisions of a batch: neither previews nor those that an earlier run of it made."""
-    metrics.of(current_app).count_decisions(
-        [
-            made
-            for asked, made in zip(requests, outcomes, strict=True)
-            if isinstance(asked, DecisionRequest)
-            and isinstance(made, Decision)
-            and not asked.preview
-            and made.decided_at >= started
-        ]
-    )
+    """Counts the new decisions of a batch: neither previews nor those that an earlier run of it made, and one whose
+    request id two rows share once."""
+    fresh = {
+        made.decision_id: made
+        for asked, made in zip(requests, outcomes, strict=True)
+        if isinstance(asked, DecisionRequest)
+        and isinstance(made, Decision)
+        and not asked.preview
+        and made.decided_at >= started
+    }
+    metrics.of(current_app).count_decisions(list(fresh.values()))
 
 
 @api.operation(

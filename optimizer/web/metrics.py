@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import time
+from collections import Counter as Tally
 from collections.abc import Iterable, Iterator, Sequence
 
 from flask import Flask
@@ -38,6 +39,18 @@ class Metrics:
             "sendtide_request_seconds", "Time to answer.", ("method", "route"), registry=r, buckets=_BUCKETS
         )
         self._decisions = Counter("sendtide_decisions", "New decisions.", ("status", "group"), registry=r)
+        self._masked = Counter(
+            "sendtide_rule_masked_actions",
+            "Actions that a rule masked in new decisions, or would have if it weren't a dry run.",
+            ("workspace", "rule_id", "kind", "dry_run"),
+            registry=r,
+        )
+        self._withheld = Counter(
+            "sendtide_rule_withheld",
+            "New decisions that were withheld, for each rule that masked actions of them.",
+            ("workspace", "rule_id", "kind"),
+            registry=r,
+        )
         self._events = Counter("sendtide_events", "Reported events.", ("result",), registry=r)
         campaign = ("workspace", "campaign")
         self._generation = Gauge(
@@ -62,9 +75,22 @@ class Metrics:
         self._seconds.labels(method, route).observe(seconds)
 
     def count_decisions(self, decisions: Sequence[Decision]) -> None:
-        """Counts new decisions."""
-        for decision in decisions:
-            self._decisions.labels(decision.status, decision.group).inc()
+        """Counts new decisions, and what each rule did to them. One that was overridden did nothing."""
+        made: Tally[tuple[str, str]] = Tally()
+        masked: Tally[tuple[str, str, str, str]] = Tally()
+        withheld: Tally[tuple[str, str, str]] = Tally()
+        # Summed up first: looking a labelled counter up costs more than everything else here.
+        for one in decisions:
+            made[one.status, one.group] += 1
+            for reason in one.reasons:
+                if reason.rule_id in one.snapshot.overridden_rules:
+                    continue
+                rule = (one.workspace_id, reason.rule_id, reason.kind)
+                masked[*rule, "true" if reason.dry_run else "false"] += reason.masked
+                withheld[rule] += one.status == "withheld" and not reason.dry_run
+        for counter, tally in ((self._decisions, made), (self._masked, masked), (self._withheld, withheld)):
+            for labels, count in tally.items():
+                counter.labels(*labels).inc(count)
 
     def count_events(self, report: IngestReport) -> None:
         """Counts what became of an envelope of events."""

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from base64 import b64encode
 from collections.abc import Mapping
+from dataclasses import asdict
 from typing import Any
 from zoneinfo import ZoneInfo
 
 from optimizer.service.requests import IngestReport
+from optimizer.service.rulecheck import Breach
 from optimizer.web.schemas.rules import KINDS
 from storage.log import Change, Decision, Policy, Reason, ShadowChoice, TrainingRun
 from storage.records import (
@@ -17,12 +19,11 @@ from storage.records import (
     Consent,
     OutcomeWeight,
     Recipient,
-    Rule,
-    Selector,
     Suppression,
     Variant,
     Workspace,
 )
+from storage.rules import MICROS, RiskLimit, Rule, Selector
 
 Json = dict[str, Any]
 
@@ -62,7 +63,14 @@ def _action(d: Decision) -> Json | None:
 
 
 def _reason(r: Reason) -> Json:
-    return {"rule_id": r.rule_id, "kind": r.kind, "masked": r.masked, "next_eligible_at": r.next_eligible_at}
+    return {
+        "rule_id": r.rule_id,
+        "kind": r.kind,
+        "masked": r.masked,
+        "next_eligible_at": r.next_eligible_at,
+        "dry_run": r.dry_run,
+        "note": r.note,
+    }
 
 
 def decision_record(d: Decision) -> Json:
@@ -84,6 +92,11 @@ def decision_record(d: Decision) -> Json:
             "immediate": s.immediate,
             "shadow": _shadow(s.shadow) if s.shadow is not None else None,
             "overridden_rules": s.overridden_rules,
+            "cost": s.cost / MICROS,
+            "unanswered": s.unanswered,
+            "limits": [_risk_limit(one) for one in s.limits],
+            "risks": s.risks,
+            "displaced": s.displaced,
         },
         "claimed_at": d.claimed_at,
         "sent_at": d.sent_at,
@@ -93,6 +106,10 @@ def decision_record(d: Decision) -> Json:
         "close_reason": d.close_reason,
         "imported": d.imported,
     }
+
+
+def _risk_limit(one: RiskLimit) -> Json:
+    return {"rule_id": one.rule_id, "outcome": one.outcome, "max_risk": one.max_risk, "channels": one.channels}
 
 
 def _shadow(c: ShadowChoice) -> Json:
@@ -177,6 +194,7 @@ def rule(r: Rule) -> Json:
     return {
         "rule_id": r.rule_id,
         "version": r.version,
+        "updated_at": r.updated_at,
         "kind": r.kind,
         **KINDS[r.kind].show(r.parameters),
         "applies_to": _selector(r.applies_to),
@@ -185,6 +203,11 @@ def rule(r: Rule) -> Json:
         "dry_run": r.dry_run,
         "archived": r.archived,
     }
+
+
+def breach(b: Breach) -> Json:
+    """A message that breaks a rule."""
+    return asdict(b)
 
 
 def _selector(s: Selector) -> Json:

@@ -1,19 +1,19 @@
-"""Rules: put, patch, read, archive."""
+"""Rules: put, patch, read, archive; which reserved messages break them now."""
 
 from __future__ import annotations
 
 from typing import Any
 
 from optimizer.errors import NotFound
-from optimizer.service import setup
+from optimizer.service import rulecheck, setup
 from optimizer.web import body, examples, render
 from optimizer.web.operation import Answer, Call, Operations
-from optimizer.web.paging import sliced
+from optimizer.web.paging import own_cursor, sliced
 from optimizer.web.schemas.body import PageQuery
-from optimizer.web.schemas.rules import RuleIn, RuleOut, RulesPage, rule_of
+from optimizer.web.schemas.rules import BreachesPage, BreachesQuery, RuleIn, RuleOut, RulesPage, rule_of
 from optimizer.web.versions import expected_version, patch
 from storage.port import Reader
-from storage.records import Rule
+from storage.rules import Rule
 
 api = Operations("rules", "Set-up")
 _SCHEMA = RuleIn()
@@ -65,6 +65,8 @@ def patch_rule(call: Call) -> Answer:
         document = render.rule(stored)
         if stored.counts == stored.applies_to:
             del document["counts"]  # so that it follows when the patch changes ``applies_to``
+        if not call.document.get("warm_up", True):
+            document.pop("starts_on", None)  # a warm-up that is taken away takes its first day with it
         return document, stored.version
 
     def put(loaded: dict[str, Any], version: int) -> Rule:
@@ -103,6 +105,46 @@ def archive_rule(call: Call) -> Answer:
     expected = expected_version(call, lambda reader: _version(reader, call))
     setup.archive_rule(call.services, call.workspace_id, call.path["rule_id"], expected)
     return Answer(status=204)
+
+
+@api.operation(
+    "GET",
+    f"{_PATH}/breaches",
+    "List reserved messages that break a rule",
+    query=BreachesQuery,
+    answers={200: BreachesPage},
+    scope="read",
+    problems=(404,),
+)
+def list_rule_breaches(call: Call) -> Answer:
+    """Reserved, not yet sent messages that break this rule as it stands now, since a rule binds only what is reserved
+    after it. Of a rule that is a dry run: those that would break it. Nothing is called off: release what shall not go.
+
+    Each message is judged as if it were reserved now beside the recipient's others. Of a capacity or budget the last
+    reserved ones of an overfull period are listed, until the rest fits. A fatigue rule is the policy's: nothing breaks
+    it.
+    """
+    return _breaches(call, call.path["rule_id"])
+
+
+@api.operation(
+    "GET",
+    "/v1/rule-breaches",
+    "List reserved messages that break any rule",
+    query=BreachesQuery,
+    answers={200: BreachesPage},
+    scope="read",
+)
+def list_breaches(call: Call) -> Answer:
+    """Reserved, not yet sent messages that break the rules that act now, a message once for each rule; also those that
+    the recipient's consent or suppressions no longer allow."""
+    return _breaches(call, None)
+
+
+def _breaches(call: Call, rule_id: str | None) -> Answer:
+    with own_cursor():
+        page = rulecheck.breaches(call.services, call.workspace_id, rule_id, **call.query)
+    return Answer(render.page("breaches", [render.breach(b) for b in page.items], page.cursor))
 
 
 def _made(call: Call, loaded: dict[str, Any]) -> Rule:

@@ -9,6 +9,7 @@ from os import cpu_count
 from rich.console import Console
 from rich.table import Table
 
+from simulations.bench import eligibility
 from simulations.bench.decide import ROUNDS, measure
 
 
@@ -30,7 +31,23 @@ def main() -> int:
             f"{figure.microseconds / bound:.1f}x" if bound is not None else "",
         )
     console.print(table)
+    console.print(rules_table(machine))
     return 0
+
+
+def rules_table(machine: str) -> Table:
+    """What the eligible set costs, and how often the rules of that measurement mask something."""
+    costs, shares = eligibility.measure()
+    masking = ", ".join(f"{rule_id} {share:.0%}" for rule_id, share in shares.items())
+    table = Table(
+        title=f"eligible set of 432 actions, medians of {eligibility.ROUNDS} rounds, {machine}",
+        caption=f"recipients for whom a rule masks something: {masking}",
+    )
+    for heading in ("what", "µs a recipient", "goal"):
+        table.add_column(heading, justify="left" if heading == "what" else "right")
+    for cost in costs:
+        table.add_row(cost.name, f"{cost.microseconds:,.1f}", cost.goal)
+    return table
 
 
 if __name__ == "__main__":

@@ -19,7 +19,8 @@ from optimizer.service.retrain import retrain
 from optimizer.service.wiring import Services, open_services
 from simulations.clock import SteppingClock
 from storage.log import Decision
-from storage.records import Campaign, Cap, Channel, Consent, GroupShares, OutcomeWeight, Rule, Variant
+from storage.records import Campaign, Channel, Consent, GroupShares, OutcomeWeight, Variant
+from storage.rules import Cap, Rule
 
 WORKSPACE = "bench"
 START = datetime(2026, 3, 2, 9, 0, tzinfo=UTC)

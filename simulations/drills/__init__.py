@@ -14,6 +14,11 @@ from optimizer.cli.group import EXIT_CODES
 
 #: Wrong ways to re-check a drawn action, each of which a check of the race must find.
 MUTANTS = ("action-keyed", "no-recheck")
+#: What ``drill rules`` can switch off (see ``drills.mutants``, which is not imported for that).
+RULE_MUTANTS = (
+    *("cap", "gap", "quiet_hours", "blackout", "capacity", "budget", "fatigue"),
+    *("adapt", "consent", "suppression", "timezone", "priority"),
+)
 
 
 @click.group(name="drill", epilog=EXIT_CODES)
@@ -41,6 +46,43 @@ def race_command(call: Call, mutant: tuple[str, ...], **size: int) -> None:
     results = run(Size(**size), mutant)
     call.answer(document(results), *lines(results))
     if not all(result.as_expected for result in results):
+        click.get_current_context().exit(1)
+
+
+@command.command(name="rules", epilog=EXIT_CODES)
+@option("--processes", type=click.IntRange(1, 64), default=8, show_default=True, help="Processes that decide.")
+@option("--threads", type=click.IntRange(1, 64), default=4, show_default=True, help="Threads in each of them.")
+@option("--decisions", type=click.IntRange(1, 10_000_000), default=1_000_000, show_default=True, help="In all.")
+@option("--recipients", type=click.IntRange(1, 1_000_000), default=100_000, show_default=True, help="Whom for.")
+@option("--seed", type=int, default=1, show_default=True, help="Of the requests and of every draw.")
+@option(
+    "--mutant",
+    type=click.Choice(("all", *RULE_MUTANTS)),
+    multiple=True,
+    help="Also run without this enforcement, which the audit must find; all = each in turn.",
+)
+@option(
+    "--mutant-decisions", type=click.IntRange(1, 10_000_000), default=40_000, show_default=True, help="With each fault."
+)
+@shared_flags(workspace=False)
+def rules_command(call: Call, mutant: tuple[str, ...], **size: int) -> None:
+    """A million decisions under every kind of rule at once, one by one and in batches, by many processes.
+
+    Works on a temporary database whatever --database says. Every rule must mask often and none may be broken, by the
+    audit; shared limits must run out and messages be displaced; every draw is replayed and the balance test made over
+    all and over those drawn again; every answer must be stored. With a fault built in, the audit must find it.
+    """
+    from simulations.drills.rules.run import run
+    from simulations.drills.rules.scene import Size
+    from simulations.drills.rules.told import document, lines
+
+    wanted = RULE_MUTANTS if "all" in mutant else mutant
+    results = []
+    for result in run(Size(**size), wanted, call.note):
+        results.append((document(result), list(lines(result)), result.as_expected))
+        call.note(results[-1][1][-1])
+    call.answer([told for told, _, _ in results], *(line for _, told, _ in results for line in told))
+    if not all(as_expected for *_, as_expected in results):
         click.get_current_context().exit(1)
 
 

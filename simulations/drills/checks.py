@@ -8,8 +8,10 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from optimizer.bandit.balance import Balance, balance_test
+from optimizer.bandit.exploration import draw_uniform, sample
+from optimizer.service.choose import probabilities
 from optimizer.service.evidence import subset_masses
-from optimizer.service.replay import Replayer, plan_of
+from optimizer.service.replay import Replayer, plan_of, situation_of
 from storage.log import Decision
 from storage.port import Reader
 
@@ -75,16 +77,41 @@ def replayed(replayer: Replayer, decisions: Sequence[Decision], level: float = L
         level: family-wise error of each balance test.
     """
     drawn = [d for d in decisions if d.action is not None and d.propensity is not None]
-    error, others = 0.0, 0
-    rows: list[dict[str, tuple[float, bool]]] = []
-    for one in drawn:
-        vector, action = replayer.vector(one), one.action or 0
-        error = max(error, abs(float(vector[action]) - (one.propensity or 0.0)))
-        others += replayer.draw(one) != one.action
-        space = plan_of(one, replayer.campaign(one)).space
-        rows.append({name: (mass, hit) for name, mass, hit in subset_masses(space, vector, action)})
-    again = [row for row, one in zip(rows, drawn, strict=True) if one.snapshot.attempt > 0]
-    return Replayed(len(drawn), len(again), error, others, balance(rows, level), balance(again, level))
+    again = [one.snapshot.attempt > 0 for one in drawn]
+    found = [replay(replayer, one) for one in drawn]
+    rows = [{name: (mass, hit) for name, mass, hit in one.masses} for one in found]
+    redrawn = [row for row, redraw in zip(rows, again, strict=True) if redraw]
+    return Replayed(
+        drawn=len(drawn),
+        redrawn=len(redrawn),
+        largest_error=max((one.error for one in found), default=0.0),
+        other_draws=sum(one.other_draw for one in found),
+        balance=balance(rows, level),
+        redrawn_balance=balance(redrawn, level),
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Redone:
+    """One draw, done again: the difference of its propensity, whether another action came out, and by subset of
+    actions its probability and whether the logged action lies in it."""
+
+    error: float
+    other_draw: bool
+    masses: list[tuple[str, float, bool]]
+
+
+def replay(replayer: Replayer, decision: Decision) -> Redone:
+    """Recomputes a decision that was drawn, from the log alone."""
+    campaign, action = replayer.campaign(decision), decision.action
+    if action is None:
+        raise ValueError(f"{decision.decision_id} was withheld: nothing was drawn")
+    made = plan_of(decision, campaign)
+    live = replayer.policy(decision.workspace_id, decision.policy_id)
+    vector = probabilities(situation_of(decision, campaign), made, live)
+    number = draw_uniform(replayer.salt, decision.decision_id, decision.snapshot.attempt)
+    error = abs(float(vector[action]) - (decision.propensity or 0.0))
+    return Redone(error, sample(vector, number) != action, subset_masses(made.space, vector, action))
 
 
 def balance(rows: Sequence[dict[str, tuple[float, bool]]], level: float) -> Balance:

@@ -19,7 +19,6 @@ from simulations.audit import Report, audit
 from simulations.drills import checks, scene
 from simulations.drills.checks import Replayed
 from simulations.drills.racers import Job, Run, race, share
-from simulations.holdings import ByLedger
 from storage.log import Decision
 from storage.open import open_store
 from storage.port import Reader
@@ -50,7 +49,6 @@ class Result:
     busy: int
     statuses: dict[str, int]
     report: Report
-    by_time: Report
     lost: list[str]
     replayed: Replayed
 
@@ -62,7 +60,7 @@ class Result:
     @property
     def passed(self) -> bool:
         """Whether everything held."""
-        audited = self.report.clean and self.report.unknown == 0 and self.by_time.clean
+        audited = self.report.clean and self.report.unknown == 0
         return audited and not self.lost and self.replayed.exact and self.balanced
 
     @property
@@ -98,7 +96,7 @@ def _run_one(size: Size, mutant: str | None) -> Result:
 def _race(job: Job, processes: int) -> list[Run]:
     """Runs the processes side by side; one that fails fails the race."""
     context = multiprocessing.get_context("spawn")
-    shared = (context.Value("q", 0), context.Value("q", 0), context.Barrier(processes, timeout=START_SECONDS))
+    shared = (context.Value("q", 0), context.Barrier(processes, timeout=START_SECONDS))
     with ProcessPoolExecutor(processes, context, initializer=share, initargs=shared) as pool:
         return [one.result() for one in [pool.submit(race, job) for _ in range(processes)]]
 
@@ -109,15 +107,13 @@ def _judged(reader: Reader, runs: Sequence[Run], mutant: str | None, seconds: fl
     if salt is None:
         raise LookupError("the database has no salt")
     answers = [answer for run in runs for answer in run.answers]
-    entries = [entry for run in runs for entry in run.entries]
     return Result(
         mutant=mutant,
         decisions=len(answers),
         seconds=seconds,
         busy=sum(run.busy for run in runs),
         statuses=_counted(d.status for d in stored),
-        report=audit(reader, scene.WORKSPACE, counting=ByLedger(entries)),
-        by_time=audit(reader, scene.WORKSPACE),
+        report=audit(reader, scene.WORKSPACE),
         lost=checks.lost(reader, scene.WORKSPACE, answers),
         replayed=checks.replayed(Replayer(reader, bytes.fromhex(salt)), stored),
     )
@@ -150,18 +146,17 @@ def document(results: Sequence[Result]) -> list[dict[str, Any]]:
             "lost": r.lost,
             "violations": len(r.report.breaches),
             "not_judged": r.report.unknown,
-            "violations_by_time": len(r.by_time.breaches),
-            "not_judged_by_time": r.by_time.unknown,
             "largest_propensity_error": r.replayed.largest_error,
             "other_draws": r.replayed.other_draws,
-            "balance": _balance_document(r.replayed.balance),
-            "redrawn_balance": _balance_document(r.replayed.redrawn_balance),
+            "balance": balance_document(r.replayed.balance),
+            "redrawn_balance": balance_document(r.replayed.redrawn_balance),
         }
         for r in results
     ]
 
 
-def _balance_document(balance: Balance) -> dict[str, Any]:
+def balance_document(balance: Balance) -> dict[str, Any]:
+    """A balance test for programs."""
     subsets = [{"name": s.name, "z": s.z, "p": s.p, "p_holm": s.p_holm} for s in balance.subsets]
     return {"passed": balance.passed, "minimum_p": balance.minimum_p, "level": balance.level, "subsets": subsets}
 
@@ -175,22 +170,22 @@ def lines(results: Sequence[Result]) -> Iterator[str]:
             f"{r.busy} refusals of a busy store; " + ", ".join(f"{n} {name}" for name, n in r.statuses.items())
         )
         yield (
-            f"audit in order of commits: {len(r.report.breaches)} violations, {r.report.unknown} not judged, "
+            f"audit: {len(r.report.breaches)} violations, {r.report.unknown} not judged, "
             f"{r.report.reservations} reservations"
         )
-        yield f"audit by times alone: {len(r.by_time.breaches)} violations, {r.by_time.unknown} not judged"
         yield f"answered decisions that are not stored as answered: {len(r.lost)}"
         yield (
             f"replayed: largest error of a propensity {r.replayed.largest_error:.1e}, "
             f"other draws {r.replayed.other_draws} of {r.replayed.drawn}"
         )
-        yield from _balance_lines(f"balance over all {r.replayed.drawn} draws", r.replayed.balance)
-        yield from _balance_lines(f"balance over the {r.replayed.redrawn} redrawn", r.replayed.redrawn_balance)
+        yield from balance_lines(f"balance over all {r.replayed.drawn} draws", r.replayed.balance)
+        yield from balance_lines(f"balance over the {r.replayed.redrawn} redrawn", r.replayed.redrawn_balance)
         verdict = "passed" if r.passed else "failed"
         yield f"{verdict}{', as it must' if r.as_expected else ', AND THAT IS WRONG'}"
 
 
-def _balance_lines(title: str, balance: Balance) -> Iterator[str]:
+def balance_lines(title: str, balance: Balance) -> Iterator[str]:
+    """A balance test for people."""
     outcome = "holds" if balance.passed else "FAILS"
     yield f"{title}: {outcome}, smallest adjusted p {balance.minimum_p:.2g} (level {balance.level:g})"
     for s in balance.subsets:

@@ -6,7 +6,7 @@ import contextlib
 import random
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from multiprocessing.sharedctypes import Synchronized
 from multiprocessing.synchronize import Barrier
@@ -14,13 +14,10 @@ from unittest import mock
 
 from optimizer.config import Settings
 from optimizer.service import decide, settle
-from optimizer.service.decide import Decider
 from optimizer.service.requests import DecisionRequest
 from optimizer.service.rows import Draft, same_set
 from optimizer.service.wiring import Services, open_services
 from simulations.drills.scene import CAMPAIGNS, CHANNELS, PLANS, VARIANTS, WORKSPACE, recipient_name
-from simulations.drills.witness import WitnessStore
-from simulations.holdings import Entry
 from storage.errors import StoreUnavailable
 from storage.log import Decision
 
@@ -49,26 +46,24 @@ class Job:
 
 @dataclass(frozen=True)
 class Run:
-    """What one process did: the decisions as they were answered, the order of its commits, refusals of a busy store."""
+    """What one process did: the decisions as they were answered, refusals of a busy store."""
 
     answers: list[Decision]
-    entries: list[Entry]
     busy: int
 
 
 @dataclass
 class _Shared:
     tickets: Synchronized[int]
-    positions: Synchronized[int]
     ready: Barrier
 
 
 _shared: list[_Shared] = []
 
 
-def share(tickets: Synchronized[int], positions: Synchronized[int], ready: Barrier) -> None:
+def share(tickets: Synchronized[int], ready: Barrier) -> None:
     """Hands a new process what it shares with the others."""
-    _shared[:] = [_Shared(tickets, positions, ready)]
+    _shared[:] = [_Shared(tickets, ready)]
 
 
 def request(job: Job, ticket: int) -> DecisionRequest:
@@ -89,10 +84,7 @@ def request(job: Job, ticket: int) -> DecisionRequest:
 def race(job: Job) -> Run:
     """Runs one process's share of the race; starts when all processes are ready."""
     shared = _shared[0]
-    opened = open_services(Settings(database=job.database), watch=False)
-    witness = WitnessStore(opened.store, lambda: _next(shared.positions))
-    decider = Decider(witness, opened.policies, opened.catalog, opened.salt, opened.clock)
-    services = replace(opened, store=witness, decider=decider)
+    services = open_services(Settings(database=job.database), watch=False)
     answers: list[list[Decision]] = [[] for _ in range(job.threads)]
     busy = [0] * job.threads
     try:
@@ -103,7 +95,7 @@ def race(job: Job) -> Run:
                 one.result()
     finally:
         services.close()
-    return Run([answer for some in answers for answer in some], witness.entries, sum(busy))
+    return Run([answer for some in answers for answer in some], sum(busy))
 
 
 def _next(counter: Synchronized[int]) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from datetime import datetime, timedelta
 
 import numpy as np
@@ -13,17 +14,8 @@ from optimizer.service import setup
 from optimizer.service.publish import artifact_of, new_policy, publish
 from optimizer.service.wiring import Services, open_services, utc_now
 from storage.log import Component
-from storage.records import (
-    Campaign,
-    Cap,
-    Channel,
-    Consent,
-    OutcomeWeight,
-    QuietHours,
-    Recipient,
-    Rule,
-    Variant,
-)
+from storage.records import Campaign, Channel, Consent, OutcomeWeight, Recipient, Variant
+from storage.rules import Cap, QuietHours, Rule
 
 WORKSPACE = "drill"
 #: The campaign without a policy (uniform over the eligible) and the one with a learned policy.
@@ -40,6 +32,9 @@ BEFORE = timedelta(hours=2)
 TRAINING_ROWS = 600
 #: Outcomes mature in a second or two, so that there is something to learn from within a drill.
 ATTRIBUTION_HOURS = 0.0005
+
+#: Training rows for a campaign, by a seed.
+MakeUp = Callable[[Campaign, int], Examples]
 
 
 def recipient_name(i: int) -> str:
@@ -67,7 +62,7 @@ def prepare(settings: Settings, recipients: int, cap: int, seed: int) -> str:
         setup.put_rule(services, Rule(WORKSPACE, "cap", "cap", Cap(limit=cap, rolling_hours=CAP_HOURS)))
         setup.put_rule(services, Rule(WORKSPACE, "night", "quiet_hours", QuietHours("23:00", "06:30")))
         setup.put_recipients(services, WORKSPACE, [_person(i) for i in range(recipients)])
-        _publish(services, seed)
+        publish_learned(services, LEARNED, seed)
         return setup.create_key(services, WORKSPACE, "drill", ["admin"])[1]
     finally:
         services.close()
@@ -98,21 +93,21 @@ def _person(i: int) -> Recipient:
     )
 
 
-def _publish(services: Services, seed: int) -> None:
-    """Trains on made-up clicks and publishes, as a retrain would, without asking the gate."""
+def publish_learned(services: Services, campaign_id: str, seed: int, made_up: MakeUp | None = None) -> None:
+    """Trains on made-up rows (None = clicks) and publishes, as a retrain would, without asking the gate."""
     from optimizer.model.training.train import train
 
     now = services.clock()
     with services.store.read() as reader:
-        mine = reader.campaign(WORKSPACE, LEARNED)
+        mine = reader.campaign(WORKSPACE, campaign_id)
         attributes = reader.attributes(WORKSPACE)
     if mine is None:
-        raise LookupError(f"campaign {LEARNED!r} is not there yet")
-    trained = train(made_up_clicks(mine, seed), attributes=attributes, seed=seed, network=False)
+        raise LookupError(f"campaign {campaign_id!r} is not there yet")
+    trained = train((made_up or made_up_clicks)(mine, seed), attributes=attributes, seed=seed, network=False)
     artifact = artifact_of(WORKSPACE, trained.blob, trained.feature_hash, now)
     policy = new_policy(
         WORKSPACE,
-        LEARNED,
+        campaign_id,
         now,
         (Component(0.7, artifact.artifact_id), Component(0.3, None)),
         parent=None,

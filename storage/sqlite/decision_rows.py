@@ -14,10 +14,9 @@ from storage.codec import (
     from_micros,
     maybe_micros,
     maybe_time,
-    pack_detail,
     to_micros,
-    unpack_detail,
 )
+from storage.decision_codec import pack_detail, unpack_detail
 from storage.log import Decision, Message
 from storage.sqlite.tables import Row
 
@@ -29,7 +28,13 @@ DECISION_COLUMNS: Final = """
   decided_at, propensity, policy_id, action, actions, eligible_actions, eligible, variant_id, channel, category,
   send_at, claimed_at, sent_at, provider, message_id, closed_at, close_reason, imported, detail
 """
-MESSAGE_COLUMNS: Final = "recipient_id, at, message_ref, channel, category, campaign_id, variant_id, decision_id"
+#: What a decision is read from: the store itself assigns the last three.
+STORED_COLUMNS: Final = DECISION_COLUMNS + ", seq, sent_after, closed_after"
+MESSAGE_COLUMNS: Final = """
+  recipient_id, at, message_ref, channel, category, campaign_id, variant_id, decision_id, cost, known_after
+"""
+#: Where ``seq`` is in a row of ``STORED_COLUMNS``.
+SEQ: Final = 28
 
 
 def decision_row(decision: Decision) -> Row:
@@ -68,7 +73,7 @@ def decision_row(decision: Decision) -> Row:
 
 
 def decision_from(workspace_id: str, row: Row) -> Decision:
-    """The decision whose ``DECISION_COLUMNS`` these are."""
+    """The decision whose ``STORED_COLUMNS`` these are."""
     snapshot, reasons, metadata = unpack_detail(row[27])
     return Decision(
         workspace_id=workspace_id,
@@ -102,10 +107,13 @@ def decision_from(workspace_id: str, row: Row) -> Decision:
         snapshot=snapshot,
         reasons=reasons,
         metadata=metadata,
+        position=row[SEQ],
+        sent_after=row[29],
+        closed_after=row[30],
     )
 
 
-def message_row(message: Message, decision_id: str | int | None) -> Row:
+def message_row(message: Message, decision_id: str | int | None, known_after: int = 0) -> Row:
     """The workspace and the values of ``MESSAGE_COLUMNS``; ``decision_id`` is ``SAME`` for a decision's own message."""
     return (
         message.workspace_id,
@@ -117,12 +125,14 @@ def message_row(message: Message, decision_id: str | int | None) -> Row:
         message.campaign_id,
         message.variant_id,
         decision_id,
+        message.cost,
+        known_after,
     )
 
 
 def message_from(workspace_id: str, row: Row) -> Message:
     """The message whose ``MESSAGE_COLUMNS`` these are."""
-    recipient_id, at, message_ref, channel, category, campaign_id, variant_id, decision_id = row
+    recipient_id, at, message_ref, channel, category, campaign_id, variant_id, decision_id, cost, known_after = row
     return Message(
         workspace_id,
         recipient_id,
@@ -133,4 +143,6 @@ def message_from(workspace_id: str, row: Row) -> Message:
         campaign_id,
         variant_id,
         message_ref if decision_id == SAME else decision_id,
+        cost,
+        known_after,
     )

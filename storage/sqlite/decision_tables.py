@@ -17,17 +17,20 @@ from storage.sqlite.decision_rows import (
     DECISION_COLUMNS,
     MESSAGE_COLUMNS,
     SAME,
+    SEQ,
+    STORED_COLUMNS,
     decision_from,
     decision_row,
     message_from,
     message_row,
 )
 from storage.sqlite.tables import Row, Tables
+from storage.sqlite.usage_tables import UsageWriter
 
 
 def _select(rest: str) -> str:
     """A statement for whole decisions; the index is named where cost must not hang on the planner's guess."""
-    return "SELECT " + DECISION_COLUMNS + " FROM decisions " + rest  # noqa: S608 - constants of this package
+    return "SELECT " + STORED_COLUMNS + " FROM decisions " + rest  # noqa: S608 - constants of this package
 
 
 _BY_ID: Final = _select("WHERE workspace_id = ? AND decision_id = ?")
@@ -57,27 +60,22 @@ _INSERT: Final = "INSERT INTO decisions (workspace_id, COLUMNS, shadow_policy_id
 ).replace("MARKS", ", ".join("?" * (DECISION_COLUMNS.count(",") + 4)))
 _UPDATE: Final = """
 UPDATE decisions SET status = ?, claimed_at = ?, sent_at = ?, provider = ?, message_id = ?, closed_at = ?,
-  close_reason = ?, message_at = ?
+  close_reason = ?, message_at = ?, sent_after = ?, closed_after = ?
 WHERE seq = ?
 """
-# A message of this reference at this very time can only be the same one, told by another system: the decision owns it.
-_INSERT_MESSAGE: Final = """
-INSERT INTO messages (workspace_id, COLUMNS) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)
-ON CONFLICT (workspace_id, recipient_id, at, message_ref) DO UPDATE SET channel = excluded.channel,
-  category = excluded.category, campaign_id = excluded.campaign_id, variant_id = excluded.variant_id,
-  decision_id = excluded.decision_id
+#: The end of what a decision planned: each notes how far the log had come.
+_CLOSINGS: Final = frozenset({"released", "revoked", "displaced", "expired", "assumed_sent"})
+_INSERT_MESSAGE: Final = "INSERT INTO messages (workspace_id, COLUMNS) VALUES (MARKS) ON CONFLICT DO NOTHING".replace(
+    "COLUMNS", MESSAGE_COLUMNS
+).replace("MARKS", ", ".join("?" * (MESSAGE_COLUMNS.count(",") + 2)))
+_REMOVE_MESSAGE: Final = """
+DELETE FROM messages WHERE workspace_id = ? AND recipient_id = ? AND at = ? AND message_ref = ? RETURNING COLUMNS
 """.replace("COLUMNS", MESSAGE_COLUMNS)
-_INSERT_FOREIGN: Final = (
-    "INSERT INTO messages (workspace_id, COLUMNS) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING".replace(
-        "COLUMNS", MESSAGE_COLUMNS
-    )
-)
-_DELETE_MESSAGE: Final = """
-DELETE FROM messages WHERE workspace_id = ? AND recipient_id = ? AND at = ? AND message_ref = ?
-"""
-_DELETE_FOREIGN: Final = """
+_REMOVE_TOLD: Final = _REMOVE_MESSAGE.replace("RETURNING", "AND decision_id IS NOT 0 RETURNING")
+_REMOVE_FOREIGN: Final = """
 DELETE FROM messages WHERE workspace_id = ? AND recipient_id = ? AND message_ref = ? AND decision_id IS NOT 0
-"""
+RETURNING COLUMNS
+""".replace("COLUMNS", MESSAGE_COLUMNS)
 _COUNT_USE: Final = """
 INSERT INTO policy_uses (workspace_id, policy_id, decisions) VALUES (?, ?, ?)
 ON CONFLICT DO UPDATE SET decisions = decisions + excluded.decisions
@@ -136,12 +134,12 @@ class DecisionReader(Tables):
             parameters.extend(decode_cursor("decisions", cursor, (int, int)))
         statement = _select(f"INDEXED BY {index} WHERE workspace_id = ? {conditions}")
         rows = self._rows(
-            statement.replace(" FROM", ", seq FROM", 1) + "ORDER BY decided_at DESC, seq DESC LIMIT ?",
+            statement + "ORDER BY decided_at DESC, seq DESC LIMIT ?",
             (*parameters, limit + 1),
         )
         items = tuple(decision_from(workspace_id, row) for row in rows[:limit])
         more = len(rows) > limit
-        return Page(items, encode_cursor("decisions", (rows[limit - 1][9], rows[limit - 1][-1])) if more else None)
+        return Page(items, encode_cursor("decisions", (rows[limit - 1][9], rows[limit - 1][SEQ])) if more else None)
 
     def due(self, workspace_id: str, before: datetime, *, limit: int) -> tuple[Decision, ...]:
         """See ``storage.port``."""
@@ -153,11 +151,12 @@ class DecisionReader(Tables):
         return tuple(decision_from(workspace_id, row) for row in self._rows(_OPEN, (workspace_id, recipient_id)))
 
 
-class DecisionWriter(DecisionReader):
+class DecisionWriter(DecisionReader, UsageWriter):
     """Changes of decisions and messages."""
 
     def add_decision(self, decision: Decision, message: Message | None) -> None:
         """See ``storage.port``."""
+        self._last_position = None
         try:
             self._query(_INSERT, _insert_row(decision, message))
         except sqlite3.IntegrityError as error:
@@ -165,7 +164,7 @@ class DecisionWriter(DecisionReader):
                 raise
             raise AlreadyExists(f"decision {decision.decision_id} is stored already") from error
         if message is not None:
-            self._query(_INSERT_MESSAGE, message_row(message, SAME))
+            self._hold([message])
         self._query(_COUNT_USE, (decision.workspace_id, decision.policy_id, 1))
         shadow = decision.snapshot.shadow
         if shadow is not None:
@@ -173,6 +172,7 @@ class DecisionWriter(DecisionReader):
 
     def add_decisions(self, rows: Sequence[tuple[Decision, Message | None]]) -> None:
         """See ``storage.port``; all or none."""
+        self._last_position = None
         self._query("SAVEPOINT add_decisions", ())
         try:
             self._query_many(_INSERT, [_insert_row(decision, message) for decision, message in rows])
@@ -183,7 +183,7 @@ class DecisionWriter(DecisionReader):
             raise AlreadyExists("one of these decisions is stored already, or is named twice") from error
         finally:
             self._query("RELEASE add_decisions", ())
-        self._query_many(_INSERT_MESSAGE, [message_row(message, SAME) for _, message in rows if message is not None])
+        self._hold([message for _, message in rows if message is not None])
         uses = Counter((decision.workspace_id, decision.policy_id) for decision, _ in rows)
         for decision, _ in rows:
             if decision.snapshot.shadow is not None:
@@ -192,14 +192,22 @@ class DecisionWriter(DecisionReader):
 
     def update_decision(self, decision: Decision, message: Message | None) -> None:
         """See ``storage.port``; ``VersionConflict`` when the decision is not stored (any more)."""
+        key = (decision.workspace_id, decision.decision_id)
         row = self._row(
-            "SELECT seq, message_at FROM decisions WHERE workspace_id = ? AND decision_id = ?",
-            (decision.workspace_id, decision.decision_id),
+            """
+            SELECT seq, message_at, status, sent_after, closed_after FROM decisions
+            WHERE workspace_id = ? AND decision_id = ?
+            """,
+            key,
         )
         if row is None:
             raise VersionConflict(f"decision {decision.decision_id} is not stored")
-        seq, old_at = row
-        at = _message_at(decision, message)
+        seq, old_at, old_status, sent_after, closed_after = row
+        if STATUS_CODES[decision.status] != old_status:
+            if decision.status == "sent" and sent_after is None:
+                sent_after = self._position()
+            if decision.status in _CLOSINGS:
+                closed_after = self._position()
         changed = (
             STATUS_CODES[decision.status],
             maybe_micros(decision.claimed_at),
@@ -208,15 +216,18 @@ class DecisionWriter(DecisionReader):
             decision.message_id,
             maybe_micros(decision.closed_at),
             decision.close_reason,
-            at,
+            _message_at(decision, message),
+            sent_after,
+            closed_after,
         )
         self._query(_UPDATE, (*changed, seq))
-        if old_at is not None and old_at != at:
-            self._query(_DELETE_MESSAGE, (decision.workspace_id, decision.recipient_id, old_at, decision.decision_id))
-        if message is not None:
-            if old_at is None:  # meanwhile another system may have told of it
-                self._query(_DELETE_FOREIGN, (decision.workspace_id, decision.recipient_id, decision.decision_id))
-            self._query(_INSERT_MESSAGE, message_row(message, SAME))
+        place = (decision.workspace_id, decision.recipient_id)
+        removed: list[Message] = []
+        if old_at is not None:
+            removed = self._removed(_REMOVE_MESSAGE, (*place, old_at, decision.decision_id))
+        elif message is not None:  # meanwhile another system may have told of it
+            removed = self._removed(_REMOVE_FOREIGN, (*place, decision.decision_id))
+        self._hold([] if message is None else [message], removed)
 
     def add_message(self, message: Message) -> bool:
         """See ``storage.port``."""
@@ -226,7 +237,29 @@ class DecisionWriter(DecisionReader):
         )
         if owner is not None and owner[0] == message.recipient_id and owner[1] is not None:
             return False
-        return self._query(_INSERT_FOREIGN, message_row(message, message.decision_id)).rowcount > 0
+        if not self._query(_INSERT_MESSAGE, message_row(message, message.decision_id, self._position())).rowcount:
+            return False
+        self._book((message,))
+        return True
+
+    def _hold(self, messages: Sequence[Message], removed: list[Message] | None = None) -> None:
+        """Stores decisions' messages, and keeps the sums right for them and for those that were removed before.
+
+        Where another system has told of one by its reference and at its very instant, it is the same message, and the
+        decision owns it: that row goes.
+        """
+        gone = [] if removed is None else removed
+        if messages:
+            rows = [message_row(message, SAME) for message in messages]
+            if self._query_many(_INSERT_MESSAGE, rows).rowcount < len(rows):
+                for row in rows:
+                    gone += self._removed(_REMOVE_TOLD, row[:4])
+                self._query_many(_INSERT_MESSAGE, rows)
+        self._book(messages, gone)
+
+    def _removed(self, statement: str, key: Row) -> list[Message]:
+        """The messages that a statement deleted."""
+        return [message_from(str(key[0]), row) for row in self._rows(statement, key)]
 
 
 def _message_at(decision: Decision, message: Message | None) -> int | None:

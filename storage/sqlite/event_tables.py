@@ -9,7 +9,7 @@ from typing import Final
 
 from storage.codec import from_micros, pack_object, to_micros, unpack_object
 from storage.log import Decision, Event, FeedbackRow
-from storage.sqlite.decision_rows import DECISION_COLUMNS, decision_from
+from storage.sqlite.decision_rows import STORED_COLUMNS, decision_from
 from storage.sqlite.tables import Row, Tables
 
 _Fetch = Callable[[int], list[Row]]
@@ -19,7 +19,7 @@ CHUNK = 2_000
 
 _COLUMNS: Final = """
   event_id, type, occurred_at, received_at, matched, decision_id, recipient_id, campaign_id, provider, message_id,
-  value, automated, properties
+  value, automated, properties, known_after
 """
 
 
@@ -42,7 +42,7 @@ _BY_MESSAGE: Final = _select(
     """
 )
 _INSERT: Final = """
-INSERT INTO events (workspace_id, COLUMNS) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+INSERT INTO events (workspace_id, COLUMNS) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
 ON CONFLICT (workspace_id, event_id) DO NOTHING
 """.replace("COLUMNS", _COLUMNS)
 _MATCH: Final = "UPDATE events SET matched = 1, decision_id = ? WHERE workspace_id = ? AND event_id = ?"
@@ -95,7 +95,7 @@ class EventReader(Tables):
             if value is not None:
                 conditions += condition
                 parameters.append(value)
-        statement = "SELECT " + DECISION_COLUMNS + " FROM decisions " + conditions  # noqa: S608 - constants only
+        statement = "SELECT " + STORED_COLUMNS + " FROM decisions " + conditions  # noqa: S608 - constants only
         # The index gives the order of times; SQLite sorts those of one time by id, on disk if they are many.
         cursor = self._query(statement + "ORDER BY decided_at, decision_id", parameters)
         self._streams.append(cursor)
@@ -128,11 +128,14 @@ class EventWriter(EventReader):
 
     def add_event(self, event: Event) -> bool:
         """See ``storage.port``."""
-        return self._query(_INSERT, _event_row(event)).rowcount > 0
+        return self._query(_INSERT, _event_row(event, self._position())).rowcount > 0
 
     def add_events(self, events: Sequence[Event]) -> int:
         """See ``storage.port``."""
-        return self._query_many(_INSERT, [_event_row(event) for event in events]).rowcount if events else 0
+        if not events:
+            return 0
+        known_after = self._position()
+        return self._query_many(_INSERT, [_event_row(event, known_after) for event in events]).rowcount
 
     def match_events(self, workspace_id: str, decision: Decision) -> tuple[Event, ...]:
         """See ``storage.port``; by occurrence, then id."""
@@ -156,7 +159,7 @@ def _occurred_at(row: Row) -> int:
     return at
 
 
-def _event_row(event: Event) -> Row:
+def _event_row(event: Event, known_after: int) -> Row:
     return (
         event.workspace_id,
         event.event_id,
@@ -172,6 +175,7 @@ def _event_row(event: Event) -> Row:
         event.value,
         event.automated,
         pack_object(event.properties),
+        known_after,
     )
 
 
@@ -191,4 +195,5 @@ def _event_from(workspace_id: str, row: Row) -> Event:
         value=row[10],
         automated=bool(row[11]),
         properties=unpack_object(row[12]),
+        known_after=row[13],
     )

@@ -8,9 +8,11 @@ from typing import Final
 from storage.codec import POLICY, to_micros
 from storage.sqlite.learning_tables import LearningWriter
 
-#: The decisions that go: parameters workspace, time. 0 and 1 are the codes of reserved and claimed.
+#: The decisions that go: parameters workspace, time. 0 and 1 are the codes of reserved and claimed. The newest decision
+#: of all stays, since the next one gets its number + 1: numbers are positions, which must never come twice.
 _GOING: Final = """
 FROM decisions INDEXED BY decisions_time WHERE workspace_id = ?1 AND decided_at < ?2 AND status NOT IN (0, 1)
+  AND seq < (SELECT max(seq) FROM decisions)
 """
 # An event without a decision belongs to every decision of its recipient that was made before it: it goes with the last.
 _ORGANIC_EVENTS: Final = """
@@ -21,7 +23,7 @@ DELETE FROM events WHERE seq IN (
   WHERE NOT EXISTS (
     SELECT 1 FROM decisions k INDEXED BY decisions_recipient
     WHERE k.workspace_id = ?1 AND k.recipient_id = e.recipient_id AND k.decided_at <= e.occurred_at
-      AND NOT (k.decided_at < ?2 AND k.status NOT IN (0, 1))
+      AND NOT (k.decided_at < ?2 AND k.status NOT IN (0, 1) AND k.seq < (SELECT max(seq) FROM decisions))
   )
 )
 """
@@ -62,6 +64,7 @@ class RetentionWriter(LearningWriter):
         pruned = self._query("DELETE " + _GOING, span).rowcount
         self._query("DELETE FROM policy_uses WHERE workspace_id = ? AND decisions <= 0", (workspace_id,))
         self._prune_policies(*span)
+        self._forget_usage(workspace_id, before)
         return pruned
 
     def _prune_policies(self, workspace_id: str, before: int) -> None:

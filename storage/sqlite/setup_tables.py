@@ -3,21 +3,33 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Final
 
 from storage import codec
 from storage.cursors import decode_cursor, encode_cursor
 from storage.errors import VersionConflict
 from storage.log import Page
-from storage.records import ApiKey, Attribute, Campaign, Recipient, Rule, Workspace
+from storage.records import ApiKey, Attribute, Campaign, Recipient, Workspace
+from storage.rules import Rule
 from storage.sqlite.tables import Tables
+from storage.sqlite.usage_tables import UsageWriter
+from storage.usage import counted_by
 
 _CONFIG = "config_version"
 _CAMPAIGN_AT = "SELECT document FROM campaign_versions WHERE workspace_id = ? AND campaign_id = ? AND version = ?"
 _RECIPIENTS = """
-SELECT recipient_id, version, document FROM recipients WHERE workspace_id = ? AND recipient_id IN ({marks})
+SELECT recipient_id, version, document, changed_after FROM recipients
+WHERE workspace_id = ? AND recipient_id IN ({marks})
 """
 _CAMPAIGN_NOW = """
 SELECT document FROM campaign_versions WHERE workspace_id = ? AND campaign_id = ? ORDER BY version DESC LIMIT 1
+"""
+_RULES: Final = """
+SELECT rule_id, version, document, changed_after FROM rules WHERE workspace_id = ? ORDER BY rule_id
+"""
+_RULE: Final = "SELECT rule_id, version, document FROM rules WHERE workspace_id = ? AND rule_id = ?"
+_RULE_VERSIONS: Final = """
+SELECT rule_id, version, document, changed_after FROM rule_versions WHERE workspace_id = ? ORDER BY rule_id, version
 """
 
 
@@ -76,10 +88,11 @@ class SetupReader(Tables):
 
     def rules(self, workspace_id: str) -> tuple[Rule, ...]:
         """See ``storage.port``."""
-        rows = self._rows(
-            "SELECT rule_id, version, document FROM rules WHERE workspace_id = ? ORDER BY rule_id", (workspace_id,)
-        )
-        return tuple(codec.unpack_rule(workspace_id, *row) for row in rows)
+        return tuple(codec.unpack_rule(workspace_id, *row) for row in self._rows(_RULES, (workspace_id,)))
+
+    def rule_history(self, workspace_id: str) -> tuple[Rule, ...]:
+        """See ``storage.port``."""
+        return tuple(codec.unpack_rule(workspace_id, *row) for row in self._rows(_RULE_VERSIONS, (workspace_id,)))
 
     def attributes(self, workspace_id: str) -> tuple[Attribute, ...]:
         """See ``storage.port``."""
@@ -89,10 +102,10 @@ class SetupReader(Tables):
     def recipient(self, workspace_id: str, recipient_id: str) -> Recipient | None:
         """See ``storage.port``."""
         row = self._row(
-            "SELECT version, document FROM recipients WHERE workspace_id = ? AND recipient_id = ?",
+            "SELECT version, document, changed_after FROM recipients WHERE workspace_id = ? AND recipient_id = ?",
             (workspace_id, recipient_id),
         )
-        return None if row is None else codec.unpack_recipient(workspace_id, recipient_id, row[0], row[1])
+        return None if row is None else codec.unpack_recipient(workspace_id, recipient_id, *row)
 
     def recipients(self, workspace_id: str, recipient_ids: Sequence[str]) -> dict[str, Recipient]:
         """See ``storage.port``."""
@@ -104,7 +117,7 @@ class SetupReader(Tables):
         return 0 if row is None else int(row[0])
 
 
-class SetupWriter(SetupReader):
+class SetupWriter(SetupReader, UsageWriter):
     """Changes of set-up."""
 
     def put_meta(self, name: str, value: str) -> str:
@@ -158,19 +171,20 @@ class SetupWriter(SetupReader):
 
     def put_rule(self, rule: Rule) -> None:
         """See ``storage.port``."""
-        row = self._row(
-            "SELECT version FROM rules WHERE workspace_id = ? AND rule_id = ?", (rule.workspace_id, rule.rule_id)
-        )
-        _require_next(f"rule {rule.rule_id}", rule.version, 0 if row is None else row[0])
-        self._db.table("rules").upsert(
-            {
-                "workspace_id": rule.workspace_id,
-                "rule_id": rule.rule_id,
-                "version": rule.version,
-                "document": codec.pack_rule(rule),
-            },
-            pk=("workspace_id", "rule_id"),
-        )
+        row = self._row(_RULE, (rule.workspace_id, rule.rule_id))
+        before = None if row is None else codec.unpack_rule(rule.workspace_id, *row)
+        _require_next(f"rule {rule.rule_id}", rule.version, 0 if before is None else before.version)
+        version = {
+            "workspace_id": rule.workspace_id,
+            "rule_id": rule.rule_id,
+            "version": rule.version,
+            "changed_after": self._position(),
+            "document": codec.pack_rule(rule),
+        }
+        summed = int(counted_by(rule) is not None)
+        self._db.table("rules").upsert({**version, "summed": summed}, pk=("workspace_id", "rule_id"))
+        self._db.table("rule_versions").insert(version, pk=("workspace_id", "rule_id", "version"))
+        self._sum_anew(before, rule)
         self._next(rule.workspace_id, _CONFIG)
 
     def put_attribute(self, attribute: Attribute) -> None:
@@ -204,12 +218,14 @@ class SetupWriter(SetupReader):
             key = (recipient.workspace_id, recipient.recipient_id)
             _require_next(f"recipient {recipient.recipient_id}", recipient.version, versions.get(key, 0))
             versions[key] = recipient.version
+        position = self._position()
         self._query_many(
             """
-            INSERT INTO recipients (workspace_id, recipient_id, version, document) VALUES (?, ?, ?, ?)
-            ON CONFLICT DO UPDATE SET version = excluded.version, document = excluded.document
+            INSERT INTO recipients (workspace_id, recipient_id, version, document, changed_after) VALUES (?, ?, ?, ?, ?)
+            ON CONFLICT DO UPDATE SET version = excluded.version, document = excluded.document,
+              changed_after = excluded.changed_after
             """,
-            [(r.workspace_id, r.recipient_id, r.version, codec.pack_recipient(r)) for r in recipients],
+            [(r.workspace_id, r.recipient_id, r.version, codec.pack_recipient(r), position) for r in recipients],
         )
 
     def _next(self, workspace_id: str, name: str) -> int:

@@ -14,6 +14,8 @@ Row = tuple[Any, ...]
 #: Lists of values are padded to one of these lengths, so that few statements are prepared, each once.
 _LENGTHS = (1, 8, 64, 512)
 _MARKS = {length: ", ".join("?" * length) for length in _LENGTHS}
+#: The end of a B-tree: it costs the same whatever the log's length.
+_NEWEST = "SELECT max(seq) FROM decisions"
 
 
 class Tables:
@@ -24,6 +26,7 @@ class Tables:
         self._query: Callable[..., sqlite3.Cursor] = db.conn.execute
         self._query_many: Callable[..., sqlite3.Cursor] = db.conn.executemany
         self._streams: list[sqlite3.Cursor] = []
+        self._last_position: int | None = None
 
     def finish(self) -> None:
         """Ends what still streams, and every use of this object."""
@@ -37,6 +40,14 @@ class Tables:
 
     def _rows(self, statement: str, parameters: Sequence[object]) -> list[Row]:
         return self._query(statement, parameters).fetchall()
+
+    def _position(self) -> int:
+        """The position of the newest decision of all workspaces (0 = none): positions are one series, so it is that of
+        any workspace as well. Asked once; who adds decisions forgets it."""
+        if self._last_position is None:
+            row = self._row(_NEWEST, ())
+            self._last_position = 0 if row is None or row[0] is None else int(row[0])
+        return self._last_position
 
     def _rows_in(
         self, statement: str, before: Sequence[object], values: Sequence[str], after: Sequence[object] = ()

@@ -20,9 +20,10 @@ from storage.sqlite.learning_tables import LearningReader
 from storage.sqlite.migrate import require_ours
 from storage.sqlite.retention import RetentionWriter
 from storage.sqlite.setup_tables import SetupReader
+from storage.sqlite.usage_tables import UsageReader
 
 
-class SqliteReader(DecisionReader, EventReader, LearningReader, SetupReader):
+class SqliteReader(DecisionReader, EventReader, LearningReader, SetupReader, UsageReader):
     """``storage.port.Reader`` on one connection."""
 
 

@@ -1,45 +1,84 @@
-"""Eligibility against a slow reference that is obviously right and shares no code with it.
+"""Eligibility as a slow reference that is obviously right and shares no code with it.
 
-The reference asks one send time at a time: it slides windows over instants for rolling caps, compares local dates from
-``zoneinfo`` for calendar caps, and writes every night down for quiet hours.
+The reference asks one action at a time: it slides windows over instants for rolling caps, compares local dates from
+``zoneinfo`` for calendar caps, blackouts and budgets, writes every night down for quiet hours, and counts the messages
+of all recipients one by one for capacity and budget. An opening is found by trying every moment that may be one.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from datetime import UTC, datetime, time, timedelta
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from datetime import UTC, date, datetime, time, timedelta
+from functools import lru_cache
 from zoneinfo import ZoneInfo
 
-from hypothesis import strategies as st
-
-from optimizer.bandit.actions import ActionSpace, build_space
-from optimizer.bandit.eligibility import Eligibility, eligible
+from optimizer.bandit.actions import ActionSpace
+from optimizer.bandit.eligibility import Eligibility, Question, eligible, usage_spans
 from optimizer.bandit.localtime import zone
-from storage.log import Message
-from storage.records import (
-    Campaign,
-    Cap,
-    Channel,
-    Consent,
-    QuietHours,
-    Recipient,
-    Rule,
-    RuleKind,
-    Selector,
-    Suppression,
-    Variant,
-    Weekday,
-)
+from storage.log import Answer, Message
+from storage.records import Campaign, Recipient, Requirement
+from storage.rules import Blackout, Budget, Cap, Capacity, QuietHours, Rule, Selector
+from storage.usage import Usage, taken
 
-WEEK: tuple[Weekday, ...] = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
-CHANNELS = ("email", "push", "sms")
+WEEK = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 US = timedelta(microseconds=1)
-ALL = Selector()
-#: Furthest that a reason looks beyond the last slot.
-REACH = {"day": timedelta(days=2), "week": timedelta(days=8), "month": timedelta(days=32)}
+DAYS = timedelta(days=1)
+#: Furthest that the reason of a calendar cap looks beyond the last slot.
+REACH = {"day": 2 * DAYS, "week": 8 * DAYS, "month": 32 * DAYS}
+
+Told = tuple[str, str, int, datetime | None, bool, str]
 
 
-# --- the reference ---------------------------------------------------------------------------------------------------
+@dataclass(frozen=True)
+class Case:
+    """One question, the rules, and the messages of everybody (``shared``) that capacity and budget count."""
+
+    space: ActionSpace
+    campaign: Campaign
+    recipient: Recipient
+    rules: list[Rule]
+    messages: list[Message]
+    zone: str
+    now: datetime = EPOCH
+    unanswered: int = 0
+    answers: tuple[Answer, ...] = ()
+    holidays: dict[str, frozenset[date]] = field(default_factory=dict)
+    shared: tuple[Message, ...] = ()
+
+    @property
+    def slots(self) -> list[datetime]:
+        return [datetime.fromtimestamp(int(t), UTC) for t in self.space.send_at]
+
+    def question(self) -> Question:
+        numbered = {c: frozenset((d - EPOCH.date()).days for d in days) for c, days in self.holidays.items()}
+        now = int((self.now - EPOCH).total_seconds())
+        who, where = self.recipient, zone(self.zone)
+        return Question(
+            self.space, self.campaign, who, self.messages, where, now, self.unanswered, self.answers, numbered
+        )
+
+    def usage(self) -> Usage:
+        """What a store would tell: no more than ``usage_spans`` asks for."""
+        used: dict[tuple[str, int], int] = {}
+        if not self.space.slots:
+            return used
+        spans = usage_spans(self.rules, int(self.space.send_at[0]), int(self.space.send_at[-1]))
+        for rule in self.rules:
+            for rule_id, first, last in spans:
+                for message in self.shared if rule_id == rule.rule_id else ():
+                    found = taken(rule, message)
+                    if found is not None and first <= found[0] <= last:
+                        used[rule_id, found[0]] = used.get((rule_id, found[0]), 0) + found[1]
+        return used
+
+    def run(self) -> Eligibility:
+        return eligible(self.question(), self.rules, self.usage())
+
+
+def told(found: Eligibility) -> list[Told]:
+    return [(r.rule_id, r.kind, r.masked, r.next_eligible_at, r.dry_run, r.note) for r in found.reasons]
 
 
 def admits(selector: Selector, channel: str, category: str, campaign_id: str | None) -> bool:
@@ -56,106 +95,185 @@ def admits(selector: Selector, channel: str, category: str, campaign_id: str | N
     return True
 
 
-def period(cap: Cap, at: datetime, info: ZoneInfo) -> object:
-    day = at.astimezone(info).date()
-    if cap.calendar == "day":
-        return day
-    if cap.calendar == "month":
-        return day.year, day.month
-    while WEEK[day.weekday()] != cap.week_start:
-        day -= timedelta(days=1)
+def counted(rule: Rule, messages: list[Message] | tuple[Message, ...]) -> list[Message]:
+    return [m for m in messages if admits(rule.counts, m.channel, m.category, m.campaign_id)]
+
+
+def period(per: str | None, week_start: str, at: datetime, name: str) -> date:
+    """The first day of the local day, week or month."""
+    day = local_date(at, name)
+    if per == "month":
+        return day.replace(day=1)
+    while per == "week" and WEEK[day.weekday()] != week_start:
+        day -= DAYS
     return day
 
 
-def cap_blocks(cap: Cap, at: datetime, counted: list[datetime], info: ZoneInfo) -> bool:
+@lru_cache(maxsize=200_000)
+def local_date(at: datetime, name: str) -> date:
+    return at.astimezone(ZoneInfo(name)).date()
+
+
+# --- what each kind blocks -------------------------------------------------------------------------------------------
+
+
+def limit_of(cap: Cap, unanswered: int) -> int:
+    if cap.adapt is not None and unanswered >= cap.adapt.after_unengaged and cap.adapt.limit < cap.limit:
+        return cap.adapt.limit
+    return cap.limit
+
+
+def cap_blocks(cap: Cap, limit: int, at: datetime, times: list[datetime], name: str) -> bool:
     if cap.rolling_hours is None:
-        return sum(period(cap, m, info) == period(cap, at, info) for m in counted) + 1 > cap.limit
+        own = period(cap.calendar, cap.week_start, at, name)
+        return sum(period(cap.calendar, cap.week_start, m, name) == own for m in times) + 1 > limit
     length = timedelta(hours=cap.rolling_hours)
     # Sliding a half-open window changes what it holds only where an end of it meets an instant.
-    starts = [x + shift for x in [*counted, at] for shift in (-length, -length + US, timedelta(0), US)]
-    return any(sum(s <= m < s + length for m in counted) + 1 > cap.limit for s in starts if s <= at < s + length)
+    starts = [x + shift for x in [*times, at] for shift in (-length, -length + US, timedelta(0), US)]
+    return any(sum(s <= m < s + length for m in times) + 1 > limit for s in starts if s <= at < s + length)
 
 
-def quiet_blocks(hours: QuietHours, at: datetime, info: ZoneInfo) -> bool:
-    now = at.astimezone(info).replace(tzinfo=None)
-    for night in (now.date() - timedelta(days=1), now.date()):
+def quiet_blocks(hours: QuietHours, at: datetime, name: str) -> bool:
+    now = at.astimezone(ZoneInfo(name)).replace(tzinfo=None)
+    for night in (now.date() - DAYS, now.date()):
         if WEEK[night.weekday()] not in hours.days:
             continue
         start = datetime.combine(night, time.fromisoformat(hours.start))
         end = datetime.combine(night, time.fromisoformat(hours.end))
         if end <= start:
-            end += timedelta(days=1)
+            end += DAYS
         if start <= now < end:
             return True
     return False
 
 
-def blocks(rule: Rule, at: datetime, messages: list[Message], info: ZoneInfo) -> bool:
-    if isinstance(rule.parameters, QuietHours):
-        return quiet_blocks(rule.parameters, at, info)
-    counted = [m.at for m in messages if admits(rule.counts, m.channel, m.category, m.campaign_id)]
-    return cap_blocks(rule.parameters, at, counted, info)
+def blackout_blocks(blackout: Blackout, at: datetime, case: Case) -> bool:
+    today = local_date(at, case.zone)
+    if today.isoformat() in blackout.dates:
+        return True
+    country = case.recipient.attributes.get("country")
+    if not isinstance(country, str) or country == "":
+        country = blackout.default_country
+    return blackout.country_holidays and country is not None and today in case.holidays.get(country.upper(), ())
 
 
-def opens(rule: Rule, first: datetime, last: datetime, messages: list[Message], info: ZoneInfo) -> datetime | None:
-    """First instant from ``first`` on that the rule allows, found by trying."""
-    times = [m.at for m in messages]
+def slice_of(capacity: Capacity, at: datetime) -> int:
+    return (at - EPOCH) // timedelta(minutes=capacity.per_minutes)
+
+
+def capacity_blocks(rule: Rule, capacity: Capacity, at: datetime, case: Case) -> bool:
+    now = slice_of(capacity, at)
+    used = sum(slice_of(capacity, m.at) == now for m in counted(rule, case.shared))
+    limit = capacity.limit
+    if capacity.warm_up and capacity.starts_on is not None:
+        started = EPOCH + now * timedelta(minutes=capacity.per_minutes)
+        day = (started.date() - date.fromisoformat(capacity.starts_on)).days + 1
+        if day <= capacity.warm_up[-1].day:
+            limit = capacity.warm_up[0].limit
+            for step in capacity.warm_up:
+                if day >= step.day:
+                    limit = step.limit
+    return used + 1 > limit
+
+
+def budget_blocks(rule: Rule, budget: Budget, at: datetime, cost: int, case: Case) -> bool:
+    def when(moment: datetime) -> date:
+        return period(budget.per, budget.week_start, moment, budget.timezone)
+
+    used = sum(m.cost for m in counted(rule, case.shared) if when(m.at) == when(at))
+    return cost > 0 and used + cost > budget.amount
+
+
+def cost_of(case: Case, variant: str, channel: str) -> int:
+    of_variant = next(v.cost for v in case.campaign.variants if v.id == variant)
+    return round(1_000_000 * (of_variant + next(c.cost for c in case.campaign.channels if c.id == channel)))
+
+
+def blocks(rule: Rule, at: datetime, variant: str, channel: str, case: Case) -> bool:
+    """Whether the rule, as it stands alone, lets no message of this variant out at this time on this channel."""
+    parameters = rule.parameters
+    if not admits(rule.applies_to, channel, case.campaign.category, case.campaign.campaign_id):
+        return False
+    if isinstance(parameters, Cap):
+        limit = limit_of(parameters, case.unanswered)
+        return cap_blocks(parameters, limit, at, [m.at for m in counted(rule, case.messages)], case.zone)
+    if isinstance(parameters, QuietHours):
+        return quiet_blocks(parameters, at, case.zone)
+    if isinstance(parameters, Blackout):
+        return blackout_blocks(parameters, at, case)
+    if isinstance(parameters, Capacity):
+        return capacity_blocks(rule, parameters, at, case)
+    if isinstance(parameters, Budget):
+        return budget_blocks(rule, parameters, at, cost_of(case, variant, channel), case)
+    return False
+
+
+# --- when it opens again ---------------------------------------------------------------------------------------------
+
+
+def quarters(first: datetime) -> Iterator[datetime]:
+    """Local midnights, ends of nights and clock changes of the zones in use lie on a quarter of an hour, or one minute
+    after it (St. John's until 2011)."""
+    quarter = first.replace(minute=0, second=0, microsecond=0)
+    while True:
+        yield quarter
+        yield quarter + timedelta(minutes=1)
+        quarter += timedelta(minutes=15)
+
+
+def tries(
+    rule: Rule, first: datetime, last: datetime, case: Case
+) -> tuple[Iterator[datetime], Callable[[datetime], bool]]:
+    """Moments, ascending, among which each opening is, and whether one of them is close enough to be known."""
     parameters = rule.parameters
     if isinstance(parameters, Cap) and parameters.rolling_hours is not None:
         length = timedelta(hours=parameters.rolling_hours)
-        tries = sorted(x for m in times for x in (m - length, m, m + length) if x > first)
-        limit = last + length
-    else:
-        # Local midnights, ends of nights and clock changes of these zones lie on a quarter of an hour, or one minute
-        # after it (St. John's until 2011).
-        reach = REACH[parameters.calendar] if isinstance(parameters, Cap) and parameters.calendar else timedelta(days=9)
-        limit = last + reach
-        quarter = first.replace(minute=0, second=0, microsecond=0)
-        count = int((limit - quarter) / timedelta(minutes=15)) + 2
-        tries = [quarter + timedelta(minutes=15 * i + late) for i in range(count) for late in (0, 1)]
-        tries = [t for t in tries if t > first]
-    for moment in [first, *tries]:
-        if moment > limit:
+        ends = sorted(x for m in case.messages for x in (m.at - length, m.at, m.at + length))
+        return iter(ends), lambda moment: moment <= last + length
+    if isinstance(parameters, Capacity):
+        minutes = timedelta(minutes=parameters.per_minutes)
+        now, end = slice_of(parameters, first), slice_of(parameters, last) + 2
+        return (EPOCH + i * minutes for i in range(now, end + 1)), lambda _: True
+    if isinstance(parameters, Budget):
+        budget = parameters
+        latest = period(budget.per, budget.week_start, last, budget.timezone)
+        for _ in range(2):
+            more = {"day": 1, "week": 7, "month": 31}[budget.per]
+            latest = (latest + more * DAYS).replace(day=1) if budget.per == "month" else latest + more * DAYS
+        return quarters(first), lambda m: period(budget.per, budget.week_start, m, budget.timezone) <= latest
+    beyond = REACH[parameters.calendar] if isinstance(parameters, Cap) and parameters.calendar else 32 * DAYS
+    return quarters(first), lambda moment: moment <= last + beyond
+
+
+def opens(rule: Rule, masked: list[tuple[str, datetime, str]], case: Case) -> datetime | None:
+    """First moment from the first masked slot on at which one of the actions masked there is not; found by trying."""
+    first = min(at for _, at, _ in masked)
+    actions = {(cost_of(case, v, c), v, c) for v, at, c in masked if at == first}
+    _, variant, channel = min(actions)  # if any of them opens, the cheapest does
+    moments, known = tries(rule, first, case.slots[-1], case)
+    for moment in moments:
+        if moment <= first:
+            continue
+        if not known(moment):
             return None
-        if not blocks(rule, moment, messages, info):
+        if not blocks(rule, moment, variant, channel, case):
             return moment
     return None
 
 
-@dataclass(frozen=True)
-class Expected:
-    mask: list[bool]
-    reasons: list[tuple[str, str, int, datetime | None]]
+def note(rule: Rule, case: Case) -> str:
+    parameters = rule.parameters
+    limits = [1]
+    if isinstance(parameters, Cap):
+        limits = [limit_of(parameters, case.unanswered)]
+    elif isinstance(parameters, Capacity):
+        limits = [parameters.limit, *(step.limit for step in parameters.warm_up)]
+    elif isinstance(parameters, Budget):
+        limits = [parameters.amount]
+    return "limit 0: never" if not any(limits) else ""
 
 
-def reference(case: Case, *, with_opening: bool = True) -> Expected:
-    space, info = case.space, ZoneInfo(case.zone)
-    slots = [datetime.fromtimestamp(int(t), UTC) for t in space.send_at]
-    sends = [(v, at, c) for v in space.variants for at in slots for c in space.channels]
-    allowed = [True] * len(sends)
-    reasons: list[tuple[str, str, int, datetime | None]] = []
-    refused = {
-        "consent": [not consents(case, c) for _, _, c in sends],
-        "suppression": [suppressed(case, c) for _, _, c in sends],
-    }
-    for kind, closed in refused.items():
-        allowed = [a and not b for a, b in zip(allowed, closed, strict=True)]
-        if any(closed):
-            reasons.append((kind, kind, sum(closed), None))
-    for rule in case.rules:
-        if rule.archived or rule.dry_run or not rule.enabled:
-            continue
-        shut = {at: blocks(rule, at, case.messages, info) for at in slots}
-        closed = [
-            shut[at] and admits(rule.applies_to, c, case.campaign.category, case.campaign.campaign_id)
-            for _, at, c in sends
-        ]
-        allowed = [a and not b for a, b in zip(allowed, closed, strict=True)]
-        if any(closed):
-            first = min(at for at in slots if shut[at])
-            opening = opens(rule, first, slots[-1], case.messages, info) if with_opening else None
-            reasons.append((rule.rule_id, rule.kind, sum(closed), opening))
-    return Expected(allowed + [True] * space.no_send, reasons)
+# --- consent, suppression, requires ----------------------------------------------------------------------------------
 
 
 def consents(case: Case, channel: str) -> bool:
@@ -171,129 +289,67 @@ def suppressed(case: Case, channel: str) -> bool:
     )
 
 
-# --- random cases ----------------------------------------------------------------------------------------------------
+def holds(requirement: Requirement, at: datetime, case: Case) -> bool:
+    """Whether the requirement holds at this moment, if nothing has happened since ``now``."""
+    last: Answer | None = None
+    for answer in case.answers:
+        if answer.campaign_id != requirement.campaign_id or answer.sent_at > case.now:
+            continue
+        if requirement.variant_id not in (None, answer.variant_id):
+            continue
+        # Two at the same moment: the greater id is taken for the last.
+        if last is None or (answer.sent_at, answer.variant_id) > (last.sent_at, last.variant_id):
+            last = answer
+    if last is None:
+        return False
+    until = last.sent_at + timedelta(hours=requirement.within_hours)
+    when = last.outcomes.get(requirement.outcome)
+    did = when is not None and last.sent_at <= when <= until
+    return did if requirement.happened else not did and until <= at
+
+
+def variant_opens(variant: str, case: Case) -> datetime | None:
+    requires = next(v.requires for v in case.campaign.variants if v.id == variant)
+    ends = [a.sent_at + timedelta(hours=r.within_hours) for a in case.answers for r in requires]
+    return next(
+        (t for t in sorted([case.now, *ends]) if t >= case.now and all(holds(r, t, case) for r in requires)), None
+    )
+
+
+# --- the whole -------------------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
-class Case:
-    space: ActionSpace
-    campaign: Campaign
-    recipient: Recipient
-    rules: list[Rule]
-    messages: list[Message]
-    zone: str
-
-    def run(self) -> Eligibility:
-        return eligible(
-            self.space,
-            campaign=self.campaign,
-            recipient=self.recipient,
-            rules=self.rules,
-            messages=self.messages,
-            zone=zone(self.zone),
-        )
+class Expected:
+    mask: list[bool]
+    reasons: list[Told]
 
 
-#: Zones, each with instants around which something happens to its clock.
-PLACES: dict[str, tuple[str, ...]] = {
-    "UTC": ("2026-02-28T20:00", "2027-12-31T12:00"),
-    "Europe/Berlin": ("2026-03-28T20:00", "2026-10-24T21:00", "2026-11-30T18:00"),
-    "Pacific/Apia": ("2011-12-29T20:00", "2026-05-31T05:00"),
-    "Asia/Kathmandu": ("2026-02-28T10:15", "2026-08-15T18:15"),
-    "America/St_Johns": ("2010-11-06T20:00", "2010-03-13T22:30", "2026-11-01T00:00"),
-    "Australia/Lord_Howe": ("2026-04-04T06:00", "2026-10-03T09:30"),
-    "Africa/Casablanca": ("2026-02-14T20:00", "2026-03-21T21:00"),
-    "America/Santiago": ("2026-04-04T20:00", "2026-09-05T21:00"),
-}
-
-subsets = st.sampled_from([None, ("email",), ("push", "sms"), ("email", "push"), ("fax",)])
-kinds = st.sampled_from([None, ("marketing",), ("transactional", "news")])
-origins = st.sampled_from([None, ("spring",), ("other", "welcome")])
-# Of six random conditions one nearly always excludes everything; most selectors look at one thing, so that rules act.
-selectors = st.one_of(
-    st.just(ALL),
-    st.builds(Selector, channels=subsets),
-    st.builds(Selector, except_channels=subsets),
-    st.builds(Selector, categories=kinds, except_campaigns=origins),
-    st.builds(Selector, campaigns=origins, except_categories=kinds),
-    st.builds(Selector, subsets, subsets, kinds, kinds, origins, origins),
-)
-clocks = st.sampled_from(["00:00", "02:00", "02:30", "08:00", "09:15", "12:00", "21:00", "22:45"])
-rolling = st.builds(Cap, st.integers(0, 3), st.sampled_from([0.5, 1.0, 4.0, 23.5, 24.0, 72.0, 168.0]))
-calendar = st.builds(
-    Cap, st.integers(0, 3), st.none(), st.sampled_from(["day", "week", "month"]), st.sampled_from(WEEK)
-)
-nights = st.builds(QuietHours, clocks, clocks, st.sets(st.sampled_from(WEEK), min_size=1).map(tuple) | st.just(WEEK))
-flags = st.sampled_from([(True, False, False)] * 6 + [(False, False, False), (True, True, False), (True, False, True)])
-
-
-@st.composite
-def rules_of(draw: st.DrawFn, n: int) -> Rule:
-    parameters = draw(st.one_of(rolling, calendar, nights))
-    enabled, dry_run, archived = draw(flags)
-    kind: RuleKind = "cap" if isinstance(parameters, Cap) else "quiet_hours"
-    applies_to, counts = draw(selectors), draw(selectors)
-    return Rule("w", f"r{n}", kind, parameters, applies_to, counts, enabled, dry_run, archived)
-
-
-@st.composite
-def recipients(draw: st.DrawFn) -> Recipient:
-    states = {
-        c: state
-        for c in CHANNELS
-        if (state := draw(st.sampled_from([True, True, True, True, False, None]))) is not None
+def reference(case: Case) -> Expected:
+    space, slots = case.space, case.slots
+    sends = [(v, at, c) for v in space.variants for at in slots for c in space.channels]
+    allowed = dict.fromkeys(sends, True)
+    reasons: list[Told] = []
+    opening = {v: variant_opens(v, case) for v in space.variants}
+    waiting = {v: at for v, at in opening.items() if at is None or at > case.now}
+    refused = {
+        "consent": [(v, at, c) for v, at, c in sends if not consents(case, c)],
+        "suppression": [(v, at, c) for v, at, c in sends if suppressed(case, c)],
+        "requires": [(v, at, c) for v, at, c in sends if v in waiting],
     }
-    refusals = st.builds(
-        Suppression, st.sampled_from(["*", "email", "push"]), st.sampled_from(["*", "marketing", "news", "news"])
-    )
-    return Recipient(
-        "w",
-        "u",
-        channels={c: Consent(s) for c, s in states.items()},
-        suppressed=(draw(refusals),) * draw(st.sampled_from([0, 0, 1])),
-    )
-
-
-@st.composite
-def cases(draw: st.DrawFn, parameters: st.SearchStrategy[Cap | QuietHours] | None = None) -> Case:
-    name = draw(st.sampled_from(sorted(PLACES)))
-    anchor = datetime.fromisoformat(draw(st.sampled_from(PLACES[name])) + "Z")
-    start = anchor + timedelta(hours=draw(st.integers(-60, 12)))
-    space = build_space(
-        variants=("a", "b")[: draw(st.integers(1, 2))],
-        channels=CHANNELS[: draw(st.sampled_from([1, 2, 3, 3]))],
-        window=(start, start + timedelta(hours=draw(st.sampled_from([1, 6, 24, 50])))),
-        slot_minutes=draw(st.sampled_from([30, 60, 180])),
-        spread=draw(st.booleans()),
-        immediate=draw(st.sampled_from([False, False, False, True])),
-        no_send=draw(st.booleans()),
-        decision_id="dec",
-        zone=zone(name),
-    )
-    # Whole hours around the window, often to the microsecond: then a window's ends meet messages and slots exactly.
-    jitter = st.sampled_from([timedelta(0), timedelta(0), US, -US, timedelta(minutes=17, seconds=5)])
-    messages = [
-        Message(
-            "w",
-            "u",
-            start
-            + timedelta(hours=draw(st.integers(-30, 60) | st.integers(-30, 60) | st.integers(-1000, 1000)))
-            + draw(jitter),
-            f"m{i}",
-            draw(st.sampled_from(CHANNELS)),
-            draw(st.sampled_from(["marketing", "transactional"])),
-            draw(st.sampled_from([None, "spring", "welcome"])),
-        )
-        for i in range(draw(st.sampled_from([0, 1, 2, 4, 6, 9])))
-    ]
-    if parameters is None:
-        rules = [draw(rules_of(i)) for i in range(draw(st.sampled_from([1, 2, 3, 5])))]
-    else:
-        chosen = draw(parameters)
-        rules = [Rule("w", "r", "cap" if isinstance(chosen, Cap) else "quiet_hours", chosen, counts=draw(selectors))]
-    return Case(space, campaign(), draw(recipients()), rules, messages, name)
-
-
-def campaign() -> Campaign:
-    then = datetime(2026, 1, 1, tzinfo=UTC)
-    return Campaign("w", "spring", (Variant("a"), Variant("b")), (Channel("email"),), then, then)
+    for kind, closed in refused.items():
+        allowed.update(dict.fromkeys(closed, False))
+        if closed:
+            later = [at for at in waiting.values() if at is not None] if kind == "requires" else []
+            reasons.append((kind, kind, len(closed), min(later, default=None), False, ""))
+    for rule in case.rules:
+        if rule.archived or not rule.enabled:
+            continue
+        closed = [(v, at, c) for v, at, c in sends if blocks(rule, at, v, c, case)]
+        if not rule.dry_run:
+            allowed.update(dict.fromkeys(closed, False))
+        if closed:
+            reasons.append(
+                (rule.rule_id, rule.kind, len(closed), opens(rule, closed, case), rule.dry_run, note(rule, case))
+            )
+    return Expected([*allowed.values()] + [True] * space.no_send, reasons)

@@ -7,6 +7,7 @@ import pytest
 
 from optimizer.bandit.gate import FirstEvidence, GateLimits, judge, judge_first, watch
 from optimizer.bandit.ope import doubly_robust, paired_difference
+from optimizer.bandit.sequences import confidence_sequence
 from tests.bandit.gate_world import BETTER, GOOD, HONEST, INCUMBENT, NULL, logged, sharp
 
 
@@ -82,24 +83,42 @@ class TestPower:
 
 class TestWatch:
     def test_a_canary_that_is_not_worse_is_seldom_rolled_back(self) -> None:
-        """400 canaries over 3,000 decisions each; one-sided .05 plus 3.1 standard errors (one seed in a thousand)."""
+        """300 canaries over 4,000 decisions each at every base rate: .05 + 3.1 standard errors (one seed in 1,000)."""
         rng = np.random.default_rng(76)
-        limits = GateLimits(watch_start=500)
-        rolled_back = sum(not watch(rng.exponential(1.0, 3000) - 1.0, limits).passed for _ in range(400))
-        assert rolled_back / 400 <= 0.05 + 3.1 * (0.05 * 0.95 / 400) ** 0.5
+        for rate in (0.3, 0.05, 0.01):
+            rolled_back = sum(not watch(*canary(rng, 4000, rate, rate)).passed for _ in range(300))
+            assert rolled_back / 300 <= 0.05 + 3.1 * (0.05 * 0.95 / 300) ** 0.5
+
+    def test_the_asymptotic_sequence_would_roll_back_far_more(self) -> None:
+        """What the wager is for: of 100 harmless canaries at 2 % the asymptotic sequence calls over a fifth worse."""
+        rng = np.random.default_rng(80)
+        worse = sum(confidence_sequence(canary(rng, 4000, 0.02, 0.02)[0], 0.9).worse for _ in range(100))
+        assert worse > 20
 
     def test_a_bad_canary_is_rolled_back(self) -> None:
-        rows = np.random.default_rng(77).normal(-0.2, 1.0, 2000)
-        found = watch(rows)
-        assert not found.passed
-        assert found.figure is not None
-        assert found.figure < 0.0
+        """100 canaries that earn .1 against .3: rolled back within 1,500 decisions in at least 90 of 100."""
+        rng = np.random.default_rng(77)
+        found = [watch(*canary(rng, 1500, 0.3, 0.1)) for _ in range(100)]
+        assert sum(not one.passed for one in found) >= 90
+        assert all(one.figure is not None and one.figure < 0.05 for one in found if not one.passed)
 
     def test_a_loss_once_shown_stays_shown(self) -> None:
         rng = np.random.default_rng(78)
-        rows = np.concatenate((rng.normal(-0.5, 1.0, 1000), rng.normal(2.0, 1.0, 2000)))
-        assert not watch(rows).passed
+        rows, highest = canary(rng, 1500, 0.3, 0.0)
+        better, _ = canary(rng, 4000, 0.0, 0.3)
+        assert not watch(np.concatenate((rows, better)), highest).passed
 
-    def test_nothing_is_said_before_the_start(self) -> None:
-        assert watch(np.full(199, -5.0) + np.arange(199) * 1e-3).passed
-        assert watch([]).passed
+    def test_nothing_is_said_of_nothing(self) -> None:
+        assert watch([], 1.0).passed
+        assert watch(np.zeros(5000), 1.0).passed
+
+
+def canary(rng: np.random.Generator, n: int, before: float, ours: float) -> tuple[np.ndarray, float]:
+    """Increments of n rows under a canary at a tenth, and their bound; each takes the other's action in 2 %."""
+    one, other = np.array([0.98, 0.02]), np.array([0.02, 0.98])
+    mixture = 0.9 * one + 0.1 * other
+    action = (rng.random(n) < mixture[1]).astype(int)
+    reward = rng.random(n) < np.array([before, ours])[action]
+    predicted = np.array([before, before])
+    weight = (other - one)[action] / mixture[action]
+    return (other - one) @ predicted + weight * (reward - predicted[action]), 11.0

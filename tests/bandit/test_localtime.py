@@ -148,11 +148,30 @@ def test_wall_clock_far_outside_the_table_is_answered_by_zoneinfo() -> None:
     assert zone("Europe/Berlin").to_epoch(local("1975-06-01T12:00")) == utc("1975-06-01T11:00")
 
 
-def test_walk_stops_at_boundaries_and_at_clock_changes() -> None:
+def test_boundaries_are_read_times_and_clock_changes() -> None:
     where = zone("America/St_Johns")  # 2010-11-07 00:01 was set back to 23:01 of the 6th
-    steps = where.walk(utc("2010-11-07T02:00"), lambda now: (now // DAY + 1) * DAY)
-    seen = [datetime.fromtimestamp(next(steps), UTC).strftime("%d %H:%M") for _ in range(5)]
+    found = where.boundaries(utc("2010-11-07T02:00"), utc("2010-11-08T03:30"), (0,))
+    seen = [datetime.fromtimestamp(at, UTC).strftime("%d %H:%M") for at in found.tolist()]
     assert seen == ["07 02:00", "07 02:30", "07 02:31", "07 03:30", "08 03:30"]
+
+
+def test_a_skipped_time_is_no_boundary_and_a_repeated_one_is_two() -> None:
+    where, half_past_two = zone("Europe/Berlin"), (2 * 3600 + 1800,)
+    spring = where.boundaries(utc("2026-03-28T12:00"), utc("2026-03-29T12:00"), half_past_two)
+    assert spring.tolist() == [utc("2026-03-28T12:00"), utc("2026-03-29T01:00")]  # 02:00 became 03:00
+    autumn = where.boundaries(utc("2026-10-24T12:00"), utc("2026-10-25T12:00"), half_past_two)
+    expected = [utc("2026-10-24T12:00"), *(utc(f"2026-10-25T0{t}") for t in ("0:30", "1:00", "1:30"))]
+    assert autumn.tolist() == expected
+
+
+@pytest.mark.parametrize("name", ZONES)
+@pytest.mark.parametrize("year", [1971, 1979, 2026, 2109, 2300])
+def test_segments_hold_the_offset_of_every_hour_also_outside_the_table(name: str, year: int) -> None:
+    first = int(datetime(year, 1, 1, tzinfo=UTC).timestamp())
+    hours = np.arange(first, first + 500 * DAY, 3600)
+    starts, offsets = zone(name).segments(first, first + 500 * DAY)
+    found = offsets[starts.searchsorted(hours, side="right") - 1]
+    assert found.tolist() == [offset_by_zoneinfo(name, e) for e in hours.tolist()]
 
 
 @pytest.mark.parametrize(

@@ -14,19 +14,8 @@ from optimizer.service.replay import Replayer
 from optimizer.service.requests import DecisionRequest, RecipientPatch
 from optimizer.service.wiring import Services
 from storage.log import Decision
-from storage.records import (
-    Baseline,
-    Campaign,
-    Cap,
-    Channel,
-    Consent,
-    GroupShares,
-    Mode,
-    Recipient,
-    Rule,
-    Selector,
-    Suppression,
-)
+from storage.records import Baseline, Campaign, Channel, Consent, GroupShares, Mode, Recipient, Suppression
+from storage.rules import Cap, Rule, Selector
 from tests.service.conftest import START, WORKSPACE, FakeClock, campaign
 
 

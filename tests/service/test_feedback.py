@@ -14,7 +14,8 @@ from optimizer.service.ingest import ingest
 from optimizer.service.requests import DecisionRequest, EventInput, RejectedEvent
 from optimizer.service.wiring import Services
 from storage.log import Decision, Message
-from storage.records import Campaign, Cap, OutcomeWeight, Rule
+from storage.records import Campaign, OutcomeWeight
+from storage.rules import Cap, Rule
 from tests.service.conftest import START, WORKSPACE, FakeClock, campaign
 
 

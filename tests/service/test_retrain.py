@@ -172,3 +172,33 @@ def test_once_a_policy_serves_it_is_compared_on_what_it_drew_itself(shop: Servic
     own = {d.decision_id for d in drawn if d.group == "treated"}
     assert {r.decision.decision_id for r in comparable(rows, cold=False)} == own
     assert len(comparable(rows, cold=True)) == len(rows)
+
+
+def test_who_leaves_before_the_confirm_stays_in_the_log_of_harms(shop: Services, clock: FakeClock) -> None:
+    """An unsubscribe calls off what is reserved, the message that it answers too; that one has gone out though."""
+    decided = audience(shop, clock, 40, seed=17)
+    message = next(d for d in decided if d.variant_id is not None)
+    other = next(d for d in decided if d.variant_id is not None and d is not message)
+    settle.release(shop, WORKSPACE, other.decision_id, "no address")
+    left = EventInput(type="unsubscribed", occurred_at=clock.now, decision_id=message.decision_id)
+    ingest(shop, WORKSPACE, [left])
+    with shop.store.read() as reader:
+        rows = {r.decision.decision_id: r for r in load(reader, WORKSPACE, clock.now).of("spring")}
+    assert rows[message.decision_id].decision.status == "revoked"
+    assert rows[message.decision_id].trainable
+    assert not rows[other.decision_id].trainable
+
+
+def test_rows_are_evaluated_once_no_action_could_still_earn(services: Services, clock: FakeClock) -> None:
+    """Early sends mature first: taking what has matured would choose rows by the action drawn."""
+    setup.put_campaign(services, campaign(channels=(Channel("email"),), allow_no_send=False))
+    rows = [DecisionRequest("spring", f"w{i}") for i in range(60)]
+    services.decider.decide_batch(WORKSPACE, rows, "windowed")
+    clock.forward(hours=12)
+    with services.store.read() as reader:
+        half = load(reader, WORKSPACE, clock.now).of("spring")
+    assert 0 < sum(r.matured for r in half) < 60
+    assert not any(r.evaluable for r in half)
+    clock.forward(hours=13.5)
+    with services.store.read() as reader:
+        assert all(r.evaluable for r in load(reader, WORKSPACE, clock.now).of("spring"))

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from datetime import UTC, datetime
+
 import pytest
 
 from optimizer.errors import Invalid, NotFound, PreconditionFailed, Unauthenticated
@@ -9,7 +12,8 @@ from optimizer.service import setup
 from optimizer.service.requests import DecisionRequest, RecipientPatch
 from optimizer.service.wiring import Services
 from storage.records import Campaign, Recipient, Suppression, Variant
-from tests.service.conftest import WORKSPACE, campaign
+from storage.rules import Cap, Capacity, Rule, RuleKind, RuleParameters, WarmUpStep
+from tests.service.conftest import START, WORKSPACE, FakeClock, campaign
 
 
 def test_a_new_workspace_keeps_nights_quiet_for_text_messages(services: Services) -> None:
@@ -76,3 +80,48 @@ def test_attributes_are_typed_at_first_sight(services: Services, spring: Campaig
         "joined": ("timestamp", False),
         "cart_value": ("number", False),
     }
+
+
+WARM = Capacity(9, 60, (WarmUpStep(1, 2),))
+
+
+def put_rule(services: Services, parameters: RuleParameters, kind: RuleKind = "capacity") -> Rule:
+    return setup.put_rule(services, Rule(WORKSPACE, "r", kind, parameters))[0]
+
+
+def test_a_rule_says_when_it_was_last_changed(services: Services, clock: FakeClock) -> None:
+    assert put_rule(services, WARM).updated_at == START
+    clock.forward(hours=5)
+    assert put_rule(services, WARM).updated_at == clock.now
+    clock.forward(hours=5)
+    assert setup.archive_rule(services, WORKSPACE, "r").updated_at == clock.now
+    with services.store.read() as reader:
+        assert {r.rule_id: r.updated_at for r in reader.rules(WORKSPACE)} == {
+            setup.DEFAULT_QUIET_HOURS: START,
+            "r": clock.now,
+        }
+
+
+def test_a_warm_up_without_a_date_starts_on_the_utc_date_it_is_given_and_keeps_it(
+    services: Services, clock: FakeClock
+) -> None:
+    def starts_on(parameters: Capacity) -> str | None:
+        stored = put_rule(services, parameters).parameters
+        assert isinstance(stored, Capacity)
+        return stored.starts_on
+
+    assert starts_on(Capacity(9, 60)) is None
+    clock.now = datetime(2026, 3, 3, 23, 59, tzinfo=UTC)
+    assert starts_on(WARM) == "2026-03-03"
+    clock.forward(minutes=1)
+    assert starts_on(replace(WARM, limit=10)) == "2026-03-03"
+    assert starts_on(replace(WARM, starts_on="2026-04-01")) == "2026-04-01"
+    assert starts_on(replace(WARM, warm_up=(WarmUpStep(2, 3),))) == "2026-04-01"
+    assert starts_on(Capacity(9, 60)) is None
+    assert starts_on(WARM) == "2026-03-04"
+    put_rule(services, Cap(1, rolling_hours=1.0), "cap")
+    clock.forward(days=1)
+    assert starts_on(WARM) == "2026-03-05"
+    setup.archive_rule(services, WORKSPACE, "r")
+    clock.forward(days=1)
+    assert starts_on(WARM) == "2026-03-06"

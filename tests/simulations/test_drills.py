@@ -8,7 +8,7 @@ import socket
 import threading
 from collections.abc import Iterator
 from dataclasses import replace
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
@@ -16,16 +16,13 @@ from click.testing import CliRunner
 
 from optimizer.config import Settings
 from optimizer.service.requests import DecisionRequest
-from optimizer.service.settle import record_send, release
+from optimizer.service.settle import release
 from optimizer.service.wiring import Services, open_services
 from simulations.audit import Breach, Report
 from simulations.drills import aftermath, checks, command, kill, racers
 from simulations.drills.load import Acknowledged, Client, decision_body, same_decision
 from simulations.drills.scene import UNIFORM, WORKSPACE, prepare
 from simulations.drills.victims import Kill, Probe
-from simulations.drills.witness import WitnessStore
-from storage.log import Message
-from storage.port import Writer
 
 NOW = datetime(2026, 3, 2, 9, 0, tzinfo=UTC)
 
@@ -44,7 +41,7 @@ def test_racing_processes_keep_the_cap_lose_nothing_and_replay_exactly(raced: di
     honest = raced["none"]
     assert honest["decisions"] == 1500
     assert honest["lost"] == []
-    assert (honest["violations"], honest["not_judged"], honest["violations_by_time"]) == (0, 0, 0)
+    assert (honest["violations"], honest["not_judged"]) == (0, 0)
     assert honest["largest_propensity_error"] <= 1e-6
     assert honest["other_draws"] == 0
     assert honest["statuses"]["reserved"] > 100
@@ -68,7 +65,6 @@ def test_a_redraw_that_looks_at_the_drawn_action_only_is_found_by_the_balance_te
 
 def test_a_commit_without_a_recheck_is_found_by_the_audit(raced: dict[str, Any]) -> None:
     assert raced["no-recheck"]["violations"] > 20
-    assert raced["no-recheck"]["violations_by_time"] > 5
 
 
 @pytest.fixture(scope="module")
@@ -97,36 +93,6 @@ def test_a_request_of_the_race_is_the_same_in_every_run(prepared: tuple[Settings
     job = racers.Job(prepared[0].database, 1, 10, 5, NOW, seed=3)
     assert racers.request(job, 7) == racers.request(job, 7)
     assert racers.request(job, 7) != racers.request(replace(job, seed=4), 7)
-
-
-def test_the_witness_notes_commits_in_order_and_nothing_that_was_undone(services: Services) -> None:
-    numbers = iter(range(1, 100))
-    witness = WitnessStore(services.store, lambda: next(numbers))
-    watched = replace(services, store=witness)
-    theirs = Message(WORKSPACE, "u000002", NOW, "theirs", "email", "marketing")
-    assert record_send(watched, theirs)
-    assert not record_send(watched, theirs)
-
-    def undone(writer: Writer) -> None:
-        writer.add_message(replace(theirs, message_ref="undone"))
-        raise LookupError("changed its mind")
-
-    with pytest.raises(LookupError, match="changed its mind"):
-        witness.write(undone)
-    request = DecisionRequest(UNIFORM, "u000002", request_id="w", window=(NOW + 3650 * timedelta(days=1), _far()))
-    made = next(d for d in _decided(services, request) if d.send_at is not None)
-    release(watched, WORKSPACE, made.decision_id, None)
-    assert [(e.ref, e.at) for e in witness.entries] == [("theirs", NOW), (made.decision_id, None)]
-    assert [e.position for e in witness.entries] == sorted(e.position for e in witness.entries)
-
-
-def _far() -> datetime:
-    return NOW + timedelta(days=3655)
-
-
-def _decided(services: Services, request: DecisionRequest) -> Iterator[Any]:
-    for i in range(50):
-        yield services.decider.decide(WORKSPACE, replace(request, request_id=f"w{i}"))[0]
 
 
 def test_an_answer_that_is_not_stored_as_it_was_given_is_lost(services: Services) -> None:
@@ -219,7 +185,7 @@ def good_kills() -> aftermath.Result:
         broken_policies=(),
         runs={"published": 1},
         trained_after=2.5,
-        report=Report(WORKSPACE, exact=False),
+        report=Report(WORKSPACE),
         left_running=0,
         wanted=1,
     )
@@ -239,7 +205,7 @@ def good_kills() -> aftermath.Result:
         {"heard": Acknowledged(answers=1, contradictions=["r1"])},
         {"heard": Acknowledged(answers=1, errors=["POST /v1/decisions: 500"])},
         {"heard": Acknowledged()},
-        {"report": Report(WORKSPACE, exact=False, breaches=[Breach("cap", "cap", "d1", "u1", "4 in 24 h")])},
+        {"report": Report(WORKSPACE, breaches=[Breach("cap", "cap", "d1", "u1", "4 in 24 h")])},
     ],
 )
 def test_the_kill_drill_fails_on_each_broken_promise(fault: dict[str, Any]) -> None:

@@ -21,17 +21,15 @@ from storage.records import (
     ApiKey,
     Attribute,
     Campaign,
-    Cap,
     Channel,
     Consent,
     OutcomeWeight,
     Recipient,
-    Rule,
-    Selector,
     Suppression,
     Variant,
     Workspace,
 )
+from storage.rules import Cap, Rule, Selector
 
 WORKSPACE = "w1"
 #: Noon of an ordinary day, with microseconds, so that nothing may round.
@@ -139,6 +137,7 @@ def make_message(decision: Decision) -> Message | None:
         campaign_id=decision.campaign_id,
         variant_id=decision.variant_id,
         decision_id=decision.decision_id,
+        cost=decision.snapshot.cost,
     )
 
 

@@ -14,7 +14,16 @@ from concurrent.futures import ThreadPoolExecutor
 from storage.log import Pointer
 from storage.open import open_store
 from storage.port import Store, Writer
-from tests.storage.builders import WORKSPACE, at, make_artifact, make_decision, make_event, make_message, make_policy
+from tests.storage.builders import (
+    WORKSPACE,
+    at,
+    foreign_message,
+    make_artifact,
+    make_decision,
+    make_event,
+    make_message,
+    make_policy,
+)
 
 #: At most so many messages a recipient, of so many recipients.
 CAP = 3
@@ -60,6 +69,27 @@ def log(store: Store, number: str) -> None:
     in_threads(attempt, itertools.count())
 
 
+def tell(store: Store, number: str) -> None:
+    """Logs decisions, each between two messages that it tells of in the same write, from four threads."""
+
+    def attempt(turn: int) -> None:
+        tell_around(store, f"{number}_{turn}")
+
+    in_threads(attempt, range(100))
+
+
+def tell_around(store: Store, name: str) -> None:
+    """One write: a message, a decision, a message, all of one recipient."""
+    decision = make_decision(decision_id=f"dec_{name}", recipient_id=f"u{name}")
+
+    def work(writer: Writer) -> None:
+        writer.add_message(foreign_message(recipient_id=decision.recipient_id, message_ref="before"))
+        writer.add_decision(decision, None)
+        writer.add_message(foreign_message(recipient_id=decision.recipient_id, message_ref="after"))
+
+    store.write(work)
+
+
 def publish(store: Store, number: str) -> None:
     """Publishes policies with large artifacts, for ever."""
     for turn in itertools.count():
@@ -101,7 +131,7 @@ def main() -> None:
     store = open_store(url)
     say("ready")
     sys.stdin.readline()
-    {"reserve": reserve, "log": log, "publish": publish}[program](store, number)
+    {"reserve": reserve, "log": log, "tell": tell, "publish": publish}[program](store, number)
     store.close()
 
 

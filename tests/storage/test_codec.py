@@ -14,8 +14,24 @@ from hypothesis import strategies as st
 
 from storage import codec
 from storage.cursors import decode_cursor, encode_cursor
+from storage.decision_codec import pack_detail, unpack_detail
 from storage.log import Group, Reason, Status
 from storage.records import Consent, Mode, Recipient, Suppression
+from storage.rules import (
+    Adapt,
+    Blackout,
+    Budget,
+    Cap,
+    Capacity,
+    Fatigue,
+    QuietHours,
+    RiskLimit,
+    Rule,
+    RuleKind,
+    RuleParameters,
+    Selector,
+    WarmUpStep,
+)
 from tests.storage.builders import NOON, make_campaign, make_decision, make_policy, make_recipient
 
 text = st.text(st.characters(codec="utf-8"))
@@ -78,7 +94,84 @@ def test_a_decisions_detail_comes_back(
 ) -> None:
     snapshot = replace(make_decision().snapshot, context=context, effects=effects, window_start=start, attempt=attempt)
     reasons = (Reason("r", "cap", 1, start), Reason("\0", "consent", 2))
-    assert codec.unpack_detail(codec.pack_detail(snapshot, reasons, metadata)) == (snapshot, reasons, metadata)
+    assert unpack_detail(pack_detail(snapshot, reasons, metadata)) == (snapshot, reasons, metadata)
+
+
+@settings(max_examples=40)
+@given(
+    cost=st.integers(0, 10**15),
+    unanswered=st.none() | st.integers(0, 99),
+    risks=st.dictionaries(text, st.lists(st.none() | st.floats(0, 1), max_size=3).map(tuple), max_size=3),
+    channels=st.none() | st.lists(text, min_size=1, max_size=3).map(tuple),
+    displaced=st.lists(text, max_size=3).map(tuple),
+    note=text,
+    dry_run=st.booleans(),
+)
+def test_what_rules_did_to_a_decision_comes_back(
+    cost: int,
+    unanswered: int | None,
+    risks: dict[str, tuple[float | None, ...]],
+    channels: tuple[str, ...] | None,
+    displaced: tuple[str, ...],
+    note: str,
+    dry_run: bool,
+) -> None:
+    snapshot = replace(
+        make_decision().snapshot,
+        cost=cost,
+        unanswered=unanswered,
+        limits=(RiskLimit("tired", "unsubscribed", 0.002, channels),),
+        risks=risks,
+        displaced=displaced,
+    )
+    reasons = (Reason("r", "cap", 1), Reason("s", "blackout", 0, NOON, dry_run, note), Reason("t", "gap", 2, note=note))
+    assert unpack_detail(pack_detail(snapshot, reasons, {})) == (snapshot, reasons, {})
+
+
+def test_a_decisions_detail_of_before_the_rules_still_reads() -> None:
+    old = (
+        b'{"w":[1773144000123456,1773230400123456],"v":["mens","womens"],"c":["email","sms"],"z":"Europe/Berlin",'
+        b'"x":{"country":"DE","age":33},"o":["weekly"],"r":[["weekly","cap",12,null]],"m":{"order":"7"}}'
+    )
+    snapshot = replace(make_decision().snapshot, overridden_rules=("weekly",))
+    assert unpack_detail(old) == (snapshot, (Reason("weekly", "cap", 12),), {"order": "7"})
+
+
+RULES: dict[RuleKind, tuple[RuleParameters, ...]] = {
+    "cap": (
+        Cap(3, rolling_hours=168.0),
+        Cap(0, calendar="week", week_start="sun"),
+        Cap(3, calendar="day", adapt=Adapt(5, 1)),
+    ),
+    "gap": (Cap(1, rolling_hours=0.25),),
+    "quiet_hours": (QuietHours("21:00", "08:00"), QuietHours("00:00", "24:00", ("sat", "sun"))),
+    "blackout": (Blackout(("2026-12-24", "2026-12-31")), Blackout((), country_holidays=True, default_country="DE")),
+    "capacity": (Capacity(500, 60), Capacity(9, 1440, (WarmUpStep(1, 2), WarmUpStep(4, 5)), "2026-03-01")),
+    "budget": (Budget(12_500_000, "day"), Budget(0, "week", "Asia/Kolkata", "sun"), Budget(1, "month")),
+    "fatigue": (Fatigue("unsubscribed", 0.002),),
+}
+
+
+def test_every_kind_of_rule_has_parameters_here() -> None:
+    assert set(RULES) == set(get_args(RuleKind))
+
+
+@pytest.mark.parametrize(("kind", "parameters"), [(kind, one) for kind in RULES for one in RULES[kind]])
+def test_a_rule_comes_back(kind: RuleKind, parameters: RuleParameters) -> None:
+    plain = Rule("w", "r", kind, parameters, version=7)
+    scope = Selector(("email",), ("sms",), ("marketing",), ("transactional",), ("spring",), ("summer",))
+    full = Rule("w", "r", kind, parameters, scope, scope, False, True, True, 8, NOON)
+    for rule in (plain, full):
+        assert codec.unpack_rule("w", "r", rule.version, codec.pack_rule(rule)) == rule
+
+
+def test_a_rule_of_before_the_other_kinds_still_reads() -> None:
+    old = (
+        b'{"kind":"cap","parameters":{"limit":3,"rolling_hours":168.0,"calendar":null,"week_start":"mon"},'
+        b'"counts":{"channels":["email"]},"dry_run":true}'
+    )
+    rule = Rule("w", "r", "cap", Cap(3, 168.0), counts=Selector(channels=("email",)), dry_run=True)
+    assert codec.unpack_rule("w", "r", 1, old) == rule
 
 
 @given(attributes=json_objects, zone=st.none() | text, consents=st.dictionaries(text, st.booleans()), moment=times)
@@ -125,7 +218,7 @@ def test_what_is_at_its_default_takes_no_room() -> None:
     bare = codec.pack_recipient(Recipient("w", "u", 1))
     assert bare == b"{}"
     plain = replace(make_decision().snapshot, context={})
-    assert len(codec.pack_detail(plain, (), {})) < 120
+    assert len(pack_detail(plain, (), {})) < 120
 
 
 @given(st.integers(-(2**63), 2**63 - 1), text)

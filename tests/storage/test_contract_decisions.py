@@ -11,6 +11,7 @@ import pytest
 from storage.errors import AlreadyExists, VersionConflict
 from storage.log import COUNTED, Decision, Message, Reason, ShadowChoice, Status
 from storage.port import Store, Writer
+from storage.rules import RiskLimit
 from tests.storage.builders import (
     NOON,
     WORKSPACE,
@@ -26,7 +27,12 @@ FULL = make_decision(
     mode="shadow",
     propensity=1 / 3,
     category="transactional",
-    reasons=(Reason("weekly", "cap", 12, at(30)), Reason("consent", "consent", 3)),
+    reasons=(
+        Reason("weekly", "cap", 12, at(30)),
+        Reason("consent", "consent", 3),
+        Reason("night", "quiet_hours", 7, dry_run=True),
+        Reason("never", "cap", 97, note="limit 0: never"),
+    ),
     metadata={"order": "77", "deep": {"list": [1, 2.5, None, True, "\0"]}, "big": 2**70},
     claimed_at=at(5),
     sent_at=at(6.01),
@@ -44,6 +50,11 @@ FULL = make_decision(
         immediate=True,
         shadow=ShadowChoice("womens", "sms", at(2), 0.25, "pol_9"),
         overridden_rules=("weekly",),
+        cost=30_000,
+        unanswered=0,
+        limits=(RiskLimit("tired", "unsubscribed", 0.002, ("email",)), RiskLimit("angry", "complained", 0.1)),
+        risks={"unsubscribed": (0.001, None), "complained": ()},
+        displaced=("dec_7", "dec_8"),
     ),
 )
 BARE = make_decision(

@@ -15,6 +15,7 @@ from storage.port import Store
 from tests.storage.builders import WORKSPACE, at
 from tests.storage.conftest import StoreFactory
 from tests.storage.rivals import ATTEMPTS, CAP, RECIPIENTS
+from tests.storage.test_contract_positions import assert_one_by_one
 
 ROOT = Path(__file__).parents[2]
 Rival = subprocess.Popen[str]
@@ -93,6 +94,14 @@ def test_processes_that_open_an_empty_database_together_and_race_for_caps_never_
     assert {recipient_id: len(messages) for recipient_id, messages in held.items()} == {
         f"u{n}": CAP for n in range(RECIPIENTS)
     }
+
+
+def test_positions_ascend_in_the_order_of_commits_of_two_processes(rivals: Rivals, store: Store) -> None:
+    running = rivals.start("tell", 2)
+    for rival in running:
+        rival.communicate(timeout=120)
+    assert [rival.returncode for rival in running] == [0, 0]
+    assert_one_by_one(store, 200)
 
 
 def test_nothing_acknowledged_is_lost_when_a_process_is_killed(rivals: Rivals, store_factory: StoreFactory) -> None:

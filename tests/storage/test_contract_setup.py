@@ -4,12 +4,25 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from typing import get_args
 
 import pytest
 
 from storage.errors import VersionConflict
 from storage.port import Store, Writer
-from storage.records import Campaign, Cap, QuietHours, Selector
+from storage.records import Campaign
+from storage.rules import (
+    Adapt,
+    Blackout,
+    Budget,
+    Cap,
+    Capacity,
+    Fatigue,
+    QuietHours,
+    RuleKind,
+    Selector,
+    WarmUpStep,
+)
 from tests.storage.builders import (
     WORKSPACE,
     at,
@@ -146,11 +159,18 @@ def test_campaigns_are_paged_by_id_in_their_current_version(store: Store) -> Non
 
 def test_rules_of_every_kind_come_back_by_id(store: Store) -> None:
     scope = Selector(channels=("sms",), except_categories=("transactional",), campaigns=("spring",))
+    plan = (WarmUpStep(1, 50), WarmUpStep(3, 200))
     rules = (
         make_rule(rule_id="a", parameters=Cap(1, calendar="week", week_start="sun"), applies_to=scope, dry_run=True),
         make_rule(rule_id="b", kind="quiet_hours", parameters=QuietHours("21:00", "08:00", ("mon", "sun"))),
-        make_rule(rule_id="c", enabled=False, archived=True),
+        make_rule(rule_id="c", enabled=False, archived=True, updated_at=at(1)),
+        make_rule(rule_id="d", kind="gap", parameters=Cap(1, rolling_hours=4.0, adapt=Adapt(3, 0))),
+        make_rule(rule_id="e", kind="blackout", parameters=Blackout(("2026-12-24",), True, "DE")),
+        make_rule(rule_id="f", kind="capacity", parameters=Capacity(500, 60, plan, "2026-03-01")),
+        make_rule(rule_id="g", kind="budget", parameters=Budget(10_000_000, "month", "Europe/Berlin")),
+        make_rule(rule_id="h", kind="fatigue", parameters=Fatigue("unsubscribed", 0.002)),
     )
+    assert {rule.kind for rule in rules} == set(get_args(RuleKind))
 
     def work(writer: Writer) -> None:
         for rule in reversed(rules):
@@ -161,6 +181,17 @@ def test_rules_of_every_kind_come_back_by_id(store: Store) -> None:
     with store.read() as reader:
         assert reader.rules(WORKSPACE) == (replace(rules[0], version=2, enabled=False), *rules[1:])
         assert reader.rules("w2") == ()
+
+
+def test_every_version_of_a_rule_is_kept(store: Store) -> None:
+    a = [make_rule(rule_id="a", version=n, parameters=Cap(n, rolling_hours=1.0), updated_at=at(n)) for n in (1, 2, 3)]
+    b = [make_rule(rule_id="b"), make_rule(rule_id="b", version=2, archived=True)]
+    for rule in (b[0], *a, b[1], make_rule(workspace_id="w2")):
+        store.write(lambda writer, rule=rule: writer.put_rule(rule))  # type: ignore[misc]
+    with store.read() as reader:
+        assert reader.rule_history(WORKSPACE) == (*a, *b)
+        assert reader.rule_history("w2") == (make_rule(workspace_id="w2"),)
+        assert reader.rule_history("w3") == ()
 
 
 def test_attributes_are_replaced_and_listed_by_name(store: Store) -> None:

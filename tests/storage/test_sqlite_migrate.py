@@ -4,12 +4,27 @@ from __future__ import annotations
 
 import sqlite3
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from sqlite_utils import Database, Migrations
 
 from storage.errors import SchemaMismatch
-from tests.storage.builders import make_decision
+from storage.log import Reason, ShadowChoice
+from storage.migrations import sqlite_0001_first
+from storage.rules import Capacity, QuietHours, Selector
+from storage.usage import period_of
+from tests.storage.builders import (
+    WORKSPACE,
+    at,
+    foreign_message,
+    make_decision,
+    make_event,
+    make_message,
+    make_recipient,
+    make_rule,
+)
 from tests.storage.conftest import Opener
 
 
@@ -72,3 +87,80 @@ def test_a_migration_that_fails_leaves_an_empty_database(
     with closing(sqlite3.connect(path)) as connection:
         assert connection.execute("SELECT count(*) FROM sqlite_schema").fetchone() == (0,)
     opener().check()
+
+
+class TestFromTheFirstSchema:
+    """A database that only the first migration made, with the rows that its version wrote (``sqlite_0001.sql``)."""
+
+    @pytest.fixture(autouse=True)
+    def first_version(self, path: Path) -> None:
+        only_first = Migrations("sendtide")
+        only_first(name="0001_first")(sqlite_0001_first.first)
+        path.parent.mkdir(parents=True)
+        with closing(sqlite3.connect(path)) as connection:
+            connection.execute("PRAGMA journal_mode = WAL")
+            only_first.apply(Database(connection, execute_plugins=False))
+            connection.executescript(Path(__file__).with_name("sqlite_0001.sql").read_text())
+
+    def test_decisions_and_messages_read_back_with_nothing_noted_of_their_order_but_the_position(
+        self, opener: Opener
+    ) -> None:
+        details = {
+            "reasons": (Reason("weekly", "cap", 12, at(30)), Reason("consent", "consent", 3)),
+            "snapshot": replace(
+                make_decision().snapshot,
+                attempt=1,
+                shadow=ShadowChoice("mens", "email", None, 0.5, "pol_9"),
+                overridden_rules=("weekly",),
+            ),
+        }
+        stored = {"request_hash": b"\x01\x01", "eligible": b"\xff\x00"}
+        expected = [
+            make_decision(status="sent", sent_at=at(6.5), provider="p", message_id="m", **stored, **details),
+            make_decision(decision_id="dec_2", status="released", closed_at=at(1), **stored),
+            make_decision(decision_id="dec_3", send_at=at(9), **stored),
+        ]
+        with opener().read() as reader:
+            found = [reader.decision(WORKSPACE, decision.decision_id) for decision in expected]
+            held = reader.messages(WORKSPACE, ["u1"], at(-100), at(100))["u1"]
+        assert found == expected
+        assert [(d.position, d.sent_after, d.closed_after) for d in found if d] == [(n, None, None) for n in (1, 2, 3)]
+        assert held == (foreign_message(), make_message(expected[0]), make_message(expected[2]))
+        assert {(message.cost, message.known_after) for message in held} == {(0, 0)}
+
+    def test_rules_read_back_and_their_history_begins_with_what_holds(self, opener: Opener) -> None:
+        night = make_rule(rule_id="night", kind="quiet_hours", parameters=QuietHours("21:00", "08:00", ("mon",)))
+        weekly = make_rule(version=2, dry_run=True)
+        store = opener()
+        with store.read() as reader:
+            assert reader.rules(WORKSPACE) == reader.rule_history(WORKSPACE) == (night, weekly)
+        store.write(lambda writer: writer.put_rule(replace(weekly, version=3)))
+        with store.read() as reader:
+            history = reader.rule_history(WORKSPACE)
+        assert [(rule.rule_id, rule.version, rule.changed_after) for rule in history] == [
+            ("night", 1, 0),
+            ("weekly", 2, 0),
+            ("weekly", 3, 3),
+        ]
+
+    def test_recipients_and_events_read_back(self, opener: Opener) -> None:
+        with opener().read() as reader:
+            recipient = reader.recipient(WORKSPACE, "u1")
+            events = reader.events(WORKSPACE, make_decision())
+            assert (recipient, events) == (make_recipient(), (make_event(),))
+            assert recipient is not None
+            assert (recipient.changed_after, events[0].known_after) == (0, 0)
+            assert reader.unanswered(WORKSPACE, ["u1"]) == {}
+
+    def test_the_log_goes_on_and_old_messages_count_for_a_new_capacity(self, opener: Opener) -> None:
+        store = opener()
+        daily = make_rule(rule_id="daily", kind="capacity", parameters=Capacity(9, 24 * 60), counts=Selector())
+        store.write(lambda writer: writer.put_rule(daily))
+        new = make_decision(decision_id="dec_4", send_at=at(10))
+        store.write(lambda writer: writer.add_decision(new, make_message(new)))
+        day = period_of(Capacity(9, 24 * 60), at(0))
+        with store.read() as reader:
+            decision = reader.decision(WORKSPACE, "dec_4")
+            assert decision is not None
+            assert decision.position == 4
+            assert reader.usage(WORKSPACE, [("daily", day, day)]) == {("daily", day): 4}

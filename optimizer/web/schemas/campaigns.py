@@ -22,6 +22,7 @@ from storage.records import (
     Guardrail,
     Mode,
     OutcomeWeight,
+    Requirement,
     Unconfirmed,
     Variant,
     VariantStatus,
@@ -31,6 +32,29 @@ from storage.records import (
 DEFAULT_OBJECTIVE = {"clicked": OutcomeWeight(fixed=1.0)}
 #: Shares of the control groups when a campaign doesn't say; transactional messages have none.
 DEFAULT_SHARES = {"holdout": 0.05, "random": 0.05, "baseline": 0.0}
+#: Priority, and whether others may take the place of its messages, when a campaign doesn't say.
+_STANDING = {"priority": 50, "displaceable": True}
+_TRANSACTIONAL_STANDING = {"priority": 90, "displaceable": False}
+
+
+class RequirementIn(Body):
+    """The variant is open only after the recipient did, or did not do, something with an earlier message.
+
+    Judged when the decision is made, on the last message of that campaign (and variant) that was sent by then. Without
+    such a message the condition doesn't hold. The campaign need not exist yet, and may be this one.
+    """
+
+    campaign_id = Id("Of which campaign the earlier message was.", required=True)
+    variant_id = Id("Of which variant; left out: any.", load_default=None, allow_none=True)
+    outcome = Id("opened, clicked, converted, … or any event type of yours.", required=True)
+    happened = Flag(
+        "true: it happened within the hours. false: the hours have passed and it didn't.", load_default=True
+    )
+    within_hours = Number("How long after that message was sent.", above=0, maximum=limits.YEAR_HOURS, required=True)
+
+    @post_load
+    def _make(self, data: dict[str, Any], **_: Any) -> Requirement:
+        return Requirement(**data)
 
 
 class VariantIn(Body):
@@ -43,20 +67,16 @@ class VariantIn(Body):
     )
     text = Text("The message's text, for the model.", longest=limits.TEXT, load_default="")
     cost = Number("What one message costs.", minimum=0, maximum=limits.AMOUNT, load_default=0.0)
-    requires = fields.List(
-        fields.Dict(),
+    requires = Many(
+        fields.Nested(RequirementIn),
+        "Conditions on earlier messages; every one must hold.",
+        longest=limits.REQUIREMENTS,
         load_default=list,
-        metadata={"maxItems": 0, "description": "Conditions on earlier messages. Not available yet: must be empty."},
     )
-
-    @validates_schema
-    def _no_conditions(self, data: dict[str, Any], **_: Any) -> None:
-        if data.get("requires"):
-            raise ValidationError("Conditions on earlier messages are not available yet; must be [].", "requires")
 
     @post_load
     def _make(self, data: dict[str, Any], **_: Any) -> Variant:
-        return Variant(**{**data, "requires": ()})
+        return Variant(**{**data, "requires": tuple(data["requires"])})
 
 
 class ChannelIn(Body):
@@ -172,10 +192,13 @@ class CampaignIn(Stored):
 
     name = Text(load_default="")
     category = Id(
-        "Rules and suppressions speak of it; `transactional` has no control groups by default.",
+        "Rules and suppressions speak of it; `transactional` has no control groups, priority 90 and can't be displaced "
+        "where it doesn't say otherwise.",
         load_default="marketing",
     )
-    priority = Whole("Higher wins.", maximum=1000, load_default=50)
+    priority = Whole(
+        "Higher wins: it may displace reserved messages of lower ones. Left out: 50; transactional: 90.", maximum=1000
+    )
     status = Choice(get_args(CampaignStatus), load_default="active")
     mode = Choice(get_args(Mode), "Who answers: see the overview.", load_default="live")
     variants = Many(
@@ -207,7 +230,10 @@ class CampaignIn(Stored):
     )
     groups = fields.Nested(GroupsIn, load_default=dict)
     baseline = fields.Nested(BaselineIn, load_default=None, allow_none=True)
-    displaceable = Flag("Whether a more important campaign may take its place.", load_default=True)
+    displaceable = Flag(
+        "Whether a campaign of higher priority may take the place of its reserved messages. Left out: true; "
+        "transactional: false."
+    )
     exploration = fields.Nested(ExplorationIn, load_default=lambda: {"rate": 0.02})
     guardrails = Table(
         fields.Nested(GuardrailIn), "Limits on harmful outcomes.", largest=limits.OUTCOMES, load_default=dict
@@ -284,7 +310,7 @@ def campaign_of(data: dict[str, Any], *, workspace_id: str, campaign_id: str, no
         objective=data.get("objective", DEFAULT_OBJECTIVE),
         groups=GroupShares(**shares_of(data)),
         exploration_rate=data["exploration"]["rate"],
-        **facts,
+        **{**(_TRANSACTIONAL_STANDING if data["category"] == "transactional" else _STANDING), **facts},
     )
 
 

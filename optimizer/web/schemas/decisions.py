@@ -139,12 +139,16 @@ class ActionOut(Shown):
 
 
 class ReasonOut(Shown):
-    """What masked actions: a rule, `consent` or `suppression`."""
+    """What masked actions: a rule, `consent`, `suppression`, or a variant's own conditions (`requires`)."""
 
     rule_id = Id(required=True)
     kind = Text(required=True)
-    masked = Whole("How many actions it masked.", maximum=limits.ROWS, required=True)
+    masked = Whole(
+        "How many actions it masked, or would have if it weren't a dry run.", maximum=limits.ROWS, required=True
+    )
     next_eligible_at = moment("When this alone would stop masking; null: unknown or never.", known=False)
+    dry_run = Flag("The rule only reports: nothing was masked.", required=True)
+    note = Text("For people, what the numbers don't say; may be empty.", longest=1024, required=True)
 
 
 class WindowOut(Shown):
@@ -192,6 +196,15 @@ class ShadowOut(Shown):
     policy_id = Id(required=True)
 
 
+class RiskLimitOut(Shown):
+    """A fatigue rule as the policy was bound by it."""
+
+    rule_id = Id(required=True)
+    outcome = Id(required=True)
+    max_risk = Number(minimum=0, maximum=1, required=True)
+    channels = fields.List(Id(), required=True, allow_none=True, metadata={"description": "null: all."})
+
+
 class SnapshotOut(Shown):
     """All that the decision was computed from, beside campaign version and policy."""
 
@@ -203,6 +216,32 @@ class SnapshotOut(Shown):
     immediate = Flag(required=True)
     shadow = fields.Nested(ShadowOut, required=True, allow_none=True)
     overridden_rules = fields.List(Id(), required=True)
+    cost = Number(
+        "What the chosen message costs, in the campaign's currency.",
+        minimum=0,
+        maximum=limits.AMOUNT * 2,
+        required=True,
+    )
+    unanswered = Whole(
+        "Messages sent since the recipient last engaged, as adaptive caps used it; null: there was no such cap.",
+        maximum=limits.POSITION,
+        required=True,
+        allow_none=True,
+    )
+    risks = fields.Dict(
+        keys=fields.String(),
+        values=fields.List(Number(minimum=0, maximum=1, allow_none=True)),
+        required=True,
+        metadata={
+            "description": "Predicted chance of each limited outcome for the chosen action, by component of the "
+            "policy's mixture; null: a component without a model."
+        },
+    )
+    displaced = fields.List(Id("A decision."), required=True, metadata={"description": "Whose place this one took."})
+    # The last one: in this class's body the name hides the module.
+    limits = fields.List(
+        fields.Nested(RiskLimitOut), required=True, metadata={"description": "The fatigue rules that bound the policy."}
+    )
 
 
 class DecisionRecordOut(DecisionOut):

@@ -9,7 +9,8 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Collection
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
+from decimal import Decimal
 from functools import cache
 from typing import Any
 from zoneinfo import available_timezones
@@ -17,10 +18,13 @@ from zoneinfo import available_timezones
 from marshmallow import ValidationError, fields
 
 from optimizer.web.schemas import limits
+from storage.rules import MICROS
 
 #: RFC 3339, section 5.6. The offset is not optional: a time without one is not a time.
 _RFC3339 = re.compile(r"\d{4}-\d{2}-\d{2}[Tt ]\d{2}:\d{2}:\d{2}(?:\.\d{1,9})?(?:[Zz]|[+-]\d{2}:\d{2})")
 _CLOCK = re.compile(r"(?:[01][0-9]|2[0-3]):[0-5][0-9]")
+_DAY = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
+_COUNTRY = re.compile(r"[A-Z]{2}")
 #: No control characters (C0, DEL, C1), and not U+FFFD, which is what broken UTF-8 in a path turns into.
 ID = re.compile(r"[^\u0000-\u001f\u007f-\u009f\ufffd]+")
 _NAME = re.compile(r"[^\u0000-\u001f\u007f-\u009f\ufffd/]+")
@@ -101,36 +105,63 @@ class Flag(fields.Boolean):
 
 
 class Number(fields.Float):
-    """A finite number in ``[minimum, maximum]``; ``above`` excludes the lower end."""
+    """A finite number in ``[minimum, maximum]``; ``above`` and ``below`` are ends that are excluded themselves."""
 
     def __init__(
         self,
         about: str = "",
         *,
         minimum: float | None = None,
-        maximum: float,
+        maximum: float | None = None,
         above: float | None = None,
+        below: float | None = None,
         **kwargs: Any,
     ) -> None:
-        self.minimum, self.maximum, self.above = minimum, maximum, above
-        low = (
-            f"greater than {above:g}" if above is not None else f"from {minimum if minimum is not None else -maximum:g}"
+        if (maximum is None) == (below is None):
+            raise TypeError("a number has either a maximum or a bound that it stays below")
+        self.above, self.below = above, below
+        self.maximum = math.inf if maximum is None else maximum
+        self.minimum = -self.maximum if minimum is None else minimum
+        low = f"greater than {above:g}" if above is not None else f"from {self.minimum:g}"
+        high = f"less than {below:g}" if below is not None else f"at most {self.maximum:g}"
+        simple = above is None and below is None
+        self.allowed = (
+            f"Must be a number {low} to {self.maximum:g}." if simple else f"Must be a number {low} and {high}."
         )
-        self.allowed = f"Must be a number {low} {'and at most' if above is not None else 'to'} {maximum:g}."
         facts = {
-            "minimum": None if above is not None else (-maximum if minimum is None else minimum),
+            "minimum": None if above is not None else self.minimum,
             "exclusiveMinimum": above,
             "maximum": maximum,
+            "exclusiveMaximum": below,
         }
         super().__init__(**about_field(kwargs, about, **facts))
 
     def _deserialize(self, value: Any, *_: Any, **__: Any) -> float:
         if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
             raise ValidationError(self.allowed)
-        low = -self.maximum if self.minimum is None else self.minimum
-        if value > self.maximum or (value <= self.above if self.above is not None else value < low):
+        too_low = value <= self.above if self.above is not None else value < self.minimum
+        too_high = value >= self.below if self.below is not None else value > self.maximum
+        if too_low or too_high:
             raise ValidationError(self.allowed)
         return float(value)
+
+
+class Money(fields.Float):
+    """An amount of money from 0 on with at most six decimals; loads as whole millionths."""
+
+    def __init__(self, about: str = "", *, maximum: float, **kwargs: Any) -> None:
+        self.maximum = maximum
+        self.allowed = f"Must be an amount from 0 to {maximum:g} with at most 6 decimals."
+        super().__init__(**about_field(kwargs, about, minimum=0, maximum=maximum))
+
+    def _deserialize(self, value: Any, *_: Any, **__: Any) -> int:
+        if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= self.maximum:
+            raise ValidationError(self.allowed)
+        # A float's shortest text is the decimal that was sent: JSON numbers of up to 15 digits survive it.
+        micros = Decimal(repr(value)) * MICROS
+        if micros != micros.to_integral_value():
+            raise ValidationError(self.allowed)
+        return int(micros)
 
 
 class Whole(fields.Integer):
@@ -187,6 +218,37 @@ class ClockTime(fields.String):
     def _deserialize(self, value: Any, *_: Any, **__: Any) -> str:
         if not isinstance(value, str) or _CLOCK.fullmatch(value) is None:
             raise ValidationError("Must be a time of day HH:MM from 00:00 to 23:59.")
+        return value
+
+
+class Day(fields.String):
+    """A calendar date ``YYYY-MM-DD`` from 1970 to 2199."""
+
+    def __init__(self, about: str = "", **kwargs: Any) -> None:
+        super().__init__(**about_field(kwargs, about, format="date", examples=["2026-12-25"]))
+
+    def _deserialize(self, value: Any, *_: Any, **__: Any) -> str:
+        if not isinstance(value, str) or _DAY.fullmatch(value) is None or not _is_day(value):
+            raise ValidationError("Must be a date YYYY-MM-DD from 1970-01-01 to 2199-12-31.")
+        return value
+
+
+def _is_day(text: str) -> bool:
+    try:
+        return EARLIEST.date() <= date.fromisoformat(text) < LATEST.date()
+    except ValueError:  # 30 February
+        return False
+
+
+class Country(fields.String):
+    """A country's ISO 3166-1 code of two capital letters."""
+
+    def __init__(self, about: str = "", **kwargs: Any) -> None:
+        super().__init__(**about_field(kwargs, about, pattern="^[A-Z]{2}$", examples=["DE"]))
+
+    def _deserialize(self, value: Any, *_: Any, **__: Any) -> str:
+        if not isinstance(value, str) or _COUNTRY.fullmatch(value) is None:
+            raise ValidationError("Must be an ISO 3166-1 code of two capital letters such as DE.")
         return value
 
 

@@ -27,3 +27,14 @@ PAGE = 50
 PAGE_MAX = 500
 #: The largest change position (a 63-bit integer).
 POSITION = 2**63 - 1
+#: Messages that a cap allows one recipient, and that a capacity allows all of them.
+RULE_MESSAGES = 1_000_000
+CAPACITY = 1_000_000_000
+#: The longest period of a capacity: 31 days.
+MONTH_MINUTES = 44_640
+WARM_UP_STEPS = 200
+WARM_UP_DAYS = 3650
+#: Dates of a blackout.
+DATES = 1000
+#: Conditions of a variant on earlier messages.
+REQUIREMENTS = 20

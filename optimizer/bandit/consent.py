@@ -1,0 +1,35 @@
+"""Consent and suppression: the channels that a recipient closed or never opened. Nothing overrides them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from optimizer.bandit.stretches import Blocked
+from storage.records import ANY, Recipient
+
+#: Channels that need a recorded yes; on any other only a recorded no closes.
+CONSENT_CHANNELS = frozenset({"sms", "push", "whatsapp", "voice"})
+
+
+def not_agreed(recipients: Sequence[Recipient], channels: Sequence[str]) -> Blocked | None:
+    """(N, C) the channels that recipients did not agree to; None if there is none."""
+    asks = [(channel, channel in CONSENT_CHANNELS) for channel in channels]
+    refused = [
+        [ask if (said := r.channels.get(channel)) is None else not said.state for channel, ask in asks]
+        for r in recipients
+    ]
+    return np.array(refused) if any(True in row for row in refused) else None
+
+
+def suppressed(recipients: Sequence[Recipient], channels: Sequence[str], category: str) -> Blocked | None:
+    """(N, C) the channels that recipients refused for this category; None if there is none."""
+    if not any(r.suppressed for r in recipients):
+        return None
+    found = np.zeros((len(recipients), len(channels)), np.bool_)
+    for row, recipient in enumerate(recipients):
+        for one in recipient.suppressed:
+            if one.category in (ANY, category):
+                found[row] |= [one.channel in (ANY, channel) for channel in channels]
+    return found if found.any() else None

@@ -1,0 +1,295 @@
+"""Which features can't be trusted: examined on the training rows, reported by name, left out or guarded.
+
+Found are features that are constant, mostly missing, exploding (values that no encoding survives), identities (a level
+of its own for nearly everyone), leaking (known only after the send) and shifted (the newer rows look unlike the older).
+All but the shifted are left out of the run's feature spec. A shifted one stays: what ``model.columns`` makes of a
+number ends at the range that was seen, five standard deviations from its mean, so that is its guard, and it is named.
+
+``fit_spec`` drops constants by itself; here they are told apart from what it dropped for width.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
+from functools import cached_property
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from optimizer.bandit.drift import compare
+from optimizer.model.columns import CategoryColumn, Column, NumberColumn, parse_category
+from optimizer.model.examples import Examples
+from optimizer.model.features import fit_spec
+from optimizer.model.training.leaks import Leak, leak_of
+from storage.records import Attribute, JsonObject
+
+Problem = Literal["constant", "missing", "exploding", "identity", "leaking", "shifted"]
+#: Rows looked at, spread evenly over time: enough for every test.
+MOST_ROWS = 20_000
+#: Bins of a number, and named levels of a category, when older and newer rows are compared.
+_SHIFT_BINS, _SHIFT_LEVELS = 10, 20
+#: Fewer recipients in a half than this can't show a shift.
+_SHIFT_ROWS = 100
+
+
+@dataclass(frozen=True, slots=True)
+class QualityLimits:
+    """What makes a feature suspicious.
+
+    Attributes:
+        missing: share of rows without a readable value, among rows of the campaigns that use the feature.
+        unreadable: share of present values that are not finite.
+        far: distance from the median in interquartile ranges (÷ 1.349) of the farthest value.
+        ranges: newer values this many older ranges (.5 % to 99.5 %) outside the older range …
+        outside: … in more than this share of the newer rows. From one distribution that has a chance below 1e-9.
+        levels: a category with at least this many levels …
+        identity: … and at least this many per recipient is an identity.
+        leak_error: chance that any feature is called leaking though none is (see ``leaks``), over all together.
+        shift_error: chance that any feature is called shifted though none is, over all together.
+    """
+
+    missing: float = 0.95
+    unreadable: float = 0.01
+    far: float = 1e6
+    ranges: float = 10.0
+    outside: float = 0.02
+    levels: int = 100
+    identity: float = 0.5
+    leak_error: float = 0.01
+    shift_error: float = 0.01
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One thing found: ``figure`` is what was compared with ``limit``."""
+
+    feature: str
+    problem: Problem
+    figure: float
+    limit: float
+    left_out: bool
+    detail: str
+
+
+@dataclass(frozen=True)
+class Quality:
+    """What was found, and in how many rows and features it was looked for."""
+
+    rows: int
+    features: int
+    findings: tuple[Finding, ...]
+    limits: QualityLimits
+
+    @cached_property
+    def left_out(self) -> tuple[str, ...]:
+        """Features that the run does without, sorted."""
+        return tuple(sorted({finding.feature for finding in self.findings if finding.left_out}))
+
+    def registry(self, attributes: Sequence[Attribute], workspace_id: str) -> tuple[Attribute, ...]:
+        """The attribute registry in which what is left out is not used by the model."""
+        out = set(self.left_out)
+        known = [replace(a, use_in_model=a.use_in_model and a.name not in out) for a in attributes]
+        new = sorted(out - {a.name for a in attributes})
+        return (*known, *(Attribute(workspace_id, name, "category", use_in_model=False) for name in new))
+
+    def to_json(self) -> dict[str, Any]:
+        """For the run's verdict."""
+        return {
+            "rows": self.rows,
+            "features": self.features,
+            "left_out": list(self.left_out),
+            "findings": [asdict(finding) for finding in self.findings],
+            "errors": {"leaking": self.limits.leak_error, "shifted": self.limits.shift_error},
+        }
+
+
+def examine(examples: Examples, attributes: Sequence[Attribute] = (), limits: QualityLimits | None = None) -> Quality:
+    """Examines every feature that the model would read.
+
+    Args:
+        examples: the training rows, in order of time: the first half are the older ones.
+        attributes: the registry; what is not used by the model is not examined.
+        limits: the limits, with the errors of the two statistical tests.
+    """
+    asked = limits or QualityLimits()
+    n = len(examples)
+    if n == 0:
+        return Quality(0, 0, (), asked)
+    rows = examples.take(np.unique(np.linspace(0, n - 1, min(n, MOST_ROWS)).astype(np.int64)))
+    spec = fit_spec(rows.contexts, attributes)
+    findings = [found for name in spec.dropped if (found := _dropped(rows.contexts, name)) is not None]
+    tests = max(1, len(spec.columns) * max(1, len(rows.outcomes)))
+    shares = asked.leak_error / tests, asked.shift_error / max(1, len(spec.columns))
+    for column in spec.columns:
+        findings += _of_column(_Read.of(column, rows), rows, asked, *shares)
+    findings.sort(key=lambda finding: (finding.feature, finding.problem))
+    return Quality(len(rows), len(spec.columns) + len(spec.dropped), tuple(findings), asked)
+
+
+@dataclass(frozen=True)
+class _Read:
+    """A feature's values over the rows.
+
+    Attributes:
+        column: how the model reads it.
+        number: (n,) NaN = missing; None for categories and texts.
+        code: (n,) −1 = missing; the level of a category (0 where a text is present, and of a number 0 too).
+        levels: how many levels.
+        own: (n,) rows of campaigns that use the feature at all.
+    """
+
+    column: Column
+    number: NDArray[np.float64] | None
+    code: NDArray[np.int64]
+    levels: int
+    own: NDArray[np.bool_]
+
+    @classmethod
+    def of(cls, column: Column, rows: Examples) -> _Read:
+        number: NDArray[np.float64] | None = None
+        levels = 1
+        if isinstance(column, NumberColumn):
+            parsed = [column.parse(context) for context in rows.contexts]
+            number = np.array([math.nan if value is None else value for value in parsed], dtype=np.float64)
+            code = np.where(np.isnan(number), -1, 0).astype(np.int64)
+        elif isinstance(column, CategoryColumn):
+            index: dict[str, int] = {}
+            named = [column.parse(context) for context in rows.contexts]
+            code = np.array([-1 if v is None else index.setdefault(v, len(index)) for v in named], dtype=np.int64)
+            levels = len(index)
+        else:
+            code = np.array([-1 if not isinstance(c.get(column.name), str) else 0 for c in rows.contexts], np.int64)
+        used = np.bincount(rows.campaign[code >= 0], minlength=len(rows.campaigns)) > 0
+        return cls(column, number, code, levels, used[rows.campaign])
+
+
+def _of_column(read: _Read, rows: Examples, limits: QualityLimits, leak: float, shift: float) -> list[Finding]:
+    """What is wrong with one feature: the gravest that it is left out for, else whether it is shifted."""
+    leaking = leak_of(read.number, read.code, read.levels, rows, leak)
+    found = (
+        _leaking(read.column.name, leaking)
+        if leaking is not None
+        else _missing(read, limits) or _exploding(read, rows.contexts, limits) or _identity(read, rows, limits)
+    )
+    found = found or _shifted(read, rows, shift)
+    return [] if found is None else [found]
+
+
+def _missing(read: _Read, limits: QualityLimits) -> Finding | None:
+    missing = float(np.mean(read.code[read.own] < 0)) if read.own.any() else 1.0
+    if missing <= limits.missing:
+        return None
+    detail = f"{100 * missing:.1f} % of {int(read.own.sum())} rows have no readable value"
+    return Finding(read.column.name, "missing", missing, limits.missing, left_out=True, detail=detail)
+
+
+def _dropped(contexts: Sequence[JsonObject], name: str) -> Finding | None:
+    """A feature that the spec has no column for: constant, or never readable; None when it was dropped for width."""
+    values = [context[name] for context in contexts if context.get(name) is not None]
+    levels = {parse_category(value) for value in values}
+    if None in levels and len(levels) == 1:
+        return Finding(name, "missing", 1.0, 0.95, left_out=True, detail="no readable value: lists or objects")
+    if len(levels) == 1:
+        detail = f"the same value in all {len(values)} rows"
+        return Finding(name, "constant", 1.0, 1.0, left_out=True, detail=detail)
+    return None
+
+
+def _exploding(read: _Read, contexts: Sequence[JsonObject], limits: QualityLimits) -> Finding | None:
+    column, number = read.column, read.number
+    if number is None or not isinstance(column, NumberColumn) or column.reference is not None:
+        return None
+    raw = [context.get(column.name) for context in contexts]
+    endless = sum(isinstance(v, float) and not math.isfinite(v) for v in raw) / max(1, sum(v is not None for v in raw))
+    if endless > limits.unreadable:
+        detail = f"{100 * endless:.1f} % of its values are not finite"
+        return Finding(column.name, "exploding", endless, limits.unreadable, left_out=True, detail=detail)
+    known = number[~np.isnan(number)]
+    far = _farthest(known)
+    if far > limits.far:
+        detail = f"farthest value {_extreme(known):g} lies {far:.3g} robust standard deviations from the median"
+        return Finding(column.name, "exploding", far, limits.far, left_out=True, detail=detail)
+    return _out_of_range(column.name, number, limits)
+
+
+def _farthest(known: NDArray[np.float64]) -> float:
+    """Largest distance from the median in robust standard deviations; 0 where half of the values, or all, are equal."""
+    median = float(np.median(known))
+    away = np.abs(known - median)
+    for low, high, width in ((0.25, 0.75, 1.349), (0.05, 0.95, 3.29)):
+        spread = float(np.quantile(known, high) - np.quantile(known, low)) / width
+        if spread > 0.0:
+            return float(away.max()) / spread
+    # Nearly always the same value: the scale is that of the values which differ.
+    other = away[away > 0.0]
+    return float(away.max()) / float(np.median(other)) if other.size else 0.0
+
+
+def _extreme(known: NDArray[np.float64]) -> float:
+    return float(known[int(np.argmax(np.abs(known - np.median(known))))])
+
+
+def _out_of_range(name: str, number: NDArray[np.float64], limits: QualityLimits) -> Finding | None:
+    """A change of unit or a broken source: newer values far outside all that was seen before."""
+    half = number.size // 2
+    older, newer = (part[~np.isnan(part)] for part in (number[:half], number[half:]))
+    if min(older.size, newer.size) < _SHIFT_ROWS:
+        return None
+    low, high = (float(q) for q in np.quantile(older, (0.005, 0.995)))
+    margin = limits.ranges * (high - low)
+    if margin == 0.0:
+        return None
+    outside = float(np.mean((newer < low - margin) | (newer > high + margin)))
+    if outside <= limits.outside:
+        return None
+    detail = f"{100 * outside:.1f} % of the newer rows lie {limits.ranges:g} ranges outside {low:g} … {high:g}"
+    return Finding(name, "exploding", outside, limits.outside, left_out=True, detail=detail)
+
+
+def _identity(read: _Read, rows: Examples, limits: QualityLimits) -> Finding | None:
+    if not isinstance(read.column, CategoryColumn) or read.levels < limits.levels:
+        return None
+    people = len(np.unique(rows.cluster[read.code >= 0]))
+    share = read.levels / people
+    if share < limits.identity:
+        return None
+    detail = f"{read.levels} levels among {people} recipients: an identity, not a property"
+    return Finding(read.column.name, "identity", share, limits.identity, left_out=True, detail=detail)
+
+
+def _leaking(name: str, leak: Leak) -> Finding:
+    return Finding(name, "leaking", leak.figure, leak.limit, left_out=True, detail=leak.detail)
+
+
+def _shifted(read: _Read, rows: Examples, error: float) -> Finding | None:
+    """Older against newer half by the stability index, a row a recipient in each: repeated rows are not independent."""
+    half = len(rows) // 2
+    bins = _bins(read)
+    counts = []
+    for part in (slice(0, half), slice(half, len(rows))):
+        own = np.flatnonzero(read.own[part]) + (part.start or 0)
+        _, last = np.unique(rows.cluster[own][::-1], return_index=True)
+        counts.append(np.bincount(bins[own[::-1][last]] + 1, minlength=int(bins.max()) + 2))
+    if min(count.sum() for count in counts) < _SHIFT_ROWS:
+        return None
+    shift = compare(counts[0], counts[1], error)
+    if not shift.shifted:
+        return None
+    detail = f"stability index between the older and the newer rows, {shift.rows} recipients; clipped to what was seen"
+    return Finding(read.column.name, "shifted", shift.stability, shift.limit, left_out=False, detail=detail)
+
+
+def _bins(read: _Read) -> NDArray[np.int64]:
+    """(n,) the bin of each row, −1 = missing: deciles of a number, frequent levels and the rest of a category."""
+    if read.number is not None:
+        known = ~np.isnan(read.number)
+        edges = np.unique(np.quantile(read.number[known], np.linspace(0.0, 1.0, _SHIFT_BINS + 1)))[1:-1]
+        return np.where(known, np.searchsorted(edges, read.number, side="right"), -1).astype(np.int64)
+    sizes = np.bincount(read.code[read.code >= 0], minlength=max(1, read.levels))
+    place = np.full(sizes.size + 1, _SHIFT_LEVELS, dtype=np.int64)  # one more, so that −1 has a place of its own
+    place[np.argsort(-sizes, kind="stable")[:_SHIFT_LEVELS]] = np.arange(min(_SHIFT_LEVELS, sizes.size))
+    place[-1] = -1
+    return place[read.code]

@@ -1,0 +1,235 @@
+"""The canary: a newly published share of a mixture is watched, and rolled back by itself when it is clearly worse.
+
+The gate publishes a candidate as one component of a mixture, at first a tenth. From then on each decision that the
+mixture draws tells of both: with π = (1 − α)·π_before + α·π_canary, the probabilities of the logged action under either
+component are known exactly, so every row is a paired comparison, whoever of the two "drew" it. At each refresh the rows
+that have closed since the last look are added to wagers (``bandit.sequences``): on the reward, and on each guardrail.
+All of them together ever roll back a canary that is not worse with probability at most ``GateLimits.watch_error``, at
+every look, whatever the sample size. A wager's state is kept with the training run, so a look reads only new rows.
+
+Watched is every mixture that still holds what it is to replace, not only the first rung. Rows are the treated group's
+under the policy and its refreshed revisions, in the order in which they close; closing depends on no action, so no row
+is chosen by what was drawn.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from datetime import datetime
+from hashlib import blake2b
+from typing import Any
+
+import numpy as np
+
+from optimizer.bandit.evidence import Condition, GateLimits
+from optimizer.bandit.gate import watched
+from optimizer.bandit.sequences import Wager
+from optimizer.service.evidence import newest_and_rest, predicted_rewards, vector_of
+from optimizer.service.feedback import Logged, closes, feedback_rows
+from optimizer.service.ids import COLD_POLICY
+from optimizer.service.publish import roll_back
+from optimizer.service.replay import Replayer, plan_of, situation_of
+from optimizer.service.stakes import Compared, Stakes, stakes_of
+from optimizer.service.told import last_told
+from optimizer.service.wiring import Services
+from storage.errors import VersionConflict
+from storage.log import Pointer, Policy
+from storage.port import Reader
+from storage.records import Campaign, JsonObject
+
+#: A logged propensity further than this from the recomputed one: the log can't be trusted, and nothing is rolled back.
+LARGEST_ERROR = 1e-6
+#: Seconds by which a decision may be committed after a look that its time of decision precedes.
+LATE_COMMIT = 600.0
+_LIMITS = GateLimits()
+
+
+@dataclass(frozen=True)
+class Watch:
+    """What is known of a canary after a look.
+
+    Attributes:
+        policy_id: the gated policy that made it a canary.
+        alpha: its share.
+        stakes: bounds of the rewards, and what is asked (a change of the objective starts the watch anew).
+        wagers: by name of what is watched.
+        seen: (closing time as epoch seconds, decision id) of the last row.
+        since: decisions older than this (epoch seconds) have all been seen.
+        error: largest difference of a recomputed propensity from the logged one.
+    """
+
+    policy_id: str
+    alpha: float
+    stakes: Stakes
+    wagers: Mapping[str, Wager]
+    seen: tuple[float, str] = (0.0, "")
+    since: float = 0.0
+    error: float = 0.0
+
+    @property
+    def conditions(self) -> list[Condition]:
+        """Each wager against its part of the error."""
+        share = _LIMITS.watch_error / max(1, len(self.wagers))
+        return [watched(f"canary.{name}", wager, share) for name, wager in self.wagers.items()]
+
+    @property
+    def rows(self) -> int:
+        """Decisions compared so far."""
+        return max((wager.rows for wager in self.wagers.values()), default=0)
+
+    def to_json(self) -> dict[str, Any]:
+        """For the run's verdict; ``from_json`` gives an equal one."""
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, data: JsonObject) -> Watch:
+        """What ``to_json`` wrote."""
+        wagers = {name: Wager(**{**w, "capital": tuple(w["capital"])}) for name, w in data["wagers"].items()}
+        seen = (float(data["seen"][0]), str(data["seen"][1]))
+        return cls(**{**data, "stakes": Stakes.from_json(data["stakes"]), "wagers": wagers, "seen": seen})
+
+
+def watch(services: Services, workspace_id: str, campaign_id: str | None = None) -> list[dict[str, Any]]:
+    """Looks at every canary; rolls back those that are clearly worse.
+
+    Returns:
+        For each campaign whose mixture holds a canary ``campaign_id, decision, policy_id, reason, rows, conditions,
+        watch``; ``decision`` is watched, rolled_back, superseded (the policy was moved meanwhile) or untrusted (the log
+        doesn't replay).
+    """
+    now = services.clock()
+    with services.store.read() as reader:
+        mine = [p for p in reader.pointers() if p.workspace_id == workspace_id]
+        looks = [
+            (pointer, *found)
+            for pointer in mine
+            if campaign_id in (None, pointer.campaign_id)
+            if (found := _look(services, reader, pointer, now)) is not None
+        ]
+    return [_settle(services, pointer, found, parent, now) for pointer, found, parent in looks]
+
+
+def _settle(services: Services, pointer: Pointer, found: Watch, parent: str, now: datetime) -> dict[str, Any]:
+    failed = [c for c in found.conditions if not c.passed]
+    decision, reason = "watched", f"not shown to be worse at {found.alpha:g} over {found.rows} decisions"
+    if found.error > LARGEST_ERROR:
+        decision = "untrusted"
+        reason = f"not judged: a recomputed propensity is {found.error:.2g} off the logged one"
+    elif failed:
+        decision = "rolled_back"
+        told = "; ".join(f"{c.name}: p {c.figure:.2g}, limit {c.limit:.2g}, {c.detail}" for c in failed)
+        reason = f"canary {found.policy_id} at {found.alpha:g} is clearly worse, back to {parent}: {told}"
+        try:
+            roll_back(services, pointer, parent, now, reason)
+        except VersionConflict:
+            decision, reason = "superseded", "the campaign's policy was moved during the look"
+    return {
+        "campaign_id": pointer.campaign_id,
+        "decision": decision,
+        "policy_id": found.policy_id,
+        "reason": reason,
+        "rows": found.rows,
+        "conditions": [asdict(c) for c in found.conditions],
+        "watch": found.to_json(),
+    }
+
+
+def _look(services: Services, reader: Reader, pointer: Pointer, now: datetime) -> tuple[Watch, str] | None:
+    """The state after this look, and the policy that served before; None where the campaign serves no canary."""
+    campaign = reader.campaign(pointer.workspace_id, pointer.campaign_id)
+    lineage = lineage_of(reader, pointer)
+    if campaign is None or not lineage or len(lineage[-1].mixture) < 2:
+        return None
+    gated = lineage[-1]
+    state = _remembered(reader, gated, asked_of(campaign))
+    if state is None:
+        state = _opened(reader, gated, campaign, now)
+    own = {policy.policy_id for policy in lineage}
+    fresh, waiting = [], [now.timestamp()]
+    since = datetime.fromtimestamp(max(state.since, gated.created_at.timestamp()), gated.created_at.tzinfo)
+    for row in feedback_rows(reader, campaign, since, now):
+        if row.decision.policy_id in own and row.drawn and row.decision.group == "treated":
+            key = _closing(campaign, row)
+            if key[0] > now.timestamp():
+                waiting.append(row.decision.decided_at.timestamp())
+            elif key > state.seen:
+                fresh.append((key, row))
+    fresh.sort(key=lambda pair: pair[0])
+    state = replace(state, since=min(waiting) - LATE_COMMIT)
+    return _added(Replayer(reader, services.salt), state, campaign, fresh), gated.parent_id or COLD_POLICY
+
+
+def lineage_of(reader: Reader, pointer: Pointer) -> list[Policy]:
+    """The serving policy, the revisions that it came from, and at the end the gated policy that they all refresh."""
+    found: list[Policy] = []
+    policy = None if pointer.policy_id == COLD_POLICY else reader.policy(pointer.workspace_id, pointer.policy_id)
+    while policy is not None:
+        found.append(policy)
+        if not policy.revision or policy.parent_id is None:
+            break
+        policy = reader.policy(pointer.workspace_id, policy.parent_id)
+    return found
+
+
+def _closing(campaign: Campaign, row: Logged) -> tuple[float, str]:
+    return closes(campaign, row.decision).timestamp(), row.decision.decision_id
+
+
+def asked_of(campaign: Campaign) -> str:
+    """What is watched, as a hash: the objective, its windows and the guardrails."""
+    parts = (campaign.objective, campaign.attribution_hours, campaign.guardrails)
+    text = repr([sorted((name, repr(value)) for name, value in part.items()) for part in parts])
+    return blake2b(text.encode(), digest_size=8).hexdigest()
+
+
+def _remembered(reader: Reader, gated: Policy, asked: str) -> Watch | None:
+    """The state that the last look left with its training run, if it watched the same policy and asked the same."""
+    told = last_told(reader, gated.workspace_id, gated.campaign_id, "watch")
+    if told is None or told["policy_id"] != gated.policy_id:
+        return None
+    found = Watch.from_json(told)
+    return found if found.stakes.asked == asked else None
+
+
+def _opened(reader: Reader, gated: Policy, campaign: Campaign, now: datetime) -> Watch:
+    """A watch before its first row: rewards are bounded by the objective, and by what was logged before the canary."""
+    earlier = [
+        row.reward
+        for row in feedback_rows(reader, campaign, None, now)
+        if row.matured and row.decision.decided_at < gated.created_at
+    ]
+    stakes = stakes_of(campaign, np.array(earlier, dtype=np.float64), asked_of(campaign))
+    alpha = gated.mixture[-1].weight
+    return Watch(gated.policy_id, alpha, stakes, stakes.wagers(campaign, alpha))
+
+
+def _added(
+    replayer: Replayer, state: Watch, campaign: Campaign, fresh: Sequence[tuple[tuple[float, str], Logged]]
+) -> Watch:
+    if not fresh:
+        return state
+    increments: dict[str, list[float]] = {name: [] for name in state.wagers}
+    error = state.error
+    for _, row in fresh:
+        compared = _compare(replayer, row)
+        error = max(error, compared.error)
+        for name, value in state.stakes.increments(campaign, row, compared).items():
+            increments[name].append(value)
+    wagers = {name: wager.after(increments[name]) for name, wager in state.wagers.items()}
+    return replace(state, wagers=wagers, seen=fresh[-1][0], error=error)
+
+
+def _compare(replayer: Replayer, row: Logged) -> Compared:
+    """A row under the canary and under the rest of the very policy that drew it, q̂ by that policy's own model."""
+    decision = row.decision
+    campaign = replayer.campaign(decision)
+    live = replayer.policy(decision.workspace_id, decision.policy_id)
+    newest, rest = newest_and_rest(live)
+    made, s = plan_of(decision, campaign), situation_of(decision, campaign)
+    canary, before = vector_of(newest, s, made), vector_of(rest, s, made)
+    action, propensity = decision.action or 0, decision.propensity or 0.0
+    alpha = live.mixture[-1].weight
+    mixed = alpha * float(canary[action]) + (1.0 - alpha) * float(before[action])
+    predicted = predicted_rewards(live, s, made)
+    return Compared(action, propensity, canary, before, predicted, abs(mixed - propensity))

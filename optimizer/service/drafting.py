@@ -1,0 +1,253 @@
+"""From what was read to drafts of decisions: the pure middle of a chunk, row after row.
+
+The eligible sets of a chunk are asked for in one go. A row whose state an earlier row of the chunk changed (the same
+recipient, or a shared limit of which little is left) is asked again by itself, so that it sees that row.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from optimizer.bandit.actions import ActionSpace
+from optimizer.bandit.eligibility import Eligibility, Question, eligible_many
+from optimizer.bandit.groups import assign
+from optimizer.errors import SendtideError
+from optimizer.service import displace
+from optimizer.service import recipients as people
+from optimizer.service.catalog import View, stricter
+from optimizer.service.choose import (
+    Plan,
+    Situation,
+    displaced_by,
+    draw,
+    draw_shadow,
+    factors,
+    plan,
+    policy_space,
+    resolve_zone,
+    seen_context,
+    space_of,
+)
+from optimizer.service.holidays import holidays_of
+from optimizer.service.record import (
+    Ask,
+    Circumstances,
+    answered,
+    decision_record,
+    kept_record,
+    message_of,
+    request_window,
+)
+from optimizer.service.rows import Draft, Planned, Read, Reads, Repeat, Row, carry_forward
+from optimizer.service.serving import PolicyServer
+from storage.log import Decision, ShadowChoice
+from storage.port import Reader
+from storage.records import Campaign, Recipient
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A row's question before its eligible set is known; ``ruled`` is the answer where it was asked in one go."""
+
+    ask: Ask
+    read: Read
+    situation: Situation
+    recipient: Recipient
+    question: Question
+    ruled: Eligibility | None = None
+
+
+class Drafter:
+    """Computes decisions from what was read; writes nothing."""
+
+    def __init__(self, policies: PolicyServer, salt: bytes) -> None:
+        self._policies = policies
+        self._salt = salt
+
+    def draft_all(self, reader: Reader, asks: Sequence[Ask | SendtideError], reads: Reads) -> list[Row]:
+        """Drafts in order; each row sees what the earlier ones of the chunk store."""
+        rows: list[Row] = []
+        for ask, ready in zip(asks, self._ahead(reader, asks, reads), strict=True):
+            if isinstance(ask, SendtideError):
+                rows.append(ask)
+                continue
+            try:
+                rows.append(self._row(reader, ask, ready, reads))
+            except SendtideError as error:
+                rows.append(error)
+                continue
+            carry_forward(reads, rows[-1])
+        return rows
+
+    def _ahead(
+        self, reader: Reader, asks: Sequence[Ask | SendtideError], reads: Reads
+    ) -> list[Prepared | SendtideError]:
+        """Every row as if it were the first; the eligible sets of many are asked for together."""
+        ready: list[Prepared | SendtideError] = []
+        for ask in asks:
+            try:
+                ready.append(ask if isinstance(ask, SendtideError) else self.prepare(reader, ask, reads))
+            except SendtideError as error:
+                ready.append(error)
+        open_rows = [i for i, row in enumerate(ready) if isinstance(row, Prepared) and row.situation.group != "holdout"]
+        if len(open_rows) < 2:
+            return ready
+        asked = [row.question for i in open_rows if isinstance(row := ready[i], Prepared)]
+        for i, ruled in zip(open_rows, eligible_many(asked, reads.view.rules, reads.shared.usage), strict=True):
+            row = ready[i]
+            if isinstance(row, Prepared):
+                ready[i] = replace(row, ruled=ruled)
+        return ready
+
+    def _row(
+        self, reader: Reader, ask: Ask, ready: Prepared | SendtideError, reads: Reads
+    ) -> Draft | Repeat | Decision:
+        repeated = reads.known.get(ask.decision_id)
+        if repeated is not None:
+            return answered(repeated, ask)
+        if ask.decision_id in reads.drafted:
+            return Repeat(ask)
+        if ask.request.recipient_id in reads.touched:
+            ready = self.prepare(reader, ask, reads)
+        if isinstance(ready, SendtideError):
+            raise ready
+        return self.finish(self.plan(reader, _as_of(ready, reads), reads), attempt=0)
+
+    def prepare(self, reader: Reader, ask: Ask, reads: Reads) -> Prepared:
+        """A row's question, from what is known by now."""
+        read = reads.of(ask.request.recipient_id)
+        recipient = people.patched(read.stored, ask.request.recipient)
+        situation = self._situation(reader, ask, reads, recipient)
+        question = question_of(situation, space_of(situation), recipient, read)
+        return Prepared(ask, read, situation, recipient, question)
+
+    def plan(self, reader: Reader, ready: Prepared, reads: Reads) -> Planned:
+        """A row's eligible set."""
+        ask, read, s = ready.ask, ready.read, ready.situation
+        rules, used, override = read.view.rules, read.shared.usage, ask.request.override_rules
+        consulted: list[tuple[Decision, ...]] = []
+
+        def rivals() -> tuple[Decision, ...]:
+            if not consulted:
+                consulted.append(rivals_of(reader, reads, s.campaign, ready.recipient))
+            return consulted[0]
+
+        made = plan(
+            s, ready.question, rules, read.shared.usage, override_rules=override, ruled=ready.ruled, rivals=rivals
+        )
+        shadowed: Plan | None = None
+        if s.mode == "shadow" and s.group != "holdout":
+            question = question_of(s, policy_space(s), ready.recipient, read)
+            shadowed = plan(s, question, rules, used, override_rules=override, rivals=rivals)
+        if consulted:
+            read = replace(read, rivals=tuple(d.decision_id for d in consulted[0]))
+        return Planned(ask, read, s, ready.recipient, ready.question, made, shadowed)
+
+    def finish(self, planned: Planned, attempt: int) -> Draft:
+        """Draws from the row's distribution and makes the record of it."""
+        s, made = planned.situation, planned.plan
+        live = self._policies.current(planned.recipient.workspace_id, s.campaign.campaign_id)
+        drawn = replace(draw(s, made, live, self._salt, attempt), shadow=self._shadow(planned))
+        gone = _gone(planned, drawn.action)
+        decision = decision_record(planned.ask, s, made, drawn, _circumstances(planned, gone), attempt)
+        return _draft(planned, s, decision, gone)
+
+    def keep(self, draft: Draft, newer: Planned) -> Draft:
+        """The draw of ``draft``, whose set is that of ``newer``, with what ``newer`` knows of the state."""
+        gone = _gone(newer, draft.decision.action)
+        at = _circumstances(newer, gone)
+        decision = kept_record(draft.decision, draft.situation, newer.plan, self._shadow(newer), at)
+        return _draft(newer, draft.situation, decision, gone)
+
+    def _shadow(self, planned: Planned) -> ShadowChoice | None:
+        if planned.shadowed is None:
+            return None
+        s = planned.situation
+        live = self._policies.current(planned.recipient.workspace_id, s.campaign.campaign_id)
+        return draw_shadow(s, planned.shadowed, live, self._salt)
+
+    def _situation(self, reader: Reader, ask: Ask, reads: Reads, recipient: Recipient) -> Situation:
+        request, view = ask.request, reads.view
+        campaign = view.campaign(reader, request.campaign_id)
+        where, source = resolve_zone(recipient, campaign)
+        variants, channels = factors(campaign, request.variants, request.channels)
+        in_model = {name: a.use_in_model for name, a in view.attributes.items()}
+        groups = (recipient.workspace_id, campaign.campaign_id, recipient.recipient_id, campaign.groups)
+        return Situation(
+            decision_id=ask.decision_id,
+            campaign=campaign,
+            variants=variants,
+            channels=channels,
+            window=request_window(request, campaign.default_window_hours, reads.now),
+            zone=where,
+            zone_source=source,
+            group=assign(self._salt, *groups),
+            mode=stricter(view.workspace.mode, campaign.mode),
+            decided_at=reads.now,
+            immediate=request.immediate,
+            context=seen_context(recipient, request.context, in_model),
+            limits=() if request.override_rules else view.limits(campaign),
+        )
+
+
+def question_of(s: Situation, space: ActionSpace, recipient: Recipient, read: Read) -> Question:
+    """All that the eligible set of a space depends on, for one recipient."""
+    return Question(
+        space=space,
+        campaign=s.campaign,
+        recipient=recipient,
+        messages=read.messages,
+        zone=s.zone,
+        now=int(s.decided_at.timestamp()),
+        unanswered=read.unanswered,
+        answers=read.answers,
+        holidays=holidays_of(read.view.rules, recipient, space),
+    )
+
+
+def rivals_of(reader: Reader, reads: Reads, campaign: Campaign, recipient: Recipient) -> tuple[Decision, ...]:
+    """What a message of ``campaign`` may displace: stored reservations, and those of earlier rows of the chunk."""
+    workspace_id, recipient_id = recipient.workspace_id, recipient.recipient_id
+    stored = reader.open_decisions(workspace_id, recipient_id)
+    candidates = [d for d in stored if d.decision_id not in reads.displaced]
+    candidates += reads.placed.get(recipient_id, {}).values()
+    view: View = reads.view
+    return displace.weaker(candidates, campaign, lambda name: view.standing(reader, name), reads.now)
+
+
+def _as_of(ready: Prepared, reads: Reads) -> Prepared:
+    """The row with what is used of shared limits by now; its answer is void where they may close something else."""
+    before = ready.read.shared
+    if before is reads.shared:
+        return ready
+    ruled = ready.ruled if before.tight == reads.shared.tight else None
+    return replace(ready, read=replace(ready.read, shared=reads.shared), ruled=ruled)
+
+
+def _gone(planned: Planned, action: int | None) -> tuple[Decision, ...]:
+    read = planned.read
+    return displaced_by(planned.plan, action, planned.question, read.view.rules, read.shared.usage)
+
+
+def _circumstances(planned: Planned, gone: Sequence[Decision]) -> Circumstances:
+    return Circumstances(
+        recipient_id=planned.recipient.recipient_id,
+        unanswered=planned.read.unanswered if planned.read.view.adaptive else None,
+        displaced=tuple(d.decision_id for d in gone),
+    )
+
+
+def _draft(planned: Planned, s: Situation, decision: Decision, gone: tuple[Decision, ...]) -> Draft:
+    return Draft(
+        ask=planned.ask,
+        read=planned.read,
+        situation=s,
+        recipient=planned.recipient,
+        question=planned.question,
+        plan=planned.plan,
+        shadowed=planned.shadowed,
+        decision=decision,
+        message=message_of(decision),
+        displaced=gone,
+    )

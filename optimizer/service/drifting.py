@@ -1,0 +1,320 @@
+"""The drift alarm: do newly arrived rows still look as the served policy expects?
+
+At each refresh and retrain three kinds of detector read the rows that have arrived since the last look:
+
+- *calibration*: the logging policy's own predictions, older than the row, against what happened, by outcome (lower,
+  higher, flatter than predicted; ``bandit.drift.calibration_ratios``);
+- *propensities*: drawn actions against their logged probabilities, by variant, channel, daypart and not sending; and
+  whether the probabilities can be recomputed at all;
+- *features*: each block of 1,000 decisions against the model's training rows, by the stability index.
+
+The first two raise a false alarm every million rows on average, all detectors together, however often they are asked;
+a block of unchanged features does in one of 1,000. While a calibration or feature alarm stands, the next revision
+explores at the campaign's full rate, and training forgets what came before the change (``forgetting``). An alarm ends
+after 1,000 rows without another one, that of a feature with the first block that looks as expected. The state is kept
+with the training run, so that a look reads each row once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from datetime import UTC, datetime
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from optimizer.bandit.drift import CALIBRATION, Crossing, Detectors, balance_ratios, calibration_ratios
+from optimizer.bandit.rewards import clock_start, max_window, outcome_names
+from optimizer.service.evidence import factor_names, heaviest_model, known_outcome, predicted_outcomes, subset_masses
+from optimizer.service.featureblocks import Block, compared, empty_block
+from optimizer.service.feedback import Logged, feedback_rows
+from optimizer.service.ids import COLD_POLICY
+from optimizer.service.replay import Replayer, plan_of, situation_of
+from optimizer.service.serving import load_policy
+from optimizer.service.told import last_told
+from optimizer.service.wiring import Services
+from storage.log import Pointer
+from storage.port import Reader
+from storage.records import Campaign, JsonObject
+
+Floats = NDArray[np.float64]
+
+#: Rows between false alarms on average, over all detectors of a campaign.
+FALSE_ALARM_ROWS = 1e6
+#: An alarm ends after this many rows without another.
+QUIET_ROWS = 1_000
+#: The newest rows that one look replays at most; of a larger backlog the older ones are left out, by time alone.
+MOST_ROWS = 5_000
+#: A logged propensity further than this from the recomputed one is an alarm at once.
+LARGEST_ERROR = 1e-6
+_LATE_COMMIT = 600.0
+
+
+@dataclass(frozen=True)
+class Alarm:
+    """Something has changed.
+
+    Attributes:
+        what: the detector.
+        noticed: time of the look, in epoch seconds; changed: estimated time of the change.
+        row: the row, counted from the first that was ever compared, at which it crossed; latest: at which it last did.
+        figure: what was compared with ``limit``.
+    """
+
+    what: str
+    noticed: float
+    changed: float
+    row: int
+    latest: int
+    figure: float
+    limit: float
+
+
+@dataclass(frozen=True)
+class Drift:
+    """What is known of a campaign after a look.
+
+    Attributes:
+        detectors: of calibration and propensities.
+        centres: outcome -> (count, sum) of predicted logits so far.
+        block: the feature block that is being filled.
+        matured: (time, decision id) of the last row that was compared with its prediction.
+        decided: the same of the last row in a block.
+        since: decisions older than this have all been seen.
+        rows: rows compared with their predictions so far.
+        alarms: those that stand.
+        changed: estimated time of the last change of outcomes, whose older rows are forgotten; None = none.
+    """
+
+    detectors: Detectors
+    block: Block
+    centres: Mapping[str, tuple[int, float]] = field(default_factory=dict)
+    matured: tuple[float, str] = (0.0, "")
+    decided: tuple[float, str] = (0.0, "")
+    since: float = 0.0
+    rows: int = 0
+    alarms: tuple[Alarm, ...] = ()
+    changed: float | None = None
+
+    @property
+    def raised(self) -> bool:
+        """Whether exploration is raised: outcomes or features have changed. Broken propensities need a repair."""
+        return any(not alarm.what.startswith("propensities") for alarm in self.alarms)
+
+    def to_json(self) -> dict[str, Any]:
+        """For the run's verdict; ``from_json`` gives an equal one."""
+        return asdict(self)
+
+    def told(self) -> dict[str, Any]:
+        """What people are told of the alarms that stand."""
+        return {
+            "alarms": [
+                {**asdict(alarm), "noticed": _moment(alarm.noticed), "changed": _moment(alarm.changed)}
+                for alarm in self.alarms
+            ],
+            "changed": None if self.changed is None else _moment(self.changed),
+        }
+
+    @classmethod
+    def from_json(cls, data: JsonObject) -> Drift:
+        """What ``to_json`` wrote."""
+        d = data["detectors"]
+        detectors = Detectors(tuple(d["names"]), tuple(d["value"]), tuple(d["since"]), float(d["limit"]))
+        return cls(
+            **{
+                **data,
+                "detectors": detectors,
+                "block": Block(**data["block"]),
+                "centres": {name: (int(n), float(total)) for name, (n, total) in data["centres"].items()},
+                "matured": _key(data["matured"]),
+                "decided": _key(data["decided"]),
+                "alarms": tuple(Alarm(**alarm) for alarm in data["alarms"]),
+            }
+        )
+
+
+def changes(drift: Mapping[str, Drift]) -> dict[str, float]:
+    """When outcomes last changed, by campaign, for ``forgetting.remembered``."""
+    return {name: one.changed for name, one in drift.items() if one.changed is not None}
+
+
+def look(services: Services, reader: Reader, workspace_id: str, campaign_id: str | None = None) -> dict[str, Drift]:
+    """Reads what has arrived since the last look, in every campaign that serves a learned policy.
+
+    Returns:
+        The new state by campaign; it counts once it is stored with a training run, under ``drift``.
+    """
+    found = {}
+    for pointer in reader.pointers():
+        if pointer.workspace_id != workspace_id or campaign_id not in (None, pointer.campaign_id):
+            continue
+        campaign = reader.campaign(workspace_id, pointer.campaign_id)
+        if campaign is not None and pointer.policy_id != COLD_POLICY:
+            found[pointer.campaign_id] = _look(services, reader, pointer, campaign)
+    return found
+
+
+def _look(services: Services, reader: Reader, pointer: Pointer, campaign: Campaign) -> Drift:
+    now = services.clock()
+    state = _state(reader, campaign)
+    since = datetime.fromtimestamp(state.since, UTC) if state.since else None
+    decided, matured, waiting = [], [], [now.timestamp()]
+    for row in feedback_rows(reader, campaign, since, now):
+        if not row.drawn or row.decision.imported or row.decision.policy_id == COLD_POLICY:
+            continue
+        at, name = row.decision.decided_at.timestamp(), row.decision.decision_id
+        if (at, name) > state.decided:
+            decided.append(((at, name), row))
+        key = (_matures(campaign, row), name)
+        if key[0] > now.timestamp():
+            waiting.append(at)
+        elif key > state.matured:
+            matured.append((key, row))
+    state = replace(state, since=min(waiting) - _LATE_COMMIT)
+    matured.sort(key=lambda pair: pair[0])
+    state = _compared(Replayer(reader, services.salt), state, campaign, matured, now)
+    live = load_policy(reader, pointer.workspace_id, pointer.policy_id, {})
+    model = heaviest_model(live)
+    if model is not None:
+        rows = [row for _, row in decided]
+        block, shifts = compared(state.block, model.spec, model.artifact_meta["rows"], [_context(row) for row in rows])
+        state = _featured(replace(state, block=block), shifts, now)
+    return replace(state, decided=decided[-1][0]) if decided else state
+
+
+def _context(row: Logged) -> JsonObject:
+    return row.decision.snapshot.context
+
+
+def _matures(campaign: Campaign, row: Logged) -> float:
+    """When the outcomes of the drawn action are known. Calibration is conditional on the action, so it may choose."""
+    planned = replace(row.decision, sent_at=None)
+    return clock_start(planned).timestamp() + 3600.0 * max_window(campaign)
+
+
+def _state(reader: Reader, campaign: Campaign) -> Drift:
+    """The last look's state; detectors follow the campaign's outcomes and actions of now."""
+    told = last_told(reader, campaign.workspace_id, campaign.campaign_id, "drift")
+    names = detector_names(campaign)
+    fresh = Detectors.start(names, FALSE_ALARM_ROWS)
+    if told is None:
+        return Drift(fresh, empty_block(""))
+    state = Drift.from_json(told)
+    old = state.detectors
+    place = {name: i for i, name in enumerate(old.names)}
+    value = tuple(old.value[place[name]] if name in place else 0.0 for name in names)
+    since = tuple(old.since[place[name]] if name in place else 0.0 for name in names)
+    return replace(state, detectors=replace(fresh, value=value, since=since))
+
+
+def detector_names(campaign: Campaign) -> tuple[str, ...]:
+    """Every detector of a campaign, in the order of their ratios."""
+    heads = [f"calibration.{name}.{side}" for name in outcome_names(campaign) for side in CALIBRATION]
+    subsets = _subsets(campaign)
+    return (*heads, *(f"propensities.{s}.more" for s in subsets), *(f"propensities.{s}.less" for s in subsets))
+
+
+def _subsets(campaign: Campaign) -> list[str]:
+    return factor_names([v.id for v in campaign.variants], [c.id for c in campaign.channels])
+
+
+def _compared(
+    replayer: Replayer,
+    state: Drift,
+    campaign: Campaign,
+    matured: Sequence[tuple[tuple[float, str], Logged]],
+    now: datetime,
+) -> Drift:
+    """Adds matured rows to the detectors of calibration and propensities."""
+    if not matured:
+        return state
+    rows = [row for _, row in matured[-MOST_ROWS:]]
+    names, subsets = outcome_names(campaign), _subsets(campaign)
+    chance, outcome = np.full((len(rows), len(names)), 0.5), np.full((len(rows), len(names)), np.nan)
+    inside, expected = np.zeros((len(rows), len(subsets)), np.bool_), np.zeros((len(rows), len(subsets)))
+    place = {name: i for i, name in enumerate(subsets)}
+    error = 0.0
+    for i, row in enumerate(rows):
+        decision, made = row.decision, plan_of(row.decision, replayer.campaign(row.decision))
+        vector, action = replayer.vector(decision), decision.action or 0
+        error = max(error, abs(float(vector[action]) - (decision.propensity or 0.0)))
+        for name, mass, hit in subset_masses(made.space, vector, action):
+            if name in place:
+                inside[i, place[name]], expected[i, place[name]] = hit, min(mass, 1.0)
+        live = replayer.policy(decision.workspace_id, decision.policy_id)
+        told = predicted_outcomes(live, situation_of(decision, replayer.campaign(decision)), made)
+        for j, name in enumerate(names):
+            if name in told:
+                chance[i, j], outcome[i, j] = told[name][action], known_outcome(row, name)
+    ratios, centres = _head_ratios(state, names, chance, outcome)
+    at = np.array([row.decision.decided_at.timestamp() for row in rows])
+    detectors, crossed = state.detectors.after(np.concatenate((*ratios, balance_ratios(inside, expected)), axis=1), at)
+    if error > LARGEST_ERROR:
+        crossed.append(Crossing("propensities.replay", len(rows) - 1, float(at[0])))
+    before = state.rows
+    state = replace(state, detectors=detectors, centres=centres, rows=before + len(rows), matured=matured[-1][0])
+    return _alarmed(state, before, crossed, now)
+
+
+def _head_ratios(
+    state: Drift, names: Sequence[str], chance: Floats, outcome: Floats
+) -> tuple[list[Floats], dict[str, tuple[int, float]]]:
+    """Ratios (n, 3) of each outcome, and its mean predicted logit so far: each row's centre knows earlier rows only."""
+    ratios, centres = [], {}
+    for j, name in enumerate(names):
+        known = np.isfinite(outcome[:, j])
+        p = np.clip(chance[:, j], 1e-9, 1.0 - 1e-9)
+        logit = np.where(known, np.log(p) - np.log1p(-p), 0.0)
+        count, total = state.centres.get(name, (0, 0.0))
+        counts = count + np.cumsum(known) - known
+        centre = (total + np.cumsum(logit) - logit) / np.maximum(1, counts)
+        ratios.append(calibration_ratios(chance[:, j], outcome[:, j], np.where(counts > 0, centre, logit)))
+        centres[name] = (count + int(known.sum()), total + float(logit.sum()))
+    return ratios, centres
+
+
+def _alarmed(state: Drift, before: int, crossed: Sequence[Crossing], now: datetime) -> Drift:
+    """New alarms join, quiet ones end; a change of outcomes sets the time before which rows are forgotten."""
+    alarms = {alarm.what: alarm for alarm in state.alarms}
+    changed = state.changed
+    for one in crossed:
+        first, row, limit = alarms.get(one.name), before + one.row + 1, state.detectors.limit
+        alarms[one.name] = (
+            Alarm(one.name, now.timestamp(), one.since, row, row, limit, limit)
+            if first is None
+            else replace(first, latest=row)
+        )
+        if one.name.startswith("calibration") and first is None:
+            changed = one.since if changed is None else max(changed, one.since)
+    standing = [
+        alarm
+        for alarm in alarms.values()
+        if alarm.what.startswith("features") or state.rows - alarm.latest < QUIET_ROWS
+    ]
+    return replace(state, alarms=tuple(sorted(standing, key=lambda alarm: alarm.what)), changed=changed)
+
+
+def _featured(state: Drift, shifts: Mapping[str, tuple[float, float] | None], now: datetime) -> Drift:
+    """Feature alarms: begun by a block that has shifted (figure, limit), ended by one that has not (None)."""
+    alarms = {alarm.what: alarm for alarm in state.alarms}
+    at = now.timestamp()
+    for name, shift in shifts.items():
+        what = f"features.{name}"
+        first = alarms.pop(what, None)
+        if shift is not None:
+            alarms[what] = (
+                Alarm(what, at, at, state.rows, state.rows, *shift)
+                if first is None
+                else replace(first, latest=state.rows, figure=shift[0], limit=shift[1])
+            )
+    return replace(state, alarms=tuple(sorted(alarms.values(), key=lambda alarm: alarm.what)))
+
+
+def _key(pair: Sequence[Any]) -> tuple[float, str]:
+    return float(pair[0]), str(pair[1])
+
+
+def _moment(epoch: float) -> str:
+    return datetime.fromtimestamp(epoch, UTC).isoformat()

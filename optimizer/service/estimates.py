@@ -1,0 +1,196 @@
+"""Every off-policy estimate of one policy on the same rows, side by side, as JSON.
+
+Each has a value with its standard error clustered by recipient, and intervals at 95 %: the normal one, the cluster
+bootstrap's, the empirical likelihood's (for inverse propensities, whose weights have a known mean), and a confidence
+sequence's (rows in order of time), which may be looked at again and again. How much they can be trusted is told beside
+them: effective sample size, weights, the smallest difference that these rows would have shown.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from optimizer.bandit import ope
+from optimizer.bandit.clusters import Clusters, clusters
+from optimizer.bandit.conditions import support as gate_support
+from optimizer.bandit.evidence import GateLimits
+from optimizer.bandit.intervals import bootstrap_interval, one_sided_quantile, quantile
+from optimizer.bandit.likelihood import empirical_likelihood_interval
+from optimizer.bandit.sequences import confidence_sequence
+
+Floats = NDArray[np.float64]
+
+#: Importance weights above this are dropped by Switch-DR, and the model believed instead.
+SWITCH_AT = 10.0
+LEVEL = 0.95
+#: Power that the minimum detectable effect is stated for.
+POWER = 0.8
+#: Bootstrap samples; the ends of the interval are then good to a few hundredths of its width.
+REPETITIONS = 400
+_SEED = 20_260
+#: Rows before the confidence sequence says anything.
+_START = 200
+
+
+@dataclass(frozen=True)
+class Judged:
+    """One policy on n rows in order of time.
+
+    Attributes:
+        reward: (n,). weight: (n,) π/π_b of the logged action. cluster: recipients.
+        q_logged, q_policy: (n,) predicted reward of the logged action, and its mean under the policy; None = not known.
+    """
+
+    reward: Floats
+    weight: Floats
+    cluster: Clusters
+    q_logged: Floats | None = None
+    q_policy: Floats | None = None
+
+    def terms(self) -> dict[str, Floats]:
+        """The rows whose mean each estimate is (SNIPS is a ratio, and has none)."""
+        found = {"ips": self.weight * self.reward}
+        if self.q_logged is not None and self.q_policy is not None:
+            kept = np.where(self.weight <= SWITCH_AT, self.weight, 0.0)
+            found["dm"] = self.q_policy
+            found["dr"] = ope.dr_terms(self.reward, self.weight, self.q_logged, self.q_policy)
+            found["switch_dr"] = ope.dr_terms(self.reward, kept, self.q_logged, self.q_policy)
+        return found
+
+    def take(self, chosen: NDArray[np.bool_]) -> Judged:
+        """The chosen rows."""
+        q = [None if values is None else values[chosen] for values in (self.q_logged, self.q_policy)]
+        some = clusters(self.cluster.code[chosen], int(np.count_nonzero(chosen)))
+        return Judged(self.reward[chosen], self.weight[chosen], some, *q)
+
+
+def estimates(judged: Judged) -> dict[str, dict[str, Any]]:
+    """Every estimate by name: ips, snips, and where predictions are known dm, dr, switch_dr."""
+    found: dict[str, dict[str, Any]] = {}
+    for name, rows in judged.terms().items():
+        sequence = confidence_sequence(rows, LEVEL, start=_START)
+        found[name] = {
+            **asdict(_estimate(name, judged)),
+            "bootstrap": _bootstrap(rows, None, judged.cluster),
+            "empirical_likelihood": None,
+            "confidence_sequence": _pair(sequence.low[-1], sequence.high[-1]),
+        }
+    found["ips"]["empirical_likelihood"] = _pair(
+        *empirical_likelihood_interval(judged.reward, judged.weight, judged.cluster, LEVEL)
+    )
+    if judged.weight.any():
+        found["snips"] = {
+            **asdict(ope.snips(judged.reward, judged.weight, judged.cluster, LEVEL)),
+            "bootstrap": _bootstrap(judged.weight * judged.reward, judged.weight, judged.cluster),
+            "empirical_likelihood": found["ips"]["empirical_likelihood"],
+            "confidence_sequence": None,
+        }
+    order = ("ips", "snips", "dm", "dr", "switch_dr")
+    return {name: found[name] for name in order if name in found}
+
+
+def _estimate(name: str, judged: Judged) -> ope.Estimate:
+    reward, weight, group = judged.reward, judged.weight, judged.cluster
+    if name == "ips" or judged.q_logged is None or judged.q_policy is None:
+        return ope.ips(reward, weight, group, LEVEL)
+    if name == "dm":
+        return ope.direct(judged.q_policy, group, LEVEL)
+    if name == "dr":
+        return ope.doubly_robust(reward, weight, judged.q_logged, judged.q_policy, group, LEVEL)
+    return ope.switch_dr(reward, weight, judged.q_logged, judged.q_policy, SWITCH_AT, group, LEVEL)
+
+
+def as_logged(judged: Judged) -> dict[str, Any]:
+    """The mean reward as it was, with its interval."""
+    return asdict(ope.ips(judged.reward, np.ones(judged.reward.size), judged.cluster, LEVEL))
+
+
+def support(judged: Judged, limits: GateLimits | None = None) -> dict[str, Any]:
+    """Whether the log holds enough of what the policy would do; ``conditions`` are the gate's own for it."""
+    weight = judged.weight
+    mean = float(np.mean(weight))
+    rewarded = judged.reward != 0.0
+    return {
+        "largest_weight": float(np.max(weight)),
+        "mean_weight": mean,
+        "mean_weight_z": _z(weight - 1.0, judged.cluster),
+        "never_taken": float(np.mean(weight == 0.0)),
+        "effective_rows": ope.effective_sample_size(weight),
+        "effective_rewarded_rows": ope.effective_sample_size(weight[rewarded]),
+        "conditions": [asdict(c) for c in gate_support(weight, rewarded, limits or GateLimits())],
+    }
+
+
+def difference(judged: Judged, other: Judged | None) -> dict[str, Any]:
+    """The paired difference to another policy, or to what was logged (None), by dr, or by ips without predictions.
+
+    ``minimum_detectable_effect`` is the true difference that these rows would show at 95 % with a power of .8.
+    """
+    best = "dr" if "dr" in judged.terms() else "ips"
+    theirs = judged.reward if other is None else other.terms()[best]
+    rows = judged.terms()[best] - theirs
+    found = ope.paired_difference(
+        rows, np.ones(rows.size), np.zeros(rows.size), *(np.zeros(rows.size),) * 3, judged.cluster
+    )
+    effect = (quantile(LEVEL) + one_sided_quantile(1.0 - POWER)) * found.standard_error
+    return {
+        "estimator": best,
+        "value": found.value,
+        "standard_error": found.standard_error,
+        "low": found.low,
+        "high": found.high,
+        "minimum_detectable_effect": effect if math.isfinite(effect) else None,
+    }
+
+
+def by_group(policies: Mapping[str, Judged], by: str, labels: Sequence[str], least: int) -> list[dict[str, Any]]:
+    """The best estimate of each policy in each group of recipients with at least ``least`` rows."""
+    values = np.array(labels)
+    found = []
+    for name in sorted(set(labels)):
+        chosen = values == name
+        if int(chosen.sum()) < least:
+            continue
+        parts = {policy: judged.take(chosen) for policy, judged in policies.items()}
+        first = next(iter(parts.values()))
+        found.append(
+            {
+                "by": by,
+                "group": name,
+                "rows": int(chosen.sum()),
+                "recipients": first.cluster.count,
+                "logged": as_logged(first),
+                **{policy: _best(judged) for policy, judged in parts.items()},
+                "difference": difference(first, None),
+            }
+        )
+    return found
+
+
+def _best(judged: Judged) -> dict[str, Any]:
+    name = "dr" if "dr" in judged.terms() else "ips"
+    return {"estimator": name, **asdict(_estimate(name, judged))}
+
+
+def _bootstrap(top: Floats, bottom: Floats | None, group: Clusters) -> list[float] | None:
+    try:
+        rng = np.random.default_rng(_SEED)
+        low, high = bootstrap_interval(top, bottom, group, rng=rng, level=LEVEL, repetitions=REPETITIONS)
+    except ValueError:  # a sample without any weight: too few rows carry it for a ratio's interval
+        return None
+    return _pair(low, high)
+
+
+def _pair(low: float, high: float) -> list[float] | None:
+    return [float(low), float(high)] if math.isfinite(low) and math.isfinite(high) else None
+
+
+def _z(rows: Floats, group: Clusters) -> float | None:
+    found = ope.ips(rows, np.ones(rows.size), group)
+    return found.value / found.standard_error if 0.0 < found.standard_error < math.inf else None

@@ -1,0 +1,117 @@
+"""What one retrain works on, and the models that it fits: of everything, of a part, by fold of recipients."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import datetime
+
+import numpy as np
+
+from optimizer.model.inference import RewardModel
+from optimizer.model.training.evaluate import clustered_z, log_likelihood
+from optimizer.model.training.quality import Quality, examine
+from optimizer.model.training.train import Trained, train
+from optimizer.service.drifting import Drift, changes
+from optimizer.service.feedback import Log, Logged, examples
+from optimizer.service.forgetting import remembered
+from optimizer.service.judging import fold_of
+from optimizer.service.wiring import Services
+from storage.port import Reader
+from storage.records import Attribute
+
+#: Folds of the reward model that doubly robust estimates lean on.
+FOLDS = 2
+#: The newest share of a campaign's rows since a change, on which it is judged whether older rows still help.
+RECALL_SHARE = 0.2
+#: Fewer rows to judge that by decide nothing.
+RECALL_ROWS = 200
+
+
+@dataclass(frozen=True)
+class Job:
+    """What one retrain works on.
+
+    Attributes:
+        log: the feedback. attributes: the registry, in which what can't be trusted is not used by the model.
+        quality: what was found wrong with the features; None = not examined.
+        drift: what the drift detectors know, by campaign.
+    """
+
+    services: Services
+    workspace_id: str
+    log: Log
+    attributes: tuple[Attribute, ...]
+    now: datetime
+    run_id: str | None
+    quality: Quality | None = None
+    drift: Mapping[str, Drift] = field(default_factory=dict)
+
+    @classmethod
+    def of(
+        cls,
+        services: Services,
+        reader: Reader,
+        workspace_id: str,
+        log: Log,
+        run_id: str | None = None,
+        drift: Mapping[str, Drift] | None = None,
+    ) -> Job:
+        """A job whose features have been examined: what can't be trusted is out of every model that it fits."""
+        attributes = reader.attributes(workspace_id)
+        found = examine(examples(log.rows, log.campaigns), attributes)
+        registry = found.registry(attributes, workspace_id)
+        return cls(services, workspace_id, log, registry, services.clock(), run_id, found, drift or {})
+
+    @property
+    def changed(self) -> dict[str, float]:
+        """When outcomes last changed, by campaign: older rows fade."""
+        return changes(self.drift)
+
+    def fit(self, rows: Sequence[Logged], *, network: bool = True) -> Trained:
+        """A model of these rows, as far as they are remembered."""
+        kept = remembered(rows, self.changed)
+        data = examples(kept, self.log.campaigns)
+        return train(data, attributes=self.attributes, seed=len(kept), network=network)
+
+
+def cross_fitted(job: Job, earlier: Sequence[Logged], held: Sequence[Logged]) -> Callable[[Logged], RewardModel]:
+    """Reward models by fold of recipients: each row gets the one that was not fitted on its recipient."""
+    of = fold_of(held, FOLDS)
+    fitted = []
+    for k in range(FOLDS):
+        rows = [r for r in (*earlier, *held) if of.get(r.decision.recipient_id) != k]
+        fitted.append(RewardModel.load(job.fit(rows, network=False).blob))
+    return lambda row: fitted[of[row.decision.recipient_id]]
+
+
+def settled(job: Job) -> Job:
+    """The job in which rows are forgotten only where that helps.
+
+    Once a campaign's alarms have ended, models with and without its older rows are compared on its newest rows, which
+    neither has seen. Where the older rows help, they come back: the change was none, or has been undone.
+    """
+    recalled = {
+        name: replace(drift, changed=None)
+        for name, drift in job.drift.items()
+        if drift.changed is not None and not drift.alarms and _helps(job, name, drift.changed)
+    }
+    return replace(job, drift={**job.drift, **recalled})
+
+
+def _helps(job: Job, campaign_id: str, changed: float) -> bool:
+    """Whether the rows from before a change make a better model of the newest ones."""
+    since = [r for r in job.log.of(campaign_id) if r.trainable and r.decision.decided_at.timestamp() >= changed]
+    newest = since[len(since) - int(RECALL_SHARE * len(since)) :]
+    if len(newest) < RECALL_ROWS:
+        return False
+    start = newest[0].decision.decided_at
+    earlier = [r for r in job.log.rows if r.decision.decided_at < start]
+    held = examples(newest, job.log.campaigns)
+    all_of_it = replace(job, drift={name: d for name, d in job.drift.items() if name != campaign_id})
+    gain = np.zeros(len(held))
+    for sign, one in ((1.0, all_of_it), (-1.0, job)):
+        model = RewardModel.load(one.fit(earlier, network=False).blob)
+        for found in log_likelihood(model, held).values():
+            gain += sign * np.nan_to_num(found)
+    return clustered_z(gain, held.cluster)[1] > 0.0

@@ -1,0 +1,68 @@
+"""Writing a chunk's decisions into the log, in an order that makes their positions tell the truth.
+
+A position says what was committed before what. So whatever a row changes beside its own decision (a reservation that it
+displaces, a recipient of whom it tells something new) is written after the rows before it and before the row itself.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from datetime import datetime
+
+from optimizer.service import displace
+from optimizer.service import recipients as people
+from optimizer.service.engagement import note_engagement
+from optimizer.service.optout import apply_opt_outs
+from optimizer.service.rows import Draft, told
+from storage.log import Decision
+from storage.port import Writer
+
+
+def log(writer: Writer, workspace_id: str, rows: Sequence[Draft], now: datetime) -> dict[str, Decision]:
+    """Stores new decisions with all that comes with them.
+
+    Returns:
+        What they displaced, as it is now, by id: stored earlier, or earlier rows of the same chunk.
+    """
+    if not rows:
+        return {}
+    people.sight(writer, workspace_id, rows[0].read.view.attributes, [told(row.ask.request) for row in rows])
+    displaced: dict[str, Decision] = {}
+    waiting: list[Draft] = []
+    for row in rows:
+        tells = row.ask.request.recipient is not None and not people.same(row.read.stored, row.recipient)
+        if tells or row.displaced:
+            _add(writer, waiting)
+            waiting = []
+        if tells:
+            people.store(writer, row.read.stored, row.recipient, now)
+        if row.displaced:
+            displaced.update(_displace(writer, row, now))
+        waiting.append(row)
+    _add(writer, waiting)
+    for row in rows:
+        if row.ask.request.request_id is not None and row.decision.status == "reserved":
+            joined = writer.match_events(workspace_id, row.decision)
+            apply_opt_outs(writer, row.decision, joined, now)
+            note_engagement(writer, row.decision, joined)
+    return displaced
+
+
+def _add(writer: Writer, rows: Sequence[Draft]) -> None:
+    if rows:
+        writer.add_decisions([(row.decision, row.message) for row in rows])
+
+
+def _displace(writer: Writer, row: Draft, now: datetime) -> dict[str, Decision]:
+    """Takes the places that a row takes over from those that held them; the sender learns of it from the feed."""
+    by = displace.reason(row.decision.decision_id)
+    found: dict[str, Decision] = {}
+    for decision in row.displaced:
+        gone = replace(decision, status="displaced", closed_at=now, close_reason=by)
+        writer.update_decision(gone, None)
+        writer.add_change(
+            gone.workspace_id, "displaced", now, decision_id=gone.decision_id, campaign_id=gone.campaign_id, detail=by
+        )
+        found[gone.decision_id] = gone
+    return found

@@ -1,0 +1,345 @@
+"""Prices of scarce things: worked out from the log's last days and from what is left, published as policy revisions.
+
+Where a capacity, a budget or a cap binds, what is scarce should go to those who gain most by it, and not to whoever
+asks first. So it gets a price that every message pays in the policy's eyes (``bandit.tolls``). The prices of a moment
+are part of a revision of the policy, so a decision's propensity can be recomputed from the log; they are worked out
+anew at each refresh, and in between by themselves, and published where they moved by more than ``TOLERANCE``.
+
+One price holds for all campaigns that a rule binds: their questions are pooled, and their rewards taken to be in one
+currency. A rule prices messages that it both binds (``applies_to``) and counts; what only counts takes its share first.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+from typing import Any
+
+import numpy as np
+
+from optimizer.bandit.localtime import DAY
+from optimizer.bandit.places import Wishes, price_of_place
+from optimizer.bandit.scarce import Asked, Scarce, price_all
+from optimizer.bandit.tolls import HOUR, Price, prices_of
+from optimizer.model.policy import LivePolicy
+from optimizer.service.gains import Scored, Scores, score_all
+from optimizer.service.ids import COLD_POLICY
+from optimizer.service.publish import new_policy, publish
+from optimizer.service.questions import LOOK_BACK, SETTLED, Past, read_past
+from optimizer.service.serving import load_policy
+from optimizer.service.wiring import Services
+from storage.errors import VersionConflict
+from storage.log import Pointer, Policy
+from storage.port import Reader
+from storage.records import Campaign, JsonObject
+from storage.rules import Budget, Cap, Capacity, Rule
+from storage.usage import Usage, limit_in, period_of, scarce
+
+#: A rule may bind where this part of a limit is used; a budget also where it is spent this fast.
+NEARLY = 0.9
+#: New prices are published where they differ from the served ones by more than this part, over the next two days.
+TOLERANCE = 0.05
+_RECENT = 500
+_DAY = timedelta(days=1)
+
+Prices = Mapping[str, tuple[Price, ...]]
+
+
+@dataclass(frozen=True)
+class Priceable:
+    """The campaigns of a workspace that serve a learned policy, and the rules that bind any of them."""
+
+    workspace_id: str
+    now: datetime
+    pointers: Mapping[str, Pointer]
+    policies: Mapping[str, Policy]
+    campaigns: Mapping[str, Campaign]
+    rules: tuple[Rule, ...]
+
+    @property
+    def shared(self) -> list[Rule]:
+        """Capacity and budget rules that take of a campaign's messages."""
+        return [r for r in self.rules if scarce(r) and self._takes(r)]
+
+    @property
+    def caps(self) -> list[Rule]:
+        """Caps and gaps that take of a campaign's messages."""
+        return [r for r in self.rules if isinstance(r.parameters, Cap) and self._takes(r)]
+
+    def _takes(self, rule: Rule) -> bool:
+        return any(taking(rule, campaign) for campaign in self.campaigns.values())
+
+
+def taking(rule: Rule, campaign: Campaign) -> tuple[str, ...]:
+    """The channels on which the campaign's messages pay the rule's price: those that it binds and counts."""
+    return tuple(
+        channel.id
+        for channel in campaign.channels
+        if all(
+            selector.admits(channel=channel.id, category=campaign.category, campaign_id=campaign.campaign_id)
+            for selector in (rule.applies_to, rule.counts)
+        )
+    )
+
+
+def reprice(
+    services: Services, workspace_id: str, campaign_id: str | None = None, scores: Scores | None = None
+) -> list[dict[str, Any]]:
+    """Works prices out anew and publishes a revision of each policy whose prices moved.
+
+    Args:
+        services: the wired service.
+        workspace_id: whose rules and policies.
+        campaign_id: only this campaign's policy (None = all).
+        scores: what was scored at earlier times, for whoever does this again and again.
+
+    Returns:
+        For each campaign whose prices moved ``campaign_id, decision, policy_id, prices`` (rule ids); ``decision`` is
+        publish or superseded (the policy was moved meanwhile).
+    """
+    with services.store.read() as reader:
+        served = priceable(reader, workspace_id, services.clock())
+        prices = work_out(services, reader, served, scores)
+    return [
+        publish_prices(services, served.pointers[name], policy, prices.get(name, ()))
+        for name, policy in served.policies.items()
+        if campaign_id in (None, name) and moved(prices_of(policy.exploration), prices.get(name, ()), served.now)
+    ]
+
+
+def publish_prices(services: Services, pointer: Pointer, policy: Policy, prices: Sequence[Price]) -> dict[str, Any]:
+    """Publishes a revision that differs from the served policy in its prices alone."""
+    now = services.clock()
+    revision = new_policy(
+        pointer.workspace_id,
+        pointer.campaign_id,
+        now,
+        policy.mixture,
+        parent=pointer,
+        exploration=with_prices(policy.exploration, prices),
+        # The models are the same, so the revision is as far from its gated ancestor as the policy it revises.
+        verdict={**(policy.verdict if policy.revision else {"revision": True, "divergence": 0.0}), "repriced": True},
+        run_id=None,
+        revision=True,
+    )
+    answer = {"campaign_id": pointer.campaign_id, "prices": [price.rule_id for price in prices]}
+    try:
+        publish(services, [], revision, pointer, now)
+    except VersionConflict:
+        return {**answer, "decision": "superseded", "policy_id": None}
+    return {**answer, "decision": "publish", "policy_id": revision.policy_id}
+
+
+def with_prices(exploration: JsonObject, prices: Sequence[Price]) -> JsonObject:
+    """A policy's numbers with these prices instead of those that it had."""
+    numbers = {name: value for name, value in exploration.items() if name != "prices"}
+    return {**numbers, "prices": [price.as_json() for price in prices]} if prices else numbers
+
+
+def priceable(reader: Reader, workspace_id: str, now: datetime) -> Priceable:
+    """Which campaigns of a workspace serve a learned policy, and the rules that act."""
+    pointers = {
+        p.campaign_id: p for p in reader.pointers() if p.workspace_id == workspace_id and p.policy_id != COLD_POLICY
+    }
+    policies = {name: reader.policy(workspace_id, pointer.policy_id) for name, pointer in pointers.items()}
+    campaigns = {name: reader.campaign(workspace_id, name) for name in pointers}
+    rules = tuple(r for r in reader.rules(workspace_id) if r.enabled and not r.archived and not r.dry_run)
+    return Priceable(
+        workspace_id,
+        now,
+        pointers,
+        {name: policy for name, policy in policies.items() if policy is not None},
+        {name: campaign for name, campaign in campaigns.items() if campaign is not None},
+        rules,
+    )
+
+
+def moved(old: Sequence[Price], new: Sequence[Price], now: datetime) -> bool:
+    """Whether new prices are worth a revision: some rule's moved by more than ``TOLERANCE`` over the next two days."""
+    before, after = {p.rule_id: p for p in old}, {p.rule_id: p for p in new}
+    if before.keys() != after.keys():
+        return True
+    times = int(now.timestamp()) + HOUR * np.arange(2 * DAY // HOUR, dtype=np.int64)
+    for name, price in after.items():
+        if before[name].channels != price.channels:
+            return True
+        one, other = before[name].at(times), price.at(times)
+        if np.abs(one - other).sum() > TOLERANCE * np.maximum(one, other).sum():
+            return True
+    return False
+
+
+def work_out(services: Services, reader: Reader, served: Priceable, scores: Scores | None = None) -> Prices:
+    """The prices of each campaign with a learned policy; a rule that doesn't bind has none."""
+    scores = Scores() if scores is None else scores
+    shared, caps = _binding(reader, served)
+    if not shared and not caps:
+        return {}
+    names = served.policies.keys() & served.campaigns.keys()
+    past = read_past(reader, served.workspace_id, names, shared, served.now, whole=bool(caps))
+    live = {name: (served.campaigns[name], _live(services, reader, served, name)) for name in sorted(names)}
+    priced: dict[str, list[Price]] = {name: [] for name in names}
+    without = frozenset(rule.rule_id for rule in shared)
+    if shared and past.sample:
+        questions = score_all(reader, services.salt, past.sample, live, served.rules, without, scores)
+        _add_shared(priced, served, shared, past, questions, _scarce(reader, served, shared, past))
+    if caps and past.whole:
+        every = without | {rule.rule_id for rule in caps}
+        questions = score_all(reader, services.salt, past.whole, live, served.rules, every, scores)
+        _add_caps(priced, served, caps, questions)
+    return {name: tuple(prices) for name, prices in priced.items() if prices}
+
+
+def _live(services: Services, reader: Reader, served: Priceable, name: str) -> LivePolicy:
+    """The policy with its models: this process's, where that is the one."""
+    mine = services.policies.current(served.workspace_id, name)
+    wanted = served.policies[name].policy_id
+    return mine if mine.policy_id == wanted else load_policy(reader, served.workspace_id, wanted, {})
+
+
+def _binding(reader: Reader, served: Priceable) -> tuple[list[Rule], list[Rule]]:
+    """The shared rules, if any of them may bind, and the caps that do. Cheap, since it is asked every minute."""
+    shared, caps = served.shared, served.caps
+    if not shared and not caps:
+        return [], []
+    had = {p.rule_id for policy in served.policies.values() for p in prices_of(policy.exploration)}
+    recent = reader.decisions(served.workspace_id, limit=_RECENT).items
+    masking = {r.rule_id for d in recent for r in d.reasons if not r.dry_run}
+    felt = {rule.rule_id for rule in (*shared, *caps)} & (had | masking)
+    if not felt and not _nearly_used(reader, served, shared):
+        return [], []
+    return shared, [rule for rule in caps if rule.rule_id in felt]
+
+
+def _nearly_used(reader: Reader, served: Priceable, rules: Sequence[Rule]) -> bool:
+    """Whether some period of a rule is nearly used up, or a budget on its way to be before its period ends."""
+    now = int(served.now.timestamp())
+    usage = _usage(reader, served, rules)
+    for rule in rules:
+        one = Scarce(rule, usage)
+        present = period_of(one.parameters, served.now)
+        if isinstance(rule.parameters, Budget):
+            end, length = one.end(now), one.end(one.end(now)) - one.end(now)
+            gone = 1.0 - (end - now) / length
+            if usage.get((rule.rule_id, present), 0) > NEARLY * gone * rule.parameters.amount:
+                return True
+        for (name, period), used in usage.items():
+            if name == rule.rule_id and used >= NEARLY * limit_in(one.parameters, period):
+                return True
+    return False
+
+
+def _usage(reader: Reader, served: Priceable, rules: Sequence[Rule]) -> dict[tuple[str, int], int]:
+    """What is used of the periods of the last days and of those to come that a question may reach."""
+    spans = []
+    for rule in rules:
+        parameters = rule.parameters
+        if isinstance(parameters, Capacity | Budget):
+            first = period_of(parameters, served.now - LOOK_BACK)
+            spans.append((rule.rule_id, first, period_of(parameters, served.now + 2 * _DAY)))
+    return reader.usage(served.workspace_id, spans)
+
+
+def _scarce(reader: Reader, served: Priceable, rules: Sequence[Rule], past: Past) -> list[Scarce]:
+    """Each rule with what is left of it, and which part of that the questions can count on."""
+    usage = _usage(reader, served, rules)
+    busy = max(1.0, past.busy)
+    return [Scarce(rule, usage, _share(rule, usage, served.now, *past.taken[rule.rule_id]), busy) for rule in rules]
+
+
+def _share(rule: Rule, usage: Usage, now: datetime, mine: int, decided: int) -> float:
+    """The part of what was used of a rule lately that the questions' own messages took; 1.0 where nothing was.
+
+    Other systems' messages are in no decision, only in the usage. They cost nothing, so a budget doesn't know them;
+    those of a capacity whose periods outlast a day are not told apart from older ones, and left out.
+    """
+    everybody, parameters = decided, rule.parameters
+    if isinstance(parameters, Capacity) and parameters.per_minutes <= DAY // 60:
+        first = period_of(parameters, now - SETTLED)
+        everybody = max(decided, sum(n for (name, p), n in usage.items() if name == rule.rule_id and p >= first))
+    return mine / everybody if mine else 1.0
+
+
+def _bound(question: Scored, channels: tuple[str, ...]) -> Any:
+    """(m,) bool, whether each action is on one of the channels."""
+    return np.array([name in channels for name in question.channels])[question.channel]
+
+
+def _add_shared(
+    priced: dict[str, list[Price]],
+    served: Priceable,
+    rules: Sequence[Rule],
+    past: Past,
+    questions: Sequence[Scored],
+    limits: Sequence[Scarce],
+) -> None:
+    """Adds the prices of capacity and budget rules to each campaign's."""
+    if not questions:
+        return
+    bound = [
+        np.stack([_bound(q, taking(rule, served.campaigns[q.decision.campaign_id])) for rule in rules], axis=1)
+        for q in questions
+    ]
+    asked = Asked(
+        decided=np.array([int(q.decision.decided_at.timestamp()) for q in questions], dtype=np.int64),
+        weight=np.full(len(questions), past.typical / len(past.sample)),
+        question=np.repeat(np.arange(len(questions)), [len(q.gain) for q in questions]),
+        send_at=np.concatenate([q.send_at for q in questions]),
+        gain=np.concatenate([q.gain for q in questions]),
+        cost=np.concatenate([q.cost for q in questions]),
+        bound=np.concatenate(bound),
+    )
+    for rule, found in zip(rules, price_all(asked, limits, int(served.now.timestamp())), strict=True):
+        if not found.binds:
+            continue
+        price = Price(
+            rule_id=rule.rule_id,
+            kind="capacity" if isinstance(rule.parameters, Capacity) else "budget",
+            channels=(),
+            usual=found.usual,
+            every=found.every,
+            starts=found.starts,
+            values=found.values,
+            until=found.until,
+        )
+        _give(priced, served, rule, price)
+
+
+def _add_caps(
+    priced: dict[str, list[Price]], served: Priceable, rules: Sequence[Rule], questions: Sequence[Scored]
+) -> None:
+    """Adds the prices of caps, each given the prices found before it."""
+    people: dict[str, int] = {}
+    for rule in rules:
+        if not isinstance(rule.parameters, Cap):
+            continue
+        rows = []
+        for q in questions:
+            channels = taking(rule, served.campaigns[q.decision.campaign_id])
+            gain = np.where(_bound(q, channels), q.gain - _paid(priced[q.decision.campaign_id], q), -np.inf)
+            if gain.size and (best := int(gain.argmax())) >= 0 and gain[best] > 0:
+                who = people.setdefault(q.decision.recipient_id, len(people))
+                rows.append((who, q.send_at[best], q.local[best], gain[best]))
+        if not rows:
+            continue
+        value = price_of_place(rule.parameters, Wishes(*(np.array(column) for column in zip(*rows, strict=True))))
+        if value > 0:
+            _give(priced, served, rule, Price(rule.rule_id, "cap", (), (float(f"{value:.6g}"),)))
+
+
+def _paid(prices: Sequence[Price], question: Scored) -> Any:
+    """(m,) what each action of a question is charged already."""
+    total = np.zeros(len(question.gain))
+    for price in prices:
+        take = question.cost if price.kind == "budget" else np.ones(len(question.gain))
+        total += np.where(_bound(question, price.channels), price.at(question.send_at) * take, 0.0)
+    return total
+
+
+def _give(priced: dict[str, list[Price]], served: Priceable, rule: Rule, price: Price) -> None:
+    """Gives a rule's price to each campaign that it binds."""
+    for name in priced:
+        channels = taking(rule, served.campaigns[name])
+        if channels:
+            priced[name].append(replace(price, channels=channels))

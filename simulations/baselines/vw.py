@@ -1,0 +1,168 @@
+"""Vowpal Wabbit's contextual bandits (``cb_explore_adf``) on the same stream and features.
+
+Every decision is one multi-line example: a shared line with the context, a line for each eligible action with its
+variant, time and channel, quadratic interactions between them. The action is drawn from Vowpal Wabbit's own vector with
+the decision's own random number, and learned from with that probability.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from optimizer.bandit.actions import ActionSpace
+from optimizer.errors import ConfigError
+from optimizer.service.choose import Drawn
+from simulations.baselines.features import Encoding, make_features
+from simulations.game import Game, Turn
+from simulations.oracle import drawn, hour_of_week
+from simulations.play import Result
+
+Floats = NDArray[np.float64]
+Cost = Literal["zero_one", "negative"]
+Crossing = Literal["first", "second", "third"]
+
+#: Which namespaces are multiplied: context (u), variant (v), time (s), channel (c).
+CROSSINGS: Mapping[Crossing, tuple[str, ...]] = {
+    "first": ("uv", "us", "uc"),
+    "second": ("uv", "us", "uc", "vs", "vc", "sc"),
+    "third": ("uv", "us", "uc", "vs", "vc", "sc", "vsc", "uvs", "uvc", "usc"),
+}
+#: Exploration algorithms by our names.
+ALGORITHMS: Mapping[str, str] = {
+    "squarecb": "--squarecb --gamma_scale {scale} --gamma_exponent {exponent}",
+    "large": "--squarecb --gamma_scale {scale} --gamma_exponent {exponent} --large_action_space --max_actions {most}",
+    "bag": "--bag {policies} --epsilon {epsilon}",
+    "cover": "--cover {policies} --nounif --psi {psi}",
+    "regcb": "--regcb --mellowness {mellowness} --cb_min_cost {low} --cb_max_cost {high}",
+    "rnd": "--rnd {policies} --epsilon {epsilon} --rnd_alpha {alpha} --rnd_invlambda {invlambda}",
+    "egreedy": "--epsilon {epsilon}",
+}
+BITS = 22
+
+
+@dataclass(frozen=True)
+class VwOptions:
+    """What a grid varies. ``rate`` is the learning rate, ``normal`` whether updates are adaptive and normalised (VW's
+    default) or plain gradient steps with a constant rate."""
+
+    algorithm: str = "squarecb"
+    cost: Cost = "zero_one"
+    features: Encoding = "raw"
+    crossing: Crossing = "first"
+    rate: float = 0.5
+    power: float = 0.5
+    l2: float = 0.0
+    scale: float = 10.0
+    exponent: float = 0.5
+    epsilon: float = 0.05
+    policies: int = 5
+    psi: float = 1.0
+    mellowness: float = 0.1
+    alpha: float = 0.1
+    invlambda: float = 0.1
+    most: int = 20
+    kind: str = "mtr"
+
+    def arguments(self, seed: int) -> str:
+        """Vowpal Wabbit's command line."""
+        low, high = (0.0, 1.0) if self.cost == "zero_one" else (-1.0, 0.0)
+        explore = ALGORITHMS[self.algorithm].format(**asdict(self), low=low, high=high)
+        crossed = " ".join(f"--interactions {pair}" for pair in CROSSINGS[self.crossing])
+        return (
+            f"--cb_explore_adf {explore} --cb_type {self.kind} {crossed} -b {BITS} --learning_rate {self.rate} "
+            f"--power_t {self.power} --l2 {self.l2} --random_seed {seed} --quiet"
+        )
+
+
+@dataclass
+class VowpalWabbit:
+    """One Vowpal Wabbit learner as a player."""
+
+    game: Game
+    options: VwOptions = field(default_factory=VwOptions)
+    notes: dict[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self._vw = _workspace(self.options.arguments(self.game.seed))
+        self._features = make_features(self.options.features, self.game.attributes)
+        self._lines: dict[tuple[Any, ...], list[str]] = {}
+        self._asked: dict[str, str] = {}
+        self._variants = {v.id: _variant_text(v.id, v.features) for v in self.game.campaigns[-1].variants}
+        self.notes["arguments"] = self.options.arguments(self.game.seed)
+
+    def choose(self, turn: Turn) -> Drawn:
+        """See ``Player``."""
+        named = self._features.of(turn.situation.context)
+        shared = "shared |u " + " ".join(f"{_plain(name)}:{value:.5g}" for name, value in named.items())
+        self._asked[turn.situation.decision_id] = shared
+        lines = self._action_lines(turn.space)
+        places = np.flatnonzero(turn.plan.mask)
+        example = self._vw.parse([shared, *(lines[i] for i in places.tolist())])
+        pmf = np.asarray(self._vw.predict(example), dtype=np.float64)
+        self._vw.finish_example(example)
+        vector = np.zeros(turn.space.size)
+        vector[places] = pmf.clip(0.0)
+        return drawn(turn, vector / vector.sum(), self.game.salt, "vw")
+
+    def learn(self, result: Result) -> None:
+        """See ``Player``."""
+        decision = result.decision
+        shared = self._asked.pop(decision.decision_id)
+        if decision.action is None or decision.propensity is None:
+            return
+        cost = -result.reward if self.options.cost == "negative" else 1.0 - result.reward
+        lines = self._action_lines(result.turn.space)
+        places = np.flatnonzero(result.turn.plan.mask).tolist()
+        label = f"0:{cost:.6g}:{decision.propensity:.8g} "
+        example = self._vw.parse([shared, *(label + lines[i] if i == decision.action else lines[i] for i in places)])
+        self._vw.learn(example)
+        self._vw.finish_example(example)
+
+    def _action_lines(self, space: ActionSpace) -> list[str]:
+        key = (space.variants, space.channels, (space.local % (7 * 86_400)).tobytes(), space.no_send)
+        if key not in self._lines:
+            if len(self._lines) >= 64:
+                self._lines.clear()
+            slots = [_slot_text(hour) for hour in hour_of_week(space.local).tolist()]
+            channels = [f"|c {_plain(c)}" for c in space.channels]
+            lines = [f"{self._variants[v]} {s} {c}" for v in space.variants for s in slots for c in channels]
+            self._lines[key] = [*lines, "|n none"] if space.no_send else lines
+        return self._lines[key]
+
+
+def _workspace(arguments: str) -> Any:
+    try:
+        from vowpalwabbit import Workspace
+    except ImportError as missing:
+        raise ConfigError("this rival needs Vowpal Wabbit: install sendtide[rivals]") from missing
+    return Workspace(arguments)
+
+
+def _variant_text(name: str, features: Mapping[str, Any]) -> str:
+    told = " ".join(
+        f"{_plain(key)}:{value}" if isinstance(value, float) else f"{_plain(f'{key}={value}')}"
+        for key, value in features.items()
+    )
+    return f"|v {_plain(name)} {told}"
+
+
+def _slot_text(hour: int) -> str:
+    """Time of the week: hour of the day as a category and as two waves, weekday as a category, the weekend."""
+    day, of_day = divmod(hour, 24)
+    angle = 2 * np.pi * of_day / 24
+    waves = " ".join(
+        f"w{k}{name}:{value:.5f}"
+        for k in (1, 2)
+        for name, value in (("c", np.cos(k * angle)), ("s", np.sin(k * angle)))
+    )
+    return f"|s hour{of_day} day{day} {'weekend ' if day >= 5 else ''}{waves}"
+
+
+def _plain(name: str) -> str:
+    """A feature's name without what means something in Vowpal Wabbit's format."""
+    return name.replace(" ", "_").replace(":", "_").replace("|", "_")

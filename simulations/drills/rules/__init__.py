@@ -1,0 +1,1 @@
+"""The rules drill: every kind of rule at once, under many processes."""

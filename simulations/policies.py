@@ -1,0 +1,154 @@
+"""Policies by name, as ``sendtide simulate --policies`` takes them: a name, and options after a colon.
+
+``ours``, ``vw-squarecb``, ``vw-squarecb:scale=1000,crossing=second``. Options that are not given have the values that
+were found best for the rival on separate seeds (``baselines/tuned.json``), else its defaults.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, fields, replace
+from typing import Any
+
+from optimizer.errors import ConfigError, Invalid
+from simulations.baselines import tuned
+from simulations.baselines.linear import Linear, LinearOptions
+from simulations.baselines.simple import Simple, SimpleOptions
+from simulations.baselines.vw import ALGORITHMS, VowpalWabbit, VwOptions
+from simulations.game import Game
+from simulations.oracle import BestStatic, Chance, Oracle
+from simulations.play import Player
+from simulations.pure import Schedule, Sendtide
+from simulations.through_service import Lie, open_service
+
+#: What a run always has: without both ends there is no scale.
+ENDS = ("random", "informed-oracle")
+
+
+@dataclass(frozen=True)
+class OursOptions:
+    """How Sendtide is played; see ``simulations.pure``. The model's own defaults are the service's."""
+
+    retrain: float = Schedule.retrain
+    refresh: float = Schedule.refresh
+    step: int = Schedule.step
+    naive: bool = False
+    network: bool = True
+
+
+@dataclass(frozen=True)
+class ServiceOptions:
+    """How the whole service is played; see ``simulations.through_service``."""
+
+    retrain: float = Schedule.retrain
+    refresh: float = Schedule.refresh
+    step: int = Schedule.step
+    gate: bool = True
+    lie: Lie = "none"
+
+
+@dataclass(frozen=True)
+class Family:
+    """A kind of policy: its default options (None = it has none), and how a player is made of them."""
+
+    about: str
+    options: Any
+    make: Callable[[Game, Any], Player]
+
+
+def _ours(game: Game, options: OursOptions) -> Player:
+    schedule = Schedule(options.retrain, options.refresh, options.step)
+    return Sendtide(game, schedule, naive=options.naive, network=options.network)
+
+
+def _service(game: Game, options: ServiceOptions) -> Player:
+    schedule = Schedule(options.retrain, options.refresh, options.step)
+    return open_service(game, schedule, gate=options.gate, lie=options.lie)
+
+
+def _vw(name: str) -> Family:
+    return Family(f"Vowpal Wabbit, {name}", VwOptions(algorithm=name), VowpalWabbit)
+
+
+FAMILIES: Mapping[str, Family] = {
+    "ours": Family("Sendtide with its defaults, gate off", OursOptions(), _ours),
+    "ours-naive": Family("the same, taking what has not happened yet for a no", OursOptions(naive=True), _ours),
+    "service": Family("the whole service on SQLite, gate on", ServiceOptions(), _service),
+    "service-false-numbers": Family(
+        "the same, with wrong propensities in its log", ServiceOptions(lie="numbers"), _service
+    ),
+    "service-false-draws": Family(
+        "the same, with messages moved after they were drawn", ServiceOptions(lie="draws"), _service
+    ),
+    "random": Family("every eligible action alike", None, lambda game, _: Chance(game)),
+    "best-static": Family("the best single action for all, in hindsight", None, lambda game, _: BestStatic(game)),
+    "informed-oracle": Family(
+        "the best by what features, events and the past tell", None, lambda game, _: Oracle(game, personal=False)
+    ),
+    "full-oracle": Family("the best action", None, lambda game, _: Oracle(game, personal=True)),
+    **{f"vw-{name}": _vw(name) for name in ALGORITHMS},
+    "linucb": Family("LinUCB, an arm an action", LinearOptions(rule="ucb"), Linear),
+    "lints": Family("linear Thompson sampling, an arm an action", LinearOptions(rule="ts", alpha=0.1), Linear),
+    "linucb-crossed": Family("LinUCB on crossed factors", LinearOptions(rule="ucb", shape="crossed"), Linear),
+    "histogram": Family("each recipient's own send-time rates", SimpleOptions(kind="histogram"), Simple),
+    "shrunk-histogram": Family("the same, drawn to everybody's", SimpleOptions(kind="shrunk"), Simple),
+    "segment-best": Family("the best of each factor by segment", SimpleOptions(kind="segment"), Simple),
+    "static-ab": Family("an A/B test, then its winner for all", SimpleOptions(kind="ab"), Simple),
+}
+
+
+@dataclass(frozen=True)
+class PolicySpec:
+    """A policy as it was asked for: the text, its family, its options."""
+
+    text: str
+    family: str
+    options: Any
+
+    def player(self, game: Game) -> Player:
+        """A fresh player."""
+        return FAMILIES[self.family].make(game, self.options)
+
+
+def parse(text: str, scenario: str) -> PolicySpec:
+    """A policy from its text; ``Invalid`` names what is unknown and what is allowed."""
+    name, _, tail = text.partition(":")
+    family = FAMILIES.get(name)
+    if family is None:
+        raise Invalid.field("policies", f"{name!r} is none; there are: {', '.join(FAMILIES)}")
+    given = dict(_pair(part, text) for part in tail.split(",") if part)
+    if family.options is None:
+        if given:
+            raise Invalid.field("policies", f"{name!r} has no options")
+        return PolicySpec(text, name, None)
+    found = tuned.options(name, scenario)
+    return PolicySpec(text, name, with_options(with_options(family.options, found), given))
+
+
+def with_options(options: Any, given: Mapping[str, Any]) -> Any:
+    """Options with some of them replaced; texts are read by the type of what they replace."""
+    known = {field.name: getattr(options, field.name) for field in fields(options)}
+    changes = {}
+    for key, value in given.items():
+        if key not in known:
+            raise Invalid.field("policies", f"option {key!r} is none; there are: {', '.join(known)}")
+        changes[key] = _read(key, value, known[key]) if isinstance(value, str) else value
+    return replace(options, **changes)
+
+
+def _pair(part: str, text: str) -> tuple[str, str]:
+    key, equals, value = part.partition("=")
+    if not equals:
+        raise Invalid.field("policies", f"{text!r}: {part!r} must be name=value")
+    return key.strip(), value.strip()
+
+
+def _read(key: str, text: str, like: Any) -> Any:
+    if isinstance(like, bool):
+        if text.lower() not in ("true", "false", "1", "0"):
+            raise Invalid.field("policies", f"{key}={text}: must be true or false")
+        return text.lower() in ("true", "1")
+    try:
+        return type(like)(text)
+    except ValueError:
+        raise ConfigError(f"{key}={text}: must be like {like!r}") from None

@@ -1,0 +1,155 @@
+"""Sendtide as a player: the service's pure middle with the log in memory.
+
+Distribution, draw, reward, training, refresh: all are the very functions that the service calls; what is left out is
+the store, the gate and HTTP. ``simulations.through_service`` plays the same through the whole service, and the tests
+hold the two to the same actions.
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+
+from optimizer.model.examples import Examples
+from optimizer.model.inference import RewardModel
+from optimizer.model.policy import LivePolicy
+from optimizer.service.choose import Drawn, draw
+from optimizer.service.feedback import Logged, examples, logged
+from optimizer.service.ids import COLD_POLICY
+from optimizer.service.retrain import LEAST_ROWS, exploration_numbers
+from simulations.game import Game, Turn
+from simulations.play import AT_ONCE, Result
+from simulations.scenarios import CAMPAIGN, WORKSPACE
+from storage.log import Component, Decision, Event, FeedbackRow
+from storage.records import Attribute
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """When the service learns, in matured rows.
+
+    The service retrains every four hours and refreshes every minute, or when the log has grown by 2 %; a simulation's
+    clock has no hours of computing, so both go by growth here: a retrain when the log has grown by ``retrain`` (1 =
+    doubled), a refresh when it has grown by ``refresh``, by ``step`` rows at least.
+    """
+
+    retrain: float = 1.0
+    refresh: float = 0.05
+    step: int = 25
+
+    def due(self, rows: int, retrained: int, refreshed: int) -> str | None:
+        """``retrain``, ``refresh`` or None, for so many matured rows now and at the last of each."""
+        if retrained == 0:
+            return "retrain" if rows >= LEAST_ROWS else None
+        if rows >= (1 + self.retrain) * retrained:
+            return "retrain"
+        return "refresh" if rows - refreshed >= max(self.step, self.refresh * refreshed) else None
+
+
+@dataclass
+class Sendtide:
+    """The production policy of one campaign, gate off.
+
+    Attributes:
+        naive: whether an outcome that has not been seen yet counts as a no (what a simple log would say).
+        network: whether a network may join the model.
+    """
+
+    game: Game
+    schedule: Schedule = field(default_factory=Schedule)
+    naive: bool = False
+    network: bool = True
+    notes: dict[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self._live = LivePolicy.cold(COLD_POLICY)
+        self._blob: bytes | None = None
+        self._attributes: tuple[Attribute, ...] = self.game.attributes
+        self._campaign = self.game.campaigns[0]
+        self._decisions: list[Decision] = []
+        self._events: dict[str, list[Event]] = {}
+        self._final: dict[str, Logged] = {}
+        self._matured = self._retrained = self._refreshed = 0
+        self.notes |= {"choose": 0.0, "read": 0.0, "refresh": 0.0, "retrain": 0.0, "refreshes": 0, "retrains": 0}
+
+    def choose(self, turn: Turn) -> Drawn:
+        """See ``Player``: the service's own draw."""
+        self._campaign = turn.situation.campaign
+        due = self.schedule.due(self._matured, self._retrained, self._refreshed)
+        if due is not None:
+            self._learn(due, turn.arrival.at)
+        started = time.perf_counter()
+        made = draw(turn.situation, turn.plan, self._live, self.game.salt, 0)
+        self.notes["choose"] += time.perf_counter() - started
+        return made
+
+    def learn(self, result: Result) -> None:
+        """See ``Player``."""
+        del result
+        self._matured += not self.naive
+
+    def decided(self, turn: Turn, decision: Decision) -> None:
+        """See ``Logging``."""
+        del turn
+        self._decisions.append(decision)
+        self._matured += self.naive
+
+    def heard(self, event: Event) -> None:
+        """See ``Logging``."""
+        if event.decision_id is not None:
+            self._events.setdefault(event.decision_id, []).append(event)
+
+    @property
+    def live(self) -> LivePolicy:
+        """The policy that is served now."""
+        return self._live
+
+    def _learn(self, kind: str, now: datetime) -> None:
+        started = time.perf_counter()
+        rows = self._rows(now)
+        mine = [r for r in rows if r.trainable and r.matured]
+        self.notes["read"] += time.perf_counter() - started
+        started = time.perf_counter()
+        self._publish(self._fit(kind, rows), mine)
+        self.notes[kind] += time.perf_counter() - started
+        self.notes[f"{kind}es" if kind == "refresh" else f"{kind}s"] += 1
+        self._refreshed = self._matured
+        if kind == "retrain":
+            self._retrained = self._matured
+
+    def _fit(self, kind: str, rows: list[Logged]) -> bytes:
+        # Imported here: torch takes seconds, and the command line's help must not wait for it.
+        from optimizer.model.training.quality import examine
+        from optimizer.model.training.train import refresh, train
+
+        if kind == "refresh" and self._blob is not None:
+            return refresh(self._blob, self._examples([r for r in rows if r.matured])).blob
+        data = self._examples(rows)
+        registry = examine(data, self._attributes).registry(self._attributes, WORKSPACE)
+        return train(data, attributes=registry, seed=len(rows), network=self.network).blob
+
+    def _publish(self, blob: bytes, mine: list[Logged]) -> None:
+        self._blob = blob
+        self._live = LivePolicy("pure", (Component(1.0, "pure"),), (RewardModel.load(blob),), exploration_numbers(mine))
+
+    def _examples(self, rows: list[Logged]) -> Examples:
+        return examples(rows, {CAMPAIGN: self._campaign})
+
+    def _rows(self, now: datetime) -> list[Logged]:
+        """The log as the service reads it now; what is final is computed once."""
+        immediate = self.game.scenario.feedback == "immediate"
+        asked = now + AT_ONCE if immediate or self.naive else now
+        out = []
+        for decision in self._decisions:
+            row = self._final.get(decision.decision_id)
+            if row is None:
+                events = tuple(self._events.get(decision.decision_id, ()))
+                row = logged(self._campaign, FeedbackRow(decision, events), asked)
+                if row is None:
+                    continue
+                if row.matured and (immediate or not self.naive):
+                    self._final[decision.decision_id] = row
+            out.append(row)
+        return out

@@ -1,0 +1,97 @@
+"""``sendtide simulate``: policies side by side in a made-up world whose truth is known."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+import orjson
+from rich.console import Console
+
+from optimizer.cli.call import option, reported
+from optimizer.cli.group import EXIT_CODES
+
+#: What is played when nothing is said.
+DEFAULT = "ours,vw-squarecb,random,best-static,informed-oracle,full-oracle"
+
+
+@click.command("simulate", epilog=EXIT_CODES)
+@click.argument("scenario", metavar="SCENARIO", required=False)
+@option("--policies", default=DEFAULT, show_default=True, help="Names, separated by commas; options after a colon.")
+@option("--seeds", type=click.IntRange(1, 1000), default=2, show_default=True, help="Worlds to play; paired.")
+@option("--decisions", type=click.IntRange(10), help="Decisions of a seed [the scenario's].")
+@option("--processes", type=click.IntRange(1, 64), default=1, show_default=True, help="Seeds at a time.")
+@option("--tune", is_flag=True, help="Tune the rivals named, on seeds of their own, and keep what is found.")
+@option("--out", type=click.Path(path_type=Path, file_okay=False), help="Folder for figures and pictures.")
+@option("--list", "listing", is_flag=True, help="List scenarios and policies.")
+@option("--json", "as_json", is_flag=True, envvar="SENDTIDE_JSON", help="Print the figures as JSON.")
+def command(
+    scenario: str | None,
+    policies: str,
+    seeds: int,
+    decisions: int | None,
+    processes: int,
+    tune: bool,
+    out: Path | None,
+    listing: bool,
+    as_json: bool,
+) -> None:
+    """Play policies in a scenario of a made-up world and compare what they earn.
+
+    The policies meet the same people with the same luck; rewards are exact expectations. Needs no server and no
+    database. Several policies of one kind: repeat the name with options, e.g. ours,ours:refresh=0.02 (an option list
+    with commas needs a plus instead: vw-squarecb:scale=1000+rate=2).
+    """
+    with reported(as_json=as_json):
+        if listing or scenario is None:
+            _list()
+            return
+        names = tuple(name.strip().replace("+", ",") for name in policies.split(",") if name.strip())
+        _play(scenario, names, seeds, decisions, processes, out, tuning=tune, as_json=as_json)
+
+
+def _list() -> None:
+    from simulations.policies import FAMILIES
+    from simulations.scenarios import SCENARIOS
+
+    click.echo("Scenarios:")
+    for name, one in SCENARIOS.items():
+        click.echo(f"  {name:20} {one.about} ({one.actions:,} actions, {one.decisions:,} decisions)")
+    click.echo("Policies:")
+    for name, family in FAMILIES.items():
+        click.echo(f"  {name:20} {family.about}")
+
+
+def _play(
+    scenario: str,
+    policies: tuple[str, ...],
+    seeds: int,
+    decisions: int | None,
+    processes: int,
+    out: Path | None,
+    *,
+    tuning: bool,
+    as_json: bool,
+) -> None:
+    from simulations.scenarios import scenario as find
+    from simulations.simulate_run import Options, report, run, show, tune, tuning_table, write
+
+    console = Console(stderr=True)
+    options = Options(find(scenario).name, policies, seeds, decisions)
+    if tuning:
+        found = tune(options, processes=processes, console=console, keep=True)
+        if as_json:
+            click.echo(orjson.dumps(found, option=orjson.OPT_INDENT_2).decode())
+        else:
+            for name, one in found.items():
+                Console().print(tuning_table(name, one))
+        return
+    played = run(options, processes=processes, console=console)
+    if as_json:
+        figures = report(options, played)
+        click.echo(orjson.dumps(figures, option=orjson.OPT_INDENT_2 | orjson.OPT_SERIALIZE_NUMPY).decode())
+    else:
+        show(Console(), options, played)
+    if out is not None:
+        for path in write(out, options, played):
+            console.print(f"written: {path}")

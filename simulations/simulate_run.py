@@ -1,0 +1,144 @@
+"""The work behind ``sendtide simulate``: seeds over processes, tuning of rivals, what is printed and written."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import orjson
+from rich.console import Console
+from rich.table import Table
+
+from simulations.baselines import tuned
+from simulations.baselines.grids import GRIDS, search
+from simulations.game import Game
+from simulations.parallel import in_processes
+from simulations.play import Play, Played
+from simulations.policies import ENDS, PolicySpec, parse, with_options
+from simulations.scenarios import scenario
+from simulations.standings import as_json, best_rival, print_standings, standings
+
+#: Rivals are tuned on seeds from here on; comparisons use those from 1 on.
+TUNING_SEEDS = 1_000_000
+
+
+@dataclass(frozen=True)
+class Options:
+    """What is played. ``decisions`` None: as many as the scenario says. ``first`` seed, and how many."""
+
+    scenario: str
+    policies: tuple[str, ...]
+    seeds: int
+    decisions: int | None = None
+    first: int = 1
+
+
+def play_one(
+    name: str, spec: PolicySpec, seed: int, decisions: int | None, on_progress: Callable[[int], None] | None = None
+) -> Played:
+    """One policy in one seed."""
+    game = Game(scenario(name), seed, decisions)
+    return Play(game, spec.player(game)).run(spec.text, on_progress)
+
+
+def with_ends(policies: Sequence[str]) -> tuple[str, ...]:
+    """The policies and both ends of the scale, each once, in the order given."""
+    return tuple(dict.fromkeys((*policies, *ENDS)))
+
+
+def run(options: Options, *, processes: int, console: Console) -> dict[str, list[Played]]:
+    """Plays every policy in every seed; by policy, the seeds in order."""
+    specs = [parse(text, options.scenario) for text in with_ends(options.policies)]
+    seeds = range(options.first, options.first + options.seeds)
+    jobs = [(options.scenario, spec, seed, options.decisions) for seed in seeds for spec in specs]
+    total = options.decisions or scenario(options.scenario).decisions
+    played = in_processes(
+        play_one, jobs, processes=processes, console=console, label=f"{options.scenario}", total=total
+    )
+    return {spec.text: played[i :: len(specs)] for i, spec in enumerate(specs)}
+
+
+def tune(options: Options, *, processes: int, console: Console, keep: bool) -> dict[str, Any]:
+    """Tunes every policy that has a grid, on seeds of its own; kept in ``tuned.json`` when ``keep``."""
+    found = {}
+    for text in options.policies:
+        spec = parse(text, options.scenario)
+        if spec.family not in GRIDS:
+            continue
+
+        def score(candidate: Any, spec: PolicySpec = spec) -> float:
+            jobs = [
+                (options.scenario, replace(spec, options=candidate), TUNING_SEEDS + i, options.decisions)
+                for i in range(options.seeds)
+            ]
+            label = f"tuning {spec.family}"
+            total = options.decisions or scenario(options.scenario).decisions
+            played = in_processes(play_one, jobs, processes=processes, console=console, label=label, total=total)
+            return float(np.mean([p.regret.sum() for p in played]))
+
+        result = search(spec.options, GRIDS[spec.family], score, with_options)
+        length = options.decisions or scenario(options.scenario).decisions
+        found[spec.family] = {**result, "seeds": options.seeds, "decisions": length}
+        if keep:
+            tuned.store(options.scenario, spec.family, found[spec.family])
+    return found
+
+
+def report(options: Options, played: Mapping[str, Sequence[Played]]) -> dict[str, Any]:
+    """Everything as plain data: figures, what was played, how rivals were tuned."""
+    reference = best_rival(played)
+    return {
+        "options": asdict(options),
+        "scenario": scenario(options.scenario).about,
+        "gate": "off",
+        "reference": reference,
+        "standings": as_json(standings(played, reference)),
+        "tuning": {
+            text: tuned.record(parse(text, options.scenario).family, options.scenario) for text in options.policies
+        },
+        "notes": {text: [p.notes for p in seeds] for text, seeds in played.items()},
+    }
+
+
+def show(console: Console, options: Options, played: Mapping[str, Sequence[Played]]) -> None:
+    """The tables for people."""
+    one = scenario(options.scenario)
+    reference = best_rival(played)
+    count = next(iter(played.values()))[0].regret.size
+    title = f"{one.name}: {one.about}. {one.actions:,} actions, {count:,} decisions, {options.seeds} seeds, gate off"
+    print_standings(console, standings(played, reference), title, reference)
+    for text in options.policies:
+        found = tuned.record(parse(text, options.scenario).family, options.scenario)
+        if found is not None:
+            console.print(tuning_table(text, found))
+
+
+def tuning_table(name: str, found: Mapping[str, Any]) -> Table:
+    """Every setting that was tried, with its regret; the best one in the title."""
+    where = f" on {found['scenario']}" if "scenario" in found else ""
+    best = ", ".join(f"{key}={value}" for key, value in sorted(found["options"].items()))
+    table = Table(
+        title=f"{name} tuned{where}, {found['seeds']} seeds of their own, {found['decisions']:,} decisions: {best}"
+    )
+    for heading in ("option", "value", "regret"):
+        table.add_column(heading, justify="right" if heading == "regret" else "left")
+    for tried in found["tried"]:
+        table.add_row(tried["option"], str(tried["value"]), f"{tried['regret']:,.0f}")
+    return table
+
+
+def write(folder: Path, options: Options, played: Mapping[str, Sequence[Played]]) -> list[Path]:
+    """Figures as JSON, regret curves and heat maps as PNG, into ``folder``; returns the files."""
+    from simulations.curves import heat_maps, regret_curves
+
+    folder.mkdir(parents=True, exist_ok=True)
+    stem = folder / options.scenario
+    figures, curves, maps = (stem.with_name(f"{stem.name}{end}") for end in (".json", "-regret.png", "-week.png"))
+    figures.write_bytes(orjson.dumps(report(options, played), option=orjson.OPT_INDENT_2 | orjson.OPT_SERIALIZE_NUMPY))
+    about = f"{options.scenario}: {scenario(options.scenario).about}"
+    regret_curves(curves, played, title=f"{about} ({options.seeds} seeds)")
+    heat_maps(maps, played, title=f"{options.scenario}: when messages go out, last fifth of the decisions")
+    return [figures, curves, maps]

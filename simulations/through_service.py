@@ -1,0 +1,170 @@
+"""A scenario played through the whole service on SQLite: decider, ingest, retrain, refresh, gate, policy server.
+
+It costs several times what ``simulations.pure`` does, and is there for two things: to show that the two take the same
+actions, and to let the gate judge what a scenario logs.
+"""
+
+from __future__ import annotations
+
+import tempfile
+import time
+from dataclasses import dataclass, field, replace
+from datetime import datetime
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+
+from optimizer.bandit.actions import ActionSpace
+from optimizer.config import Settings
+from optimizer.model.policy import LivePolicy
+from optimizer.service.choose import Drawn
+from optimizer.service.record import message_of
+from optimizer.service.wiring import Services, open_services
+from simulations.game import Game, Turn
+from simulations.play import AT_ONCE, Result
+from simulations.pure import Schedule
+from simulations.scenarios import CAMPAIGN, START, WORKSPACE
+from storage.log import Decision, Event
+from storage.port import Writer
+from storage.records import Workspace
+
+#: Ways in which a log may be wrong about propensities.
+Lie = Literal["none", "numbers", "draws"]
+
+
+@dataclass
+class MovedClock:
+    """What time it is: what the simulation says."""
+
+    now: datetime = START
+
+    def __call__(self) -> datetime:
+        """The present time."""
+        return self.now
+
+
+@dataclass
+class Service:
+    """The whole service as a player. It keeps its own log; what the play draws is what the service drew.
+
+    Attributes:
+        game: the seed; the database must be new.
+        services: wired on that database, with the game's seed and ``clock``.
+        clock: the services' clock.
+        schedule: when to learn.
+        lie: what the log is made to say; see ``falsified``.
+        folder: the temporary database's, thrown away by ``close``.
+    """
+
+    game: Game
+    services: Services
+    clock: MovedClock
+    schedule: Schedule = field(default_factory=Schedule)
+    lie: Lie = "none"
+    folder: tempfile.TemporaryDirectory[str] | None = None
+    notes: dict[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self._version = 1
+        self._matured = self._retrained = self._refreshed = 0
+        self.services.store.write(self._set_up)
+
+    def _set_up(self, writer: Writer) -> None:
+        game = self.game
+        writer.put_workspace(Workspace(WORKSPACE, "Simulation", "live", START))
+        writer.put_campaign(game.campaigns[0])
+        for attribute in game.attributes:
+            writer.put_attribute(attribute)
+        for rule in game.scenario.rules:
+            writer.put_rule(rule)
+        writer.put_recipients(game.recipients)
+
+    def choose(self, turn: Turn) -> Drawn:
+        """See ``Player``: asks the service's decider."""
+        self.clock.now = turn.arrival.at
+        campaign = turn.situation.campaign
+        if campaign.version != self._version:
+            self.services.store.write(lambda writer: writer.put_campaign(campaign))
+            self._version = campaign.version
+        due = self.schedule.due(self._matured, self._retrained, self._refreshed)
+        if due is not None:
+            self._learn(due, turn.arrival.at)
+        decision, _ = self.services.decider.decide(WORKSPACE, self.game.request(turn.arrival))
+        told = falsified(decision, turn.space, self.lie)
+        if told is not decision:
+            self.services.store.write(lambda writer: writer.update_decision(told, message_of(told)))
+            decision = told
+        return Drawn(decision.action, decision.propensity or 0.0, decision.policy_id)
+
+    def learn(self, result: Result) -> None:
+        """See ``Player``."""
+        del result
+        self._matured += 1
+
+    def decided(self, turn: Turn, decision: Decision) -> None:
+        """See ``Logging``: the service has its own record."""
+
+    def heard(self, event: Event) -> None:
+        """See ``Logging``: events are stored as they are."""
+        self.services.store.write(lambda writer: writer.add_event(event))
+
+    @property
+    def live(self) -> LivePolicy:
+        """The policy that is served now."""
+        return self.services.policies.current(WORKSPACE, CAMPAIGN)
+
+    def _learn(self, kind: str, now: datetime) -> None:
+        # Imported here: torch takes seconds, and the command line's help must not wait for it.
+        from optimizer.service.refreshing import refresh
+        from optimizer.service.retrain import retrain
+
+        started = time.perf_counter()
+        # With immediate feedback every outcome so far counts as matured: the service asks its clock.
+        self.clock.now = now + AT_ONCE if self.game.scenario.feedback == "immediate" else now
+        step = retrain if kind == "retrain" else refresh
+        for answer in step(self.services, WORKSPACE, CAMPAIGN):
+            told = {name: answer.get(name) for name in ("decision", "rows", "reason", "alpha")}
+            self.notes.setdefault("verdicts", []).append({"kind": kind, **told})
+        self.clock.now = now
+        self.services.policies.refresh_now()
+        self._refreshed = self._matured
+        if kind == "retrain":
+            self._retrained = self._matured
+        self.notes[kind] = self.notes.get(kind, 0.0) + time.perf_counter() - started
+
+    def close(self) -> None:
+        """Closes the service and throws its database away, if it owns it."""
+        if self.folder is not None:
+            self.services.close()
+            self.folder.cleanup()
+            self.folder = None
+
+
+def open_service(game: Game, schedule: Schedule | None = None, *, gate: bool = False, lie: Lie = "none") -> Service:
+    """The whole service on a temporary database; ``close`` it."""
+    folder = tempfile.TemporaryDirectory(prefix="sendtide-", ignore_cleanup_errors=True)
+    clock = MovedClock()
+    settings = Settings(database=f"sqlite:///{Path(folder.name) / 'simulation.db'}", gate=gate, reload_seconds=60.0)
+    services = open_services(settings, clock, seed=game.seed, watch=False)
+    return Service(game, services, clock, schedule or Schedule(), lie=lie, folder=folder)
+
+
+def falsified(decision: Decision, space: ActionSpace, lie: Lie) -> Decision:
+    """A decision as a lying log has it.
+
+    ``numbers``: twice the propensity it was drawn with. ``draws``: what was drawn for the night goes out at another
+    time of the same day, under the propensity of the first draw; that is what a sender does who knows better.
+    """
+    if lie == "none" or decision.action is None or decision.propensity is None:
+        return decision
+    if lie == "numbers":
+        return replace(decision, propensity=min(1.0, 2.0 * decision.propensity))
+    at = space.factors(decision.action)
+    if at is None or int(space.dayparts[at[1]]) != 0:
+        return decision
+    later = np.flatnonzero((space.dayparts > 0) & (np.arange(space.slots) > at[1]))
+    if not len(later):
+        return decision
+    action = space.index(at[0], int(later[0]), at[2])
+    return replace(decision, action=action, send_at=space.send_time(int(later[0])))

@@ -1,0 +1,1 @@
+"""A made-up population whose answers are known exactly: what every scenario of ``sendtide simulate`` plays in."""

@@ -1,0 +1,131 @@
+"""How a decision's snapshot, reasons and metadata become one JSON document: all of a decision that no query asks for.
+
+It is stored once a decision, so its keys are short and what is at its default is left out. Keys are on disk: they may
+be added, with a default for the documents that lack them, and never change their meaning.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+import msgspec
+
+from storage.codec import encode, from_micros, maybe_micros, maybe_time, to_micros
+from storage.log import Reason, ShadowChoice, Snapshot
+from storage.records import JsonObject
+from storage.rules import RiskLimit
+
+
+class _Limit(msgspec.Struct, frozen=True, array_like=True):
+    rule_id: str
+    outcome: str
+    max_risk: float
+    channels: tuple[str, ...] | None
+
+
+class _Shadow(msgspec.Struct, frozen=True, array_like=True):
+    variant_id: str | None
+    channel: str | None
+    send_at: int | None
+    propensity: float
+    policy_id: str
+
+
+class _DecisionDocument(msgspec.Struct, frozen=True, omit_defaults=True):
+    window: tuple[int, int] = msgspec.field(name="w")
+    variants: tuple[str, ...] = msgspec.field(name="v")
+    channels: tuple[str, ...] = msgspec.field(name="c")
+    timezone: str = msgspec.field(name="z")
+    timezone_source: Literal["recipient", "campaign", "default"] = msgspec.field(default="recipient", name="s")
+    context: dict[str, Any] = msgspec.field(default_factory=dict, name="x")
+    effects: dict[str, Any] = msgspec.field(default_factory=dict, name="e")
+    attempt: int = msgspec.field(default=0, name="n")
+    immediate: bool = msgspec.field(default=False, name="i")
+    shadow: _Shadow | None = msgspec.field(default=None, name="h")
+    overridden_rules: tuple[str, ...] = msgspec.field(default=(), name="o")
+    #: Each: rule, kind, masked, when the first opens; then dry run and note, unless both are at their default.
+    reasons: tuple[tuple[Any, ...], ...] = msgspec.field(default=(), name="r")
+    metadata: dict[str, Any] = msgspec.field(default_factory=dict, name="m")
+    cost: int = msgspec.field(default=0, name="p")
+    unanswered: int | None = msgspec.field(default=None, name="u")
+    limits: tuple[_Limit, ...] = msgspec.field(default=(), name="l")
+    risks: dict[str, tuple[float | None, ...]] = msgspec.field(default_factory=dict, name="k")
+    displaced: tuple[str, ...] = msgspec.field(default=(), name="d")
+
+
+_decision_decoder = msgspec.json.Decoder(_DecisionDocument)
+
+
+def _pack_shadow(choice: ShadowChoice | None) -> _Shadow | None:
+    if choice is None:
+        return None
+    send_at = maybe_micros(choice.send_at)
+    return _Shadow(choice.variant_id, choice.channel, send_at, choice.propensity, choice.policy_id)
+
+
+def _unpack_shadow(choice: _Shadow | None) -> ShadowChoice | None:
+    if choice is None:
+        return None
+    send_at = maybe_time(choice.send_at)
+    return ShadowChoice(choice.variant_id, choice.channel, send_at, choice.propensity, choice.policy_id)
+
+
+def _pack_reason(reason: Reason) -> tuple[Any, ...]:
+    always = (reason.rule_id, reason.kind, reason.masked, maybe_micros(reason.next_eligible_at))
+    return (*always, reason.dry_run, reason.note) if reason.dry_run or reason.note else always
+
+
+def _unpack_reason(parts: tuple[Any, ...]) -> Reason:
+    rule_id, kind, masked, next_eligible_at, *rest = parts
+    return Reason(rule_id, kind, masked, maybe_time(next_eligible_at), *rest)
+
+
+def pack_detail(snapshot: Snapshot, reasons: tuple[Reason, ...], metadata: JsonObject) -> bytes:
+    """A decision's snapshot, reasons and metadata as one document."""
+    return encode(
+        _DecisionDocument(
+            (to_micros(snapshot.window_start), to_micros(snapshot.window_end)),
+            snapshot.variants,
+            snapshot.channels,
+            snapshot.timezone,
+            snapshot.timezone_source,
+            dict(snapshot.context),
+            dict(snapshot.effects),
+            snapshot.attempt,
+            snapshot.immediate,
+            _pack_shadow(snapshot.shadow),
+            snapshot.overridden_rules,
+            tuple(_pack_reason(reason) for reason in reasons),
+            dict(metadata),
+            snapshot.cost,
+            snapshot.unanswered,
+            tuple(_Limit(limit.rule_id, limit.outcome, limit.max_risk, limit.channels) for limit in snapshot.limits),
+            dict(snapshot.risks),
+            snapshot.displaced,
+        )
+    )
+
+
+def unpack_detail(document: bytes) -> tuple[Snapshot, tuple[Reason, ...], JsonObject]:
+    """The parts of ``pack_detail``."""
+    body = _decision_decoder.decode(document)
+    snapshot = Snapshot(
+        from_micros(body.window[0]),
+        from_micros(body.window[1]),
+        body.variants,
+        body.channels,
+        body.timezone,
+        body.timezone_source,
+        body.context,
+        body.effects,
+        body.attempt,
+        body.immediate,
+        _unpack_shadow(body.shadow),
+        body.overridden_rules,
+        body.cost,
+        body.unanswered,
+        tuple(RiskLimit(limit.rule_id, limit.outcome, limit.max_risk, limit.channels) for limit in body.limits),
+        body.risks,
+        body.displaced,
+    )
+    return snapshot, tuple(_unpack_reason(parts) for parts in body.reasons), body.metadata

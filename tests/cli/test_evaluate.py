@@ -1,0 +1,45 @@
+"""``sendtide evaluate`` on a stored policy and on a file."""
+
+from __future__ import annotations
+
+import pytest
+
+from optimizer.service import setup
+from optimizer.service.wiring import Services
+from storage.records import Channel
+from tests.cli.conftest import Sendtide
+from tests.cli.test_loop import ROWS, history
+from tests.service.conftest import campaign
+
+
+@pytest.fixture
+def shop(sendtide: Sendtide, services: Services) -> Services:
+    setup.ensure_workspace(services, "default")
+    made = campaign(workspace_id="default", channels=(Channel("email"),), allow_no_send=False)
+    setup.put_campaign(services, made)
+    sendtide.ok("import", "history", sendtide.file("h.csv", history(seed=3)))
+    return services
+
+
+def test_a_file_of_probabilities_is_evaluated(sendtide: Sendtide, shop: Services) -> None:
+    with shop.store.read() as reader:
+        rows = [row.decision for row in reader.feedback("default")]
+    # a fair coin again: .5 on each of the two actions, on the same rows
+    lines = "".join(f'{{"decision_id":"{d.decision_id}","probability":[0.5,0.5]}}\n' for d in rows)
+    path = sendtide.file("policy.ndjson", lines)
+    report = sendtide.json("evaluate", "--probabilities", path, "--campaign", "spring")
+    assert report["rows"] == ROWS
+    assert report["policy"]["ips"]["value"] == pytest.approx(report["logged"]["value"])
+    text = sendtide.ok("evaluate", "--probabilities", path, "--campaign", "spring", "--by", "plan")
+    for part in ("policy, dr", "cold start, dr", "policy − as logged", "support: largest weight", "plan=pro"):
+        assert part in text
+
+
+@pytest.mark.parametrize(
+    "arguments", [(), ("--policy", "pol_1", "--probabilities", "FILE"), ("--probabilities", "FILE")]
+)
+def test_one_policy_is_asked_for(sendtide: Sendtide, shop: Services, arguments: tuple[str, ...]) -> None:
+    path = sendtide.file("p.ndjson", "")
+    result = sendtide("evaluate", *(path if one == "FILE" else one for one in arguments))
+    assert result.exit_code == 2
+    assert "give either" in result.stderr

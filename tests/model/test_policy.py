@@ -1,0 +1,146 @@
+"""A policy at work: risk limits, prices, and the risks that are reported."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+import numpy as np
+import orjson
+import pytest
+from numpy.typing import NDArray
+
+from optimizer.bandit.actions import ActionSpace
+from optimizer.bandit.tolls import Price
+from optimizer.model.inference import RewardModel, Scores
+from optimizer.model.policy import Choice, LivePolicy, distribution, risk_mask
+from optimizer.model.training.train import train
+from storage.log import Component
+from storage.records import Guardrail
+from storage.rules import RiskLimit
+from tests.model.conftest import MONDAY, campaign, contexts, made_up
+
+DAY_START = 20_000 * 86_400
+SEND_AT = DAY_START + np.arange(6, dtype=np.int64) * 4 * 3_600
+SPACE = ActionSpace(("a", "b"), ("email", "sms"), SEND_AT, SEND_AT, True)
+EVERYTHING = np.ones(SPACE.size, dtype=np.bool_)
+PERSON = contexts(np.random.default_rng(9), 1)[0]
+NUMBERS = {"anneal": 1.0, "matured_rows": {"a": 900, "b": 900}}
+
+
+@pytest.fixture(scope="module")
+def models() -> tuple[RewardModel, RewardModel]:
+    """Two models of different rows."""
+    first, second = (train(made_up(1_500, seed), attributes=(), seed=seed, network=False) for seed in (4, 5))
+    return RewardModel.load(first.blob), RewardModel.load(second.blob)
+
+
+def policy(*models: RewardModel | None, **numbers: Any) -> LivePolicy:
+    """A mixture of equal parts."""
+    parts = tuple(Component(1.0 / len(models), None if m is None else f"art{i}") for i, m in enumerate(models))
+    return LivePolicy("pol", parts, models, NUMBERS | numbers)
+
+
+def chosen(live: LivePolicy, mask: NDArray[np.bool_] = EVERYTHING, **arguments: Any) -> Choice:
+    owner = arguments.pop("owner", campaign())
+    return distribution(live, owner, SPACE, mask, PERSON, decided_local=MONDAY, effects={}, **arguments)
+
+
+def scores_of(model: RewardModel) -> Scores:
+    return model.score(model.embed([PERSON])[0], SPACE, campaign(), MONDAY, {})
+
+
+def cube(values: NDArray[Any]) -> NDArray[Any]:
+    """The message actions as (V, S, C)."""
+    return values[: SPACE.messages].reshape(SPACE.shape)
+
+
+def test_a_limit_masks_the_admitted_channels_actions_above_it(models: tuple[RewardModel, RewardModel]) -> None:
+    chance = scores_of(models[0]).outcome["clicked"]
+    middle = float(np.median(chance[:-1]))
+    choice = chosen(policy(models[0]), limits=(RiskLimit("f", "clicked", middle, ("sms",)),))
+    expected = EVERYTHING.copy()
+    cube(expected)[:, :, 1] = cube(chance)[:, :, 1] <= middle
+    assert np.array_equal(choice.unmasked, expected)
+    assert 0 < np.count_nonzero(~expected) < SPACE.messages // 2
+    assert choice.probability[~expected].sum() == 0.0
+    everywhere = chosen(policy(models[0]), limits=(RiskLimit("f", "clicked", middle),)).unmasked
+    assert np.array_equal(everywhere[:-1], chance[:-1] <= middle)
+
+
+def test_the_strictest_of_limits_and_guardrails_holds(models: tuple[RewardModel, RewardModel]) -> None:
+    risk = scores_of(models[0]).risk["unsubscribed"][:-1]
+    low, high = np.quantile(risk, [0.3, 0.7])
+    guarded = campaign(guardrails={"unsubscribed": Guardrail(max_rate=float(high))})
+    one = chosen(policy(models[0]), owner=guarded, limits=(RiskLimit("f", "unsubscribed", float(low)),))
+    assert np.array_equal(one.unmasked[:-1], risk <= low)
+    other = chosen(policy(models[0]), owner=guarded, limits=(RiskLimit("f", "unsubscribed", 1.0),))
+    assert np.array_equal(other.unmasked[:-1], risk <= high)
+
+
+def test_a_limit_on_an_outcome_without_a_head_masks_nothing(models: tuple[RewardModel, RewardModel]) -> None:
+    choice = chosen(policy(models[0]), limits=(RiskLimit("f", "never_seen", 0.0),))
+    assert choice.unmasked.all()
+    assert choice.risks_of(0) == {"never_seen": (None,)}
+
+
+def test_where_every_action_is_too_risky_the_least_excess_stays_open(models: tuple[RewardModel, RewardModel]) -> None:
+    scores = scores_of(models[0])
+    mask = EVERYTHING.copy()
+    mask[[-1, int(scores.outcome["clicked"][:-1].argmin())]] = False
+    open_ = risk_mask(scores, campaign(), SPACE, mask, (RiskLimit("f", "clicked", 0.0),))
+    assert np.flatnonzero(open_).tolist() == [int(np.where(mask, scores.outcome["clicked"], np.inf).argmin())]
+
+
+def test_each_component_has_its_own_risk_mask_and_reports_its_own_risk(models: tuple[RewardModel, RewardModel]) -> None:
+    first, second = (scores_of(m).outcome["clicked"] for m in models)
+    limit = RiskLimit("f", "clicked", float(np.quantile(np.minimum(first, second)[:-1], 0.6)))
+    mixed = chosen(policy(*models, None), limits=(limit,))
+    alone = [chosen(policy(m), limits=(limit,)).probability for m in (*models, None)]
+    assert np.allclose(mixed.probability, np.mean(alone, axis=0))
+    between = int(np.flatnonzero((first[:-1] <= limit.max_risk) & (second[:-1] > limit.max_risk))[0])
+    assert alone[1][between] == 0.0 < alone[0][between]
+    assert mixed.risks_of(between) == {"clicked": (float(first[between]), float(second[between]), None)}
+    assert mixed.risks_of(SPACE.size - 1) == {"clicked": (0.0, 0.0, None)}
+
+
+def test_a_guarded_outcome_is_reported_without_a_limit(models: tuple[RewardModel, RewardModel]) -> None:
+    guarded = campaign(guardrails={"unsubscribed": Guardrail(max_rate=1.0)})
+    risk = scores_of(models[0]).outcome["unsubscribed"]
+    assert chosen(policy(models[0]), owner=guarded).risks_of(3) == {"unsubscribed": (float(risk[3]),)}
+
+
+def test_a_toll_moves_the_choice_and_no_prices_change_no_bit(models: tuple[RewardModel, RewardModel]) -> None:
+    plain = chosen(policy(*models))
+    assert np.array_equal(chosen(policy(*models, prices=[])).probability, plain.probability)
+    free = Price("r", "capacity", ("email", "sms"), (0.0,))
+    assert np.array_equal(chosen(policy(*models, prices=[free.as_json()])).probability, plain.probability)
+    dear = Price("r", "capacity", ("email", "sms"), (1e3,))
+    stored = orjson.loads(orjson.dumps(policy(*models, prices=[dear.as_json()]).exploration))
+    priced = chosen(LivePolicy("pol", policy(*models).mixture, models, stored))
+    assert priced.greedy == SPACE.size - 1 != plain.greedy
+    assert priced.probability[-1] > 0.9 > plain.probability[-1]
+
+
+def test_the_toll_is_taken_off_reward_and_draws(models: tuple[RewardModel, RewardModel]) -> None:
+    scores, live = scores_of(models[0]), policy(models[0])
+    best = chosen(live).greedy
+    assert best is not None
+    _, s, c = SPACE.factors(best) or (0, 0, 0)
+    channel = SPACE.channels[c]
+    dear = Price(
+        "r", "capacity", (channel,), (0.0,), starts=(int(SEND_AT[s]),), values=(1e3,), until=int(SEND_AT[s]) + 1
+    )
+    choice = chosen(policy(models[0], prices=[dear.as_json()]))
+    rest = scores.reward.copy()
+    cube(rest)[:, s, c] = -np.inf
+    assert choice.greedy == int(rest.argmax())
+    assert choice.unmasked[best]
+    assert cube(choice.probability)[:, s, c].sum() < 0.05
+
+
+def test_a_cold_component_pays_no_toll() -> None:
+    dear = Price("r", "capacity", ("email", "sms"), (1e3,)).as_json()
+    cold = policy(None)
+    priced = dataclasses.replace(cold, exploration={**cold.exploration, "prices": [dear]})
+    assert np.array_equal(chosen(priced).probability, chosen(cold).probability)

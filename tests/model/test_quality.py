@@ -1,0 +1,191 @@
+"""What is wrong with features is found by name, and what is right is left alone: each test's error is stated."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import orjson
+import pytest
+
+from optimizer.model.examples import Examples
+from optimizer.model.features import fit_spec
+from optimizer.model.training.quality import Finding, Quality, examine
+from storage.records import Attribute
+from tests.model.conftest import made_up
+
+ROWS = 4000
+BASE = made_up(ROWS, 11)
+Value = Callable[[int], Any]
+
+
+def with_feature(value: Value, examples: Examples = BASE, name: str = "odd") -> Examples:
+    """The rows with one more feature; None = absent."""
+    rows = [dict(context) for context in examples.contexts]
+    for i, row in enumerate(rows):
+        found = value(i)
+        if found is not None:
+            row[name] = found
+    return replace(examples, contexts=rows)
+
+
+def of(quality: Quality, name: str = "odd") -> Finding | None:
+    found = [finding for finding in quality.findings if finding.feature == name]
+    assert len(found) <= 1
+    return found[0] if found else None
+
+
+def problem(value: Value, examples: Examples = BASE) -> str | None:
+    quality = examine(with_feature(value, examples))
+    others = [finding for finding in quality.findings if finding.feature != "odd"]
+    assert others == []
+    found = of(quality)
+    return None if found is None else found.problem
+
+
+RNG = np.random.default_rng(21)
+NORMAL = RNG.normal(size=ROWS).tolist()
+HEAVY = np.exp(3.0 * RNG.normal(size=ROWS)).tolist()
+LATE = ROWS // 2
+
+
+class TestProblems:
+    def test_sound_features_have_no_findings(self) -> None:
+        quality = examine(BASE)
+        assert quality.findings == ()
+        assert (quality.features, quality.rows) == (5, ROWS)
+
+    def test_constant(self) -> None:
+        assert problem(lambda _: 3) == "constant"
+        assert problem(lambda _: "same") == "constant"
+
+    def test_mostly_missing(self) -> None:
+        assert problem(lambda i: NORMAL[i] if i % 40 == 0 else None) == "missing"
+        assert problem(lambda i: NORMAL[i] if i % 10 == 0 else None) is None
+        assert problem(lambda i: [i]) == "missing"
+
+    def test_a_feature_of_one_small_campaign_is_not_missing(self) -> None:
+        campaign = np.zeros(ROWS, dtype=np.int64)
+        campaign[::30] = 1
+        rows = replace(BASE, campaign=campaign)
+        assert problem(lambda i: NORMAL[i] if campaign[i] else None, rows) is None
+
+    def test_exploding(self) -> None:
+        assert problem(lambda i: 1e30 if i == 77 else NORMAL[i]) == "exploding"
+        assert problem(lambda i: NORMAL[i] * (1000.0 if i > LATE else 1.0)) == "exploding"  # seconds, then milliseconds
+        assert problem(lambda i: float("nan") if i % 20 == 0 else NORMAL[i]) == "exploding"
+        assert problem(lambda i: 0.0 if i % 50 else NORMAL[i]) is None
+
+    def test_heavy_tails_do_not_explode(self) -> None:
+        assert problem(lambda i: HEAVY[i]) is None
+
+    def test_identity(self) -> None:
+        assert problem(lambda i: f"user{BASE.cluster[i]}") == "identity"
+        assert problem(lambda i: f"city{BASE.cluster[i] % 300}") is None
+
+    def test_shifted_is_named_and_stays(self) -> None:
+        rows = with_feature(lambda i: NORMAL[i] + (1.0 if i > LATE else 0.0))
+        quality = examine(rows)
+        found = of(quality)
+        assert found is not None
+        assert (found.problem, found.left_out) == ("shifted", False)
+        assert found.figure > found.limit >= 0.2
+        assert quality.left_out == ()
+
+    def test_a_category_that_only_came_later_is_shifted(self) -> None:
+        assert problem(lambda i: "ab"[i % 2] if i < LATE else "abc"[i % 3]) == "shifted"
+
+
+class TestLeaks:
+    """The outcome "unsubscribed" is rare (2 %), "clicked" is not (a third of the messages)."""
+
+    def test_a_value_that_separates_an_outcome(self) -> None:
+        clicked = BASE.outcome["clicked"]
+        assert problem(lambda i: NORMAL[i] + 8.0 * np.nan_to_num(clicked[i])) == "leaking"
+
+    def test_what_is_present_only_where_something_happened(self) -> None:
+        converted = BASE.outcome["converted"]
+        found = of(examine(with_feature(lambda i: f"order {i}" if converted[i] == 1 and i % 2 else None)))
+        assert found is not None
+        assert found.problem == "leaking"
+        assert "converted" in found.detail
+        assert found.figure > 0.95
+
+    def test_a_strong_and_honest_feature_is_no_leak(self) -> None:
+        # Its area under the curve is about .9: more than features that are known before the send ever have.
+        clicked = BASE.outcome["clicked"]
+        assert problem(lambda i: NORMAL[i] + 1.8 * np.nan_to_num(clicked[i])) is None
+
+    def test_a_good_policy_is_no_leak(self) -> None:
+        """What always works for some people, since the policy sends them the right message, is no leak."""
+        rng = np.random.default_rng(5)
+        segment = rng.integers(0, 20, ROWS)
+        right = rng.random(ROWS) < np.where(segment == 7, 0.98, 0.3)
+        variant = np.where(right, segment % 2, 1 - segment % 2).astype(np.int64)
+        happened = (right & (segment == 7)).astype(np.float64)
+        rows = replace(BASE, variant=variant, channel=np.zeros(ROWS, np.int64), outcome={"clicked": happened}, value={})
+        assert problem(lambda i: f"s{segment[i]}", rows) is None
+
+    def test_false_alarms_are_rarer_than_stated(self) -> None:
+        """60 features at the edge of the null: a value that makes a rare outcome .9 likely, in fresh logs each.
+
+        At .01 a log (5 features more are examined), 5 or more alarms in 60 logs have a chance of .0004.
+        """
+        rng = np.random.default_rng(8)
+        alarms = 0
+        for _ in range(60):
+            marked = rng.random(ROWS) < 0.1
+            happened = (rng.random(ROWS) < np.where(marked, 0.9, 0.01)).astype(np.float64)
+            rows = replace(BASE, outcome={"converted": happened}, value={})
+            alarms += problem(lambda i, m=marked: "yes" if m[i] else "no", rows) == "leaking"  # type: ignore[misc]
+        assert alarms < 5
+
+    def test_a_certain_value_is_found_with_power(self) -> None:
+        """20 logs in which a value makes an outcome certain, 10 % of 4,000 rows: found in all."""
+        rng = np.random.default_rng(9)
+        for _ in range(20):
+            marked = rng.random(ROWS) < 0.1
+            happened = (rng.random(ROWS) < np.where(marked, 1.0, 0.01)).astype(np.float64)
+            rows = replace(BASE, outcome={"converted": happened}, value={})
+            assert problem(lambda i, m=marked: "yes" if m[i] else None, rows) == "leaking"  # type: ignore[misc]
+
+
+class TestErrors:
+    def test_sound_logs_rarely_show_a_finding(self) -> None:
+        """100 fresh logs of five sound features; at .02 a log (leaks .01, shifts .01) 8 or more have chance .001."""
+        alarms = sum(bool(examine(made_up(1000, 1000 + seed)).findings) for seed in range(100))
+        assert alarms < 8
+
+
+class TestUse:
+    def test_the_spec_does_without_what_is_left_out(self) -> None:
+        rows = with_feature(lambda i: f"user{BASE.cluster[i]}")
+        quality = examine(rows)
+        assert quality.left_out == ("odd",)
+        spec = fit_spec(rows.contexts, quality.registry((), "w"))
+        assert spec == fit_spec(BASE.contexts, ())
+
+    def test_the_registry_keeps_its_entries(self) -> None:
+        registry = (Attribute("w", "odd", "category", sensitive=True), Attribute("w", "age", "number"))
+        rows = with_feature(lambda i: f"user{BASE.cluster[i]}")
+        told = {a.name: a for a in examine(rows, registry).registry(registry, "w")}
+        assert told["odd"] == replace(registry[0], use_in_model=False)
+        assert told["age"] == registry[1]
+        kept_out = (replace(registry[0], use_in_model=False),)
+        assert of(examine(rows, kept_out)) is None
+
+    def test_the_report_is_json(self) -> None:
+        told = orjson.loads(orjson.dumps(examine(with_feature(lambda _: 1)).to_json()))
+        assert told["left_out"] == ["odd"]
+        assert told["findings"][0]["problem"] == "constant"
+        assert told["errors"] == {"leaking": 0.01, "shifted": 0.01}
+
+    def test_no_rows_have_no_findings(self) -> None:
+        assert examine(BASE.take(np.array([], dtype=np.int64))).findings == ()
+
+    @pytest.mark.parametrize("rows", [1, 2, 7, 60])
+    def test_few_rows_are_examined_without_fault(self, rows: int) -> None:
+        quality = examine(BASE.take(np.arange(rows)))
+        assert all(finding.problem in ("constant", "missing") for finding in quality.findings)

@@ -1,0 +1,242 @@
+"""A canary on the real path: planted bad ones are taken back by themselves, with numbers; harmless ones stay."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import timedelta
+from functools import partial
+from typing import Any
+
+import numpy as np
+import pytest
+
+from optimizer.model.training.train import train
+from optimizer.service import setup
+from optimizer.service.canary import Watch, lineage_of, watch
+from optimizer.service.feedback import closes, examples, load
+from optimizer.service.ingest import ingest
+from optimizer.service.publish import artifact_of, mixture, new_policy, publish
+from optimizer.service.refreshing import refresh
+from optimizer.service.requests import DecisionRequest, EventInput
+from optimizer.service.retrain import exploration_numbers, retrain
+from optimizer.service.runs import Ended
+from optimizer.service.wiring import Services
+from storage.log import Decision, Pointer, Policy, TrainingRun
+from storage.port import Writer
+from storage.records import Channel, Guardrail, OutcomeWeight
+from tests.service.conftest import WORKSPACE, FakeClock, campaign
+from tests.service.test_retrain import audience
+
+SHOP = campaign(channels=(Channel("email"),), allow_no_send=False)
+
+
+@pytest.fixture
+def shop(services: Services) -> Services:
+    setup.put_campaign(services, SHOP)
+    return services
+
+
+def pointer_of(services: Services) -> Pointer:
+    with services.store.read() as reader:
+        pointer = reader.pointer(WORKSPACE, "spring")
+    assert pointer is not None
+    return pointer
+
+
+def plant(services: Services, clock: FakeClock, *, bad: bool) -> Policy:
+    """Publishes a tenth of a model beside the incumbent: one that has learned the opposite, or the same."""
+    pointer = pointer_of(services)
+    with services.store.read() as reader:
+        log = load(reader, WORKSPACE, clock.now)
+        incumbent = reader.policy(WORKSPACE, pointer.policy_id)
+    assert incumbent is not None
+    data = examples(log.rows, log.campaigns)
+    if bad:
+        data = replace(data, outcome={name: 1.0 - column for name, column in data.outcome.items()})
+    trained = train(data, attributes=(), seed=3, network=False)
+    artifact = artifact_of(WORKSPACE, trained.blob, trained.feature_hash, clock.now)
+    policy = new_policy(
+        WORKSPACE,
+        "spring",
+        clock.now,
+        mixture(incumbent.mixture, artifact.artifact_id, 0.1),
+        parent=pointer,
+        exploration=exploration_numbers(log.of("spring")),
+        verdict={"decision": "publish", "alpha": 0.1},
+        run_id=None,
+    )
+    published = publish(services, [artifact], policy, pointer, clock.now)
+    services.policies.refresh_now()
+    return published
+
+
+def look(services: Services, name: str) -> dict[str, Any]:
+    """A look whose answer is kept with a training run, as the scheduler does."""
+    (told,) = watch(services, WORKSPACE)
+    run = TrainingRun(
+        WORKSPACE, name, "refresh", "rejected", services.clock(), verdict=Ended("rejected", [told]).verdict
+    )
+    services.store.write(lambda writer: writer.put_training_run(run))
+    return told
+
+
+@pytest.fixture
+def learned(shop: Services, clock: FakeClock) -> Services:
+    """A shop whose first policy serves."""
+    audience(shop, clock, 800, seed=31)
+    assert retrain(shop, WORKSPACE)[0]["decision"] == "publish"
+    shop.policies.refresh_now()
+    return shop
+
+
+class TestRollBack:
+    def test_a_bad_canary_is_taken_back_with_its_numbers(self, learned: Services, clock: FakeClock) -> None:
+        before = pointer_of(learned)
+        canary = plant(learned, clock, bad=True)
+        for step in range(4):
+            audience(learned, clock, 500, seed=40 + step)
+            told = look(learned, f"run_{step}")
+            if told["decision"] == "rolled_back":
+                break
+        assert told["decision"] == "rolled_back", told["reason"]
+        after = pointer_of(learned)
+        assert (after.policy_id, after.generation) == (before.policy_id, before.generation + 2)
+        with learned.store.read() as reader:
+            statuses = {p.policy_id: p.status for p in reader.policies(WORKSPACE, limit=9).items}
+            change = reader.changes(WORKSPACE, after=0, limit=9)[-1]
+        assert statuses[canary.policy_id] == "retired"
+        assert statuses[before.policy_id] == "live"
+        assert (change.kind, change.policy_id) == ("rolled_back", before.policy_id)
+        assert canary.policy_id in change.detail
+        assert "canary.reward" in change.detail
+        learned.policies.refresh_now()
+        assert learned.policies.current(WORKSPACE, "spring").policy_id == before.policy_id
+        assert watch(learned, WORKSPACE) == []
+
+    def test_a_harmless_canary_stays(self, learned: Services, clock: FakeClock) -> None:
+        canary = plant(learned, clock, bad=False)
+        audience(learned, clock, 1500, seed=50)
+        told = look(learned, "run_1")
+        assert told["decision"] == "watched", told["reason"]
+        assert told["rows"] == 1500
+        assert pointer_of(learned).policy_id == canary.policy_id
+
+    def test_a_canary_that_does_harm_is_taken_back(self, services: Services, clock: FakeClock) -> None:
+        """Unsubscribes weigh nothing in the objective, but have a limit: what people don't like makes them leave."""
+        harm = campaign(
+            channels=(Channel("email"),),
+            allow_no_send=False,
+            objective={"clicked": OutcomeWeight(0.001), "unsubscribed": OutcomeWeight(0.0)},
+            attribution_hours={"clicked": 1.0, "unsubscribed": 1.0},
+            guardrails={"unsubscribed": Guardrail(max_rate=0.15, max_increase=0.05)},
+        )
+        setup.put_campaign(services, harm)
+        leave(services, clock, 800, seed=31)
+        assert retrain(services, WORKSPACE)[0]["decision"] == "publish"
+        services.policies.refresh_now()
+        plant(services, clock, bad=True)
+        leave(services, clock, 2000, seed=32)
+        (told,) = watch(services, WORKSPACE)
+        assert told["decision"] == "rolled_back"
+        failed = {c["name"] for c in told["conditions"] if not c["passed"]}
+        assert failed >= {"canary.unsubscribed.rate", "canary.unsubscribed.increase"}
+        assert {c["limit"] for c in told["conditions"]} == {0.05 / len(told["conditions"])}
+
+
+class TestLooks:
+    def test_only_closed_rows_count_and_each_once(self, learned: Services, clock: FakeClock) -> None:
+        plant(learned, clock, bad=False)
+        audience(learned, clock, 200, seed=60)
+        first = look(learned, "run_1")
+        assert first["rows"] == 200
+        assert look(learned, "run_2")["rows"] == 200
+        audience(learned, clock, 100, seed=61)
+        clock.forward(hours=-1.5)  # half an hour after the decisions: their clicks may still come
+        assert look(learned, "run_3")["rows"] == 200
+        clock.forward(hours=1.5)
+        assert look(learned, "run_4")["rows"] == 300
+
+    def test_many_looks_know_what_one_knows(self, learned: Services, clock: FakeClock) -> None:
+        plant(learned, clock, bad=True)
+        for step in range(3):
+            audience(learned, clock, 60, seed=70 + step)
+            look(learned, f"run_{step}")
+            refresh(learned, WORKSPACE)
+            learned.policies.refresh_now()
+        audience(learned, clock, 60, seed=73)
+        (by_parts,) = watch(learned, WORKSPACE)
+        assert by_parts["rows"] == 240
+        for step in range(3):
+            learned.store.write(partial(forget, run_id=f"run_{step}"))
+        (at_once,) = watch(learned, WORKSPACE)
+        one, other = Watch.from_json(by_parts["watch"]), Watch.from_json(at_once["watch"])
+        assert one.rows == other.rows
+        for name, wager in one.wagers.items():
+            assert wager.capital == pytest.approx(other.wagers[name].capital)
+
+    def test_a_refreshed_canary_is_the_same_canary(self, learned: Services, clock: FakeClock) -> None:
+        canary = plant(learned, clock, bad=False)
+        audience(learned, clock, 200, seed=80)
+        assert refresh(learned, WORKSPACE)[0]["decision"] == "publish"
+        learned.policies.refresh_now()
+        audience(learned, clock, 100, seed=81)
+        with learned.store.read() as reader:
+            lineage = lineage_of(reader, pointer_of(learned))
+        assert [p.revision for p in lineage] == [True, False]
+        told = look(learned, "run_1")
+        assert (told["policy_id"], told["rows"]) == (canary.policy_id, 300)
+
+    def test_a_whole_policy_is_no_canary(self, learned: Services, clock: FakeClock) -> None:
+        audience(learned, clock, 50, seed=90)
+        assert watch(learned, WORKSPACE) == []
+
+    def test_a_log_that_does_not_replay_is_not_judged(self, learned: Services, clock: FakeClock) -> None:
+        plant(learned, clock, bad=True)
+        decided = audience(learned, clock, 1500, seed=40)
+        with learned.store.read() as reader:
+            stored = reader.decision(WORKSPACE, decided[0].decision_id)
+        assert stored is not None
+        assert stored.propensity is not None
+        wrong = replace(stored, decision_id="dec_x", request_id="x", propensity=stored.propensity / 2)
+        learned.store.write(lambda writer: writer.add_decision(wrong, None))
+        (told,) = watch(learned, WORKSPACE)
+        assert told["decision"] == "untrusted", told["reason"]
+
+
+def forget(writer: Writer, run_id: str) -> None:
+    stored = writer.training_run(WORKSPACE, run_id)
+    assert stored is not None
+    writer.put_training_run(replace(stored, verdict={}))
+
+
+def leave(services: Services, clock: FakeClock, people: int, *, seed: int) -> None:
+    """One decision each; who gets what they don't like leaves in half of the cases, else clicks in a tenth."""
+    rng = np.random.default_rng(seed)
+    plans = rng.choice(["pro", "free"], people)
+    rows = [
+        DecisionRequest("spring", f"p{seed}-{i}", context={"plan": str(plan)}, immediate=True)
+        for i, plan in enumerate(plans)
+    ]
+    decided = [d for d in services.decider.decide_batch(WORKSPACE, rows, f"run{seed}") if isinstance(d, Decision)]
+    at = clock.now + timedelta(minutes=1)
+    events = []
+    for decision, plan in zip(decided, plans, strict=True):
+        liked = decision.variant_id == ("mens" if plan == "pro" else "womens")
+        kind = "unsubscribed" if not liked and rng.random() < 0.5 else "clicked" if rng.random() < 0.1 else None
+        if kind is not None:
+            events.append(EventInput(type=kind, occurred_at=at, decision_id=decision.decision_id))
+    clock.forward(hours=2)
+    ingest(services, WORKSPACE, events)
+
+
+def test_a_decision_closes_by_its_window_and_not_by_what_was_drawn(shop: Services, clock: FakeClock) -> None:
+    decided, _ = zip(
+        *[
+            (shop.decider.decide(WORKSPACE, DecisionRequest("spring", f"u{i}", immediate=now))[0], now)
+            for i, now in enumerate((False, False, True))
+        ],
+        strict=True,
+    )
+    ends = [(closes(SHOP, d) - clock.now).total_seconds() / 3600 for d in decided]
+    assert ends == [25.0, 25.0, 1.0]
+    assert np.unique([d.send_at for d in decided]).size > 1

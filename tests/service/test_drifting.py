@@ -1,0 +1,221 @@
+"""The drift alarm on the real path: quiet while nothing changes, loud soon after a swap, and what it sets in motion."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import timedelta
+from functools import partial
+from typing import Any
+
+import numpy as np
+import orjson
+import pytest
+
+from optimizer.service import setup
+from optimizer.service.drifting import QUIET_ROWS, Alarm, Drift, detector_names, look
+from optimizer.service.featureblocks import BLOCK_ROWS
+from optimizer.service.ingest import ingest
+from optimizer.service.requests import DecisionRequest, EventInput
+from optimizer.service.retrain import exploration_numbers, retrain, since_change
+from optimizer.service.runs import Ended
+from optimizer.service.wiring import Services
+from storage.log import Decision, TrainingRun
+from storage.port import Writer
+from storage.records import Channel
+from tests.service.conftest import WORKSPACE, FakeClock, campaign
+
+SHOP = campaign(channels=(Channel("email"),), allow_no_send=False)
+
+
+def audience(
+    services: Services, clock: FakeClock, people: int, *, seed: int, swapped: bool = False, pro: float = 0.5
+) -> list[Decision]:
+    """One decision each; "pro" people click on mens, the others on womens, with .7 against .2; swapped: the reverse."""
+    rng = np.random.default_rng(seed)
+    plans = rng.choice(["pro", "free"], people, p=[pro, 1 - pro])
+    rows = [
+        DecisionRequest("spring", f"p{seed}-{i}", context={"plan": str(plan)}, immediate=True)
+        for i, plan in enumerate(plans)
+    ]
+    decided = [d for d in services.decider.decide_batch(WORKSPACE, rows, f"run{seed}") if isinstance(d, Decision)]
+    at = clock.now + timedelta(minutes=1)
+    events = []
+    for decision, plan in zip(decided, plans, strict=True):
+        liked = ((decision.variant_id == "mens") == (plan == "pro")) != swapped
+        if rng.random() < 0.2 + 0.5 * liked:
+            events.append(EventInput(type="clicked", occurred_at=at, decision_id=decision.decision_id))
+    clock.forward(days=7)  # the same hour of the week each time: nothing has to be extrapolated to hours never seen
+    ingest(services, WORKSPACE, events)
+    return decided
+
+
+def keep(writer: Writer, run: TrainingRun) -> None:
+    writer.put_training_run(run)
+
+
+def looked(services: Services, name: str) -> Drift:
+    """A look whose state is kept with a training run, as the scheduler does."""
+    with services.store.read() as reader:
+        found = look(services, reader, WORKSPACE)["spring"]
+    told = [{"campaign_id": "spring", "drift": orjson.loads(orjson.dumps(found.to_json()))}]
+    run = TrainingRun(WORKSPACE, name, "refresh", "rejected", services.clock(), verdict=Ended("rejected", told).verdict)
+    services.store.write(partial(keep, run=run))
+    return found
+
+
+@pytest.fixture
+def learned(services: Services, clock: FakeClock) -> Services:
+    """A shop whose first policy serves."""
+    setup.put_campaign(services, SHOP)
+    audience(services, clock, 800, seed=1)
+    assert retrain(services, WORKSPACE)[0]["decision"] == "publish"
+    services.policies.refresh_now()
+    return services
+
+
+class TestCalibration:
+    def test_nothing_is_said_while_nothing_changes(self, learned: Services, clock: FakeClock) -> None:
+        for step in range(3):
+            audience(learned, clock, 600, seed=10 + step)
+            state = looked(learned, f"run_{step}")
+        assert state.rows == 1800
+        assert state.alarms == ()
+        assert state.changed is None
+        assert not state.raised
+
+    def test_swapped_tastes_are_noticed_soon_and_dated_well(self, learned: Services, clock: FakeClock) -> None:
+        audience(learned, clock, 400, seed=20)
+        looked(learned, "run_0")
+        swap = clock.now.timestamp()
+        audience(learned, clock, 300, seed=21, swapped=True)
+        state = looked(learned, "run_1")
+        (alarm,) = [a for a in state.alarms if a.what == "calibration.clicked.lower"]
+        assert alarm.row <= 400 + 200
+        assert alarm.row <= alarm.latest <= 700
+        assert state.raised
+        assert state.changed is not None
+        # It had risen by chance for a few rows before, at most those of the batch before it.
+        assert abs(state.changed - swap) <= 7 * 86_400
+
+    def test_an_alarm_ends_when_it_stays_quiet(self, learned: Services, clock: FakeClock) -> None:
+        audience(learned, clock, 300, seed=30, swapped=True)
+        assert looked(learned, "run_0").raised
+        audience(learned, clock, QUIET_ROWS - 200, seed=31)
+        assert looked(learned, "run_1").raised
+        audience(learned, clock, 500, seed=32)
+        state = looked(learned, "run_2")
+        assert state.alarms == ()
+        assert state.changed is not None  # what came before stays suspicious until a retrain has looked
+
+    def test_looks_read_each_row_once(self, learned: Services, clock: FakeClock) -> None:
+        audience(learned, clock, 300, seed=40, swapped=True)
+        first = looked(learned, "run_0")
+        assert looked(learned, "run_1").detectors == first.detectors
+        audience(learned, clock, 200, seed=41)
+        by_parts = looked(learned, "run_2")
+        for name in ("run_0", "run_1", "run_2"):
+            run = TrainingRun(WORKSPACE, name, "refresh", "rejected", clock.now)
+            learned.store.write(partial(keep, run=run))
+        at_once = looked(learned, "run_3")
+        assert (by_parts.rows, at_once.rows) == (500, 500)
+        assert by_parts.detectors.value == pytest.approx(at_once.detectors.value)
+        assert by_parts.block == at_once.block
+
+
+class TestPropensities:
+    def test_a_log_that_does_not_replay_is_an_alarm_at_once(self, learned: Services, clock: FakeClock) -> None:
+        decided = audience(learned, clock, 50, seed=50)
+        with learned.store.read() as reader:
+            stored = reader.decision(WORKSPACE, decided[0].decision_id)
+        assert stored is not None
+        assert stored.propensity is not None
+        wrong = replace(stored, decision_id="dec_x", request_id="x", propensity=stored.propensity / 2)
+        learned.store.write(lambda writer: writer.add_decision(wrong, None))
+        state = looked(learned, "run_0")
+        assert [a.what for a in state.alarms] == ["propensities.replay"]
+        assert not state.raised
+        assert state.changed is None
+
+
+class TestFeatures:
+    def test_a_changed_audience_is_named_until_it_is_as_before(self, learned: Services, clock: FakeClock) -> None:
+        audience(learned, clock, BLOCK_ROWS, seed=60, pro=0.95)
+        state = looked(learned, "run_0")
+        (alarm,) = state.alarms
+        assert alarm.what == "features.plan"
+        assert alarm.figure > alarm.limit
+        assert state.raised
+        assert state.changed is None  # the outcomes are what they were: nothing to forget
+        audience(learned, clock, BLOCK_ROWS, seed=61)
+        assert looked(learned, "run_1").alarms == ()
+
+
+class TestConsequences:
+    def test_exploration_is_not_annealed_while_an_alarm_stands(self) -> None:
+        rows: list[Any] = []
+        quiet = exploration_numbers(rows)
+        alarm = Alarm("calibration.clicked.lower", 100.0, 50.0, 7, 7, 14.0, 14.0)
+        drift = replace(Drift.from_json(state_json()), alarms=(alarm,), changed=50.0)
+        raised = exploration_numbers(rows, drift)
+        assert "drift" not in quiet
+        assert raised["anneal"] == 1.0
+        assert raised["drift"]["alarms"][0]["what"] == "calibration.clicked.lower"
+        assert raised["drift"]["changed"] == "1970-01-01T00:00:50+00:00"
+        assert exploration_numbers(rows, replace(drift, alarms=())) == quiet
+
+    def test_after_a_swap_training_follows_the_new_tastes(self, learned: Services, clock: FakeClock) -> None:
+        """3,000 old rows, 600 new ones: with all of them the old tastes would win; forgetting lets the new ones."""
+        learned = replace(learned, settings=replace(learned.settings, gate=False))
+        audience(learned, clock, 3000, seed=70)
+        looked(learned, "run_0")
+        audience(learned, clock, 600, seed=71, swapped=True)
+        (verdict,) = retrain(learned, WORKSPACE)
+        assert verdict["decision"] == "publish"
+        state = Drift.from_json(verdict["drift"])
+        assert state.raised
+        with learned.store.read() as reader:
+            policy = reader.policy(WORKSPACE, verdict["policy_id"])
+        assert policy is not None
+        assert policy.exploration["anneal"] == 1.0
+        assert policy.exploration["drift"]["alarms"]
+        learned.policies.refresh_now()
+        decided = audience(learned, clock, 300, seed=72, swapped=True)
+        right = np.mean([(d.variant_id == "mens") != (d.snapshot.context["plan"] == "pro") for d in decided])
+        forgetful = float(right)
+        assert forgetful > 0.35, forgetful
+
+    def test_a_later_candidate_is_judged_on_rows_from_after_the_change(
+        self, learned: Services, clock: FakeClock
+    ) -> None:
+        from optimizer.service.feedback import load
+
+        audience(learned, clock, 900, seed=80)
+        with learned.store.read() as reader:
+            rows = load(reader, WORKSPACE, clock.now).of("spring")
+        late = rows[-700].decision.decided_at.timestamp()
+        assert len(since_change(rows, late)) >= 700
+        assert all(r.decision.decided_at.timestamp() >= late for r in since_change(rows, late))
+        later = rows[-1].decision.decided_at.timestamp() + 1
+        assert since_change(rows, later) == rows  # too few to be split
+        assert since_change(rows, None) == rows
+
+
+def state_json() -> dict[str, Any]:
+    names = detector_names(SHOP)
+    zeros = [0.0] * len(names)
+    return {
+        "detectors": {"names": list(names), "value": zeros, "since": zeros, "limit": 14.0},
+        "block": {"spec": "", "rows": 0, "counts": {}},
+        "centres": {"clicked": [3, -2.5]},
+        "matured": [5.0, "dec_1"],
+        "decided": [6.0, "dec_2"],
+        "since": 4.0,
+        "rows": 9,
+        "alarms": [],
+        "changed": None,
+    }
+
+
+def test_the_state_is_json_and_back() -> None:
+    state = Drift.from_json(state_json())
+    assert Drift.from_json(orjson.loads(orjson.dumps(state.to_json()))) == state

@@ -1,0 +1,142 @@
+"""Estimates side by side: against a hand table, the estimators by themselves, and what they say of their own limits."""
+
+from __future__ import annotations
+
+import numpy as np
+import orjson
+import pytest
+
+from optimizer.bandit import ope
+from optimizer.bandit.clusters import clusters
+from optimizer.service.estimates import Judged, as_logged, by_group, difference, estimates, support
+
+
+def table() -> Judged:
+    """Four rows of two recipients; weights 2, 0, 1, 1."""
+    return Judged(
+        reward=np.array([1.0, 0.0, 1.0, 0.0]),
+        weight=np.array([2.0, 0.0, 1.0, 1.0]),
+        cluster=clusters(np.array([0, 0, 1, 1]), 4),
+        q_logged=np.array([0.5, 0.5, 0.5, 0.25]),
+        q_policy=np.array([0.75, 0.5, 0.5, 0.25]),
+    )
+
+
+def made_up(n: int, seed: int = 3) -> Judged:
+    rng = np.random.default_rng(seed)
+    weight = rng.choice([0.2, 1.0, 3.0], n, p=[0.4, 0.4, 0.2])
+    return Judged(
+        rng.binomial(1, 0.3, n).astype(float),
+        weight,
+        clusters(rng.integers(0, n // 3, n), n),
+        np.full(n, 0.3),
+        np.full(n, 0.3),
+    )
+
+
+class TestValues:
+    def test_the_hand_table(self) -> None:
+        found = {name: one["value"] for name, one in estimates(table()).items()}
+        assert found == {
+            "ips": pytest.approx(3 / 4),
+            "snips": pytest.approx(3 / 4),
+            "dm": pytest.approx(2 / 4),
+            # .75 + 2·.5, .5, .5 + .5, .25 − .25
+            "dr": pytest.approx((1.75 + 0.5 + 1.0 + 0.0) / 4),
+            "switch_dr": pytest.approx((1.75 + 0.5 + 1.0 + 0.0) / 4),
+        }
+
+    def test_they_are_those_of_the_estimators(self) -> None:
+        j = made_up(600)
+        found = estimates(j)
+        assert j.q_logged is not None
+        assert j.q_policy is not None
+        assert found["snips"]["standard_error"] == ope.snips(j.reward, j.weight, j.cluster).standard_error
+        dr = ope.doubly_robust(j.reward, j.weight, j.q_logged, j.q_policy, j.cluster)
+        assert (found["dr"]["value"], found["dr"]["low"], found["dr"]["high"]) == (dr.value, dr.low, dr.high)
+
+    def test_without_predictions_only_weights_speak(self) -> None:
+        j = made_up(300)
+        bare = Judged(j.reward, j.weight, j.cluster)
+        assert list(estimates(bare)) == ["ips", "snips"]
+        assert difference(bare, None)["estimator"] == "ips"
+
+    def test_a_policy_that_is_never_drawn_has_no_ratio(self) -> None:
+        j = made_up(300)
+        found = estimates(Judged(j.reward, np.zeros(300), j.cluster))
+        assert list(found) == ["ips"]
+        assert found["ips"]["empirical_likelihood"] is None
+
+
+class TestIntervals:
+    def test_all_of_them_hold_the_value_and_resemble_each_other(self) -> None:
+        found = estimates(made_up(3000))
+        for name, one in found.items():
+            if name == "dm":  # constant predictions
+                continue
+            width = one["high"] - one["low"]
+            for kind in ("bootstrap", "empirical_likelihood", "confidence_sequence"):
+                if one[kind] is None:
+                    continue
+                low, high = one[kind]
+                assert low <= one["value"] <= high
+                assert 0.7 <= (high - low) / width <= (2.5 if kind == "confidence_sequence" else 1.4), (name, kind)
+        assert found["ips"]["confidence_sequence"] is not None
+        assert found["snips"]["confidence_sequence"] is None
+
+    def test_recipients_with_many_rows_widen_them(self) -> None:
+        j = made_up(300)
+        thrice = np.repeat(np.arange(300), 3)
+        repeated = Judged(j.reward[thrice], j.weight[thrice], clusters(thrice, 900))
+        single = Judged(j.reward, j.weight, clusters(None, 300))
+        assert estimates(repeated)["ips"]["standard_error"] == pytest.approx(estimates(single)["ips"]["standard_error"])
+
+    def test_it_is_json_and_the_same_each_time(self) -> None:
+        first, again = (orjson.dumps(estimates(made_up(400))) for _ in range(2))
+        assert first == again
+
+
+class TestTrust:
+    def test_support_tells_what_is_missing(self) -> None:
+        found = support(made_up(900))
+        assert found["largest_weight"] == 3.0
+        assert found["never_taken"] == 0.0
+        assert abs(found["mean_weight_z"]) < 4
+        assert {c["name"]: c["passed"] for c in found["conditions"]} == {
+            "support.weight": True,
+            "support.effective_rows": False,
+            "support.rewarded_rows": True,
+        }
+
+    def test_the_minimum_detectable_effect_is_found_with_its_power(self) -> None:
+        """400 logs whose true gain is the stated one: shown in .8 of them, within 4 standard errors."""
+        rng = np.random.default_rng(9)
+
+        def log(gain: float) -> Judged:
+            better = rng.random(2000) < 0.5
+            reward = rng.random(2000) < 0.2 + gain * better
+            return Judged(
+                reward.astype(float),
+                np.where(better, 2.0, 0.0),
+                clusters(None, 2000),
+                np.full(2000, 0.2),
+                np.full(2000, 0.2),
+            )
+
+        effect = difference(log(0.0), None)["minimum_detectable_effect"]
+        # always choosing the better half gains half of its advantage
+        shown = np.mean([difference(log(2 * effect), None)["low"] > 0 for _ in range(400)])
+        assert 0.7 <= shown <= 0.88
+
+    def test_a_paired_difference_to_itself_is_nothing(self) -> None:
+        j = made_up(500)
+        found = difference(j, j)
+        assert (found["value"], found["low"], found["high"]) == (0.0, 0.0, 0.0)
+
+    def test_groups_are_parts_of_the_rows(self) -> None:
+        j = made_up(900)
+        labels = ["a" if i % 3 else "b" for i in range(890)] + ["tiny"] * 10
+        found = by_group({"policy": j}, "plan", labels, 50)
+        assert [(g["group"], g["rows"]) for g in found] == [("a", 593), ("b", 297)]
+        chosen = np.array([label == "b" for label in labels])
+        assert found[1]["logged"]["value"] == as_logged(j.take(chosen))["value"] == float(j.reward[chosen].mean())

@@ -1,0 +1,125 @@
+"""Evaluating from the log: stored policies, and policies that come as a file."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import orjson
+import pytest
+
+from optimizer.errors import Invalid, NotFound
+from optimizer.service import setup
+from optimizer.service.evaluate import evaluate, evaluate_file
+from optimizer.service.exports import Selection, export
+from optimizer.service.retrain import retrain
+from optimizer.service.wiring import Services
+from storage.log import Decision
+from storage.records import Channel
+from tests.service.conftest import WORKSPACE, FakeClock, campaign
+from tests.service.test_retrain import audience
+
+SHOP = campaign(channels=(Channel("email"),), allow_no_send=False)
+
+
+@pytest.fixture
+def shop(services: Services) -> Services:
+    setup.put_campaign(services, SHOP)
+    return services
+
+
+def write(path: Path, decided: list[Decision], liked: Any) -> Path:
+    """``liked(decision)`` gives the probability cell of each decision."""
+    rows = [orjson.dumps({"decision_id": d.decision_id, "probability": liked(d)}) for d in decided]
+    path.write_bytes(b"\n".join(rows))
+    return path
+
+
+def best(decision: Decision) -> dict[str, float]:
+    """All on the liked variant; the actions of an immediate decision are its two variants."""
+    return {"0" if decision.snapshot.context["plan"] == "pro" else "1": 1.0}
+
+
+class TestFiles:
+    def test_the_logging_policy_itself_earns_what_was_logged(
+        self, shop: Services, clock: FakeClock, tmp_path: Path
+    ) -> None:
+        audience(shop, clock, 500, seed=1)
+        path = tmp_path / "log.ndjson"
+        export(shop, WORKSPACE, "feedback", path, Selection())
+        report = evaluate_file(shop, WORKSPACE, "spring", path)
+        assert report["policy"]["ips"]["value"] == pytest.approx(report["logged"]["value"])
+        assert report["policy"]["ips"]["effective_sample_size"] == pytest.approx(500)
+        assert report["covered"] == 1.0
+        assert report["unseen"] is None
+
+    def test_the_best_policy_is_seen_from_random_choices(
+        self, shop: Services, clock: FakeClock, tmp_path: Path
+    ) -> None:
+        """It earns .7, random choices .45; each estimate has a standard error near .02."""
+        decided = audience(shop, clock, 1200, seed=2)
+        report = evaluate_file(shop, WORKSPACE, "spring", write(tmp_path / "p.ndjson", decided, best))
+        assert set(report["policy"]) == {"ips", "snips", "dm", "dr", "switch_dr"}
+        for name in ("ips", "snips", "dr"):
+            assert report["policy"][name]["value"] == pytest.approx(0.7, abs=0.09)
+        assert report["cold_start"]["ips"]["value"] == pytest.approx(report["logged"]["value"])
+        assert report["difference"]["logged"]["low"] > 0
+        assert report["difference"]["cold_start"]["low"] > 0
+        plans = {g["group"]: g for g in report["groups"] if g["by"] == "plan"}
+        assert set(plans) == {"pro", "free"}
+        assert sum(g["rows"] for g in plans.values()) == 1200
+        by_group = {
+            g["group"]: g["rows"]
+            for g in evaluate_file(shop, WORKSPACE, "spring", tmp_path / "p.ndjson", by="nothing")["groups"]
+        }
+        assert by_group == {"": 1200}
+
+    def test_one_number_a_row_is_enough_for_weights(self, shop: Services, clock: FakeClock, tmp_path: Path) -> None:
+        decided = audience(shop, clock, 400, seed=3)
+        taken = {d.decision_id: float(best(d).get(str(d.action), 0.0)) for d in decided}
+        whole = evaluate_file(shop, WORKSPACE, "spring", write(tmp_path / "v.ndjson", decided, best))
+        single = evaluate_file(
+            shop, WORKSPACE, "spring", write(tmp_path / "s.ndjson", decided, lambda d: taken[d.decision_id])
+        )
+        assert set(single["policy"]) == {"ips", "snips"}
+        assert single["policy"]["ips"] == whole["policy"]["ips"]
+        rows = [
+            {"decision_id": d.decision_id, "probability": taken[d.decision_id], "predicted": 0.4, "value": 0.4}
+            for d in decided
+        ]
+        path = tmp_path / "q.ndjson"
+        path.write_bytes(b"\n".join(orjson.dumps(r) for r in rows))
+        own = evaluate_file(shop, WORKSPACE, "spring", path)
+        reward = np.array([taken[d.decision_id] for d in decided])
+        assert own["policy"]["dm"]["value"] == pytest.approx(0.4)
+        assert own["policy"]["dr"]["value"] == pytest.approx(
+            whole["policy"]["ips"]["value"] + 0.4 - 0.4 * float(np.mean(reward / 0.5))
+        )
+
+    def test_a_part_of_the_log_may_be_covered(self, shop: Services, clock: FakeClock, tmp_path: Path) -> None:
+        decided = audience(shop, clock, 500, seed=4)
+        report = evaluate_file(shop, WORKSPACE, "spring", write(tmp_path / "p.ndjson", decided[::2], best))
+        assert (report["rows"], report["covered"]) == (250, 0.5)
+
+    def test_what_cannot_be_evaluated_is_refused(self, shop: Services, clock: FakeClock, tmp_path: Path) -> None:
+        decided = audience(shop, clock, 300, seed=5)
+        with pytest.raises(NotFound):
+            evaluate_file(shop, WORKSPACE, "nope", write(tmp_path / "p.ndjson", decided, best))
+        with pytest.raises(Invalid, match="100 closed rows"):
+            evaluate_file(shop, WORKSPACE, "spring", write(tmp_path / "p.ndjson", decided[:100], best))
+        mixed = write(tmp_path / "p.ndjson", decided, lambda d: 0.5 if d is decided[0] else best(d))
+        with pytest.raises(Invalid, match="one kind"):
+            evaluate_file(shop, WORKSPACE, "spring", mixed)
+
+
+class TestStored:
+    def test_it_stands_beside_what_serves_and_the_cold_start(self, shop: Services, clock: FakeClock) -> None:
+        audience(shop, clock, 800, seed=6)
+        first = retrain(shop, WORKSPACE)[0]["policy_id"]
+        shop.policies.refresh_now()
+        alone = evaluate(shop, WORKSPACE, first)
+        assert "serving" not in alone
+        assert not alone["unseen"]
+        assert alone["recipients"] == alone["rows"] == 800
+        assert alone["difference"]["cold_start"]["minimum_detectable_effect"] > 0

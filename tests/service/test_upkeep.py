@@ -1,0 +1,45 @@
+"""What time does to reservations: an unconfirmed one is settled once, as its campaign says."""
+
+from __future__ import annotations
+
+import pytest
+
+from optimizer.service import setup, upkeep
+from optimizer.service.wiring import Services
+from tests.service.conftest import WORKSPACE, FakeClock, campaign
+from tests.service.reserved import EVERYTHING, counted, reserve, stored, unanswered, used
+
+
+def kinds_of_changes(services: Services) -> list[tuple[str, str | None]]:
+    with services.store.read() as reader:
+        return [(c.kind, c.decision_id) for c in reader.changes(WORKSPACE, after=0, limit=10)]
+
+
+@pytest.mark.parametrize(
+    ("unconfirmed", "status", "place", "told"),
+    [("assume_sent", "assumed_sent", 1, []), ("release", "expired", 0, [("expired", "due")])],
+)
+def test_what_is_due_keeps_or_frees_its_place_exactly_once_and_the_rest_is_left_alone(
+    services: Services, clock: FakeClock, unconfirmed: str, status: str, place: int, told: list[tuple[str, str]]
+) -> None:
+    setup.put_campaign(services, campaign(unconfirmed=unconfirmed))
+    setup.put_rule(services, EVERYTHING)
+    reserve(services, "due", 6.0)
+    reserve(services, "in its grace", 7.5, recipient_id="u2")
+    reserve(services, "ahead", 30.0, recipient_id="u3")
+    clock.forward(hours=8)
+    for changed in (1, 0, 0):
+        assert upkeep.expire(services, WORKSPACE) == changed
+        assert stored(services, "due").status == status
+        assert (len(counted(services)), unanswered(services), used(services)) == (place, place, 2 + place)
+        assert kinds_of_changes(services) == told
+    assert {stored(services, name).status for name in ("in its grace", "ahead")} == {"reserved"}
+
+
+def test_a_claimed_message_that_was_never_confirmed_is_settled_too(services: Services, clock: FakeClock) -> None:
+    setup.put_campaign(services, campaign(unconfirmed="release"))
+    reserve(services, "d", 6.0, status="claimed")
+    clock.forward(hours=8)
+    assert upkeep.expire(services, WORKSPACE) == 1
+    assert (stored(services, "d").status, stored(services, "d").close_reason) == ("expired", "unconfirmed")
+    assert counted(services) == ()

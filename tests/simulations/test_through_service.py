@@ -1,0 +1,46 @@
+"""The pure middle in memory and the whole service on SQLite are one policy; and the gate refuses a log that lies."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from simulations.game import Game
+from simulations.play import Play
+from simulations.pure import Schedule, Sendtide
+from simulations.scenarios import scenario
+from simulations.through_service import Lie, open_service
+from simulations.world.spec import WorldSpec
+
+SCHEDULE = Schedule(retrain=0.5, refresh=0.1, step=25)
+
+
+@pytest.mark.parametrize("name", ["stationary", "delays", "cap-pressure", "new-variant"])
+def test_the_pure_middle_takes_the_very_actions_of_the_service(name: str) -> None:
+    one = scenario(name)
+    small = replace(one, world=replace(one.world, recipients=80), decisions=420, days=one.days)
+    pure_game, service_game = Game(small, 1), Game(small, 1)
+    pure = Play(pure_game, Sendtide(pure_game, SCHEDULE)).run("ours")
+    whole = Play(service_game, open_service(service_game, SCHEDULE)).run("service")
+    assert pure.notes["retrains"] >= 1
+    for column in ("variant", "channel", "hour", "weekday"):
+        np.testing.assert_array_equal(pure.places[column], whole.places[column])
+    np.testing.assert_array_equal(pure.numbers["reward"], whole.numbers["reward"])
+    np.testing.assert_allclose(pure.numbers["propensity"], whole.numbers["propensity"], atol=1e-12)
+
+
+@pytest.mark.parametrize(("lie", "published"), [("none", True), ("numbers", False), ("draws", False)])
+def test_the_gate_refuses_what_a_lying_log_teaches(lie: Lie, published: bool) -> None:
+    """1,000 random decisions in a world of strong tastes: an honest log passes, one that lies about a quarter of its
+    draws or about every number never does."""
+    small = replace(scenario("broken-propensities"), world=WorldSpec(recipients=400, content=1.5), decisions=1001)
+    game = Game(small, 1)
+    whole = Play(game, open_service(game, Schedule(retrain=4.0, refresh=9.0), gate=True, lie=lie)).run("service")
+    verdicts = [v for v in whole.notes["verdicts"] if v["kind"] == "retrain"]
+    assert verdicts
+    assert any(v["decision"] == "publish" for v in verdicts) is published
+    if not published:
+        assert all(v["decision"] == "reject" for v in verdicts)
+        assert any(word in verdicts[-1]["reason"] for word in ("integrity", "balance"))
