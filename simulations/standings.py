@@ -118,7 +118,8 @@ def table_of(found: Sequence[Standing], title: str, reference: str | None) -> Ta
         "full regret",
         "s",
     ):
-        table.add_column(heading, justify="left" if heading == "policy" else "right")
+        first = heading == "policy"
+        table.add_column(heading, justify="left" if first else "right", no_wrap=first)
     for one in found:
         table.add_row(
             one.policy,
@@ -134,10 +135,11 @@ def table_of(found: Sequence[Standing], title: str, reference: str | None) -> Ta
 
 def paths_of(found: Sequence[Standing]) -> Table:
     """How far each policy is in each tenth of the decisions."""
-    table = Table(title="Share of the way from chance to the informed oracle, by tenth of the decisions")
-    table.add_column("policy")
+    title = "Share of the way from chance to the informed oracle, by tenth of the decisions"
+    table = Table(title=title, box=None, padding=(0, 1))
+    table.add_column("policy", no_wrap=True)
     for i in range(SPANS):
-        table.add_column(f"{10 * (i + 1)} %", justify="right")
+        table.add_column(str(i + 1), justify="right", no_wrap=True)
     for one in found:
         table.add_row(one.policy, *(f"{share:.2f}" for share in one.path))
     return table

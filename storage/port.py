@@ -110,6 +110,9 @@ class Reader(Protocol):
         Cost must not depend on how many messages lie outside the span.
         """
 
+    def message_log(self, workspace_id: str) -> Iterator[Message]:
+        """Every message that counts against caps, by recipient, then time; streamed."""
+
     def decision(self, workspace_id: str, decision_id: str) -> Decision | None:
         """One decision as it stands now."""
 

@@ -82,12 +82,15 @@ class Drafter:
 
     def _ahead(
         self, reader: Reader, asks: Sequence[Ask | SendtideError], reads: Reads
-    ) -> list[Prepared | SendtideError]:
-        """Every row as if it were the first; the eligible sets of many are asked for together."""
-        ready: list[Prepared | SendtideError] = []
+    ) -> list[Prepared | SendtideError | None]:
+        """Every row as if it were the first (None = answered before); the eligible sets are asked for together."""
+        ready: list[Prepared | SendtideError | None] = []
         for ask in asks:
+            if isinstance(ask, SendtideError) or ask.decision_id in reads.known:
+                ready.append(None)
+                continue
             try:
-                ready.append(ask if isinstance(ask, SendtideError) else self.prepare(reader, ask, reads))
+                ready.append(self.prepare(reader, ask, reads))
             except SendtideError as error:
                 ready.append(error)
         open_rows = [i for i, row in enumerate(ready) if isinstance(row, Prepared) and row.situation.group != "holdout"]
@@ -101,14 +104,14 @@ class Drafter:
         return ready
 
     def _row(
-        self, reader: Reader, ask: Ask, ready: Prepared | SendtideError, reads: Reads
+        self, reader: Reader, ask: Ask, ready: Prepared | SendtideError | None, reads: Reads
     ) -> Draft | Repeat | Decision:
         repeated = reads.known.get(ask.decision_id)
         if repeated is not None:
             return answered(repeated, ask)
         if ask.decision_id in reads.drafted:
             return Repeat(ask)
-        if ask.request.recipient_id in reads.touched:
+        if ready is None or ask.request.recipient_id in reads.touched:
             ready = self.prepare(reader, ask, reads)
         if isinstance(ready, SendtideError):
             raise ready

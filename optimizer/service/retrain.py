@@ -167,15 +167,17 @@ def _later(
     earlier = [r for r in job.log.rows if r.decision.decided_at < start]
     trained = job.fit(earlier)
     policy_id = pointer.policy_id if pointer is not None else COLD_POLICY
-    models: dict[str, RewardModel] = {}
-    incumbent = load_policy(reader, job.workspace_id, policy_id, models)
+    incumbent = load_policy(reader, job.workspace_id, policy_id, {})
     candidate_model = RewardModel.load(trained.blob)
     # What is scarce has its price under both: the incumbent's.
     candidate = _live(candidate_model, mine, incumbent.prices)
     paired = pair(replayer, held, campaign, incumbent, candidate, cross_fitted(job, earlier, held))
     tries = _tries(reader, job.workspace_id, campaign.campaign_id) + 1
     rung = _rung(reader, job.workspace_id, pointer)
-    verdict = later_verdict(replayer, held, campaign, paired, tries, rung, (_heaviest(incumbent), candidate_model))
+    drift = job.drift.get(campaign.campaign_id)
+    alarm = drift is not None and drift.outcomes_changed
+    models = _heaviest(incumbent), candidate_model
+    verdict = later_verdict(replayer, held, campaign, paired, tries, rung, models, alarm=alarm)
     if verdict.decision == "reject":
         return _reject(job, campaign, pointer, verdict, len(mine))
     return _publish(job, campaign, pointer, trained, verdict, len(mine), incumbent)
@@ -201,9 +203,12 @@ def since_change(rows: Sequence[Logged], changed: float | None) -> list[Logged]:
 
 
 def _rung(reader: Reader, workspace_id: str, pointer: Pointer | None) -> float:
-    """The share of the mixture that the incumbent's newest component holds: the ladder's next step starts there."""
+    """The share of the mixture that its newest component holds: the ladder's next step starts there.
+
+    A policy that is whole has no step to go on from: what comes after it is a new lineage, and a canary first.
+    """
     policy = reader.policy(workspace_id, pointer.policy_id) if pointer is not None else None
-    if policy is None or not policy.mixture or policy.mixture[-1].artifact_id is None:
+    if policy is None or len(policy.mixture) < 2 or policy.mixture[-1].artifact_id is None:
         return 0.0
     return policy.mixture[-1].weight
 

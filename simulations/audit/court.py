@@ -41,6 +41,9 @@ def audit(reader: Reader, workspace_id: str) -> Report:
     log = read_log(reader, workspace_id, marked_after, report)
     court = Court(reader, workspace_id, log, Rulebook(reader.rule_history(workspace_id)), marked_after)
     everything: list[Held] = []
+    strangers = {m.recipient_id for m in reader.message_log(workspace_id) if m.decision_id is None}
+    for recipient_id in strangers:  # another system may have written to people whom we never did
+        log.places.setdefault(recipient_id, [])
     for chunk in _chunks(sorted(log.places)):
         recipients = reader.recipients(workspace_id, chunk)
         messages = reader.messages(workspace_id, chunk, *_ALL_TIME)

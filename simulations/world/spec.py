@@ -85,9 +85,9 @@ class WorldSpec:
     like: float = -0.5
     floor: float = 0.01
     ceiling: float = 0.95
-    content: float = 1.0
-    channel: float = 1.0
-    rhythm: float = 1.0
+    content: float = 0.9
+    channel: float = 0.9
+    rhythm: float = 0.9
     payday: float = 0.3
     season: float = 0.3
     convert: float = 0.15

@@ -42,6 +42,10 @@ _STATEMENTS: Final = (
       PRIMARY KEY (workspace_id, recipient_id)
     ) STRICT, WITHOUT ROWID
     """,
+    # From where on the order of commits is noted; a database without such a fact has noted it from its first decision.
+    """
+    INSERT INTO meta (name, value) SELECT 'marked_after', CAST(seq AS TEXT) FROM decisions ORDER BY seq DESC LIMIT 1
+    """,
 )
 
 

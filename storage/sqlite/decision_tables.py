@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from datetime import datetime
 from typing import Final
 
@@ -55,6 +55,11 @@ _MESSAGES: Final = """
 SELECT COLUMNS FROM messages WHERE workspace_id = ? AND recipient_id IN ({marks}) AND at >= ? AND at < ?
 ORDER BY recipient_id, at, message_ref
 """.replace("COLUMNS", MESSAGE_COLUMNS)
+_MESSAGE_LOG: Final = (
+    "SELECT COLUMNS FROM messages WHERE workspace_id = ? ORDER BY recipient_id, at, message_ref".replace(
+        "COLUMNS", MESSAGE_COLUMNS
+    )
+)
 _INSERT: Final = "INSERT INTO decisions (workspace_id, COLUMNS, shadow_policy_id, message_at) VALUES (MARKS)".replace(
     "COLUMNS", DECISION_COLUMNS
 ).replace("MARKS", ", ".join("?" * (DECISION_COLUMNS.count(",") + 4)))
@@ -94,6 +99,12 @@ class DecisionReader(Tables):
         for row in self._rows_in(_MESSAGES, (workspace_id,), recipient_ids, span):
             found.setdefault(row[0], []).append(message_from(workspace_id, row))
         return {recipient_id: tuple(messages) for recipient_id, messages in found.items()}
+
+    def message_log(self, workspace_id: str) -> Iterator[Message]:
+        """See ``storage.port``."""
+        cursor = self._query(_MESSAGE_LOG, (workspace_id,))
+        self._streams.append(cursor)
+        return (message_from(workspace_id, row) for row in cursor)
 
     def decision(self, workspace_id: str, decision_id: str) -> Decision | None:
         """See ``storage.port``."""

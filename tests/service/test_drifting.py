@@ -14,6 +14,8 @@ import pytest
 from optimizer.service import setup
 from optimizer.service.drifting import QUIET_ROWS, Alarm, Drift, detector_names, look
 from optimizer.service.featureblocks import BLOCK_ROWS
+from optimizer.service.feedback import load
+from optimizer.service.fitting import Job, settled
 from optimizer.service.ingest import ingest
 from optimizer.service.requests import DecisionRequest, EventInput
 from optimizer.service.retrain import exploration_numbers, retrain, since_change
@@ -187,8 +189,6 @@ class TestConsequences:
     def test_a_later_candidate_is_judged_on_rows_from_after_the_change(
         self, learned: Services, clock: FakeClock
     ) -> None:
-        from optimizer.service.feedback import load
-
         audience(learned, clock, 900, seed=80)
         with learned.store.read() as reader:
             rows = load(reader, WORKSPACE, clock.now).of("spring")
@@ -198,6 +198,23 @@ class TestConsequences:
         later = rows[-1].decision.decided_at.timestamp() + 1
         assert since_change(rows, later) == rows  # too few to be split
         assert since_change(rows, None) == rows
+
+
+class TestRecall:
+    @pytest.mark.parametrize("swapped", [False, True])
+    def test_old_rows_come_back_unless_they_mislead(self, learned: Services, clock: FakeClock, swapped: bool) -> None:
+        """After a supposed change old rows fade; the newest rows decide whether they are missed."""
+        audience(learned, clock, 700, seed=90)
+        changed = clock.now.timestamp()
+        audience(learned, clock, 1200, seed=91, swapped=swapped)
+        with learned.store.read() as reader:
+            log = load(reader, WORKSPACE, clock.now)
+            drift = {"spring": replace(Drift.from_json(state_json()), changed=changed)}
+            job = Job.of(learned, reader, WORKSPACE, log, drift=drift)
+        assert (settled(job).drift["spring"].changed is None) is not swapped
+        alarm = Alarm("calibration.clicked.lower", changed, changed, 7, 7, 14.0, 14.0)
+        standing = replace(job, drift={"spring": replace(drift["spring"], alarms=(alarm,))})
+        assert settled(standing) == standing
 
 
 def state_json() -> dict[str, Any]:

@@ -14,7 +14,7 @@ from optimizer.config import Settings
 from optimizer.service import setup
 from optimizer.service.drafting import Drafter
 from optimizer.service.replay import Replayer
-from optimizer.service.requests import DecisionRequest
+from optimizer.service.requests import DecisionRequest, RecipientPatch
 from optimizer.service.wiring import Services, open_services
 from storage.log import Decision
 from storage.records import Channel, Recipient
@@ -232,3 +232,22 @@ def test_a_chunk_is_asked_together_and_answers_as_row_by_row(shop: Services, clo
     assert together == one_by_one
     assert 12 <= sum(d.status == "reserved" for d in together) <= 18
     assert {d.snapshot.attempt for d in together} == {0}
+
+
+def test_what_a_row_tells_of_its_recipient_is_stored_behind_the_rows_before_it(shop: Services) -> None:
+    """The order of commits says which rows knew it: the audit judges them by what was so at their time."""
+    moved = RecipientPatch(timezone="Asia/Tokyo")
+    rows = [
+        DecisionRequest("spring", "u1"),
+        DecisionRequest("spring", "u2"),
+        DecisionRequest("spring", "u1", recipient=moved),
+        DecisionRequest("spring", "u1"),
+    ]
+    got = ask_all(shop, rows)
+    assert [d.snapshot.timezone for d in got] == ["UTC", "UTC", "Asia/Tokyo", "Asia/Tokyo"]
+    with shop.store.read() as reader:
+        stored = reader.decisions_by_id(WORKSPACE, [d.decision_id for d in got])
+        recipient = reader.recipient(WORKSPACE, "u1")
+    positions = [stored[d.decision_id].position for d in got]
+    assert recipient is not None
+    assert positions[1] <= recipient.changed_after < positions[2]

@@ -117,6 +117,8 @@ def test_a_later_candidate_is_judged_against_the_incumbent(shop: Services, clock
     later = retrain(shop, WORKSPACE)[0]
     assert later["decision"] == "reject", later["reason"]
     assert {c["name"].split(".")[0] for c in later["conditions"]} >= {"integrity", "value", "support", "canary"}
+    # A whole incumbent has no rung to go on from: what replaces it is a canary first.
+    assert next(c["limit"] for c in later["conditions"] if c["name"] == "canary") == 0.1
     with shop.store.read() as reader:
         assert {p.policy_id for p in reader.policies(WORKSPACE, limit=9).items} >= {
             first,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import json
 import random
 from collections import Counter
@@ -207,3 +208,15 @@ def test_the_audit_and_the_enforcement_agree_though_they_share_no_code() -> None
         verdicts[rule.kind, found.verdict] = verdicts.get((rule.kind, found.verdict), 0) + 1
     assert len(verdicts) == 10
     assert min(verdicts.values()) > 50, verdicts
+
+
+def test_what_judges_imports_nothing_of_what_enforces() -> None:
+    """Neither the optimizer's code nor the store's arithmetic of periods; only the command knows the command line."""
+    folder = Path(audits.__file__).parent
+    for module in folder.glob("*.py"):
+        tree = ast.parse(module.read_text(encoding="utf-8"))
+        imported = {node.module or "" for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)}
+        imported |= {alias.name for node in ast.walk(tree) if isinstance(node, ast.Import) for alias in node.names}
+        ours = {name for name in imported if name.startswith(("optimizer", "storage.usage", "storage.sqlite"))}
+        assert all(name.startswith(("optimizer.cli", "optimizer.errors")) for name in ours), module
+        assert module.name == "__init__.py" or not ours, module

@@ -49,8 +49,8 @@ def test_the_mean_chance_is_the_integral_over_the_personal_part(eta: float) -> N
 
 
 def test_what_features_tell_is_the_mean_over_everybody_with_these_features(world: World) -> None:
-    """4,000 people with one person's features and personal parts of their own; within 4.5 standard errors at 504 actions
-    (chance of a false alarm about 3e-3 if they were independent)."""
+    """4,000 people with one person's features and personal parts of their own; within 4.5 standard errors at each of
+    1,512 chances (a false alarm in 1 % of seeds if they were independent, which they aren't)."""
     count, person = 4000, 7
     rng = np.random.default_rng(3)
     own, people = world.spec.personal, world.people

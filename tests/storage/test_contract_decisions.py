@@ -198,6 +198,18 @@ def test_messages_of_other_systems_count_once(store: Store) -> None:
     assert ledger(store) == (message, attributed)
 
 
+def test_the_message_log_streams_every_message_by_recipient_and_time(store: Store) -> None:
+    decisions = [make_decision(decision_id=f"dec_{i}", recipient_id=f"u{i % 2}", send_at=at(9 - i)) for i in range(4)]
+    gone = make_decision(decision_id="dec_9", status="released")
+    store.write(lambda w: w.add_decisions([(d, make_message(d)) for d in decisions] + [(gone, None)]))
+    store.write(lambda w: w.add_message(foreign_message(recipient_id="stranger")))
+    with store.read() as reader:
+        found = [(m.recipient_id, m.message_ref) for m in reader.message_log(WORKSPACE)]
+        assert list(reader.message_log("elsewhere")) == []
+    assert found[:2] == [("stranger", foreign_message().message_ref), ("u0", "dec_2")]
+    assert found[2:] == [("u0", "dec_0"), ("u1", "dec_3"), ("u1", "dec_1")]
+
+
 def test_messages_are_those_from_since_up_to_before_until_by_time(store: Store) -> None:
     tick = timedelta(microseconds=1)
     times = {"before": at(0) - tick, "start": at(0), "middle": at(1), "last": at(2) - tick, "end": at(2)}

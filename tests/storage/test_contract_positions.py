@@ -211,6 +211,8 @@ def test_within_a_write_the_order_of_calls_decides(store: Store) -> None:
         writer.add_decision(make_decision(decision_id="b"), None)
         writer.add_message(foreign_message(message_ref="later"))
         writer.update_decision(make_decision(decision_id="b", status="released"), None)
+        writer.add_decisions([(make_decision(decision_id="c"), None), (make_decision(decision_id="d"), None)])
+        writer.add_message(foreign_message(message_ref="last"))
 
     store.write(displace)
     new = stored(store, "b")
@@ -218,7 +220,8 @@ def test_within_a_write_the_order_of_calls_decides(store: Store) -> None:
     assert (stored(store, "a").closed_after, new.closed_after) == (before, new.position)
     with store.read() as reader:
         held = reader.messages(WORKSPACE, ["u1"], at(-100), at(100))["u1"]
-    assert {m.message_ref: m.known_after for m in held} == {"earlier": before, "later": new.position}
+    last = stored(store, "d").position
+    assert {m.message_ref: m.known_after for m in held} == {"earlier": before, "later": new.position, "last": last}
 
 
 def test_a_position_never_comes_twice_though_the_newest_decisions_are_pruned(store: Store) -> None:
@@ -231,6 +234,22 @@ def test_a_position_never_comes_twice_though_the_newest_decisions_are_pruned(sto
     store.write(lambda writer: writer.add_event(make_event()))
     assert add(store, "d")[0] > newest
     assert store.write(lambda writer: writer.prune(WORKSPACE, at(1000))) == 1
+
+
+def test_the_newest_decision_is_kept_with_all_that_belongs_to_it(store: Store) -> None:
+    decision = make_decision(status="sent", sent_at=at(6))
+
+    def work(writer: Writer) -> None:
+        writer.add_decision(make_decision(decision_id="older", status="released"), None)
+        writer.add_decision(decision, make_message(decision))
+        writer.add_event(make_event(event_id="names it"))
+        writer.add_event(make_event(event_id="names the recipient", decision_id=None, recipient_id="u1"))
+
+    store.write(work)
+    assert store.write(lambda writer: writer.prune(WORKSPACE, at(1000))) == 1
+    with store.read() as reader:
+        assert {event.event_id for event in reader.events(WORKSPACE, decision)} == {"names it", "names the recipient"}
+        assert reader.messages(WORKSPACE, ["u1"], at(0), at(9)) == {"u1": (make_message(decision),)}
 
 
 def test_writes_that_come_together_note_positions_as_if_they_had_come_one_by_one(store: Store) -> None:

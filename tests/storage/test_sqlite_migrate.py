@@ -123,6 +123,7 @@ class TestFromTheFirstSchema:
         with opener().read() as reader:
             found = [reader.decision(WORKSPACE, decision.decision_id) for decision in expected]
             held = reader.messages(WORKSPACE, ["u1"], at(-100), at(100))["u1"]
+            assert reader.meta("marked_after") == "3"
         assert found == expected
         assert [(d.position, d.sent_after, d.closed_after) for d in found if d] == [(n, None, None) for n in (1, 2, 3)]
         assert held == (foreign_message(), make_message(expected[0]), make_message(expected[2]))
