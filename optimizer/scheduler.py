@@ -28,7 +28,7 @@ from apscheduler.schedulers.background import BackgroundScheduler
 from optimizer.config import Settings
 from optimizer.errors import SendtideError
 from optimizer.service import pricing, runs, upkeep
-from optimizer.service.gains import Scores
+from optimizer.service.gains import Memory
 from optimizer.service.ids import fresh
 from optimizer.service.runs import Ended
 from optimizer.service.wiring import Services
@@ -160,7 +160,7 @@ class Scheduler:
     services: Services
     parent: int | None = None
     stopping: bool = False
-    scores: Scores = field(default_factory=Scores)
+    pricing_memory: Memory = field(default_factory=Memory)
     price_after: float = field(default=-1e9)
 
     def run(self) -> None:
@@ -225,7 +225,7 @@ class Scheduler:
         began = time.monotonic()
         if began < self.price_after:
             return
-        self._each_workspace("prices", lambda w: pricing.reprice(self.services, w, scores=self.scores))
+        self._each_workspace("prices", lambda w: pricing.reprice(self.services, w, memory=self.pricing_memory))
         ended = time.monotonic()
         self.price_after = ended + (ended - began) / PRICING_SHARE
 

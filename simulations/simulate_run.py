@@ -18,6 +18,7 @@ from simulations.game import Game
 from simulations.parallel import in_processes
 from simulations.play import Play, Played
 from simulations.policies import ENDS, PolicySpec, parse, with_options
+from simulations.recovery import WINDOW, recovery
 from simulations.scenarios import scenario
 from simulations.standings import as_json, best_rival, print_standings, standings
 
@@ -96,11 +97,23 @@ def report(options: Options, played: Mapping[str, Sequence[Played]]) -> dict[str
         "gate": "off",
         "reference": reference,
         "standings": as_json(standings(played, reference)),
+        "recovery": recoveries(options, played),
         "tuning": {
             text: tuned.record(parse(text, options.scenario).family, options.scenario) for text in options.policies
         },
         "notes": {text: [p.notes for p in seeds] for text, seeds in played.items()},
     }
+
+
+def recoveries(options: Options, played: Mapping[str, Sequence[Played]]) -> dict[str, list[dict[str, Any]]]:
+    """How each policy recovered from what happens in the middle of the scenario, seed by seed; empty if none does."""
+    one = scenario(options.scenario)
+    share = one.drift_at if one.drift_at is not None else one.launch_at
+    count = next(iter(played.values()))[0].regret.size
+    if share is None or round(share * count) < 2 * WINDOW:
+        return {}
+    change = round(share * count)
+    return {name: [asdict(recovery(p, change)) for p in seeds] for name, seeds in played.items()}
 
 
 def show(console: Console, options: Options, played: Mapping[str, Sequence[Played]]) -> None:
@@ -110,10 +123,17 @@ def show(console: Console, options: Options, played: Mapping[str, Sequence[Playe
     count = next(iter(played.values()))[0].regret.size
     title = f"{one.name}: {one.about}. {one.actions:,} actions, {count:,} decisions, {options.seeds} seeds, gate off"
     print_standings(console, standings(played, reference), title, reference)
+    for name, seeds in recoveries(options, played).items():
+        console.print(f"{name} after the change: {'; '.join(_recovered(one) for one in seeds)}")
     for text in options.policies:
         found = tuned.record(parse(text, options.scenario).family, options.scenario)
         if found is not None:
             console.print(tuning_table(text, found))
+
+
+def _recovered(one: Mapping[str, Any]) -> str:
+    shares = f"share {one['before']:.2f} before, {one['after']:.2f} at the end"
+    return f"{shares}, decisions to .9: {one['to_informed']}, to .9 of before: {one['to_before']}"
 
 
 def tuning_table(name: str, found: Mapping[str, Any]) -> Table:

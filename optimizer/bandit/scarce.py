@@ -245,11 +245,9 @@ def _demand(asked: Asked, rules: Sequence[Scarce], cell: Ints, gain: Floats, cap
     cell = np.where((take > 0) & (cell >= 0), cell, len(capacity))
     take = np.where(cell < len(capacity), take, 0.0)
     keep = np.flatnonzero(gain > 0)
-    _, kind = np.unique(take[keep], axis=0, return_inverse=True)
-    columns = [gain[keep], kind.reshape(-1), *cell[keep].T, asked.question[keep]]
-    order = keep[np.lexsort(columns)]
-    same = (asked.question[order][1:] == asked.question[order][:-1]) & (cell[order][1:] == cell[order][:-1]).all(axis=1)
-    same &= (take[order][1:] == take[order][:-1]).all(axis=1)
+    order = keep[np.lexsort([gain[keep], *take[keep].T, *cell[keep].T, asked.question[keep]])]
+    alike = np.column_stack([asked.question[order], cell[order], take[order]])
+    same = (alike[1:] == alike[:-1]).all(axis=1)
     best = order[np.r_[~same, True]] if len(order) else order
     return Demand(asked.question[best], gain[best], cell[best], take[best], asked.weight, capacity)
 

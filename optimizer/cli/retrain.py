@@ -43,4 +43,13 @@ def _line(verdict: dict[str, Any]) -> str:
         f"  {'ok  ' if c['passed'] else 'FAIL'} {c['name']}: {c['figure']} against {c['limit']} {c['detail']}"
         for c in verdict.get("conditions", ())
     ]
-    return "\n".join([head, *conditions])
+    findings = [
+        f"  {finding['problem']}{' (left out)' if finding['left_out'] else ''}: {finding['feature']}, "
+        f"{finding['figure']:.4g} against {finding['limit']:.4g}, {finding['detail']}"
+        for finding in (verdict.get("data") or {}).get("findings", ())
+    ]
+    alarms = [
+        f"  alarm: {alarm['what']}, {alarm['figure']:.4g} against {alarm['limit']:.4g}"
+        for alarm in (verdict.get("drift") or {}).get("alarms", ())
+    ]
+    return "\n".join([head, *conditions, *findings, *alarms])

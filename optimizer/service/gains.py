@@ -19,7 +19,7 @@ from optimizer.model.inference import RewardModel
 from optimizer.model.policy import LivePolicy, risk_mask
 from optimizer.service import recipients as people
 from optimizer.service.holidays import holidays_of
-from optimizer.service.questions import SAMPLE
+from optimizer.service.questions import SAMPLE, Watched
 from optimizer.service.replay import Replayer, eligible_logged, situation_of, space_logged
 from storage.log import Decision, Message
 from storage.port import Reader
@@ -79,6 +79,14 @@ class Scores:
         self.known[key] = scored
         while len(self.known) > KEPT:
             self.known.pop(next(iter(self.known)))
+
+
+@dataclass
+class Memory:
+    """What pricing remembers from one time to the next: the demand of each workspace, and what was scored."""
+
+    demand: dict[str, Watched] = field(default_factory=dict)
+    scores: Scores = field(default_factory=Scores)
 
 
 def score_all(

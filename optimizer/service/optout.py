@@ -32,19 +32,33 @@ def apply_opt_outs(writer: Writer, decision: Decision, events: Iterable[Event], 
                 (decision.channel or ANY, category),
                 source=f"event:{event.type}:{event.event_id}",
                 now=now,
+                answered=decision.decision_id,
             )
     return revoked
 
 
-def suppress(writer: Writer, person: tuple[str, str], refused: tuple[str, str], *, source: str, now: datetime) -> int:
-    """Records that ``person`` (workspace, recipient) refuses (channel, category); revokes what is reserved there."""
+def suppress(
+    writer: Writer,
+    person: tuple[str, str],
+    refused: tuple[str, str],
+    *,
+    source: str,
+    now: datetime,
+    answered: str | None = None,
+) -> int:
+    """Records that ``person`` (workspace, recipient) refuses (channel, category); revokes what is reserved there.
+
+    The message that the refusal answers (``answered``, a decision's id) has gone out once its time has passed,
+    confirmed or not: it stays, so that its harm is learned from.
+    """
     workspace_id, recipient_id = person
     channel, category = refused
     stored = writer.recipient(workspace_id, recipient_id) or people.unknown(workspace_id, recipient_id)
     people.store(writer, stored, people.refused(stored, channel, category, source=source, at=now), now)
     revoked = 0
     for decision in writer.open_decisions(workspace_id, recipient_id):
-        if channel in (ANY, decision.channel) and category in (ANY, decision.category):
+        out = decision.decision_id == answered and decision.send_at is not None and decision.send_at <= now
+        if channel in (ANY, decision.channel) and category in (ANY, decision.category) and not out:
             revoke(writer, decision, reason=source, now=now)
             revoked += 1
     return revoked

@@ -23,10 +23,10 @@ from optimizer.bandit.places import Wishes, price_of_place
 from optimizer.bandit.scarce import Asked, Scarce, price_all
 from optimizer.bandit.tolls import HOUR, Price, prices_of
 from optimizer.model.policy import LivePolicy
-from optimizer.service.gains import Scored, Scores, score_all
+from optimizer.service.gains import Memory, Scored, score_all
 from optimizer.service.ids import COLD_POLICY
 from optimizer.service.publish import new_policy, publish
-from optimizer.service.questions import LOOK_BACK, SETTLED, Past, read_past
+from optimizer.service.questions import LOOK_BACK, SETTLED, Past, watched
 from optimizer.service.serving import load_policy
 from optimizer.service.wiring import Services
 from storage.errors import VersionConflict
@@ -84,7 +84,7 @@ def taking(rule: Rule, campaign: Campaign) -> tuple[str, ...]:
 
 
 def reprice(
-    services: Services, workspace_id: str, campaign_id: str | None = None, scores: Scores | None = None
+    services: Services, workspace_id: str, campaign_id: str | None = None, memory: Memory | None = None
 ) -> list[dict[str, Any]]:
     """Works prices out anew and publishes a revision of each policy whose prices moved.
 
@@ -92,7 +92,7 @@ def reprice(
         services: the wired service.
         workspace_id: whose rules and policies.
         campaign_id: only this campaign's policy (None = all).
-        scores: what was scored at earlier times, for whoever does this again and again.
+        memory: what is remembered of earlier times, for whoever does this again and again.
 
     Returns:
         For each campaign whose prices moved ``campaign_id, decision, policy_id, prices`` (rule ids); ``decision`` is
@@ -100,7 +100,7 @@ def reprice(
     """
     with services.store.read() as reader:
         served = priceable(reader, workspace_id, services.clock())
-        prices = work_out(services, reader, served, scores)
+        prices = work_out(services, reader, served, memory)
     return [
         publish_prices(services, served.pointers[name], policy, prices.get(name, ()))
         for name, policy in served.policies.items()
@@ -170,23 +170,24 @@ def moved(old: Sequence[Price], new: Sequence[Price], now: datetime) -> bool:
     return False
 
 
-def work_out(services: Services, reader: Reader, served: Priceable, scores: Scores | None = None) -> Prices:
+def work_out(services: Services, reader: Reader, served: Priceable, memory: Memory | None = None) -> Prices:
     """The prices of each campaign with a learned policy; a rule that doesn't bind has none."""
-    scores = Scores() if scores is None else scores
+    memory = Memory() if memory is None else memory
     shared, caps = _binding(reader, served)
     if not shared and not caps:
         return {}
     names = served.policies.keys() & served.campaigns.keys()
-    past = read_past(reader, served.workspace_id, names, shared, served.now, whole=bool(caps))
+    demand = watched(memory.demand, served.workspace_id, names, shared, whole=bool(caps))
+    past = demand.read(reader, served.workspace_id, served.now)
     live = {name: (served.campaigns[name], _live(services, reader, served, name)) for name in sorted(names)}
     priced: dict[str, list[Price]] = {name: [] for name in names}
     without = frozenset(rule.rule_id for rule in shared)
     if shared and past.sample:
-        questions = score_all(reader, services.salt, past.sample, live, served.rules, without, scores)
+        questions = score_all(reader, services.salt, past.sample, live, served.rules, without, memory.scores)
         _add_shared(priced, served, shared, past, questions, _scarce(reader, served, shared, past))
     if caps and past.whole:
         every = without | {rule.rule_id for rule in caps}
-        questions = score_all(reader, services.salt, past.whole, live, served.rules, every, scores)
+        questions = score_all(reader, services.salt, past.whole, live, served.rules, every, memory.scores)
         _add_caps(priced, served, caps, questions)
     return {name: tuple(prices) for name, prices in priced.items() if prices}
 
@@ -244,8 +245,9 @@ def _usage(reader: Reader, served: Priceable, rules: Sequence[Rule]) -> dict[tup
 def _scarce(reader: Reader, served: Priceable, rules: Sequence[Rule], past: Past) -> list[Scarce]:
     """Each rule with what is left of it, and which part of that the questions can count on."""
     usage = _usage(reader, served, rules)
-    busy = max(1.0, past.busy)
-    return [Scarce(rule, usage, _share(rule, usage, served.now, *past.taken[rule.rule_id]), busy) for rule in rules]
+    return [
+        Scarce(rule, usage, _share(rule, usage, served.now, *past.taken[rule.rule_id]), past.busy) for rule in rules
+    ]
 
 
 def _share(rule: Rule, usage: Usage, now: datetime, mine: int, decided: int) -> float:
@@ -277,13 +279,11 @@ def _add_shared(
     """Adds the prices of capacity and budget rules to each campaign's."""
     if not questions:
         return
-    bound = [
-        np.stack([_bound(q, taking(rule, served.campaigns[q.decision.campaign_id])) for rule in rules], axis=1)
-        for q in questions
-    ]
+    channels = {name: [taking(rule, campaign) for rule in rules] for name, campaign in served.campaigns.items()}
+    bound = [np.stack([_bound(q, mine) for mine in channels[q.decision.campaign_id]], axis=1) for q in questions]
     asked = Asked(
         decided=np.array([int(q.decision.decided_at.timestamp()) for q in questions], dtype=np.int64),
-        weight=np.full(len(questions), past.typical / len(past.sample)),
+        weight=np.full(len(questions), past.typical / len(questions)),
         question=np.repeat(np.arange(len(questions)), [len(q.gain) for q in questions]),
         send_at=np.concatenate([q.send_at for q in questions]),
         gain=np.concatenate([q.gain for q in questions]),

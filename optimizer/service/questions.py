@@ -1,19 +1,17 @@
 """Past questions as prices need them: what the last days' log tells of demand, and a sample of it.
 
 A question is a decision that a policy drew or would have drawn, withheld ones and ``no_send`` included: leaving those
-out would hide the very demand that a limit turned away.
+out would hide the very demand that a limit turned away. Whoever prices again and again keeps a ``Watched``, which reads
+only what came since.
 """
 
 from __future__ import annotations
 
-import heapq
 from collections.abc import Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from hashlib import blake2b
-
-import numpy as np
-from numpy.typing import NDArray
+from heapq import nsmallest
 
 from optimizer.service.record import message_of
 from storage.log import Decision
@@ -25,39 +23,13 @@ from storage.usage import taken
 LOOK_BACK = timedelta(days=7)
 #: Messages from this long ago on were decided within ``LOOK_BACK``, but for windows of more than two days.
 SETTLED = LOOK_BACK - timedelta(days=2)
-#: Questions that are scored anew at most.
-SAMPLE = 2_000
+#: Questions that are scored anew at most. Their scores are kept, so the number costs in the first minute only.
+SAMPLE = 4_000
+#: Decisions are committed in nearly the order of their times; those of the last so long are read again.
+LATE = timedelta(minutes=5)
 _PAGE = 500
 _DAY = timedelta(days=1)
-
-Floats = NDArray[np.float64]
-Ints = NDArray[np.int64]
-Mask = NDArray[np.bool_]
-
-
-@dataclass
-class Recipients:
-    """All questions of some recipients, about ``SAMPLE`` together: of those whose ids hash lowest."""
-
-    below: int = 1 << 64
-    kept: dict[str, list[Decision]] = field(default_factory=dict)
-    size: int = 0
-
-    def add(self, decision: Decision) -> None:
-        """Takes a question in if its recipient is among the chosen; lets recipients go when there are too many."""
-        name = decision.recipient_id
-        if _hash(name) >= self.below:
-            return
-        self.kept.setdefault(name, []).append(decision)
-        self.size += 1
-        while self.size > SAMPLE and len(self.kept) > 1:
-            highest = max(self.kept, key=_hash)
-            self.below = _hash(highest)
-            self.size -= len(self.kept.pop(highest))
-
-    def decisions(self) -> list[Decision]:
-        """The questions, newest first for each recipient."""
-        return [decision for mine in self.kept.values() for decision in mine]
+_HOUR = timedelta(hours=1)
 
 
 @dataclass(frozen=True)
@@ -79,54 +51,147 @@ class Past:
     taken: Mapping[str, tuple[int, int]]
 
 
-def read_past(
-    reader: Reader, workspace_id: str, campaigns: Set[str], rules: Sequence[Rule], now: datetime, *, whole: bool
-) -> Past:
-    """Reads the last days' decisions once, newest first.
+@dataclass
+class Chosen:
+    """Some of a stream's decisions: all those whose names hash low enough for about ``SAMPLE`` of them to be kept.
+
+    Names are ids of decisions, for a sample of questions, or of recipients, for all questions of a sample of people. At
+    any time everything in the span whose name lies ``below`` is here, so what is here is a random sample of it.
+    """
+
+    by_recipient: bool
+    below: int = 1 << 64
+    kept: dict[str, list[Decision]] = field(default_factory=dict)
+    size: int = 0
+
+    def name(self, decision: Decision) -> str:
+        """What the choice hangs on."""
+        return decision.recipient_id if self.by_recipient else decision.decision_id
+
+    def add(self, decision: Decision) -> None:
+        """Takes a decision in if its name hashes low; lets names go when there are twice as many as wanted."""
+        name = self.name(decision)
+        if _hash(name) >= self.below:
+            return
+        self.kept.setdefault(name, []).append(decision)
+        self.size += 1
+        if self.size > 2 * SAMPLE and len(self.kept) > 1:
+            self._let_go()
+
+    def _let_go(self) -> None:
+        for name in sorted(self.kept, key=_hash, reverse=True)[:-1]:
+            self.below = _hash(name)
+            self.size -= len(self.kept.pop(name))
+            if self.size <= SAMPLE:
+                break
+
+    def forget(self, before: datetime) -> None:
+        """Drops what was decided before a time."""
+        for name, mine in list(self.kept.items()):
+            left = [decision for decision in mine if decision.decided_at >= before]
+            self.size -= len(mine) - len(left)
+            self.kept[name] = left
+            if not left:
+                del self.kept[name]
+
+    def decisions(self) -> tuple[Decision, ...]:
+        """At most ``SAMPLE`` decisions (but all of one name together), lowest names first."""
+        out: list[Decision] = []
+        for name in nsmallest(SAMPLE, self.kept, key=_hash):
+            if out and len(out) + len(self.kept[name]) > SAMPLE:
+                break
+            out += self.kept[name]
+        return tuple(out)
+
+
+@dataclass
+class Watched:
+    """The last days' demand of one workspace, kept up to date by reading what came since.
 
     Args:
-        reader: the snapshot.
-        workspace_id: whose log.
         campaigns: those whose policies can carry prices.
         rules: capacity and budget rules.
-        now: the present.
         whole: whether all questions of some recipients are wanted too.
     """
-    recipients, days = Recipients(), [0] * (LOOK_BACK // _DAY)
-    took = {rule.rule_id: (0, 0) for rule in rules}
-    oldest = now
 
-    def questions() -> Iterator[Decision]:
-        nonlocal oldest
-        for decision in _since(reader, workspace_id, now - LOOK_BACK):
-            asked = decision.campaign_id in campaigns and decision.group == "treated" and decision.mode == "live"
-            for rule_id, amount in _amounts(decision, rules, now - SETTLED):
-                mine, everybody = took[rule_id]
-                took[rule_id] = mine + amount * asked, everybody + amount
-            if asked:
-                oldest = decision.decided_at
-                days[min(len(days) - 1, (now - decision.decided_at) // _DAY)] += 1
-                if whole:
-                    recipients.add(decision)
-                yield decision
+    campaigns: frozenset[str]
+    rules: tuple[Rule, ...]
+    whole: bool
+    until: datetime | None = None
+    recent: dict[str, datetime] = field(default_factory=dict)
+    asked: dict[datetime, int] = field(default_factory=dict)
+    took: dict[tuple[str, datetime], tuple[int, int]] = field(default_factory=dict)
+    sample: Chosen = field(default_factory=lambda: Chosen(by_recipient=False))
+    people: Chosen = field(default_factory=lambda: Chosen(by_recipient=True))
 
-    # Ids are keyed hashes: the smallest are a random sample, and the same one however often it is asked for.
-    sample = heapq.nsmallest(SAMPLE, questions(), key=lambda d: d.decision_id)
-    full = days[: max(1, (now - oldest) // _DAY)]
-    typical = sum(n * n for n in full) / sum(full) if sum(full) else 0.0
-    busy = typical / (sum(full) / len(full)) if typical else 1.0
-    return Past(tuple(sample), typical, busy, tuple(recipients.decisions()), took)
+    def read(self, reader: Reader, workspace_id: str, now: datetime) -> Past:
+        """Reads what came since the last time (at first the whole span), and tells what the span shows now."""
+        since = now - LOOK_BACK
+        first = since if self.until is None else max(since, self.until - LATE)
+        for decision in _since(reader, workspace_id, first):
+            if decision.decision_id not in self.recent:
+                self._add(decision)
+        self.until = now
+        self.recent = {name: at for name, at in self.recent.items() if at >= now - LATE}
+        self._forget(since)
+        return self._past(now)
+
+    @property
+    def thin(self) -> bool:
+        """Whether demand has fallen so far that the sample should be drawn anew from the whole span."""
+        return self.sample.below < 1 << 64 and self.sample.size < SAMPLE // 2
+
+    def _add(self, decision: Decision) -> None:
+        self.recent[decision.decision_id] = decision.decided_at
+        asks = decision.campaign_id in self.campaigns and decision.group == "treated" and decision.mode == "live"
+        message = message_of(decision)
+        for rule in self.rules if message is not None else ():
+            amount = taken(rule, message) if message is not None else None
+            if message is not None and amount is not None:
+                key = rule.rule_id, _hour(message.at)
+                mine, everybody = self.took.get(key, (0, 0))
+                self.took[key] = mine + amount[1] * asks, everybody + amount[1]
+        if asks:
+            hour = _hour(decision.decided_at)
+            self.asked[hour] = self.asked.get(hour, 0) + 1
+            self.sample.add(decision)
+            if self.whole:
+                self.people.add(decision)
+
+    def _forget(self, before: datetime) -> None:
+        self.asked = {hour: count for hour, count in self.asked.items() if hour >= before - _HOUR}
+        self.took = {key: amounts for key, amounts in self.took.items() if key[1] >= before}
+        self.sample.forget(before)
+        self.people.forget(before)
+
+    def _past(self, now: datetime) -> Past:
+        days = [0] * (LOOK_BACK // _DAY + 1)
+        for hour, count in self.asked.items():
+            days[max(0, (now - hour - _HOUR) // _DAY)] += count
+        span = max(1, min(LOOK_BACK, now - min(self.asked, default=now)) // _DAY)
+        full = days[:span]
+        typical = sum(n * n for n in full) / sum(full) if sum(full) else 0.0
+        shares = dict.fromkeys((rule.rule_id for rule in self.rules), (0, 0))
+        for (name, hour), (mine, everybody) in self.took.items():
+            if hour >= now - SETTLED:
+                shares[name] = shares[name][0] + mine, shares[name][1] + everybody
+        return Past(
+            sample=self.sample.decisions(),
+            typical=typical,
+            busy=max(1.0, typical * len(full) / sum(full)) if typical else 1.0,
+            whole=self.people.decisions(),
+            taken=shares,
+        )
 
 
-def _amounts(decision: Decision, rules: Sequence[Rule], since: datetime) -> Iterator[tuple[str, int]]:
-    """What a decision's message takes of each rule, if it is for ``since`` or later."""
-    message = message_of(decision)
-    if message is None or message.at < since:
-        return
-    for rule in rules:
-        found = taken(rule, message)
-        if found is not None:
-            yield rule.rule_id, found[1]
+def watched(
+    known: dict[str, Watched], workspace_id: str, campaigns: Set[str], rules: Sequence[Rule], *, whole: bool
+) -> Watched:
+    """The workspace's demand as it is known; begun anew where the campaigns or rules are others, or it became thin."""
+    one, wanted = known.get(workspace_id), (frozenset(campaigns), tuple(rules), whole)
+    if one is None or one.thin or (one.campaigns, one.rules, one.whole) != wanted:
+        one = known[workspace_id] = Watched(*wanted)
+    return one
 
 
 def _since(reader: Reader, workspace_id: str, since: datetime) -> Iterator[Decision]:
@@ -141,6 +206,10 @@ def _since(reader: Reader, workspace_id: str, since: datetime) -> Iterator[Decis
         cursor = page.cursor
         if cursor is None:
             return
+
+
+def _hour(at: datetime) -> datetime:
+    return at.replace(minute=0, second=0, microsecond=0)
 
 
 def _hash(name: str) -> int:

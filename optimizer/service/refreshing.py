@@ -17,7 +17,9 @@ from optimizer.bandit.tolls import Price, prices_of
 from optimizer.model.inference import RewardModel
 from optimizer.model.policy import LivePolicy, distribution
 from optimizer.model.training.train import refresh as refit
+from optimizer.service.drifting import Drift, changes, look
 from optimizer.service.feedback import Log, Logged, examples, load
+from optimizer.service.forgetting import remembered
 from optimizer.service.ids import COLD_POLICY
 from optimizer.service.pricing import moved, priceable, publish_prices, with_prices, work_out
 from optimizer.service.publish import artifact_of, new_policy, publish
@@ -58,11 +60,18 @@ def refresh(services: Services, workspace_id: str, campaign_id: str | None = Non
             return []
         log = load(reader, workspace_id, now)
         prices = work_out(services, reader, priceable(reader, workspace_id, now))
-        return [_refresh_campaign(services, reader, log, pointer, prices) for pointer in learned]
+        drift = look(services, reader, workspace_id, campaign_id)
+        answers = [_refresh_campaign(services, reader, log, pointer, prices, drift) for pointer in learned]
+    return [{**a, "drift": drift[a["campaign_id"]].to_json() if a["campaign_id"] in drift else None} for a in answers]
 
 
 def _refresh_campaign(
-    services: Services, reader: Reader, log: Log, pointer: Pointer, prices: Mapping[str, tuple[Price, ...]]
+    services: Services,
+    reader: Reader,
+    log: Log,
+    pointer: Pointer,
+    prices: Mapping[str, tuple[Price, ...]],
+    drift: Mapping[str, Drift],
 ) -> dict[str, Any]:
     now = services.clock()
     policy = reader.policy(pointer.workspace_id, pointer.policy_id)
@@ -71,16 +80,18 @@ def _refresh_campaign(
         return _answer(pointer, "skipped", 0)
     own = prices.get(pointer.campaign_id, ())
     mine = [r for r in log.of(pointer.campaign_id) if r.trainable and r.matured]
-    if policy.exploration.get("rows") == len(mine):
+    numbers = exploration_numbers(mine, drift.get(pointer.campaign_id))
+    alike = policy.exploration.get("drift") == numbers.get("drift")
+    if policy.exploration.get("rows") == len(mine) and alike:
         return _repriced(services, pointer, policy, own, _answer(pointer, "unchanged", len(mine)))
-    parts, artifacts, models = _refitted(reader, log, pointer, policy)
+    parts, artifacts, models = _refitted(reader, log, pointer, policy, drift)
     revision = new_policy(
         pointer.workspace_id,
         pointer.campaign_id,
         now,
         parts,
         parent=pointer,
-        exploration=with_prices(exploration_numbers(mine), own),
+        exploration=with_prices(numbers, own),
         verdict={},
         run_id=None,
         revision=True,
@@ -90,7 +101,10 @@ def _refresh_campaign(
     distance = _divergence(reader, services, campaign, mine, LivePolicy.of(revision, models), gated)
     if services.settings.gate and distance > MOST_DIVERGENCE:
         answer = _answer(pointer, "waits", len(mine), divergence=distance)
-        return _repriced(services, pointer, policy, own, answer)
+        if alike:
+            return _repriced(services, pointer, policy, own, answer)
+        # The model waits for the gate, the alarm doesn't: the same model goes on at another rate of exploration.
+        revision, artifacts, distance = replace(revision, mixture=policy.mixture), [], 0.0
     revision = replace(revision, verdict={"revision": True, "divergence": distance, "limit": MOST_DIVERGENCE})
     try:
         publish(services, artifacts, revision, pointer, now)
@@ -111,10 +125,10 @@ def _repriced(
 
 
 def _refitted(
-    reader: Reader, log: Log, pointer: Pointer, policy: Policy
+    reader: Reader, log: Log, pointer: Pointer, policy: Policy, drift: Mapping[str, Drift]
 ) -> tuple[tuple[Component, ...], list[Artifact], dict[str, RewardModel]]:
-    """The policy's mixture with every model refitted on all matured rows; weights stay."""
-    data = examples([r for r in log.rows if r.matured], log.campaigns)
+    """The policy's mixture with every model refitted on all matured rows that are remembered; weights stay."""
+    data = examples(remembered([r for r in log.rows if r.matured], changes(drift)), log.campaigns)
     parts, artifacts, models = [], [], {}
     for component in policy.mixture:
         stored = reader.artifact(pointer.workspace_id, component.artifact_id) if component.artifact_id else None

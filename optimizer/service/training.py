@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from optimizer.service.canary import watch
 from optimizer.service.refreshing import refresh
 from optimizer.service.retrain import retrain
 from optimizer.service.runs import Ended
@@ -13,12 +14,13 @@ from storage.log import TrainingRun
 
 
 def carry_out(services: Services, run: TrainingRun) -> Ended:
-    """Retrains or refreshes as the run says; it is published when any campaign's policy is."""
+    """Looks at the canaries, then retrains or refreshes as the run says; published when any campaign's policy is."""
+    watched = watch(services, run.workspace_id, run.campaign_id)
     if run.kind == "retrain":
         verdicts = retrain(services, run.workspace_id, run.campaign_id, run)
     else:
         verdicts = refresh(services, run.workspace_id, run.campaign_id)
-    return Ended("published" if _any_published(verdicts) else "rejected", verdicts)
+    return Ended("published" if _any_published(verdicts) else "rejected", [*watched, *verdicts])
 
 
 def _any_published(verdicts: Sequence[dict[str, Any]]) -> bool:

@@ -1,7 +1,7 @@
 """One course through the service: its decider, its store, its prices, on a clock that is moved.
 
 Every arm starts from a copy of the same database: the same days of uniform choices under the same rule. Then it answers
-the same requests, hour by hour.
+the same requests, step by step.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Literal
@@ -37,9 +37,11 @@ from simulations.scarcity.crowd import (
     Floats,
     Ints,
     campaign,
+    crowd,
     rule,
     window,
 )
+from simulations.stage import LearningError
 from storage.log import Component, Decision
 
 Knowledge = Literal["none", "learned", "true"]
@@ -111,12 +113,25 @@ def earn(
     seed: int,
     *,
     priced: bool,
-    on_hour: Callable[[int], None] | None = None,
+    exploration_rate: float | None = None,
+    on_step: Callable[[], None] | None = None,
 ) -> Taken:
-    """Lives through the other days with the policy that the folder's campaign serves."""
+    """Lives through the other days with the policy that the folder's campaign serves.
+
+    Args:
+        folder: of the database; it is changed.
+        course: the course.
+        people: its requests.
+        seed: of the installation.
+        priced: whether prices are worked out.
+        exploration_rate: the campaign's from here on (None = as it was).
+        on_step: told of each step.
+    """
     with opened(folder, seed, START + course.learning * DAY) as (services, clock):
+        if exploration_rate is not None:
+            setup.put_campaign(services, campaign(exploration_rate))
         rows = np.flatnonzero(people.at >= START + course.learning * DAY)
-        return _answer(services, clock, course, people, rows, priced=priced, on_hour=on_hour)[0]
+        return _answer(services, clock, course, people, rows, priced=priced, on_step=on_step)[0]
 
 
 def copied(folder: Path, name: str) -> Path:
@@ -134,36 +149,36 @@ def _answer(
     rows: Ints,
     *,
     priced: bool = False,
-    on_hour: Callable[[int], None] | None = None,
+    on_step: Callable[[], None] | None = None,
 ) -> tuple[Taken, list[tuple[Decision, float]]]:
-    """Answers requests hour by hour; with ``priced``, works prices out anew at the start of each hour."""
-    from optimizer.service.gains import Scores
+    """Answers requests step by step; with ``priced``, works prices out anew before each."""
+    from optimizer.service.gains import Memory
     from optimizer.service.pricing import reprice
 
-    scores = Scores()
+    memory = Memory()
     decided: list[Decision] = []
-    for hour in np.unique(people.at[rows]).tolist():
-        clock.advance(max(0.0, hour - clock().timestamp()))
+    for at in np.unique(people.at[rows]).tolist():
+        clock.advance(max(0.0, at - clock().timestamp()))
         if priced:
-            reprice(services, WORKSPACE, scores=scores)
+            reprice(services, WORKSPACE, memory=memory)
             services.policies.refresh_now()
         requests = [
             DecisionRequest(
                 CAMPAIGN,
                 f"person-{people.person[i]}",
                 request_id=f"request-{i}",
-                window=window(course, hour),
+                window=window(course, at),
                 context=people.context(i),
             )
-            for i in rows[people.at[rows] == hour].tolist()
+            for i in rows[people.at[rows] == at].tolist()
         ]
-        answers = services.decider.decide_batch(WORKSPACE, requests, f"hour-{hour}")
+        answers = services.decider.decide_batch(WORKSPACE, requests, f"step-{at}")
         for answer in answers:
             if not isinstance(answer, Decision):
                 raise answer
             decided.append(answer)
-        if on_hour is not None:
-            on_hour(hour)
+        if on_step is not None:
+            on_step()
     taken = _taken(people, rows, decided)
     chances = taken.gain + np.array([CHANNELS[c][1] if c >= 0 else 0.0 for c in taken.channel])
     return taken, list(zip(decided, chances.tolist(), strict=True))
@@ -187,7 +202,7 @@ def learn_policy(folder: Path, course: Course, seed: int) -> None:
     with opened(folder, seed, START + course.learning * DAY) as (services, _):
         verdict = retrain(services, WORKSPACE)[0]
         if verdict["decision"] != "publish":
-            raise RuntimeError(f"no policy: {verdict['reason']}")
+            raise LearningError(f"the learning days gave no policy: {verdict['reason']}")
 
 
 def tell_truth(folder: Path, course: Course, seed: int) -> None:
@@ -238,8 +253,4 @@ def _outcomes(course: Course, seed: int) -> Examples:
 
 def crowd_of(course: Course, days: int, seed: int) -> Crowd:
     """Another crowd of the same kind."""
-    from dataclasses import replace
-
-    from simulations.scarcity.crowd import crowd
-
     return crowd(replace(course, learning=days, earning=0, people=course.requests), 10_000 + seed)

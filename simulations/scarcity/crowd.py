@@ -34,8 +34,6 @@ CHANNEL_PULL = np.array([0.0, 0.5])
 #: The shares of people by the hour of the day at which they are readiest.
 RHYTHMS = (("early", 8, 0.35), ("noon", 13, 0.15), ("late", 18, 0.3), ("night", 21, 0.2))
 BASE, SWING = -2.2, 0.9
-#: Requests come together so many times a day; before each time prices are worked out anew.
-STEPS = 96
 #: Hours that a request leaves to choose from.
 WINDOW_HOURS = 12
 #: What is scarce takes this part of what would be asked for.
@@ -44,13 +42,17 @@ PART = 0.3
 
 @dataclass(frozen=True)
 class Course:
-    """How many people, how many requests a day, how many days of learning and of earning."""
+    """How many people, how many requests a day, how many days of learning and of earning.
+
+    ``steps``: requests come together so many times a day, at least hourly; before each time prices are worked out anew.
+    """
 
     scarcity: Scarcity
-    people: int = 2_000
-    requests: int = 2_400
-    learning: int = 3
+    people: int = 4_000
+    requests: int = 4_800
+    learning: int = 2
     earning: int = 4
+    steps: int = 48
 
     @property
     def days(self) -> int:
@@ -68,7 +70,7 @@ class Crowd:
     """n requests in order of time.
 
     Attributes:
-        at: (n,) int64, seconds since 1970, at full hours.
+        at: (n,) int64, seconds since 1970.
         person: (n,) int64.
         ready, taste, ripe: (n,) float64, what the chance depends on.
         rhythm: (n,) int64, index into ``RHYTHMS``.
@@ -104,7 +106,7 @@ class Crowd:
 
 
 def crowd(course: Course, seed: int) -> Crowd:
-    """The requests of a course: each day the people in random order, each hour as many."""
+    """The requests of a course: each day the people in random order, each step as many."""
     rng = np.random.default_rng([11, seed])
     ready, taste = rng.normal(0, 0.8, course.people), rng.normal(0, 0.8, course.people)
     rhythm = rng.choice(len(RHYTHMS), course.people, p=[share for _, _, share in RHYTHMS])
@@ -115,13 +117,13 @@ def crowd(course: Course, seed: int) -> Crowd:
             for _ in range(course.days)
         ]
     )
-    each = np.arange(course.requests) * STEPS // course.requests
-    at = START + (np.arange(course.days)[:, None] * STEPS + each).ravel() * (DAY // STEPS)
+    each = np.arange(course.requests) * course.steps // course.requests
+    at = START + (np.arange(course.days)[:, None] * course.steps + each).ravel() * (DAY // course.steps)
     ripe = rng.normal(0, 0.7, len(person))
     return Crowd(at, person, ready[person], taste[person], ripe, rhythm[person])
 
 
-def campaign() -> Campaign:
+def campaign(exploration_rate: float = 0.02) -> Campaign:
     """Two texts on two channels or nothing; a click is worth 1."""
     start = datetime.fromtimestamp(START, UTC)
     return Campaign(
@@ -134,7 +136,7 @@ def campaign() -> Campaign:
         objective={"clicked": OutcomeWeight(1.0)},
         attribution_hours={"clicked": 1.0},
         spread_within_slot=False,
-        exploration_rate=0.0,
+        exploration_rate=exploration_rate,
     )
 
 

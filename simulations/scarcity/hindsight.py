@@ -1,8 +1,8 @@
 """The best that hindsight allows: all requests known, a linear program decides who gets what is scarce, and when.
 
-Shares of an action may be taken, so its optimum is at least that of any choice. It is solved by HiGHS and shares no code
-with the prices. Under a cap its windows are fewer than the rule's (those of seven whole days that start at midnight),
-which can only raise it.
+Shares of an action may be taken, so its optimum is at least that of any choice. It is solved by HiGHS and shares no
+code with the prices. Under a cap its windows are fewer than the rule's (those of seven whole days that start at
+midnight), which can only raise it.
 """
 
 from __future__ import annotations
@@ -34,6 +34,7 @@ from simulations.scarcity.crowd import (
     rule,
     window,
 )
+from simulations.stage import LearningError
 from storage.rules import MICROS, Budget, Cap, Capacity
 
 COSTS = np.array([cost for _, cost in CHANNELS])
@@ -99,10 +100,10 @@ def predicted_gains(folder: Path, course: Course, people: Crowd, rows: Ints, see
     with opened(folder, seed, START) as (services, _), services.store.read() as reader:
         pointer = reader.pointer(WORKSPACE, CAMPAIGN)
         if pointer is None:
-            raise RuntimeError("the campaign serves no policy")
+            raise LearningError("the campaign serves no policy")
         model = load_policy(reader, WORKSPACE, pointer.policy_id, {}).models[-1]
         if model is None:
-            raise RuntimeError("the policy has no model")
+            raise LearningError("the policy has no model")
         embedded = model.embed([people.context(i) for i in rows.tolist()])
         for i, (row, x) in enumerate(zip(rows.tolist(), embedded, strict=True)):
             space = build_space(
@@ -172,7 +173,7 @@ def _weeks(choices: Options, before: Taken, amount: float) -> Limit:
 
 
 def _by_person(people: Crowd, choices: Options, before: Taken, limit: int) -> Floats:
-    """A program for each person: at most ``limit`` in any seven days that start at midnight, earlier messages counted."""
+    """A program for each person: at most ``limit`` in any seven days from a midnight on, earlier messages counted."""
     share = np.zeros(len(choices.row))
     who = people.person[choices.row]
     day = (choices.send_at - START) // DAY

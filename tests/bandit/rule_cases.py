@@ -57,6 +57,8 @@ origins = st.sampled_from([None, ("spring",), ("other", "welcome")])
 # Of six random conditions one nearly always excludes everything; most selectors look at one thing, so that rules act.
 selectors = st.one_of(
     st.just(ALL),
+    st.just(ALL),
+    st.just(ALL),
     st.builds(Selector, channels=subsets),
     st.builds(Selector, except_channels=subsets),
     st.builds(Selector, categories=kinds, except_campaigns=origins),
@@ -64,8 +66,8 @@ selectors = st.one_of(
     st.builds(Selector, subsets, subsets, kinds, kinds, origins, origins),
 )
 clocks = st.sampled_from(["00:00", "02:00", "02:30", "08:00", "09:15", "12:00", "21:00", "22:45"])
-limits = st.integers(0, 3)
-adapts = st.none() | st.builds(Adapt, st.integers(0, 4), st.integers(0, 2))
+limits = st.sampled_from([0, 1, 1, 1, 2, 2, 2, 3])
+adapts = st.sampled_from([None, None, Adapt(0, 1), Adapt(2, 0), Adapt(3, 1), Adapt(4, 2)])
 lengths = st.sampled_from([0.5, 1.0, 4.0, 23.5, 24.0, 72.0, 168.0])
 rolling = st.builds(Cap, limits, lengths, adapt=adapts)
 gaps = st.builds(Cap, st.just(1), lengths)
@@ -80,7 +82,7 @@ budgets = st.builds(
     st.sampled_from(sorted(PLACES)),
     st.sampled_from(WEEK),
 )
-flags = st.sampled_from([(True, False, False)] * 6 + [(False, False, False), (True, True, False), (True, False, True)])
+flags = st.sampled_from([(True, False, False)] * 8 + [(False, False, False), (True, True, False), (True, False, True)])
 
 
 @st.composite
@@ -92,7 +94,7 @@ def blackouts(draw: st.DrawFn, around: date) -> Blackout:
 
 @st.composite
 def capacities(draw: st.DrawFn, around: date) -> Capacity:
-    limit, minutes = draw(limits), draw(st.sampled_from([1, 15, 60, 60, 1440, 10_000]))
+    limit, minutes = draw(limits), draw(st.sampled_from([1, 60, 60, 360, 1440, 1440, 10_000]))
     steps = sorted(draw(st.sets(st.integers(1, 5), max_size=3)))
     if not steps:
         return Capacity(limit, minutes)
@@ -140,7 +142,7 @@ requirements = st.builds(
 
 @st.composite
 def campaigns(draw: st.DrawFn) -> Campaign:
-    asked = st.sampled_from([0, 0, 0, 1, 2])
+    asked = st.sampled_from([0, 0, 0, 0, 1, 2])
     made = campaign(*(tuple(draw(requirements) for _ in range(draw(asked))) for _ in range(2)))
     if draw(st.sampled_from([False, False, True])):
         made = replace(made, campaign_id="other", category="news", variants=made.variants[::-1])
@@ -162,21 +164,22 @@ def campaign(a: tuple[Requirement, ...] = (), b: tuple[Requirement, ...] = ()) -
 jitters = st.sampled_from([timedelta(0), timedelta(0), US, -US, timedelta(minutes=17, seconds=5)])
 
 
+SOURCES = [
+    (channel, category, campaign_id)
+    for channel in CHANNELS
+    for category in ("marketing", "transactional")
+    for campaign_id in (None, "spring", "welcome")
+]
+
+
 @st.composite
 def messages(draw: st.DrawFn, start: datetime, count: int, *, cost: int = 0) -> list[Message]:
-    hours = st.integers(-30, 60) | st.integers(-30, 60) | st.integers(-1000, 1000)
+    hours = st.one_of(*[st.integers(-30, 60)] * 4, st.integers(-1000, 1000))
+    places = st.tuples(hours, jitters, st.sampled_from(SOURCES), st.sampled_from([0, 400, 30_000]))
+    found = draw(st.lists(places, min_size=count, max_size=count))
     return [
-        Message(
-            "w",
-            "u",
-            start + timedelta(hours=draw(hours)) + draw(jitters),
-            f"m{i}",
-            draw(st.sampled_from(CHANNELS)),
-            draw(st.sampled_from(["marketing", "transactional"])),
-            draw(st.sampled_from([None, "spring", "welcome"])),
-            cost=draw(st.sampled_from([0, 400, 30_000])) if cost else 0,
-        )
-        for i in range(count)
+        Message("w", "u", start + timedelta(hours=hour) + jitter, f"m{i}", *source, cost=price if cost else 0)
+        for i, (hour, jitter, source, price) in enumerate(found)
     ]
 
 
@@ -184,7 +187,7 @@ def messages(draw: st.DrawFn, start: datetime, count: int, *, cost: int = 0) -> 
 def answers(draw: st.DrawFn, now: datetime) -> tuple[Answer, ...]:
     found = []
     for campaign_id, variant_id in (("welcome", "hello"), ("welcome", "bye"), ("spring", "a")):
-        if draw(st.booleans()):
+        if draw(st.sampled_from([True, True, False])):
             sent = now - timedelta(hours=draw(st.sampled_from([0, 1, 1, 23, 24, 30, 72, 100, -1]))) + draw(jitters)
             after = st.none() | st.sampled_from([-1, 0, 1, 24, 71, 72, 73])
             times = {name: draw(after) for name in ("opened", "clicked")}
@@ -216,11 +219,11 @@ def cases(draw: st.DrawFn, parameters: st.SearchStrategy[RuleParameters] | None 
         hours=draw(st.integers(-60, 12))
     )
     if parameters is None:
-        rules = [draw(rules_of(i, start.date())) for i in range(draw(st.sampled_from([1, 2, 3, 5])))]
+        rules = [draw(rules_of(i, start.date())) for i in range(draw(st.sampled_from([1, 3, 4, 6])))]
     else:
         chosen = draw(parameters)
-        rules = [Rule("w", "r", KINDS[type(chosen)], chosen, counts=draw(selectors))]
-    counts = st.sampled_from([0, 1, 2, 4, 6, 9])
+        rules = [Rule("w", "r", KINDS[type(chosen)], chosen, counts=draw(st.just(ALL) | selectors))]
+    counts = st.sampled_from([0, 2, 4, 6, 8, 11, 14])
     near = [start.date() + timedelta(days=n) for n in draw(st.sets(st.integers(-1, 3), max_size=2))]
     return Case(
         draw(spaces(start, name)),
@@ -239,11 +242,22 @@ def cases(draw: st.DrawFn, parameters: st.SearchStrategy[RuleParameters] | None 
 
 @st.composite
 def crowds(draw: st.DrawFn) -> list[Case]:
-    """Up to eight questions under the same rules, some of the same shape, with what all of them share."""
+    """Up to nine questions under the same rules: most of one shape, about other people, and some of another."""
     first = draw(cases())
     crowd = [first]
-    for _ in range(draw(st.integers(1, 7))):
-        other = draw(cases())
-        alike = replace(first, messages=other.messages, unanswered=other.unanswered, recipient=other.recipient)
-        crowd.append(replace(draw(st.sampled_from([other, alike])), rules=first.rules, shared=first.shared))
+    for _ in range(draw(st.integers(1, 6))):
+        where = draw(st.sampled_from([first.zone, first.zone, "Asia/Kathmandu", "America/St_Johns"]))
+        local = first.space.send_at + zone(where).offsets(first.space.send_at)
+        alike = replace(
+            first,
+            space=replace(first.space, local=local),
+            recipient=draw(recipients()),
+            messages=draw(messages(first.now, draw(st.integers(0, 9)))),
+            zone=where,
+            unanswered=draw(st.integers(0, 5)),
+            answers=draw(answers(first.now)),
+        )
+        crowd.append(alike)
+    others = draw(st.lists(cases(), max_size=2))
+    crowd += [replace(other, rules=first.rules, shared=first.shared) for other in others]
     return draw(st.permutations(crowd))

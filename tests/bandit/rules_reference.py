@@ -8,7 +8,7 @@ of all recipients one by one for capacity and budget. An opening is found by try
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, date, datetime, time, timedelta
 from functools import lru_cache
 from zoneinfo import ZoneInfo
@@ -54,10 +54,8 @@ class Case:
     def question(self) -> Question:
         numbered = {c: frozenset((d - EPOCH.date()).days for d in days) for c, days in self.holidays.items()}
         now = int((self.now - EPOCH).total_seconds())
-        who, where = self.recipient, zone(self.zone)
-        return Question(
-            self.space, self.campaign, who, self.messages, where, now, self.unanswered, self.answers, numbered
-        )
+        asked = Question(self.space, self.campaign, self.recipient, self.messages, zone(self.zone), now)
+        return replace(asked, unanswered=self.unanswered, answers=self.answers, holidays=numbered)
 
     def usage(self) -> Usage:
         """What a store would tell: no more than ``usage_spans`` asks for."""
@@ -270,7 +268,7 @@ def note(rule: Rule, case: Case) -> str:
         limits = [parameters.limit, *(step.limit for step in parameters.warm_up)]
     elif isinstance(parameters, Budget):
         limits = [parameters.amount]
-    return "limit 0: never" if not any(limits) else ""
+    return "" if any(limits) else "limit 0: never"
 
 
 # --- consent, suppression, requires ----------------------------------------------------------------------------------
@@ -349,7 +347,6 @@ def reference(case: Case) -> Expected:
         if not rule.dry_run:
             allowed.update(dict.fromkeys(closed, False))
         if closed:
-            reasons.append(
-                (rule.rule_id, rule.kind, len(closed), opens(rule, closed, case), rule.dry_run, note(rule, case))
-            )
+            at = opens(rule, closed, case)
+            reasons.append((rule.rule_id, rule.kind, len(closed), at, rule.dry_run, note(rule, case)))
     return Expected([*allowed.values()] + [True] * space.no_send, reasons)

@@ -68,7 +68,7 @@ def test_each_kind_alone_equals_the_reference(parameters: st.SearchStrategy[Rule
 
 
 @given(crowds())
-@settings(max_examples=EXAMPLES // 10, derandomize=True, deadline=None)
+@settings(max_examples=EXAMPLES // 5, derandomize=True, deadline=None)
 def test_many_at_once_get_the_answers_that_each_gets_alone(crowd: list[Case]) -> None:
     usage = {key: used for case in crowd for key, used in case.usage().items()}
     together = eligible_many([case.question() for case in crowd], crowd[0].rules, usage)
@@ -147,6 +147,14 @@ def test_a_rolling_window_is_half_open() -> None:
     assert open_slots(one(Cap(2, 24), 12, -12 + 1e-6)) == "-"
 
 
+def test_windows_are_half_open_for_every_row_of_a_batch() -> None:
+    hours = (24, 24 - 1e-6, -24, -24 + 1e-6, 23, 25)
+    rows = [one(Cap(1, 24), ago, hours=2) for ago in hours]
+    found = eligible_many([row.question() for row in rows], rows[0].rules)
+    slots = ["".join("+" if ok else "-" for ok in answer.mask[:-1]) for answer in found]
+    assert slots == ["++", "-+", "+-", "--", "-+", "++"]
+
+
 def test_a_reservation_in_the_future_counts_too() -> None:
     # Two messages less than 24 h apart fill a window together with any time less than 24 h from both.
     assert open_slots(one(Cap(2, 24), 5, -5, hours=3)) == "---"
@@ -164,6 +172,10 @@ def test_a_gap_of_a_single_instant_is_an_opening() -> None:
     # One message leaves the window at the very time at which the next would enter it.
     assert opening(one(Cap(1, 24), 20, -28)) == T0 + timedelta(hours=4)
     assert opening(one(Cap(1, 24), 20, -28 + 1e-6)) is None
+
+
+def test_an_opening_as_far_from_the_last_slot_as_the_cap_reaches_is_known() -> None:
+    assert opening(one(Cap(1, 24), 0)) == T0 + timedelta(hours=24)
 
 
 def test_an_opening_beyond_what_is_known_is_unknown() -> None:
@@ -221,6 +233,14 @@ def test_messages_on_both_sides_of_a_repeated_midnight_fill_their_own_dates() ->
     start = datetime(2010, 11, 7, 2, 31, tzinfo=UTC)  # 23:01 of the 6th, the second time
     case = one(Cap(1, calendar="day"), 1 / 60, -9 / 60, start=start, hours=2, where="America/St_Johns")
     assert open_slots(case) == "--"
+
+
+def test_messages_before_and_after_a_midnight_that_comes_twice_fill_one_date_together() -> None:
+    # In order of time: at 23:40 of the 6th, at 00:00:30 of the 7th, at 23:10 of the 6th.
+    start = datetime(2010, 11, 7, 2, 40, 30, tzinfo=UTC)  # 23:10:30 of the 6th, the second time
+    case = one(Cap(2, calendar="day"), 0.5, 10 / 60, 1 / 120, start=start, hours=2, where="America/St_Johns")
+    assert open_slots(case) == "-+"
+    assert opening(case) == start + timedelta(minutes=49, seconds=30)
 
 
 def test_a_night_belongs_to_the_day_it_starts() -> None:

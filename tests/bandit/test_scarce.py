@@ -124,6 +124,20 @@ def test_a_near_price_rises_where_more_is_gone_than_usual() -> None:
     assert after > 1.2 * before > 0.0
 
 
+def test_where_every_day_is_alike_the_day_to_come_costs_what_is_usual() -> None:
+    # Tomorrow at eight lies within the day to come and at twenty beyond it, so all that is known of both plays a part.
+    found = priced(asked(3_000, (8, 20), 1), Scarce(capacity(200, 60), {}))[0]
+    tomorrow = found.values[found.starts.index(MIDNIGHT + DAY + 8 * HOUR)]
+    assert found.usual[8] > 0.2
+    assert tomorrow == pytest.approx(found.usual[8], rel=0.1)
+
+
+def test_what_others_take_is_not_left_for_the_priced() -> None:
+    rule = capacity(8, 60)
+    all_, half = (near_blocks(Scarce(rule, {}, share), NOW)[3].capacity for share in (1.0, 0.5))
+    assert (all_, half) == (8.0, 4.0)
+
+
 def test_a_budget_spent_early_costs_more_for_the_rest() -> None:
     rule = budget(1_500.0, "month")
     present = period_of(rule.parameters, AT)  # type: ignore[arg-type]

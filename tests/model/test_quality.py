@@ -121,12 +121,20 @@ class TestLeaks:
     def test_a_good_policy_is_no_leak(self) -> None:
         """What always works for some people, since the policy sends them the right message, is no leak."""
         rng = np.random.default_rng(5)
-        segment = rng.integers(0, 20, ROWS)
-        right = rng.random(ROWS) < np.where(segment == 7, 0.98, 0.3)
+        segment = rng.integers(0, 4, ROWS)
+        right = rng.random(ROWS) < np.where(segment == 3, 0.98, 0.3)
         variant = np.where(right, segment % 2, 1 - segment % 2).astype(np.int64)
-        happened = (right & (segment == 7)).astype(np.float64)
+        happened = ((right & (segment == 3)) | (rng.random(ROWS) < 0.06)).astype(np.float64)
         rows = replace(BASE, variant=variant, channel=np.zeros(ROWS, np.int64), outcome={"clicked": happened}, value={})
         assert problem(lambda i: f"s{segment[i]}", rows) is None
+
+    def test_what_happens_often_anyway_may_be_nearly_certain(self) -> None:
+        """People who nearly always open are no leak where half of all messages are opened."""
+        rng = np.random.default_rng(6)
+        keen = rng.random(ROWS) < 0.3
+        happened = (rng.random(ROWS) < np.where(keen, 0.98, 0.3)).astype(np.float64)
+        rows = replace(BASE, outcome={"converted": happened}, value={})
+        assert problem(lambda i: "keen" if keen[i] else "cool", rows) is None
 
     def test_false_alarms_are_rarer_than_stated(self) -> None:
         """60 features at the edge of the null: a value that makes a rare outcome .9 likely, in fresh logs each.

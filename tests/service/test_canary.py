@@ -146,6 +146,8 @@ class TestRollBack:
 class TestLooks:
     def test_only_closed_rows_count_and_each_once(self, learned: Services, clock: FakeClock) -> None:
         plant(learned, clock, bad=False)
+        # One that stays open for a day: each look reads again from there on.
+        learned.decider.decide(WORKSPACE, DecisionRequest("spring", "slow"))
         audience(learned, clock, 200, seed=60)
         first = look(learned, "run_1")
         assert first["rows"] == 200

@@ -267,12 +267,17 @@ def test_a_preview_displaces_nothing(shop: Services) -> None:
     assert feed(shop) == []
 
 
-def test_while_paused_and_under_an_override_nothing_is_displaced(shop: Services) -> None:
+def test_while_paused_nothing_is_displaced_and_the_reasons_are_those_of_the_full_ledger(shop: Services) -> None:
     low = ask(shop, window=NOON)
-    assert ask(shop, campaign="urgent", window=EVENING, override_rules=True).status == "reserved"
-    assert stored(shop, low).status == "reserved"
     setup.set_mode(shop, WORKSPACE, "paused")
-    assert ask(shop, campaign="urgent", window=EVENING).status == "withheld"
+    paused = ask(shop, campaign="urgent", window=EVENING)
+    assert (paused.status, [r.kind for r in paused.reasons]) == ("withheld", ["paused", "cap"])
+    assert stored(shop, low).status == "reserved"
+
+
+def test_an_override_displaces_nothing(shop: Services) -> None:
+    low = ask(shop, window=NOON)
+    assert ask(shop, campaign="urgent", window=EVENING, override_rules=True).snapshot.displaced == ()
     assert stored(shop, low).status == "reserved"
 
 

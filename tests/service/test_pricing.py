@@ -15,11 +15,12 @@ import pytest
 
 from optimizer.bandit.tolls import Price, prices_of
 from optimizer.config import Settings
+from optimizer.scheduler import Scheduler
 from optimizer.service import pricing, questions, setup
-from optimizer.service.gains import Scores, score_all
+from optimizer.service.gains import Memory, Scores, score_all
 from optimizer.service.ingest import ingest
 from optimizer.service.pricing import moved, priceable, reprice, taking, work_out
-from optimizer.service.questions import read_past
+from optimizer.service.questions import Watched, watched
 from optimizer.service.refreshing import refresh
 from optimizer.service.replay import Replayer
 from optimizer.service.requests import DecisionRequest, EventInput
@@ -218,6 +219,20 @@ def test_a_refresh_carries_the_prices_and_publishes_them_alone_where_the_model_s
     assert served(shop)[0].values != price.values
 
 
+def test_the_scheduler_prices_by_itself_and_spends_little_of_its_time_on_it(shop: Services) -> None:
+    bind(shop, HOURLY)
+    scheduler = Scheduler(shop)
+    (job,) = [j for j in scheduler._jobs(shop.settings).get_jobs() if j.id == "prices"]
+    job.func()
+    assert served(shop)
+    setup.put_rule(shop, replace(HOURLY, archived=True))
+    job.func()  # too early: prices took a while, and may take a tenth of the time
+    assert served(shop)
+    scheduler.price_after = -1e9
+    job.func()
+    assert not served(shop)
+
+
 def test_prices_lose_a_race_for_the_pointer(shop: Services) -> None:
     bind(shop, HOURLY)
     with shop.store.read() as reader:
@@ -275,13 +290,14 @@ def test_what_a_rule_closed_is_open_again_when_it_is_priced(shop: Services) -> N
 
 def test_scored_questions_are_remembered_until_the_model_or_the_rules_change(shop: Services) -> None:
     bind(shop, HOURLY)
-    scores = Scores()
-    reprice(shop, WORKSPACE, scores=scores)
-    first = dict(scores.known)
+    memory = Memory()
+    reprice(shop, WORKSPACE, memory=memory)
+    first = dict(memory.scores.known)
     assert len(first) == 2 * PEOPLE + 150
-    reprice(shop, WORKSPACE, scores=scores)
-    assert all(scores.known[key] is scored for key, scored in first.items())
-    assert len(scores.known) == len(first)
+    ask(shop, 10, "new")
+    reprice(shop, WORKSPACE, memory=memory)
+    assert all(memory.scores.known[key] is scored for key, scored in first.items())
+    assert len(memory.scores.known) == len(first) + 10
 
 
 def test_demand_counts_withheld_questions_and_leaves_control_groups_out(
@@ -294,7 +310,7 @@ def test_demand_counts_withheld_questions_and_leaves_control_groups_out(
     decided = ask(services, 200, "one")
     clock.forward(hours=7)
     with services.store.read() as reader:
-        past = read_past(reader, WORKSPACE, {"spring"}, [rule], clock.now, whole=True)
+        past = Watched(frozenset({"spring"}), (rule,), whole=True).read(reader, WORKSPACE, clock.now)
     treated = [d for d in decided if d.group == "treated"]
     assert any(d.status == "withheld" for d in treated)
     assert past.typical == len(treated)
@@ -312,9 +328,46 @@ def test_a_week_with_one_busy_day_has_busy_days(services: Services, clock: FakeC
     ask(services, 63, "busy")
     clock.forward(hours=1)
     with services.store.read() as reader:
-        past = read_past(reader, WORKSPACE, {"spring"}, [], clock.now, whole=False)
+        past = Watched(frozenset({"spring"}), (), whole=False).read(reader, WORKSPACE, clock.now)
     assert past.typical == pytest.approx(63.0)
     assert past.busy == pytest.approx(6.0)
+
+
+def test_reading_on_tells_what_reading_anew_tells(
+    services: Services, clock: FakeClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(questions, "SAMPLE", 40)
+    setup.put_campaign(services, spring())
+    setup.put_rule(services, HOURLY)
+    on = Watched(frozenset({"spring"}), (HOURLY,), whole=True)
+    for step in range(20):
+        ask(services, 10 + step, f"step{step}")
+        with services.store.read() as reader:
+            read_on = on.read(reader, WORKSPACE, clock.now)
+            anew = Watched(frozenset({"spring"}), (HOURLY,), whole=True).read(reader, WORKSPACE, clock.now)
+        assert (read_on.typical, read_on.busy, read_on.taken) == (anew.typical, anew.busy, anew.taken)
+        assert len(read_on.sample) == min(40, sum(10 + s for s in range(max(0, step - 13), step + 1)))
+        assert {d.decision_id for d in read_on.sample} == {d.decision_id for d in anew.sample}
+        clock.forward(hours=12)
+    assert not on.thin
+
+
+def test_a_sample_that_became_thin_is_drawn_anew(
+    services: Services, clock: FakeClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(questions, "SAMPLE", 20)
+    setup.put_campaign(services, spring())
+    known: dict[str, Watched] = {}
+    ask(services, 200, "many")
+    with services.store.read() as reader:
+        watched(known, WORKSPACE, {"spring"}, (), whole=False).read(reader, WORKSPACE, clock.now)
+    clock.forward(days=4)
+    ask(services, 30, "few")
+    clock.forward(days=5)
+    for expected in (None, 20):
+        with services.store.read() as reader:
+            past = watched(known, WORKSPACE, {"spring"}, (), whole=False).read(reader, WORKSPACE, clock.now)
+        assert expected in (None, len(past.sample))
 
 
 def test_only_prices_that_moved_are_worth_a_revision() -> None:

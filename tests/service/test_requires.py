@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from optimizer.service import setup
-from optimizer.service.answers import LOOKBACK, last_messages, with_message
+from optimizer.service.answers import LOOKBACK, last_messages, read_answers, with_message
 from optimizer.service.ingest import ingest
 from optimizer.service.requests import DecisionRequest, EventInput
 from optimizer.service.settle import confirm, record_send, release
@@ -130,6 +130,19 @@ def test_outcomes_that_need_no_message_count_by_recipient_and_by_mapping(shop: S
     assert open_variants(shop) == set()
     happens(shop, "Paid", None, clock.now)
     assert open_variants(shop) == {"bought"}
+
+
+def test_a_refusal_that_names_no_message_is_no_answer_to_one(shop: Services, clock: FakeClock) -> None:
+    sent = welcomed(shop, clock)
+    clock.forward(hours=1)
+    happens(shop, "unsubscribed", None, clock.now)
+    with shop.store.read() as reader:
+        none = read_answers(reader, WORKSPACE, ["u1"], frozenset({"welcome"}), lambda _: None, clock.now)
+    assert none == {"u1": (Answer("welcome", "hello", START),)}
+    happens(shop, "unsubscribed", sent, clock.now)
+    with shop.store.read() as reader:
+        one = read_answers(reader, WORKSPACE, ["u1"], frozenset({"welcome"}), lambda _: None, clock.now)
+    assert one["u1"][0].outcomes == {"unsubscribed": clock.now}
 
 
 def test_an_unconfirmed_message_counts_from_its_planned_time_until_it_is_given_back(

@@ -177,7 +177,7 @@ def test_once_a_policy_serves_it_is_compared_on_what_it_drew_itself(shop: Servic
 
 
 def test_who_leaves_before_the_confirm_stays_in_the_log_of_harms(shop: Services, clock: FakeClock) -> None:
-    """An unsubscribe calls off what is reserved, the message that it answers too; that one has gone out though."""
+    """An unsubscribe calls off what is reserved, but not the message that it answers: that one has gone out."""
     decided = audience(shop, clock, 40, seed=17)
     message = next(d for d in decided if d.variant_id is not None)
     other = next(d for d in decided if d.variant_id is not None and d is not message)
@@ -186,7 +186,7 @@ def test_who_leaves_before_the_confirm_stays_in_the_log_of_harms(shop: Services,
     ingest(shop, WORKSPACE, [left])
     with shop.store.read() as reader:
         rows = {r.decision.decision_id: r for r in load(reader, WORKSPACE, clock.now).of("spring")}
-    assert rows[message.decision_id].decision.status == "revoked"
+    assert rows[message.decision_id].decision.status == "reserved"
     assert rows[message.decision_id].trainable
     assert not rows[other.decision_id].trainable
 

@@ -20,6 +20,8 @@ from simulations.oracle import BestStatic, Chance, Oracle
 from simulations.play import Play, Played, Result
 from simulations.policies import FAMILIES, OursOptions, parse, with_options
 from simulations.pure import Schedule, Sendtide
+from simulations.recovery import recovery
+from simulations.results import PARTS, document
 from simulations.scenarios import Scenario, scenario
 from simulations.simulate import command
 from simulations.simulate_run import Options, run, with_ends
@@ -302,3 +304,38 @@ def test_the_command_says_what_it_does_not_know() -> None:
     done = CliRunner().invoke(command, ["nowhere"])
     assert done.exit_code != 0
     assert "there are: stationary" in done.stderr
+
+
+def test_the_report_is_written_from_what_lies_there(tmp_path: Path) -> None:
+    arguments = ["xor", "--policies", "full-oracle", "--seeds", "2", "--decisions", "30", "--out", str(tmp_path)]
+    assert CliRunner().invoke(command, arguments, catch_exceptions=False).exit_code == 0
+    (tmp_path / "z-extra.md").write_text("## Something else\n", encoding="utf-8")
+    report = document(tmp_path)
+    assert "## xor: " in report
+    assert "| full-oracle | " in report
+    assert f"({tmp_path.name}/xor-regret.png)" in report
+    assert report.index("## Something else") > report.index("## xor")
+    assert "## stationary" not in report
+    assert "Machine: " in report
+
+
+def test_every_part_of_the_report_can_be_played() -> None:
+    for part in PARTS:
+        for policy in part.policies:
+            assert parse(policy, scenario(part.scenario).name).text == policy
+
+
+def test_recovery_counts_decisions_until_the_level_is_reached_again() -> None:
+    n, change = 4000, 2000
+    value = np.where(np.arange(n) < change, 0.8, 0.0)
+    value[3000:] = 0.95
+    ones, zeros = np.ones(n), np.zeros(n)
+    numbers = {"value": value, "best": ones, "informed": ones, "chance": zeros, "reward": zeros, "propensity": ones}
+    variant = np.where(np.arange(n) >= 2500, 1, 0)
+    found = recovery(Played("ours", 1, numbers, {"variant": variant}, 1.0), change)
+    assert found.before == pytest.approx(0.8)
+    assert found.after == pytest.approx(0.95)
+    # .72 of the window at .95 and the rest at 0: reached when 379 of 500 lie behind 3,000; in steps of 50.
+    assert found.to_before == 250 + 900
+    assert found.to_informed == 250 + 1000
+    assert found.to_final == 250 + 450

@@ -1,0 +1,188 @@
+"""``sendtide results``: plays the scenarios of the goals table and writes ``simulations/RESULTS.md``.
+
+Each scenario's figures and pictures go into ``simulations/results/`` as soon as it is done, so a long run can be taken
+up where it ended (``--only``), and the report is written from what lies there. Other commands may leave a fragment
+(``*.md``) in that folder; fragments come into the report in order of their names.
+"""
+
+from __future__ import annotations
+
+import platform
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import click
+import orjson
+from rich.console import Console
+
+from optimizer.cli.call import option, reported
+from optimizer.cli.group import EXIT_CODES
+
+FOLDER = Path(__file__).with_name("results")
+REPORT = Path(__file__).with_name("RESULTS.md")
+_SIMPLE = ("best-static", "static-ab", "segment-best", "shrunk-histogram", "full-oracle")
+_VW = ("vw-squarecb", "vw-large", "vw-egreedy")
+_ALL_VW = (*_VW, "vw-bag", "vw-cover", "vw-regcb", "vw-rnd")
+_LINEAR = ("linucb", "lints", "linucb-crossed")
+_PACKAGES = ("numpy", "torch", "onnxruntime", "vowpalwabbit", "mabwiser")
+
+
+@dataclass(frozen=True)
+class Part:
+    """One scenario of the report: the policies, how many decisions (None = the scenario's), and what it answers."""
+
+    scenario: str
+    policies: tuple[str, ...]
+    asks: str
+    decisions: int | None = None
+
+
+PARTS: tuple[Part, ...] = (
+    Part(
+        "stationary",
+        ("ours", *_ALL_VW, *_LINEAR, "histogram", *_SIMPLE),
+        "504 actions: regret at 30,000 and on the way there, against every rival",
+        30_000,
+    ),
+    Part("many-slots", ("ours", "vw-squarecb", "best-static", "full-oracle"), "3,024 actions against the 504"),
+    Part("cold-start", ("ours", *_VW, "linucb-crossed", *_SIMPLE), "recipients that nobody has met"),
+    Part("three-way", ("ours", *_VW, "full-oracle"), "misspecified: a free three-way table"),
+    Part("jagged", ("ours", *_VW, "full-oracle"), "misspecified: hours that differ by chance"),
+    Part("xor", ("ours", *_VW, "full-oracle"), "misspecified: exclusive or of two features"),
+    Part("base-rates", ("ours", *_VW, "best-static", "full-oracle"), "realistic base rates, 50,000 decisions"),
+    Part("new-variant", ("ours", "vw-squarecb", "full-oracle"), "a new variant at half time"),
+    Part("delays", ("ours", "ours-naive", "vw-squarecb", "full-oracle"), "outcomes that come late"),
+    Part("drift", ("ours", "vw-squarecb", "full-oracle"), "tastes that swap at half time"),
+    Part("cap-pressure", ("ours", "vw-squarecb", "full-oracle"), "few eligible actions"),
+    Part("fatigue", ("ours", "vw-squarecb", "best-static", "full-oracle"), "messages that tire"),
+    Part("history", ("ours", "vw-squarecb", "full-oracle"), "order effects"),
+    Part(
+        "broken-propensities",
+        ("service", "service-false-numbers", "service-false-draws"),
+        "the whole service, gate on: an honest log and two that lie",
+    ),
+)
+
+
+@click.command("results", epilog=EXIT_CODES)
+@option("--seeds", type=click.IntRange(1, 1000), default=10, show_default=True, help="Worlds of each scenario; paired.")
+@option("--processes", type=click.IntRange(1, 64), default=2, show_default=True, help="Seeds at a time.")
+@option("--only", multiple=True, help="Play this scenario alone (repeatable); the rest stays as it is.")
+@option("--write-only", is_flag=True, help="Play nothing; write the report from what lies there.")
+def command(seeds: int, processes: int, only: tuple[str, ...], write_only: bool) -> None:
+    """Play every scenario with its rivals and write simulations/RESULTS.md. Takes hours."""
+    from simulations.scenarios import scenario
+
+    with reported(as_json=False):
+        console = Console(stderr=True)
+        wanted = [scenario(name).name for name in only]
+        for part in PARTS:
+            if not write_only and (not wanted or part.scenario in wanted):
+                _play(part, seeds, processes, console)
+        REPORT.write_text(document(FOLDER), encoding="utf-8")
+        console.print(f"written: {REPORT}")
+
+
+def document(folder: Path) -> str:
+    """The report, from the figures and fragments that lie in ``folder``."""
+    parts = [_HEAD, machine()]
+    for part in PARTS:
+        path = folder / f"{part.scenario}.json"
+        if path.exists():
+            parts.append(section(part, orjson.loads(path.read_bytes()), folder.name))
+    parts += [fragment.read_text(encoding="utf-8").strip() for fragment in sorted(folder.glob("*.md"))]
+    return "\n\n".join(parts) + "\n"
+
+
+def section(part: Part, figures: Mapping[str, Any], folder: str) -> str:
+    """One scenario: the table, how its rivals were tuned, its pictures."""
+    options, reference = figures["options"], figures["reference"]
+    told = f"{figures['scenario'].capitalize()}. {options['seeds']} seeds, gate {figures['gate']}."
+    rows = [_row(one) for one in figures["standings"]]
+    ratio = f"regret / {reference}" if reference else "regret ratio"
+    head = f"| policy | regret | /inf, last fifth | reward a decision | {ratio} | regret to the full oracle |"
+    tuned = [_tuning(name, found) for name, found in figures["tuning"].items() if found is not None]
+    pictures = f"![regret]({folder}/{part.scenario}-regret.png)\n\n![week]({folder}/{part.scenario}-week.png)"
+    verdicts = [_verdicts(name, notes) for name, notes in figures["notes"].items() if _has_verdicts(notes)]
+    table = "\n".join([head, "| --- | --- | --- | --- | --- | --- |", *rows])
+    blocks = [f"## {part.scenario}: {part.asks}", told, table, *verdicts]
+    if tuned:
+        blocks.append("Tuned on seeds of their own:\n\n" + "\n".join(tuned))
+    return "\n\n".join([*blocks, pictures])
+
+
+def machine() -> str:
+    """What the figures were computed on."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+        names = {line.partition(":")[2].strip() for line in lines if line.startswith("model name")}
+        cores = sum(line.startswith("processor") for line in lines)
+    except OSError:
+        names, cores = {platform.processor()}, 0
+    packages = ", ".join(f"{name} {_version(name)}" for name in _PACKAGES)
+    return f"Machine: {', '.join(sorted(names))}, {cores} cores; Python {platform.python_version()}, {packages}."
+
+
+_HEAD = """# Results
+
+Written by `make results`; every figure is from one run of that command. Regret is by exact expected rewards against the
+*informed oracle* (the best choice that features, events and the past allow); "/inf" is the share of the way from chance
+to it. Intervals are 95 % over paired seeds (Student's t). Rivals see the same stream and features and were tuned on
+seeds of their own; every setting that was tried is listed."""
+
+
+def _play(part: Part, seeds: int, processes: int, console: Console) -> None:
+    from simulations.simulate_run import Options, run, write
+
+    options = Options(part.scenario, part.policies, seeds, part.decisions)
+    played = run(options, processes=processes, console=console)
+    for path in write(FOLDER, options, played):
+        console.print(f"written: {path}")
+
+
+def _row(one: Mapping[str, Any]) -> str:
+    ratio = "" if one["ratio"] is None else _figure(one["ratio"], 3)
+    cells = (
+        one["policy"],
+        _figure(one["regret"], 0),
+        _figure(one["share"], 3),
+        _figure(one["reward"], 4),
+        ratio,
+        _figure(one["full_regret"], 0),
+    )
+    return f"| {' | '.join(cells)} |"
+
+
+def _figure(figure: Mapping[str, Any], digits: int) -> str:
+    mean = f"{figure['mean']:,.{digits}f}"
+    if figure["low"] is None or figure["low"] != figure["low"]:
+        return mean
+    return f"{mean} ({figure['low']:,.{digits}f} … {figure['high']:,.{digits}f})"
+
+
+def _tuning(name: str, found: Mapping[str, Any]) -> str:
+    best = ", ".join(f"{key} {value}" for key, value in sorted(found["options"].items()))
+    tried = "; ".join(f"{one['option']} {one['value']}: {one['regret']:,.0f}" for one in found["tried"])
+    where = f"{found['scenario']}, {found['seeds']} seeds, {found['decisions']:,} decisions"
+    return f"- {name} ({where}): **{best}**. Tried, in order, with regret: {tried}"
+
+
+def _has_verdicts(notes: Sequence[Mapping[str, Any]]) -> bool:
+    return any("verdicts" in one for one in notes)
+
+
+def _verdicts(name: str, notes: Sequence[Mapping[str, Any]]) -> str:
+    """How the gate decided on the retrains of a policy, over its seeds."""
+    made = [v["decision"] for one in notes for v in one.get("verdicts", ()) if v["kind"] == "retrain"]
+    counts = ", ".join(f"{decision} {made.count(decision)}" for decision in sorted(set(made)))
+    return f"Gate, {name}: {counts or 'nothing judged'}."
+
+
+def _version(package: str) -> str:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return "not installed"
