@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -120,38 +119,6 @@ def likelihood(gain: Floats | None, groups: Clusters, limits: GateLimits) -> lis
     mean = float(np.mean(gain[known])) if np.any(known) else math.nan
     detail = f"upper bound of the log-likelihood gain over the incumbent, mean {mean:.5f} nats a row"
     return [condition("calibration.likelihood", best >= 0.0, best, 0.0, detail)]
-
-
-def let_in(
-    found: list[Condition], difference: Difference, gain: Floats | None, groups: Clusters, z: float, limits: GateLimits
-) -> list[Condition]:
-    """The canary's conditions while a drift alarm stands: what the log can't show yet doesn't keep a candidate out.
-
-    A sharp incumbent that has become wrong logs next to nothing of what would be right, so no candidate could prove a
-    gain over it. The alarm proves, by odds of a million to one, that its predictions fail. So on the canary's rung
-    alone a missing proof of gain passes unless a loss is shown, missing effective rows pass, and so does a head that is
-    off if the candidate clearly predicts better than the incumbent. Integrity, weights and guardrails hold as ever, and
-    the canary is watched.
-    """
-    lost = -difference_bound(difference.reversed(), groups, z)[0] < 0.0
-    known = np.zeros(0, np.bool_) if gain is None else ~np.isnan(gain)
-    sharper = False
-    if gain is not None and np.any(known):
-        error = one_sided_quantile(limits.calibration_error)
-        sharper = lower_bound(gain[known], _some(groups, known), error) > 0.0
-    return [_waived(c) if not c.passed and _missing_only(c.name, lost=lost, sharper=sharper) else c for c in found]
-
-
-def _missing_only(name: str, *, lost: bool, sharper: bool) -> bool:
-    if name == "value":
-        return not lost
-    if name in ("support.effective_rows", "support.rewarded_rows"):
-        return True
-    return sharper and name.startswith("calibration.") and name.endswith((".slope", ".intercept"))
-
-
-def _waived(failed: Condition) -> Condition:
-    return replace(failed, passed=True, detail=f"{failed.detail}; let through as a canary while a drift alarm stands")
 
 
 def segments(

@@ -181,7 +181,6 @@ class PairedEvidence:
     harms: tuple[Harm, ...] = ()
     segments: NDArray[np.int64] | None = None
     rewarded: NDArray[np.bool_] | None = None
-    alarm: bool = False
 
     def __post_init__(self) -> None:
         n = self.reward.size

@@ -133,10 +133,6 @@ def judge(evidence: PairedEvidence, limits: GateLimits = _DEFAULT) -> Verdict:
         detail = f"the lineage holds {evidence.rung:g} now, so at most {allowed:g}"
         own.append(conditions.condition("canary", alpha <= allowed + 1e-9, alpha, allowed, detail))
         by_rung[alpha] = shared + own
-    if evidence.alarm:
-        by_rung[smallest] = conditions.let_in(
-            by_rung[smallest], difference, evidence.likelihood_gain, groups, z, limits
-        )
     return _verdict(by_rung, level, _detectable(error, z, limits))
 
 
@@ -193,9 +189,7 @@ def _verdict(by_rung: dict[float, list[Condition]], level: float, effect: float 
         return Verdict("reject", 0.0, tuple(smallest), reason, level, effect, rungs)
     above = [rung for rung in rungs if rung.alpha > best]  # in falling order: the last is the next one up
     held = f"; {above[-1].alpha:g} is held back by {', '.join(above[-1].failed)}" if above else ""
-    proved = "value" not in (above[-1].failed if above else ())
-    why = "better than the incumbent" if proved else "a drift alarm stands against the incumbent"
-    reason = f"{why}, published at {best:g}{held}"
+    reason = f"better than the incumbent, published at {best:g}{held}"
     return Verdict("publish", best, tuple(by_rung[best]), reason, level, effect, rungs)
 
 

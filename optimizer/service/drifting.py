@@ -103,11 +103,6 @@ class Drift:
         """Whether exploration is raised: outcomes or features have changed. Broken propensities need a repair."""
         return any(not alarm.what.startswith("propensities") for alarm in self.alarms)
 
-    @property
-    def outcomes_changed(self) -> bool:
-        """Whether outcomes are no longer what the served policy predicts."""
-        return any(alarm.what.startswith("calibration") for alarm in self.alarms)
-
     def to_json(self) -> dict[str, Any]:
         """For the run's verdict; ``from_json`` gives an equal one."""
         return asdict(self)

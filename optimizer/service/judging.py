@@ -71,13 +71,11 @@ def later_verdict(
     tries: int,
     rung: float,
     models: tuple[RewardModel | None, RewardModel],
-    *,
-    alarm: bool = False,
 ) -> Verdict:
     """Judges a candidate against the incumbent on rows that it was not trained on.
 
     ``models`` are the incumbent's heaviest model (None = cold start) and the candidate's; ``rung`` is the share that
-    the candidate's lineage holds in the incumbent's mixture; ``alarm``: a drift alarm on outcomes stands.
+    the candidate's lineage holds in the incumbent's mixture.
     """
     evidence = PairedEvidence(
         reward=paired.reward,
@@ -96,7 +94,6 @@ def later_verdict(
         harms=_harms(campaign, rows),
         segments=segment_labels(rows),
         rewarded=_rewarded(campaign, rows),
-        alarm=alarm,
     )
     return judge(evidence)
 

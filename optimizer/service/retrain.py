@@ -174,10 +174,8 @@ def _later(
     paired = pair(replayer, held, campaign, incumbent, candidate, cross_fitted(job, earlier, held))
     tries = _tries(reader, job.workspace_id, campaign.campaign_id) + 1
     rung = _rung(reader, job.workspace_id, pointer)
-    drift = job.drift.get(campaign.campaign_id)
-    alarm = drift is not None and drift.outcomes_changed
     models = _heaviest(incumbent), candidate_model
-    verdict = later_verdict(replayer, held, campaign, paired, tries, rung, models, alarm=alarm)
+    verdict = later_verdict(replayer, held, campaign, paired, tries, rung, models)
     if verdict.decision == "reject":
         return _reject(job, campaign, pointer, verdict, len(mine))
     return _publish(job, campaign, pointer, trained, verdict, len(mine), incumbent)
