@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
+from dataclasses import replace
+from datetime import datetime, timedelta
 
 import numpy as np
 
@@ -56,31 +57,24 @@ def _event(game: Game, decision: Decision, name: str, normal: float, luck: float
     value = None
     if name == "converted":
         value = round(float(spec.value * np.exp(spec.value_spread * luck - 0.5 * spec.value_spread**2)), 2)
-    return Event(
-        WORKSPACE,
-        f"{decision.decision_id}/{name}",
-        name,
-        occurred,
-        occurred,
-        matched=True,
-        decision_id=decision.decision_id,
-        recipient_id=decision.recipient_id,
-        campaign_id=CAMPAIGN,
-        value=value,
-    )
+    return replace(_reported(decision, name, name, occurred), value=value)
 
 
 def _scan(decision: Decision) -> Event:
     occurred = clock_start(decision) + timedelta(minutes=_SCAN_MINUTES)
+    return replace(_reported(decision, "scan", "opened", occurred), automated=True)
+
+
+def _reported(decision: Decision, name: str, kind: str, occurred: datetime) -> Event:
+    """An event of a decision, heard of at once; ``name`` tells it from the decision's others."""
     return Event(
         WORKSPACE,
-        f"{decision.decision_id}/scan",
-        "opened",
+        f"{decision.decision_id}/{name}",
+        kind,
         occurred,
         occurred,
         matched=True,
         decision_id=decision.decision_id,
         recipient_id=decision.recipient_id,
         campaign_id=CAMPAIGN,
-        automated=True,
     )

@@ -68,6 +68,15 @@ def test_other_systems_count_from_their_report_on_and_selectors_say_what_counts(
     assert tally(report) == {"kept": 2, "violated": 2}
 
 
+def test_another_systems_message_to_a_stranger_takes_a_place_and_the_books_agree(store: Store) -> None:
+    put_rule(store, Capacity(limit=1, per_minutes=60))
+    store.write(lambda w: w.add_message(Message(SHOP, "stranger", NOW, "theirs", "email", "marketing")))
+    log(store, to(1, NOW + MINUTE), to(2, NOW + HOUR))
+    report = audited(store)
+    assert broken(report) == [("capacity", "to1")]
+    assert report.other_systems == 1
+
+
 def test_each_version_counts_in_its_own_way(store: Store) -> None:
     first = put_rule(store, Capacity(limit=1, per_minutes=60))
     log(store, to(1, NOW), to(2, NOW))
