@@ -136,7 +136,7 @@ class Sendtide:
             return refresh(self._blob, self._examples([r for r in rows if r.matured])).blob
         data = self._examples(rows)
         registry = examine(data, self._attributes).registry(self._attributes, WORKSPACE)
-        return train(data, attributes=registry, seed=len(rows), network=self.network).blob
+        return train(data, attributes=registry, seed=len(rows), network=self.network, calibrated=False).blob
 
     def _publish(self, blob: bytes, mine: list[Logged]) -> None:
         self._blob = blob

@@ -25,6 +25,7 @@ _OURS = {
     "retrain": "optimizer.cli.retrain:retrain",
     "rules": "optimizer.cli.rules:rules",
     "schedule": "optimizer.cli.schedule:schedule",
+    "score": "optimizer.cli.score:score",
     "serve": "optimizer.cli.serve:serve",
     "train-job": "optimizer.cli.train_job:train_job",
 }

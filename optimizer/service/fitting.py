@@ -69,10 +69,13 @@ class Job:
         return changes(self.drift)
 
     def fit(self, rows: Sequence[Logged], *, network: bool = True) -> Trained:
-        """A model of these rows, as far as they are remembered."""
+        """A model of these rows, as far as they are remembered.
+
+        One without a network only serves to judge another: nobody asks it for scores, so it isn't calibrated.
+        """
         kept = remembered(rows, self.changed)
         data = examples(kept, self.log.campaigns)
-        return train(data, attributes=self.attributes, seed=len(kept), network=network)
+        return train(data, attributes=self.attributes, seed=len(kept), network=network, calibrated=network)
 
 
 def cross_fitted(job: Job, earlier: Sequence[Logged], held: Sequence[Logged]) -> Callable[[Logged], RewardModel]:

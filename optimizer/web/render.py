@@ -165,9 +165,9 @@ def campaign(c: Campaign) -> Json:
 
 
 def _exploration(c: Campaign) -> Json:
-    told: Json = {"rate": c.exploration_rate, "method": c.exploration_method}
-    name = EXPLORATION_PARAMETERS.get(c.exploration_method)
-    return told if name is None or c.exploration_parameter is None else {**told, name: c.exploration_parameter}
+    name, number = EXPLORATION_PARAMETERS.get(c.exploration_method), c.exploration_parameter
+    own = {} if name is None or number is None else {name: number}
+    return {"rate": c.exploration_rate, "method": c.exploration_method, **own}
 
 
 def _variant(v: Variant) -> Json:
