@@ -36,13 +36,17 @@ JsonObject = Mapping[str, Any]
 
 @dataclass(frozen=True, slots=True)
 class Workspace:
-    """A tenant. ``mode`` is the switch over all its campaigns; the stricter of the two modes wins."""
+    """A tenant. ``mode`` is the switch over all its campaigns; the stricter of the two modes wins.
+
+    ``training`` holds the numbers of training that were tuned on its log; what is not there has its default.
+    """
 
     workspace_id: str
     name: str
     mode: Mode
     created_at: datetime
     version: int = 1
+    training: JsonObject = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

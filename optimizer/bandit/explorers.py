@@ -24,7 +24,7 @@ from storage.records import ExplorationMethod
 Draws = NDArray[np.floating]
 
 #: The number of each method that has one, where a campaign doesn't say.
-DEFAULTS: dict[ExplorationMethod, float] = {"inverse_gap": 100.0, "softmax": 0.25, "epsilon_greedy": 0.1}
+DEFAULTS: dict[ExplorationMethod, float] = {"inverse_gap": 100.0, "softmax": 0.1, "epsilon_greedy": 0.1}
 
 
 @dataclass(frozen=True, slots=True)

@@ -27,6 +27,7 @@ _OURS = {
     "schedule": "optimizer.cli.schedule:schedule",
     "score": "optimizer.cli.score:score",
     "serve": "optimizer.cli.serve:serve",
+    "tune": "optimizer.cli.tune:tune",
     "train-job": "optimizer.cli.train_job:train_job",
 }
 

@@ -1,7 +1,7 @@
 """Bayesian logistic regression: Newton steps, prior precisions by empirical Bayes, a Laplace posterior.
 
 The prior is Gaussian with one precision λ a block. For a quadratic approximation of the likelihood the fixed point
-λ ← (γ + SHAPE) / (‖w‖² + RATE), γ = d − λ·tr Σ (MacKay 1992, with a weak Gamma prior on λ) is iterated a few times
+λ ← (γ + shape) / (‖w‖² + rate), γ = d − λ·tr Σ (MacKay 1992, with a weak Gamma prior on λ) is iterated a few times
 per Newton step: it costs a factorisation and no pass over the rows.
 """
 
@@ -14,14 +14,11 @@ import torch
 from numpy.typing import NDArray
 
 from optimizer.model.layout import Layout
+from optimizer.model.training.options import DEFAULTS, TrainOptions
 from optimizer.model.training.rows import Design
 from optimizer.model.training.threads import one_thread
 
 LOWEST, HIGHEST = 2.0, 3_000.0
-#: Shape and rate of the Gamma prior on λ. A small rate lets λ grow where a block is noise. Chosen among six pairs on
-#: Hillstrom and three synthetic worlds; on 100 Hillstrom samples of 2,000 rows drawn afterwards the cross-fitted gain
-#: had a median z of 3.4, against 1.9 with (2, .2).
-SHAPE, RATE = 3.0, 0.01
 #: Blocks whose precision stays as given: the intercept must go where the base rate is.
 FIXED = frozenset({"one*one"})
 #: Newton's decrement (nats) and the change of log λ under which a fit has converged.
@@ -75,6 +72,7 @@ def fit_posterior(
     precision: NDArray[np.float64] | None = None,
     steps: int = 8,
     empirical: bool = True,
+    options: TrainOptions = DEFAULTS,
 ) -> Posterior:
     """Fits one head to the outcomes (m,) of a design's rows; NaN = unknown.
 
@@ -85,6 +83,7 @@ def fit_posterior(
         precision: (blocks,) prior precisions to start with (default the layout's).
         steps: most passes over the rows.
         empirical: whether the precisions are learned, or stay as given.
+        options: the prior on the precisions.
     """
     layout = design.layout
     middle = np.zeros(layout.size) if centre is None else centre
@@ -102,7 +101,7 @@ def fit_posterior(
             continue
         before, before_likelihood = weights, likelihood
         with one_thread():
-            fitted = _quadratic(layout, hessian, gradient + hessian @ weights, blocks, empirical=empirical)
+            fitted = _quadratic(layout, hessian, gradient + hessian @ weights, blocks, options if empirical else None)
         moved = float(np.abs(np.log(fitted.precision / blocks)).max())
         change = fitted.mean - weights
         decrement = float(change @ (gradient - prior * weights))
@@ -125,25 +124,29 @@ def _quadratic(
     hessian: NDArray[np.float64],
     linear: NDArray[np.float64],
     precision: NDArray[np.float64],
-    *,
-    empirical: bool,
+    options: TrainOptions | None,
 ) -> _Quadratic:
-    """Mode of ½wᵀHw − linearᵀw + ½Σλw² with λ moved to its fixed point on the way; the factor fits the returned λ."""
+    """Mode of ½wᵀHw − linearᵀw + ½Σλw² with λ moved to its fixed point on the way (None = it stays as it is); the
+    factor fits the returned λ."""
     matrix, target = torch.from_numpy(hessian), torch.from_numpy(linear)[:, None]
     blocks = precision.copy()
-    rounds = 0 if not empirical else (1 if layout.size > _WIDE else 4)
+    rounds = 0 if options is None else (1 if layout.size > _WIDE else 4)
     for turn in range(rounds + 1):
         factor = torch.linalg.cholesky(matrix + torch.diag(torch.from_numpy(_per_weight(layout, blocks))))
         mean = torch.cholesky_solve(target, factor)[:, 0].numpy()
-        if turn == rounds:
+        if options is None or turn == rounds:
             break
         variance = torch.cholesky_inverse(factor).diagonal().numpy()
-        blocks = _moved_precisions(layout, mean, variance, blocks)
+        blocks = _moved_precisions(layout, mean, variance, blocks, options)
     return _Quadratic(mean, blocks, factor)
 
 
 def _moved_precisions(
-    layout: Layout, mean: NDArray[np.float64], variance: NDArray[np.float64], blocks: NDArray[np.float64]
+    layout: Layout,
+    mean: NDArray[np.float64],
+    variance: NDArray[np.float64],
+    blocks: NDArray[np.float64],
+    options: TrainOptions,
 ) -> NDArray[np.float64]:
     out = blocks.copy()
     for i, block in enumerate(layout.blocks):
@@ -151,7 +154,7 @@ def _moved_precisions(
             continue
         part = slice(block.start, block.start + block.size)
         determined = block.size - blocks[i] * float(variance[part].sum())
-        moved = (max(determined, 0.0) + SHAPE) / (float(mean[part] @ mean[part]) + RATE)
+        moved = (max(determined, 0.0) + options.shape) / (float(mean[part] @ mean[part]) + options.rate)
         out[i] = min(HIGHEST, max(LOWEST, moved))
     return out
 

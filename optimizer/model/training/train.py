@@ -19,6 +19,7 @@ from optimizer.model.training.evaluate import training_basis
 from optimizer.model.training.export import export_graph
 from optimizer.model.training.gate import NetworkVerdict, judge_network
 from optimizer.model.training.lastlayer import Fits, fit_last_layer, tabulate
+from optimizer.model.training.options import DEFAULTS, TrainOptions
 from optimizer.model.training.threads import set_threads
 from optimizer.model.values import fit_values
 from optimizer.model.variantbasis import VariantBasis
@@ -38,7 +39,13 @@ class Trained:
 
 
 def train(
-    examples: Examples, *, attributes: Sequence[Attribute], seed: int, network: bool = True, calibrated: bool = True
+    examples: Examples,
+    *,
+    attributes: Sequence[Attribute],
+    seed: int,
+    network: bool = True,
+    calibrated: bool = True,
+    options: TrainOptions = DEFAULTS,
 ) -> Trained:
     """Trains a model from scratch: feature spec, network (if it proves itself), prior precisions, posterior.
 
@@ -47,7 +54,8 @@ def train(
         attributes: the registry: types, and which may be used.
         seed: the same seed and rows give the same blob on one machine.
         network: False skips the network.
-        calibrated: False skips the maps that only scores need (see ``recalibration``), and their second fit.
+        calibrated: False skips the maps that only scores need (see ``recalibration``), and their fits.
+        options: the numbers that can be tuned.
 
     Raises:
         Invalid: no rows or no outcomes.
@@ -58,10 +66,10 @@ def train(
     basis = training_basis(examples)
     verdict = NetworkVerdict(None, 0.0, 0.0, len(examples), "not asked for")
     if network:
-        verdict = judge_network(examples, spec, basis, seed=seed)
+        verdict = judge_network(examples, spec, basis, seed=seed, options=options)
     graph = export_graph(spec, verdict.network)
     context = Embedder(spec, graph).run(spec.encode(examples.contexts))
-    fits = fit_last_layer(tabulate(examples, context, spec, basis), seed=seed)
+    fits = fit_last_layer(tabulate(examples, context, spec, basis), seed=seed, options=options)
     maps = fit_calibration(examples, context, spec, basis, seed=seed) if calibrated else {}
     judged = {"used": verdict.network is not None, "gain": verdict.gain, "z": verdict.z, "reason": verdict.reason}
     return _assemble(examples, spec, graph, basis, fits, {"seed": seed, "network": judged, "calibration": maps})
