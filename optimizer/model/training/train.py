@@ -70,7 +70,10 @@ def train(
     graph = export_graph(spec, verdict.network)
     context = Embedder(spec, graph).run(spec.encode(examples.contexts))
     fits = fit_last_layer(tabulate(examples, context, spec, basis), seed=seed, options=options)
-    maps = fit_calibration(examples, context, spec, basis, seed=seed) if calibrated else {}
+    maps: JsonObject = {}
+    if calibrated:
+        heads = fits[0].heads("message", seed), fits[1].heads("no_send", seed)
+        maps = fit_calibration(examples, context, spec, basis, heads, seed=seed)
     judged = {"used": verdict.network is not None, "gain": verdict.gain, "z": verdict.z, "reason": verdict.reason}
     return _assemble(examples, spec, graph, basis, fits, {"seed": seed, "network": judged, "calibration": maps})
 
