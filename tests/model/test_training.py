@@ -15,12 +15,13 @@ from optimizer.errors import BadArtifact, Invalid
 from optimizer.model.examples import NO_SEND, Examples
 from optimizer.model.inference import RewardModel
 from optimizer.model.layout import MAX_WEIGHTS, MESSAGE_BLOCKS, Action, build_layout, variant_key
-from optimizer.model.training.posterior import FIXED, LOWEST, NEARLY, RATE, SHAPE, fit_posterior
+from optimizer.model.training.options import TrainOptions
+from optimizer.model.training.posterior import FIXED, LOWEST, NEARLY, fit_posterior
 from optimizer.model.training.rows import Design, RowSet, message_layout
 from optimizer.model.training.train import Trained, refresh, train, width_factor
 from optimizer.model.variantbasis import fit_basis
 from storage.records import Campaign, Channel, OutcomeWeight, Variant
-from tests.model.conftest import MONDAY, NOW, Maker, campaign
+from tests.model.conftest import MONDAY, NOW, Maker, campaign, made_up
 
 NOON = np.array([MONDAY + 43_200], dtype=np.int64)
 
@@ -106,7 +107,7 @@ def test_learned_precisions_stay_in_bounds_and_noise_is_shrunk_harder(make_examp
     report = train(make_examples(2_000, 5), attributes=(), seed=1, network=False).report
     for head in report["heads"]:
         for name, value in head["precision"].items():
-            assert name in FIXED or LOWEST <= value <= NEARLY * SHAPE / RATE
+            assert name in FIXED or LOWEST <= value <= NEARLY * TrainOptions.shape / TrainOptions.rate
         assert head["in_use"] <= head["weights"]
     _, examples = planted(4_000, 3)
     rng = np.random.default_rng(0)
@@ -271,3 +272,15 @@ def assert_serves(trained: Trained, examples: Examples) -> RewardModel:
         assert np.isfinite(scores.draws).all()
         assert scores.draws.shape == (32, 5)
     return model
+
+
+def test_options_move_the_prior_precisions_and_nothing_else_of_the_defaults() -> None:
+    data = made_up(600, 3)
+    plain, same, strict = (
+        RewardModel.load(train(data, attributes=(), seed=1, network=False, calibrated=False, options=options).blob)
+        for options in (TrainOptions(), TrainOptions(margin=3.0, decay=0.5), TrainOptions(shape=12.0, rate=0.001))
+    )
+    assert (plain.message.mean == same.message.mean).all()
+    # A larger shape and a smaller rate shrink more.
+    assert np.log(strict.message.precision).mean() > np.log(plain.message.precision).mean()
+    assert (plain.message.mean != strict.message.mean).any()

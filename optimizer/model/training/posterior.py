@@ -1,7 +1,7 @@
 """Bayesian logistic regression: Newton steps, prior precisions by empirical Bayes, a Laplace posterior.
 
 The prior is Gaussian with one precision λ a block. For a quadratic approximation of the likelihood the fixed point
-λ ← (γ + SHAPE) / (‖w‖² + RATE), γ = d − λ·tr Σ (MacKay 1992, with a weak Gamma prior on λ) is iterated a few times
+λ ← (γ + shape) / (‖w‖² + rate), γ = d − λ·tr Σ (MacKay 1992, with a weak Gamma prior on λ) is iterated a few times
 per Newton step: it costs a factorisation and no pass over the rows.
 """
 
@@ -14,22 +14,19 @@ import torch
 from numpy.typing import NDArray
 
 from optimizer.model.layout import Layout
+from optimizer.model.training.options import DEFAULTS, TrainOptions
 from optimizer.model.training.rows import Design
 from optimizer.model.training.threads import one_thread
 
 LOWEST = 2.0
 #: The precision of a group that has proved idle: its weights are 0 and stay so until precisions are learned anew.
 IDLE = 1e6
-#: A group is idle once its precision is this near to the largest that the hyperprior allows, SHAPE / RATE.
+#: A group is idle once its precision is this near to the largest that the hyperprior allows, shape / rate.
 NEARLY = 0.9
 #: Over so many live weights, variances are estimated from so many draws.
 WIDE, PROBES = 500, 64
 #: Moves of the precisions in a Newton step; and the share of weights left at which matrices are cut down.
 ROUNDS, PRUNE = 4, 0.8
-#: Shape and rate of the Gamma prior on λ. A small rate lets λ grow where a block is noise. Chosen among six pairs on
-#: Hillstrom and three synthetic worlds; on 100 Hillstrom samples of 2,000 rows drawn afterwards the cross-fitted gain
-#: had a median z of 3.4, against 1.9 with (2, .2).
-SHAPE, RATE = 3.0, 0.01
 #: Blocks whose precision stays as given: the intercept must go where the base rate is.
 FIXED = frozenset({"one*one"})
 #: Newton's decrement (nats) and the change of log λ under which a fit has converged.
@@ -83,6 +80,7 @@ def fit_posterior(
     precision: NDArray[np.float64] | None = None,
     steps: int = 8,
     empirical: bool = True,
+    options: TrainOptions = DEFAULTS,
 ) -> Posterior:
     """Fits one head to the outcomes (m,) of a design's rows; NaN = unknown.
 
@@ -93,6 +91,7 @@ def fit_posterior(
         precision: (groups,) prior precisions to start with (default the layout's).
         steps: most passes over the rows.
         empirical: whether the precisions are learned, or stay as given.
+        options: the prior on the precisions.
     """
     layout = design.layout
     middle = np.zeros(layout.size) if centre is None else centre
@@ -110,7 +109,7 @@ def fit_posterior(
             continue
         before, before_likelihood = weights, likelihood
         with one_thread():
-            fitted = _quadratic(layout, hessian, gradient + hessian @ weights, blocks, empirical=empirical)
+            fitted = _quadratic(layout, hessian, gradient + hessian @ weights, blocks, options if empirical else None)
         moved = float(np.abs(np.log(fitted.precision / blocks)).max())
         change = fitted.mean - weights
         decrement = float(change @ (gradient - prior * weights))
@@ -136,24 +135,24 @@ def _quadratic(
     hessian: NDArray[np.float64],
     linear: NDArray[np.float64],
     precision: NDArray[np.float64],
-    *,
-    empirical: bool,
+    options: TrainOptions | None,
 ) -> _Quadratic:
-    """Mode of ½wᵀHw − linearᵀw + ½Σλw² with λ moved to its fixed point on the way; the factor fits the returned λ.
+    """Mode of ½wᵀHw − linearᵀw + ½Σλw² with λ moved to its fixed point on the way (None = it stays as it is); the
+    factor fits the returned λ.
 
     Weights of groups that have proved idle are held at 0: that makes matrices of hundreds out of matrices of thousands.
     """
     groups = precision.copy()
-    rounds = ROUNDS if empirical else 0
+    rounds = 0 if options is None else ROUNDS
     live, matrix, target = _live(layout, groups, hessian, linear)
     for turn in range(rounds + 1):
         factor = torch.linalg.cholesky(matrix + torch.diag(torch.from_numpy(groups[layout.group[live]])))
         solved = torch.cholesky_solve(target, factor)[:, 0].numpy()
         mean = np.zeros(layout.size)
         mean[live] = solved
-        if turn == rounds:
+        if options is None or turn == rounds:
             break
-        groups = _moved_precisions(layout, mean, _variances(layout, live, factor), groups)
+        groups = _moved_precisions(layout, mean, _variances(layout, live, factor), groups, options)
         kept, *parts = _live(layout, groups, hessian, linear)
         if len(kept) < PRUNE * len(live) or turn == rounds - 1:
             live, (matrix, target) = kept, parts
@@ -187,14 +186,18 @@ def _variances(layout: Layout, live: NDArray[np.int64], factor: torch.Tensor) ->
 
 
 def _moved_precisions(
-    layout: Layout, mean: NDArray[np.float64], variance: NDArray[np.float64], precision: NDArray[np.float64]
+    layout: Layout,
+    mean: NDArray[np.float64],
+    variance: NDArray[np.float64],
+    precision: NDArray[np.float64],
+    options: TrainOptions,
 ) -> NDArray[np.float64]:
-    """λ ← (γ + SHAPE) / (‖w‖² + RATE) of every group; an idle one stays idle."""
+    """λ ← (γ + shape) / (‖w‖² + rate) of every group; an idle one stays idle."""
     count = len(layout.groups)
     size = np.bincount(layout.group, minlength=count)
     determined = np.maximum(size - precision * np.bincount(layout.group, variance, count), 0.0)
-    moved = (determined + SHAPE) / (np.bincount(layout.group, mean**2, count) + RATE)
-    moved = np.where(moved > NEARLY * SHAPE / RATE, IDLE, moved.clip(LOWEST, None))
+    moved = (determined + options.shape) / (np.bincount(layout.group, mean**2, count) + options.rate)
+    moved = np.where(moved > NEARLY * options.shape / options.rate, IDLE, moved.clip(LOWEST, None))
     fixed = np.array([name in FIXED for name, _ in layout.groups])
     return np.where(fixed | (precision >= IDLE), precision, moved)
 
