@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 __all__ = ["RewardModel", "Scores"]
 
 #: Version of what the artifact's meta and arrays mean (its container has one of its own).
-FORMAT = 1
+FORMAT = 2
 #: Campaigns kept prepared; each holds some hundred kB to some MB.
 _PREPARED = 64
 

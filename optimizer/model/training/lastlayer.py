@@ -58,13 +58,13 @@ class Fits:
         names = tuple(sorted(self.posteriors))
         parts = [self.posteriors[name] for name in names]
         draws = [part.draws(DRAWS, _key(seed, kind, name)) for name, part in zip(names, parts, strict=True)]
-        size, blocks = self.layout.size, len(self.layout.blocks)
+        size, groups = self.layout.size, len(self.layout.groups)
         return Heads(
             outcomes=names,
             layout=self.layout,
             mean=np.array([part.mean for part in parts]).reshape(len(names), size),
             bank=np.array(draws, dtype=np.float32).reshape(len(names), DRAWS, size),
-            precision=np.array([part.precision for part in parts]).reshape(len(names), blocks),
+            precision=np.array([part.precision for part in parts]).reshape(len(names), groups),
             offset=np.array([part.offset for part in parts]),
             seed=_key(seed, kind, "unseen"),
         )
@@ -72,7 +72,7 @@ class Fits:
 
 def tabulate(examples: Examples, context: NDArray[np.float32], spec: FeatureSpec, basis: VariantBasis) -> Table:
     """Splits examples by kind and lays out the weights that they can teach; ``context`` (n, F) is f(x)."""
-    parts = (spec.plain, spec.width)
+    parts = (spec.plain, spec.owner)
     message, no_send = split_rows(examples, context, basis)
     sent, stayed = message_layout(message, basis, *parts), no_send_layout(no_send, *parts)
     return Table(examples, basis, context, (message, sent), (no_send, stayed))
@@ -183,9 +183,9 @@ def _carried(
 
 
 def _precisions(layout: Layout, start: Heads, head: int) -> NDArray[np.float64]:
-    """The prior precisions of earlier heads, (blocks,); a new block has its starting one."""
-    old = {block.name: float(start.precision[head, i]) for i, block in enumerate(start.layout.blocks)}
-    return np.array([old.get(block.name, block.precision) for block in layout.blocks])
+    """The prior precisions of earlier heads, (groups,); a new group has its starting one."""
+    old = {name: float(start.precision[head, i]) for i, (name, _) in enumerate(start.layout.groups)}
+    return np.array([old.get(name, first) for name, first in layout.groups])
 
 
 def _subset(rows: RowSet, index: NDArray[np.int64]) -> RowSet:

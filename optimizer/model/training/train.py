@@ -20,6 +20,7 @@ from optimizer.model.training.export import export_graph
 from optimizer.model.training.gate import NetworkVerdict, judge_network
 from optimizer.model.training.lastlayer import Fits, fit_last_layer, tabulate
 from optimizer.model.training.options import DEFAULTS, TrainOptions
+from optimizer.model.training.posterior import IDLE
 from optimizer.model.training.threads import set_threads
 from optimizer.model.values import fit_values
 from optimizer.model.variantbasis import VariantBasis
@@ -135,6 +136,14 @@ def _assemble(
     return Trained(pack(graph, arrays, meta), spec.hash, _report(examples, spec, fits, meta))
 
 
+def _readable(group: str, spec: FeatureSpec) -> str:
+    """The name of a group of weights with its feature's name in place of the number; network columns keep theirs."""
+    block, colon, owner = group.partition(":")
+    if not colon or int(owner) >= len(spec.columns):
+        return group
+    return f"{block}:{spec.columns[int(owner)].name}"
+
+
 def _report(examples: Examples, spec: FeatureSpec, fits: tuple[Fits, Fits], meta: JsonObject) -> dict[str, Any]:
     """What a person would ask about the fit, as JSON."""
     heads = [
@@ -144,9 +153,11 @@ def _report(examples: Examples, spec: FeatureSpec, fits: tuple[Fits, Fits], meta
             "rows": posterior.rows,
             "positives": posterior.positives,
             "weights": fitted.layout.size,
+            "in_use": len(posterior.live),
             "precision": {
-                block.name: round(float(value), 3)
-                for block, value in zip(fitted.layout.blocks, posterior.precision, strict=True)
+                _readable(name, spec): round(float(value), 3)
+                for (name, _), value in zip(fitted.layout.groups, posterior.precision, strict=True)
+                if value < IDLE
             },
         }
         for kind, fitted in zip(("message", "no_send"), fits, strict=True)
