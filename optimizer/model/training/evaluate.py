@@ -74,7 +74,7 @@ def predictions(
 ) -> dict[str, NDArray[np.float64]]:
     """η of every row, by outcome (n,), from heads fitted to the rows ``learn`` alone; NaN where there is no head.
 
-    ``start``: heads whose prior precisions are kept and from whose weights Newton starts, which takes a quarter of the time.
+    ``start``: heads whose prior precisions are kept and from whose weights Newton starts: a quarter of the time.
     """
     mask = np.zeros(len(table.examples), dtype=bool)
     mask[learn] = True
