@@ -6,7 +6,6 @@ nothing else is learned from.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -43,7 +42,7 @@ class Options:
 @option("--seeds", type=click.IntRange(1, 1000), default=10, show_default=True, help="Orders of each set; paired.")
 @option("--processes", type=click.IntRange(1, 64), default=2, show_default=True, help="Runs at a time.")
 @option("--rounds", type=click.IntRange(10), default=10_000, show_default=True, help="Decisions of a run.")
-@option("--set", "sets", multiple=True, help="Play this set alone (repeatable) [all five].")
+@option("--set", "sets", multiple=True, help="Play this set alone (repeatable); others stay.")
 @option("--policies", default=",".join(POLICIES), show_default=True, help="Comma-separated; more: vw-cover, linucb.")
 @option("--tune", is_flag=True, help="Search the rivals' grids on orders of their own instead, and keep the best.")
 @option(
@@ -101,9 +100,9 @@ def _tune(options: Options, console: Console) -> dict[str, dict[str, Any]]:
 
 def _compare(options: Options, out: Path, console: Console, *, as_json: bool) -> None:
     from simulations.parallel import in_processes
-    from simulations.uci.report import compare, markdown, picture
+    from simulations.uci.report import compare, kept, write
     from simulations.uci.rivals import named
-    from simulations.uci.run import OURS, Run, run_once
+    from simulations.uci.run import OURS, run_once
 
     for policy in options.policies:
         if policy != OURS:
@@ -114,14 +113,7 @@ def _compare(options: Options, out: Path, console: Console, *, as_json: bool) ->
         for name in options.sets
         for policy in options.policies
     ]
-    runs: Sequence[Run] = in_processes(
-        run_once, calls, processes=options.processes, console=console, label="runs", total=1
-    )
-    found = compare(runs)
-    text = markdown(found, options.rounds, options.seeds)
-    out.mkdir(parents=True, exist_ok=True)
-    figures = orjson.dumps({"seeds": options.seeds, "rounds": options.rounds, **found.as_json()})
-    (out / "uci.json").write_bytes(figures + b"\n")
-    (out / "uci.md").write_text(text, encoding="utf-8")
-    picture(out / "uci.png", found)
-    click.echo(figures if as_json else text)
+    runs = in_processes(run_once, calls, processes=options.processes, console=console, label="runs", total=1)
+    found = compare([*kept(out, options.sets, options.seeds, options.rounds), *runs])
+    write(out, found, options.seeds, options.rounds)
+    click.echo((out / ("uci.json" if as_json else "uci.md")).read_bytes())

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import orjson
 
 from simulations.plots import _figure, _save
 from simulations.standings import Figure, figure_of
@@ -84,6 +85,27 @@ def compare(runs: Sequence[Run]) -> Comparison:
     return Comparison(rows, overall, runs)
 
 
+def kept(folder: Path, replaced: Sequence[str], seeds: int, rounds: int) -> list[Run]:
+    """Runs of other sets that an earlier comparison of as many orders and rounds left in ``folder``."""
+    path = folder / "uci.json"
+    if not path.exists():
+        return []
+    figures = orjson.loads(path.read_bytes())
+    if (figures["seeds"], figures["rounds"]) != (seeds, rounds):
+        return []
+    runs = [Run(**{**run, "parts": tuple(run["parts"])}) for run in figures["runs"]]
+    return [run for run in runs if run.set not in replaced]
+
+
+def write(folder: Path, found: Comparison, seeds: int, rounds: int) -> None:
+    """Writes ``uci.json``, the fragment ``uci.md`` and the picture ``uci.png``."""
+    folder.mkdir(parents=True, exist_ok=True)
+    figures = {"seeds": seeds, "rounds": rounds, **found.as_json()}
+    (folder / "uci.json").write_bytes(orjson.dumps(figures, option=orjson.OPT_INDENT_2) + b"\n")
+    (folder / "uci.md").write_text(markdown(found, rounds, seeds), encoding="utf-8")
+    picture(folder / "uci.png", found)
+
+
 def markdown(found: Comparison, rounds: int, seeds: int) -> str:
     """The fragment for the report of results."""
     policies = found.policies
@@ -104,7 +126,9 @@ def markdown(found: Comparison, rounds: int, seeds: int) -> str:
     blocks = [*lines[:2], "\n".join(table)]
     if found.overall is not None:
         blocks.append(f"Geometric mean of the ratios: {_shown(found.overall, 3)}; goal ≤ {RATIO_GOAL}.")
-    blocks.append("Tuned on orders of their own, one option after the other:\n\n" + "\n".join(_tunings(found)))
+    tunings = _tunings(found)
+    if tunings:
+        blocks.append("Tuned on orders of their own, one option after the other:\n\n" + "\n".join(tunings))
     blocks.append("![uci](results/uci.png)")
     return "\n\n".join(blocks) + "\n"
 

@@ -157,6 +157,11 @@ def test_the_command_writes_figures_fragment_and_picture(data: Path, tmp_path: P
     assert [row["set"] for row in found["rows"]] == ["mushroom"]
     assert len(found["runs"]) == 4
     assert {path.name for path in tmp_path.iterdir()} == {"uci.json", "uci.md", "uci.png"}
+    again = ["--set", "adult", "--policies", "lints"]
+    done = CliRunner().invoke(command, [*arguments, *again], catch_exceptions=False)
+    assert done.exit_code == 0, done.output
+    assert "| mushroom |" in done.stdout  # kept from before
+    assert "| adult |" in done.stdout
 
 
 @pytest.mark.parametrize("wrong", [["--set", "iris"], ["--policies", "sendtide,oracle"]])
