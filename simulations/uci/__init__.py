@@ -20,7 +20,7 @@ from optimizer.errors import ConfigError
 
 FOLDER = Path(__file__).parents[1] / "results"
 SETS = ("shuttle", "mushroom", "adult", "covertype", "letter")
-POLICIES = ("sendtide", "vw-squarecb", "vw-egreedy", "lints")
+POLICIES = ("sendtide", "vw-squarecb", "vw-squarecb-encoded", "vw-egreedy", "vw-egreedy-encoded", "lints")
 #: Orders that a rival's setting is tuned on.
 TUNING_ORDERS = 2
 

@@ -82,18 +82,22 @@ class LinearOptions:
 RivalOptions = VwOptions | LinearOptions
 
 _VW: Turns = (
-    ("features", ("encoded",)),
     ("rate", (0.1, 2.0)),
     ("cost", ("negative",)),
-    ("crossing", ("second",)),
     ("power", (0.0,)),
 )
 _LINEAR: Turns = (("features", ("encoded",)), ("alpha", (0.01, 0.03, 0.3)), ("ridge", (0.1, 10.0)))
-#: Where each rival starts and what its search tries, one option after the other.
+_CROSSING: Turns = (("crossing", ("second",)),)
+_SQUARECB: Turns = (*_VW, ("scale", (100.0, 10_000.0)), ("exponent", (0.25,)))
+_EGREEDY: Turns = (*_VW, ("epsilon", (0.005, 0.05, 0.1)))
+#: Where each rival starts and what its search tries, one option after the other. Pairs are tried with raw features only:
+#: bins are nonlinear already, and 150 encoded numbers make 10,000 pairs an action.
 RIVALS: Mapping[str, tuple[RivalOptions, Turns]] = {
-    "vw-squarecb": (VwOptions("squarecb"), (*_VW, ("scale", (100.0, 10_000.0)), ("exponent", (0.25,)))),
-    "vw-egreedy": (VwOptions("egreedy"), (*_VW, ("epsilon", (0.005, 0.05, 0.1)))),
-    "vw-cover": (VwOptions("cover"), (*_VW, ("psi", (0.01, 1.0)), ("policies", (8,)))),
+    "vw-squarecb": (VwOptions("squarecb"), (*_CROSSING, *_SQUARECB)),
+    "vw-squarecb-encoded": (VwOptions("squarecb", features="encoded"), _SQUARECB),
+    "vw-egreedy": (VwOptions("egreedy"), (*_CROSSING, *_EGREEDY)),
+    "vw-egreedy-encoded": (VwOptions("egreedy", features="encoded"), _EGREEDY),
+    "vw-cover": (VwOptions("cover"), (*_CROSSING, *_VW, ("psi", (0.01, 1.0)), ("policies", (8,)))),
     "lints": (LinearOptions("ts"), _LINEAR),
     "linucb": (LinearOptions("ucb"), _LINEAR),
 }

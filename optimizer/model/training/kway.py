@@ -43,8 +43,8 @@ class KwayOptions:
     """
 
     width: int = 256
-    rate: float = 5e-3
-    half_rows: float = 500.0
+    rate: float = 1e-2
+    half_rows: float = 125.0
     decay: float = 0.3
     batch: int = 128
     steps: float = 100.0
