@@ -90,7 +90,7 @@ _LINEAR: Turns = (("features", ("encoded",)), ("alpha", (0.01, 0.03, 0.3)), ("ri
 _CROSSING: Turns = (("crossing", ("second",)),)
 _SQUARECB: Turns = (*_VW, ("scale", (100.0, 10_000.0)), ("exponent", (0.25,)))
 _EGREEDY: Turns = (*_VW, ("epsilon", (0.005, 0.05, 0.1)))
-#: Where each rival starts and what its search tries, one option after the other. Pairs are tried with raw features only:
+#: Where each rival starts and what its search tries, one option after the other. Only raw features are also paired:
 #: bins are nonlinear already, and 150 encoded numbers make 10,000 pairs an action.
 RIVALS: Mapping[str, tuple[RivalOptions, Turns]] = {
     "vw-squarecb": (VwOptions("squarecb"), (*_CROSSING, *_SQUARECB)),
