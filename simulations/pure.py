@@ -8,7 +8,7 @@ hold the two to the same actions.
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any
 
@@ -23,7 +23,7 @@ from simulations.game import Game, Turn
 from simulations.play import AT_ONCE, Result
 from simulations.scenarios import CAMPAIGN, WORKSPACE
 from storage.log import Component, Decision, Event, FeedbackRow
-from storage.records import Attribute
+from storage.records import Attribute, Campaign, ExplorationMethod
 
 
 @dataclass(frozen=True)
@@ -55,19 +55,22 @@ class Sendtide:
     Attributes:
         naive: whether an outcome that has not been seen yet counts as a no (what a simple log would say).
         network: whether a network may join the model.
+        method, parameter: how the campaign explores.
     """
 
     game: Game
     schedule: Schedule = field(default_factory=Schedule)
     naive: bool = False
     network: bool = True
+    method: ExplorationMethod = "posterior_bank"
+    parameter: float | None = None
     notes: dict[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self._live = LivePolicy.cold(COLD_POLICY)
         self._blob: bytes | None = None
         self._attributes: tuple[Attribute, ...] = self.game.attributes
-        self._campaign = self.game.campaigns[0]
+        self._campaign = self._exploring(self.game.campaigns[0])
         self._decisions: list[Decision] = []
         self._events: dict[str, list[Event]] = {}
         self._final: dict[str, Logged] = {}
@@ -76,14 +79,19 @@ class Sendtide:
 
     def choose(self, turn: Turn) -> Drawn:
         """See ``Player``: the service's own draw."""
-        self._campaign = turn.situation.campaign
+        campaign = turn.situation.campaign
+        if (campaign.version, campaign.updated_at) != (self._campaign.version, self._campaign.updated_at):
+            self._campaign = self._exploring(campaign)
         due = self.schedule.due(self._matured, self._retrained, self._refreshed)
         if due is not None:
             self._learn(due, turn.arrival.at)
         started = time.perf_counter()
-        made = draw(turn.situation, turn.plan, self._live, self.game.salt, 0)
+        made = draw(replace(turn.situation, campaign=self._campaign), turn.plan, self._live, self.game.salt, 0)
         self.notes["choose"] += time.perf_counter() - started
         return made
+
+    def _exploring(self, campaign: Campaign) -> Campaign:
+        return replace(campaign, exploration_method=self.method, exploration_parameter=self.parameter)
 
     def learn(self, result: Result) -> None:
         """See ``Player``."""
@@ -128,7 +136,7 @@ class Sendtide:
             return refresh(self._blob, self._examples([r for r in rows if r.matured])).blob
         data = self._examples(rows)
         registry = examine(data, self._attributes).registry(self._attributes, WORKSPACE)
-        return train(data, attributes=registry, seed=len(rows), network=self.network).blob
+        return train(data, attributes=registry, seed=len(rows), network=self.network, calibrated=False).blob
 
     def _publish(self, blob: bytes, mine: list[Logged]) -> None:
         self._blob = blob

@@ -10,6 +10,7 @@ import numpy as np
 
 from optimizer.model.inference import RewardModel
 from optimizer.model.training.evaluate import clustered_z, log_likelihood
+from optimizer.model.training.options import DEFAULTS, TrainOptions
 from optimizer.model.training.quality import Quality, examine
 from optimizer.model.training.train import Trained, train
 from optimizer.service.drifting import Drift, changes
@@ -36,6 +37,7 @@ class Job:
         log: the feedback. attributes: the registry, in which what can't be trusted is not used by the model.
         quality: what was found wrong with the features; None = not examined.
         drift: what the drift detectors know, by campaign.
+        options: the numbers of training, as they were tuned for the workspace.
     """
 
     services: Services
@@ -46,6 +48,7 @@ class Job:
     run_id: str | None
     quality: Quality | None = None
     drift: Mapping[str, Drift] = field(default_factory=dict)
+    options: TrainOptions = DEFAULTS
 
     @classmethod
     def of(
@@ -61,18 +64,35 @@ class Job:
         attributes = reader.attributes(workspace_id)
         found = examine(examples(log.rows, log.campaigns), attributes)
         registry = found.registry(attributes, workspace_id)
-        return cls(services, workspace_id, log, registry, services.clock(), run_id, found, drift or {})
+        options = tuned(reader, workspace_id)
+        return cls(services, workspace_id, log, registry, services.clock(), run_id, found, drift or {}, options)
 
     @property
     def changed(self) -> dict[str, float]:
         """When outcomes last changed, by campaign: older rows fade."""
         return changes(self.drift)
 
-    def fit(self, rows: Sequence[Logged], *, network: bool = True) -> Trained:
-        """A model of these rows, as far as they are remembered."""
+    def fit(self, rows: Sequence[Logged], *, network: bool = True, calibrated: bool = True) -> Trained:
+        """A model of these rows, as far as they are remembered.
+
+        One without a network only serves to judge another: nobody asks it for scores, so it isn't calibrated.
+        """
         kept = remembered(rows, self.changed)
         data = examples(kept, self.log.campaigns)
-        return train(data, attributes=self.attributes, seed=len(kept), network=network)
+        return train(
+            data,
+            attributes=self.attributes,
+            seed=len(kept),
+            network=network,
+            calibrated=calibrated and network,
+            options=self.options,
+        )
+
+
+def tuned(reader: Reader, workspace_id: str) -> TrainOptions:
+    """The numbers of training that were tuned for a workspace; the defaults where none were."""
+    workspace = reader.workspace(workspace_id)
+    return DEFAULTS if workspace is None else TrainOptions.from_json(workspace.training)
 
 
 def cross_fitted(job: Job, earlier: Sequence[Logged], held: Sequence[Logged]) -> Callable[[Logged], RewardModel]:
