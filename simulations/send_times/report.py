@@ -85,7 +85,7 @@ def markdown(figures: dict[str, Any], picture: str) -> str:
         "## send times: when people do things, on two public logs\n\n"
         "Two-hour hit rate: the share of later events that lie in the two hours chosen for that day, averaged over "
         "people. Cohorts, halves, windows and weights are fixed in `simulations/send_times/logs.py`. Half-life and "
-        "shrinkage are chosen by likelihood within the first halves; the second halves are used once. In brackets: "
+        "shrinkage are chosen by likelihood within the first halves; second halves choose nothing. In brackets: "
         "standard errors over people, of paired differences where there is a sign. *Kept up*: each day's choice knows "
         f"all that the person did before that day. *New*: a person whose first {HISTORY} events are known and whose "
         f"next {AFTER} are to be hit, all else learned from other people (10 folds)."
