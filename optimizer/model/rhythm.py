@@ -14,7 +14,7 @@ Two kinds of evidence share θ_u, each with a population curve of its own:
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -24,6 +24,8 @@ from optimizer.model.timefeatures import DAY, HOURS_OF_WEEK, TIME_NAMES, harmoni
 
 Floats = NDArray[np.float64]
 
+#: The name of the tallies among a decision's effects.
+EFFECT = "rhythm"
 #: How many features τ_u has: four daily harmonics, the weekend, and the weekend times the first two of them.
 WIDTH = 13
 HOUR = 3_600
@@ -102,6 +104,16 @@ class Tallies:
         exposed = self.sent > 0
         exposure = np.log(self.sent, out=np.full_like(self.sent, -np.inf), where=exposed)
         yield np.where(exposed, self.answered, 0.0), exposure
+
+
+def tallies_of(told: Sequence[Mapping[str, Sequence[Sequence[float]]]]) -> Tallies:
+    """Tallies of n people as decisions were told of them: by kind, pairs of an hour of the week and a count."""
+    counts = {kind: np.zeros((len(told), HOURS_OF_WEEK)) for kind in ("active", "answered", "sent")}
+    for row, kinds in enumerate(told):
+        for kind, pairs in kinds.items():
+            for hour, count in pairs:
+                counts[kind][row, int(hour)] = count
+    return Tallies(**counts)
 
 
 @dataclass(frozen=True)

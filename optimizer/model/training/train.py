@@ -14,10 +14,12 @@ from optimizer.model.embedding import Embedder
 from optimizer.model.examples import Examples
 from optimizer.model.features import FeatureSpec, fit_spec
 from optimizer.model.inference import FORMAT, RewardModel
+from optimizer.model.rhythmterm import RhythmTerm
 from optimizer.model.training.evaluate import training_basis
 from optimizer.model.training.export import export_graph
 from optimizer.model.training.gate import NetworkVerdict, judge_network
 from optimizer.model.training.lastlayer import Fits, fit_last_layer, tabulate
+from optimizer.model.training.rhythm import fit_rhythm
 from optimizer.model.training.threads import set_threads
 from optimizer.model.values import fit_values
 from optimizer.model.variantbasis import VariantBasis
@@ -57,13 +59,15 @@ def train(examples: Examples, *, attributes: Sequence[Attribute], seed: int, net
         verdict = judge_network(examples, spec, basis, seed=seed)
     graph = export_graph(spec, verdict.network)
     context = Embedder(spec, graph).run(spec.encode(examples.contexts))
-    fits = fit_last_layer(tabulate(examples, context, spec, basis), seed=seed)
+    table = tabulate(examples, context, spec, basis)
+    fits = fit_last_layer(table, seed=seed)
+    rhythm = fit_rhythm(table, fits[0], seed=seed)
     judged = {"used": verdict.network is not None, "gain": verdict.gain, "z": verdict.z, "reason": verdict.reason}
-    return _assemble(examples, spec, graph, basis, fits, seed, judged)
+    return _assemble(examples, spec, graph, basis, fits, rhythm, seed, judged)
 
 
 def refresh(blob: bytes, examples: Examples) -> Trained:
-    """Refits the last layer to newer rows: the same spec, network, variant directions and prior precisions.
+    """Refits the last layer to newer rows: the same spec, network, variant directions and prior precisions, rhythm.
 
     Newton starts from the old weights. The draws use the old seed, so that the new bank differs from the old one by
     what was learned and not by luck. What is new (a variant, an hour) gets weights with the starting precision.
@@ -78,7 +82,8 @@ def refresh(blob: bytes, examples: Examples) -> Trained:
     table = tabulate(examples, context, model.spec, model.basis)
     fits = fit_last_layer(table, start=(model.message, model.no_send))
     meta = model.artifact_meta
-    return _assemble(examples, model.spec, model.graph, model.basis, fits, int(meta["seed"]), meta["network"])
+    seed = int(meta["seed"])
+    return _assemble(examples, model.spec, model.graph, model.basis, fits, model.rhythm, seed, meta["network"])
 
 
 def width_factor(rows: int) -> float:
@@ -99,6 +104,7 @@ def _assemble(
     graph: bytes,
     basis: VariantBasis,
     fits: tuple[Fits, Fits],
+    rhythm: RhythmTerm | None,
     seed: int,
     network: JsonObject,
 ) -> Trained:
@@ -116,6 +122,10 @@ def _assemble(
         saved, described = fitted.heads(kind, seed).save(kind)
         arrays |= saved
         meta[kind] = described
+    if rhythm is not None:
+        saved_rhythm, described_rhythm = rhythm.save()
+        arrays |= saved_rhythm
+        meta |= described_rhythm
     return Trained(pack(graph, arrays, meta), spec.hash, _report(examples, spec, fits, meta))
 
 
@@ -142,5 +152,6 @@ def _report(examples: Examples, spec: FeatureSpec, fits: tuple[Fits, Fits], meta
         "encoded_width": spec.width,
         "width": meta["width"],
         "network": dict(meta["network"]),
+        "rhythm": dict(meta.get("rhythm", {})),
         "heads": heads,
     }
