@@ -16,6 +16,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
@@ -41,8 +42,8 @@ _PEOPLE, _VARIANCE = 5.0, 0.05
 _ROUNDS = 20
 #: Most Newton steps from scratch, and from the modes of the round before.
 _STEPS, _WARM_STEPS = 12, 2
-#: Steps are over when no log rate moves by more than this.
-_CONVERGED = 1e-4
+#: Steps are over when none moved a log rate by more than this: the error is about its square.
+_CONVERGED = 1e-3
 #: No Newton step moves a log rate by more than this: from far away a full step overshoots.
 _LARGEST = 2.0
 
@@ -134,6 +135,11 @@ class RhythmPrior:
             if value.shape != shape or not np.isfinite(value).all():
                 raise ValueError(f"{name} must be finite with shape {shape}, has {value.shape}")
 
+    @cached_property
+    def precision(self) -> Floats:
+        """Σ⁻¹, (13, 13)."""
+        return np.asarray(np.linalg.inv(self.covariance))
+
 
 @dataclass(frozen=True)
 class Rhythms:
@@ -177,7 +183,7 @@ def posterior(prior: RhythmPrior, people: Tallies, *, start: Floats | None = Non
         start: (n, 13) modes to start from (default the prior's, 0).
         steps: most Newton steps.
     """
-    precision = np.linalg.inv(prior.covariance)
+    precision = prior.precision
     mode = np.zeros((len(people), WIDTH)) if start is None else start
     evidence = [
         (counts, exposure + curve)

@@ -14,10 +14,12 @@ from optimizer.model.rhythm import EFFECT, Floats, RhythmPrior, fit_prior, talli
 from optimizer.model.rhythmterm import RhythmTerm, deviations
 from optimizer.model.training.evaluate import bernoulli, clustered_z
 from optimizer.model.training.lastlayer import Fits, Table
-from optimizer.model.training.rows import Design
+from optimizer.model.training.rows import Design, RowSet
 
 #: Recipients whose tallies teach the prior: fewer say nothing of Σ, more cost time and tell little.
 FEWEST, MOST = 50, 5_000
+#: Rows that scales are learned from: one number an outcome needs no more, and each costs a posterior.
+ROWS = 40_000
 #: z of the held-out gain that a scale needs.
 CLEAR = 2.0
 FOLDS = 5
@@ -33,10 +35,11 @@ def fit_rhythm(table: Table, fits: Fits, *, seed: int) -> RhythmTerm | None:
         table: the rows. fits: the message heads.
         seed: of the choice of recipients and of the folds.
     """
-    examples, (rows, layout) = table.examples, table.message
+    examples, layout = table.examples, table.message[1]
     prior = rhythm_prior(examples, seed=seed)
-    if prior is None or len(rows.rows) == 0:
+    if prior is None:
         return None
+    rows = _told(table.message[0], examples, seed)
     deviation = deviations(prior, [examples.effects[i] for i in rows.rows.tolist()], rows.local)
     cluster = examples.cluster[rows.rows]
     design = Design(layout, rows)
@@ -62,6 +65,16 @@ def rhythm_prior(examples: Examples, *, seed: int) -> RhythmPrior | None:
     if len(rows) > MOST:
         rows = np.sort(np.random.default_rng(seed).choice(rows, MOST, replace=False))
     return fit_prior(tallies_of([examples.effects[row][EFFECT] for row in rows.tolist()]))
+
+
+def _told(rows: RowSet, examples: Examples, seed: int) -> RowSet:
+    """The rows whose decisions were told of a rhythm, or ``ROWS`` of them."""
+    chosen = np.array(
+        [i for i, row in enumerate(rows.rows.tolist()) if examples.effects[row].get(EFFECT)], dtype=np.int64
+    )
+    if len(chosen) > ROWS:
+        chosen = np.sort(np.random.default_rng(seed).choice(chosen, ROWS, replace=False))
+    return RowSet(rows.rows[chosen], rows.actions, rows.cell[chosen], rows.context[chosen], rows.local[chosen])
 
 
 def _wanted(eta: Floats, deviation: Floats, outcome: Floats, cluster: NDArray[np.int64], seed: int) -> float:
