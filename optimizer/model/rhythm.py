@@ -201,7 +201,7 @@ def posterior(prior: RhythmPrior, people: Tallies, *, start: Floats | None = Non
         mode = mode + change * np.minimum(1.0, _LARGEST / np.maximum(moved, _LARGEST))
         if moved.max(initial=0.0) < _CONVERGED:
             break
-    return Rhythms(mode, np.linalg.inv(hessian))
+    return Rhythms(mode, np.asarray(np.linalg.inv(hessian), dtype=np.float64))
 
 
 def activity(prior: RhythmPrior, people: Rhythms) -> Floats:
