@@ -20,6 +20,7 @@ from optimizer.service.requests import DecisionRequest
 from optimizer.service.shared import NOTHING_SHARED, Shared
 from storage.log import Answer, Decision, Message
 from storage.records import JsonObject, Recipient
+from storage.rhythm import RhythmSum
 
 
 @dataclass(frozen=True)
@@ -92,6 +93,7 @@ class Reads:
     shared: Shared
     unanswered: dict[str, int]
     answers: dict[str, tuple[Answer, ...]]
+    rhythms: dict[str, tuple[RhythmSum, ...]] = field(default_factory=dict)
     drafted: set[str] = field(default_factory=set)
     touched: set[str] = field(default_factory=set)
     placed: dict[str, dict[str, Decision]] = field(default_factory=dict)

@@ -14,6 +14,7 @@ from optimizer.model.embedding import Embedder
 from optimizer.model.examples import Examples
 from optimizer.model.features import FeatureSpec, fit_spec
 from optimizer.model.inference import FORMAT, RewardModel
+from optimizer.model.rhythmterm import RhythmTerm
 from optimizer.model.training.calibrate import fit_calibration
 from optimizer.model.training.evaluate import training_basis
 from optimizer.model.training.export import export_graph
@@ -21,6 +22,7 @@ from optimizer.model.training.gate import NetworkVerdict, judge_network
 from optimizer.model.training.lastlayer import Fits, fit_last_layer, tabulate
 from optimizer.model.training.options import DEFAULTS, TrainOptions
 from optimizer.model.training.posterior import IDLE
+from optimizer.model.training.rhythm import fit_rhythm
 from optimizer.model.training.threads import set_threads
 from optimizer.model.values import fit_values
 from optimizer.model.variantbasis import VariantBasis
@@ -70,17 +72,20 @@ def train(
         verdict = judge_network(examples, spec, basis, seed=seed, options=options)
     graph = export_graph(spec, verdict.network)
     context = Embedder(spec, graph).run(spec.encode(examples.contexts))
-    fits = fit_last_layer(tabulate(examples, context, spec, basis), seed=seed, options=options)
+    table = tabulate(examples, context, spec, basis)
+    fits = fit_last_layer(table, seed=seed, options=options)
+    rhythm = fit_rhythm(table, fits[0], seed=seed)
     maps: JsonObject = {}
     if calibrated:
         heads = fits[0].heads("message", seed), fits[1].heads("no_send", seed)
         maps = fit_calibration(examples, context, spec, basis, heads, seed=seed)
     judged = {"used": verdict.network is not None, "gain": verdict.gain, "z": verdict.z, "reason": verdict.reason}
-    return _assemble(examples, spec, graph, basis, fits, {"seed": seed, "network": judged, "calibration": maps})
+    kept = {"seed": seed, "network": judged, "calibration": maps}
+    return _assemble(examples, spec, graph, basis, fits, rhythm, kept)
 
 
 def refresh(blob: bytes, examples: Examples) -> Trained:
-    """Refits the last layer to newer rows: the same spec, network, variant directions, prior precisions, calibration.
+    """Refits the last layer to newer rows; spec, network, variant directions, precisions, calibration, rhythm stay.
 
     Newton starts from the old weights. The draws use the old seed, so that the new bank differs from the old one by
     what was learned and not by luck. What is new (a variant, an hour) gets weights with the starting precision.
@@ -96,7 +101,7 @@ def refresh(blob: bytes, examples: Examples) -> Trained:
     fits = fit_last_layer(table, start=(model.message, model.no_send))
     meta = model.artifact_meta
     kept = {"seed": int(meta["seed"]), "network": dict(meta["network"]), "calibration": meta.get("calibration", {})}
-    return _assemble(examples, model.spec, model.graph, model.basis, fits, kept)
+    return _assemble(examples, model.spec, model.graph, model.basis, fits, model.rhythm, kept)
 
 
 def width_factor(rows: int) -> float:
@@ -117,6 +122,7 @@ def _assemble(
     graph: bytes,
     basis: VariantBasis,
     fits: tuple[Fits, Fits],
+    rhythm: RhythmTerm | None,
     kept: JsonObject,
 ) -> Trained:
     """The artifact; ``kept`` is the part of its meta that a refresh doesn't change: seed, network, calibration."""
@@ -133,6 +139,10 @@ def _assemble(
         saved, described = fitted.heads(kind, kept["seed"]).save(kind)
         arrays |= saved
         meta[kind] = described
+    if rhythm is not None:
+        saved_rhythm, described_rhythm = rhythm.save()
+        arrays |= saved_rhythm
+        meta |= described_rhythm
     return Trained(pack(graph, arrays, meta), spec.hash, _report(examples, spec, fits, meta))
 
 
@@ -169,5 +179,6 @@ def _report(examples: Examples, spec: FeatureSpec, fits: tuple[Fits, Fits], meta
         "encoded_width": spec.width,
         "width": meta["width"],
         "network": dict(meta["network"]),
+        "rhythm": dict(meta.get("rhythm", {})),
         "heads": heads,
     }
