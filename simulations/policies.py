@@ -11,6 +11,7 @@ from dataclasses import dataclass, fields, replace
 from typing import Any
 
 from optimizer.errors import ConfigError, Invalid
+from optimizer.model.history import Encoder, Wanted
 from simulations.baselines import tuned
 from simulations.baselines.linear import Linear, LinearOptions
 from simulations.baselines.simple import Simple, SimpleOptions
@@ -34,6 +35,8 @@ class OursOptions:
     step: int = Schedule.step
     naive: bool = False
     network: bool = True
+    encoder: Encoder = "auto"
+    history: bool = True
 
 
 @dataclass(frozen=True)
@@ -58,7 +61,15 @@ class Family:
 
 def _ours(game: Game, options: OursOptions) -> Player:
     schedule = Schedule(options.retrain, options.refresh, options.step)
-    return Sendtide(game, schedule, naive=options.naive, network=options.network)
+    Wanted(options.encoder)  # refuses what is none
+    return Sendtide(
+        game,
+        schedule,
+        naive=options.naive,
+        network=options.network,
+        encoder=options.encoder,
+        history=options.history,
+    )
 
 
 def _service(game: Game, options: ServiceOptions) -> Player:

@@ -65,6 +65,23 @@ class Answer:
 
 
 @dataclass(frozen=True, slots=True)
+class Happening:
+    """Something in a recipient's past: a message that went out (``kind`` "sent") or an event (``kind`` its type).
+
+    ``ref`` is the message's reference or the event's id. Channel, campaign and variant are those of the message, or of
+    the decision that the event answers.
+    """
+
+    at: datetime
+    ref: str
+    kind: str
+    channel: str | None = None
+    campaign_id: str | None = None
+    variant_id: str | None = None
+    properties: JsonObject = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
 class Reason:
     """Why actions were masked: which rule, how many actions, when the first of them may open again.
 

@@ -10,13 +10,17 @@ from sqlite_utils import Database, Migrations
 
 from storage.errors import SchemaMismatch, StoreUnavailable
 from storage.file_lock import FileLock
-from storage.migrations import sqlite_0001_first, sqlite_0002_rules
+from storage.migrations import sqlite_0001_first, sqlite_0002_rules, sqlite_0003_past
 from storage.sqlite.connect import connect, create_file, meaning, result_code
 
 #: Needed for STRICT tables.
 _OLDEST_SQLITE = (3, 37, 0)
 
-_STEPS: Final = (("0001_first", sqlite_0001_first.first), ("0002_rules", sqlite_0002_rules.rules))
+_STEPS: Final = (
+    ("0001_first", sqlite_0001_first.first),
+    ("0002_rules", sqlite_0002_rules.rules),
+    ("0003_past", sqlite_0003_past.past),
+)
 MIGRATIONS: Final = Migrations("sendtide")
 for _name, _step in _STEPS:
     MIGRATIONS(name=_name)(_step)

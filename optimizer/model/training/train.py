@@ -13,10 +13,11 @@ from optimizer.model.artifact import pack
 from optimizer.model.embedding import Embedder
 from optimizer.model.examples import Examples
 from optimizer.model.features import FeatureSpec, fit_spec
+from optimizer.model.history import Wanted
 from optimizer.model.inference import FORMAT, RewardModel
 from optimizer.model.training.evaluate import training_basis
 from optimizer.model.training.export import export_graph
-from optimizer.model.training.gate import NetworkVerdict, judge_network
+from optimizer.model.training.gate import EncoderVerdict, NetworkVerdict, judge_columns
 from optimizer.model.training.lastlayer import Fits, fit_last_layer, tabulate
 from optimizer.model.training.threads import set_threads
 from optimizer.model.values import fit_values
@@ -36,14 +37,23 @@ class Trained:
     report: dict[str, Any]
 
 
-def train(examples: Examples, *, attributes: Sequence[Attribute], seed: int, network: bool = True) -> Trained:
-    """Trains a model from scratch: feature spec, network (if it proves itself), prior precisions, posterior.
+def train(
+    examples: Examples,
+    *,
+    attributes: Sequence[Attribute],
+    seed: int,
+    network: bool = True,
+    encoder: Wanted | None = None,
+) -> Trained:
+    """Trains a model from scratch: feature spec, learned columns (where they prove themselves), prior precisions,
+    posterior.
 
     Args:
         examples: matured rows of one workspace; an outcome that is NaN doesn't teach that head.
         attributes: the registry: types, and which may be used.
         seed: the same seed and rows give the same blob on one machine.
-        network: False skips the network.
+        network: False skips the learned columns, the encoder's too; the summary of the history stays.
+        encoder: which encoder of the history is tried (None = ``auto``).
 
     Raises:
         Invalid: no rows or no outcomes.
@@ -52,14 +62,29 @@ def train(examples: Examples, *, attributes: Sequence[Attribute], seed: int, net
     set_threads(len(examples))
     spec = fit_spec(examples.contexts, attributes)
     basis = training_basis(examples)
+    asked = encoder or Wanted()
     verdict = NetworkVerdict(None, 0.0, 0.0, len(examples), "not asked for")
+    read = EncoderVerdict(None, asked.kind, 0.0, 0.0, len(examples), "not asked for", {})
     if network:
-        verdict = judge_network(examples, spec, basis, seed=seed)
-    graph = export_graph(spec, verdict.network)
-    context = Embedder(spec, graph).run(spec.encode(examples.contexts))
+        verdict, read = judge_columns(examples, spec, basis, encoder=asked.kind, seed=seed)
+    graph = export_graph(spec, verdict.network, read.reader)
+    context = Embedder(spec, graph).bulk(examples.contexts)
     fits = fit_last_layer(tabulate(examples, context, spec, basis), seed=seed)
-    judged = {"used": verdict.network is not None, "gain": verdict.gain, "z": verdict.z, "reason": verdict.reason}
+    judged = {
+        "network": {"used": verdict.network is not None, **_evidence(verdict)},
+        "encoder": {
+            "used": read.reader is not None,
+            "kind": read.kind,
+            "since": asked.since,
+            "tried": dict(read.tried),
+            **_evidence(read),
+        },
+    }
     return _assemble(examples, spec, graph, basis, fits, seed, judged)
+
+
+def _evidence(verdict: NetworkVerdict | EncoderVerdict) -> dict[str, Any]:
+    return {"gain": verdict.gain, "z": verdict.z, "reason": verdict.reason}
 
 
 def refresh(blob: bytes, examples: Examples) -> Trained:
@@ -74,11 +99,12 @@ def refresh(blob: bytes, examples: Examples) -> Trained:
     _check(examples)
     set_threads(len(examples))
     model = RewardModel.load(blob)
-    context = model.embedder.run(model.spec.encode(examples.contexts))
+    context = model.embedder.bulk(examples.contexts)
     table = tabulate(examples, context, model.spec, model.basis)
     fits = fit_last_layer(table, start=(model.message, model.no_send))
     meta = model.artifact_meta
-    return _assemble(examples, model.spec, model.graph, model.basis, fits, int(meta["seed"]), meta["network"])
+    judged = {name: meta[name] for name in ("network", "encoder") if name in meta}
+    return _assemble(examples, model.spec, model.graph, model.basis, fits, int(meta["seed"]), judged)
 
 
 def width_factor(rows: int) -> float:
@@ -100,7 +126,7 @@ def _assemble(
     basis: VariantBasis,
     fits: tuple[Fits, Fits],
     seed: int,
-    network: JsonObject,
+    judged: JsonObject,
 ) -> Trained:
     arrays: dict[str, Any] = {"basis.mean": basis.mean, "basis.directions": basis.directions}
     meta: dict[str, Any] = {
@@ -110,7 +136,7 @@ def _assemble(
         "width": width_factor(len(examples)),
         "rows": len(examples),
         "seed": seed,
-        "network": dict(network),
+        **judged,
     }
     for kind, fitted in zip(("message", "no_send"), fits, strict=True):
         saved, described = fitted.heads(kind, seed).save(kind)
@@ -141,6 +167,6 @@ def _report(examples: Examples, spec: FeatureSpec, fits: tuple[Fits, Fits], meta
         "features": spec.describe(),
         "encoded_width": spec.width,
         "width": meta["width"],
-        "network": dict(meta["network"]),
+        **{name: dict(meta[name]) for name in ("network", "encoder") if name in meta},
         "heads": heads,
     }
