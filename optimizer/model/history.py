@@ -113,21 +113,21 @@ def read(context: JsonObject) -> list[Past]:
     found = context.get(HISTORY)
     if not isinstance(found, (list, tuple)):
         return []
-    events = []
-    for entry in found[-LENGTH:]:
-        if (
-            not isinstance(entry, (list, tuple))
-            or not 2 <= len(entry) <= len(Past._fields)
-            or isinstance(entry[0], bool)
-        ):
-            continue
-        minutes, kind = entry[0], entry[1]
-        kind = _KINDS.get(kind) if isinstance(kind, int) else kind
-        if not isinstance(minutes, (int, float)) or not 0 <= minutes < math.inf or not isinstance(kind, str):
-            continue
-        if all(isinstance(part, str) for part in entry[2:]):
-            events.append(Past(int(minutes), kind, *entry[2:]))
-    return events
+    return [event for entry in found[-LENGTH:] if (event := _event(entry)) is not None]
+
+
+def _event(entry: object) -> Past | None:
+    if not isinstance(entry, (list, tuple)) or not 2 <= len(entry) <= len(Past._fields):
+        return None
+    minutes, kind, *rest = entry
+    if type(kind) is int:
+        kind = _KINDS.get(kind)
+    if type(minutes) not in (int, float) or not 0 <= minutes < math.inf or type(kind) is not str:
+        return None
+    for part in rest:
+        if type(part) is not str:
+            return None
+    return Past(int(minutes), kind, *rest)
 
 
 def subject_of(properties: JsonObject) -> str:

@@ -210,9 +210,10 @@ class _Sums:
         for group, lives in zip(self._places(events), (HALF_LIVES, HALF_LIVES, (VARIANT_HALF_LIFE,)), strict=True):
             place = np.array(group, dtype=np.int64)
             some = np.flatnonzero(place >= 0)
-            left = np.exp2(-hours[some, None] / (24.0 * np.array(lives)))
-            at = (row[some] * sums.shape[1] + place[some])[:, None] + np.arange(len(lives))
-            sums += np.bincount(at.ravel(), left.ravel(), minlength=sums.size).reshape(sums.shape)
+            at, age = row[some] * sums.shape[1] + place[some], hours[some]
+            for i, days in enumerate(lives):
+                left = np.exp2(age / (-24.0 * days))
+                sums += np.bincount(at + i, left, minlength=sums.size).reshape(sums.shape)
         sums[:, -2:] = NEVER
         for column, kinds in ((-2, {SENT}), (-1, ENGAGED)):
             which = np.array([event.kind in kinds for event in events], dtype=np.bool_)
@@ -221,13 +222,19 @@ class _Sums:
 
     def _places(self, events: Sequence[Past]) -> tuple[list[int], list[int], list[int]]:
         """Where each event counts by its kind, and a message by its channel and by its variant; −1 = nowhere."""
-        lives = len(HALF_LIVES)
-        starts = (0, lives * len(self.kinds), lives * (len(self.kinds) + len(self.channels)))
-        kind = {name: starts[0] + lives * i for i, name in enumerate(self.kinds)}
-        channel = {name: starts[1] + lives * i for i, name in enumerate(self.channels)}
-        variant = {name: starts[2] + i for i, name in enumerate(self.variants)}
+        kind, channel, variant = self._starts
         return (
             [kind.get(event.kind, -1) for event in events],
             [channel.get(event.channel, -1) if event.kind == SENT else -1 for event in events],
             [variant.get(event.variant, -1) if event.kind == SENT else -1 for event in events],
+        )
+
+    @cached_property
+    def _starts(self) -> tuple[dict[str, int], dict[str, int], dict[str, int]]:
+        lives = len(HALF_LIVES)
+        channels, variants = lives * len(self.kinds), lives * (len(self.kinds) + len(self.channels))
+        return (
+            {name: lives * i for i, name in enumerate(self.kinds)},
+            {name: channels + lives * i for i, name in enumerate(self.channels)},
+            {name: variants + i for i, name in enumerate(self.variants)},
         )
