@@ -38,6 +38,9 @@ class OursOptions:
     encoder: Encoder = "auto"
     history: bool = True
 
+    def __post_init__(self) -> None:
+        Wanted(self.encoder)  # refuses what is none
+
 
 @dataclass(frozen=True)
 class ServiceOptions:
@@ -61,7 +64,6 @@ class Family:
 
 def _ours(game: Game, options: OursOptions) -> Player:
     schedule = Schedule(options.retrain, options.refresh, options.step)
-    Wanted(options.encoder)  # refuses what is none
     return Sendtide(
         game,
         schedule,
