@@ -28,6 +28,8 @@ HELD_OUT = 0.25
 MOST_ROWS = 40_000
 #: Paired z of the held-out log-likelihood from which the columns are let in.
 MARGIN = 1.0
+#: What is said where the rows are enough and the recipients are not.
+TOO_FEW = "too few recipients to hold some out"
 #: Rows whose columns are computed at a time.
 CHUNK = 8_192
 
@@ -76,8 +78,11 @@ class Court:
         self._encoded = spec.encode(self.rows.contexts)
         self._columns = self._encoded
         self._learn = np.flatnonzero(~self._held_out)
-        self.enough = len(self._learn) >= LEAST_ENCODER_ROWS // 2 and self._held_out.sum() >= LEAST_ENCODER_ROWS // 10
         self._eta: dict[str, NDArray[np.float64]] | None = None
+
+    def enough(self, rows: int) -> bool:
+        """Whether what needs so many rows in all has its part on both sides."""
+        return len(self._learn) >= rows // 2 and int(self._held_out.sum()) >= rows // 10
 
     def network(self) -> NetworkVerdict:
         """Whether a network over the encoded context joins."""
@@ -137,21 +142,18 @@ def judge_columns(
     The encoder comes first: a network over the encoded context can't stand in for it.
     """
     n = len(examples)
-    no_network = NetworkVerdict(None, 0.0, 0.0, n, f"fewer than {LEAST_ROWS} rows, or no features")
-    no_encoder = EncoderVerdict(None, encoder, 0.0, 0.0, n, "not asked for, or no history", {})
+    network = NetworkVerdict(None, 0.0, 0.0, n, f"fewer than {LEAST_ROWS} rows, or no features")
+    read = EncoderVerdict(None, encoder, 0.0, 0.0, n, "not asked for, or no history", {})
     reads = encoder != "none" and spec.history is not None
     if n < (LEAST_ENCODER_ROWS if reads else LEAST_ROWS) or spec.width == 0:
-        return no_network, no_encoder
+        few = f"fewer than {LEAST_ENCODER_ROWS} rows"
+        return network, replace(read, reason=few) if reads else read
     court = Court(examples, spec, basis, seed=seed)
-    if not court.enough:
-        return _too_few(no_network, no_encoder)
-    judged = court.encoder(encoder) if reads else no_encoder
-    return court.network() if n >= LEAST_ROWS else no_network, judged
-
-
-def _too_few(network: NetworkVerdict, encoder: EncoderVerdict) -> tuple[NetworkVerdict, EncoderVerdict]:
-    reason = "too few recipients to hold some out"
-    return replace(network, reason=reason), replace(encoder, reason=reason)
+    if reads:
+        read = court.encoder(encoder) if court.enough(LEAST_ENCODER_ROWS) else replace(read, reason=TOO_FEW)
+    if n >= LEAST_ROWS:
+        network = court.network() if court.enough(LEAST_ROWS) else replace(network, reason=TOO_FEW)
+    return network, read
 
 
 def _apply(columns: Callable[[torch.Tensor], torch.Tensor], inputs: NDArray[np.generic]) -> NDArray[np.float32]:
