@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields, replace
-from typing import Any
+from typing import Any, get_args
 
 from optimizer.errors import ConfigError, Invalid
 from optimizer.model.history import Encoder, Wanted
@@ -21,6 +21,7 @@ from simulations.oracle import BestStatic, Chance, Oracle
 from simulations.play import Player
 from simulations.pure import Schedule, Sendtide
 from simulations.through_service import Lie, open_service
+from storage.records import ExplorationMethod
 
 #: What a run always has: without both ends there is no scale.
 ENDS = ("random", "informed-oracle")
@@ -28,7 +29,10 @@ ENDS = ("random", "informed-oracle")
 
 @dataclass(frozen=True)
 class OursOptions:
-    """How Sendtide is played; see ``simulations.pure``. The model's own defaults are the service's."""
+    """How Sendtide is played; see ``simulations.pure``. The model's own defaults are the service's.
+
+    ``method`` and ``parameter`` are a campaign's choice of exploration; a parameter of 0 = the method's default.
+    """
 
     retrain: float = Schedule.retrain
     refresh: float = Schedule.refresh
@@ -37,6 +41,8 @@ class OursOptions:
     network: bool = True
     encoder: Encoder = "auto"
     history: bool = True
+    method: ExplorationMethod = "posterior_bank"
+    parameter: float = 0.0
 
     def __post_init__(self) -> None:
         Wanted(self.encoder)  # refuses what is none
@@ -64,6 +70,10 @@ class Family:
 
 def _ours(game: Game, options: OursOptions) -> Player:
     schedule = Schedule(options.retrain, options.refresh, options.step)
+    if options.method not in get_args(ExplorationMethod):
+        raise Invalid.field(
+            "policies", f"method={options.method}: must be one of: {', '.join(get_args(ExplorationMethod))}"
+        )
     return Sendtide(
         game,
         schedule,
@@ -71,6 +81,8 @@ def _ours(game: Game, options: OursOptions) -> Player:
         network=options.network,
         encoder=options.encoder,
         history=options.history,
+        method=options.method,
+        parameter=options.parameter or None,
     )
 
 

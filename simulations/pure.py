@@ -26,7 +26,7 @@ from simulations.game import Game, Turn
 from simulations.play import AT_ONCE, Result
 from simulations.scenarios import CAMPAIGN, WORKSPACE
 from storage.log import Component, Decision, Event, FeedbackRow, Happening
-from storage.records import Attribute, JsonObject
+from storage.records import Attribute, Campaign, ExplorationMethod, JsonObject
 
 
 @dataclass(frozen=True)
@@ -60,6 +60,7 @@ class Sendtide:
         network: whether learned columns (a network's, an encoder's) may join the model.
         encoder: what reads the recipient's history in order.
         history: whether the recipient's history is known at all.
+        method, parameter: how the campaign explores.
     """
 
     game: Game
@@ -68,13 +69,15 @@ class Sendtide:
     network: bool = True
     encoder: Encoder = "auto"
     history: bool = True
+    method: ExplorationMethod = "posterior_bank"
+    parameter: float | None = None
     notes: dict[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self._live = LivePolicy.cold(COLD_POLICY)
         self._blob: bytes | None = None
         self._attributes: tuple[Attribute, ...] = self.game.attributes
-        self._campaign = self.game.campaigns[0]
+        self._campaign = self._exploring(self.game.campaigns[0])
         self._decisions: list[Decision] = []
         self._pasts: dict[str, list[Happening]] = {}
         self._sent: dict[str, tuple[str | None, str | None, str | None]] = {}
@@ -86,15 +89,21 @@ class Sendtide:
 
     def choose(self, turn: Turn) -> Drawn:
         """See ``Player``: the service's own draw."""
-        self._campaign = turn.situation.campaign
+        campaign = turn.situation.campaign
+        if (campaign.version, campaign.updated_at) != (self._campaign.version, self._campaign.updated_at):
+            self._campaign = self._exploring(campaign)
         due = self.schedule.due(self._matured, self._retrained, self._refreshed)
         if due is not None:
             self._learn(due, turn.arrival.at)
         started = time.perf_counter()
         self._seen = with_past(turn.situation.context, self._past(turn), turn.arrival.at)
-        made = draw(replace(turn.situation, context=self._seen), turn.plan, self._live, self.game.salt, 0)
+        situation = replace(turn.situation, campaign=self._campaign, context=self._seen)
+        made = draw(situation, turn.plan, self._live, self.game.salt, 0)
         self.notes["choose"] += time.perf_counter() - started
         return made
+
+    def _exploring(self, campaign: Campaign) -> Campaign:
+        return replace(campaign, exploration_method=self.method, exploration_parameter=self.parameter)
 
     def learn(self, result: Result) -> None:
         """See ``Player``."""
@@ -158,7 +167,9 @@ class Sendtide:
         registry = examine(data, self._attributes).registry(self._attributes, WORKSPACE)
         served = [model.artifact_meta.get("encoder", {}) for model in self._live.models if model is not None]
         asked = wanted(self.encoder, now.timestamp(), *served)
-        trained = train(data, attributes=registry, seed=len(rows), network=self.network, encoder=asked)
+        trained = train(
+            data, attributes=registry, seed=len(rows), network=self.network, encoder=asked, calibrated=False
+        )
         self.notes.setdefault("trained", []).append({name: trained.report[name] for name in ("network", "encoder")})
         return trained.blob
 

@@ -68,6 +68,26 @@ class FeatureSpec:
         marks = [mark for column in self.columns for mark in column.plain]
         return tuple(i for i, mark in enumerate(marks) if mark)
 
+    @cached_property
+    def owners(self) -> tuple[str, ...]:
+        """Names of the features that numbers come from: the columns', and of each kind of thing that the history's
+        summary counts, at all its half-lives."""
+        counted = dict.fromkeys(self._counted)
+        return (*(column.name for column in self.columns), *counted)
+
+    @cached_property
+    def owner(self) -> tuple[int, ...]:
+        """For each number the position of its feature in ``owners``."""
+        own = tuple(i for i, column in enumerate(self.columns) for _ in column.labels)
+        place = {name: len(self.columns) + i for i, name in enumerate(dict.fromkeys(self._counted))}
+        return own + tuple(place[name] for name in self._counted)
+
+    @property
+    def _counted(self) -> tuple[str, ...]:
+        """For each number of the history's summary what it counts."""
+        labels = () if self.history is None else self.history.labels
+        return tuple(f"{HISTORY}.{label.rpartition('.')[0]}" for label in labels)
+
     @property
     def width(self) -> int:
         """Numbers an encoded context has."""

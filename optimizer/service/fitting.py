@@ -13,6 +13,7 @@ from optimizer.model.artifact import unpack
 from optimizer.model.history import Wanted, wanted
 from optimizer.model.inference import RewardModel
 from optimizer.model.training.evaluate import clustered_z, log_likelihood
+from optimizer.model.training.options import DEFAULTS, TrainOptions
 from optimizer.model.training.quality import Quality, examine
 from optimizer.model.training.train import Trained, train
 from optimizer.service.drifting import Drift, changes
@@ -40,6 +41,7 @@ class Job:
         log: the feedback. attributes: the registry, in which what can't be trusted is not used by the model.
         quality: what was found wrong with the features; None = not examined.
         drift: what the drift detectors know, by campaign.
+        options: the numbers of training, as they were tuned for the workspace.
         encoder: which encoder of the recipient's history a model tries.
     """
 
@@ -51,6 +53,7 @@ class Job:
     run_id: str | None
     quality: Quality | None = None
     drift: Mapping[str, Drift] = field(default_factory=dict)
+    options: TrainOptions = DEFAULTS
     encoder: Wanted = field(default_factory=Wanted)
 
     @classmethod
@@ -67,20 +70,32 @@ class Job:
         attributes = reader.attributes(workspace_id)
         found = examine(examples(log.rows, log.campaigns), attributes)
         registry = found.registry(attributes, workspace_id)
+        options = tuned(reader, workspace_id)
         now = services.clock()
         asked = wanted_encoder(reader, workspace_id, services.settings, now)
-        return cls(services, workspace_id, log, registry, now, run_id, found, drift or {}, asked)
+        return cls(services, workspace_id, log, registry, now, run_id, found, drift or {}, options, asked)
 
     @property
     def changed(self) -> dict[str, float]:
         """When outcomes last changed, by campaign: older rows fade."""
         return changes(self.drift)
 
-    def fit(self, rows: Sequence[Logged], *, network: bool = True) -> Trained:
-        """A model of these rows, as far as they are remembered."""
+    def fit(self, rows: Sequence[Logged], *, network: bool = True, calibrated: bool = True) -> Trained:
+        """A model of these rows, as far as they are remembered.
+
+        One without a network only serves to judge another: nobody asks it for scores, so it isn't calibrated.
+        """
         kept = remembered(rows, self.changed)
         data = examples(kept, self.log.campaigns)
-        return train(data, attributes=self.attributes, seed=len(kept), network=network, encoder=self.encoder)
+        return train(
+            data,
+            attributes=self.attributes,
+            seed=len(kept),
+            network=network,
+            encoder=self.encoder,
+            calibrated=calibrated and network,
+            options=self.options,
+        )
 
 
 def wanted_encoder(reader: Reader, workspace_id: str, settings: Settings, now: datetime) -> Wanted:
@@ -93,6 +108,12 @@ def wanted_encoder(reader: Reader, workspace_id: str, settings: Settings, now: d
     names = {part.artifact_id for policy in policies for part in policy.mixture if part.artifact_id is not None}
     stored = [artifact for name in sorted(names) if (artifact := reader.artifact(workspace_id, name)) is not None]
     return wanted("auto", now.timestamp(), *(unpack(artifact.blob)[2].get("encoder", {}) for artifact in stored))
+
+
+def tuned(reader: Reader, workspace_id: str) -> TrainOptions:
+    """The numbers of training that were tuned for a workspace; the defaults where none were."""
+    workspace = reader.workspace(workspace_id)
+    return DEFAULTS if workspace is None else TrainOptions.from_json(workspace.training)
 
 
 def cross_fitted(job: Job, earlier: Sequence[Logged], held: Sequence[Logged]) -> Callable[[Logged], RewardModel]:

@@ -155,8 +155,7 @@ def test_each_encoder_joins_where_order_matters(kind: Encoder, plain: RewardMode
 def test_no_encoder_joins_where_order_says_nothing(kind: Encoder) -> None:
     examples = ordered(1_200, 1, shuffled=True)
     judged = judge_columns(examples, fit_spec(examples.contexts, []), training_basis(examples), encoder=kind, seed=1)[1]
-    assert judged.reader is None
-    assert judged.z < 1.0
+    assert judged.reader is None, judged
 
 
 def test_auto_takes_the_one_that_predicts_best(monkeypatch: pytest.MonkeyPatch) -> None:

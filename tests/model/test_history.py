@@ -128,6 +128,8 @@ def test_the_feature_spec_keeps_its_history_and_without_one_is_what_it_was() -> 
     spec = fit_spec(SEEN, [])
     assert spec.width == len(spec.labels) > 0
     assert all(label.startswith("@history.") for label in spec.labels)
+    assert len(spec.owner) == spec.width
+    assert spec.owners[spec.owner[spec.labels.index("@history.sent.email.7d")]] == "@history.sent.email"
     assert FeatureSpec.from_json(spec.to_json()) == spec
     assert spec.describe()[-1]["type"] == "history"
     plain = fit_spec([{"x": i} for i in range(9)], [])

@@ -13,11 +13,12 @@ from numpy.typing import NDArray
 from optimizer.model.examples import Examples
 from optimizer.model.features import FeatureSpec
 from optimizer.model.history import Encoder
-from optimizer.model.training.choosing import Chosen, train_encoder
-from optimizer.model.training.encoders import Reader
+from optimizer.model.training.choosing import NATS_PER_US, Chosen, train_encoder
+from optimizer.model.training.encoders import COST_US, Reader
 from optimizer.model.training.evaluate import bernoulli, clustered_z, predictions
 from optimizer.model.training.lastlayer import tabulate
 from optimizer.model.training.network import Network, train_network
+from optimizer.model.training.options import DEFAULTS, TrainOptions
 from optimizer.model.variantbasis import VariantBasis
 
 #: Fewer rows can't teach a network, nor show that it helps. An encoder's first columns are simpler than a network's.
@@ -26,8 +27,6 @@ LEAST_ENCODER_ROWS = 1_000
 HELD_OUT = 0.25
 #: The comparison uses at most this many rows; more would only sharpen a difference that is already clear.
 MOST_ROWS = 40_000
-#: Paired z of the held-out log-likelihood from which the columns are let in.
-MARGIN = 1.0
 #: What is said where the rows are enough and the recipients are not.
 TOO_FEW = "too few recipients to hold some out"
 #: Rows whose columns are computed at a time.
@@ -67,14 +66,16 @@ class Court:
     Columns never see the recipients that judge them, nor does their early stopping (it has watched ones of its own).
     """
 
-    def __init__(self, examples: Examples, spec: FeatureSpec, basis: VariantBasis, *, seed: int) -> None:
+    def __init__(
+        self, examples: Examples, spec: FeatureSpec, basis: VariantBasis, *, seed: int, options: TrainOptions
+    ) -> None:
         distinct, place = np.unique(examples.cluster, return_inverse=True)
         generator = np.random.default_rng(seed)
         held_out = (generator.random(len(distinct)) < HELD_OUT)[place.reshape(-1)]
         used = generator.permutation(len(examples))[:MOST_ROWS]
         self.rows = examples.take(used)
         self._held_out = held_out[used]
-        self._spec, self._basis, self._seed = spec, basis, seed
+        self._spec, self._basis, self._seed, self._options = spec, basis, seed, options
         self._encoded = spec.encode(self.rows.contexts)
         self._columns = self._encoded
         self._learn = np.flatnonzero(~self._held_out)
@@ -87,9 +88,10 @@ class Court:
     def network(self) -> NetworkVerdict:
         """Whether a network over the encoded context joins."""
         own = self.rows.take(self._learn)
-        network = train_network(own, self._encoded[self._learn], self._offsets(), seed=self._seed)
+        encoded, decay = self._encoded[self._learn], self._options.decay
+        network = train_network(own, encoded, self._offsets(), seed=self._seed, decay=decay)
         features = _apply(network.features, self._encoded)[:, self._spec.width :]
-        gain, z, passed, reason = self._compare(features)
+        gain, z, passed, reason = self._compare(features, 0.0)
         return NetworkVerdict(network if passed else None, gain, z, int(self._held_out.sum()), reason)
 
     def encoder(self, kind: Encoder) -> EncoderVerdict:
@@ -100,7 +102,8 @@ class Court:
         own = self.rows.take(self._learn)
         size = self._spec.history.size
         chosen: Chosen = train_encoder(kind, size, ids[self._learn], own, self._offsets(), seed=self._seed)
-        gain, z, passed, reason = self._compare(_apply(chosen.reader.columns, ids))
+        worth_it = NATS_PER_US * COST_US[chosen.kind]
+        gain, z, passed, reason = self._compare(_apply(chosen.reader.columns, ids), worth_it)
         reader = chosen.reader if passed else None
         held_out = int(self._held_out.sum())
         return EncoderVerdict(reader, chosen.kind, gain, z, held_out, reason, chosen.gains)
@@ -117,8 +120,8 @@ class Court:
     def _predictions(self, columns: NDArray[np.float32]) -> dict[str, NDArray[np.float64]]:
         return predictions(tabulate(self.rows, columns, self._spec, self._basis), self._learn)
 
-    def _compare(self, more: NDArray[np.float32]) -> tuple[float, float, bool, str]:
-        """Gain, z, whether the columns are let in, and why."""
+    def _compare(self, more: NDArray[np.float32], least: float) -> tuple[float, float, bool, str]:
+        """Gain, z, whether the columns are let in, and why. ``least``: a gain up to this is not worth their cost."""
         plain = self._so_far()
         wide = np.concatenate((self._columns, more), axis=1)
         better = self._predictions(wide)
@@ -128,14 +131,26 @@ class Court:
             y = self.rows.outcome[name][known]
             gains[known] += bernoulli(better[name][known], y) - bernoulli(plain[name][known], y)
         gain, z = clustered_z(gains[self._held_out], self.rows.cluster[self._held_out])
-        passed = z > MARGIN and gain > 0
+        margin = self._options.margin
+        passed = z > margin and gain > least
         if passed:
             self._columns, self._eta = wide, better
-        return gain, z, passed, f"held-out gain {gain:.2e} nats a row, z = {z:.2f}, needed > {MARGIN:g}"
+        return (
+            gain,
+            z,
+            passed,
+            f"held-out gain {gain:.2e} nats a row, z = {z:.2f}, needed > {least:.0e} and > {margin:g}",
+        )
 
 
 def judge_columns(
-    examples: Examples, spec: FeatureSpec, basis: VariantBasis, *, encoder: Encoder, seed: int
+    examples: Examples,
+    spec: FeatureSpec,
+    basis: VariantBasis,
+    *,
+    encoder: Encoder,
+    seed: int,
+    options: TrainOptions = DEFAULTS,
 ) -> tuple[NetworkVerdict, EncoderVerdict]:
     """Trains an encoder and a network on three quarters of the recipients and compares them on the rest.
 
@@ -148,7 +163,7 @@ def judge_columns(
     if n < (LEAST_ENCODER_ROWS if reads else LEAST_ROWS) or spec.width == 0:
         few = f"fewer than {LEAST_ENCODER_ROWS} rows"
         return network, replace(read, reason=few) if reads else read
-    court = Court(examples, spec, basis, seed=seed)
+    court = Court(examples, spec, basis, seed=seed, options=options)
     if reads:
         read = court.encoder(encoder) if court.enough(LEAST_ENCODER_ROWS) else replace(read, reason=TOO_FEW)
     if n >= LEAST_ROWS:

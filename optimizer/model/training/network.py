@@ -17,13 +17,13 @@ from torch import nn
 
 from optimizer.model.examples import Examples
 from optimizer.model.timefeatures import SHORT, harmonics
+from optimizer.model.training.options import TrainOptions
 
 WIDE, NARROW = 64, 16
 EPOCHS = 40
 PATIENCE = 4
 BATCH = 512
 RATE = 2e-3
-DECAY = 0.02
 #: Share of the training clusters that early stopping watches.
 WATCHED = 0.2
 #: Columns that hardly vary are not rescaled to unit variance: that would blow up noise.
@@ -54,7 +54,7 @@ class Course:
     """How a module is trained: groups of its parameters with a learning rate each, and when training ends."""
 
     groups: tuple[tuple[list[nn.Parameter], float], ...]
-    decay: float = DECAY
+    decay: float = TrainOptions.decay
     batch: int = BATCH
     epochs: int = EPOCHS
     patience: int = PATIENCE
@@ -110,17 +110,23 @@ class _Task:
 
 
 def train_network(
-    examples: Examples, encoded: NDArray[np.float32], logits: Mapping[str, NDArray[np.float64]], *, seed: int
+    examples: Examples,
+    encoded: NDArray[np.float32],
+    logits: Mapping[str, NDArray[np.float64]],
+    *,
+    seed: int,
+    decay: float = TrainOptions.decay,
 ) -> Network:
     """Trains a network.
 
     Args:
         examples: the n rows. encoded: (n, width) their encoded contexts.
         logits: per outcome (n,) the linear model's η. seed: makes it deterministic.
+        decay: of the weights, decoupled.
     """
     generator = torch.Generator().manual_seed(seed)
     network = Network(encoded.shape[1], generator)
-    course = Course(((list(network.parameters()), RATE),))
+    course = Course(((list(network.parameters()), RATE),), decay)
     fit_columns(network, torch.from_numpy(encoded), examples, logits, course, generator, seed=seed)
     return network
 

@@ -15,10 +15,13 @@ from optimizer.model.examples import Examples
 from optimizer.model.features import FeatureSpec, fit_spec
 from optimizer.model.history import Wanted
 from optimizer.model.inference import FORMAT, RewardModel
+from optimizer.model.training.calibrate import fit_calibration
 from optimizer.model.training.evaluate import training_basis
 from optimizer.model.training.export import export_graph
 from optimizer.model.training.gate import EncoderVerdict, NetworkVerdict, judge_columns
 from optimizer.model.training.lastlayer import Fits, fit_last_layer, tabulate
+from optimizer.model.training.options import DEFAULTS, TrainOptions
+from optimizer.model.training.posterior import IDLE
 from optimizer.model.training.threads import set_threads
 from optimizer.model.values import fit_values
 from optimizer.model.variantbasis import VariantBasis
@@ -44,6 +47,8 @@ def train(
     seed: int,
     network: bool = True,
     encoder: Wanted | None = None,
+    calibrated: bool = True,
+    options: TrainOptions = DEFAULTS,
 ) -> Trained:
     """Trains a model from scratch: feature spec, learned columns (where they prove themselves), prior precisions,
     posterior.
@@ -54,6 +59,8 @@ def train(
         seed: the same seed and rows give the same blob on one machine.
         network: False skips the learned columns, the encoder's too; the summary of the history stays.
         encoder: which encoder of the history is tried (None = ``auto``).
+        calibrated: False skips the maps that only scores need (see ``recalibration``), and their fits.
+        options: the numbers that can be tuned.
 
     Raises:
         Invalid: no rows or no outcomes.
@@ -66,29 +73,30 @@ def train(
     verdict = NetworkVerdict(None, 0.0, 0.0, len(examples), "not asked for")
     read = EncoderVerdict(None, asked.kind, 0.0, 0.0, len(examples), "not asked for", {})
     if network:
-        verdict, read = judge_columns(examples, spec, basis, encoder=asked.kind, seed=seed)
+        verdict, read = judge_columns(examples, spec, basis, encoder=asked.kind, seed=seed, options=options)
     graph = export_graph(spec, verdict.network, read.reader)
     context = Embedder(spec, graph).bulk(examples.contexts)
-    fits = fit_last_layer(tabulate(examples, context, spec, basis), seed=seed)
-    judged = {
-        "network": {"used": verdict.network is not None, **_evidence(verdict)},
+    fits = fit_last_layer(tabulate(examples, context, spec, basis), seed=seed, options=options)
+    kept = {
+        "seed": seed,
+        "network": _evidence(verdict, used=verdict.network is not None),
         "encoder": {
-            "used": read.reader is not None,
+            **_evidence(read, used=read.reader is not None),
             "kind": read.kind,
             "since": asked.since,
             "tried": dict(read.tried),
-            **_evidence(read),
         },
+        "calibration": fit_calibration(examples, context, spec, basis, seed=seed) if calibrated else {},
     }
-    return _assemble(examples, spec, graph, basis, fits, seed, judged)
+    return _assemble(examples, spec, graph, basis, fits, kept)
 
 
-def _evidence(verdict: NetworkVerdict | EncoderVerdict) -> dict[str, Any]:
-    return {"gain": verdict.gain, "z": verdict.z, "reason": verdict.reason}
+def _evidence(verdict: NetworkVerdict | EncoderVerdict, *, used: bool) -> dict[str, Any]:
+    return {"used": used, "gain": verdict.gain, "z": verdict.z, "reason": verdict.reason}
 
 
 def refresh(blob: bytes, examples: Examples) -> Trained:
-    """Refits the last layer to newer rows: the same spec, network, variant directions and prior precisions.
+    """Refits the last layer to newer rows: the same spec, network, variant directions, prior precisions, calibration.
 
     Newton starts from the old weights. The draws use the old seed, so that the new bank differs from the old one by
     what was learned and not by luck. What is new (a variant, an hour) gets weights with the starting precision.
@@ -103,8 +111,13 @@ def refresh(blob: bytes, examples: Examples) -> Trained:
     table = tabulate(examples, context, model.spec, model.basis)
     fits = fit_last_layer(table, start=(model.message, model.no_send))
     meta = model.artifact_meta
-    judged = {name: meta[name] for name in ("network", "encoder") if name in meta}
-    return _assemble(examples, model.spec, model.graph, model.basis, fits, int(meta["seed"]), judged)
+    kept = {
+        "seed": int(meta["seed"]),
+        "network": dict(meta["network"]),
+        "encoder": dict(meta.get("encoder", {})),
+        "calibration": meta.get("calibration", {}),
+    }
+    return _assemble(examples, model.spec, model.graph, model.basis, fits, kept)
 
 
 def width_factor(rows: int) -> float:
@@ -125,9 +138,9 @@ def _assemble(
     graph: bytes,
     basis: VariantBasis,
     fits: tuple[Fits, Fits],
-    seed: int,
-    judged: JsonObject,
+    kept: JsonObject,
 ) -> Trained:
+    """The artifact; ``kept`` is what a refresh leaves of its meta: seed, verdicts on columns, calibration."""
     arrays: dict[str, Any] = {"basis.mean": basis.mean, "basis.directions": basis.directions}
     meta: dict[str, Any] = {
         "format": FORMAT,
@@ -135,14 +148,21 @@ def _assemble(
         "values": fit_values(examples),
         "width": width_factor(len(examples)),
         "rows": len(examples),
-        "seed": seed,
-        **judged,
+        **kept,
     }
     for kind, fitted in zip(("message", "no_send"), fits, strict=True):
-        saved, described = fitted.heads(kind, seed).save(kind)
+        saved, described = fitted.heads(kind, kept["seed"]).save(kind)
         arrays |= saved
         meta[kind] = described
     return Trained(pack(graph, arrays, meta), spec.hash, _report(examples, spec, fits, meta))
+
+
+def _readable(group: str, spec: FeatureSpec) -> str:
+    """The name of a group of weights with its feature's name in place of the number; network columns keep theirs."""
+    block, colon, owner = group.partition(":")
+    if not colon or int(owner) >= len(spec.owners):
+        return group
+    return f"{block}:{spec.owners[int(owner)]}"
 
 
 def _report(examples: Examples, spec: FeatureSpec, fits: tuple[Fits, Fits], meta: JsonObject) -> dict[str, Any]:
@@ -154,9 +174,11 @@ def _report(examples: Examples, spec: FeatureSpec, fits: tuple[Fits, Fits], meta
             "rows": posterior.rows,
             "positives": posterior.positives,
             "weights": fitted.layout.size,
+            "in_use": len(posterior.live),
             "precision": {
-                block.name: round(float(value), 3)
-                for block, value in zip(fitted.layout.blocks, posterior.precision, strict=True)
+                _readable(name, spec): round(float(value), 3)
+                for (name, _), value in zip(fitted.layout.groups, posterior.precision, strict=True)
+                if value < IDLE
             },
         }
         for kind, fitted in zip(("message", "no_send"), fits, strict=True)
@@ -167,6 +189,7 @@ def _report(examples: Examples, spec: FeatureSpec, fits: tuple[Fits, Fits], meta
         "features": spec.describe(),
         "encoded_width": spec.width,
         "width": meta["width"],
-        **{name: dict(meta[name]) for name in ("network", "encoder") if name in meta},
+        "network": dict(meta["network"]),
+        "encoder": dict(meta["encoder"]),
         "heads": heads,
     }
