@@ -112,7 +112,8 @@ class ShadowChoice:
 class Snapshot:
     """All that a decision was computed from, beside the campaign version and the policy: enough to replay it.
 
-    ``context`` is what the model saw (recipient attributes overlaid with the request's context, before encoding);
+    ``context`` is what the model saw (recipient attributes overlaid with the request's context, before encoding; under
+    ``@history`` the recipient's last messages and events, in the form of ``optimizer.model.history``);
     ``effects`` are the recipient effects used; ``variants`` and ``channels`` are the factors of the action space in
     order; ``attempt`` counts draws (a re-draw after the eligible set changed has attempt 1, 2, …).
     ``cost`` is that of the chosen message, in micros; ``unanswered`` the recipient's count that adaptive caps used
