@@ -11,7 +11,7 @@ import math
 import re
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field, fields, replace
-from typing import Any
+from typing import Any, Literal
 
 from optimizer.errors import ConfigError
 
@@ -136,6 +136,11 @@ class Settings:
     reload_seconds: float = _setting(1.0, number(0.05, 60), "seconds between looks for newly published policies")
     retention_days: int = _setting(400, whole(1, 36_500), "days that closed decisions are kept")
     gate: bool = _setting(True, SWITCH, "whether a candidate must pass the gate before it is published")
+    encoder: Literal["auto", "none", "gru", "cnn", "transformer"] = _setting(
+        "auto",
+        choice("auto", "none", "gru", "cnn", "transformer"),
+        "what reads the order of a recipient's last events; auto takes the best one anew every week",
+    )
     seed: str | None = _setting(None, TEXT, "seed of every draw; left out, the installation's own secret one")
     metrics_dir: str | None = _setting(None, TEXT, "folder of the processes' metric files; left out, a temporary one")
     train_memory_mib: int = _setting(3072, whole(512, 1 << 20), "MiB of data that a training process may hold")

@@ -149,12 +149,13 @@ class Play:
         return Played(name, self.game.seed, self._numbers, self._places, time.perf_counter() - started, dict(notes))
 
     def _ask(self, turn: Turn) -> None:
+        if isinstance(self.player, Logging):
+            for event in turn.news:
+                self.player.heard(event)
         sends = bool(turn.plan.mask[: turn.space.messages].any())
         drawn = self.player.choose(turn) if sends else Drawn(None, 1.0, "withheld")
         decision = record(turn.ask, turn.situation, turn.plan, drawn, turn.recipient)
         if isinstance(self.player, Logging):
-            for event in turn.news:
-                self.player.heard(event)
             self.player.decided(turn, decision)
         if decision.action is None:
             return

@@ -11,6 +11,7 @@ from dataclasses import dataclass, fields, replace
 from typing import Any, get_args
 
 from optimizer.errors import ConfigError, Invalid
+from optimizer.model.history import Encoder, Wanted
 from simulations.baselines import tuned
 from simulations.baselines.linear import Linear, LinearOptions
 from simulations.baselines.simple import Simple, SimpleOptions
@@ -38,8 +39,13 @@ class OursOptions:
     step: int = Schedule.step
     naive: bool = False
     network: bool = True
+    encoder: Encoder = "auto"
+    history: bool = True
     method: ExplorationMethod = "posterior_bank"
     parameter: float = 0.0
+
+    def __post_init__(self) -> None:
+        Wanted(self.encoder)  # refuses what is none
 
 
 @dataclass(frozen=True)
@@ -73,6 +79,8 @@ def _ours(game: Game, options: OursOptions) -> Player:
         schedule,
         naive=options.naive,
         network=options.network,
+        encoder=options.encoder,
+        history=options.history,
         method=options.method,
         parameter=options.parameter or None,
     )

@@ -13,17 +13,20 @@ from datetime import datetime
 from typing import Any
 
 from optimizer.model.examples import Examples
+from optimizer.model.history import LENGTH, SENT, Encoder, wanted
 from optimizer.model.inference import RewardModel
 from optimizer.model.policy import LivePolicy
 from optimizer.service.choose import Drawn, draw
 from optimizer.service.feedback import Logged, examples, logged
 from optimizer.service.ids import COLD_POLICY
+from optimizer.service.past import with_past
+from optimizer.service.record import message_of
 from optimizer.service.retrain import LEAST_ROWS, exploration_numbers
 from simulations.game import Game, Turn
 from simulations.play import AT_ONCE, Result
 from simulations.scenarios import CAMPAIGN, WORKSPACE
-from storage.log import Component, Decision, Event, FeedbackRow
-from storage.records import Attribute, Campaign, ExplorationMethod
+from storage.log import Component, Decision, Event, FeedbackRow, Happening
+from storage.records import Attribute, Campaign, ExplorationMethod, JsonObject
 
 
 @dataclass(frozen=True)
@@ -54,7 +57,9 @@ class Sendtide:
 
     Attributes:
         naive: whether an outcome that has not been seen yet counts as a no (what a simple log would say).
-        network: whether a network may join the model.
+        network: whether learned columns (a network's, an encoder's) may join the model.
+        encoder: what reads the recipient's history in order.
+        history: whether the recipient's history is known at all.
         method, parameter: how the campaign explores.
     """
 
@@ -62,6 +67,8 @@ class Sendtide:
     schedule: Schedule = field(default_factory=Schedule)
     naive: bool = False
     network: bool = True
+    encoder: Encoder = "auto"
+    history: bool = True
     method: ExplorationMethod = "posterior_bank"
     parameter: float | None = None
     notes: dict[str, Any] = field(default_factory=dict)
@@ -72,6 +79,9 @@ class Sendtide:
         self._attributes: tuple[Attribute, ...] = self.game.attributes
         self._campaign = self._exploring(self.game.campaigns[0])
         self._decisions: list[Decision] = []
+        self._pasts: dict[str, list[Happening]] = {}
+        self._sent: dict[str, tuple[str | None, str | None, str | None]] = {}
+        self._seen: JsonObject = {}
         self._events: dict[str, list[Event]] = {}
         self._final: dict[str, Logged] = {}
         self._matured = self._retrained = self._refreshed = 0
@@ -86,7 +96,9 @@ class Sendtide:
         if due is not None:
             self._learn(due, turn.arrival.at)
         started = time.perf_counter()
-        made = draw(replace(turn.situation, campaign=self._campaign), turn.plan, self._live, self.game.salt, 0)
+        self._seen = with_past(turn.situation.context, self._past(turn), turn.arrival.at)
+        situation = replace(turn.situation, campaign=self._campaign, context=self._seen)
+        made = draw(situation, turn.plan, self._live, self.game.salt, 0)
         self.notes["choose"] += time.perf_counter() - started
         return made
 
@@ -99,15 +111,32 @@ class Sendtide:
         self._matured += not self.naive
 
     def decided(self, turn: Turn, decision: Decision) -> None:
-        """See ``Logging``."""
+        """See ``Logging``. A decision without an action is no row, so its context doesn't matter."""
         del turn
+        decision = replace(decision, snapshot=replace(decision.snapshot, context=self._seen))
         self._decisions.append(decision)
         self._matured += self.naive
+        message = message_of(decision)
+        if message is not None:
+            place = (message.channel, message.campaign_id, message.variant_id)
+            sent = Happening(message.at, message.message_ref, SENT, *place)
+            self._pasts.setdefault(decision.recipient_id, []).append(sent)
+            self._sent[decision.decision_id] = place
 
     def heard(self, event: Event) -> None:
         """See ``Logging``."""
         if event.decision_id is not None:
             self._events.setdefault(event.decision_id, []).append(event)
+        if event.recipient_id is not None and not event.automated:
+            place = self._sent.get(event.decision_id or "", (None, None, None))
+            past = self._pasts.setdefault(event.recipient_id, [])
+            past.append(Happening(event.occurred_at, event.event_id, event.type, *place, event.properties))
+
+    def _past(self, turn: Turn) -> list[Happening]:
+        """What a store would give: the last events and messages before the decision, oldest first."""
+        known = self._pasts.get(turn.recipient.recipient_id, []) if self.history else []
+        before = [one for one in known if one.at < turn.arrival.at]
+        return sorted(before, key=lambda one: (one.at, one.ref))[-LENGTH:]
 
     @property
     def live(self) -> LivePolicy:
@@ -120,14 +149,14 @@ class Sendtide:
         mine = [r for r in rows if r.trainable and r.matured]
         self.notes["read"] += time.perf_counter() - started
         started = time.perf_counter()
-        self._publish(self._fit(kind, rows), mine)
+        self._publish(self._fit(kind, rows, now), mine)
         self.notes[kind] += time.perf_counter() - started
         self.notes[f"{kind}es" if kind == "refresh" else f"{kind}s"] += 1
         self._refreshed = self._matured
         if kind == "retrain":
             self._retrained = self._matured
 
-    def _fit(self, kind: str, rows: list[Logged]) -> bytes:
+    def _fit(self, kind: str, rows: list[Logged], now: datetime) -> bytes:
         # Imported here: torch takes seconds, and the command line's help must not wait for it.
         from optimizer.model.training.quality import examine
         from optimizer.model.training.train import refresh, train
@@ -136,7 +165,13 @@ class Sendtide:
             return refresh(self._blob, self._examples([r for r in rows if r.matured])).blob
         data = self._examples(rows)
         registry = examine(data, self._attributes).registry(self._attributes, WORKSPACE)
-        return train(data, attributes=registry, seed=len(rows), network=self.network, calibrated=False).blob
+        served = [model.artifact_meta.get("encoder", {}) for model in self._live.models if model is not None]
+        asked = wanted(self.encoder, now.timestamp(), *served)
+        trained = train(
+            data, attributes=registry, seed=len(rows), network=self.network, encoder=asked, calibrated=False
+        )
+        self.notes.setdefault("trained", []).append({name: trained.report[name] for name in ("network", "encoder")})
+        return trained.blob
 
     def _publish(self, blob: bytes, mine: list[Logged]) -> None:
         self._blob = blob

@@ -65,6 +65,23 @@ class Answer:
 
 
 @dataclass(frozen=True, slots=True)
+class Happening:
+    """Something in a recipient's past: a message that went out (``kind`` "sent") or an event (``kind`` its type).
+
+    ``ref`` is the message's reference or the event's id. Channel, campaign and variant are those of the message, or of
+    the decision that the event answers.
+    """
+
+    at: datetime
+    ref: str
+    kind: str
+    channel: str | None = None
+    campaign_id: str | None = None
+    variant_id: str | None = None
+    properties: JsonObject = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
 class Reason:
     """Why actions were masked: which rule, how many actions, when the first of them may open again.
 
@@ -95,7 +112,8 @@ class ShadowChoice:
 class Snapshot:
     """All that a decision was computed from, beside the campaign version and the policy: enough to replay it.
 
-    ``context`` is what the model saw (recipient attributes overlaid with the request's context, before encoding);
+    ``context`` is what the model saw (recipient attributes overlaid with the request's context, before encoding; under
+    ``@history`` the recipient's last messages and events, in the form of ``optimizer.model.history``);
     ``effects`` are the recipient effects used; ``variants`` and ``channels`` are the factors of the action space in
     order; ``attempt`` counts draws (a re-draw after the eligible set changed has attempt 1, 2, …).
     ``cost`` is that of the chosen message, in micros; ``unanswered`` the recipient's count that adaptive caps used

@@ -27,6 +27,7 @@ from storage.log import (
     Decision,
     Event,
     FeedbackRow,
+    Happening,
     Message,
     Page,
     Pointer,
@@ -153,6 +154,16 @@ class Reader(Protocol):
     def events(self, workspace_id: str, decision: Decision) -> tuple[Event, ...]:
         """Events that name this decision, and events of its recipient that name no decision and occurred at or after
         ``decided_at``; by occurrence, then id."""
+
+    def past(self, workspace_id: str, recipient_id: str, before: datetime, *, limit: int) -> tuple[Happening, ...]:
+        """A recipient's last messages and events before a moment, oldest first (by time, then ``ref``).
+
+        Messages are those that count against caps; what is planned for ``before`` or later has not happened. Events are
+        those that name the recipient, or named a decision of theirs that was known when they arrived. Automated ones
+        and ``delivered`` ones say nothing of the recipient and are left out.
+
+        Cost must not depend on how many happened before those that are asked for.
+        """
 
     def events_awaiting(self, workspace_id: str, decision_id: str) -> tuple[Event, ...]:
         """Unmatched events that name this decision."""

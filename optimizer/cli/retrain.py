@@ -13,7 +13,7 @@ from optimizer.cli.progress import progress
 
 @click.command(epilog=EXIT_CODES)
 @option("--campaign", help="Only this campaign's policy; left out, every active campaign's.")
-@command(settings=("gate",))
+@command(settings=("gate", "encoder"))
 def retrain(call: Call, campaign: str | None) -> None:
     """Train on the log, evaluate off policy, let the gate judge, publish or reject. Prints the verdict.
 

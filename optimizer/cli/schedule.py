@@ -14,6 +14,7 @@ SCHEDULE = (
     "expire_seconds",
     "retention_days",
     "gate",
+    "encoder",
     "train_memory_mib",
     "log_level",
     "log_format",

@@ -25,6 +25,7 @@ SERVE = (
     "reload_seconds",
     "retention_days",
     "gate",
+    "encoder",
     "train_memory_mib",
     "metrics_dir",
     "max_body_bytes",

@@ -1,4 +1,5 @@
-"""From contexts to f(x): the feature spec, then the ONNX graph of skip columns and, if let in, network columns."""
+"""From contexts to f(x): the feature spec, then the ONNX graph of skip columns and, where they were let in, the columns
+of a network over the encoded context and of an encoder over the recipient's history."""
 
 from __future__ import annotations
 
@@ -10,9 +11,13 @@ from numpy.typing import NDArray
 
 from optimizer.errors import BadArtifact
 from optimizer.model.features import FeatureSpec
+from optimizer.model.history import LENGTH
+from optimizer.model.historyspec import FACTS
 from storage.records import JsonObject
 
-INPUT, OUTPUT = "encoded", "features"
+INPUT, HISTORY_INPUT, OUTPUT = "encoded", "history", "features"
+#: Contexts that are embedded at a time: their histories' ids take 768 bytes each.
+CHUNK = 16_384
 
 
 class Embedder:
@@ -26,14 +31,28 @@ class Embedder:
         options.log_severity_level = 3
         try:
             self._session = onnxruntime.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
-            self.width = int(self.run(np.zeros((1, spec.width), dtype=np.float32)).shape[1])
+            self._reads_history = HISTORY_INPUT in {given.name for given in self._session.get_inputs()}
+            self.width = int(self.bulk([{}]).shape[1])
         except Exception as error:  # ONNX Runtime's own errors share no public base class
             raise BadArtifact(f"the graph doesn't fit the feature spec or can't be loaded: {error}") from error
 
-    def run(self, encoded: NDArray[np.float32]) -> NDArray[np.float32]:
-        """f(x) of encoded contexts: (n, width of the spec) → (n, F). For training and reports."""
-        features: NDArray[np.float32] = self._session.run([OUTPUT], {INPUT: encoded})[0]
+    def run(self, encoded: NDArray[np.float32], ids: NDArray[np.int32] | None = None) -> NDArray[np.float32]:
+        """f(x) of encoded contexts (n, width of the spec): (n, F).
+
+        Args:
+            encoded: as ``FeatureSpec.encode`` gives them.
+            ids: (n, ``LENGTH``, ``FACTS``) their histories; needed by a graph with an encoder (None = empty ones).
+        """
+        inputs: dict[str, NDArray[np.float32] | NDArray[np.int32]] = {INPUT: encoded}
+        if self._reads_history:
+            inputs[HISTORY_INPUT] = np.zeros((len(encoded), LENGTH, FACTS), np.int32) if ids is None else ids
+        features: NDArray[np.float32] = self._session.run([OUTPUT], inputs)[0]
         return features
+
+    def bulk(self, contexts: Sequence[JsonObject]) -> NDArray[np.float32]:
+        """f(x) of contexts, all in one go: (n, F). For training and reports; see ``embed`` for decisions."""
+        parts = [contexts[start : start + CHUNK] for start in range(0, len(contexts), CHUNK)]
+        return np.concatenate([self.run(self.spec.encode(part), self._ids(part)) for part in parts])
 
     def embed(self, contexts: Sequence[JsonObject]) -> NDArray[np.float32]:
         """f(x) of contexts: (n, F).
@@ -43,5 +62,10 @@ class Embedder:
         """
         out = np.empty((len(contexts), self.width), dtype=np.float32)
         for i, context in enumerate(contexts):
-            out[i] = self.run(self.spec.encode_row(context)[None, :])[0]
+            out[i] = self.run(self.spec.encode_row(context)[None, :], self._ids([context]))[0]
         return out
+
+    def _ids(self, contexts: Sequence[JsonObject]) -> NDArray[np.int32] | None:
+        if not self._reads_history or self.spec.history is None:
+            return None
+        return self.spec.history.ids(contexts)

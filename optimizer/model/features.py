@@ -22,6 +22,8 @@ from optimizer.errors import BadArtifact
 from optimizer.model import columns as typed
 from optimizer.model.columns import CategoryColumn, Column, NumberColumn, TextColumn
 from optimizer.model.hashing import hash_tokens, text_vector
+from optimizer.model.history import HISTORY
+from optimizer.model.historyspec import HistorySpec, fit_history
 from storage.records import Attribute, AttributeType, JsonObject, Variant
 
 #: Bins of a number are cut down until the whole encoding is about this wide: every column is multiplied by variants,
@@ -60,26 +62,48 @@ class Widths:
 
 @dataclass(frozen=True)
 class FeatureSpec:
-    """The frozen columns of a model, in order. ``dropped`` are features that were seen and left out."""
+    """The frozen columns of a model, in order. ``dropped`` are features that were seen and left out.
+
+    ``history``: how the recipient's history is read; its summary follows the columns. None = there was no history.
+    """
 
     columns: tuple[Column, ...]
     dropped: tuple[str, ...] = ()
+    history: HistorySpec | None = None
 
     @cached_property
     def labels(self) -> tuple[str, ...]:
-        """One name an encoded number, e.g. ``age.rank`` or ``plan.=pro``."""
-        return tuple(f"{column.name}.{label}" for column in self.columns for label in column.labels)
+        """One name an encoded number, e.g. ``age.rank``, ``plan.=pro`` or ``@history.sent.7d``."""
+        past = () if self.history is None else self.history.labels
+        own = tuple(f"{column.name}.{label}" for column in self.columns for label in column.labels)
+        return own + tuple(f"{HISTORY}.{label}" for label in past)
 
     @cached_property
     def plain(self) -> tuple[int, ...]:
-        """Positions of the numbers that carry a feature's broad effect; the rest is detail (bins, hashes, words)."""
+        """Positions of the numbers that carry a feature's broad effect; the rest is detail (bins, hashes, words, the
+        history's summary: as a rule little of it matters, so it is not multiplied by times)."""
         marks = [mark for column in self.columns for mark in column.plain]
         return tuple(i for i, mark in enumerate(marks) if mark)
 
-    @property
+    @cached_property
+    def owners(self) -> tuple[str, ...]:
+        """Names of the features that numbers come from: the columns', and of each kind of thing that the history's
+        summary counts, at all its half-lives."""
+        counted = dict.fromkeys(self._counted)
+        return (*(column.name for column in self.columns), *counted)
+
+    @cached_property
     def owner(self) -> tuple[int, ...]:
-        """For each number the position of its feature in ``columns``."""
-        return tuple(i for i, column in enumerate(self.columns) for _ in column.labels)
+        """For each number the position of its feature in ``owners``."""
+        own = tuple(i for i, column in enumerate(self.columns) for _ in column.labels)
+        place = {name: len(self.columns) + i for i, name in enumerate(dict.fromkeys(self._counted))}
+        return own + tuple(place[name] for name in self._counted)
+
+    @property
+    def _counted(self) -> tuple[str, ...]:
+        """For each number of the history's summary what it counts."""
+        labels = () if self.history is None else self.history.labels
+        return tuple(f"{HISTORY}.{label.rpartition('.')[0]}" for label in labels)
 
     @property
     def width(self) -> int:
@@ -95,15 +119,18 @@ class FeatureSpec:
         """Contexts as numbers: float32 (n, width), no NaN, centred. Unknown features are ignored."""
         if len(contexts) == 1:
             return self.encode_row(contexts[0])[None, :]
-        if not self.columns:
-            return np.zeros((len(contexts), 0), dtype=np.float32)
-        return np.concatenate([column.bulk(contexts) for column in self.columns], axis=1).astype(np.float32)
+        parts = [np.zeros((len(contexts), 0)), *(column.bulk(contexts) for column in self.columns)]
+        if self.history is not None:
+            parts.append(self.history.summary(contexts))
+        return np.concatenate(parts, axis=1).astype(np.float32)
 
     def encode_row(self, context: JsonObject) -> NDArray[np.float32]:
         """One context as numbers: float32 (width,); the fast path of a decision."""
         out: list[float] = []
         for column in self.columns:
             out.extend(column.row(context))
+        if self.history is not None:
+            out.extend(self.history.summary([context])[0].tolist())
         return np.array(out, dtype=np.float32)
 
     def describe(self) -> list[dict[str, Any]]:
@@ -111,11 +138,14 @@ class FeatureSpec:
         entries: list[dict[str, Any]] = [
             {"name": column.name, "type": _kind_of(column), "numbers": list(column.labels)} for column in self.columns
         ]
+        if self.history is not None:
+            entries.append({"name": HISTORY, "type": "history", "numbers": list(self.history.labels)})
         return entries + [{"name": name, "type": "dropped", "numbers": []} for name in self.dropped]
 
     def to_json(self) -> dict[str, Any]:
         """The spec as JSON; ``from_json`` gives an equal one."""
-        return {"columns": [typed.to_json(column) for column in self.columns], "dropped": list(self.dropped)}
+        past = {} if self.history is None else {"history": self.history.to_json()}
+        return {"columns": [typed.to_json(column) for column in self.columns], "dropped": list(self.dropped), **past}
 
     @classmethod
     def from_json(cls, data: JsonObject) -> FeatureSpec:
@@ -125,7 +155,8 @@ class FeatureSpec:
             BadArtifact: anything else.
         """
         try:
-            return cls(tuple(typed.from_json(column) for column in data["columns"]), tuple(data["dropped"]))
+            past = HistorySpec.from_json(data["history"]) if "history" in data else None
+            return cls(tuple(typed.from_json(column) for column in data["columns"]), tuple(data["dropped"]), past)
         except (KeyError, TypeError, ValueError) as error:
             raise BadArtifact(f"feature spec can't be read: {error!r}") from error
 
@@ -137,7 +168,8 @@ def fit_spec(
 
     A registered type wins over what the values look like; ``use_in_model=False`` keeps a feature out. Features are in
     alphabetical order, so the order of rows doesn't matter. A feature without variation gets no column. ``widths`` are
-    the reward model's unless another model says how wide its own input may be.
+    the reward model's unless another model says how wide its own input may be. A history (``model.history``) is always
+    summarised.
     """
     widths = widths or Widths()
     registry = {attribute.name: attribute for attribute in attributes}
@@ -159,7 +191,7 @@ def fit_spec(
             width += len(column.labels)
     kept.sort(key=lambda column: column.name)
     used = {column.name for column in kept}
-    return FeatureSpec(tuple(kept), tuple(name for name in names if name not in used))
+    return FeatureSpec(tuple(kept), tuple(name for name in names if name not in used), fit_history(contexts))
 
 
 def variant_features(variant: Variant) -> NDArray[np.float32]:

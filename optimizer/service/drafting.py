@@ -30,6 +30,7 @@ from optimizer.service.choose import (
     space_of,
 )
 from optimizer.service.holidays import holidays_of
+from optimizer.service.past import with_past
 from optimizer.service.record import (
     Ask,
     Circumstances,
@@ -177,6 +178,7 @@ class Drafter:
         where, source = resolve_zone(recipient, campaign)
         variants, channels = factors(campaign, request.variants, request.channels)
         in_model = {name: a.use_in_model for name, a in view.attributes.items()}
+        seen = seen_context(recipient, request.context, in_model)
         groups = (recipient.workspace_id, campaign.campaign_id, recipient.recipient_id, campaign.groups)
         return Situation(
             decision_id=ask.decision_id,
@@ -190,7 +192,7 @@ class Drafter:
             mode=stricter(view.workspace.mode, campaign.mode),
             decided_at=reads.now,
             immediate=request.immediate,
-            context=seen_context(recipient, request.context, in_model),
+            context=with_past(seen, reads.past(reader, recipient.recipient_id), reads.now),
             effects=effects_of(reads.rhythms.get(recipient.recipient_id, ()), reads.now),
             limits=() if request.override_rules else view.limits(campaign),
         )

@@ -8,6 +8,9 @@ from datetime import datetime
 
 import numpy as np
 
+from optimizer.config import Settings
+from optimizer.model.artifact import unpack
+from optimizer.model.history import Wanted, wanted
 from optimizer.model.inference import RewardModel
 from optimizer.model.training.evaluate import clustered_z, log_likelihood
 from optimizer.model.training.options import DEFAULTS, TrainOptions
@@ -16,6 +19,7 @@ from optimizer.model.training.train import Trained, train
 from optimizer.service.drifting import Drift, changes
 from optimizer.service.feedback import Log, Logged, examples
 from optimizer.service.forgetting import remembered
+from optimizer.service.ids import COLD_POLICY
 from optimizer.service.judging import fold_of
 from optimizer.service.wiring import Services
 from storage.port import Reader
@@ -38,6 +42,7 @@ class Job:
         quality: what was found wrong with the features; None = not examined.
         drift: what the drift detectors know, by campaign.
         options: the numbers of training, as they were tuned for the workspace.
+        encoder: which encoder of the recipient's history a model tries.
     """
 
     services: Services
@@ -49,6 +54,7 @@ class Job:
     quality: Quality | None = None
     drift: Mapping[str, Drift] = field(default_factory=dict)
     options: TrainOptions = DEFAULTS
+    encoder: Wanted = field(default_factory=Wanted)
 
     @classmethod
     def of(
@@ -65,7 +71,9 @@ class Job:
         found = examine(examples(log.rows, log.campaigns), attributes)
         registry = found.registry(attributes, workspace_id)
         options = tuned(reader, workspace_id)
-        return cls(services, workspace_id, log, registry, services.clock(), run_id, found, drift or {}, options)
+        now = services.clock()
+        asked = wanted_encoder(reader, workspace_id, services.settings, now)
+        return cls(services, workspace_id, log, registry, now, run_id, found, drift or {}, options, asked)
 
     @property
     def changed(self) -> dict[str, float]:
@@ -84,9 +92,22 @@ class Job:
             attributes=self.attributes,
             seed=len(kept),
             network=network,
+            encoder=self.encoder,
             calibrated=calibrated and network,
             options=self.options,
         )
+
+
+def wanted_encoder(reader: Reader, workspace_id: str, settings: Settings, now: datetime) -> Wanted:
+    """Which encoder is tried: the setting's; under ``auto`` the one that the served models of the workspace were given
+    within the week, if any, by what their artifacts say."""
+    if settings.encoder != "auto":
+        return Wanted(settings.encoder, now.timestamp())
+    served = [p.policy_id for p in reader.pointers() if p.workspace_id == workspace_id and p.policy_id != COLD_POLICY]
+    policies = [policy for policy_id in served if (policy := reader.policy(workspace_id, policy_id)) is not None]
+    names = {part.artifact_id for policy in policies for part in policy.mixture if part.artifact_id is not None}
+    stored = [artifact for name in sorted(names) if (artifact := reader.artifact(workspace_id, name)) is not None]
+    return wanted("auto", now.timestamp(), *(unpack(artifact.blob)[2].get("encoder", {}) for artifact in stored))
 
 
 def tuned(reader: Reader, workspace_id: str) -> TrainOptions:

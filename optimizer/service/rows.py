@@ -10,6 +10,7 @@ import numpy as np
 
 from optimizer.bandit.eligibility import Question
 from optimizer.errors import Conflict, SendtideError
+from optimizer.model.history import LENGTH
 from optimizer.service import recipients as people
 from optimizer.service.answers import judged_at, with_message
 from optimizer.service.catalog import View
@@ -18,7 +19,8 @@ from optimizer.service.displace import without
 from optimizer.service.record import Ask, answered, message_of
 from optimizer.service.requests import DecisionRequest
 from optimizer.service.shared import NOTHING_SHARED, Shared
-from storage.log import Answer, Decision, Message
+from storage.log import Answer, Decision, Happening, Message
+from storage.port import Reader
 from storage.records import JsonObject, Recipient
 from storage.rhythm import RhythmSum
 
@@ -81,7 +83,8 @@ class Draft(Planned):
 class Reads:
     """What one snapshot has for a chunk of requests, kept up to date with the rows of the chunk so far.
 
-    ``shared`` is replaced, never changed, so that a ``Read`` may hold on to it. ``touched`` are the recipients whose
+    ``shared`` is replaced, never changed, so that a ``Read`` may hold on to it. ``pasts`` are read when they are asked
+    for: a re-check in the write transaction needs none where the draw stands. ``touched`` are the recipients whose
     state an earlier row changed, ``placed`` its reservations by recipient, ``displaced`` whose place was taken.
     """
 
@@ -94,10 +97,19 @@ class Reads:
     unanswered: dict[str, int]
     answers: dict[str, tuple[Answer, ...]]
     rhythms: dict[str, tuple[RhythmSum, ...]] = field(default_factory=dict)
+    pasts: dict[str, tuple[Happening, ...]] = field(default_factory=dict)
     drafted: set[str] = field(default_factory=set)
     touched: set[str] = field(default_factory=set)
     placed: dict[str, dict[str, Decision]] = field(default_factory=dict)
     displaced: set[str] = field(default_factory=set)
+
+    def past(self, reader: Reader, recipient_id: str) -> tuple[Happening, ...]:
+        """The recipient's last messages and events before now, oldest first."""
+        known = self.pasts.get(recipient_id)
+        if known is None:
+            workspace_id = self.view.workspace.workspace_id
+            known = self.pasts[recipient_id] = reader.past(workspace_id, recipient_id, self.now, limit=LENGTH)
+        return known
 
     def of(self, recipient_id: str) -> Read:
         """What is known for a row of this recipient."""

@@ -80,7 +80,9 @@ def _share(name: str, rows: Sequence[Logged], bad: Callable[[Logged], bool], lim
 def _filled(rows: Iterable[Logged]) -> Condition:
     cells = empty = 0
     for row in rows:
-        for value in row.decision.snapshot.context.values():
+        for name, value in row.decision.snapshot.context.items():
+            if name.startswith("@"):  # ours, such as the history
+                continue
             cells += 1
             empty += value is None or (isinstance(value, float) and not math.isfinite(value))
     share = empty / cells if cells else 0.0

@@ -10,7 +10,7 @@ from sqlite_utils import Database, Migrations
 
 from storage.errors import SchemaMismatch, StoreUnavailable
 from storage.file_lock import FileLock
-from storage.migrations import sqlite_0001_first, sqlite_0002_rules, sqlite_0003_rhythm
+from storage.migrations import sqlite_0001_first, sqlite_0002_rules, sqlite_0003_rhythm, sqlite_0004_past
 from storage.sqlite.connect import connect, create_file, meaning, result_code
 
 #: Needed for STRICT tables.
@@ -20,6 +20,7 @@ _STEPS: Final = (
     ("0001_first", sqlite_0001_first.first),
     ("0002_rules", sqlite_0002_rules.rules),
     ("0003_rhythm", sqlite_0003_rhythm.rhythm),
+    ("0004_past", sqlite_0004_past.past),
 )
 MIGRATIONS: Final = Migrations("sendtide")
 for _name, _step in _STEPS:

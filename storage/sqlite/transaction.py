@@ -18,13 +18,14 @@ from storage.sqlite.decision_tables import DecisionReader, DecisionWriter
 from storage.sqlite.event_tables import EventReader, EventWriter
 from storage.sqlite.learning_tables import LearningReader
 from storage.sqlite.migrate import require_ours
+from storage.sqlite.past_tables import PastReader
 from storage.sqlite.retention import RetentionWriter
 from storage.sqlite.rhythm_tables import RhythmReader, RhythmWriter
 from storage.sqlite.setup_tables import SetupReader
 from storage.sqlite.usage_tables import UsageReader
 
 
-class SqliteReader(DecisionReader, EventReader, LearningReader, RhythmReader, SetupReader, UsageReader):
+class SqliteReader(DecisionReader, EventReader, LearningReader, PastReader, RhythmReader, SetupReader, UsageReader):
     """``storage.port.Reader`` on one connection."""
 
 

@@ -27,6 +27,7 @@ CHANGED: dict[str, object] = {
     "reload_seconds": 0.25,
     "retention_days": 3,
     "gate": False,
+    "encoder": "cnn",
     "seed": "abc",
     "metrics_dir": "var/metrics",
     "train_memory_mib": 1024,
@@ -81,6 +82,7 @@ UNREADABLE = [
     ("REFRESH_SECONDS", "inf"),
     ("RETENTION_DAYS", "0"),
     ("GATE", "2"),
+    ("ENCODER", "lstm"),
     ("SEED", ""),
     ("TRAIN_MEMORY_MIB", "100"),
 ]

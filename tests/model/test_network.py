@@ -47,8 +47,8 @@ def test_the_graph_equals_torch() -> None:
 def test_a_graph_that_differs_from_torch_is_never_exported(monkeypatch: pytest.MonkeyPatch) -> None:
     spec = fit_spec(wavy(300, 1).contexts, [])
     network = Network(spec.width, torch.Generator().manual_seed(1))
-    honest = network.constants()
-    monkeypatch.setattr(network, "constants", lambda: honest | {"b1": honest["b1"] + 0.01})
+    honest = network.features
+    monkeypatch.setattr(network, "features", lambda encoded: honest(encoded) + 0.01)
     with pytest.raises(ArithmeticError, match="differs from torch"):
         export.export_graph(spec, network)
 
@@ -60,7 +60,7 @@ def test_training_repeats_and_standardises() -> None:
     zero = {"clicked": np.zeros(600)}
     torch.set_num_threads(1)
     one, two = (train_network(examples, encoded, zero, seed=5) for _ in range(2))
-    assert all(np.array_equal(one.constants()[name], two.constants()[name]) for name in one.constants())
+    assert all(torch.equal(one.state_dict()[name], two.state_dict()[name]) for name in one.state_dict())
     with torch.no_grad():
         columns = one.features(torch.from_numpy(encoded)).numpy()[:, spec.width :]
     assert np.abs(columns.mean(axis=0)).max() < 1e-3

@@ -249,6 +249,8 @@ def test_policies_are_read_with_their_options() -> None:
         parse("nobody", "stationary")
     with pytest.raises(Invalid, match="option 'wings'"):
         parse("ours:wings=2", "stationary")
+    with pytest.raises(Invalid, match="lstm"):
+        parse("ours:encoder=lstm", "stationary")
     with pytest.raises(Invalid, match="no options"):
         parse("random:a=1", "stationary")
     with pytest.raises(NotFound, match="stationary"):

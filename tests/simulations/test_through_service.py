@@ -17,7 +17,7 @@ from simulations.world.spec import WorldSpec
 SCHEDULE = Schedule(retrain=0.5, refresh=0.1, step=25)
 
 
-@pytest.mark.parametrize("name", ["stationary", "delays", "cap-pressure", "new-variant"])
+@pytest.mark.parametrize("name", ["stationary", "delays", "cap-pressure", "new-variant", "history"])
 def test_the_pure_middle_takes_the_very_actions_of_the_service(name: str) -> None:
     one = scenario(name)
     small = replace(one, world=replace(one.world, recipients=80), decisions=420, days=one.days)

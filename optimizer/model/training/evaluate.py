@@ -28,7 +28,7 @@ def log_likelihood(model: RewardModel | bytes, examples: Examples) -> dict[str, 
     NaN where the outcome is unknown or the model has no head for that row's kind of action.
     """
     loaded = RewardModel.load(model) if isinstance(model, bytes) else model
-    context = loaded.embedder.run(loaded.spec.encode(examples.contexts))
+    context = loaded.embedder.bulk(examples.contexts)
     out = {name: np.full(len(examples), np.nan) for name in loaded.outcomes if name in examples.outcome}
     for heads, rows in zip((loaded.message, loaded.no_send), split_rows(examples, context, loaded.basis), strict=True):
         eta = _logits(heads, rows)

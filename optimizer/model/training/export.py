@@ -1,15 +1,19 @@
-"""f(x) as an ONNX graph: the encoded inputs themselves, and beside them the network's columns if there is a network."""
+"""f(x) as an ONNX graph: the encoded inputs themselves, and beside them the columns of what was let in: a network over
+these inputs, an encoder of the history."""
 
 from __future__ import annotations
 
 import numpy as np
 import onnx
 import torch
-from numpy.typing import NDArray
-from onnx import TensorProto, helper, numpy_helper
+from onnx import TensorProto, helper
 
-from optimizer.model.embedding import INPUT, OUTPUT, Embedder
+from optimizer.model.embedding import HISTORY_INPUT, INPUT, OUTPUT, Embedder
 from optimizer.model.features import FeatureSpec
+from optimizer.model.history import LENGTH
+from optimizer.model.historyspec import FACTS
+from optimizer.model.training.encoders import Reader
+from optimizer.model.training.graphs import Nodes, network_nodes, reader_nodes
 from optimizer.model.training.network import Network
 
 OPSET = 17
@@ -19,50 +23,59 @@ IR_VERSION = 8
 TOLERANCE = 1e-5
 
 
-def export_graph(spec: FeatureSpec, network: Network | None) -> bytes:
-    """The graph of f(x): ``encoded`` (n, width) → ``features`` (n, F).
+def export_graph(spec: FeatureSpec, network: Network | None, reader: Reader | None = None) -> bytes:
+    """The graph of f(x): ``encoded`` (n, width), and with an encoder ``history`` (n, 32, 6) → ``features`` (n, F).
 
     Raises:
         ArithmeticError: ONNX Runtime and torch disagree by more than ``TOLERANCE``.
     """
     width = spec.width
-    if network is None:
-        nodes = [helper.make_node("Identity", [INPUT], [OUTPUT])]
-        constants: dict[str, NDArray[np.float32]] = {}
-        out = width
-    else:
-        constants = network.constants()
-        nodes = [
-            helper.make_node("Gemm", [INPUT, "w1", "b1"], ["h1"]),
-            helper.make_node("Relu", ["h1"], ["r1"]),
-            helper.make_node("Gemm", ["r1", "w2", "b2"], ["h2"]),
-            helper.make_node("Tanh", ["h2"], ["t2"]),
-            helper.make_node("Sub", ["t2", "mean"], ["c2"]),
-            helper.make_node("Mul", ["c2", "scale"], ["columns"]),
-            helper.make_node("Concat", [INPUT, "columns"], [OUTPUT], axis=1),
-        ]
-        out = width + network.width
-    graph = helper.make_graph(
-        nodes,
+    inputs = [helper.make_tensor_value_info(INPUT, TensorProto.FLOAT, ["n", width])]
+    graph = Nodes()
+    parts = [INPUT]
+    if network is not None:
+        parts.append(network_nodes(graph, INPUT, network))
+        width += network.width
+    if reader is not None:
+        inputs.append(helper.make_tensor_value_info(HISTORY_INPUT, TensorProto.INT32, ["n", LENGTH, FACTS]))
+        parts.append(reader_nodes(graph, HISTORY_INPUT, reader))
+        width += reader.width
+    graph.add("Concat", *parts, output=OUTPUT, axis=1)
+    made = helper.make_graph(
+        graph.nodes,
         "features",
-        [helper.make_tensor_value_info(INPUT, TensorProto.FLOAT, ["n", width])],
-        [helper.make_tensor_value_info(OUTPUT, TensorProto.FLOAT, ["n", out])],
-        [numpy_helper.from_array(value, name) for name, value in constants.items()],
+        inputs,
+        [helper.make_tensor_value_info(OUTPUT, TensorProto.FLOAT, ["n", width])],
+        graph.constants,
     )
-    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", OPSET)], producer_name="sendtide")
+    model = helper.make_model(made, opset_imports=[helper.make_opsetid("", OPSET)], producer_name="sendtide")
     model.ir_version = IR_VERSION
     onnx.checker.check_model(model)
     blob: bytes = model.SerializeToString(deterministic=True)
-    if network is not None:
-        _verify(spec, network, blob)
+    if network is not None or reader is not None:
+        _verify(spec, network, reader, blob)
     return blob
 
 
-def _verify(spec: FeatureSpec, network: Network, blob: bytes) -> None:
-    probe = np.random.default_rng(0).standard_normal((64, spec.width)).astype(np.float32)
-    served = Embedder(spec, blob).run(probe)
+def _verify(spec: FeatureSpec, network: Network | None, reader: Reader | None, blob: bytes) -> None:
+    generator = np.random.default_rng(0)
+    probe = generator.standard_normal((64, spec.width)).astype(np.float32)
+    ids = _made_up(generator, spec) if reader is not None else None
+    served = Embedder(spec, blob).run(probe, ids)
     with torch.no_grad():
-        trained = network.features(torch.from_numpy(probe)).numpy()
+        parts = [torch.from_numpy(probe) if network is None else network.features(torch.from_numpy(probe))]
+        if reader is not None:
+            parts.append(reader.columns(torch.from_numpy(ids)))
+        trained = torch.cat(parts, dim=1).numpy()
     worst = float((np.abs(served - trained) / np.maximum(1.0, np.abs(trained))).max())
     if not worst <= TOLERANCE:
         raise ArithmeticError(f"exported graph differs from torch by {worst:.2e}, at most {TOLERANCE:.0e} is allowed")
+
+
+def _made_up(generator: np.random.Generator, spec: FeatureSpec) -> np.ndarray[tuple[int, ...], np.dtype[np.int32]]:
+    """64 histories of every length, the empty one among them."""
+    size = spec.history.size if spec.history is not None else 1
+    ids = generator.integers(1, max(2, size), (64, LENGTH, FACTS)).astype(np.int32)
+    for i in range(64):
+        ids[i, : LENGTH - i % (LENGTH + 1)] = 0
+    return ids

@@ -1,8 +1,10 @@
-"""Whether the network's columns join f(x): only when held-out recipients are clearly better predicted with them."""
+"""Whether learned columns join f(x), an encoder's of the history and a network's: only when held-out recipients are
+clearly better predicted with them."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -10,17 +12,25 @@ from numpy.typing import NDArray
 
 from optimizer.model.examples import Examples
 from optimizer.model.features import FeatureSpec
+from optimizer.model.history import Encoder
+from optimizer.model.training.choosing import NATS_PER_US, Chosen, train_encoder
+from optimizer.model.training.encoders import COST_US, Reader
 from optimizer.model.training.evaluate import bernoulli, clustered_z, predictions
 from optimizer.model.training.lastlayer import tabulate
 from optimizer.model.training.network import Network, train_network
 from optimizer.model.training.options import DEFAULTS, TrainOptions
 from optimizer.model.variantbasis import VariantBasis
 
-#: Fewer rows can't teach a network, nor show that it helps.
+#: Fewer rows can't teach a network, nor show that it helps. An encoder's first columns are simpler than a network's.
 LEAST_ROWS = 2_000
+LEAST_ENCODER_ROWS = 1_000
 HELD_OUT = 0.25
 #: The comparison uses at most this many rows; more would only sharpen a difference that is already clear.
 MOST_ROWS = 40_000
+#: What is said where the rows are enough and the recipients are not.
+TOO_FEW = "too few recipients to hold some out"
+#: Rows whose columns are computed at a time.
+CHUNK = 8_192
 
 
 @dataclass(frozen=True)
@@ -34,43 +44,135 @@ class NetworkVerdict:
     reason: str
 
 
-def judge_network(
-    examples: Examples, spec: FeatureSpec, basis: VariantBasis, *, seed: int, options: TrainOptions = DEFAULTS
-) -> NetworkVerdict:
-    """Trains a network on three quarters of the recipients and compares it on the rest.
+@dataclass(frozen=True)
+class EncoderVerdict:
+    """The same of an encoder.
 
-    The network never sees the recipients that judge it, nor does its early stopping (it has watched ones of its own).
+    ``kind`` is the one that was tried ("auto": none could be yet); ``tried`` are the gains that it was chosen by.
     """
-    if len(examples) < LEAST_ROWS or spec.width == 0:
-        return NetworkVerdict(None, 0.0, 0.0, len(examples), f"fewer than {LEAST_ROWS} rows, or no features")
-    distinct, place = np.unique(examples.cluster, return_inverse=True)
-    generator = np.random.default_rng(seed)
-    held_out = (generator.random(len(distinct)) < HELD_OUT)[place.reshape(-1)]
-    used = generator.permutation(len(examples))[:MOST_ROWS]
-    examples, held_out = examples.take(used), held_out[used]
-    encoded = spec.encode(examples.contexts)
-    learn = np.flatnonzero(~held_out)
-    if len(learn) < LEAST_ROWS // 2 or held_out.sum() < LEAST_ROWS // 10:
-        return NetworkVerdict(None, 0.0, 0.0, len(examples), "too few recipients to hold some out")
-    plain = predictions(tabulate(examples, encoded, spec, basis), learn)
-    own = examples.take(learn)
-    network = train_network(
-        own, encoded[learn], {name: eta[learn] for name, eta in plain.items()}, seed=seed, decay=options.decay
-    )
-    wide = _features(network, encoded)
-    better = predictions(tabulate(examples, wide, spec, basis), learn)
-    gains = np.zeros(len(examples))
-    for name in plain:
-        known = np.isfinite(examples.outcome[name]) & np.isfinite(plain[name])
-        y = examples.outcome[name][known]
-        gains[known] += bernoulli(better[name][known], y) - bernoulli(plain[name][known], y)
-    gain, z = clustered_z(gains[held_out], examples.cluster[held_out])
-    passed = z > options.margin and gain > 0
-    reason = f"held-out gain {gain:.2e} nats a row, z = {z:.2f}, needed > {options.margin:g}"
-    return NetworkVerdict(network if passed else None, gain, z, int(held_out.sum()), reason)
+
+    reader: Reader | None
+    kind: Encoder
+    gain: float
+    z: float
+    rows: int
+    reason: str
+    tried: Mapping[Encoder, float]
 
 
-def _features(network: Network, encoded: NDArray[np.float32]) -> NDArray[np.float32]:
+class Court:
+    """Rows on which learned columns prove themselves, one kind after another; what was let in is there for the next.
+
+    Columns never see the recipients that judge them, nor does their early stopping (it has watched ones of its own).
+    """
+
+    def __init__(
+        self, examples: Examples, spec: FeatureSpec, basis: VariantBasis, *, seed: int, options: TrainOptions
+    ) -> None:
+        distinct, place = np.unique(examples.cluster, return_inverse=True)
+        generator = np.random.default_rng(seed)
+        held_out = (generator.random(len(distinct)) < HELD_OUT)[place.reshape(-1)]
+        used = generator.permutation(len(examples))[:MOST_ROWS]
+        self.rows = examples.take(used)
+        self._held_out = held_out[used]
+        self._spec, self._basis, self._seed, self._options = spec, basis, seed, options
+        self._encoded = spec.encode(self.rows.contexts)
+        self._columns = self._encoded
+        self._learn = np.flatnonzero(~self._held_out)
+        self._eta: dict[str, NDArray[np.float64]] | None = None
+
+    def enough(self, rows: int) -> bool:
+        """Whether what needs so many rows in all has its part on both sides."""
+        return len(self._learn) >= rows // 2 and int(self._held_out.sum()) >= rows // 10
+
+    def network(self) -> NetworkVerdict:
+        """Whether a network over the encoded context joins."""
+        own = self.rows.take(self._learn)
+        encoded, decay = self._encoded[self._learn], self._options.decay
+        network = train_network(own, encoded, self._offsets(), seed=self._seed, decay=decay)
+        features = _apply(network.features, self._encoded)[:, self._spec.width :]
+        gain, z, passed, reason = self._compare(features, 0.0)
+        return NetworkVerdict(network if passed else None, gain, z, int(self._held_out.sum()), reason)
+
+    def encoder(self, kind: Encoder) -> EncoderVerdict:
+        """Whether an encoder of the history joins; the spec must have a history."""
+        if self._spec.history is None:
+            raise ValueError("the feature spec has no history")
+        ids = self._spec.history.ids(self.rows.contexts)
+        own = self.rows.take(self._learn)
+        size = self._spec.history.size
+        chosen: Chosen = train_encoder(kind, size, ids[self._learn], own, self._offsets(), seed=self._seed)
+        worth_it = NATS_PER_US * COST_US[chosen.kind]
+        gain, z, passed, reason = self._compare(_apply(chosen.reader.columns, ids), worth_it)
+        reader = chosen.reader if passed else None
+        held_out = int(self._held_out.sum())
+        return EncoderVerdict(reader, chosen.kind, gain, z, held_out, reason, chosen.gains)
+
+    def _offsets(self) -> dict[str, NDArray[np.float64]]:
+        """η of the rows that columns learn from, by all columns so far."""
+        return {name: eta[self._learn] for name, eta in self._so_far().items()}
+
+    def _so_far(self) -> dict[str, NDArray[np.float64]]:
+        if self._eta is None:
+            self._eta = self._predictions(self._columns)
+        return self._eta
+
+    def _predictions(self, columns: NDArray[np.float32]) -> dict[str, NDArray[np.float64]]:
+        return predictions(tabulate(self.rows, columns, self._spec, self._basis), self._learn)
+
+    def _compare(self, more: NDArray[np.float32], least: float) -> tuple[float, float, bool, str]:
+        """Gain, z, whether the columns are let in, and why. ``least``: a gain up to this is not worth their cost."""
+        plain = self._so_far()
+        wide = np.concatenate((self._columns, more), axis=1)
+        better = self._predictions(wide)
+        gains = np.zeros(len(self.rows))
+        for name in plain:
+            known = np.isfinite(self.rows.outcome[name]) & np.isfinite(plain[name])
+            y = self.rows.outcome[name][known]
+            gains[known] += bernoulli(better[name][known], y) - bernoulli(plain[name][known], y)
+        gain, z = clustered_z(gains[self._held_out], self.rows.cluster[self._held_out])
+        margin = self._options.margin
+        passed = z > margin and gain > least
+        if passed:
+            self._columns, self._eta = wide, better
+        return (
+            gain,
+            z,
+            passed,
+            f"held-out gain {gain:.2e} nats a row, z = {z:.2f}, needed > {least:.0e} and > {margin:g}",
+        )
+
+
+def judge_columns(
+    examples: Examples,
+    spec: FeatureSpec,
+    basis: VariantBasis,
+    *,
+    encoder: Encoder,
+    seed: int,
+    options: TrainOptions = DEFAULTS,
+) -> tuple[NetworkVerdict, EncoderVerdict]:
+    """Trains an encoder and a network on three quarters of the recipients and compares them on the rest.
+
+    The encoder comes first: a network over the encoded context can't stand in for it.
+    """
+    n = len(examples)
+    network = NetworkVerdict(None, 0.0, 0.0, n, f"fewer than {LEAST_ROWS} rows, or no features")
+    read = EncoderVerdict(None, encoder, 0.0, 0.0, n, "not asked for, or no history", {})
+    reads = encoder != "none" and spec.history is not None
+    if n < (LEAST_ENCODER_ROWS if reads else LEAST_ROWS) or spec.width == 0:
+        few = f"fewer than {LEAST_ENCODER_ROWS} rows"
+        return network, replace(read, reason=few) if reads else read
+    court = Court(examples, spec, basis, seed=seed, options=options)
+    if reads:
+        read = court.encoder(encoder) if court.enough(LEAST_ENCODER_ROWS) else replace(read, reason=TOO_FEW)
+    if n >= LEAST_ROWS:
+        network = court.network() if court.enough(LEAST_ROWS) else replace(network, reason=TOO_FEW)
+    return network, read
+
+
+def _apply(columns: Callable[[torch.Tensor], torch.Tensor], inputs: NDArray[np.generic]) -> NDArray[np.float32]:
+    """Columns of all rows, some at a time: a state of each of 32 events is held meanwhile."""
     with torch.no_grad():
-        features: NDArray[np.float32] = network.features(torch.from_numpy(encoded)).numpy()
-    return features
+        parts = [columns(torch.from_numpy(inputs[i : i + CHUNK])).numpy() for i in range(0, len(inputs), CHUNK)]
+    return np.concatenate(parts)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 import torch
@@ -26,7 +27,37 @@ RATE = 2e-3
 #: Share of the training clusters that early stopping watches.
 WATCHED = 0.2
 #: Columns that hardly vary are not rescaled to unit variance: that would blow up noise.
-_FLAT = 1e-3
+_FLAT = 0.02
+
+
+class Columns(Protocol):
+    """A module whose hidden columns may join f(x)."""
+
+    mean: torch.Tensor
+    scale: torch.Tensor
+
+    def hidden(self, inputs: torch.Tensor) -> torch.Tensor:
+        """Columns (n, 16) of inputs (n, …) before standardisation."""
+
+    def train(self, mode: bool = True) -> object:
+        """Switches dropout on or off."""
+
+    def state_dict(self) -> Mapping[str, torch.Tensor]:
+        """All weights by name."""
+
+    def load_state_dict(self, state_dict: Mapping[str, torch.Tensor]) -> object:
+        """Sets all weights."""
+
+
+@dataclass(frozen=True)
+class Course:
+    """How a module is trained: groups of its parameters with a learning rate each, and when training ends."""
+
+    groups: tuple[tuple[list[nn.Parameter], float], ...]
+    decay: float = TrainOptions.decay
+    batch: int = BATCH
+    epochs: int = EPOCHS
+    patience: int = PATIENCE
 
 
 class Network(nn.Module):
@@ -58,22 +89,10 @@ class Network(nn.Module):
         """f(x): the encoded inputs and the standardised columns, (n, inputs + 16)."""
         return torch.cat((encoded, (self.hidden(encoded) - self.mean) * self.scale), dim=1)
 
-    def constants(self) -> dict[str, NDArray[np.float32]]:
-        """Weights by the names that ``export`` gives them; matrices as (in, out)."""
-        named = {
-            "w1": self.first.weight.T,
-            "b1": self.first.bias,
-            "w2": self.second.weight.T,
-            "b2": self.second.bias,
-            "mean": self.mean,
-            "scale": self.scale,
-        }
-        return {name: np.ascontiguousarray(tensor.detach().numpy()) for name, tensor in named.items()}
-
 
 @dataclass(frozen=True)
 class _Task:
-    """Tensors over n rows: inputs (n, d), action units (n, u), targets and known flags (n, K), offsets (n, K)."""
+    """Tensors over n rows: inputs (n, …), action units (n, u), targets and known flags (n, K), offsets (n, K)."""
 
     inputs: torch.Tensor
     units: torch.Tensor
@@ -81,7 +100,7 @@ class _Task:
     known: torch.Tensor
     offset: torch.Tensor
 
-    def loss(self, network: Network, head: torch.Tensor, rows: torch.Tensor) -> torch.Tensor:
+    def loss(self, network: Columns, head: torch.Tensor, rows: torch.Tensor) -> torch.Tensor:
         """Mean negative log-likelihood of the known outcomes of some rows."""
         hidden = network.hidden(self.inputs[rows])
         gain = torch.einsum("nj,nu,ujk->nk", hidden, self.units[rows], head)
@@ -98,7 +117,7 @@ def train_network(
     seed: int,
     decay: float = TrainOptions.decay,
 ) -> Network:
-    """Trains a network with AdamW, stopped early on held-out recipients.
+    """Trains a network.
 
     Args:
         examples: the n rows. encoded: (n, width) their encoded contexts.
@@ -106,41 +125,71 @@ def train_network(
         decay: of the weights, decoupled.
     """
     generator = torch.Generator().manual_seed(seed)
-    task = _task(examples, encoded, logits)
     network = Network(encoded.shape[1], generator)
+    course = Course(((list(network.parameters()), RATE),), decay)
+    fit_columns(network, torch.from_numpy(encoded), examples, logits, course, generator, seed=seed)
+    return network
+
+
+def fit_columns(
+    module: Columns,
+    inputs: torch.Tensor,
+    examples: Examples,
+    logits: Mapping[str, NDArray[np.float64]],
+    course: Course,
+    generator: torch.Generator,
+    *,
+    seed: int,
+) -> float:
+    """Trains a module with AdamW, stopped early on held-out recipients, and standardises its columns.
+
+    Args:
+        module: what is trained, in place. inputs: (n, …) what it reads of the n examples.
+        logits: per outcome (n,) the linear model's η, which enters as an offset.
+        course: how. generator, seed: make it deterministic.
+
+    Returns:
+        The gain in nats of a known outcome over the offsets alone, on the recipients that were held out.
+    """
+    task = _task(examples, inputs, logits)
     head = torch.zeros((task.units.shape[1], NARROW, task.target.shape[1]))
     nn.init.normal_(head, std=0.1, generator=generator)
     head.requires_grad_()
     watched = _watched(examples.cluster, seed)
     learn, watch = torch.from_numpy(np.flatnonzero(~watched)), torch.from_numpy(np.flatnonzero(watched))
-    adamw = torch.optim.AdamW([*network.parameters(), head], lr=RATE, weight_decay=decay)
-    best, best_loss, waited = _state(network), float("inf"), 0
-    for _ in range(EPOCHS):
+    groups = [{"params": weights, "lr": rate} for weights, rate in course.groups]
+    groups[0] = {**groups[0], "params": [*course.groups[0][0], head]}
+    adamw = torch.optim.AdamW(groups, weight_decay=course.decay)
+    best, best_loss, waited = _state(module), float("inf"), 0
+    for _ in range(course.epochs):
+        module.train()
         order = learn[torch.randperm(len(learn), generator=generator)]
-        for start in range(0, len(order), BATCH):
+        for start in range(0, len(order), course.batch):
             adamw.zero_grad()
-            task.loss(network, head, order[start : start + BATCH]).backward()  # type: ignore[no-untyped-call]  # torch's own
+            task.loss(module, head, order[start : start + course.batch]).backward()  # type: ignore[no-untyped-call]  # torch's own
             adamw.step()
+        module.train(mode=False)
         with torch.no_grad():
-            loss = float(task.loss(network, head, watch))
+            loss = float(task.loss(module, head, watch))
         if loss < best_loss - 1e-5:
-            best, best_loss, waited = _state(network), loss, 0
+            best, best_loss, waited = _state(module), loss, 0
         else:
             waited += 1
-            if waited >= PATIENCE:
+            if waited >= course.patience:
                 break
-    network.load_state_dict(best)
-    _standardise(network, task.inputs)
-    return network
+    module.load_state_dict(best)
+    _standardise(module, task.inputs)
+    with torch.no_grad():
+        return float(task.loss(module, torch.zeros_like(head), watch)) - best_loss
 
 
-def _task(examples: Examples, encoded: NDArray[np.float32], logits: Mapping[str, NDArray[np.float64]]) -> _Task:
+def _task(examples: Examples, inputs: torch.Tensor, logits: Mapping[str, NDArray[np.float64]]) -> _Task:
     names = [name for name in examples.outcomes if name in logits]
     target = np.stack([examples.outcome[name] for name in names], axis=1)
     offset = np.stack([logits[name] for name in names], axis=1)
     known = np.isfinite(target) & np.isfinite(offset)
     return _Task(
-        torch.from_numpy(encoded),
+        inputs,
         torch.from_numpy(_units(examples)),
         torch.from_numpy(np.where(known, target, 0.0).astype(np.float32)),
         torch.from_numpy(known.astype(np.float32)),
@@ -180,13 +229,13 @@ def _watched(cluster: NDArray[np.int64], seed: int) -> NDArray[np.bool_]:
     return watched[place.reshape(-1)]
 
 
-def _state(network: Network) -> dict[str, torch.Tensor]:
-    return {name: tensor.detach().clone() for name, tensor in network.state_dict().items()}
+def _state(module: Columns) -> dict[str, torch.Tensor]:
+    return {name: tensor.detach().clone() for name, tensor in module.state_dict().items()}
 
 
-def _standardise(network: Network, inputs: torch.Tensor) -> None:
+def _standardise(module: Columns, inputs: torch.Tensor) -> None:
     with torch.no_grad():
-        columns = network.hidden(inputs).double()
+        columns = module.hidden(inputs).double()
         spread = columns.std(dim=0)
-        network.mean.copy_(columns.mean(dim=0))
-        network.scale.copy_(torch.where(spread > _FLAT, 1.0 / spread.clamp(min=_FLAT), torch.ones_like(spread)))
+        module.mean.copy_(columns.mean(dim=0))
+        module.scale.copy_(torch.where(spread > _FLAT, 1.0 / spread.clamp(min=_FLAT), torch.ones_like(spread)))

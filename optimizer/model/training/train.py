@@ -13,12 +13,13 @@ from optimizer.model.artifact import pack
 from optimizer.model.embedding import Embedder
 from optimizer.model.examples import Examples
 from optimizer.model.features import FeatureSpec, fit_spec
+from optimizer.model.history import Wanted
 from optimizer.model.inference import FORMAT, RewardModel
 from optimizer.model.rhythmterm import RhythmTerm
 from optimizer.model.training.calibrate import fit_calibration
 from optimizer.model.training.evaluate import training_basis
 from optimizer.model.training.export import export_graph
-from optimizer.model.training.gate import NetworkVerdict, judge_network
+from optimizer.model.training.gate import EncoderVerdict, NetworkVerdict, judge_columns
 from optimizer.model.training.lastlayer import Fits, fit_last_layer, tabulate
 from optimizer.model.training.options import DEFAULTS, TrainOptions
 from optimizer.model.training.posterior import IDLE
@@ -47,16 +48,19 @@ def train(
     attributes: Sequence[Attribute],
     seed: int,
     network: bool = True,
+    encoder: Wanted | None = None,
     calibrated: bool = True,
     options: TrainOptions = DEFAULTS,
 ) -> Trained:
-    """Trains a model from scratch: feature spec, network (if it proves itself), prior precisions, posterior.
+    """Trains a model from scratch: feature spec, learned columns (where they prove themselves), prior precisions,
+    posterior.
 
     Args:
         examples: matured rows of one workspace; an outcome that is NaN doesn't teach that head.
         attributes: the registry: types, and which may be used.
         seed: the same seed and rows give the same blob on one machine.
-        network: False skips the network.
+        network: False skips the learned columns, the encoder's too; the summary of the history stays.
+        encoder: which encoder of the history is tried (None = ``auto``).
         calibrated: False skips the maps that only scores need (see ``recalibration``), and their fits.
         options: the numbers that can be tuned.
 
@@ -67,11 +71,13 @@ def train(
     set_threads(len(examples))
     spec = fit_spec(examples.contexts, attributes)
     basis = training_basis(examples)
+    asked = encoder or Wanted()
     verdict = NetworkVerdict(None, 0.0, 0.0, len(examples), "not asked for")
+    read = EncoderVerdict(None, asked.kind, 0.0, 0.0, len(examples), "not asked for", {})
     if network:
-        verdict = judge_network(examples, spec, basis, seed=seed, options=options)
-    graph = export_graph(spec, verdict.network)
-    context = Embedder(spec, graph).run(spec.encode(examples.contexts))
+        verdict, read = judge_columns(examples, spec, basis, encoder=asked.kind, seed=seed, options=options)
+    graph = export_graph(spec, verdict.network, read.reader)
+    context = Embedder(spec, graph).bulk(examples.contexts)
     table = tabulate(examples, context, spec, basis)
     fits = fit_last_layer(table, seed=seed, options=options)
     rhythm = fit_rhythm(table, fits[0], seed=seed)
@@ -79,9 +85,22 @@ def train(
     if calibrated:
         heads = fits[0].heads("message", seed), fits[1].heads("no_send", seed)
         maps = fit_calibration(examples, context, spec, basis, heads, seed=seed)
-    judged = {"used": verdict.network is not None, "gain": verdict.gain, "z": verdict.z, "reason": verdict.reason}
-    kept = {"seed": seed, "network": judged, "calibration": maps}
+    kept = {
+        "seed": seed,
+        "network": _evidence(verdict, used=verdict.network is not None),
+        "encoder": {
+            **_evidence(read, used=read.reader is not None),
+            "kind": read.kind,
+            "since": asked.since,
+            "tried": dict(read.tried),
+        },
+        "calibration": maps,
+    }
     return _assemble(examples, spec, graph, basis, fits, rhythm, kept)
+
+
+def _evidence(verdict: NetworkVerdict | EncoderVerdict, *, used: bool) -> dict[str, Any]:
+    return {"used": used, "gain": verdict.gain, "z": verdict.z, "reason": verdict.reason}
 
 
 def refresh(blob: bytes, examples: Examples) -> Trained:
@@ -96,11 +115,16 @@ def refresh(blob: bytes, examples: Examples) -> Trained:
     _check(examples)
     set_threads(len(examples))
     model = RewardModel.load(blob)
-    context = model.embedder.run(model.spec.encode(examples.contexts))
+    context = model.embedder.bulk(examples.contexts)
     table = tabulate(examples, context, model.spec, model.basis)
     fits = fit_last_layer(table, start=(model.message, model.no_send))
     meta = model.artifact_meta
-    kept = {"seed": int(meta["seed"]), "network": dict(meta["network"]), "calibration": meta.get("calibration", {})}
+    kept = {
+        "seed": int(meta["seed"]),
+        "network": dict(meta["network"]),
+        "encoder": dict(meta.get("encoder", {})),
+        "calibration": meta.get("calibration", {}),
+    }
     return _assemble(examples, model.spec, model.graph, model.basis, fits, model.rhythm, kept)
 
 
@@ -125,7 +149,7 @@ def _assemble(
     rhythm: RhythmTerm | None,
     kept: JsonObject,
 ) -> Trained:
-    """The artifact; ``kept`` is the part of its meta that a refresh doesn't change: seed, network, calibration."""
+    """The artifact; ``kept`` is what a refresh leaves of its meta: seed, verdicts on columns, calibration."""
     arrays: dict[str, Any] = {"basis.mean": basis.mean, "basis.directions": basis.directions}
     meta: dict[str, Any] = {
         "format": FORMAT,
@@ -149,9 +173,9 @@ def _assemble(
 def _readable(group: str, spec: FeatureSpec) -> str:
     """The name of a group of weights with its feature's name in place of the number; network columns keep theirs."""
     block, colon, owner = group.partition(":")
-    if not colon or int(owner) >= len(spec.columns):
+    if not colon or int(owner) >= len(spec.owners):
         return group
-    return f"{block}:{spec.columns[int(owner)].name}"
+    return f"{block}:{spec.owners[int(owner)]}"
 
 
 def _report(examples: Examples, spec: FeatureSpec, fits: tuple[Fits, Fits], meta: JsonObject) -> dict[str, Any]:
@@ -180,5 +204,6 @@ def _report(examples: Examples, spec: FeatureSpec, fits: tuple[Fits, Fits], meta
         "width": meta["width"],
         "network": dict(meta["network"]),
         "rhythm": dict(meta.get("rhythm", {})),
+        "encoder": dict(meta["encoder"]),
         "heads": heads,
     }

@@ -1,0 +1,139 @@
+"""The recipient's recent past as a decision's context holds it: typed events, in a compact form.
+
+Under the reserved entry ``@history`` stand the recipient's last events before the decision: messages that went out,
+what came of them, tracked events such as purchases and page views. ``model.historyspec`` says what a model reads there.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Final, Literal, NamedTuple, get_args
+
+from optimizer.errors import Invalid
+from optimizer.model.columns import parse_category
+from storage.records import JsonObject
+
+#: What reads the order of events: nothing, one of three small networks, or the one that predicts best.
+Encoder = Literal["none", "gru", "cnn", "transformer", "auto"]
+#: For so many days a choice of ``auto`` holds.
+KEPT_DAYS: Final = 7.0
+#: The entry of a context that holds the history; what begins with "@" is no feature.
+HISTORY: Final = "@history"
+#: Events that are kept; older ones have mostly worn off.
+LENGTH: Final = 32
+#: The kind of a message that went out; the kind of an event is its type.
+SENT: Final = "sent"
+#: Which property of an event says what it was about: the first of these that it has.
+SUBJECTS: Final = ("topic", "category", "product", "name", "page")
+#: Longer values of such a property are cut: they are texts, not categories.
+_LONGEST = 40
+#: Frequent kinds are stored as numbers. On disk: may grow, never change.
+_CODES: Final[Mapping[str, int]] = {
+    SENT: 0,
+    "opened": 1,
+    "clicked": 2,
+    "converted": 3,
+    "unsubscribed": 4,
+    "complained": 5,
+    "viewed": 6,
+}
+_KINDS: Final = {code: kind for kind, code in _CODES.items()}
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """Which encoder a training tries: ``auto`` tries all of them and takes one; ``since`` is when that was settled, in
+    epoch seconds."""
+
+    kind: Encoder = "auto"
+    since: float = 0.0
+
+    def __post_init__(self) -> None:
+        if self.kind not in get_args(Encoder):
+            raise Invalid.field("encoder", f"{self.kind!r} is none; there are: {', '.join(get_args(Encoder))}")
+
+
+def wanted(setting: Encoder, now: float, *settled: JsonObject) -> Wanted:
+    """What a training is to try under a setting.
+
+    Args:
+        setting: one encoder, or ``auto``.
+        now: epoch seconds.
+        settled: what the artifacts that are served say of their encoders. The latest choice of ``auto`` among them is
+            kept for ``KEPT_DAYS``: to try all three costs three trainings.
+    """
+    if setting != "auto":
+        return Wanted(setting, now)
+    known = [Wanted(told["kind"], told["since"]) for told in settled if told.get("kind") not in (None, "none", "auto")]
+    kept = [one for one in known if now - one.since < KEPT_DAYS * 86_400]
+    return max(kept, key=lambda one: one.since, default=Wanted("auto", now))
+
+
+class Past(NamedTuple):
+    """One event of the past: its age before the decision in minutes, its kind, and what is known of it ("" = nothing).
+
+    ``variant`` is ``campaign/variant`` of the message that it is or answers, ``subject`` what it was about.
+    """
+
+    minutes: int
+    kind: str
+    subject: str = ""
+    channel: str = ""
+    variant: str = ""
+
+
+@dataclass(frozen=True)
+class History:
+    """A recipient's last events before a decision, oldest first, at most ``LENGTH``."""
+
+    events: tuple[Past, ...] = ()
+
+    def __post_init__(self) -> None:
+        if len(self.events) > LENGTH:
+            raise Invalid.field("events", f"has {len(self.events)} entries; allowed: at most {LENGTH}")
+        ages = [event.minutes for event in self.events]
+        if any(age < 0 for age in ages) or ages != sorted(ages, reverse=True):
+            raise Invalid.field("events", "must be in order of time, none after the decision")
+
+    def to_json(self) -> list[list[int | str]]:
+        """The compact form for a context: a list an event, with what is unknown at its end left out."""
+        out: list[list[int | str]] = []
+        for event in self.events:
+            entry = [event.minutes, _CODES.get(event.kind, event.kind), *event[2:]]
+            while entry[-1] == "":
+                entry.pop()
+            out.append(entry)
+        return out
+
+
+def read(context: JsonObject) -> list[Past]:
+    """The history in a context, oldest first; what can't be read is left out, so that any context has one."""
+    found = context.get(HISTORY)
+    if not isinstance(found, (list, tuple)):
+        return []
+    return [event for entry in found[-LENGTH:] if (event := _event(entry)) is not None]
+
+
+def _event(entry: object) -> Past | None:
+    if not isinstance(entry, (list, tuple)) or not 2 <= len(entry) <= len(Past._fields):
+        return None
+    minutes, kind, *rest = entry
+    if type(kind) is int:
+        kind = _KINDS.get(kind)
+    if type(minutes) not in (int, float) or not 0 <= minutes < math.inf or type(kind) is not str:
+        return None
+    for part in rest:
+        if type(part) is not str:
+            return None
+    return Past(int(minutes), kind, *rest)
+
+
+def subject_of(properties: JsonObject) -> str:
+    """What an event was about: the first of ``SUBJECTS`` that it has, as a category; "" = nothing."""
+    for name in SUBJECTS:
+        level = parse_category(properties.get(name))
+        if level:
+            return level[:_LONGEST]
+    return ""

@@ -1,0 +1,240 @@
+"""What a model reads of a recipient's history, learned once from data and then frozen with the model.
+
+A closed-form summary joins the encoded context; ids of a fixed vocabulary are what an encoder reads in order. Neither
+fails on what it has not seen.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass, replace
+from functools import cached_property
+from itertools import pairwise
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from optimizer.errors import BadArtifact
+from optimizer.model.columns import CLIP
+from optimizer.model.hashing import signed_bucket
+from optimizer.model.history import LENGTH, SENT, Past, read
+from storage.records import JsonObject
+
+#: Kinds that say a recipient took note of a message.
+ENGAGED: Final = frozenset({"opened", "clicked", "converted"})
+#: Half-lives of the decayed counts, in days.
+HALF_LIVES: Final = (1.0, 7.0, 30.0)
+#: Half-life of the decayed counts of messages by variant, in days.
+VARIANT_HALF_LIFE: Final = 7.0
+#: An age that stands for "never", and beyond which ages are alike, in hours.
+NEVER: Final = 90 * 24.0
+#: Numbers that describe an event to an encoder: kind, subject, channel, variant, step, age. The *step* is what the
+#: event was about after what the one before it was about: first-order transitions, as in Rendle et al. 2010 (FPMC). A
+#: small network does not find them by itself in the few thousand rows of a young log: without steps none of the three
+#: learned anything from 3,800 rows of a world where the order of the last two events decides; with them, up to 60 % of
+#: what there was to learn.
+FACTS: Final = 6
+#: Most named values of each; the rest falls into hashed buckets.
+_MOST_NAMED: Final = {"kinds": 12, "subjects": 48, "channels": 8, "variants": 24, "steps": 96}
+_REST = 4
+#: Of these the summary has columns: each costs weights for every variant and channel.
+_SUMMED_KINDS, _SUMMED_CHANNELS, _SUMMED_VARIANTS = 6, 4, 8
+#: Upper ends of the age classes, in hours.
+_AGES: Final = (0.25, 0.5, 1.0, 2.0, 6.0, 12.0, 24.0, 48.0, 96.0, 168.0, 336.0, 720.0)
+#: A summary number that varies less than this is left out.
+_FLAT = 1e-3
+
+
+@dataclass(frozen=True)
+class HistorySpec:
+    """The frozen vocabulary of a model's histories, and the columns of their summary.
+
+    Attributes:
+        kinds, subjects, channels, variants, steps: values with an id of their own, most frequent first.
+        columns: (name, mean, scale) of every number of the summary.
+    """
+
+    kinds: tuple[str, ...]
+    subjects: tuple[str, ...]
+    channels: tuple[str, ...]
+    variants: tuple[str, ...]
+    steps: tuple[str, ...]
+    columns: tuple[tuple[str, float, float], ...]
+
+    @cached_property
+    def labels(self) -> tuple[str, ...]:
+        """Names of the summary's numbers, e.g. ``sent.email.7d``."""
+        return tuple(name for name, _, _ in self.columns)
+
+    @cached_property
+    def size(self) -> int:
+        """How many ids there are; 0 is "nothing"."""
+        return 1 + sum(len(values) + _REST for values in self._vocabulary) + len(_AGES) + 1
+
+    def summary(self, contexts: Sequence[JsonObject]) -> NDArray[np.float64]:
+        """The summary of the histories in n contexts, standardised, (n, width)."""
+        place, mean, scale = self._standard
+        raw = self._sums.of([read(context) for context in contexts])[:, place]
+        return np.clip((raw - mean) / scale, -CLIP, CLIP)
+
+    def ids(self, contexts: Sequence[JsonObject]) -> NDArray[np.int32]:
+        """The histories in n contexts for an encoder, (n, ``LENGTH``, ``FACTS``): newest event last, 0 = nothing."""
+        out = np.zeros((len(contexts), LENGTH, FACTS), dtype=np.int32)
+        ages = self.size - len(_AGES) - 1
+        for i, context in enumerate(contexts):
+            events = read(context)
+            if events:
+                out[i, LENGTH - len(events) :] = [
+                    [
+                        *(self._id(fact, text) for fact, text in enumerate((*event[1:], step))),
+                        ages + bisect_left(_AGES, event.minutes / 60.0),
+                    ]
+                    for event, step in zip(events, _steps(events), strict=True)
+                ]
+        return out
+
+    def to_json(self) -> dict[str, Any]:
+        """The spec as JSON; ``from_json`` gives an equal one."""
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, data: JsonObject) -> HistorySpec:
+        """The spec written by ``to_json``.
+
+        Raises:
+            BadArtifact: anything else.
+        """
+        try:
+            kinds, subjects, channels, variants, steps = (tuple(map(str, data[name])) for name in _MOST_NAMED)
+            columns = tuple((str(name), float(mean), float(scale)) for name, mean, scale in data["columns"])
+            return cls(kinds, subjects, channels, variants, steps, columns)
+        except (KeyError, TypeError, ValueError) as error:
+            raise BadArtifact(f"history spec can't be read: {error!r}") from error
+
+    @property
+    def _vocabulary(self) -> tuple[tuple[str, ...], ...]:
+        return self.kinds, self.subjects, self.channels, self.variants, self.steps
+
+    @cached_property
+    def _lookups(self) -> tuple[tuple[dict[str, int], int], ...]:
+        """Of each fact the ids of its named values ("" has 0), and the first id of its buckets."""
+        out = []
+        start = 1
+        for values in self._vocabulary:
+            out.append(({"": 0, **{value: start + i for i, value in enumerate(values)}}, start + len(values)))
+            start += len(values) + _REST
+        return tuple(out)
+
+    def _id(self, fact: int, text: str) -> int:
+        named, rest = self._lookups[fact]
+        found = named.get(text)
+        return rest + signed_bucket(text, _REST)[0] if found is None else found
+
+    @cached_property
+    def _sums(self) -> _Sums:
+        return _Sums(self.kinds[:_SUMMED_KINDS], self.channels[:_SUMMED_CHANNELS], self.variants[:_SUMMED_VARIANTS])
+
+    @cached_property
+    def _standard(self) -> tuple[list[int], NDArray[np.float64], NDArray[np.float64]]:
+        """Where the summary's columns lie among all sums, their means and scales."""
+        names = self._sums.names
+        mean, scale = (np.array([column[i] for column in self.columns], dtype=np.float64) for i in (1, 2))
+        return [names.index(name) for name in self.labels], mean, scale
+
+
+def fit_history(contexts: Sequence[JsonObject]) -> HistorySpec | None:
+    """Learns the vocabulary and the summary of the histories in n contexts; None where there is no history."""
+    histories = [read(context) for context in contexts]
+    events = [event for history in histories for event in history]
+    if not events:
+        return None
+    enough = max(5, len(events) // 500)
+    steps = [step for history in histories for step in _steps(history)]
+    spec = HistorySpec(
+        kinds=_frequent((event.kind for event in events), enough, "kinds"),
+        subjects=_frequent((event.subject for event in events), enough, "subjects"),
+        channels=_frequent((event.channel for event in events), enough, "channels"),
+        variants=_frequent((event.variant for event in events), enough, "variants"),
+        steps=_frequent(steps, enough, "steps"),
+        columns=(),
+    )
+    sums = spec._sums.of(histories)
+    mean, scale = sums.mean(axis=0), sums.std(axis=0)
+    kept = [i for i in range(len(scale)) if scale[i] > _FLAT]
+    return replace(spec, columns=tuple((spec._sums.names[i], float(mean[i]), float(scale[i])) for i in kept))
+
+
+def _steps(events: Sequence[Past]) -> list[str]:
+    """What each event was about after what the one before it was about; "" for the first."""
+    about = [event.subject or event.kind for event in events]
+    return ["", *(f"{before}>{after}" for before, after in pairwise(about))][: len(events)]
+
+
+def _frequent(values: Iterable[str], enough: int, name: str) -> tuple[str, ...]:
+    """The values that occur at least ``enough`` times, most frequent first, as many of them as may have ids."""
+    counts = Counter(values)
+    kept = [value for value, count in counts.items() if value and count >= enough]
+    return tuple(sorted(kept, key=lambda value: (-counts[value], value))[: _MOST_NAMED[name]])
+
+
+@dataclass(frozen=True)
+class _Sums:
+    """The closed-form summary over given kinds, channels and variants.
+
+    The logarithm of decayed counts, Σ 2^(−age / half-life): of each kind and of messages by channel at every half-life,
+    of messages by variant at one (how fresh the variant is); and the logarithm of the hours since the last message and
+    since the last engagement.
+    """
+
+    kinds: tuple[str, ...]
+    channels: tuple[str, ...]
+    variants: tuple[str, ...]
+
+    @cached_property
+    def names(self) -> tuple[str, ...]:
+        """One name a number."""
+        counted = (*self.kinds, *(f"{SENT}.{channel}" for channel in self.channels))
+        decayed = tuple(f"{name}.{days:g}d" for name in counted for days in HALF_LIVES)
+        fresh = tuple(f"{SENT}.{variant}.{VARIANT_HALF_LIFE:g}d" for variant in self.variants)
+        return (*decayed, *fresh, "since.sent", "since.engaged")
+
+    def of(self, histories: Sequence[Sequence[Past]]) -> NDArray[np.float64]:
+        """The numbers of n histories, (n, len(names)); each row depends on its own history alone."""
+        events = [event for history in histories for event in history]
+        row = np.repeat(np.arange(len(histories)), [len(history) for history in histories])
+        hours = np.array([event.minutes for event in events], dtype=np.float64) / 60.0
+        sums = np.zeros((len(histories), len(self.names)))
+        for group, lives in zip(self._places(events), (HALF_LIVES, HALF_LIVES, (VARIANT_HALF_LIFE,)), strict=True):
+            place = np.array(group, dtype=np.int64)
+            some = np.flatnonzero(place >= 0)
+            at, age = row[some] * sums.shape[1] + place[some], hours[some]
+            for i, days in enumerate(lives):
+                left = np.exp2(age / (-24.0 * days))
+                sums += np.bincount(at + i, left, minlength=sums.size).reshape(sums.shape)
+        sums[:, -2:] = NEVER
+        for column, kinds in ((-2, {SENT}), (-1, ENGAGED)):
+            which = np.array([event.kind in kinds for event in events], dtype=np.bool_)
+            np.minimum.at(sums[:, column], row[which], hours[which])
+        return np.log1p(sums)
+
+    def _places(self, events: Sequence[Past]) -> tuple[list[int], list[int], list[int]]:
+        """Where each event counts by its kind, and a message by its channel and by its variant; −1 = nowhere."""
+        kind, channel, variant = self._starts
+        return (
+            [kind.get(event.kind, -1) for event in events],
+            [channel.get(event.channel, -1) if event.kind == SENT else -1 for event in events],
+            [variant.get(event.variant, -1) if event.kind == SENT else -1 for event in events],
+        )
+
+    @cached_property
+    def _starts(self) -> tuple[dict[str, int], dict[str, int], dict[str, int]]:
+        lives = len(HALF_LIVES)
+        channels, variants = lives * len(self.kinds), lives * (len(self.kinds) + len(self.channels))
+        return (
+            {name: lives * i for i, name in enumerate(self.kinds)},
+            {name: channels + lives * i for i, name in enumerate(self.channels)},
+            {name: variants + i for i, name in enumerate(self.variants)},
+        )
