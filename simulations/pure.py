@@ -7,28 +7,30 @@ hold the two to the same actions.
 
 from __future__ import annotations
 
+import heapq
+import math
 import time
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
-from optimizer.model.examples import Examples
+from optimizer.bandit.rewards import clock_start
 from optimizer.model.inference import RewardModel
 from optimizer.model.policy import LivePolicy
 from optimizer.service.choose import Drawn, draw
-from optimizer.service.feedback import Logged, examples, logged
+from optimizer.service.feedback import Logged, examples, hazards_of, logged
 from optimizer.service.ids import COLD_POLICY
 from optimizer.service.retrain import LEAST_ROWS, exploration_numbers
 from simulations.game import Game, Turn
 from simulations.play import AT_ONCE, Result
-from simulations.scenarios import CAMPAIGN, WORKSPACE
+from simulations.scenarios import CAMPAIGN, WORKSPACE, Feedback
 from storage.log import Component, Decision, Event, FeedbackRow
 from storage.records import Attribute
 
 
 @dataclass(frozen=True)
 class Schedule:
-    """When the service learns, in matured rows.
+    """When the service learns, in rows whose clock has started.
 
     The service retrains every four hours and refreshes every minute, or when the log has grown by 2 %; a simulation's
     clock has no hours of computing, so both go by growth here: a retrain when the log has grown by ``retrain`` (1 =
@@ -40,12 +42,34 @@ class Schedule:
     step: int = 25
 
     def due(self, rows: int, retrained: int, refreshed: int) -> str | None:
-        """``retrain``, ``refresh`` or None, for so many matured rows now and at the last of each."""
+        """``retrain``, ``refresh`` or None, for so many rows now and at the last of each."""
         if retrained == 0:
             return "retrain" if rows >= LEAST_ROWS else None
         if rows >= (1 + self.retrain) * retrained:
             return "retrain"
         return "refresh" if rows - refreshed >= max(self.step, self.refresh * refreshed) else None
+
+
+class Clocks:
+    """Counts the decisions whose clocks have started: there is something to learn from them."""
+
+    def __init__(self, feedback: Feedback) -> None:
+        self._immediate = feedback == "immediate"
+        self._waiting: list[float] = []
+        self._count = 0
+
+    def add(self, decision: Decision) -> None:
+        """One more decision; what was withheld has no clock."""
+        if decision.action is not None:
+            at = -math.inf if self._immediate else clock_start(decision).timestamp()
+            heapq.heappush(self._waiting, at)
+
+    def started(self, now: datetime) -> int:
+        """How many have started before now."""
+        while self._waiting and self._waiting[0] < now.timestamp():
+            heapq.heappop(self._waiting)
+            self._count += 1
+        return self._count
 
 
 @dataclass
@@ -71,30 +95,33 @@ class Sendtide:
         self._decisions: list[Decision] = []
         self._events: dict[str, list[Event]] = {}
         self._final: dict[str, Logged] = {}
-        self._matured = self._retrained = self._refreshed = 0
+        self._clocks = Clocks(self.game.scenario.feedback)
+        self._retrained = self._refreshed = 0
         self.notes |= {"choose": 0.0, "read": 0.0, "refresh": 0.0, "retrain": 0.0, "refreshes": 0, "retrains": 0}
 
     def choose(self, turn: Turn) -> Drawn:
         """See ``Player``: the service's own draw."""
         self._campaign = turn.situation.campaign
-        due = self.schedule.due(self._matured, self._retrained, self._refreshed)
+        rows = len(self._decisions) if self.naive else self._clocks.started(turn.arrival.at)
+        due = self.schedule.due(rows, self._retrained, self._refreshed)
         if due is not None:
             self._learn(due, turn.arrival.at)
+            self._refreshed = rows
+            self._retrained = rows if due == "retrain" else self._retrained
         started = time.perf_counter()
         made = draw(turn.situation, turn.plan, self._live, self.game.salt, 0)
         self.notes["choose"] += time.perf_counter() - started
         return made
 
     def learn(self, result: Result) -> None:
-        """See ``Player``."""
+        """See ``Player``: it reads its own log."""
         del result
-        self._matured += not self.naive
 
     def decided(self, turn: Turn, decision: Decision) -> None:
         """See ``Logging``."""
         del turn
         self._decisions.append(decision)
-        self._matured += self.naive
+        self._clocks.add(decision)
 
     def heard(self, event: Event) -> None:
         """See ``Logging``."""
@@ -109,47 +136,42 @@ class Sendtide:
     def _learn(self, kind: str, now: datetime) -> None:
         started = time.perf_counter()
         rows = self._rows(now)
-        mine = [r for r in rows if r.trainable and r.matured]
         self.notes["read"] += time.perf_counter() - started
         started = time.perf_counter()
-        self._publish(self._fit(kind, rows), mine)
+        self._publish(self._fit(kind, rows), rows)
         self.notes[kind] += time.perf_counter() - started
         self.notes[f"{kind}es" if kind == "refresh" else f"{kind}s"] += 1
-        self._refreshed = self._matured
-        if kind == "retrain":
-            self._retrained = self._matured
 
     def _fit(self, kind: str, rows: list[Logged]) -> bytes:
         # Imported here: torch takes seconds, and the command line's help must not wait for it.
         from optimizer.model.training.quality import examine
         from optimizer.model.training.train import refresh, train
 
+        campaigns = {CAMPAIGN: self._campaign}
+        data = examples([r for r in rows if r.started], campaigns, hazards_of(rows, campaigns))
         if kind == "refresh" and self._blob is not None:
-            return refresh(self._blob, self._examples([r for r in rows if r.matured])).blob
-        data = self._examples(rows)
-        registry = examine(data, self._attributes).registry(self._attributes, WORKSPACE)
-        return train(data, attributes=registry, seed=len(rows), network=self.network).blob
+            return refresh(self._blob, data).blob
+        registry = examine(examples(rows, campaigns), self._attributes).registry(self._attributes, WORKSPACE)
+        return train(data, attributes=registry, seed=len(data), network=self.network).blob
 
-    def _publish(self, blob: bytes, mine: list[Logged]) -> None:
+    def _publish(self, blob: bytes, rows: list[Logged]) -> None:
         self._blob = blob
-        self._live = LivePolicy("pure", (Component(1.0, "pure"),), (RewardModel.load(blob),), exploration_numbers(mine))
-
-    def _examples(self, rows: list[Logged]) -> Examples:
-        return examples(rows, {CAMPAIGN: self._campaign})
+        self._live = LivePolicy("pure", (Component(1.0, "pure"),), (RewardModel.load(blob),), exploration_numbers(rows))
 
     def _rows(self, now: datetime) -> list[Logged]:
         """The log as the service reads it now; what is final is computed once."""
-        immediate = self.game.scenario.feedback == "immediate"
-        asked = now + AT_ONCE if immediate or self.naive else now
+        feedback = self.game.scenario.feedback
         out = []
         for decision in self._decisions:
             row = self._final.get(decision.decision_id)
             if row is None:
+                known = feedback == "immediate" or (feedback == "at_send" and clock_start(decision) < now)
                 events = tuple(self._events.get(decision.decision_id, ()))
+                asked = now + AT_ONCE if known or self.naive else now
                 row = logged(self._campaign, FeedbackRow(decision, events), asked)
                 if row is None:
                     continue
-                if row.matured and (immediate or not self.naive):
+                if row.matured and (known or not self.naive):
                     self._final[decision.decision_id] = row
             out.append(row)
         return out

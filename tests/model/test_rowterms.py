@@ -6,7 +6,7 @@ import math
 
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from optimizer.model.training.rowterms import row_likelihood, row_terms
@@ -30,6 +30,7 @@ def test_a_row_that_cannot_have_happened_yet_tells_nothing() -> None:
     assert _terms(1.3, 0.0, 0.0) == (0.0, 0.0, 0.0)
 
 
+@example(eta=0.3, outcome=0.0, seen=1.0)
 @given(eta=st.floats(-30, 30), outcome=st.sampled_from([0.0, 1.0]), seen=st.floats(0, 1))
 def test_the_slope_is_the_derivative_of_the_likelihood(eta: float, outcome: float, seen: float) -> None:
     at = torch.tensor([eta], dtype=torch.float64, requires_grad=True)

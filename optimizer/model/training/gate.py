@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from optimizer.model.examples import Examples
 from optimizer.model.features import FeatureSpec
-from optimizer.model.training.evaluate import bernoulli, clustered_z, predictions
+from optimizer.model.training.evaluate import clustered_z, likelihood, predictions
 from optimizer.model.training.lastlayer import tabulate
 from optimizer.model.training.network import Network, train_network
 from optimizer.model.variantbasis import VariantBasis
@@ -59,8 +59,8 @@ def judge_network(examples: Examples, spec: FeatureSpec, basis: VariantBasis, *,
     gains = np.zeros(len(examples))
     for name in plain:
         known = np.isfinite(examples.outcome[name]) & np.isfinite(plain[name])
-        y = examples.outcome[name][known]
-        gains[known] += bernoulli(better[name][known], y) - bernoulli(plain[name][known], y)
+        y, seen = examples.outcome[name][known], examples.share(name)[known]
+        gains[known] += likelihood(better[name][known], y, seen) - likelihood(plain[name][known], y, seen)
     gain, z = clustered_z(gains[held_out], examples.cluster[held_out])
     passed = z > MARGIN and gain > 0
     reason = f"held-out gain {gain:.2e} nats a row, z = {z:.2f}, needed > {MARGIN:g}"

@@ -1,4 +1,4 @@
-"""Training and refreshing the reward model: matured rows in, a blob out. Nothing here has a clock or a store."""
+"""Training and refreshing the reward model: rows in, a blob out. Nothing here has a clock or a store."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def train(examples: Examples, *, attributes: Sequence[Attribute], seed: int, net
     """Trains a model from scratch: feature spec, network (if it proves itself), prior precisions, posterior.
 
     Args:
-        examples: matured rows of one workspace; an outcome that is NaN doesn't teach that head.
+        examples: rows of one workspace; an outcome that is NaN doesn't teach that head.
         attributes: the registry: types, and which may be used.
         seed: the same seed and rows give the same blob on one machine.
         network: False skips the network.
@@ -81,8 +81,8 @@ def refresh(blob: bytes, examples: Examples) -> Trained:
     return _assemble(examples, model.spec, model.graph, model.basis, fits, int(meta["seed"]), meta["network"])
 
 
-def width_factor(rows: int) -> float:
-    """Factor on the posterior's standard deviations after n rows."""
+def width_factor(rows: float) -> float:
+    """Factor on the posterior's standard deviations after n rows (see ``Examples.told``)."""
     return max(NARROW, WIDE / float(np.sqrt(1.0 + rows / HALVED)))
 
 
@@ -107,7 +107,7 @@ def _assemble(
         "format": FORMAT,
         "spec": spec.to_json(),
         "values": fit_values(examples),
-        "width": width_factor(len(examples)),
+        "width": width_factor(examples.told),
         "rows": len(examples),
         "seed": seed,
         "network": dict(network),
