@@ -140,7 +140,8 @@ def show(console: Console, options: Options, played: Mapping[str, Sequence[Playe
 
 def _recovered(one: Mapping[str, Any]) -> str:
     shares = f"share {one['before']:.2f} before, {one['after']:.2f} at the end"
-    return f"{shares}, decisions to .9: {one['to_informed']}, to .9 of before: {one['to_before']}"
+    levels = f"to .9: {one['to_informed']}, to .9 of before: {one['to_before']}"
+    return f"{shares}, decisions {levels}, to .9 of the newest variant's final share: {one['to_final']}"
 
 
 def tuning_table(name: str, found: Mapping[str, Any]) -> Table:
