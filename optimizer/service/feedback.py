@@ -16,6 +16,7 @@ import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
@@ -94,6 +95,11 @@ class Log:
 
     campaigns: dict[str, Campaign]
     rows: tuple[Logged, ...]
+
+    @cached_property
+    def hazards(self) -> Hazards:
+        """How outcomes become known, from the delays in this log."""
+        return hazards_of(self.rows, self.campaigns)
 
     def of(self, campaign_id: str) -> list[Logged]:
         """The rows of one campaign, by time of decision."""

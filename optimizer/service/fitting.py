@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
-from functools import cached_property
 
 import numpy as np
 
@@ -14,7 +13,7 @@ from optimizer.model.training.evaluate import clustered_z, log_likelihood
 from optimizer.model.training.quality import Quality, examine
 from optimizer.model.training.train import Trained, train
 from optimizer.service.drifting import Drift, changes
-from optimizer.service.feedback import Hazards, Log, Logged, examples, hazards_of
+from optimizer.service.feedback import Log, Logged, examples
 from optimizer.service.forgetting import remembered
 from optimizer.service.judging import fold_of
 from optimizer.service.wiring import Services
@@ -69,15 +68,10 @@ class Job:
         """When outcomes last changed, by campaign: older rows fade."""
         return changes(self.drift)
 
-    @cached_property
-    def hazards(self) -> Hazards:
-        """How the outcomes of the log become known."""
-        return hazards_of(self.log.rows, self.log.campaigns)
-
     def fit(self, rows: Sequence[Logged], *, network: bool = True) -> Trained:
         """A model of these rows, as far as they are remembered."""
         kept = remembered([r for r in rows if r.started], self.changed)
-        data = examples(kept, self.log.campaigns, self.hazards)
+        data = examples(kept, self.log.campaigns, self.log.hazards)
         return train(data, attributes=self.attributes, seed=len(kept), network=network)
 
 

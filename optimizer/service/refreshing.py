@@ -18,7 +18,7 @@ from optimizer.model.inference import RewardModel
 from optimizer.model.policy import LivePolicy, distribution
 from optimizer.model.training.train import refresh as refit
 from optimizer.service.drifting import Drift, changes, look
-from optimizer.service.feedback import Hazards, Log, Logged, delays_json, examples, hazards_of, load
+from optimizer.service.feedback import Log, Logged, delays_json, examples, load
 from optimizer.service.forgetting import remembered
 from optimizer.service.ids import COLD_POLICY
 from optimizer.service.pricing import moved, priceable, publish_prices, with_prices, work_out
@@ -61,8 +61,7 @@ def refresh(services: Services, workspace_id: str, campaign_id: str | None = Non
         log = load(reader, workspace_id, now)
         prices = work_out(services, reader, priceable(reader, workspace_id, now))
         drift = look(services, reader, workspace_id, campaign_id)
-        hazards = hazards_of(log.rows, log.campaigns)
-        answers = [_refresh_campaign(services, reader, log, pointer, prices, drift, hazards) for pointer in learned]
+        answers = [_refresh_campaign(services, reader, log, pointer, prices, drift) for pointer in learned]
     return [{**a, "drift": drift[a["campaign_id"]].to_json() if a["campaign_id"] in drift else None} for a in answers]
 
 
@@ -73,7 +72,6 @@ def _refresh_campaign(
     pointer: Pointer,
     prices: Mapping[str, tuple[Price, ...]],
     drift: Mapping[str, Drift],
-    hazards: Hazards,
 ) -> dict[str, Any]:
     now = services.clock()
     policy = reader.policy(pointer.workspace_id, pointer.policy_id)
@@ -86,7 +84,7 @@ def _refresh_campaign(
     alike = policy.exploration.get("drift") == numbers.get("drift")
     if policy.exploration.get("told") == numbers["told"] and alike:
         return _repriced(services, pointer, policy, own, _answer(pointer, "unchanged", len(mine)))
-    parts, artifacts, models = _refitted(reader, log, pointer, policy, drift, hazards)
+    parts, artifacts, models = _refitted(reader, log, pointer, policy, drift)
     revision = new_policy(
         pointer.workspace_id,
         pointer.campaign_id,
@@ -107,13 +105,8 @@ def _refresh_campaign(
             return _repriced(services, pointer, policy, own, answer)
         # The model waits for the gate, the alarm doesn't: the same model goes on at another rate of exploration.
         revision, artifacts, distance = replace(revision, mixture=policy.mixture), [], 0.0
-    told = {
-        "revision": True,
-        "divergence": distance,
-        "limit": MOST_DIVERGENCE,
-        "delays": delays_json(campaign, hazards),
-    }
-    revision = replace(revision, verdict=told)
+    near = {"revision": True, "divergence": distance, "limit": MOST_DIVERGENCE}
+    revision = replace(revision, verdict={**near, "delays": delays_json(campaign, log.hazards)})
     try:
         publish(services, artifacts, revision, pointer, now)
     except VersionConflict:
@@ -133,11 +126,11 @@ def _repriced(
 
 
 def _refitted(
-    reader: Reader, log: Log, pointer: Pointer, policy: Policy, drift: Mapping[str, Drift], hazards: Hazards
+    reader: Reader, log: Log, pointer: Pointer, policy: Policy, drift: Mapping[str, Drift]
 ) -> tuple[tuple[Component, ...], list[Artifact], dict[str, RewardModel]]:
     """The policy's mixture with every model refitted on all rows with a running clock that are remembered."""
     rows = remembered([r for r in log.rows if r.started], changes(drift))
-    data = examples(rows, log.campaigns, hazards)
+    data = examples(rows, log.campaigns, log.hazards)
     parts, artifacts, models = [], [], {}
     for component in policy.mixture:
         stored = reader.artifact(pointer.workspace_id, component.artifact_id) if component.artifact_id else None

@@ -278,7 +278,7 @@ def _publish(
         mixture(incumbent.mixture if incumbent is not None else (), artifact.artifact_id, alpha),
         parent=pointer,
         exploration=with_prices(numbers, incumbent.prices if incumbent is not None else ()),
-        verdict={**_verdict_json(job, verdict), "delays": delays_json(campaign, job.hazards)},
+        verdict={**_verdict_json(job, verdict), "delays": delays_json(campaign, job.log.hazards)},
         run_id=job.run_id,
     )
     publish(job.services, [artifact], policy, pointer, job.now)

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from optimizer.service import setup
-from optimizer.service.feedback import Log, examples, hazards_of, load, told
+from optimizer.service.feedback import Log, examples, load, told
 from optimizer.service.ingest import ingest
 from optimizer.service.refreshing import refresh
 from optimizer.service.requests import DecisionRequest, EventInput
@@ -58,7 +58,7 @@ def _log(services: Services, clock: FakeClock) -> Log:
 def test_a_young_row_has_its_outcome_so_far_and_its_share_a_yes_like_a_no(shop: Services, clock: FakeClock) -> None:
     clicks = _click(shop, clock, _ask(shop, 200, "now", immediate=True), hours=3.0)
     log = _log(shop, clock)
-    data = examples(log.rows, log.campaigns, hazards_of(log.rows, log.campaigns))
+    data = examples(log.rows, log.campaigns, log.hazards)
     assert data.outcome["clicked"].sum() == clicks
     assert np.isfinite(data.outcome["clicked"]).all()
     # Three of six bins are full by 2 hours and the fourth, up to 6, by log 1.5 / log 3; it is not over, so the clicks
@@ -80,13 +80,12 @@ def test_rows_whose_send_lies_ahead_tell_nothing_even_where_something_happened(
     bought = EventInput(type="converted", occurred_at=clock.now, recipient_id="later-0")
     ingest(services, WORKSPACE, [bought])
     log = _log(services, clock)
-    hazards = hazards_of(log.rows, log.campaigns)
     assert any(row.outcomes["converted"].happened for row in log.rows)
-    assert np.isnan(examples(log.rows, log.campaigns, hazards).outcome["converted"]).all()
+    assert np.isnan(examples(log.rows, log.campaigns, log.hazards).outcome["converted"]).all()
     assert told(log.rows) == 0
     clock.now = max(d.send_at for d in decided if d.send_at is not None) + timedelta(hours=1)
     log = _log(services, clock)
-    assert np.nansum(examples(log.rows, log.campaigns, hazards_of(log.rows, log.campaigns)).outcome["converted"]) == 1.0
+    assert np.nansum(examples(log.rows, log.campaigns, log.hazards).outcome["converted"]) == 1.0
     assert told(log.rows) == len(decided) + 1
 
 
@@ -94,7 +93,7 @@ def test_at_the_end_of_the_window_the_row_is_final(shop: Services, clock: FakeCl
     _click(shop, clock, _ask(shop, 50, "now", immediate=True), hours=3.0)
     clock.forward(hours=69)
     log = _log(shop, clock)
-    young = examples(log.rows, log.campaigns, hazards_of(log.rows, log.campaigns))
+    young = examples(log.rows, log.campaigns, log.hazards)
     final = examples(log.rows, log.campaigns)
     assert (young.share("clicked") == 1.0).all()
     np.testing.assert_array_equal(young.outcome["clicked"], final.outcome["clicked"])
@@ -111,7 +110,7 @@ def test_events_that_are_heard_of_late_make_young_rows_say_little(shop: Services
     ingest(shop, WORKSPACE, batch)
     clock.forward(hours=96)
     log = _log(shop, clock)
-    hazard = hazards_of(log.rows, log.campaigns)["clicked", 72.0]
+    hazard = log.hazards["clicked", 72.0]
     assert hazard.pooled.events == 150
     assert float(hazard.seen(70.0, "email")) < 0.15
 
