@@ -14,18 +14,25 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from optimizer.bandit.rewards import clock_start
 from optimizer.model.inference import RewardModel
 from optimizer.model.policy import LivePolicy
 from optimizer.service.choose import Drawn, draw
-from optimizer.service.feedback import Logged, examples, hazards_of, logged
+from optimizer.service.drifting import Drift, advanced, beginning, following, planned_maturity
+from optimizer.service.feedback import Log, Logged, examples, logged
 from optimizer.service.ids import COLD_POLICY
+from optimizer.service.replay import vector_under
 from optimizer.service.retrain import LEAST_ROWS, exploration_numbers
 from simulations.game import Game, Turn
 from simulations.play import AT_ONCE, Result
 from simulations.scenarios import CAMPAIGN, WORKSPACE, Feedback
 from storage.log import Component, Decision, Event, FeedbackRow
-from storage.records import Attribute
+from storage.records import Attribute, Campaign
+
+Floats = NDArray[np.float64]
 
 
 @dataclass(frozen=True)
@@ -72,12 +79,39 @@ class Clocks:
         return self._count
 
 
+@dataclass(frozen=True)
+class Kept:
+    """Versions of the campaign and policies of a log in memory (``replay.Past``)."""
+
+    campaigns: dict[int, Campaign] = field(default_factory=dict)
+    policies: dict[str, LivePolicy] = field(default_factory=dict)
+
+    def campaign(self, decision: Decision) -> Campaign:
+        """See ``Past``."""
+        return self.campaigns[decision.campaign_version]
+
+    def policy(self, workspace_id: str, policy_id: str) -> LivePolicy:
+        """See ``Past``."""
+        del workspace_id
+        return self.policies[policy_id]
+
+    def vector(self, decision: Decision) -> Floats:
+        """See ``Past``."""
+        return vector_under(decision, self.campaign(decision), self.policies[decision.policy_id])
+
+    def keep_only(self, policy_ids: set[str]) -> None:
+        """Forgets all other policies."""
+        for name in self.policies.keys() - policy_ids:
+            del self.policies[name]
+
+
 @dataclass
 class Sendtide:
     """The production policy of one campaign, gate off.
 
     Attributes:
-        naive: whether an outcome that has not been seen yet counts as a no (what a simple log would say).
+        naive: whether an outcome that has not been seen yet counts as a no (what a simple log would say); without
+            drift detectors, which would find that its predictions come true late.
         network: whether a network may join the model.
     """
 
@@ -95,6 +129,8 @@ class Sendtide:
         self._decisions: list[Decision] = []
         self._events: dict[str, list[Event]] = {}
         self._final: dict[str, Logged] = {}
+        self._kept = Kept()
+        self._drift: Drift | None = None
         self._clocks = Clocks(self.game.scenario.feedback)
         self._retrained = self._refreshed = 0
         self.notes |= {"choose": 0.0, "read": 0.0, "refresh": 0.0, "retrain": 0.0, "refreshes": 0, "retrains": 0}
@@ -102,6 +138,7 @@ class Sendtide:
     def choose(self, turn: Turn) -> Drawn:
         """See ``Player``: the service's own draw."""
         self._campaign = turn.situation.campaign
+        self._kept.campaigns[self._campaign.version] = self._campaign
         rows = len(self._decisions) if self.naive else self._clocks.started(turn.arrival.at)
         due = self.schedule.due(rows, self._retrained, self._refreshed)
         if due is not None:
@@ -138,25 +175,50 @@ class Sendtide:
         rows = self._rows(now)
         self.notes["read"] += time.perf_counter() - started
         started = time.perf_counter()
+        self._look(rows, now)
         self._publish(self._fit(kind, rows), rows)
         self.notes[kind] += time.perf_counter() - started
         self.notes[f"{kind}es" if kind == "refresh" else f"{kind}s"] += 1
 
+    def _look(self, rows: list[Logged], now: datetime) -> None:
+        """The drift detectors' look, as the service has it once a learned policy serves."""
+        if self.naive or self._live.policy_id == COLD_POLICY:
+            return
+        state = beginning(self._campaign) if self._drift is None else following(self._drift, self._campaign)
+        state = advanced(state, self._kept, self._campaign, rows, self._live, now, self._known_at)
+        self._drift = state
+        open_ = [r for r in rows if (self._known_at(self._campaign, r), r.decision.decision_id) > state.matured]
+        self._kept.keep_only({r.decision.policy_id for r in open_})
+
+    def _known_at(self, campaign: Campaign, row: Logged) -> float:
+        """When a row's outcomes are known, in epoch seconds."""
+        if self.game.scenario.feedback == "immediate":
+            return row.decision.decided_at.timestamp()
+        if self.game.scenario.feedback == "at_send":
+            return clock_start(row.decision).timestamp()
+        return planned_maturity(campaign, row)
+
     def _fit(self, kind: str, rows: list[Logged]) -> bytes:
         # Imported here: torch takes seconds, and the command line's help must not wait for it.
         from optimizer.model.training.quality import examine
-        from optimizer.model.training.train import refresh, train
+        from optimizer.model.training.train import refresh
+        from optimizer.service.fitting import Fitting, settled
 
-        campaigns = {CAMPAIGN: self._campaign}
-        data = examples([r for r in rows if r.started], campaigns, hazards_of(rows, campaigns))
+        log = Log({CAMPAIGN: self._campaign}, tuple(rows))
+        drift = {} if self._drift is None else {CAMPAIGN: self._drift}
         if kind == "refresh" and self._blob is not None:
-            return refresh(self._blob, data).blob
-        registry = examine(examples(rows, campaigns), self._attributes).registry(self._attributes, WORKSPACE)
-        return train(data, attributes=registry, seed=len(data), network=self.network).blob
+            return refresh(self._blob, Fitting(log=log, attributes=self._attributes, drift=drift).data(rows)).blob
+        registry = examine(examples(rows, log.campaigns), self._attributes).registry(self._attributes, WORKSPACE)
+        fitting = settled(Fitting(log=log, attributes=registry, drift=drift))
+        self._drift = fitting.drift.get(CAMPAIGN)
+        return fitting.fit(rows, network=self.network).blob
 
     def _publish(self, blob: bytes, rows: list[Logged]) -> None:
         self._blob = blob
-        self._live = LivePolicy("pure", (Component(1.0, "pure"),), (RewardModel.load(blob),), exploration_numbers(rows))
+        name = f"pure-{self.notes['retrains'] + self.notes['refreshes'] + 1}"
+        numbers = exploration_numbers(rows, self._drift)
+        self._live = LivePolicy(name, (Component(1.0, name),), (RewardModel.load(blob),), numbers)
+        self._kept.policies[name] = self._live
 
     def _rows(self, now: datetime) -> list[Logged]:
         """The log as the service reads it now; what is final is computed once."""
