@@ -170,6 +170,11 @@ class Sendtide:
         """The policy that is served now."""
         return self._live
 
+    @property
+    def drift(self) -> Drift | None:
+        """What the drift detectors know; None before they have looked."""
+        return self._drift
+
     def _learn(self, kind: str, now: datetime) -> None:
         started = time.perf_counter()
         rows = self._rows(now)
