@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields, replace
-from typing import Any
+from typing import Any, get_args
 
 from optimizer.errors import ConfigError, Invalid
 from simulations.baselines import tuned
@@ -21,6 +21,7 @@ from simulations.play import Player
 from simulations.pure import Schedule, Sendtide
 from simulations.scenarios import Feedback, Scenario
 from simulations.through_service import Lie, open_service
+from storage.records import ExplorationMethod
 
 #: What a run always has: without both ends there is no scale.
 ENDS = ("random", "informed-oracle")
@@ -28,13 +29,18 @@ ENDS = ("random", "informed-oracle")
 
 @dataclass(frozen=True)
 class OursOptions:
-    """How Sendtide is played; see ``simulations.pure``. The model's own defaults are the service's."""
+    """How Sendtide is played; see ``simulations.pure``. The model's own defaults are the service's.
+
+    ``method`` and ``parameter`` are a campaign's choice of exploration; a parameter of 0 = the method's default.
+    """
 
     retrain: float = Schedule.retrain
     refresh: float = Schedule.refresh
     step: int = Schedule.step
     naive: bool = False
     network: bool = True
+    method: ExplorationMethod = "posterior_bank"
+    parameter: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -63,7 +69,18 @@ class Family:
 
 def _ours(game: Game, options: OursOptions) -> Player:
     schedule = Schedule(options.retrain, options.refresh, options.step)
-    return Sendtide(game, schedule, naive=options.naive, network=options.network)
+    if options.method not in get_args(ExplorationMethod):
+        raise Invalid.field(
+            "policies", f"method={options.method}: must be one of: {', '.join(get_args(ExplorationMethod))}"
+        )
+    return Sendtide(
+        game,
+        schedule,
+        naive=options.naive,
+        network=options.network,
+        method=options.method,
+        parameter=options.parameter or None,
+    )
 
 
 def _service(game: Game, options: ServiceOptions) -> Player:

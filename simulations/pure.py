@@ -10,7 +10,7 @@ from __future__ import annotations
 import heapq
 import math
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any
 
@@ -30,7 +30,7 @@ from simulations.game import Game, Turn
 from simulations.play import AT_ONCE, Result
 from simulations.scenarios import CAMPAIGN, WORKSPACE, Feedback
 from storage.log import Component, Decision, Event, FeedbackRow
-from storage.records import Attribute, Campaign
+from storage.records import Attribute, Campaign, ExplorationMethod
 
 Floats = NDArray[np.float64]
 
@@ -113,19 +113,22 @@ class Sendtide:
         naive: whether an outcome that has not been seen yet counts as a no (what a simple log would say); without
             drift detectors, which would find that its predictions come true late.
         network: whether a network may join the model.
+        method, parameter: how the campaign explores.
     """
 
     game: Game
     schedule: Schedule = field(default_factory=Schedule)
     naive: bool = False
     network: bool = True
+    method: ExplorationMethod = "posterior_bank"
+    parameter: float | None = None
     notes: dict[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self._live = LivePolicy.cold(COLD_POLICY)
         self._blob: bytes | None = None
         self._attributes: tuple[Attribute, ...] = self.game.attributes
-        self._campaign = self.game.campaigns[0]
+        self._campaign = self._exploring(self.game.campaigns[0])
         self._decisions: list[Decision] = []
         self._events: dict[str, list[Event]] = {}
         self._final: dict[str, Logged] = {}
@@ -137,7 +140,9 @@ class Sendtide:
 
     def choose(self, turn: Turn) -> Drawn:
         """See ``Player``: the service's own draw."""
-        self._campaign = turn.situation.campaign
+        campaign = turn.situation.campaign
+        if (campaign.version, campaign.updated_at) != (self._campaign.version, self._campaign.updated_at):
+            self._campaign = self._exploring(campaign)
         self._kept.campaigns[self._campaign.version] = self._campaign
         rows = len(self._decisions) if self.naive else self._clocks.started(turn.arrival.at)
         due = self.schedule.due(rows, self._retrained, self._refreshed)
@@ -146,9 +151,12 @@ class Sendtide:
             self._refreshed = rows
             self._retrained = rows if due == "retrain" else self._retrained
         started = time.perf_counter()
-        made = draw(turn.situation, turn.plan, self._live, self.game.salt, 0)
+        made = draw(replace(turn.situation, campaign=self._campaign), turn.plan, self._live, self.game.salt, 0)
         self.notes["choose"] += time.perf_counter() - started
         return made
+
+    def _exploring(self, campaign: Campaign) -> Campaign:
+        return replace(campaign, exploration_method=self.method, exploration_parameter=self.parameter)
 
     def learn(self, result: Result) -> None:
         """See ``Player``: it reads its own log."""
@@ -216,7 +224,7 @@ class Sendtide:
         registry = examine(examples(rows, log.campaigns), self._attributes).registry(self._attributes, WORKSPACE)
         fitting = settled(Fitting(log=log, attributes=registry, drift=drift))
         self._drift = fitting.drift.get(CAMPAIGN)
-        return fitting.fit(rows, network=self.network).blob
+        return fitting.fit(rows, network=self.network, calibrated=False).blob
 
     def _publish(self, blob: bytes, rows: list[Logged]) -> None:
         self._blob = blob

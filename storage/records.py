@@ -16,9 +16,18 @@ Mode = Literal["live", "shadow", "baseline_only", "paused"]
 CampaignStatus = Literal["active", "archived"]
 VariantStatus = Literal["active", "paused", "archived"]
 ColdStart = Literal["uniform", "around_baseline"]
+ExplorationMethod = Literal[
+    "posterior_bank", "inverse_gap", "marginal_thompson", "softmax", "epsilon_greedy", "uniform"
+]
 Unconfirmed = Literal["assume_sent", "release"]
 AttributeType = Literal["category", "number", "boolean", "timestamp", "text"]
 Scope = Literal["decide", "feedback", "read", "admin"]
+#: What the one number of an exploration method is called; methods that are not here have none.
+EXPLORATION_PARAMETERS: Mapping[ExplorationMethod, str] = {
+    "inverse_gap": "gamma",
+    "softmax": "temperature",
+    "epsilon_greedy": "epsilon",
+}
 #: Wildcard of a suppression: every channel, or every category.
 ANY = "*"
 
@@ -27,13 +36,17 @@ JsonObject = Mapping[str, Any]
 
 @dataclass(frozen=True, slots=True)
 class Workspace:
-    """A tenant. ``mode`` is the switch over all its campaigns; the stricter of the two modes wins."""
+    """A tenant. ``mode`` is the switch over all its campaigns; the stricter of the two modes wins.
+
+    ``training`` holds the numbers of training that were tuned on its log; what is not there has its default.
+    """
 
     workspace_id: str
     name: str
     mode: Mode
     created_at: datetime
     version: int = 1
+    training: JsonObject = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,7 +138,11 @@ class EventMapping:
 
 @dataclass(frozen=True, slots=True)
 class Campaign:
-    """One question put to the optimizer: which of these variants, on which channel, when, or nothing."""
+    """One question put to the optimizer: which of these variants, on which channel, when, or nothing.
+
+    ``exploration_parameter`` is the one number that some methods have (see ``EXPLORATION_PARAMETERS``); None = the
+    method's default.
+    """
 
     workspace_id: str
     campaign_id: str
@@ -151,6 +168,8 @@ class Campaign:
     baseline: Baseline | None = None
     displaceable: bool = True
     exploration_rate: float = 0.02
+    exploration_method: ExplorationMethod = "posterior_bank"
+    exploration_parameter: float | None = None
     guardrails: Mapping[str, Guardrail] = field(default_factory=dict)
     cold_start: ColdStart = "uniform"
     unconfirmed: Unconfirmed = "assume_sent"

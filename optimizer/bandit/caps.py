@@ -112,17 +112,20 @@ class Caps:
     Attributes:
         caps: the caps.
         counts: (R,) what each counts.
+        counts_all: (R,) whether that is every message.
         selective: whether any of them leaves a message out.
+        reach: (R,) how far each looks, in microseconds; of a rolling cap that is its length.
     """
 
     def __init__(self, caps: Sequence[tuple[Cap, Selector]]) -> None:
         self.caps = tuple(cap for cap, _ in caps)
         self.counts = tuple(counts for _, counts in caps)
-        self.selective = any(counts != _ANY for counts in self.counts)
-        reach = [reach_us(cap) for cap in self.caps]
-        self._reach: Times = np.array(reach, np.int64)[:, None]
+        self.counts_all = tuple(counts == _ANY for counts in self.counts)
+        self.selective = not all(self.counts_all)
+        self.reach = tuple(reach_us(cap) for cap in self.caps)
+        self._reach: Times = np.array(self.reach, np.int64)[:, None]
         rolling = [cap.rolling_hours is not None for cap in self.caps]
-        self._width: Times = np.where(rolling, reach, 1)  # of a window, in the unit of places
+        self._width: Times = np.where(rolling, self.reach, 1)  # of a window, in the unit of places
         self._limits: Times = np.array([cap.limit for cap in self.caps], np.int64)
         self._adaptive = [r for r, cap in enumerate(self.caps) if cap.adapt is not None]
         self._may_close = any(min(cap.limit, cap.adapt.limit if cap.adapt else 1) <= 0 for cap in self.caps)

@@ -11,6 +11,7 @@ from optimizer.bandit import blackout, consent, quiet, requires
 from optimizer.bandit.blackout import NO_HOLIDAYS
 from optimizer.bandit.capacity import BudgetRoom, CapacityRoom, cost_micros, limits
 from optimizer.bandit.caps import Ledger
+from optimizer.bandit.caps_alone import MANY, judge_alone
 from optimizer.bandit.findings import Finding, reasons
 from optimizer.bandit.localtime import DAY
 from optimizer.bandit.periods import days_around
@@ -152,10 +153,18 @@ def _by_slot(book: Rulebook, batch: Batch, usage: Usage, closed: Closed) -> dict
 
 def _caps(book: Rulebook, batch: Batch, shut: Blocked, zero: dict[int, Blocked]) -> Times:
     """Judges the R caps together: fills the first R of ``shut``, notes limits of 0 in ``zero``; (R, N) openings."""
+    count = len(book.caps.caps)
+    if len(batch) == 1 and len(batch.questions[0].messages) < MANY:
+        one = batch.questions[0]
+        openings, never = judge_alone(
+            book.caps, one.unanswered, one.messages, batch.send_at[0], batch.where, shut[:count, 0]
+        )
+        zero.update({r: np.ones(1, np.bool_) for r, closed in enumerate(never) if closed})
+        return np.array(openings)[:, None]
     ledger = Ledger.of([question.messages for question in batch.questions], kinds=book.caps.selective)
     slots = SlotIndex(batch.send_at, batch.where.earliest, batch.where.latest)
     unanswered = [question.unanswered for question in batch.questions]
-    shut[: len(book.caps.caps)], opens, closed = book.caps.judge(unanswered, ledger, slots, batch.where)
+    shut[:count], opens, closed = book.caps.judge(unanswered, ledger, slots, batch.where)
     if closed is not None:
         zero.update(enumerate(closed))
     return opens

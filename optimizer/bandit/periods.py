@@ -22,6 +22,7 @@ Times = NDArray[np.int64]
 WEEKDAYS: tuple[Weekday, ...] = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
 #: 1970-01-01 was a Thursday, the fourth day of a week that starts on Monday.
 THURSDAY = 3
+_MICRO = 1_000_000
 #: Upper bounds of a period's length in seconds, clock changes and skipped or repeated dates included.
 LONGEST: dict[Per, int] = {"day": 2 * DAY, "week": 8 * DAY, "month": 32 * DAY}
 _FIRST_DAY = int(datetime(1, 1, 3, tzinfo=UTC).timestamp()) // DAY
@@ -75,6 +76,20 @@ def segments(zone: Zone, per: Per, week_start: Weekday, first_day: int, last_day
     same = (number[order][1:] == number[order][:-1]).nonzero()[0]
     twin[order[same]], twin[order[same + 1]] = order[same + 1], order[same]
     return Segments(starts, np.append(starts[1:], end + 1), number, twin, bool(len(same)))
+
+
+@lru_cache(maxsize=2048)
+def listed(
+    zone: Zone, per: Per, week_start: Weekday, first_day: int, last_day: int
+) -> tuple[list[int], list[tuple[int, int, int]]]:
+    """``segments`` in plain numbers of microseconds since 1970, to be looked up one by one; cached.
+
+    Returns:
+        (G,) where each starts, and (G,) its period's number, its start and its end.
+    """
+    parts = segments(zone, per, week_start, first_day, last_day)
+    starts, ends = (parts.starts * _MICRO).tolist(), (parts.ends * _MICRO).tolist()
+    return starts, list(zip(parts.number.tolist(), starts, ends, strict=True))
 
 
 class Calendars:

@@ -59,7 +59,8 @@ def _lines(report: Mapping[str, Any]) -> Iterator[str]:
     covered = f", {report['covered']:.1%} of all closed rows" if "covered" in report else ""
     yield f"{report['recipients']} recipients{covered}"
     yield ""
-    yield f"{'':24}{'value':>10}{'low':>10}{'high':>10}{'eff. rows':>11}  bootstrap, empirical likelihood, sequence"
+    more = "bootstrap, empirical likelihood, Cressie–Read, sequence"
+    yield f"{'':24}{'value':>10}{'low':>10}{'high':>10}{'eff. rows':>11}  {more}"
     yield _line("as logged", report["logged"])
     for policy, title in _TITLES.items():
         for estimator, estimate in report.get(policy, {}).items():
@@ -79,7 +80,8 @@ def _lines(report: Mapping[str, Any]) -> Iterator[str]:
 
 def _line(title: str, estimate: Mapping[str, Any]) -> str:
     numbers = "".join(f"{estimate[name]:>10.4f}" for name in ("value", "low", "high"))
-    others = [estimate.get(name) for name in ("bootstrap", "empirical_likelihood", "confidence_sequence")]
+    kinds = ("bootstrap", "empirical_likelihood", "cressie_read", "confidence_sequence")
+    others = [estimate.get(name) for name in kinds]
     told = "  ".join("–" if ends is None else f"[{ends[0]:.4f}, {ends[1]:.4f}]" for ends in others)
     more = f"  {told}" if "bootstrap" in estimate else ""
     return f"{title:24}{numbers}{estimate['effective_sample_size']:>11.0f}{more}"

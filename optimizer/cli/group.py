@@ -25,7 +25,9 @@ _OURS = {
     "retrain": "optimizer.cli.retrain:retrain",
     "rules": "optimizer.cli.rules:rules",
     "schedule": "optimizer.cli.schedule:schedule",
+    "score": "optimizer.cli.score:score",
     "serve": "optimizer.cli.serve:serve",
+    "tune": "optimizer.cli.tune:tune",
     "train-job": "optimizer.cli.train_job:train_job",
 }
 

@@ -60,6 +60,11 @@ class FeatureSpec:
         return tuple(i for i, mark in enumerate(marks) if mark)
 
     @property
+    def owner(self) -> tuple[int, ...]:
+        """For each number the position of its feature in ``columns``."""
+        return tuple(i for i, column in enumerate(self.columns) for _ in column.labels)
+
+    @property
     def width(self) -> int:
         """Numbers an encoded context has."""
         return len(self.labels)

@@ -15,6 +15,8 @@ from optimizer.model.layout import Action, Block, Layout, Segment, Unit
 from optimizer.model.timefeatures import HOURS_OF_DAY, HOURS_OF_WEEK
 from storage.records import JsonObject
 
+#: What is new may differ where all that is known is alike: its prior precision is at most this.
+SUREST = 100.0
 _ONE_HOT: tuple[Unit, ...] = ("campaign", "channel", "variant", "pair")
 
 
@@ -25,7 +27,7 @@ class Heads:
     Attributes:
         outcomes: H names. layout: what the weights mean.
         mean: (H, d) float64. bank: (H, M, d) float32 draws of the deviation from the mean.
-        precision: (H, blocks) prior precisions. offset: (H,) prior mean of each intercept.
+        precision: (H, groups) prior precisions. offset: (H,) prior mean of each intercept.
         seed: keys the draws of weights that did not exist in training.
     """
 
@@ -105,7 +107,7 @@ class Heads:
             mean.shape == (count, layout.size)
             and bank.ndim == 3
             and (bank.shape[0], bank.shape[2]) == mean.shape
-            and precision.shape == (count, len(layout.blocks))
+            and precision.shape == (count, len(layout.groups))
             and offset.shape == (count,)
         )
         if not fits:
@@ -126,7 +128,7 @@ class Heads:
         """
         name = f"{self.seed}|{self.outcomes[head]}|{block.name}|{key}"
         seed = int.from_bytes(blake2b(name.encode(), digest_size=4).digest(), "little")
-        precision = self.precision[head, self.layout.blocks.index(block)]
+        precision = np.minimum(self.precision[head, self.layout.columns_of(block)[:width]], SUREST)
         noise = np.random.RandomState(seed).standard_normal((self.bank.shape[1], width))
         return np.asarray(noise / np.sqrt(precision), dtype=np.float64)
 

@@ -6,13 +6,14 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from optimizer.errors import BadArtifact
 from optimizer.model.artifact import unpack
 from optimizer.model.embedding import Embedder
 from optimizer.model.features import FeatureSpec
 from optimizer.model.heads import Heads
+from optimizer.model.recalibration import Recalibration
 from optimizer.model.scoring import Prepared, Scores, prepare, score
 from optimizer.model.variantbasis import VariantBasis
 from storage.records import Campaign, JsonObject
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
 __all__ = ["RewardModel", "Scores"]
 
 #: Version of what the artifact's meta and arrays mean (its container has one of its own).
-FORMAT = 1
+FORMAT = 2
 #: Campaigns kept prepared; each holds some hundred kB to some MB.
 _PREPARED = 64
 
@@ -85,6 +86,16 @@ class RewardModel:
     def outcomes(self) -> tuple[str, ...]:
         """Outcomes that have a head."""
         return self._message.outcomes
+
+    def calibrated(self, outcome: str, chance: ArrayLike, *, message: bool) -> NDArray[np.float64]:
+        """Chances of an outcome as they are told as scores; ``message`` False: of not sending. Policies don't use it.
+
+        An outcome that can't happen without a message keeps its chance of 0.
+        """
+        heads, kind = (self._message, "message") if message else (self._no_send, "no_send")
+        if outcome not in heads.outcomes:
+            return np.asarray(chance, np.float64)
+        return Recalibration.stored(self._meta.get("calibration", {}), kind, outcome)(chance)
 
     @property
     def message(self) -> Heads:

@@ -19,6 +19,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from optimizer.model.cell import Cell
 from optimizer.model.timefeatures import HOURS_OF_DAY, SHORT, harmonics, hour_of_week
 from storage.records import JsonObject
 
@@ -70,7 +71,8 @@ _DISPENSABLE: tuple[tuple[Unit, Segment], ...] = (
     ("variant", "time"),
     ("variant", "plain"),
 )
-_PARTS = ("plain", "detail", "network", "time", "hour", "week")
+_OWNED: frozenset[Segment] = frozenset({"plain", "detail", "network", "plain_time"})
+_PARTS = ("plain", "detail", "network", "time", "hour", "week", "owner")
 #: Limit on the weights of a head: a Cholesky factor of this size takes about .3 s. Beyond it, the keys with the fewest
 #: rows lose their own context and time weights first.
 MAX_WEIGHTS = 3_000
@@ -130,28 +132,13 @@ class Block:
 
 
 @dataclass(frozen=True)
-class Cell:
-    """Map of one action: base coefficient ``target[i]`` gets ``scale[i]`` x weight ``source[i]``."""
-
-    source: NDArray[np.int64]
-    target: NDArray[np.int64]
-    scale: NDArray[np.float64]
-
-    def coefficients(self, weights: NDArray[np.float64], base: int) -> NDArray[np.float64]:
-        """Base coefficients (…, base) of weights (…, d)."""
-        flat = weights.reshape(-1, weights.shape[-1])
-        out = np.zeros((base, len(flat)))
-        np.add.at(out, self.target, (flat[:, self.source] * self.scale).T)
-        return np.ascontiguousarray(out.T).reshape(*weights.shape[:-1], base)
-
-
-@dataclass(frozen=True)
 class Layout:
     """The weights of a head.
 
     Attributes:
         blocks: the weights in order.
         plain, detail, network: the parts of f(x), as positions in it.
+        owner: for each position of f(x) the number of the feature that it comes from.
         time, hour, week: live columns of the time features: those that varied in training.
     """
 
@@ -162,6 +149,7 @@ class Layout:
     time: tuple[int, ...]
     hour: tuple[int, ...]
     week: tuple[int, ...]
+    owner: tuple[int, ...]
 
     @property
     def size(self) -> int:
@@ -190,6 +178,45 @@ class Layout:
         return named[segment]
 
     @cached_property
+    def groups(self) -> tuple[tuple[str, float], ...]:
+        """Name and starting precision of every group of weights that share a prior precision (see ``group``)."""
+        return tuple(
+            (name, self.blocks[i].precision) for i, names in enumerate(self._owned) for name in dict.fromkeys(names)
+        )
+
+    @cached_property
+    def group(self) -> NDArray[np.int64]:
+        """(d,) the group of each weight.
+
+        Weights of one block that multiply one feature of the context make a group: which features matter, and for what,
+        is learned (automatic relevance determination; MacKay 1994, Neal 1996). Blocks without context are one group.
+        """
+        place = {name: i for i, (name, _) in enumerate(self.groups)}
+        parts = [
+            np.tile([place[name] for name in names], len(block.keys))
+            for block, names in zip(self.blocks, self._owned, strict=True)
+        ]
+        return np.concatenate(parts).astype(np.int64) if parts else np.zeros(0, dtype=np.int64)
+
+    def columns_of(self, block: Block) -> NDArray[np.int64]:
+        """(width,) the group of each column of a block."""
+        return self.group[block.start : block.start + block.width]
+
+    @cached_property
+    def _owned(self) -> tuple[tuple[str, ...], ...]:
+        """For each block the name of each column's group."""
+        return tuple(
+            tuple(f"{b.name}:{self._owner(column)}" for column in self.columns(b.segment))
+            if b.segment in _OWNED
+            else (b.name,) * b.width
+            for b in self.blocks
+        )
+
+    def _owner(self, column: Any) -> int:
+        position = column[1] if isinstance(column, tuple) else column
+        return self.owner[position]
+
+    @cached_property
     def short(self) -> tuple[int, ...]:
         """Live time columns that context interacts with."""
         return tuple(i for i in self.time if i < SHORT)
@@ -212,14 +239,15 @@ class Layout:
 
     def cell(self, action: Action) -> Cell:
         """The map of one action; units that have no weights of that key are left out (their mean is 0)."""
-        source, target, scale = [], [], []
-        for block in self.blocks:
-            at = self.offsets[block.segment].start
-            for row, factor in self._rows(block, action):
-                source.append(np.arange(block.width) + block.start + row * block.width)
-                target.append(np.arange(block.width) + at)
-                scale.append(np.full(block.width, factor))
-        return Cell(np.concatenate(source), np.concatenate(target), np.concatenate(scale))
+        runs = tuple(
+            (block.start + row * block.width, self.offsets[block.segment].start, block.width, factor)
+            for block in self.blocks
+            for row, factor in self._rows(block, action)
+        )
+        source = [np.arange(width) + first for first, _, width, _ in runs]
+        target = [np.arange(width) + first for _, first, width, _ in runs]
+        scale = [np.full(width, factor) for _, _, width, factor in runs]
+        return Cell(np.concatenate(source), np.concatenate(target), np.concatenate(scale), runs)
 
     def base_rows(self, context: NDArray[np.float32], local: NDArray[np.int64]) -> NDArray[np.float32]:
         """Base rows (n, base) of embedded contexts (n, F) and local seconds (n,)."""

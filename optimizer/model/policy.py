@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 
 from optimizer.bandit import exploration
 from optimizer.bandit.actions import ActionSpace
+from optimizer.bandit.explorers import Valued, explore
 from optimizer.bandit.tolls import Price, prices_of, tolls
 from optimizer.model.inference import RewardModel, Scores
 from storage.log import Component, Policy
@@ -173,8 +174,9 @@ def learned(
     limits: Sequence[RiskLimit] = (),
     toll: Floats | None = None,
 ) -> tuple[Floats, Mask, int]:
-    """One learned component: risk mask, posterior bank, floor. Gives vector, unmasked set, greedy action.
+    """One learned component: risk mask, exploration, floor. Gives vector, unmasked set, greedy action.
 
+    The campaign's ``uniform`` method stays exactly uniform: it has all the support that a floor would add.
     ``toll`` (K,) is what each action is charged for the scarce things that it takes (None = nothing).
     """
     unmasked = risk_mask(scores, campaign, space, mask, limits)
@@ -182,8 +184,12 @@ def learned(
     if toll is not None:
         reward, draws = reward - toll, draws - toll.astype(np.float32)
     greedy = int(np.argmax(np.where(unmasked, reward, -np.inf)))
-    explored = exploration.bank(draws, unmasked)
-    rate = campaign.exploration_rate * float(live.exploration.get("anneal", 1.0))
+    anneal = float(live.exploration.get("anneal", 1.0))
+    method, number = campaign.exploration_method, campaign.exploration_parameter
+    explored = explore(method, number, Valued(reward, draws), space, unmasked, anneal=anneal)
+    if method == "uniform":
+        return explored, unmasked, greedy
+    rate = campaign.exploration_rate * anneal
     floored = exploration.with_floor(
         explored, space, unmasked, greedy=greedy, rate=rate, young=young_variants(live.exploration, space)
     )

@@ -1,9 +1,10 @@
 """Every off-policy estimate of one policy on the same rows, side by side, as JSON.
 
 Each has a value with its standard error clustered by recipient, and intervals at 95 %: the normal one, the cluster
-bootstrap's, the empirical likelihood's (for inverse propensities, whose weights have a known mean), and a confidence
-sequence's (rows in order of time), which may be looked at again and again. How much they can be trusted is told beside
-them: effective sample size, weights, the smallest difference that these rows would have shown.
+bootstrap's, the empirical likelihood's and Cressie–Read's (for inverse propensities, whose weights have a known mean;
+the latter only where no recipient repeats), and a confidence sequence's (rows in order of time), which may be looked at
+again and again. How much they can be trusted is told beside them: effective sample size, weights, the smallest
+difference that these rows would have shown.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from numpy.typing import NDArray
 from optimizer.bandit import ope
 from optimizer.bandit.clusters import Clusters, clusters
 from optimizer.bandit.conditions import support as gate_support
+from optimizer.bandit.cressieread import Bounds, cressie_read_interval
 from optimizer.bandit.evidence import GateLimits
 from optimizer.bandit.intervals import bootstrap_interval, one_sided_quantile, quantile
 from optimizer.bandit.likelihood import empirical_likelihood_interval
@@ -79,16 +81,19 @@ def estimates(judged: Judged) -> dict[str, dict[str, Any]]:
             **asdict(_estimate(name, judged)),
             "bootstrap": _bootstrap(rows, None, judged.cluster),
             "empirical_likelihood": None,
+            "cressie_read": None,
             "confidence_sequence": _pair(sequence.low[-1], sequence.high[-1]),
         }
     found["ips"]["empirical_likelihood"] = _pair(
         *empirical_likelihood_interval(judged.reward, judged.weight, judged.cluster, LEVEL)
     )
+    found["ips"]["cressie_read"] = _cressie_read(judged)
     if judged.weight.any():
         found["snips"] = {
             **asdict(ope.snips(judged.reward, judged.weight, judged.cluster, LEVEL)),
             "bootstrap": _bootstrap(judged.weight * judged.reward, judged.weight, judged.cluster),
             "empirical_likelihood": found["ips"]["empirical_likelihood"],
+            "cressie_read": found["ips"]["cressie_read"],
             "confidence_sequence": None,
         }
     order = ("ips", "snips", "dm", "dr", "switch_dr")
@@ -176,6 +181,14 @@ def by_group(policies: Mapping[str, Judged], by: str, labels: Sequence[str], lea
 def _best(judged: Judged) -> dict[str, Any]:
     name = "dr" if "dr" in judged.terms() else "ips"
     return {"estimator": name, **asdict(_estimate(name, judged))}
+
+
+def _cressie_read(judged: Judged) -> list[float] | None:
+    """With the rewards' own range as bounds; None where a recipient has several rows, which it would count as new."""
+    if judged.cluster.count < judged.reward.size:
+        return None
+    bounds = Bounds((min(0.0, float(judged.reward.min())), max(0.0, float(judged.reward.max()))))
+    return _pair(*cressie_read_interval(judged.reward, judged.weight, bounds, LEVEL))
 
 
 def _bootstrap(top: Floats, bottom: Floats | None, group: Clusters) -> list[float] | None:

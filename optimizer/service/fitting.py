@@ -12,6 +12,7 @@ import numpy as np
 from optimizer.model.examples import Examples
 from optimizer.model.inference import RewardModel
 from optimizer.model.training.evaluate import clustered_z, log_likelihood
+from optimizer.model.training.options import DEFAULTS, TrainOptions
 from optimizer.model.training.quality import Quality, examine
 from optimizer.model.training.train import Trained, train
 from optimizer.service.drifting import Drift, changes
@@ -39,21 +40,33 @@ class Fitting:
     Attributes:
         log: the feedback. attributes: the registry, in which what can't be trusted is not used by the model.
         drift: what the drift detectors know, by campaign.
+        options: the numbers of training, as they were tuned for the workspace.
     """
 
     log: Log
     attributes: tuple[Attribute, ...]
     drift: Mapping[str, Drift] = field(default_factory=dict)
+    options: TrainOptions = DEFAULTS
 
     @property
     def changed(self) -> dict[str, float]:
         """When outcomes last changed, by campaign: older rows fade."""
         return changes(self.drift)
 
-    def fit(self, rows: Sequence[Logged], *, network: bool = True) -> Trained:
-        """A model of these rows, as far as their clocks have started and they are remembered."""
+    def fit(self, rows: Sequence[Logged], *, network: bool = True, calibrated: bool = True) -> Trained:
+        """A model of these rows, as far as their clocks have started and they are remembered.
+
+        One without a network only serves to judge another: nobody asks it for scores, so it isn't calibrated.
+        """
         data = self.data(rows)
-        return train(data, attributes=self.attributes, seed=len(data), network=network)
+        return train(
+            data,
+            attributes=self.attributes,
+            seed=len(data),
+            network=network,
+            calibrated=calibrated and network,
+            options=self.options,
+        )
 
     def data(self, rows: Sequence[Logged]) -> Examples:
         """The training rows among these."""
@@ -93,7 +106,14 @@ class Job(Fitting):
             run_id=run_id,
             quality=found,
             drift=drift or {},
+            options=tuned(reader, workspace_id),
         )
+
+
+def tuned(reader: Reader, workspace_id: str) -> TrainOptions:
+    """The numbers of training that were tuned for a workspace; the defaults where none were."""
+    workspace = reader.workspace(workspace_id)
+    return DEFAULTS if workspace is None else TrainOptions.from_json(workspace.training)
 
 
 def cross_fitted(job: Job, earlier: Sequence[Logged], held: Sequence[Logged]) -> Callable[[Logged], RewardModel]:

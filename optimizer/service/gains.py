@@ -111,8 +111,9 @@ def score_all(
     """
     models = {name: best for name, (_, live) in policies.items() if (best := _heaviest(live)) is not None}
     keys: dict[str, Key] = {}
+    offered = {name: _offered(campaign) for name, (campaign, _) in policies.items()}
     for d in decisions:
-        if d.campaign_id in models and _known(d, policies[d.campaign_id][0]):
+        if d.campaign_id in models and _known(d, *offered[d.campaign_id]):
             artifact_id, version = models[d.campaign_id][0], policies[d.campaign_id][0].version
             keys[d.decision_id] = (d.workspace_id, d.decision_id, artifact_id, version, without)
     found = {name: scored for name, key in keys.items() if (scored := scores.of(key)) is not None}
@@ -139,9 +140,13 @@ def _heaviest(live: LivePolicy) -> tuple[str, RewardModel] | None:
     return None if best is None else best[1:]
 
 
-def _known(decision: Decision, campaign: Campaign) -> bool:
-    """Whether the campaign still has all that the question was about."""
-    variants, channels = {v.id for v in campaign.variants}, {c.id for c in campaign.channels}
+def _offered(campaign: Campaign) -> tuple[frozenset[str], frozenset[str]]:
+    """The ids of a campaign's variants and of its channels."""
+    return frozenset(v.id for v in campaign.variants), frozenset(c.id for c in campaign.channels)
+
+
+def _known(decision: Decision, variants: frozenset[str], channels: frozenset[str]) -> bool:
+    """Whether a campaign of these variants and channels still has all that the question was about."""
     return variants.issuperset(decision.snapshot.variants) and channels.issuperset(decision.snapshot.channels)
 
 

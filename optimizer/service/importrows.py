@@ -9,7 +9,7 @@ from optimizer.bandit.localtime import zone
 from optimizer.errors import Invalid
 from optimizer.service.cells import Cells, instant
 from optimizer.service.recipients import consents
-from optimizer.service.requests import DecisionRequest, EventInput, RecipientPatch
+from optimizer.service.requests import DecisionRequest, EventInput, RecipientPatch, ScoreRequest
 from storage.records import ANY, Consent, Recipient, Suppression
 
 _RECIPIENT_COLUMNS = frozenset({"recipient_id", "timezone", "suppressed"})
@@ -21,6 +21,8 @@ _EVENT_COLUMNS = frozenset(
 _EVENT_NESTED = frozenset({"properties"})
 _REQUEST_COLUMNS = frozenset({"recipient_id", "timezone", "request_id"})
 _REQUEST_NESTED = frozenset({"attributes", "channels", "context", "metadata"})
+_SCORE_COLUMNS = frozenset({"recipient_id", "timezone"})
+_SCORE_NESTED = frozenset({"attributes", "channels", "context"})
 
 
 def recipient_row(cells: Cells, workspace_id: str) -> Recipient:
@@ -80,16 +82,32 @@ def request_row(cells: Cells, campaign_id: str) -> DecisionRequest:
         Invalid: names the column, its value and what is allowed.
     """
     cells.refuse_unknown(_REQUEST_COLUMNS, _REQUEST_NESTED)
-    attributes, channels, timezone = cells.nested("attributes"), cells.switches("channels"), _timezone(cells)
-    told = RecipientPatch(timezone=timezone, attributes=attributes, channels=consents(channels))
     return DecisionRequest(
         campaign_id=campaign_id,
         recipient_id=cells.required_id("recipient_id"),
         request_id=cells.id("request_id"),
         context=cells.nested("context"),
         metadata=cells.nested("metadata"),
-        recipient=told if attributes or channels or timezone else None,
+        recipient=_told(cells),
     )
+
+
+def score_row(cells: Cells) -> ScoreRequest:
+    """Who is scored: ``recipient_id``, ``timezone``, ``attributes.NAME``, ``channels.NAME``, ``context.NAME``.
+
+    Raises:
+        Invalid: names the column, its value and what is allowed.
+    """
+    cells.refuse_unknown(_SCORE_COLUMNS, _SCORE_NESTED)
+    return ScoreRequest(cells.id("recipient_id"), cells.nested("context"), _told(cells))
+
+
+def _told(cells: Cells) -> RecipientPatch | None:
+    """What the row tells of its recipient; None = nothing."""
+    attributes, channels, timezone = cells.nested("attributes"), cells.switches("channels"), _timezone(cells)
+    if not (attributes or channels or timezone):
+        return None
+    return RecipientPatch(timezone=timezone, attributes=attributes, channels=consents(channels))
 
 
 def _timezone(cells: Cells) -> str | None:

@@ -279,8 +279,9 @@ def _add_shared(
     """Adds the prices of capacity and budget rules to each campaign's."""
     if not questions:
         return
-    channels = {name: [taking(rule, campaign) for rule in rules] for name, campaign in served.campaigns.items()}
-    bound = [np.stack([_bound(q, mine) for mine in channels[q.decision.campaign_id]], axis=1) for q in questions]
+    taken = {name: [taking(rule, campaign) for rule in rules] for name, campaign in served.campaigns.items()}
+    asked_of = {(q.decision.campaign_id, q.channels) for q in questions}
+    bound = {key: np.array([[c in mine for mine in taken[key[0]]] for c in key[1]]) for key in asked_of}
     asked = Asked(
         decided=np.array([int(q.decision.decided_at.timestamp()) for q in questions], dtype=np.int64),
         weight=np.full(len(questions), past.typical / len(questions)),
@@ -288,7 +289,7 @@ def _add_shared(
         send_at=np.concatenate([q.send_at for q in questions]),
         gain=np.concatenate([q.gain for q in questions]),
         cost=np.concatenate([q.cost for q in questions]),
-        bound=np.concatenate(bound),
+        bound=np.concatenate([bound[q.decision.campaign_id, q.channels][q.channel] for q in questions]),
     )
     for rule, found in zip(rules, price_all(asked, limits, int(served.now.timestamp())), strict=True):
         if not found.binds:

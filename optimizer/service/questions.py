@@ -11,7 +11,6 @@ from collections.abc import Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from hashlib import blake2b
-from heapq import nsmallest
 
 from optimizer.service.record import message_of
 from storage.log import Decision
@@ -61,43 +60,41 @@ class Chosen:
 
     by_recipient: bool
     below: int = 1 << 64
-    kept: dict[str, list[Decision]] = field(default_factory=dict)
+    kept: dict[int, list[Decision]] = field(default_factory=dict)  # by the hash of the name
     size: int = 0
-
-    def name(self, decision: Decision) -> str:
-        """What the choice hangs on."""
-        return decision.recipient_id if self.by_recipient else decision.decision_id
+    oldest: datetime | None = None
 
     def add(self, decision: Decision) -> None:
         """Takes a decision in if its name hashes low; lets names go when there are twice as many as wanted."""
-        name = self.name(decision)
-        if _hash(name) >= self.below:
+        name = _hash(decision.recipient_id if self.by_recipient else decision.decision_id)
+        if name >= self.below:
             return
         self.kept.setdefault(name, []).append(decision)
         self.size += 1
+        self.oldest = min(decision.decided_at, self.oldest or decision.decided_at)
         if self.size > 2 * SAMPLE and len(self.kept) > 1:
             self._let_go()
 
     def _let_go(self) -> None:
-        for name in sorted(self.kept, key=_hash, reverse=True)[:-1]:
-            self.below = _hash(name)
+        for name in sorted(self.kept, reverse=True)[:-1]:
+            self.below = name
             self.size -= len(self.kept.pop(name))
             if self.size <= SAMPLE:
                 break
 
     def forget(self, before: datetime) -> None:
         """Drops what was decided before a time."""
-        for name, mine in list(self.kept.items()):
-            left = [decision for decision in mine if decision.decided_at >= before]
-            self.size -= len(mine) - len(left)
-            self.kept[name] = left
-            if not left:
-                del self.kept[name]
+        if self.oldest is None or self.oldest >= before:
+            return
+        left = {name: [d for d in mine if d.decided_at >= before] for name, mine in self.kept.items()}
+        self.kept = {name: mine for name, mine in left.items() if mine}
+        self.size = sum(len(mine) for mine in self.kept.values())
+        self.oldest = min((d.decided_at for mine in self.kept.values() for d in mine), default=None)
 
     def decisions(self) -> tuple[Decision, ...]:
         """At most ``SAMPLE`` decisions (but all of one name together), lowest names first."""
         out: list[Decision] = []
-        for name in nsmallest(SAMPLE, self.kept, key=_hash):
+        for name in sorted(self.kept):
             if out and len(out) + len(self.kept[name]) > SAMPLE:
                 break
             out += self.kept[name]

@@ -41,6 +41,15 @@ class DecisionRequest:
 
 
 @dataclass(frozen=True, slots=True)
+class ScoreRequest:
+    """Who is scored: a stored recipient, what is told inline, or both (inline wins; nothing of it is stored)."""
+
+    recipient_id: str | None = None
+    context: JsonObject = field(default_factory=dict)
+    recipient: RecipientPatch | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class EventInput:
     """One reported event. It is correlated by the first that is given of decision_id, request_id, provider +
     message_id, recipient_id. ``event_id`` None = derived from the content, so that a repetition is recognised."""

@@ -20,6 +20,7 @@ from optimizer.web import (
     problems,
     recipients,
     rules,
+    scores,
     workspace,
 )
 from optimizer.web.holder import ServiceHolder
@@ -35,6 +36,7 @@ AREAS: Sequence[Operations] = (
     rules.api,
     recipients.api,
     learning.api,
+    scores.api,
     workspace.api,
     health.api,
     docs.api,

@@ -48,6 +48,11 @@ DECISIONS: dict[str, Any] = {
     "context": {"occasion": "sale"},
     "recipients": [{"recipient_id": "u1"}, {"recipient_id": "u2", "context": {"cart_value": 12}}],
 }
+SCORES: dict[str, Any] = {
+    "outcome": "converted",
+    "campaign_id": "spring",
+    "recipients": [{"recipient_id": "u1"}, {"recipient": {"timezone": "Europe/Berlin", "attributes": {"age": 33}}}],
+}
 CONFIRM: dict[str, Any] = {"sent_at": "2026-11-24T08:12:04Z", "provider": "ses", "message_id": "0102018f"}
 EVENTS: dict[str, Any] = {
     "events": [

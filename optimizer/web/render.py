@@ -13,6 +13,7 @@ from optimizer.service.rulecheck import Breach
 from optimizer.web.schemas.rules import KINDS
 from storage.log import Change, Decision, Policy, Reason, ShadowChoice, TrainingRun
 from storage.records import (
+    EXPLORATION_PARAMETERS,
     ApiKey,
     Attribute,
     Campaign,
@@ -153,7 +154,7 @@ def campaign(c: Campaign) -> Json:
             "local_time": c.baseline.local_time,
         },
         "displaceable": c.displaceable,
-        "exploration": {"rate": c.exploration_rate},
+        "exploration": _exploration(c),
         "guardrails": {
             name: {"max_rate": g.max_rate, "max_increase": g.max_increase} for name, g in c.guardrails.items()
         },
@@ -161,6 +162,12 @@ def campaign(c: Campaign) -> Json:
         "unconfirmed": c.unconfirmed,
         "event_mapping": {name: {"outcome": m.outcome, "value": m.value} for name, m in c.event_mapping.items()},
     }
+
+
+def _exploration(c: Campaign) -> Json:
+    name, number = EXPLORATION_PARAMETERS.get(c.exploration_method), c.exploration_parameter
+    own = {} if name is None or number is None else {name: number}
+    return {"rate": c.exploration_rate, "method": c.exploration_method, **own}
 
 
 def _variant(v: Variant) -> Json:

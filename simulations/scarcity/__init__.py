@@ -1,7 +1,7 @@
 """``sendtide scarcity``: who gets what is scarce, with prices and without, beside the best that hindsight allows.
 
 The whole service runs: its decider, its store and its rules, on a clock that is moved, with prices worked out anew
-every half hour of it.
+every hour of it.
 """
 
 from __future__ import annotations
@@ -24,11 +24,11 @@ SCENARIOS = ("capacity", "budget", "cap")
 @click.command("scarcity", epilog=EXIT_CODES)
 @option("--scenario", type=click.Choice(SCENARIOS), default="capacity", show_default=True, help="What is scarce.")
 @option("--seeds", type=click.IntRange(1, 1000), default=5, show_default=True, help="Crowds, one after the other.")
-@option("--people", type=click.IntRange(10, 1_000_000), default=4_000, show_default=True, help="In each crowd.")
-@option("--requests", type=click.IntRange(24, 100_000), default=4_800, show_default=True, help="A day.")
+@option("--people", type=click.IntRange(10, 1_000_000), default=2_000, show_default=True, help="In each crowd.")
+@option("--requests", type=click.IntRange(24, 100_000), default=2_400, show_default=True, help="A day.")
 @option("--learning", type=click.IntRange(1, 60), default=2, show_default=True, help="Days of uniform choices.")
 @option("--earning", type=click.IntRange(1, 60), default=4, show_default=True, help="Days that are compared.")
-@option("--steps", type=click.IntRange(24, 1440), default=48, show_default=True, help="New prices, times a day.")
+@option("--steps", type=click.IntRange(24, 1440), default=24, show_default=True, help="New prices, times a day.")
 @option("--processes", type=click.IntRange(1, 64), default=1, show_default=True, help="Seeds at a time.")
 @option("--json", "as_json", is_flag=True, envvar="SENDTIDE_JSON", help="Print the figures as JSON.")
 def command(seeds: int, processes: int, *, as_json: bool, scenario: str, **size: int) -> None:

@@ -17,8 +17,10 @@ from typing import Literal
 import numpy as np
 
 from optimizer.config import Settings
+from optimizer.model.artifact import pack, unpack
 from optimizer.model.examples import Examples
 from optimizer.service import setup
+from optimizer.service.ids import fresh
 from optimizer.service.ingest import ingest
 from optimizer.service.publish import artifact_of, new_policy, publish
 from optimizer.service.requests import DecisionRequest, EventInput
@@ -113,7 +115,7 @@ def earn(
     seed: int,
     *,
     priced: bool,
-    exploration_rate: float | None = None,
+    explores: bool = True,
     on_step: Callable[[], None] | None = None,
 ) -> Taken:
     """Lives through the other days with the policy that the folder's campaign serves.
@@ -124,12 +126,12 @@ def earn(
         people: its requests.
         seed: of the installation.
         priced: whether prices are worked out.
-        exploration_rate: the campaign's from here on (None = as it was).
+        explores: whether the policy explores; else it takes the action that it expects most of.
         on_step: told of each step.
     """
     with opened(folder, seed, START + course.learning * DAY) as (services, clock):
-        if exploration_rate is not None:
-            setup.put_campaign(services, campaign(exploration_rate))
+        if not explores:
+            _stop_exploring(services)
         rows = np.flatnonzero(people.at >= START + course.learning * DAY)
         return _answer(services, clock, course, people, rows, priced=priced, on_step=on_step)[0]
 
@@ -203,6 +205,23 @@ def learn_policy(folder: Path, course: Course, seed: int) -> None:
         verdict = retrain(services, WORKSPACE)[0]
         if verdict["decision"] != "publish":
             raise LearningError(f"the learning days gave no policy: {verdict['reason']}")
+
+
+def _stop_exploring(services: Services) -> None:
+    """The served model goes on as a policy without a floor, and with posterior draws of no width."""
+    with services.store.read() as reader:
+        pointer = reader.pointer(WORKSPACE, CAMPAIGN)
+        policy = None if pointer is None else reader.policy(WORKSPACE, pointer.policy_id)
+        stored = None if policy is None else reader.artifact(WORKSPACE, policy.mixture[-1].artifact_id or "")
+    if policy is None or stored is None:
+        raise LearningError("the campaign serves no learned policy")
+    graph, arrays, meta = unpack(stored.blob)
+    now = services.clock()
+    greedy = artifact_of(WORKSPACE, pack(graph, arrays, {**meta, "width": 0.0}), stored.feature_hash, now)
+    parts = (Component(1.0, greedy.artifact_id),)
+    revision = replace(policy, policy_id=fresh("pol"), created_at=now, mixture=parts, parent_id=policy.policy_id)
+    setup.put_campaign(services, campaign(exploration_rate=0.0))
+    publish(services, [greedy], revision, pointer, now)
 
 
 def tell_truth(folder: Path, course: Course, seed: int) -> None:

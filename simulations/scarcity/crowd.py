@@ -48,11 +48,11 @@ class Course:
     """
 
     scarcity: Scarcity
-    people: int = 4_000
-    requests: int = 4_800
+    people: int = 2_000
+    requests: int = 2_400
     learning: int = 2
     earning: int = 4
-    steps: int = 48
+    steps: int = 24
 
     @property
     def days(self) -> int:

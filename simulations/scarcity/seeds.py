@@ -25,19 +25,19 @@ class Way:
         knowledge: ``true`` (trained on many outcomes of the same truth), ``learned`` (from the learning days) or
             ``none`` (uniform choices).
         priced: whether prices are worked out; else it is first come, first served.
-        exploration: the campaign's exploration rate (None = the default).
+        explores: whether the policy explores as the service does; else what it costs to learn is left out.
     """
 
     label: str
     knowledge: str
     priced: bool
-    exploration: float | None = None
+    explores: bool = True
 
 
 WAYS = (
-    Way("true knowledge, no exploration, prices", "true", True, 0.0),
-    Way("true knowledge, prices", "true", True),
-    Way("true knowledge, first come, first served", "true", False),
+    Way("true knowledge, no exploration, prices", "true", True, explores=False),
+    Way("true knowledge, no exploration, first come, first served", "true", False, explores=False),
+    Way("learned, no exploration, prices", "learned", True, explores=False),
     Way("learned, prices", "learned", True),
     Way("learned, first come, first served", "learned", False),
     Way("random", "none", False),
@@ -98,9 +98,7 @@ def run_seed(
         taken = {}
         for way in ways:
             own = copied(bases[way.knowledge], "playing")
-            taken[way.label] = earn(
-                own, course, people, seed, priced=way.priced, exploration_rate=way.exploration, on_step=step
-            )
+            taken[way.label] = earn(own, course, people, seed, priced=way.priced, explores=way.explores, on_step=step)
             shutil.rmtree(own)
         known = {name: _known(bases[name], course, people, seed, before) for name in bases if name != "none"}
     best, best_of_all = _best(course, people, before), _best_of_all(course, people)

@@ -98,7 +98,8 @@ def test_each_component_has_its_own_risk_mask_and_reports_its_own_risk(models: t
     mixed = chosen(policy(*models, None), limits=(limit,))
     alone = [chosen(policy(m), limits=(limit,)).probability for m in (*models, None)]
     assert np.allclose(mixed.probability, np.mean(alone, axis=0))
-    between = int(np.flatnonzero((first[:-1] <= limit.max_risk) & (second[:-1] > limit.max_risk))[0])
+    parted = (first[:-1] <= limit.max_risk) & (second[:-1] > limit.max_risk)
+    between = int(np.flatnonzero(parted & (alone[0][:-1] > 0.0))[0])
     assert alone[1][between] == 0.0 < alone[0][between]
     assert mixed.risks_of(between) == {"clicked": (float(first[between]), float(second[between]), None)}
     assert mixed.risks_of(SPACE.size - 1) == {"clicked": (0.0, 0.0, None)}

@@ -15,12 +15,13 @@ from optimizer.errors import BadArtifact, Invalid
 from optimizer.model.examples import NO_SEND, Examples
 from optimizer.model.inference import RewardModel
 from optimizer.model.layout import MAX_WEIGHTS, MESSAGE_BLOCKS, Action, build_layout, variant_key
-from optimizer.model.training.posterior import FIXED, HIGHEST, LOWEST, fit_posterior
+from optimizer.model.training.options import TrainOptions
+from optimizer.model.training.posterior import FIXED, LOWEST, NEARLY, fit_posterior
 from optimizer.model.training.rows import Design, RowSet, message_layout
 from optimizer.model.training.train import Trained, refresh, train, width_factor
 from optimizer.model.variantbasis import fit_basis
 from storage.records import Campaign, Channel, OutcomeWeight, Variant
-from tests.model.conftest import MONDAY, NOW, Maker, campaign
+from tests.model.conftest import MONDAY, NOW, Maker, campaign, made_up
 
 NOON = np.array([MONDAY + 43_200], dtype=np.int64)
 
@@ -106,14 +107,17 @@ def test_learned_precisions_stay_in_bounds_and_noise_is_shrunk_harder(make_examp
     report = train(make_examples(2_000, 5), attributes=(), seed=1, network=False).report
     for head in report["heads"]:
         for name, value in head["precision"].items():
-            assert name in FIXED or LOWEST <= value <= HIGHEST
+            assert name in FIXED or LOWEST <= value <= NEARLY * TrainOptions.shape / TrainOptions.rate
+        assert head["in_use"] <= head["weights"]
     _, examples = planted(4_000, 3)
     rng = np.random.default_rng(0)
     noise = dataclasses.replace(examples, outcome={"clicked": rng.permutation(examples.outcome["clicked"])})
     true_head, null_head = (
         train(rows, attributes=(), seed=0, network=False).report["heads"][0] for rows in (examples, noise)
     )
-    assert null_head["precision"]["variant*plain"] > 3.0 * true_head["precision"]["variant*plain"]
+    assert null_head["weights"] == true_head["weights"]
+    assert null_head["in_use"] < 0.5 * true_head["in_use"]
+    assert "variant*plain:member" in true_head["precision"]
 
 
 def _rows(examples: Examples) -> tuple[Design, NDArray[np.float64]]:
@@ -121,7 +125,7 @@ def _rows(examples: Examples) -> tuple[Design, NDArray[np.float64]]:
     context = np.random.default_rng(1).standard_normal((n, 3)).astype(np.float32)
     actions = tuple(Action("c", variant, "email") for variant in ("a", "b"))
     rows = RowSet(np.arange(n), actions, examples.variant, context, examples.local)
-    return Design(message_layout(rows, fit_basis([]), (0, 1), 3), rows), examples.outcome["clicked"]
+    return Design(message_layout(rows, fit_basis([]), (0, 1), (0, 1, 1)), rows), examples.outcome["clicked"]
 
 
 def test_derivatives_equal_those_of_dense_rows() -> None:
@@ -145,9 +149,10 @@ def test_derivatives_equal_those_of_dense_rows() -> None:
 def test_the_fit_is_the_mode_and_the_factor_its_curvature() -> None:
     _, examples = planted(500, 2)
     design, outcome = _rows(examples)
-    precision = np.array([block.precision for block in design.layout.blocks])
+    precision = np.array([start for _, start in design.layout.groups])
     fit = fit_posterior(design, outcome, -1.0, precision=precision, empirical=False, steps=20)
-    prior = np.repeat(precision, [block.size for block in design.layout.blocks])
+    prior = precision[design.layout.group]
+    assert len(fit.live) == design.layout.size
     _, gradient, hessian = design.derivatives(fit.mean, outcome, np.full(500, -1.0))
     assert np.abs(gradient - prior * fit.mean).max() < 0.05
     assert np.allclose((fit.factor @ fit.factor.T).numpy(), hessian + np.diag(prior), rtol=1e-2, atol=0.05)
@@ -267,3 +272,15 @@ def assert_serves(trained: Trained, examples: Examples) -> RewardModel:
         assert np.isfinite(scores.draws).all()
         assert scores.draws.shape == (32, 5)
     return model
+
+
+def test_options_move_the_prior_precisions_and_nothing_else_of_the_defaults() -> None:
+    data = made_up(600, 3)
+    plain, same, strict = (
+        RewardModel.load(train(data, attributes=(), seed=1, network=False, calibrated=False, options=options).blob)
+        for options in (TrainOptions(), TrainOptions(margin=3.0, decay=0.5), TrainOptions(shape=12.0, rate=0.001))
+    )
+    assert (plain.message.mean == same.message.mean).all()
+    # A larger shape and a smaller rate shrink more.
+    assert np.log(strict.message.precision).mean() > np.log(plain.message.precision).mean()
+    assert (plain.message.mean != strict.message.mean).any()

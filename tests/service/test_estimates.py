@@ -8,6 +8,7 @@ import pytest
 
 from optimizer.bandit import ope
 from optimizer.bandit.clusters import clusters
+from optimizer.bandit.cressieread import Bounds, cressie_read_interval
 from optimizer.service.estimates import Judged, as_logged, by_group, difference, estimates, support
 
 
@@ -60,6 +61,15 @@ class TestValues:
         bare = Judged(j.reward, j.weight, j.cluster)
         assert list(estimates(bare)) == ["ips", "snips"]
         assert difference(bare, None)["estimator"] == "ips"
+
+    def test_cressie_read_speaks_only_where_no_recipient_repeats(self) -> None:
+        j = made_up(300)
+        assert all(one["cressie_read"] is None for one in estimates(j).values())
+        own = Judged(j.reward, j.weight, clusters(None, 300), j.q_logged, j.q_policy)
+        found = estimates(own)
+        ends = cressie_read_interval(j.reward, j.weight, Bounds((0.0, 1.0)))
+        assert found["ips"]["cressie_read"] == found["snips"]["cressie_read"] == list(ends)
+        assert found["dr"]["cressie_read"] is None
 
     def test_a_policy_that_is_never_drawn_has_no_ratio(self) -> None:
         j = made_up(300)

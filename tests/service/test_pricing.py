@@ -4,81 +4,27 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
 
 from optimizer.bandit.tolls import Price, prices_of
-from optimizer.config import Settings
 from optimizer.scheduler import Scheduler
-from optimizer.service import pricing, questions, setup
+from optimizer.service import pricing, setup
 from optimizer.service.gains import Memory, Scores, score_all
-from optimizer.service.ingest import ingest
 from optimizer.service.pricing import moved, priceable, reprice, taking, work_out
-from optimizer.service.questions import Watched, watched
 from optimizer.service.refreshing import refresh
 from optimizer.service.replay import Replayer
-from optimizer.service.requests import DecisionRequest, EventInput
+from optimizer.service.requests import DecisionRequest
 from optimizer.service.retrain import retrain
-from optimizer.service.wiring import Services, open_services
+from optimizer.service.wiring import Services
 from storage.log import Decision
-from storage.records import Channel, GroupShares, OutcomeWeight
 from storage.rules import MICROS, Budget, Cap, Capacity, Rule, Selector
-from tests.service.conftest import START, WORKSPACE, FakeClock, campaign
-
-PEOPLE = 300
-HOURLY = Rule(WORKSPACE, "hourly", "capacity", Capacity(15, 60))
-
-
-def spring(**changes: Any) -> Any:
-    values = {
-        "channels": (Channel("email", 0.01),),
-        "objective": {"clicked": OutcomeWeight(1.0)},
-        "spread_within_slot": False,
-    }
-    return campaign(**values | changes)
-
-
-def ask(services: Services, people: int, run: str, *, to: str = "spring", hours: float = 6.0) -> list[Decision]:
-    """One question each; every third person is keen."""
-    now = services.clock()
-    rows = [
-        DecisionRequest(
-            to,
-            f"p{i}",
-            context={"keen": i % 3 == 0},
-            window=(now, now + timedelta(hours=hours)),
-            request_id=f"{run}/{i}",
-        )
-        for i in range(people)
-    ]
-    return [d for d in services.decider.decide_batch(WORKSPACE, rows, run) if isinstance(d, Decision)]
-
-
-def respond(services: Services, decided: list[Decision], seed: int) -> None:
-    """Keen people click on .6 of their messages, the others on .15."""
-    rng = np.random.default_rng(seed)
-    events = [
-        EventInput(type="clicked", occurred_at=d.send_at + timedelta(minutes=1), decision_id=d.decision_id)
-        for d in decided
-        if d.send_at is not None and rng.random() < (0.6 if d.snapshot.context["keen"] else 0.15)
-    ]
-    ingest(services, WORKSPACE, events)
-
-
-@contextmanager
-def opened(folder: Path, clock: FakeClock) -> Iterator[Services]:
-    settings = Settings(database=f"sqlite:///{folder}/test.db", gate=False)
-    services = open_services(settings, clock, seed=7, watch=False)
-    try:
-        yield services
-    finally:
-        services.close()
+from tests.service.conftest import START, WORKSPACE, FakeClock
+from tests.service.scarce_shop import HOURLY, PEOPLE, ask, opened, respond, spring
 
 
 @pytest.fixture(scope="module")
@@ -298,76 +244,6 @@ def test_scored_questions_are_remembered_until_the_model_or_the_rules_change(sho
     reprice(shop, WORKSPACE, memory=memory)
     assert all(memory.scores.known[key] is scored for key, scored in first.items())
     assert len(memory.scores.known) == len(first) + 10
-
-
-def test_demand_counts_withheld_questions_and_leaves_control_groups_out(
-    services: Services, clock: FakeClock, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(questions, "SAMPLE", 50)
-    setup.put_campaign(services, spring(groups=GroupShares(random=0.5), allow_no_send=False))
-    rule = replace(HOURLY, parameters=Capacity(20, 60))
-    setup.put_rule(services, rule)
-    decided = ask(services, 200, "one")
-    clock.forward(hours=7)
-    with services.store.read() as reader:
-        past = Watched(frozenset({"spring"}), (rule,), whole=True).read(reader, WORKSPACE, clock.now)
-    treated = [d for d in decided if d.group == "treated"]
-    assert any(d.status == "withheld" for d in treated)
-    assert past.typical == len(treated)
-    assert len(past.sample) == 50
-    assert {d.decision_id for d in past.sample} <= {d.decision_id for d in treated}
-    sent = [d for d in decided if d.send_at is not None]
-    assert past.taken["hourly"] == (sum(d.group == "treated" for d in sent), len(sent))
-    assert 0 < len(past.whole) <= 50
-
-
-def test_a_week_with_one_busy_day_has_busy_days(services: Services, clock: FakeClock) -> None:
-    setup.put_campaign(services, spring())
-    ask(services, 7, "first")
-    clock.forward(days=6, hours=1)
-    ask(services, 63, "busy")
-    clock.forward(hours=1)
-    with services.store.read() as reader:
-        past = Watched(frozenset({"spring"}), (), whole=False).read(reader, WORKSPACE, clock.now)
-    assert past.typical == pytest.approx(63.0)
-    assert past.busy == pytest.approx(6.0)
-
-
-def test_reading_on_tells_what_reading_anew_tells(
-    services: Services, clock: FakeClock, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(questions, "SAMPLE", 40)
-    setup.put_campaign(services, spring())
-    setup.put_rule(services, HOURLY)
-    on = Watched(frozenset({"spring"}), (HOURLY,), whole=True)
-    for step in range(20):
-        ask(services, 10 + step, f"step{step}")
-        with services.store.read() as reader:
-            read_on = on.read(reader, WORKSPACE, clock.now)
-            anew = Watched(frozenset({"spring"}), (HOURLY,), whole=True).read(reader, WORKSPACE, clock.now)
-        assert (read_on.typical, read_on.busy, read_on.taken) == (anew.typical, anew.busy, anew.taken)
-        assert len(read_on.sample) == min(40, sum(10 + s for s in range(max(0, step - 13), step + 1)))
-        assert {d.decision_id for d in read_on.sample} == {d.decision_id for d in anew.sample}
-        clock.forward(hours=12)
-    assert not on.thin
-
-
-def test_a_sample_that_became_thin_is_drawn_anew(
-    services: Services, clock: FakeClock, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(questions, "SAMPLE", 20)
-    setup.put_campaign(services, spring())
-    known: dict[str, Watched] = {}
-    ask(services, 200, "many")
-    with services.store.read() as reader:
-        watched(known, WORKSPACE, {"spring"}, (), whole=False).read(reader, WORKSPACE, clock.now)
-    clock.forward(days=4)
-    ask(services, 30, "few")
-    clock.forward(days=5)
-    for expected in (None, 20):
-        with services.store.read() as reader:
-            past = watched(known, WORKSPACE, {"spring"}, (), whole=False).read(reader, WORKSPACE, clock.now)
-        assert expected in (None, len(past.sample))
 
 
 def test_only_prices_that_moved_are_worth_a_revision() -> None:

@@ -239,6 +239,13 @@ def test_policies_are_read_with_their_options() -> None:
     spec = parse("ours:refresh=0.02,network=false", "stationary")
     assert spec.options == OursOptions(refresh=0.02, network=False)
     assert parse("vw-squarecb:scale=7", "stationary").options.scale == 7.0
+    spec = parse("ours:method=inverse_gap,parameter=5", "stationary")
+    assert (spec.options.method, spec.options.parameter) == ("inverse_gap", 5.0)
+    player = spec.player(Game(replace(SMALL, decisions=10), 1))
+    assert isinstance(player, Sendtide)
+    assert (player.method, player.parameter) == ("inverse_gap", 5.0)
+    with pytest.raises(Invalid, match="method=luck: must be one of: posterior_bank"):
+        parse("ours:method=luck", "stationary").player(Game(replace(SMALL, decisions=10), 1))
     with pytest.raises(Invalid, match="there are: ours"):
         parse("nobody", "stationary")
     with pytest.raises(Invalid, match="option 'wings'"):

@@ -35,7 +35,11 @@ def test_the_pure_middle_takes_the_very_actions_of_the_service(name: str) -> Non
 def test_the_gate_refuses_what_a_lying_log_teaches(lie: Lie, published: bool) -> None:
     """1,000 random decisions in a world of strong tastes: an honest log passes, one that lies about a quarter of its
     draws or about every number never does."""
-    small = replace(scenario("broken-propensities"), world=WorldSpec(recipients=400, content=1.5), decisions=1001)
+    small = replace(
+        scenario("broken-propensities"),
+        world=WorldSpec(recipients=400, variants=2, content=2.5, channel=2.0, rhythm=1.5),
+        decisions=1001,
+    )
     game = Game(small, 1)
     whole = Play(game, open_service(game, Schedule(retrain=4.0, refresh=9.0), gate=True, lie=lie)).run("service")
     verdicts = [v for v in whole.notes["verdicts"] if v["kind"] == "retrain"]

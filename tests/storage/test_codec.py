@@ -214,6 +214,15 @@ def test_whole_documents_come_back() -> None:
     assert codec.POLICY.unpack(codec.POLICY.pack(policy)) == policy
 
 
+def test_a_campaign_of_before_methods_of_exploration_still_reads() -> None:
+    campaign = replace(make_campaign(), exploration_rate=0.1)
+    fields = codec.unpack_object(codec.CAMPAIGN.pack(campaign))
+    old = {k: v for k, v in fields.items() if k not in ("exploration_method", "exploration_parameter")}
+    read = codec.CAMPAIGN.unpack(codec.encode(old))
+    assert read == campaign
+    assert (read.exploration_method, read.exploration_parameter) == ("posterior_bank", None)
+
+
 def test_what_is_at_its_default_takes_no_room() -> None:
     bare = codec.pack_recipient(Recipient("w", "u", 1))
     assert bare == b"{}"

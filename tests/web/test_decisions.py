@@ -152,12 +152,21 @@ def test_a_plain_channel_and_weight_are_short_for_objects(admin: Caller) -> None
     assert told["objective"] == {"opened": 0.1, "sold": {"fixed": 0.0, "per_value": 2.0, "max_value": None}}
 
 
+def test_a_method_of_exploration_comes_back_with_its_number_if_it_has_one(admin: Caller) -> None:
+    chosen = {"method": "softmax", "temperature": 0.5}
+    told = admin("PUT", "/v1/campaigns/c", {**CAMPAIGN, "exploration": chosen}).get_json()
+    assert told["exploration"] == {"rate": 0.02, **chosen}
+    told = admin("PATCH", "/v1/campaigns/c", {"exploration": {"temperature": None, "method": "uniform"}}).get_json()
+    assert told["exploration"] == {"rate": 0.02, "method": "uniform"}
+
+
 def test_only_variants_and_channels_are_required_and_defaults_are_the_contracts(admin: Caller) -> None:
     least = {"variants": [{"id": "a"}], "channels": ["email"]}
     told = admin("PUT", "/v1/campaigns/c", least).get_json()
     assert told["groups"] == {"holdout": 0.05, "random": 0.05, "baseline": 0.0}
     assert (told["slot_minutes"], told["default_window_hours"], told["category"]) == (60, 24.0, "marketing")
-    assert (told["exploration"], told["objective"], told["mode"]) == ({"rate": 0.02}, {"clicked": 1.0}, "live")
+    assert (told["objective"], told["mode"]) == ({"clicked": 1.0}, "live")
+    assert told["exploration"] == {"rate": 0.02, "method": "posterior_bank"}
     told = admin("PUT", "/v1/campaigns/t", {**least, "category": "transactional"}).get_json()
     assert told["groups"] == {"holdout": 0.0, "random": 0.0, "baseline": 0.0}
     told = admin("PUT", "/v1/campaigns/t", {**least, "category": "transactional", "groups": {"random": 0.1}}).get_json()

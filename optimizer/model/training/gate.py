@@ -13,6 +13,7 @@ from optimizer.model.features import FeatureSpec
 from optimizer.model.training.evaluate import clustered_z, likelihood, predictions
 from optimizer.model.training.lastlayer import tabulate
 from optimizer.model.training.network import Network, train_network
+from optimizer.model.training.options import DEFAULTS, TrainOptions
 from optimizer.model.variantbasis import VariantBasis
 
 #: Fewer rows can't teach a network, nor show that it helps.
@@ -20,8 +21,6 @@ LEAST_ROWS = 2_000
 HELD_OUT = 0.25
 #: The comparison uses at most this many rows; more would only sharpen a difference that is already clear.
 MOST_ROWS = 40_000
-#: Paired z of the held-out log-likelihood from which the columns are let in.
-MARGIN = 1.0
 
 
 @dataclass(frozen=True)
@@ -35,7 +34,9 @@ class NetworkVerdict:
     reason: str
 
 
-def judge_network(examples: Examples, spec: FeatureSpec, basis: VariantBasis, *, seed: int) -> NetworkVerdict:
+def judge_network(
+    examples: Examples, spec: FeatureSpec, basis: VariantBasis, *, seed: int, options: TrainOptions = DEFAULTS
+) -> NetworkVerdict:
     """Trains a network on three quarters of the recipients and compares it on the rest.
 
     The network never sees the recipients that judge it, nor does its early stopping (it has watched ones of its own).
@@ -53,7 +54,9 @@ def judge_network(examples: Examples, spec: FeatureSpec, basis: VariantBasis, *,
         return NetworkVerdict(None, 0.0, 0.0, len(examples), "too few recipients to hold some out")
     plain = predictions(tabulate(examples, encoded, spec, basis), learn)
     own = examples.take(learn)
-    network = train_network(own, encoded[learn], {name: eta[learn] for name, eta in plain.items()}, seed=seed)
+    network = train_network(
+        own, encoded[learn], {name: eta[learn] for name, eta in plain.items()}, seed=seed, decay=options.decay
+    )
     wide = _features(network, encoded)
     better = predictions(tabulate(examples, wide, spec, basis), learn)
     gains = np.zeros(len(examples))
@@ -62,8 +65,8 @@ def judge_network(examples: Examples, spec: FeatureSpec, basis: VariantBasis, *,
         y, seen = examples.outcome[name][known], examples.share(name)[known]
         gains[known] += likelihood(better[name][known], y, seen) - likelihood(plain[name][known], y, seen)
     gain, z = clustered_z(gains[held_out], examples.cluster[held_out])
-    passed = z > MARGIN and gain > 0
-    reason = f"held-out gain {gain:.2e} nats a row, z = {z:.2f}, needed > {MARGIN:g}"
+    passed = z > options.margin and gain > 0
+    reason = f"held-out gain {gain:.2e} nats a row, z = {z:.2f}, needed > {options.margin:g}"
     return NetworkVerdict(network if passed else None, gain, z, int(held_out.sum()), reason)
 
 

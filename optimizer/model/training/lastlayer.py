@@ -14,6 +14,7 @@ from optimizer.model.examples import Examples
 from optimizer.model.features import FeatureSpec
 from optimizer.model.heads import Heads
 from optimizer.model.layout import Layout
+from optimizer.model.training.options import DEFAULTS, TrainOptions
 from optimizer.model.training.posterior import Posterior, base_offset, fit_posterior
 from optimizer.model.training.rows import Design, RowSet, message_layout, no_send_layout, split_rows
 from optimizer.model.variantbasis import VariantBasis
@@ -57,13 +58,13 @@ class Fits:
         names = tuple(sorted(self.posteriors))
         parts = [self.posteriors[name] for name in names]
         draws = [part.draws(DRAWS, _key(seed, kind, name)) for name, part in zip(names, parts, strict=True)]
-        size, blocks = self.layout.size, len(self.layout.blocks)
+        size, groups = self.layout.size, len(self.layout.groups)
         return Heads(
             outcomes=names,
             layout=self.layout,
             mean=np.array([part.mean for part in parts]).reshape(len(names), size),
             bank=np.array(draws, dtype=np.float32).reshape(len(names), DRAWS, size),
-            precision=np.array([part.precision for part in parts]).reshape(len(names), blocks),
+            precision=np.array([part.precision for part in parts]).reshape(len(names), groups),
             offset=np.array([part.offset for part in parts]),
             seed=_key(seed, kind, "unseen"),
         )
@@ -71,26 +72,29 @@ class Fits:
 
 def tabulate(examples: Examples, context: NDArray[np.float32], spec: FeatureSpec, basis: VariantBasis) -> Table:
     """Splits examples by kind and lays out the weights that they can teach; ``context`` (n, F) is f(x)."""
-    parts = (spec.plain, spec.width)
+    parts = (spec.plain, spec.owner)
     message, no_send = split_rows(examples, context, basis)
     sent, stayed = message_layout(message, basis, *parts), no_send_layout(no_send, *parts)
     return Table(examples, basis, context, (message, sent), (no_send, stayed))
 
 
-def fit_last_layer(table: Table, *, start: tuple[Heads, Heads] | None = None, seed: int = 0) -> tuple[Fits, Fits]:
+def fit_last_layer(
+    table: Table, *, start: tuple[Heads, Heads] | None = None, seed: int = 0, options: TrainOptions = DEFAULTS
+) -> tuple[Fits, Fits]:
     """Posteriors of the message heads and of the no_send heads.
 
     Args:
         table: the rows.
         start: heads to start from, whose prior precisions are kept: a refresh. None learns the precisions.
         seed: of the pilot sample.
+        options: the prior on the precisions, where they are learned.
     """
-    message = _fit_kind(table, "message", {}, None if start is None else start[0], seed)
+    message = _fit_kind(table, "message", {}, None if start is None else start[0], seed, options)
     shared = {
         name: _carried(table.no_send[1], message.layout, posterior.mean, _SHARED)
         for name, posterior in message.posteriors.items()
     }
-    return message, _fit_kind(table, "no_send", shared, None if start is None else start[1], seed)
+    return message, _fit_kind(table, "no_send", shared, None if start is None else start[1], seed, options)
 
 
 @dataclass(frozen=True)
@@ -121,7 +125,12 @@ def targets(table: Table, kind: str) -> dict[str, Target]:
 
 
 def _fit_kind(
-    table: Table, kind: str, centres: Mapping[str, NDArray[np.float64]], start: Heads | None, seed: int
+    table: Table,
+    kind: str,
+    centres: Mapping[str, NDArray[np.float64]],
+    start: Heads | None,
+    seed: int,
+    options: TrainOptions,
 ) -> Fits:
     """Fits the heads of one kind; ``centres`` are prior means of the weights, by outcome (0 where there is none)."""
     rows, layout = table.message if kind == "message" else table.no_send
@@ -149,7 +158,10 @@ def _fit_kind(
             continue
         first: Posterior | None = None
         if small is not None and pilot is not None:
-            first = fit_posterior(small, target.outcome[pilot], target.offset, seen=target.seen[pilot], centre=centre)
+            waiting = target.seen[pilot]
+            first = fit_posterior(
+                small, target.outcome[pilot], target.offset, seen=waiting, centre=centre, options=options
+            )
         posteriors[name] = fit_posterior(
             design,
             target.outcome,
@@ -159,6 +171,7 @@ def _fit_kind(
             mean=None if first is None else first.mean,
             precision=None if first is None else first.precision,
             steps=8 if first is None else 3,
+            options=options,
         )
     return Fits(layout, posteriors)
 
@@ -185,9 +198,9 @@ def _carried(
 
 
 def _precisions(layout: Layout, start: Heads, head: int) -> NDArray[np.float64]:
-    """The prior precisions of earlier heads, (blocks,); a new block has its starting one."""
-    old = {block.name: float(start.precision[head, i]) for i, block in enumerate(start.layout.blocks)}
-    return np.array([old.get(block.name, block.precision) for block in layout.blocks])
+    """The prior precisions of earlier heads, (groups,); a new group has its starting one."""
+    old = {name: float(start.precision[head, i]) for i, (name, _) in enumerate(start.layout.groups)}
+    return np.array([old.get(name, first) for name, first in layout.groups])
 
 
 def _subset(rows: RowSet, index: NDArray[np.int64]) -> RowSet:

@@ -16,6 +16,7 @@ from torch import nn
 
 from optimizer.model.examples import Examples
 from optimizer.model.timefeatures import SHORT, harmonics
+from optimizer.model.training.options import TrainOptions
 from optimizer.model.training.rowterms import row_likelihood
 
 WIDE, NARROW = 64, 16
@@ -23,7 +24,6 @@ EPOCHS = 40
 PATIENCE = 4
 BATCH = 512
 RATE = 2e-3
-DECAY = 0.02
 #: Share of the training clusters that early stopping watches.
 WATCHED = 0.2
 #: Columns that hardly vary are not rescaled to unit variance: that would blow up noise.
@@ -93,13 +93,19 @@ class _Task:
 
 
 def train_network(
-    examples: Examples, encoded: NDArray[np.float32], logits: Mapping[str, NDArray[np.float64]], *, seed: int
+    examples: Examples,
+    encoded: NDArray[np.float32],
+    logits: Mapping[str, NDArray[np.float64]],
+    *,
+    seed: int,
+    decay: float = TrainOptions.decay,
 ) -> Network:
     """Trains a network with AdamW, stopped early on held-out recipients.
 
     Args:
         examples: the n rows. encoded: (n, width) their encoded contexts.
         logits: per outcome (n,) the linear model's η. seed: makes it deterministic.
+        decay: of the weights, decoupled.
     """
     generator = torch.Generator().manual_seed(seed)
     task = _task(examples, encoded, logits)
@@ -109,7 +115,7 @@ def train_network(
     head.requires_grad_()
     watched = _watched(examples.cluster, seed)
     learn, watch = torch.from_numpy(np.flatnonzero(~watched)), torch.from_numpy(np.flatnonzero(watched))
-    adamw = torch.optim.AdamW([*network.parameters(), head], lr=RATE, weight_decay=DECAY)
+    adamw = torch.optim.AdamW([*network.parameters(), head], lr=RATE, weight_decay=decay)
     best, best_loss, waited = _state(network), float("inf"), 0
     for _ in range(EPOCHS):
         order = learn[torch.randperm(len(learn), generator=generator)]

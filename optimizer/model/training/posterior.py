@@ -1,7 +1,7 @@
 """Bayesian logistic regression: Newton steps, prior precisions by empirical Bayes, a Laplace posterior.
 
 The prior is Gaussian with one precision λ a block. For a quadratic approximation of the likelihood the fixed point
-λ ← (γ + SHAPE) / (‖w‖² + RATE), γ = d − λ·tr Σ (MacKay 1992, with a weak Gamma prior on λ) is iterated a few times
+λ ← (γ + shape) / (‖w‖² + rate), γ = d − λ·tr Σ (MacKay 1992, with a weak Gamma prior on λ) is iterated a few times
 per Newton step: it costs a factorisation and no pass over the rows.
 """
 
@@ -14,21 +14,24 @@ import torch
 from numpy.typing import NDArray
 
 from optimizer.model.layout import Layout
+from optimizer.model.training.options import DEFAULTS, TrainOptions
 from optimizer.model.training.rows import Design
 from optimizer.model.training.threads import one_thread
 
-LOWEST, HIGHEST = 2.0, 3_000.0
-#: Shape and rate of the Gamma prior on λ. A small rate lets λ grow where a block is noise. Chosen among six pairs on
-#: Hillstrom and three synthetic worlds; on 100 Hillstrom samples of 2,000 rows drawn afterwards the cross-fitted gain
-#: had a median z of 3.4, against 1.9 with (2, .2).
-SHAPE, RATE = 3.0, 0.01
+LOWEST = 2.0
+#: The precision of a group that has proved idle: its weights are 0 and stay so until precisions are learned anew.
+IDLE = 1e6
+#: A group is idle once its precision is this near to the largest that the hyperprior allows, shape / rate.
+NEARLY = 0.9
+#: Over so many live weights, variances are estimated from so many draws.
+WIDE, PROBES = 500, 64
+#: Moves of the precisions in a Newton step; and the share of weights left at which matrices are cut down.
+ROUNDS, PRUNE = 4, 0.8
 #: Blocks whose precision stays as given: the intercept must go where the base rate is.
 FIXED = frozenset({"one*one"})
 #: Newton's decrement (nats) and the change of log λ under which a fit has converged.
 _DECREMENT = 1e-3
 _MOVED = 0.15
-#: Over this many weights a factorisation costs more than a pass, so λ moves once a step.
-_WIDE = 1_200
 
 
 @dataclass(frozen=True)
@@ -36,14 +39,15 @@ class Posterior:
     """A head's posterior.
 
     Attributes:
-        mean: (d,) the mode. precision: (blocks,) prior precisions.
-        factor: (d, d) lower Cholesky factor of the posterior precision.
+        mean: (d,) the mode. precision: (groups,) prior precisions.
+        live: the weights that aren't idle; factor: lower Cholesky factor of their posterior precision.
         offset: prior mean of the intercept, added to every η.
         rows: rows with a known outcome; positives: those where it happened.
     """
 
     mean: NDArray[np.float64]
     precision: NDArray[np.float64]
+    live: NDArray[np.int64]
     factor: torch.Tensor
     offset: float
     rows: int
@@ -52,9 +56,10 @@ class Posterior:
     def draws(self, count: int, seed: int) -> NDArray[np.float32]:
         """Seeded draws of the deviation from the mean: (count, d) float32."""
         generator = torch.Generator().manual_seed(seed)
-        noise = torch.randn((self.mean.shape[0], count), generator=generator, dtype=torch.float64)
-        solved = torch.linalg.solve_triangular(self.factor.T, noise, upper=True)
-        return np.ascontiguousarray(solved.T.float().numpy())
+        noise = torch.randn((self.mean.shape[0], count), generator=generator, dtype=torch.float64)[self.live]
+        out = np.zeros((count, self.mean.shape[0]), dtype=np.float32)
+        out[:, self.live] = torch.linalg.solve_triangular(self.factor.T, noise, upper=True).T.float().numpy()
+        return out
 
 
 def base_offset(outcome: NDArray[np.float64], seen: NDArray[np.float64]) -> float:
@@ -79,6 +84,7 @@ def fit_posterior(
     precision: NDArray[np.float64] | None = None,
     steps: int = 8,
     empirical: bool = True,
+    options: TrainOptions = DEFAULTS,
 ) -> Posterior:
     """Fits one head to the outcomes (m,) of a design's rows; NaN = unknown.
 
@@ -87,18 +93,19 @@ def fit_posterior(
         seen: (m,) the share of happenings that would be seen by now (default 1); see ``rowterms``.
         centre: (d,) prior mean of the weights (default 0).
         mean: (d,) where to start (default the centre).
-        precision: (blocks,) prior precisions to start with (default the layout's).
+        precision: (groups,) prior precisions to start with (default the layout's).
         steps: most passes over the rows.
         empirical: whether the precisions are learned, or stay as given.
+        options: the prior on the precisions.
     """
     layout = design.layout
     middle = np.zeros(layout.size) if centre is None else centre
     weights = np.zeros(layout.size) if mean is None else mean - middle
     fixed = np.full(design.count, offset) if centre is None else offset + design.logits(centre)
-    blocks = np.array([block.precision for block in layout.blocks]) if precision is None else precision.copy()
+    blocks = np.array([start for _, start in layout.groups]) if precision is None else precision.copy()
     before = weights
     before_likelihood = -np.inf
-    factor = torch.eye(layout.size, dtype=torch.float64)
+    live, factor = np.arange(layout.size), torch.eye(layout.size, dtype=torch.float64)
     for step in range(steps):
         likelihood, gradient, hessian = design.derivatives(weights, outcome, fixed, seen)
         prior = _per_weight(layout, blocks)
@@ -107,21 +114,24 @@ def fit_posterior(
             continue
         before, before_likelihood = weights, likelihood
         with one_thread():
-            fitted = _quadratic(layout, hessian, gradient + hessian @ weights, blocks, empirical=empirical)
+            fitted = _quadratic(layout, hessian, gradient + hessian @ weights, blocks, options if empirical else None)
         moved = float(np.abs(np.log(fitted.precision / blocks)).max())
         change = fitted.mean - weights
         decrement = float(change @ (gradient - prior * weights))
-        weights, blocks, factor = fitted.mean, fitted.precision, fitted.factor
+        weights, blocks, live, factor = fitted.mean, fitted.precision, fitted.live, fitted.factor
         if abs(decrement) < _DECREMENT and moved < _MOVED:
             break
     known = outcome[np.isfinite(outcome)]
-    return Posterior(weights + middle, blocks, factor, offset, len(known), int(known.sum()))
+    return Posterior(weights + middle, blocks, live, factor, offset, len(known), int(known.sum()))
 
 
 @dataclass(frozen=True)
 class _Quadratic:
+    """Mode (d,) and precisions (groups,) of a quadratic; the Cholesky factor is over the ``live`` weights alone."""
+
     mean: NDArray[np.float64]
     precision: NDArray[np.float64]
+    live: NDArray[np.int64]
     factor: torch.Tensor
 
 
@@ -130,39 +140,75 @@ def _quadratic(
     hessian: NDArray[np.float64],
     linear: NDArray[np.float64],
     precision: NDArray[np.float64],
-    *,
-    empirical: bool,
+    options: TrainOptions | None,
 ) -> _Quadratic:
-    """Mode of ½wᵀHw − linearᵀw + ½Σλw² with λ moved to its fixed point on the way; the factor fits the returned λ."""
-    matrix, target = torch.from_numpy(hessian), torch.from_numpy(linear)[:, None]
-    blocks = precision.copy()
-    rounds = 0 if not empirical else (1 if layout.size > _WIDE else 4)
+    """Mode of ½wᵀHw − linearᵀw + ½Σλw² with λ moved to its fixed point on the way (None = it stays as it is); the
+    factor fits the returned λ.
+
+    Weights of groups that have proved idle are held at 0: that makes matrices of hundreds out of matrices of thousands.
+    """
+    groups = precision.copy()
+    rounds = 0 if options is None else ROUNDS
+    live, matrix, target = _live(layout, groups, hessian, linear)
     for turn in range(rounds + 1):
-        factor = torch.linalg.cholesky(matrix + torch.diag(torch.from_numpy(_per_weight(layout, blocks))))
-        mean = torch.cholesky_solve(target, factor)[:, 0].numpy()
-        if turn == rounds:
+        factor = torch.linalg.cholesky(matrix + torch.diag(torch.from_numpy(groups[layout.group[live]])))
+        solved = torch.cholesky_solve(target, factor)[:, 0].numpy()
+        mean = np.zeros(layout.size)
+        mean[live] = solved
+        if options is None or turn == rounds:
             break
-        variance = torch.cholesky_inverse(factor).diagonal().numpy()
-        blocks = _moved_precisions(layout, mean, variance, blocks)
-    return _Quadratic(mean, blocks, factor)
+        groups = _moved_precisions(layout, mean, _variances(layout, live, factor), groups, options)
+        kept, *parts = _live(layout, groups, hessian, linear)
+        if len(kept) < PRUNE * len(live) or turn == rounds - 1:
+            live, (matrix, target) = kept, parts
+    return _Quadratic(mean, groups, live, factor)
 
 
-def _moved_precisions(
-    layout: Layout, mean: NDArray[np.float64], variance: NDArray[np.float64], blocks: NDArray[np.float64]
-) -> NDArray[np.float64]:
-    out = blocks.copy()
-    for i, block in enumerate(layout.blocks):
-        if block.name in FIXED:
-            continue
-        part = slice(block.start, block.start + block.size)
-        determined = block.size - blocks[i] * float(variance[part].sum())
-        moved = (max(determined, 0.0) + SHAPE) / (float(mean[part] @ mean[part]) + RATE)
-        out[i] = min(HIGHEST, max(LOWEST, moved))
+def _live(
+    layout: Layout, precision: NDArray[np.float64], hessian: NDArray[np.float64], linear: NDArray[np.float64]
+) -> tuple[NDArray[np.int64], torch.Tensor, torch.Tensor]:
+    """The weights whose group is not idle, with their part of the quadratic."""
+    live = np.flatnonzero(precision[layout.group] < IDLE)
+    return live, torch.from_numpy(hessian[np.ix_(live, live)]), torch.from_numpy(linear[live])[:, None]
+
+
+def _variances(layout: Layout, live: NDArray[np.int64], factor: torch.Tensor) -> NDArray[np.float64]:
+    """(d,) diagonal of (L Lᵀ)⁻¹; 0 for idle weights, where nobody reads it.
+
+    Where many weights are live it is the mean square of ``PROBES`` draws L⁻ᵀε: precisions need its sums over groups
+    alone, and the inverse costs three times the factorisation.
+    """
+    if len(live) > WIDE:
+        generator = torch.Generator().manual_seed(0)
+        noise = torch.randn((len(live), PROBES), generator=generator, dtype=torch.float64)
+        squares = (torch.linalg.solve_triangular(factor.T, noise, upper=True) ** 2).mean(dim=1)
+    else:
+        unit = torch.eye(len(live), dtype=torch.float64)
+        squares = (torch.linalg.solve_triangular(factor, unit, upper=False) ** 2).sum(dim=0)
+    out = np.zeros(layout.size)
+    out[live] = squares.numpy()
     return out
 
 
-def _per_weight(layout: Layout, blocks: NDArray[np.float64]) -> NDArray[np.float64]:
-    return np.repeat(blocks, [block.size for block in layout.blocks])
+def _moved_precisions(
+    layout: Layout,
+    mean: NDArray[np.float64],
+    variance: NDArray[np.float64],
+    precision: NDArray[np.float64],
+    options: TrainOptions,
+) -> NDArray[np.float64]:
+    """λ ← (γ + shape) / (‖w‖² + rate) of every group; an idle one stays idle."""
+    count = len(layout.groups)
+    size = np.bincount(layout.group, minlength=count)
+    determined = np.maximum(size - precision * np.bincount(layout.group, variance, count), 0.0)
+    moved = (determined + options.shape) / (np.bincount(layout.group, mean**2, count) + options.rate)
+    moved = np.where(moved > NEARLY * options.shape / options.rate, IDLE, moved.clip(LOWEST, None))
+    fixed = np.array([name in FIXED for name, _ in layout.groups])
+    return np.where(fixed | (precision >= IDLE), precision, moved)
+
+
+def _per_weight(layout: Layout, precision: NDArray[np.float64]) -> NDArray[np.float64]:
+    return precision[layout.group]
 
 
 def _worse(

@@ -9,12 +9,12 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from optimizer.model.cell import Cell
 from optimizer.model.examples import Examples
 from optimizer.model.layout import (
     MESSAGE_BLOCKS,
     NO_SEND_BLOCKS,
     Action,
-    Cell,
     Layout,
     Unit,
     build_layout,
@@ -60,12 +60,13 @@ def split_rows(examples: Examples, context: NDArray[np.float32], basis: VariantB
     return sets[0], sets[1]
 
 
-def message_layout(rows: RowSet, basis: VariantBasis, plain: Sequence[int], encoded: int) -> Layout:
+def message_layout(rows: RowSet, basis: VariantBasis, plain: Sequence[int], owner: Sequence[int]) -> Layout:
     """The layout for what occurs in the message rows: their keys, live time columns and buckets.
 
     Args:
         rows: the message rows. basis: coordinates of variants.
-        plain: positions of the plain numbers among the ``encoded`` skip columns of f(x); the rest are network columns.
+        plain: positions of the plain numbers among the skip columns of f(x).
+        owner: the feature of each skip column; what comes after them are network columns.
     """
     keys = _keys(rows)
     keys["feature"] = tuple(str(i) for i in range(basis.width))
@@ -78,12 +79,12 @@ def message_layout(rows: RowSet, basis: VariantBasis, plain: Sequence[int], enco
         hours = np.unique(buckets % HOURS_OF_DAY)
         hour = tuple(hours.tolist()) if len(hours) > 1 else ()
         week = tuple(buckets.tolist()) if len(buckets) > 1 else ()
-    return build_layout(MESSAGE_BLOCKS, keys, **_parts(rows, plain, encoded), time=time, hour=hour, week=week)
+    return build_layout(MESSAGE_BLOCKS, keys, **_parts(rows, plain, owner), time=time, hour=hour, week=week)
 
 
-def no_send_layout(rows: RowSet, plain: Sequence[int], encoded: int) -> Layout:
+def no_send_layout(rows: RowSet, plain: Sequence[int], owner: Sequence[int]) -> Layout:
     """The layout of the no_send heads; see ``message_layout``."""
-    return build_layout(NO_SEND_BLOCKS, _keys(rows), **_parts(rows, plain, encoded))
+    return build_layout(NO_SEND_BLOCKS, _keys(rows), **_parts(rows, plain, owner))
 
 
 class Design:
@@ -138,12 +139,9 @@ class Design:
             scaled = rows * torch.sqrt(curvature)[:, None]
             inner += (scaled.T @ scaled).double().numpy()
             if stop == self._bounds[cell + 1]:
-                gradient[at.source] += slope[at.target] * at.scale
-                hessian[np.ix_(at.source, at.source)] += inner[np.ix_(at.target, at.target)] * np.outer(
-                    at.scale, at.scale
-                )
+                at.accumulate(gradient, hessian, slope, inner)
                 slope[:], inner[:] = 0.0, 0.0
-        return total, gradient, hessian
+        return total, gradient, np.tril(hessian) + np.tril(hessian, -1).T
 
     def _sorted(self, column: NDArray[np.float64]) -> torch.Tensor:
         return torch.from_numpy(column[self._order].astype(np.float32))
@@ -169,12 +167,15 @@ def _action(examples: Examples, basis: VariantBasis, campaign: int, variant: int
     return Action(owner.campaign_id, chosen.id, owner.channels[channel].id, basis.coordinates(chosen))
 
 
-def _parts(rows: RowSet, plain: Sequence[int], encoded: int) -> dict[str, tuple[int, ...]]:
-    """The parts of f(x): plain numbers, details, network columns."""
+def _parts(rows: RowSet, plain: Sequence[int], owner: Sequence[int]) -> dict[str, tuple[int, ...]]:
+    """The parts of f(x): plain numbers, details, network columns (each a feature of its own); and their owners."""
+    encoded, features = len(owner), len(set(owner))
+    network = range(encoded, rows.context.shape[1])
     return {
+        "owner": (*owner, *(features + i for i, _ in enumerate(network))),
         "plain": tuple(plain),
         "detail": tuple(sorted(set(range(encoded)) - set(plain))),
-        "network": tuple(range(encoded, rows.context.shape[1])),
+        "network": tuple(network),
     }
 
 

@@ -14,10 +14,13 @@ from optimizer.model.embedding import Embedder
 from optimizer.model.examples import Examples
 from optimizer.model.features import FeatureSpec, fit_spec
 from optimizer.model.inference import FORMAT, RewardModel
+from optimizer.model.training.calibrate import fit_calibration
 from optimizer.model.training.evaluate import training_basis
 from optimizer.model.training.export import export_graph
 from optimizer.model.training.gate import NetworkVerdict, judge_network
 from optimizer.model.training.lastlayer import Fits, fit_last_layer, tabulate
+from optimizer.model.training.options import DEFAULTS, TrainOptions
+from optimizer.model.training.posterior import IDLE
 from optimizer.model.training.threads import set_threads
 from optimizer.model.values import fit_values
 from optimizer.model.variantbasis import VariantBasis
@@ -36,7 +39,15 @@ class Trained:
     report: dict[str, Any]
 
 
-def train(examples: Examples, *, attributes: Sequence[Attribute], seed: int, network: bool = True) -> Trained:
+def train(
+    examples: Examples,
+    *,
+    attributes: Sequence[Attribute],
+    seed: int,
+    network: bool = True,
+    calibrated: bool = True,
+    options: TrainOptions = DEFAULTS,
+) -> Trained:
     """Trains a model from scratch: feature spec, network (if it proves itself), prior precisions, posterior.
 
     Args:
@@ -44,6 +55,8 @@ def train(examples: Examples, *, attributes: Sequence[Attribute], seed: int, net
         attributes: the registry: types, and which may be used.
         seed: the same seed and rows give the same blob on one machine.
         network: False skips the network.
+        calibrated: False skips the maps that only scores need (see ``recalibration``), and their fits.
+        options: the numbers that can be tuned.
 
     Raises:
         Invalid: no rows or no outcomes.
@@ -54,16 +67,20 @@ def train(examples: Examples, *, attributes: Sequence[Attribute], seed: int, net
     basis = training_basis(examples)
     verdict = NetworkVerdict(None, 0.0, 0.0, len(examples), "not asked for")
     if network:
-        verdict = judge_network(examples, spec, basis, seed=seed)
+        verdict = judge_network(examples, spec, basis, seed=seed, options=options)
     graph = export_graph(spec, verdict.network)
     context = Embedder(spec, graph).run(spec.encode(examples.contexts))
-    fits = fit_last_layer(tabulate(examples, context, spec, basis), seed=seed)
+    fits = fit_last_layer(tabulate(examples, context, spec, basis), seed=seed, options=options)
+    maps: JsonObject = {}
+    if calibrated:
+        heads = fits[0].heads("message", seed), fits[1].heads("no_send", seed)
+        maps = fit_calibration(examples, context, spec, basis, heads, seed=seed)
     judged = {"used": verdict.network is not None, "gain": verdict.gain, "z": verdict.z, "reason": verdict.reason}
-    return _assemble(examples, spec, graph, basis, fits, seed, judged)
+    return _assemble(examples, spec, graph, basis, fits, {"seed": seed, "network": judged, "calibration": maps})
 
 
 def refresh(blob: bytes, examples: Examples) -> Trained:
-    """Refits the last layer to newer rows: the same spec, network, variant directions and prior precisions.
+    """Refits the last layer to newer rows: the same spec, network, variant directions, prior precisions, calibration.
 
     Newton starts from the old weights. The draws use the old seed, so that the new bank differs from the old one by
     what was learned and not by luck. What is new (a variant, an hour) gets weights with the starting precision.
@@ -78,7 +95,8 @@ def refresh(blob: bytes, examples: Examples) -> Trained:
     table = tabulate(examples, context, model.spec, model.basis)
     fits = fit_last_layer(table, start=(model.message, model.no_send))
     meta = model.artifact_meta
-    return _assemble(examples, model.spec, model.graph, model.basis, fits, int(meta["seed"]), meta["network"])
+    kept = {"seed": int(meta["seed"]), "network": dict(meta["network"]), "calibration": meta.get("calibration", {})}
+    return _assemble(examples, model.spec, model.graph, model.basis, fits, kept)
 
 
 def width_factor(rows: float) -> float:
@@ -99,9 +117,9 @@ def _assemble(
     graph: bytes,
     basis: VariantBasis,
     fits: tuple[Fits, Fits],
-    seed: int,
-    network: JsonObject,
+    kept: JsonObject,
 ) -> Trained:
+    """The artifact; ``kept`` is the part of its meta that a refresh doesn't change: seed, network, calibration."""
     arrays: dict[str, Any] = {"basis.mean": basis.mean, "basis.directions": basis.directions}
     meta: dict[str, Any] = {
         "format": FORMAT,
@@ -109,14 +127,21 @@ def _assemble(
         "values": fit_values(examples),
         "width": width_factor(examples.told),
         "rows": len(examples),
-        "seed": seed,
-        "network": dict(network),
+        **kept,
     }
     for kind, fitted in zip(("message", "no_send"), fits, strict=True):
-        saved, described = fitted.heads(kind, seed).save(kind)
+        saved, described = fitted.heads(kind, kept["seed"]).save(kind)
         arrays |= saved
         meta[kind] = described
     return Trained(pack(graph, arrays, meta), spec.hash, _report(examples, spec, fits, meta))
+
+
+def _readable(group: str, spec: FeatureSpec) -> str:
+    """The name of a group of weights with its feature's name in place of the number; network columns keep theirs."""
+    block, colon, owner = group.partition(":")
+    if not colon or int(owner) >= len(spec.columns):
+        return group
+    return f"{block}:{spec.columns[int(owner)].name}"
 
 
 def _report(examples: Examples, spec: FeatureSpec, fits: tuple[Fits, Fits], meta: JsonObject) -> dict[str, Any]:
@@ -128,9 +153,11 @@ def _report(examples: Examples, spec: FeatureSpec, fits: tuple[Fits, Fits], meta
             "rows": posterior.rows,
             "positives": posterior.positives,
             "weights": fitted.layout.size,
+            "in_use": len(posterior.live),
             "precision": {
-                block.name: round(float(value), 3)
-                for block, value in zip(fitted.layout.blocks, posterior.precision, strict=True)
+                _readable(name, spec): round(float(value), 3)
+                for (name, _), value in zip(fitted.layout.groups, posterior.precision, strict=True)
+                if value < IDLE
             },
         }
         for kind, fitted in zip(("message", "no_send"), fits, strict=True)

@@ -10,6 +10,7 @@ from marshmallow import ValidationError, fields, post_load, validates_schema
 from optimizer.web.schemas import limits
 from optimizer.web.schemas.body import Body, Stored, page_of, shown
 from optimizer.web.schemas.containers import Attributes, Either, Many, Table
+from optimizer.web.schemas.exploration import EXPLORATION, ExplorationIn
 from optimizer.web.schemas.fields import Choice, ClockTime, Flag, Id, Number, Text, Time, Whole, ZoneName
 from storage.records import (
     Baseline,
@@ -124,14 +125,6 @@ class BaselineIn(Body):
         return Baseline(**data)
 
 
-class ExplorationIn(Body):
-    """How much is tried."""
-
-    rate = Number(
-        "Ceiling of the share of moves that change one factor at random.", minimum=0, maximum=1, load_default=0.02
-    )
-
-
 class GuardrailIn(Body):
     """Limits on a harmful outcome."""
 
@@ -234,7 +227,7 @@ class CampaignIn(Stored):
         "Whether a campaign of higher priority may take the place of its reserved messages. Left out: true; "
         "transactional: false."
     )
-    exploration = fields.Nested(ExplorationIn, load_default=lambda: {"rate": 0.02})
+    exploration = fields.Nested(ExplorationIn, load_default=lambda: dict(EXPLORATION))
     guardrails = Table(
         fields.Nested(GuardrailIn), "Limits on harmful outcomes.", largest=limits.OUTCOMES, load_default=dict
     )
@@ -309,7 +302,7 @@ def campaign_of(data: dict[str, Any], *, workspace_id: str, campaign_id: str, no
         version=0,
         objective=data.get("objective", DEFAULT_OBJECTIVE),
         groups=GroupShares(**shares_of(data)),
-        exploration_rate=data["exploration"]["rate"],
+        **data["exploration"],
         **{**(_TRANSACTIONAL_STANDING if data["category"] == "transactional" else _STANDING), **facts},
     )
 

@@ -1,0 +1,45 @@
+"""A cell: the map from a head's weights to the coefficients of one action's base row; see ``layout``."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+@dataclass(frozen=True)
+class Cell:
+    """Map of one action: base coefficient ``target[i]`` gets ``scale[i]`` x weight ``source[i]``.
+
+    ``runs`` are the same map as (first weight, first base coefficient, width, scale): rows of blocks lie in one piece.
+    """
+
+    source: NDArray[np.int64]
+    target: NDArray[np.int64]
+    scale: NDArray[np.float64]
+    runs: tuple[tuple[int, int, int, float], ...]
+
+    def coefficients(self, weights: NDArray[np.float64], base: int) -> NDArray[np.float64]:
+        """Base coefficients (…, base) of weights (…, d)."""
+        flat = weights.reshape(-1, weights.shape[-1])
+        out = np.zeros((base, len(flat)))
+        np.add.at(out, self.target, (flat[:, self.source] * self.scale).T)
+        return np.ascontiguousarray(out.T).reshape(*weights.shape[:-1], base)
+
+    def accumulate(
+        self,
+        gradient: NDArray[np.float64],
+        hessian: NDArray[np.float64],
+        slope: NDArray[np.float64],
+        inner: NDArray[np.float64],
+    ) -> None:
+        """Adds slope (base,) and inner products (base, base) of the cell's base rows to those of the weights, (d,) and
+        the lower half of (d, d). Piece by piece: one addition by index took ten times as long."""
+        for source, target, width, scale in self.runs:
+            rows = slice(source, source + width)
+            gradient[rows] += scale * slope[target : target + width]
+            for other, place, size, factor in self.runs:
+                if other <= source:
+                    part = inner[target : target + width, place : place + size]
+                    hessian[rows, other : other + size] += part * (scale * factor)

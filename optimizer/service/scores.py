@@ -1,0 +1,180 @@
+"""The predicted chance of an outcome, recipient by recipient, for retargeting lists. Reads only: nothing is reserved.
+
+A score answers three questions of the campaign's model: how likely the outcome is if nothing is sent, how likely with
+the message that makes it likeliest within the campaign's default window from now, and the difference, which is what
+sending is worth. Consent and suppression close channels; caps, quiet hours and other rules are left to the decision.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+import numpy as np
+from numpy.typing import NDArray
+
+from optimizer.bandit.actions import ActionSpace, build_space
+from optimizer.bandit.consent import not_agreed, suppressed
+from optimizer.bandit.localtime import Zone
+from optimizer.errors import Conflict, Invalid, NotFound, SendtideError
+from optimizer.model.inference import RewardModel
+from optimizer.model.policy import LivePolicy
+from optimizer.service import recipients as people
+from optimizer.service.catalog import View
+from optimizer.service.choose import factors, named, resolve_zone, seen_context
+from optimizer.service.requests import ScoreRequest
+from optimizer.service.wiring import Services
+from storage.records import Campaign, Recipient
+
+#: Rows that are read and embedded together.
+CHUNK = 1_000
+#: The recipient of a row that names none; no stored one can have this id.
+_NOBODY = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Score:
+    """Chances in [0, 1]. ``with_message``, ``uplift`` and the message are None where no channel is open.
+
+    ``uplift`` is ``with_message`` − ``without_message``; ``send_at`` is aware UTC, ``timezone`` the zone that it was
+    chosen in.
+    """
+
+    recipient_id: str | None
+    timezone: str
+    without_message: float
+    with_message: float | None = None
+    uplift: float | None = None
+    variant_id: str | None = None
+    channel: str | None = None
+    send_at: datetime | None = None
+
+
+@dataclass(frozen=True)
+class Scorer:
+    """One outcome under the model that a campaign serves now.
+
+    Attributes:
+        policy_id: the policy whose model it is: the heaviest part of its mixture.
+    """
+
+    services: Services
+    campaign: Campaign
+    outcome: str
+    policy_id: str
+    model: RewardModel
+    view: View
+    now: datetime
+
+    @classmethod
+    def of(cls, services: Services, workspace_id: str, campaign_id: str, outcome: str) -> Scorer:
+        """A scorer of the campaign's present policy.
+
+        Raises:
+            NotFound: no such campaign. Invalid: it is archived or has no active variant, or the model has no head for
+                the outcome.
+            Conflict: code ``no_model``, the campaign has learned nothing yet.
+        """
+        with services.store.read() as reader:
+            view = services.catalog.view(reader, workspace_id)
+            if view.standing(reader, campaign_id) is None:
+                raise NotFound(f"no campaign {campaign_id!r} in this workspace")
+            campaign = view.campaign(reader, campaign_id)
+        factors(campaign, None, None)
+        live = services.policies.current(workspace_id, campaign_id)
+        model = _heaviest(live)
+        if model is None:
+            raise Conflict(
+                f"campaign {campaign_id!r} serves no learned policy yet; train one first (POST /v1/training-runs)",
+                code="no_model",
+            )
+        if outcome not in model.outcomes:
+            raise Invalid.field(
+                "outcome", f"{outcome!r} is not predicted by {live.policy_id}; allowed: {', '.join(model.outcomes)}"
+            )
+        return cls(services, campaign, outcome, live.policy_id, model, view, services.clock())
+
+    def scores(self, rows: Sequence[ScoreRequest | SendtideError]) -> Iterator[Score | SendtideError]:
+        """Scores in order; a bad row stays what it is and spoils no other."""
+        for start in range(0, len(rows), CHUNK):
+            chunk = rows[start : start + CHUNK]
+            scored = iter(self._asked([row for row in chunk if isinstance(row, ScoreRequest)]))
+            yield from (row if isinstance(row, SendtideError) else next(scored) for row in chunk)
+
+    def _asked(self, asked: Sequence[ScoreRequest]) -> list[Score]:
+        if not asked:
+            return []
+        whom = self._recipients(asked)
+        in_model = {name: a.use_in_model for name, a in self.view.attributes.items()}
+        contexts = [seen_context(r, row.context, in_model) for r, row in zip(whom, asked, strict=True)]
+        spaces: dict[str, ActionSpace] = {}
+        return [
+            self._score(row, resolve_zone(recipient, self.campaign)[0], channels, x, spaces)
+            for row, recipient, channels, x in zip(
+                asked, whom, self._open(whom), self.model.embed(contexts), strict=True
+            )
+        ]
+
+    def _recipients(self, asked: Sequence[ScoreRequest]) -> list[Recipient]:
+        ids = list({row.recipient_id for row in asked if row.recipient_id is not None})
+        workspace_id = self.campaign.workspace_id
+        with self.services.store.read() as reader:
+            stored: Mapping[str, Recipient] = reader.recipients(workspace_id, ids) if ids else {}
+        return [
+            people.patched(
+                stored.get(row.recipient_id or _NOBODY, people.unknown(workspace_id, row.recipient_id or _NOBODY)),
+                row.recipient,
+            )
+            for row in asked
+        ]
+
+    def _open(self, whom: Sequence[Recipient]) -> NDArray[np.bool_]:
+        """(N, C) the channels of the campaign on which each recipient may be written to at all."""
+        channels = [channel.id for channel in self.campaign.channels]
+        open_ = np.ones((len(whom), len(channels)), np.bool_)
+        for closed in (not_agreed(whom, channels), suppressed(whom, channels, self.campaign.category)):
+            if closed is not None:
+                open_ &= ~closed
+        return open_
+
+    def _score(
+        self,
+        row: ScoreRequest,
+        where: Zone,
+        channels: NDArray[np.bool_],
+        x: NDArray[np.float32],
+        spaces: dict[str, ActionSpace],
+    ) -> Score:
+        """The score of one recipient; ``spaces`` keeps the action space of each zone."""
+        space = spaces.get(where.name) or spaces.setdefault(where.name, self._space(where))
+        epoch = int(self.now.timestamp())
+        chance = self.model.score(x, space, self.campaign, epoch + where.offset(epoch), {}).outcome[self.outcome]
+        without = float(self.model.calibrated(self.outcome, chance[-1], message=False))
+        grid = np.where(channels, chance[: space.messages].reshape(space.shape), -np.inf)
+        if not channels.any():
+            return Score(row.recipient_id, where.name, without)
+        best = int(grid.argmax())
+        message = float(self.model.calibrated(self.outcome, chance[best], message=True))
+        return Score(row.recipient_id, where.name, without, message, message - without, *named(space, best))
+
+    def _space(self, where: Zone) -> ActionSpace:
+        """The slots of the default window from now, always with ``no_send``."""
+        variants, channels = factors(self.campaign, None, None)
+        return build_space(
+            variants=variants,
+            channels=channels,
+            window=(self.now, self.now + timedelta(hours=self.campaign.default_window_hours)),
+            slot_minutes=self.campaign.slot_minutes,
+            spread=False,
+            immediate=False,
+            no_send=True,
+            decision_id="",
+            zone=where,
+        )
+
+
+def _heaviest(live: LivePolicy) -> RewardModel | None:
+    """The model of the heaviest component that has one."""
+    learned = [(c.weight, m) for c, m in zip(live.mixture, live.models, strict=True) if m is not None]
+    return max(learned, key=lambda part: part[0])[1] if learned else None

@@ -1,0 +1,258 @@
+"""Tuning the numbers of training on a workspace's own log, by Optuna, within a time budget.
+
+The log is cut by time into three parts. Candidates learn on the first and are ranked by the likelihood of the second;
+the best one and the defaults then learn on both and are compared once on the third, which the search never saw, so that
+the figure that is told is not the best of many tries. Likelihood decides; a doubly robust comparison of the policies
+that the two models would be has a veto. Values alone could not decide: on most logs they are far too noisy.
+
+The search is kept in a journal file and goes on where it was left: with the log as it stood when it began.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, replace
+from datetime import datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from optimizer.bandit import ope
+from optimizer.errors import ConfigError, Invalid
+from optimizer.model.inference import RewardModel
+from optimizer.model.policy import LivePolicy
+from optimizer.model.training.evaluate import clustered_z, log_likelihood
+from optimizer.model.training.options import DEFAULTS, RANGES, TrainOptions
+from optimizer.service.evidence import clusters, pair
+from optimizer.service.feedback import Logged, examples, load
+from optimizer.service.fitting import Job, cross_fitted
+from optimizer.service.replay import Replayer
+from optimizer.service.retrain import LEAST_ROWS, exploration_numbers
+from optimizer.service.wiring import Services
+from storage.log import Component
+from storage.port import Reader, Writer
+
+if TYPE_CHECKING:
+    import optuna
+
+#: Fewer matured rows than this tell no candidate from another.
+LEAST = 1_000
+#: The newest rows that a search uses at most: a fit must be short against the budget.
+MOST = 60_000
+#: Where the second and the third part begin.
+CUTS = (0.6, 0.8)
+#: What is adopted is clearly likelier on the third part (one-sided error .023), and not visibly worth less.
+CLEAR, VETO = 2.0, -1.0
+_SEED = 20_260
+_UNTIL, _DONE = "until", "done"
+#: Numbers that are searched on a logarithmic scale.
+_LOGARITHMIC = frozenset({"shape", "rate", "decay"})
+
+Progress = Callable[[int], None]
+
+
+@dataclass(frozen=True)
+class Budget:
+    """When a search ends: after so many minutes, or so many trials in all (None = minutes alone)."""
+
+    minutes: float
+    trials: int | None = None
+
+
+def tune(
+    services: Services, workspace_id: str, journal: Path, budget: Budget, on_trial: Progress | None = None
+) -> dict[str, Any]:
+    """Searches, compares the best candidate with the defaults, and stores it where it is clearly better.
+
+    Args:
+        services: the wired service.
+        workspace_id: whose log, and whose later retrains.
+        journal: the file that the search is kept in.
+        budget: of the search; the last trial and the comparison (two fits, one replay) come on top.
+        on_trial: told the number of finished trials after each.
+
+    Returns:
+        ``decision`` (adopted or kept), ``reason, trials, rows, options, defaults, likelihood, value``: the last two are
+        gains over the defaults on the third part, in nats and in reward a row, with standard errors; ``value`` is None
+        where no campaign has enough rows to evaluate.
+
+    Raises:
+        ConfigError: Optuna is not installed.
+        Invalid: too few matured rows.
+    """
+    study = _study(journal, workspace_id, services.clock())
+    until = datetime.fromisoformat(study.user_attrs[_UNTIL])
+    with services.store.read() as reader:
+        job, parts = _cut(services, reader, workspace_id, until)
+        _search(study, job, parts, budget, on_trial)
+        best = TrainOptions.from_json(study.best_params)
+        found = _compared(job, reader, parts, best)
+    decision, reason = _decided(best, found)
+    chosen = best if decision == "adopted" else DEFAULTS
+    _store(services, workspace_id, chosen)
+    study.set_user_attr(_DONE, True)
+    return {
+        "decision": decision,
+        "reason": reason,
+        "trials": _finished(study),
+        "rows": [len(part) for part in parts],
+        "options": chosen.to_json(),
+        "best": best.to_json(),
+        "defaults": DEFAULTS.to_json(),
+        **found,
+    }
+
+
+def reset(services: Services, workspace_id: str) -> None:
+    """Later retrains use the defaults again."""
+    _store(services, workspace_id, DEFAULTS)
+
+
+def _study(journal: Path, workspace_id: str, now: datetime) -> optuna.Study:
+    """The search that is under way, else a new one, whose first trial is the defaults."""
+    try:
+        import optuna
+        from optuna.storages.journal import JournalFileBackend
+    except ImportError:
+        raise ConfigError("tuning needs Optuna: pip install 'sendtide[tune]'") from None
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    storage = optuna.storages.JournalStorage(JournalFileBackend(str(journal)))
+    names = [name for name in optuna.get_all_study_names(storage) if name.rpartition("/")[0] == workspace_id]
+    last = max((int(name.rpartition("/")[2]) for name in names), default=0)
+    if last:
+        study = optuna.load_study(study_name=f"{workspace_id}/{last}", storage=storage)
+        if _DONE not in study.user_attrs:
+            study.sampler = optuna.samplers.TPESampler(seed=_SEED + len(study.trials))
+            return study
+    sampler = optuna.samplers.TPESampler(seed=_SEED)
+    name = f"{workspace_id}/{last + 1}"
+    study = optuna.create_study(study_name=name, storage=storage, sampler=sampler, direction="maximize")
+    study.set_user_attr(_UNTIL, now.isoformat())
+    study.enqueue_trial(DEFAULTS.to_json())
+    return study
+
+
+def _cut(
+    services: Services, reader: Reader, workspace_id: str, until: datetime
+) -> tuple[Job, tuple[list[Logged], list[Logged], list[Logged]]]:
+    """The log as it stood at ``until``, and its newest matured rows in three parts."""
+    log = load(reader, workspace_id, until)
+    matured = [r for r in log.rows if r.trainable and r.matured and r.decision.decided_at <= until][-MOST:]
+    if len(matured) < LEAST:
+        raise Invalid.field("rows", f"{len(matured)} matured rows; tuning needs at least {LEAST}", code="too_few_rows")
+    first, second = (int(cut * len(matured)) for cut in CUTS)
+    job = replace(Job.of(services, reader, workspace_id, log), options=DEFAULTS)
+    return job, (matured[:first], matured[first:second], matured[second:])
+
+
+def _search(
+    study: optuna.Study,
+    job: Job,
+    parts: tuple[list[Logged], list[Logged], list[Logged]],
+    budget: Budget,
+    on_trial: Progress | None,
+) -> None:
+    left = None if budget.trials is None else max(0, budget.trials - _finished(study))
+
+    def value(trial: optuna.Trial) -> float:
+        options = TrainOptions(
+            **{
+                name: trial.suggest_float(name, low, high, log=name in _LOGARITHMIC)
+                for name, (low, high) in RANGES.items()
+            }
+        )
+        return float(_likelihood(job, parts[0], parts[1], options).mean())
+
+    def told(study: optuna.Study, trial: optuna.trial.FrozenTrial) -> None:
+        del trial
+        if on_trial is not None:
+            on_trial(_finished(study))
+
+    if left != 0:
+        study.optimize(value, n_trials=left, timeout=60.0 * budget.minutes, callbacks=[told])
+
+
+def _finished(study: optuna.Study) -> int:
+    """How many trials have a value: one that was interrupted has none, and one that waits neither."""
+    return sum(trial.value is not None for trial in study.trials)
+
+
+def _likelihood(
+    job: Job, learn: Sequence[Logged], judge: Sequence[Logged], options: TrainOptions
+) -> NDArray[np.float64]:
+    """(n,) log-likelihood of the outcomes of each judged row, in nats, under a model of the others."""
+    return _row_likelihood(_model(job, learn, options), job, judge)
+
+
+def _model(job: Job, learn: Sequence[Logged], options: TrainOptions) -> RewardModel:
+    return RewardModel.load(replace(job, options=options).fit(learn, calibrated=False).blob)
+
+
+def _row_likelihood(model: RewardModel, job: Job, judge: Sequence[Logged]) -> NDArray[np.float64]:
+    held = examples(judge, job.log.campaigns)
+    total = np.zeros(len(held))
+    for column in log_likelihood(model, held).values():
+        total += np.nan_to_num(column)
+    return total
+
+
+def _compared(
+    job: Job, reader: Reader, parts: tuple[list[Logged], list[Logged], list[Logged]], best: TrainOptions
+) -> dict[str, Any]:
+    """The best candidate against the defaults on the third part: likelihood and off-policy value."""
+    learn, judge = [*parts[0], *parts[1]], parts[2]
+    models = [_model(job, learn, options) for options in (DEFAULTS, best)]
+    before, after = (_row_likelihood(model, job, judge) for model in models)
+    gain, z = clustered_z(after - before, examples(judge, job.log.campaigns).cluster)
+    error = gain / z if z else 0.0
+    likelihood = {"gain": gain, "standard_error": error, "z": z, "rows": len(judge)}
+    return {"likelihood": likelihood, "value": _value(job, reader, learn, judge, models)}
+
+
+def _value(
+    job: Job, reader: Reader, learn: Sequence[Logged], judge: Sequence[Logged], models: Sequence[RewardModel]
+) -> dict[str, Any] | None:
+    """The doubly robust difference between the policies of two models, over all campaigns with enough rows."""
+    replayer = Replayer(reader, job.services.salt)
+    kept: list[Logged] = []
+    columns: list[tuple[NDArray[np.float64], ...]] = []
+    for name, campaign in job.log.campaigns.items():
+        rows = [r for r in judge if r.evaluable and r.decision.campaign_id == name]
+        if len(rows) < LEAST_ROWS:
+            continue
+        numbers = exploration_numbers([r for r in learn if r.decision.campaign_id == name])
+        default, best = (LivePolicy("tuning", (Component(1.0, "tuning"),), (m,), numbers) for m in models)
+        found = pair(replayer, rows, campaign, default, best, cross_fitted(job, learn, rows))
+        weights = (ope.importance_weight(p, found.propensity) for p in (found.p_candidate, found.p_incumbent))
+        columns.append((found.reward, *weights, found.q_logged, found.value_candidate, found.value_incumbent))
+        kept += rows
+    if not columns:
+        return None
+    reward, above, below, q, v_best, v_default = (np.concatenate(part) for part in zip(*columns, strict=True))
+    return asdict(ope.paired_difference(reward, above, below, q, v_best, v_default, clusters(kept)))
+
+
+def _decided(best: TrainOptions, found: dict[str, Any]) -> tuple[str, str]:
+    z, value = found["likelihood"]["z"], found["value"]
+    if best == DEFAULTS:
+        return "kept", "no candidate was likelier than the defaults"
+    if z <= CLEAR:
+        return "kept", f"not clearly likelier than the defaults: z = {z:.2f}, needed > {CLEAR:g}"
+    if value is not None and value["value"] < VETO * value["standard_error"]:
+        return "kept", f"likelier (z = {z:.2f}), but its policy looks worse: {value['value']:.4g} a decision"
+    return "adopted", f"clearly likelier than the defaults: z = {z:.2f}"
+
+
+def _store(services: Services, workspace_id: str, options: TrainOptions) -> None:
+    told = {} if options == DEFAULTS else options.to_json()
+
+    def work(writer: Writer) -> None:
+        workspace = writer.workspace(workspace_id)
+        if workspace is None:
+            raise Invalid.field("workspace", f"no workspace {workspace_id!r}", code="unknown_workspace")
+        if dict(workspace.training) != told:
+            writer.put_workspace(replace(workspace, training=told))
+
+    services.store.write(work)

@@ -1,0 +1,66 @@
+"""Scores: the chance of an outcome, for retargeting lists."""
+
+from __future__ import annotations
+
+from typing import Any
+from zoneinfo import ZoneInfo
+
+from optimizer.errors import Invalid, SendtideError
+from optimizer.service.requests import ScoreRequest
+from optimizer.service.scores import Score, Scorer
+from optimizer.web import examples, problems
+from optimizer.web.operation import Answer, Call, Operations
+from optimizer.web.schemas.scores import ScoreRowIn, ScoresIn, ScoresOut
+from optimizer.web.validation import load
+
+api = Operations("scores", "Learn")
+_ROW = ScoreRowIn()
+
+
+@api.operation(
+    "POST",
+    "/v1/scores",
+    "Score recipients",
+    body=ScoresIn,
+    batch=True,
+    rows="recipients",
+    answers={200: ScoresOut},
+    scope="read",
+    problems=(404, 409),
+    example=examples.SCORES,
+)
+def score_recipients(call: Call) -> Answer:
+    """The calibrated chance of an outcome for each recipient without a message, with the best one, and the uplift
+    between the two. Consent closes channels; caps, quiet hours and other rules are left to the decision. Nothing is
+    stored or reserved, so the scope is `read`. 409 with the code `no_model`: the campaign has learned nothing yet. A
+    bad row never spoils the others."""
+    told = call.loaded
+    scorer = Scorer.of(call.services, call.workspace_id, told["campaign_id"], told["outcome"])
+    shown = [_outcome(one, index) for index, one in enumerate(scorer.scores(_rows(told["recipients"])))]
+    facts = {"campaign_id": told["campaign_id"], "outcome": told["outcome"], "policy_id": scorer.policy_id}
+    return Answer({**facts, "scores": shown})
+
+
+def _rows(given: list[Any]) -> list[ScoreRequest | SendtideError]:
+    requests: list[ScoreRequest | SendtideError] = []
+    for index, row in enumerate(given):
+        try:
+            requests.append(load(_ROW, row, f"recipients.{index}."))
+        except Invalid as error:
+            requests.append(error)
+    return requests
+
+
+def _outcome(one: Score | SendtideError, index: int) -> dict[str, Any]:
+    return _score(one) if isinstance(one, Score) else problems.of_error(one, index=index)
+
+
+def _score(s: Score) -> dict[str, Any]:
+    best = s.send_at and {
+        "variant_id": s.variant_id,
+        "channel": s.channel,
+        "send_at": s.send_at,
+        "send_at_local": s.send_at.astimezone(ZoneInfo(s.timezone)),
+    }
+    chances = {"without_message": s.without_message, "with_message": s.with_message, "uplift": s.uplift}
+    return {"recipient_id": s.recipient_id, **chances, "best": best}

@@ -1,0 +1,120 @@
+"""Tuning: a search on the workspace's own log that goes on where it was left, and changes what is clearly better."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from optimizer.errors import Invalid
+from optimizer.model.training.options import DEFAULTS, RANGES, TrainOptions
+from optimizer.service import setup, tuning
+from optimizer.service.fitting import tuned
+from optimizer.service.wiring import Services
+from storage.records import Channel
+from tests.service.conftest import WORKSPACE, FakeClock, campaign
+from tests.service.test_retrain import audience
+
+HOUR = tuning.Budget(minutes=60.0)
+
+
+@pytest.fixture
+def shop(services: Services, clock: FakeClock) -> Services:
+    """A shop with 1,100 closed decisions of the cold start."""
+    setup.put_campaign(services, campaign(channels=(Channel("email"),)))
+    audience(services, clock, 1_100, seed=1)
+    return services
+
+
+def stored(services: Services) -> TrainOptions:
+    with services.store.read() as reader:
+        return tuned(reader, WORKSPACE)
+
+
+def test_a_search_tells_gains_with_errors_and_keeps_defaults_that_are_not_beaten(
+    shop: Services, tmp_path: Path, clock: FakeClock
+) -> None:
+    seen: list[int] = []
+    found = tuning.tune(shop, WORKSPACE, tmp_path / "j", replace(HOUR, trials=2), seen.append)
+    assert seen == [1, 2]
+    assert found["rows"] == [660, 220, 220]
+    assert found["defaults"] == DEFAULTS.to_json()
+    assert found["likelihood"]["rows"] == 220
+    assert found["value"]["n"] > 200
+    assert set(found["best"]) == set(RANGES)
+    assert (found["decision"] == "adopted") == (stored(shop) != DEFAULTS)
+
+
+def test_an_interrupted_search_goes_on_with_the_log_that_it_began_with(
+    shop: Services, tmp_path: Path, clock: FakeClock
+) -> None:
+    journal = tmp_path / "j"
+
+    def interrupt(done: int) -> None:
+        if done == 2:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        tuning.tune(shop, WORKSPACE, journal, HOUR, interrupt)
+    audience(shop, clock, 100, seed=2)
+    more: list[int] = []
+    found = tuning.tune(shop, WORKSPACE, journal, replace(HOUR, trials=3), more.append)
+    assert more == [3]
+    assert (found["trials"], sum(found["rows"])) == (3, 1_100)
+    again = tuning.tune(shop, WORKSPACE, journal, replace(HOUR, trials=1))
+    assert (again["trials"], sum(again["rows"])) == (1, 1_200)
+    assert again["reason"] == "no candidate was likelier than the defaults"
+
+
+@pytest.mark.parametrize(
+    ("z", "value", "decision"),
+    [
+        (2.5, {"value": 0.0, "standard_error": 0.1}, "adopted"),
+        (2.5, {"value": -0.2, "standard_error": 0.1}, "kept"),
+        (2.5, None, "adopted"),
+        (1.9, {"value": 9.0, "standard_error": 0.1}, "kept"),
+        (-3.0, None, "kept"),
+    ],
+)
+def test_only_what_is_clearly_likelier_and_not_worth_less_is_adopted(
+    shop: Services, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, z: float, value: Any, decision: str
+) -> None:
+    likelihood = {"gain": z / 1_000, "standard_error": 0.001, "z": z, "rows": 220}
+    monkeypatch.setattr(tuning, "_compared", lambda *_: {"likelihood": likelihood, "value": value})
+
+    def nearest_nine(job: Any, learn: Any, judge: list[Any], options: TrainOptions) -> NDArray[np.float64]:
+        del job, learn
+        return np.full(len(judge), -abs(options.shape - 9.0))
+
+    monkeypatch.setattr(tuning, "_likelihood", nearest_nine)
+    found = tuning.tune(shop, WORKSPACE, tmp_path / "j", replace(HOUR, trials=4))
+    assert found["decision"] == decision
+    assert stored(shop) == (TrainOptions.from_json(found["best"]) if decision == "adopted" else DEFAULTS)
+    tuning.reset(shop, WORKSPACE)
+    assert stored(shop) == DEFAULTS
+
+
+def test_a_retrain_uses_what_is_stored_and_a_change_of_mode_keeps_it(shop: Services) -> None:
+    chosen = replace(DEFAULTS, shape=7.0)
+    tuning._store(shop, WORKSPACE, chosen)
+    setup.set_mode(shop, WORKSPACE, "paused")
+    assert stored(shop) == chosen
+
+
+def test_too_few_rows_are_refused(services: Services, clock: FakeClock, tmp_path: Path) -> None:
+    setup.put_campaign(services, campaign(channels=(Channel("email"),)))
+    audience(services, clock, 30, seed=1)
+    with pytest.raises(Invalid, match="30 matured rows; tuning needs at least 1000"):
+        tuning.tune(services, WORKSPACE, tmp_path / "j", HOUR)
+
+
+@pytest.mark.parametrize("name", RANGES)
+def test_options_outside_their_range_are_refused(name: str) -> None:
+    for bad in (RANGES[name][0] - 1.0, RANGES[name][1] + 1.0, float("nan")):
+        with pytest.raises(Invalid, match=f"training.{name}"):
+            TrainOptions.from_json({name: bad})
+    assert TrainOptions.from_json({"of_a_later_release": 3, name: RANGES[name][1]}) != DEFAULTS
