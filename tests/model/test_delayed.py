@@ -37,7 +37,7 @@ def _design(variant: NDArray[np.int64]) -> Design:
     n = len(variant)
     actions = tuple(Action("c", name, "email") for name in ("a", "b"))
     rows = RowSet(np.arange(n), actions, variant, np.zeros((n, 0), np.float32), np.full(n, MONDAY))
-    return Design(message_layout(rows, fit_basis([]), (), 0), rows)
+    return Design(message_layout(rows, fit_basis([]), (), ()), rows)
 
 
 def test_derivatives_with_seen_shares_equal_those_of_dense_rows() -> None:
