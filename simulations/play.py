@@ -29,7 +29,7 @@ from storage.log import Decision, Event, FeedbackRow, Message
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 
-#: With immediate feedback a decision counts as matured this long after it: further than any window reaches.
+#: Where outcomes are known ahead of time, a decision counts as matured this long after it: further than any window.
 AT_ONCE = timedelta(days=400)
 #: Columns of the score that are numbers, and those that are places (−1 = nothing was sent).
 NUMBERS = ("value", "best", "informed", "chance", "reward", "propensity")
@@ -198,9 +198,10 @@ class Play:
                 _tell(self.player, event)
             _tell(self.player, result)
         else:
+            at_send, start = self.game.scenario.feedback == "at_send", clock_start(decision)
             for event in events:
-                self._post.put(event.occurred_at, event)
-            self._post.put(clock_start(decision) + timedelta(hours=max_window(campaign)), result)
+                self._post.put(start if at_send else event.occurred_at, event)
+            self._post.put(start if at_send else start + timedelta(hours=max_window(campaign)), result)
         if self.game.scenario.leaving and result.outcomes.get("unsubscribed"):
             self.memory.gone.add(turn.arrival.moment.person)
 

@@ -20,6 +20,7 @@ from simulations.game import Game
 from simulations.oracle import BestStatic, Chance, Oracle
 from simulations.play import Player
 from simulations.pure import Schedule, Sendtide
+from simulations.scenarios import Feedback, Scenario
 from simulations.through_service import Lie, open_service
 from storage.records import ExplorationMethod
 
@@ -61,11 +62,15 @@ class ServiceOptions:
 
 @dataclass(frozen=True)
 class Family:
-    """A kind of policy: its default options (None = it has none), and how a player is made of them."""
+    """A kind of policy: its default options (None = it has none), and how a player is made of them.
+
+    ``feedback``: when it is told outcomes, if not as the scenario says; players are paired all the same.
+    """
 
     about: str
     options: Any
     make: Callable[[Game, Any], Player]
+    feedback: Feedback | None = None
 
 
 def _ours(game: Game, options: OursOptions) -> Player:
@@ -98,6 +103,8 @@ def _vw(name: str) -> Family:
 FAMILIES: Mapping[str, Family] = {
     "ours": Family("Sendtide with its defaults, gate off", OursOptions(), _ours),
     "ours-naive": Family("the same, taking what has not happened yet for a no", OursOptions(naive=True), _ours),
+    "ours-at-send": Family("the same, told every outcome when the message goes out", OursOptions(), _ours, "at_send"),
+    "ours-at-once": Family("the same, told every outcome with the decision", OursOptions(), _ours, "immediate"),
     "service": Family("the whole service on SQLite, gate on", ServiceOptions(), _service),
     "service-false-numbers": Family(
         "the same, with wrong propensities in its log", ServiceOptions(lie="numbers"), _service
@@ -129,6 +136,11 @@ class PolicySpec:
     text: str
     family: str
     options: Any
+
+    def scenario(self, one: Scenario) -> Scenario:
+        """The scenario as this policy meets it."""
+        feedback = FAMILIES[self.family].feedback
+        return one if feedback is None else replace(one, feedback=feedback)
 
     def player(self, game: Game) -> Player:
         """A fresh player."""

@@ -7,31 +7,40 @@ hold the two to the same actions.
 
 from __future__ import annotations
 
+import heapq
+import math
 import time
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any
 
-from optimizer.model.examples import Examples
+import numpy as np
+from numpy.typing import NDArray
+
+from optimizer.bandit.rewards import clock_start
 from optimizer.model.history import LENGTH, SENT, Encoder, wanted
 from optimizer.model.inference import RewardModel
 from optimizer.model.policy import LivePolicy
 from optimizer.service.choose import Drawn, draw
-from optimizer.service.feedback import Logged, examples, logged
+from optimizer.service.drifting import Drift, advanced, beginning, following, planned_maturity
+from optimizer.service.feedback import Log, Logged, examples, logged
 from optimizer.service.ids import COLD_POLICY
 from optimizer.service.past import with_past
 from optimizer.service.record import message_of
+from optimizer.service.replay import vector_under
 from optimizer.service.retrain import LEAST_ROWS, exploration_numbers
 from simulations.game import Game, Turn
 from simulations.play import AT_ONCE, Result
-from simulations.scenarios import CAMPAIGN, WORKSPACE
+from simulations.scenarios import CAMPAIGN, WORKSPACE, Feedback
 from storage.log import Component, Decision, Event, FeedbackRow, Happening
 from storage.records import Attribute, Campaign, ExplorationMethod, JsonObject
+
+Floats = NDArray[np.float64]
 
 
 @dataclass(frozen=True)
 class Schedule:
-    """When the service learns, in matured rows.
+    """When the service learns, in rows whose clock has started.
 
     The service retrains every four hours and refreshes every minute, or when the log has grown by 2 %; a simulation's
     clock has no hours of computing, so both go by growth here: a retrain when the log has grown by ``retrain`` (1 =
@@ -43,7 +52,7 @@ class Schedule:
     step: int = 25
 
     def due(self, rows: int, retrained: int, refreshed: int) -> str | None:
-        """``retrain``, ``refresh`` or None, for so many matured rows now and at the last of each."""
+        """``retrain``, ``refresh`` or None, for so many rows now and at the last of each."""
         if retrained == 0:
             return "retrain" if rows >= LEAST_ROWS else None
         if rows >= (1 + self.retrain) * retrained:
@@ -51,12 +60,61 @@ class Schedule:
         return "refresh" if rows - refreshed >= max(self.step, self.refresh * refreshed) else None
 
 
+class Clocks:
+    """Counts the decisions whose clocks have started: there is something to learn from them."""
+
+    def __init__(self, feedback: Feedback) -> None:
+        self._immediate = feedback == "immediate"
+        self._waiting: list[float] = []
+        self._count = 0
+
+    def add(self, decision: Decision) -> None:
+        """One more decision; what was withheld has no clock."""
+        if decision.action is not None:
+            at = -math.inf if self._immediate else clock_start(decision).timestamp()
+            heapq.heappush(self._waiting, at)
+
+    def started(self, now: datetime) -> int:
+        """How many have started before now."""
+        while self._waiting and self._waiting[0] < now.timestamp():
+            heapq.heappop(self._waiting)
+            self._count += 1
+        return self._count
+
+
+@dataclass(frozen=True)
+class Kept:
+    """Versions of the campaign and policies of a log in memory (``replay.Past``)."""
+
+    campaigns: dict[int, Campaign] = field(default_factory=dict)
+    policies: dict[str, LivePolicy] = field(default_factory=dict)
+
+    def campaign(self, decision: Decision) -> Campaign:
+        """See ``Past``."""
+        return self.campaigns[decision.campaign_version]
+
+    def policy(self, workspace_id: str, policy_id: str) -> LivePolicy:
+        """See ``Past``."""
+        del workspace_id
+        return self.policies[policy_id]
+
+    def vector(self, decision: Decision) -> Floats:
+        """See ``Past``."""
+        return vector_under(decision, self.campaign(decision), self.policies[decision.policy_id])
+
+    def keep_only(self, policy_ids: set[str]) -> None:
+        """Forgets all other policies."""
+        for name in self.policies.keys() - policy_ids:
+            del self.policies[name]
+
+
 @dataclass
 class Sendtide:
     """The production policy of one campaign, gate off.
 
     Attributes:
-        naive: whether an outcome that has not been seen yet counts as a no (what a simple log would say).
+        naive: whether an outcome that has not been seen yet counts as a no (what a simple log would say); without
+            drift detectors, which would find that its predictions come true late.
         network: whether learned columns (a network's, an encoder's) may join the model.
         encoder: what reads the recipient's history in order.
         history: whether the recipient's history is known at all.
@@ -84,7 +142,10 @@ class Sendtide:
         self._seen: JsonObject = {}
         self._events: dict[str, list[Event]] = {}
         self._final: dict[str, Logged] = {}
-        self._matured = self._retrained = self._refreshed = 0
+        self._kept = Kept()
+        self._drift: Drift | None = None
+        self._clocks = Clocks(self.game.scenario.feedback)
+        self._retrained = self._refreshed = 0
         self.notes |= {"choose": 0.0, "read": 0.0, "refresh": 0.0, "retrain": 0.0, "refreshes": 0, "retrains": 0}
 
     def choose(self, turn: Turn) -> Drawn:
@@ -92,9 +153,13 @@ class Sendtide:
         campaign = turn.situation.campaign
         if (campaign.version, campaign.updated_at) != (self._campaign.version, self._campaign.updated_at):
             self._campaign = self._exploring(campaign)
-        due = self.schedule.due(self._matured, self._retrained, self._refreshed)
+        self._kept.campaigns[self._campaign.version] = self._campaign
+        rows = len(self._decisions) if self.naive else self._clocks.started(turn.arrival.at)
+        due = self.schedule.due(rows, self._retrained, self._refreshed)
         if due is not None:
             self._learn(due, turn.arrival.at)
+            self._refreshed = rows
+            self._retrained = rows if due == "retrain" else self._retrained
         started = time.perf_counter()
         self._seen = with_past(turn.situation.context, self._past(turn), turn.arrival.at)
         situation = replace(turn.situation, campaign=self._campaign, context=self._seen)
@@ -106,16 +171,15 @@ class Sendtide:
         return replace(campaign, exploration_method=self.method, exploration_parameter=self.parameter)
 
     def learn(self, result: Result) -> None:
-        """See ``Player``."""
+        """See ``Player``: it reads its own log."""
         del result
-        self._matured += not self.naive
 
     def decided(self, turn: Turn, decision: Decision) -> None:
         """See ``Logging``. A decision without an action is no row, so its context doesn't matter."""
         del turn
         decision = replace(decision, snapshot=replace(decision.snapshot, context=self._seen))
         self._decisions.append(decision)
-        self._matured += self.naive
+        self._clocks.add(decision)
         message = message_of(decision)
         if message is not None:
             place = (message.channel, message.campaign_id, message.variant_id)
@@ -143,56 +207,79 @@ class Sendtide:
         """The policy that is served now."""
         return self._live
 
+    @property
+    def drift(self) -> Drift | None:
+        """What the drift detectors know; None before they have looked."""
+        return self._drift
+
     def _learn(self, kind: str, now: datetime) -> None:
         started = time.perf_counter()
         rows = self._rows(now)
-        mine = [r for r in rows if r.trainable and r.matured]
         self.notes["read"] += time.perf_counter() - started
         started = time.perf_counter()
-        self._publish(self._fit(kind, rows, now), mine)
+        self._look(rows, now)
+        self._publish(self._fit(kind, rows, now), rows)
         self.notes[kind] += time.perf_counter() - started
         self.notes[f"{kind}es" if kind == "refresh" else f"{kind}s"] += 1
-        self._refreshed = self._matured
-        if kind == "retrain":
-            self._retrained = self._matured
+
+    def _look(self, rows: list[Logged], now: datetime) -> None:
+        """The drift detectors' look, as the service has it once a learned policy serves."""
+        if self.naive or self._live.policy_id == COLD_POLICY:
+            return
+        state = beginning(self._campaign) if self._drift is None else following(self._drift, self._campaign)
+        state = advanced(state, self._kept, self._campaign, rows, self._live, now, self._known_at)
+        self._drift = state
+        open_ = [r for r in rows if (self._known_at(self._campaign, r), r.decision.decision_id) > state.matured]
+        self._kept.keep_only({r.decision.policy_id for r in open_})
+
+    def _known_at(self, campaign: Campaign, row: Logged) -> float:
+        """When a row's outcomes are known, in epoch seconds."""
+        if self.game.scenario.feedback == "immediate":
+            return row.decision.decided_at.timestamp()
+        if self.game.scenario.feedback == "at_send":
+            return clock_start(row.decision).timestamp()
+        return planned_maturity(campaign, row)
 
     def _fit(self, kind: str, rows: list[Logged], now: datetime) -> bytes:
         # Imported here: torch takes seconds, and the command line's help must not wait for it.
         from optimizer.model.training.quality import examine
-        from optimizer.model.training.train import refresh, train
+        from optimizer.model.training.train import refresh
+        from optimizer.service.fitting import Fitting, settled
 
+        log = Log({CAMPAIGN: self._campaign}, tuple(rows))
+        drift = {} if self._drift is None else {CAMPAIGN: self._drift}
         if kind == "refresh" and self._blob is not None:
-            return refresh(self._blob, self._examples([r for r in rows if r.matured])).blob
-        data = self._examples(rows)
-        registry = examine(data, self._attributes).registry(self._attributes, WORKSPACE)
+            return refresh(self._blob, Fitting(log=log, attributes=self._attributes, drift=drift).data(rows)).blob
+        registry = examine(examples(rows, log.campaigns), self._attributes).registry(self._attributes, WORKSPACE)
         served = [model.artifact_meta.get("encoder", {}) for model in self._live.models if model is not None]
         asked = wanted(self.encoder, now.timestamp(), *served)
-        trained = train(
-            data, attributes=registry, seed=len(rows), network=self.network, encoder=asked, calibrated=False
-        )
+        fitting = settled(Fitting(log=log, attributes=registry, drift=drift, encoder=asked))
+        self._drift = fitting.drift.get(CAMPAIGN)
+        trained = fitting.fit(rows, network=self.network, calibrated=False)
         self.notes.setdefault("trained", []).append({name: trained.report[name] for name in ("network", "encoder")})
         return trained.blob
 
-    def _publish(self, blob: bytes, mine: list[Logged]) -> None:
+    def _publish(self, blob: bytes, rows: list[Logged]) -> None:
         self._blob = blob
-        self._live = LivePolicy("pure", (Component(1.0, "pure"),), (RewardModel.load(blob),), exploration_numbers(mine))
-
-    def _examples(self, rows: list[Logged]) -> Examples:
-        return examples(rows, {CAMPAIGN: self._campaign})
+        name = f"pure-{self.notes['retrains'] + self.notes['refreshes'] + 1}"
+        numbers = exploration_numbers(rows, self._drift)
+        self._live = LivePolicy(name, (Component(1.0, name),), (RewardModel.load(blob),), numbers)
+        self._kept.policies[name] = self._live
 
     def _rows(self, now: datetime) -> list[Logged]:
         """The log as the service reads it now; what is final is computed once."""
-        immediate = self.game.scenario.feedback == "immediate"
-        asked = now + AT_ONCE if immediate or self.naive else now
+        feedback = self.game.scenario.feedback
         out = []
         for decision in self._decisions:
             row = self._final.get(decision.decision_id)
             if row is None:
+                known = feedback == "immediate" or (feedback == "at_send" and clock_start(decision) < now)
                 events = tuple(self._events.get(decision.decision_id, ()))
+                asked = now + AT_ONCE if known or self.naive else now
                 row = logged(self._campaign, FeedbackRow(decision, events), asked)
                 if row is None:
                     continue
-                if row.matured and (immediate or not self.naive):
+                if row.matured and (known or not self.naive):
                     self._final[decision.decision_id] = row
             out.append(row)
         return out

@@ -32,12 +32,16 @@ _PACKAGES = ("numpy", "torch", "onnxruntime", "vowpalwabbit", "mabwiser")
 
 @dataclass(frozen=True)
 class Part:
-    """One scenario of the report: the policies, how many decisions (None = the scenario's), and what it answers."""
+    """One scenario of the report: the policies, how many decisions (None = the scenario's), and what it answers.
+
+    ``against``: whose regret others are compared with (None = the best Vowpal Wabbit).
+    """
 
     scenario: str
     policies: tuple[str, ...]
     asks: str
     decisions: int | None = None
+    against: str | None = None
 
 
 PARTS: tuple[Part, ...] = (
@@ -54,7 +58,12 @@ PARTS: tuple[Part, ...] = (
     Part("xor", ("ours", *_VW, "full-oracle"), "misspecified: exclusive or of two features"),
     Part("base-rates", ("ours", *_VW, "best-static", "full-oracle"), "realistic base rates, 50,000 decisions"),
     Part("new-variant", ("ours", "vw-squarecb", "full-oracle"), "a new variant at half time"),
-    Part("delays", ("ours", "ours-naive", "vw-squarecb", "full-oracle"), "outcomes that come late"),
+    Part(
+        "delays",
+        ("ours", "ours-naive", "ours-at-send", "ours-at-once", "vw-squarecb", "full-oracle"),
+        "outcomes that come late, and what knowing them at the send, or with the decision, would be worth",
+        against="ours-at-send",
+    ),
     Part("drift", ("ours", "vw-squarecb", "full-oracle"), "tastes that swap at half time"),
     Part("cap-pressure", ("ours", "vw-squarecb", "full-oracle"), "few eligible actions"),
     Part("fatigue", ("ours", "vw-squarecb", "best-static", "full-oracle"), "messages that tire"),
@@ -137,7 +146,7 @@ seeds of their own; every setting that was tried is listed."""
 def _play(part: Part, seeds: int, processes: int, console: Console) -> None:
     from simulations.simulate_run import Options, run, write
 
-    options = Options(part.scenario, part.policies, seeds, part.decisions)
+    options = Options(part.scenario, part.policies, seeds, part.decisions, against=part.against)
     played = run(options, processes=processes, console=console)
     for path in write(FOLDER, options, played):
         console.print(f"written: {path}")

@@ -26,8 +26,9 @@ START = datetime(2026, 3, 2, 10, tzinfo=UTC)
 #: ``week``: the next full week on the recipient's clock, from Monday 02:00, so that a slot is the same in every
 #: decision (policies with an arm a slot need that). ``now``: a week from the decision on.
 Window = Literal["week", "now"]
-#: When outcomes are known: at once, or when they have happened and their windows are over.
-Feedback = Literal["immediate", "delayed"]
+#: When outcomes are known: with the decision; when the message goes out; when they happen, and are final when their
+#: windows are over.
+Feedback = Literal["immediate", "at_send", "delayed"]
 
 
 @dataclass(frozen=True)

@@ -21,6 +21,7 @@ DEFAULT = "ours,vw-squarecb,random,best-static,informed-oracle,full-oracle"
 @option("--seeds", type=click.IntRange(1, 1000), default=2, show_default=True, help="Worlds to play; paired.")
 @option("--decisions", type=click.IntRange(10), help="Decisions of a seed [the scenario's].")
 @option("--processes", type=click.IntRange(1, 64), default=1, show_default=True, help="Seeds at a time.")
+@option("--against", help="Policy whose regret the others' is divided by [the best Vowpal Wabbit].")
 @option("--tune", is_flag=True, help="Tune the rivals named, on seeds of their own, and keep what is found.")
 @option("--out", type=click.Path(path_type=Path, file_okay=False), help="Folder for figures and pictures.")
 @option("--list", "listing", is_flag=True, help="List scenarios and policies.")
@@ -31,6 +32,7 @@ def command(
     seeds: int,
     decisions: int | None,
     processes: int,
+    against: str | None,
     tune: bool,
     out: Path | None,
     listing: bool,
@@ -47,7 +49,8 @@ def command(
             _list()
             return
         names = tuple(name.strip().replace("+", ",") for name in policies.split(",") if name.strip())
-        _play(scenario, names, seeds, decisions, processes, out, tuning=tune, as_json=as_json)
+        rival = None if against is None else against.strip().replace("+", ",")
+        _play(scenario, names, seeds, decisions, processes, rival, out, tuning=tune, as_json=as_json)
 
 
 def _list() -> None:
@@ -68,6 +71,7 @@ def _play(
     seeds: int,
     decisions: int | None,
     processes: int,
+    against: str | None,
     out: Path | None,
     *,
     tuning: bool,
@@ -77,7 +81,7 @@ def _play(
     from simulations.simulate_run import Options, report, run, show, tune, tuning_table, write
 
     console = Console(stderr=True)
-    options = Options(find(scenario).name, policies, seeds, decisions)
+    options = Options(find(scenario).name, policies, seeds, decisions, against=against)
     if tuning:
         found = tune(options, processes=processes, console=console, keep=True)
         if as_json:

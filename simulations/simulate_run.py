@@ -12,6 +12,7 @@ import orjson
 from rich.console import Console
 from rich.table import Table
 
+from optimizer.errors import Invalid
 from simulations.baselines import tuned
 from simulations.baselines.grids import GRIDS, search
 from simulations.game import Game
@@ -28,20 +29,24 @@ TUNING_SEEDS = 1_000_000
 
 @dataclass(frozen=True)
 class Options:
-    """What is played. ``decisions`` None: as many as the scenario says. ``first`` seed, and how many."""
+    """What is played. ``decisions`` None: as many as the scenario says. ``first`` seed, and how many.
+
+    ``against``: the policy whose regret others are compared with (None = the best Vowpal Wabbit).
+    """
 
     scenario: str
     policies: tuple[str, ...]
     seeds: int
     decisions: int | None = None
     first: int = 1
+    against: str | None = None
 
 
 def play_one(
     name: str, spec: PolicySpec, seed: int, decisions: int | None, on_progress: Callable[[int], None] | None = None
 ) -> Played:
     """One policy in one seed."""
-    game = Game(scenario(name), seed, decisions)
+    game = Game(spec.scenario(scenario(name)), seed, decisions)
     return Play(game, spec.player(game)).run(spec.text, on_progress)
 
 
@@ -52,6 +57,8 @@ def with_ends(policies: Sequence[str]) -> tuple[str, ...]:
 
 def run(options: Options, *, processes: int, console: Console) -> dict[str, list[Played]]:
     """Plays every policy in every seed; by policy, the seeds in order."""
+    if options.against is not None and options.against not in options.policies:
+        raise Invalid.field("against", f"{options.against!r} is not played: {', '.join(options.policies)}")
     specs = [parse(text, options.scenario) for text in with_ends(options.policies)]
     seeds = range(options.first, options.first + options.seeds)
     jobs = [(options.scenario, spec, seed, options.decisions) for seed in seeds for spec in specs]
@@ -90,7 +97,7 @@ def tune(options: Options, *, processes: int, console: Console, keep: bool) -> d
 
 def report(options: Options, played: Mapping[str, Sequence[Played]]) -> dict[str, Any]:
     """Everything as plain data: figures, what was played, how rivals were tuned."""
-    reference = best_rival(played)
+    reference = options.against or best_rival(played)
     return {
         "options": asdict(options),
         "scenario": scenario(options.scenario).about,
@@ -119,7 +126,7 @@ def recoveries(options: Options, played: Mapping[str, Sequence[Played]]) -> dict
 def show(console: Console, options: Options, played: Mapping[str, Sequence[Played]]) -> None:
     """The tables for people."""
     one = scenario(options.scenario)
-    reference = best_rival(played)
+    reference = options.against or best_rival(played)
     count = next(iter(played.values()))[0].regret.size
     title = f"{one.name}: {one.about}. {one.actions:,} actions, {count:,} decisions, {options.seeds} seeds, gate off"
     print_standings(console, standings(played, reference), title, reference)
@@ -133,7 +140,8 @@ def show(console: Console, options: Options, played: Mapping[str, Sequence[Playe
 
 def _recovered(one: Mapping[str, Any]) -> str:
     shares = f"share {one['before']:.2f} before, {one['after']:.2f} at the end"
-    return f"{shares}, decisions to .9: {one['to_informed']}, to .9 of before: {one['to_before']}"
+    levels = f"to .9: {one['to_informed']}, to .9 of before: {one['to_before']}"
+    return f"{shares}, decisions {levels}, to .9 of the newest variant's final share: {one['to_final']}"
 
 
 def tuning_table(name: str, found: Mapping[str, Any]) -> Table:

@@ -24,7 +24,7 @@ from optimizer.service.choose import Drawn
 from optimizer.service.wiring import Services, open_services
 from simulations.game import Game, Turn
 from simulations.play import AT_ONCE, Result
-from simulations.pure import Schedule
+from simulations.pure import Clocks, Schedule
 from simulations.scenarios import CAMPAIGN, START, WORKSPACE
 from storage.codec import to_micros
 from storage.log import Decision, Event
@@ -71,6 +71,7 @@ class Service:
 
     def __post_init__(self) -> None:
         self._version = 1
+        self._clocks = Clocks(self.game.scenario.feedback)
         self._matured = self._retrained = self._refreshed = 0
         self.services.store.write(self._set_up)
 
@@ -91,9 +92,13 @@ class Service:
         if campaign.version != self._version:
             self.services.store.write(lambda writer: writer.put_campaign(campaign))
             self._version = campaign.version
-        due = self.schedule.due(self._matured, self._retrained, self._refreshed)
+        # Where a gate judges, matured rows count.
+        rows = self._matured if self.services.settings.gate else self._clocks.started(turn.arrival.at)
+        due = self.schedule.due(rows, self._retrained, self._refreshed)
         if due is not None:
             self._learn(due, turn.arrival.at)
+            self._refreshed = rows
+            self._retrained = rows if due == "retrain" else self._retrained
         decision, _ = self.services.decider.decide(WORKSPACE, self.game.request(turn.arrival))
         told = falsified(decision, turn.space, self.lie)
         if told is not decision:
@@ -117,6 +122,8 @@ class Service:
 
     def decided(self, turn: Turn, decision: Decision) -> None:
         """See ``Logging``: the service has its own record."""
+        del turn
+        self._clocks.add(decision)
 
     def heard(self, event: Event) -> None:
         """See ``Logging``: events are stored as they are."""
@@ -141,9 +148,6 @@ class Service:
             self.notes.setdefault("verdicts", []).append({"kind": kind, **told})
         self.clock.now = now
         self.services.policies.refresh_now()
-        self._refreshed = self._matured
-        if kind == "retrain":
-            self._retrained = self._matured
         self.notes[kind] = self.notes.get(kind, 0.0) + time.perf_counter() - started
 
     def close(self) -> None:

@@ -31,12 +31,14 @@ class Outcome:
         at: the first of those events.
         value: the sum of their values, None if none has one.
         matured: whether its attribution window has passed, so that ``happened`` is final but for late arrivals.
+        heard: when the first of those events was known here, which may be long after it occurred.
     """
 
     happened: bool
     at: datetime | None
     value: float | None
     matured: bool
+    heard: datetime | None = None
 
 
 def clock_start(decision: Decision) -> datetime:
@@ -83,7 +85,7 @@ def outcomes(campaign: Campaign, decision: Decision, events: Iterable[Event], no
     """
     start = clock_start(decision)
     ends = {name: start + timedelta(hours=window_hours(campaign, name)) for name in outcome_names(campaign)}
-    found: dict[str, list[tuple[datetime, float | None]]] = {}
+    found: dict[str, list[tuple[datetime, datetime, float | None]]] = {}
     for event in _once(events):
         name, value = _meaning(campaign, event)
         end = ends.get(name)
@@ -93,7 +95,7 @@ def outcomes(campaign: Campaign, decision: Decision, events: Iterable[Event], no
             and decision.decided_at <= event.occurred_at <= end
             and _belongs(campaign, decision, event, name)
         ):
-            found.setdefault(name, []).append((event.occurred_at, value))
+            found.setdefault(name, []).append((event.occurred_at, event.received_at, value))
     return {name: _summary(found.get(name), now >= end) for name, end in ends.items()}
 
 
@@ -162,13 +164,14 @@ def _belongs(campaign: Campaign, decision: Decision, event: Event, outcome: str)
     )
 
 
-def _summary(found: list[tuple[datetime, float | None]] | None, is_matured: bool) -> Outcome:
+def _summary(found: list[tuple[datetime, datetime, float | None]] | None, is_matured: bool) -> Outcome:
     if not found:
         return Outcome(happened=False, at=None, value=None, matured=is_matured)
-    values = [value for _, value in found if value is not None]
+    values = [value for *_, value in found if value is not None]
     # fsum rounds once, so the sum is the same in every order.
     total = math.fsum(values) if values else None
-    return Outcome(happened=True, at=min(at for at, _ in found), value=total, matured=is_matured)
+    at, heard = min(at for at, *_ in found), min(max(at, received) for at, received, _ in found)
+    return Outcome(happened=True, at=at, value=total, matured=is_matured, heard=heard)
 
 
 def _cost(campaign: Campaign, decision: Decision) -> float:

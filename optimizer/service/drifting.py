@@ -17,7 +17,7 @@ with the training run, so that a look reads each row once.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Any
@@ -27,11 +27,12 @@ from numpy.typing import NDArray
 
 from optimizer.bandit.drift import CALIBRATION, Crossing, Detectors, balance_ratios, calibration_ratios
 from optimizer.bandit.rewards import clock_start, max_window, outcome_names
+from optimizer.model.policy import LivePolicy
 from optimizer.service.evidence import factor_names, heaviest_model, known_outcome, predicted_outcomes, subset_masses
 from optimizer.service.featureblocks import Block, compared, empty_block
 from optimizer.service.feedback import Logged, feedback_rows
 from optimizer.service.ids import COLD_POLICY
-from optimizer.service.replay import Replayer, plan_of, situation_of
+from optimizer.service.replay import Past, Replayer, plan_of, situation_of
 from optimizer.service.serving import load_policy
 from optimizer.service.told import last_told
 from optimizer.service.wiring import Services
@@ -135,6 +136,12 @@ class Drift:
         )
 
 
+def planned_maturity(campaign: Campaign, row: Logged) -> float:
+    """When the outcomes of the drawn action are known. Calibration is conditional on the action, so it may choose."""
+    planned = replace(row.decision, sent_at=None)
+    return clock_start(planned).timestamp() + 3600.0 * max_window(campaign)
+
+
 def changes(drift: Mapping[str, Drift]) -> dict[str, float]:
     """When outcomes last changed, by campaign, for ``forgetting.remembered``."""
     return {name: one.changed for name, one in drift.items() if one.changed is not None}
@@ -160,26 +167,49 @@ def _look(services: Services, reader: Reader, pointer: Pointer, campaign: Campai
     now = services.clock()
     state = _state(reader, campaign)
     since = datetime.fromtimestamp(state.since, UTC) if state.since else None
+    rows = feedback_rows(reader, campaign, since, now)
+    live = load_policy(reader, pointer.workspace_id, pointer.policy_id, {})
+    return advanced(state, Replayer(reader, services.salt), campaign, rows, live, now)
+
+
+def advanced(
+    state: Drift,
+    past: Past,
+    campaign: Campaign,
+    rows: Iterable[Logged],
+    live: LivePolicy,
+    now: datetime,
+    matures: Callable[[Campaign, Logged], float] = planned_maturity,
+) -> Drift:
+    """The state after the rows that it has not seen yet.
+
+    Args:
+        state: after the last look, or ``beginning``. past: the log's campaigns and policies.
+        campaign: as it is now.
+        rows: by time of decision; those from before ``state.since`` may be left out.
+        live: the policy that serves.
+        now: the time of the look.
+        matures: when a row's outcomes are known, in epoch seconds.
+    """
     decided, matured, waiting = [], [], [now.timestamp()]
-    for row in feedback_rows(reader, campaign, since, now):
+    for row in rows:
         if not row.drawn or row.decision.imported or row.decision.policy_id == COLD_POLICY:
             continue
         at, name = row.decision.decided_at.timestamp(), row.decision.decision_id
         if (at, name) > state.decided:
             decided.append(((at, name), row))
-        key = (_matures(campaign, row), name)
+        key = (matures(campaign, row), name)
         if key[0] > now.timestamp():
             waiting.append(at)
         elif key > state.matured:
             matured.append((key, row))
     state = replace(state, since=min(waiting) - _LATE_COMMIT)
     matured.sort(key=lambda pair: pair[0])
-    state = _compared(Replayer(reader, services.salt), state, campaign, matured, now)
-    live = load_policy(reader, pointer.workspace_id, pointer.policy_id, {})
+    state = _compared(past, state, campaign, matured, now)
     model = heaviest_model(live)
     if model is not None:
-        rows = [row for _, row in decided]
-        block, shifts = compared(state.block, model.spec, model.artifact_meta["rows"], [_context(row) for row in rows])
+        contexts = [_context(row) for _, row in decided]
+        block, shifts = compared(state.block, model.spec, model.artifact_meta["rows"], contexts)
         state = _featured(replace(state, block=block), shifts, now)
     return replace(state, decided=decided[-1][0]) if decided else state
 
@@ -188,24 +218,24 @@ def _context(row: Logged) -> JsonObject:
     return row.decision.snapshot.context
 
 
-def _matures(campaign: Campaign, row: Logged) -> float:
-    """When the outcomes of the drawn action are known. Calibration is conditional on the action, so it may choose."""
-    planned = replace(row.decision, sent_at=None)
-    return clock_start(planned).timestamp() + 3600.0 * max_window(campaign)
-
-
 def _state(reader: Reader, campaign: Campaign) -> Drift:
     """The last look's state; detectors follow the campaign's outcomes and actions of now."""
     told = last_told(reader, campaign.workspace_id, campaign.campaign_id, "drift")
-    names = detector_names(campaign)
-    fresh = Detectors.start(names, FALSE_ALARM_ROWS)
-    if told is None:
-        return Drift(fresh, empty_block(""))
-    state = Drift.from_json(told)
+    return beginning(campaign) if told is None else following(Drift.from_json(told), campaign)
+
+
+def beginning(campaign: Campaign) -> Drift:
+    """The state before the first row."""
+    return Drift(Detectors.start(detector_names(campaign), FALSE_ALARM_ROWS), empty_block(""))
+
+
+def following(state: Drift, campaign: Campaign) -> Drift:
+    """The state with the detectors of the campaign's outcomes and actions of now; new ones start at nothing."""
+    fresh = beginning(campaign).detectors
     old = state.detectors
     place = {name: i for i, name in enumerate(old.names)}
-    value = tuple(old.value[place[name]] if name in place else 0.0 for name in names)
-    since = tuple(old.since[place[name]] if name in place else 0.0 for name in names)
+    value = tuple(old.value[place[name]] if name in place else 0.0 for name in fresh.names)
+    since = tuple(old.since[place[name]] if name in place else 0.0 for name in fresh.names)
     return replace(state, detectors=replace(fresh, value=value, since=since))
 
 
@@ -221,7 +251,7 @@ def _subsets(campaign: Campaign) -> list[str]:
 
 
 def _compared(
-    replayer: Replayer,
+    past: Past,
     state: Drift,
     campaign: Campaign,
     matured: Sequence[tuple[tuple[float, str], Logged]],
@@ -237,14 +267,14 @@ def _compared(
     place = {name: i for i, name in enumerate(subsets)}
     error = 0.0
     for i, row in enumerate(rows):
-        decision, made = row.decision, plan_of(row.decision, replayer.campaign(row.decision))
-        vector, action = replayer.vector(decision), decision.action or 0
+        decision, made = row.decision, plan_of(row.decision, past.campaign(row.decision))
+        vector, action = past.vector(decision), decision.action or 0
         error = max(error, abs(float(vector[action]) - (decision.propensity or 0.0)))
         for name, mass, hit in subset_masses(made.space, vector, action):
             if name in place:
                 inside[i, place[name]], expected[i, place[name]] = hit, min(mass, 1.0)
-        live = replayer.policy(decision.workspace_id, decision.policy_id)
-        told = predicted_outcomes(live, situation_of(decision, replayer.campaign(decision)), made)
+        live = past.policy(decision.workspace_id, decision.policy_id)
+        told = predicted_outcomes(live, situation_of(decision, past.campaign(decision)), made)
         for j, name in enumerate(names):
             if name in told:
                 chance[i, j], outcome[i, j] = told[name][action], known_outcome(row, name)

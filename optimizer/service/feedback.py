@@ -4,28 +4,48 @@ A row enters reward training when its message went out (or still counts as going
 send. Rows that never went out (released, revoked, displaced, expired, failed) stay out of it. They stay in off-policy
 evaluation, by intention to treat: leaving them out would choose rows by the action drawn, since only messages can be
 called off, and every estimate and the balance test would be biased.
+
+Training need not wait for attribution windows: with the hazards of the log's outcomes (``bandit.hazards``) every row
+whose clock has started teaches what it shows so far. Which rows those are hangs on the clock alone, never on what came
+of them. Whatever needs a final reward (the gate, off-policy evaluation) asks without hazards, and gets matured ones.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+import math
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
 
+from optimizer.bandit.hazards import Delays, Hazard, fit_hazard
 from optimizer.bandit.localtime import zone
-from optimizer.bandit.rewards import MESSAGE_OUTCOMES, Outcome, matured, max_window, outcomes, reward
+from optimizer.bandit.rewards import (
+    MESSAGE_OUTCOMES,
+    Outcome,
+    clock_start,
+    matured,
+    max_window,
+    outcome_names,
+    outcomes,
+    reward,
+    window_hours,
+)
 from optimizer.model.examples import NO_SEND, Examples
 from storage.log import COUNTED, Decision, FeedbackRow
 from storage.port import Reader
-from storage.records import Campaign
+from storage.records import Campaign, JsonObject
+
+#: How an outcome's happenings become known, by its name and attribution window in hours.
+Hazards = Mapping[tuple[str, float], Hazard]
 
 
 @dataclass(frozen=True)
 class Logged:
-    """One decision with its outcomes as known now."""
+    """One decision with its outcomes as known now; ``age`` is the time in hours since its clock started."""
 
     decision: Decision
     outcomes: dict[str, Outcome]
@@ -34,6 +54,12 @@ class Logged:
     failed: bool = False
     answered: bool = False
     closed: bool = True
+    age: float = math.inf
+
+    @property
+    def started(self) -> bool:
+        """Whether its clock runs, so that there may be something to learn from it."""
+        return self.age > 0.0
 
     @property
     def trainable(self) -> bool:
@@ -69,6 +95,11 @@ class Log:
 
     campaigns: dict[str, Campaign]
     rows: tuple[Logged, ...]
+
+    @cached_property
+    def hazards(self) -> Hazards:
+        """How outcomes become known, from the delays in this log."""
+        return hazards_of(self.rows, self.campaigns)
 
     def of(self, campaign_id: str) -> list[Logged]:
         """The rows of one campaign, by time of decision."""
@@ -121,6 +152,7 @@ def logged(campaign: Campaign, row: FeedbackRow, now: datetime) -> Logged | None
         failed=any(event.type == "failed" for event in named),
         closed=closes(campaign, decision) <= now,
         answered=any(event.type in MESSAGE_OUTCOMES and event.type != "failed" for event in named),
+        age=_hours(now - clock_start(decision)),
     )
 
 
@@ -135,10 +167,40 @@ def closes(campaign: Campaign, decision: Decision) -> datetime:
     return max(latest, decision.decided_at) + timedelta(hours=max_window(campaign))
 
 
-def examples(rows: Sequence[Logged], campaigns: dict[str, Campaign]) -> Examples:
-    """Training rows as columns; an outcome that has not matured is unknown (NaN), not a no.
+def hazards_of(rows: Iterable[Logged], campaigns: Mapping[str, Campaign]) -> dict[tuple[str, float], Hazard]:
+    """How the outcomes of these campaigns become known, from the delays in a log (imported rows tell nothing of it)."""
+    found: dict[tuple[str, float], list[tuple[float, float, str]]] = {
+        (name, window_hours(campaign, name)): [] for campaign in campaigns.values() for name in outcome_names(campaign)
+    }
+    for row in rows:
+        if row.decision.imported or not row.trainable or not row.started:
+            continue
+        for name, outcome in row.outcomes.items():
+            if outcome.heard is not None:
+                hours = max(0.0, _hours(outcome.heard - clock_start(row.decision)))
+                key = name, window_hours(campaigns[row.decision.campaign_id], name)
+                found[key].append((hours, row.age, row.decision.channel or ""))
+    hazards = {}
+    for (name, window), events in found.items():
+        times = np.array([event[:2] for event in events], dtype=np.float64).reshape(-1, 2)
+        hazards[name, window] = fit_hazard(Delays(times[:, 0], times[:, 1], [event[2] for event in events]), window)
+    return hazards
 
-    An outcome that has happened counts only once its window is over too: else early rows would show only their yeses.
+
+def delays_json(campaign: Campaign, hazards: Hazards) -> dict[str, JsonObject]:
+    """What is known of a campaign's delays, by outcome, for those who read a policy's verdict."""
+    return {name: hazards[name, window_hours(campaign, name)].to_json() for name in outcome_names(campaign)}
+
+
+def examples(rows: Sequence[Logged], campaigns: dict[str, Campaign], hazards: Hazards | None = None) -> Examples:
+    """Training rows as columns.
+
+    Args:
+        rows: those that are not trainable are left out.
+        campaigns: as they are now.
+        hazards: with them an outcome whose window is still open is told as it is so far, with the share of its
+            happenings that would be seen by now; it is unknown (NaN) only where the clock has not started. Without
+            them (None) an outcome that has not matured is unknown, a yes too: else young rows would show yeses only.
     """
     names = sorted(dict.fromkeys(r.decision.campaign_id for r in rows))
     used = tuple(campaigns[name] for name in names)
@@ -149,6 +211,7 @@ def examples(rows: Sequence[Logged], campaigns: dict[str, Campaign]) -> Examples
     campaign = np.array([index[r.decision.campaign_id] for r in usable], dtype=np.int64)
     kinds = sorted({kind for r in usable for kind in r.outcomes})
     clusters: dict[str, int] = {}
+    young = hazards is not None
     return Examples(
         contexts=[r.decision.snapshot.context for r in usable],
         campaigns=used,
@@ -156,10 +219,11 @@ def examples(rows: Sequence[Logged], campaigns: dict[str, Campaign]) -> Examples
         variant=_column(usable, campaign, variants, "variant_id"),
         channel=_column(usable, campaign, channels, "channel"),
         local=np.array([local_seconds(r.decision) for r in usable], dtype=np.int64),
-        outcome={kind: np.array([_happened(r.outcomes.get(kind)) for r in usable], dtype=np.float64) for kind in kinds},
+        outcome={kind: np.array([_happened(r, kind, young) for r in usable], dtype=np.float64) for kind in kinds},
         value={kind: np.array([_value(r.outcomes.get(kind)) for r in usable], dtype=np.float64) for kind in kinds},
         effects=[r.decision.snapshot.effects for r in usable],
         cluster=np.array([clusters.setdefault(r.decision.recipient_id, len(clusters)) for r in usable], dtype=np.int64),
+        seen={} if hazards is None else {kind: _seen(usable, kind, campaigns, hazards) for kind in kinds},
     )
 
 
@@ -192,15 +256,32 @@ def local_seconds(decision: Decision) -> int:
     return epoch + zone(decision.snapshot.timezone).offset(epoch)
 
 
-def _happened(outcome: Outcome | None) -> float:
-    if outcome is None or not outcome.matured:
-        return float("nan")
+def _happened(row: Logged, kind: str, young: bool) -> float:
+    outcome = row.outcomes.get(kind)
+    if outcome is None or not (outcome.matured or (young and row.started)):
+        return math.nan
     return float(outcome.happened)
 
 
+def _seen(
+    rows: Sequence[Logged], kind: str, campaigns: Mapping[str, Campaign], hazards: Hazards
+) -> NDArray[np.float64]:
+    """(n,) the share of an outcome's happenings that is seen in each row by now; 1 where it is final or unknown."""
+    share = np.ones(len(rows))
+    open_: dict[tuple[str, str], list[int]] = {}
+    for i, row in enumerate(rows):
+        outcome = row.outcomes.get(kind)
+        if outcome is not None and not outcome.matured and row.started:
+            open_.setdefault((row.decision.campaign_id, row.decision.channel or ""), []).append(i)
+    for (campaign_id, channel), places in open_.items():
+        hazard = hazards[kind, window_hours(campaigns[campaign_id], kind)]
+        share[places] = hazard.seen([rows[i].age for i in places], channel)
+    return share
+
+
 def _value(outcome: Outcome | None) -> float:
-    if outcome is None or outcome.value is None or not outcome.happened:
-        return float("nan")
+    if outcome is None or outcome.value is None or not outcome.happened or not outcome.matured:
+        return math.nan
     return outcome.value
 
 
@@ -212,3 +293,16 @@ def matured_rows(rows: Iterable[Logged]) -> dict[str, int]:
         if variant is not None and row.matured and row.trainable:
             counts[variant] = counts.get(variant, 0) + 1
     return counts
+
+
+def told(rows: Iterable[Logged]) -> int:
+    """A number that grows with everything that is learned of these rows: a start, a happening, a maturity."""
+    return sum(
+        1 + row.matured + sum(outcome.happened for outcome in row.outcomes.values())
+        for row in rows
+        if row.trainable and row.started
+    )
+
+
+def _hours(span: timedelta) -> float:
+    return span / timedelta(hours=1)

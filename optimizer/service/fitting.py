@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
+from typing import TypeVar
 
 import numpy as np
 
 from optimizer.config import Settings
 from optimizer.model.artifact import unpack
+from optimizer.model.examples import Examples
 from optimizer.model.history import Wanted, wanted
 from optimizer.model.inference import RewardModel
 from optimizer.model.training.evaluate import clustered_z, log_likelihood
@@ -25,6 +27,8 @@ from optimizer.service.wiring import Services
 from storage.port import Reader
 from storage.records import Attribute
 
+AnyFitting = TypeVar("AnyFitting", bound="Fitting")
+
 #: Folds of the reward model that doubly robust estimates lean on.
 FOLDS = 2
 #: The newest share of a campaign's rows since a change, on which it is judged whether older rows still help.
@@ -33,28 +37,59 @@ RECALL_SHARE = 0.2
 RECALL_ROWS = 200
 
 
-@dataclass(frozen=True)
-class Job:
-    """What one retrain works on.
+@dataclass(frozen=True, kw_only=True)
+class Fitting:
+    """What models are fitted to.
 
     Attributes:
         log: the feedback. attributes: the registry, in which what can't be trusted is not used by the model.
-        quality: what was found wrong with the features; None = not examined.
         drift: what the drift detectors know, by campaign.
         options: the numbers of training, as they were tuned for the workspace.
         encoder: which encoder of the recipient's history a model tries.
     """
 
-    services: Services
-    workspace_id: str
     log: Log
     attributes: tuple[Attribute, ...]
-    now: datetime
-    run_id: str | None
-    quality: Quality | None = None
     drift: Mapping[str, Drift] = field(default_factory=dict)
     options: TrainOptions = DEFAULTS
     encoder: Wanted = field(default_factory=Wanted)
+
+    @property
+    def changed(self) -> dict[str, float]:
+        """When outcomes last changed, by campaign: older rows fade."""
+        return changes(self.drift)
+
+    def fit(self, rows: Sequence[Logged], *, network: bool = True, calibrated: bool = True) -> Trained:
+        """A model of these rows, as far as their clocks have started and they are remembered.
+
+        One without a network only serves to judge another: nobody asks it for scores, so it isn't calibrated.
+        """
+        data = self.data(rows)
+        return train(
+            data,
+            attributes=self.attributes,
+            seed=len(data),
+            network=network,
+            encoder=self.encoder,
+            calibrated=calibrated and network,
+            options=self.options,
+        )
+
+    def data(self, rows: Sequence[Logged]) -> Examples:
+        """The training rows among these."""
+        kept = remembered([r for r in rows if r.started], self.changed)
+        return examples(kept, self.log.campaigns, self.log.hazards)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Job(Fitting):
+    """What one retrain works on; ``quality``: what was found wrong with the features (None = not examined)."""
+
+    services: Services
+    workspace_id: str
+    now: datetime
+    run_id: str | None
+    quality: Quality | None = None
 
     @classmethod
     def of(
@@ -69,32 +104,17 @@ class Job:
         """A job whose features have been examined: what can't be trusted is out of every model that it fits."""
         attributes = reader.attributes(workspace_id)
         found = examine(examples(log.rows, log.campaigns), attributes)
-        registry = found.registry(attributes, workspace_id)
-        options = tuned(reader, workspace_id)
-        now = services.clock()
-        asked = wanted_encoder(reader, workspace_id, services.settings, now)
-        return cls(services, workspace_id, log, registry, now, run_id, found, drift or {}, options, asked)
-
-    @property
-    def changed(self) -> dict[str, float]:
-        """When outcomes last changed, by campaign: older rows fade."""
-        return changes(self.drift)
-
-    def fit(self, rows: Sequence[Logged], *, network: bool = True, calibrated: bool = True) -> Trained:
-        """A model of these rows, as far as they are remembered.
-
-        One without a network only serves to judge another: nobody asks it for scores, so it isn't calibrated.
-        """
-        kept = remembered(rows, self.changed)
-        data = examples(kept, self.log.campaigns)
-        return train(
-            data,
-            attributes=self.attributes,
-            seed=len(kept),
-            network=network,
-            encoder=self.encoder,
-            calibrated=calibrated and network,
-            options=self.options,
+        return cls(
+            services=services,
+            workspace_id=workspace_id,
+            log=log,
+            attributes=found.registry(attributes, workspace_id),
+            now=services.clock(),
+            run_id=run_id,
+            quality=found,
+            drift=drift or {},
+            options=tuned(reader, workspace_id),
+            encoder=wanted_encoder(reader, workspace_id, services.settings, services.clock()),
         )
 
 
@@ -126,8 +146,8 @@ def cross_fitted(job: Job, earlier: Sequence[Logged], held: Sequence[Logged]) ->
     return lambda row: fitted[of[row.decision.recipient_id]]
 
 
-def settled(job: Job) -> Job:
-    """The job in which rows are forgotten only where that helps.
+def settled(job: AnyFitting) -> AnyFitting:
+    """The same, in which rows are forgotten only where that helps.
 
     Once a campaign's alarms have ended, models with and without its older rows are compared on its newest rows, which
     neither has seen. Where the older rows help, they come back: the change was none, or has been undone.
@@ -140,7 +160,7 @@ def settled(job: Job) -> Job:
     return replace(job, drift={**job.drift, **recalled})
 
 
-def _helps(job: Job, campaign_id: str, changed: float) -> bool:
+def _helps(job: Fitting, campaign_id: str, changed: float) -> bool:
     """Whether the rows from before a change make a better model of the newest ones."""
     since = [r for r in job.log.of(campaign_id) if r.trainable and r.decision.decided_at.timestamp() >= changed]
     newest = since[len(since) - int(RECALL_SHARE * len(since)) :]

@@ -18,7 +18,7 @@ from optimizer.model.inference import RewardModel
 from optimizer.model.policy import LivePolicy, distribution
 from optimizer.model.training.train import refresh as refit
 from optimizer.service.drifting import Drift, changes, look
-from optimizer.service.feedback import Log, Logged, examples, load
+from optimizer.service.feedback import Log, Logged, delays_json, examples, load
 from optimizer.service.forgetting import remembered
 from optimizer.service.ids import COLD_POLICY
 from optimizer.service.pricing import moved, priceable, publish_prices, with_prices, work_out
@@ -80,9 +80,9 @@ def _refresh_campaign(
         return _answer(pointer, "skipped", 0)
     own = prices.get(pointer.campaign_id, ())
     mine = [r for r in log.of(pointer.campaign_id) if r.trainable and r.matured]
-    numbers = exploration_numbers(mine, drift.get(pointer.campaign_id))
+    numbers = exploration_numbers(log.of(pointer.campaign_id), drift.get(pointer.campaign_id))
     alike = policy.exploration.get("drift") == numbers.get("drift")
-    if policy.exploration.get("rows") == len(mine) and alike:
+    if policy.exploration.get("told") == numbers["told"] and alike:
         return _repriced(services, pointer, policy, own, _answer(pointer, "unchanged", len(mine)))
     parts, artifacts, models = _refitted(reader, log, pointer, policy, drift)
     revision = new_policy(
@@ -105,7 +105,8 @@ def _refresh_campaign(
             return _repriced(services, pointer, policy, own, answer)
         # The model waits for the gate, the alarm doesn't: the same model goes on at another rate of exploration.
         revision, artifacts, distance = replace(revision, mixture=policy.mixture), [], 0.0
-    revision = replace(revision, verdict={"revision": True, "divergence": distance, "limit": MOST_DIVERGENCE})
+    near = {"revision": True, "divergence": distance, "limit": MOST_DIVERGENCE}
+    revision = replace(revision, verdict={**near, "delays": delays_json(campaign, log.hazards)})
     try:
         publish(services, artifacts, revision, pointer, now)
     except VersionConflict:
@@ -127,8 +128,9 @@ def _repriced(
 def _refitted(
     reader: Reader, log: Log, pointer: Pointer, policy: Policy, drift: Mapping[str, Drift]
 ) -> tuple[tuple[Component, ...], list[Artifact], dict[str, RewardModel]]:
-    """The policy's mixture with every model refitted on all matured rows that are remembered; weights stay."""
-    data = examples(remembered([r for r in log.rows if r.matured], changes(drift)), log.campaigns)
+    """The policy's mixture with every model refitted on all rows with a running clock that are remembered."""
+    rows = remembered([r for r in log.rows if r.started], changes(drift))
+    data = examples(rows, log.campaigns, log.hazards)
     parts, artifacts, models = [], [], {}
     for component in policy.mixture:
         stored = reader.artifact(pointer.workspace_id, component.artifact_id) if component.artifact_id else None

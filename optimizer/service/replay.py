@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,6 +20,19 @@ from optimizer.service.serving import load_policy
 from storage.log import Decision
 from storage.port import Reader
 from storage.records import Campaign
+
+
+class Past(Protocol):
+    """What logged decisions were made under: from a store (``Replayer``), or from a log in memory."""
+
+    def campaign(self, decision: Decision) -> Campaign:
+        """The campaign in the version that the decision was made under."""
+
+    def policy(self, workspace_id: str, policy_id: str) -> LivePolicy:
+        """The policy that drew it."""
+
+    def vector(self, decision: Decision) -> NDArray[np.float64]:
+        """The probability vector that it was drawn from."""
 
 
 @dataclass
@@ -50,13 +64,10 @@ class Replayer:
 
     def vector(self, decision: Decision) -> NDArray[np.float64]:
         """The whole probability vector (K,) that the decision was drawn from; all zero when it was withheld."""
-        made = plan_of(decision, self.campaign(decision))
-        if decision.action is None:
-            return np.zeros(made.space.size)
-        if decision.policy_id == IMPORTED_POLICY:
-            return exploration.uniform(made.mask)
-        s = situation_of(decision, self.campaign(decision))
-        return probabilities(s, made, self.policy(decision.workspace_id, decision.policy_id))
+        if decision.action is None or decision.policy_id == IMPORTED_POLICY:
+            made = plan_of(decision, self.campaign(decision))
+            return np.zeros(made.space.size) if decision.action is None else exploration.uniform(made.mask)
+        return vector_under(decision, self.campaign(decision), self.policy(decision.workspace_id, decision.policy_id))
 
     def draw(self, decision: Decision) -> int | None:
         """The action that the stored seed draws from the recomputed vector; None when it was withheld."""
@@ -64,6 +75,11 @@ class Replayer:
             return None
         number = exploration.draw_uniform(self.salt, decision.decision_id, decision.snapshot.attempt)
         return exploration.sample(self.vector(decision), number)
+
+
+def vector_under(decision: Decision, campaign: Campaign, live: LivePolicy) -> NDArray[np.float64]:
+    """The probability vector (K,) of a policy in the situation of a decision."""
+    return probabilities(situation_of(decision, campaign), plan_of(decision, campaign), live)
 
 
 def situation_of(decision: Decision, campaign: Campaign) -> Situation:

@@ -19,7 +19,7 @@ from optimizer.model.policy import LivePolicy
 from optimizer.model.training.train import Trained
 from optimizer.service.drifting import Drift, look
 from optimizer.service.evidence import pair
-from optimizer.service.feedback import Log, Logged, load, matured_rows
+from optimizer.service.feedback import Log, Logged, delays_json, load, matured_rows, told
 from optimizer.service.fitting import Job, cross_fitted, settled
 from optimizer.service.ids import COLD_POLICY
 from optimizer.service.judging import first_verdict, later_verdict
@@ -66,7 +66,7 @@ def retrain(
         log = load(reader, workspace_id, now)
         drift = look(services, reader, workspace_id, campaign_id)
         wanted = [c for c in log.campaigns.values() if c.status == "active" and campaign_id in (None, c.campaign_id)]
-        enough = [c for c in wanted if len(_matured(log, c)) >= LEAST_ROWS]
+        enough = [c for c in wanted if len(_teaching(services, log, c)) >= LEAST_ROWS]
         answers = [_skipped(c, len(_matured(log, c))) for c in wanted if c not in enough]
         sound, refused = _sound(log) if enough else (log, {})
         answers += [_refused(c, refused[c.campaign_id], _matured(log, c)) for c in enough if c.campaign_id in refused]
@@ -85,6 +85,13 @@ def _with_drift(answer: dict[str, Any], drift: Mapping[str, Drift]) -> dict[str,
 
 def _matured(log: Log, campaign: Campaign) -> list[Logged]:
     return [r for r in log.of(campaign.campaign_id) if r.trainable and r.matured]
+
+
+def _teaching(services: Services, log: Log, campaign: Campaign) -> list[Logged]:
+    """The rows that must be enough: matured ones, which a gate can judge by; without a gate all that may be learned."""
+    if services.settings.gate:
+        return _matured(log, campaign)
+    return [r for r in log.of(campaign.campaign_id) if r.trainable and r.started]
 
 
 def _sound(log: Log) -> tuple[Log, dict[str, list[Condition]]]:
@@ -231,19 +238,23 @@ def _heaviest(live: LivePolicy) -> RewardModel | None:
     return live.models[heaviest]
 
 
-def exploration_numbers(mine: Sequence[Logged], drift: Drift | None = None) -> JsonObject:
+def exploration_numbers(rows: Sequence[Logged], drift: Drift | None = None) -> JsonObject:
     """The numbers that a policy's exploration is computed with: annealing, and which variants are still young.
+
+    ``rows`` are the campaign's; matured ones count. ``told`` is what all of them have told, for the next refresh.
 
     Once outcomes have changed, only later rows count: what was settled is open again, and so are its variants. While an
     alarm stands nothing is annealed; the alarm stands beside the numbers.
     """
     changed = drift.changed if drift is not None else None
+    mine = [r for r in rows if r.trainable and r.matured]
     known = [r for r in mine if changed is None or r.decision.decided_at.timestamp() >= changed]
     raised = drift is not None and drift.raised
     numbers: dict[str, Any] = {
         "anneal": 1.0 if raised else 1.0 / (1.0 + len(known) / ANNEAL_ROWS),
         "matured_rows": matured_rows(known),
         "rows": len(mine),
+        "told": told(rows),
     }
     return {**numbers, "drift": drift.told()} if drift is not None and drift.alarms else numbers
 
@@ -259,7 +270,7 @@ def _publish(
 ) -> dict[str, Any]:
     artifact = artifact_of(job.workspace_id, trained.blob, trained.feature_hash, job.now)
     alpha = verdict.alpha if verdict is not None else 1.0
-    numbers = exploration_numbers(_matured(job.log, campaign), job.drift.get(campaign.campaign_id))
+    numbers = exploration_numbers(job.log.of(campaign.campaign_id), job.drift.get(campaign.campaign_id))
     policy = new_policy(
         job.workspace_id,
         campaign.campaign_id,
@@ -267,7 +278,7 @@ def _publish(
         mixture(incumbent.mixture if incumbent is not None else (), artifact.artifact_id, alpha),
         parent=pointer,
         exploration=with_prices(numbers, incumbent.prices if incumbent is not None else ()),
-        verdict=_verdict_json(job, verdict),
+        verdict={**_verdict_json(job, verdict), "delays": delays_json(campaign, job.log.hazards)},
         run_id=job.run_id,
     )
     publish(job.services, [artifact], policy, pointer, job.now)

@@ -11,6 +11,7 @@ import orjson
 import pytest
 from click.testing import CliRunner
 
+from optimizer.bandit.rewards import clock_start
 from optimizer.errors import Invalid, NotFound
 from optimizer.service.choose import Drawn
 from simulations import scenarios
@@ -301,6 +302,36 @@ def test_the_command_prints_tables_json_and_pictures(tmp_path: Path) -> None:
     people = CliRunner().invoke(command, arguments, catch_exceptions=False)
     assert "full-oracle" in people.stdout
     assert "Share of the way" in people.stdout
+
+
+def test_policies_told_earlier_meet_the_same_stream_and_are_what_others_are_compared_with() -> None:
+    """60 decisions are all cold, so that how they are told of outcomes changes nothing yet."""
+    names = "ours,ours-naive,ours-at-send,ours-at-once"
+    arguments = ["delays", "--policies", names, "--against", "ours-at-once", "--seeds", "2", "--decisions", "60"]
+    done = CliRunner().invoke(command, [*arguments, "--json"], catch_exceptions=False)
+    report = orjson.loads(done.stdout)
+    assert report["reference"] == "ours-at-once"
+    ratios = {one["policy"]: one["ratio"] for one in report["standings"]}
+    assert ratios["ours-at-once"] is None
+    assert ratios["ours-at-send"]["per_seed"] == ratios["ours"]["per_seed"] == [1.0, 1.0]
+    assert ratios["informed-oracle"]["mean"] == 0.0
+
+
+def test_what_is_compared_with_must_be_played() -> None:
+    done = CliRunner().invoke(command, ["delays", "--policies", "random", "--against", "ours", "--decisions", "20"])
+    assert done.exit_code != 0
+    assert "not played" in done.stderr
+
+
+def test_at_the_send_everything_is_known_of_messages_that_have_gone_out() -> None:
+    one = replace(SMALL, window="now", feedback="at_send", decisions=200, days=5.0)
+    listener, _ = played(one)
+    last = listener.asked[-1].arrival.at
+    assert 20 < len(listener.results) < 100  # five of seven days, the early ones: about a third
+    assert all(clock_start(result.decision) <= last for result in listener.results)
+    assert max(event.occurred_at for event in listener.events) > last
+    known = {result.decision.decision_id for result in listener.results}
+    assert {event.decision_id for event in listener.events if event.decision_id is not None} <= known
 
 
 def test_the_command_lists_what_there_is() -> None:

@@ -62,7 +62,8 @@ def fit_calibration(
     found: dict[str, dict[str, Any]] = {}
     for kind, rows in (("message", examples.sent), ("no_send", ~examples.sent)):
         for name, eta in held_out.items():
-            known = rows & np.isfinite(eta) & np.isfinite(examples.outcome[name])
+            # Final rows only: a chance is compared with what came of it in the end.
+            known = rows & np.isfinite(eta) & np.isfinite(examples.outcome[name]) & (examples.share(name) == 1.0)
             if known.sum() >= LEAST_ROWS:
                 chance = 0.5 * (1.0 + np.tanh(0.5 * eta[known]))
                 one = calibration(chance, examples.outcome[name][known], examples.cluster[known])

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from optimizer.errors import Invalid
@@ -15,6 +16,7 @@ from optimizer.model.inference import RewardModel
 from optimizer.model.rhythmterm import deviations
 from optimizer.model.training.lastlayer import Table, fit_last_layer, tabulate
 from optimizer.model.training.rows import Design, RowSet, split_rows
+from optimizer.model.training.rowterms import row_likelihood
 from optimizer.model.training.threads import set_threads
 from optimizer.model.variantbasis import VariantBasis, fit_basis
 from storage.records import Attribute, Variant
@@ -38,7 +40,8 @@ def log_likelihood(model: RewardModel | bytes, examples: Examples) -> dict[str, 
             eta += np.outer(scales, deviations(loaded.rhythm.prior, told, rows.local))
         for i, name in enumerate(heads.outcomes):
             if name in out:
-                out[name][rows.rows] = bernoulli(eta[i], examples.outcome[name][rows.rows])
+                at = rows.rows
+                out[name][at] = likelihood(eta[i], examples.outcome[name][at], examples.share(name)[at])
     return out
 
 
@@ -68,8 +71,9 @@ def cross_fit_gain(
         learn, judge = np.flatnonzero(fold != k), np.flatnonzero(fold == k)
         for name, eta in predictions(table, learn).items():
             outcome = examples.outcome[name]
-            base = _base_logits(examples, outcome, learn)
-            gain = bernoulli(eta, outcome) - bernoulli(base, outcome)
+            share = examples.share(name)
+            base = _base_logits(examples, outcome, share, learn)
+            gain = likelihood(eta, outcome, share) - likelihood(base, outcome, share)
             out[name][judge] = gain[judge]
     return out
 
@@ -101,11 +105,17 @@ def training_basis(examples: Examples) -> VariantBasis:
     return fit_basis(variants)
 
 
-def bernoulli(eta: NDArray[np.float64], outcome: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Log-likelihood of 0/1 outcomes at log odds η; NaN where either is NaN."""
-    with np.errstate(invalid="ignore"):  # a NaN here is an answer, not an accident
-        likelihood: NDArray[np.float64] = outcome * eta - np.logaddexp(0.0, eta)
-    return likelihood
+def likelihood(
+    eta: NDArray[np.float64], outcome: NDArray[np.float64], seen: NDArray[np.float64]
+) -> NDArray[np.float64]:
+    """Log-likelihood of outcomes at log odds η; NaN where either is NaN.
+
+    Rows that have not matured are scored by what they show so far (``rowterms``), and not left out: which are young
+    hangs on the clock alone, and the score is proper for every seen share.
+    """
+    column = (torch.from_numpy(np.asarray(part, dtype=np.float64)) for part in (eta, outcome, seen))
+    scored: NDArray[np.float64] = row_likelihood(*column).numpy()
+    return scored
 
 
 def clustered_z(gains: NDArray[np.float64], cluster: NDArray[np.int64]) -> tuple[float, float]:
@@ -132,17 +142,23 @@ def _logits(heads: Heads, rows: RowSet) -> NDArray[np.float64]:
     return out
 
 
-def _base_logits(examples: Examples, outcome: NDArray[np.float64], learn: NDArray[np.int64]) -> NDArray[np.float64]:
+def _base_logits(
+    examples: Examples, outcome: NDArray[np.float64], seen: NDArray[np.float64], learn: NDArray[np.int64]
+) -> NDArray[np.float64]:
     """Log odds of the base rate of each row's (campaign, kind) among the rows ``learn``: (k + rate) / (n + 1), where
-    rate is the kind's overall (k + ½) / (n + 1), so that a campaign without training rows has one too."""
+    rate is the kind's overall (k + ½) / (n + 1), so that a campaign without training rows has one too; n as in
+    ``posterior.base_offset``."""
     sent = examples.sent.astype(np.int64)
     group = examples.campaign * 2 + sent
     known = learn[np.isfinite(outcome[learn])]
-    kinds = np.bincount(sent[known], minlength=2), np.bincount(sent[known], outcome[known], minlength=2)
-    overall = (kinds[1] + 0.5) / (kinds[0] + 1.0)
-    size = 2 * len(examples.campaigns)
-    count = np.bincount(group[known], minlength=size)
-    positive = np.bincount(group[known], outcome[known], minlength=size)
-    rate = ((positive + np.tile(overall, len(examples.campaigns))) / (count + 1.0))[group]
+
+    def rates(label: NDArray[np.int64], size: int, prior: NDArray[np.float64]) -> NDArray[np.float64]:
+        rows = np.bincount(label[known], minlength=size)
+        positive = np.bincount(label[known], outcome[known], minlength=size)
+        shares = np.bincount(label[known], seen[known], minlength=size)
+        return np.minimum((positive + prior) / (shares + 1.0), (rows + 0.5) / (rows + 1.0))
+
+    overall = rates(sent, 2, np.full(2, 0.5))
+    rate = rates(group, 2 * len(examples.campaigns), np.tile(overall, len(examples.campaigns)))[group]
     logits: NDArray[np.float64] = np.log(rate) - np.log1p(-rate)
     return logits

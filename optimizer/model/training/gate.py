@@ -15,7 +15,7 @@ from optimizer.model.features import FeatureSpec
 from optimizer.model.history import Encoder
 from optimizer.model.training.choosing import NATS_PER_US, Chosen, train_encoder
 from optimizer.model.training.encoders import COST_US, Reader
-from optimizer.model.training.evaluate import bernoulli, clustered_z, predictions
+from optimizer.model.training.evaluate import clustered_z, likelihood, predictions
 from optimizer.model.training.lastlayer import tabulate
 from optimizer.model.training.network import Network, train_network
 from optimizer.model.training.options import DEFAULTS, TrainOptions
@@ -128,8 +128,8 @@ class Court:
         gains = np.zeros(len(self.rows))
         for name in plain:
             known = np.isfinite(self.rows.outcome[name]) & np.isfinite(plain[name])
-            y = self.rows.outcome[name][known]
-            gains[known] += bernoulli(better[name][known], y) - bernoulli(plain[name][known], y)
+            y, seen = self.rows.outcome[name][known], self.rows.share(name)[known]
+            gains[known] += likelihood(better[name][known], y, seen) - likelihood(plain[name][known], y, seen)
         gain, z = clustered_z(gains[self._held_out], self.rows.cluster[self._held_out])
         margin = self._options.margin
         passed = z > margin and gain > least

@@ -97,20 +97,30 @@ def fit_last_layer(
     return message, _fit_kind(table, "no_send", shared, None if start is None else start[1], seed, options)
 
 
-def targets(table: Table, kind: str) -> dict[str, tuple[NDArray[np.float64], float]]:
-    """Per outcome with a head: the outcomes (m,) of the kind's rows, and the offset of its intercept.
+@dataclass(frozen=True)
+class Target:
+    """What one head learns from m rows: outcomes (m,), their seen shares (m,), the offset of its intercept."""
+
+    outcome: NDArray[np.float64]
+    seen: NDArray[np.float64]
+    offset: float
+
+
+def targets(table: Table, kind: str) -> dict[str, Target]:
+    """The target of every outcome with a head of that kind.
 
     A kind without known rows takes the other kind's base rate: without evidence, sending makes no difference.
     """
     rows = (table.message if kind == "message" else table.no_send)[0].rows
     out = {}
     for name in table.examples.outcomes:
-        column = table.examples.outcome[name]
+        column, share = table.examples.outcome[name], table.examples.share(name)
         needs_message = name in MESSAGE_OUTCOMES
         if kind == "no_send" and needs_message:
             continue
-        rest = column[table.examples.sent] if needs_message else column
-        out[name] = (column[rows], base_offset(column[rows], rest))
+        known = bool(np.isfinite(column[rows]).any())
+        base = rows if known else np.flatnonzero(table.examples.sent | (not needs_message))
+        out[name] = Target(column[rows], share[rows], base_offset(column[base], share[base]))
     return out
 
 
@@ -130,14 +140,15 @@ def _fit_kind(
         pilot = np.sort(np.random.default_rng(seed).choice(len(rows.rows), PILOT, replace=False))
     small = None if pilot is None else Design(layout, _subset(rows, pilot))
     posteriors = {}
-    for name, (outcome, offset) in targets(table, kind).items():
+    for name, target in targets(table, kind).items():
         centre = centres.get(name)
         if start is not None and name in start.outcomes:
             head = start.outcomes.index(name)
             posteriors[name] = fit_posterior(
                 design,
-                outcome,
+                target.outcome,
                 float(start.offset[head]),
+                seen=target.seen,
                 centre=centre,
                 mean=_carried(layout, start.layout, start.mean[head]),
                 precision=_precisions(layout, start, head),
@@ -147,11 +158,15 @@ def _fit_kind(
             continue
         first: Posterior | None = None
         if small is not None and pilot is not None:
-            first = fit_posterior(small, outcome[pilot], offset, centre=centre, options=options)
+            waiting = target.seen[pilot]
+            first = fit_posterior(
+                small, target.outcome[pilot], target.offset, seen=waiting, centre=centre, options=options
+            )
         posteriors[name] = fit_posterior(
             design,
-            outcome,
-            offset,
+            target.outcome,
+            target.offset,
+            seen=target.seen,
             centre=centre,
             mean=None if first is None else first.mean,
             precision=None if first is None else first.precision,

@@ -18,6 +18,7 @@ from torch import nn
 from optimizer.model.examples import Examples
 from optimizer.model.timefeatures import SHORT, harmonics
 from optimizer.model.training.options import TrainOptions
+from optimizer.model.training.rowterms import row_likelihood
 
 WIDE, NARROW = 64, 16
 EPOCHS = 40
@@ -92,12 +93,13 @@ class Network(nn.Module):
 
 @dataclass(frozen=True)
 class _Task:
-    """Tensors over n rows: inputs (n, …), action units (n, u), targets and known flags (n, K), offsets (n, K)."""
+    """Tensors over n rows: inputs (n, …), action units (n, u), targets, known flags, seen shares, offsets (n, K)."""
 
     inputs: torch.Tensor
     units: torch.Tensor
     target: torch.Tensor
     known: torch.Tensor
+    seen: torch.Tensor
     offset: torch.Tensor
 
     def loss(self, network: Columns, head: torch.Tensor, rows: torch.Tensor) -> torch.Tensor:
@@ -105,8 +107,8 @@ class _Task:
         hidden = network.hidden(self.inputs[rows])
         gain = torch.einsum("nj,nu,ujk->nk", hidden, self.units[rows], head)
         eta = self.offset[rows] + gain
-        losses = nn.functional.binary_cross_entropy_with_logits(eta, self.target[rows], reduction="none")
-        return (losses * self.known[rows]).sum() / self.known[rows].sum().clamp(min=1.0)
+        likelihood = row_likelihood(eta, self.target[rows], self.seen[rows])
+        return -(likelihood * self.known[rows]).sum() / self.known[rows].sum().clamp(min=1.0)
 
 
 def train_network(
@@ -186,6 +188,7 @@ def fit_columns(
 def _task(examples: Examples, inputs: torch.Tensor, logits: Mapping[str, NDArray[np.float64]]) -> _Task:
     names = [name for name in examples.outcomes if name in logits]
     target = np.stack([examples.outcome[name] for name in names], axis=1)
+    seen = np.stack([examples.share(name) for name in names], axis=1)
     offset = np.stack([logits[name] for name in names], axis=1)
     known = np.isfinite(target) & np.isfinite(offset)
     return _Task(
@@ -193,6 +196,7 @@ def _task(examples: Examples, inputs: torch.Tensor, logits: Mapping[str, NDArray
         torch.from_numpy(_units(examples)),
         torch.from_numpy(np.where(known, target, 0.0).astype(np.float32)),
         torch.from_numpy(known.astype(np.float32)),
+        torch.from_numpy(seen.astype(np.float32)),
         torch.from_numpy(np.where(known, offset, 0.0).astype(np.float32)),
     )
 

@@ -62,11 +62,14 @@ class Posterior:
         return out
 
 
-def base_offset(outcome: NDArray[np.float64], fallback: NDArray[np.float64]) -> float:
-    """Log odds of the base rate, (k + ½) / (n + 1); of the fallback's when there are no known rows at all."""
-    known = outcome[np.isfinite(outcome)]
-    known = known if len(known) else fallback[np.isfinite(fallback)]
-    rate = (known.sum() + 0.5) / (len(known) + 1.0)
+def base_offset(outcome: NDArray[np.float64], seen: NDArray[np.float64]) -> float:
+    """Log odds of the base rate (k + ½) / (n + 1), n the sum of the seen shares (n,) of known outcomes (n,).
+
+    k / n is unbiased, since p·G of each row is seen; it is kept below the rate of one missing row.
+    """
+    known = np.isfinite(outcome)
+    rows = float(np.count_nonzero(known))
+    rate = min((outcome[known].sum() + 0.5) / (seen[known].sum() + 1.0), (rows + 0.5) / (rows + 1.0))
     return float(np.log(rate / (1.0 - rate)))
 
 
@@ -75,6 +78,7 @@ def fit_posterior(
     outcome: NDArray[np.float64],
     offset: float,
     *,
+    seen: NDArray[np.float64] | None = None,
     centre: NDArray[np.float64] | None = None,
     mean: NDArray[np.float64] | None = None,
     precision: NDArray[np.float64] | None = None,
@@ -86,6 +90,7 @@ def fit_posterior(
 
     Args:
         design: the rows. offset: see ``base_offset``.
+        seen: (m,) the share of happenings that would be seen by now (default 1); see ``rowterms``.
         centre: (d,) prior mean of the weights (default 0).
         mean: (d,) where to start (default the centre).
         precision: (groups,) prior precisions to start with (default the layout's).
@@ -102,7 +107,7 @@ def fit_posterior(
     before_likelihood = -np.inf
     live, factor = np.arange(layout.size), torch.eye(layout.size, dtype=torch.float64)
     for step in range(steps):
-        likelihood, gradient, hessian = design.derivatives(weights, outcome, fixed)
+        likelihood, gradient, hessian = design.derivatives(weights, outcome, fixed, seen)
         prior = _per_weight(layout, blocks)
         if step and _worse(likelihood, weights, before_likelihood, before, prior):
             weights = 0.5 * (weights + before)

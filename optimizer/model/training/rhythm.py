@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from optimizer.model.examples import Examples
 from optimizer.model.rhythm import EFFECT, Floats, RhythmPrior, fit_prior, tallies_of
 from optimizer.model.rhythmterm import RhythmTerm, deviations
-from optimizer.model.training.evaluate import bernoulli, clustered_z
+from optimizer.model.training.evaluate import clustered_z, likelihood
 from optimizer.model.training.lastlayer import Fits, Table
 from optimizer.model.training.rows import Design, RowSet
 
@@ -46,7 +46,8 @@ def fit_rhythm(table: Table, fits: Fits, *, seed: int) -> RhythmTerm | None:
     scales = {}
     for name, fitted in sorted(fits.posteriors.items()):
         eta = design.logits(fitted.mean) + fitted.offset
-        scale = _wanted(eta, deviation, examples.outcome[name][rows.rows], cluster, seed)
+        final = np.where(examples.share(name) == 1.0, examples.outcome[name], np.nan)  # one number needs no young rows
+        scale = _wanted(eta, deviation, final[rows.rows], cluster, seed)
         if scale > 0.0:
             scales[name] = scale
     return RhythmTerm(prior, scales) if scales else None
@@ -89,8 +90,9 @@ def _wanted(eta: Floats, deviation: Floats, outcome: Floats, cluster: NDArray[np
     for part in range(FOLDS):
         judge = fold == part
         scale = _scale(eta[~judge], deviation[~judge], outcome[~judge])
-        with_it = bernoulli(eta[judge] + scale * deviation[judge], outcome[judge])
-        gain[judge] = with_it - bernoulli(eta[judge], outcome[judge])
+        final = np.ones(int(judge.sum()))
+        with_it = likelihood(eta[judge] + scale * deviation[judge], outcome[judge], final)
+        gain[judge] = with_it - likelihood(eta[judge], outcome[judge], final)
     _, z = clustered_z(gain, cluster[known])
     return _scale(eta, deviation, outcome) if z >= CLEAR and gain.sum() > 0 else 0.0
 

@@ -20,6 +20,7 @@ from optimizer.model.layout import (
     build_layout,
 )
 from optimizer.model.timefeatures import HOURS_OF_DAY, harmonics, hour_of_week
+from optimizer.model.training.rowterms import row_terms
 from optimizer.model.variantbasis import VariantBasis
 
 #: Rows of one matrix product; also the most that is built at once when the base rows don't fit in memory.
@@ -109,16 +110,22 @@ class Design:
         return out
 
     def derivatives(
-        self, weights: NDArray[np.float64], outcome: NDArray[np.float64], offset: NDArray[np.float64]
+        self,
+        weights: NDArray[np.float64],
+        outcome: NDArray[np.float64],
+        offset: NDArray[np.float64],
+        seen: NDArray[np.float64] | None = None,
     ) -> tuple[float, NDArray[np.float64], NDArray[np.float64]]:
-        """Log-likelihood, gradient (d,) and negative Hessian (d, d) of a logistic head with offsets (m,).
+        """Log-likelihood, gradient (d,) and information (d, d) of a logistic head with offsets (m,).
 
-        Products run in float32, sums over chunks in float64. Rows whose outcome (m,) is NaN count for nothing.
+        Products run in float32, sums over chunks in float64. Rows whose outcome (m,) is NaN count for nothing. ``seen``
+        (m,) is the share of an outcome's happenings that would have been seen by now (default 1); see ``rowterms``.
         """
         size, base = self.layout.size, self.layout.base
-        known = torch.from_numpy(np.isfinite(outcome)[self._order].astype(np.float32))
-        target = torch.from_numpy(np.nan_to_num(outcome)[self._order].astype(np.float32))
-        fixed = torch.from_numpy(offset[self._order].astype(np.float32))
+        known = np.isfinite(outcome)
+        target = self._sorted(np.where(known, outcome, 0.0))
+        share = self._sorted(known.astype(np.float64) if seen is None else np.where(known, seen, 0.0))
+        fixed = self._sorted(offset)
         total, gradient, hessian = 0.0, np.zeros(size), np.zeros((size, size))
         inner = np.zeros((base, base))
         slope = np.zeros(base)
@@ -126,16 +133,18 @@ class Design:
             at = self._cells[cell]
             rows = self._base(start, stop)
             eta = rows @ torch.from_numpy(at.coefficients(weights, base)).float() + fixed[start:stop]
-            chance = torch.sigmoid(eta)
-            seen, y = known[start:stop], target[start:stop]
-            total += float(((y * eta - torch.nn.functional.softplus(eta)) * seen).sum(dtype=torch.float64))
-            slope += (rows.T @ ((y - chance) * seen)).double().numpy()
-            scaled = rows * torch.sqrt(chance * (1.0 - chance) * seen)[:, None]
+            likelihood, gain, curvature = row_terms(eta, target[start:stop], share[start:stop])
+            total += float(likelihood.sum(dtype=torch.float64))
+            slope += (rows.T @ gain).double().numpy()
+            scaled = rows * torch.sqrt(curvature)[:, None]
             inner += (scaled.T @ scaled).double().numpy()
             if stop == self._bounds[cell + 1]:
                 at.accumulate(gradient, hessian, slope, inner)
                 slope[:], inner[:] = 0.0, 0.0
         return total, gradient, np.tril(hessian) + np.tril(hessian, -1).T
+
+    def _sorted(self, column: NDArray[np.float64]) -> torch.Tensor:
+        return torch.from_numpy(column[self._order].astype(np.float32))
 
     def _chunks(self) -> list[tuple[int, int, int]]:
         return [

@@ -1,4 +1,4 @@
-"""Training and refreshing the reward model: matured rows in, a blob out. Nothing here has a clock or a store."""
+"""Training and refreshing the reward model: rows in, a blob out. Nothing here has a clock or a store."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def train(
     posterior.
 
     Args:
-        examples: matured rows of one workspace; an outcome that is NaN doesn't teach that head.
+        examples: rows of one workspace; an outcome that is NaN doesn't teach that head.
         attributes: the registry: types, and which may be used.
         seed: the same seed and rows give the same blob on one machine.
         network: False skips the learned columns, the encoder's too; the summary of the history stays.
@@ -128,8 +128,8 @@ def refresh(blob: bytes, examples: Examples) -> Trained:
     return _assemble(examples, model.spec, model.graph, model.basis, fits, model.rhythm, kept)
 
 
-def width_factor(rows: int) -> float:
-    """Factor on the posterior's standard deviations after n rows."""
+def width_factor(rows: float) -> float:
+    """Factor on the posterior's standard deviations after n rows (see ``Examples.told``)."""
     return max(NARROW, WIDE / float(np.sqrt(1.0 + rows / HALVED)))
 
 
@@ -155,7 +155,7 @@ def _assemble(
         "format": FORMAT,
         "spec": spec.to_json(),
         "values": fit_values(examples),
-        "width": width_factor(len(examples)),
+        "width": width_factor(examples.told),
         "rows": len(examples),
         **kept,
     }
