@@ -24,8 +24,9 @@ from optimizer.service import recipients as people
 from optimizer.service.catalog import View
 from optimizer.service.choose import factors, named, resolve_zone, seen_context
 from optimizer.service.requests import ScoreRequest
+from optimizer.service.rhythms import effects_of
 from optimizer.service.wiring import Services
-from storage.records import Campaign, Recipient
+from storage.records import Campaign, JsonObject, Recipient
 
 #: Rows that are read and embedded together.
 CHUNK = 1_000
@@ -110,11 +111,18 @@ class Scorer:
         contexts = [seen_context(r, row.context, in_model) for r, row in zip(whom, asked, strict=True)]
         spaces: dict[str, ActionSpace] = {}
         return [
-            self._score(row, resolve_zone(recipient, self.campaign)[0], channels, x, spaces)
-            for row, recipient, channels, x in zip(
-                asked, whom, self._open(whom), self.model.embed(contexts), strict=True
+            self._score(row, resolve_zone(recipient, self.campaign)[0], channels, x, effects, spaces)
+            for row, recipient, channels, x, effects in zip(
+                asked, whom, self._open(whom), self.model.embed(contexts), self._effects(asked), strict=True
             )
         ]
+
+    def _effects(self, asked: Sequence[ScoreRequest]) -> list[JsonObject]:
+        """What is known of each recipient's own weekly rhythm, as a decision would be told."""
+        ids = list({row.recipient_id for row in asked if row.recipient_id is not None})
+        with self.services.store.read() as reader:
+            rhythms = reader.rhythms(self.campaign.workspace_id, ids) if ids else {}
+        return [effects_of(rhythms.get(row.recipient_id or _NOBODY, ()), self.now) for row in asked]
 
     def _recipients(self, asked: Sequence[ScoreRequest]) -> list[Recipient]:
         ids = list({row.recipient_id for row in asked if row.recipient_id is not None})
@@ -144,12 +152,13 @@ class Scorer:
         where: Zone,
         channels: NDArray[np.bool_],
         x: NDArray[np.float32],
+        effects: JsonObject,
         spaces: dict[str, ActionSpace],
     ) -> Score:
         """The score of one recipient; ``spaces`` keeps the action space of each zone."""
         space = spaces.get(where.name) or spaces.setdefault(where.name, self._space(where))
         epoch = int(self.now.timestamp())
-        chance = self.model.score(x, space, self.campaign, epoch + where.offset(epoch), {}).outcome[self.outcome]
+        chance = self.model.score(x, space, self.campaign, epoch + where.offset(epoch), effects).outcome[self.outcome]
         without = float(self.model.calibrated(self.outcome, chance[-1], message=False))
         grid = np.where(channels, chance[: space.messages].reshape(space.shape), -np.inf)
         if not channels.any():
