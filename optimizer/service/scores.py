@@ -18,14 +18,17 @@ from optimizer.bandit.actions import ActionSpace, build_space
 from optimizer.bandit.consent import not_agreed, suppressed
 from optimizer.bandit.localtime import Zone
 from optimizer.errors import Conflict, Invalid, NotFound, SendtideError
+from optimizer.model.history import LENGTH
 from optimizer.model.inference import RewardModel
 from optimizer.model.policy import LivePolicy
 from optimizer.service import recipients as people
 from optimizer.service.catalog import View
 from optimizer.service.choose import factors, named, resolve_zone, seen_context
+from optimizer.service.past import with_past
 from optimizer.service.requests import ScoreRequest
 from optimizer.service.rhythms import effects_of
 from optimizer.service.wiring import Services
+from storage.log import Happening
 from storage.records import Campaign, JsonObject, Recipient
 
 #: Rows that are read and embedded together.
@@ -108,7 +111,10 @@ class Scorer:
             return []
         whom = self._recipients(asked)
         in_model = {name: a.use_in_model for name, a in self.view.attributes.items()}
-        contexts = [seen_context(r, row.context, in_model) for r, row in zip(whom, asked, strict=True)]
+        contexts = [
+            with_past(seen_context(r, row.context, in_model), past, self.now)
+            for r, row, past in zip(whom, asked, self._pasts(asked), strict=True)
+        ]
         spaces: dict[str, ActionSpace] = {}
         return [
             self._score(row, resolve_zone(recipient, self.campaign)[0], channels, x, effects, spaces)
@@ -116,6 +122,15 @@ class Scorer:
                 asked, whom, self._open(whom), self.model.embed(contexts), self._effects(asked), strict=True
             )
         ]
+
+    def _pasts(self, asked: Sequence[ScoreRequest]) -> list[tuple[Happening, ...]]:
+        """Each recipient's last messages and events, as a decision would be told."""
+        workspace_id = self.campaign.workspace_id
+        with self.services.store.read() as reader:
+            return [
+                () if row.recipient_id is None else reader.past(workspace_id, row.recipient_id, self.now, limit=LENGTH)
+                for row in asked
+            ]
 
     def _effects(self, asked: Sequence[ScoreRequest]) -> list[JsonObject]:
         """What is known of each recipient's own weekly rhythm, as a decision would be told."""

@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 
+import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from optimizer.errors import Conflict, Invalid, NotFound
+from optimizer.model.history import HISTORY
+from optimizer.model.inference import RewardModel
 from optimizer.service import setup
 from optimizer.service.requests import RecipientPatch, ScoreRequest
 from optimizer.service.scores import CHUNK, Score, Scorer
 from optimizer.service.wiring import Services
-from storage.records import Campaign, Consent, Recipient, Suppression
+from storage.records import Campaign, Consent, JsonObject, Recipient, Suppression
 from tests.service.conftest import WORKSPACE
+from tests.service.test_past import happened
 from tests.service.trained import publish_model
 
 PRO = RecipientPatch(attributes={"plan": "pro"})
@@ -81,6 +87,20 @@ def test_an_outcome_that_needs_a_message_has_no_chance_without_one(learned: Serv
     (one,) = scored(learned, ScoreRequest(recipient=PRO), outcome="clicked")
     assert one.without_message == 0.0
     assert one.uplift == one.with_message
+
+
+def test_a_score_knows_the_past_as_a_decision_does(learned: Services, monkeypatch: pytest.MonkeyPatch) -> None:
+    happened(learned, "view", 15, properties={"topic": "shoes"})
+    seen: list[JsonObject] = []
+    embed = RewardModel.embed
+
+    def noted(model: RewardModel, contexts: Sequence[JsonObject]) -> NDArray[np.float32]:
+        seen.extend(contexts)
+        return embed(model, contexts)
+
+    monkeypatch.setattr(RewardModel, "embed", noted)
+    scored(learned, ScoreRequest("u1"), ScoreRequest("u2"), ScoreRequest(recipient=PRO))
+    assert [context.get(HISTORY) for context in seen] == [[[15, 6, "shoes"]], None, None]
 
 
 def test_bad_rows_stay_in_their_place(learned: Services) -> None:
