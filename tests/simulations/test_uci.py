@@ -146,6 +146,7 @@ def test_the_fragment_names_goals_and_intervals() -> None:
         in text
     )
     assert "Geometric mean of the ratios: 0.500" in text
+    assert "Not tuned, playing where their search starts: vw-a on adult" in text
 
 
 def test_the_command_writes_figures_fragment_and_picture(data: Path, tmp_path: Path) -> None:
