@@ -36,6 +36,7 @@ from storage.log import (
     TrainingRun,
 )
 from storage.records import ApiKey, Attribute, Campaign, Recipient, Workspace
+from storage.rhythm import RhythmSum
 from storage.rules import Rule
 
 T = TypeVar("T")
@@ -93,6 +94,15 @@ class Reader(Protocol):
 
     def unanswered(self, workspace_id: str, recipient_ids: Sequence[str]) -> dict[str, int]:
         """How many messages went to each recipient since they last engaged with one (absent = 0)."""
+
+    def rhythms(self, workspace_id: str, recipient_ids: Sequence[str]) -> dict[str, tuple[RhythmSum, ...]]:
+        """What is kept of each recipient's weekly rhythm (absent = nothing), by kind and hour; sums above 0 only."""
+
+    def unprompted_types(
+        self, workspace_id: str, recipient_id: str, since: datetime, until: datetime
+    ) -> tuple[str, ...]:
+        """The types of the recipient's events with ``since <= occurred_at < until`` that name no decision and no
+        message and come from no machine; sorted, with repetitions."""
 
     def attributes(self, workspace_id: str) -> tuple[Attribute, ...]:
         """The attribute registry, by name."""
@@ -226,6 +236,9 @@ class Writer(Reader, Protocol):
 
     def clear_unanswered(self, workspace_id: str, recipient_id: str) -> None:
         """Sets that count to 0: the recipient engaged."""
+
+    def add_to_rhythm(self, workspace_id: str, recipient_id: str, added: Sequence[RhythmSum]) -> None:
+        """Adds weights, negative ones included, to the sums of the recipient's weekly rhythm."""
 
     def put_attribute(self, attribute: Attribute) -> None:
         """Inserts or replaces; bumps ``config_version``."""

@@ -29,6 +29,7 @@ class Examples:
         outcome: per outcome (n,) 0 or 1; NaN = not known: not matured, or not applicable.
         value: per outcome (n,) the value that came with it; NaN = none.
         cluster: (n,) the recipient, for held-out splits and clustered errors.
+        effects: n recipient effects as they were used when deciding; empty = none of any.
     """
 
     contexts: Sequence[JsonObject]
@@ -40,6 +41,7 @@ class Examples:
     outcome: Mapping[str, NDArray[np.float64]]
     value: Mapping[str, NDArray[np.float64]]
     cluster: NDArray[np.int64]
+    effects: Sequence[JsonObject] = ()
 
     def __post_init__(self) -> None:
         n = len(self.contexts)
@@ -55,6 +57,8 @@ class Examples:
         for name, column in columns.items():
             if column.shape != (n,):
                 raise Invalid.field(name, f"has shape {column.shape}, must be ({n},) like contexts")
+        if len(self.effects) not in (0, n):
+            raise Invalid.field("effects", f"has {len(self.effects)} rows, must have {n} like contexts, or none")
         self._check_indices()
 
     def _check_indices(self) -> None:
@@ -96,4 +100,5 @@ class Examples:
             outcome={name: column[where] for name, column in self.outcome.items()},
             value={name: column[where] for name, column in self.value.items()},
             cluster=self.cluster[where],
+            effects=[self.effects[i] for i in where.tolist()] if self.effects else (),
         )

@@ -44,6 +44,23 @@ _TYPING_SAMPLE = 1_000
 
 
 @dataclass(frozen=True)
+class Widths:
+    """How wide an encoding may get.
+
+    Attributes:
+        target: width that the bins of numbers are cut down to.
+        most: hard limit.
+        bins: of a number at most; half of it under ``few_rows`` rows.
+        few_rows: see ``bins``.
+    """
+
+    target: int = TARGET_WIDTH
+    most: int = MAX_WIDTH
+    bins: int = MAX_BINS
+    few_rows: int = FEW_ROWS
+
+
+@dataclass(frozen=True)
 class FeatureSpec:
     """The frozen columns of a model, in order. ``dropped`` are features that were seen and left out.
 
@@ -144,13 +161,17 @@ class FeatureSpec:
             raise BadArtifact(f"feature spec can't be read: {error!r}") from error
 
 
-def fit_spec(contexts: Sequence[JsonObject], attributes: Sequence[Attribute]) -> FeatureSpec:
+def fit_spec(
+    contexts: Sequence[JsonObject], attributes: Sequence[Attribute], widths: Widths | None = None
+) -> FeatureSpec:
     """Learns a spec from contexts (n) and the attribute registry.
 
     A registered type wins over what the values look like; ``use_in_model=False`` keeps a feature out. Features are in
     alphabetical order, so the order of rows doesn't matter. A feature without variation gets no column. A history
-    (``model.history``) is always summarised.
+    (``model.history``) is always summarised. ``widths`` are the reward model's unless another model says how wide its
+    own input may be.
     """
+    widths = widths or Widths()
     registry = {attribute.name: attribute for attribute in attributes}
     present = Counter(name for context in contexts for name, value in context.items() if value is not None)
     names = [
@@ -161,11 +182,11 @@ def fit_spec(contexts: Sequence[JsonObject], attributes: Sequence[Attribute]) ->
     types: dict[str, AttributeType | None] = {
         name: registry[name].type if name in registry else _infer(contexts, name) for name in names
     }
-    fitted = _fit_columns(contexts, names, types)
+    fitted = _fit_columns(contexts, names, types, widths)
     kept: list[Column] = []
     width = 0
     for column in sorted(fitted, key=lambda column: (-present[column.name], column.name)):
-        if width + len(column.labels) <= MAX_WIDTH:
+        if width + len(column.labels) <= widths.most:
             kept.append(column)
             width += len(column.labels)
     kept.sort(key=lambda column: column.name)
@@ -221,7 +242,7 @@ def _infer(contexts: Sequence[JsonObject], name: str) -> AttributeType | None:
 
 
 def _fit_columns(
-    contexts: Sequence[JsonObject], names: Sequence[str], types: dict[str, AttributeType | None]
+    contexts: Sequence[JsonObject], names: Sequence[str], types: dict[str, AttributeType | None], widths: Widths
 ) -> list[Column]:
     """All columns but the constant ones; numbers share what width the others leave."""
     out: list[Column] = []
@@ -234,8 +255,8 @@ def _fit_columns(
         if column is not None:
             out.append(column)
     numbers = [name for name in names if types[name] in ("number", "timestamp")]
-    spare = TARGET_WIDTH - sum(len(column.labels) for column in out)
-    limit = MAX_BINS if len(contexts) >= FEW_ROWS else MAX_BINS // 2
+    spare = widths.target - sum(len(column.labels) for column in out)
+    limit = widths.bins if len(contexts) >= widths.few_rows else widths.bins // 2
     bins = max(2, min(limit, spare // max(1, len(numbers)) - 2))
     for name in numbers:
         number = _fit_number(contexts, name, bins, timestamp=types[name] == "timestamp")

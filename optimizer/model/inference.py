@@ -14,6 +14,7 @@ from optimizer.model.embedding import Embedder
 from optimizer.model.features import FeatureSpec
 from optimizer.model.heads import Heads
 from optimizer.model.recalibration import Recalibration
+from optimizer.model.rhythmterm import RhythmTerm
 from optimizer.model.scoring import Prepared, Scores, prepare, score
 from optimizer.model.variantbasis import VariantBasis
 from storage.records import Campaign, JsonObject
@@ -44,6 +45,7 @@ class RewardModel:
             self._width = float(meta["width"])
         except (KeyError, TypeError, ValueError) as error:
             raise BadArtifact(f"model is incomplete: {error!r}") from error
+        self._rhythm = RhythmTerm.load(arrays, meta)
         self._meta = meta
         self._graph = graph
         self._embedder = Embedder(self._spec, graph)
@@ -117,6 +119,11 @@ class RewardModel:
         """The graph's session."""
         return self._embedder
 
+    @property
+    def rhythm(self) -> RhythmTerm | None:
+        """How message heads follow recipients' own rhythms; None = they don't."""
+        return self._rhythm
+
     def embed(self, contexts: Sequence[JsonObject]) -> NDArray[np.float32]:
         """f(x) of contexts: float32 (n, F); a row never depends on the others."""
         return self._embedder.embed(contexts)
@@ -136,14 +143,15 @@ class RewardModel:
             space: the actions; its variants and channels must be the campaign's.
             campaign: whose objective and costs make the reward. An outcome the model has no head for counts 0.
             decided_local: local seconds of the decision.
-            effects: what is known of the recipient beyond the context.
+            effects: what is known of the recipient beyond the context: tallies of its weekly rhythm. Callers store
+                what they pass, so that decisions stay replayable.
 
-        ``decided_local`` and ``effects`` are the seam for recipient rhythms and fatigue: no term of this model reads
-        them, and callers already store what they pass, so that decisions stay replayable when one does.
+        ``decided_local`` is the seam for fatigue: no term of this model reads it.
         """
-        del decided_local, effects
+        del decided_local
         ready = self._prepare(campaign, space.variants, space.channels)
-        return score(ready, self._message, self._no_send, embedded_row, space)
+        own = None if self._rhythm is None else self._rhythm.shift(self._message.outcomes, effects, space.local)
+        return score(ready, self._message, self._no_send, embedded_row, space, own=own)
 
     def warm_up(self) -> None:
         """Runs the graph once, so that the first decision isn't the slow one."""

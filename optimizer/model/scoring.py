@@ -145,13 +145,24 @@ def prepare(
     )
 
 
-def score(ready: Prepared, message: Heads, no_send: Heads, x: NDArray[np.float32], space: ActionSpace) -> Scores:
-    """Scores of every action of a space at one embedded context (F,)."""
+def score(
+    ready: Prepared,
+    message: Heads,
+    no_send: Heads,
+    x: NDArray[np.float32],
+    space: ActionSpace,
+    *,
+    own: NDArray[np.float64] | None = None,
+) -> Scores:
+    """Scores of every action of a space at one embedded context (F,); ``own`` (H, S) is added to the message heads."""
     basis = np.empty((TIME_WIDTH + 1, len(space.local)))
     basis[0] = 1.0
     basis[1:] = harmonics(space.local).T
     bucket = hour_of_week(space.local)
-    chance = _sigmoid(ready.mean.logits(x.astype(np.float64), basis, bucket))
+    eta = ready.mean.logits(x.astype(np.float64), basis, bucket)
+    if own is not None:
+        eta += own[:, None, :]
+    chance = _sigmoid(eta)
     reward = (ready.worth @ chance.reshape(len(chance), -1)).reshape(chance.shape[1:]) - ready.cost[:, None]
     draws = _message_draws(ready, chance, x, basis.astype(np.float32), bucket)
     draws += reward.astype(np.float32)

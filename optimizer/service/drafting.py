@@ -40,6 +40,7 @@ from optimizer.service.record import (
     message_of,
     request_window,
 )
+from optimizer.service.rhythms import effects_of
 from optimizer.service.rows import Draft, Planned, Read, Reads, Repeat, Row, carry_forward
 from optimizer.service.serving import PolicyServer
 from storage.log import Decision, ShadowChoice
@@ -192,6 +193,7 @@ class Drafter:
             decided_at=reads.now,
             immediate=request.immediate,
             context=with_past(seen, reads.past(reader, recipient.recipient_id), reads.now),
+            effects=effects_of(reads.rhythms.get(recipient.recipient_id, ()), reads.now),
             limits=() if request.override_rules else view.limits(campaign),
         )
 

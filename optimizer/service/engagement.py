@@ -18,12 +18,12 @@ from storage.port import Writer
 #: Outcomes by which a recipient shows to have read a message. A machine's (``automated``) shows nothing.
 ENGAGING = frozenset({"opened", "clicked", "converted"})
 #: Statuses in which a message counts as having gone out.
-_OUT: frozenset[Status] = frozenset({"sent", "assumed_sent"})
+OUT: frozenset[Status] = frozenset({"sent", "assumed_sent"})
 
 
 def note_engagement(writer: Writer, decision: Decision, events: Iterable[Event]) -> None:
     """Clears the recipient's count if one of these events, new to ``decision``, is an engagement."""
-    if any(_engages(writer, decision, event) for event in events):
+    if any(engages(writer, decision, event) for event in events):
         writer.clear_unanswered(decision.workspace_id, decision.recipient_id)
 
 
@@ -35,19 +35,20 @@ def note_sent(writer: Writer, before: Decision, after: Decision) -> None:
         before: the decision as it was.
         after: as it is now.
     """
-    change = (after.status in _OUT) - (before.status in _OUT)
+    change = (after.status in OUT) - (before.status in OUT)
     if change and not _answered(writer, after):
         writer.add_unanswered(after.workspace_id, after.recipient_id, change)
 
 
 def _answered(writer: Writer, decision: Decision) -> bool:
     return any(
-        event.decision_id == decision.decision_id and _engages(writer, decision, event)
+        event.decision_id == decision.decision_id and engages(writer, decision, event)
         for event in writer.events(decision.workspace_id, decision)
     )
 
 
-def _engages(writer: Writer, decision: Decision, event: Event) -> bool:
+def engages(writer: Writer, decision: Decision, event: Event) -> bool:
+    """Whether an event of a decision's message shows that a person read it."""
     if event.automated or event.type in ENGAGING:
         return not event.automated
     if event.type in MESSAGE_OUTCOMES:  # the common case, and no campaign needs to be read for it

@@ -196,7 +196,8 @@ def _replayed(replayer: Replayer, decision: Decision) -> tuple[list[float] | Non
 
 
 def _recipient_rows(reader: Reader, workspace_id: str, recipient_id: str) -> Iterator[Row]:
-    """Everything that is stored of one person: the record, decisions with their events, other systems' messages."""
+    """Everything that is stored of one person: the record, decisions with their events, other systems' messages, and
+    the sums of the weekly rhythm."""
     recipient = reader.recipient(workspace_id, recipient_id)
     first = reader.decisions(workspace_id, limit=1, recipient_id=recipient_id)
     if recipient is None and not first.items:
@@ -219,6 +220,10 @@ def _recipient_rows(reader: Reader, workspace_id: str, recipient_id: str) -> Ite
     for message in reader.messages(workspace_id, [recipient_id], *everything).get(recipient_id, ()):
         if message.decision_id is None:
             yield {"kind": "message", "id": message.message_ref, "at": message.at, "record": asdict(message)}
+    sums = reader.rhythms(workspace_id, [recipient_id]).get(recipient_id)
+    if sums:
+        record = {"recipient_id": recipient_id, "sums": [asdict(one) for one in sums]}
+        yield {"kind": "rhythm", "id": recipient_id, "at": None, "record": record}
 
 
 def _event_row(event: Event) -> Row:

@@ -22,9 +22,9 @@ Window = tuple[datetime, datetime]
 def gather(reader: Reader, view: View, asks: Sequence[Ask], now: datetime) -> Reads:
     """Reads for all rows at once.
 
-    Messages within the caps' reach, what is used of shared limits, counts of unanswered messages if a cap adapts to
-    them, answers to earlier messages for campaigns whose variants require some. What may be displaced is read by the
-    row that asks for it.
+    Recipients' rhythms, messages within the caps' reach, what is used of shared limits, counts of unanswered messages
+    if a cap adapts to them, answers to earlier messages for campaigns whose variants require some. What may be
+    displaced is read by the row that asks for it.
     """
     workspace_id = view.workspace.workspace_id
     ids = list({a.request.recipient_id for a in asks})
@@ -43,6 +43,7 @@ def gather(reader: Reader, view: View, asks: Sequence[Ask], now: datetime) -> Re
         messages=_messages(reader, view, ids, windows),
         shared=_shared(reader, view, windows, [campaign for _, campaign, _ in placed]),
         unanswered=reader.unanswered(workspace_id, ids) if view.adaptive else {},
+        rhythms=reader.rhythms(workspace_id, ids),
         answers=_answers(reader, view, [(a.request.recipient_id, campaign) for a, campaign, _ in placed], now),
     )
 

@@ -158,6 +158,7 @@ def examples(rows: Sequence[Logged], campaigns: dict[str, Campaign]) -> Examples
         local=np.array([local_seconds(r.decision) for r in usable], dtype=np.int64),
         outcome={kind: np.array([_happened(r.outcomes.get(kind)) for r in usable], dtype=np.float64) for kind in kinds},
         value={kind: np.array([_value(r.outcomes.get(kind)) for r in usable], dtype=np.float64) for kind in kinds},
+        effects=[r.decision.snapshot.effects for r in usable],
         cluster=np.array([clusters.setdefault(r.decision.recipient_id, len(clusters)) for r in usable], dtype=np.int64),
     )
 

@@ -1,5 +1,8 @@
 """What past questions could have gained: scored anew by the models that serve, over what scarcity alone closed.
 
+A policy that explores chooses by draws from its posterior, and asks for more than the expected gains tell: the best of
+many noisy values is high. Prices that are to turn away just as much as is too much need the draws (``drawn``).
+
 A question's eligible set is taken from the log where no rule that is to be priced masked anything, and computed anew
 without those rules where one did.
 """
@@ -8,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from zlib import crc32
 
 import numpy as np
 from numpy.typing import NDArray
@@ -32,7 +36,7 @@ KEPT = 4 * SAMPLE
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 Mask = NDArray[np.bool_]
-Key = tuple[str, str, str, int, frozenset[str]]
+Key = tuple[str, str, str, int, frozenset[str], bool]
 
 
 @dataclass(frozen=True, eq=False)
@@ -44,7 +48,8 @@ class Scored:
         send_at, local: (m,) int64, seconds since 1970 and on the recipient's wall clock.
         channel: (m,) int64, index into ``channels``.
         cost: (m,) float64, money.
-        gain: (m,) float64, expected reward over not sending (over the least, where not sending is not allowed).
+        gain: (m,) float64, expected reward, or that of one posterior draw, over not sending (over the least, where not
+            sending is not allowed).
         channels: ids.
     """
 
@@ -97,6 +102,8 @@ def score_all(
     rules: Sequence[Rule],
     without: frozenset[str],
     scores: Scores,
+    *,
+    drawn: bool = False,
 ) -> list[Scored]:
     """What each question could have gained, by the model that its campaign's policy trusts most.
 
@@ -108,6 +115,7 @@ def score_all(
         rules: those that act.
         without: ids of the rules that are to be priced; they mask nothing here.
         scores: what was scored before; gains what is scored now.
+        drawn: whether each question is scored by one posterior draw, as the policy chooses, and not by the mean.
     """
     models = {name: best for name, (_, live) in policies.items() if (best := _heaviest(live)) is not None}
     keys: dict[str, Key] = {}
@@ -115,7 +123,7 @@ def score_all(
     for d in decisions:
         if d.campaign_id in models and _known(d, *offered[d.campaign_id]):
             artifact_id, version = models[d.campaign_id][0], policies[d.campaign_id][0].version
-            keys[d.decision_id] = (d.workspace_id, d.decision_id, artifact_id, version, without)
+            keys[d.decision_id] = (d.workspace_id, d.decision_id, artifact_id, version, without, drawn)
     found = {name: scored for name, key in keys.items() if (scored := scores.of(key)) is not None}
     new = [d for d in decisions if d.decision_id in keys and d.decision_id not in found]
     replayer = Replayer(reader, salt)
@@ -126,7 +134,7 @@ def score_all(
         embedded = model.embed([d.snapshot.context for d in own]) if own else ()
         for d, row in zip(own, embedded, strict=True):
             name = d.decision_id
-            found[name] = _scored(d, policies[campaign_id][0], model, row, spaces[name], masks[name])
+            found[name] = _scored(d, policies[campaign_id][0], model, row, spaces[name], masks[name], drawn=drawn)
             scores.keep(keys[name], found[name])
     return [found[d.decision_id] for d in decisions if d.decision_id in found]
 
@@ -151,7 +159,14 @@ def _known(decision: Decision, variants: frozenset[str], channels: frozenset[str
 
 
 def _scored(
-    decision: Decision, campaign: Campaign, model: RewardModel, row: NDArray[np.float32], space: ActionSpace, mask: Mask
+    decision: Decision,
+    campaign: Campaign,
+    model: RewardModel,
+    row: NDArray[np.float32],
+    space: ActionSpace,
+    mask: Mask,
+    *,
+    drawn: bool,
 ) -> Scored:
     s = situation_of(decision, campaign)
     scores = model.score(row, space, campaign, s.decided_local, s.effects)
@@ -160,8 +175,11 @@ def _scored(
         open_ = risk_mask(scores, campaign, space, mask, decision.snapshot.limits)[: space.messages]
     stop = space.no_send_index
     stays = stop is not None and mask[stop]
-    base = scores.reward[-1] if stays else scores.reward[: space.messages].min(where=open_, initial=np.inf)
-    gain = np.where(open_, scores.reward[: space.messages] - base, -np.inf)
+    reward = scores.reward
+    if drawn:  # any draw will do, as long as it is the same one whenever this question is scored
+        reward = scores.draws[crc32(decision.decision_id.encode()) % len(scores.draws)].astype(np.float64)
+    base = reward[-1] if stays else reward[: space.messages].min(where=open_, initial=np.inf)
+    gain = np.where(open_, reward[: space.messages] - base, -np.inf)
     cost = cost_micros(campaign, space.variants, space.channels) / MICROS
     if (cost == cost[0]).all():  # variants that cost the same take the same: the best of them is all that counts
         cube = gain.reshape(space.shape)

@@ -20,6 +20,7 @@ from optimizer.service.engagement import note_engagement
 from optimizer.service.ids import decision_id
 from optimizer.service.optout import OPT_OUTS, apply_opt_outs, is_opt_out, suppress
 from optimizer.service.requests import EventInput, IngestReport, RejectedEvent
+from optimizer.service.rhythms import note_active, note_message
 from optimizer.service.settle import CLOCK_SKEW_SECONDS
 from optimizer.service.wiring import Services
 from storage.log import OPEN, Decision, Event
@@ -185,6 +186,7 @@ def _store(
         accepted += 1
         unmatched += not one.event.matched
         _act_on(writer, one, now)
+        note_active(writer, one.event)
     return _Counts(accepted, duplicates, unmatched)
 
 
@@ -193,6 +195,7 @@ def _act_on(writer: Writer, one: Correlated, now: datetime) -> None:
     if decision is not None:
         apply_opt_outs(writer, decision, [event], now)
         note_engagement(writer, decision, [event])
+        note_message(writer, decision, decision, [event])
         current = writer.decision(event.workspace_id, decision.decision_id) if event.type == "failed" else None
         if current is not None and current.status in OPEN:
             failed = replace(current, status="released", closed_at=now, close_reason=f"event:failed:{event.event_id}")

@@ -183,7 +183,9 @@ def work_out(services: Services, reader: Reader, served: Priceable, memory: Memo
     priced: dict[str, list[Price]] = {name: [] for name in names}
     without = frozenset(rule.rule_id for rule in shared)
     if shared and past.sample:
-        questions = score_all(reader, services.salt, past.sample, live, served.rules, without, memory.scores)
+        questions = score_all(
+            reader, services.salt, past.sample, live, served.rules, without, memory.scores, drawn=True
+        )
         _add_shared(priced, served, shared, past, questions, _scarce(reader, served, shared, past))
     if caps and past.whole:
         every = without | {rule.rule_id for rule in caps}

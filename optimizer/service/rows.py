@@ -22,6 +22,7 @@ from optimizer.service.shared import NOTHING_SHARED, Shared
 from storage.log import Answer, Decision, Happening, Message
 from storage.port import Reader
 from storage.records import JsonObject, Recipient
+from storage.rhythm import RhythmSum
 
 
 @dataclass(frozen=True)
@@ -96,6 +97,7 @@ class Reads:
     unanswered: dict[str, int]
     answers: dict[str, tuple[Answer, ...]]
     pasts: dict[str, tuple[Happening, ...]] = field(default_factory=dict)
+    rhythms: dict[str, tuple[RhythmSum, ...]] = field(default_factory=dict)
     drafted: set[str] = field(default_factory=set)
     touched: set[str] = field(default_factory=set)
     placed: dict[str, dict[str, Decision]] = field(default_factory=dict)

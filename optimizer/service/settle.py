@@ -14,6 +14,7 @@ from optimizer.errors import Conflict, Invalid, NotFound
 from optimizer.service.engagement import note_engagement, note_sent
 from optimizer.service.optout import apply_opt_outs
 from optimizer.service.record import message_of
+from optimizer.service.rhythms import note_message
 from optimizer.service.wiring import Services
 from storage.log import Decision, Message
 from storage.port import Writer
@@ -90,6 +91,7 @@ def confirm(
             apply_opt_outs(writer, confirmed, joined, now)
             note_engagement(writer, confirmed, joined)
             note_sent(writer, decision, confirmed)
+            note_message(writer, decision, confirmed, joined)
         return confirmed
 
     return _write(services, workspace_id, decision_id, work)
@@ -127,6 +129,7 @@ def release(services: Services, workspace_id: str, decision_id: str, reason: str
         released = replace(decision, status="released", closed_at=now, close_reason=why)
         writer.update_decision(released, None)
         note_sent(writer, decision, released)
+        note_message(writer, decision, released)
         return released
 
     return _write(services, workspace_id, decision_id, work)

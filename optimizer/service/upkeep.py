@@ -7,6 +7,7 @@ from datetime import datetime, timedelta
 
 from optimizer.service.engagement import note_sent
 from optimizer.service.record import message_of
+from optimizer.service.rhythms import note_message
 from optimizer.service.wiring import Services
 from storage.log import OPEN, Decision
 from storage.port import Writer
@@ -39,6 +40,7 @@ def _settle(writer: Writer, decision_id: str, workspace_id: str, now: datetime) 
         assumed = replace(decision, status="assumed_sent", closed_at=now)
         writer.update_decision(assumed, message_of(assumed))
         note_sent(writer, decision, assumed)
+        note_message(writer, decision, assumed)
         return True
     writer.update_decision(replace(decision, status="expired", closed_at=now, close_reason="unconfirmed"), None)
     writer.add_change(

@@ -88,7 +88,7 @@ class VowpalWabbit:
     notes: dict[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        self._vw = _workspace(self.options.arguments(self.game.seed))
+        self._vw = make_workspace(self.options.arguments(self.game.seed))
         self._features = make_features(self.options.features, self.game.attributes)
         self._lines: dict[tuple[Any, ...], list[str]] = {}
         self._asked: dict[str, str] = {}
@@ -98,7 +98,7 @@ class VowpalWabbit:
     def choose(self, turn: Turn) -> Drawn:
         """See ``Player``."""
         named = self._features.of(turn.situation.context)
-        shared = "shared |u " + " ".join(f"{_plain(name)}:{value:.5g}" for name, value in named.items())
+        shared = "shared |u " + " ".join(f"{plain(name)}:{value:.5g}" for name, value in named.items())
         self._asked[turn.situation.decision_id] = shared
         lines = self._action_lines(turn.space)
         places = np.flatnonzero(turn.plan.mask)
@@ -129,13 +129,14 @@ class VowpalWabbit:
             if len(self._lines) >= 64:
                 self._lines.clear()
             slots = [_slot_text(hour) for hour in hour_of_week(space.local).tolist()]
-            channels = [f"|c {_plain(c)}" for c in space.channels]
+            channels = [f"|c {plain(c)}" for c in space.channels]
             lines = [f"{self._variants[v]} {s} {c}" for v in space.variants for s in slots for c in channels]
             self._lines[key] = [*lines, "|n none"] if space.no_send else lines
         return self._lines[key]
 
 
-def _workspace(arguments: str) -> Any:
+def make_workspace(arguments: str) -> Any:
+    """A Vowpal Wabbit with these arguments; says what to install where it is missing."""
     try:
         from vowpalwabbit import Workspace
     except ImportError as missing:
@@ -145,10 +146,10 @@ def _workspace(arguments: str) -> Any:
 
 def _variant_text(name: str, features: Mapping[str, Any]) -> str:
     told = " ".join(
-        f"{_plain(key)}:{value}" if isinstance(value, float) else f"{_plain(f'{key}={value}')}"
+        f"{plain(key)}:{value}" if isinstance(value, float) else f"{plain(f'{key}={value}')}"
         for key, value in features.items()
     )
-    return f"|v {_plain(name)} {told}"
+    return f"|v {plain(name)} {told}"
 
 
 def _slot_text(hour: int) -> str:
@@ -163,6 +164,6 @@ def _slot_text(hour: int) -> str:
     return f"|s hour{of_day} day{day} {'weekend ' if day >= 5 else ''}{waves}"
 
 
-def _plain(name: str) -> str:
+def plain(name: str) -> str:
     """A feature's name without what means something in Vowpal Wabbit's format."""
     return name.replace(" ", "_").replace(":", "_").replace("|", "_")

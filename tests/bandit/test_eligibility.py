@@ -7,12 +7,14 @@ from __future__ import annotations
 
 from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
+from unittest import mock
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from optimizer.bandit import judge
 from optimizer.bandit.actions import build_space
 from optimizer.bandit.eligibility import eligible_many, span
 from optimizer.bandit.localtime import zone
@@ -75,6 +77,16 @@ def test_many_at_once_get_the_answers_that_each_gets_alone(crowd: list[Case]) ->
     alone = [case.run() for case in crowd]
     assert [one.mask.tolist() for one in together] == [one.mask.tolist() for one in alone]
     assert [one.reasons for one in together] == [one.reasons for one in alone]
+
+
+@given(cases())
+@settings(max_examples=EXAMPLES // 3, derandomize=True, deadline=None)
+def test_one_recipient_gets_number_by_number_what_arrays_give(case: Case) -> None:
+    found = case.run()
+    with mock.patch.object(judge, "MANY", 0):
+        arrays = case.run()
+    assert found.mask.tolist() == arrays.mask.tolist()
+    assert found.reasons == arrays.reasons
 
 
 @given(cases())

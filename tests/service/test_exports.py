@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import asdict, replace
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -22,6 +22,7 @@ from optimizer.service.settle import confirm, release
 from optimizer.service.wiring import Services
 from storage.log import Decision
 from storage.records import Campaign
+from storage.rhythm import RhythmSum
 from tests.service.conftest import START, WORKSPACE, FakeClock, campaign
 from tests.service.rows import history_rows, write
 
@@ -154,6 +155,14 @@ def test_a_policy_that_is_gone_is_told_in_its_rows_and_ends_nothing(
     assert len(rows) == len(known) + 1
     assert rows["dec_lost"]["probability"] is None
     assert "pol_gone" in rows["dec_lost"]["fault"]
+
+
+def test_a_recipient_export_holds_the_sums_of_its_rhythm(services: Services, spring: Campaign, tmp_path: Path) -> None:
+    decide(services, "a")
+    sums = (RhythmSum("active", 9, 2.0), RhythmSum("sent", 20, 0.5))
+    services.store.write(lambda writer: writer.add_to_rhythm(WORKSPACE, "a", sums))
+    rows = out(services, "recipient", tmp_path / "r.ndjson", recipient_id="a")
+    assert [row["record"]["sums"] for row in rows if row["kind"] == "rhythm"] == [[asdict(one) for one in sums]]
 
 
 def test_a_recipient_export_holds_everything_of_one_person_and_nothing_of_others(

@@ -234,6 +234,24 @@ def test_what_a_rule_closed_is_open_again_when_it_is_priced(shop: Services) -> N
         assert len(mine.gain) == 6
 
 
+def test_questions_can_be_scored_by_the_draws_that_the_policy_chooses_by(shop: Services) -> None:
+    decided = ask(shop, 100, "free")
+    with shop.store.read() as reader:
+        at = priceable(reader, WORKSPACE, shop.clock())
+        live = {"spring": (at.campaigns["spring"], shop.policies.current(WORKSPACE, "spring"))}
+        means, draws, again = (
+            [
+                float(one.gain.max(initial=0.0))
+                for one in score_all(reader, shop.salt, decided, live, at.rules, frozenset(), Scores(), drawn=drawn)
+            ]
+            for drawn in (False, True, True)
+        )
+    assert draws == again
+    # The best of noisy values is above the best of their means; two standard errors.
+    more = np.array(draws) - np.array(means)
+    assert more.mean() > 2 * more.std() / np.sqrt(len(more))
+
+
 def test_scored_questions_are_remembered_until_the_model_or_the_rules_change(shop: Services) -> None:
     bind(shop, HOURLY)
     memory = Memory()

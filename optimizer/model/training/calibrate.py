@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from optimizer.bandit.calibration import calibration
 from optimizer.model.examples import Examples
 from optimizer.model.features import FeatureSpec
+from optimizer.model.heads import Heads
 from optimizer.model.recalibration import Recalibration
 from optimizer.model.training.evaluate import predictions
 from optimizer.model.training.lastlayer import tabulate
@@ -23,7 +24,13 @@ LEAST_ROWS = 100
 
 
 def fit_calibration(
-    examples: Examples, context: NDArray[np.float32], spec: FeatureSpec, basis: VariantBasis, *, seed: int
+    examples: Examples,
+    context: NDArray[np.float32],
+    spec: FeatureSpec,
+    basis: VariantBasis,
+    fitted: tuple[Heads, Heads],
+    *,
+    seed: int,
 ) -> dict[str, dict[str, Any]]:
     """Maps by kind (``message``, ``no_send``) and outcome, as the artifact's meta holds them.
 
@@ -37,6 +44,7 @@ def fit_calibration(
         context: (n, F) f(x).
         spec: what it was encoded by.
         basis: of the variants.
+        fitted: the heads of all rows; their prior precisions are kept.
         seed: of folds and rows.
     """
     generator = np.random.default_rng(seed)
@@ -49,7 +57,7 @@ def fit_calibration(
     table = tabulate(examples, context, spec, basis)
     held_out = {name: np.full(len(examples), np.nan) for name in examples.outcomes}
     for k in range(FOLDS):
-        for name, eta in predictions(table, np.flatnonzero(fold != k)).items():
+        for name, eta in predictions(table, np.flatnonzero(fold != k), start=fitted).items():
             held_out[name][fold == k] = eta[fold == k]
     found: dict[str, dict[str, Any]] = {}
     for kind, rows in (("message", examples.sent), ("no_send", ~examples.sent)):

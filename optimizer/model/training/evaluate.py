@@ -12,6 +12,7 @@ from optimizer.model.examples import Examples
 from optimizer.model.features import fit_spec
 from optimizer.model.heads import Heads
 from optimizer.model.inference import RewardModel
+from optimizer.model.rhythmterm import deviations
 from optimizer.model.training.lastlayer import Table, fit_last_layer, tabulate
 from optimizer.model.training.rows import Design, RowSet, split_rows
 from optimizer.model.training.threads import set_threads
@@ -31,6 +32,10 @@ def log_likelihood(model: RewardModel | bytes, examples: Examples) -> dict[str, 
     out = {name: np.full(len(examples), np.nan) for name in loaded.outcomes if name in examples.outcome}
     for heads, rows in zip((loaded.message, loaded.no_send), split_rows(examples, context, loaded.basis), strict=True):
         eta = _logits(heads, rows)
+        if heads is loaded.message and loaded.rhythm is not None and examples.effects:
+            told = [examples.effects[i] for i in rows.rows.tolist()]
+            scales = np.array([loaded.rhythm.scales.get(name, 0.0) for name in heads.outcomes])
+            eta += np.outer(scales, deviations(loaded.rhythm.prior, told, rows.local))
         for i, name in enumerate(heads.outcomes):
             if name in out:
                 out[name][rows.rows] = bernoulli(eta[i], examples.outcome[name][rows.rows])
@@ -69,12 +74,17 @@ def cross_fit_gain(
     return out
 
 
-def predictions(table: Table, learn: NDArray[np.int64]) -> dict[str, NDArray[np.float64]]:
-    """η of every row, by outcome (n,), from heads fitted to the rows ``learn`` alone; NaN where there is no head."""
+def predictions(
+    table: Table, learn: NDArray[np.int64], *, start: tuple[Heads, Heads] | None = None
+) -> dict[str, NDArray[np.float64]]:
+    """η of every row, by outcome (n,), from heads fitted to the rows ``learn`` alone; NaN where there is no head.
+
+    ``start``: heads whose prior precisions are kept and from whose weights Newton starts: a quarter of the time.
+    """
     mask = np.zeros(len(table.examples), dtype=bool)
     mask[learn] = True
     hidden = {name: np.where(mask, column, np.nan) for name, column in table.examples.outcome.items()}
-    fits = fit_last_layer(replace(table, examples=replace(table.examples, outcome=hidden)))
+    fits = fit_last_layer(replace(table, examples=replace(table.examples, outcome=hidden)), start=start)
     out = {name: np.full(len(mask), np.nan) for name in table.examples.outcomes}
     for (rows, layout), fitted in zip((table.message, table.no_send), fits, strict=True):
         design = Design(layout, rows)

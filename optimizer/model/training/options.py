@@ -10,8 +10,8 @@ from storage.records import JsonObject
 
 #: What each number may be, both ends included. The search keeps to it, and so does what is stored.
 RANGES: dict[str, tuple[float, float]] = {
-    "shape": (0.5, 12.0),
-    "rate": (0.001, 1.0),
+    "shape": (1.0, 12.0),
+    "rate": (0.001, 0.1),
     "decay": (0.001, 0.5),
     "margin": (0.0, 3.0),
 }

@@ -15,6 +15,7 @@ from optimizer.model.examples import Examples
 from optimizer.model.features import FeatureSpec, fit_spec
 from optimizer.model.history import Wanted
 from optimizer.model.inference import FORMAT, RewardModel
+from optimizer.model.rhythmterm import RhythmTerm
 from optimizer.model.training.calibrate import fit_calibration
 from optimizer.model.training.evaluate import training_basis
 from optimizer.model.training.export import export_graph
@@ -22,6 +23,7 @@ from optimizer.model.training.gate import EncoderVerdict, NetworkVerdict, judge_
 from optimizer.model.training.lastlayer import Fits, fit_last_layer, tabulate
 from optimizer.model.training.options import DEFAULTS, TrainOptions
 from optimizer.model.training.posterior import IDLE
+from optimizer.model.training.rhythm import fit_rhythm
 from optimizer.model.training.threads import set_threads
 from optimizer.model.values import fit_values
 from optimizer.model.variantbasis import VariantBasis
@@ -76,27 +78,32 @@ def train(
         verdict, read = judge_columns(examples, spec, basis, encoder=asked.kind, seed=seed, options=options)
     graph = export_graph(spec, verdict.network, read.reader)
     context = Embedder(spec, graph).bulk(examples.contexts)
-    fits = fit_last_layer(tabulate(examples, context, spec, basis), seed=seed, options=options)
-    kept = {
-        "seed": seed,
-        "network": _evidence(verdict, used=verdict.network is not None),
-        "encoder": {
-            **_evidence(read, used=read.reader is not None),
-            "kind": read.kind,
-            "since": asked.since,
-            "tried": dict(read.tried),
-        },
-        "calibration": fit_calibration(examples, context, spec, basis, seed=seed) if calibrated else {},
+    table = tabulate(examples, context, spec, basis)
+    fits = fit_last_layer(table, seed=seed, options=options)
+    rhythm = fit_rhythm(table, fits[0], seed=seed)
+    maps: JsonObject = {}
+    if calibrated:
+        heads = fits[0].heads("message", seed), fits[1].heads("no_send", seed)
+        maps = fit_calibration(examples, context, spec, basis, heads, seed=seed)
+    kept = {"seed": seed, **_judged(verdict, read, asked), "calibration": maps}
+    return _assemble(examples, spec, graph, basis, fits, rhythm, kept)
+
+
+def _judged(network: NetworkVerdict, encoder: EncoderVerdict, asked: Wanted) -> dict[str, Any]:
+    """What was found of learned columns, for the artifact's meta; a later training reads which encoder was tried."""
+
+    def evidence(verdict: NetworkVerdict | EncoderVerdict, *, used: bool) -> dict[str, Any]:
+        return {"used": used, "gain": verdict.gain, "z": verdict.z, "reason": verdict.reason}
+
+    tried = {"kind": encoder.kind, "since": asked.since, "tried": dict(encoder.tried)}
+    return {
+        "network": evidence(network, used=network.network is not None),
+        "encoder": {**evidence(encoder, used=encoder.reader is not None), **tried},
     }
-    return _assemble(examples, spec, graph, basis, fits, kept)
-
-
-def _evidence(verdict: NetworkVerdict | EncoderVerdict, *, used: bool) -> dict[str, Any]:
-    return {"used": used, "gain": verdict.gain, "z": verdict.z, "reason": verdict.reason}
 
 
 def refresh(blob: bytes, examples: Examples) -> Trained:
-    """Refits the last layer to newer rows: the same spec, network, variant directions, prior precisions, calibration.
+    """Refits the last layer to newer rows; spec, network, variant directions, precisions, calibration, rhythm stay.
 
     Newton starts from the old weights. The draws use the old seed, so that the new bank differs from the old one by
     what was learned and not by luck. What is new (a variant, an hour) gets weights with the starting precision.
@@ -117,7 +124,7 @@ def refresh(blob: bytes, examples: Examples) -> Trained:
         "encoder": dict(meta.get("encoder", {})),
         "calibration": meta.get("calibration", {}),
     }
-    return _assemble(examples, model.spec, model.graph, model.basis, fits, kept)
+    return _assemble(examples, model.spec, model.graph, model.basis, fits, model.rhythm, kept)
 
 
 def width_factor(rows: int) -> float:
@@ -138,6 +145,7 @@ def _assemble(
     graph: bytes,
     basis: VariantBasis,
     fits: tuple[Fits, Fits],
+    rhythm: RhythmTerm | None,
     kept: JsonObject,
 ) -> Trained:
     """The artifact; ``kept`` is what a refresh leaves of its meta: seed, verdicts on columns, calibration."""
@@ -154,6 +162,10 @@ def _assemble(
         saved, described = fitted.heads(kind, kept["seed"]).save(kind)
         arrays |= saved
         meta[kind] = described
+    if rhythm is not None:
+        saved_rhythm, described_rhythm = rhythm.save()
+        arrays |= saved_rhythm
+        meta |= described_rhythm
     return Trained(pack(graph, arrays, meta), spec.hash, _report(examples, spec, fits, meta))
 
 

@@ -1,0 +1,125 @@
+"""Recipients' weekly rhythms: what is tallied when something happens, and what a decision is told of it.
+
+Tallied are, by local hour of the week:
+
+* hours in which a recipient did something unprompted: events that name the recipient alone, once an hour;
+* messages by the hour they went out, and those of them that were answered (opened, clicked, converted), once each.
+
+Everything is exact in any order of reports: a message counts while its status says that it went out, an answer while
+its message does, and what an earlier report had wrong is taken back. A weight doubles with every half-life, so that
+the past fades without being touched.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from datetime import UTC, datetime, timedelta
+
+import numpy as np
+
+from optimizer.bandit.localtime import Zone, zone
+from optimizer.bandit.rewards import MESSAGE_OUTCOMES
+from optimizer.model.rhythm import EFFECT
+from optimizer.model.timefeatures import DAY, hour_of_week
+from optimizer.service.engagement import OUT, engages
+from storage.log import Decision, Event
+from storage.port import Writer
+from storage.records import JsonObject
+from storage.rhythm import RHYTHM_KINDS, RhythmKind, RhythmSum
+
+#: Days in which a tally halves. On real logs likelihood hardly moved from 56 days to ever, where clocks could be relied
+#: on; it wanted 14 where people's clocks jumped.
+HALF_LIFE_DAYS = 90.0
+#: What is told of a count: digits behind the point, and the least worth telling.
+_DIGITS, _LEAST = 3, 0.01
+_HOUR = 3_600
+
+
+def note_active(writer: Writer, event: Event) -> None:
+    """Tallies a stored event that names a recipient and no message, if it is the first of its kind in its hour.
+
+    Someone of whom no zone is known is active at no local hour: neither the recipient's nor the campaign's, if any.
+    """
+    unprompted = event.decision_id is None and event.message_id is None and event.type not in MESSAGE_OUTCOMES
+    if not unprompted or event.automated or event.recipient_id is None:
+        return
+    where = _zone_of(writer, event, event.recipient_id)
+    if where is None:
+        return
+    start = int(event.occurred_at.timestamp()) // _HOUR * _HOUR
+    since = datetime.fromtimestamp(start, UTC)
+    types = writer.unprompted_types(event.workspace_id, event.recipient_id, since, since + timedelta(hours=1))
+    if sum(kind not in MESSAGE_OUTCOMES for kind in types) == 1:
+        writer.add_to_rhythm(event.workspace_id, event.recipient_id, [_sum("active", start, where)])
+
+
+def note_message(writer: Writer, before: Decision, after: Decision, joined: Iterable[Event] = ()) -> None:
+    """Tallies what has changed about a message: whether and when it went out, and whether it was answered.
+
+    Args:
+        writer: the transaction in which ``after`` and ``joined`` were stored.
+        before: the decision as it was.
+        after: as it is now.
+        joined: events that were not the decision's before.
+    """
+    if before.status not in OUT and after.status not in OUT:
+        return
+    new = {event.event_id for event in joined}
+    if before == after and not new:
+        return
+    answers = [
+        event.event_id
+        for event in writer.events(after.workspace_id, after)
+        if event.decision_id == after.decision_id and engages(writer, after, event)
+    ]
+    weights: dict[tuple[RhythmKind, int], float] = {}
+    now = _sums(after, answered=bool(answers))
+    then = _sums(before, answered=any(event_id not in new for event_id in answers))
+    for sign, sums in ((1, now), (-1, then)):
+        for one in sums:
+            weights[one.kind, one.hour] = weights.get((one.kind, one.hour), 0.0) + sign * one.weight
+    moved = [RhythmSum(*key, weight) for key, weight in weights.items() if weight != 0.0]
+    if moved:
+        writer.add_to_rhythm(after.workspace_id, after.recipient_id, moved)
+
+
+def effects_of(sums: Sequence[RhythmSum], now: datetime) -> JsonObject:
+    """What a decision at ``now`` is told: by kind, pairs of an hour of the week and its decayed count; {} = nothing."""
+    if not sums:
+        return {}
+    unit = _weight(int(now.timestamp()))
+    told: dict[str, list[list[float]]] = {kind: [] for kind in RHYTHM_KINDS}
+    for one in sums:
+        count = round(one.weight / unit, _DIGITS)
+        if count >= _LEAST:
+            told[one.kind].append([one.hour, count])
+    kept = {kind: pairs for kind, pairs in told.items() if pairs}
+    return {EFFECT: kept} if kept else {}
+
+
+def _zone_of(writer: Writer, event: Event, recipient_id: str) -> Zone | None:
+    recipient = writer.recipient(event.workspace_id, recipient_id)
+    if recipient is not None and recipient.timezone is not None:
+        return zone(recipient.timezone)
+    campaign = None if event.campaign_id is None else writer.campaign(event.workspace_id, event.campaign_id)
+    return None if campaign is None or campaign.timezone is None else zone(campaign.timezone)
+
+
+def _sums(decision: Decision, *, answered: bool) -> list[RhythmSum]:
+    """What a message adds to its recipient's tallies."""
+    at = decision.sent_at or decision.send_at
+    if decision.status not in OUT or at is None:
+        return []
+    kinds: tuple[RhythmKind, ...] = ("sent", "answered") if answered else ("sent",)
+    where = zone(decision.snapshot.timezone)
+    return [_sum(kind, int(at.timestamp()), where) for kind in kinds]
+
+
+def _sum(kind: RhythmKind, at: int, where: Zone) -> RhythmSum:
+    local = np.array([at + where.offset(at)], dtype=np.int64)
+    return RhythmSum(kind, int(hour_of_week(local)[0]), _weight(at))
+
+
+def _weight(at: int) -> float:
+    """2^(t / half-life): of today some 2^200, and finite for another two centuries."""
+    return float(2.0 ** (at / (HALF_LIFE_DAYS * DAY)))
