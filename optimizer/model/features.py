@@ -167,9 +167,9 @@ def fit_spec(
     """Learns a spec from contexts (n) and the attribute registry.
 
     A registered type wins over what the values look like; ``use_in_model=False`` keeps a feature out. Features are in
-    alphabetical order, so the order of rows doesn't matter. A feature without variation gets no column. ``widths`` are
-    the reward model's unless another model says how wide its own input may be. A history (``model.history``) is always
-    summarised.
+    alphabetical order, so the order of rows doesn't matter. A feature without variation gets no column. A history
+    (``model.history``) is always summarised. ``widths`` are the reward model's unless another model says how wide its
+    own input may be.
     """
     widths = widths or Widths()
     registry = {attribute.name: attribute for attribute in attributes}

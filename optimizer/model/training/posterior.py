@@ -197,12 +197,18 @@ def _moved_precisions(
     precision: NDArray[np.float64],
     options: TrainOptions,
 ) -> NDArray[np.float64]:
-    """λ ← (γ + shape) / (‖w‖² + rate) of every group; an idle one stays idle."""
+    """λ ← (γ + shape) / (‖w‖² + rate) of every group; an idle one stays idle.
+
+    Only what the context adds may become idle. What actions differ in by themselves stays in doubt however little is
+    known: with draws that are all alike, posterior sampling would take one and the same action for ever.
+    """
     count = len(layout.groups)
     size = np.bincount(layout.group, minlength=count)
     determined = np.maximum(size - precision * np.bincount(layout.group, variance, count), 0.0)
     moved = (determined + options.shape) / (np.bincount(layout.group, mean**2, count) + options.rate)
-    moved = np.where(moved > NEARLY * options.shape / options.rate, IDLE, moved.clip(LOWEST, None))
+    may_rest = np.array([":" in name for name, _ in layout.groups])
+    idle = may_rest & (moved > NEARLY * options.shape / options.rate)
+    moved = np.where(idle, IDLE, moved.clip(LOWEST, None))
     fixed = np.array([name in FIXED for name, _ in layout.groups])
     return np.where(fixed | (precision >= IDLE), precision, moved)
 

@@ -85,22 +85,21 @@ def train(
     if calibrated:
         heads = fits[0].heads("message", seed), fits[1].heads("no_send", seed)
         maps = fit_calibration(examples, context, spec, basis, heads, seed=seed)
-    kept = {
-        "seed": seed,
-        "network": _evidence(verdict, used=verdict.network is not None),
-        "encoder": {
-            **_evidence(read, used=read.reader is not None),
-            "kind": read.kind,
-            "since": asked.since,
-            "tried": dict(read.tried),
-        },
-        "calibration": maps,
-    }
+    kept = {"seed": seed, **_judged(verdict, read, asked), "calibration": maps}
     return _assemble(examples, spec, graph, basis, fits, rhythm, kept)
 
 
-def _evidence(verdict: NetworkVerdict | EncoderVerdict, *, used: bool) -> dict[str, Any]:
-    return {"used": used, "gain": verdict.gain, "z": verdict.z, "reason": verdict.reason}
+def _judged(network: NetworkVerdict, encoder: EncoderVerdict, asked: Wanted) -> dict[str, Any]:
+    """What was found of learned columns, for the artifact's meta; a later training reads which encoder was tried."""
+
+    def evidence(verdict: NetworkVerdict | EncoderVerdict, *, used: bool) -> dict[str, Any]:
+        return {"used": used, "gain": verdict.gain, "z": verdict.z, "reason": verdict.reason}
+
+    tried = {"kind": encoder.kind, "since": asked.since, "tried": dict(encoder.tried)}
+    return {
+        "network": evidence(network, used=network.network is not None),
+        "encoder": {**evidence(encoder, used=encoder.reader is not None), **tried},
+    }
 
 
 def refresh(blob: bytes, examples: Examples) -> Trained:
