@@ -1,32 +1,20 @@
-"""The loop, the scores, the policies by name and the command."""
+"""The loop of a simulation: who is asked, what is told when, what rules and fatigue do to it."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
-from pathlib import Path
 
 import numpy as np
-import orjson
-import pytest
-from click.testing import CliRunner
 
 from optimizer.bandit.rewards import clock_start
-from optimizer.errors import Invalid, NotFound
 from optimizer.service.choose import Drawn
-from simulations import scenarios
-from simulations.baselines.grids import GRIDS, search
 from simulations.game import Game, Turn
 from simulations.oracle import BestStatic, Chance, Oracle
 from simulations.play import Play, Played, Result
-from simulations.policies import FAMILIES, OursOptions, parse, with_options
 from simulations.pure import Schedule, Sendtide
-from simulations.recovery import recovery
-from simulations.results import PARTS, document
 from simulations.scenarios import Scenario, scenario
-from simulations.simulate import command
-from simulations.simulate_run import Options, run, with_ends
-from simulations.standings import figure_of, share_of, standings
+from simulations.standings import share_of
 from simulations.world.memory import Memory
 from simulations.world.spec import Tiring, WorldSpec
 from storage.log import Decision, Event
@@ -200,129 +188,6 @@ def test_schedule_counts_growth() -> None:
     assert schedule.due(400, 200, 399) == "retrain"
 
 
-def test_standings_are_regret_share_and_ratio_by_seed() -> None:
-    def score(policy: str, values: list[float]) -> Played:
-        n = len(values)
-        numbers = {
-            "value": np.array(values),
-            "best": np.ones(n),
-            "informed": np.full(n, 0.9),
-            "chance": np.full(n, 0.1),
-            "reward": np.zeros(n),
-            "propensity": np.ones(n),
-        }
-        return Played(policy, 1, numbers, {}, 1.0)
-
-    ours = [score("ours", [0.1] * 5 + [0.9] * 5), score("ours", [0.1] * 4 + [0.9] * 6)]
-    rival = [score("vw-squarecb", [0.1] * 10)] * 2
-    found = {s.policy: s for s in standings({"ours": ours, "vw-squarecb": rival}, "vw-squarecb")}
-    assert found["ours"].regret.per_seed == pytest.approx((4.0, 3.2))
-    assert found["ours"].full_regret.per_seed == pytest.approx((5.0, 4.2))
-    assert found["ours"].share.mean == pytest.approx(1.0)
-    assert found["vw-squarecb"].share.mean == pytest.approx(0.0)
-    ratio = found["ours"].ratio
-    assert ratio is not None
-    assert ratio.per_seed == pytest.approx((0.5, 0.4))
-    assert ratio.mean == pytest.approx(0.45)
-    # Two values .1 apart: standard error .05, Student's t with one degree of freedom 12.706.
-    assert ratio.high - ratio.mean == pytest.approx(12.706 * 0.05, rel=1e-3)
-    assert found["vw-squarecb"].ratio is None
-    assert found["ours"].path[0] == pytest.approx(0.0)
-    assert found["ours"].path[-1] == pytest.approx(1.0)
-
-
-def test_one_seed_has_no_interval() -> None:
-    assert np.isnan(figure_of([1.0]).low)
-
-
-def test_policies_are_read_with_their_options() -> None:
-    spec = parse("ours:refresh=0.02,network=false", "stationary")
-    assert spec.options == OursOptions(refresh=0.02, network=False)
-    assert parse("vw-squarecb:scale=7", "stationary").options.scale == 7.0
-    spec = parse("ours:method=inverse_gap,parameter=5", "stationary")
-    assert (spec.options.method, spec.options.parameter) == ("inverse_gap", 5.0)
-    player = spec.player(Game(replace(SMALL, decisions=10), 1))
-    assert isinstance(player, Sendtide)
-    assert (player.method, player.parameter) == ("inverse_gap", 5.0)
-    with pytest.raises(Invalid, match="method=luck: must be one of: posterior_bank"):
-        parse("ours:method=luck", "stationary").player(Game(replace(SMALL, decisions=10), 1))
-    with pytest.raises(Invalid, match="there are: ours"):
-        parse("nobody", "stationary")
-    with pytest.raises(Invalid, match="option 'wings'"):
-        parse("ours:wings=2", "stationary")
-    with pytest.raises(Invalid, match="lstm"):
-        parse("ours:encoder=lstm", "stationary")
-    with pytest.raises(Invalid, match="no options"):
-        parse("random:a=1", "stationary")
-    with pytest.raises(NotFound, match="stationary"):
-        scenario("nowhere")
-
-
-def test_every_grid_speaks_of_options_that_its_policy_has() -> None:
-    for name, turns in GRIDS.items():
-        for option, values in turns:
-            for value in values:
-                changed = with_options(FAMILIES[name].options, {option: value})
-                assert getattr(changed, option) == value
-                assert type(value) is type(getattr(FAMILIES[name].options, option))
-
-
-def test_a_search_keeps_the_best_of_each_option_and_tells_all_that_it_tried() -> None:
-    def score(options: OursOptions) -> float:
-        return abs(options.refresh - 0.3) + abs(options.retrain - 2.0)
-
-    found = search(OursOptions(), (("refresh", (0.1, 0.3)), ("retrain", (2.0, 3.0))), score, with_options)
-    assert found["options"] == {"refresh": 0.3, "retrain": 2.0}
-    assert found["regret"] == 0
-    assert [t["value"] for t in found["tried"]] == [None, 0.1, 0.3, 2.0, 3.0]
-
-
-def test_a_run_has_every_policy_in_every_seed_and_both_ends(monkeypatch: pytest.MonkeyPatch) -> None:
-    from rich.console import Console
-
-    monkeypatch.setitem(scenarios.SCENARIOS, "small", replace(SMALL, name="small", decisions=40))
-    found = run(Options("small", ("full-oracle",), 2), processes=1, console=Console(quiet=True))
-    assert list(found) == ["full-oracle", "random", "informed-oracle"]
-    assert with_ends(("random", "ours")) == ("random", "ours", "informed-oracle")
-    for seeds in found.values():
-        assert [p.seed for p in seeds] == [1, 2]
-        assert all(p.regret.size == 40 for p in seeds)
-
-
-def test_the_command_prints_tables_json_and_pictures(tmp_path: Path) -> None:
-    arguments = ["stationary", "--policies", "full-oracle,static-ab", "--seeds", "2", "--decisions", "60"]
-    done = CliRunner().invoke(command, [*arguments, "--json", "--out", str(tmp_path)], catch_exceptions=False)
-    assert done.exit_code == 0, done.output
-    report = orjson.loads(done.stdout)
-    assert report["standings"][0]["policy"] == "full-oracle"
-    assert report["gate"] == "off"
-    for end in ("-regret.png", "-week.png"):
-        assert (tmp_path / f"stationary{end}").read_bytes().startswith(b"\x89PNG")
-    assert orjson.loads((tmp_path / "stationary.json").read_bytes())["options"]["seeds"] == 2
-    people = CliRunner().invoke(command, arguments, catch_exceptions=False)
-    assert "full-oracle" in people.stdout
-    assert "Share of the way" in people.stdout
-
-
-def test_policies_told_earlier_meet_the_same_stream_and_are_what_others_are_compared_with() -> None:
-    """60 decisions are all cold, so that how they are told of outcomes changes nothing yet."""
-    names = "ours,ours-naive,ours-at-send,ours-at-once"
-    arguments = ["delays", "--policies", names, "--against", "ours-at-once", "--seeds", "2", "--decisions", "60"]
-    done = CliRunner().invoke(command, [*arguments, "--json"], catch_exceptions=False)
-    report = orjson.loads(done.stdout)
-    assert report["reference"] == "ours-at-once"
-    ratios = {one["policy"]: one["ratio"] for one in report["standings"]}
-    assert ratios["ours-at-once"] is None
-    assert ratios["ours-at-send"]["per_seed"] == ratios["ours"]["per_seed"] == [1.0, 1.0]
-    assert ratios["informed-oracle"]["mean"] == 0.0
-
-
-def test_what_is_compared_with_must_be_played() -> None:
-    done = CliRunner().invoke(command, ["delays", "--policies", "random", "--against", "ours", "--decisions", "20"])
-    assert done.exit_code != 0
-    assert "not played" in done.stderr
-
-
 def test_at_the_send_everything_is_known_of_messages_that_have_gone_out() -> None:
     one = replace(SMALL, window="now", feedback="at_send", decisions=200, days=5.0)
     listener, _ = played(one)
@@ -332,50 +197,3 @@ def test_at_the_send_everything_is_known_of_messages_that_have_gone_out() -> Non
     assert max(event.occurred_at for event in listener.events) > last
     known = {result.decision.decision_id for result in listener.results}
     assert {event.decision_id for event in listener.events if event.decision_id is not None} <= known
-
-
-def test_the_command_lists_what_there_is() -> None:
-    listed = CliRunner().invoke(command, ["--list"], catch_exceptions=False).stdout
-    assert "many-slots" in listed
-    assert "vw-squarecb" in listed
-
-
-def test_the_command_says_what_it_does_not_know() -> None:
-    done = CliRunner().invoke(command, ["nowhere"])
-    assert done.exit_code != 0
-    assert "there are: stationary" in done.stderr
-
-
-def test_the_report_is_written_from_what_lies_there(tmp_path: Path) -> None:
-    arguments = ["xor", "--policies", "full-oracle", "--seeds", "2", "--decisions", "30", "--out", str(tmp_path)]
-    assert CliRunner().invoke(command, arguments, catch_exceptions=False).exit_code == 0
-    (tmp_path / "z-extra.md").write_text("## Something else\n", encoding="utf-8")
-    report = document(tmp_path)
-    assert "## xor: " in report
-    assert "| full-oracle | " in report
-    assert f"({tmp_path.name}/xor-regret.png)" in report
-    assert report.index("## Something else") > report.index("## xor")
-    assert "## stationary" not in report
-    assert "Machine: " in report
-
-
-def test_every_part_of_the_report_can_be_played() -> None:
-    for part in PARTS:
-        for policy in part.policies:
-            assert parse(policy, scenario(part.scenario).name).text == policy
-
-
-def test_recovery_counts_decisions_until_the_level_is_reached_again() -> None:
-    n, change = 4000, 2000
-    value = np.where(np.arange(n) < change, 0.8, 0.0)
-    value[3000:] = 0.95
-    ones, zeros = np.ones(n), np.zeros(n)
-    numbers = {"value": value, "best": ones, "informed": ones, "chance": zeros, "reward": zeros, "propensity": ones}
-    variant = np.where(np.arange(n) >= 2500, 1, 0)
-    found = recovery(Played("ours", 1, numbers, {"variant": variant}, 1.0), change)
-    assert found.before == pytest.approx(0.8)
-    assert found.after == pytest.approx(0.95)
-    # .72 of the window at .95 and the rest at 0: reached when 379 of 500 lie behind 3,000; in steps of 50.
-    assert found.to_before == 250 + 900
-    assert found.to_informed == 250 + 1000
-    assert found.to_final == 250 + 450
