@@ -19,7 +19,7 @@ from optimizer.model.artifact import pack, unpack
 from optimizer.model.heads import Heads
 from optimizer.model.inference import RewardModel
 from optimizer.model.layout import Layout
-from optimizer.model.training.train import train, width_factor
+from optimizer.model.training.train import train
 from optimizer.model.values import expected_value
 from storage.records import Campaign, OutcomeWeight
 from tests.model.conftest import MONDAY, campaign, contexts, made_up
@@ -101,7 +101,7 @@ def brute_force(
     """Reward (K,), draws (M, K), probabilities, from dense rows."""
     reward, draws = [], []
     chances: dict[str, list[float]] = {name: [] for name in model.outcomes}
-    width = width_factor(ROWS)
+    width = float(model.artifact_meta["width"])  # how wide that is has a test of its own
     for action, local in actions(space):
         heads = model.no_send if action is None else model.message
         row = feature_row(model, heads, owner, x, action, local)
