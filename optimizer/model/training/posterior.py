@@ -102,27 +102,27 @@ def fit_posterior(
     middle = np.zeros(layout.size) if centre is None else centre
     weights = np.zeros(layout.size) if mean is None else mean - middle
     fixed = np.full(design.count, offset) if centre is None else offset + design.logits(centre)
-    blocks = np.array([start for _, start in layout.groups]) if precision is None else precision.copy()
+    groups = np.array([start for _, start in layout.groups]) if precision is None else precision.copy()
     before = weights
     before_likelihood = -np.inf
     live, factor = np.arange(layout.size), torch.eye(layout.size, dtype=torch.float64)
     for step in range(steps):
         likelihood, gradient, hessian = design.derivatives(weights, outcome, fixed, seen)
-        prior = _per_weight(layout, blocks)
+        prior = _per_weight(layout, groups)
         if step and _worse(likelihood, weights, before_likelihood, before, prior):
             weights = 0.5 * (weights + before)
             continue
         before, before_likelihood = weights, likelihood
         with one_thread():
-            fitted = _quadratic(layout, hessian, gradient + hessian @ weights, blocks, options if empirical else None)
-        moved = float(np.abs(np.log(fitted.precision / blocks)).max())
+            fitted = _quadratic(layout, hessian, gradient + hessian @ weights, groups, options if empirical else None)
+        moved = float(np.abs(np.log(fitted.precision / groups)).max())
         change = fitted.mean - weights
         decrement = float(change @ (gradient - prior * weights))
-        weights, blocks, live, factor = fitted.mean, fitted.precision, fitted.live, fitted.factor
+        weights, groups, live, factor = fitted.mean, fitted.precision, fitted.live, fitted.factor
         if abs(decrement) < _DECREMENT and moved < _MOVED:
             break
     known = outcome[np.isfinite(outcome)]
-    return Posterior(weights + middle, blocks, live, factor, offset, len(known), int(known.sum()))
+    return Posterior(weights + middle, groups, live, factor, offset, len(known), int(known.sum()))
 
 
 @dataclass(frozen=True)
