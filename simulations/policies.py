@@ -14,6 +14,7 @@ from optimizer.errors import ConfigError, Invalid
 from optimizer.model.history import Encoder, Wanted
 from simulations.baselines import tuned
 from simulations.baselines.linear import Linear, LinearOptions
+from simulations.baselines.network import Network, NetworkOptions
 from simulations.baselines.simple import Simple, SimpleOptions
 from simulations.baselines.vw import ALGORITHMS, VowpalWabbit, VwOptions
 from simulations.game import Game
@@ -119,6 +120,7 @@ FAMILIES: Mapping[str, Family] = {
     ),
     "full-oracle": Family("the best action", None, lambda game, _: Oracle(game, personal=True)),
     **{f"vw-{name}": _vw(name) for name in ALGORITHMS},
+    "network": Family("one plain network over context and action, inverse-gap weighting", NetworkOptions(), Network),
     "linucb": Family("LinUCB, an arm an action", LinearOptions(rule="ucb"), Linear),
     "lints": Family("linear Thompson sampling, an arm an action", LinearOptions(rule="ts", alpha=0.1), Linear),
     "linucb-crossed": Family("LinUCB on crossed factors", LinearOptions(rule="ucb", shape="crossed"), Linear),

@@ -133,9 +133,10 @@ def best_gain(course: Course, people: Crowd, choices: Options, before: Taken) ->
         before: what was done with the requests before them.
     """
     keep = choices.gain > 0
-    choices = Options(*(getattr(choices, name)[keep] for name in choices.__dataclass_fields__))
+    choices = _part(choices, keep)
     parameters = rule(course).parameters
     if isinstance(parameters, Capacity):
+        choices = _part(choices, _best_of(choices, choices.send_at))  # a message takes one place on every channel
         share = _solve(choices, [_hours(choices, before, parameters.limit)])
     elif isinstance(parameters, Budget):
         share = _solve(choices, [_weeks(choices, before, parameters.amount / MICROS)])
@@ -144,6 +145,17 @@ def best_gain(course: Course, people: Crowd, choices: Options, before: Taken) ->
     else:
         raise TypeError(f"{course.scarcity}: nothing scarce")
     return float(share @ choices.true)
+
+
+def _part(choices: Options, rows: Ints | NDArray[np.bool_]) -> Options:
+    return Options(*(getattr(choices, name)[rows] for name in choices.__dataclass_fields__))
+
+
+def _best_of(choices: Options, place: Ints) -> Ints:
+    """Of the options of a request in one place (m,), the index of the best."""
+    order = np.lexsort((-choices.gain, place, choices.row))
+    first = np.r_[True, (np.diff(choices.row[order]) != 0) | (np.diff(place[order]) != 0)]
+    return np.asarray(order[first], dtype=np.int64)
 
 
 @dataclass(frozen=True, eq=False)
@@ -184,10 +196,8 @@ def _by_person(people: Crowd, choices: Options, before: Taken, limit: int) -> Fl
     for person in np.unique(who).tolist():
         mine = np.flatnonzero(who == person)
         # Actions of a request on one day share every window: the best of them is enough.
-        order = mine[np.lexsort((-choices.gain[mine], day[mine], choices.row[mine]))]
-        first = np.r_[True, (np.diff(choices.row[order]) != 0) | (np.diff(day[order]) != 0)]
-        own = order[first]
-        chosen = Options(*(getattr(choices, name)[own] for name in choices.__dataclass_fields__))
+        own = mine[_best_of(_part(choices, mine), day[mine])]
+        chosen = _part(choices, own)
         held = earlier_day[earlier_who == person]
         share[own] = _solve(chosen, [_windows(day[own], held, limit)])
     return share

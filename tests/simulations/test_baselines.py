@@ -11,6 +11,7 @@ from mabwiser.mab import MAB, LearningPolicy
 from simulations.baselines import tuned
 from simulations.baselines.features import Columns, EncodedFeatures, RawFeatures, Running
 from simulations.baselines.linear import Crossed, Disjoint, Linear, LinearOptions
+from simulations.baselines.network import Network, gap_weights
 from simulations.baselines.simple import Rates, Simple, SimpleOptions
 from simulations.baselines.vw import ALGORITHMS, Cost, VowpalWabbit, VwOptions
 from simulations.game import Game
@@ -111,6 +112,7 @@ def test_the_second_crossing_and_encoded_features_run() -> None:
         "linucb:alpha=0.05",
         "lints:alpha=0.05",
         "linucb-crossed:alpha=0.1",
+        "network:scale=300,steps=4",
     ],
 )
 def test_every_rival_finds_the_hours_of_people_who_differ_in_nothing_else(policy: str) -> None:
@@ -122,8 +124,16 @@ def test_every_rival_finds_the_hours_of_people_who_differ_in_nothing_else(policy
     assert share_of(score, slice(400, 800)) > 0.25
 
 
-def test_linear_bandits_can_decide_not_to_send() -> None:
+def test_inverse_gap_weights_are_a_distribution_that_falls_with_the_gap() -> None:
+    weights = gap_weights(np.array([0.1, 0.5, 0.4]), 10.0)
+    np.testing.assert_allclose(weights[[0, 2]], [1 / (3 + 4), 1 / (3 + 1)], atol=1e-12)
+    assert weights.sum() == pytest.approx(1.0)
+    np.testing.assert_allclose(gap_weights(np.array([0.1, 0.5]), 0.0), [0.5, 0.5], atol=1e-12)
+
+
+def test_linear_bandits_and_the_network_can_decide_not_to_send() -> None:
     game = Game(replace(EASY, allow_no_send=True), 1)
+    assert np.isfinite(Play(game, Network(game)).run("network").numbers["value"]).all()
     for options in (LinearOptions(), LinearOptions(shape="crossed"), LinearOptions(rule="ts")):
         assert np.isfinite(Play(game, Linear(game, options)).run("linear").numbers["value"]).all()
     simple = Play(game, Simple(game, SimpleOptions(epsilon=1.0))).run("simple")
