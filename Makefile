@@ -6,7 +6,7 @@ BIND ?= 127.0.0.1:8080
 STAMP := .venv/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help install run demo test lint bench clean
+.PHONY: help install run demo test lint bench results clean
 
 help: ## what can be made
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -37,6 +37,9 @@ lint: $(STAMP) ## style, types, import contracts
 
 bench: $(STAMP) ## measure what a decision costs, beside the bare inserts that bound it
 	.venv/bin/python -m simulations.bench
+
+results: $(STAMP) ## play the goals table, 10 seeds a row, and write simulations/RESULTS.md: most of a day
+	.venv/bin/sendtide results --processes 2
 
 clean: ## remove .venv and what tools cached; leaves ./var/ alone
 	rm -rf .venv .mypy_cache .ruff_cache .hypothesis .import_linter_cache build dist *.egg-info

@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import click
 import orjson
@@ -20,6 +20,7 @@ from rich.console import Console
 
 from optimizer.cli.call import option, reported
 from optimizer.cli.group import EXIT_CODES
+from optimizer.model.history import Encoder
 
 FOLDER = Path(__file__).with_name("results")
 REPORT = Path(__file__).with_name("RESULTS.md")
@@ -32,7 +33,7 @@ _PACKAGES = ("numpy", "torch", "onnxruntime", "vowpalwabbit", "mabwiser")
 
 @dataclass(frozen=True)
 class Part:
-    """One scenario of the report: the policies, how many decisions (None = the scenario's), and what it answers.
+    """One scenario of the report: the policies and what it answers.
 
     ``against``: whose regret others are compared with (None = the best Vowpal Wabbit).
     """
@@ -40,22 +41,21 @@ class Part:
     scenario: str
     policies: tuple[str, ...]
     asks: str
-    decisions: int | None = None
     against: str | None = None
 
 
 PARTS: tuple[Part, ...] = (
     Part(
         "stationary",
-        ("ours", *_ALL_VW, *_LINEAR, "histogram", *_SIMPLE),
-        "504 actions: regret at 30,000 and on the way there, against every rival",
-        30_000,
+        ("ours", *_ALL_VW, *_LINEAR, "network", "histogram", *_SIMPLE),
+        "504 actions, against every rival",
     ),
+    Part("long", ("ours", "vw-squarecb", "full-oracle"), "how near to the oracle 20,000 and 30,000 decisions lead"),
     Part("many-slots", ("ours", "vw-squarecb", "best-static", "full-oracle"), "3,024 actions against the 504"),
     Part("cold-start", ("ours", *_VW, "linucb-crossed", *_SIMPLE), "recipients that nobody has met"),
-    Part("three-way", ("ours", *_VW, "full-oracle"), "misspecified: a free three-way table"),
-    Part("jagged", ("ours", *_VW, "full-oracle"), "misspecified: hours that differ by chance"),
-    Part("xor", ("ours", *_VW, "full-oracle"), "misspecified: exclusive or of two features"),
+    Part("three-way", ("ours", *_VW, "network", "full-oracle"), "misspecified: a free three-way table"),
+    Part("jagged", ("ours", *_VW, "network", "full-oracle"), "misspecified: hours that differ by chance"),
+    Part("xor", ("ours", *_VW, "network", "full-oracle"), "misspecified: exclusive or of two features"),
     Part("base-rates", ("ours", *_VW, "best-static", "full-oracle"), "realistic base rates, 50,000 decisions"),
     Part("new-variant", ("ours", "vw-squarecb", "full-oracle"), "a new variant at half time"),
     Part(
@@ -67,7 +67,12 @@ PARTS: tuple[Part, ...] = (
     Part("drift", ("ours", "vw-squarecb", "full-oracle"), "tastes that swap at half time"),
     Part("cap-pressure", ("ours", "vw-squarecb", "full-oracle"), "few eligible actions"),
     Part("fatigue", ("ours", "vw-squarecb", "best-static", "full-oracle"), "messages that tire"),
-    Part("history", ("ours", "vw-squarecb", "full-oracle"), "order effects"),
+    Part(
+        "history",
+        ("ours", *(f"ours:encoder={name}" for name in get_args(Encoder) if name != "auto"), "vw-squarecb"),
+        "order effects: what reads the history, and what goes by its sums",
+        against="ours:encoder=none",
+    ),
     Part(
         "broken-propensities",
         ("service", "service-false-numbers", "service-false-draws"),
@@ -146,7 +151,7 @@ seeds of their own; every setting that was tried is listed."""
 def _play(part: Part, seeds: int, processes: int, console: Console) -> None:
     from simulations.simulate_run import Options, run, write
 
-    options = Options(part.scenario, part.policies, seeds, part.decisions, against=part.against)
+    options = Options(part.scenario, part.policies, seeds, against=part.against)
     played = run(options, processes=processes, console=console)
     for path in write(FOLDER, options, played):
         console.print(f"written: {path}")
