@@ -8,7 +8,7 @@ needed, so order and repetition can't change them.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
@@ -16,10 +16,11 @@ import msgspec
 
 from optimizer.bandit.rewards import MESSAGE_OUTCOMES
 from optimizer.errors import Invalid
+from optimizer.service import recipients as people
 from optimizer.service.engagement import note_engagement
 from optimizer.service.ids import decision_id
 from optimizer.service.optout import OPT_OUTS, apply_opt_outs, is_opt_out, suppress
-from optimizer.service.requests import EventInput, IngestReport, RejectedEvent
+from optimizer.service.requests import EventInput, IngestReport, RejectedEvent, Told
 from optimizer.service.rhythms import note_active, note_message
 from optimizer.service.settle import CLOCK_SKEW_SECONDS
 from optimizer.service.wiring import Services
@@ -30,19 +31,26 @@ from storage.records import ANY
 
 @dataclass(frozen=True)
 class Correlated:
-    """An event with the decision it belongs to, where that is known."""
+    """An event with its place in the envelope and the decision it belongs to, where that is known."""
 
+    index: int
     event: Event
     decision: Decision | None
 
 
-def ingest(services: Services, workspace_id: str, inputs: Sequence[EventInput | RejectedEvent]) -> IngestReport:
+def ingest(
+    services: Services,
+    workspace_id: str,
+    inputs: Sequence[EventInput | RejectedEvent],
+    told: Mapping[int, Told] | None = None,
+) -> IngestReport:
     """Stores an envelope of events in one transaction.
 
     Args:
         services: the wired service.
         workspace_id: whose events they are.
         inputs: the readable ones, and in their places those that the border refused already.
+        told: what some of them, by place, tell of their recipient. It is taken over with the event, so once.
 
     Raises:
         StoreUnavailable: nothing of the envelope was recorded.
@@ -54,7 +62,7 @@ def ingest(services: Services, workspace_id: str, inputs: Sequence[EventInput | 
     rejected += refused
     people = sorted({p for c in correlated if (p := _person(c)) is not None})
     added = services.store.write(
-        lambda writer: _store(writer, services, workspace_id, inputs, now),
+        lambda writer: _store(writer, services, workspace_id, inputs, told or {}, now),
         recipients=[(workspace_id, p) for p in people],
     )
     return IngestReport(
@@ -84,7 +92,7 @@ def _correlate_all(
         except Invalid as error:
             refused.append(RejectedEvent(index=index, code=error.code, detail=error.detail))
             continue
-        correlated.append(_correlate(services, reader, workspace_id, one, decisions, now))
+        correlated.append(Correlated(index, *_correlate(services, reader, workspace_id, one, decisions, now)))
     return correlated, refused
 
 
@@ -132,7 +140,7 @@ def _correlate(
     one: EventInput,
     decisions: dict[str, Decision],
     now: datetime,
-) -> Correlated:
+) -> tuple[Event, Decision | None]:
     named = services_decision_id(services, workspace_id, one)
     decision = decisions.get(named) if named is not None else None
     if named is None and one.provider is not None and one.message_id is not None:
@@ -154,7 +162,7 @@ def _correlate(
         automated=one.automated,
         properties={**one.properties, "hard": one.hard} if one.type == "bounced" else one.properties,
     )
-    return Correlated(event, decision)
+    return event, decision
 
 
 def content_id(one: EventInput) -> str:
@@ -174,6 +182,7 @@ def _store(
     services: Services,
     workspace_id: str,
     inputs: Sequence[EventInput | RejectedEvent],
+    told: Mapping[int, Told],
     now: datetime,
 ) -> _Counts:
     # Correlated anew: the decision or its confirm may have been committed since the read.
@@ -185,6 +194,8 @@ def _store(
             continue
         accepted += 1
         unmatched += not one.event.matched
+        if one.index in told:
+            _learn(writer, services, one.event, told[one.index], now)
         _act_on(writer, one, now)
         note_active(writer, one.event)
     return _Counts(accepted, duplicates, unmatched)
@@ -203,6 +214,17 @@ def _act_on(writer: Writer, one: Correlated, now: datetime) -> None:
     elif event.matched and event.recipient_id is not None and is_opt_out(event):
         source = f"event:{event.type}:{event.event_id}"
         suppress(writer, (event.workspace_id, event.recipient_id), (ANY, ANY), source=source, now=now)
+
+
+def _learn(writer: Writer, services: Services, event: Event, told: Told, now: datetime) -> None:
+    """Takes over what an event tells of the recipient that it names."""
+    if event.recipient_id is None:
+        return
+    stored = writer.recipient(event.workspace_id, event.recipient_id)
+    known = stored or people.unknown(event.workspace_id, event.recipient_id)
+    people.store(writer, known, people.learned(known, told.patch), now)
+    attributes = services.catalog.view(writer, event.workspace_id, keep=False).attributes
+    people.sight(writer, event.workspace_id, attributes, [told.patch.attributes], told.private)
 
 
 def _person(one: Correlated) -> str | None:

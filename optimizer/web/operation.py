@@ -230,7 +230,17 @@ def _allowed_key(services: Services, scope: Scope) -> ApiKey:
     kind, _, secret = request.headers.get("Authorization", "").partition(" ")
     if kind.lower() != "bearer" or not secret.strip():
         raise Unauthenticated("no key; send 'Authorization: Bearer KEY'")
-    key = authenticate(services, secret.strip())
+    return allowed(services, secret.strip(), scope)
+
+
+def allowed(services: Services, secret: str, scope: Scope) -> ApiKey:
+    """The key of a secret, noted for the log of this request.
+
+    Raises:
+        Unauthenticated: unknown or revoked.
+        Forbidden: it lacks the scope.
+    """
+    key = authenticate(services, secret)
     g.workspace_id, g.key_id = key.workspace_id, key.key_id
     if scope not in key.scopes and "admin" not in key.scopes:
         raise Forbidden(
