@@ -165,6 +165,9 @@ class Reader(Protocol):
         Cost must not depend on how many happened before those that are asked for.
         """
 
+    def known_events(self, workspace_id: str, event_ids: Sequence[str]) -> set[str]:
+        """Those of the given event ids that are stored."""
+
     def events_awaiting(self, workspace_id: str, decision_id: str) -> tuple[Event, ...]:
         """Unmatched events that name this decision."""
 

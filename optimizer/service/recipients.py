@@ -71,6 +71,16 @@ def store(writer: Writer, stored: Recipient, changed: Recipient, now: datetime) 
     return newer
 
 
+def replaced(stored: Recipient | None, new: Recipient, now: datetime) -> Recipient:
+    """The next version of a recipient whom ``new`` replaces; ``stored`` itself where that changes nothing."""
+    if stored is None:
+        return Recipient(
+            new.workspace_id, new.recipient_id, 1, new.timezone, new.attributes, new.channels, new.suppressed, now
+        )
+    changed = kept_refusals(stored, new)
+    return stored if same(stored, changed) else replace(changed, version=stored.version + 1, updated_at=now)
+
+
 def kept_refusals(stored: Recipient, new: Recipient) -> Recipient:
     """``new`` in place of ``stored``, with the refusals that events recorded: a CRM's PUT knows nothing of them."""
     known = {(s.channel, s.category) for s in new.suppressed}

@@ -9,7 +9,7 @@ from os import cpu_count
 from rich.console import Console
 from rich.table import Table
 
-from simulations.bench import eligibility
+from simulations.bench import eligibility, imports
 from simulations.bench.decide import ROUNDS, measure
 
 
@@ -32,7 +32,26 @@ def main() -> int:
         )
     console.print(table)
     console.print(rules_table(machine))
+    console.print(imports_table(machine))
     return 0
+
+
+def imports_table(machine: str) -> Table:
+    """What imports cost, beside bare inserts of the same rows."""
+    table = Table(title=f"import of {imports.ROWS:,} rows of CSV, {machine}; ratio: rate of the import over that of …")
+    for heading in ("what", "µs a row", "rows/s", "same rows, same tables", "ratio", "cells, bare table", "ratio"):
+        table.add_column(heading, justify="left" if heading == "what" else "right")
+    for cost in imports.measure():
+        table.add_row(
+            cost.kind,
+            f"{cost.imported:,.1f}",
+            f"{1e6 / cost.imported:,.0f}",
+            f"{cost.same_tables:,.1f}",
+            f"{cost.same_tables / cost.imported:.2f}",
+            f"{cost.bare:,.1f}",
+            f"{cost.bare / cost.imported:.2f}",
+        )
+    return table
 
 
 def rules_table(machine: str) -> Table:
