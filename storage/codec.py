@@ -14,6 +14,7 @@ from typing import Any, Final, Generic, TypeVar
 
 import msgspec
 
+from storage.endpoints import Delivery, Endpoint
 from storage.log import Group, Policy, Status, TrainingRun
 from storage.records import ApiKey, Attribute, Campaign, Consent, JsonObject, Mode, Recipient, Suppression, Workspace
 from storage.rules import (
@@ -104,6 +105,8 @@ CAMPAIGN: Final = Document(Campaign)
 ATTRIBUTE: Final = Document(Attribute)
 POLICY: Final = Document(Policy)
 TRAINING_RUN: Final = Document(TrainingRun)
+ENDPOINT: Final = Document(Endpoint)
+DELIVERY: Final = Document(Delivery)
 
 
 def pack_object(value: JsonObject) -> bytes | None:

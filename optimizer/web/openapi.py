@@ -39,6 +39,7 @@ _TAGS = {
     "Feedback": "Report what happened.",
     "Learn": "Training runs, policies, changes.",
     "Compatible": "Other services' APIs, as their SDKs speak them; errors are in their form.",
+    "Webhooks": "The change feed, pushed to you.",
     "Workspace": "The switch over everything, and keys.",
     "Operate": "Health, metrics, this document. No key needed.",
 }

@@ -39,6 +39,7 @@ PATH_FIELDS: dict[str, Id] = {
         "policy_id": "The policy.",
         "run_id": "The training run.",
         "key_id": "The key.",
+        "endpoint_id": "The webhook endpoint.",
     }.items()
 }
 IDEMPOTENCY_KEY = Id("The same again answers the same and does nothing more.")
