@@ -77,7 +77,7 @@ def read(message: Any, call: str | None, envelope: Envelope) -> tuple[EventInput
     event_type, properties = _content(str(kind), message)
     if kind in ("identify", "group", "alias") and user and anonymous:
         properties = {**properties, "anonymous_id": anonymous}
-    decision = properties.get("decision_id")
+    decision = properties.get("sendtide_decision_id")
     event = EventInput(
         type=event_type,
         occurred_at=_occurred_at(message, envelope),

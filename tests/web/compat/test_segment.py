@@ -206,7 +206,7 @@ def test_an_anonymous_visitor_is_a_recipient_and_links_are_kept_but_merge_nothin
 
 def test_a_tracked_event_may_name_its_decision(track: Tracker, ready: Caller) -> None:
     asked = ready("POST", "/v1/decisions", {"campaign_id": "c", "recipient_id": "u1", "immediate": True}).get_json()
-    track("track", {"userId": "u1", "event": "clicked", "properties": {"decision_id": asked["decision_id"]}})
+    track("track", {"userId": "u1", "event": "clicked", "properties": {"sendtide_decision_id": asked["decision_id"]}})
     services = track.app.extensions["sendtide"].get()
     with services.store.read() as reader:
         decision = reader.decision("default", asked["decision_id"])
