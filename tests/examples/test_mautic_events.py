@@ -122,7 +122,7 @@ def test_a_refusal_silences_and_a_return_grants_nothing(
 
 def test_what_mautic_did_not_sign_or_does_not_send_is_refused(mautic: Mautic, decision_id: str) -> None:
     assert mautic(payload(decision_id, "2026-11-24T09:00:00+00:00"), signature="bm9wZQ==") == 401
-    for odd in (b"{", b"[]", {"mautic.email_on_open": [{}]}):
+    for odd in (b"{", b"[]", b'{"mautic.email_on_open": [{}]}'):
         assert mautic(odd) == 400
 
 
