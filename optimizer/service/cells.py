@@ -105,12 +105,14 @@ class Cells:
     def listed(self, name: str) -> list[Any]:
         """A list, or its JSON text; empty when missing."""
         value = self.value(name)
+        if value is None:
+            return []
         if isinstance(value, str):
             value = _parse_json(name, value)
-        if value is not None and not isinstance(value, list):
+        if not isinstance(value, list):
             raise Invalid.field(name, f"{value!r:.80} must be a JSON list")
-        _check_values(name, value or [], 1)
-        return value or []
+        _check_values(name, value, 1)
+        return value
 
     def nested(self, name: str) -> dict[str, Any]:
         """The object ``name``: its JSON column overlaid with the ``name.PART`` columns. Missing cells are left out."""

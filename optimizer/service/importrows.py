@@ -45,7 +45,7 @@ def recipient_row(cells: Cells, workspace_id: str) -> Recipient:
         timezone=_timezone(cells),
         attributes=cells.nested("attributes"),
         channels={name: _consent(name, value) for name, value in cells.nested("channels").items()},
-        suppressed=tuple(_suppression(i, one) for i, one in enumerate(cells.listed("suppressed"))),
+        suppressed=tuple([_suppression(i, one) for i, one in enumerate(cells.listed("suppressed"))]),
     )
 
 

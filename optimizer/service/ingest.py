@@ -89,24 +89,31 @@ def _correlate_all(
     inputs: Sequence[EventInput | RejectedEvent],
     now: datetime,
 ) -> tuple[list[Correlated], list[RejectedEvent]]:
-    ids = [services_decision_id(services, workspace_id, i) for i in inputs if isinstance(i, EventInput)]
-    decisions = reader.decisions_by_id(workspace_id, sorted({i for i in ids if i is not None}))
+    named = {
+        i: services_decision_id(services, workspace_id, one) for i, one in enumerate(inputs) if _names_decision(one)
+    }
+    decisions = reader.decisions_by_id(workspace_id, sorted({one for one in named.values() if one is not None}))
+    latest = now + timedelta(seconds=CLOCK_SKEW_SECONDS)
     campaigns: dict[str, bool] = {}
     correlated, refused = [], []
     for index, one in enumerate(inputs):
         if isinstance(one, RejectedEvent):
             continue
         try:
-            _check(reader, workspace_id, one, now, campaigns)
+            _check(reader, workspace_id, one, latest, campaigns)
         except Invalid as error:
             refused.append(RejectedEvent(index=index, code=error.code, detail=error.detail))
             continue
-        correlated.append(Correlated(index, *_correlate(services, reader, workspace_id, one, decisions, now)))
+        event, decision = _correlate(reader, workspace_id, one, named.get(index), decisions, now)
+        correlated.append(Correlated(index, event, decision))
     return correlated, refused
 
 
-def _check(reader: Reader, workspace_id: str, one: EventInput, now: datetime, campaigns: dict[str, bool]) -> None:
-    latest = now + timedelta(seconds=CLOCK_SKEW_SECONDS)
+def _names_decision(one: EventInput | RejectedEvent) -> bool:
+    return isinstance(one, EventInput) and (one.decision_id is not None or one.request_id is not None)
+
+
+def _check(reader: Reader, workspace_id: str, one: EventInput, latest: datetime, campaigns: dict[str, bool]) -> None:
     if one.occurred_at > latest:
         raise Invalid.field(
             "occurred_at",
@@ -148,14 +155,13 @@ def services_decision_id(services: Services, workspace_id: str, one: EventInput)
 
 
 def _correlate(
-    services: Services,
     reader: Reader,
     workspace_id: str,
     one: EventInput,
+    named: str | None,
     decisions: dict[str, Decision],
     now: datetime,
 ) -> tuple[Event, Decision | None]:
-    named = services_decision_id(services, workspace_id, one)
     decision = decisions.get(named) if named is not None else None
     if named is None and one.provider is not None and one.message_id is not None:
         decision = reader.decision_by_message(workspace_id, one.provider, one.message_id)

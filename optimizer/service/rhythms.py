@@ -15,12 +15,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime, timedelta
 
-import numpy as np
-
 from optimizer.bandit.localtime import Zone, zone
 from optimizer.bandit.rewards import MESSAGE_OUTCOMES
 from optimizer.model.rhythm import EFFECT
-from optimizer.model.timefeatures import DAY, hour_of_week
+from optimizer.model.timefeatures import DAY, hour_of_week_at
 from optimizer.service.engagement import OUT, engages
 from storage.log import Decision, Event
 from storage.port import Writer
@@ -148,8 +146,7 @@ def _sums(decision: Decision, *, answered: bool) -> list[RhythmSum]:
 
 
 def _sum(kind: RhythmKind, at: int, where: Zone) -> RhythmSum:
-    local = np.array([at + where.offset(at)], dtype=np.int64)
-    return RhythmSum(kind, int(hour_of_week(local)[0]), _weight(at))
+    return RhythmSum(kind, hour_of_week_at(at + where.offset(at)), _weight(at))
 
 
 def _weight(at: int) -> float:
