@@ -89,10 +89,12 @@ def _correlate_all(
     inputs: Sequence[EventInput | RejectedEvent],
     now: datetime,
 ) -> tuple[list[Correlated], list[RejectedEvent]]:
-    named = {
-        i: services_decision_id(services, workspace_id, one) for i, one in enumerate(inputs) if _names_decision(one)
-    }
-    decisions = reader.decisions_by_id(workspace_id, sorted({one for one in named.values() if one is not None}))
+    named: dict[int, str] = {}
+    for index, one in enumerate(inputs):
+        found = services_decision_id(services, workspace_id, one) if isinstance(one, EventInput) else None
+        if found is not None:
+            named[index] = found
+    decisions = reader.decisions_by_id(workspace_id, sorted(set(named.values())))
     latest = now + timedelta(seconds=CLOCK_SKEW_SECONDS)
     campaigns: dict[str, bool] = {}
     correlated, refused = [], []
@@ -107,10 +109,6 @@ def _correlate_all(
         event, decision = _correlate(reader, workspace_id, one, named.get(index), decisions, now)
         correlated.append(Correlated(index, event, decision))
     return correlated, refused
-
-
-def _names_decision(one: EventInput | RejectedEvent) -> bool:
-    return isinstance(one, EventInput) and (one.decision_id is not None or one.request_id is not None)
 
 
 def _check(reader: Reader, workspace_id: str, one: EventInput, latest: datetime, campaigns: dict[str, bool]) -> None:

@@ -9,7 +9,7 @@ from os import cpu_count
 from rich.console import Console
 from rich.table import Table
 
-from simulations.bench import imports
+from simulations.bench import eligibility, imports
 from simulations.bench.decide import ROUNDS, measure
 
 
