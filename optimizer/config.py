@@ -135,6 +135,8 @@ class Settings:
     expire_seconds: float = _setting(30.0, number(0.1, 86_400), "seconds between looks for reservations that ran out")
     reload_seconds: float = _setting(1.0, number(0.05, 60), "seconds between looks for newly published policies")
     retention_days: int = _setting(400, whole(1, 36_500), "days that closed decisions are kept")
+    push_seconds: float = _setting(1.0, number(0.05, 3600), "seconds between looks for changes to push to webhooks")
+    private_webhooks: bool = _setting(False, SWITCH, "whether webhooks may go to private addresses and over plain http")
     gate: bool = _setting(True, SWITCH, "whether a candidate must pass the gate before it is published")
     encoder: Literal["auto", "none", "gru", "cnn", "transformer"] = _setting(
         "auto",

@@ -1,6 +1,8 @@
-"""The scheduler process: refreshes, retrains, prices what is scarce, expires reservations, forgets old rows.
+"""The scheduler process: refreshes, retrains, prices what is scarce, expires reservations, pushes changes, forgets old
+rows.
 
-APScheduler triggers what is short (queue a due run, price, expire, retain) on its threads. Training is long and greedy,
+APScheduler triggers what is short (queue a due run, price, expire, retain, look what is to be pushed) on its threads.
+Webhooks have threads of their own, since a receiver may be slow. Training is long and greedy,
 so it runs in a child process with low priority and a memory limit; the main thread starts it, keeps its lease alive,
 reads its end and answers signals. Any number of schedulers may run: leases and transactions keep them out of each
 other's way.
@@ -15,6 +17,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -27,11 +30,12 @@ from apscheduler.schedulers.background import BackgroundScheduler
 
 from optimizer.config import Settings
 from optimizer.errors import SendtideError
-from optimizer.service import pricing, runs, upkeep
+from optimizer.service import pricing, pushing, runs, upkeep
 from optimizer.service.gains import Memory
 from optimizer.service.ids import fresh
 from optimizer.service.runs import Ended
 from optimizer.service.wiring import Services
+from storage.endpoints import Endpoint
 from storage.errors import StoreError
 from storage.log import TrainingRun
 
@@ -46,6 +50,8 @@ STOP_SECONDS = 2.0
 #: The part of its time that this process spends on prices at most.
 PRICING_SHARE = 0.1
 _EXPIRE_ROWS = 1000
+#: Webhook endpoints that are pushed to at once.
+PUSH_THREADS = 8
 _FIRST_RETENTION = timedelta(minutes=10)
 _ERROR_BYTES = 2000
 
@@ -154,6 +160,40 @@ def _tail(file: IO[bytes]) -> str:
 
 
 @dataclass
+class Pusher:
+    """Pushes changes to webhook endpoints, each on a thread of its own, so that a slow one holds up no other.
+
+    The threads are daemons: a process that is told to stop waits for no receiver. What was sent and not noted is sent
+    again, under the same id.
+    """
+
+    services: Services
+    holder: str
+    stopping: bool = False
+    busy: dict[tuple[str, str], threading.Thread] = field(default_factory=dict)
+
+    def look(self, workspace_id: str) -> None:
+        """Starts pushing to the endpoints of a workspace that have something waiting; returns at once."""
+        with self.services.store.read() as reader:
+            found = pushing.due(reader, workspace_id, self.services.clock())
+        for endpoint in found:
+            key = (workspace_id, endpoint.endpoint_id)
+            if key not in self.busy and len(self.busy) < PUSH_THREADS and not self.stopping:
+                thread = threading.Thread(target=self._push, args=(key, endpoint), name="push", daemon=True)
+                self.busy[key] = thread
+                thread.start()
+
+    def _going_on(self) -> bool:
+        return not self.stopping
+
+    def _push(self, key: tuple[str, str], endpoint: Endpoint) -> None:
+        try:
+            _guarded("push", lambda: pushing.push(self.services, endpoint, self.holder, self._going_on))
+        finally:
+            del self.busy[key]
+
+
+@dataclass
 class Scheduler:
     """All that the scheduler process does, until it is told to stop."""
 
@@ -162,6 +202,10 @@ class Scheduler:
     stopping: bool = False
     pricing_memory: Memory = field(default_factory=Memory)
     price_after: float = field(default=-1e9)
+    pusher: Pusher = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.pusher = Pusher(self.services, holder=fresh("pusher"))
 
     def run(self) -> None:
         """Runs until SIGTERM, SIGINT or the death of ``parent`` (the process id of who started it)."""
@@ -178,6 +222,7 @@ class Scheduler:
                     time.sleep(TICK_SECONDS)
             finally:
                 jobs.shutdown(wait=False)
+                self.pusher.stopping = True
                 _guarded("stop", lambda: trainer.stop("the scheduler was told to stop"))
                 log.info("scheduler stops")
 
@@ -205,6 +250,8 @@ class Scheduler:
         jobs.add_job(self._queue_refresh, "interval", seconds=settings.refresh_seconds, id="refresh")
         jobs.add_job(self._reprice, "interval", seconds=settings.refresh_seconds, id="prices")
         jobs.add_job(self._expire, "interval", seconds=settings.expire_seconds, id="expire")
+        push = partial(self._each_workspace, "push", self.pusher.look)
+        jobs.add_job(push, "interval", seconds=settings.push_seconds, id="push")
         first = self.services.clock() + _FIRST_RETENTION
         jobs.add_job(self._retain, "interval", days=1, next_run_time=first, id="retain")
         return jobs

@@ -14,6 +14,7 @@ from typing import Any, Final, Generic, TypeVar
 
 import msgspec
 
+from storage.endpoints import Delivery, Endpoint
 from storage.log import Group, Policy, Status, TrainingRun
 from storage.records import ApiKey, Attribute, Campaign, Consent, JsonObject, Mode, Recipient, Suppression, Workspace
 from storage.rules import (
@@ -104,6 +105,8 @@ CAMPAIGN: Final = Document(Campaign)
 ATTRIBUTE: Final = Document(Attribute)
 POLICY: Final = Document(Policy)
 TRAINING_RUN: Final = Document(TrainingRun)
+ENDPOINT: Final = Document(Endpoint)
+DELIVERY: Final = Document(Delivery)
 
 
 def pack_object(value: JsonObject) -> bytes | None:
@@ -204,6 +207,16 @@ class _RecipientDocument(msgspec.Struct, frozen=True, omit_defaults=True):
     updated_at: int | None = msgspec.field(default=None, name="u")
 
 
+#: Consents that say no more than yes or no: nearly all of those that come in bulk.
+_PLAIN_CONSENTS = {state: _Consent(state, None, None) for state in (True, False)}
+
+
+def _consent_row(consent: Consent) -> _Consent:
+    if consent.source is None and consent.at is None:
+        return _PLAIN_CONSENTS[consent.state]
+    return _Consent(consent.state, consent.source, maybe_micros(consent.at))
+
+
 _recipient_decoder = msgspec.json.Decoder(_RecipientDocument)
 
 
@@ -213,12 +226,9 @@ def pack_recipient(recipient: Recipient) -> bytes:
         _RecipientDocument(
             timezone=recipient.timezone,
             attributes=dict(recipient.attributes),
-            channels={
-                channel: _Consent(consent.state, consent.source, maybe_micros(consent.at))
-                for channel, consent in recipient.channels.items()
-            },
+            channels={channel: _consent_row(consent) for channel, consent in recipient.channels.items()},
             suppressed=tuple(
-                _Suppression(s.channel, s.category, s.source, maybe_micros(s.at)) for s in recipient.suppressed
+                [_Suppression(s.channel, s.category, s.source, maybe_micros(s.at)) for s in recipient.suppressed]
             ),
             updated_at=maybe_micros(recipient.updated_at),
         )

@@ -20,6 +20,7 @@ from contextlib import AbstractContextManager
 from datetime import datetime
 from typing import Protocol, TypeVar
 
+from storage.endpoint_port import EndpointChanges, EndpointQueries
 from storage.log import (
     Artifact,
     Change,
@@ -42,7 +43,7 @@ from storage.rules import Rule
 T = TypeVar("T")
 
 
-class Reader(Protocol):
+class Reader(EndpointQueries, Protocol):
     """Queries on one consistent snapshot. Every method but the first four is confined to one workspace."""
 
     def meta(self, name: str) -> str | None:
@@ -165,6 +166,9 @@ class Reader(Protocol):
         Cost must not depend on how many happened before those that are asked for.
         """
 
+    def known_events(self, workspace_id: str, event_ids: Sequence[str]) -> set[str]:
+        """Those of the given event ids that are stored."""
+
     def events_awaiting(self, workspace_id: str, decision_id: str) -> tuple[Event, ...]:
         """Unmatched events that name this decision."""
 
@@ -212,7 +216,7 @@ class Reader(Protocol):
         """How many rows of this import are stored (0 = none)."""
 
 
-class Writer(Reader, Protocol):
+class Writer(Reader, EndpointChanges, Protocol):
     """Changes inside one transaction; reads see what was written earlier in it."""
 
     def put_meta(self, name: str, value: str) -> str:

@@ -20,8 +20,13 @@ if TYPE_CHECKING:
 @click.argument("kind", type=click.Choice(["recipients", "history", "events"]))
 @click.argument("file", type=click.Path(exists=True, dir_okay=False, path_type=Path))
 @option("--strict", is_flag=True, help="Stop at the first bad row; without it bad rows are reported and left out.")
+@option(
+    "--mapping",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="JSON or TOML that says how the file's columns become these.",
+)
 @command()
-def import_(call: Call, kind: Kind, file: Path, *, strict: bool) -> None:
+def import_(call: Call, kind: Kind, file: Path, *, strict: bool, mapping: Path | None) -> None:
     """Import FILE: CSV with a header, NDJSON or Parquet, by its suffix (.csv, .ndjson or .jsonl, .parquet; .gz too).
 
     \b
@@ -34,16 +39,28 @@ def import_(call: Call, kind: Kind, file: Path, *, strict: bool) -> None:
     events      type, occurred_at, one of decision_id, request_id, provider + message_id, recipient_id;
                 event_id, campaign_id, value, automated, hard, properties.NAME.
 
+    \b
+    A mapping has, all optional:
+    columns     our column = theirs; a path with dots reaches into NDJSON objects
+    constants   our column = its value in every row
+    formats     our column = "unix", "unix_ms" or a strptime pattern, or a table with some of
+                time, timezone (of times without an offset), decimal, thousands, values (theirs = ours)
+    ignore      their columns to leave out; true: all that columns doesn't name
+
     A killed import goes on where it stopped when it is called again, and the same file again adds nothing. Each bad
     row is reported on standard error with its line (its number, in Parquet).
     """
     from optimizer.service.imports import import_file
+    from optimizer.service.mapping import read_mapping
 
     def tell(bad: BadRow) -> None:
         call.note(f"{file}:{bad.line}: {bad.error.detail}")
 
+    how = None if mapping is None else read_mapping(mapping)
     with call.services() as services, progress(f"import {kind}") as on_progress:
-        report = import_file(services, call.workspace, kind, file, strict=strict, on_bad=tell, on_progress=on_progress)
+        report = import_file(
+            services, call.workspace, kind, file, mapping=how, strict=strict, on_bad=tell, on_progress=on_progress
+        )
     resumed = f", {report.resumed} from an earlier run" if report.resumed else ""
     call.answer(
         asdict(report), f"{report.rows} rows: {report.stored} stored, {report.known} known, {report.bad} bad{resumed}"

@@ -13,6 +13,8 @@ SCHEDULE = (
     "refresh_seconds",
     "expire_seconds",
     "retention_days",
+    "push_seconds",
+    "private_webhooks",
     "gate",
     "encoder",
     "train_memory_mib",
@@ -25,7 +27,7 @@ SCHEDULE = (
 @click.option("--parent", type=int, hidden=True, allow_from_autoenv=False, help="Stop when this process is gone.")
 @command(workspace=False, settings=SCHEDULE)
 def schedule(call: Call, parent: int | None) -> None:
-    """Run the scheduler: refreshes, retrains, expiry of reservations, retention.
+    """Run the scheduler: refreshes, retrains, expiry of reservations, webhooks, retention.
 
     `serve` runs one beside the API. On many hosts run any number: leases let one of them work on a workspace. It stops
     within 5 seconds of SIGTERM or SIGINT.

@@ -24,6 +24,8 @@ SERVE = (
     "expire_seconds",
     "reload_seconds",
     "retention_days",
+    "push_seconds",
+    "private_webhooks",
     "gate",
     "encoder",
     "train_memory_mib",

@@ -55,3 +55,8 @@ def harmonics(local: NDArray[np.int64]) -> NDArray[np.float64]:
 def hour_of_week(local: NDArray[np.int64]) -> NDArray[np.int64]:
     """Bucket of local seconds: 0 = Monday 00:00–01:00, …, 167 = Sunday 23:00–24:00. Hour of day is this modulo 24."""
     return ((np.asarray(local, dtype=np.int64) + _MONDAY) % WEEK) // 3600
+
+
+def hour_of_week_at(local: int) -> int:
+    """``hour_of_week`` of one instant, without numpy's overhead."""
+    return (local + _MONDAY) % WEEK // 3600

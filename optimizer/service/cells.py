@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from datetime import UTC, date, datetime
 from decimal import Decimal
+from functools import lru_cache
 from typing import Any
 
 import orjson
@@ -25,6 +26,9 @@ OBJECT_VALUES, OBJECT_DEPTH, TEXT_BYTES = 200, 5, 8192
 EARLIEST, LATEST = datetime(1970, 1, 1, tzinfo=UTC), datetime(2200, 1, 1, tzinfo=UTC)
 _ID = re.compile(r"[^\u0000-\u001f\u007f-\u009f\ufffd]+")
 _NUMBER = re.compile(r"-?(0|[1-9]\d*)(\.\d+)?([eE][+-]?\d+)?")
+_NAME_ALLOWED = f"1 to {ID_LENGTH} characters, no control characters"
+#: Stands for a text that has to be looked at closely.
+_ODD = object()
 _SWITCHES = {"true": True, "false": False, "1": True, "0": False, "yes": True, "no": False}
 
 
@@ -35,23 +39,26 @@ class Cells:
         """``typed`` is False for CSV, whose cells are all text."""
         self.row = row
         self._typed = typed
+        self._columns = tuple(row)
 
-    def refuse_unknown(self, names: Collection[str], nested: Collection[str]) -> None:
+    def refuse_unknown(self, names: frozenset[str], nested: frozenset[str]) -> None:
         """Refuses columns that are neither in ``names`` nor ``nested`` nor ``nested.NAME``."""
-        for column in self.row:
-            if column not in names and column not in nested and column.partition(".")[0] not in nested:
-                allowed = [*sorted(names), *(f"{name}.NAME" for name in sorted(nested))]
-                raise Invalid.field(column, f"unknown column; known: {', '.join(allowed)}", code="unknown_field")
+        column = _unknown(self._columns, names, nested)
+        if column is not None:
+            allowed = [*sorted(names), *(f"{name}.NAME" for name in sorted(nested))]
+            raise Invalid.field(column, f"unknown column; known: {', '.join(allowed)}", code="unknown_field")
 
     def value(self, name: str) -> Any:
         """The cell as it is; None when it is missing, empty or NaN."""
         value = self.row.get(name)
-        if value == "" or (isinstance(value, float) and math.isnan(value)):
-            return None
-        return value
+        # Only NaN differs from itself.
+        return None if value == "" or value != value else value
 
     def id(self, name: str) -> str | None:
         """An id: text of 1 to 256 characters without control characters. A whole number is taken as its text."""
+        value = self.row.get(name)
+        if type(value) is str and 0 < len(value) <= ID_LENGTH and value.isascii() and value.isprintable():
+            return value  # what nearly every id is, told apart fastest
         value = self.value(name)
         if isinstance(value, int) and not isinstance(value, bool):
             return str(value)
@@ -98,27 +105,38 @@ class Cells:
     def listed(self, name: str) -> list[Any]:
         """A list, or its JSON text; empty when missing."""
         value = self.value(name)
+        if value is None:
+            return []
         if isinstance(value, str):
             value = _parse_json(name, value)
-        if value is not None and not isinstance(value, list):
+        if not isinstance(value, list):
             raise Invalid.field(name, f"{value!r:.80} must be a JSON list")
-        _check_values(name, value or [], 1)
-        return value or []
+        _check_values(name, value, 1)
+        return value
 
     def nested(self, name: str) -> dict[str, Any]:
         """The object ``name``: its JSON column overlaid with the ``name.PART`` columns. Missing cells are left out."""
+        columns = _parts_of(self._columns, name)
+        if name not in self.row and not self._typed and len(columns) <= OBJECT_VALUES:
+            row = self.row
+            found = {part: value for column, part in columns if (value := _of_text(row[column])) is not None}
+            if _ODD not in found.values():
+                return found
+        return self._nested_closely(name, columns)
+
+    def _nested_closely(self, name: str, columns: tuple[tuple[str, str], ...]) -> dict[str, Any]:
+        """As ``nested``, for every kind of row, and with every bound checked."""
         whole = self.value(name)
         if isinstance(whole, str):
             whole = _parse_json(name, whole)
         if whole is not None and not isinstance(whole, Mapping):
             raise Invalid.field(name, f"{whole!r:.80} must be a JSON object")
         parts = dict(whole or {})
-        prefix = name + "."
-        for column in self.row:
-            if column.startswith(prefix):
-                parts[column.removeprefix(prefix)] = self._guessed(column)
+        for column, part in columns:
+            parts[part] = self._guessed(column)
         parts = {part: value for part, value in parts.items() if value is not None}
-        if _check_values(name, parts, 1) > OBJECT_VALUES:
+        plain = len(parts) <= OBJECT_VALUES and all(map(_is_plain, parts, parts.values()))
+        if not plain and _check_values(name, parts, 1) > OBJECT_VALUES:
             raise Invalid.field(name, f"must hold at most {OBJECT_VALUES} values")
         return parts
 
@@ -130,9 +148,62 @@ class Cells:
         value = self.value(column)
         if self._typed or not isinstance(value, str):
             return _as_json(column, value)
-        if _NUMBER.fullmatch(value):
-            return orjson.loads(value)
-        return {"true": True, "false": False}.get(value.lower(), value)
+        return value if _guess(value) is _ODD else _guess(value)
+
+
+@lru_cache(maxsize=256)
+def _unknown(columns: tuple[str, ...], names: frozenset[str], nested: frozenset[str]) -> str | None:
+    """The first column that is neither in ``names`` nor belongs to one of ``nested``. Files have few sets of columns,
+    so it is looked for once."""
+    for column in columns:
+        if column not in names and column not in nested and column.partition(".")[0] not in nested:
+            return column
+    return None
+
+
+@lru_cache(maxsize=256)
+def _parts_of(columns: tuple[str, ...], name: str) -> tuple[tuple[str, str], ...]:
+    """The columns ``name.PART``, each with its part.
+
+    Raises:
+        Invalid: a part is no name.
+    """
+    prefix = name + "."
+    found = tuple((column, column.removeprefix(prefix)) for column in columns if column.startswith(prefix))
+    for column, part in found:
+        if not _is_name(part):
+            raise Invalid.field(column, f"the part {part!r:.80} must be {_NAME_ALLOWED}")
+    return found
+
+
+def _of_text(cell: Any) -> Any:
+    """As ``_guess``; a cell that a mapping made something else than text is looked at closely."""
+    return _guess(cell) if type(cell) is str else _ODD
+
+
+@lru_cache(maxsize=4096)
+def _guess(text: str) -> Any:
+    """What a cell that is only text means, by JSON's grammar; None = not there. ``_ODD``: it breaks a bound, or may."""
+    if _NUMBER.fullmatch(text):
+        try:
+            return orjson.loads(text)
+        except orjson.JSONDecodeError:  # beyond what a double holds
+            return _ODD
+    if len(text) > TEXT_BYTES // 4 or "\0" in text:
+        return _ODD
+    return {"true": True, "false": False, "": None}.get(text.lower(), text)
+
+
+def _is_plain(name: str, value: Any) -> bool:
+    """Whether a name and its value are within every bound at first glance; what isn't is looked at closely."""
+    kind = type(value)
+    if kind is str:
+        good = len(value) <= TEXT_BYTES // 4 and "\0" not in value
+    elif kind is float:
+        good = math.isfinite(value)
+    else:
+        good = kind is int or kind is bool
+    return good and 0 < len(name) <= ID_LENGTH and name.isascii() and name.isprintable()
 
 
 def instant(name: str, value: Any) -> datetime:
@@ -182,7 +253,7 @@ def _check_values(name: str, value: Any, depth: int) -> int:
     count = 0
     for key, below in pairs:
         if isinstance(value, Mapping) and not _is_name(key):
-            raise Invalid.field(name, f"name {key!r:.80} must be 1 to {ID_LENGTH} characters, no control characters")
+            raise Invalid.field(name, f"name {key!r:.80} must be {_NAME_ALLOWED}")
         count += _check_values(f"{name}.{key}", below, depth + 1)
     return count
 

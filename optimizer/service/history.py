@@ -54,13 +54,41 @@ class _Send:
     send_at: datetime
 
 
-def read_row(cells: Cells, line: int, campaign: Campaign, recipient: Recipient | None, now: datetime) -> LoggedRow:
+class Frame:
+    """A campaign as its rows share it: its action space, and what messages cost."""
+
+    def __init__(self, campaign: Campaign) -> None:
+        self.campaign = campaign
+        self.variants = tuple(v.id for v in campaign.variants)
+        self.channels = tuple(c.id for c in campaign.channels)
+        self.messages = len(self.variants) * len(self.channels)
+        self.size = self.messages + campaign.allow_no_send
+        self.eligible = np.packbits(np.ones(self.size, dtype=np.bool_)).tobytes()
+        self._costs: dict[tuple[str, str], int] = {}
+
+    def action(self, variant_id: str | None, channel: str | None) -> int:
+        """The place in the action space; behind all messages: none."""
+        if variant_id is None or channel is None:
+            return self.messages
+        return self.variants.index(variant_id) * len(self.channels) + self.channels.index(channel)
+
+    def cost(self, variant_id: str | None, channel: str | None) -> int:
+        """What the message cost, in micros."""
+        if variant_id is None or channel is None:
+            return 0
+        key = (variant_id, channel)
+        if key not in self._costs:
+            self._costs[key] = cost_of(self.campaign, variant_id, channel)
+        return self._costs[key]
+
+
+def read_row(cells: Cells, line: int, frame: Frame, recipient: Recipient | None, now: datetime) -> LoggedRow:
     """Reads one row.
 
     Args:
         cells: the row.
         line: its place in the file; part of its id, since two rows may be equal.
-        campaign: the campaign that it names.
+        frame: the campaign that it names.
         recipient: the stored recipient, for its time zone; None when there is none.
         now: received now; nothing in a history lies after it.
 
@@ -69,13 +97,15 @@ def read_row(cells: Cells, line: int, campaign: Campaign, recipient: Recipient |
     """
     cells.refuse_unknown(COLUMNS, NESTED)
     recipient_id = cells.required_id("recipient_id")
-    send = _send(cells, campaign, now)
+    campaign = frame.campaign
+    send = _send(cells, frame, now)
     key = (campaign.workspace_id, campaign.campaign_id, recipient_id, _content(cells.row), str(line))
-    decision = _decision(cells, campaign, send, recipient or people.unknown(campaign.workspace_id, recipient_id), key)
+    decision = _decision(cells, frame, send, recipient or people.unknown(campaign.workspace_id, recipient_id), key)
     return LoggedRow(decision, message_of(decision), tuple(_events(cells, decision, send, now)))
 
 
-def _send(cells: Cells, campaign: Campaign, now: datetime) -> _Send:
+def _send(cells: Cells, frame: Frame, now: datetime) -> _Send:
+    campaign = frame.campaign
     variant_id = cells.id("variant_id")
     send_at, decided_at = cells.instant("send_at"), cells.instant("decided_at")
     send_at, decided_at = send_at or decided_at, decided_at or send_at
@@ -89,8 +119,8 @@ def _send(cells: Cells, campaign: Campaign, now: datetime) -> _Send:
         if not campaign.allow_no_send:
             raise Invalid.field("variant_id", f"missing; campaign {campaign.campaign_id!r} allows no no_send")
         return _Send(None, None, decided_at, send_at)
-    _one_of("variant_id", variant_id, [v.id for v in campaign.variants])
-    names = [c.id for c in campaign.channels]
+    _one_of("variant_id", variant_id, frame.variants)
+    names = frame.channels
     channel = cells.id("channel") or (names[0] if len(names) == 1 else None)
     if channel is None:
         raise Invalid.field("channel", f"missing; required with {len(names)} channels", code="required")
@@ -110,31 +140,27 @@ def _content(row: Mapping[str, Any]) -> str:
     return msgspec.json.encode(row, order="deterministic").decode()
 
 
-def _decision(cells: Cells, campaign: Campaign, send: _Send, recipient: Recipient, key: tuple[str, ...]) -> Decision:
-    variants, channels = tuple(v.id for v in campaign.variants), tuple(c.id for c in campaign.channels)
-    messages = len(variants) * len(channels)
-    size = messages + campaign.allow_no_send
-    action = messages
-    if send.variant_id is not None and send.channel is not None:
-        action = variants.index(send.variant_id) * len(channels) + channels.index(send.channel)
+def _decision(cells: Cells, frame: Frame, send: _Send, recipient: Recipient, key: tuple[str, ...]) -> Decision:
+    campaign = frame.campaign
+    name = derived("", _ID_KEY, *key)
     where, source = resolve_zone(recipient, campaign)
     snapshot = Snapshot(
         window_start=send.send_at,
         window_end=send.send_at + timedelta(seconds=1),
-        variants=variants,
-        channels=channels,
+        variants=frame.variants,
+        channels=frame.channels,
         timezone=where.name,
         timezone_source=source,
         context=cells.nested("context"),
         immediate=True,  # one slot, at the start of the window: the time it was sent
-        cost=cost_of(campaign, send.variant_id, send.channel),
+        cost=frame.cost(send.variant_id, send.channel),
     )
     status: Literal["no_send", "sent"] = "no_send" if send.variant_id is None else "sent"
     return Decision(
         workspace_id=campaign.workspace_id,
-        decision_id=derived("dec", _ID_KEY, *key),
-        request_id=derived("imp", _ID_KEY, *key),
-        request_hash=derived("imp", _ID_KEY, *key).encode(),
+        decision_id="dec" + name,
+        request_id="imp" + name,
+        request_hash=f"imp{name}".encode(),
         campaign_id=campaign.campaign_id,
         campaign_version=campaign.version,
         recipient_id=recipient.recipient_id,
@@ -144,10 +170,10 @@ def _decision(cells: Cells, campaign: Campaign, send: _Send, recipient: Recipien
         decided_at=send.decided_at,
         propensity=_propensity(cells),
         policy_id=IMPORTED_POLICY,
-        action=action,
-        actions=size,
-        eligible_actions=size,
-        eligible=np.packbits(np.ones(size, dtype=np.bool_)).tobytes(),
+        action=frame.action(send.variant_id, send.channel),
+        actions=frame.size,
+        eligible_actions=frame.size,
+        eligible=frame.eligible,
         snapshot=snapshot,
         variant_id=send.variant_id,
         channel=send.channel,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import lru_cache
 from typing import Any
 
 from optimizer.bandit.localtime import zone
@@ -23,6 +24,9 @@ _REQUEST_COLUMNS = frozenset({"recipient_id", "timezone", "request_id"})
 _REQUEST_NESTED = frozenset({"attributes", "channels", "context", "metadata"})
 _SCORE_COLUMNS = frozenset({"recipient_id", "timezone"})
 _SCORE_NESTED = frozenset({"attributes", "channels", "context"})
+_CONSENT_COLUMNS = frozenset({"state", "source", "at"})
+_SUPPRESSION_COLUMNS = frozenset({"channel", "category", "source", "at"})
+_PLAIN_CONSENTS = {state: Consent(state=state) for state in (True, False)}
 
 
 def recipient_row(cells: Cells, workspace_id: str) -> Recipient:
@@ -40,8 +44,8 @@ def recipient_row(cells: Cells, workspace_id: str) -> Recipient:
         recipient_id=cells.required_id("recipient_id"),
         timezone=_timezone(cells),
         attributes=cells.nested("attributes"),
-        channels={name: _consent(f"channels.{name}", value) for name, value in cells.nested("channels").items()},
-        suppressed=tuple(_suppression(i, one) for i, one in enumerate(cells.listed("suppressed"))),
+        channels={name: _consent(name, value) for name, value in cells.nested("channels").items()},
+        suppressed=tuple([_suppression(i, one) for i, one in enumerate(cells.listed("suppressed"))]),
     )
 
 
@@ -112,19 +116,26 @@ def _told(cells: Cells) -> RecipientPatch | None:
 
 def _timezone(cells: Cells) -> str | None:
     name = cells.id("timezone")
-    if name is not None:
-        try:
-            zone(name)
-        except ValueError as fault:
-            raise Invalid.field("timezone", str(fault), code="unknown_zone") from None
+    return None if name is None else _known_zone(name)
+
+
+@lru_cache(maxsize=1024)
+def _known_zone(name: str) -> str:
+    try:
+        zone(name)
+    except ValueError as fault:
+        raise Invalid.field("timezone", str(fault), code="unknown_zone") from None
     return name
 
 
-def _consent(column: str, value: Any) -> Consent:
+def _consent(channel: str, value: Any) -> Consent:
+    if value is True or value is False:
+        return _PLAIN_CONSENTS[value]
     if not isinstance(value, Mapping):
+        column = f"channels.{channel}"
         return Consent(state=Cells({column: value}, typed=True).required_switch(column))
     told = Cells(value, typed=True)
-    told.refuse_unknown({"state", "source", "at"}, ())
+    told.refuse_unknown(_CONSENT_COLUMNS, frozenset())
     return Consent(state=told.required_switch("state"), source=told.id("source"), at=told.instant("at"))
 
 
@@ -132,7 +143,7 @@ def _suppression(place: int, value: Any) -> Suppression:
     if not isinstance(value, Mapping):
         raise Invalid.field(f"suppressed.{place}", f"{value!r:.80} must be an object with channel and category")
     told = Cells(value, typed=True)
-    told.refuse_unknown({"channel", "category", "source", "at"}, ())
+    told.refuse_unknown(_SUPPRESSION_COLUMNS, frozenset())
     at = told.value("at")
     return Suppression(
         channel=told.id("channel") or ANY,

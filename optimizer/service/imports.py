@@ -1,15 +1,16 @@
 """Imports of files: recipients, history, events. Resumable, idempotent, and one bad row spoils no other.
 
-Rows are stored in chunks. With a chunk (recipients, events: right after it) the position in the file is stored under
-the hash of the file's content, so a killed import goes on where it stopped, also when the file was moved. Every row may
-be stored again without harm: recipients are replaced by themselves, history and events have ids derived from content.
+Rows are stored in chunks. In the transaction of a chunk the position in the file is stored under the hash of the file's
+content, so a killed import goes on where it stopped, also when the file was moved. Every row may be stored again
+without harm: recipients are replaced by themselves, history and events have ids derived from content.
 """
 
 from __future__ import annotations
 
+import gc
 import itertools
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Generic, Literal, Protocol, TypeVar, get_args
@@ -20,17 +21,18 @@ from optimizer.service import recipients as people
 from optimizer.service.cells import Cells
 from optimizer.service.importrows import event_row, recipient_row
 from optimizer.service.ingest import ingest
+from optimizer.service.mapping import ColumnMapping
 from optimizer.service.requests import EventInput
 from optimizer.service.rowfiles import NumberedRow, RowFile, fingerprint
 from optimizer.service.wiring import Services
 from storage.port import Reader, Writer
-from storage.records import Campaign, Recipient
+from storage.records import Recipient
 
 T = TypeVar("T")
 Kind = Literal["recipients", "history", "events"]
 KINDS: tuple[Kind, ...] = get_args(Kind)
 #: Rows that share a transaction.
-CHUNK = 500
+CHUNK = 2000
 
 
 @dataclass(frozen=True)
@@ -58,6 +60,7 @@ def import_file(
     kind: Kind,
     path: Path,
     *,
+    mapping: ColumnMapping | None = None,
     strict: bool = False,
     on_bad: Callable[[BadRow], None] | None = None,
     on_progress: Callable[[int, int], None] | None = None,
@@ -69,6 +72,7 @@ def import_file(
         workspace_id: whose rows they are; made when it is new.
         kind: what the rows are.
         path: CSV, NDJSON or Parquet, by suffix.
+        mapping: how its columns become ours; None = they are.
         strict: stop at the first bad row. Rows before it stay stored; so may events of the same chunk after it.
         on_bad: told of every bad row, in order.
         on_progress: told after each chunk how much of the file is done: bytes (rows, in Parquet) and their total.
@@ -78,13 +82,13 @@ def import_file(
         StoreUnavailable: the rows of this chunk were not stored; the import can be run again.
     """
     setup.ensure_workspace(services, workspace_id)
-    place = Place(services, workspace_id, fingerprint(path, kind))
+    place = Place(services, workspace_id, fingerprint(path, kind, *([mapping.digest] if mapping else [])))
     with services.store.read() as reader:
         resumed = reader.import_position(workspace_id, place.import_id)
     report = ImportReport(resumed=resumed)
-    with RowFile(path) as file:
+    with RowFile(path) as file, _rarely_collected():
         run = _run(kind, place, file.typed, strict)
-        for first, rows in _chunks(file, resumed):
+        for first, rows in _chunks(file, mapping, resumed):
             part = run.store(first, rows)
             report = replace(
                 report,
@@ -102,9 +106,23 @@ def import_file(
         return replace(report, rows=resumed + report.stored + report.known + report.bad)
 
 
-def _chunks(file: RowFile, skip: int) -> Iterator[tuple[int, list[NumberedRow]]]:
+@contextmanager
+def _rarely_collected() -> Iterator[None]:
+    """A chunk is thousands of objects that live for a moment and hold no cycles: looking for some in them again and
+    again took a third of the time."""
+    usual = gc.get_threshold()
+    gc.set_threshold(50 * CHUNK, *usual[1:])
+    try:
+        yield
+    finally:
+        gc.set_threshold(*usual)
+
+
+def _chunks(file: RowFile, mapping: ColumnMapping | None, skip: int) -> Iterator[tuple[int, list[NumberedRow]]]:
     """The rows after the first ``skip``, in chunks, each with the position of its first row."""
-    rows = itertools.islice(file.rows(), skip, None)
+    rows: Iterator[NumberedRow] = itertools.islice(file.rows(), skip, None)
+    if mapping is not None:
+        rows = mapping.rows(rows)
     first = skip
     while chunk := list(itertools.islice(rows, CHUNK)):
         yield first, chunk
@@ -123,9 +141,9 @@ class Place:
     workspace_id: str
     import_id: str
 
-    def put_position(self, rows: int) -> None:
-        """Stores that the first ``rows`` rows are done."""
-        self.services.store.write(lambda writer: writer.put_import_position(self.workspace_id, self.import_id, rows))
+    def note(self, rows: int) -> Callable[[Writer], None]:
+        """What stores, in a transaction, that the first ``rows`` rows are done."""
+        return lambda writer: writer.put_import_position(self.workspace_id, self.import_id, rows)
 
 
 class _Target(Protocol[T]):
@@ -138,7 +156,7 @@ class _Target(Protocol[T]):
         """One row; ``Invalid`` when it is bad."""
 
     def put(self, rows: Sequence[tuple[int, T]], position: int) -> _Part:
-        """Stores parsed rows, and then or with them the position after them."""
+        """Stores parsed rows and with them the position after them."""
 
 
 @dataclass(frozen=True)
@@ -206,9 +224,8 @@ class _Recipients:
         return recipient_row(cells, self.place.workspace_id)
 
     def put(self, rows: Sequence[tuple[int, Recipient]], position: int) -> _Part:
-        if rows:
-            setup.put_recipients(self.place.services, self.place.workspace_id, [row for _, row in rows])
-        self.place.put_position(position)
+        people = [row for _, row in rows]
+        setup.put_recipients(self.place.services, self.place.workspace_id, people, self.place.note(position))
         return _Part(stored=len(rows), known=0)
 
 
@@ -225,8 +242,8 @@ class _Events:
         return event_row(cells)
 
     def put(self, rows: Sequence[tuple[int, EventInput]], position: int) -> _Part:
-        report = ingest(self.place.services, self.place.workspace_id, [row for _, row in rows])
-        self.place.put_position(position)
+        events = [row for _, row in rows]
+        report = ingest(self.place.services, self.place.workspace_id, events, also=self.place.note(position))
         refused = tuple(BadRow(rows[r.index][0], Invalid(r.detail, code=r.code)) for r in report.rejected)
         return _Part(stored=report.accepted, known=report.duplicates, bad=refused)
 
@@ -236,7 +253,7 @@ class _History:
     """Rows are decisions that another system logged; see ``history``."""
 
     place: Place
-    campaigns: dict[str, Campaign | None] = field(default_factory=dict)
+    campaigns: dict[str, history.Frame | None] = field(default_factory=dict)
     recipients: Mapping[str, Recipient] = field(default_factory=dict)
 
     def prepare(self, reader: Reader, rows: Sequence[Cells]) -> None:
@@ -244,17 +261,18 @@ class _History:
         workspace_id = self.place.workspace_id
         self.recipients = reader.recipients(workspace_id, sorted(_ids(rows, "recipient_id")))
         for campaign_id in _ids(rows, "campaign_id") - set(self.campaigns):
-            self.campaigns[campaign_id] = reader.campaign(workspace_id, campaign_id)
+            campaign = reader.campaign(workspace_id, campaign_id)
+            self.campaigns[campaign_id] = None if campaign is None else history.Frame(campaign)
 
     def parse(self, line: int, cells: Cells) -> history.LoggedRow:
         campaign_id = cells.required_id("campaign_id")
-        campaign = self.campaigns[campaign_id]
-        if campaign is None:
+        frame = self.campaigns[campaign_id]
+        if frame is None:
             raise Invalid.field(
                 "campaign_id", f"no campaign {campaign_id!r} in this workspace", code="unknown_campaign"
             )
         recipient = self.recipients.get(cells.required_id("recipient_id"))
-        return history.read_row(cells, line, campaign, recipient, self.place.services.clock())
+        return history.read_row(cells, line, frame, recipient, self.place.services.clock())
 
     def put(self, rows: Sequence[tuple[int, history.LoggedRow]], position: int) -> _Part:
         workspace_id = self.place.workspace_id
@@ -266,7 +284,7 @@ class _History:
             people.sight(writer, workspace_id, {}, [row.decision.snapshot.context for row in new])
             writer.add_decisions([(row.decision, row.message) for row in new])
             writer.add_events([event for row in new for event in row.events])
-            writer.put_import_position(workspace_id, self.place.import_id, position)
+            self.place.note(position)(writer)
             return len(new)
 
         pairs = sorted({(workspace_id, row.decision.recipient_id) for row in logged})

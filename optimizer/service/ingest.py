@@ -8,7 +8,7 @@ needed, so order and repetition can't change them.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
@@ -16,11 +16,12 @@ import msgspec
 
 from optimizer.bandit.rewards import MESSAGE_OUTCOMES
 from optimizer.errors import Invalid
+from optimizer.service import recipients as people
 from optimizer.service.engagement import note_engagement
 from optimizer.service.ids import decision_id
 from optimizer.service.optout import OPT_OUTS, apply_opt_outs, is_opt_out, suppress
-from optimizer.service.requests import EventInput, IngestReport, RejectedEvent
-from optimizer.service.rhythms import note_active, note_message
+from optimizer.service.requests import EventInput, IngestReport, RejectedEvent, Told
+from optimizer.service.rhythms import note_active, note_all_active, note_message
 from optimizer.service.settle import CLOCK_SKEW_SECONDS
 from optimizer.service.wiring import Services
 from storage.log import OPEN, Decision, Event
@@ -30,39 +31,55 @@ from storage.records import ANY
 
 @dataclass(frozen=True)
 class Correlated:
-    """An event with the decision it belongs to, where that is known."""
+    """An event with its place in the envelope and the decision it belongs to, where that is known."""
 
+    index: int
     event: Event
     decision: Decision | None
 
 
-def ingest(services: Services, workspace_id: str, inputs: Sequence[EventInput | RejectedEvent]) -> IngestReport:
+def ingest(
+    services: Services,
+    workspace_id: str,
+    inputs: Sequence[EventInput | RejectedEvent],
+    told: Mapping[int, Told] | None = None,
+    also: Callable[[Writer], None] | None = None,
+) -> IngestReport:
     """Stores an envelope of events in one transaction.
 
     Args:
         services: the wired service.
         workspace_id: whose events they are.
         inputs: the readable ones, and in their places those that the border refused already.
+        told: what some of them, by place, tell of their recipient. It is taken over with the event, so once.
+        also: what is to be written in the same transaction.
 
     Raises:
         StoreUnavailable: nothing of the envelope was recorded.
     """
     now = services.clock()
     rejected = [i for i in inputs if isinstance(i, RejectedEvent)]
+
+    def work(writer: Writer) -> IngestReport:
+        report = _store(writer, services, workspace_id, inputs, told or {}, now)
+        if also is not None:
+            also(writer)
+        return report
+
+    concerned = _recipients(services, workspace_id, inputs, now)
+    report = services.store.write(work, recipients=[(workspace_id, one) for one in sorted(concerned)])
+    return replace(report, rejected=tuple(sorted((*rejected, *report.rejected), key=lambda r: r.index)))
+
+
+def _recipients(
+    services: Services, workspace_id: str, inputs: Sequence[EventInput | RejectedEvent], now: datetime
+) -> set[str]:
+    """The recipients whose state the events may change, as far as they are known before the write."""
+    if not any(names_message(one) for one in inputs if isinstance(one, EventInput)):
+        return {one.recipient_id for one in inputs if isinstance(one, EventInput) and one.recipient_id is not None}
     with services.store.read() as reader:
-        correlated, refused = _correlate_all(services, reader, workspace_id, inputs, now)
-    rejected += refused
-    people = sorted({p for c in correlated if (p := _person(c)) is not None})
-    added = services.store.write(
-        lambda writer: _store(writer, services, workspace_id, inputs, now),
-        recipients=[(workspace_id, p) for p in people],
-    )
-    return IngestReport(
-        accepted=added.accepted,
-        duplicates=added.duplicates,
-        unmatched=added.unmatched,
-        rejected=tuple(sorted(rejected, key=lambda r: r.index)),
-    )
+        correlated, _ = _correlate_all(services, reader, workspace_id, inputs, now)
+    return {one.event.recipient_id for one in correlated if one.event.recipient_id is not None}
 
 
 def _correlate_all(
@@ -72,24 +89,29 @@ def _correlate_all(
     inputs: Sequence[EventInput | RejectedEvent],
     now: datetime,
 ) -> tuple[list[Correlated], list[RejectedEvent]]:
-    ids = [services_decision_id(services, workspace_id, i) for i in inputs if isinstance(i, EventInput)]
-    decisions = reader.decisions_by_id(workspace_id, sorted({i for i in ids if i is not None}))
+    named: dict[int, str] = {}
+    for index, one in enumerate(inputs):
+        found = services_decision_id(services, workspace_id, one) if isinstance(one, EventInput) else None
+        if found is not None:
+            named[index] = found
+    decisions = reader.decisions_by_id(workspace_id, sorted(set(named.values())))
+    latest = now + timedelta(seconds=CLOCK_SKEW_SECONDS)
     campaigns: dict[str, bool] = {}
     correlated, refused = [], []
     for index, one in enumerate(inputs):
         if isinstance(one, RejectedEvent):
             continue
         try:
-            _check(reader, workspace_id, one, now, campaigns)
+            _check(reader, workspace_id, one, latest, campaigns)
         except Invalid as error:
             refused.append(RejectedEvent(index=index, code=error.code, detail=error.detail))
             continue
-        correlated.append(_correlate(services, reader, workspace_id, one, decisions, now))
+        event, decision = _correlate(reader, workspace_id, one, named.get(index), decisions, now)
+        correlated.append(Correlated(index, event, decision))
     return correlated, refused
 
 
-def _check(reader: Reader, workspace_id: str, one: EventInput, now: datetime, campaigns: dict[str, bool]) -> None:
-    latest = now + timedelta(seconds=CLOCK_SKEW_SECONDS)
+def _check(reader: Reader, workspace_id: str, one: EventInput, latest: datetime, campaigns: dict[str, bool]) -> None:
     if one.occurred_at > latest:
         raise Invalid.field(
             "occurred_at",
@@ -103,19 +125,24 @@ def _check(reader: Reader, workspace_id: str, one: EventInput, now: datetime, ca
             raise Invalid.field(
                 "campaign_id", f"no campaign {one.campaign_id!r} in this workspace", code="unknown_campaign"
             )
-    names_message = one.decision_id or one.request_id or (one.provider and one.message_id)
-    if not names_message and one.recipient_id is None:
+    named = names_message(one)
+    if not named and one.recipient_id is None:
         raise Invalid.field(
             "decision_id",
             "missing; allowed: decision_id, request_id, provider + message_id, or recipient_id",
             code="uncorrelated",
         )
-    if not names_message and one.type in MESSAGE_OUTCOMES and one.type not in OPT_OUTS:
+    if not named and one.type in MESSAGE_OUTCOMES and one.type not in OPT_OUTS:
         raise Invalid.field(
             "recipient_id",
             f"{one.type!r} needs its message: decision_id, request_id or provider + message_id",
             code="needs_message",
         )
+
+
+def names_message(one: EventInput) -> bool:
+    """Whether an event says which message it is about, and not only whom."""
+    return bool(one.decision_id or one.request_id or (one.provider and one.message_id))
 
 
 def services_decision_id(services: Services, workspace_id: str, one: EventInput) -> str | None:
@@ -126,14 +153,13 @@ def services_decision_id(services: Services, workspace_id: str, one: EventInput)
 
 
 def _correlate(
-    services: Services,
     reader: Reader,
     workspace_id: str,
     one: EventInput,
+    named: str | None,
     decisions: dict[str, Decision],
     now: datetime,
-) -> Correlated:
-    named = services_decision_id(services, workspace_id, one)
+) -> tuple[Event, Decision | None]:
     decision = decisions.get(named) if named is not None else None
     if named is None and one.provider is not None and one.message_id is not None:
         decision = reader.decision_by_message(workspace_id, one.provider, one.message_id)
@@ -154,7 +180,7 @@ def _correlate(
         automated=one.automated,
         properties={**one.properties, "hard": one.hard} if one.type == "bounced" else one.properties,
     )
-    return Correlated(event, decision)
+    return event, decision
 
 
 def content_id(one: EventInput) -> str:
@@ -162,22 +188,19 @@ def content_id(one: EventInput) -> str:
     return "evt_" + hashlib.blake2b(msgspec.json.encode(one, order="deterministic"), digest_size=16).hexdigest()
 
 
-@dataclass(frozen=True)
-class _Counts:
-    accepted: int
-    duplicates: int
-    unmatched: int
-
-
 def _store(
     writer: Writer,
     services: Services,
     workspace_id: str,
     inputs: Sequence[EventInput | RejectedEvent],
+    told: Mapping[int, Told],
     now: datetime,
-) -> _Counts:
-    # Correlated anew: the decision or its confirm may have been committed since the read.
-    correlated, _ = _correlate_all(services, writer, workspace_id, inputs, now)
+) -> IngestReport:
+    # Correlated here and not before: the decision or its confirm may have been committed since any read.
+    correlated, refused = _correlate_all(services, writer, workspace_id, inputs, now)
+    if not told and all(_is_organic(one) for one in correlated):
+        accepted = len(_store_organic(writer, workspace_id, [one.event for one in correlated]))
+        return IngestReport(accepted, len(correlated) - accepted, 0, tuple(refused))
     accepted = duplicates = unmatched = 0
     for one in correlated:
         if not writer.add_event(one.event):
@@ -185,9 +208,30 @@ def _store(
             continue
         accepted += 1
         unmatched += not one.event.matched
+        if one.index in told:
+            _learn(writer, services, one.event, told[one.index], now)
         _act_on(writer, one, now)
         note_active(writer, one.event)
-    return _Counts(accepted, duplicates, unmatched)
+    return IngestReport(accepted, duplicates, unmatched, tuple(refused))
+
+
+def _is_organic(one: Correlated) -> bool:
+    """Whether it is of a recipient alone, and has no consequence but what it adds to their history and rhythm."""
+    event = one.event
+    return event.matched and event.decision_id is None and event.message_id is None and event.type not in OPT_OUTS
+
+
+def _store_organic(writer: Writer, workspace_id: str, events: Sequence[Event]) -> list[Event]:
+    """Stores many such events at once; returns those that were new. As one after the other, only faster."""
+    known = writer.known_events(workspace_id, [event.event_id for event in events])
+    first: dict[str, Event] = {}
+    for event in events:
+        if event.event_id not in known:
+            first.setdefault(event.event_id, event)
+    new = list(first.values())
+    writer.add_events(new)
+    note_all_active(writer, workspace_id, new)
+    return new
 
 
 def _act_on(writer: Writer, one: Correlated, now: datetime) -> None:
@@ -205,5 +249,12 @@ def _act_on(writer: Writer, one: Correlated, now: datetime) -> None:
         suppress(writer, (event.workspace_id, event.recipient_id), (ANY, ANY), source=source, now=now)
 
 
-def _person(one: Correlated) -> str | None:
-    return one.event.recipient_id
+def _learn(writer: Writer, services: Services, event: Event, told: Told, now: datetime) -> None:
+    """Takes over what an event tells of the recipient that it names."""
+    if event.recipient_id is None:
+        return
+    stored = writer.recipient(event.workspace_id, event.recipient_id)
+    known = stored or people.unknown(event.workspace_id, event.recipient_id)
+    people.store(writer, known, people.learned(known, told.patch), now)
+    attributes = services.catalog.view(writer, event.workspace_id, keep=False).attributes
+    people.sight(writer, event.workspace_id, attributes, [told.patch.attributes], told.private)

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import replace
 from datetime import datetime
 from typing import Any
 
+from optimizer.service.cells import OBJECT_VALUES
 from optimizer.service.requests import RecipientPatch
 from storage.port import Writer
 from storage.records import Attribute, AttributeType, Consent, Recipient, Suppression
@@ -34,6 +35,20 @@ def patched(recipient: Recipient, patch: RecipientPatch | None) -> Recipient:
     )
 
 
+def learned(recipient: Recipient, patch: RecipientPatch) -> Recipient:
+    """As ``patched``, for what is told again and again: null forgets an attribute, and a recipient that is full keeps
+    what is known rather than taking more."""
+    changed = patched(recipient, patch)
+    kept: dict[str, Any] = {}
+    left = OBJECT_VALUES
+    for name, value in changed.attributes.items():
+        size = 1 + len(value) if isinstance(value, list | Mapping) else 1
+        if value is not None and size <= left:
+            kept[name] = value
+            left -= size
+    return replace(changed, attributes=kept)
+
+
 def same(one: Recipient, other: Recipient) -> bool:
     """Whether two states differ in nothing but version and time of change."""
     return replace(one, version=0, updated_at=None) == replace(other, version=0, updated_at=None)
@@ -54,6 +69,16 @@ def store(writer: Writer, stored: Recipient, changed: Recipient, now: datetime) 
     newer = replace(changed, version=stored.version + 1, updated_at=now)
     writer.put_recipient(newer)
     return newer
+
+
+def replaced(stored: Recipient | None, new: Recipient, now: datetime) -> Recipient:
+    """The next version of a recipient whom ``new`` replaces; ``stored`` itself where that changes nothing."""
+    if stored is None:
+        return Recipient(
+            new.workspace_id, new.recipient_id, 1, new.timezone, new.attributes, new.channels, new.suppressed, now
+        )
+    changed = kept_refusals(stored, new)
+    return stored if same(stored, changed) else replace(changed, version=stored.version + 1, updated_at=now)
 
 
 def kept_refusals(stored: Recipient, new: Recipient) -> Recipient:
@@ -89,9 +114,14 @@ def _is_timestamp(value: str) -> bool:
 
 
 def sight(
-    writer: Writer, workspace_id: str, known: Mapping[str, Attribute], attributes: Iterable[Mapping[str, Any]]
+    writer: Writer,
+    workspace_id: str,
+    known: Mapping[str, Attribute],
+    attributes: Iterable[Mapping[str, Any]],
+    private: Collection[str] = (),
 ) -> None:
-    """Lists attributes that the registry hasn't seen, with the type of their first value."""
+    """Lists attributes that the registry hasn't seen, with the type of their first value; ``private`` ones as sensitive
+    and not for the model."""
     fresh: dict[str, AttributeType] = {}
     for values in attributes:
         for name, value in values.items():
@@ -104,7 +134,10 @@ def sight(
     stored = {a.name for a in writer.attributes(workspace_id)}
     for name, kind in fresh.items():
         if name not in stored:
-            writer.put_attribute(Attribute(workspace_id=workspace_id, name=name, type=kind))
+            secret = name in private
+            writer.put_attribute(
+                Attribute(workspace_id=workspace_id, name=name, type=kind, use_in_model=not secret, sensitive=secret)
+            )
 
 
 def consents(channels: Mapping[str, bool]) -> dict[str, Consent]:

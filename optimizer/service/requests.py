@@ -70,6 +70,15 @@ class EventInput:
 
 
 @dataclass(frozen=True, slots=True)
+class Told:
+    """What an event tells of its recipient. ``private`` names attributes that say who someone is, not what they are
+    like: the model is kept from them unless they are declared otherwise."""
+
+    patch: RecipientPatch
+    private: frozenset[str] = frozenset()
+
+
+@dataclass(frozen=True, slots=True)
 class RejectedEvent:
     """An event that was refused: its place in the envelope, a code for programs, a sentence for people."""
 

@@ -15,12 +15,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime, timedelta
 
-import numpy as np
-
 from optimizer.bandit.localtime import Zone, zone
 from optimizer.bandit.rewards import MESSAGE_OUTCOMES
 from optimizer.model.rhythm import EFFECT
-from optimizer.model.timefeatures import DAY, hour_of_week
+from optimizer.model.timefeatures import DAY, hour_of_week_at
 from optimizer.service.engagement import OUT, engages
 from storage.log import Decision, Event
 from storage.port import Writer
@@ -40,17 +38,45 @@ def note_active(writer: Writer, event: Event) -> None:
 
     Someone of whom no zone is known is active at no local hour: neither the recipient's nor the campaign's, if any.
     """
-    unprompted = event.decision_id is None and event.message_id is None and event.type not in MESSAGE_OUTCOMES
-    if not unprompted or event.automated or event.recipient_id is None:
+    if event.recipient_id is None or not _unprompted(event):
         return
     where = _zone_of(writer, event, event.recipient_id)
-    if where is None:
-        return
-    start = int(event.occurred_at.timestamp()) // _HOUR * _HOUR
+    if where is not None:
+        _tally_hour(writer, (event.workspace_id, event.recipient_id), _hour(event), where, 1)
+
+
+def note_all_active(writer: Writer, workspace_id: str, events: Sequence[Event]) -> None:
+    """``note_active`` for events that were all stored before it is called."""
+    hours: dict[tuple[str, int], list[Event]] = {}
+    for event in events:
+        if event.recipient_id is not None and _unprompted(event):
+            hours.setdefault((event.recipient_id, _hour(event)), []).append(event)
+    people = writer.recipients(workspace_id, [recipient_id for recipient_id, _ in hours])
+    for (recipient_id, start), there in hours.items():
+        person = people.get(recipient_id)
+        known = None if person is None else person.timezone
+        where = _campaign_zone(writer, there[0]) if known is None else zone(known)
+        if where is not None:
+            _tally_hour(writer, (workspace_id, recipient_id), start, where, len(there))
+
+
+def _unprompted(event: Event) -> bool:
+    """Whether someone did that by themselves."""
+    of_nothing = event.decision_id is None and event.message_id is None and event.type not in MESSAGE_OUTCOMES
+    return of_nothing and not event.automated
+
+
+def _hour(event: Event) -> int:
+    """The start of the hour in which it happened, in epoch seconds."""
+    return int(event.occurred_at.timestamp()) // _HOUR * _HOUR
+
+
+def _tally_hour(writer: Writer, person: tuple[str, str], start: int, where: Zone, new: int) -> None:
+    """Tallies an hour in which a person was active, unless it is already: there was more than the ``new`` events."""
     since = datetime.fromtimestamp(start, UTC)
-    types = writer.unprompted_types(event.workspace_id, event.recipient_id, since, since + timedelta(hours=1))
-    if sum(kind not in MESSAGE_OUTCOMES for kind in types) == 1:
-        writer.add_to_rhythm(event.workspace_id, event.recipient_id, [_sum("active", start, where)])
+    types = writer.unprompted_types(*person, since, since + timedelta(hours=1))
+    if sum(kind not in MESSAGE_OUTCOMES for kind in types) == new:
+        writer.add_to_rhythm(*person, [_sum("active", start, where)])
 
 
 def note_message(writer: Writer, before: Decision, after: Decision, joined: Iterable[Event] = ()) -> None:
@@ -101,6 +127,10 @@ def _zone_of(writer: Writer, event: Event, recipient_id: str) -> Zone | None:
     recipient = writer.recipient(event.workspace_id, recipient_id)
     if recipient is not None and recipient.timezone is not None:
         return zone(recipient.timezone)
+    return _campaign_zone(writer, event)
+
+
+def _campaign_zone(writer: Writer, event: Event) -> Zone | None:
     campaign = None if event.campaign_id is None else writer.campaign(event.workspace_id, event.campaign_id)
     return None if campaign is None or campaign.timezone is None else zone(campaign.timezone)
 
@@ -116,8 +146,7 @@ def _sums(decision: Decision, *, answered: bool) -> list[RhythmSum]:
 
 
 def _sum(kind: RhythmKind, at: int, where: Zone) -> RhythmSum:
-    local = np.array([at + where.offset(at)], dtype=np.int64)
-    return RhythmSum(kind, int(hour_of_week(local)[0]), _weight(at))
+    return RhythmSum(kind, hour_of_week_at(at + where.offset(at)), _weight(at))
 
 
 def _weight(at: int) -> float:

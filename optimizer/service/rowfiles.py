@@ -133,37 +133,64 @@ def _open_parquet(raw: IO[bytes], path: Path) -> Any:
 
 def _csv_rows(raw: IO[bytes]) -> Iterator[NumberedRow]:
     """Rows of a CSV with a header; a row's line is that of its end, which matters only for quoted line breaks."""
-    reader = csv.reader(_lines(raw), strict=True)
+    lines = _Lines(raw)
+    reader = csv.reader(lines, strict=True)
     try:
         header = next(reader, [])
     except csv.Error as fault:
         raise Invalid.field("file", f"line 1: {fault}", code="unreadable_file") from None
     if not header or len(set(header)) != len(header):
         raise Invalid.field("file", "line 1 must name every column once", code="unreadable_file")
+    lines.broken = False
     while True:
         try:
             cells = next(reader, None)
         except csv.Error as fault:
+            lines.broken = False
             yield reader.line_num, Invalid(f"not CSV: {fault}", code="unreadable")
             continue
         if cells is None:
             return
-        if cells:
-            yield reader.line_num, _csv_row(header, cells)
+        if not cells:
+            continue
+        if lines.broken:
+            lines.broken = False
+            yield reader.line_num, Invalid("not UTF-8", code="unreadable")
+        elif len(cells) != len(header):
+            told = f"{len(cells)} cells under {len(header)} columns"
+            yield reader.line_num, Invalid(told, code="unreadable")
+        else:
+            yield reader.line_num, dict(zip(header, cells))  # noqa: B905  the lengths are compared above
 
 
-def _lines(raw: IO[bytes]) -> Iterator[str]:
-    """Lines as text, a byte order mark left out; bytes that are no UTF-8 become surrogates, found row by row."""
-    for number, line in enumerate(raw):
-        yield line.decode("utf-8-sig" if number == 0 else "utf-8", "surrogateescape")
+class _Lines:
+    """Lines as text, a byte order mark left out. Bytes that are no UTF-8 are replaced and noted in ``broken``, which
+    the reader of rows takes back: a row is known to be whole only when it ends, maybe some lines later."""
+
+    def __init__(self, raw: IO[bytes]) -> None:
+        self._raw = raw
+        self._decode = _without_mark
+        self.broken = False
+
+    def __iter__(self) -> _Lines:
+        return self
+
+    def __next__(self) -> str:
+        line = next(self._raw)
+        decode, self._decode = self._decode, _as_utf8
+        try:
+            return decode(line)
+        except UnicodeDecodeError:
+            self.broken = True
+            return line.decode("utf-8", "replace")
 
 
-def _csv_row(header: Sequence[str], cells: Sequence[str]) -> Mapping[str, Any] | Invalid:
-    if len(cells) != len(header):
-        return Invalid(f"{len(cells)} cells under {len(header)} columns", code="unreadable")
-    if any("\udc80" <= letter <= "\udcff" for cell in cells for letter in cell):
-        return Invalid("not UTF-8", code="unreadable")
-    return dict(zip(header, cells, strict=True))
+def _without_mark(line: bytes) -> str:
+    return line.decode("utf-8-sig")
+
+
+def _as_utf8(line: bytes) -> str:
+    return line.decode()
 
 
 def _ndjson_rows(raw: IO[bytes]) -> Iterator[NumberedRow]:

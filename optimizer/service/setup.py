@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import secrets
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from datetime import datetime
 from typing import get_args
@@ -211,35 +211,42 @@ def put_recipient(services: Services, recipient: Recipient, if_match: int | None
 
     def work(writer: Writer) -> tuple[Recipient, bool]:
         known = writer.recipient(recipient.workspace_id, recipient.recipient_id)
-        stored = known or people.unknown(recipient.workspace_id, recipient.recipient_id)
-        _check_version("recipient", recipient.recipient_id, stored.version, if_match)
-        return _replace_recipient(services, writer, stored, recipient), known is None
+        _check_version("recipient", recipient.recipient_id, known.version if known is not None else 0, if_match)
+        return _replace_recipient(services, writer, known, recipient), known is None
 
     pair = (recipient.workspace_id, recipient.recipient_id)
     return services.store.write(work, recipients=[pair])
 
 
-def put_recipients(services: Services, workspace_id: str, rows: Sequence[Recipient]) -> tuple[Recipient, ...]:
-    """``put_recipient`` for many, in one transaction; of a recipient named twice the last row holds."""
+def put_recipients(
+    services: Services, workspace_id: str, rows: Sequence[Recipient], also: Callable[[Writer], None] | None = None
+) -> tuple[Recipient, ...]:
+    """``put_recipient`` for many, in one transaction with ``also``; of a recipient named twice the last row holds."""
+
+    now = services.clock()
 
     def work(writer: Writer) -> tuple[Recipient, ...]:
         stored = writer.recipients(workspace_id, sorted({r.recipient_id for r in rows}))
+        changed = []
         for row in rows:
-            known = stored.get(row.recipient_id) or people.unknown(workspace_id, row.recipient_id)
-            stored[row.recipient_id] = _replace_recipient(services, writer, known, row)
+            known = stored.get(row.recipient_id)
+            newer = stored[row.recipient_id] = people.replaced(known, row, now)
+            if newer is not known:
+                changed.append(newer)
+        writer.put_recipients(changed)
+        listed = services.catalog.view(writer, workspace_id, keep=False).attributes
+        people.sight(writer, workspace_id, listed, (row.attributes for row in rows))
+        if also is not None:
+            also(writer)
         return tuple(stored[r.recipient_id] for r in rows)
 
     return services.store.write(work, recipients=[(workspace_id, r.recipient_id) for r in rows])
 
 
-def _replace_recipient(services: Services, writer: Writer, stored: Recipient, new: Recipient) -> Recipient:
-    now = services.clock()
-    changed = people.kept_refusals(stored, new)
-    if stored.version == 0:
-        changed = replace(changed, version=1, updated_at=now)
+def _replace_recipient(services: Services, writer: Writer, stored: Recipient | None, new: Recipient) -> Recipient:
+    changed = people.replaced(stored, new, services.clock())
+    if changed is not stored:
         writer.put_recipient(changed)
-    else:
-        changed = people.store(writer, stored, changed, now)
     known = services.catalog.view(writer, new.workspace_id, keep=False).attributes
     people.sight(writer, new.workspace_id, known, [new.attributes])
     return changed

@@ -13,6 +13,7 @@ from optimizer.web import (
     campaigns,
     decisions,
     docs,
+    endpoints,
     events,
     health,
     learning,
@@ -23,6 +24,7 @@ from optimizer.web import (
     scores,
     workspace,
 )
+from optimizer.web.compat import segment, segment_document
 from optimizer.web.holder import ServiceHolder
 from optimizer.web.metrics import Metrics
 from optimizer.web.openapi import Document
@@ -37,10 +39,14 @@ AREAS: Sequence[Operations] = (
     recipients.api,
     learning.api,
     scores.api,
+    endpoints.api,
     workspace.api,
     health.api,
     docs.api,
 )
+
+#: APIs of others that we speak, each with its part of the document: their errors have their own form.
+FOREIGN = ((segment.api, segment_document.PATHS),)
 
 
 def create_app(settings: Settings | None = None, *, clock: Clock = utc_now, seed: int | str | None = None) -> Flask:
@@ -63,8 +69,8 @@ def create_app(settings: Settings | None = None, *, clock: Clock = utc_now, seed
     app.extensions["sendtide"] = ServiceHolder(chosen, lambda: open_services(chosen, clock, seed))
     app.extensions["sendtide_metrics"] = Metrics()
     operations = [operation for area in AREAS for operation in area.listed]
-    app.extensions["sendtide_openapi"] = Document(operations, chosen.public_url)
-    for area in AREAS:
+    app.extensions["sendtide_openapi"] = Document(operations, chosen.public_url, [paths for _, paths in FOREIGN])
+    for area in (*AREAS, *(blueprint for blueprint, _ in FOREIGN)):
         app.register_blueprint(area)
     problems.install(app)
     manners.install(app)

@@ -13,10 +13,11 @@ from collections.abc import Iterable, Iterator, Sequence
 
 from flask import Flask
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
-from prometheus_client.core import GaugeMetricFamily, Metric
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.multiprocess import MultiProcessCollector
 from prometheus_client.registry import Collector
 
+from optimizer.service.endpoints import all_states
 from optimizer.service.requests import IngestReport
 from optimizer.service.wiring import Services
 from storage.errors import StoreError
@@ -26,6 +27,7 @@ from storage.log import Decision
 _BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
 #: How often a worker writes what it serves into its metrics, in seconds.
 _POLICY_SECONDS = 1.0
+_ENDPOINT = ("workspace", "endpoint")
 
 
 class Metrics:
@@ -140,6 +142,12 @@ class _Live(Collector):
         unmatched = GaugeMetricFamily(
             "sendtide_unmatched_events", "Events whose decision is unknown.", labels=("workspace",)
         )
+        pushed: list[GaugeMetricFamily | CounterMetricFamily] = [
+            GaugeMetricFamily("sendtide_webhook_behind", "Changes that an endpoint has not seen.", labels=_ENDPOINT),
+            CounterMetricFamily("sendtide_webhook_delivered", "Changes that an endpoint took.", labels=_ENDPOINT),
+            GaugeMetricFamily("sendtide_webhook_failures", "Attempts that failed in a row.", labels=_ENDPOINT),
+            GaugeMetricFamily("sendtide_webhook_stopped", "Whether an endpoint gets nothing more.", labels=_ENDPOINT),
+        ]
         readable = self._services is not None
         if self._services is not None:
             try:
@@ -147,11 +155,17 @@ class _Live(Collector):
                     for workspace in reader.workspaces():
                         count = reader.unmatched_events(workspace.workspace_id)
                         unmatched.add_metric([workspace.workspace_id], count)
+                        for one in all_states(reader, workspace.workspace_id):
+                            told = one.delivery
+                            values = (one.behind, told.delivered, told.failures, told.stopped is not None)
+                            for family, value in zip(pushed, values, strict=True):
+                                family.add_metric([workspace.workspace_id, told.endpoint_id], float(value))
             except StoreError:
                 readable = False
         up.add_metric([], float(readable))
         yield up
         yield unmatched
+        yield from pushed
 
 
 def of(app: Flask) -> Metrics:

@@ -38,6 +38,8 @@ _TAGS = {
     "Decide": "Ask what to send, and say what became of it.",
     "Feedback": "Report what happened.",
     "Learn": "Training runs, policies, changes.",
+    "Compatible": "Other services' APIs, as their SDKs speak them; errors are in their form.",
+    "Webhooks": "The change feed, pushed to you.",
     "Workspace": "The switch over everything, and keys.",
     "Operate": "Health, metrics, this document. No key needed.",
 }
@@ -58,9 +60,11 @@ _PROBLEMS = {
 class Document:
     """The document of an app's operations; built on first use, kept as bytes."""
 
-    def __init__(self, operations: Iterable[Operation], server: str | None) -> None:
+    def __init__(self, operations: Iterable[Operation], server: str | None, foreign: Iterable[Json] = ()) -> None:
+        """``foreign`` are paths that are described as they are: APIs of others that we speak."""
         self._operations = tuple(operations)
         self._server = server
+        self._foreign = tuple(foreign)
         self._lock = threading.Lock()
         self._raw: bytes | None = None
 
@@ -68,11 +72,11 @@ class Document:
         """The document as JSON."""
         with self._lock:
             if self._raw is None:
-                self._raw = orjson.dumps(build(self._operations, self._server))
+                self._raw = orjson.dumps(build(self._operations, self._server, self._foreign))
             return self._raw
 
 
-def build(operations: Iterable[Operation], server: str | None = None) -> Json:
+def build(operations: Iterable[Operation], server: str | None = None, foreign: Iterable[Json] = ()) -> Json:
     """The document as a dict."""
     plugin = MarshmallowPlugin(schema_name_resolver=_component_name)
     spec = APISpec(
@@ -88,6 +92,9 @@ def build(operations: Iterable[Operation], server: str | None = None) -> Json:
     for extra in (_either, _no_null_default, _raw):
         plugin.converter.add_attribute_function(extra)  # type: ignore[no-untyped-call]  # apispec leaves it untyped
     spec.components.security_scheme("key", {"type": "http", "scheme": "bearer", "description": "An API key."})
+    spec.components.security_scheme(
+        "writeKey", {"type": "http", "scheme": "basic", "description": "An API key as user name, no password."}
+    )
     spec.components.header("RequestId", {"description": "Names this answer in the log.", "schema": {"type": "string"}})
     writer = _Writer(spec, plugin)
     writer.problems()
@@ -97,6 +104,8 @@ def build(operations: Iterable[Operation], server: str | None = None) -> Json:
     for path, methods in paths.items():
         spec.path(path=path, operations=methods)
     document: Json = spec.to_dict()
+    for described in foreign:
+        document["paths"].update(described)
     return document
 
 

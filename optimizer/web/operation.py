@@ -39,6 +39,7 @@ PATH_FIELDS: dict[str, Id] = {
         "policy_id": "The policy.",
         "run_id": "The training run.",
         "key_id": "The key.",
+        "endpoint_id": "The webhook endpoint.",
     }.items()
 }
 IDEMPOTENCY_KEY = Id("The same again answers the same and does nothing more.")
@@ -230,7 +231,17 @@ def _allowed_key(services: Services, scope: Scope) -> ApiKey:
     kind, _, secret = request.headers.get("Authorization", "").partition(" ")
     if kind.lower() != "bearer" or not secret.strip():
         raise Unauthenticated("no key; send 'Authorization: Bearer KEY'")
-    key = authenticate(services, secret.strip())
+    return allowed(services, secret.strip(), scope)
+
+
+def allowed(services: Services, secret: str, scope: Scope) -> ApiKey:
+    """The key of a secret, noted for the log of this request.
+
+    Raises:
+        Unauthenticated: unknown or revoked.
+        Forbidden: it lacks the scope.
+    """
+    key = authenticate(services, secret)
     g.workspace_id, g.key_id = key.workspace_id, key.key_id
     if scope not in key.scopes and "admin" not in key.scopes:
         raise Forbidden(

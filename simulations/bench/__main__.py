@@ -9,7 +9,7 @@ from os import cpu_count
 from rich.console import Console
 from rich.table import Table
 
-from simulations.bench import eligibility
+from simulations.bench import eligibility, imports
 from simulations.bench.decide import ROUNDS, measure
 
 
@@ -32,7 +32,27 @@ def main() -> int:
         )
     console.print(table)
     console.print(rules_table(machine))
+    console.print(imports_table(machine))
     return 0
+
+
+def imports_table(machine: str) -> Table:
+    """What imports cost, beside bare inserts of the same rows."""
+    about = f"import of {imports.ROWS:,} rows of CSV, least of {imports.ROUNDS} rounds, {machine}"
+    table = Table(
+        title=about, caption="ratio: rate of the import over that of the bare inserts, by the clock / by CPU time"
+    )
+    for heading in ("what", "µs a row", "rows/s", "same rows, same tables", "ratio", "cells, bare table", "ratio"):
+        table.add_column(heading, justify="left" if heading == "what" else "right")
+    for cost in imports.measure():
+        ours = cost.imported
+        beside = [cell for bare in (cost.same_tables, cost.bare) for cell in (f"{bare.clock:,.1f}", _ratio(ours, bare))]
+        table.add_row(cost.kind, f"{ours.clock:,.1f}", f"{1e6 / ours.clock:,.0f}", *beside)
+    return table
+
+
+def _ratio(ours: imports.Took, bare: imports.Took) -> str:
+    return f"{bare.clock / ours.clock:.2f} / {bare.cpu / ours.cpu:.2f}"
 
 
 def rules_table(machine: str) -> Table:

@@ -34,6 +34,9 @@ _OF_RECIPIENT: Final = _select(
     WHERE workspace_id = ? AND recipient_id IN ({marks}) AND decision_id IS NULL AND occurred_at >= ?
     """
 )
+_KNOWN: Final = """
+SELECT event_id FROM events INDEXED BY events_id WHERE workspace_id = ? AND event_id IN ({marks})
+"""
 _AWAITING: Final = _select("INDEXED BY events_decision WHERE workspace_id = ? AND decision_id = ? AND matched = 0")
 _BY_MESSAGE: Final = _select(
     """
@@ -58,6 +61,10 @@ class EventReader(Tables):
             *self._rows_in(_OF_RECIPIENT, (workspace_id,), (decision.recipient_id,), (to_micros(decision.decided_at),)),
         ]
         return tuple(_event_from(workspace_id, row) for row in sorted(rows, key=_place))
+
+    def known_events(self, workspace_id: str, event_ids: Sequence[str]) -> set[str]:
+        """See ``storage.port``."""
+        return {row[0] for row in self._rows_in(_KNOWN, (workspace_id,), event_ids)}
 
     def events_awaiting(self, workspace_id: str, decision_id: str) -> tuple[Event, ...]:
         """See ``storage.port``; by occurrence, then id."""

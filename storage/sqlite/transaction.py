@@ -15,6 +15,7 @@ from storage.file_lock import FileLock
 from storage.group_commit import TransactionLostError
 from storage.sqlite.connect import connect, meaning
 from storage.sqlite.decision_tables import DecisionReader, DecisionWriter
+from storage.sqlite.endpoint_tables import EndpointReader, EndpointWriter
 from storage.sqlite.event_tables import EventReader, EventWriter
 from storage.sqlite.learning_tables import LearningReader
 from storage.sqlite.migrate import require_ours
@@ -25,11 +26,13 @@ from storage.sqlite.setup_tables import SetupReader
 from storage.sqlite.usage_tables import UsageReader
 
 
-class SqliteReader(DecisionReader, EventReader, LearningReader, PastReader, RhythmReader, SetupReader, UsageReader):
+class SqliteReader(
+    DecisionReader, EndpointReader, EventReader, LearningReader, PastReader, RhythmReader, SetupReader, UsageReader
+):
     """``storage.port.Reader`` on one connection."""
 
 
-class SqliteWriter(DecisionWriter, EventWriter, RetentionWriter, RhythmWriter, SqliteReader):
+class SqliteWriter(DecisionWriter, EndpointWriter, EventWriter, RetentionWriter, RhythmWriter, SqliteReader):
     """``storage.port.Writer`` on one connection."""
 
     def touch(self) -> None:

@@ -26,6 +26,8 @@ CHANGED: dict[str, object] = {
     "expire_seconds": 1.0,
     "reload_seconds": 0.25,
     "retention_days": 3,
+    "push_seconds": 0.5,
+    "private_webhooks": True,
     "gate": False,
     "encoder": "cnn",
     "seed": "abc",

@@ -13,6 +13,7 @@ from optimizer.service.imports import BadRow, ImportReport, import_file
 from optimizer.service.requests import DecisionRequest
 from optimizer.service.wiring import Services
 from storage.errors import StoreUnavailable
+from storage.port import Writer
 from storage.records import Campaign, Suppression
 from tests.service.conftest import START, WORKSPACE
 from tests.service.rows import decisions, history_rows, logged, write
@@ -58,6 +59,16 @@ def test_csv_cells_are_read_by_the_grammar_of_json(services: Services, tmp_path:
     assert person is not None
     assert person.attributes == {"zip": "01234", "score": -150.0, "vip": True}
     assert person.suppressed == (Suppression(channel="email", category="marketing"),)
+
+
+def test_a_number_that_no_double_holds_stays_text(services: Services, tmp_path: Path) -> None:
+    file = tmp_path / "people.csv"
+    file.write_text("recipient_id,attributes.big,attributes.nul\nu1,1e999,x\nu2,7,a\0b\n", encoding="utf-8")
+    report = import_file(services, WORKSPACE, "recipients", file)
+
+    with services.store.read() as reader:
+        assert reader.recipients(WORKSPACE, ["u1", "u2"])["u1"].attributes == {"big": "1e999", "nul": "x"}
+    assert (report.stored, report.bad) == (1, 1)
 
 
 def test_attributes_of_imported_recipients_are_listed_with_their_types(services: Services, tmp_path: Path) -> None:
@@ -164,21 +175,21 @@ def test_a_killed_import_goes_on_where_it_stopped(
     assert len({d.decision_id for d in decisions(services)}) == 35
 
 
-def test_an_import_that_dies_between_rows_and_position_stores_nothing_twice(
+def test_rows_and_their_position_are_stored_together_or_not_at_all(
     services: Services, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     file = write(
         tmp_path / "e.csv", [{"event_id": "e1", "type": "converted", "recipient_id": "u", "occurred_at": START}]
     )
 
-    def dies(place: object, rows: int) -> None:
+    def dies(writer: Writer) -> None:
         raise StoreUnavailable("gone")
 
     with monkeypatch.context() as broken:
-        broken.setattr(imports.Place, "put_position", dies)
+        broken.setattr(imports.Place, "note", lambda *_: dies)
         with pytest.raises(StoreUnavailable):
             import_file(services, WORKSPACE, "events", file)
-    assert import_file(services, WORKSPACE, "events", file) == ImportReport(rows=1, known=1)
+    assert import_file(services, WORKSPACE, "events", file) == ImportReport(rows=1, stored=1)
 
 
 def test_imported_events_reach_their_decisions_and_bad_ones_keep_their_lines(

@@ -136,3 +136,45 @@ def test_a_decision_is_told_what_is_tallied_by_then_and_stores_it(service: Servi
         kept = reader.decision(WORKSPACE, decision.decision_id)
     assert kept is not None
     assert situation_of(kept, campaign()).effects == decision.snapshot.effects
+
+
+def test_many_events_at_once_are_tallied_as_one_by_one(service: Services) -> None:
+    """Together with a duplicate, a machine's, one without a zone, and hours that are known already."""
+    setup.put_campaign(service, campaign(campaign_id="ny", timezone="America/New_York"))
+    inputs = {
+        who: [
+            EventInput(
+                type=kind,
+                occurred_at=START - timedelta(days=1) + timedelta(minutes=minutes),
+                recipient_id=who if named else "nowhere",
+                event_id=f"{who} {number}",
+                automated=automated,
+                campaign_id=campaign_id,
+            )
+            for number, (kind, minutes, automated, campaign_id, named) in enumerate(
+                [
+                    ("Seen", 0, False, None, True),
+                    ("Seen", 20, False, "ny", True),
+                    ("Bought", 70, False, None, True),
+                    ("Seen", 75, True, None, True),
+                    ("Seen", 130, False, "ny", True),
+                    ("Seen", 190, True, "ny", True),
+                    ("Seen", 10, False, None, False),
+                ]
+            )
+        ]
+        for who in ("u2", "u3", "u4", "u5")
+    }
+    living_in(service, "Asia/Tokyo", "u3")
+    living_in(service, "Asia/Tokyo", "u4")
+    for one in (*inputs["u3"], inputs["u3"][0]):
+        ingest(service, WORKSPACE, [one])
+    report = ingest(service, WORKSPACE, [*inputs["u4"], inputs["u4"][0]])
+    assert (report.accepted, report.duplicates) == (7, 1)
+    assert tallied(service, recipient_id="u3") == tallied(service, recipient_id="u4") != {}
+    assert ingest(service, WORKSPACE, inputs["u4"]).duplicates == 7
+    # Of u2 no zone is known, so the campaign's counts where the first event of an hour names one.
+    for number in (0, 1, 4):
+        ingest(service, WORKSPACE, [inputs["u2"][number]])
+    ingest(service, WORKSPACE, inputs["u5"])
+    assert tallied(service, recipient_id="u2") == tallied(service, recipient_id="u5") != {}

@@ -45,6 +45,14 @@ def test_an_event_comes_back_as_it_was_reported(store: Store) -> None:
         assert reader.events(WORKSPACE, make_decision()) == (make_event(), full)
 
 
+def test_known_events_are_those_of_the_workspace(store: Store) -> None:
+    store.write(lambda writer: writer.add_events([make_event(event_id=f"e{n}") for n in range(3)]))
+    with store.read() as reader:
+        assert reader.known_events(WORKSPACE, ["e1", "e2", "e2", "e3", *map(str, range(1000))]) == {"e1", "e2"}
+        assert reader.known_events(WORKSPACE, []) == set()
+        assert reader.known_events("other", ["e1"]) == set()
+
+
 def test_a_known_event_id_changes_nothing(store: Store) -> None:
     assert store.write(lambda writer: writer.add_event(make_event())) is True
     changed = make_event(type="clicked", value=3.0, occurred_at=at(20))

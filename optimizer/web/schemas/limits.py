@@ -38,3 +38,8 @@ WARM_UP_DAYS = 3650
 DATES = 1000
 #: Conditions of a variant on earlier messages.
 REQUIREMENTS = 20
+#: Bytes of one message and of one batch of the Segment tracking API, and messages of a batch: Segment's own limits
+#: (https://segment.com/docs/connections/sources/catalog/libraries/server/http-api/#max-request-size).
+SEGMENT_MESSAGE = 32 * 1024
+SEGMENT_BATCH = 500 * 1024
+SEGMENT_ROWS = 2500

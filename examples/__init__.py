@@ -1,0 +1,1 @@
+"""Programs for callers of Sendtide: to read, to copy, to start from."""

@@ -1,0 +1,160 @@
+"""One POST to an address that a caller has chosen, so that it can't reach what is not meant for the world.
+
+The name is resolved here, every address that it has must be a public one, and the connection goes to an address that
+was looked at: a name that points elsewhere a moment later changes nothing. Redirects are not followed, no proxy is
+used, and of the answer nothing is read but its status and headers.
+"""
+
+from __future__ import annotations
+
+import http.client
+import ipaddress
+import socket
+import ssl
+import threading
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from urllib.parse import urlsplit
+
+from optimizer.errors import Invalid
+
+#: Seconds to connect, and for the whole attempt.
+CONNECT_SECONDS, TOTAL_SECONDS = 5.0, 15.0
+#: Public by their number, but a gateway may translate them to private IPv4 addresses (RFC 6052, RFC 8215, RFC 3056).
+_TRANSLATED = tuple(ipaddress.ip_network(one) for one in ("64:ff9b::/96", "64:ff9b:1::/48", "2002::/16", "2001::/32"))
+Address = ipaddress.IPv4Address | ipaddress.IPv6Address
+
+
+class RefusedError(Exception):
+    """The address is not one that may be called."""
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """What came of an attempt: a status, or an error and none."""
+
+    status: int | None
+    error: str | None = None
+    retry_after: float | None = None
+
+    @property
+    def taken(self) -> bool:
+        """Whether the receiver took it."""
+        return self.status is not None and 200 <= self.status < 300
+
+
+def check_url(url: str, *, private: bool) -> str:
+    """The URL, if webhooks may go there as far as can be said without resolving its name.
+
+    Raises:
+        Invalid: names what is allowed.
+    """
+    schemes = ("https", "http") if private else ("https",)
+    try:
+        parts = urlsplit(url)
+        host, port = parts.hostname, parts.port
+    except ValueError:
+        host, port, parts = None, None, urlsplit("")
+    plain = url.isascii() and url.isprintable() and " " not in url
+    if (
+        not plain
+        or parts.scheme not in schemes
+        or not host
+        or port == 0
+        or parts.username is not None
+        or parts.fragment
+    ):
+        allowed = " or ".join(f"{scheme}://HOST[:PORT]/PATH" for scheme in schemes)
+        raise Invalid.field("url", f"is {url!r:.200}; allowed: {allowed}, without user name and fragment")
+    try:
+        require_public(ipaddress.ip_address(host), private=private)
+    except ValueError:
+        pass  # a name, looked at when it is called
+    except RefusedError as refused:
+        raise Invalid.field("url", str(refused), code="private_address") from None
+    return url
+
+
+def require_public(address: Address, *, private: bool) -> None:
+    """``RefusedError`` unless the address is one of the public internet, or ``private`` ones are allowed."""
+    mapped = address.ipv4_mapped if isinstance(address, ipaddress.IPv6Address) else None
+    real = mapped or address
+    hidden = isinstance(real, ipaddress.IPv6Address) and any(real in network for network in _TRANSLATED)
+    if not private and (hidden or not real.is_global or real.is_multicast):
+        raise RefusedError(f"{address} is no public address")
+
+
+def post(url: str, body: bytes, headers: Mapping[str, str], *, private: bool) -> Reply:
+    """Posts ``body``. Every failure is a ``Reply`` with an error; nothing is raised for what the other side does."""
+    parts = urlsplit(url)
+    started = time.monotonic()
+    try:
+        addresses = _resolve(
+            parts.hostname or "", parts.port or (443 if parts.scheme == "https" else 80), private=private
+        )
+    except RefusedError as refused:
+        return Reply(None, str(refused))
+    except (OSError, UnicodeError) as fault:
+        return Reply(None, f"the name can't be resolved: {fault}"[:200])
+    connection = _Pinned(parts.hostname or "", parts.port, addresses, tls=parts.scheme == "https")
+    # A receiver that sends a byte now and then would never time out by itself.
+    guard = threading.Timer(max(0.0, TOTAL_SECONDS - (time.monotonic() - started)), connection.cut)
+    guard.daemon = True
+    guard.start()
+    try:
+        path = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
+        connection.request("POST", path, body, dict(headers))
+        answer = connection.getresponse()
+        return Reply(answer.status, None, _seconds(answer.getheader("Retry-After")))
+    except (OSError, http.client.HTTPException, ValueError) as fault:
+        late = time.monotonic() - started >= TOTAL_SECONDS
+        return Reply(None, "no answer in time" if late else f"{type(fault).__name__}: {fault}"[:200])
+    finally:
+        guard.cancel()
+        connection.close()
+
+
+def _resolve(host: str, port: int, *, private: bool) -> list[tuple[str, int]]:
+    """The addresses of the host; ``RefusedError`` when any of them may not be called."""
+    found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    for *_, sockaddr in found:
+        require_public(ipaddress.ip_address(str(sockaddr[0]).partition("%")[0]), private=private)
+    return [(str(sockaddr[0]), port) for *_, sockaddr in found]
+
+
+class _Pinned(http.client.HTTPConnection):
+    """A connection to one of the addresses that were looked at, under the name of their host."""
+
+    def __init__(self, host: str, port: int | None, addresses: Sequence[tuple[str, int]], *, tls: bool) -> None:
+        super().__init__(host, port, timeout=TOTAL_SECONDS)
+        self._addresses = addresses
+        self._context = ssl.create_default_context() if tls else None
+        self.default_port = 443 if tls else 80
+
+    def connect(self) -> None:
+        """Connects to the first address that answers; the certificate must be that of the host."""
+        for number, address in enumerate(self._addresses, start=1):
+            try:
+                self.sock = socket.create_connection(address, CONNECT_SECONDS)
+                break
+            except OSError:
+                if number == len(self._addresses):
+                    raise
+        self.sock.settimeout(TOTAL_SECONDS)
+        if self._context is not None:
+            self.sock = self._context.wrap_socket(self.sock, server_hostname=self.host)
+
+    def cut(self) -> None:
+        """Ends the connection from another thread."""
+        sock = self.sock
+        if sock is not None:
+            try:
+                sock.shutdown(socket.SHUT_RDWR)
+            except OSError:
+                return  # it has ended by itself
+
+
+def _seconds(header: str | None) -> float | None:
+    """``Retry-After`` in seconds; its other form, a date, is not worth a parser."""
+    return float(header) if header is not None and header.isascii() and header.isdigit() else None
