@@ -35,6 +35,7 @@ from storage.log import (
     PolicyStatus,
     TrainingRun,
 )
+from storage.ranks import RankReader, RankWriter
 from storage.records import ApiKey, Attribute, Campaign, Recipient, Workspace
 from storage.rhythm import RhythmSum
 from storage.rules import Rule
@@ -42,7 +43,7 @@ from storage.rules import Rule
 T = TypeVar("T")
 
 
-class Reader(Protocol):
+class Reader(RankReader, Protocol):
     """Queries on one consistent snapshot. Every method but the first four is confined to one workspace."""
 
     def meta(self, name: str) -> str | None:
@@ -212,7 +213,7 @@ class Reader(Protocol):
         """How many rows of this import are stored (0 = none)."""
 
 
-class Writer(Reader, Protocol):
+class Writer(Reader, RankWriter, Protocol):
     """Changes inside one transaction; reads see what was written earlier in it."""
 
     def put_meta(self, name: str, value: str) -> str:

@@ -23,6 +23,7 @@ from optimizer.web import (
     scores,
     workspace,
 )
+from optimizer.web.compat import personalizer
 from optimizer.web.holder import ServiceHolder
 from optimizer.web.metrics import Metrics
 from optimizer.web.openapi import Document
@@ -66,6 +67,7 @@ def create_app(settings: Settings | None = None, *, clock: Clock = utc_now, seed
     app.extensions["sendtide_openapi"] = Document(operations, chosen.public_url)
     for area in AREAS:
         app.register_blueprint(area)
+    personalizer.install(app)
     problems.install(app)
     manners.install(app)
     return app

@@ -1,0 +1,1 @@
+"""Other services' APIs as their SDKs speak them; each answers in its own error form."""
