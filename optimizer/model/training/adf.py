@@ -27,9 +27,8 @@ from numpy.typing import NDArray
 from optimizer.model.adf import BITS, AdfModel, Columns, bucket, crossed, encode, owners_of_groups
 from optimizer.model.scales import Scales
 from optimizer.model.tokens import Keys, Tokens, Values, hashed
+from optimizer.model.training.solving import Floats, System, solve
 from storage.records import JsonObject
-
-Floats = NDArray[np.float32]
 
 INTERCEPT = np.uint64(hashed("@intercept"))
 #: Prior precision of the intercept: it is what it is.
@@ -258,31 +257,16 @@ class AdfTrainer:
         return np.where(self._folded > 0, self._folded, own)
 
     def _solve(self, matrix: Any, target: Floats, weight: Floats, prior: Values, diagonal: Values) -> None:
-        """Conjugate gradients for the mean and every draw at once, from the last solution."""
-        scale = (weight / np.float32(self._noise)).astype(np.float32)[:, None]
-        root = np.sqrt(np.maximum(weight, 1e-6) / np.float32(self._noise))[:, None]
-        prior_ = prior.astype(np.float32)[:, None]
+        """The mean and every draw at once, from the last solution."""
+        scale = (weight / np.float32(self._noise)).astype(np.float32)
+        prior_ = prior.astype(np.float32)
         right = np.empty_like(self._solution)
-        right[:, :1] = matrix.T @ (scale * target[:, None]) + prior_ * self._anchor[:, None]
-        right[:, 1:] = right[:, :1] + matrix.T @ (root * self._row_shock) + np.sqrt(prior_) * self._shock
-        inverse = (1.0 / diagonal).astype(np.float32)[:, None]
-        x = self._solution
-        residual = right - (matrix.T @ (scale * (matrix @ x)) + prior_ * x)
-        z = inverse * residual
-        p, rz = z.copy(), np.einsum("ij,ij->j", residual, z)
-        stop = np.maximum(np.einsum("ij,ij->j", right, inverse * right), 1e-12) * self.options.tolerance**2
-        for _ in range(self.options.steps):
-            if (rz <= stop).all():
-                break
-            q = matrix.T @ (scale * (matrix @ p)) + prior_ * p
-            alpha = rz / np.maximum(np.einsum("ij,ij->j", p, q), 1e-20)
-            x = x + alpha * p
-            residual = residual - alpha * q
-            z = inverse * residual
-            following = np.einsum("ij,ij->j", residual, z)
-            p = z + (following / np.maximum(rz, 1e-20)) * p
-            rz = following
-        self._solution = x
+        right[:, 0] = matrix.T @ (scale * target) + prior_ * self._anchor
+        right[:, 1:] = matrix.T @ (np.sqrt(scale)[:, None] * self._row_shock) + np.sqrt(prior_)[:, None] * self._shock
+        right[:, 1:] += right[:, :1]
+        system = System(matrix, scale, prior_, diagonal.astype(np.float32))
+        options = self.options
+        self._solution = solve(system, right, self._solution, steps=options.steps, tolerance=options.tolerance)
 
     def _learn_relevance(self, matrix: Any, target: Floats, weight: Floats, prior: Values) -> None:
         """One step of empirical Bayes: each group's precision, and the noise."""

@@ -155,7 +155,9 @@ def _begin(reader: Reader, workspace_id: str, loop: Loop, stored: RankModel | No
     if model is None:
         return ready
     if model.facts.get("teaching") != _told(loop) and (loop.retrain_days or model.products != options.products):
-        ready.upto = _position_before(reader, workspace_id, now - timedelta(days=loop.retrain_days), upto)
+        ready.upto = _position_before(
+            reader, workspace_id, now - timedelta(days=min(loop.retrain_days, loops.LONGEST_DAYS)), upto
+        )
         ready.since = ready.upto
         return ready
     ready.fitted_rows = model.rows

@@ -6,6 +6,7 @@ from datetime import datetime, timedelta
 
 from optimizer.errors import NotFound
 from optimizer.service.personalizer import loop as loops
+from optimizer.service.personalizer.loop import LONGEST_DAYS
 from optimizer.service.wiring import Services
 
 
@@ -32,7 +33,7 @@ def retain(services: Services, workspace_id: str) -> int:
     with services.store.read() as reader:
         days = loops.load(reader, workspace_id).retention_days
         kept = reader.rank_span(workspace_id)
-    before = services.clock() - timedelta(days=max(days, 0))
+    before = services.clock() - timedelta(days=min(max(days, 0), LONGEST_DAYS))
     if days < 0 or kept is None or kept[0] >= before:
         return 0
     return services.store.write(lambda writer: writer.forget_ranks(workspace_id, before))

@@ -26,7 +26,9 @@ MODES: Final[tuple[LoopMode, ...]] = get_args(LoopMode)
 DEFAULT_POLICY: Final = "default"
 _SHORTEST_WAIT: Final = timedelta(seconds=5)
 _LONGEST_WAIT: Final = timedelta(days=2)
-_LONGEST: Final = timedelta(days=36_500)
+#: More days than that are a hundred years.
+LONGEST_DAYS: Final = 36_500
+_LONGEST: Final = timedelta(days=LONGEST_DAYS)
 _INVALID: Final = "InvalidServiceConfiguration"
 
 

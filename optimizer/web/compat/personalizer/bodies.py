@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import UTC, datetime
+from functools import lru_cache
 from typing import Annotated, Any, TypeVar
 
 import msgspec
@@ -25,6 +26,9 @@ T = TypeVar("T")
 
 MOST_ACTIONS = 50
 MOST_SLOTS = 50
+#: Objects and lists in one another.
+MOST_DEPTH = 32
+Days = Annotated[int, Meta(ge=-1, le=2**31 - 1)]
 Name = Annotated[str, Meta(min_length=1, max_length=256)]
 #: Rewards may be any number; this keeps sums of their squares finite.
 _HUGE = 1e9
@@ -41,7 +45,7 @@ class RankIn(Struct, rename="camel"):
     """``RankRequest``."""
 
     actions: Annotated[list[ActionIn], Meta(min_length=1, max_length=MOST_ACTIONS)]
-    context_features: list[Any] | None = None
+    context_features: msgspec.Raw = msgspec.Raw(b"[]")
     excluded_actions: list[str] | None = None
     event_id: Annotated[str, Meta(max_length=256)] | None = None
     defer_activation: bool | None = None
@@ -52,7 +56,7 @@ class SlotIn(Struct, rename="camel"):
 
     id: Name
     baseline_action: Name
-    features: list[Any] | None = None
+    features: msgspec.Raw = msgspec.Raw(b"[]")
     excluded_actions: list[str] | None = None
 
 
@@ -61,7 +65,7 @@ class MultiSlotIn(Struct, rename="camel"):
 
     actions: Annotated[list[ActionIn], Meta(min_length=1, max_length=MOST_ACTIONS)]
     slots: Annotated[list[SlotIn], Meta(min_length=1, max_length=MOST_SLOTS)]
-    context_features: list[Any] | None = None
+    context_features: msgspec.Raw = msgspec.Raw(b"[]")
     event_id: Annotated[str, Meta(max_length=256)] | None = None
     defer_activation: bool | None = None
 
@@ -118,8 +122,8 @@ class ServiceIn(Struct, rename="camel"):
     reward_aggregation: str | UnsetType = UNSET
     exploration_percentage: float | UnsetType = UNSET
     model_export_frequency: str | UnsetType = UNSET
-    log_retention_days: int | UnsetType = UNSET
-    model_retrain_days: int | UnsetType = UNSET
+    log_retention_days: Days | UnsetType = UNSET
+    model_retrain_days: Days | UnsetType = UNSET
     learning_mode: str | UnsetType | None = UNSET
     is_auto_optimization_enabled: bool | UnsetType | None = UNSET
     auto_optimization_frequency: str | UnsetType | None = UNSET
@@ -176,7 +180,7 @@ def rank_request(raw: bytes) -> RankRequest:
     return RankRequest(
         actions=actions,
         slots=(Slot("", excluded),),
-        context=_context(told.context_features, code),
+        context=_features(bytes(told.context_features), "contextFeatures", code),
         event_id=told.event_id or None,
         deferred=bool(told.defer_activation),
         fingerprint=_fingerprint(raw, told.event_id, code),
@@ -190,14 +194,19 @@ def multi_slot_request(raw: bytes) -> RankRequest:
     actions = _actions(told.actions, code)
     ids = {action.id for action in actions}
     slots = tuple(
-        Slot(s.id, frozenset(s.excluded_actions or ()), _context(s.features, code), s.baseline_action)
-        for s in told.slots
+        Slot(
+            s.id,
+            frozenset(s.excluded_actions or ()),
+            _features(bytes(s.features), f"slots[{number}].features", code),
+            s.baseline_action,
+        )
+        for number, s in enumerate(told.slots)
     )
     _check_slots(slots, ids, code)
     return RankRequest(
         actions=actions,
         slots=slots,
-        context=_context(told.context_features, code),
+        context=_features(bytes(told.context_features), "contextFeatures", code),
         event_id=told.event_id or None,
         deferred=bool(told.defer_activation),
         multi_slot=True,
@@ -221,31 +230,47 @@ def _actions(told: Sequence[ActionIn], code: str) -> tuple[Action, ...]:
     actions = []
     for number, action in enumerate(told):
         raw = bytes(action.features)
-        features = _decoded(raw, f"actions[{number}].features", code)
+        features = _features(raw, f"actions[{number}].features", code)
         actions.append(Action(action.id, features, b"%b\0%b" % (action.id.encode(), raw)))
     if len({action.id for action in actions}) < len(actions):
         raise Invalid.field("actions", "two actions have the same id", code=code)
     return tuple(actions)
 
 
-def _decoded(raw: bytes, target: str, code: str) -> tuple[Any, ...]:
+def _features(raw: bytes, target: str, code: str) -> tuple[Any, ...]:
+    """Feature objects of their JSON.
+
+    Raises:
+        Invalid: it is neither an object nor a list of objects, or nested deeper than anyone can mean.
+    """
     try:
-        value = msgspec.json.decode(raw)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as fault:
-        raise Invalid.field(target, f"can't be read: {fault}", code=code) from None
+        return _decoded(raw)
+    except (orjson.JSONDecodeError, ValueError) as fault:
+        raise Invalid.field(target, str(fault), code=code) from None
+
+
+@lru_cache(maxsize=8192)
+def _decoded(raw: bytes) -> tuple[Any, ...]:
+    """The same actions come with every request, so what was made of their bytes is kept."""
+    value = orjson.loads(raw)
     if value is None:
         return ()
-    return _objects([value] if isinstance(value, dict) else value, target, code)
+    found = [value] if isinstance(value, dict) else value
+    if not isinstance(found, list) or not all(isinstance(one, dict) for one in found):
+        raise ValueError("must be a list of objects")
+    if _depth(found) > MOST_DEPTH:
+        raise ValueError(f"is nested deeper than {MOST_DEPTH}")
+    return tuple(found)
 
 
-def _context(features: list[Any] | None, code: str) -> tuple[Any, ...]:
-    return _objects(features or [], "features", code)
-
-
-def _objects(value: Any, target: str, code: str) -> tuple[Any, ...]:
-    if not isinstance(value, list) or not all(isinstance(one, dict) for one in value):
-        raise Invalid.field(target, "must be a list of objects", code=code)
-    return tuple(value)
+def _depth(value: Any) -> int:
+    """How deep lists and objects are nested; stops counting past the limit."""
+    level, depth = [value], 0
+    while level and depth <= MOST_DEPTH:
+        depth += 1
+        inner = [below for one in level for below in (one.values() if isinstance(one, dict) else one)]
+        level = [below for below in inner if isinstance(below, dict | list)]
+    return depth
 
 
 def _fingerprint(raw: bytes, event_id: str | None, code: str) -> bytes:
