@@ -52,14 +52,19 @@ def solve(system: System, right: Floats, start: Floats, *, steps: int, tolerance
         if (rz <= stop).all():
             break
         q = system.times(p)
-        alpha = rz / np.maximum(_products(p, q), _TINY)
+        alpha = _quotient(rz, _products(p, q))
         x = x + alpha * p
         residual = residual - alpha * q
         z = inverse * residual
         following = _products(residual, z)
-        p = z + (following / np.maximum(rz, _TINY)) * p
+        p = z + _quotient(following, rz) * p
         rz = following
     return x
+
+
+def _quotient(a: Floats, b: Floats) -> Floats:
+    """a / b, where b is not negative; of a column that is solved both are next to 0."""
+    return np.asarray(a / np.maximum(b, _TINY), np.float32)
 
 
 def _products(a: Floats, b: Floats) -> Floats:

@@ -78,6 +78,8 @@ def queue_due(services: Services, workspace_id: str) -> Evaluation | None:
     if known and now < known[0].created_at + loop.auto_every:
         return None
     start = max(span[0], now - loop.auto_every)
+    if span[1] < start or start >= now:
+        return None
     asked = Evaluation(fresh("auto"), "Auto optimization", start, now, now, optimise=True, kind="Auto")
     return evaluations.create(services, workspace_id, asked)
 

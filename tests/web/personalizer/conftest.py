@@ -10,7 +10,6 @@ from wsgiref.simple_server import WSGIRequestHandler, make_server
 
 import pytest
 from flask import Flask
-from werkzeug.test import TestResponse
 
 from optimizer.service.personalizer import evaluating, importances
 from optimizer.service.personalizer.learning import LoopLearner
@@ -38,9 +37,10 @@ class Loop:
 
     @property
     def services(self) -> Services:
-        return self.app.extensions["sendtide"].get()  # type: ignore[no-any-return]  # Flask's extensions are untyped
+        found: Services = self.app.extensions["sendtide"].get()
+        return found
 
-    def call(self, method: str, path: str, body: Any = None, **options: Any) -> TestResponse:
+    def call(self, method: str, path: str, body: Any = None, **options: Any) -> Any:
         headers = {"Ocp-Apim-Subscription-Key": self.secret, **options.pop("headers", {})}
         return Caller(self.app, None, headers)(method, f"/personalizer{path}", body, **options)
 
