@@ -28,6 +28,7 @@ CHANGED: dict[str, object] = {
     "retention_days": 3,
     "gate": False,
     "encoder": "cnn",
+    "personalizer_unknown_events": "refuse",
     "seed": "abc",
     "metrics_dir": "var/metrics",
     "train_memory_mib": 1024,

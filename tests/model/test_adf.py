@@ -110,7 +110,7 @@ def test_the_mean_and_the_draws_are_those_of_the_exact_posterior() -> None:
     trainer = AdfTrainer(AdfOptions(draws=400, steps=400, tolerance=1e-6, products=False))
     trainer.add(made)
     model = trainer.fit()
-    matrix = trainer._matrix().toarray()[:, np.argsort(trainer._columns)]
+    matrix = trainer._matrix().toarray()[:, np.argsort(trainer._weights.columns)]
     unit = np.array([r.reward for r in made]).std()
     prior = np.where(model.columns == bucket(np.array([hashed("@intercept")], np.uint64))[0], 1e-3, 40.0)
     covariance = np.linalg.inv(matrix.T @ matrix + np.diag(prior))
@@ -142,6 +142,19 @@ def test_learning_goes_on_from_a_model_and_from_folded_rows() -> None:
         assert model.rows == 1200
         told, expected = (m.score([{"likes": "red", "age": 20, "noise": "1"}], ACTIONS)[:, 0] for m in (model, whole))
         assert told - told.mean() == pytest.approx(expected - expected.mean(), abs=0.2)
+
+
+def test_ids_that_come_and_go_make_room() -> None:
+    trainer = AdfTrainer(AdfOptions(rows=200, columns=2_000, draws=3))
+    rng = np.random.default_rng(0)
+    for n in range(1_500):
+        likes = str(rng.choice(["red", "blue"]))
+        action = Action(f"article-{n}", [{"color": str(rng.choice(["red", "blue"])), "size": 1}])
+        trainer.add([row({"likes": likes}, action, float(action.features[0]["color"] == likes))])
+        if n % 100 == 99:
+            model = trainer.fit()
+    assert len(model.columns) < 4_000 < 1_500 * 4, "each article has some four columns of its own"
+    assert np.ptp(model.score([{"likes": "red"}], ACTIONS)[:, 0]) > 0.6, "what is seen all the time stays"
 
 
 def test_rewards_of_any_size_are_learned() -> None:

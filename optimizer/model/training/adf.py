@@ -15,7 +15,7 @@ is folded stays learned and costs nothing more.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import Any
@@ -24,15 +24,13 @@ import numpy as np
 import scipy.sparse as sp
 from numpy.typing import NDArray
 
-from optimizer.model.adf import BITS, AdfModel, Columns, bucket, crossed, encode, owners_of_groups
+from optimizer.model.adf import AdfModel, Columns, bucket, crossed, encode, owners_of_groups
 from optimizer.model.scales import Scales
-from optimizer.model.tokens import Keys, Tokens, Values, hashed
+from optimizer.model.tokens import Keys, Tokens, Values
 from optimizer.model.training.solving import Floats, System, solve
+from optimizer.model.training.weights import INTERCEPT, Weights
 from storage.records import JsonObject
 
-INTERCEPT = np.uint64(hashed("@intercept"))
-#: Prior precision of the intercept: it is what it is.
-_FREE = 1e-3
 #: Values of a number that are looked at for its scale.
 _REMEMBERED_NUMBERS = 2_000
 #: Rows before groups get precisions of their own.
@@ -49,6 +47,7 @@ class AdfOptions:
             far it may go.
         steps, tolerance: of the conjugate gradients at one fit.
         rows, entries: how much is kept before the older half is folded; entries are 8 bytes each, twice while fitting.
+        columns: with more of them, those that no kept row has go when rows are folded, the least known first.
         seed: of the perturbations.
     """
 
@@ -60,7 +59,8 @@ class AdfOptions:
     steps: int = 25
     tolerance: float = 2e-3
     entries: int = 12_000_000
-    rows: int = 100_000
+    rows: int = 50_000
+    columns: int = 100_000
     seed: int = 20_221_101
 
 
@@ -94,19 +94,11 @@ class AdfTrainer:
         self._scales = Scales.none() if start is None else start.scales
         self._scales_frozen = start is not None and start.rows > 0
         self._scaled_at = 0
-        self._place = np.zeros(1 << BITS, np.int32)
-        self._columns = np.zeros(0, np.int64)
-        self._group = np.zeros(0, np.int32)
-        self._groups: dict[int, int] = {}
-        self._lambda = np.zeros(0)
-        self._solution = np.zeros((0, options.draws + 1), np.float32)
-        self._folded = np.zeros(0)
-        self._anchor = np.zeros(0, np.float32)
-        self._shock = np.zeros((0, options.draws), np.float32)
+        self._rng = np.random.default_rng(options.seed)
+        self._weights = Weights(options.draws, options.precision, self._rng)
         self._noise = 1.0
         self._unit = 1.0
         self._kept = _Rows()
-        self._rng = np.random.default_rng(options.seed)
         self._row_shock = np.zeros((0, options.draws), np.float32)
         self._seen: dict[int, list[float]] = {}
         if start is not None:
@@ -114,17 +106,20 @@ class AdfTrainer:
 
     def _begin_from(self, start: AdfModel) -> None:
         self.rows, self._noise, self._unit = start.rows, 1.0, math.sqrt(start.noise)
-        self._admit(start.columns, np.zeros(len(start.columns), np.uint64))
-        self._folded = start.precision.astype(np.float64) * start.noise
-        self._anchor = start.weights[:, 0] / np.float32(self._unit)
-        again = start.weights[:, 1 + np.arange(self.options.draws) % max(start.draws, 1)] if start.draws else None
-        self._solution[:, 0] = self._anchor
-        self._solution[:, 1:] = self._anchor[:, None] if again is None else again / np.float32(self._unit)
+        weights = self._weights
+        weights.admit(start.columns, np.zeros(len(start.columns), np.uint64))
+        at = weights.places(start.columns)
+        told = start.weights / np.float32(self._unit)
+        weights.folded[at] = start.precision.astype(np.float64) * start.noise
+        weights.anchor[at] = told[:, 0]
+        weights.solution[at] = told[:, :1]
+        if start.draws:
+            weights.solution[at, 1:] = told[:, 1 + np.arange(self.options.draws) % start.draws]
 
     @property
     def whole(self) -> bool:
         """Whether all that was learned is in the rows that are kept: nothing was begun from, nothing folded."""
-        return not self._folded.any()
+        return not self._weights.folded.any()
 
     def add(self, rows: Iterable[AdfRow]) -> None:
         """Takes rows in; ``fit`` learns from them."""
@@ -140,8 +135,7 @@ class AdfTrainer:
         if not self._scales_frozen and self.rows >= 2 * self._scaled_at:
             self._rescale()
         else:
-            for row in new:
-                self._append(row)
+            self._append(new)
 
     def _note_numbers(self, row: AdfRow) -> None:
         for told in (row.context, row.action):
@@ -158,49 +152,33 @@ class AdfTrainer:
         self._scales = Scales.fit(self._seen)
         source = self._kept.source
         self._kept = _Rows(source=source)
-        for row in source:
-            self._append(row)
+        self._append(source)
 
-    def _append(self, row: AdfRow) -> None:
+    def _append(self, rows: Sequence[AdfRow]) -> None:
+        """Encodes rows, and gives the columns that are new a place."""
+        encoded = [self._encoded(row) for row in rows]
+        self._weights.admit(
+            np.concatenate([columns for columns, _, _ in encoded]), np.concatenate([groups for _, _, groups in encoded])
+        )
+        for columns, values, _ in encoded:
+            self._kept.columns.append(self._weights.places(columns))
+            self._kept.values.append(values.astype(np.float32))
+            self._kept.entries += len(columns)
+
+    def _encoded(self, row: AdfRow) -> tuple[Columns, Values, Keys]:
+        """Columns, values and groups of a row's intercept, context, action and their products."""
         products = self.options.products
         context = encode(row.context, self._scales, products=products)
         action = encode(row.action, self._scales, products=products)
-        column = [bucket(np.array([INTERCEPT])), context.column, action.column]
-        value: list[Values] = [np.ones(1), context.weight, action.weight]
-        group: list[Keys] = [np.array([INTERCEPT]), context.group, action.group]
+        parts = [
+            (bucket(np.array([INTERCEPT])), np.ones(1), np.array([INTERCEPT])),
+            (context.column, context.weight, context.group),
+            (action.column, action.weight, action.group),
+        ]
         if products:
-            columns_, values_, groups_ = crossed(context, action)
-            column.append(columns_)
-            value.append(values_)
-            group.append(groups_)
-        columns = np.concatenate(column)
-        self._admit(columns, np.concatenate(group))
-        self._kept.columns.append(self._place[columns] - 1)
-        self._kept.values.append(np.concatenate(value).astype(np.float32))
-        self._kept.entries += len(columns)
-
-    def _admit(self, columns: Columns, groups: Keys) -> None:
-        """Gives new columns a place, in a group of theirs."""
-        new = np.flatnonzero(self._place[columns] == 0)
-        if not len(new):
-            return
-        unique, first = np.unique(columns[new], return_index=True)
-        keys = groups[new[first]]
-        self._place[unique] = np.arange(len(self._columns) + 1, len(self._columns) + 1 + len(unique), dtype=np.int32)
-        self._columns = np.concatenate([self._columns, unique])
-        ids = [self._groups.setdefault(int(k), len(self._groups)) for k in keys]
-        self._group = np.concatenate([self._group, np.array(ids, np.int32)])
-        missing = len(self._groups) - len(self._lambda)
-        if missing > 0:
-            self._lambda = np.concatenate([self._lambda, np.full(missing, self.options.precision)])
-        count = len(unique)
-        shock = self._rng.standard_normal((count, self.options.draws), np.float32)
-        self._shock = np.concatenate([self._shock, shock])
-        start = np.zeros((count, self.options.draws + 1), np.float32)
-        start[:, 1:] = shock / np.sqrt(self._lambda[np.array(ids)])[:, None]
-        self._solution = np.concatenate([self._solution, start])
-        self._folded = np.concatenate([self._folded, np.zeros(count)])
-        self._anchor = np.concatenate([self._anchor, np.zeros(count, np.float32)])
+            parts.append(crossed(context, action))
+        columns, values, groups = zip(*parts, strict=True)
+        return np.concatenate(columns), np.concatenate(values), np.concatenate(groups)
 
     def fit(self, facts: JsonObject | None = None) -> AdfModel:
         """The model of all rows taken in so far."""
@@ -211,15 +189,15 @@ class AdfTrainer:
         matrix = self._matrix()
         target = (rewards / self._unit).astype(np.float32)
         weight = np.array([row.weight for row in self._kept.source], np.float32)
-        precision = self._prior()
+        precision = self._weights.prior()
         information = self._information(matrix, weight)
         self._solve(matrix, target, weight, precision, precision + information)
         if len(rewards) >= _FEWEST_FOR_BAYES:
             self._learn_relevance(matrix, target, weight, precision)
-        order = np.argsort(self._columns)
+        order = np.argsort(self._weights.columns)
         return AdfModel(
-            self._columns[order],
-            (self._solution[order] * np.float32(self._unit)).astype(np.float32),
+            self._weights.columns[order],
+            (self._weights.solution[order] * np.float32(self._unit)).astype(np.float32),
             ((precision + information)[order] / (self._unit**2)).astype(np.float32),
             self._scales,
             self.options.products,
@@ -232,55 +210,47 @@ class AdfTrainer:
         """Rewards count in their own deviations; solutions found in another unit are carried over."""
         unit = float(rewards.std()) if len(rewards) >= 2 else 1.0
         unit = unit if unit > 1e-6 else max(float(np.abs(rewards).max()), 1e-6)
-        if self._folded.any() and 0.5 < unit / self._unit < 2.0:
+        if not self.whole and 0.5 < unit / self._unit < 2.0:
             return
-        ratio = self._unit / unit
-        self._solution *= np.float32(ratio)
-        self._anchor *= np.float32(ratio)
-        self._folded /= ratio**2
+        self._weights.rescale(self._unit / unit)
         self._unit = unit
 
     def _matrix(self) -> Any:
         parts = self._kept
         lengths = np.array([0, *(len(c) for c in parts.columns)])
-        shape = (len(parts.columns), len(self._columns))
+        shape = (len(parts.columns), len(self._weights))
         if not parts.columns:
             return sp.csr_matrix(shape, dtype=np.float32)
         data, indices = np.concatenate(parts.values), np.concatenate(parts.columns)
         parts.values, parts.columns = _split(data, lengths), _split(indices, lengths)
         return sp.csr_matrix((data, indices, np.cumsum(lengths)), shape=shape)
 
-    def _prior(self) -> Values:
-        """(d,) prior precision of each weight: its group's, or what was folded of it."""
-        own = self._lambda[self._group] if len(self._group) else np.zeros(0)
-        own = np.where(self._columns == bucket(np.array([INTERCEPT]))[0], _FREE, own)
-        return np.where(self._folded > 0, self._folded, own)
-
     def _solve(self, matrix: Any, target: Floats, weight: Floats, prior: Values, diagonal: Values) -> None:
         """The mean and every draw at once, from the last solution."""
         scale = (weight / np.float32(self._noise)).astype(np.float32)
         prior_ = prior.astype(np.float32)
-        right = np.empty_like(self._solution)
-        right[:, 0] = matrix.T @ (scale * target) + prior_ * self._anchor
-        right[:, 1:] = matrix.T @ (np.sqrt(scale)[:, None] * self._row_shock) + np.sqrt(prior_)[:, None] * self._shock
-        right[:, 1:] += right[:, :1]
+        weights, options = self._weights, self.options
+        right = np.empty_like(weights.solution)
+        right[:, 0] = matrix.T @ (scale * target) + prior_ * weights.anchor
+        right[:, 1:] = matrix.T @ (np.sqrt(scale)[:, None] * self._row_shock)
+        right[:, 1:] += right[:, :1] + np.sqrt(prior_)[:, None] * weights.shock
         system = System(matrix, scale, prior_, diagonal.astype(np.float32))
-        options = self.options
-        self._solution = solve(system, right, self._solution, steps=options.steps, tolerance=options.tolerance)
+        weights.solution = solve(system, right, weights.solution, steps=options.steps, tolerance=options.tolerance)
 
     def _learn_relevance(self, matrix: Any, target: Floats, weight: Floats, prior: Values) -> None:
         """One step of empirical Bayes: each group's precision, and the noise."""
-        mean = self._solution[:, 0].astype(np.float64)
-        variance = ((self._solution[:, 1:] - self._solution[:, :1]).astype(np.float64) ** 2).mean(axis=1)
-        free = (self._folded == 0) & (self._columns != bucket(np.array([INTERCEPT]))[0])
+        weights = self._weights
+        mean = weights.solution[:, 0].astype(np.float64)
+        variance = ((weights.solution[:, 1:] - weights.solution[:, :1]).astype(np.float64) ** 2).mean(axis=1)
+        free = weights.free()
         known = np.clip(1.0 - prior * variance, 0.0, 1.0)
-        count = len(self._lambda)
-        effective = np.bincount(self._group[free], known[free], count)
-        size = np.bincount(self._group[free], mean[free] ** 2, count)
+        count = len(weights.precision)
+        effective = np.bincount(weights.group[free], known[free], count)
+        size = np.bincount(weights.group[free], mean[free] ** 2, count)
         found = (effective + 1.0) / (size + 1.0 / self.options.precision)
         found = np.clip(found, self.options.lowest, self.options.highest)
-        self._lambda = np.sqrt(self._lambda * found)  # half a step: the trace is that of a few draws
-        error = (target - matrix @ self._solution[:, 0]).astype(np.float64)
+        weights.precision = np.sqrt(weights.precision * found)  # half a step: the trace is that of a few draws
+        error = (target - matrix @ weights.solution[:, 0]).astype(np.float64)
         left = max(float(weight.sum()) - float(known.sum()), 0.5 * float(weight.sum()))
         self._noise = float(np.clip((weight * error**2).sum() / left, 0.02, 1.5))
 
@@ -298,11 +268,11 @@ class AdfTrainer:
         }
         found = dict.fromkeys(texts.values(), 0.0)
         owners = owners_of_groups(texts)
-        mean = self._solution[:, 0]
-        for key, group in self._groups.items():
+        weights = self._weights
+        for key, group in weights.groups.items():
             names = owners.get(key, ())
-            columns = np.flatnonzero(self._group == group)
-            added = matrix[:, columns] @ mean[columns]
+            columns = np.flatnonzero(weights.group == group)
+            added = matrix[:, columns] @ weights.solution[columns, 0]
             for name in names:
                 found[name] += float(added.var()) / len(names)
         return found
@@ -317,14 +287,25 @@ class AdfTrainer:
         rewards = np.array([row.reward for row in kept.source[:half]])
         weight = np.array([row.weight for row in kept.source[:half]], np.float32)
         shocks, self._row_shock = self._row_shock, self._row_shock[:half]
-        prior = self._prior()
+        prior = self._weights.prior()
         information = self._information(matrix, weight)
         self._solve(matrix, (rewards / self._unit).astype(np.float32), weight, prior, prior + information)
-        self._anchor, self._folded = self._solution[:, 0].copy(), prior + information
+        self._weights.fold(information)
         self._row_shock = shocks[half:]
         self._scales_frozen = True  # what is folded was learned with these scales
         self._kept = _Rows(kept.source[half:], kept.columns[half:], kept.values[half:])
         self._kept.entries = sum(len(columns) for columns in self._kept.columns)
+        self._forget_columns()
+
+    def _forget_columns(self) -> None:
+        """Ids come and go: what no kept row has and little is known of makes room, half of all at a time."""
+        if len(self._weights) <= self.options.columns:
+            return
+        used = np.zeros(len(self._weights), np.bool_)
+        for columns in self._kept.columns:
+            used[columns] = True
+        moved = self._weights.forget(used, self.options.columns // 2)
+        self._kept.columns = [moved[columns] for columns in self._kept.columns]
 
     def _information(self, matrix: Any, weight: Floats) -> Values:
         """(d,) what the rows add to the precision of each weight, the others given."""

@@ -12,6 +12,7 @@ from __future__ import annotations
 import math
 import shlex
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Literal
 
 from optimizer.errors import Invalid
@@ -39,6 +40,7 @@ class LearningSettings:
     epsilon: float | None = None
 
 
+@lru_cache(maxsize=256)
 def read_arguments(arguments: str) -> LearningSettings:
     """The settings that a line of arguments asks for.
 

@@ -29,6 +29,8 @@ _FINE: Final = timedelta(minutes=5)
 _COARSE: Final = timedelta(hours=1)
 _LONG: Final = timedelta(days=2)
 _LEASE: Final = timedelta(minutes=10)
+#: With fewer answers to judge it by, nothing is called better.
+FEWEST: Final = 200
 OPTIMAL: Final = "Optimized"
 #: What an optimisation compares, beside the settings in service.
 CANDIDATES: Final = (
@@ -135,7 +137,7 @@ def _optimised(done: Evaluation, found: Sequence[Trial], loop: Loop, width: time
     policy = NamedPolicy(OPTIMAL, best)
     outcomes = tuple(_outcomes(policy, "OfflineExperimentation", late, replayed[best][cut:], width))
     value, low, _ = _value(late, replaying.online(late))
-    better = best != loop.arguments and outcomes[0].value > value and outcomes[0].low > low
+    better = best != loop.arguments and outcomes[0].value > value and outcomes[0].low > low and len(late) >= FEWEST
     return replace(done, outcomes=(*done.outcomes, *outcomes), optimal=OPTIMAL, better=better)
 
 

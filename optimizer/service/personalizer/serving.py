@@ -17,7 +17,7 @@ from storage.port import Reader
 log = logging.getLogger("sendtide.personalizer")
 
 #: Loops whose models are held; with more, the one asked for least recently goes.
-_HELD = 64
+_HELD = 32
 
 
 @dataclass(frozen=True, slots=True)

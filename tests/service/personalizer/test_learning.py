@@ -218,9 +218,9 @@ def test_an_optimisation_is_judged_on_rows_it_was_not_chosen_on(bench: Bench) ->
 def test_auto_optimisation_runs_when_it_is_due_and_keeps_what_is_not_beaten(bench: Bench) -> None:
     loops.set_policy(bench.services, "w", "blind", "--cb_explore_adf --epsilon 1")
     loops.change(bench.services, "w", {"auto_optimization": True, "auto_every": timedelta(days=1)})
-    bench.play(600)
+    bench.play(900)
     assert evaluating.queue_due(bench.services, "w") is None
-    bench.clock.forward(hours=23, minutes=51)
+    bench.clock.forward(hours=23, minutes=46)
     asked = evaluating.queue_due(bench.services, "w")
     assert asked is not None
     assert evaluating.queue_due(bench.services, "w") is None, "once"
