@@ -58,7 +58,7 @@ class AdfOptions:
     highest: float = 1e5
     steps: int = 25
     tolerance: float = 2e-3
-    entries: int = 12_000_000
+    entries: int = 10_000_000
     rows: int = 50_000
     columns: int = 100_000
     seed: int = 20_221_101

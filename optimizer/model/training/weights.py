@@ -12,6 +12,8 @@ from optimizer.model.training.solving import Floats
 INTERCEPT = np.uint64(hashed("@intercept"))
 #: Prior precision of the intercept: it is what it is.
 _FREE = 1e-3
+#: What was folded before counts so much when more is folded: tastes change, and what fades can be unlearned.
+FADE = 0.7
 
 
 class Weights:
@@ -74,12 +76,14 @@ class Weights:
 
     def free(self) -> NDArray[np.bool_]:
         """(d,) whether a column's prior is its group's."""
-        return (self.folded == 0) & (self.columns != self._intercept)
+        return np.asarray((self.folded == 0) & (self.columns != self._intercept), np.bool_)
 
     def fold(self, information: Values) -> None:
-        """Makes the present mean, with this (d,) information about it, the prior of what was informed of."""
+        """Makes the present mean, with this (d,) information about it, the prior of what was informed of; what was
+        folded before fades."""
         told = (information > 0) | (self.folded > 0)
-        self.folded = np.where(told, self.prior() + information, 0.0)
+        own = self.precision[self.group]
+        self.folded = np.where(told, np.maximum(FADE * self.folded, own) + information, 0.0)
         self.anchor = np.where(told, self.solution[:, 0], 0.0).astype(np.float32)
 
     def rescale(self, ratio: float) -> None:

@@ -33,10 +33,7 @@ class Apprentice:
 
     start: datetime
     end: datetime
-    events: int = 0
-    imitated: int = 0
-    rewards: float = 0.0
-    imitated_rewards: float = 0.0
+    total: Counts = Counts()
     last: Counts = Counts()
 
 
@@ -54,36 +51,42 @@ def _load(reader: Reader, workspace_id: str) -> Apprentice | None:
     return None if stored is None else _decoder.decode(stored)
 
 
-def count(settled: Sequence[tuple[Rank, tuple[float, ...]]]) -> tuple[Counts, datetime, datetime] | None:
-    """The counts of settled answers that an apprentice gave, with the times of the first and last; None = no such."""
-    found = Counts()
-    times: list[datetime] = []
-    for rank, rewards in settled:
-        if rank.mode != "Apprentice":
-            continue
-        times.append(rank.ranked_at)
-        for slot, reward in zip(rank.slots, rewards, strict=True):
-            same = slot.shadow == slot.chosen
-            found = Counts(
-                found.events + 1,
-                found.imitated + same,
-                found.rewards + reward,
-                found.imitated_rewards + (reward if same else 0.0),
-            )
-    return (found, min(times), max(times)) if times else None
+@dataclass(frozen=True, slots=True)
+class Tally:
+    """Counts, with the times of the first and the last answer that was counted."""
+
+    counts: Counts
+    start: datetime
+    end: datetime
 
 
-def add(writer: Writer, workspace_id: str, counted: tuple[Counts, datetime, datetime]) -> None:
-    """Adds what was counted to what is stored."""
-    new, start, end = counted
-    before = _load(writer, workspace_id) or Apprentice(start, end)
-    after = replace(
-        before,
-        end=end,
-        events=before.events + new.events,
-        imitated=before.imitated + new.imitated,
-        rewards=before.rewards + new.rewards,
-        imitated_rewards=before.imitated_rewards + new.imitated_rewards,
-        last=new,
+def of(rank: Rank, rewards: Sequence[float]) -> Tally | None:
+    """The tally of one settled answer; None where it is not an apprentice's."""
+    if rank.mode != "Apprentice" or not rewards:
+        return None
+    same = [slot.shadow == slot.chosen for slot in rank.slots]
+    imitated = sum(reward for reward, like in zip(rewards, same, strict=True) if like)
+    return Tally(Counts(len(same), sum(same), sum(rewards), imitated), rank.ranked_at, rank.ranked_at)
+
+
+def together(a: Tally | None, b: Tally | None) -> Tally | None:
+    """Both tallies in one."""
+    if a is None or b is None:
+        return a or b
+    return Tally(_sum(a.counts, b.counts), min(a.start, b.start), max(a.end, b.end))
+
+
+def _sum(a: Counts, b: Counts) -> Counts:
+    return Counts(
+        a.events + b.events,
+        a.imitated + b.imitated,
+        a.rewards + b.rewards,
+        a.imitated_rewards + b.imitated_rewards,
     )
+
+
+def add(writer: Writer, workspace_id: str, tally: Tally) -> None:
+    """Adds a tally to what is stored."""
+    before = _load(writer, workspace_id) or Apprentice(tally.start, tally.end)
+    after = replace(before, end=tally.end, total=_sum(before.total, tally.counts), last=tally.counts)
     writer.put_loop_document(workspace_id, "loop", _DOCUMENT, msgspec.json.encode(after))

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
 from optimizer.errors import BadArtifact
@@ -19,6 +19,7 @@ from optimizer.model.training.adf import AdfOptions, AdfRow, AdfTrainer
 from optimizer.service.ids import fresh
 from optimizer.service.personalizer import apprentice
 from optimizer.service.personalizer import loop as loops
+from optimizer.service.personalizer.apprentice import Tally
 from optimizer.service.personalizer.loop import Loop
 from optimizer.service.personalizer.outcomes import settled
 from optimizer.service.personalizer.ranking import slot_context
@@ -30,9 +31,10 @@ from storage.ranks import Rank, RankModel
 log = logging.getLogger("sendtide.personalizer")
 
 #: Loops that one process keeps ready for the next refresh.
-_KEPT = 16
-#: A model is made anew once it can grow by this part, or a row if it is young.
+_KEPT = 8
+#: A model is made anew once it can grow by this part, or when it is this old and can grow at all.
 GROWTH = 0.02
+PATIENCE = timedelta(hours=1)
 #: What an apprentice's other choice counts: it is known not to be what the application does, not what it earns.
 _IMITATION = 0.25
 #: How long the process that learns a loop keeps it: of many schedulers one holds the rows in memory.
@@ -44,7 +46,7 @@ _MOST = 50_000
 @dataclass
 class _Ready:
     """A trainer with what it knows of the store: the generation it made last, the position it has taken in, where it
-    began; ``waiting`` are an apprentice's answers that no stored generation counts yet."""
+    began; ``tally`` is of an apprentice's answers that no stored generation counts yet."""
 
     trainer: AdfTrainer
     generation: int
@@ -53,7 +55,7 @@ class _Ready:
     born_at: datetime
     since: int
     fitted_rows: int = 0
-    waiting: list[tuple[Rank, tuple[float, ...]]] = field(default_factory=list)
+    tally: Tally | None = None
 
 
 class LoopLearner:
@@ -93,19 +95,21 @@ class LoopLearner:
             taken = _take(reader, workspace_id, loop, ready.upto, now)
         ready.trainer.add(taken.rows)
         ready.upto = taken.upto
-        ready.waiting.extend((rank, rewards) for rank, rewards in taken.settled if rank.mode == "Apprentice")
+        ready.tally = apprentice.together(ready.tally, taken.tally)
         grown = ready.trainer.rows - ready.fitted_rows
-        if not grown or grown < GROWTH * ready.fitted_rows:
+        is_old = stored is not None and now >= stored.made_at + PATIENCE
+        if not grown or (grown < GROWTH * ready.fitted_rows and not is_old):
             return False
-        model = ready.trainer.fit({"teaching": _told(loop), "since": ready.since, "whole": ready.trainer.whole})
+        model = ready.trainer.fit()
+        model.facts = {"teaching": told(loop), "since": ready.since, "whole": ready.trainer.whole}
         ready.fitted_rows = ready.trainer.rows
         made = RankModel(workspace_id, ready.generation + 1, ready.born_at, now, ready.upto, model.to_blob())
-        counted = apprentice.count(ready.waiting)
+        tally = ready.tally
 
         def work(writer: Writer) -> None:
             writer.put_rank_model(made)
-            if counted is not None:
-                apprentice.add(writer, workspace_id, counted)
+            if tally is not None:
+                apprentice.add(writer, workspace_id, tally)
 
         try:
             services.store.write(work)
@@ -113,7 +117,7 @@ class LoopLearner:
             del self._ready[workspace_id]
             return False
         ready.generation += 1
-        ready.waiting.clear()
+        ready.tally = None
         return True
 
     def _prepared(
@@ -132,11 +136,11 @@ class LoopLearner:
 
 @dataclass(frozen=True, slots=True)
 class _Taken:
-    """Rows to learn from, the position up to which they go, and the settled answers they came from."""
+    """Rows to learn from, the position up to which they go, and the tally of an apprentice's answers among them."""
 
     rows: list[AdfRow]
     upto: int
-    settled: list[tuple[Rank, tuple[float, ...]]]
+    tally: Tally | None
 
 
 def _begin(reader: Reader, workspace_id: str, loop: Loop, stored: RankModel | None, now: datetime) -> _Ready:
@@ -154,7 +158,7 @@ def _begin(reader: Reader, workspace_id: str, loop: Loop, stored: RankModel | No
     ready = _Ready(AdfTrainer(options), generation, upto, loop.teaching, born, upto)
     if model is None:
         return ready
-    if model.facts.get("teaching") != _told(loop) and (loop.retrain_days or model.products != options.products):
+    if model.facts.get("teaching") != told(loop) and (loop.retrain_days or model.products != options.products):
         ready.upto = _position_before(
             reader, workspace_id, now - timedelta(days=min(loop.retrain_days, loops.LONGEST_DAYS)), upto
         )
@@ -188,7 +192,7 @@ def _position_before(reader: Reader, workspace_id: str, since: datetime, otherwi
     return otherwise if first is None else first.rank.position - 1
 
 
-def _told(loop: Loop) -> list[str]:
+def told(loop: Loop) -> list[str]:
     """The rules of teaching as a model's facts keep them."""
     return [str(part) for part in loop.teaching]
 
@@ -196,7 +200,7 @@ def _told(loop: Loop) -> list[str]:
 def _take(reader: Reader, workspace_id: str, loop: Loop, after: int, now: datetime, upto: int | None = None) -> _Taken:
     """Rows of the settled answers after a position, up to the first open one."""
     rows: list[AdfRow] = []
-    answered: list[tuple[Rank, tuple[float, ...]]] = []
+    tally: Tally | None = None
     position = after
     for number, row in enumerate(reader.ranks(workspace_id, after=after)):
         if number >= _MOST and upto is None:
@@ -208,9 +212,9 @@ def _take(reader: Reader, workspace_id: str, loop: Loop, after: int, now: dateti
             break
         position = row.rank.position
         if row.rank.mode != "LoggingOnly" and rewards:
-            answered.append((row.rank, rewards))
+            tally = apprentice.together(tally, apprentice.of(row.rank, rewards))
             rows.extend(lessons(row.rank, rewards, loop.default_reward))
-    return _Taken(rows, position, answered)
+    return _Taken(rows, position, tally)
 
 
 def lessons(rank: Rank, rewards: Sequence[float], default_reward: float) -> Iterator[AdfRow]:

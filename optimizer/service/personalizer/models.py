@@ -12,7 +12,8 @@ from hashlib import sha256
 
 from optimizer.errors import BadArtifact, Invalid, NotFound
 from optimizer.model.adf import AdfModel
-from optimizer.service.personalizer.learning import publish
+from optimizer.service.personalizer import learning
+from optimizer.service.personalizer import loop as loops
 from optimizer.service.wiring import Services
 
 _SIGNED = b"SNDTSIG\x01"
@@ -48,8 +49,13 @@ def take_in(services: Services, workspace_id: str, raw: bytes) -> None:
         model = AdfModel.from_blob(blob)
     except BadArtifact as fault:
         raise Invalid(f"not a model file: {fault.detail}", code="InvalidModelImportFormat") from None
-    model.facts = {**model.facts, "whole": False}  # the log of this loop is not what it learned from
-    publish(services, workspace_id, model.to_blob(), new=True)
+    loop = loops.get(services, workspace_id)
+    if model.products != loop.settings.products:
+        told = "multiplies features" if model.products else "doesn't multiply features"
+        raise Invalid(f"the model {told}, the loop's learning settings say otherwise", code="InvalidModelMetadata")
+    # It goes on under this loop's rules, and this loop's log is not what it learned from.
+    model.facts = {"teaching": learning.told(loop), "whole": False}
+    learning.publish(services, workspace_id, model.to_blob(), new=True)
 
 
 def properties(services: Services, workspace_id: str) -> tuple[datetime, datetime] | None:

@@ -7,6 +7,7 @@ a model that saw it.
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
@@ -25,8 +26,9 @@ from optimizer.service.personalizer.ranking import slot_context
 from storage.port import Reader
 from storage.ranks import Rank, SlotChoice
 
-#: Answers that are looked at, the newest ones of a range.
+#: Answers that are looked at, the newest ones of a range; and actions in them, since these fill the memory.
 MOST = 50_000
+MOST_ACTIONS = 250_000
 #: Parts of the log; the first is drawn evenly by a policy that learns.
 PARTS = 8
 
@@ -49,12 +51,16 @@ class Trial:
 
 def trials(reader: Reader, workspace_id: str, loop: Loop, start: datetime, end: datetime, now: datetime) -> list[Trial]:
     """The settled answers of a range that count, oldest first; of too many the newest."""
-    found: list[Trial] = []
+    found: deque[Trial] = deque(maxlen=MOST)
+    actions = 0
     for row in reader.ranks(workspace_id, since=start, until=end):
         rewards = settled(row, loop, now)
         if rewards:
             found.extend(Trial(row.rank, s, r) for s, r in zip(row.rank.slots, rewards, strict=True))
-    return found[-MOST:]
+            actions += len(row.rank.actions) * len(rewards)
+            while actions > MOST_ACTIONS and len(found) > 1:
+                actions -= len(found.popleft().rank.actions)
+    return list(found)
 
 
 def online(log: Sequence[Trial]) -> Floats:

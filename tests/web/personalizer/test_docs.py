@@ -44,4 +44,5 @@ def test_every_setting_of_the_api_is_in_the_table() -> None:
 
 def test_its_numbers_are_the_codes() -> None:
     assert f"up to {replaying.MOST:,} of the range's newest answers" in " ".join(GUIDE.split())
+    assert f"more than {replaying.MOST_ACTIONS:,} actions" in GUIDE
     assert f"at least {evaluating.FEWEST} of them" in GUIDE

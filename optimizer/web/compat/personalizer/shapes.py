@@ -8,7 +8,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from optimizer.bandit.intervals import quantile
-from optimizer.service.personalizer.apprentice import Apprentice
+from optimizer.service.personalizer.apprentice import Apprentice, Counts
 from optimizer.service.personalizer.evaluations import Bucket, Evaluation, PolicyOutcome
 from optimizer.service.personalizer.importances import Importance
 from optimizer.service.personalizer.loop import Loop
@@ -79,21 +79,20 @@ def service(loop: Loop, apprentice: Apprentice | None, *, old: bool) -> Json:
 
 
 def _apprentice(found: Apprentice) -> Json:
-    last = found.last
     return {
         "startTime": found.start,
         "lastProcessedEventTime": found.end,
-        **_counts(found.events, found.imitated, found.rewards, found.imitated_rewards),
-        "lastBatchMetrics": _counts(last.events, last.imitated, last.rewards, last.imitated_rewards),
+        **_counts(found.total),
+        "lastBatchMetrics": _counts(found.last),
     }
 
 
-def _counts(events: int, imitated: int, rewards: float, imitated_rewards: float) -> Json:
+def _counts(found: Counts) -> Json:
     return {
-        "numberOfEvents": events,
-        "numberOfImitatedEvents": imitated,
-        "sumOfRewards": rewards,
-        "sumOfImitatedRewards": imitated_rewards,
+        "numberOfEvents": found.events,
+        "numberOfImitatedEvents": found.imitated,
+        "sumOfRewards": found.rewards,
+        "sumOfImitatedRewards": found.imitated_rewards,
     }
 
 
