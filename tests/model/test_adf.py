@@ -157,6 +157,16 @@ def test_ids_that_come_and_go_make_room() -> None:
     assert np.ptp(model.score([{"likes": "red"}], ACTIONS)[:, 0]) > 0.6, "what is seen all the time stays"
 
 
+def test_tastes_that_change_are_unlearned() -> None:
+    trainer = AdfTrainer(AdfOptions(rows=200))
+    for part in range(16):
+        made = rows(100, seed=part)
+        trainer.add(made if part < 8 else [AdfRow(r.context, r.action, 1.0 - r.reward) for r in made])
+        model = trainer.fit()
+    score = model.score([{"likes": "red", "age": 20, "noise": "1"}], ACTIONS)[:, 0]
+    assert score[0] > score[1] + 0.3, "red readers want blue by now"
+
+
 def test_rewards_of_any_size_are_learned() -> None:
     for scale in (1e-6, 1e6):
         made = [AdfRow(r.context, r.action, scale * r.reward, r.weight) for r in rows(400)]

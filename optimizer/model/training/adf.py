@@ -252,7 +252,9 @@ class AdfTrainer:
         weights.precision = np.sqrt(weights.precision * found)  # half a step: the trace is that of a few draws
         error = (target - matrix @ weights.solution[:, 0]).astype(np.float64)
         left = max(float(weight.sum()) - float(known.sum()), 0.5 * float(weight.sum()))
-        self._noise = float(np.clip((weight * error**2).sum() / left, 0.02, 1.5))
+        noise = float(np.clip((weight * error**2).sum() / left, 0.02, 1.5))
+        weights.folded *= self._noise / noise  # folded rows are as noisy as those that are kept
+        self._noise = noise
 
     def importance(self) -> dict[str, float]:
         """How much of the predicted reward's variance over the kept rows each feature adds, by its name.

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from optimizer.config import Settings
+from optimizer.errors import Invalid
 from optimizer.model.adf import AdfModel
 from optimizer.service.personalizer import evaluating, evaluations, importances, learning, logs, models
 from optimizer.service.personalizer import loop as loops
@@ -59,6 +60,16 @@ def test_a_generation_is_made_no_oftener_than_the_loop_says(bench: Bench) -> Non
     assert not bench.learner.refresh(bench.services, "w", due_only=True)
     bench.clock.forward(minutes=5)
     assert bench.learner.refresh(bench.services, "w", due_only=True)
+
+
+def test_a_few_new_rows_wait_for_more_but_not_for_ever(bench: Bench) -> None:
+    bench.play(200)
+    assert bench.learn()
+    bench.play(3)
+    assert not bench.learn()
+    bench.clock.forward(hours=1)
+    assert bench.learn()
+    assert loaded(bench).rows == 203
 
 
 def test_a_process_that_starts_reads_the_log_again_and_learns_the_same(bench: Bench) -> None:
@@ -129,6 +140,15 @@ def test_an_imported_model_goes_on_from_what_it_knew(bench: Bench) -> None:
     found = loaded(bench)
     assert found.rows == 150
     assert np.argmax(scores(found)) == 0
+
+
+def test_a_model_that_reads_features_in_another_way_is_not_imported(bench: Bench) -> None:
+    bench.play(10)
+    bench.learn()
+    raw = models.export(bench.services, "w", signed=False)
+    loops.set_policy(bench.services, "w", "plain", "--cb_explore_adf")
+    with pytest.raises(Invalid, match="learning settings"):
+        models.take_in(bench.services, "w", raw)
 
 
 def test_a_change_of_what_is_taught_makes_the_model_anew_from_the_days_that_the_loop_says(bench: Bench) -> None:
