@@ -8,7 +8,7 @@ chosen (``optimizer.bandit.explorers``). numpy alone: about a third of a millise
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -30,6 +30,7 @@ BITS = 20
 MAX_CROSSED = 64
 _TO_BUCKET = np.uint64(64 - BITS)
 _WITHIN = np.uint64(0x9E3779B97F4A7C15)
+_ROUND = 1 << 64
 
 Columns = NDArray[np.int64]
 
@@ -89,21 +90,25 @@ def crossed(context: Encoded, action: Encoded) -> tuple[Columns, Values, Keys]:
     )
 
 
-def owners_of_groups(texts: Mapping[int, str]) -> dict[int, tuple[str, ...]]:
-    """Which features each group of columns belongs to: one, or the two that are multiplied.
+class GroupNames:
+    """Which features a group of columns belongs to: one, or the two that are multiplied."""
 
-    Args:
-        texts: names in words, by their hashes.
-    """
-    forms = {hash_: (hash_, (hash_ + int(AS_CATEGORY)) % (1 << 64)) for hash_ in texts}
-    found: dict[int, tuple[str, ...]] = {form: (texts[hash_],) for hash_, both in forms.items() for form in both}
-    for one, text in texts.items():
-        for other, beside in texts.items():
-            for a in forms[one]:
-                for b in forms[other]:
-                    for apart in (0, int(_WITHIN)):
-                        found.setdefault((a + b + apart) % (1 << 64), (text, beside))
-    return found
+    def __init__(self, told: Iterable[Tokens]) -> None:
+        """Knows the features of these tokens."""
+        texts = {int(h): text for one in told for h, text in zip(one.name.tolist(), one.texts, strict=True)}
+        binned = {(h + int(AS_CATEGORY)) % _ROUND: text for h, text in texts.items()}
+        self._texts = {**texts, **binned}
+
+    def of(self, group: int) -> tuple[str, ...]:
+        """The names of a group's features, the context's first; empty where they are unknown."""
+        if group in self._texts:
+            return (self._texts[group],)
+        for one, text in self._texts.items():
+            for apart in (0, int(_WITHIN)):
+                other = self._texts.get((group - one - apart) % _ROUND)
+                if other is not None:
+                    return (text, other)
+        return ()
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -163,6 +168,10 @@ class AdfModel:
         by_token *= values[:, None]
         starts = np.cumsum([0, *(len(e.key) for e in encoded[:-1])])
         return (own + np.add.reduceat(by_token, starts, axis=0)).astype(np.float64)
+
+    def means(self, columns: Columns) -> Values:
+        """(m,) the mean weight of each column; 0 for one that was never seen."""
+        return np.asarray(self._table[self._place[columns], 0], np.float64)
 
     def _summed(self, columns: list[Columns], weights: list[Values]) -> NDArray[np.float32]:
         starts = np.cumsum([0, *(len(c) for c in columns[:-1])])

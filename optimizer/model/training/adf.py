@@ -24,7 +24,7 @@ import numpy as np
 import scipy.sparse as sp
 from numpy.typing import NDArray
 
-from optimizer.model.adf import AdfModel, Columns, bucket, crossed, encode, owners_of_groups
+from optimizer.model.adf import AdfModel, Columns, GroupNames, bucket, crossed, encode
 from optimizer.model.scales import Scales
 from optimizer.model.tokens import Keys, Tokens, Values
 from optimizer.model.training.solving import Floats, System, solve
@@ -262,21 +262,15 @@ class AdfTrainer:
         A product of two features counts half for each. Columns of a model that was begun from belong to no feature.
         """
         matrix = self._matrix()
-        texts = {
-            int(name): text
-            for row in self._kept.source
-            for told in (row.context, row.action)
-            for name, text in zip(told.name.tolist(), told.texts, strict=True)
-        }
-        found = dict.fromkeys(texts.values(), 0.0)
-        owners = owners_of_groups(texts)
+        names_of = GroupNames(told for row in self._kept.source for told in (row.context, row.action))
+        found: dict[str, float] = {}
         weights = self._weights
         for key, group in weights.groups.items():
-            names = owners.get(key, ())
+            names = names_of.of(key)
             columns = np.flatnonzero(weights.group == group)
             added = matrix[:, columns] @ weights.solution[columns, 0]
             for name in names:
-                found[name] += float(added.var()) / len(names)
+                found[name] = found.get(name, 0.0) + float(added.var()) / len(names)
         return found
 
     def _fold(self) -> None:

@@ -49,6 +49,7 @@ class Loop:
     auto_start: datetime | None = None
     mirror: bool = False
     mirror_uri: str | None = None
+    explain: bool = False
     edited_at: datetime | None = None
     policy_name: str = DEFAULT_POLICY
     arguments: str = DEFAULT_ARGUMENTS

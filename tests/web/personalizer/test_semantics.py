@@ -263,6 +263,27 @@ def test_exploration_of_0_shows_what_the_model_thinks_best(loop: Loop) -> None:
     assert 0.0 < loop.rank("open")["ranking"][1]["probability"] < 0.3
 
 
+def test_answers_can_be_explained(loop: Loop) -> None:
+    path = f"/rank{LATER}"
+    assert "inferenceExplanation" not in loop.call("POST", path, rank_body("plain")).json
+    loop.configure(isInferenceExplainabilityEnabled=True)
+    assert [one["features"] for one in loop.call("POST", path, rank_body("new")).json["inferenceExplanation"]] == [
+        []
+    ] * 3
+    for n in range(90):
+        wants = "xyz"[n % 3]
+        answer = loop.rank(f"e{n}", contextFeatures=[{"user": {"wants": wants}}])
+        chosen = {"a": "x", "b": "y", "c": "z"}[answer["rewardActionId"]]
+        loop.reward(f"e{n}", float(chosen == wants))
+    for event_id in ("plain", "new"):
+        loop.reward(event_id, 0.0)
+    loop.learn()
+    told = loop.call("POST", path, rank_body("after", contextFeatures=[{"user": {"wants": "y"}}])).json
+    by_id = {one["id"]: {f["name"]: f["score"] for f in one["features"]} for one in told["inferenceExplanation"]}
+    assert by_id["b"]["user.wants^topic"] > 0 > by_id["a"]["user.wants^topic"]
+    assert "inferenceExplanation" not in loop.rank("old")
+
+
 def test_the_log_is_kept_as_long_as_it_should_be(loop: Loop) -> None:
     loop.configure(logRetentionDays=3)
     loop.rank("old")

@@ -128,6 +128,7 @@ class ServiceIn(Struct, rename="camel"):
     is_auto_optimization_enabled: bool | UnsetType | None = UNSET
     auto_optimization_frequency: str | UnsetType | None = UNSET
     auto_optimization_start_date: datetime | UnsetType | None = UNSET
+    is_inference_explainability_enabled: bool | UnsetType | None = UNSET
     log_mirror_enabled: bool | UnsetType | None = UNSET
     log_mirror_sas_uri: Annotated[str, Meta(max_length=2048)] | UnsetType | None = UNSET
 
@@ -140,6 +141,7 @@ _LOOP_FIELDS = {
     "model_retrain_days": "retrain_days",
     "learning_mode": "mode",
     "is_auto_optimization_enabled": "auto_optimization",
+    "is_inference_explainability_enabled": "explain",
     "log_mirror_enabled": "mirror",
     "log_mirror_sas_uri": "mirror_uri",
 }

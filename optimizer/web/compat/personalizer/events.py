@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from flask import Response
 
-from optimizer.service.personalizer import feedback, ranking
+from optimizer.service.personalizer import explaining, feedback, ranking
 from optimizer.web.compat.personalizer import bodies, shapes
 from optimizer.web.compat.personalizer.routes import Call, answer, done, route
 
@@ -12,7 +12,9 @@ from optimizer.web.compat.personalizer.routes import Call, answer, done, route
 @route(("POST",), "/rank", "decide")
 def rank(call: Call) -> Response:
     """Chooses one of the actions."""
-    return answer(shapes.rank(ranking.rank(call.services, call.workspace_id, bodies.rank_request(call.raw()))), 201)
+    made = ranking.rank(call.services, call.workspace_id, bodies.rank_request(call.raw()))
+    explained = None if call.old else explaining.explanation(call.services, made)
+    return answer(shapes.rank(made, explained), 201)
 
 
 @route(("POST",), "/multislot/rank", "decide")

@@ -21,16 +21,22 @@ _OLD_STATUS = {"NotSubmitted": "notSubmitted", "Running": "pending", "Failed": "
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
-def rank(answer: Rank) -> Json:
+def rank(answer: Rank, explained: Sequence[Sequence[tuple[str, float]]] | None = None) -> Json:
     """``RankResponse``: excluded actions keep their place, the rest are ordered around them, the chosen one first."""
     slot = answer.slots[0]
-    return {
+    told: Json = {
         "ranking": [
             {"id": answer.actions[place].id, "probability": probability} for place, probability in ordered(answer, slot)
         ],
         "eventId": answer.event_id,
         "rewardActionId": answer.actions[slot.chosen].id,
     }
+    if explained is not None:
+        told["inferenceExplanation"] = [
+            {"id": action.id, "features": [{"name": name, "score": score} for name, score in features]}
+            for action, features in zip(answer.actions, explained, strict=True)
+        ]
+    return told
 
 
 def ordered(answer: Rank, slot: SlotChoice) -> list[tuple[int, float]]:
@@ -67,6 +73,7 @@ def service(loop: Loop, apprentice: Apprentice | None, *, old: bool) -> Json:
         "learningMode": loop.mode,
         "isAutoOptimizationEnabled": loop.auto_optimization,
         "autoOptimizationFrequency": span(loop.auto_every),
+        "isInferenceExplainabilityEnabled": loop.explain,
         "logMirrorEnabled": loop.mirror,
     }
     optional = {
