@@ -229,6 +229,10 @@ class AdfModel:
 _REMEMBERED = 20_000
 
 
+_LARGEST = 1e12
+_EXTREME = 1e30
+
+
 def _from_parts(arrays: Mapping[str, NDArray[Any]], meta: JsonObject) -> AdfModel:
     columns = arrays["columns"]
     weights, precision = arrays["weights"], arrays["precision"]
@@ -240,9 +244,10 @@ def _from_parts(arrays: Mapping[str, NDArray[Any]], meta: JsonObject) -> AdfMode
         raise ValueError(f"columns must ascend within [0, {1 << BITS})")
     if weights.dtype != np.float32 or precision.dtype != np.float32:
         raise ValueError("weights and precision must be float32")
-    if not np.isfinite(weights).all() or not np.isfinite(precision).all() or not (precision > 0).all():
-        raise ValueError("weights must be finite and precisions above 0")
+    # Negated, so that NaN is refused too. Rewards are at most 1e9, so what was trained stays far within these.
+    if not (np.abs(weights) < _LARGEST).all() or not ((precision > 1 / _EXTREME) & (precision < _EXTREME)).all():
+        raise ValueError("weights and precisions must be of a size that rewards can have")
     rows, noise, facts = meta["rows"], float(meta["noise"]), meta["facts"]
-    if type(rows) is not int or rows < 0 or not 0 < noise < np.inf or not isinstance(facts, dict):
+    if type(rows) is not int or rows < 0 or not 1 / _EXTREME < noise < _EXTREME or not isinstance(facts, dict):
         raise ValueError("rows, noise or facts are out of range")
     return AdfModel(columns, weights, precision, Scales.of(arrays), bool(meta["products"]), rows, noise, facts)
