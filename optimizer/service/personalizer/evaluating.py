@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import Final
 
@@ -43,6 +43,14 @@ CANDIDATES: Final = (
 )
 
 Floats = NDArray[np.float64]
+
+
+@dataclass(frozen=True, slots=True)
+class _Stretches:
+    """How time is cut: by ``width`` since 1970, the first one at ``start``."""
+
+    start: datetime
+    width: timedelta
 
 
 def run_waiting(services: Services, workspace_id: str) -> bool:
@@ -106,9 +114,9 @@ def _judged(asked: Evaluation, found: Sequence[Trial], loop: Loop) -> Evaluation
     width = _COARSE if asked.end - asked.start > _LONG else _FINE
     outcomes: list[PolicyOutcome] = []
     for policy, source, weight in _policies(asked, found, loop):
-        outcomes.extend(_outcomes(policy, source, found, weight, width))
+        outcomes.extend(_outcomes(policy, source, found, weight, _Stretches(asked.start, width)))
     done = replace(asked, status="Succeeded", outcomes=tuple(outcomes))
-    return _optimised(done, found, loop, width) if asked.optimise else done
+    return _optimised(done, found, loop, _Stretches(asked.start, width)) if asked.optimise else done
 
 
 def _policies(asked: Evaluation, found: Sequence[Trial], loop: Loop) -> Iterator[tuple[NamedPolicy, Source, Floats]]:
@@ -125,7 +133,7 @@ def _replayed(arguments: str, found: Sequence[Trial], loop: Loop) -> Floats:
     return replaying.learned(found, settings, ceiling, loop.default_reward)
 
 
-def _optimised(done: Evaluation, found: Sequence[Trial], loop: Loop, width: timedelta) -> Evaluation:
+def _optimised(done: Evaluation, found: Sequence[Trial], loop: Loop, stretches: _Stretches) -> Evaluation:
     """Adds the candidate that earns most on the first two thirds, judged on the rest: where the best of several was
     chosen, it looks good by luck. It is ``better`` if both its value and its lower bound there are above those of what
     was in service."""
@@ -135,7 +143,7 @@ def _optimised(done: Evaluation, found: Sequence[Trial], loop: Loop, width: time
     replayed = {arguments: _replayed(arguments, found, loop) for arguments in candidates}
     best = max(replayed, key=lambda arguments: _value(early, replayed[arguments][:cut])[0])
     policy = NamedPolicy(OPTIMAL, best)
-    outcomes = tuple(_outcomes(policy, "OfflineExperimentation", late, replayed[best][cut:], width))
+    outcomes = tuple(_outcomes(policy, "OfflineExperimentation", late, replayed[best][cut:], stretches))
     value, low, _ = _value(late, replaying.online(late))
     better = best != loop.arguments and outcomes[0].value > value and outcomes[0].low > low and len(late) >= FEWEST
     return replace(done, outcomes=(*done.outcomes, *outcomes), optimal=OPTIMAL, better=better)
@@ -151,14 +159,14 @@ def _applied(services: Services, workspace_id: str, done: Evaluation) -> Evaluat
 
 
 def _outcomes(
-    policy: NamedPolicy, source: Source, found: Sequence[Trial], weight: Floats, width: timedelta
+    policy: NamedPolicy, source: Source, found: Sequence[Trial], weight: Floats, stretches: _Stretches
 ) -> Iterator[PolicyOutcome]:
     """A policy's outcome over all slots, and for each slot of multi-slot answers."""
     named = sorted({trial.slot.slot_id for trial in found} - {""})
     for slot_id in ("", *named):
         at = [n for n, trial in enumerate(found) if not slot_id or trial.slot.slot_id == slot_id]
         rows = [found[n] for n in at]
-        buckets = tuple(_buckets(rows, weight[at], width))
+        buckets = tuple(_buckets(rows, weight[at], stretches))
         yield PolicyOutcome(policy.name, policy.arguments, source, *_value(rows, weight[at]), buckets, slot_id)
 
 
@@ -175,16 +183,16 @@ def _value(rows: Sequence[Trial], weight: Floats) -> tuple[float, float, float]:
     return value, min(low, value), max(high, value)
 
 
-def _buckets(rows: Sequence[Trial], weight: Floats, width: timedelta) -> Iterator[Bucket]:
+def _buckets(rows: Sequence[Trial], weight: Floats, stretches: _Stretches) -> Iterator[Bucket]:
     """Sums by stretches of time."""
-    seconds = width.total_seconds()
+    seconds = stretches.width.total_seconds()
     stretch = np.array([int(trial.rank.ranked_at.timestamp() // seconds) for trial in rows])
     reward = np.array([trial.reward for trial in rows])
     for one in np.unique(stretch).tolist():
         at = stretch == one
         w, r = weight[at], reward[at]
         yield Bucket(
-            datetime.fromtimestamp(one * seconds, UTC),
+            max(datetime.fromtimestamp(one * seconds, UTC), stretches.start),
             int(at.sum()),
             int((w > 0).sum()),
             float(w.sum()),

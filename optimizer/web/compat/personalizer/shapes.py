@@ -220,7 +220,7 @@ def old_evaluation(found: Evaluation) -> Json:
 
 
 def _old_total(outcome: PolicyOutcome, found: Evaluation) -> Json:
-    whole = list(stretches(outcome.buckets, found.start - timedelta(days=1), found.end, _ALL, expanding=True))
+    whole = list(stretches(outcome.buckets, found.start, found.end, _ALL, expanding=True))
     sums = whole[-1] if whole else Bucket(found.end, 0, 0, 0.0, 0.0, 0.0, 0.0, 0.0)
     return {**_old_sums(sums, found.end - found.start), "timeStamp": found.end}
 
