@@ -9,7 +9,7 @@ the sparse rows. A row and a column keep their perturbations, so a solution is t
 with a few new rows takes few steps.
 
 **Memory.** The newest rows are kept; older ones are folded into the prior, as mean and precision of each weight. What
-is folded stays learned and costs nothing more.
+is folded stays learned, fades as more is folded, and costs nothing more.
 """
 
 from __future__ import annotations

@@ -24,10 +24,6 @@ from optimizer.service.wiring import Services
 
 log = logging.getLogger("sendtide.personalizer")
 
-#: Sums are kept by five minutes, of a longer range by the hour.
-_FINE: Final = timedelta(minutes=5)
-_COARSE: Final = timedelta(hours=1)
-_LONG: Final = timedelta(days=2)
 _LEASE: Final = timedelta(minutes=10)
 #: With fewer answers to judge it by, nothing is called better.
 FEWEST: Final = 200
@@ -111,7 +107,7 @@ def _run(services: Services, workspace_id: str, asked: Evaluation) -> None:
 
 
 def _judged(asked: Evaluation, found: Sequence[Trial], loop: Loop) -> Evaluation:
-    width = _COARSE if asked.end - asked.start > _LONG else _FINE
+    width = evaluations.bucket_width(asked)
     outcomes: list[PolicyOutcome] = []
     for policy, source, weight in _policies(asked, found, loop):
         outcomes.extend(_outcomes(policy, source, found, weight, _Stretches(asked.start, width)))

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Final, Literal
 
 import msgspec
@@ -23,6 +23,10 @@ Status = Literal[
 ]
 Source = Literal["Online", "Baseline", "Random", "Custom", "OfflineExperimentation"]
 MOST_POLICIES: Final = 10
+#: Sums are kept by five minutes, of a longer range by the hour.
+_FINE: Final = timedelta(minutes=5)
+_COARSE: Final = timedelta(hours=1)
+_LONG: Final = timedelta(days=2)
 WAITING: Final = frozenset({"NotSubmitted", "Running"})
 
 
@@ -82,6 +86,11 @@ class Evaluation:
 
 
 _decoder: Final = msgspec.json.Decoder(Evaluation)
+
+
+def bucket_width(evaluation: Evaluation) -> timedelta:
+    """How long the stretches of time are that an evaluation keeps sums of."""
+    return _COARSE if evaluation.end - evaluation.start > _LONG else _FINE
 
 
 def create(services: Services, workspace_id: str, asked: Evaluation) -> Evaluation:

@@ -9,7 +9,7 @@ from typing import Any
 
 from optimizer.bandit.intervals import quantile
 from optimizer.service.personalizer.apprentice import Apprentice, Counts
-from optimizer.service.personalizer.evaluations import Bucket, Evaluation, PolicyOutcome
+from optimizer.service.personalizer.evaluations import Bucket, Evaluation, PolicyOutcome, bucket_width
 from optimizer.service.personalizer.importances import Importance
 from optimizer.service.personalizer.loop import Loop
 from optimizer.web.compat.personalizer import durations
@@ -210,7 +210,7 @@ def old_evaluation(found: Evaluation) -> Json:
             {
                 "name": outcome.name,
                 "arguments": outcome.arguments,
-                "summary": [_old_sums(sums, timedelta(minutes=5)) for sums in outcome.buckets],
+                "summary": [_old_sums(sums, bucket_width(found)) for sums in outcome.buckets],
                 "totalSummary": _old_total(outcome, found),
             }
             for outcome in found.outcomes
