@@ -4,6 +4,7 @@ PYTHON ?= python3
 PIP_FLAGS ?=
 BIND ?= 127.0.0.1:8080
 STAMP := .venv/.installed
+NODE_STAMP := tests/node/node_modules/.installed
 
 .DEFAULT_GOAL := help
 .PHONY: help install run demo test lint bench results clean
@@ -26,7 +27,17 @@ run: $(STAMP) ## start API, scheduler and console on http://127.0.0.1:8080 (or B
 demo: $(STAMP) ## drive a made-up audience through the HTTP API
 	.venv/bin/sendtide demo
 
-test: $(STAMP) ## run the whole suite
+# SDKs in JavaScript, for tests alone. Without node, and without the right to install it, their tests skip and say so.
+$(NODE_STAMP): tests/node/package.json tests/node/package-lock.json
+	@if ! command -v npm >/dev/null && [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
+		apt-get update -qq && apt-get install -y -qq --no-install-recommends nodejs npm; \
+	fi
+	@if command -v npm >/dev/null; then \
+		cd tests/node && npm ci --no-audit --no-fund --ignore-scripts && touch node_modules/.installed; \
+	fi || true
+	@[ -e $@ ] || echo "no node, or no packages for it: tests of JavaScript SDKs will skip" >&2
+
+test: $(STAMP) $(NODE_STAMP) ## run the whole suite
 	.venv/bin/pytest -n 2 --dist worksteal
 
 lint: $(STAMP) ## style, types, import contracts
@@ -42,5 +53,5 @@ results: $(STAMP) ## play the goals table, 10 seeds a row, and write simulations
 	.venv/bin/sendtide results --processes 2
 
 clean: ## remove .venv and what tools cached; leaves ./var/ alone
-	rm -rf .venv .mypy_cache .ruff_cache .hypothesis .import_linter_cache build dist *.egg-info
+	rm -rf tests/node/node_modules .venv .mypy_cache .ruff_cache .hypothesis .import_linter_cache build dist *.egg-info
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

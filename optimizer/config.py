@@ -143,6 +143,11 @@ class Settings:
         choice("auto", "none", "gru", "cnn", "transformer"),
         "what reads the order of a recipient's last events; auto takes the best one anew every week",
     )
+    personalizer_unknown_events: Literal["accept", "refuse"] = _setting(
+        "accept",
+        choice("accept", "refuse"),
+        "whether the Personalizer routes take rewards of events that were never ranked, or answer 404",
+    )
     seed: str | None = _setting(None, TEXT, "seed of every draw; left out, the installation's own secret one")
     metrics_dir: str | None = _setting(None, TEXT, "folder of the processes' metric files; left out, a temporary one")
     train_memory_mib: int = _setting(3072, whole(512, 1 << 20), "MiB of data that a training process may hold")

@@ -33,6 +33,8 @@ from optimizer.errors import SendtideError
 from optimizer.service import pricing, pushing, runs, upkeep
 from optimizer.service.gains import Memory
 from optimizer.service.ids import fresh
+from optimizer.service.personalizer import evaluating, importances, logs
+from optimizer.service.personalizer.learning import LoopLearner
 from optimizer.service.runs import Ended
 from optimizer.service.wiring import Services
 from storage.endpoints import Endpoint
@@ -49,6 +51,8 @@ QUEUE_SECONDS = 1.0
 STOP_SECONDS = 2.0
 #: The part of its time that this process spends on prices at most.
 PRICING_SHARE = 0.1
+#: Seconds between looks for what Personalizer loops have to learn from or were asked to work out.
+LOOP_SECONDS = 5.0
 _EXPIRE_ROWS = 1000
 #: Webhook endpoints that are pushed to at once.
 PUSH_THREADS = 8
@@ -202,6 +206,7 @@ class Scheduler:
     stopping: bool = False
     pricing_memory: Memory = field(default_factory=Memory)
     price_after: float = field(default=-1e9)
+    learner: LoopLearner = field(default_factory=LoopLearner)
     pusher: Pusher = field(init=False)
 
     def __post_init__(self) -> None:
@@ -252,6 +257,8 @@ class Scheduler:
         jobs.add_job(self._expire, "interval", seconds=settings.expire_seconds, id="expire")
         push = partial(self._each_workspace, "push", self.pusher.look)
         jobs.add_job(push, "interval", seconds=settings.push_seconds, id="push")
+        jobs.add_job(self._learn_loops, "interval", seconds=LOOP_SECONDS, id="loops")
+        jobs.add_job(self._work_for_loops, "interval", seconds=LOOP_SECONDS, id="loop-jobs")
         first = self.services.clock() + _FIRST_RETENTION
         jobs.add_job(self._retain, "interval", days=1, next_run_time=first, id="retain")
         return jobs
@@ -283,8 +290,21 @@ class Scheduler:
 
         self._each_workspace("expire", all_due)
 
+    def _learn_loops(self) -> None:
+        self._each_workspace("loops", lambda w: self.learner.refresh(self.services, w, due_only=True))
+
+    def _work_for_loops(self) -> None:
+        """Evaluations and feature importances: on a thread of their own, since they may take minutes."""
+        for name, job in (
+            ("auto optimization", evaluating.queue_due),
+            ("evaluations", evaluating.run_waiting),
+            ("feature importances", importances.run_waiting),
+        ):
+            self._each_workspace(name, partial(job, self.services))
+
     def _retain(self) -> None:
         self._each_workspace("retain", lambda workspace_id: upkeep.retain(self.services, workspace_id))
+        self._each_workspace("retain", lambda workspace_id: logs.retain(self.services, workspace_id))
 
     def _each_workspace(self, name: str, job: Callable[[str], object]) -> None:
         """Does a job in every workspace; one that fails spoils no other."""

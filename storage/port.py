@@ -36,6 +36,7 @@ from storage.log import (
     PolicyStatus,
     TrainingRun,
 )
+from storage.ranks import RankReader, RankWriter
 from storage.records import ApiKey, Attribute, Campaign, Recipient, Workspace
 from storage.rhythm import RhythmSum
 from storage.rules import Rule
@@ -43,7 +44,7 @@ from storage.rules import Rule
 T = TypeVar("T")
 
 
-class Reader(EndpointQueries, Protocol):
+class Reader(EndpointQueries, RankReader, Protocol):
     """Queries on one consistent snapshot. Every method but the first four is confined to one workspace."""
 
     def meta(self, name: str) -> str | None:
@@ -216,7 +217,7 @@ class Reader(EndpointQueries, Protocol):
         """How many rows of this import are stored (0 = none)."""
 
 
-class Writer(Reader, EndpointChanges, Protocol):
+class Writer(Reader, EndpointChanges, RankWriter, Protocol):
     """Changes inside one transaction; reads see what was written earlier in it."""
 
     def put_meta(self, name: str, value: str) -> str:

@@ -24,7 +24,7 @@ from optimizer.web import (
     scores,
     workspace,
 )
-from optimizer.web.compat import segment, segment_document
+from optimizer.web.compat import personalizer, segment, segment_document
 from optimizer.web.holder import ServiceHolder
 from optimizer.web.metrics import Metrics
 from optimizer.web.openapi import Document
@@ -72,6 +72,7 @@ def create_app(settings: Settings | None = None, *, clock: Clock = utc_now, seed
     app.extensions["sendtide_openapi"] = Document(operations, chosen.public_url, [paths for _, paths in FOREIGN])
     for area in (*AREAS, *(blueprint for blueprint, _ in FOREIGN)):
         app.register_blueprint(area)
+    personalizer.install(app)
     problems.install(app)
     manners.install(app)
     return app

@@ -31,6 +31,7 @@ _ABOUT = """Sendtide decides for each person which message to send, on which cha
 **Writes** of campaigns, rules and recipients honour `If-Match` and `If-None-Match: *`. **Errors** are
 `application/problem+json`. **Modes** of a campaign and of the workspace: `live`; `shadow` answers the baseline and logs
 what would have been chosen; `baseline_only`; `paused` answers `withheld`. Of the two modes the stricter wins.
+**Not here:** `/personalizer/…`, the API of Azure Personalizer, as its own specification describes it.
 """
 _TAGS = {
     "Set-up": "Campaigns and rules.",

@@ -20,6 +20,7 @@ from storage.sqlite.event_tables import EventReader, EventWriter
 from storage.sqlite.learning_tables import LearningReader
 from storage.sqlite.migrate import require_ours
 from storage.sqlite.past_tables import PastReader
+from storage.sqlite.rank_tables import RankReader, RankWriter
 from storage.sqlite.retention import RetentionWriter
 from storage.sqlite.rhythm_tables import RhythmReader, RhythmWriter
 from storage.sqlite.setup_tables import SetupReader
@@ -27,12 +28,22 @@ from storage.sqlite.usage_tables import UsageReader
 
 
 class SqliteReader(
-    DecisionReader, EndpointReader, EventReader, LearningReader, PastReader, RhythmReader, SetupReader, UsageReader
+    DecisionReader,
+    EndpointReader,
+    EventReader,
+    LearningReader,
+    PastReader,
+    RankReader,
+    RhythmReader,
+    SetupReader,
+    UsageReader,
 ):
     """``storage.port.Reader`` on one connection."""
 
 
-class SqliteWriter(DecisionWriter, EndpointWriter, EventWriter, RetentionWriter, RhythmWriter, SqliteReader):
+class SqliteWriter(
+    DecisionWriter, EndpointWriter, EventWriter, RankWriter, RetentionWriter, RhythmWriter, SqliteReader
+):
     """``storage.port.Writer`` on one connection."""
 
     def touch(self) -> None:

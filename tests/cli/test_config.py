@@ -30,6 +30,7 @@ CHANGED: dict[str, object] = {
     "private_webhooks": True,
     "gate": False,
     "encoder": "cnn",
+    "personalizer_unknown_events": "refuse",
     "seed": "abc",
     "metrics_dir": "var/metrics",
     "train_memory_mib": 1024,

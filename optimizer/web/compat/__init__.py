@@ -1,1 +1,1 @@
-"""Other services' APIs, as their SDKs speak them: each in its own module, with its own form of errors."""
+"""Other services' APIs as their SDKs speak them; each answers in its own error form."""

@@ -1,0 +1,199 @@
+"""Carries out evaluations, a scheduler's job: every policy on the same logged rows, by the estimators of the gate."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from optimizer.bandit.cressieread import Bounds, cressie_read_interval
+from optimizer.bandit.ope import snips
+from optimizer.service.ids import fresh
+from optimizer.service.personalizer import evaluations, replaying
+from optimizer.service.personalizer import loop as loops
+from optimizer.service.personalizer.arguments import DEFAULT_ARGUMENTS, read_arguments
+from optimizer.service.personalizer.evaluations import Bucket, Evaluation, NamedPolicy, PolicyOutcome, Source
+from optimizer.service.personalizer.loop import Loop
+from optimizer.service.personalizer.replaying import Trial
+from optimizer.service.wiring import Services
+
+log = logging.getLogger("sendtide.personalizer")
+
+_LEASE: Final = timedelta(minutes=10)
+#: With fewer answers to judge it by, nothing is called better.
+FEWEST: Final = 200
+OPTIMAL: Final = "Optimized"
+#: What an optimisation compares, beside the settings in service.
+CANDIDATES: Final = (
+    DEFAULT_ARGUMENTS,
+    "--cb_explore_adf --epsilon 0.1 --cb_type mtr -q ::",
+    "--cb_explore_adf --epsilon 0.05 --cb_type mtr -q ::",
+    "--cb_explore_adf --epsilon 0.2 --cb_type mtr",
+    "--cb_explore_adf --epsilon 0.05 --cb_type mtr",
+    "--cb_explore_adf --squarecb --gamma_scale 10 --epsilon 0.2 -q ::",
+)
+
+Floats = NDArray[np.float64]
+
+
+@dataclass(frozen=True, slots=True)
+class _Stretches:
+    """How time is cut: by ``width`` since 1970, the first one at ``start``."""
+
+    start: datetime
+    width: timedelta
+
+
+def run_waiting(services: Services, workspace_id: str) -> bool:
+    """Carries out the oldest evaluation that waits; False where none does."""
+    with services.store.read() as reader:
+        waiting = [e for e in evaluations.listed(reader, workspace_id) if e.status in evaluations.WAITING]
+    if not waiting:
+        return False
+    now = services.clock()
+    lease, holder = f"personalizer-jobs/{workspace_id}", fresh("job")
+    if not services.store.write(lambda writer: writer.take_lease(lease, holder, now, now + _LEASE)):
+        return False
+    try:
+        _run(services, workspace_id, waiting[-1])
+    except Exception:  # whatever it is, it would be again: the evaluation must not wait for ever
+        failed = replace(waiting[-1], status="Failed", description="something went wrong on our side; see the log")
+        services.store.write(lambda writer: evaluations.save(writer, workspace_id, failed))
+        raise
+    finally:
+        services.store.write(lambda writer: writer.drop_lease(lease, holder))
+    return True
+
+
+def queue_due(services: Services, workspace_id: str) -> Evaluation | None:
+    """Asks for the automatic evaluation of a loop that is due one."""
+    now = services.clock()
+    with services.store.read() as reader:
+        loop = loops.load(reader, workspace_id)
+        span = reader.rank_span(workspace_id)
+        known = [e for e in evaluations.listed(reader, workspace_id) if e.kind == "Auto"]
+    if not loop.auto_optimization or span is None or (loop.auto_start is not None and now < loop.auto_start):
+        return None
+    if loop.auto_start is None and not known and span[0] > now - loop.auto_every:
+        return None
+    if known and now < known[0].created_at + loop.auto_every:
+        return None
+    start = max(span[0], now - loop.auto_every)
+    if span[1] < start or start >= now:
+        return None
+    asked = Evaluation(fresh("auto"), "Auto optimization", start, now, now, optimise=True, kind="Auto")
+    return evaluations.create(services, workspace_id, asked)
+
+
+def _run(services: Services, workspace_id: str, asked: Evaluation) -> None:
+    services.store.write(lambda w: evaluations.save(w, workspace_id, replace(asked, status="Running")))
+    with services.store.read() as reader:
+        loop = loops.load(reader, workspace_id)
+        found = replaying.trials(reader, workspace_id, loop, asked.start, asked.end, services.clock())
+    done = (
+        _judged(asked, found, loop)
+        if found
+        else replace(asked, status="Failed", description="no answer of this range is settled yet")
+    )
+    if done.kind == "Auto" and done.status == "Succeeded":
+        done = _applied(services, workspace_id, done)
+    services.store.write(lambda writer: evaluations.save(writer, workspace_id, done))
+    log.info("evaluation ends", extra={"workspace": workspace_id, "evaluation": done.id, "status": done.status})
+
+
+def _judged(asked: Evaluation, found: Sequence[Trial], loop: Loop) -> Evaluation:
+    width = evaluations.bucket_width(asked)
+    outcomes: list[PolicyOutcome] = []
+    for policy, source, weight in _policies(asked, found, loop):
+        outcomes.extend(_outcomes(policy, source, found, weight, _Stretches(asked.start, width)))
+    done = replace(asked, status="Succeeded", outcomes=tuple(outcomes))
+    return _optimised(done, found, loop, _Stretches(asked.start, width)) if asked.optimise else done
+
+
+def _policies(asked: Evaluation, found: Sequence[Trial], loop: Loop) -> Iterator[tuple[NamedPolicy, Source, Floats]]:
+    yield NamedPolicy("Online", loop.arguments), "Online", replaying.online(found)
+    yield NamedPolicy("Baseline", ""), "Baseline", replaying.baseline(found)
+    yield NamedPolicy("Random", ""), "Random", replaying.uniform(found)
+    for policy in asked.policies:
+        yield policy, "Custom", _replayed(policy.arguments, found, loop)
+
+
+def _replayed(arguments: str, found: Sequence[Trial], loop: Loop) -> Floats:
+    settings = read_arguments(arguments)
+    ceiling = loop.exploration if settings.epsilon is None else settings.epsilon
+    return replaying.learned(found, settings, ceiling, loop.default_reward)
+
+
+def _optimised(done: Evaluation, found: Sequence[Trial], loop: Loop, stretches: _Stretches) -> Evaluation:
+    """Adds the candidate that earns most on the first two thirds, judged on the rest: where the best of several was
+    chosen, it looks good by luck. It is ``better`` if both its value and its lower bound there are above those of what
+    was in service."""
+    cut = len(found) * 2 // 3
+    early, late = found[:cut], found[cut:]
+    candidates = dict.fromkeys((loop.arguments, *CANDIDATES))
+    replayed = {arguments: _replayed(arguments, found, loop) for arguments in candidates}
+    best = max(replayed, key=lambda arguments: _value(early, replayed[arguments][:cut])[0])
+    policy = NamedPolicy(OPTIMAL, best)
+    outcomes = tuple(_outcomes(policy, "OfflineExperimentation", late, replayed[best][cut:], stretches))
+    value, low, _ = _value(late, replaying.online(late))
+    better = best != loop.arguments and outcomes[0].value > value and outcomes[0].low > low and len(late) >= FEWEST
+    return replace(done, outcomes=(*done.outcomes, *outcomes), optimal=OPTIMAL, better=better)
+
+
+def _applied(services: Services, workspace_id: str, done: Evaluation) -> Evaluation:
+    """An automatic evaluation puts what it found to work, if that is better."""
+    if not done.better:
+        return replace(done, status="OnlinePolicyRetained")
+    found = next(o for o in done.outcomes if o.name == OPTIMAL)
+    loops.set_policy(services, workspace_id, found.name, found.arguments)
+    return replace(done, status="OptimalPolicyApplied")
+
+
+def _outcomes(
+    policy: NamedPolicy, source: Source, found: Sequence[Trial], weight: Floats, stretches: _Stretches
+) -> Iterator[PolicyOutcome]:
+    """A policy's outcome over all slots, and for each slot of multi-slot answers."""
+    named = sorted({trial.slot.slot_id for trial in found} - {""})
+    for slot_id in ("", *named):
+        at = [n for n, trial in enumerate(found) if not slot_id or trial.slot.slot_id == slot_id]
+        rows = [found[n] for n in at]
+        buckets = tuple(_buckets(rows, weight[at], stretches))
+        yield PolicyOutcome(policy.name, policy.arguments, source, *_value(rows, weight[at]), buckets, slot_id)
+
+
+def _value(rows: Sequence[Trial], weight: Floats) -> tuple[float, float, float]:
+    """The self-normalised estimate with Cressie and Read's interval, within what rewards were seen."""
+    reward = np.array([trial.reward for trial in rows])
+    if not reward.size:
+        return 0.0, -1.0, 1.0
+    lowest, highest = float(reward.min()), float(reward.max())
+    if not weight.any():
+        return float(reward.mean()), lowest, highest
+    value = snips(reward, weight).value
+    low, high = cressie_read_interval(reward, weight, Bounds((lowest, highest)))
+    return value, min(low, value), max(high, value)
+
+
+def _buckets(rows: Sequence[Trial], weight: Floats, stretches: _Stretches) -> Iterator[Bucket]:
+    """Sums by stretches of time."""
+    seconds = stretches.width.total_seconds()
+    stretch = np.array([int(trial.rank.ranked_at.timestamp() // seconds) for trial in rows])
+    reward = np.array([trial.reward for trial in rows])
+    for one in np.unique(stretch).tolist():
+        at = stretch == one
+        w, r = weight[at], reward[at]
+        yield Bucket(
+            max(datetime.fromtimestamp(one * seconds, UTC), stretches.start),
+            int(at.sum()),
+            int((w > 0).sum()),
+            float(w.sum()),
+            float(w @ r),
+            float(w @ w),
+            float((w**2) @ r),
+            float((w * r) @ (w * r)),
+        )

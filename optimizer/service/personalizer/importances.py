@@ -1,0 +1,142 @@
+"""Which features matter: jobs that are asked for, carried out by the scheduler, and kept.
+
+A model is fitted on the answers of the range. A feature's score is the variance, over those answers, of what its
+weights and its products add to the predicted reward (a product counts half for each of its two features), the largest
+being 1. Shapes follow Azure's specification (``FeatureImportance``).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime
+from typing import Final, Literal
+
+import msgspec
+
+from optimizer.errors import Invalid, NotFound
+from optimizer.model.training.adf import AdfOptions, AdfTrainer
+from optimizer.service.personalizer import loop as loops
+from optimizer.service.personalizer import replaying
+from optimizer.service.personalizer.evaluations import check_range
+from optimizer.service.personalizer.learning import lessons
+from optimizer.service.personalizer.loop import Loop
+from optimizer.service.personalizer.replaying import Trial
+from optimizer.service.wiring import Services
+from storage.port import Reader, Writer
+
+#: Namespace of features that stand in none.
+DEFAULT_NAMESPACE: Final = "Default"
+_SIDES: Final[Mapping[str, str]] = {"c": "Context", "a": "Action"}
+
+
+@dataclass(frozen=True, slots=True)
+class Score:
+    """How much a feature matters, in [0, 1]."""
+
+    namespace: str
+    feature: str
+    score: float
+
+
+@dataclass(frozen=True, slots=True)
+class Importance:
+    """A job, asked for or done."""
+
+    id: str
+    name: str
+    start: datetime
+    end: datetime
+    created_at: datetime
+    status: Literal["NotSubmitted", "Running", "Succeeded", "Failed"] = "NotSubmitted"
+    scores: tuple[Score, ...] = ()
+    description: str = ""
+
+
+_decoder: Final = msgspec.json.Decoder(Importance)
+
+
+def create(services: Services, workspace_id: str, asked: Importance) -> Importance:
+    """Keeps a job for the scheduler.
+
+    Raises:
+        Invalid: its id is taken, or nothing was logged in its range.
+    """
+    made = replace(asked, created_at=services.clock())
+
+    def work(writer: Writer) -> Importance:
+        if writer.loop_document(workspace_id, "importance", made.id) is not None:
+            raise Invalid.field(
+                "featureImportanceId", f"{made.id!r:.80} is taken", code="FeatureImportanceAlreadyExists"
+            )
+        check_range(writer, workspace_id, made.start, made.end)
+        _save(writer, workspace_id, made)
+        return made
+
+    return services.store.write(work)
+
+
+def _save(writer: Writer, workspace_id: str, job: Importance) -> None:
+    writer.put_loop_document(workspace_id, "importance", job.id, msgspec.json.encode(job))
+
+
+def find(reader: Reader, workspace_id: str, job_id: str) -> Importance:
+    """One job; ``NotFound`` where there is none."""
+    stored = reader.loop_document(workspace_id, "importance", job_id)
+    if stored is None:
+        raise NotFound(f"no feature importance {job_id!r:.80}", code="FeatureImportanceNotFound")
+    return _decoder.decode(stored)
+
+
+def listed(reader: Reader, workspace_id: str) -> Sequence[Importance]:
+    """All of them, newest first."""
+    found = [_decoder.decode(document) for document in reader.loop_documents(workspace_id, "importance")]
+    return sorted(found, key=lambda job: (job.created_at, job.id), reverse=True)
+
+
+def delete(services: Services, workspace_id: str, job_id: str) -> None:
+    """Deletes one; ``NotFound`` where there is none."""
+    if not services.store.write(lambda w: w.drop_loop_document(workspace_id, "importance", job_id)):
+        raise NotFound(f"no feature importance {job_id!r:.80}", code="FeatureImportanceNotFound")
+
+
+def run_waiting(services: Services, workspace_id: str) -> bool:
+    """Carries out the oldest job that waits; False where none does. Twice by two schedulers does no harm."""
+    with services.store.read() as reader:
+        waiting = [job for job in listed(reader, workspace_id) if job.status == "NotSubmitted"]
+        if not waiting:
+            return False
+        asked = waiting[-1]
+        loop = loops.load(reader, workspace_id)
+        found = replaying.trials(reader, workspace_id, loop, asked.start, asked.end, services.clock())
+    if found:
+        done = replace(asked, status="Succeeded", scores=tuple(scores(found, loop)))
+    else:
+        done = replace(asked, status="Failed", description="no answer of this range is settled yet")
+    services.store.write(lambda writer: _save(writer, workspace_id, done))
+    return True
+
+
+def scores(found: Sequence[Trial], loop: Loop) -> list[Score]:
+    """The features of these answers, those that matter most first."""
+    trainer = AdfTrainer(AdfOptions(products=loop.settings.products))
+    rows = [
+        row
+        for trial in found
+        for row in lessons(replace(trial.rank, slots=(trial.slot,)), (trial.reward,), loop.default_reward)
+    ]
+    trainer.add(rows)
+    trainer.fit()
+    by_name = trainer.importance()
+    largest = max(by_name.values(), default=0.0)
+    told = [_score(name, value / largest if largest > 0 else 0.0) for name, value in by_name.items()]
+    return sorted(told, key=lambda score: (-score.score, score.namespace, score.feature))
+
+
+def _score(name: str, value: float) -> Score:
+    """A name such as ``c:user.age`` in Azure's terms: namespace ``user``, feature ``age``."""
+    side, _, path = name.partition(":")
+    namespace, dot, feature = path.partition(".")
+    if not dot:
+        return Score(_SIDES.get(side, DEFAULT_NAMESPACE), path, round(value, 6))
+    return Score(namespace, feature, round(value, 6))

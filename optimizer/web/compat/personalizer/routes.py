@@ -1,0 +1,131 @@
+"""The routes of Azure Personalizer, as its SDKs call them: paths, methods and success codes of Azure's specification
+(Azure/azure-rest-api-specs, ``specification/cognitiveservices/data-plane/Personalizer``).
+
+``/personalizer/v1.0/…`` and ``/personalizer/v1.1-preview.1/…`` to ``.3``; 2022-09-01-preview has no version in its
+path. The key is ``Ocp-Apim-Subscription-Key`` or ``Authorization: Bearer``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import orjson
+from flask import Blueprint, Flask, Response, current_app, g, request
+
+from optimizer.errors import Forbidden, NotFound, Unauthenticated
+from optimizer.service import setup
+from optimizer.service.wiring import Services
+from optimizer.web import body
+from optimizer.web.compat.personalizer import envelope
+from optimizer.web.compat.personalizer.leading import SingleSlash
+from optimizer.web.holder import ServiceHolder
+from storage.records import Scope
+
+PREFIX = "/personalizer"
+#: Versions that stand in the path; the first is the old one, whose answers have fewer fields.
+_OLD = "v1.0"
+_VERSIONS = (_OLD, "v1.1-preview.1", "v1.1-preview.2", "v1.1-preview.3")
+_METHODS = ("GET", "POST", "PUT", "PATCH", "DELETE")
+
+blueprint = Blueprint("personalizer", __name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """A request whose key was checked. ``old``: of v1.0. ``path`` holds ids."""
+
+    holder: ServiceHolder
+    services: Services
+    workspace_id: str
+    old: bool
+    path: dict[str, str]
+
+    def raw(self, limit: int | None = None) -> bytes:
+        """The body, within a limit."""
+        return body.read(limit or self.holder.settings.max_body_bytes)
+
+
+Handler = Callable[[Call], Response]
+
+
+def route(methods: Sequence[str], path: str, scope: Scope) -> Callable[[Handler], Handler]:
+    """Registers a handler under every version."""
+
+    def register(handler: Handler) -> Handler:
+        for version in (*_VERSIONS, None):
+            prefix = PREFIX if version is None else f"{PREFIX}/{version}"
+            blueprint.add_url_rule(
+                f"{prefix}{path}",
+                f"{handler.__name__}_{version or 'later'}".replace(".", "_"),
+                _view(handler, scope, old=version == _OLD),
+                methods=list(methods),
+                provide_automatic_options=False,
+            )
+        return handler
+
+    return register
+
+
+def _view(handler: Handler, scope: Scope, *, old: bool) -> Callable[..., Response]:
+    def view(**path: str) -> Response:
+        try:
+            holder: ServiceHolder = current_app.extensions["sendtide"]
+            services = holder.get()
+            workspace_id = _workspace(services, scope)
+            for name, value in path.items():
+                if len(value) > _LONGEST_ID:
+                    raise NotFound(f"{name} is longer than {_LONGEST_ID} characters")
+            return handler(Call(holder, services, workspace_id, old, path))
+        except Exception as fault:  # noqa: BLE001  every error leaves in Personalizer's own form
+            return envelope.of(fault, old=old)
+
+    return view
+
+
+_LONGEST_ID = 256
+
+
+def _workspace(services: Services, scope: Scope) -> str:
+    secret = request.headers.get("Ocp-Apim-Subscription-Key", "").strip()
+    if not secret:
+        kind, _, given = request.headers.get("Authorization", "").partition(" ")
+        secret = given.strip() if kind.lower() == "bearer" else ""
+    if not secret:
+        raise Unauthenticated("no key; send it as Ocp-Apim-Subscription-Key")
+    key = setup.authenticate(services, secret)
+    g.workspace_id, g.key_id = key.workspace_id, key.key_id
+    if scope not in key.scopes and "admin" not in key.scopes:
+        raise Forbidden(f"the key {key.key_id} has the scopes {', '.join(key.scopes)}; this needs {scope} (or admin)")
+    return key.workspace_id
+
+
+def answer(payload: Any, status: int = 200) -> Response:
+    """A JSON answer."""
+    raw = orjson.dumps(payload, option=orjson.OPT_UTC_Z)
+    return Response(raw, status, content_type="application/json")
+
+
+def done(status: int = 204) -> Response:
+    """An answer without a body."""
+    response = Response(b"", status)
+    del response.headers["Content-Type"]
+    return response
+
+
+def _unknown(rest: str = "") -> Response:
+    old = rest.startswith(f"{_OLD}/")
+    return envelope.respond(404, "ResourceNotFound", f"no such operation: {request.method} /{rest[:200]}", old=old)
+
+
+blueprint.add_url_rule(f"{PREFIX}/<path:rest>", "unknown", _unknown, methods=list(_METHODS))
+
+
+def install(app: Flask) -> None:
+    """Adds the routes to ``app``; a doubled slash in front, which endpoints with a final slash make, is forgiven."""
+    # Imported for what they register.
+    from optimizer.web.compat.personalizer import events, jobs, settings  # noqa: F401
+
+    app.register_blueprint(blueprint)
+    app.wsgi_app = SingleSlash(app.wsgi_app, PREFIX)  # type: ignore[method-assign]  # Flask's documented way

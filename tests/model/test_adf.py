@@ -1,0 +1,225 @@
+"""The model of actions with features: tokens, scales, weights, their posterior, their file."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import pytest
+
+from optimizer.errors import BadArtifact
+from optimizer.model.adf import Action, AdfModel, bucket, crossed, encode
+from optimizer.model.artifact import pack, unpack
+from optimizer.model.scales import Scales
+from optimizer.model.tokens import MAX_TOKENS, hashed, tokens
+from optimizer.model.training.adf import AdfOptions, AdfRow, AdfTrainer
+
+ACTIONS = [Action(str(n), [{"color": "red" if n % 2 else "blue", "size": n}]) for n in range(6)]
+
+
+def row(context: dict[str, Any], action: Action, reward: float, weight: float = 1.0) -> AdfRow:
+    return AdfRow(tokens([context], "c"), tokens(action.features, "a", action.id), reward, weight)
+
+
+def rows(count: int, seed: int = 0, noise: float = 0.1) -> list[AdfRow]:
+    """Readers who like their own color; other numbers say nothing."""
+    rng = np.random.default_rng(seed)
+    made = []
+    for _ in range(count):
+        likes = str(rng.choice(["red", "blue"]))
+        action = ACTIONS[int(rng.integers(len(ACTIONS)))]
+        reward = float(action.features[0]["color"] == likes) + noise * float(rng.normal())
+        made.append(row({"likes": likes, "age": int(rng.integers(90)), "noise": str(rng.integers(9))}, action, reward))
+    return made
+
+
+def trained(made: Sequence[AdfRow], **options: Any) -> AdfModel:
+    trainer = AdfTrainer(AdfOptions(**options))
+    trainer.add(made)
+    return trainer.fit()
+
+
+def test_nested_features_become_named_tokens() -> None:
+    told = tokens([{"user": {"age": 33, "tags": ["a", "b"], "at": {"x": None}}, "new": True}, {"v": [0.5, 1]}], "c")
+    assert told.texts == ("c:user.age", "c:user.tags", "c:user.tags", "c:new", "c:v[0]", "c:v[1]")
+    assert told.number.tolist() == [True, False, False, False, True, True]
+    assert told.value.tolist() == [33, 1, 1, 1, 0.5, 1]
+    assert told.key[1] == hashed("c:user.tags=a") != told.key[2]
+    assert tokens([{"a": 1}], "a", "id7").texts == ("a:@id", "a:a")
+    assert len(tokens([{str(n): "x" for n in range(2000)}], "c").key) == MAX_TOKENS
+
+
+def test_numbers_are_standardised_and_binned() -> None:
+    told = tokens([{"n": 5.0, "k": 7.0, "new": -2.0}], "c")
+    scales = Scales.fit({hashed("c:n"): np.arange(100.0).tolist(), hashed("c:k"): [7.0, 7.0]})
+    keys, values, names = scales.apply(told)
+    assert len(keys) == len(values) == len(names) == 4, "the number that varies has a bin beside its value"
+    assert values[:3] == pytest.approx([(5 - 49.5) / np.arange(100).std(), 1.0, -1.0])
+    bins = {int(scales.apply(tokens([{"n": float(n)}], "c"))[0][1]) for n in range(100)}
+    assert len(bins) == 8
+    huge = scales.apply(tokens([{"n": 1e300}], "c"))
+    assert huge[1][0] == 3.0
+
+
+def test_products_are_of_every_two_features_across_and_within() -> None:
+    scales = Scales.none()
+    context = encode(tokens([{"a": "1", "b": "2"}], "c"), scales, products=True)
+    action = encode(tokens([{"p": "1", "q": "2", "r": "3"}], "a"), scales, products=True)
+    assert (len(context.column), len(action.column)) == (2 + 1, 3 + 3)
+    columns, values, groups = crossed(context, action)
+    assert len(columns) == len(values) == len(set(groups.tolist())) == 6
+    assert len(encode(tokens([{"p": "1", "q": "2"}], "a"), scales, products=False).column) == 2
+
+
+def test_the_score_is_that_of_the_trainers_rows() -> None:
+    """The serving code multiplies in another order; both must be the same linear model, up to what actions share."""
+    made = rows(200)
+    model = trained(made)
+    context = {"likes": "red", "age": 40, "noise": "3"}
+    score = model.score([context], ACTIONS)
+    expected = []
+    for action in ACTIONS:
+        told = encode(tokens([context], "c"), model.scales, products=True)
+        own = encode(tokens(action.features, "a", action.id), model.scales, products=True)
+        columns, values, _ = crossed(told, own)
+        both = np.concatenate([own.column, columns]), np.concatenate([own.weight, values])
+        places = np.searchsorted(model.columns, both[0]).clip(max=len(model.columns) - 1)
+        known = model.columns[places] == both[0]
+        expected.append((both[1] * known) @ model.weights[places].astype(float))
+    assert score == pytest.approx(np.array(expected), abs=1e-4)
+    assert model.score([context], [Action(a.id, a.features, a.id.encode()) for a in ACTIONS]) == pytest.approx(score)
+
+
+def test_interactions_are_learned() -> None:
+    model = trained(rows(600))
+    for likes in ("red", "blue"):
+        score = model.score([{"likes": likes, "age": 20, "noise": "1"}], ACTIONS)[:, 0]
+        mine = [score[n] for n, a in enumerate(ACTIONS) if a.features[0]["color"] == likes]
+        other = [score[n] for n, a in enumerate(ACTIONS) if a.features[0]["color"] != likes]
+        assert min(mine) - max(other) > 0.6
+    flat = trained(rows(600), products=False)
+    spread = flat.score([{"likes": "red", "age": 20, "noise": "1"}], ACTIONS)[:, 0]
+    assert np.ptp(spread) < 0.3, "without products nothing tells one reader from another"
+
+
+def test_the_mean_and_the_draws_are_those_of_the_exact_posterior() -> None:
+    """Ridge regression solved densely: the same mean, and draws of the same covariance (400 of them; the largest of so
+    many relative errors of a variance stays below a half in all but one of 10,000 runs)."""
+    made = rows(50, noise=0.5)  # fewer than relevance is learned from: every prior precision is what it was
+    trainer = AdfTrainer(AdfOptions(draws=400, steps=400, tolerance=1e-6, products=False))
+    trainer.add(made)
+    model = trainer.fit()
+    matrix = trainer._matrix().toarray()[:, np.argsort(trainer._weights.columns)]
+    unit = np.array([r.reward for r in made]).std()
+    prior = np.where(model.columns == bucket(np.array([hashed("@intercept")], np.uint64))[0], 1e-3, 40.0)
+    covariance = np.linalg.inv(matrix.T @ matrix + np.diag(prior))
+    mean = covariance @ matrix.T @ np.array([r.reward for r in made])
+    assert model.weights[:, 0] == pytest.approx(mean, abs=1e-3)
+    found = (model.weights[:, 1:] - model.weights[:, :1]).var(axis=1) / unit**2
+    assert found / np.diag(covariance) == pytest.approx(np.ones(len(found)), abs=0.5)
+
+
+def test_features_that_say_nothing_are_shrunk() -> None:
+    trainer = AdfTrainer(AdfOptions())
+    for part in range(4):
+        trainer.add(rows(300, seed=part))
+        trainer.fit()
+    found = trainer.importance()
+    assert found["c:likes"] > 20 * max(found["c:age"], found["c:noise"])
+    assert found["a:color"] > 20 * found["a:size"]
+
+
+def test_learning_goes_on_from_a_model_and_from_folded_rows() -> None:
+    whole = trained(rows(1200))
+    for trainer in (AdfTrainer(AdfOptions(rows=300)), AdfTrainer(AdfOptions(), trained(rows(1200)[:600]))):
+        made = rows(1200)
+        begun = trainer.rows
+        for start in range(begun, 1200, 200):
+            trainer.add(made[start : start + 200])
+            model = trainer.fit()
+        assert not trainer.whole
+        assert model.rows == 1200
+        told, expected = (m.score([{"likes": "red", "age": 20, "noise": "1"}], ACTIONS)[:, 0] for m in (model, whole))
+        assert told - told.mean() == pytest.approx(expected - expected.mean(), abs=0.2)
+
+
+def test_ids_that_come_and_go_make_room() -> None:
+    trainer = AdfTrainer(AdfOptions(rows=200, columns=2_000, draws=3))
+    rng = np.random.default_rng(0)
+    for n in range(1_500):
+        likes = str(rng.choice(["red", "blue"]))
+        action = Action(f"article-{n}", [{"color": str(rng.choice(["red", "blue"])), "size": 1}])
+        trainer.add([row({"likes": likes}, action, float(action.features[0]["color"] == likes))])
+        if n % 100 == 99:
+            model = trainer.fit()
+    assert len(model.columns) < 4_000 < 1_500 * 4, "each article has some four columns of its own"
+    assert np.ptp(model.score([{"likes": "red"}], ACTIONS)[:, 0]) > 0.6, "what is seen all the time stays"
+
+
+def test_tastes_that_change_are_unlearned() -> None:
+    trainer = AdfTrainer(AdfOptions(rows=200))
+    for part in range(16):
+        made = rows(100, seed=part)
+        trainer.add(made if part < 8 else [AdfRow(r.context, r.action, 1.0 - r.reward) for r in made])
+        model = trainer.fit()
+    score = model.score([{"likes": "red", "age": 20, "noise": "1"}], ACTIONS)[:, 0]
+    assert score[0] > score[1] + 0.3, "red readers want blue by now"
+
+
+def test_rewards_of_any_size_are_learned() -> None:
+    for scale in (1e-6, 1e6):
+        made = [AdfRow(r.context, r.action, scale * r.reward, r.weight) for r in rows(400)]
+        score = trained(made).score([{"likes": "red"}], ACTIONS)[:, 0] / scale
+        assert score[1] - score[0] > 0.5
+
+
+def test_constant_rewards_and_an_empty_log_make_a_model() -> None:
+    assert np.isfinite(trained([]).weights).all()
+    model = trained([AdfRow(r.context, r.action, 1.0) for r in rows(80)])
+    assert np.isfinite(model.score([{}], ACTIONS)).all()
+    assert model.noise > 0
+
+
+def test_a_model_survives_its_file() -> None:
+    model = trained(rows(100))
+    model.facts = {"upto": 7}
+    again = AdfModel.from_blob(model.to_blob())
+    context = [{"likes": "red", "age": 3}]
+    assert again.score(context, ACTIONS) == pytest.approx(model.score(context, ACTIONS))
+    assert (again.rows, again.products, again.facts) == (100, True, {"upto": 7})
+    assert again.to_blob() == model.to_blob()
+
+
+@pytest.mark.parametrize(
+    ("part", "value"),
+    [
+        ("columns", np.array([5, 5], np.int64)),
+        ("columns", np.array([-1, 5], np.int64)),
+        ("columns", np.array([1, 1 << 20], np.int64)),
+        ("weights", np.full((2, 3), np.nan, np.float32)),
+        ("weights", np.full((2, 3), 1e30, np.float32)),
+        ("weights", np.zeros((3, 3), np.float32)),
+        ("precision", np.full(2, 1e35, np.float32)),
+        ("weights", np.zeros((2, 3))),
+        ("precision", np.zeros(2, np.float32)),
+        ("scale_mean", np.zeros(9)),
+        ("scale_edges", np.zeros((0, 3))),
+    ],
+)
+def test_a_file_whose_parts_dont_fit_is_refused(part: str, value: Any) -> None:
+    blob = trained(rows(3)).to_blob()
+    _, arrays, meta = unpack(blob)
+    good = {
+        **arrays,
+        "columns": np.array([1, 5], np.int64),
+        "weights": np.zeros((2, 3), np.float32),
+        "precision": np.ones(2, np.float32),
+    }
+    AdfModel.from_blob(pack(b"", good, meta))
+    with pytest.raises(BadArtifact):
+        AdfModel.from_blob(pack(b"", {**good, part: value}, meta))
+    with pytest.raises(BadArtifact):
+        AdfModel.from_blob(pack(b"", good, {**meta, "kind": "kway"}))
+    with pytest.raises(BadArtifact):
+        AdfModel.from_blob(pack(b"", good, {**meta, "rows": -1}))

@@ -1,0 +1,287 @@
+"""Learning over time: refreshes, restarts, rivals, resets, changes of what is taught."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import timedelta
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from optimizer.config import Settings
+from optimizer.errors import Invalid
+from optimizer.model.adf import AdfModel
+from optimizer.service.personalizer import evaluating, evaluations, importances, learning, logs, models
+from optimizer.service.personalizer import loop as loops
+from optimizer.service.personalizer.evaluations import Evaluation, NamedPolicy
+from optimizer.service.personalizer.importances import Importance
+from optimizer.service.personalizer.learning import LoopLearner
+from optimizer.service.wiring import open_services
+from storage.ranks import RankModel
+from tests.service.personalizer.conftest import ACTIONS, Bench
+
+
+def loaded(bench: Bench) -> AdfModel:
+    stored = bench.stored
+    assert stored is not None
+    return AdfModel.from_blob(stored.blob)
+
+
+def scores(model: AdfModel, likes: str = "a") -> list[float]:
+    return [float(x) for x in model.score([{"likes": likes}], ACTIONS)[:, 0]]
+
+
+def test_what_readers_like_is_learned_within_minutes(bench: Bench) -> None:
+    shares = []
+    for _ in range(6):
+        shares.append(bench.play(60))
+        bench.learn()
+    assert shares[0] < 0.55
+    assert shares[-1] > 0.85  # of at most .87 or so: a fifth may be explored at first, a floor stays
+
+
+def test_only_what_was_settled_since_is_taken_in(bench: Bench) -> None:
+    bench.play(10)
+    assert bench.learn()
+    assert not bench.learn()
+    bench.rank()
+    assert not bench.learn()
+    bench.clock.forward(minutes=11)
+    assert bench.learn()
+    assert loaded(bench).rows == 11
+
+
+def test_a_generation_is_made_no_oftener_than_the_loop_says(bench: Bench) -> None:
+    loops.change(bench.services, "w", {"export_every": timedelta(minutes=5)})
+    bench.play(5)
+    assert bench.learner.refresh(bench.services, "w", due_only=True)
+    bench.play(5)
+    assert not bench.learner.refresh(bench.services, "w", due_only=True)
+    bench.clock.forward(minutes=5)
+    assert bench.learner.refresh(bench.services, "w", due_only=True)
+
+
+def test_a_few_new_rows_wait_for_more_but_not_for_ever(bench: Bench) -> None:
+    bench.play(200)
+    assert bench.learn()
+    bench.play(3)
+    assert not bench.learn()
+    bench.clock.forward(hours=1)
+    assert bench.learn()
+    assert loaded(bench).rows == 203
+
+
+def test_a_process_that_starts_reads_the_log_again_and_learns_the_same(bench: Bench) -> None:
+    bench.play(90)
+    bench.learn()
+    twin = LoopLearner()
+    bench.play(30)
+    bench.clock.forward(minutes=2)  # the first learner's lease has run out
+    assert twin.refresh(bench.services, "w")
+    found = loaded(bench)
+    assert (found.rows, found.facts["whole"]) == (120, True)
+    assert scores(found)[0] > max(scores(found)[1:]) + 0.2
+
+
+def test_of_two_learners_one_holds_a_loop(bench: Bench) -> None:
+    bench.play(10)
+    assert bench.learn()
+    bench.play(10)
+    assert not LoopLearner().refresh(bench.services, "w"), "the first one's lease still runs"
+    assert bench.learn()
+
+
+def test_what_was_published_meanwhile_is_not_overwritten(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    bench.play(10)
+    taken = learning._take
+
+    def reset_in_between(*arguments: object, **named: object) -> object:
+        monkeypatch.setattr(learning, "_take", taken)
+        found = taken(*arguments, **named)  # type: ignore[arg-type]  # passed on
+        learning.reset(bench.services, "w")
+        return found
+
+    monkeypatch.setattr(learning, "_take", reset_in_between)
+    assert not bench.learn()
+    assert bench.stored == replace(bench.stored or _never(), blob=b"", generation=1)
+    assert not bench.learn(), "what came before the reset stays forgotten"
+    bench.play(5)
+    assert bench.learn()
+    assert loaded(bench).rows == 5
+
+
+def _never() -> RankModel:
+    raise AssertionError("no model is stored")
+
+
+def test_the_log_can_go_and_what_was_learned_stays(bench: Bench) -> None:
+    bench.play(120)
+    bench.learn()
+    before = scores(loaded(bench))
+    logs.delete(bench.services, "w")
+    bench.play(60)
+    bench.clock.forward(minutes=2)
+    assert LoopLearner().refresh(bench.services, "w")
+    after = loaded(bench)
+    assert after.rows == 180
+    assert not after.facts["whole"]
+    assert np.argmax(scores(after)) == np.argmax(before) == 0
+
+
+def test_an_imported_model_goes_on_from_what_it_knew(bench: Bench) -> None:
+    bench.play(120)
+    bench.learn()
+    raw = models.export(bench.services, "w", signed=True)
+    learning.reset(bench.services, "w")
+    models.take_in(bench.services, "w", raw)
+    bench.play(30)
+    assert bench.learn()
+    found = loaded(bench)
+    assert found.rows == 150
+    assert np.argmax(scores(found)) == 0
+
+
+def test_a_model_that_reads_features_in_another_way_is_not_imported(bench: Bench) -> None:
+    bench.play(10)
+    bench.learn()
+    raw = models.export(bench.services, "w", signed=False)
+    loops.set_policy(bench.services, "w", "plain", "--cb_explore_adf")
+    with pytest.raises(Invalid, match="learning settings"):
+        models.take_in(bench.services, "w", raw)
+
+
+def test_a_change_of_what_is_taught_makes_the_model_anew_from_the_days_that_the_loop_says(bench: Bench) -> None:
+    bench.play(20)
+    bench.clock.forward(days=5)
+    bench.play(30)
+    bench.learn()
+    assert loaded(bench).rows == 50
+    changed = loops.change(bench.services, "w", {"default_reward": -1.0})
+    assert changed.edited_at == bench.clock()
+    bench.play(10)
+    assert bench.learn()
+    assert loaded(bench).rows == 40, "two days of the log: 30 and 10"
+    loops.change(bench.services, "w", {"retrain_days": 0})
+    loops.change(bench.services, "w", {"default_reward": 0.0})
+    bench.play(10)
+    assert bench.learn()
+    assert loaded(bench).rows == 50, "no day of the log: the model goes on"
+
+
+def test_a_stored_model_that_cant_be_read_never_serves_and_learning_begins_anew(bench: Bench) -> None:
+    bench.play(10)
+    bench.learn()
+    with bench.services.store.read() as reader:
+        good = bench.services.loops.current(reader, "w")
+    bad = replace(bench.stored or _never(), generation=2, blob=b"broken")
+    bench.services.store.write(lambda writer: writer.put_rank_model(bad))
+    bench.rank()
+    with bench.services.store.read() as reader:
+        assert bench.services.loops.current(reader, "w") == good
+    bench.play(10)
+    bench.clock.forward(minutes=11)
+    assert bench.learn()
+    with bench.services.store.read() as reader:
+        assert bench.services.loops.current(reader, "w").generation == 3
+
+
+def test_another_process_serves_a_new_generation_with_its_next_rank(bench: Bench, tmp_path: Path) -> None:
+    other = open_services(Settings(database=f"sqlite:///{tmp_path}/loop.db"), bench.clock, watch=False)
+    with other.store.read() as reader:
+        assert other.loops.current(reader, "w").generation == 0
+    bench.play(10)
+    bench.learn()
+    with other.store.read() as reader:
+        assert other.loops.current(reader, "w").generation == 1
+    other.close()
+
+
+def evaluation(bench: Bench, **changes: object) -> Evaluation:
+    now = bench.clock()
+    asked = Evaluation("ev", "n", now - timedelta(days=30), now, now, **changes)  # type: ignore[arg-type]  # any field
+    evaluations.create(bench.services, "w", asked)
+    assert evaluating.run_waiting(bench.services, "w")
+    with bench.services.store.read() as reader:
+        return evaluations.find(reader, "w", "ev")
+
+
+def test_an_evaluation_finds_what_policies_would_have_earned(bench: Bench) -> None:
+    """Drawn evenly, a third of readers gets what they like, whatever the policy: random and baseline (always "a", liked
+    by a third) earn 1/3, the service's own log as it was, and a policy that learns much more. Bounds are five standard
+    errors wide."""
+    earned = bench.play(600)
+    custom = (NamedPolicy("learns", "--cb_explore_adf --epsilon 0.1 -q ::"), NamedPolicy("flat", "--cb_explore_adf"))
+    found = evaluation(bench, policies=custom)
+    values = {outcome.name: outcome.value for outcome in found.outcomes}
+    assert values["Online"] == pytest.approx(earned)
+    assert values["Random"] == pytest.approx(earned, abs=0.02)
+    assert values["Baseline"] == pytest.approx(1 / 3, abs=0.17)
+    assert values["learns"] > 0.65
+    assert values["flat"] < 0.5
+    for outcome in found.outcomes:
+        assert outcome.low <= outcome.value <= outcome.high
+        assert sum(bucket.rows for bucket in outcome.buckets) == 600
+
+
+def test_an_optimisation_is_judged_on_rows_it_was_not_chosen_on(bench: Bench) -> None:
+    loops.set_policy(bench.services, "w", "blind", "--cb_explore_adf --epsilon 1")
+    bench.play(600)
+    found = evaluation(bench, optimise=True)
+    best = next(outcome for outcome in found.outcomes if outcome.source == "OfflineExperimentation")
+    assert found.optimal == best.name
+    assert "-q ::" in best.arguments
+    assert sum(bucket.rows for bucket in best.buckets) == 200
+    assert found.better
+
+
+def test_auto_optimisation_runs_when_it_is_due_and_keeps_what_is_not_beaten(bench: Bench) -> None:
+    loops.set_policy(bench.services, "w", "blind", "--cb_explore_adf --epsilon 1")
+    loops.change(bench.services, "w", {"auto_optimization": True, "auto_every": timedelta(days=1)})
+    bench.play(900)
+    assert evaluating.queue_due(bench.services, "w") is None
+    bench.clock.forward(hours=23, minutes=46)
+    asked = evaluating.queue_due(bench.services, "w")
+    assert asked is not None
+    assert evaluating.queue_due(bench.services, "w") is None, "once"
+    assert evaluating.run_waiting(bench.services, "w")
+    with bench.services.store.read() as reader:
+        assert evaluations.find(reader, "w", asked.id).status == "OptimalPolicyApplied"
+    assert loops.get(bench.services, "w").policy_name == evaluating.OPTIMAL
+    bench.clock.forward(days=2)
+    assert evaluating.queue_due(bench.services, "w") is None, "nothing was logged since"
+    bench.play(100)
+    again = evaluating.queue_due(bench.services, "w")
+    assert again is not None
+    assert evaluating.run_waiting(bench.services, "w")
+    with bench.services.store.read() as reader:
+        assert evaluations.find(reader, "w", again.id).status == "OnlinePolicyRetained"
+
+
+def test_an_evaluation_that_breaks_fails_and_waits_no_more(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    bench.play(5)
+
+    def broken(*_: object) -> None:
+        raise ZeroDivisionError
+
+    monkeypatch.setattr(evaluating, "_judged", broken)
+    now = bench.clock()
+    evaluations.create(bench.services, "w", Evaluation("ev", "n", now - timedelta(days=1), now, now))
+    with pytest.raises(ZeroDivisionError):
+        evaluating.run_waiting(bench.services, "w")
+    assert not evaluating.run_waiting(bench.services, "w")
+    with bench.services.store.read() as reader:
+        assert evaluations.find(reader, "w", "ev").status == "Failed"
+
+
+def test_jobs_of_a_range_where_nothing_is_settled_fail_with_a_reason(bench: Bench) -> None:
+    bench.rank()
+    bench.clock.forward(minutes=1)
+    assert evaluation(bench).status == "Failed"
+    now = bench.clock()
+    importances.create(bench.services, "w", Importance("f", "n", now - timedelta(days=1), now, now))
+    assert importances.run_waiting(bench.services, "w")
+    with bench.services.store.read() as reader:
+        found = importances.find(reader, "w", "f")
+    assert (found.status, found.scores) == ("Failed", ())
+    assert "settled" in found.description

@@ -1,0 +1,93 @@
+"""Evaluations in the shapes of both versions; series over time."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import Any
+
+import pytest
+
+from optimizer.service.personalizer.evaluations import Bucket
+from optimizer.web.compat.personalizer.shapes import stretches
+from tests.web.conftest import NOW
+from tests.web.personalizer.conftest import LATER, Loop
+
+RANGE = {"startTime": "2026-11-24T09:02:00Z", "endTime": "2026-11-24T12:00:00Z"}
+
+
+@pytest.fixture
+def played(loop: Loop) -> Loop:
+    """Sixty answers, one each two minutes from 09:02 on; "b" is worth 1."""
+    for n in range(60):
+        loop.clock.forward(minutes=2)
+        answer = loop.rank(f"e{n}")
+        loop.reward(f"e{n}", float(answer["rewardActionId"] == "b"))
+    return loop
+
+
+def test_v1_posts_lists_and_reads_evaluations(played: Loop) -> None:
+    body = {"name": "mine", **RANGE, "enableOfflineExperimentation": True, "policies": []}
+    made = played.call("POST", "/v1.0/evaluations", body)
+    assert made.status_code == 201
+    assert made.json["status"] == "notSubmitted"
+    played.work()
+    listed = played.call("GET", "/v1.0/evaluations").json
+    assert [one["id"] for one in listed] == [made.json["id"]]
+    found = played.call("GET", f"/v1.0/evaluations/{made.json['id']}").json
+    assert found["status"] == "completed"
+    results = {one["name"]: one for one in found["policyResults"]}
+    assert list(results) == ["Online", "Baseline", "Random", "Optimized"]
+    total = results["Online"]["totalSummary"]
+    assert total["ipsEstimatorDenominator"] == total["snipsEstimatorDenominator"] == 60.0
+    assert total["nonZeroProbability"] == 60.0
+    assert total["sumOfSquares"] == total["ipsEstimatorNumerator"]  # rewards of 0 and 1, weights of 1
+    assert total["aggregateTimeWindow"] == "02:58:00"
+    baseline = results["Baseline"]
+    assert 0 < baseline["totalSummary"]["nonZeroProbability"] < 60
+    assert baseline["totalSummary"]["ipsEstimatorNumerator"] == 0.0, 'the first action is "a"'
+    for result in found["policyResults"]:
+        summed = sum(one["ipsEstimatorNumerator"] for one in result["summary"])
+        assert summed == pytest.approx(result["totalSummary"]["ipsEstimatorNumerator"])
+        assert {one["aggregateTimeWindow"] for one in result["summary"]} == {"00:05:00"}
+    assert results["Online"]["summary"][0]["timeStamp"] == RANGE["startTime"], "no stretch begins before the range"
+    assert played.call("DELETE", f"/v1.0/evaluations/{made.json['id']}").status_code == 204
+
+
+@pytest.mark.parametrize(
+    ("minutes", "window", "count"), [(5, "Expanding", 25), (60, "Rolling", 3), (1440, "Rolling", 1)]
+)
+def test_later_versions_tell_series_by_interval_and_window(played: Loop, minutes: int, window: str, count: int) -> None:
+    assert played.call("PUT", f"/evaluations/ev{LATER}", {"name": "n", **RANGE, "policies": []}).status_code == 200
+    query = f"{LATER}&intervalInMinutes={minutes}&window={window}"
+    waiting = played.call("GET", f"/evaluations/ev{query}").json
+    assert (waiting["status"], waiting["evaluationType"]) == ("NotSubmitted", "Manual")
+    assert "content" not in waiting
+    played.work()
+    found: Any = played.call(
+        "GET", f"/evaluations/ev{query}&startTime={RANGE['startTime']}&endTime={RANGE['endTime']}"
+    ).json
+    assert found["content"]["intervalInMinutes"] == minutes
+    online = found["content"]["value"][0]
+    data = online["timeseries"]["data"]
+    assert len(data) == count
+    assert (data[-1]["expectedReward"] == pytest.approx(online["summary"]["expectedReward"])) == (
+        window == "Expanding" or count == 1
+    )
+    low, high = online["summary"]["confidenceInterval"]
+    assert low < online["summary"]["expectedReward"] < high
+    part = played.call(
+        "GET", f"/evaluations/ev{query}&startTime=2026-11-24T10:00:00Z&endTime=2026-11-24T11:00:00Z"
+    ).json
+    assert len(part["content"]["value"][0]["timeseries"]["data"]) == min(count, 60 // minutes or 1)
+
+
+def test_stretches_sum_what_lies_in_them() -> None:
+    buckets = [Bucket(NOW + timedelta(minutes=5 * n), 1, 1, 2.0, 3.0, 4.0, 5.0, 6.0) for n in (0, 1, 5, 13)]
+
+    def told(expanding: bool, minutes: int = 15) -> list[tuple[int, int]]:
+        cut = stretches(buckets, NOW, NOW + timedelta(hours=1), timedelta(minutes=minutes), expanding=expanding)
+        return [((one.start - NOW) // timedelta(minutes=1), one.rows) for one in cut]
+
+    assert told(False) == [(0, 2), (15, 1)]
+    assert told(True) == [(0, 2), (15, 3)]
+    assert told(False, 5) == [(0, 1), (5, 1), (25, 1)]
