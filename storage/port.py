@@ -15,11 +15,12 @@ Rules for callers: times are aware UTC; ids are opaque strings; a list is ordere
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import AbstractContextManager
 from datetime import datetime
 from typing import Protocol, TypeVar
 
+from storage.columns import DecisionColumns, EventColumns
 from storage.log import (
     Artifact,
     Change,
@@ -182,6 +183,28 @@ class Reader(Protocol):
     ) -> Iterator[FeedbackRow]:
         """Decisions with ``since <= decided_at < until`` and their events (as ``events`` gives them), in the order of
         ``(decided_at, decision_id)``; streamed, so that a long log needs no more memory than a short one."""
+
+    def decision_columns(
+        self, workspace_id: str, campaign_id: str, since: datetime, until: datetime
+    ) -> Iterator[DecisionColumns]:
+        """The campaign's own decisions (no imported ones) with ``since <= decided_at < until``, as columns; streamed
+        in chunks, none empty."""
+
+    def event_columns(
+        self,
+        workspace_id: str,
+        campaign_id: str,
+        since: datetime,
+        until: datetime,
+        *,
+        types: Collection[str],
+        properties_of: Collection[str] = (),
+    ) -> Iterator[EventColumns]:
+        """Events of these types that are not automated and may count for those decisions, as columns; streamed.
+
+        They name one of the decisions; or, from ``since`` on, one of their recipients and neither a decision nor a
+        message nor another campaign.
+        """
 
     def artifact(self, workspace_id: str, artifact_id: str) -> Artifact | None:
         """One artifact, its blob included."""

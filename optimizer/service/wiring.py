@@ -5,12 +5,13 @@ from __future__ import annotations
 import hashlib
 import secrets
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
 from optimizer.config import Settings
 from optimizer.service.catalog import Catalog
 from optimizer.service.decide import Decider
+from optimizer.service.keptreports import KeptReports
 from optimizer.service.serving import PolicyServer
 from storage.open import open_store
 from storage.port import Store
@@ -37,6 +38,7 @@ class Services:
     catalog: Catalog
     policies: PolicyServer
     decider: Decider
+    reports: KeptReports = field(default_factory=KeptReports)
 
     def close(self) -> None:
         """Stops the reload thread and closes the store."""

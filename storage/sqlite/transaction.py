@@ -13,6 +13,7 @@ from sqlite_utils import Database
 from storage.errors import StoreUnavailable
 from storage.file_lock import FileLock
 from storage.group_commit import TransactionLostError
+from storage.sqlite.column_tables import ColumnReader
 from storage.sqlite.connect import connect, meaning
 from storage.sqlite.decision_tables import DecisionReader, DecisionWriter
 from storage.sqlite.event_tables import EventReader, EventWriter
@@ -25,7 +26,9 @@ from storage.sqlite.setup_tables import SetupReader
 from storage.sqlite.usage_tables import UsageReader
 
 
-class SqliteReader(DecisionReader, EventReader, LearningReader, PastReader, RhythmReader, SetupReader, UsageReader):
+class SqliteReader(
+    ColumnReader, DecisionReader, EventReader, LearningReader, PastReader, RhythmReader, SetupReader, UsageReader
+):
     """``storage.port.Reader`` on one connection."""
 
 
