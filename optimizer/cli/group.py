@@ -19,6 +19,7 @@ _PACKAGES = ("optimizer", "storage", "simulations")
 _OURS = {
     "decide": "optimizer.cli.decide:decide",
     "evaluate": "optimizer.cli.evaluate:evaluate",
+    "explain": "optimizer.cli.explain:explain",
     "export": "optimizer.cli.export:export",
     "import": "optimizer.cli.imports:import_",
     "keys": "optimizer.cli.keys:keys",
