@@ -228,8 +228,8 @@ class Reader(Protocol):
     ) -> Page[TrainingRun]:
         """Training runs, newest first."""
 
-    def changes(self, workspace_id: str, *, after: int, limit: int) -> tuple[Change, ...]:
-        """The change feed after a position, in order."""
+    def changes(self, workspace_id: str, *, after: int, limit: int, policy_id: str | None = None) -> tuple[Change, ...]:
+        """The change feed after a position, in order; with ``policy_id`` what names that policy."""
 
     def import_position(self, workspace_id: str, import_id: str) -> int:
         """How many rows of this import are stored (0 = none)."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from flask import Flask
 
 from tests.web.conftest import Caller, StillClock, key
+from tests.web.test_learning import POLICY
 
 
 def test_a_report_says_what_a_campaign_decided_and_what_is_open(ready: Caller, clock: StillClock) -> None:
@@ -35,3 +36,20 @@ def test_a_report_needs_a_campaign_of_this_workspace_a_period_and_the_scope(read
     turned = ready("GET", f"{path}?since=2026-11-24T00:00:00Z&until=2026-11-23T00:00:00Z")
     assert turned.status_code == 422
     assert "query.until" in turned.get_json()["errors"]
+
+
+def test_cards_and_insights_need_something_of_this_workspace_and_the_scope(ready: Caller, app: Flask) -> None:
+    store = app.extensions["sendtide"].get().store
+    store.write(lambda writer: writer.add_policy(POLICY))
+    assert ready("POST", "/v1/policies/pol_1/promote").status_code == 200
+    found = ready("GET", "/v1/policies/pol_1/card").get_json()
+    assert (found["model"], found["verdict"]) == (None, POLICY.verdict)
+    (move,) = found["moves"]
+    assert (move["kind"], move["by"].startswith("key key_")) == ("promoted", True)
+    assert ready("GET", "/v1/policies/pol_none/card").status_code == 404
+    nothing = ready("GET", "/v1/campaigns/c/insights")
+    assert (nothing.status_code, nothing.get_json()["code"]) == (409, "no_model")
+    assert ready("GET", "/v1/campaigns/none/insights").status_code == 404
+    for path in ("/v1/policies/pol_1/card", "/v1/campaigns/c/insights"):
+        assert Caller(app, key(app, "read", workspace="other"))("GET", path).status_code == 404
+        assert Caller(app, key(app, "decide"))("GET", path).status_code == 403
