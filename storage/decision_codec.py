@@ -57,7 +57,7 @@ class _DecisionDocument(msgspec.Struct, frozen=True, omit_defaults=True):
 _decision_decoder = msgspec.json.Decoder(_DecisionDocument)
 
 
-class _Outline(msgspec.Struct, frozen=True):
+class _Outline(msgspec.Struct, frozen=True, gc=False):
     """The parts of a document that ``outline`` tells; the rest is skipped unread."""
 
     window: tuple[int, int] = msgspec.field(name="w")

@@ -11,8 +11,8 @@ from storage.columns import DecisionColumns, EventColumns
 from storage.decision_codec import outlines
 from storage.sqlite.tables import Tables
 
-#: Rows that are turned round at a time.
-_CHUNK = 10_000
+#: Rows that are turned round at a time: few enough for a processor's cache (10,000 took half as long again).
+_CHUNK = 1_000
 
 _OF_CAMPAIGN: Final = """
 decisions AS d INDEXED BY decisions_campaign
@@ -26,19 +26,41 @@ SELECT d.seq, d.recipient_id, d.campaign_version, d.status, d.control_group, d.m
     + _OF_CAMPAIGN
 )
 _VALUES: Final = "e.type, e.occurred_at, e.value, CASE WHEN e.type IN ({told}) THEN e.properties END"
-_NAMING: Final = """
-SELECT d.seq, NULL, VALUES_ FROM decisions AS d INDEXED BY decisions_campaign
-CROSS JOIN events AS e INDEXED BY events_decision ON e.workspace_id = d.workspace_id AND e.decision_id = d.decision_id
+_JOINED: Final = """
+SELECT d.seq, NULL, VALUES_ FROM FROM_
 WHERE d.workspace_id = :workspace AND d.campaign_id = :campaign AND d.decided_at >= :since AND d.decided_at < :until
-  AND d.imported = 0 AND e.automated = 0 AND e.type IN ({types})
+  AND d.imported = 0 AND e.workspace_id = :workspace AND e.decision_id = d.decision_id
+  AND e.automated = 0 AND e.type IN ({types})
 """.replace("VALUES_", _VALUES)
-_OF_RECIPIENTS: Final = """
-SELECT NULL, e.recipient_id, VALUES_
-FROM (SELECT DISTINCT d.recipient_id AS recipient_id FROM DECISIONS_) AS r
-CROSS JOIN events AS e INDEXED BY events_recipient ON e.workspace_id = :workspace AND e.recipient_id = r.recipient_id
-WHERE e.decision_id IS NULL AND e.recipient_id IS NOT NULL AND e.message_id IS NULL AND e.occurred_at >= :since
-  AND (e.campaign_id IS NULL OR e.campaign_id = :campaign) AND e.automated = 0 AND e.type IN ({types})
-""".replace("VALUES_", _VALUES).replace("DECISIONS_", _OF_CAMPAIGN)
+#: Each decision's events are looked up; or, where events are few, each event's decision.
+_NAMING: Final = _JOINED.replace(
+    "FROM_", "decisions AS d INDEXED BY decisions_campaign CROSS JOIN events AS e INDEXED BY events_decision"
+)
+_NAMED: Final = _JOINED.replace("FROM_", "events AS e NOT INDEXED CROSS JOIN decisions AS d INDEXED BY decisions_id")
+#: So many events a decision are read through as quickly as the decisions' events are looked up.
+_FEW_EVENTS: Final = 4
+_NEWEST: Final = "SELECT max(seq) FROM events"
+_COUNT: Final = """
+SELECT count(*) FROM decisions AS d INDEXED BY decisions_campaign
+WHERE d.workspace_id = :workspace AND d.campaign_id = :campaign AND d.decided_at >= :since AND d.decided_at < :until
+"""
+_FREE: Final = """
+SELECT NULL, e.recipient_id, VALUES_ FROM FROM_
+WHERE e.workspace_id = :workspace AND e.decision_id IS NULL AND e.recipient_id IS NOT NULL AND e.message_id IS NULL
+  AND e.occurred_at >= :since AND (e.campaign_id IS NULL OR e.campaign_id = :campaign) AND e.automated = 0
+  AND e.type IN ({types}) AND OF_
+""".replace("VALUES_", _VALUES)
+_OF_RECIPIENTS: Final = _FREE.replace(
+    "FROM_",
+    "(SELECT DISTINCT d.recipient_id AS recipient_id FROM DECISIONS_) AS r "
+    "CROSS JOIN events AS e INDEXED BY events_recipient".replace("DECISIONS_", _OF_CAMPAIGN),
+).replace("OF_", "e.recipient_id = r.recipient_id")
+_OF_ANY: Final = _FREE.replace("FROM_", "events AS e NOT INDEXED").replace(
+    "OF_",
+    "EXISTS (SELECT 1 FROM DECISIONS_ AND d.recipient_id = e.recipient_id)".replace("DECISIONS_", _OF_CAMPAIGN).replace(
+        "decisions_campaign", "decisions_recipient"
+    ),
+)
 
 
 class ColumnReader(Tables):
@@ -85,8 +107,10 @@ class ColumnReader(Tables):
         """See ``storage.port``."""
         if not types:
             return
-        given: dict[str, object] = _span(workspace_id, campaign_id, since, until)
-        for statement in (_NAMING, _OF_RECIPIENTS):
+        given = _span(workspace_id, campaign_id, since, until)
+        events, decisions = ((self._row(one, given) or (0,))[0] or 0 for one in (_NEWEST, _COUNT))
+        few = events < _FEW_EVENTS * decisions
+        for statement in (_NAMED, _OF_ANY) if few else (_NAMING, _OF_RECIPIENTS):
             filled = statement.format(types=_named(given, "type", types), told=_named(given, "told", properties_of))
             cursor = self._query(filled, given)
             self._streams.append(cursor)

@@ -125,6 +125,16 @@ def test_events_come_with_the_decision_or_the_recipient_that_they_name(store: St
     assert events(store) == []
 
 
+def test_events_come_the_same_among_few_and_among_many(store: Store) -> None:
+    log(store, make_decision())
+    store.write(lambda writer: writer.add_event(make_event(event_id="open")))
+    among_few = events(store, "opened")
+    others = [make_event(event_id=f"e{i}", decision_id=f"unknown{i}", matched=False) for i in range(40)]
+    store.write(lambda writer: writer.add_events(others))
+    assert len(among_few) == 1
+    assert events(store, "opened") == among_few
+
+
 def test_a_long_log_comes_whole(store: Store) -> None:
     count = 10_003
 
