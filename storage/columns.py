@@ -6,8 +6,10 @@ Times are microseconds since 1970-01-01 UTC, as stored, and -1 where there is no
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
+from datetime import datetime
+from typing import Protocol
 
 from storage.log import Group, Status
 from storage.records import JsonObject, Mode
@@ -51,3 +53,29 @@ class EventColumns:
     occurred: Sequence[int]
     value: Sequence[float | None]
     properties: Sequence[JsonObject]
+
+
+class ColumnQueries(Protocol):
+    """What ``storage.port.Reader`` answers in columns."""
+
+    def decision_columns(
+        self, workspace_id: str, campaign_id: str, since: datetime, until: datetime
+    ) -> Iterator[DecisionColumns]:
+        """The campaign's own decisions (no imported ones) with ``since <= decided_at < until``, as columns; streamed
+        in chunks, none empty."""
+
+    def event_columns(
+        self,
+        workspace_id: str,
+        campaign_id: str,
+        since: datetime,
+        until: datetime,
+        *,
+        types: Collection[str],
+        properties_of: Collection[str] = (),
+    ) -> Iterator[EventColumns]:
+        """Events of these types that are not automated and may count for those decisions, as columns; streamed.
+
+        They name one of the decisions; or, from ``since`` on, one of their recipients and neither a decision nor a
+        message nor another campaign.
+        """

@@ -15,12 +15,12 @@ Rules for callers: times are aware UTC; ids are opaque strings; a list is ordere
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from datetime import datetime
 from typing import Protocol, TypeVar
 
-from storage.columns import DecisionColumns, EventColumns
+from storage.columns import ColumnQueries
 from storage.log import (
     Artifact,
     Change,
@@ -43,7 +43,7 @@ from storage.rules import Rule
 T = TypeVar("T")
 
 
-class Reader(Protocol):
+class Reader(ColumnQueries, Protocol):
     """Queries on one consistent snapshot. Every method but the first four is confined to one workspace."""
 
     def meta(self, name: str) -> str | None:
@@ -183,28 +183,6 @@ class Reader(Protocol):
     ) -> Iterator[FeedbackRow]:
         """Decisions with ``since <= decided_at < until`` and their events (as ``events`` gives them), in the order of
         ``(decided_at, decision_id)``; streamed, so that a long log needs no more memory than a short one."""
-
-    def decision_columns(
-        self, workspace_id: str, campaign_id: str, since: datetime, until: datetime
-    ) -> Iterator[DecisionColumns]:
-        """The campaign's own decisions (no imported ones) with ``since <= decided_at < until``, as columns; streamed
-        in chunks, none empty."""
-
-    def event_columns(
-        self,
-        workspace_id: str,
-        campaign_id: str,
-        since: datetime,
-        until: datetime,
-        *,
-        types: Collection[str],
-        properties_of: Collection[str] = (),
-    ) -> Iterator[EventColumns]:
-        """Events of these types that are not automated and may count for those decisions, as columns; streamed.
-
-        They name one of the decisions; or, from ``since`` on, one of their recipients and neither a decision nor a
-        message nor another campaign.
-        """
 
     def artifact(self, workspace_id: str, artifact_id: str) -> Artifact | None:
         """One artifact, its blob included."""
