@@ -6,6 +6,7 @@ be added, with a default for the documents that lack them, and never change thei
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, Literal
 
 import msgspec
@@ -54,6 +55,18 @@ class _DecisionDocument(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 _decision_decoder = msgspec.json.Decoder(_DecisionDocument)
+
+
+class _Outline(msgspec.Struct, frozen=True, gc=False):
+    """The parts of a document that ``outline`` tells; the rest is skipped unread."""
+
+    window: tuple[int, int] = msgspec.field(name="w")
+    timezone: str = msgspec.field(name="z")
+    immediate: bool = msgspec.field(default=False, name="i")
+    reasons: tuple[tuple[Any, ...], ...] = msgspec.field(default=(), name="r")
+
+
+_outline_decoder = msgspec.json.Decoder(_Outline)
 
 
 def _pack_shadow(choice: ShadowChoice | None) -> _Shadow | None:
@@ -129,3 +142,20 @@ def unpack_detail(document: bytes) -> tuple[Snapshot, tuple[Reason, ...], JsonOb
         body.displaced,
     )
     return snapshot, tuple(_unpack_reason(parts) for parts in body.reasons), body.metadata
+
+
+def outlines(
+    documents: Sequence[bytes],
+) -> tuple[list[int], list[str], list[tuple[tuple[str, str, int, bool], ...]]]:
+    """Of many documents: the latest moments to plan for (microseconds), the zones, and what masked actions (see
+    ``storage.columns``)."""
+    bodies = list(map(_outline_decoder.decode, documents))
+    return (
+        [body.window[0] if body.immediate else body.window[1] for body in bodies],
+        [body.timezone for body in bodies],
+        [tuple(map(_masked, body.reasons)) if body.reasons else () for body in bodies],
+    )
+
+
+def _masked(parts: tuple[Any, ...]) -> tuple[str, str, int, bool]:
+    return parts[0], parts[1], parts[2], len(parts) > 4 and parts[4]

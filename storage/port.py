@@ -20,6 +20,7 @@ from contextlib import AbstractContextManager
 from datetime import datetime
 from typing import Protocol, TypeVar
 
+from storage.columns import ColumnQueries
 from storage.endpoint_port import EndpointChanges, EndpointQueries
 from storage.log import (
     Artifact,
@@ -44,7 +45,7 @@ from storage.rules import Rule
 T = TypeVar("T")
 
 
-class Reader(EndpointQueries, RankReader, Protocol):
+class Reader(ColumnQueries, EndpointQueries, RankReader, Protocol):
     """Queries on one consistent snapshot. Every method but the first four is confined to one workspace."""
 
     def meta(self, name: str) -> str | None:
@@ -210,8 +211,8 @@ class Reader(EndpointQueries, RankReader, Protocol):
     ) -> Page[TrainingRun]:
         """Training runs, newest first."""
 
-    def changes(self, workspace_id: str, *, after: int, limit: int) -> tuple[Change, ...]:
-        """The change feed after a position, in order."""
+    def changes(self, workspace_id: str, *, after: int, limit: int, policy_id: str | None = None) -> tuple[Change, ...]:
+        """The change feed after a position, in order; with ``policy_id`` what names that policy."""
 
     def import_position(self, workspace_id: str, import_id: str) -> int:
         """How many rows of this import are stored (0 = none)."""

@@ -19,9 +19,11 @@ _PACKAGES = ("optimizer", "storage", "simulations")
 _OURS = {
     "decide": "optimizer.cli.decide:decide",
     "evaluate": "optimizer.cli.evaluate:evaluate",
+    "explain": "optimizer.cli.explain:explain",
     "export": "optimizer.cli.export:export",
     "import": "optimizer.cli.imports:import_",
     "keys": "optimizer.cli.keys:keys",
+    "report": "optimizer.cli.report:report",
     "retrain": "optimizer.cli.retrain:retrain",
     "rules": "optimizer.cli.rules:rules",
     "schedule": "optimizer.cli.schedule:schedule",

@@ -31,7 +31,7 @@ class Embedder:
         options.log_severity_level = 3
         try:
             self._session = onnxruntime.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
-            self._reads_history = HISTORY_INPUT in {given.name for given in self._session.get_inputs()}
+            self.reads_history = HISTORY_INPUT in {given.name for given in self._session.get_inputs()}
             self.width = int(self.bulk([{}]).shape[1])
         except Exception as error:  # ONNX Runtime's own errors share no public base class
             raise BadArtifact(f"the graph doesn't fit the feature spec or can't be loaded: {error}") from error
@@ -44,7 +44,7 @@ class Embedder:
             ids: (n, ``LENGTH``, ``FACTS``) their histories; needed by a graph with an encoder (None = empty ones).
         """
         inputs: dict[str, NDArray[np.float32] | NDArray[np.int32]] = {INPUT: encoded}
-        if self._reads_history:
+        if self.reads_history:
             inputs[HISTORY_INPUT] = np.zeros((len(encoded), LENGTH, FACTS), np.int32) if ids is None else ids
         features: NDArray[np.float32] = self._session.run([OUTPUT], inputs)[0]
         return features
@@ -66,6 +66,6 @@ class Embedder:
         return out
 
     def _ids(self, contexts: Sequence[JsonObject]) -> NDArray[np.int32] | None:
-        if not self._reads_history or self.spec.history is None:
+        if not self.reads_history or self.spec.history is None:
             return None
         return self.spec.history.ids(contexts)

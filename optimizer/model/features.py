@@ -200,6 +200,14 @@ def variant_features(variant: Variant) -> NDArray[np.float32]:
     Categories hash as ``name=value``, numbers as ``name`` weighted by their signed log; each half has unit length, so
     a variant with many features doesn't outweigh one with few.
     """
+    described = hash_tokens(feature_tokens(variant), VARIANT_FEATURE_WIDTH)
+    norm = float(np.linalg.norm(described))
+    described = described / max(norm, 1.0)
+    return np.concatenate((described, text_vector(variant.text, VARIANT_TEXT_WIDTH))).astype(np.float32)
+
+
+def feature_tokens(variant: Variant) -> list[tuple[str, float]]:
+    """What is hashed of a variant's features, each with its weight."""
     tokens: list[tuple[str, float]] = []
     for name, value in sorted(variant.features.items()):
         number = None if isinstance(value, (bool, str)) else typed.parse_number(value)
@@ -208,10 +216,7 @@ def variant_features(variant: Variant) -> NDArray[np.float32]:
             tokens.append((name, float(np.sign(number) * np.log1p(abs(number)))))
         elif level is not None:
             tokens.append((f"{name}={level}", 1.0))
-    described = hash_tokens(tokens, VARIANT_FEATURE_WIDTH)
-    norm = float(np.linalg.norm(described))
-    described = described / max(norm, 1.0)
-    return np.concatenate((described, text_vector(variant.text, VARIANT_TEXT_WIDTH))).astype(np.float32)
+    return tokens
 
 
 def _kind_of(column: Column) -> str:

@@ -31,10 +31,14 @@ def hash_tokens(tokens: list[tuple[str, float]], buckets: int) -> NDArray[np.flo
     return out
 
 
+def text_tokens(text: str) -> list[tuple[str, float]]:
+    """The words and word pairs of a text, with repetitions, each with weight 1."""
+    words = [word.lower() for word in _WORD.findall(text)[:MAX_WORDS]]
+    return [(word, 1.0) for word in words] + [(f"{a} {b}", 1.0) for a, b in pairwise(words)]
+
+
 def text_vector(text: str, buckets: int) -> NDArray[np.float64]:
     """Hashed words and word pairs of a text, scaled to unit length (zero for a text without words)."""
-    words = [word.lower() for word in _WORD.findall(text)[:MAX_WORDS]]
-    tokens = [(word, 1.0) for word in words] + [(f"{a} {b}", 1.0) for a, b in pairwise(words)]
-    vector = hash_tokens(tokens, buckets)
+    vector = hash_tokens(text_tokens(text), buckets)
     norm = float(np.linalg.norm(vector))
     return vector / norm if norm > 0 else vector

@@ -242,7 +242,7 @@ class Layout:
         runs = tuple(
             (block.start + row * block.width, self.offsets[block.segment].start, block.width, factor)
             for block in self.blocks
-            for row, factor in self._rows(block, action)
+            for row, factor in self.rows_of(block, action)
         )
         source = [np.arange(width) + first for first, _, width, _ in runs]
         target = [np.arange(width) + first for _, first, width, _ in runs]
@@ -284,7 +284,8 @@ class Layout:
         )
         return cls(blocks, *(tuple(data[part]) for part in _PARTS))
 
-    def _rows(self, block: Block, action: Action) -> list[tuple[int, float]]:
+    def rows_of(self, block: Block, action: Action) -> list[tuple[int, float]]:
+        """The rows of a block that act on an action, each with its factor."""
         if block.unit == "feature":
             return [(i, value) for i, value in enumerate(action.feature[: len(block.keys)]) if value != 0.0]
         key = action.key(block.unit)

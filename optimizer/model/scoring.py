@@ -114,10 +114,10 @@ def prepare(
         for channel in channels
     ]
     cost = np.array([by_id[variant].cost + costs[channel] for variant in variants for channel in channels])
-    worth = _worth(message, campaign, values)
+    worth = worth_of(message, campaign, values)
     weighted = np.flatnonzero(worth)
     outside = Action(campaign.campaign_id)
-    no_send_worth = _worth(no_send, campaign, values)
+    no_send_worth = worth_of(no_send, campaign, values)
     no_send_weighted = np.flatnonzero(no_send_worth)
     return Prepared(
         mean=_tower(
@@ -162,7 +162,7 @@ def score(
     eta = ready.mean.logits(x.astype(np.float64), basis, bucket)
     if own is not None:
         eta += own[:, None, :]
-    chance = _sigmoid(eta)
+    chance = sigmoid(eta)
     reward = (ready.worth @ chance.reshape(len(chance), -1)).reshape(chance.shape[1:]) - ready.cost[:, None]
     draws = _message_draws(ready, chance, x, basis.astype(np.float32), bucket)
     draws += reward.astype(np.float32)
@@ -170,7 +170,7 @@ def score(
     stay_reward, stay_draws = 0.0, np.zeros(len(draws), dtype=np.float32)
     if space.no_send:
         one_x = np.concatenate((np.ones(1, dtype=np.float32), x[list(no_send.layout.context)]))
-        stay_chance = _sigmoid(ready.no_send_mean @ one_x.astype(np.float64))
+        stay_chance = sigmoid(ready.no_send_mean @ one_x.astype(np.float64))
         stay.update(zip(no_send.outcomes, stay_chance.tolist(), strict=True))
         stay_reward = float(ready.no_send_worth @ stay_chance)
         slope = (ready.no_send_worth * stay_chance * (1.0 - stay_chance))[ready.no_send_weighted]
@@ -232,7 +232,7 @@ def _tower(heads: Heads, base: NDArray[np.float64], bucket: NDArray[np.float64],
     return Tower(*(np.ascontiguousarray(part, dtype=dtype) for part in (*parts, bucket)))
 
 
-def _worth(heads: Heads, campaign: Campaign, values: JsonObject) -> NDArray[np.float64]:
+def worth_of(heads: Heads, campaign: Campaign, values: JsonObject) -> NDArray[np.float64]:
     """Reward (H,) of each head's outcome when it happens: fixed + per_value · E[min(value, max_value)]."""
     out = np.zeros(len(heads.outcomes))
     for i, name in enumerate(heads.outcomes):
@@ -244,6 +244,6 @@ def _worth(heads: Heads, campaign: Campaign, values: JsonObject) -> NDArray[np.f
     return out
 
 
-def _sigmoid(eta: NDArray[np.floating]) -> NDArray[np.float64]:
+def sigmoid(eta: NDArray[np.floating]) -> NDArray[np.float64]:
     """Logistic function without overflow."""
     return np.asarray(0.5 * (1.0 + np.tanh(0.5 * eta)), dtype=np.float64)

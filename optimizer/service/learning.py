@@ -41,21 +41,21 @@ def queue_training(
     return services.store.write(work)
 
 
-def promote(services: Services, workspace_id: str, policy_id: str) -> Policy:
-    """Makes a stored policy the one its campaign serves, whatever the gate said; logged as a change."""
+def promote(services: Services, workspace_id: str, policy_id: str, by: str = "") -> Policy:
+    """Makes a stored policy the one its campaign serves, whatever the gate said; logged as a change, ``by`` whom."""
 
     def work(writer: Writer) -> Policy:
         policy = writer.policy(workspace_id, policy_id)
         if policy is None:
             raise NotFound(f"no policy {policy_id!r} in this workspace")
-        _move(services, writer, policy.campaign_id, workspace_id, policy_id, "promoted")
+        _move(services, writer, policy.campaign_id, workspace_id, policy_id, "promoted", by)
         return _stored(writer, workspace_id, policy_id)
 
     return services.store.write(work)
 
 
-def rollback(services: Services, workspace_id: str, campaign_id: str) -> Policy | None:
-    """Goes back to the gated policy that the current one replaced; None = to the cold start.
+def rollback(services: Services, workspace_id: str, campaign_id: str, by: str = "") -> Policy | None:
+    """Goes back to the gated policy that the current one replaced; None = to the cold start. ``by``: whom, logged.
 
     Refreshed revisions are skipped: they carry the policy that is being taken back.
     """
@@ -67,7 +67,7 @@ def rollback(services: Services, workspace_id: str, campaign_id: str) -> Policy 
                 f"campaign {campaign_id!r} serves its cold start: nothing to roll back", code="nothing_to_roll_back"
             )
         earlier = predecessor(writer, workspace_id, pointer.policy_id)
-        _move(services, writer, campaign_id, workspace_id, earlier, "rolled_back")
+        _move(services, writer, campaign_id, workspace_id, earlier, "rolled_back", by)
         return None if earlier == COLD_POLICY else _stored(writer, workspace_id, earlier)
 
     return services.store.write(work)
@@ -84,7 +84,7 @@ def predecessor(reader: Reader, workspace_id: str, policy_id: str) -> str:
 
 
 def _move(
-    services: Services, writer: Writer, campaign_id: str, workspace_id: str, policy_id: str, kind: ChangeKind
+    services: Services, writer: Writer, campaign_id: str, workspace_id: str, policy_id: str, kind: ChangeKind, by: str
 ) -> None:
     now = services.clock()
     pointer = writer.pointer(workspace_id, campaign_id)
@@ -99,7 +99,7 @@ def _move(
         writer.set_policy_status(workspace_id, pointer.policy_id, "retired")
     if policy_id != COLD_POLICY:
         writer.set_policy_status(workspace_id, policy_id, "live")
-    writer.add_change(workspace_id, kind, now, campaign_id=campaign_id, policy_id=policy_id)
+    writer.add_change(workspace_id, kind, now, campaign_id=campaign_id, policy_id=policy_id, detail=by)
 
 
 def _stored(reader: Reader, workspace_id: str, policy_id: str) -> Policy:

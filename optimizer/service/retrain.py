@@ -302,6 +302,7 @@ def _reject(job: Job, campaign: Campaign, pointer: Pointer | None, verdict: Verd
 
 def _verdict_json(job: Job, verdict: Verdict | None) -> JsonObject:
     told = asdict(verdict) if verdict is not None else {"decision": "publish", "reason": "published without a gate"}
+    told |= {"period": [row.decision.decided_at for row in (job.log.rows[0], job.log.rows[-1])] if job.log.rows else []}
     return told if job.quality is None else {**told, "data": job.quality.to_json()}
 
 

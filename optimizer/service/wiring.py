@@ -11,6 +11,7 @@ from datetime import UTC, datetime
 from optimizer.config import Settings
 from optimizer.service.catalog import Catalog
 from optimizer.service.decide import Decider
+from optimizer.service.keptreports import KeptReports
 from optimizer.service.personalizer.serving import LoopModels
 from optimizer.service.serving import PolicyServer
 from storage.open import open_store
@@ -39,6 +40,7 @@ class Services:
     policies: PolicyServer
     decider: Decider
     loops: LoopModels = field(default_factory=LoopModels)
+    reports: KeptReports = field(default_factory=KeptReports)
 
     def close(self) -> None:
         """Stops the reload thread and closes the store."""

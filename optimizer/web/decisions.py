@@ -13,6 +13,7 @@ from flask import current_app
 
 from optimizer.errors import Forbidden, Invalid, NotFound, SendtideError
 from optimizer.service import settle
+from optimizer.service.explain import explain
 from optimizer.service.requests import DecisionRequest
 from optimizer.web import body, examples, metrics, problems, render
 from optimizer.web.operation import ORJSON, Answer, Call, Operations, Told, check_rows
@@ -31,6 +32,7 @@ from optimizer.web.schemas.decisions import (
     RowIn,
     request_of,
 )
+from optimizer.web.schemas.explanations import ExplanationOut
 from optimizer.web.validation import load
 from storage.log import Decision
 
@@ -199,6 +201,20 @@ def get_decision(call: Call) -> Answer:
     if stored is None:
         raise NotFound(f"no decision {call.path['decision_id']!r} in this workspace")
     return Answer(render.decision_record(stored))
+
+
+@api.operation(
+    "GET",
+    "/v1/decisions/{decision_id}/explanation",
+    "Explain a decision",
+    answers={200: ExplanationOut},
+    scope="read",
+    problems=(404,),
+)
+def explain_decision(call: Call) -> Answer:
+    """What each feature adds to the score of the chosen action over others, what was masked and by which rule, and what
+    exploration did: in a sentence, and in numbers that add up. Recomputed from the record."""
+    return Answer(explain(call.services, call.workspace_id, call.path["decision_id"]))
 
 
 @api.operation(

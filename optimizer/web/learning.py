@@ -104,7 +104,8 @@ def get_policy(call: Call) -> Answer:
 )
 def promote_policy(call: Call) -> Answer:
     """Makes it the one that its campaign serves, whatever the gate said; every process serves it within seconds."""
-    return Answer(render.policy(learning.promote(call.services, call.workspace_id, call.path["policy_id"])))
+    policy = learning.promote(call.services, call.workspace_id, call.path["policy_id"], _by(call))
+    return Answer(render.policy(policy))
 
 
 @api.operation(
@@ -123,8 +124,13 @@ def rollback_policy(call: Call) -> Answer:
     with call.services.store.read() as reader:
         if reader.campaign(call.workspace_id, campaign_id) is None:
             raise NotFound(f"no campaign {campaign_id!r} in this workspace")
-    policy = learning.rollback(call.services, call.workspace_id, campaign_id)
+    policy = learning.rollback(call.services, call.workspace_id, campaign_id, _by(call))
     return Answer({"campaign_id": campaign_id, "policy": None if policy is None else render.policy(policy)})
+
+
+def _by(call: Call) -> str:
+    """Who asks, for the change feed."""
+    return "" if call.key is None else f"key {call.key.key_id} ({call.key.name})"
 
 
 @api.operation(

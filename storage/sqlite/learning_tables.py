@@ -69,14 +69,14 @@ class LearningReader(Tables):
         rows, following = self._newest("training_runs", workspace_id, limit, cursor, "status", status)
         return Page(tuple(TRAINING_RUN.unpack(row[0]) for row in rows), following)
 
-    def changes(self, workspace_id: str, *, after: int, limit: int) -> tuple[Change, ...]:
+    def changes(self, workspace_id: str, *, after: int, limit: int, policy_id: str | None = None) -> tuple[Change, ...]:
         """See ``storage.port``."""
         rows = self._rows(
             """
             SELECT position, kind, at, decision_id, campaign_id, policy_id, detail FROM changes
-            WHERE workspace_id = ? AND position > ? ORDER BY position LIMIT ?
+            WHERE workspace_id = ?1 AND position > ?2 AND (?4 IS NULL OR policy_id = ?4) ORDER BY position LIMIT ?3
             """,
-            (workspace_id, after, limit),
+            (workspace_id, after, limit, policy_id),
         )
         return tuple(Change(workspace_id, row[0], row[1], from_micros(row[2]), *row[3:]) for row in rows)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from sqlite_utils import Database
@@ -34,7 +34,7 @@ class Tables:
             cursor.close()
         self._query = self._query_many = _ended
 
-    def _row(self, statement: str, parameters: Sequence[object]) -> Row | None:
+    def _row(self, statement: str, parameters: Sequence[object] | Mapping[str, object]) -> Row | None:
         row: Row | None = self._query(statement, parameters).fetchone()
         return row
 

@@ -13,6 +13,7 @@ from sqlite_utils import Database
 from storage.errors import StoreUnavailable
 from storage.file_lock import FileLock
 from storage.group_commit import TransactionLostError
+from storage.sqlite.column_tables import ColumnReader
 from storage.sqlite.connect import connect, meaning
 from storage.sqlite.decision_tables import DecisionReader, DecisionWriter
 from storage.sqlite.endpoint_tables import EndpointReader, EndpointWriter
@@ -28,6 +29,7 @@ from storage.sqlite.usage_tables import UsageReader
 
 
 class SqliteReader(
+    ColumnReader,
     DecisionReader,
     EndpointReader,
     EventReader,

@@ -1,0 +1,60 @@
+"""``sendtide explain``: why a decision is what it is."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import click
+
+from optimizer.cli.call import Call, command
+from optimizer.cli.group import EXIT_CODES
+
+_TO = {
+    "runner_up": "the best other action",
+    "other_variant": "the best of another variant",
+    "other_channel": "the best on another channel",
+    "no_send": "not sending",
+}
+#: How many contributions of a comparison are shown; the rest is summed up.
+_SHOWN = 8
+#: Width of the longest bar.
+_BAR = 24
+
+
+@click.command(epilog=EXIT_CODES)
+@click.argument("decision")
+@command()
+def explain(call: Call, decision: str) -> None:
+    """Explain DECISION: what spoke for the chosen action, what was masked, and what exploration did.
+
+    Contributions add up to the difference of two scores; a score is the expected reward less cost and prices.
+    """
+    from optimizer.service.explain import explain as explain_decision
+
+    with call.services() as services:
+        found = explain_decision(services, call.workspace, decision)
+    call.answer(found, *_lines(found))
+
+
+def _lines(found: Mapping[str, Any]) -> Iterator[str]:
+    yield found["sentence"]
+    for comparison in found["comparisons"]:
+        yield ""
+        yield from _comparison(comparison)
+
+
+def _comparison(found: Mapping[str, Any]) -> Iterator[str]:
+    from optimizer.service.explainwords import action, feature
+
+    named = f": {action(found['action'])}" if found["to"] != "no_send" else ""
+    yield f"Score against {_TO[found['to']]}{named}: {found['difference']:+.4g}"
+    shown, rest = found["contributions"][:_SHOWN], found["contributions"][_SHOWN:]
+    longest = max((abs(one["contribution"]) for one in shown), default=1.0) or 1.0
+    for one in shown:
+        bar = "█" * max(1, round(_BAR * abs(one["contribution"]) / longest))
+        yield f"  {one['contribution']:+10.4g} {bar:{_BAR}} {feature(one).rpartition(' (')[0]}"
+    if rest:
+        yield f"  {sum(one['contribution'] for one in rest):+10.4g} {'':{_BAR}} {len(rest)} smaller ones"
+    if abs(found["residual"]) > 1e-9:
+        yield f"  {found['residual']:+10.4g} {'':{_BAR}} residual"

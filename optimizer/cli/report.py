@@ -1,0 +1,180 @@
+"""``sendtide report``: what a campaign brought, for people who read tables and for those who don't."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from optimizer.cli.call import Call, command, option
+from optimizer.cli.group import EXIT_CODES
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+
+_WEEKDAYS = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
+_SHADES = " ░▒▓█"
+_TIMES = ["%Y-%m-%d", "%Y-%m-%dT%H:%M:%S", "%Y-%m-%dT%H:%M:%S%z"]
+
+
+@click.command(epilog=EXIT_CODES)
+@click.argument("campaign")
+@option("--since", type=click.DateTime(_TIMES), help="Decisions made from then on (UTC unless it says otherwise).")
+@option("--until", type=click.DateTime(_TIMES), help="Decisions made before.")
+@command()
+def report(call: Call, campaign: str, since: datetime | None, until: datetime | None) -> None:
+    """Report what CAMPAIGN brought, and whether that is more than without Sendtide.
+
+    Groups are compared by intention to treat and by recipient, on decisions whose attribution windows have all passed.
+    The 95 % bounds hold on all days together: look as often as you like, and stop when it is clear.
+    """
+    from optimizer.service.report import report as report_of
+
+    with call.services() as services:
+        found = report_of(services, call.workspace, campaign, _aware(since), _aware(until))
+    if call.as_json:
+        call.answer(found)
+        return
+    from rich.console import Console
+
+    console = Console(soft_wrap=False, highlight=False)
+    for part in _parts(found):
+        console.print(part)
+
+
+def _aware(moment: datetime | None) -> datetime | None:
+    if moment is None:
+        return None
+    return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
+
+
+def _parts(found: Mapping[str, Any]) -> Iterator[RenderableType]:
+    from rich.text import Text
+
+    yield Text(f"{found['campaign_id']}, as of {found['as_of']:%Y-%m-%d} 00:00 UTC\n", style="bold")
+    for sentence in found["summary"]:
+        yield Text(f"• {sentence}")
+    yield Text("")
+    yield _groups(found)
+    if found["lifts"]:
+        yield _lifts(found)
+    for kind in ("variant", "channel"):
+        if found[f"by_{kind}"]:
+            yield _breakdown(found, kind)
+    if found["by_hour"]:
+        yield Text("Messages to the treated by local hour (darker = worth more, blank = none)", style="bold")
+        yield Text("     0     6     12    18")
+        yield from (Text(line) for line in _hours(found["by_hour"]))
+    if found["rules"]:
+        yield _rules(found["rules"])
+
+
+def _table(title: str, columns: Sequence[str], rows: Iterator[Sequence[str]]) -> RenderableType:
+    """A table whose first column is a name and whose others are figures."""
+    from rich import box
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, title_style="bold", pad_edge=False)
+    for place, column in enumerate(columns):
+        table.add_column(column, justify="right" if place else "left", overflow="fold")
+    for row in rows:
+        table.add_row(*(Text(cell) for cell in row))
+    return table
+
+
+def number(value: float | None) -> str:
+    """A number with four significant digits; a dash for none."""
+    return "–" if value is None else f"{value:,.0f}" if abs(value) >= 10_000 else f"{value:.4g}"
+
+
+def _interval(found: Mapping[str, Any] | None) -> str:
+    if found is None or found["estimate"] is None:
+        return "–"
+    if found["low"] is None:
+        return f"{number(found['estimate'])} (too early)"
+    return f"{number(found['estimate'])} ({number(found['low'])} … {number(found['high'])})"
+
+
+def _groups(found: Mapping[str, Any]) -> RenderableType:
+    columns = ["group", "recipients", "decisions", "compared", "value a decision", f"{found['currency']} a decision"]
+    harms = ("unsubscribed", "complained")
+    rows = (
+        [
+            one["group"],
+            f"{one['recipients']:,}",
+            f"{one['decisions']:,}",
+            f"{one['compared']:,}",
+            _interval(one["value"]),
+            _interval(one["money"]),
+            *(f"{one['outcomes'][name]['count']:,}" for name in harms),
+        ]
+        for one in found["groups"]
+    )
+    return _table("What each group brought", [*columns, *harms], rows)
+
+
+def _lifts(found: Mapping[str, Any]) -> RenderableType:
+    rows = (
+        [
+            one["control"],
+            _interval(one["value"]),
+            "–" if one["value"] is None or one["value"]["relative"] is None else f"{one['value']['relative']:+.1%}",
+            _interval(one["money"]),
+            _interval(one["money"] and one["money"]["total"]),
+            *(_rate(one["harms"].get(name)) for name in ("unsubscribed", "complained")),
+        ]
+        for one in found["lifts"]
+    )
+    currency = found["currency"]
+    columns = ["over", "lift a decision", "relative", f"{currency} a decision", f"{currency} so far"]
+    return _table("What the choices brought more", [*columns, "unsubscribed", "complained"], rows)
+
+
+def _rate(found: Mapping[str, Any] | None) -> str:
+    return "–" if found is None else f"{found['estimate']:+.3%} ({found['low']:+.2%} … {found['high']:+.2%})"
+
+
+def _breakdown(found: Mapping[str, Any], kind: str) -> RenderableType:
+    rows = (
+        [
+            one[kind] or "(no message)",
+            f"{one['decisions']:,}",
+            _interval(one["treated"] and one["treated"]["value"]),
+            _interval(one["random"] and one["random"]["value"]),
+        ]
+        for one in found[f"by_{kind}"]
+    )
+    return _table(
+        f"By {kind} (only what chance chose shows which is better)",
+        [kind, "decisions", "value where the policy chose", "value where chance chose"],
+        rows,
+    )
+
+
+def _hours(hours: Sequence[Mapping[str, Any]]) -> Iterator[str]:
+    """A line a weekday, a shade an hour."""
+    values = {(one["weekday"], one["hour"]): one["value"] for one in hours}
+    low, high = min(values.values()), max(values.values())
+    for day in _WEEKDAYS:
+        cells = []
+        for hour in range(24):
+            value = values.get((day, hour))
+            place = 0 if value is None else 1 + round(3 * (value - low) / (high - low)) if high > low else 2
+            cells.append(_SHADES[place])
+        yield f"{day}  {''.join(cells)}"
+
+
+def _rules(rules: Sequence[Mapping[str, Any]]) -> RenderableType:
+    rows = (
+        [
+            one["rule_id"] + (" (dry run)" if one["dry_run"] else ""),
+            one["kind"],
+            f"{one['decisions']:,}",
+            f"{one['withheld']:,}",
+        ]
+        for one in rules
+    )
+    return _table("What rules masked", ["rule", "kind", "decisions", "withheld"], rows)

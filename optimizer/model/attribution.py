@@ -1,0 +1,67 @@
+"""Why one action scores higher than another: the difference of two scores as a sum over named features.
+
+A score is Σ_k worth_k · σ(η_k), less cost and toll. Logits are sums of named terms (see ``terms``). Along the straight
+line between two logits the share of term j in σ(η₁) − σ(η₀) is Δη_j/Δη · (σ(η₁) − σ(η₀)): the Aumann–Shapley value
+(Aumann & Shapley 1974), here in closed form, so the shares add up exactly.
+
+Not sending has heads of its own. What both can bring (a purchase) is compared term by term; what only a message can
+bring (a click) is there with "sending at all", at the usual level, and everything else moves it from there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from optimizer.model.inference import RewardModel
+from optimizer.model.scoring import sigmoid, worth_of
+from optimizer.model.terms import LEVEL, Floats, Name, Terms
+from storage.records import Campaign
+
+#: Logits that differ by less are taken as equal: there the quotient is the slope.
+_EQUAL = 1e-9
+
+
+def between_messages(model: RewardModel, campaign: Campaign, one: Terms, other: Terms) -> dict[Name, float]:
+    """What each name adds to the first message's expected outcomes over the second's."""
+    return _shares(worth_of(model.message, campaign, model.artifact_meta["values"]), one, other)
+
+
+def over_no_send(model: RewardModel, campaign: Campaign, message: Terms, silence: Terms) -> dict[Name, float]:
+    """What each name adds to a message's expected outcomes over those of not sending."""
+    values = model.artifact_meta["values"]
+    worth = worth_of(model.message, campaign, values)
+    outside = worth_of(model.no_send, campaign, values)
+    names = model.message.outcomes
+    both = [k for k, name in enumerate(names) if name in model.no_send.outcomes]
+    only = [k for k, name in enumerate(names) if name not in model.no_send.outcomes]
+    place = [model.no_send.outcomes.index(names[k]) for k in both]
+    # One outcome has one worth, but is told from each kind's own heads.
+    if not np.allclose(worth[both], outside[place]):
+        raise ValueError("an outcome is worth the same whether or not a message is sent")
+    found = _shares(worth[both], _of(message, both), _of(silence, place))
+    level = {LEVEL: message[LEVEL][only]}
+    for name, share in _shares(worth[only], _of(message, only), level).items():
+        found[name] = found.get(name, 0.0) + share
+    found[LEVEL] = found.get(LEVEL, 0.0) + float(worth[only] @ sigmoid(message[LEVEL][only]))
+    return found
+
+
+def _of(terms: Terms, heads: Sequence[int]) -> dict[Name, Floats]:
+    return {name: term[list(heads)] for name, term in terms.items()}
+
+
+def _shares(worth: Floats, one: Mapping[Name, Floats], other: Mapping[Name, Floats]) -> dict[Name, float]:
+    """The closed form, summed over outcomes."""
+    if not worth.size:
+        return {}
+    nothing = np.zeros(worth.size)
+    first, second = sum(one.values(), nothing), sum(other.values(), nothing)
+    chance = sigmoid(first), sigmoid(second)
+    gap = first - second
+    equal = np.abs(gap) < _EQUAL
+    with np.errstate(divide="ignore", invalid="ignore"):
+        slope = np.where(equal, chance[0] * (1.0 - chance[0]), (chance[0] - chance[1]) / gap)
+    names = dict.fromkeys([*one, *other])
+    return {name: float(worth @ (slope * (one.get(name, nothing) - other.get(name, nothing)))) for name in names}

@@ -1,0 +1,191 @@
+"""The card of a policy: what it was made from, what it looks at, how well its predictions hold, who put it there.
+
+Importance and calibration are measured on the campaign's newest closed decisions: those made after the policy where
+there are enough of them, since it can't have been trained on these.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from optimizer.errors import NotFound
+from optimizer.model.inference import RewardModel
+from optimizer.model.learnedparts import learned_parts
+from optimizer.model.scoring import sigmoid, worth_of
+from optimizer.model.terms import Seen, message_terms
+from optimizer.service.feedback import Logged, local_seconds, logged
+from optimizer.service.insights import heaviest
+from optimizer.service.replay import space_logged
+from optimizer.service.serving import load_policy
+from optimizer.service.wiring import Services
+from storage.log import Decision, FeedbackRow, Policy
+from storage.port import Reader
+from storage.records import Campaign
+
+Floats = NDArray[np.float64]
+
+#: Decisions that predictions are held against, and how many of them features are weighed on.
+_MOST_ROWS, _MOST_WEIGHED = 1_000, 100
+#: Decisions after the policy that make the others dispensable.
+_ENOUGH: Final = 200
+#: Looked through for closed ones, newest first.
+_PAGES, _PAGE = 40, 500
+_BINS: Final = 10
+
+
+def card(services: Services, workspace_id: str, policy_id: str) -> dict[str, Any]:
+    """The card of a stored policy.
+
+    Raises:
+        NotFound: no such policy.
+    """
+    with services.store.read() as reader:
+        policy = reader.policy(workspace_id, policy_id)
+        if policy is None:
+            raise NotFound(f"no policy {policy_id!r} in this workspace")
+        model = heaviest(load_policy(reader, workspace_id, policy_id, {})) if policy.mixture else None
+        campaign = reader.campaign(workspace_id, policy.campaign_id)
+        rows = [] if model is None or campaign is None else _rows(reader, campaign, policy, services)
+        run = None if policy.run_id is None else reader.training_run(workspace_id, policy.run_id)
+        changes = reader.changes(workspace_id, after=0, limit=100, policy_id=policy_id)
+    facts = {
+        "policy_id": policy.policy_id,
+        "campaign_id": policy.campaign_id,
+        "status": policy.status,
+        "created_at": policy.created_at,
+        "parent_id": policy.parent_id,
+        "revision": policy.revision,
+        "mixture": [{"weight": c.weight, "artifact_id": c.artifact_id} for c in policy.mixture],
+        "verdict": dict(policy.verdict),
+        "run": run and {"run_id": run.run_id, "kind": run.kind, "trigger": run.trigger, "finished_at": run.finished_at},
+        "moves": [{"kind": c.kind, "at": c.at, "by": c.detail or "the gate"} for c in changes],
+    }
+    if model is None or campaign is None:
+        return {**facts, "model": None, "evaluated_on": None, "calibration": []}
+    return {
+        **facts,
+        "model": _model(model, campaign, rows),
+        "evaluated_on": _evaluated(rows, policy),
+        "calibration": _calibration(model, campaign, rows),
+    }
+
+
+def _model(model: RewardModel, campaign: Campaign, rows: Sequence[Logged]) -> dict[str, Any]:
+    meta = model.artifact_meta
+    return {
+        "rows": int(meta["rows"]),
+        "outcomes": list(model.outcomes),
+        "network": dict(meta.get("network", {})),
+        "encoder": dict(meta.get("encoder", {})),
+        "features": model.spec.describe(),
+        "importance": _importance(model, campaign, [row for row in rows if row.decision.variant_id is not None]),
+    }
+
+
+def _rows(reader: Reader, campaign: Campaign, policy: Policy, services: Services) -> list[Logged]:
+    """The newest closed decisions that were carried out, newest first."""
+    now = services.clock()
+    found: list[Logged] = []
+    cursor: str | None = None
+    for _ in range(_PAGES):
+        page = reader.decisions(campaign.workspace_id, limit=_PAGE, cursor=cursor, campaign_id=campaign.campaign_id)
+        for decision in page.items:
+            if decision.imported or decision.action is None or decision.mode != "live":
+                continue
+            row = logged(campaign, FeedbackRow(decision, reader.events(campaign.workspace_id, decision)), now)
+            if row is not None and row.closed and row.trainable and _known(campaign, decision):
+                found.append(row)
+        cursor = page.cursor
+        if cursor is None or len(found) >= _MOST_ROWS:
+            break
+    newer = [row for row in found if row.decision.decided_at >= policy.created_at]
+    return (newer if len(newer) >= _ENOUGH else found)[:_MOST_ROWS]
+
+
+def _known(campaign: Campaign, decision: Decision) -> bool:
+    """Whether the campaign still has the variants and channels that the decision chose among."""
+    variants, channels = {v.id for v in campaign.variants}, {c.id for c in campaign.channels}
+    return variants.issuperset(decision.snapshot.variants) and channels.issuperset(decision.snapshot.channels)
+
+
+def _evaluated(rows: Sequence[Logged], policy: Policy) -> dict[str, Any] | None:
+    if not rows:
+        return None
+    times = [row.decision.decided_at for row in rows]
+    return {
+        "decisions": len(rows),
+        "first": min(times),
+        "last": max(times),
+        "unseen": min(times) >= policy.created_at,
+    }
+
+
+def _importance(model: RewardModel, campaign: Campaign, rows: Sequence[Logged]) -> list[dict[str, Any]]:
+    """How much each feature moves the expected reward from message to message: the standard deviation of its terms in
+    units of reward, and its share of all of them; the largest first."""
+    worth = worth_of(model.message, campaign, model.artifact_meta["values"])
+    variants = {variant.id: variant for variant in campaign.variants}
+    moved: list[dict[tuple[str, str], float]] = []
+    for row in rows[:_MOST_WEIGHED]:
+        decision = row.decision
+        x = model.embed([decision.snapshot.context])[0]
+        parts = learned_parts(model.embedder, decision.snapshot.context, x)
+        seen = Seen(x.astype(np.float64), parts, decision.snapshot.effects)
+        variant, channel = variants[decision.variant_id or ""], decision.channel or ""
+        terms = message_terms(model, seen, campaign.campaign_id, variant, channel, local_seconds(decision))
+        chance = sigmoid(sum(terms.values(), np.zeros(worth.size)))
+        slope = worth * chance * (1.0 - chance)
+        sums: dict[tuple[str, str], float] = {}
+        for name, term in terms.items():
+            key = (name.kind, name.feature)
+            sums[key] = sums.get(key, 0.0) + float(slope @ term)
+        moved.append(sums)
+    names = dict.fromkeys(key for one in moved for key in one if key[0] not in ("level", "residual"))
+    sizes = {key: float(np.std([one.get(key, 0.0) for one in moved])) for key in names}
+    total = sum(sizes.values()) or 1.0
+    ordered = sorted(sizes.items(), key=lambda one: (-one[1], one[0]))
+    return [
+        {"kind": kind, "feature": feature, "size": size, "share": size / total} for (kind, feature), size in ordered
+    ]
+
+
+def _calibration(model: RewardModel, campaign: Campaign, rows: Sequence[Logged]) -> list[dict[str, Any]]:
+    """Of each outcome what was predicted for the chosen action and what came of it, in bins of like predictions."""
+    predicted: dict[str, list[tuple[float, bool]]] = {}
+    for row in rows:
+        decision, space = row.decision, space_logged(row.decision, campaign)
+        if decision.action is None or decision.action >= space.size or (decision.group in ("baseline", "holdout")):
+            continue
+        x = model.embed([decision.snapshot.context])[0]
+        chances = model.score(x, space, campaign, 0, decision.snapshot.effects).outcome
+        heads = model.message if decision.variant_id is not None else model.no_send
+        for name in heads.outcomes:
+            if name in row.outcomes:
+                pair = (float(chances[name][decision.action]), row.outcomes[name].happened)
+                predicted.setdefault(name, []).append(pair)
+    return [{"outcome": name, "rows": len(pairs), "bins": _bins(pairs)} for name, pairs in sorted(predicted.items())]
+
+
+def _bins(pairs: Sequence[tuple[float, bool]]) -> list[dict[str, Any]]:
+    """Bins of equal size, with 95 % score intervals of the observed rate (Wilson 1927)."""
+    ordered = sorted(pairs)
+    found = []
+    for part in np.array_split(np.arange(len(ordered)), min(_BINS, len(ordered))):
+        chances, happened = zip(*(ordered[i] for i in part.tolist()), strict=True)
+        n, rate, z = len(chances), sum(happened) / len(happened), 1.959964
+        centre, half = rate + z**2 / (2 * n), z * ((rate * (1 - rate) + z**2 / (4 * n)) / n) ** 0.5
+        low, high = ((centre + sign * half) / (1 + z**2 / n) for sign in (-1.0, 1.0))
+        found.append(
+            {
+                "rows": n,
+                "predicted": float(np.mean(chances)),
+                "observed": rate,
+                "low": max(0.0, low),
+                "high": min(1.0, high),
+            }
+        )
+    return found

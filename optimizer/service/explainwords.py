@@ -1,0 +1,120 @@
+"""An explanation in a sentence or two."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+#: How many contributions are named.
+_NAMED = 3
+_THROUGH = {
+    "variant": "with this variant",
+    "channel": "on this channel",
+    "pair": "with this variant on this channel",
+    "campaign": "in this campaign",
+    "time": "at this time",
+}
+
+
+def sentence(facts: Mapping[str, Any]) -> str:
+    """Why, for people."""
+    return " ".join([*_why(facts), *_masked(facts)])
+
+
+def _why(facts: Mapping[str, Any]) -> Iterator[str]:
+    kind = facts["kind"]
+    if kind == "imported":
+        yield "This decision was made by another system and imported; there is nothing to explain it by."
+    elif kind == "withheld":
+        yield "Withheld: no message was eligible." if facts["mode"] != "paused" else "Withheld: the campaign is paused."
+    elif kind == "holdout":
+        yield "Nothing was sent: the recipient is in the group holdout, which shows what happens without messages."
+    elif kind == "baseline":
+        why = (
+            "the recipient is in the group baseline" if facts["group"] == "baseline" else f"the mode is {facts['mode']}"
+        )
+        yield f"The baseline was sent at its first eligible time, since {why}."
+    elif kind == "random":
+        yield (
+            f"Chosen at random among {facts['eligible_actions']} eligible actions: the recipient is in the group "
+            "random, which shows what the policy adds."
+        )
+    elif kind == "cold_start":
+        chance = _chance(facts["propensity"])
+        yield f"Nothing has been learned yet: drawn with probability {chance} from the cold start."
+    else:
+        yield from _learned(facts)
+
+
+def _learned(facts: Mapping[str, Any]) -> Iterator[str]:
+    explored, greedy = facts["exploration"], facts["greedy"]
+    chosen, chance = _capital(action(facts["chosen"])), _chance(facts["propensity"])
+    if explored["greedy_was_chosen"]:
+        yield f"{chosen} was the most valued action and was chosen with probability {chance}."
+    else:
+        other = _chance(explored["probability_of_greedy"])
+        yield (
+            f"{chosen} was chosen with probability {chance}, to learn; the most valued action was {action(greedy)} "
+            f"(probability {other})."
+        )
+    runner_up = next((one for one in facts["comparisons"] if one["to"] == "runner_up"), None)
+    if runner_up is None:
+        yield "No other action was open."
+        return
+    gap = runner_up["difference"]
+    yield (
+        f"Its score is {abs(gap):.3g} {'above' if gap >= 0 else 'below'} that of {action(runner_up['action'])}"
+        f"{_because(runner_up)}."
+    )
+
+
+def _because(comparison: Mapping[str, Any]) -> str:
+    """The largest contributions of the difference's own sign, and the largest against it."""
+    sign = 1.0 if comparison["difference"] >= 0.0 else -1.0
+    for_it = [one for one in comparison["contributions"] if one["contribution"] * sign > 0.0][:_NAMED]
+    against = next((one for one in comparison["contributions"] if one["contribution"] * sign < 0.0), None)
+    told = ", mostly because of " + ", ".join(map(feature, for_it)) if for_it else ""
+    return told + (f"; against it speaks {feature(against)}" if against is not None else "")
+
+
+def feature(one: Mapping[str, Any]) -> str:
+    """A contribution in words, with its size."""
+    name = one["feature"]
+    told = {
+        "attribute": f"{name} = {_short(one['value'])}" if one["value"] is not None else f"{name} (unknown)",
+        "history": f"the recipient's history ({name})",
+        "price": f"the price of what {name} makes scarce",
+        "copy": f"the variant's {name}",
+    }.get(one["kind"], name)
+    through = f" {_THROUGH[one['through']]}" if one["through"] else ""
+    return f"{told}{through} ({one['contribution']:+.3g})"
+
+
+def _short(value: Any) -> str:
+    text = str(value)
+    return text if len(text) <= 40 else text[:39] + "…"
+
+
+def action(told: Mapping[str, Any]) -> str:
+    """An action in words."""
+    if told["variant_id"] is None:
+        return "not sending"
+    return f"{told['variant_id']} by {told['channel']} on {told['send_at_local']:%A at %H:%M}"
+
+
+def _masked(facts: Mapping[str, Any]) -> Iterator[str]:
+    real = [one for one in facts["masked"] if not one["dry_run"]]
+    if real:
+        told = ", ".join(f"{one['rule_id']} ({one['kind']}, {one['masked']})" for one in real)
+        yield f"Masked by rules: {told}, of {facts['actions']} actions."
+    by_risk = facts["masked_by_risk"]
+    if by_risk and by_risk["actions"]:
+        yield f"{by_risk['actions']} more were left out because of their predicted risk."
+
+
+def _capital(text: str) -> str:
+    return text[:1].upper() + text[1:]
+
+
+def _chance(value: float | None) -> str:
+    return "unknown" if value is None else f"{value:.3g}"

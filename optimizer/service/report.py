@@ -1,0 +1,236 @@
+"""The report of a campaign: what it brought, to whom, and against what it would have brought otherwise.
+
+Groups are compared by intention to treat: withheld and released decisions are in. Comparisons are as of the newest
+midnight UTC (see ``compared``), counts as of now.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from datetime import datetime, timedelta
+from typing import Any, Final
+
+import numpy as np
+
+from optimizer.bandit.lift import lift_of
+from optimizer.bandit.rates import difference_bounds, mismatch, rate_bounds
+from optimizer.bandit.rewards import HARMFUL
+from optimizer.errors import Invalid, NotFound
+from optimizer.service.breakdowns import breakdowns
+from optimizer.service.compared import EPOCH, LEVEL, Compared, bounds, compared_of, midnight
+from optimizer.service.ledger import GROUPS, MODES, NONE, STATUSES, Floats, Ints, Ledger, Mask, read_ledger
+from optimizer.service.power import power
+from optimizer.service.reportwords import told
+from optimizer.service.wiring import Services
+from storage.log import Group
+from storage.port import Reader
+from storage.records import Campaign, GroupShares
+
+#: Below this the sizes of the groups are called wrong: an alarm that is raised, not a lift that is claimed.
+MISMATCH: Final = 0.01
+CONTROLS: Final[tuple[Group, ...]] = ("holdout", "random", "baseline")
+
+
+def report(
+    services: Services,
+    workspace_id: str,
+    campaign_id: str,
+    since: datetime | None = None,
+    until: datetime | None = None,
+) -> dict[str, Any]:
+    """The report of a campaign over decisions made in ``[since, until)``; left out: all.
+
+    One that took long to make may be some minutes old (``generated_at``).
+
+    Raises:
+        NotFound: no such campaign.
+        Invalid: the period ends before it begins.
+    """
+    now = services.clock()
+    if since is not None and until is not None and until <= since:
+        raise Invalid.field("query.until", f"{until.isoformat()} must be after since ({since.isoformat()})")
+    key = (workspace_id, campaign_id, since, until)
+    return services.reports.get(key, now, lambda: _made(services, workspace_id, campaign_id, since, until, now))
+
+
+def _made(
+    services: Services,
+    workspace_id: str,
+    campaign_id: str,
+    since: datetime | None,
+    until: datetime | None,
+    now: datetime,
+) -> dict[str, Any]:
+    """A new report."""
+    with services.store.read() as reader:
+        campaign = reader.campaign(workspace_id, campaign_id)
+        if campaign is None:
+            raise NotFound(f"no campaign {campaign_id!r} in this workspace")
+        ledger = read_ledger(reader, campaign, since or EPOCH, min(until, now) if until else now + timedelta(seconds=1))
+        shares = {version: _shares(reader, campaign, version) for version in np.unique(ledger.version).tolist()}
+    compared = compared_of(ledger, shares, now)
+    facts: dict[str, Any] = {
+        "campaign_id": campaign_id,
+        "currency": campaign.currency,
+        "since": since,
+        "until": until,
+        "generated_at": now,
+        "as_of": midnight(now),
+        "level": LEVEL,
+        "decisions": _counts(ledger, compared),
+        "groups": [_group(compared, group, shares) for group in GROUPS if np.any(ledger.group == GROUPS.index(group))],
+        "lifts": [found for group in CONTROLS if (found := _lift(compared, group)) is not None],
+        "group_sizes": _sizes(ledger, shares),
+        "rules": _rules(ledger),
+        **breakdowns(compared),
+    }
+    return {**facts, "summary": told(facts)}
+
+
+def _shares(reader: Reader, campaign: Campaign, version: int) -> GroupShares:
+    """The groups' shares at a version; the present ones where it is not kept."""
+    stored = reader.campaign(campaign.workspace_id, campaign.campaign_id, version)
+    return (stored or campaign).groups
+
+
+def _counts(ledger: Ledger, compared: Compared) -> dict[str, Any]:
+    live = ledger.mode == MODES.index("live")
+    open_ = live & ~compared.chosen
+    return {
+        "total": int(ledger.decided.size),
+        "recipients": _distinct(ledger.recipient),
+        "compared": int(compared.chosen.sum()),
+        "windows_open": int(open_.sum()),
+        "next_closes_at": EPOCH + timedelta(microseconds=int(ledger.closes[open_].min())) if open_.any() else None,
+        "not_live": int((~live).sum()),
+        "by_status": {s: n for s, n in zip(STATUSES, _bins(ledger.status, STATUSES), strict=True) if n},
+    }
+
+
+def _bins(codes: Ints, words: Sequence[str]) -> list[int]:
+    counts: list[int] = np.bincount(codes, minlength=len(words)).tolist()
+    return counts
+
+
+def _distinct(codes: Ints) -> int:
+    """How many different codes there are."""
+    return int(np.count_nonzero(np.bincount(codes)))
+
+
+def _group(compared: Compared, group: Group, shares: Mapping[int, GroupShares]) -> dict[str, Any]:
+    """What one group brought."""
+    ledger, mask = compared.ledger, compared.group(group)
+    every = ledger.group == GROUPS.index(group)
+    status = ledger.status[every]
+    newest = list(shares.values())[-1]
+    return {
+        "group": group,
+        "configured_share": _share(newest, group),
+        "recipients": _distinct(ledger.recipient[every]),
+        "decisions": int(every.sum()),
+        "withheld": int((status == STATUSES.index("withheld")).sum()),
+        "messages": int((ledger.variant[every] != NONE).sum()),
+        "compared": int(mask.sum()),
+        "value": compared.mean(mask, ledger.reward, ledger.worth),
+        "money": compared.mean(mask, ledger.revenue - ledger.cost, np.abs(ledger.revenue)),
+        "revenue": float(ledger.revenue[mask].sum()),
+        "cost": float(ledger.cost[mask].sum()),
+        "outcomes": {name: _outcome(compared, mask, name) for name in ledger.outcomes},
+    }
+
+
+def _share(shares: GroupShares, group: Group) -> float:
+    controls = {"holdout": shares.holdout, "random": shares.random, "baseline": shares.baseline}
+    return controls.get(group, max(0.0, 1.0 - sum(controls.values())))
+
+
+def _outcome(compared: Compared, mask: Mask, name: str) -> dict[str, Any]:
+    """How often an outcome happened in a group, per decision."""
+    happened = compared.ledger.outcomes[name].happened
+    count, rows = int(happened[mask].sum()), int(mask.sum())
+    if rows == 0:
+        return {"count": 0, "estimate": None, "low": None, "high": None}
+    if name in HARMFUL:
+        low, high = rate_bounds(count, rows, LEVEL)
+        return {"count": count, "estimate": count / rows, "low": low, "high": high}
+    value = happened.astype(np.float64)
+    return {"count": count, **compared.mean(mask, value, value)}
+
+
+def _lift(compared: Compared, control: Group) -> dict[str, Any] | None:
+    """The treated against a control group; None where one of them has no decisions that can be compared."""
+    ledger = compared.ledger
+    treated, other = compared.group("treated"), compared.group(control)
+    if not np.any(ledger.group == GROUPS.index(control)):
+        return None
+    if not treated.any() or not other.any():
+        return {"control": control, "compared": int(other.sum()), "value": None, "money": None, "harms": {}}
+    value = _difference(compared, treated, other, ledger.reward, ledger.worth)
+    money = _difference(compared, treated, other, ledger.revenue - ledger.cost, np.abs(ledger.revenue))
+    return {
+        "control": control,
+        "compared": int(other.sum()),
+        "value": value,
+        "money": money,
+        "harms": {name: _harm(ledger, treated, other, name) for name in sorted(HARMFUL)},
+    }
+
+
+def _difference(compared: Compared, treated: Mask, other: Mask, value: Floats, worth: Floats) -> dict[str, Any] | None:
+    """A lift a decision, relative to the control, and over all treated decisions so far."""
+    one, two = compared.rows(treated, value, worth), compared.rows(other, value, worth)
+    found = lift_of(one, two, LEVEL)
+    if found is None:
+        return None
+    base, rows = float(value[other].mean()), int(treated.sum())
+    shown = bounds(found)
+    return {
+        **shown,
+        "relative": shown["estimate"] / base if base > 0.0 else None,
+        "clear": "higher" if found.low > 0.0 else "lower" if found.high < 0.0 else "no",
+        "total": {name: None if number is None else number * rows for name, number in shown.items()},
+        "power": power(one, two, found, LEVEL),
+    }
+
+
+def _harm(ledger: Ledger, treated: Mask, other: Mask, name: str) -> dict[str, Any]:
+    """How much more often a harm happens to the treated; half of the error goes to each group."""
+    happened = ledger.outcomes[name].happened
+    counts = [(int(happened[mask].sum()), int(mask.sum())) for mask in (treated, other)]
+    level = 1.0 - (1.0 - LEVEL) / 2.0
+    low, high = difference_bounds(rate_bounds(*counts[0], level), rate_bounds(*counts[1], level))
+    return {
+        "estimate": counts[0][0] / counts[0][1] - counts[1][0] / counts[1][1],
+        "low": low,
+        "high": high,
+        "clear": "higher" if low > 0.0 else "lower" if high < 0.0 else "no",
+    }
+
+
+def _sizes(ledger: Ledger, shares: Mapping[int, GroupShares]) -> dict[str, Any]:
+    """Whether recipients fall into groups as the shares say: each counts where it was first asked about."""
+    order = np.argsort(ledger.decided, kind="stable")
+    _, place = np.unique(ledger.recipient[order], return_index=True)
+    first = order[place]
+    found: list[tuple[dict[str, int], dict[str, float]]] = []
+    for one in dict.fromkeys(shares.values()):
+        mine = np.isin(ledger.version[first], [version for version, other in shares.items() if other == one])
+        counts = _bins(ledger.group[first][mine], GROUPS)
+        found.append((dict(zip(GROUPS, counts, strict=True)), {group: _share(one, group) for group in GROUPS}))
+    p = mismatch(found)
+    expected = {group: sum(sum(c.values()) * s[group] for c, s in found) for group in GROUPS}
+    return {
+        "p_value": p,
+        "mismatch": p < MISMATCH,
+        "recipients": {group: sum(c[group] for c, _ in found) for group in GROUPS},
+        "expected": expected,
+    }
+
+
+def _rules(ledger: Ledger) -> list[dict[str, Any]]:
+    """What masked actions, the most often first."""
+    told_of = sorted(ledger.reasons.items(), key=lambda one: (-one[1][0], one[0]))
+    return [
+        {"rule_id": rule, "kind": kind, "dry_run": dry, "decisions": n, "withheld": withheld, "masked": masked}
+        for (rule, kind, dry), (n, withheld, masked) in told_of
+    ]

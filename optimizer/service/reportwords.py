@@ -1,0 +1,120 @@
+"""A report in sentences, for those who read no tables."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+_CONTROLS = {
+    "holdout": "sending nothing (holdout)",
+    "random": "choosing at random (random)",
+    "baseline": "what was sent before (baseline)",
+}
+
+
+def told(facts: Mapping[str, Any]) -> list[str]:
+    """What the report says, the most important first."""
+    return [*_warnings(facts), *_lifts(facts), *_harms(facts), *_maturity(facts)]
+
+
+def number(value: float) -> str:
+    """A number as people read it: three significant digits, no exponent."""
+    if value == 0.0:
+        return "0"
+    size = abs(value)
+    return f"{value:,.0f}" if size >= 1000.0 else f"{value:.3g}" if size >= 1e-4 else f"{value:.1e}"
+
+
+def _signed(value: float) -> str:
+    return ("+" if value > 0.0 else "") + number(value)
+
+
+def _warnings(facts: Mapping[str, Any]) -> Iterator[str]:
+    sizes = facts["group_sizes"]
+    if sizes["mismatch"]:
+        found = ", ".join(
+            f"{group} {sizes['recipients'][group]:,} instead of {sizes['expected'][group]:,.0f}"
+            for group in sizes["recipients"]
+            if sizes["recipients"][group] or sizes["expected"][group]
+        )
+        yield (
+            f"Don't trust the comparisons: the groups have not the sizes that they should ({found}; "
+            f"p = {sizes['p_value']:.1g}). Recipients are lost before or after the choice, unevenly."
+        )
+
+
+def _lifts(facts: Mapping[str, Any]) -> Iterator[str]:
+    if not facts["lifts"]:
+        yield "There is nothing to compare with: the campaign has no holdout, random or baseline group."
+    for lift in facts["lifts"]:
+        yield from _lift(lift, facts["currency"], next(g for g in facts["groups"] if g["group"] == lift["control"]))
+
+
+def _lift(lift: Mapping[str, Any], currency: str, control: Mapping[str, Any]) -> Iterator[str]:
+    over, value = _CONTROLS[lift["control"]], lift["value"]
+    if value is None:
+        yield f"Lift over {over}: nothing to say yet, no decisions of both groups can be compared."
+        return
+    if value["low"] is None:
+        have = value["power"]["outcomes"]
+        fewer = min(("treated", "control"), key=lambda name: have[name])
+        whose = "treated" if fewer == "treated" else lift["control"]
+        days = value["power"]["days_until_clear"]
+        when = f", in about {days:,} days at this pace" if days else ""
+        yield (
+            f"Lift over {over}: too early to say. As good as {have[fewer]:.0f} recipients of the group {whose} had an "
+            f"outcome; {have['needed']:.0f} are needed{when}."
+        )
+        return
+    ends = f"95 %: {_signed(value['low'])} to {_signed(value['high'])}"
+    base = control["value"]["estimate"]
+    share = f", {value['relative']:+.1%} of {number(base)}" if value["relative"] is not None else ""
+    size = f"{_signed(value['estimate'])} a decision ({ends}{share})"
+    if value["clear"] == "higher":
+        yield f"A clear lift over {over}: {size}."
+    elif value["clear"] == "lower":
+        yield f"Worse than {over}: {size}. Consider pausing or rolling back."
+    else:
+        yield f"No lift over {over} can be seen: {size}. {_until(value['power'])}"
+    yield from _money(lift["money"], currency)
+
+
+def _until(power: Mapping[str, Any]) -> str:
+    days = power["days_until_clear"]
+    if power["detectable"] is None:
+        return ""
+    told_of = f"A lift of {number(power['detectable'])} would be clear by now"
+    if days is None:
+        return f"{told_of}; at this pace, one of the size seen would not be within ten years."
+    return f"{told_of}; one of the size seen would be in about {days:,} more days at this pace."
+
+
+def _money(money: Mapping[str, Any] | None, currency: str) -> Iterator[str]:
+    """What the lift is in money so far, where money was reported at all."""
+    if money is None or money["low"] is None:
+        return
+    total = money["total"]
+    yield (
+        f"In money, costs deducted: {_signed(total['estimate'])} {currency} so far (95 %: {_signed(total['low'])} to "
+        f"{_signed(total['high'])})."
+    )
+
+
+def _harms(facts: Mapping[str, Any]) -> Iterator[str]:
+    for lift in facts["lifts"]:
+        for name, harm in lift["harms"].items():
+            if harm["clear"] == "higher" and lift["control"] != "holdout":
+                more = f"{harm['estimate']:+.3%} of decisions (95 %: {harm['low']:+.3%} to {harm['high']:+.3%})"
+                yield f"More recipients {name} than in the group {lift['control']}: {more}."
+
+
+def _maturity(facts: Mapping[str, Any]) -> Iterator[str]:
+    counts = facts["decisions"]
+    if counts["total"] == 0:
+        yield "No decisions in this period."
+    elif counts["windows_open"]:
+        day = counts["next_closes_at"].date().isoformat()
+        yield (
+            f"{counts['compared']:,} decisions are compared; {counts['windows_open']:,} are not yet, since something "
+            f"may still come of them (the next on {day})."
+        )

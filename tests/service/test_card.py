@@ -1,0 +1,128 @@
+"""Policy cards and insights into copy."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import Any
+
+import numpy as np
+import pytest
+
+from optimizer.errors import Conflict, NotFound
+from optimizer.service import learning, setup
+from optimizer.service.card import card
+from optimizer.service.insights import insights
+from optimizer.service.publish import new_policy, reject
+from optimizer.service.wiring import Services
+from storage.log import Event, Policy
+from storage.records import Campaign, OutcomeWeight, Variant
+from tests.service.conftest import START, WORKSPACE, FakeClock
+from tests.service.test_explain import asked, shop
+from tests.service.trained import publish_model
+
+COPY = (
+    Variant("mens", features={"tone": "warm"}, text="New boots"),
+    Variant("plain", features={"tone": "warm"}, text="New things"),
+    Variant("womens", features={"tone": "warm"}, text="Sale now"),
+)
+
+
+@pytest.fixture
+def served(services: Services) -> tuple[Campaign, Policy]:
+    made, _ = setup.put_campaign(services, shop(attribution_hours={"converted": 1.0, "clicked": 1.0}))
+    return made, publish_model(services, made)
+
+
+def live_through(services: Services, clock: FakeClock, count: int, chance: float) -> None:
+    """Decisions a minute apart, some of whose recipients buy within the hour of the send, and a quiet week."""
+    rng = np.random.default_rng(2)
+    for number in range(count):
+        clock.forward(minutes=1)
+        decision = asked(services, f"u{number}", ("pro", "free")[number % 2])
+        at = (decision.send_at or decision.decided_at) + timedelta(minutes=5)
+        if rng.random() < chance:
+            bought = Event(WORKSPACE, f"e{number}", "converted", at, at, matched=True, decision_id=decision.decision_id)
+            services.store.write(lambda writer, event=bought: writer.add_event(event))  # type: ignore[misc]
+    clock.forward(days=7)
+
+
+def test_a_card_says_what_matters_and_how_predictions_hold(
+    services: Services, clock: FakeClock, served: tuple[Campaign, Policy]
+) -> None:
+    _, policy = served
+    live_through(services, clock, 60, chance=0.5)
+    found = card(services, WORKSPACE, policy.policy_id)
+    assert (found["model"]["rows"], found["status"]) == (2_000, "live")
+    first, *_ = [one for one in found["model"]["importance"] if one["kind"] == "attribute"]
+    assert first["feature"] == "plan", "the only attribute there is, and the planted one"
+    assert sum(one["share"] for one in found["model"]["importance"]) == pytest.approx(1.0)
+    assert [one["name"] for one in found["model"]["features"]] == ["plan"]
+    assert found["evaluated_on"]["decisions"] == 60
+    assert found["evaluated_on"]["unseen"]
+    assert found["evaluated_on"]["first"] == START + timedelta(minutes=1)
+    bought = next(one for one in found["calibration"] if one["outcome"] == "converted")
+    assert sum(one["rows"] for one in bought["bins"]) == bought["rows"] == 60
+    predicted = [one["predicted"] for one in bought["bins"]]
+    assert predicted == sorted(predicted)
+    for one in bought["bins"]:
+        assert 0.0 <= one["low"] <= one["observed"] <= one["high"] <= 1.0
+    share = sum(one["observed"] * one["rows"] for one in bought["bins"]) / 60
+    assert share == pytest.approx(0.5, abs=0.2), "60 coins: three standard errors"
+
+
+def test_a_card_says_who_put_the_policy_into_service(services: Services, served: tuple[Campaign, Policy]) -> None:
+    _, policy = served
+    assert [(move["kind"], move["by"]) for move in card(services, WORKSPACE, policy.policy_id)["moves"]] == [
+        ("promoted", "the gate")
+    ]
+    learning.rollback(services, WORKSPACE, "spring", "key key_1 (ann)")
+    learning.promote(services, WORKSPACE, policy.policy_id, "key key_2 (bob)")
+    moves = card(services, WORKSPACE, policy.policy_id)["moves"]
+    assert [move["by"] for move in moves] == ["the gate", "key key_2 (bob)"]
+
+
+def test_a_card_without_decisions_or_model_says_so(services: Services, served: tuple[Campaign, Policy]) -> None:
+    _, policy = served
+    fresh = card(services, WORKSPACE, policy.policy_id)
+    assert (fresh["evaluated_on"], fresh["calibration"], fresh["model"]["importance"]) == (None, [], [])
+    candidate = new_policy(
+        WORKSPACE, "spring", START, (), parent=None, exploration={}, verdict={"decision": "reject"}, run_id=None
+    )
+    rejected = card(services, WORKSPACE, reject(services, candidate).policy_id)
+    assert (rejected["model"], rejected["verdict"], rejected["status"]) == (None, {"decision": "reject"}, "rejected")
+    for workspace, name in ((WORKSPACE, "pol_none"), ("other", policy.policy_id)):
+        with pytest.raises(NotFound):
+            card(services, workspace, name)
+
+
+def found_of(services: Services, outcome: str) -> list[dict[str, Any]]:
+    return [one for one in insights(services, WORKSPACE, "spring")["insights"] if one["outcome"] == outcome]
+
+
+def test_insights_tell_which_words_go_with_a_response_and_how_sure_that_is(services: Services) -> None:
+    """Planted over both plans: mens .3, the last variant .2 (see ``trained.rows``)."""
+    made, _ = setup.put_campaign(services, shop(variants=COPY, objective={"converted": OutcomeWeight(fixed=1.0)}))
+    policy = publish_model(services, made, 6_000)
+    assert insights(services, WORKSPACE, "spring")["policy_id"] == policy.policy_id
+    found = found_of(services, "converted")
+    words = {word: one for one in found for word in one["words"]}
+    assert words["boots"] is words["new boots"], "what the same variants have can't be told apart"
+    assert words["sale"]["variants"] == ["womens"]
+    assert words["new"]["variants"] == ["mens", "plain"]
+    assert all("tone=warm" not in one["features"] for one in found), "what all have tells nothing"
+    boots, sale = words["boots"], words["sale"]
+    assert boots["probability_higher"] > sale["probability_higher"]
+    for one in found:
+        assert one["low"] < one["odds_ratio"] < one["high"]
+        assert (one["odds_ratio"] > 1.0) == (one["probability_higher"] > 0.5)
+    surest = [abs(one["probability_higher"] - 0.5) for one in found]
+    assert surest == sorted(surest, reverse=True)
+
+
+def test_a_campaign_that_learned_nothing_has_no_insights(services: Services) -> None:
+    setup.put_campaign(services, shop())
+    with pytest.raises(Conflict) as raised:
+        insights(services, WORKSPACE, "spring")
+    assert raised.value.code == "no_model"
+    with pytest.raises(NotFound):
+        insights(services, WORKSPACE, "autumn")

@@ -1,0 +1,164 @@
+"""A report's arrays say of every decision what its record and its events say."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from datetime import timedelta
+
+import numpy as np
+import pytest
+
+from optimizer.bandit.rewards import max_window, outcomes, reward
+from optimizer.service import setup
+from optimizer.service.feedback import local_seconds
+from optimizer.service.ledger import GROUPS, NONE, STATUSES, Ledger, read_ledger
+from optimizer.service.wiring import Services
+from storage.log import Decision, Event, Group, Reason, Snapshot, Status
+from storage.records import Baseline, Campaign, Channel, EventMapping, OutcomeWeight, Variant
+from tests.service.conftest import START, WORKSPACE, campaign
+
+CHOICES: Sequence[tuple[Status, Group]] = [
+    ("sent", "treated"),
+    ("reserved", "random"),
+    ("no_send", "holdout"),
+    ("withheld", "treated"),
+    ("released", "baseline"),
+]
+ZONES = ("UTC", "Europe/Berlin", "Asia/Kolkata")
+TYPES = ("clicked", "converted", "unsubscribed", "Order Completed", "opened", "whatever")
+
+
+def shop() -> Campaign:
+    return campaign(
+        variants=(Variant("mens", cost=0.5), Variant("womens")),
+        channels=(Channel("email", cost=0.25), Channel("push")),
+        objective={
+            "clicked": OutcomeWeight(fixed=1.0),
+            "converted": OutcomeWeight(fixed=0.5, per_value=2.0, max_value=30.0),
+            "unsubscribed": OutcomeWeight(fixed=-20.0),
+        },
+        attribution_hours={"clicked": 5.0, "converted": 20.0, "unsubscribed": 8.0},
+        event_mapping={"Order Completed": EventMapping("converted", "revenue")},
+        baseline=Baseline("mens", "email", "09:00"),
+    )
+
+
+def some_decision(rng: np.random.Generator, number: int) -> Decision:
+    status, group = CHOICES[int(rng.integers(len(CHOICES)))]
+    decided = START + timedelta(minutes=int(rng.integers(0, 3_000)))
+    message = status not in ("no_send", "withheld")
+    planned = decided + timedelta(minutes=int(rng.integers(0, 600))) if message else None
+    return Decision(
+        workspace_id=WORKSPACE,
+        decision_id=f"dec_{number}",
+        request_id=f"r{number}",
+        request_hash=b"",
+        campaign_id="spring",
+        campaign_version=1,
+        recipient_id=f"u{rng.integers(12)}",
+        status=status,
+        group=group,
+        mode="live",
+        decided_at=decided,
+        propensity=0.5,
+        policy_id="pol_cold",
+        action=None if status == "withheld" else 0,
+        actions=4,
+        eligible_actions=4,
+        eligible=b"\xf0",
+        snapshot=Snapshot(
+            decided,
+            decided + timedelta(hours=10),
+            ("mens", "womens"),
+            ("email", "push"),
+            ZONES[number % 3],
+            "recipient",
+        ),
+        variant_id=("mens", "womens")[number % 2] if message else None,
+        channel=("email", "push")[number // 2 % 2] if message else None,
+        send_at=planned,
+        sent_at=planned + timedelta(minutes=3) if planned is not None and status == "sent" else None,
+        reasons=(Reason("cap", "cap", 2), Reason("dry", "gap", 1, dry_run=True)) if number % 4 == 0 else (),
+    )
+
+
+def some_event(rng: np.random.Generator, number: int, decisions: Sequence[Decision]) -> Event:
+    about = decisions[int(rng.integers(len(decisions)))]
+    named = bool(rng.random() < 0.6)
+    at = about.decided_at + timedelta(minutes=int(rng.integers(-100, 2_000)))
+    return Event(
+        workspace_id=WORKSPACE,
+        event_id=f"e{number}",
+        type=TYPES[int(rng.integers(len(TYPES)))],
+        occurred_at=at,
+        received_at=at,
+        matched=True,
+        decision_id=about.decision_id if named else None,
+        recipient_id=None if named and rng.random() < 0.5 else about.recipient_id,
+        campaign_id=None if named else (None, "spring", "autumn")[rng.integers(3)],
+        value=None if rng.random() < 0.3 else float(rng.integers(1, 50)),
+        automated=bool(rng.random() < 0.1),
+        properties={"revenue": 17.0} if rng.random() < 0.5 else {"revenue": "a lot"},
+    )
+
+
+def logged(services: Services, decisions: Sequence[Decision], events: Sequence[Event] = ()) -> Ledger:
+    setup.put_campaign(services, shop())
+
+    def work(writer: object) -> None:
+        writer.add_decisions([(one, None) for one in decisions])  # type: ignore[attr-defined]  # a Writer
+        writer.add_events(events)  # type: ignore[attr-defined]
+
+    services.store.write(work)
+    with services.store.read() as reader:
+        return read_ledger(reader, shop(), START, START + timedelta(days=30))
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_every_row_says_what_its_record_and_its_events_say(services: Services, seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    decisions = [some_decision(rng, number) for number in range(120)]
+    events = [some_event(rng, number, decisions) for number in range(600)]
+    ledger = logged(services, decisions, events)
+    with services.store.read() as reader:
+        rows = {row.decision.position: row for row in reader.feedback(WORKSPACE)}
+    made = shop()
+    assert len(rows) == ledger.decided.size == len(decisions)
+    for place, position in enumerate(_positions(services)):
+        decision = rows[position].decision
+        found = outcomes(made, decision, rows[position].events, START + timedelta(days=99))
+        for name, outcome in found.items():
+            assert ledger.outcomes[name].happened[place] == outcome.happened, (name, decision)
+            assert ledger.outcomes[name].value[place] == pytest.approx(outcome.value or 0.0)
+        assert ledger.reward[place] == pytest.approx(reward(made, decision, found))
+        assert STATUSES[ledger.status[place]] == decision.status
+        assert GROUPS[ledger.group[place]] == decision.group
+        closes = decision.snapshot.window_end + timedelta(hours=72.0)
+        assert max_window(made) == 20.0
+        assert ledger.closes[place] == round(closes.timestamp() * 1e6), "complaints are counted for 72 hours"
+        assert ledger.hour[place] == (local_seconds(decision) // 3600 + 72) % 168
+        variant = ledger.variant[place]
+        assert (None if variant == NONE else ledger.variants[variant]) == decision.variant_id
+
+
+def _positions(services: Services) -> list[int]:
+    """In the order in which the store gives the rows."""
+    with services.store.read() as reader:
+        chunks = list(reader.decision_columns(WORKSPACE, "spring", START, START + timedelta(days=30)))
+    return [position for chunk in chunks for position in chunk.position]
+
+
+def test_rules_are_counted_with_what_they_masked_and_withheld(services: Services) -> None:
+    rng = np.random.default_rng(5)
+    decisions = [replace(some_decision(rng, 4 * number), status="withheld") for number in range(3)]
+    decisions.append(replace(some_decision(rng, 12), status="released", variant_id="mens", channel="email"))
+    ledger = logged(services, decisions)
+    assert ledger.reasons == {("cap", "cap", False): (4, 3, 8), ("dry", "gap", True): (4, 3, 4)}
+
+
+def test_a_campaign_without_decisions_is_an_empty_ledger(services: Services) -> None:
+    ledger = logged(services, [])
+    assert ledger.decided.size == 0
+    assert ledger.reward.size == 0
+    assert ledger.outcomes["clicked"].happened.size == 0

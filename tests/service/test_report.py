@@ -1,0 +1,253 @@
+"""A campaign's report: what is counted where, what is stated of it, and in which words."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import timedelta
+from typing import Any
+
+import pytest
+
+from optimizer.errors import Invalid, NotFound
+from optimizer.service import setup
+from optimizer.service.keptreports import KeptReports
+from optimizer.service.report import report
+from optimizer.service.wiring import Services
+from storage.log import Event, Reason
+from storage.records import GroupShares
+from tests.service.campaigns import buyers, decision, order, shop, write
+from tests.service.conftest import START, WORKSPACE, FakeClock
+
+
+@pytest.fixture(autouse=True)
+def stored(services: Services) -> None:
+    setup.put_campaign(services, shop())
+
+
+@pytest.fixture
+def later(clock: FakeClock) -> FakeClock:
+    """Five days on, so that every window of the first day has passed."""
+    clock.forward(days=5)
+    return clock
+
+
+def reported(services: Services, **period: Any) -> dict[str, Any]:
+    return report(services, WORKSPACE, "spring", **period)
+
+
+def group(found: dict[str, Any], name: str) -> dict[str, Any]:
+    return next(one for one in found["groups"] if one["group"] == name)
+
+
+def lift(found: dict[str, Any], control: str) -> dict[str, Any]:
+    return next(one for one in found["lifts"] if one["control"] == control)
+
+
+def test_groups_bring_what_their_decisions_brought_withheld_and_released_ones_included(
+    services: Services, later: FakeClock
+) -> None:
+    sent, released = decision(1, "treated"), decision(2, "treated", status="released", sent_at=None)
+    withheld = decision(
+        3, "treated", status="withheld", action=None, variant_id=None, channel=None, send_at=None, sent_at=None
+    )
+    silent = decision(4, "holdout")
+    write(services, [sent, released, withheld, silent], [order(sent, 30.0), order(withheld, 6.0), order(silent, 8.0)])
+    found = reported(services)
+    treated, holdout = group(found, "treated"), group(found, "holdout")
+    assert treated["value"]["estimate"] == pytest.approx((30.0 - 0.1 + 0.0 + 6.0) / 3), "only the sent one costs"
+    assert (treated["decisions"], treated["withheld"], treated["messages"], treated["compared"]) == (3, 1, 2, 3)
+    assert (treated["revenue"], treated["cost"]) == (36.0, pytest.approx(0.1))
+    assert holdout["value"]["estimate"] == 8.0
+    assert holdout["configured_share"] == 0.2
+    found_lift = lift(found, "holdout")["value"]
+    assert found_lift["estimate"] == pytest.approx(35.9 / 3 - 8.0)
+    assert found_lift["total"]["estimate"] == pytest.approx(35.9 - 3 * 8.0)
+    assert (found_lift["low"], found_lift["clear"]) == (None, "no")
+    assert any(line.startswith("Lift over sending nothing (holdout): too early to say") for line in found["summary"])
+
+
+def test_decisions_are_compared_once_nothing_can_come_of_them_whatever_was_drawn(
+    services: Services, clock: FakeClock
+) -> None:
+    # Window of 2 h + 72 h in which a complaint would count: closed 74 h after the decision, at the next midnight.
+    early = decision(1, "treated", send_at=START, sent_at=START)
+    silent = decision(2, "treated", status="no_send", variant_id=None, channel=None, send_at=None, sent_at=None)
+    write(services, [early, silent], [order(early, 30.0)])
+    for days, compared in ((3, 0), (4, 2)):
+        clock.now = START.replace(hour=0) + timedelta(days=days, minutes=1)
+        counts = reported(services)["decisions"]
+        assert (counts["compared"], counts["windows_open"]) == (compared, 2 - compared)
+    assert counts["next_closes_at"] is None
+
+
+def test_open_windows_are_told_with_the_day_on_which_the_next_closes(services: Services) -> None:
+    write(services, [decision(0, "treated"), decision(1_440, "holdout")])
+    found = reported(services)
+    assert found["decisions"]["next_closes_at"] == START + timedelta(hours=74)
+    assert (
+        "0 decisions are compared; 2 are not yet, since something may still come of them (the next on 2026-03-05)."
+        in (found["summary"])
+    )
+    assert lift(found, "holdout")["value"] is None
+    assert group(found, "treated")["value"] == {"estimate": None, "low": None, "high": None}
+
+
+def test_what_was_not_live_is_counted_and_never_compared(services: Services, later: FakeClock) -> None:
+    write(services, [decision(1, "treated"), decision(2, "treated", mode="shadow")])
+    counts = reported(services)["decisions"]
+    assert (counts["total"], counts["compared"], counts["not_live"], counts["windows_open"]) == (2, 1, 1, 0)
+
+
+def test_a_clear_lift_is_told_with_its_bounds_and_in_money(services: Services, later: FakeClock) -> None:
+    buyers(services, {"treated": 0.40, "random": 0.2, "holdout": 0.2})
+    found = reported(services)
+    value = lift(found, "holdout")["value"]
+    assert 0.0 < value["low"] < 1.9 < value["high"], "two more of ten euros in ten, less a tenth"
+    assert (value["clear"], value["power"]["days_until_clear"]) == ("higher", 0)
+    assert value["relative"] == pytest.approx(value["estimate"] / group(found, "holdout")["value"]["estimate"])
+    assert lift(found, "holdout")["money"]["estimate"] == pytest.approx(value["estimate"])
+    assert found["summary"][0].startswith("A clear lift over sending nothing (holdout): +")
+    assert any(line.startswith("In money, costs deducted: +") and " EUR so far" in line for line in found["summary"])
+    assert not found["group_sizes"]["mismatch"]
+
+
+def test_no_lift_is_said_to_be_none_with_what_could_be_seen(services: Services, later: FakeClock) -> None:
+    buyers(services, {"treated": 0.21, "random": 0.2, "holdout": 0.2})
+    value = lift(found := reported(services), "holdout")["value"]
+    assert value["low"] < 0.0 < value["high"]
+    assert value["power"]["detectable"] == pytest.approx(value["high"] - value["estimate"])
+    line = found["summary"][0]
+    assert line.startswith("No lift over sending nothing (holdout) can be seen: ")
+    assert "would be clear by now" in line
+
+
+def test_doing_harm_is_said_to_be_worse(services: Services, later: FakeClock) -> None:
+    buyers(services, {"treated": 0.1, "random": 0.3, "holdout": 0.3})
+    found = reported(services)
+    assert lift(found, "holdout")["value"]["clear"] == "lower"
+    assert found["summary"][0].startswith("Worse than sending nothing (holdout)")
+
+
+def test_unsubscribes_are_counted_by_group_and_told_where_they_are_more(services: Services, later: FakeClock) -> None:
+    made = [decision(number, ("treated", "random")[number % 2]) for number in range(2_000)]
+    left = [
+        Event(WORKSPACE, f"left{d.decision_id}", "unsubscribed", d.decided_at, d.decided_at, True, d.decision_id)
+        for d in made[:400]
+        if d.group == "treated"
+    ]
+    write(services, made, left)
+    found = reported(services)
+    told = group(found, "treated")["outcomes"]["unsubscribed"]
+    assert (told["count"], told["estimate"]) == (200, 0.2)
+    assert 0.0 < told["low"] < 0.2 < told["high"]
+    assert group(found, "random")["outcomes"]["unsubscribed"]["high"] > 0.0
+    assert lift(found, "random")["harms"]["unsubscribed"]["clear"] == "higher"
+    assert any(
+        line.startswith("More recipients unsubscribed than in the group random: +20") for line in found["summary"]
+    )
+
+
+def test_groups_of_the_wrong_sizes_come_first(services: Services, later: FakeClock) -> None:
+    write(services, [decision(number, "holdout" if number % 10 == 0 else "treated") for number in range(3_000)])
+    found = reported(services)
+    assert found["group_sizes"]["mismatch"]
+    assert found["group_sizes"]["expected"]["holdout"] == pytest.approx(600)
+    assert found["summary"][0].startswith("Don't trust the comparisons: the groups have not the sizes")
+
+
+def test_sizes_follow_the_shares_of_the_version_that_recipients_were_asked_under(
+    services: Services, later: FakeClock
+) -> None:
+    setup.put_campaign(services, shop(groups=GroupShares(holdout=0.5)))
+    first = [decision(n, "holdout" if n % 5 == 0 else "random" if n % 10 == 1 else "treated") for n in range(500)]
+    second = [decision(n, "holdout" if n % 2 else "treated", campaign_version=2) for n in range(1_000, 1_500)]
+    again = [replace(one, decision_id=f"b{one.decision_id}", request_id=f"b{one.request_id}") for one in second]
+    write(services, [*first, *second, *again])
+    sizes = reported(services)["group_sizes"]
+    assert sizes["recipients"] == {"treated": 600, "random": 50, "baseline": 0, "holdout": 350}
+    assert sizes["expected"] == pytest.approx(sizes["recipients"])
+    assert sizes["p_value"] == 1.0
+
+
+def test_parts_are_told_for_the_treated_and_for_those_whom_chance_chose(services: Services, later: FakeClock) -> None:
+    buyers(services, {"treated": 0.4, "random": 0.2, "holdout": 0.2}, recipients=1_000)
+    found = reported(services)
+    parts = {one["variant"]: one for one in found["by_variant"]}
+    assert set(parts) == {"mens", "womens", None}
+    assert parts["mens"]["treated"]["compared"] + parts["womens"]["treated"]["compared"] == 700
+    assert parts[None]["treated"] is None, "the treated were all written to"
+    assert sum(one["random"]["compared"] for one in parts.values() if one["random"]) == 100
+    (email, nothing) = found["by_channel"]
+    assert (email["channel"], email["decisions"], nothing["channel"]) == ("email", 800, None)
+    assert email["treated"]["harms"]["complained"]["low"] == 0.0
+    assert {one["weekday"] for one in found["by_hour"]} == {"mon", "tue"}
+    assert sum(one["compared"] for one in found["by_hour"]) == 700
+    assert (
+        sum(one["outcomes"]["converted"] for one in found["by_hour"])
+        == group(found, "treated")["outcomes"]["converted"]["count"]
+    )
+
+
+def test_what_rules_masked_is_counted_with_what_was_withheld(services: Services, later: FakeClock) -> None:
+    hit = (Reason("weekly", "cap", 4),)
+    write(
+        services,
+        [
+            decision(1, "treated", reasons=hit),
+            decision(
+                2, "treated", reasons=hit, status="withheld", action=None, variant_id=None, channel=None, send_at=None
+            ),
+            decision(3, "treated", reasons=(Reason("night", "quiet_hours", 1, dry_run=True),)),
+        ],
+    )
+    assert reported(services)["rules"] == [
+        {"rule_id": "weekly", "kind": "cap", "dry_run": False, "decisions": 2, "withheld": 1, "masked": 8},
+        {"rule_id": "night", "kind": "quiet_hours", "dry_run": True, "decisions": 1, "withheld": 0, "masked": 1},
+    ]
+
+
+def test_a_period_takes_the_decisions_made_in_it(services: Services, later: FakeClock) -> None:
+    write(services, [decision(number, "treated") for number in range(0, 1_440, 60)])
+    half = START + timedelta(hours=12)
+    assert reported(services, since=half)["decisions"]["total"] == 12
+    assert reported(services, until=half)["decisions"]["total"] == 12
+    assert reported(services, since=half, until=half + timedelta(hours=1))["decisions"]["total"] == 1
+    with pytest.raises(Invalid, match="must be after since"):
+        reported(services, since=half, until=half)
+
+
+def test_a_campaign_without_decisions_or_controls_says_so(services: Services) -> None:
+    assert reported(services)["summary"] == [
+        "There is nothing to compare with: the campaign has no holdout, random or baseline group.",
+        "No decisions in this period.",
+    ]
+    with pytest.raises(NotFound):
+        report(services, WORKSPACE, "autumn")
+    with pytest.raises(NotFound):
+        report(services, "other", "spring")
+
+
+def test_a_report_that_took_long_is_kept_for_twenty_times_as_long() -> None:
+    seconds, made = 0.0, []
+
+    def make() -> dict[str, Any]:
+        nonlocal seconds
+        seconds += 3.0
+        made.append(seconds)
+        return {"number": len(made)}
+
+    kept = KeptReports(timer=lambda: seconds)
+    assert kept.get("a", START, make) == {"number": 1}
+    assert kept.get("a", START + timedelta(seconds=59), make) == {"number": 1}
+    assert kept.get("b", START, make) == {"number": 2}
+    assert kept.get("a", START + timedelta(seconds=60), make) == {"number": 3}
+
+
+def test_a_quick_report_is_made_anew_each_time() -> None:
+    kept, made = KeptReports(timer=lambda: 0.0), []
+
+    def make() -> dict[str, Any]:
+        made.append(1)
+        return {"number": len(made)}
+
+    assert [kept.get("a", START, make)["number"] for _ in range(3)] == [1, 2, 3]
