@@ -43,11 +43,12 @@ class Schedule:
     """When the service learns, in rows whose clock has started.
 
     The service retrains every four hours and refreshes every minute, or when the log has grown by 2 %; a simulation's
-    clock has no hours of computing, so both go by growth here: a retrain when the log has grown by ``retrain`` (1 =
-    doubled), a refresh when it has grown by ``refresh``, by ``step`` rows at least.
+    clock has no hours of computing, so both go by growth here: a retrain when the log has grown by ``retrain`` (.5 =
+    by half: 10 retrains in 10,000 decisions over four weeks, where the service would make 168), a refresh when it has
+    grown by ``refresh``, by ``step`` rows at least.
     """
 
-    retrain: float = 1.0
+    retrain: float = 0.5
     refresh: float = 0.05
     step: int = 25
 

