@@ -15,13 +15,21 @@ from datetime import datetime, timedelta
 import msgspec
 
 from optimizer.bandit.rewards import MESSAGE_OUTCOMES
-from optimizer.errors import Invalid
+from optimizer.errors import Forged, Invalid
 from optimizer.service.engagement import note_engagement
 from optimizer.service.ids import decision_id
+from optimizer.service.labels import judge_alone, judge_anew
 from optimizer.service.optout import OPT_OUTS, apply_opt_outs, is_opt_out, suppress
-from optimizer.service.requests import EventInput, IngestReport, RejectedEvent
+from optimizer.service.requests import (
+    CLOCK_SKEW_SECONDS,
+    EventInput,
+    IngestReport,
+    OneTimeToken,
+    RejectedEvent,
+    VendorEvent,
+)
 from optimizer.service.rhythms import note_active, note_message
-from optimizer.service.settle import CLOCK_SKEW_SECONDS
+from optimizer.service.webhooks.messages import normalised
 from optimizer.service.wiring import Services
 from storage.log import OPEN, Decision, Event
 from storage.port import Reader, Writer
@@ -30,21 +38,29 @@ from storage.records import ANY
 
 @dataclass(frozen=True)
 class Correlated:
-    """An event with the decision it belongs to, where that is known."""
+    """An event with the decision it belongs to, where that is known, and with what a vendor said of it."""
 
     event: Event
     decision: Decision | None
+    told: VendorEvent | None
 
 
-def ingest(services: Services, workspace_id: str, inputs: Sequence[EventInput | RejectedEvent]) -> IngestReport:
+def ingest(
+    services: Services,
+    workspace_id: str,
+    inputs: Sequence[EventInput | RejectedEvent],
+    token: OneTimeToken | None = None,
+) -> IngestReport:
     """Stores an envelope of events in one transaction.
 
     Args:
         services: the wired service.
         workspace_id: whose events they are.
         inputs: the readable ones, and in their places those that the border refused already.
+        token: what the envelope was signed with, if that serves for one event only.
 
     Raises:
+        Forged: the token was used for another event; nothing of the envelope was recorded.
         StoreUnavailable: nothing of the envelope was recorded.
     """
     now = services.clock()
@@ -54,7 +70,7 @@ def ingest(services: Services, workspace_id: str, inputs: Sequence[EventInput | 
     rejected += refused
     people = sorted({p for c in correlated if (p := _person(c)) is not None})
     added = services.store.write(
-        lambda writer: _store(writer, services, workspace_id, inputs, now),
+        lambda writer: _store(writer, services, workspace_id, inputs, token, now),
         recipients=[(workspace_id, p) for p in people],
     )
     return IngestReport(
@@ -104,13 +120,13 @@ def _check(reader: Reader, workspace_id: str, one: EventInput, now: datetime, ca
                 "campaign_id", f"no campaign {one.campaign_id!r} in this workspace", code="unknown_campaign"
             )
     names_message = one.decision_id or one.request_id or (one.provider and one.message_id)
-    if not names_message and one.recipient_id is None:
+    if not names_message and one.recipient_id is None and not isinstance(one, VendorEvent):
         raise Invalid.field(
             "decision_id",
             "missing; allowed: decision_id, request_id, provider + message_id, or recipient_id",
             code="uncorrelated",
         )
-    if not names_message and one.type in MESSAGE_OUTCOMES and one.type not in OPT_OUTS:
+    if not names_message and one.recipient_id and one.type in MESSAGE_OUTCOMES and one.type not in OPT_OUTS:
         raise Invalid.field(
             "recipient_id",
             f"{one.type!r} needs its message: decision_id, request_id or provider + message_id",
@@ -135,8 +151,9 @@ def _correlate(
 ) -> Correlated:
     named = services_decision_id(services, workspace_id, one)
     decision = decisions.get(named) if named is not None else None
-    if named is None and one.provider is not None and one.message_id is not None:
-        decision = reader.decision_by_message(workspace_id, one.provider, one.message_id)
+    provider, message_id = normalised(one.provider, one.message_id)
+    if named is None and provider is not None and message_id is not None:
+        decision = reader.decision_by_message(workspace_id, provider, message_id)
     by_recipient = named is None and one.message_id is None and one.recipient_id is not None
     event = Event(
         workspace_id=workspace_id,
@@ -148,13 +165,13 @@ def _correlate(
         decision_id=decision.decision_id if decision is not None else named,
         recipient_id=decision.recipient_id if decision is not None else one.recipient_id,
         campaign_id=decision.campaign_id if decision is not None else one.campaign_id,
-        provider=one.provider,
-        message_id=one.message_id,
+        provider=provider,
+        message_id=message_id,
         value=one.value,
         automated=one.automated,
         properties={**one.properties, "hard": one.hard} if one.type == "bounced" else one.properties,
     )
-    return Correlated(event, decision)
+    return Correlated(event, decision, one) if isinstance(one, VendorEvent) else Correlated(event, decision, None)
 
 
 def content_id(one: EventInput) -> str:
@@ -174,20 +191,44 @@ def _store(
     services: Services,
     workspace_id: str,
     inputs: Sequence[EventInput | RejectedEvent],
+    token: OneTimeToken | None,
     now: datetime,
 ) -> _Counts:
+    if token is not None:
+        noted = writer.use_token(workspace_id, token.source_id, token.token, token.used_for, now=now, until=token.until)
+        if noted != token.used_for:
+            raise Forged("the signature's token was used for another event")
     # Correlated anew: the decision or its confirm may have been committed since the read.
     correlated, _ = _correlate_all(services, writer, workspace_id, inputs, now)
     accepted = duplicates = unmatched = 0
     for one in correlated:
-        if not writer.add_event(one.event):
+        if _add(writer, one):
+            accepted += 1
+            unmatched += not one.event.matched
+        else:
             duplicates += 1
-            continue
-        accepted += 1
-        unmatched += not one.event.matched
-        _act_on(writer, one, now)
-        note_active(writer, one.event)
+            # Two reports of one event may name its decision differently: the first by a message id that nobody has
+            # confirmed, the second by the decision's own.
+            if one.decision is None or not writer.join_event(one.event):
+                continue
+        judged = _judged(writer, one)
+        _act_on(writer, judged, now)
+        note_active(writer, judged.event)
     return _Counts(accepted, duplicates, unmatched)
+
+
+def _add(writer: Writer, one: Correlated) -> bool:
+    if one.told is None:
+        return writer.add_event(one.event)
+    return writer.add_vendor_event(judge_alone(one.event, one.told), one.told.vendor, one.told.words)
+
+
+def _judged(writer: Writer, one: Correlated) -> Correlated:
+    """With the label that the event has beside all others of its decision."""
+    if one.decision is None:
+        return one
+    (event,) = judge_anew(writer, one.decision, one.decision, [one.event])
+    return replace(one, event=event)
 
 
 def _act_on(writer: Writer, one: Correlated, now: datetime) -> None:

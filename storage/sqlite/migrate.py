@@ -10,7 +10,13 @@ from sqlite_utils import Database, Migrations
 
 from storage.errors import SchemaMismatch, StoreUnavailable
 from storage.file_lock import FileLock
-from storage.migrations import sqlite_0001_first, sqlite_0002_rules, sqlite_0003_rhythm, sqlite_0004_past
+from storage.migrations import (
+    sqlite_0001_first,
+    sqlite_0002_rules,
+    sqlite_0003_rhythm,
+    sqlite_0004_past,
+    sqlite_0005_webhooks,
+)
 from storage.sqlite.connect import connect, create_file, meaning, result_code
 
 #: Needed for STRICT tables.
@@ -21,6 +27,7 @@ _STEPS: Final = (
     ("0002_rules", sqlite_0002_rules.rules),
     ("0003_rhythm", sqlite_0003_rhythm.rhythm),
     ("0004_past", sqlite_0004_past.past),
+    ("0005_webhooks", sqlite_0005_webhooks.webhooks),
 )
 MIGRATIONS: Final = Migrations("sendtide")
 for _name, _step in _STEPS:

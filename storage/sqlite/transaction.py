@@ -15,7 +15,7 @@ from storage.file_lock import FileLock
 from storage.group_commit import TransactionLostError
 from storage.sqlite.connect import connect, meaning
 from storage.sqlite.decision_tables import DecisionReader, DecisionWriter
-from storage.sqlite.event_tables import EventReader, EventWriter
+from storage.sqlite.event_tables import EventReader
 from storage.sqlite.learning_tables import LearningReader
 from storage.sqlite.migrate import require_ours
 from storage.sqlite.past_tables import PastReader
@@ -23,13 +23,16 @@ from storage.sqlite.retention import RetentionWriter
 from storage.sqlite.rhythm_tables import RhythmReader, RhythmWriter
 from storage.sqlite.setup_tables import SetupReader
 from storage.sqlite.usage_tables import UsageReader
+from storage.sqlite.webhook_tables import WebhookReader, WebhookWriter
 
 
-class SqliteReader(DecisionReader, EventReader, LearningReader, PastReader, RhythmReader, SetupReader, UsageReader):
+class SqliteReader(
+    DecisionReader, EventReader, LearningReader, PastReader, RhythmReader, SetupReader, UsageReader, WebhookReader
+):
     """``storage.port.Reader`` on one connection."""
 
 
-class SqliteWriter(DecisionWriter, EventWriter, RetentionWriter, RhythmWriter, SqliteReader):
+class SqliteWriter(DecisionWriter, WebhookWriter, RetentionWriter, RhythmWriter, SqliteReader):
     """``storage.port.Writer`` on one connection."""
 
     def touch(self) -> None:
