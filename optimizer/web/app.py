@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from flask import Flask
 
 from optimizer.config import Settings
+from optimizer.service.webhooks.certificates import Certificates
 from optimizer.service.wiring import Clock, open_services, utc_now
 from optimizer.web import (
     campaigns,
@@ -21,6 +22,7 @@ from optimizer.web import (
     recipients,
     rules,
     scores,
+    webhooks,
     workspace,
 )
 from optimizer.web.holder import ServiceHolder
@@ -32,6 +34,7 @@ from optimizer.web.operation import Operations
 AREAS: Sequence[Operations] = (
     decisions.api,
     events.api,
+    *webhooks.AREAS,
     campaigns.api,
     rules.api,
     recipients.api,
@@ -62,6 +65,7 @@ def create_app(settings: Settings | None = None, *, clock: Clock = utc_now, seed
     app.url_map.merge_slashes = False
     app.extensions["sendtide"] = ServiceHolder(chosen, lambda: open_services(chosen, clock, seed))
     app.extensions["sendtide_metrics"] = Metrics()
+    app.extensions["sendtide_certificates"] = Certificates()
     operations = [operation for area in AREAS for operation in area.listed]
     app.extensions["sendtide_openapi"] = Document(operations, chosen.public_url)
     for area in AREAS:
