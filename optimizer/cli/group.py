@@ -22,6 +22,7 @@ _OURS = {
     "export": "optimizer.cli.export:export",
     "import": "optimizer.cli.imports:import_",
     "keys": "optimizer.cli.keys:keys",
+    "relabel": "optimizer.cli.relabel:relabel",
     "retrain": "optimizer.cli.retrain:retrain",
     "rules": "optimizer.cli.rules:rules",
     "schedule": "optimizer.cli.schedule:schedule",
