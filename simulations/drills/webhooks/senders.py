@@ -133,8 +133,9 @@ class Mailgun:
 
     def record(self, happened: Happened) -> dict[str, Any]:
         """See ``Sender``."""
+        bounce = {"event": "failed", "severity": "permanent", "reason": "bounce"}
         return {
-            "event": happened.type,
+            **(bounce if happened.type == "bounced" else {"event": happened.type}),
             "id": f"mg-event-{happened.number}",
             "timestamp": happened.at.timestamp(),
             "recipient": "alex@example.com",

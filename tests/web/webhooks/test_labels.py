@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import itertools
+import re
 from collections.abc import Iterator
 from dataclasses import asdict, replace
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+import orjson
 import pytest
 from click.testing import CliRunner
 from hypothesis import given, settings
@@ -96,21 +98,15 @@ def test_a_better_rule_relabels_what_is_stored_and_only_once(
     assert told(services, decision)["sg-event-1"] == (False, "")
     assert relabel(services, "default") == Relabelled(decisions=1)
     with monkeypatch.context() as better:
-        better.setattr(machines, "_SCANNERS", machines.re.compile("newfilter", machines.re.IGNORECASE))
+        better.setattr(machines, "_SCANNERS", re.compile("newfilter", re.IGNORECASE))
         better.setattr(machines, "_APPLE", "nothing")
         assert relabel(services, "default") == Relabelled(1, 2, 1, 1)
         assert told(services, decision) == {"sg-event-1": (True, "scanner"), "sg-event-2": (False, "")}
         assert relabel(services, "default") == Relabelled(decisions=1)
     told_by = CliRunner().invoke(main, ["relabel", "--json", "--database", f"sqlite:///{tmp_path}/web.db"])
     assert told_by.exit_code == 0, told_by.output
-    assert asdict(Relabelled(1, 2, 1, 1)) == machines_json(told_by.stdout)
+    assert orjson.loads(told_by.stdout) == asdict(Relabelled(1, 2, 1, 1))
     assert relabel(services, "nobody") == Relabelled()
-
-
-def machines_json(text: str) -> Any:
-    import json
-
-    return json.loads(text)
 
 
 def test_the_audit_knows_what_was_believed_at_each_position() -> None:
