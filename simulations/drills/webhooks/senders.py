@@ -277,7 +277,7 @@ class Twilio:
 
     vendor: Vendor = "twilio"
     topic_arns: tuple[str, ...] = ()
-    names: Mapping[str, str] = {"opened": "read", "bounced": "undelivered"}
+    names: Mapping[str, str] = {"opened": "read", "clicked": "sent", "bounced": "undelivered"}
 
     def __init__(self) -> None:
         self.secrets: tuple[str, ...] = ("twilio-auth-token",)
