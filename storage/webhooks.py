@@ -90,7 +90,8 @@ class WebhookWriter(WebhookReader, Protocol):
 
     def join_event(self, event: Event) -> bool:
         """Joins the stored event of this id, while it is unmatched, to the decision, recipient and campaign that
-        ``event`` names; False (and nothing changed) when it is matched already, or isn't stored."""
+        ``event`` names, and notes the position as that of its report; False (and nothing changed) when it is matched
+        already, or isn't stored."""
 
     def label_events(self, workspace_id: str, labels: Sequence[tuple[str, Label]]) -> None:
         """Sets the labels of stored events by event id. Where ``automated`` changes, the position is noted in

@@ -152,7 +152,9 @@ def _correlate(
     named = services_decision_id(services, workspace_id, one)
     decision = decisions.get(named) if named is not None else None
     provider, message_id = normalised(one.provider, one.message_id)
-    if named is None and provider is not None and message_id is not None:
+    # A vendor hands back whatever stands in the argument; where that is no decision of ours, the message may be known.
+    by_message = named is None or (decision is None and isinstance(one, VendorEvent))
+    if by_message and provider is not None and message_id is not None:
         decision = reader.decision_by_message(workspace_id, provider, message_id)
     by_recipient = named is None and one.message_id is None and one.recipient_id is not None
     event = Event(

@@ -46,7 +46,7 @@ _ADD: Final = (
     "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (workspace_id, event_id) DO NOTHING"
 )
 _JOIN: Final = """
-UPDATE events SET matched = 1, decision_id = ?, recipient_id = ?, campaign_id = ?
+UPDATE events SET matched = 1, decision_id = ?, recipient_id = ?, campaign_id = ?, known_after = ?
 WHERE workspace_id = ? AND event_id = ? AND matched = 0
 """
 _LABELLED: Final = "SELECT automated, flips FROM events WHERE workspace_id = ? AND event_id = ?"
@@ -115,8 +115,8 @@ class WebhookWriter(EventWriter, WebhookReader):
 
     def join_event(self, event: Event) -> bool:
         """See ``storage.webhooks``."""
-        named = (event.decision_id, event.recipient_id, event.campaign_id, event.workspace_id, event.event_id)
-        return self._query(_JOIN, named).rowcount > 0
+        named = (event.decision_id, event.recipient_id, event.campaign_id, self._position())
+        return self._query(_JOIN, (*named, event.workspace_id, event.event_id)).rowcount > 0
 
     def label_events(self, workspace_id: str, labels: Sequence[tuple[str, Label]]) -> None:
         """See ``storage.webhooks``."""

@@ -143,8 +143,11 @@ def test_an_unmatched_event_joins_the_decision_that_another_report_of_it_names(s
     assert store.write(lambda writer: writer.join_event(named)) is False
     store.write(lambda writer: writer.add_event(waiting))
     assert store.write(lambda writer: writer.join_event(replace(named, workspace_id="w2"))) is False
+    store.write(lambda writer: writer.add_decision(make_decision(), None))
     assert store.write(lambda writer: writer.join_event(named)) is True
     assert store.write(lambda writer: writer.join_event(replace(named, decision_id="dec_2"))) is False
     with store.read() as reader:
-        assert reader.events(WORKSPACE, make_decision()) == (named,)
+        (joined,), logged = reader.events(WORKSPACE, make_decision()), reader.decision(WORKSPACE, "dec_1")
+        assert logged is not None
+        assert (joined, joined.known_after) == (named, logged.position)
         assert reader.unmatched_events(WORKSPACE) == 0

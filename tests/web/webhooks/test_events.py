@@ -70,6 +70,14 @@ def test_without_it_events_find_their_decision_by_the_confirmed_message_id(
     assert unmatched(services) == 0
 
 
+def test_an_argument_that_is_no_decision_does_not_hide_the_message(
+    ready: Caller, hooks: dict[Any, Hook], services: Services, decision: dict[str, Any]
+) -> None:
+    ready("POST", f"/v1/decisions/{decision['decision_id']}/confirm", {"provider": "sendgrid", "message_id": "m-1"})
+    hooks["sendgrid"].say(replace(of(decision, "opened"), decision_id="order 77"))
+    assert types(services, decision) == ["opened"]
+
+
 def test_the_same_again_counts_once_and_in_any_order(hook: Hook, services: Services, decision: dict[str, Any]) -> None:
     said = [of(decision, type, n) for n, type in enumerate(("delivered", "opened", "bounced"))]
     requests = [hook.request(one) for one in said] * 3
