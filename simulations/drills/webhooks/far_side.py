@@ -1,7 +1,8 @@
 """The network's far side: what a server fetches from Amazon, answered here.
 
-A proxy that takes every tunnel and speaks TLS with a certificate of an authority of its own. The server under attack
-is told of both by the environment (``https_proxy``, ``SSL_CERT_FILE``), so nothing in it knows that it is a drill.
+A proxy that takes the tunnels to one host and speaks TLS there, with a certificate of an authority of its own. The
+server under attack is told of both by the environment (``https_proxy``, ``SSL_CERT_FILE``), so nothing in it knows that
+it is a drill.
 """
 
 from __future__ import annotations
@@ -28,10 +29,11 @@ class FarSide:
         """``folder`` is where keys and certificates are put."""
         self.authority = folder / "authority.pem"
         chain = folder / "far-side.pem"
-        _certify(urlsplit(url).hostname or "", self.authority, chain)
+        host = urlsplit(url).hostname or ""
+        _certify(host, self.authority, chain)
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         context.load_cert_chain(chain)
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), _proxy(context, page))
+        self._server = ThreadingHTTPServer(("127.0.0.1", 0), _proxy(context, host, page))
         self._server.daemon_threads = True
         self._thread = threading.Thread(target=self._server.serve_forever, name="far-side", daemon=True)
 
@@ -55,9 +57,12 @@ class FarSide:
         self._thread.join()
 
 
-def _proxy(context: ssl.SSLContext, page: bytes) -> type[BaseHTTPRequestHandler]:
+def _proxy(context: ssl.SSLContext, host: str, page: bytes) -> type[BaseHTTPRequestHandler]:
     class Proxy(BaseHTTPRequestHandler):
         def do_CONNECT(self) -> None:
+            if self.path != f"{host}:443":  # a library that calls its maker; nothing of that leaves a drill
+                self.send_error(403)
+                return
             self.send_response(200)
             self.end_headers()
             with context.wrap_socket(self.connection, server_side=True) as tunnel:
