@@ -60,6 +60,16 @@ class Unauthenticated(SendtideError):
     code = "unauthenticated"
 
 
+class Forged(Unauthenticated):
+    """A webhook that its vendor did not sign, or signed too long ago; ``challenge`` says how it should have been."""
+
+    code = "forged"
+
+    def __init__(self, detail: str, *, challenge: str = 'Signature realm="sendtide"') -> None:
+        super().__init__(detail)
+        self.challenge = challenge
+
+
 class Forbidden(SendtideError):
     """The key lacks a scope."""
 
@@ -76,6 +86,12 @@ class UnsupportedMedia(SendtideError):
     """A content type that the route doesn't read."""
 
     code = "unsupported_media_type"
+
+
+class Unreachable(SendtideError):
+    """Someone else's server, without which this can't be done, doesn't answer; to be tried again."""
+
+    code = "unreachable"
 
 
 class ConfigError(SendtideError):

@@ -29,6 +29,7 @@ from storage.rules import (
     RuleParameters,
     Selector,
 )
+from storage.webhooks import WebhookSource
 
 R = TypeVar("R")
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
@@ -107,6 +108,7 @@ POLICY: Final = Document(Policy)
 TRAINING_RUN: Final = Document(TrainingRun)
 ENDPOINT: Final = Document(Endpoint)
 DELIVERY: Final = Document(Delivery)
+WEBHOOK_SOURCE: Final = Document(WebhookSource)
 
 
 def pack_object(value: JsonObject) -> bytes | None:
@@ -117,6 +119,16 @@ def pack_object(value: JsonObject) -> bytes | None:
 def unpack_object(document: bytes | None) -> JsonObject:
     """The object of ``pack_object``."""
     return {} if document is None else msgspec.json.decode(document, type=dict[str, Any])
+
+
+def pack_positions(positions: tuple[int, ...]) -> bytes | None:
+    """Positions as bytes; None for none."""
+    return encode(positions) if positions else None
+
+
+def unpack_positions(document: bytes | None) -> tuple[int, ...]:
+    """The positions of ``pack_positions``."""
+    return () if document is None else msgspec.json.decode(document, type=tuple[int, ...])
 
 
 # --- rules: the parameters are decoded by the kind, since a JSON object does not say which dataclass it was

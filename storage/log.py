@@ -197,6 +197,10 @@ class Event:
     ``matched`` is False while that decision (or the confirm that names ``message_id``) has not been seen.
     ``recipient_id`` alone is for outcomes that need no message; such an event counts for every open decision.
     ``known_after`` is the position (see ``Decision``) of the last decision that was committed before it was reported.
+
+    ``confidence`` is how sure it is that a machine did it, from 0 to 1, and ``reason`` what speaks for that; None and
+    "" where nobody judged it and ``automated`` is what the reporter said. Labels change as more is known of a decision:
+    ``flipped_after`` are the positions at which ``automated`` changed to its opposite, in order.
     """
 
     workspace_id: str
@@ -214,6 +218,9 @@ class Event:
     automated: bool = False
     properties: JsonObject = field(default_factory=dict)
     known_after: int = field(default=0, compare=False)
+    confidence: float | None = None
+    reason: str = ""
+    flipped_after: tuple[int, ...] = field(default=(), compare=False)
 
 
 @dataclass(frozen=True, slots=True)

@@ -41,12 +41,14 @@ from storage.ranks import RankReader, RankWriter
 from storage.records import ApiKey, Attribute, Campaign, Recipient, Workspace
 from storage.rhythm import RhythmSum
 from storage.rules import Rule
+from storage.webhooks import WebhookReader, WebhookWriter
 
 T = TypeVar("T")
 
 
-class Reader(ColumnQueries, EndpointQueries, RankReader, Protocol):
-    """Queries on one consistent snapshot. Every method but the first four is confined to one workspace."""
+class Reader(ColumnQueries, EndpointQueries, RankReader, WebhookReader, Protocol):
+    """Queries on one consistent snapshot. Every method but the first four (and ``webhook_source``) is confined to one
+    workspace."""
 
     def meta(self, name: str) -> str | None:
         """A named fact of the whole installation (such as its salt)."""
@@ -218,7 +220,7 @@ class Reader(ColumnQueries, EndpointQueries, RankReader, Protocol):
         """How many rows of this import are stored (0 = none)."""
 
 
-class Writer(Reader, EndpointChanges, RankWriter, Protocol):
+class Writer(Reader, EndpointChanges, RankWriter, WebhookWriter, Protocol):
     """Changes inside one transaction; reads see what was written earlier in it."""
 
     def put_meta(self, name: str, value: str) -> str:

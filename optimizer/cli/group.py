@@ -23,6 +23,7 @@ _OURS = {
     "export": "optimizer.cli.export:export",
     "import": "optimizer.cli.imports:import_",
     "keys": "optimizer.cli.keys:keys",
+    "relabel": "optimizer.cli.relabel:relabel",
     "report": "optimizer.cli.report:report",
     "retrain": "optimizer.cli.retrain:retrain",
     "rules": "optimizer.cli.rules:rules",

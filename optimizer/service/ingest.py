@@ -15,14 +15,23 @@ from datetime import datetime, timedelta
 import msgspec
 
 from optimizer.bandit.rewards import MESSAGE_OUTCOMES
-from optimizer.errors import Invalid
+from optimizer.errors import Forged, Invalid
 from optimizer.service import recipients as people
 from optimizer.service.engagement import note_engagement
 from optimizer.service.ids import decision_id
+from optimizer.service.labels import judge_alone, judge_anew
 from optimizer.service.optout import OPT_OUTS, apply_opt_outs, is_opt_out, suppress
-from optimizer.service.requests import EventInput, IngestReport, RejectedEvent, Told
+from optimizer.service.requests import (
+    CLOCK_SKEW_SECONDS,
+    EventInput,
+    IngestReport,
+    OneTimeToken,
+    RejectedEvent,
+    Told,
+    VendorEvent,
+)
 from optimizer.service.rhythms import note_active, note_all_active, note_message
-from optimizer.service.settle import CLOCK_SKEW_SECONDS
+from optimizer.service.webhooks.messages import normalised
 from optimizer.service.wiring import Services
 from storage.log import OPEN, Decision, Event
 from storage.port import Reader, Writer
@@ -31,11 +40,12 @@ from storage.records import ANY
 
 @dataclass(frozen=True)
 class Correlated:
-    """An event with its place in the envelope and the decision it belongs to, where that is known."""
+    """An event with its place in the envelope, its decision, where that is known, and what a vendor said of it."""
 
     index: int
     event: Event
     decision: Decision | None
+    said: VendorEvent | None
 
 
 def ingest(
@@ -44,6 +54,7 @@ def ingest(
     inputs: Sequence[EventInput | RejectedEvent],
     told: Mapping[int, Told] | None = None,
     also: Callable[[Writer], None] | None = None,
+    token: OneTimeToken | None = None,
 ) -> IngestReport:
     """Stores an envelope of events in one transaction.
 
@@ -53,15 +64,17 @@ def ingest(
         inputs: the readable ones, and in their places those that the border refused already.
         told: what some of them, by place, tell of their recipient. It is taken over with the event, so once.
         also: what is to be written in the same transaction.
+        token: what the envelope was signed with, if that serves for one event only.
 
     Raises:
+        Forged: the token was used for another event; nothing of the envelope was recorded.
         StoreUnavailable: nothing of the envelope was recorded.
     """
     now = services.clock()
     rejected = [i for i in inputs if isinstance(i, RejectedEvent)]
 
     def work(writer: Writer) -> IngestReport:
-        report = _store(writer, services, workspace_id, inputs, told or {}, now)
+        report = _store(writer, services, workspace_id, inputs, told or {}, token, now)
         if also is not None:
             also(writer)
         return report
@@ -107,7 +120,7 @@ def _correlate_all(
             refused.append(RejectedEvent(index=index, code=error.code, detail=error.detail))
             continue
         event, decision = _correlate(reader, workspace_id, one, named.get(index), decisions, now)
-        correlated.append(Correlated(index, event, decision))
+        correlated.append(Correlated(index, event, decision, one if isinstance(one, VendorEvent) else None))
     return correlated, refused
 
 
@@ -126,13 +139,13 @@ def _check(reader: Reader, workspace_id: str, one: EventInput, latest: datetime,
                 "campaign_id", f"no campaign {one.campaign_id!r} in this workspace", code="unknown_campaign"
             )
     named = names_message(one)
-    if not named and one.recipient_id is None:
+    if not named and one.recipient_id is None and not isinstance(one, VendorEvent):
         raise Invalid.field(
             "decision_id",
             "missing; allowed: decision_id, request_id, provider + message_id, or recipient_id",
             code="uncorrelated",
         )
-    if not named and one.type in MESSAGE_OUTCOMES and one.type not in OPT_OUTS:
+    if not named and one.recipient_id and one.type in MESSAGE_OUTCOMES and one.type not in OPT_OUTS:
         raise Invalid.field(
             "recipient_id",
             f"{one.type!r} needs its message: decision_id, request_id or provider + message_id",
@@ -161,8 +174,11 @@ def _correlate(
     now: datetime,
 ) -> tuple[Event, Decision | None]:
     decision = decisions.get(named) if named is not None else None
-    if named is None and one.provider is not None and one.message_id is not None:
-        decision = reader.decision_by_message(workspace_id, one.provider, one.message_id)
+    provider, message_id = normalised(one.provider, one.message_id)
+    # A vendor hands back whatever stands in the argument; where that is no decision of ours, the message may be known.
+    by_message = named is None or (decision is None and isinstance(one, VendorEvent))
+    if by_message and provider is not None and message_id is not None:
+        decision = reader.decision_by_message(workspace_id, provider, message_id)
     by_recipient = named is None and one.message_id is None and one.recipient_id is not None
     event = Event(
         workspace_id=workspace_id,
@@ -174,8 +190,8 @@ def _correlate(
         decision_id=decision.decision_id if decision is not None else named,
         recipient_id=decision.recipient_id if decision is not None else one.recipient_id,
         campaign_id=decision.campaign_id if decision is not None else one.campaign_id,
-        provider=one.provider,
-        message_id=one.message_id,
+        provider=provider,
+        message_id=message_id,
         value=one.value,
         automated=one.automated,
         properties={**one.properties, "hard": one.hard} if one.type == "bounced" else one.properties,
@@ -194,8 +210,13 @@ def _store(
     workspace_id: str,
     inputs: Sequence[EventInput | RejectedEvent],
     told: Mapping[int, Told],
+    token: OneTimeToken | None,
     now: datetime,
 ) -> IngestReport:
+    if token is not None:
+        noted = writer.use_token(workspace_id, token.source_id, token.token, token.used_for, now=now, until=token.until)
+        if noted != token.used_for:
+            raise Forged("the signature's token was used for another event")
     # Correlated here and not before: the decision or its confirm may have been committed since any read.
     correlated, refused = _correlate_all(services, writer, workspace_id, inputs, now)
     if not told and all(_is_organic(one) for one in correlated):
@@ -203,22 +224,34 @@ def _store(
         return IngestReport(accepted, len(correlated) - accepted, 0, tuple(refused))
     accepted = duplicates = unmatched = 0
     for one in correlated:
-        if not writer.add_event(one.event):
+        new = _add(writer, one)
+        if new:
+            accepted += 1
+            unmatched += not one.event.matched
+        else:
             duplicates += 1
-            continue
-        accepted += 1
-        unmatched += not one.event.matched
-        if one.index in told:
-            _learn(writer, services, one.event, told[one.index], now)
-        _act_on(writer, one, now)
-        note_active(writer, one.event)
+            # Two reports of one event may name its decision differently: the first by a message id that nobody has
+            # confirmed, the second by the decision's own.
+            if one.decision is None or not writer.join_event(one.event):
+                continue
+        judged = _judged(writer, one)
+        if new and one.index in told:
+            _learn(writer, services, judged.event, told[one.index], now)
+        _act_on(writer, judged, now)
+        note_active(writer, judged.event)
     return IngestReport(accepted, duplicates, unmatched, tuple(refused))
 
 
 def _is_organic(one: Correlated) -> bool:
     """Whether it is of a recipient alone, and has no consequence but what it adds to their history and rhythm."""
     event = one.event
-    return event.matched and event.decision_id is None and event.message_id is None and event.type not in OPT_OUTS
+    return (
+        one.said is None
+        and event.matched
+        and event.decision_id is None
+        and event.message_id is None
+        and event.type not in OPT_OUTS
+    )
 
 
 def _store_organic(writer: Writer, workspace_id: str, events: Sequence[Event]) -> list[Event]:
@@ -232,6 +265,20 @@ def _store_organic(writer: Writer, workspace_id: str, events: Sequence[Event]) -
     writer.add_events(new)
     note_all_active(writer, workspace_id, new)
     return new
+
+
+def _add(writer: Writer, one: Correlated) -> bool:
+    if one.said is None:
+        return writer.add_event(one.event)
+    return writer.add_vendor_event(judge_alone(one.event, one.said), one.said.vendor, one.said.words)
+
+
+def _judged(writer: Writer, one: Correlated) -> Correlated:
+    """With the label that the event has beside all others of its decision."""
+    if one.decision is None:
+        return one
+    (event,) = judge_anew(writer, one.decision, one.decision, [one.event])
+    return replace(one, event=event)
 
 
 def _act_on(writer: Writer, one: Correlated, now: datetime) -> None:

@@ -13,6 +13,7 @@ from datetime import datetime
 from optimizer.service import displace
 from optimizer.service import recipients as people
 from optimizer.service.engagement import note_engagement
+from optimizer.service.labels import judge_anew
 from optimizer.service.optout import apply_opt_outs
 from optimizer.service.rows import Draft, told
 from storage.log import Decision
@@ -43,7 +44,7 @@ def log(writer: Writer, workspace_id: str, rows: Sequence[Draft], now: datetime)
     _add(writer, waiting)
     for row in rows:
         if row.ask.request.request_id is not None and row.decision.status == "reserved":
-            joined = writer.match_events(workspace_id, row.decision)
+            joined = judge_anew(writer, row.decision, row.decision, writer.match_events(workspace_id, row.decision))
             apply_opt_outs(writer, row.decision, joined, now)
             note_engagement(writer, row.decision, joined)
     return displaced

@@ -8,6 +8,9 @@ from datetime import datetime
 
 from storage.records import Consent, JsonObject
 
+#: How far ahead of our clock another system's may run before its time is called wrong.
+CLOCK_SKEW_SECONDS = 300
+
 
 @dataclass(frozen=True, slots=True)
 class RecipientPatch:
@@ -76,6 +79,25 @@ class Told:
 
     patch: RecipientPatch
     private: frozenset[str] = frozenset()
+
+
+@dataclass(frozen=True, slots=True)
+class VendorEvent(EventInput):
+    """An event that a vendor's webhook reported, with its own ``words`` for it: they are kept, so that it can be judged
+    anew. It may name neither decision nor message; then it is kept for itself."""
+
+    vendor: str = ""
+    words: JsonObject = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class OneTimeToken:
+    """A token that may be used for one event only: whose, which, for what, and until when that must be remembered."""
+
+    source_id: str
+    token: str
+    used_for: str
+    until: datetime
 
 
 @dataclass(frozen=True, slots=True)

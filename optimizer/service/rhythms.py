@@ -109,6 +109,15 @@ def note_message(writer: Writer, before: Decision, after: Decision, joined: Iter
         writer.add_to_rhythm(after.workspace_id, after.recipient_id, moved)
 
 
+def note_answer_changed(writer: Writer, decision: Decision, *, answered: bool) -> None:
+    """Tallies that a message's answers turned out to be a person's after all (``answered``), or a machine's."""
+    sums = [one for one in _sums(decision, answered=True) if one.kind == "answered"]
+    sign = 1.0 if answered else -1.0
+    moved = [RhythmSum(one.kind, one.hour, sign * one.weight) for one in sums]
+    if moved:
+        writer.add_to_rhythm(decision.workspace_id, decision.recipient_id, moved)
+
+
 def effects_of(sums: Sequence[RhythmSum], now: datetime) -> JsonObject:
     """What a decision at ``now`` is told: by kind, pairs of an hour of the week and its decayed count; {} = nothing."""
     if not sums:

@@ -12,15 +12,16 @@ from datetime import datetime
 
 from optimizer.errors import Conflict, Invalid, NotFound
 from optimizer.service.engagement import note_engagement, note_sent
+from optimizer.service.labels import judge_anew
 from optimizer.service.optout import apply_opt_outs
 from optimizer.service.record import message_of
+from optimizer.service.requests import CLOCK_SKEW_SECONDS
 from optimizer.service.rhythms import note_message
+from optimizer.service.webhooks.messages import normalised
 from optimizer.service.wiring import Services
 from storage.log import Decision, Message
 from storage.port import Writer
 
-#: How far ahead of our clock another system's may run before its time is called wrong.
-CLOCK_SKEW_SECONDS = 300
 #: What is noted of a release that gives no reason.
 RELEASED = "released"
 
@@ -72,6 +73,7 @@ def confirm(
     now = services.clock()
     if sent_at is not None and (sent_at - now).total_seconds() > CLOCK_SKEW_SECONDS:
         raise Invalid.field("sent_at", f"{sent_at.isoformat()} is in the future; allowed: up to {now.isoformat()}")
+    provider, message_id = normalised(provider, message_id)
 
     def work(writer: Writer) -> Decision:
         decision = _found(writer, workspace_id, decision_id)
@@ -87,7 +89,7 @@ def confirm(
         )
         if confirmed != decision:
             writer.update_decision(confirmed, message_of(confirmed))
-            joined = writer.match_events(workspace_id, confirmed)
+            joined = judge_anew(writer, decision, confirmed, writer.match_events(workspace_id, confirmed))
             apply_opt_outs(writer, confirmed, joined, now)
             note_engagement(writer, confirmed, joined)
             note_sent(writer, decision, confirmed)

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from flask import Flask
 
 from optimizer.config import Settings
+from optimizer.service.webhooks.certificates import Certificates
 from optimizer.service.wiring import Clock, open_services, utc_now
 from optimizer.web import (
     campaigns,
@@ -23,6 +24,7 @@ from optimizer.web import (
     reports,
     rules,
     scores,
+    webhooks,
     workspace,
 )
 from optimizer.web.compat import personalizer, segment, segment_document
@@ -35,6 +37,7 @@ from optimizer.web.operation import Operations
 AREAS: Sequence[Operations] = (
     decisions.api,
     events.api,
+    *webhooks.AREAS,
     campaigns.api,
     rules.api,
     recipients.api,
@@ -70,6 +73,7 @@ def create_app(settings: Settings | None = None, *, clock: Clock = utc_now, seed
     app.url_map.merge_slashes = False
     app.extensions["sendtide"] = ServiceHolder(chosen, lambda: open_services(chosen, clock, seed))
     app.extensions["sendtide_metrics"] = Metrics()
+    app.extensions["sendtide_certificates"] = Certificates()
     operations = [operation for area in AREAS for operation in area.listed]
     app.extensions["sendtide_openapi"] = Document(operations, chosen.public_url, [paths for _, paths in FOREIGN])
     for area in (*AREAS, *(blueprint for blueprint, _ in FOREIGN)):

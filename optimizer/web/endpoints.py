@@ -9,7 +9,7 @@ from optimizer.service.endpoints import TYPES, State
 from optimizer.web.operation import Answer, Call, Operations, Told
 from optimizer.web.schemas.endpoints import EndpointIn, EndpointOut, EndpointsOut, PutEndpointOut
 
-api = Operations("endpoints", "Webhooks")
+api = Operations("endpoints", "Push")
 _PATH = "/v1/webhook-endpoints/{endpoint_id}"
 _EXAMPLE = {"url": "https://sender.example.com/sendtide", "events": ["decision.displaced", "decision.revoked"]}
 

@@ -71,3 +71,4 @@ SEND: dict[str, Any] = {
     "category": "newsletter",
     "sent_at": "2026-11-24T08:00:00Z",
 }
+SOURCE: dict[str, Any] = {"vendor": "mailgun", "secrets": ["key-of-the-webhooks-page"]}

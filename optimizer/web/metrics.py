@@ -54,6 +54,9 @@ class Metrics:
             registry=r,
         )
         self._events = Counter("sendtide_events", "Reported events.", ("result",), registry=r)
+        self._webhooks = Counter(
+            "sendtide_webhook_events", "What became of vendors' events.", ("vendor", "result"), registry=r
+        )
         campaign = ("workspace", "campaign")
         self._generation = Gauge(
             "sendtide_policy_generation",
@@ -106,6 +109,23 @@ class Metrics:
         for result, count in results:
             if count:
                 self._events.labels(result).inc(count)
+
+    def count_webhook(self, vendor: str, report: IngestReport, unknown: int) -> None:
+        """Counts what became of a vendor's delivery; ``unknown`` of its events have a type that nobody here knows."""
+        results = {
+            "accepted": report.accepted,
+            "duplicate": report.duplicates,
+            "unmatched": report.unmatched,
+            "rejected": len(report.rejected),
+            "unknown_type": unknown,
+        }
+        for result, count in results.items():
+            if count:
+                self._webhooks.labels(vendor, result).inc(count)
+
+    def count_forged(self, vendor: str) -> None:
+        """Counts a delivery that its vendor did not sign."""
+        self._webhooks.labels(vendor, "forged").inc()
 
     def show_policies(self, services: Services, *, anyhow: bool = False) -> None:
         """Writes which policies this worker serves, at most once a second unless it must be done ``anyhow``."""

@@ -38,15 +38,16 @@ _TAGS = {
     "Recipients": "Who may be written to, and what is known of them.",
     "Decide": "Ask what to send, and say what became of it.",
     "Feedback": "Report what happened.",
+    "Webhooks": "Where vendors report, each in its own words and with its own signature instead of a key.",
     "Learn": "Training runs, policies, changes.",
     "Compatible": "Other services' APIs, as their SDKs speak them; errors are in their form.",
-    "Webhooks": "The change feed, pushed to you.",
+    "Push": "The change feed, sent to you as it grows.",
     "Workspace": "The switch over everything, and keys.",
     "Operate": "Health, metrics, this document. No key needed.",
 }
 _PROBLEMS = {
     400: "Unreadable: not JSON, not UTF-8, nested too deep, or not an object.",
-    401: "No key, or one that is unknown or revoked.",
+    401: "No key, or one that is unknown or revoked; of a webhook, its vendor didn't sign it.",
     403: "The key lacks the scope.",
     404: "No such thing in this workspace.",
     409: "It contradicts what is stored; `code` says how.",
@@ -54,7 +55,8 @@ _PROBLEMS = {
     413: "The body or the batch is over its limit.",
     415: "A content type that this route doesn't read.",
     422: "Readable, but not allowed; `errors` names each field, what was given and what is allowed.",
-    503: "The store can't be used right now; nothing was recorded. Try again after `Retry-After` seconds.",
+    503: "The store (or a vendor's server that is needed) can't be used right now; nothing was recorded. Try again "
+    "after `Retry-After` seconds.",
 }
 
 
@@ -183,7 +185,7 @@ class _Writer:
         }
         if operation.scope is not None:
             written["description"] += f" Needs the scope `{operation.scope}`."
-        if operation.body is not None:
+        if operation.body is not None or operation.payload is not None:
             written["requestBody"] = self._body(operation)
         return {name: value for name, value in written.items() if value or name == "security"}
 
@@ -213,15 +215,16 @@ class _Writer:
 
     def _body(self, operation: Operation) -> Json:
         content: Json = {}
-        assert operation.body is not None  # noqa: S101  the caller has looked
         for media in operation.media:
             shown: Json
             if operation.method == "PATCH":
                 shown = {"schema": {"type": "object", "description": "A merge patch on the document of a PUT."}}
             elif media == NDJSON:
                 shown = {"schema": {"type": "string", "description": "One DecisionIn a line."}}
-            else:
+            elif operation.body is not None:
                 shown = {"schema": self._schema(operation.body)}
+            else:
+                shown = {"schema": dict(operation.payload or {})}
             if operation.example is not None and media in (JSON, MERGE_PATCH):
                 shown["example"] = operation.example
             content[media] = shown
@@ -261,7 +264,9 @@ def problem_statuses(operation: Operation) -> set[int]:
         found |= {400, 413, 415, 422}
     if operation.preconditions:
         found |= {412}
-    # A query parameter that isn't known is refused on every route, so 422 can always occur.
+    if operation.payload is not None:
+        return found | {400, 413, 415, 422}
+    # A query parameter that isn't known is refused on every other route, so 422 can always occur.
     return found | {422}
 
 

@@ -40,6 +40,7 @@ PATH_FIELDS: dict[str, Id] = {
         "run_id": "The training run.",
         "key_id": "The key.",
         "endpoint_id": "The webhook endpoint.",
+        "source_id": "The webhook source.",
     }.items()
 }
 IDEMPOTENCY_KEY = Id("The same again answers the same and does nothing more.")
@@ -70,7 +71,8 @@ class Operation:
     """A route: how it is called, what it answers, which problems can occur.
 
     ``scope`` None: no key is needed. ``problems`` are the statuses beyond those that follow from the rest. ``rows``
-    names the list of a batch's body, whose length is checked before anything else of it.
+    names the list of a batch's body, whose length is checked before anything else of it. ``payload`` is the JSON Schema
+    of a body that the handler reads itself, since its sender signs the bytes; any query is welcome there.
     """
 
     method: Method
@@ -82,6 +84,7 @@ class Operation:
     answers: Mapping[int, Told]
     scope: Scope | None
     body: type[Schema] | None = None
+    payload: Mapping[str, Any] | None = None
     media: tuple[str, ...] = (bodies.JSON,)
     body_optional: bool = False
     batch: bool = False
@@ -214,6 +217,10 @@ def _view(operation: Operation, handler: Handler) -> Callable[..., Response]:
         key = None if operation.scope is None else _allowed_key(holder.get(), operation.scope)
         if path_schema is not None:
             load(path_schema, path, "path.")
+        if operation.payload is not None:
+            call = Call(holder, key, path, {}, bodies.check_type(operation.media))
+            call.raw = bodies.read(holder.settings.max_body_bytes)
+            return _response(handler(call))
         call = Call(holder, key, path, _query(query_schema))
         if body_schema is not None:
             _read_body(call, operation, body_schema)

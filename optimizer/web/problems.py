@@ -18,6 +18,9 @@ log = logging.getLogger("sendtide.web")
 
 CONTENT_TYPE = "application/problem+json"
 
+#: When to try again what somebody else's server made impossible.
+_RETRY_SECONDS = 30
+
 #: HTTP status by error class; a subclass comes before its base.
 STATUS: dict[type[SendtideError], int] = {
     errors.Unreadable: 400,
@@ -29,6 +32,7 @@ STATUS: dict[type[SendtideError], int] = {
     errors.TooLarge: 413,
     errors.UnsupportedMedia: 415,
     errors.Invalid: 422,
+    errors.Unreachable: 503,
 }
 
 
@@ -82,8 +86,12 @@ def install(app: Flask) -> None:
 
 def _on_error(error: SendtideError) -> Response:
     document = of_error(error)
-    challenge = {"WWW-Authenticate": 'Bearer realm="sendtide"'} if document["status"] == 401 else None
-    return respond(document, challenge)
+    if document["status"] == 401:
+        challenge = error.challenge if isinstance(error, errors.Forged) else 'Bearer realm="sendtide"'
+        return respond(document, {"WWW-Authenticate": challenge})
+    if document["status"] == 503:
+        return respond(document, {"Retry-After": str(_RETRY_SECONDS)})
+    return respond(document)
 
 
 def _on_store_error(error: StoreError) -> Response:
@@ -91,7 +99,7 @@ def _on_store_error(error: StoreError) -> Response:
     if document["status"] != 503:
         return respond(document)
     log.error("store unavailable: %s", error)
-    seconds = error.retry_after_seconds if isinstance(error, StoreUnavailable) else 30
+    seconds = error.retry_after_seconds if isinstance(error, StoreUnavailable) else _RETRY_SECONDS
     return respond(document, {"Retry-After": str(seconds)})
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any
 
 import orjson
@@ -28,11 +28,12 @@ def load(schema: Schema, data: Any, prefix: str = "") -> Any:
     try:
         return schema.load(data)
     except ValidationError as error:
-        raise invalid(error, data, prefix) from None
+        secret = {name for name, field in schema.fields.items() if field.metadata.get("writeOnly")}
+        raise invalid(error, data, prefix, secret) from None
 
 
-def invalid(error: ValidationError, data: Any, prefix: str = "") -> Invalid:
-    """The service's error for marshmallow's."""
+def invalid(error: ValidationError, data: Any, prefix: str = "", secret: Collection[str] = ()) -> Invalid:
+    """The service's error for marshmallow's; nothing is repeated of the members named in ``secret``."""
     errors: dict[str, list[str]] = {}
     messages: Any = error.messages
     for path, message in _flat(messages, ()):
@@ -40,7 +41,7 @@ def invalid(error: ValidationError, data: Any, prefix: str = "") -> Invalid:
             break
         found, value = _at(data, path)
         name = prefix + ".".join(_short(str(part)) for part in path) or "body"
-        text = f"{message} Got {_repr(value)}." if found else message
+        text = f"{message} Got {_repr(value)}." if found and path[0] not in secret else message
         errors.setdefault(name.removesuffix("."), []).append(text)
     first = next(iter(errors.items()))
     more = f" (and {len(errors) - 1} more)" if len(errors) > 1 else ""

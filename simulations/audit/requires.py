@@ -24,13 +24,23 @@ Meanings = Callable[[str | None, str, int], frozenset[str]]
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """A person's event that may be an answer to a message: joined to it from the mark ``surely`` on, maybe earlier."""
+    """An event that may be an answer to a message: joined to it from the mark ``surely`` on, maybe earlier.
+
+    ``automated`` is what is believed of it now, ``flips`` the marks from which the opposite was, and then this again.
+    """
 
     type: str
     at: datetime
     maybe: int
     surely: int
     names_message: bool
+    automated: bool = False
+    flips: tuple[int, ...] = ()
+
+    def by_person(self, position: int) -> bool:
+        """Whether it was taken for a person's by a decision at this position."""
+        later = sum(mark >= position for mark in self.flips)
+        return self.automated == (later % 2 == 1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,9 +55,18 @@ class Past:
 def replies(decision: Decision, events: Iterable[Event], wanted: frozenset[tuple[str, str]]) -> tuple[Reply, ...]:
     """The events of a decision that some campaign may ask for; ``wanted``: (campaign id, event type)."""
     return tuple(
-        Reply(event.type, event.occurred_at, *_joined_after(decision, event), event.decision_id is not None)
+        Reply(
+            event.type,
+            event.occurred_at,
+            *_joined_after(decision, event),
+            names_message=event.decision_id is not None,
+            automated=event.automated,
+            flips=event.flipped_after,
+        )
         for event in events
-        if not event.automated and (decision.campaign_id, event.type) in wanted and _belongs(decision, event)
+        if (event.flipped_after or not event.automated)
+        and (decision.campaign_id, event.type) in wanted
+        and _belongs(decision, event)
     )
 
 
@@ -122,7 +141,7 @@ def _hearings(condition: Requirement, held: Held, position: int, past: Past) -> 
     surely, maybe = [], []
     for reply in past.answers.get(held.ref, ()):
         meant = past.meanings(held.campaign_id, reply.type, position)
-        if condition.outcome not in meant or reply.maybe >= position:
+        if condition.outcome not in meant or reply.maybe >= position or not reply.by_person(position):
             continue
         if condition.outcome in _OF_A_MESSAGE and not reply.names_message:
             continue

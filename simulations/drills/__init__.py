@@ -1,4 +1,4 @@
-"""``sendtide drill``: the service under attack, on a database of its own: racing processes, killed processes.
+"""``sendtide drill``: the service under attack, on a database of its own: racing and killed processes, vendors' floods.
 
 A drill proves what the documentation promises and ends with exit code 1 when it can't. What it needs is imported when
 it is called, so that ``--help`` comes at once.
@@ -6,11 +6,14 @@ it is called, so that ``--help`` comes at once.
 
 from __future__ import annotations
 
+from typing import get_args
+
 import click
 
 from optimizer.cli.call import Call, option
 from optimizer.cli.call import command as shared_flags
 from optimizer.cli.group import EXIT_CODES
+from storage.webhooks import Vendor
 
 #: Wrong ways to re-check a drawn action, each of which a check of the race must find.
 MUTANTS = ("action-keyed", "no-recheck")
@@ -103,4 +106,30 @@ def kill_command(call: Call, times: int, clients: int, seed: int) -> None:
     result = run(Size(times, clients, seed), note=call.note)
     call.answer(document(result), *lines(result))
     if not result.passed:
+        click.get_current_context().exit(1)
+
+
+@command.command(name="webhooks", epilog=EXIT_CODES)
+@option(
+    "--vendor", type=click.Choice(("all", *get_args(Vendor))), default="all", show_default=True, help="Whose webhooks."
+)
+@option("--rate", type=click.IntRange(1, 100_000), default=500, show_default=True, help="Requests a second.")
+@option("--seconds", type=click.IntRange(1, 86_400), default=60, show_default=True, help="For how long.")
+@option("--seed", type=int, default=1, show_default=True, help="Of the events and of their order.")
+@shared_flags(workspace=False)
+def webhooks_command(call: Call, vendor: str, **size: int) -> None:
+    """A vendor's webhooks at full rate against a running service: a fifth of them doubled, a twentieth forged.
+
+    Works on a temporary database whatever --database says. Answers, metrics and store must agree that each genuine
+    event was taken once and no forged one at all. The rate that was reached is told; it is no condition.
+    """
+    from dataclasses import asdict
+
+    from simulations.drills.webhooks.run import Size, line, run
+
+    vendors: tuple[Vendor, ...] = get_args(Vendor)
+    results = [run(one, Size(**size), call.note) for one in vendors if vendor in ("all", one)]
+    told = [{**asdict(result), "passed": result.passed} for result in results]
+    call.answer(told, *(line(result) for result in results))
+    if not all(result.passed for result in results):
         click.get_current_context().exit(1)

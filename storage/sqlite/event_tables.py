@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from datetime import datetime
 from typing import Final
 
-from storage.codec import from_micros, pack_object, to_micros, unpack_object
+from storage.codec import from_micros, pack_object, pack_positions, to_micros, unpack_object, unpack_positions
 from storage.log import Decision, Event, FeedbackRow
 from storage.sqlite.decision_rows import STORED_COLUMNS, decision_from
 from storage.sqlite.tables import Row, Tables
@@ -17,14 +17,15 @@ _Fetch = Callable[[int], list[Row]]
 #: Decisions that are joined with their events at a time.
 CHUNK = 2_000
 
-_COLUMNS: Final = """
+#: The columns of ``event_from``, in its order.
+EVENT_COLUMNS: Final = """
   event_id, type, occurred_at, received_at, matched, decision_id, recipient_id, campaign_id, provider, message_id,
-  value, automated, properties, known_after
+  value, automated, properties, known_after, confidence, reason, flips
 """
 
 
 def _select(rest: str) -> str:
-    return "SELECT " + _COLUMNS + " FROM events " + rest  # noqa: S608 - constants of this module
+    return "SELECT " + EVENT_COLUMNS + " FROM events " + rest  # noqa: S608 - constants of this module
 
 
 _NAMING: Final = _select("INDEXED BY events_decision WHERE workspace_id = ? AND decision_id IN ({marks})")
@@ -45,9 +46,9 @@ _BY_MESSAGE: Final = _select(
     """
 )
 _INSERT: Final = """
-INSERT INTO events (workspace_id, COLUMNS) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+INSERT INTO events (workspace_id, COLUMNS) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
 ON CONFLICT (workspace_id, event_id) DO NOTHING
-""".replace("COLUMNS", _COLUMNS)
+""".replace("COLUMNS", EVENT_COLUMNS)
 _MATCH: Final = "UPDATE events SET matched = 1, decision_id = ? WHERE workspace_id = ? AND event_id = ?"
 
 
@@ -60,7 +61,7 @@ class EventReader(Tables):
             *self._rows_in(_NAMING, (workspace_id,), (decision.decision_id,)),
             *self._rows_in(_OF_RECIPIENT, (workspace_id,), (decision.recipient_id,), (to_micros(decision.decided_at),)),
         ]
-        return tuple(_event_from(workspace_id, row) for row in sorted(rows, key=_place))
+        return tuple(event_from(workspace_id, row) for row in sorted(rows, key=_place))
 
     def known_events(self, workspace_id: str, event_ids: Sequence[str]) -> set[str]:
         """See ``storage.port``."""
@@ -69,7 +70,7 @@ class EventReader(Tables):
     def events_awaiting(self, workspace_id: str, decision_id: str) -> tuple[Event, ...]:
         """See ``storage.port``; by occurrence, then id."""
         rows = self._rows(_AWAITING, (workspace_id, decision_id))
-        return tuple(_event_from(workspace_id, row) for row in sorted(rows, key=_place))
+        return tuple(event_from(workspace_id, row) for row in sorted(rows, key=_place))
 
     def unmatched_events(self, workspace_id: str) -> int:
         """See ``storage.port``."""
@@ -127,7 +128,7 @@ class EventReader(Tables):
                     start = bisect_left(later, to_micros(decision.decided_at), key=_occurred_at)
                     events = events + later[start:]
                 events.sort(key=_place)
-                yield FeedbackRow(decision, tuple(_event_from(workspace_id, row) for row in events))
+                yield FeedbackRow(decision, tuple(event_from(workspace_id, row) for row in events))
 
 
 class EventWriter(EventReader):
@@ -135,14 +136,14 @@ class EventWriter(EventReader):
 
     def add_event(self, event: Event) -> bool:
         """See ``storage.port``."""
-        return self._query(_INSERT, _event_row(event, self._position())).rowcount > 0
+        return self._query(_INSERT, event_row(event, self._position())).rowcount > 0
 
     def add_events(self, events: Sequence[Event]) -> int:
         """See ``storage.port``."""
         if not events:
             return 0
         known_after = self._position()
-        return self._query_many(_INSERT, [_event_row(event, known_after) for event in events]).rowcount
+        return self._query_many(_INSERT, [event_row(event, known_after) for event in events]).rowcount
 
     def match_events(self, workspace_id: str, decision: Decision) -> tuple[Event, ...]:
         """See ``storage.port``; by occurrence, then id."""
@@ -153,7 +154,7 @@ class EventWriter(EventReader):
             return ()
         rows.sort(key=_place)
         self._query_many(_MATCH, [(decision.decision_id, workspace_id, row[0]) for row in rows])
-        return tuple(_event_from(workspace_id, (*row[:4], True, decision.decision_id, *row[6:])) for row in rows)
+        return tuple(event_from(workspace_id, (*row[:4], True, decision.decision_id, *row[6:])) for row in rows)
 
 
 def _place(row: Row) -> tuple[int, str]:
@@ -166,7 +167,8 @@ def _occurred_at(row: Row) -> int:
     return at
 
 
-def _event_row(event: Event, known_after: int) -> Row:
+def event_row(event: Event, known_after: int) -> Row:
+    """The workspace and the columns of an event that is reported now."""
     return (
         event.workspace_id,
         event.event_id,
@@ -183,10 +185,14 @@ def _event_row(event: Event, known_after: int) -> Row:
         event.automated,
         pack_object(event.properties),
         known_after,
+        event.confidence,
+        event.reason,
+        pack_positions(event.flipped_after),
     )
 
 
-def _event_from(workspace_id: str, row: Row) -> Event:
+def event_from(workspace_id: str, row: Row) -> Event:
+    """The event of a row that begins with ``EVENT_COLUMNS``."""
     return Event(
         workspace_id=workspace_id,
         event_id=row[0],
@@ -203,4 +209,7 @@ def _event_from(workspace_id: str, row: Row) -> Event:
         automated=bool(row[11]),
         properties=unpack_object(row[12]),
         known_after=row[13],
+        confidence=row[14],
+        reason=row[15],
+        flipped_after=unpack_positions(row[16]),
     )

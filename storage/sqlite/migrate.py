@@ -15,6 +15,7 @@ from storage.migrations import (
     sqlite_0002_rules,
     sqlite_0003_rhythm,
     sqlite_0004_past,
+    sqlite_0005_webhooks,
     sqlite_0006_personalizer,
     sqlite_0007_endpoints,
 )
@@ -28,6 +29,7 @@ _STEPS: Final = (
     ("0002_rules", sqlite_0002_rules.rules),
     ("0003_rhythm", sqlite_0003_rhythm.rhythm),
     ("0004_past", sqlite_0004_past.past),
+    ("0005_webhooks", sqlite_0005_webhooks.webhooks),
     ("0006_personalizer", sqlite_0006_personalizer.personalizer),
     ("0007_endpoints", sqlite_0007_endpoints.endpoints),
 )

@@ -17,7 +17,7 @@ from storage.sqlite.column_tables import ColumnReader
 from storage.sqlite.connect import connect, meaning
 from storage.sqlite.decision_tables import DecisionReader, DecisionWriter
 from storage.sqlite.endpoint_tables import EndpointReader, EndpointWriter
-from storage.sqlite.event_tables import EventReader, EventWriter
+from storage.sqlite.event_tables import EventReader
 from storage.sqlite.learning_tables import LearningReader
 from storage.sqlite.migrate import require_ours
 from storage.sqlite.past_tables import PastReader
@@ -26,6 +26,7 @@ from storage.sqlite.retention import RetentionWriter
 from storage.sqlite.rhythm_tables import RhythmReader, RhythmWriter
 from storage.sqlite.setup_tables import SetupReader
 from storage.sqlite.usage_tables import UsageReader
+from storage.sqlite.webhook_tables import WebhookReader, WebhookWriter
 
 
 class SqliteReader(
@@ -39,12 +40,13 @@ class SqliteReader(
     RhythmReader,
     SetupReader,
     UsageReader,
+    WebhookReader,
 ):
     """``storage.port.Reader`` on one connection."""
 
 
 class SqliteWriter(
-    DecisionWriter, EndpointWriter, EventWriter, RankWriter, RetentionWriter, RhythmWriter, SqliteReader
+    DecisionWriter, EndpointWriter, RankWriter, RetentionWriter, RhythmWriter, WebhookWriter, SqliteReader
 ):
     """``storage.port.Writer`` on one connection."""
 

@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import jsonschema_rs
 import orjson
@@ -30,6 +30,7 @@ from optimizer.config import Settings
 from optimizer.web import create_app, openapi
 from optimizer.web.app import AREAS, FOREIGN
 from optimizer.web.compat import personalizer
+from storage.webhooks import Vendor
 from tests.web.conftest import CAMPAIGN, NOW, Caller, key
 
 DOCUMENT = openapi.build([one for area in AREAS for one in area.listed], None, [paths for _, paths in FOREIGN])
@@ -45,6 +46,7 @@ CHECKS = (
 )
 CAP = {"kind": "cap", "limit": 3, "window": {"rolling_hours": 168}}
 NUMBERS = itertools.count()
+WEBHOOKS = {f"/v1/webhooks/{vendor}/{{source_id}}" for vendor in get_args(Vendor)}
 PROBLEMS = {"400", "401", "403", "404", "409", "412", "413", "415", "422", "503"}
 
 
@@ -85,6 +87,8 @@ def test_operations_say_what_follows_from_their_kind() -> None:
         responses = set(told["responses"])
         if told["security"]:
             assert responses >= {"401", "403", "503"}, (path, method)
+        elif path in WEBHOOKS:
+            assert responses >= {"401", "404", "503"}, (path, method)
         else:
             assert not responses & {"401", "403"}
         assert ("requestBody" in told) == (responses >= {"400", "413", "415"}), (path, method)
@@ -96,7 +100,7 @@ def test_operations_say_what_follows_from_their_kind() -> None:
 
 def test_open_routes_are_those_of_the_contract() -> None:
     without = {path for path, method in OPERATIONS if not operation(path, method)["security"]}
-    assert without == {"/healthz", "/readyz", "/metrics", "/openapi.json", "/docs"}
+    assert without == {"/healthz", "/readyz", "/metrics", "/openapi.json", "/docs", *WEBHOOKS}
 
 
 def _references(node: Any) -> Iterator[str]:
@@ -181,17 +185,24 @@ def known_ids(caller: Caller) -> dict[str, str]:
     asked = {"campaign_id": f"c{number}", "recipient_id": f"u{number}", "recipient": {"timezone": "Europe/Berlin"}}
     decision = caller("POST", "/v1/decisions", asked).get_json()
     run = caller("POST", "/v1/training-runs", headers={"Idempotency-Key": "known"}).get_json()
+    caller("PUT", f"/v1/webhook-sources/s{number}", {"vendor": "mailgun", "secrets": ["key"]})
     return {
         "campaign_id": f"c{number}",
         "recipient_id": f"u{number}",
         "rule_id": f"r{number}",
         "decision_id": decision["decision_id"],
         "run_id": run["run_id"],
+        "source_id": f"s{number}",
     }
 
 
 def with_known_ids(part: Any, ids: dict[str, str]) -> Any:
     return {k: ids.get(k, v) for k, v in part.items()} if isinstance(part, dict) else part
+
+
+@schemathesis.serializer("text/plain")
+def _json_as_text(_: Any, value: Any) -> bytes:
+    return value.encode() if isinstance(value, str) else orjson.dumps(value)
 
 
 @cache

@@ -1,0 +1,97 @@
+"""Labels of stored opens and clicks: judged anew whenever more is known of their message, or the rules got better.
+
+A label hangs on all events of a decision and on when its message went out, so each arrival may turn earlier ones round.
+They are set in the transaction that stores what is new, and what had been concluded from the old ones is put right:
+the recipient's rhythm exactly; the count of unanswered messages where a machine's click turns out to be a person's (a
+count that a machine's click cleared by mistake isn't known any more, and starts again from there).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable
+from dataclasses import replace
+from datetime import datetime
+
+from optimizer.service.engagement import engages
+from optimizer.service.requests import VendorEvent
+from optimizer.service.rhythms import note_answer_changed
+from optimizer.service.webhooks.machines import Trace, judge
+from optimizer.service.webhooks.vendors import VENDORS
+from storage.log import Decision, Event
+from storage.port import Writer
+from storage.webhooks import Label, Vendor, VendorWords
+
+#: The types that a machine may have made.
+JUDGED = frozenset({"opened", "clicked"})
+
+
+def judge_alone(event: Event, told: VendorEvent) -> Event:
+    """An event as it is labelled as long as nothing else is known of its message."""
+    if event.type not in JUDGED:
+        return event
+    trace = _trace(VendorWords(event, told.vendor, told.words))
+    return _labelled(event, judge([trace], None, None)[event.event_id])
+
+
+def judge_anew(writer: Writer, before: Decision, after: Decision, new: Iterable[Event]) -> list[Event]:
+    """Judges a decision's opens and clicks; returns ``new`` with the labels that they have now.
+
+    Args:
+        writer: the transaction in which ``after`` and ``new`` were stored.
+        before: the decision as it was.
+        after: as it is now.
+        new: events that were not the decision's before.
+    """
+    fresh = list(new)
+    matters = before.sent_at != after.sent_at or any(
+        event.type in JUDGED or event.type == "delivered" for event in fresh
+    )
+    if not matters:
+        return fresh
+    changed = _judged(writer, before, after, {event.event_id for event in fresh})
+    return [_labelled(event, changed.get(event.event_id)) for event in fresh]
+
+
+def judge_stored(writer: Writer, decision: Decision) -> dict[str, Label]:
+    """Judges a decision's stored events by the rules as they are now; returns the labels that changed, by event id."""
+    return _judged(writer, decision, decision, frozenset())
+
+
+def _judged(writer: Writer, before: Decision, after: Decision, fresh: Collection[str]) -> dict[str, Label]:
+    """Sets the labels that change, and puts right what was concluded from those of events that aren't ``fresh``."""
+    said = [one for one in writer.vendor_words(after.workspace_id, after.decision_id) if one.event.type in JUDGED]
+    if not said:
+        return {}
+    events = [e for e in writer.events(after.workspace_id, after) if e.decision_id == after.decision_id]
+    labels = judge([_trace(one) for one in said], after.sent_at, _delivered_at(events))
+    changed = {
+        one.event.event_id: label
+        for one in said
+        if (label := labels[one.event.event_id])
+        != Label(one.event.automated, one.event.confidence or 0.0, one.event.reason)
+        or one.event.confidence is None
+    }
+    writer.label_events(after.workspace_id, list(changed.items()))
+    old = [event for event in events if event.event_id not in fresh]
+    was = any(engages(writer, after, event) for event in old)
+    now = any(engages(writer, after, _labelled(event, changed.get(event.event_id))) for event in old)
+    if was != now:
+        note_answer_changed(writer, before, answered=now)
+        if now:
+            writer.clear_unanswered(after.workspace_id, after.recipient_id)
+    return changed
+
+
+def _labelled(event: Event, label: Label | None) -> Event:
+    if label is None:
+        return event
+    return replace(event, automated=label.automated, confidence=label.confidence, reason=label.reason)
+
+
+def _trace(one: VendorWords) -> Trace:
+    vendor: Vendor = one.vendor  # type: ignore[assignment]  # what was stored came from this table
+    return Trace(one.event.event_id, one.event.type, one.event.occurred_at, VENDORS[vendor].signs(one.words))
+
+
+def _delivered_at(events: Iterable[Event]) -> datetime | None:
+    return min((event.occurred_at for event in events if event.type == "delivered"), default=None)

@@ -1,0 +1,175 @@
+"""Reading what vendors write: JSON of any quality, times, ids. One bad element is ``Invalid`` and spoils no other."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import hashlib
+import json
+import math
+import re
+from collections.abc import Callable, Iterable, Mapping
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import msgspec
+import orjson
+
+from optimizer.errors import Forged, Invalid
+from optimizer.service.requests import CLOCK_SKEW_SECONDS, RejectedEvent, VendorEvent
+from storage.records import JsonObject
+
+SKEW = timedelta(seconds=CLOCK_SKEW_SECONDS)
+#: No control characters (C0, DEL, C1), as in every id of ours.
+_ID = re.compile(r"[^\u0000-\u001f\u007f-\u009f\ufffd]{1,256}")
+_LONGEST_EVENT_ID = 200
+#: Bytes of one event's words that are kept whole; of longer ones long texts and lists are cut.
+_WORDS_BYTES = 16 * 1024
+_CUT_TEXT, _CUT_LIST, _CUT_DEPTH = 200, 10, 6
+
+
+def parse(raw: bytes) -> Any:
+    """The JSON value of ``raw``; broken UTF-8 and lone surrogates, which a recipient's mail client can cause, are
+    replaced by U+FFFD and lose nothing else.
+
+    Raises:
+        Invalid: it is not JSON.
+    """
+    try:
+        return orjson.loads(raw)
+    except orjson.JSONDecodeError as strict:
+        try:
+            return _mended(json.loads(raw.decode("utf-8", "replace")))
+        except (ValueError, RecursionError):
+            raise Invalid(f"the body is not JSON: {strict}", code="unreadable") from None
+
+
+def _mended(value: Any) -> Any:
+    if isinstance(value, str):
+        return value.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+    if isinstance(value, list):
+        return [_mended(one) for one in value]
+    if isinstance(value, dict):
+        return {_mended(name): _mended(one) for name, one in value.items()}
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def members(value: Any, what: str) -> dict[str, Any]:
+    """``value`` as an object (``Invalid`` when it is none)."""
+    if not isinstance(value, dict):
+        raise Invalid.field(what, f"must be an object, not {type(value).__name__}", code="unreadable")
+    return value
+
+
+def below(value: Any, *path: str) -> Any:
+    """What lies at a path of objects; None where it ends early."""
+    for name in path:
+        if not isinstance(value, Mapping):
+            return None
+        value = value.get(name)
+    return value
+
+
+def text(value: Any, longest: int = 2048) -> str:
+    """A string, cut; empty for everything else."""
+    return value[:longest] if isinstance(value, str) else ""
+
+
+def identifier(value: Any) -> str | None:
+    """``value`` where it can be an id of ours, else None."""
+    return value if isinstance(value, str) and _ID.fullmatch(value) is not None else None
+
+
+def event_type(vendor: str, name: str) -> str:
+    """The type of an event that nobody here knows: the vendor's name for it behind the vendor's."""
+    return identifier(f"{vendor}.{name}"[:256]) or f"{vendor}.unnamed"
+
+
+def event_id(vendor: str, *parts: str) -> str:
+    """An event's id of its vendor's own facts; hashed where it would be long or odd."""
+    joined = ":".join((vendor, *parts))
+    if len(joined) <= _LONGEST_EVENT_ID and identifier(joined) is not None:
+        return joined
+    return f"{vendor}:#{content_hash(parts)}"
+
+
+def content_hash(value: Any) -> str:
+    """A hash of a JSON value, whatever the order of its members."""
+    return hashlib.blake2b(msgspec.json.encode(value, order="sorted"), digest_size=16).hexdigest()
+
+
+def unix_time(value: Any, field: str, now: datetime) -> datetime:
+    """A time in seconds since 1970, as a number or as text. One that lies ahead of ``now`` by more than a clock may be
+    wrong is taken for ``now``: a vendor's clock must not lose us an unsubscribe."""
+    try:
+        seconds = float(value) if isinstance(value, int | float | str) and not isinstance(value, bool) else math.nan
+        return _no_later(datetime.fromtimestamp(seconds, UTC), field, now)
+    except (ValueError, OverflowError, OSError):
+        raise _no_time(field, value, "seconds since 1970") from None
+
+
+def iso_time(value: Any, field: str, now: datetime) -> datetime:
+    """A time as ISO 8601 writes it, without an offset in UTC; otherwise as ``unix_time``."""
+    try:
+        parsed = datetime.fromisoformat(value) if isinstance(value, str) else None
+        if parsed is None:
+            raise _no_time(field, value, "an ISO 8601 time")
+        return _no_later(parsed.replace(tzinfo=parsed.tzinfo or UTC).astimezone(UTC), field, now)
+    except (ValueError, OverflowError):
+        raise _no_time(field, value, "an ISO 8601 time") from None
+
+
+def _no_later(at: datetime, field: str, now: datetime) -> datetime:
+    if at.year < 2000:
+        raise _no_time(field, at.isoformat(), "a time since 2000")
+    return now if at > now + SKEW else at
+
+
+def _no_time(field: str, value: Any, allowed: str) -> Invalid:
+    return Invalid.field(field, f"{str(value)[:80]!r} is not {allowed}", code="bad_time")
+
+
+def require_fresh(stamp: str, now: datetime, longest: timedelta) -> None:
+    """``Forged`` unless ``stamp``, in seconds since 1970, is at most ``longest`` ago and not ahead."""
+    try:
+        age = now - datetime.fromtimestamp(float(stamp), UTC)
+    except (ValueError, OverflowError, OSError):
+        raise Forged("the signature's time can't be read") from None
+    if not -SKEW <= age <= longest:
+        raise Forged(f"it was signed {age.total_seconds():.0f} s ago; allowed: up to {longest.total_seconds():.0f}")
+
+
+def base64_bytes(value: str) -> bytes | None:
+    """The bytes of base64 text, None where it is none."""
+    try:
+        return base64.b64decode(value, validate=True)
+    except (binascii.Error, ValueError):
+        return None
+
+
+def each(elements: Iterable[Any], read: Callable[[dict[str, Any]], VendorEvent]) -> list[VendorEvent | RejectedEvent]:
+    """Reads elements one by one; what can't be read is rejected in its place."""
+    found: list[VendorEvent | RejectedEvent] = []
+    for index, element in enumerate(elements):
+        try:
+            found.append(read(members(element, "event")))
+        except Invalid as error:
+            found.append(RejectedEvent(index, error.code, error.detail))
+    return found
+
+
+def kept(words: JsonObject) -> JsonObject:
+    """A vendor's words as they are stored: whole, or with long texts and lists cut."""
+    if len(msgspec.json.encode(words)) <= _WORDS_BYTES:
+        return words
+    return {name: _cut(value, _CUT_DEPTH) for name, value in list(words.items())[:200]}
+
+
+def _cut(value: Any, depth: int) -> Any:
+    if isinstance(value, str):
+        return value[:_CUT_TEXT]
+    if isinstance(value, list):
+        return [_cut(one, depth - 1) for one in value[:_CUT_LIST]] if depth else []
+    if isinstance(value, dict):
+        return {k[:_CUT_TEXT]: _cut(v, depth - 1) for k, v in list(value.items())[:50]} if depth else {}
+    return value

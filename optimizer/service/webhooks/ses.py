@@ -1,0 +1,148 @@
+"""Amazon SES through SNS: event publishing (``eventType``) and identity notifications (``notificationType``).
+
+Both may be switched on at once, and then tell of the same bounce, complaint and delivery under different ids; so an
+event's id is made of what happened to which message. Fields: docs.aws.amazon.com/ses, "Contents of event data that
+Amazon SES publishes to Amazon SNS" and "Amazon SNS notification contents".
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import datetime
+from typing import Any
+
+from optimizer.errors import Invalid
+from optimizer.service.requests import RejectedEvent, VendorEvent
+from optimizer.service.webhooks.delivery import DECISION_ARGUMENT, Batch, Delivery, Meaning, Signs, Understood
+from optimizer.service.webhooks.parsing import (
+    below,
+    content_hash,
+    event_id,
+    event_type,
+    identifier,
+    iso_time,
+    kept,
+    members,
+    parse,
+    text,
+)
+from optimizer.service.webhooks.sns import open_envelope
+from storage.records import JsonObject
+
+UNDERSTOOD = Understood(
+    "ses",
+    (
+        Meaning("Send", "processed"),
+        Meaning("Delivery", "delivered"),
+        Meaning("DeliveryDelay", "deferred"),
+        Meaning("Open", "opened"),
+        Meaning("Click", "clicked"),
+        Meaning("Bounce", "bounced", hard=False),
+        Meaning("Bounce", "bounced", "bounceType", "Permanent"),
+        Meaning("Complaint", "complained"),
+        Meaning("Complaint", "failed", "complaintSubType", "OnAccountSuppressionList"),
+        Meaning("Complaint", "not_spam", "complaintFeedbackType", "not-spam"),
+        Meaning("Reject", "failed"),
+        Meaning("Rendering Failure", "failed"),
+        Meaning("Subscription", "resubscribed"),
+        Meaning("Subscription", "unsubscribed", "newTopicPreferences", "opted out"),
+    ),
+)
+#: Where each type has its own facts: the type's name, written as a member's.
+_FACTS = {"Rendering Failure": "failure", "DeliveryDelay": "deliveryDelay"}
+#: Types that happen to a message once, whoever tells of it and how often.
+_ONCE = frozenset({"Send", "Delivery", "Bounce", "Complaint", "Reject", "Rendering Failure"})
+
+
+def read(delivery: Delivery) -> Batch:
+    """See ``webhooks``."""
+    envelope = open_envelope(delivery)
+    if envelope.subscribe_url is not None:
+        return Batch(confirm_url=envelope.subscribe_url)
+    if envelope.type != "Notification" or not envelope.message.lstrip().startswith("{"):
+        return Batch()  # a subscription that ended, or the line by which SES tries a new topic out
+    try:
+        words = members(parse(envelope.message.encode()), "Message")
+        event = _event(words, envelope.at, delivery.now)
+    except Invalid as error:
+        return Batch((RejectedEvent(0, error.code, error.detail),))
+    return Batch((event,), int(UNDERSTOOD.of(_name(words)) is None))
+
+
+def _name(words: JsonObject) -> str:
+    return text(words.get("eventType") or words.get("notificationType"), 100)
+
+
+def _facts(words: JsonObject, name: str) -> JsonObject:
+    found = words.get(_FACTS.get(name, name.lower()))
+    return found if isinstance(found, dict) else {}
+
+
+def _event(words: dict[str, Any], sent_at: datetime, now: datetime) -> VendorEvent:
+    name = _name(words)
+    if not name:
+        raise Invalid.field("eventType", "missing; notificationType too", code="no_type")
+    facts = _facts(words, name)
+    meaning = _meaning(name, facts)
+    message_id = identifier(below(words, "mail", "messageId"))
+    outcome = event_type("ses", name) if meaning is None else meaning.outcome
+    hard = meaning is None or meaning.hard
+    stamp = facts.get("timestamp")
+    if name in _ONCE and message_id is not None:
+        own_id = (message_id, outcome if hard else f"{outcome}-soft")
+    else:
+        own_id = (message_id or "", content_hash([name, facts]))
+    return VendorEvent(
+        type=outcome,
+        occurred_at=iso_time(stamp, "timestamp", now) if stamp else min(sent_at, now),
+        event_id=event_id("ses", *own_id),
+        decision_id=next(_decisions(words), None),
+        provider="ses" if message_id is not None else None,
+        message_id=message_id,
+        hard=hard,
+        vendor="ses",
+        words=kept(words),
+    )
+
+
+def _meaning(name: str, facts: JsonObject) -> Meaning | None:
+    if name == "Subscription":
+        return UNDERSTOOD.of(name, "opted out" if _opted_out(facts.get("newTopicPreferences")) else "")
+    narrower = ("bounceType", "complaintSubType", "complaintFeedbackType")
+    known = (UNDERSTOOD.of(name, text(facts.get(field))) for field in narrower if facts.get(field))
+    return next((one for one in known if one is not None and one.value), UNDERSTOOD.of(name))
+
+
+def _opted_out(preferences: Any) -> bool:
+    topics = below(preferences, "topicSubscriptionStatus") or below(preferences, "topicDefaultSubscriptionStatus")
+    listed = topics if isinstance(topics, list) else []
+    return below(preferences, "unsubscribeAll") is True or any(
+        below(one, "subscriptionStatus") == "OptOut" for one in listed
+    )
+
+
+def _decisions(words: JsonObject) -> Iterator[str]:
+    """Our decision id: a message tag, or the header by which tags are given (identity notifications have no tags)."""
+    tags = below(words, "mail", "tags", DECISION_ARGUMENT)
+    for value in tags if isinstance(tags, list) else [tags]:
+        found = identifier(value)
+        if found is not None:
+            yield found
+    headers = below(words, "mail", "headers")
+    for header in headers if isinstance(headers, list) else []:
+        if text(below(header, "name")).lower() == "x-ses-message-tags":
+            for tag in text(below(header, "value")).split(","):
+                name, _, value = tag.strip().partition("=")
+                found = identifier(value.strip()) if name.strip() == DECISION_ARGUMENT else None
+                if found is not None:
+                    yield found
+
+
+def signs(words: JsonObject) -> Signs:
+    """See ``webhooks``."""
+    facts = _facts(words, _name(words))
+    return Signs(
+        user_agent=text(facts.get("userAgent")),
+        address=text(facts.get("ipAddress")),
+        url=text(facts.get("link")),
+    )

@@ -1,0 +1,198 @@
+"""Labels of stored events: judged as more arrives, the same in every order, put right by ``sendtide relabel``."""
+
+from __future__ import annotations
+
+import itertools
+import re
+from collections.abc import Iterator
+from dataclasses import asdict, replace
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import orjson
+import pytest
+from click.testing import CliRunner
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from optimizer.cli import main
+from optimizer.config import Settings
+from optimizer.service import settle, setup
+from optimizer.service.ingest import ingest
+from optimizer.service.relabel import Relabelled, relabel
+from optimizer.service.requests import DecisionRequest, VendorEvent
+from optimizer.service.webhooks import machines
+from optimizer.service.webhooks.delivery import Signs
+from optimizer.service.wiring import Services, open_services
+from simulations.audit.requires import Reply
+from simulations.drills.webhooks.senders import Happened
+from storage.log import Decision
+from storage.records import Campaign, Channel, Variant
+from tests.web.conftest import NOW, Caller
+from tests.web.webhooks.conftest import Hook, events_of
+
+URL = "https://shop.example/"
+NUMBERS = itertools.count()
+
+
+def happened(number: int, type: str, seconds: float, decision: dict[str, Any], **more: Any) -> Happened:
+    return Happened(number, type, NOW + timedelta(seconds=seconds), "m-1", decision["decision_id"], more)
+
+
+def told(services: Services, decision: dict[str, Any]) -> dict[str, tuple[bool, str]]:
+    found = events_of(services, decision["decision_id"])
+    return {e.event_id.removeprefix("sendgrid:"): (e.automated, e.reason.partition(":")[0]) for e in found}
+
+
+def test_a_third_link_turns_the_first_two_into_a_machines(
+    hooks: dict[Any, Hook], services: Services, decision: dict[str, Any]
+) -> None:
+    hook = hooks["sendgrid"]
+    hook.clock.forward(hours=1)
+    for n in range(2):
+        hook.say(happened(n, "clicked", 100 + n, decision, url=f"{URL}{n}"))
+    assert told(services, decision) == {"sg-event-0": (False, ""), "sg-event-1": (False, "")}
+    hook.say(happened(2, "clicked", 101, decision, url=f"{URL}2"))
+    assert set(told(services, decision).values()) == {(True, "burst")}
+    (first, *_) = events_of(services, decision["decision_id"])
+    assert (first.confidence, len(first.flipped_after)) == (0.9, 1)
+
+
+def test_the_arrival_and_the_confirm_are_evidence_too_whenever_they_come(
+    ready: Caller, hooks: dict[Any, Hook], services: Services, decision: dict[str, Any]
+) -> None:
+    hook = hooks["sendgrid"]
+    hook.clock.forward(minutes=10)
+    hook.say(happened(1, "clicked", 21, decision))
+    sent = {"sent_at": (NOW + timedelta(seconds=20)).isoformat()}
+    assert ready("POST", f"/v1/decisions/{decision['decision_id']}/confirm", sent).status_code == 200
+    assert told(services, decision)["sg-event-1"] == (True, "too_soon")
+    hook.say(happened(2, "delivered", 19, decision))
+    assert told(services, decision)["sg-event-1"] == (False, "")
+
+
+def test_what_a_caller_says_of_its_own_events_stands(
+    ready: Caller, hooks: dict[Any, Hook], services: Services, decision: dict[str, Any]
+) -> None:
+    at = (NOW + timedelta(seconds=1)).isoformat()
+    mine = {"event_id": "mine", "decision_id": decision["decision_id"], "type": "clicked", "occurred_at": at}
+    ready("POST", "/v1/events", {"events": [mine, {**mine, "event_id": "machine", "automated": True}]})
+    hooks["sendgrid"].clock.forward(minutes=1)
+    hooks["sendgrid"].say(happened(1, "delivered", 0, decision))
+    assert told(services, decision)["mine"] == (False, "")
+    assert told(services, decision)["machine"] == (True, "")
+
+
+def test_a_better_rule_relabels_what_is_stored_and_only_once(
+    hooks: dict[Any, Hook],
+    services: Services,
+    decision: dict[str, Any],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    hook = hooks["sendgrid"]
+    hook.clock.forward(hours=1)
+    hook.say(happened(1, "clicked", 100, decision, useragent="NewFilter/1.0"))
+    hook.say(happened(2, "opened", 50, decision, useragent="Mozilla/5.0"))
+    assert told(services, decision)["sg-event-1"] == (False, "")
+    assert relabel(services, "default") == Relabelled(decisions=1)
+    with monkeypatch.context() as better:
+        better.setattr(machines, "_SCANNERS", re.compile("newfilter", re.IGNORECASE))
+        better.setattr(machines, "_APPLE", "nothing")
+        assert relabel(services, "default") == Relabelled(1, 2, 1, 1)
+        assert told(services, decision) == {"sg-event-1": (True, "scanner"), "sg-event-2": (False, "")}
+        assert relabel(services, "default") == Relabelled(decisions=1)
+    told_by = CliRunner().invoke(main, ["relabel", "--json", "--database", f"sqlite:///{tmp_path}/web.db"])
+    assert told_by.exit_code == 0, told_by.output
+    assert orjson.loads(told_by.stdout) == asdict(Relabelled(1, 2, 1, 1))
+    assert relabel(services, "nobody") == Relabelled()
+
+
+def test_the_audit_knows_what_was_believed_at_each_position() -> None:
+    always, turned = Reply("clicked", NOW, 0, 0, True), Reply("clicked", NOW, 0, 0, True, True, (5,))
+    back = replace(turned, automated=False, flips=(5, 8))
+    assert [always.by_person(p) for p in (5, 6)] == [True, True]
+    assert [turned.by_person(p) for p in (5, 6)] == [True, False]
+    assert [back.by_person(p) for p in (5, 6, 8, 9)] == [True, False, False, True]
+
+
+# Whatever the order
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Services]:
+    folder = tmp_path_factory.mktemp("labels")
+    opened = open_services(Settings(database=f"sqlite:///{folder}/l.db"), lambda: NOW, seed="labels", watch=False)
+    setup.ensure_workspace(opened, "w")
+    campaign = Campaign("w", "c", (Variant("a"),), (Channel("email"),), created_at=NOW, updated_at=NOW)
+    setup.put_campaign(opened, replace(campaign, allow_no_send=False))
+    yield opened
+    opened.close()
+
+
+def vendor_event(n: int, type: str, at: datetime, decision_id: str, signs: Signs) -> VendorEvent:
+    words = {"useragent": signs.user_agent, "ip": signs.address, "url": signs.url}
+    return VendorEvent(
+        type,
+        at,
+        f"{decision_id}-{n}",
+        decision_id,
+        provider="sendgrid",
+        message_id=decision_id,
+        vendor="sendgrid",
+        words=words,
+    )
+
+
+STEP = st.tuples(
+    st.sampled_from(["opened", "clicked", "clicked", "delivered"]),
+    st.integers(0, 8),
+    st.sampled_from(["", "curl/8"]),
+    st.sampled_from(["1", "2", "3"]),
+)
+
+
+@given(steps=st.lists(STEP, min_size=2, max_size=6), chance=st.randoms(use_true_random=False))
+@settings(max_examples=25, deadline=None, derandomize=True, database=None)
+def test_stored_labels_and_rhythms_are_those_of_the_set_in_every_order(
+    store: Services, steps: list[tuple[str, int, str, str]], chance: Any
+) -> None:
+    ends = []
+    for _ in range(2):
+        recipient = f"u{next(NUMBERS)}"
+        asked = DecisionRequest("c", recipient, request_id=recipient, immediate=True)
+        decision = store.decider.decide("w", asked)[0]
+        if decision.status != "reserved":
+            return
+        todo: list[Any] = [_report(store, decision, n, step) for n, step in enumerate(steps)]
+        todo.append(
+            lambda d=decision: settle.confirm(
+                store, "w", d.decision_id, NOW - timedelta(seconds=2), "sendgrid", d.decision_id
+            )
+        )
+        chance.shuffle(todo)
+        for one in todo:
+            one()
+        ends.append(_state(store, decision))
+    assert ends[0] == ends[1]
+
+
+def _report(store: Services, decision: Decision, n: int, step: tuple[str, int, str, str]) -> Any:
+    type, seconds, agent, link = step
+    event = vendor_event(
+        n, type, NOW + timedelta(seconds=seconds / 2 - 2), decision.decision_id, Signs(user_agent=agent, url=link)
+    )
+    return lambda: ingest(store, "w", [event])
+
+
+def _state(store: Services, decision: Decision) -> Any:
+    with store.store.read() as reader:
+        now = reader.decision("w", decision.decision_id)
+        assert now is not None
+        events = [
+            (e.event_id.rpartition("-")[2], e.type, e.automated, e.confidence, e.reason)
+            for e in reader.events("w", now)
+        ]
+        rhythm = reader.rhythms("w", [decision.recipient_id]).get(decision.recipient_id, ())
+        return sorted(events), [(one.kind, one.hour, round(one.weight, 3)) for one in rhythm if one.weight]

@@ -1,0 +1,57 @@
+"""Mailgun signs no body: what its one-time tokens are worth."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from optimizer.service.wiring import Services
+from simulations.drills.webhooks.senders import Mailgun
+from storage.errors import StoreUnavailable
+from tests.web.conftest import NOW, Caller, StillClock
+from tests.web.webhooks.conftest import FarSide, hook_of, metric
+from tests.web.webhooks.test_signatures import OPENED, body
+
+
+def test_a_mailgun_token_serves_for_one_event_however_often(
+    ready: Caller, clock: StillClock, far_side: FarSide
+) -> None:
+    hook = hook_of(ready, "mailgun", clock, far_side)
+    sender = hook.sender
+    assert isinstance(sender, Mailgun)
+    event = sender.record(OPENED)
+    assert hook.post(sender.under("t" * 50, event, NOW)).get_json()["accepted"] == 1
+    clock.forward(hours=7.5)  # the last of Mailgun's retries
+    retried = hook.post(sender.under("t" * 50, event, NOW))
+    assert retried.get_json() == {"accepted": 0, "duplicates": 1, "unmatched": 0, "rejected": 0}
+    other = sender.record(replace(OPENED, number=2, type="unsubscribed"))
+    assert hook.post(sender.under("t" * 50, other, NOW)).status_code == 401
+    assert metric(hook.app, "mailgun", "accepted") == 1
+    again = hook.post(sender.under("u" * 50, event, clock.now))  # signed anew, were Mailgun to do that
+    assert again.get_json()["duplicates"] == 1
+
+
+def test_a_mailgun_token_of_a_refused_delivery_is_not_used_up(
+    ready: Caller, clock: StillClock, far_side: FarSide, services: Services, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hook = hook_of(ready, "mailgun", clock, far_side)
+    request = hook.request(OPENED)
+
+    def down(*_: object, **__: object) -> None:
+        raise StoreUnavailable("the disk is full")
+
+    with monkeypatch.context() as broken:
+        broken.setattr(services.store, "write", down)
+        refused = hook.post(request)
+        assert (refused.status_code, refused.headers["Retry-After"] > "0") == (503, True)
+    assert hook.post(request).get_json()["accepted"] == 1
+
+
+def test_a_subaccounts_event_passes_by_its_parents_signature(
+    ready: Caller, clock: StillClock, far_side: FarSide
+) -> None:
+    hook = hook_of(ready, "mailgun", clock, far_side)
+    request = hook.request(OPENED)
+    parents = body(b'"signature":"', b'"signature":"abc","parent-signature":"')(request)
+    assert hook.post(parents).status_code == 200
