@@ -3,11 +3,16 @@ of a network over the encoded context and of an encoder over the recipient's his
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 
 import numpy as np
-import onnxruntime
 from numpy.typing import NDArray
+
+# From 1.29 on ONNX Runtime reports to its vendor and keeps an id of the machine in the home folder, unless this is set
+# before it is loaded; `disable_telemetry_events` comes too late (microsoft/onnxruntime#25573).
+os.environ["ORT_DISABLE_TELEMETRY"] = "1"
+import onnxruntime
 
 from optimizer.errors import BadArtifact
 from optimizer.model.features import FeatureSpec

@@ -1,0 +1,31 @@
+"""The graph's runtime does what it is asked, and nothing else."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+_SCRIPT = """
+import sys
+import numpy as np
+from optimizer.model.embedding import Embedder
+from optimizer.model.features import fit_spec
+from optimizer.model.training.export import export_graph
+from storage.records import Attribute
+contexts = [{"age": float(i)} for i in range(40)]
+spec = fit_spec(contexts, (Attribute("w", "age", "number"),))
+print(Embedder(spec, export_graph(spec, None)).bulk(contexts).shape[0])
+"""
+
+
+def test_the_runtime_leaves_nothing_in_the_home_folder_and_so_reports_to_nobody(tmp_path: Path) -> None:
+    """Where it reports to its vendor, it first writes an id of the machine under the home folder."""
+    told = {name: value for name, value in os.environ.items() if name not in ("CI", "ORT_DISABLE_TELEMETRY")}
+    told |= {"HOME": str(tmp_path), "XDG_CACHE_HOME": "", "PYTHONDONTWRITEBYTECODE": "1"}
+    done = subprocess.run(
+        [sys.executable, "-c", _SCRIPT], env=told, capture_output=True, text=True, check=True, timeout=120
+    )
+    assert done.stdout.strip() == "40"
+    assert not list(tmp_path.rglob("*"))
