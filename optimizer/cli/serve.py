@@ -28,6 +28,7 @@ SERVE = (
     "private_webhooks",
     "gate",
     "encoder",
+    "personalizer_unknown_events",
     "train_memory_mib",
     "metrics_dir",
     "max_body_bytes",

@@ -38,7 +38,9 @@ from storage.usage import Usage, limit_in, period_of, scarce
 
 #: A rule may bind where this part of a limit is used; a budget also where it is spent this fast.
 NEARLY = 0.9
-#: New prices are published where they differ from the served ones by more than this part, over the next two days.
+#: New prices are published where that of any hour of the next two days differs by more than this part of the mean.
+#: By this part of the sum over them it would take 48 hours' worth of a change in the hour that runs out or stays empty:
+#: a crowd whose truth is known then earned .965 of the optimum with hindsight, against .976.
 TOLERANCE = 0.05
 _RECENT = 500
 _DAY = timedelta(days=1)
@@ -156,7 +158,7 @@ def priceable(reader: Reader, workspace_id: str, now: datetime) -> Priceable:
 
 
 def moved(old: Sequence[Price], new: Sequence[Price], now: datetime) -> bool:
-    """Whether new prices are worth a revision: some rule's moved by more than ``TOLERANCE`` over the next two days."""
+    """Whether new prices are worth a revision: some rule's moved by more than ``TOLERANCE`` in the next two days."""
     before, after = {p.rule_id: p for p in old}, {p.rule_id: p for p in new}
     if before.keys() != after.keys():
         return True
@@ -165,7 +167,7 @@ def moved(old: Sequence[Price], new: Sequence[Price], now: datetime) -> bool:
         if before[name].channels != price.channels:
             return True
         one, other = before[name].at(times), price.at(times)
-        if np.abs(one - other).sum() > TOLERANCE * np.maximum(one, other).sum():
+        if np.abs(one - other).max() > TOLERANCE * max(one.mean(), other.mean()):
             return True
     return False
 

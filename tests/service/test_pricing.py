@@ -268,6 +268,7 @@ def test_only_prices_that_moved_are_worth_a_revision() -> None:
     old = Price("r", "capacity", ("email",), (1.0,) * 24)
     assert not moved((old,), (replace(old, usual=(1.04,) * 24),), START)
     assert moved((old,), (replace(old, usual=(1.07,) * 24),), START)
+    assert moved((old,), (replace(old, usual=(1.0,) * 23 + (0.9,)),), START)
     assert moved((old,), (), START)
     assert moved((), (old,), START)
     assert moved((old,), (replace(old, channels=("sms",)),), START)

@@ -242,7 +242,7 @@ def test_fatigue_masks_by_predicted_risk_and_replays(services: Services, blob: b
     put_rule(services, "calm", "fatigue", Fatigue("clicked", 1.0))
     unbound = [ask(services, f"u{i}", context=person) for i in range(60)]
     risks = sorted(d.snapshot.risks["clicked"][0] or 0.0 for d in unbound if d.send_at is not None)
-    limit = risks[len(risks) // 2]
+    limit = risks[len(risks) // 4]
     put_rule(services, "calm", "fatigue", Fatigue("clicked", limit), applies_to=Selector(channels=("email",)))
     bound = [ask(services, f"v{i}", context=person) for i in range(60)]
     mails = [d for d in bound if d.channel == "email"]

@@ -23,8 +23,8 @@ EPOCHS, PATIENCE = 16, 4
 BATCH_SHARE, SMALLEST, LARGEST = 64, 64, 512
 #: ``auto`` compares the encoders on at most this many rows; the chosen one is trained on all that it is given.
 COMPARED = 20_000
-#: What a microsecond a decision has to bring, in nats an outcome: a transformer must beat a cnn by .0001.
-NATS_PER_US = 2e-6
+#: What a microsecond a decision has to bring, in nats an outcome: a transformer must beat a cnn by .0002.
+NATS_PER_US = 4e-6
 
 
 @dataclass(frozen=True)
