@@ -28,7 +28,7 @@ SCENARIOS = ("capacity", "budget", "cap")
 @option("--requests", type=click.IntRange(24, 100_000), default=2_400, show_default=True, help="A day.")
 @option("--learning", type=click.IntRange(1, 60), default=2, show_default=True, help="Days of uniform choices.")
 @option("--earning", type=click.IntRange(1, 60), default=4, show_default=True, help="Days that are compared.")
-@option("--steps", type=click.IntRange(24, 1440), default=24, show_default=True, help="New prices, times a day.")
+@option("--steps", type=click.IntRange(24, 1440), default=96, show_default=True, help="New prices, times a day.")
 @option("--processes", type=click.IntRange(1, 64), default=1, show_default=True, help="Seeds at a time.")
 @option("--json", "as_json", is_flag=True, envvar="SENDTIDE_JSON", help="Print the figures as JSON.")
 def command(seeds: int, processes: int, *, as_json: bool, scenario: str, **size: int) -> None:

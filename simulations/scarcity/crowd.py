@@ -52,7 +52,7 @@ class Course:
     requests: int = 2_400
     learning: int = 2
     earning: int = 4
-    steps: int = 24
+    steps: int = 96
 
     @property
     def days(self) -> int:
