@@ -52,7 +52,7 @@ class _Stretches:
 def run_waiting(services: Services, workspace_id: str) -> bool:
     """Carries out the oldest evaluation that waits; False where none does."""
     with services.store.read() as reader:
-        waiting = [e for e in evaluations.listed(reader, workspace_id) if e.status in evaluations.WAITING]
+        waiting = [e for e in evaluations.SHELF.listed(reader, workspace_id) if e.status in evaluations.WAITING]
     if not waiting:
         return False
     now = services.clock()
@@ -63,7 +63,7 @@ def run_waiting(services: Services, workspace_id: str) -> bool:
         _run(services, workspace_id, waiting[-1])
     except Exception:  # whatever it is, it would be again: the evaluation must not wait for ever
         failed = replace(waiting[-1], status="Failed", description="something went wrong on our side; see the log")
-        services.store.write(lambda writer: evaluations.save(writer, workspace_id, failed))
+        services.store.write(lambda writer: evaluations.SHELF.save(writer, workspace_id, failed))
         raise
     finally:
         services.store.write(lambda writer: writer.drop_lease(lease, holder))
@@ -76,7 +76,7 @@ def queue_due(services: Services, workspace_id: str) -> Evaluation | None:
     with services.store.read() as reader:
         loop = loops.load(reader, workspace_id)
         span = reader.rank_span(workspace_id)
-        known = [e for e in evaluations.listed(reader, workspace_id) if e.kind == "Auto"]
+        known = [e for e in evaluations.SHELF.listed(reader, workspace_id) if e.kind == "Auto"]
     if not loop.auto_optimization or span is None or (loop.auto_start is not None and now < loop.auto_start):
         return None
     if loop.auto_start is None and not known and span[0] > now - loop.auto_every:
@@ -91,7 +91,7 @@ def queue_due(services: Services, workspace_id: str) -> Evaluation | None:
 
 
 def _run(services: Services, workspace_id: str, asked: Evaluation) -> None:
-    services.store.write(lambda w: evaluations.save(w, workspace_id, replace(asked, status="Running")))
+    services.store.write(lambda w: evaluations.SHELF.save(w, workspace_id, replace(asked, status="Running")))
     with services.store.read() as reader:
         loop = loops.load(reader, workspace_id)
         found = replaying.trials(reader, workspace_id, loop, asked.start, asked.end, services.clock())
@@ -102,7 +102,7 @@ def _run(services: Services, workspace_id: str, asked: Evaluation) -> None:
     )
     if done.kind == "Auto" and done.status == "Succeeded":
         done = _applied(services, workspace_id, done)
-    services.store.write(lambda writer: evaluations.save(writer, workspace_id, done))
+    services.store.write(lambda writer: evaluations.SHELF.save(writer, workspace_id, done))
     log.info("evaluation ends", extra={"workspace": workspace_id, "evaluation": done.id, "status": done.status})
 
 

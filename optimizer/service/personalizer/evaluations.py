@@ -5,7 +5,6 @@ Shapes and limits follow Azure's specification of Personalizer (``EvaluationCont
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Final, Literal
@@ -15,6 +14,7 @@ import msgspec
 from optimizer.errors import Invalid, NotFound
 from optimizer.service.personalizer import loop as loops
 from optimizer.service.personalizer.arguments import read_arguments
+from optimizer.service.personalizer.shelf import Shelf
 from optimizer.service.wiring import Services
 from storage.port import Reader, Writer
 
@@ -85,7 +85,7 @@ class Evaluation:
     description: str = ""
 
 
-_decoder: Final = msgspec.json.Decoder(Evaluation)
+SHELF: Final = Shelf("evaluation", "evaluation", "EvaluationNotFound", msgspec.json.Decoder(Evaluation))
 
 
 def bucket_width(evaluation: Evaluation) -> timedelta:
@@ -106,7 +106,7 @@ def create(services: Services, workspace_id: str, asked: Evaluation) -> Evaluati
         if writer.loop_document(workspace_id, "evaluation", made.id) is not None:
             raise Invalid.field("evaluationId", f"{made.id!r:.80} is taken", code="EvaluationAlreadyExists")
         check_range(writer, workspace_id, made.start, made.end)
-        save(writer, workspace_id, made)
+        SHELF.save(writer, workspace_id, made)
         return made
 
     return services.store.write(work)
@@ -133,31 +133,6 @@ def _check(asked: Evaluation) -> None:
         read_arguments(policy.arguments)
 
 
-def save(writer: Writer, workspace_id: str, evaluation: Evaluation) -> None:
-    """Stores it under its id."""
-    writer.put_loop_document(workspace_id, "evaluation", evaluation.id, msgspec.json.encode(evaluation))
-
-
-def find(reader: Reader, workspace_id: str, evaluation_id: str) -> Evaluation:
-    """One evaluation; ``NotFound`` where there is none."""
-    stored = reader.loop_document(workspace_id, "evaluation", evaluation_id)
-    if stored is None:
-        raise NotFound(f"no evaluation {evaluation_id!r:.80}", code="EvaluationNotFound")
-    return _decoder.decode(stored)
-
-
-def listed(reader: Reader, workspace_id: str) -> Sequence[Evaluation]:
-    """All of them, newest first."""
-    found = [_decoder.decode(document) for document in reader.loop_documents(workspace_id, "evaluation")]
-    return sorted(found, key=lambda e: (e.created_at, e.id), reverse=True)
-
-
-def delete(services: Services, workspace_id: str, evaluation_id: str) -> None:
-    """Deletes one; ``NotFound`` where there is none."""
-    if not services.store.write(lambda w: w.drop_loop_document(workspace_id, "evaluation", evaluation_id)):
-        raise NotFound(f"no evaluation {evaluation_id!r:.80}", code="EvaluationNotFound")
-
-
 def apply(services: Services, workspace_id: str, evaluation_id: str, policy_name: str) -> None:
     """Makes the learning settings of an evaluation's policy those of the loop.
 
@@ -165,7 +140,7 @@ def apply(services: Services, workspace_id: str, evaluation_id: str, policy_name
         NotFound: no such evaluation, or no such policy with learning settings in it.
     """
     with services.store.read() as reader:
-        evaluation = find(reader, workspace_id, evaluation_id)
+        evaluation = SHELF.find(reader, workspace_id, evaluation_id)
     found = next((o for o in evaluation.outcomes if o.name == policy_name and o.arguments), None)
     if found is None:
         raise NotFound(f"no learning settings {policy_name!r:.80} in it", code="LearningSettingsNotFound")

@@ -14,7 +14,7 @@ from typing import Final, Literal
 
 import msgspec
 
-from optimizer.errors import Invalid, NotFound
+from optimizer.errors import Invalid
 from optimizer.model.training.adf import AdfOptions, AdfTrainer
 from optimizer.service.personalizer import loop as loops
 from optimizer.service.personalizer import replaying
@@ -22,8 +22,9 @@ from optimizer.service.personalizer.evaluations import check_range
 from optimizer.service.personalizer.learning import lessons
 from optimizer.service.personalizer.loop import Loop
 from optimizer.service.personalizer.replaying import Trial
+from optimizer.service.personalizer.shelf import Shelf
 from optimizer.service.wiring import Services
-from storage.port import Reader, Writer
+from storage.port import Writer
 
 #: Namespace of features that stand in none.
 DEFAULT_NAMESPACE: Final = "Default"
@@ -53,7 +54,7 @@ class Importance:
     description: str = ""
 
 
-_decoder: Final = msgspec.json.Decoder(Importance)
+SHELF: Final = Shelf("importance", "feature importance", "FeatureImportanceNotFound", msgspec.json.Decoder(Importance))
 
 
 def create(services: Services, workspace_id: str, asked: Importance) -> Importance:
@@ -70,40 +71,16 @@ def create(services: Services, workspace_id: str, asked: Importance) -> Importan
                 "featureImportanceId", f"{made.id!r:.80} is taken", code="FeatureImportanceAlreadyExists"
             )
         check_range(writer, workspace_id, made.start, made.end)
-        _save(writer, workspace_id, made)
+        SHELF.save(writer, workspace_id, made)
         return made
 
     return services.store.write(work)
 
 
-def _save(writer: Writer, workspace_id: str, job: Importance) -> None:
-    writer.put_loop_document(workspace_id, "importance", job.id, msgspec.json.encode(job))
-
-
-def find(reader: Reader, workspace_id: str, job_id: str) -> Importance:
-    """One job; ``NotFound`` where there is none."""
-    stored = reader.loop_document(workspace_id, "importance", job_id)
-    if stored is None:
-        raise NotFound(f"no feature importance {job_id!r:.80}", code="FeatureImportanceNotFound")
-    return _decoder.decode(stored)
-
-
-def listed(reader: Reader, workspace_id: str) -> Sequence[Importance]:
-    """All of them, newest first."""
-    found = [_decoder.decode(document) for document in reader.loop_documents(workspace_id, "importance")]
-    return sorted(found, key=lambda job: (job.created_at, job.id), reverse=True)
-
-
-def delete(services: Services, workspace_id: str, job_id: str) -> None:
-    """Deletes one; ``NotFound`` where there is none."""
-    if not services.store.write(lambda w: w.drop_loop_document(workspace_id, "importance", job_id)):
-        raise NotFound(f"no feature importance {job_id!r:.80}", code="FeatureImportanceNotFound")
-
-
 def run_waiting(services: Services, workspace_id: str) -> bool:
     """Carries out the oldest job that waits; False where none does. Twice by two schedulers does no harm."""
     with services.store.read() as reader:
-        waiting = [job for job in listed(reader, workspace_id) if job.status == "NotSubmitted"]
+        waiting = [job for job in SHELF.listed(reader, workspace_id) if job.status == "NotSubmitted"]
         if not waiting:
             return False
         asked = waiting[-1]
@@ -113,7 +90,7 @@ def run_waiting(services: Services, workspace_id: str) -> bool:
         done = replace(asked, status="Succeeded", scores=tuple(scores(found, loop)))
     else:
         done = replace(asked, status="Failed", description="no answer of this range is settled yet")
-    services.store.write(lambda writer: _save(writer, workspace_id, done))
+    services.store.write(lambda writer: SHELF.save(writer, workspace_id, done))
     return True
 
 

@@ -203,7 +203,7 @@ def evaluation(bench: Bench, **changes: object) -> Evaluation:
     evaluations.create(bench.services, "w", asked)
     assert evaluating.run_waiting(bench.services, "w")
     with bench.services.store.read() as reader:
-        return evaluations.find(reader, "w", "ev")
+        return evaluations.SHELF.find(reader, "w", "ev")
 
 
 def test_an_evaluation_finds_what_policies_would_have_earned(bench: Bench) -> None:
@@ -246,7 +246,7 @@ def test_auto_optimisation_runs_when_it_is_due_and_keeps_what_is_not_beaten(benc
     assert evaluating.queue_due(bench.services, "w") is None, "once"
     assert evaluating.run_waiting(bench.services, "w")
     with bench.services.store.read() as reader:
-        assert evaluations.find(reader, "w", asked.id).status == "OptimalPolicyApplied"
+        assert evaluations.SHELF.find(reader, "w", asked.id).status == "OptimalPolicyApplied"
     assert loops.get(bench.services, "w").policy_name == evaluating.OPTIMAL
     bench.clock.forward(days=2)
     assert evaluating.queue_due(bench.services, "w") is None, "nothing was logged since"
@@ -255,7 +255,7 @@ def test_auto_optimisation_runs_when_it_is_due_and_keeps_what_is_not_beaten(benc
     assert again is not None
     assert evaluating.run_waiting(bench.services, "w")
     with bench.services.store.read() as reader:
-        assert evaluations.find(reader, "w", again.id).status == "OnlinePolicyRetained"
+        assert evaluations.SHELF.find(reader, "w", again.id).status == "OnlinePolicyRetained"
 
 
 def test_an_evaluation_that_breaks_fails_and_waits_no_more(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -271,7 +271,7 @@ def test_an_evaluation_that_breaks_fails_and_waits_no_more(bench: Bench, monkeyp
         evaluating.run_waiting(bench.services, "w")
     assert not evaluating.run_waiting(bench.services, "w")
     with bench.services.store.read() as reader:
-        assert evaluations.find(reader, "w", "ev").status == "Failed"
+        assert evaluations.SHELF.find(reader, "w", "ev").status == "Failed"
 
 
 def test_jobs_of_a_range_where_nothing_is_settled_fail_with_a_reason(bench: Bench) -> None:
@@ -282,6 +282,6 @@ def test_jobs_of_a_range_where_nothing_is_settled_fail_with_a_reason(bench: Benc
     importances.create(bench.services, "w", Importance("f", "n", now - timedelta(days=1), now, now))
     assert importances.run_waiting(bench.services, "w")
     with bench.services.store.read() as reader:
-        found = importances.find(reader, "w", "f")
+        found = importances.SHELF.find(reader, "w", "f")
     assert (found.status, found.scores) == ("Failed", ())
     assert "settled" in found.description

@@ -36,7 +36,7 @@ def test_a_scheduler_learns_and_works_for_every_workspace(bench: Bench, monkeypa
     scheduler._work_for_loops()
     assert bench.stored is not None
     with bench.services.store.read() as reader:
-        assert evaluations.find(reader, "w", "ev").status == "Succeeded"
+        assert evaluations.SHELF.find(reader, "w", "ev").status == "Succeeded"
     bench.clock.forward(days=91)
     scheduler._retain()
     with bench.services.store.read() as reader:

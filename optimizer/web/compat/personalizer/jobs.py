@@ -46,7 +46,7 @@ def put_evaluation(call: Call) -> Response:
 def list_evaluations(call: Call) -> Response:
     """All evaluations, newest first; v1.0 has a bare array."""
     with call.services.store.read() as reader:
-        found = evaluations.listed(reader, call.workspace_id)
+        found = evaluations.SHELF.listed(reader, call.workspace_id)
     if call.old:
         return answer([shapes.old_evaluation(one) for one in found])
     return answer(_page(call, [shapes.evaluation_details(one) for one in _filtered(found)]))
@@ -56,7 +56,7 @@ def list_evaluations(call: Call) -> Response:
 def get_evaluation(call: Call) -> Response:
     """One evaluation with its results."""
     with call.services.store.read() as reader:
-        found = evaluations.find(reader, call.workspace_id, call.path["evaluation_id"])
+        found = evaluations.SHELF.find(reader, call.workspace_id, call.path["evaluation_id"])
     if call.old:
         return answer(shapes.old_evaluation(found))
     minutes = _number("intervalInMinutes", 5)
@@ -72,7 +72,7 @@ def get_evaluation(call: Call) -> Response:
 @route(("DELETE",), "/evaluations/<path:evaluation_id>", "admin")
 def delete_evaluation(call: Call) -> Response:
     """Deletes an evaluation."""
-    evaluations.delete(call.services, call.workspace_id, call.path["evaluation_id"])
+    evaluations.SHELF.delete(call.services, call.workspace_id, call.path["evaluation_id"])
     return done()
 
 
@@ -87,7 +87,7 @@ def put_importance(call: Call) -> Response:
 def list_importances(call: Call) -> Response:
     """All feature importance jobs, newest first."""
     with call.services.store.read() as reader:
-        found = importances.listed(reader, call.workspace_id)
+        found = importances.SHELF.listed(reader, call.workspace_id)
     return answer(_page(call, [shapes.importance_details(one) for one in found]))
 
 
@@ -95,13 +95,13 @@ def list_importances(call: Call) -> Response:
 def get_importance(call: Call) -> Response:
     """One feature importance job with its scores."""
     with call.services.store.read() as reader:
-        return answer(shapes.importance(importances.find(reader, call.workspace_id, call.path["job_id"])))
+        return answer(shapes.importance(importances.SHELF.find(reader, call.workspace_id, call.path["job_id"])))
 
 
 @route(("DELETE",), "/featureImportances/<path:job_id>", "admin")
 def delete_importance(call: Call) -> Response:
     """Deletes a feature importance job."""
-    importances.delete(call.services, call.workspace_id, call.path["job_id"])
+    importances.SHELF.delete(call.services, call.workspace_id, call.path["job_id"])
     return done()
 
 
