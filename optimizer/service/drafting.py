@@ -1,7 +1,8 @@
 """From what was read to drafts of decisions: the pure middle of a chunk, row after row.
 
-The eligible sets of a chunk are asked for in one go. A row whose state an earlier row of the chunk changed (the same
-recipient, or a shared limit of which little is left) is asked again by itself, so that it sees that row.
+The eligible sets of a chunk are asked for in one go, and so are the policy's distributions over them. A row whose
+state an earlier row of the chunk changed (the same recipient, or a shared limit of which little is left) is asked again
+by itself, so that it sees that row.
 """
 
 from __future__ import annotations
@@ -9,16 +10,22 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
+import numpy as np
+from numpy.typing import NDArray
+
 from optimizer.bandit.actions import ActionSpace
 from optimizer.bandit.eligibility import Eligibility, Question, eligible_many
 from optimizer.bandit.groups import assign
 from optimizer.errors import SendtideError
+from optimizer.model.policy import Choice, LivePolicy, distributions
 from optimizer.service import displace
 from optimizer.service import recipients as people
 from optimizer.service.catalog import View, stricter
 from optimizer.service.choose import (
     Plan,
     Situation,
+    asked,
+    asks_policy,
     displaced_by,
     draw,
     draw_shadow,
@@ -49,8 +56,21 @@ from storage.records import Campaign, Recipient
 
 
 @dataclass(frozen=True)
+class Foreseen:
+    """What a policy makes of an eligible set, worked out together with other rows'."""
+
+    live: LivePolicy
+    mask: NDArray[np.bool_]
+    choice: Choice
+
+
+@dataclass(frozen=True)
 class Prepared:
-    """A row's question before its eligible set is known; ``ruled`` is the answer where it was asked in one go."""
+    """A row's question before its eligible set is known.
+
+    ``ruled`` is the eligible set where it was asked in one go with others, ``foreseen`` the policy's distribution over
+    it. An earlier row of the chunk may still change either.
+    """
 
     ask: Ask
     read: Read
@@ -58,6 +78,7 @@ class Prepared:
     recipient: Recipient
     question: Question
     ruled: Eligibility | None = None
+    foreseen: Foreseen | None = None
 
 
 class Drafter:
@@ -95,15 +116,33 @@ class Drafter:
                 ready.append(self.prepare(reader, ask, reads))
             except SendtideError as error:
                 ready.append(error)
-        open_rows = [i for i, row in enumerate(ready) if isinstance(row, Prepared) and row.situation.group != "holdout"]
-        if len(open_rows) < 2:
-            return ready
-        asked = [row.question for i in open_rows if isinstance(row := ready[i], Prepared)]
-        for i, ruled in zip(open_rows, eligible_many(asked, reads.view.rules, reads.shared.usage), strict=True):
-            row = ready[i]
-            if isinstance(row, Prepared):
-                ready[i] = replace(row, ruled=ruled)
+        open_rows = {
+            i: row for i, row in enumerate(ready) if isinstance(row, Prepared) and row.situation.group != "holdout"
+        }
+        if len(open_rows) > 1:
+            ready_rows = self._foreseen(self._ruled(list(open_rows.values()), reads))
+            for i, row in zip(open_rows, ready_rows, strict=True):
+                ready[i] = row
         return ready
+
+    def _ruled(self, rows: Sequence[Prepared], reads: Reads) -> list[Prepared]:
+        found = eligible_many([row.question for row in rows], reads.view.rules, reads.shared.usage)
+        return [replace(row, ruled=ruled) for row, ruled in zip(rows, found, strict=True)]
+
+    def _foreseen(self, rows: list[Prepared]) -> list[Prepared]:
+        """The rows with the policy's distribution, for those over which it has a say."""
+        alike: dict[tuple[str, int], list[int]] = {}
+        for i, row in enumerate(rows):
+            campaign = row.situation.campaign
+            alike.setdefault((campaign.campaign_id, campaign.version), []).append(i)
+        for places in alike.values():
+            campaign = rows[places[0]].situation.campaign
+            live = self._policies.current(campaign.workspace_id, campaign.campaign_id)
+            likely = {i: made for i in places if (made := _likely_plan(rows[i])) is not None}
+            found = distributions(live, campaign, [asked(rows[i].situation, made) for i, made in likely.items()])
+            for (i, made), choice in zip(likely.items(), found, strict=True):
+                rows[i] = replace(rows[i], foreseen=Foreseen(live, made.mask, choice))
+        return rows
 
     def _row(
         self, reader: Reader, ask: Ask, ready: Prepared | SendtideError | None, reads: Reads
@@ -117,7 +156,7 @@ class Drafter:
             ready = self.prepare(reader, ask, reads)
         if isinstance(ready, SendtideError):
             raise ready
-        return self.finish(self.plan(reader, _as_of(ready, reads), reads), attempt=0)
+        return self.finish(self.plan(reader, _as_of(ready, reads), reads), attempt=0, foreseen=ready.foreseen)
 
     def prepare(self, reader: Reader, ask: Ask, reads: Reads) -> Prepared:
         """A row's question, from what is known by now."""
@@ -149,11 +188,16 @@ class Drafter:
             read = replace(read, rivals=tuple(d.decision_id for d in consulted[0]))
         return Planned(ask, read, s, ready.recipient, ready.question, made, shadowed)
 
-    def finish(self, planned: Planned, attempt: int) -> Draft:
+    def finish(self, planned: Planned, attempt: int, foreseen: Foreseen | None = None) -> Draft:
         """Draws from the row's distribution and makes the record of it."""
         s, made = planned.situation, planned.plan
-        live = self._policies.current(planned.recipient.workspace_id, s.campaign.campaign_id)
-        drawn = replace(draw(s, made, live, self._salt, attempt), shadow=self._shadow(planned))
+        if foreseen is not None and np.array_equal(foreseen.mask, made.mask):
+            live, known = foreseen.live, foreseen.choice
+        else:
+            live, known = self._policies.current(planned.recipient.workspace_id, s.campaign.campaign_id), None
+        drawn = draw(s, made, live, self._salt, attempt, known)
+        if planned.shadowed is not None:
+            drawn = replace(drawn, shadow=self._shadow(planned))
         gone = _gone(planned, drawn.action)
         decision = decision_record(planned.ask, s, made, drawn, _circumstances(planned, gone), attempt)
         return _draft(planned, s, decision, gone)
@@ -196,6 +240,15 @@ class Drafter:
             effects=effects_of(reads.rhythms.get(recipient.recipient_id, ()), reads.now),
             limits=() if request.override_rules else view.limits(campaign),
         )
+
+
+def _likely_plan(row: Prepared) -> Plan | None:
+    """The plan that the row has unless something is displaced, rules are overridden or an earlier row changes it; None
+    where the policy has no say in it."""
+    if row.ruled is None:
+        return None
+    likely = Plan(row.question.space, row.ruled.mask, row.ruled.reasons)
+    return likely if asks_policy(row.situation, likely) else None
 
 
 def question_of(s: Situation, space: ActionSpace, recipient: Recipient, read: Read) -> Question:

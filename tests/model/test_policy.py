@@ -13,12 +13,12 @@ from numpy.typing import NDArray
 from optimizer.bandit.actions import ActionSpace
 from optimizer.bandit.tolls import Price
 from optimizer.model.inference import RewardModel, Scores
-from optimizer.model.policy import Choice, LivePolicy, distribution, risk_mask
+from optimizer.model.policy import Asked, Choice, LivePolicy, distribution, risk_mask
 from optimizer.model.training.train import train
 from storage.log import Component
 from storage.records import Guardrail
 from storage.rules import RiskLimit
-from tests.model.conftest import MONDAY, campaign, contexts, made_up
+from tests.model.conftest import campaign, contexts, made_up
 
 DAY_START = 20_000 * 86_400
 SEND_AT = DAY_START + np.arange(6, dtype=np.int64) * 4 * 3_600
@@ -43,11 +43,11 @@ def policy(*models: RewardModel | None, **numbers: Any) -> LivePolicy:
 
 def chosen(live: LivePolicy, mask: NDArray[np.bool_] = EVERYTHING, **arguments: Any) -> Choice:
     owner = arguments.pop("owner", campaign())
-    return distribution(live, owner, SPACE, mask, PERSON, decided_local=MONDAY, effects={}, **arguments)
+    return distribution(live, owner, Asked(SPACE, mask, PERSON, **arguments))
 
 
 def scores_of(model: RewardModel) -> Scores:
-    return model.score(model.embed([PERSON])[0], SPACE, campaign(), MONDAY, {})
+    return model.score(model.embed([PERSON])[0], SPACE, campaign(), {})
 
 
 def cube(values: NDArray[Any]) -> NDArray[Any]:
@@ -88,7 +88,7 @@ def test_where_every_action_is_too_risky_the_least_excess_stays_open(models: tup
     scores = scores_of(models[0])
     mask = EVERYTHING.copy()
     mask[[-1, int(scores.outcome["clicked"][:-1].argmin())]] = False
-    open_ = risk_mask(scores, campaign(), SPACE, mask, (RiskLimit("f", "clicked", 0.0),))
+    open_ = risk_mask(scores.chances, campaign(), mask[None], (RiskLimit("f", "clicked", 0.0),))[0]
     assert np.flatnonzero(open_).tolist() == [int(np.where(mask, scores.outcome["clicked"], np.inf).argmin())]
 
 
