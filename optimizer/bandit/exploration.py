@@ -178,7 +178,17 @@ def sample(p: Vector, u: float) -> int:
     Raises:
         ValueError: p has a negative or not finite entry or doesn't sum to 1 within ``TOLERANCE``; u outside [0, 1).
     """
-    return int(many.sample(p[None], np.array([u]), TOLERANCE)[0])
+    if not 0 <= u < 1:
+        raise ValueError(f"u = {u} is not in [0, 1)")
+    if not (p >= 0).all():  # False for NaN too
+        raise ValueError("a probability is negative or not a number")
+    cumulative = p.cumsum()
+    total = float(cumulative[-1]) if len(p) else 0.0
+    if not abs(total - 1) <= TOLERANCE:
+        raise ValueError(f"probabilities sum to {total!r}, expected 1 within {TOLERANCE}")
+    # The first place where the sum passes u has p > 0. Rounding may leave the whole sum a hair below u.
+    place = int(cumulative.searchsorted(u, side="right"))
+    return place if place < len(p) else int(np.flatnonzero(p)[-1])
 
 
 def draw_uniform(seed: bytes, decision_id: str, attempt: int) -> float:

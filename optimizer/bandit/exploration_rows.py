@@ -40,13 +40,19 @@ def bank(draws: NDArray[np.floating], mask: Masks) -> Vectors:
     if not mask.all():
         allowed = draws.copy()
         np.copyto(allowed, -np.inf, where=~mask[:, None, :])
-    n, many, size = draws.shape
+    size = draws.shape[2]
     winners = allowed.argmax(axis=2)
     # argmax stops at the first NaN, so a look at the winners finds every NaN among the eligible.
     if not np.isfinite(np.take_along_axis(allowed, winners[:, :, None], axis=2)).all():
         raise ValueError("draws of eligible actions must be finite")
-    places = winners + size * np.arange(n)[:, None]
-    return np.asarray(np.bincount(places.reshape(-1), minlength=n * size).reshape(n, size) / many, np.float64)
+    return shares(winners, size)
+
+
+def shares(winners: NDArray[np.int64], size: int) -> Vectors:
+    """For each row the share of its M draws (n, M) that each of ``size`` actions won."""
+    n, many = winners.shape
+    places = (winners + size * np.arange(n)[:, None]).reshape(-1)
+    return np.asarray(np.bincount(places, minlength=n * size).reshape(n, size) / many, np.float64)
 
 
 def coordinate(spaces: Spaces, greedy: NDArray[np.int64], mask: Masks) -> Vectors:
@@ -184,27 +190,6 @@ def _shares(mass: Vectors, least: Vectors) -> tuple[NDArray[np.float64], Vectors
         missing = np.where(short, least - mass, 0.0).sum(axis=1)
         total = missing / (1.0 - np.where(short, mass, 0.0).sum(axis=1))
     return total, np.where(short, least - (1 - total)[:, None] * mass, 0.0)
-
-
-def sample(p: Vectors, u: NDArray[np.float64], tolerance: float) -> NDArray[np.int64]:
-    """The action at each ``u`` (n,) of its row's inverse distribution function; see ``exploration.sample``.
-
-    Raises:
-        ValueError: a row has a negative or not finite entry or doesn't sum to 1 within ``tolerance``; u outside [0, 1).
-    """
-    if not ((u >= 0) & (u < 1)).all():
-        raise ValueError(f"u = {u} is not in [0, 1)")
-    if not (p >= 0).all():  # False for NaN too
-        raise ValueError("a probability is negative or not a number")
-    cumulative = p.cumsum(axis=1)
-    totals = cumulative[:, -1:].sum(axis=1)  # 0 for rows without actions
-    if not (np.abs(totals - 1) <= tolerance).all():
-        raise ValueError(f"probabilities sum to {totals!r}, expected 1 within {tolerance}")
-    # The first place where the sum passes u has p > 0. Rounding may leave the whole sum a hair below u.
-    places = np.count_nonzero(cumulative <= u[:, None], axis=1)
-    for row in np.flatnonzero(places >= p.shape[1]).tolist():
-        places[row] = np.flatnonzero(p[row])[-1]
-    return np.asarray(places, np.int64)
 
 
 def _counts(mask: Masks) -> NDArray[np.int64]:

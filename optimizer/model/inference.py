@@ -130,8 +130,7 @@ class RewardModel:
         self, embedded_row: NDArray[np.float32], space: ActionSpace, campaign: Campaign, effects: JsonObject
     ) -> Scores:
         """Scores of every action of a space: ``score_rows`` of one row."""
-        scored = self.score_rows(embedded_row[None], Spaces.stacked([space]), campaign, [effects])
-        return Scores(scored.reward[0], scored.draws[0], scored.chances)
+        return Scores(self.score_rows(embedded_row[None], Spaces.stacked([space]), campaign, [effects]))
 
     def score_rows(
         self, embedded: NDArray[np.float32], spaces: Spaces, campaign: Campaign, effects: Sequence[JsonObject]

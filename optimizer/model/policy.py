@@ -218,17 +218,18 @@ def _learned(
     The campaign's ``uniform`` method stays exactly uniform: it has all the support that a floor would add.
     ``toll`` (n, K) is what each action is charged for the scarce things that it takes (None = nothing).
     """
-    spaces = scored.chances.spaces
+    spaces = scored.spaces
     unmasked = risk_mask(scored.chances, campaign, mask, rows[0].limits)
-    reward, draws = scored.reward, scored.draws
-    if toll is not None:
-        reward, draws = reward - toll, draws - toll.astype(np.float32)[:, None, :]
+    reward = scored.reward if toll is None else scored.reward - toll
     greedy = np.where(unmasked, reward, -np.inf).argmax(axis=1)
     anneal = float(live.exploration.get("anneal", 1.0))
     method, number = campaign.exploration_method, campaign.exploration_parameter
     if method == "posterior_bank":
-        explored = exploration_rows.bank(draws, unmasked)
+        explored = exploration_rows.shares(scored.drawing.best(unmasked, toll), spaces.size)
     else:
+        draws = scored.drawing.actions
+        if toll is not None:
+            draws = draws - toll.astype(np.float32)[:, None, :]
         each = zip(reward, draws, rows, unmasked, strict=True)
         explored = np.stack([explore(method, number, Valued(r, d), a.space, u, anneal=anneal) for r, d, a, u in each])
     if method == "uniform":

@@ -13,22 +13,19 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from optimizer.bandit.actions import Spaces
 from optimizer.bandit.rewards import HARMFUL
+from optimizer.model.drawing import Bank, Drawing, Floats, by_action, products
 from optimizer.model.heads import Heads
 from optimizer.model.layout import Action
-from optimizer.model.timefeatures import SHORT, TIME_WIDTH, harmonics, hour_of_week
+from optimizer.model.timefeatures import SHORT, TIME_COLUMNS, TIME_WIDTH, harmonics, hour_of_week
 from optimizer.model.values import expected_value
 from optimizer.model.variantbasis import VariantBasis
 from storage.records import Campaign, JsonObject
-
-#: The level and the time columns.
-_TIME = TIME_WIDTH + 1
 
 
 @dataclass(frozen=True)
@@ -36,7 +33,7 @@ class Tower:
     """Coefficients of H heads for P pairs, float64.
 
     Attributes:
-        context: (H·P, F). time: (H, P, 14), the level and the 13 time columns. short: (H·5, F), shared by the pairs.
+        context: (H·P, F). time: (H, P, 14), the level and the time columns. short: (H·5, F), shared by the pairs.
         bucket: (H, 168) residuals of the hour of the week.
     """
 
@@ -51,60 +48,13 @@ class Tower:
         """η (n, H, P, S) at embedded contexts (n, F), time bases (n, 14, S) and hour buckets (n, S)."""
         heads, pairs, _ = self.time.shape
         n, slots = bucket.shape
-        coefficients = np.empty((n, heads, pairs, _TIME))
+        coefficients = np.empty((n, heads, pairs, TIME_COLUMNS))
         coefficients[...] = self.time
-        coefficients[..., 0] += _products(self.context, x).reshape(n, heads, pairs)
-        coefficients[..., 1 : SHORT + 1] += _products(self.short, x).reshape(n, heads, 1, SHORT)
-        eta = (coefficients.reshape(n, heads * pairs, _TIME) @ basis).reshape(n, heads, pairs, slots)
+        coefficients[..., 0] += products(self.context, x).reshape(n, heads, pairs)
+        coefficients[..., 1 : SHORT + 1] += products(self.short, x).reshape(n, heads, 1, SHORT)
+        eta = (coefficients.reshape(n, heads * pairs, TIME_COLUMNS) @ basis).reshape(n, heads, pairs, slots)
         eta += self.bucket[:, bucket].swapaxes(0, 1)[:, :, None, :]
         return eta
-
-
-@dataclass(frozen=True)
-class Bank:
-    """Deviations of M posterior draws, of the Hw heads with a weight in the objective, for P pairs; float32.
-
-    Attributes:
-        context: (P·M·Hw, F). time: (P, M, Hw, 14). short: (M·Hw·5, F). bucket: (168, M, Hw).
-    """
-
-    context: NDArray[np.float32]
-    time: NDArray[np.float32]
-    short: NDArray[np.float32]
-    bucket: NDArray[np.float32]
-
-    def rewards(
-        self,
-        x: NDArray[np.float32],
-        basis: NDArray[np.float32],
-        bucket: NDArray[np.int64],
-        slope: NDArray[np.float32],
-        reward: NDArray[np.float32],
-    ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-        """Drawn rewards in two parts to be added: (n, P, M, S) and, of the hours, (n, S, M, P).
-
-        Linearised at the mean: reward + Σ slope · Δη, each action at its own slope (n, Hw, P, S). Σ worth · σ(η + Δη)
-        would need a sigmoid a draw, head and action (design notes: 6 times the time at M = 64). Slopes and time
-        features meet first, so that heads and time columns are one inner dimension of a single product for each pair;
-        the mean ``reward`` (n, P, S) is one column more of it.
-        """
-        pairs, draws, heads, _ = self.time.shape
-        n, slots = bucket.shape
-        inner = heads * _TIME
-        left = np.empty((n, pairs, draws, inner + 1), np.float32)
-        grid = left[..., :inner].reshape(n, pairs, draws, heads, _TIME)
-        grid[...] = self.time
-        grid[..., 0] += _products(self.context, x).reshape(n, pairs, draws, heads)
-        grid[..., 1 : SHORT + 1] += _products(self.short, x).reshape(n, 1, draws, heads, SHORT)
-        left[..., inner] = 1.0
-        right = np.empty((n, pairs, inner + 1, slots), np.float32)
-        np.multiply(
-            slope.swapaxes(1, 2)[:, :, :, None, :],
-            basis[:, None, None],
-            out=right[:, :, :inner].reshape(n, pairs, heads, _TIME, slots),
-        )
-        right[:, :, inner] = reward
-        return left @ right, self.bucket[bucket] @ np.ascontiguousarray(slope.transpose(0, 3, 1, 2))
 
 
 @dataclass(frozen=True)
@@ -149,22 +99,49 @@ class Chances:
         if outcome not in self.outcomes:
             return None
         head = self.outcomes.index(outcome)
-        return flat(self.spaces, self.message[:, head], self.stay[:, head])
+        return by_action(self.spaces, self.message[:, head], self.stay[:, head])
+
+
+@dataclass(frozen=True)
+class ScoredRows:
+    """Scores of n rows whose spaces have one shape.
+
+    Attributes:
+        reward: (n, K) float64 expected reward minus cost; for no_send by its own heads.
+        drawing: what posterior draws make of it.
+        chances: of the outcomes.
+    """
+
+    reward: NDArray[np.float64]
+    drawing: Drawing
+    chances: Chances
+
+    @property
+    def spaces(self) -> Spaces:
+        """The rows' actions."""
+        return self.chances.spaces
 
 
 @dataclass(frozen=True)
 class Scores:
-    """Scores of the K actions of a space.
+    """Scores of the K actions of one space: the only row of ``rows``."""
 
-    Attributes:
-        reward: (K,) float64 expected reward minus cost; for no_send by its own heads.
-        draws: (M, K) float32 posterior draws of the reward.
-        chances: of its one row.
-    """
+    rows: ScoredRows
 
-    reward: NDArray[np.float64]
-    draws: NDArray[np.float32]
-    chances: Chances
+    @property
+    def reward(self) -> NDArray[np.float64]:
+        """(K,), see ``ScoredRows``."""
+        return np.asarray(self.rows.reward[0])
+
+    @property
+    def draws(self) -> Floats:
+        """(M, K) posterior draws of the reward."""
+        return np.asarray(self.rows.drawing.actions[0])
+
+    @property
+    def chances(self) -> Chances:
+        """Of the outcomes, as risk masks take them."""
+        return self.rows.chances
 
     @cached_property
     def outcome(self) -> dict[str, NDArray[np.float64]]:
@@ -175,21 +152,7 @@ class Scores:
     @property
     def risk(self) -> dict[str, NDArray[np.float64]]:
         """Probability (K,) of each harmful outcome; 0 for no_send."""
-        return {name: self.outcome[name] for name in self.chances.outcomes if name in HARMFUL}
-
-
-@dataclass(frozen=True)
-class ScoredRows:
-    """Scores of n rows whose spaces have one shape.
-
-    Attributes:
-        reward: (n, K) float64. draws: (n, M, K) float32. See ``Scores``.
-        chances: of all rows.
-    """
-
-    reward: NDArray[np.float64]
-    draws: NDArray[np.float32]
-    chances: Chances
+        return {name: chance for name, chance in self.outcome.items() if name in HARMFUL}
 
 
 def prepare(
@@ -252,7 +215,7 @@ def score_rows(
         own: n arrays (H, S) that are added to the message heads; None = nothing.
     """
     n, slots = spaces.local.shape
-    basis = np.empty((n, _TIME, slots))
+    basis = np.empty((n, TIME_COLUMNS, slots))
     basis[:, 0] = 1.0
     basis[:, 1:] = harmonics(spaces.local.reshape(-1)).reshape(n, slots, TIME_WIDTH).swapaxes(1, 2)
     bucket = hour_of_week(spaces.local)
@@ -264,67 +227,49 @@ def score_rows(
     heads, pairs = chance.shape[1:3]
     reward = (ready.worth @ chance.reshape(n, heads, pairs * slots)).reshape(n, pairs, slots) - ready.cost[:, None]
     slope = (ready.worth[:, None, None] * chance * (1.0 - chance))[:, ready.weighted].astype(np.float32)
-    drawn, hours = ready.draws.rewards(x, basis.astype(np.float32), bucket, slope, reward.astype(np.float32))
-    many = drawn.shape[2]
-    stay, stay_reward, stay_draws = _staying(ready, message, no_send, x, many)
-    draws = np.empty((n, many, spaces.size), np.float32)
-    variants, channels = len(spaces.variants), len(spaces.channels)
-    np.add(
-        drawn.reshape(n, variants, channels, many, slots).transpose(0, 3, 1, 4, 2),
-        hours.reshape(n, slots, many, variants, channels).transpose(0, 2, 3, 1, 4),
-        out=draws[..., : spaces.messages].reshape(n, many, variants, slots, channels),
+    stay, stay_reward, stay_draws = _staying(ready, message, no_send, x)
+    drawing = Drawing(
+        bank=ready.draws,
+        spaces=spaces,
+        x=x,
+        basis=basis.astype(np.float32),
+        hours=bucket,
+        slope=slope,
+        reward=reward.astype(np.float32),
+        stay=stay_draws,
     )
-    if spaces.no_send:
-        draws[..., -1] = stay_draws
     return ScoredRows(
-        reward=flat(spaces, reward, stay_reward),
-        draws=draws,
+        reward=by_action(spaces, reward, stay_reward),
+        drawing=drawing,
         chances=Chances(message.outcomes, chance, stay, spaces),
     )
 
 
 def _staying(
-    ready: Prepared, message: Heads, no_send: Heads, x: NDArray[np.float32], draws: int
+    ready: Prepared, message: Heads, no_send: Heads, x: NDArray[np.float32]
 ) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float32]]:
     """Not sending: chances (n, H) in the order of the message heads, rewards (n,), drawn rewards (n, M)."""
     n = len(x)
     context = np.empty((n, 1 + len(no_send.layout.context)), np.float32)
     context[:, 0] = 1.0
     context[:, 1:] = x[:, list(no_send.layout.context)]
-    chance = sigmoid(_products(ready.no_send_mean, context.astype(np.float64)))
+    chance = sigmoid(products(ready.no_send_mean, context.astype(np.float64)))
     stay = np.zeros((n, len(message.outcomes)))
     for i, name in enumerate(no_send.outcomes):
         stay[:, message.outcomes.index(name)] = chance[:, i]
     reward = (chance * ready.no_send_worth).sum(axis=1)
     slope = (ready.no_send_worth * chance * (1.0 - chance))[:, ready.no_send_weighted].astype(np.float32)
-    heads, _, base = ready.no_send_draws.shape
-    deviation = _products(ready.no_send_draws.reshape(heads * draws, base), context).reshape(n, heads, draws)
+    heads, draws, base = ready.no_send_draws.shape
+    deviation = products(ready.no_send_draws.reshape(heads * draws, base), context).reshape(n, heads, draws)
     drawn = (slope[:, :, None] * deviation).sum(axis=1) + reward.astype(np.float32)[:, None]
     return stay, reward, drawn
-
-
-def _products(matrix: NDArray[Any], x: NDArray[Any]) -> NDArray[Any]:
-    """matrix (R, F) times each of n vectors (n, F): (n, R), one product a vector."""
-    products: NDArray[Any] = (matrix @ x[:, :, None])[..., 0]
-    return products
-
-
-def flat(spaces: Spaces, grid: NDArray[np.float64], stay: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Values over (n, pair, slot) as (n, K) in the spaces' order: variant, slot, channel; no_send last."""
-    n, _, slots = grid.shape
-    out = np.empty((n, spaces.size))
-    cube = grid.reshape(n, len(spaces.variants), len(spaces.channels), slots)
-    out[:, : spaces.messages] = cube.swapaxes(2, 3).reshape(n, spaces.messages)
-    if spaces.no_send:
-        out[:, -1] = stay
-    return out
 
 
 def _tower(heads: Heads, base: NDArray[np.float64], bucket: NDArray[np.float64]) -> Tower:
     """A tower of base coefficients (R, P, base) and bucket residuals (R, 168)."""
     layout, at = heads.layout, heads.layout.offsets
     rows, pairs = base.shape[:2]
-    time = np.zeros((rows, pairs, _TIME))
+    time = np.zeros((rows, pairs, TIME_COLUMNS))
     time[..., 0] = base[..., 0]
     time[..., [column + 1 for column in layout.time]] = base[..., at["time"]]
     width = len(layout.context)
@@ -338,21 +283,18 @@ def _tower(heads: Heads, base: NDArray[np.float64], bucket: NDArray[np.float64])
 
 
 def _bank(message: Heads, actions: Sequence[Action], weighted: NDArray[np.int64], width: float) -> Bank:
-    """The draws of the weighted heads, laid out as ``Bank.rewards`` multiplies them."""
+    """The draws of the weighted heads."""
     base = width * np.stack([message.deviations(action, weighted) for action in actions], axis=2)
     heads, draws, pairs, columns = base.shape
     hours = width * message.bucket_deviations(weighted)
     rows = _tower(message, base.reshape(heads * draws, pairs, columns), hours.reshape(heads * draws, hours.shape[-1]))
     features = rows.context.shape[1]
-    parts = (
-        rows.context.reshape(heads, draws, pairs, features)
-        .transpose(2, 1, 0, 3)
-        .reshape(heads * draws * pairs, features),
-        rows.time.reshape(heads, draws, pairs, _TIME).transpose(2, 1, 0, 3),
-        rows.short.reshape(heads, draws, SHORT, features).swapaxes(0, 1).reshape(rows.short.shape),
-        hours.transpose(2, 1, 0),
+    return Bank.laid_out(
+        context=rows.context.reshape(heads, draws, pairs, features),
+        time=rows.time.reshape(heads, draws, pairs, TIME_COLUMNS),
+        short=rows.short.reshape(heads, draws, SHORT, features),
+        bucket=hours,
     )
-    return Bank(*(np.ascontiguousarray(part, dtype=np.float32) for part in parts))
 
 
 def worth_of(heads: Heads, campaign: Campaign, values: JsonObject) -> NDArray[np.float64]:
