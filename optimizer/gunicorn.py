@@ -33,7 +33,7 @@ from optimizer.first_start import banner
 log = logging.getLogger("sendtide.serve")
 
 METRICS = "PROMETHEUS_MULTIPROC_DIR"
-#: Products in a worker are small, and its threads are requests: BLAS threads beside them would only wait for each other.
+#: Products in a worker are small and its threads are requests: threads of BLAS beside them would only be in the way.
 BLAS_THREADS = "OPENBLAS_NUM_THREADS"
 #: Seconds that requests in flight get to end after SIGTERM; then workers are killed.
 GRACEFUL_SECONDS = 7

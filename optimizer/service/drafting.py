@@ -66,17 +66,24 @@ class Foreseen:
 
 @dataclass(frozen=True)
 class Prepared:
-    """A row's question before its eligible set is known.
-
-    ``ruled`` is the eligible set where it was asked in one go with others, ``foreseen`` the policy's distribution over
-    it. An earlier row of the chunk may still change either.
-    """
+    """A row's question before its eligible set is known."""
 
     ask: Ask
     read: Read
     situation: Situation
     recipient: Recipient
     question: Question
+
+
+@dataclass
+class Ahead:
+    """A row as if it were the first of its chunk: an earlier one may still change any of it.
+
+    ``ready`` None = answered before. ``ruled`` is the eligible set where it was asked in one go with others,
+    ``foreseen`` the policy's distribution over it.
+    """
+
+    ready: Prepared | SendtideError | None
     ruled: Eligibility | None = None
     foreseen: Foreseen | None = None
 
@@ -91,72 +98,67 @@ class Drafter:
     def draft_all(self, reader: Reader, asks: Sequence[Ask | SendtideError], reads: Reads) -> list[Row]:
         """Drafts in order; each row sees what the earlier ones of the chunk store."""
         rows: list[Row] = []
-        for ask, ready in zip(asks, self._ahead(reader, asks, reads), strict=True):
+        for ask, ahead in zip(asks, self._ahead(reader, asks, reads), strict=True):
             if isinstance(ask, SendtideError):
                 rows.append(ask)
                 continue
             try:
-                rows.append(self._row(reader, ask, ready, reads))
+                rows.append(self._row(reader, ask, ahead, reads))
             except SendtideError as error:
                 rows.append(error)
                 continue
             carry_forward(reads, rows[-1])
         return rows
 
-    def _ahead(
-        self, reader: Reader, asks: Sequence[Ask | SendtideError], reads: Reads
-    ) -> list[Prepared | SendtideError | None]:
-        """Every row as if it were the first (None = answered before); the eligible sets are asked for together."""
-        ready: list[Prepared | SendtideError | None] = []
-        for ask in asks:
-            if isinstance(ask, SendtideError) or ask.decision_id in reads.known:
-                ready.append(None)
-                continue
-            try:
-                ready.append(self.prepare(reader, ask, reads))
-            except SendtideError as error:
-                ready.append(error)
-        open_rows = {
-            i: row for i, row in enumerate(ready) if isinstance(row, Prepared) and row.situation.group != "holdout"
-        }
-        if len(open_rows) > 1:
-            ready_rows = self._foreseen(self._ruled(list(open_rows.values()), reads))
-            for i, row in zip(open_rows, ready_rows, strict=True):
-                ready[i] = row
-        return ready
-
-    def _ruled(self, rows: Sequence[Prepared], reads: Reads) -> list[Prepared]:
-        found = eligible_many([row.question for row in rows], reads.view.rules, reads.shared.usage)
-        return [replace(row, ruled=ruled) for row, ruled in zip(rows, found, strict=True)]
-
-    def _foreseen(self, rows: list[Prepared]) -> list[Prepared]:
-        """The rows with the policy's distribution, for those over which it has a say."""
-        alike: dict[tuple[str, int], list[int]] = {}
-        for i, row in enumerate(rows):
-            campaign = row.situation.campaign
-            alike.setdefault((campaign.campaign_id, campaign.version), []).append(i)
-        for places in alike.values():
-            campaign = rows[places[0]].situation.campaign
-            live = self._policies.current(campaign.workspace_id, campaign.campaign_id)
-            likely = {i: made for i in places if (made := _likely_plan(rows[i])) is not None}
-            found = distributions(live, campaign, [asked(rows[i].situation, made) for i, made in likely.items()])
-            for (i, made), choice in zip(likely.items(), found, strict=True):
-                rows[i] = replace(rows[i], foreseen=Foreseen(live, made.mask, choice))
+    def _ahead(self, reader: Reader, asks: Sequence[Ask | SendtideError], reads: Reads) -> list[Ahead]:
+        """Every row; eligible sets and distributions are asked for together."""
+        rows = [Ahead(self._ready(reader, ask, reads)) for ask in asks]
+        alike: dict[tuple[str, int], list[tuple[Ahead, Prepared]]] = {}
+        for row in rows:
+            if isinstance(row.ready, Prepared) and row.ready.situation.group != "holdout":
+                campaign = row.ready.situation.campaign
+                alike.setdefault((campaign.campaign_id, campaign.version), []).append((row, row.ready))
+        for together in alike.values():
+            if len(together) > 1:
+                self._foresee(together, reads)
         return rows
 
-    def _row(
-        self, reader: Reader, ask: Ask, ready: Prepared | SendtideError | None, reads: Reads
-    ) -> Draft | Repeat | Decision:
+    def _ready(self, reader: Reader, ask: Ask | SendtideError, reads: Reads) -> Prepared | SendtideError | None:
+        if isinstance(ask, SendtideError) or ask.decision_id in reads.known:
+            return None
+        try:
+            return self.prepare(reader, ask, reads)
+        except SendtideError as error:
+            return error
+
+    def _foresee(self, rows: Sequence[tuple[Ahead, Prepared]], reads: Reads) -> None:
+        """Fills in what rules and policy say of rows of one campaign."""
+        questions = [ready.question for _, ready in rows]
+        for (row, _), ruled in zip(rows, eligible_many(questions, reads.view.rules, reads.shared.usage), strict=True):
+            row.ruled = ruled
+        campaign = rows[0][1].situation.campaign
+        live = self._policies.current(campaign.workspace_id, campaign.campaign_id)
+        likely = [(row, ready.situation, made) for row, ready in rows if (made := _likely_plan(row, ready)) is not None]
+        found = distributions(live, campaign, [asked(s, made) for _, s, made in likely])
+        for (row, _, made), choice in zip(likely, found, strict=True):
+            row.foreseen = Foreseen(live, made.mask, choice)
+
+    def _row(self, reader: Reader, ask: Ask, ahead: Ahead, reads: Reads) -> Draft | Repeat | Decision:
         repeated = reads.known.get(ask.decision_id)
         if repeated is not None:
             return answered(repeated, ask)
         if ask.decision_id in reads.drafted:
             return Repeat(ask)
+        ready, ruled, foreseen = ahead.ready, ahead.ruled, ahead.foreseen
         if ready is None or ask.request.recipient_id in reads.touched:
-            ready = self.prepare(reader, ask, reads)
+            ready, ruled, foreseen = self.prepare(reader, ask, reads), None, None
         if isinstance(ready, SendtideError):
             raise ready
-        return self.finish(self.plan(reader, _as_of(ready, reads), reads), attempt=0, foreseen=ready.foreseen)
+        if ready.read.shared is not reads.shared:
+            if ready.read.shared.tight != reads.shared.tight:
+                ruled = None  # shared limits may close something else by now
+            ready = replace(ready, read=replace(ready.read, shared=reads.shared))
+        return self.finish(self.plan(reader, ready, reads, ruled), attempt=0, foreseen=foreseen)
 
     def prepare(self, reader: Reader, ask: Ask, reads: Reads) -> Prepared:
         """A row's question, from what is known by now."""
@@ -166,8 +168,8 @@ class Drafter:
         question = question_of(situation, space_of(situation), recipient, read)
         return Prepared(ask, read, situation, recipient, question)
 
-    def plan(self, reader: Reader, ready: Prepared, reads: Reads) -> Planned:
-        """A row's eligible set."""
+    def plan(self, reader: Reader, ready: Prepared, reads: Reads, ruled: Eligibility | None = None) -> Planned:
+        """A row's eligible set; ``ruled`` where it was asked already."""
         ask, read, s = ready.ask, ready.read, ready.situation
         rules, used, override = read.view.rules, read.shared.usage, ask.request.override_rules
         consulted: list[tuple[Decision, ...]] = []
@@ -177,9 +179,7 @@ class Drafter:
                 consulted.append(rivals_of(reader, reads, s.campaign, ready.recipient))
             return consulted[0]
 
-        made = plan(
-            s, ready.question, rules, read.shared.usage, override_rules=override, ruled=ready.ruled, rivals=rivals
-        )
+        made = plan(s, ready.question, rules, read.shared.usage, override_rules=override, ruled=ruled, rivals=rivals)
         shadowed: Plan | None = None
         if s.mode == "shadow" and s.group != "holdout":
             question = question_of(s, policy_space(s), ready.recipient, read)
@@ -242,13 +242,13 @@ class Drafter:
         )
 
 
-def _likely_plan(row: Prepared) -> Plan | None:
-    """The plan that the row has unless something is displaced, rules are overridden or an earlier row changes it; None
+def _likely_plan(row: Ahead, ready: Prepared) -> Plan | None:
+    """The plan that a row has unless something is displaced, rules are overridden or an earlier row changes it; None
     where the policy has no say in it."""
     if row.ruled is None:
         return None
-    likely = Plan(row.question.space, row.ruled.mask, row.ruled.reasons)
-    return likely if asks_policy(row.situation, likely) else None
+    likely = Plan(ready.question.space, row.ruled.mask, row.ruled.reasons)
+    return likely if asks_policy(ready.situation, likely) else None
 
 
 def question_of(s: Situation, space: ActionSpace, recipient: Recipient, read: Read) -> Question:
@@ -274,15 +274,6 @@ def rivals_of(reader: Reader, reads: Reads, campaign: Campaign, recipient: Recip
     candidates += reads.placed.get(recipient_id, {}).values()
     view: View = reads.view
     return displace.weaker(candidates, campaign, lambda name: view.standing(reader, name), reads.now)
-
-
-def _as_of(ready: Prepared, reads: Reads) -> Prepared:
-    """The row with what is used of shared limits by now; its answer is void where they may close something else."""
-    before = ready.read.shared
-    if before is reads.shared:
-        return ready
-    ruled = ready.ruled if before.tight == reads.shared.tight else None
-    return replace(ready, read=replace(ready.read, shared=reads.shared), ruled=ruled)
 
 
 def _gone(planned: Planned, action: int | None) -> tuple[Decision, ...]:
