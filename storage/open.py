@@ -8,23 +8,35 @@ from storage.port import Store
 from storage.sqlite import SqliteStore
 
 _SQLITE = "sqlite:///"
+_POSTGRESQL = ("postgresql://", "postgres://")
 
 
 def open_store(url: str) -> Store:
     """Opens a store for this process, after its fork; creates and migrates the database if need be.
 
     Args:
-        url: ``sqlite:///relative/path.db`` or ``sqlite:////absolute/path.db``.
+        url: ``sqlite:///relative/path.db``, ``sqlite:////absolute/path.db``, or libpq's
+            ``postgresql://user:password@host:port/database``.
 
     Raises:
-        ValueError: the URL is of another form.
+        ValueError: the URL is of another form, or psycopg, which PostgreSQL needs, is not installed.
         SchemaMismatch: not a database of Sendtide's, or one of a newer version.
         StoreUnavailable: the database can't be reached.
     """
+    if url.startswith(_POSTGRESQL):
+        return _postgres(url)
     path = url.removeprefix(_SQLITE)
     if path == url or not path or path == ":memory:" or path.endswith("/") or "\0" in path:
         raise ValueError(
             f"database: {url!r} is not a database URL; "
-            "allowed are sqlite:///PATH (relative) and sqlite:////PATH (absolute)"
+            "allowed are sqlite:///PATH (relative), sqlite:////PATH (absolute) and postgresql://…"
         )
     return SqliteStore(Path(path))
+
+
+def _postgres(url: str) -> Store:
+    try:
+        from storage.postgres import PostgresStore  # an extra: not everyone has the driver
+    except ModuleNotFoundError as error:
+        raise ValueError(f"database: PostgreSQL needs {error.name}; install sendtide[postgres]") from error
+    return PostgresStore(url)

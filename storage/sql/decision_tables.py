@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
 from typing import Final
 
@@ -166,6 +166,7 @@ class DecisionWriter(DecisionReader, UsageWriter):
         """See ``storage.port``."""
         (position,) = self._next_positions(decision.workspace_id, 1)
         if not self._query(_INSERT, _insert_row(decision, message, position)).rowcount:
+            self._take_back_positions(decision.workspace_id, 1)
             raise AlreadyExists(f"decision {decision.decision_id} is stored already")
         if message is not None:
             self._hold([message])
@@ -178,11 +179,14 @@ class DecisionWriter(DecisionReader, UsageWriter):
         """See ``storage.port``; all or none."""
         if not rows:
             return
+        counts = Counter(decision.workspace_id for decision, _ in rows)
         self._query("SAVEPOINT add_decisions")
         try:
-            stored = self._query_many(_INSERT, self._insert_rows(rows)).rowcount
+            stored = self._query_many(_INSERT, self._insert_rows(rows, counts)).rowcount
             if stored < len(rows):
                 self._query("ROLLBACK TO add_decisions")
+                for workspace_id, count in counts.items():
+                    self._take_back_positions(workspace_id, count)
                 raise AlreadyExists("one of these decisions is stored already, or is named twice")
         finally:
             self._query("RELEASE add_decisions")
@@ -193,9 +197,8 @@ class DecisionWriter(DecisionReader, UsageWriter):
                 uses[decision.workspace_id, decision.snapshot.shadow.policy_id] += 1
         self._query_many(_COUNT_USE, [(*policy, count) for policy, count in uses.items()])
 
-    def _insert_rows(self, rows: Sequence[tuple[Decision, Message | None]]) -> list[Row]:
-        """The rows to insert, each with its workspace's next position."""
-        counts = Counter(decision.workspace_id for decision, _ in rows)
+    def _insert_rows(self, rows: Sequence[tuple[Decision, Message | None]], counts: Mapping[str, int]) -> list[Row]:
+        """The rows to insert, each with its workspace's next position; ``counts`` says how many each has."""
         positions = {one: iter(self._next_positions(one, count)) for one, count in sorted(counts.items())}
         return [_insert_row(decision, message, next(positions[decision.workspace_id])) for decision, message in rows]
 

@@ -72,7 +72,8 @@ class LearningReader(Tables):
         rows = self._rows(
             """
             SELECT position, kind, at, decision_id, campaign_id, policy_id, detail FROM changes
-            WHERE workspace_id = ?1 AND position > ?2 AND (?4 IS NULL OR policy_id = ?4) ORDER BY position LIMIT ?3
+            WHERE workspace_id = ?1 AND position > ?2 AND (CAST(?4 AS TEXT) IS NULL OR policy_id = ?4)
+            ORDER BY position LIMIT ?3
             """,
             (workspace_id, after, limit, policy_id),
         )

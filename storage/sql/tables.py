@@ -77,6 +77,10 @@ class Tables(ABC):
     def _next_positions(self, workspace_id: str, count: int) -> Sequence[int | None]:
         """The positions of so many decisions that are to be added now; None = the database numbers the row itself."""
 
+    @abstractmethod
+    def _take_back_positions(self, workspace_id: str, count: int) -> None:
+        """The last so many of ``_next_positions`` were not used: nothing was added."""
+
     def finish(self) -> None:
         """Ends what still streams, and every use of this object."""
         for stream in self._streams:

@@ -53,6 +53,9 @@ class SqliteTables(Tables):
         self._last_position = None
         return [None] * count
 
+    def _take_back_positions(self, workspace_id: str, count: int) -> None:
+        """See ``storage.sql.tables``: what was not inserted was not numbered."""
+
     def _rows_in(
         self, statement: str, before: Sequence[object], values: Sequence[str], after: Sequence[object] = ()
     ) -> Iterator[Row]:
