@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from optimizer.config import Settings
+from storage.open import folder_of
 from storage.records import Campaign, Channel, OutcomeWeight, Variant
 
 if TYPE_CHECKING:
@@ -21,8 +22,8 @@ KEY_FILE = "first-key"
 
 
 def key_path(settings: Settings) -> Path:
-    """Where the first key lies: beside the database file, readable by its owner only."""
-    return Path(settings.database.removeprefix("sqlite:///")).parent / KEY_FILE
+    """Where the first key lies, readable by its owner only: beside an embedded database, else in ``var``."""
+    return folder_of(settings.database) / KEY_FILE
 
 
 def prepare(services: Services) -> None:

@@ -28,10 +28,21 @@ def open_store(url: str) -> Store:
     path = url.removeprefix(_SQLITE)
     if path == url or not path or path == ":memory:" or path.endswith("/") or "\0" in path:
         raise ValueError(
-            f"database: {url!r} is not a database URL; "
-            "allowed are sqlite:///PATH (relative), sqlite:////PATH (absolute) and postgresql://…"
+            f"database: {shown(url)!r} is not a database URL; "
+            "allowed are sqlite:///PATH (relative), sqlite:////PATH (absolute), postgresql://USER:PASSWORD@HOST:PORT/NAME"
         )
     return SqliteStore(Path(path))
+
+
+def shown(url: str) -> str:
+    """A database URL as it may be told: without user and password."""
+    scheme, slashes, rest = url.partition("://")
+    return url if scheme == "sqlite" else f"{scheme}{slashes}{rest.partition('?')[0].rpartition('@')[2]}"
+
+
+def folder_of(url: str) -> Path:
+    """Where a program keeps what belongs to a database and not in it: beside an embedded one, else in ``var``."""
+    return Path(url.removeprefix(_SQLITE)).parent if url.startswith(_SQLITE) else Path("var")
 
 
 def _postgres(url: str) -> Store:

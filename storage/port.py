@@ -341,7 +341,8 @@ class Store(Protocol):
                 write. Writes with a pair in common run one after the other.
 
         Raises:
-            StoreUnavailable: the store can't be reached or can't take the write; nothing was recorded.
+            StoreUnavailable: the store can't be reached or can't take the write; nothing was recorded (see its
+                ``fate_unknown`` for the exception).
         """
 
     def check(self) -> None:

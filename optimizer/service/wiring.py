@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
 from optimizer.config import Settings
+from optimizer.errors import ConfigError
 from optimizer.service.catalog import Catalog
 from optimizer.service.decide import Decider
 from optimizer.service.keptreports import KeptReports
@@ -60,7 +61,10 @@ def open_services(
             the salt it was made with, since its groups and idempotency hang on it.
         watch: whether to watch for new policies in a thread; without it ``policies.refresh_now`` is the caller's.
     """
-    store = open_store(settings.database)
+    try:
+        store = open_store(settings.database)
+    except ValueError as error:
+        raise ConfigError(str(error)) from error
     salt = _salt(store, settings.seed if seed is None else seed)
     catalog = Catalog()
     policies = PolicyServer(store, settings.reload_seconds)

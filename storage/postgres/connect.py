@@ -28,8 +28,11 @@ def place(url: str) -> str:
     """
     try:
         parts = conninfo_to_dict(url)
-    except psycopg.ProgrammingError as error:
-        raise ValueError(f"database: not a PostgreSQL URL ({str(error).strip()})") from error
+    except psycopg.ProgrammingError:  # what it says repeats the URL, and that may hold a password
+        raise ValueError(
+            "database: libpq can't read the URL; allowed is postgresql://USER:PASSWORD@HOST:PORT/NAME, with reserved "
+            "characters as %XX"
+        ) from None
     return f"postgresql://{parts.get('host', '')}/{parts.get('dbname', '')}"
 
 

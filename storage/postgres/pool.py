@@ -11,12 +11,16 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable
+from typing import Any
 
 import psycopg
+from psycopg import Cursor
 from psycopg.pq import TransactionStatus
 
 from storage.errors import StoreUnavailable
 from storage.postgres.connect import Connected
+
+Begun = tuple[Connected, Cursor[tuple[Any, ...]]]
 
 
 class Pool:
@@ -38,8 +42,8 @@ class Pool:
         self._idle: list[Connected] = []
         self._closed = False
 
-    def begin(self, statement: str) -> Connected:
-        """A connection on which ``statement`` has begun a transaction; ``end`` must follow.
+    def begin(self, statement: str) -> Begun:
+        """A connection on which ``statement`` has begun a transaction, and what it answered; ``end`` must follow.
 
         Raises:
             StoreUnavailable: all are in use and none came free in time, or the pool is closed.
@@ -50,21 +54,18 @@ class Pool:
         try:
             while (connection := self._taken()) is not None:
                 try:
-                    connection.execute(statement)
+                    return connection, connection.execute(statement)
                 except psycopg.Error:
                     connection.close()  # it was cut while it was idle; nothing was done on it
-                else:
-                    return connection
             connection = self._connect()
             try:
-                connection.execute(statement)
+                return connection, connection.execute(statement)
             except BaseException:
                 connection.close()
                 raise
         except BaseException:
             self._free.release()
             raise
-        return connection
 
     def end(self, connection: Connected) -> None:
         """Takes a connection back; one whose transaction is not over is closed, which undoes that."""

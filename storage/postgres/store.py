@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import threading
+import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from functools import partial
@@ -36,8 +37,10 @@ _RUNS: Final = 20
 _READ: Final = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; SET LOCAL jit = off; SET LOCAL statement_timeout = {}"
 _WRITE: Final = """
 BEGIN ISOLATION LEVEL READ COMMITTED; SET LOCAL jit = off; SET LOCAL lock_timeout = {};
-SET LOCAL statement_timeout = {}; SET LOCAL idle_in_transaction_session_timeout = {}
+SET LOCAL statement_timeout = {}; SET LOCAL idle_in_transaction_session_timeout = {}; SELECT pg_current_xact_id()::text
 """
+_FATE: Final = "SELECT pg_xact_status($1::text::xid8)"
+_ASK_AGAIN_SECONDS: Final = 0.05
 
 
 class PostgresStore:
@@ -58,7 +61,7 @@ class PostgresStore:
         self._wait_seconds = wait_seconds
         self._pid = os.getpid()
         self._writing = threading.local()
-        opener = partial(connect, url, wait_seconds)
+        self._opener = opener = partial(connect, url, wait_seconds)
         wait, statement = (round(1000 * seconds) for seconds in (wait_seconds, statement_seconds))
         self._read = _READ.format(statement)
         self._write = _WRITE.format(wait, statement, statement)
@@ -105,12 +108,14 @@ class PostgresStore:
             self._writing.now = False
 
     def _run_once(self, work: Callable[[PostgresWriter], T], plan: Plan) -> T:
-        connection = self._writers.begin(self._write)
+        connection, begun = self._writers.begin(self._write)
         try:
+            begun.set_result(-1)
+            number = str(begun.fetchone()[0])  # type: ignore[index]  # a function's value is one row
             writer = PostgresWriter(connection, plan)
             value = work(writer)
             writer.finish()
-            _commit(connection)
+            self._commit(connection, number)
         except BaseException:
             with suppress(psycopg.Error):  # a connection that can't even do this is closed
                 connection.execute("ROLLBACK")
@@ -119,15 +124,42 @@ class PostgresStore:
             self._writers.end(connection)
         return value
 
+    def _commit(self, connection: Connected, number: str) -> None:
+        """Commits the transaction of this number.
+
+        PostgreSQL answers ROLLBACK, and no error, where a statement had failed and the work hid that. Where the
+        connection is lost, it knows whether the commit came through.
+        """
+        try:
+            answer = connection.execute("COMMIT").statusmessage
+        except psycopg.OperationalError as error:
+            if not connection.closed or not self._came_through(number, error):
+                raise
+        else:
+            if answer != "COMMIT":
+                raise errors.InFailedSqlTransaction("a statement of this write failed and its error was not passed on")
+
+    def _came_through(self, number: str, error: psycopg.Error) -> bool:
+        """Whether a transaction was committed whose connection was lost meanwhile.
+
+        Raises:
+            StoreUnavailable: nobody can tell.
+        """
+        latest = time.monotonic() + self._wait_seconds
+        try:
+            with self._opener() as connection:
+                while time.monotonic() < latest:
+                    row = connection.execute(_FATE, (number,)).fetchone()
+                    if row is not None and row[0] != "in progress":
+                        return bool(row[0] == "committed")
+                    time.sleep(_ASK_AGAIN_SECONDS)
+        except psycopg.Error:
+            pass  # it can't be reached: what is told is the error of the commit
+        raise StoreUnavailable(f"database {self._place}: {str(error).strip()}", fate_unknown=True) from error
+
     def _require_own_process(self) -> None:
         if os.getpid() != self._pid:
             raise RuntimeError("this store was opened before the fork; open one in every process, after it")
-
-
-def _commit(connection: Connected) -> None:
-    """Commits. PostgreSQL answers ROLLBACK, and no error, where a statement had failed and the work hid that."""
-    if connection.execute("COMMIT").statusmessage != "COMMIT":
-        raise errors.InFailedSqlTransaction("a statement of this write failed and its error was not passed on")
 
 
 class _Read:
@@ -144,7 +176,7 @@ class _Read:
         store = self._store
         store._require_own_process()
         try:
-            self._connection = store._readers.begin(store._read)
+            self._connection, _ = store._readers.begin(store._read)
         except psycopg.Error as error:
             raise meaning(error, store._place) from error
         self._reader = PostgresReader(self._connection)
