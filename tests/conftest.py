@@ -43,6 +43,6 @@ def _database(request: pytest.FixtureRequest, folder: Path) -> Iterator[str]:
         yield f"sqlite:///{folder}/test.db"
         return
     server: Server = request.getfixturevalue("postgresql")
-    url = server.create()
+    url = server.take()
     yield url
-    server.drop(url)
+    server.give_back(url)

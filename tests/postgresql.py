@@ -22,6 +22,18 @@ with warnings.catch_warnings():  # it says at its import where it puts its socke
 from storage.postgres import PostgresStore
 
 _TEMPLATE = "sendtide_template"
+_DISCONNECT = """
+SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()
+"""
+#: Tables that stayed empty are left alone: most do in any one test.
+_EMPTY = """
+DO $$ DECLARE name text; filled bool; BEGIN
+  FOR name IN SELECT tablename FROM pg_tables WHERE schemaname = 'public' AND tablename <> 'migrations' LOOP
+    EXECUTE format('SELECT EXISTS (SELECT 1 FROM %I)', name) INTO filled;
+    IF filled THEN EXECUTE format('TRUNCATE %I RESTART IDENTITY', name); END IF;
+  END LOOP;
+END $$
+"""
 #: What is on a disk matters to none of these tests: a server that is killed leaves its pages to the kernel.
 _SETTINGS = {"fsync": "off", "full_page_writes": "off", "autovacuum": "off", "max_wal_size": "'256MB'"}
 
@@ -31,6 +43,7 @@ class Server:
 
     def __init__(self, folder: Path) -> None:
         self._server = postgres_server.get_server(folder, cleanup_mode=None)
+        self._free: list[str] = []
         self._names = (f"test_{number}" for number in itertools.count())
         with self._admin() as admin:
             for name, value in _SETTINGS.items():
@@ -45,6 +58,17 @@ class Server:
         with self._admin() as admin:
             admin.execute(sql.SQL("CREATE DATABASE {} TEMPLATE {}").format(sql.Identifier(named), source))
         return self.url(named)
+
+    def take(self) -> str:
+        """The URL of an empty migrated database; ``give_back`` must follow."""
+        return self._free.pop() if self._free else self.create()
+
+    def give_back(self, url: str) -> None:
+        """Ends whoever uses a database and empties it for the next test: quicker by far than making one."""
+        with psycopg.connect(url, autocommit=True) as connection:
+            connection.execute(_DISCONNECT)
+            connection.execute(_EMPTY)
+        self._free.append(url)
 
     def drop(self, url: str) -> None:
         """Drops a database, whoever uses it."""

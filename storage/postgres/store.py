@@ -33,6 +33,7 @@ _READERS: Final = 16
 _WRITERS: Final = 8
 #: How often a write is run: it meets a rival, or learns that it needs more locks.
 _RUNS: Final = 20
+_STEP_ASIDE_SECONDS: Final = 0.02
 
 _READ: Final = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; SET LOCAL jit = off; SET LOCAL statement_timeout = {}"
 _WRITE: Final = """
@@ -100,7 +101,7 @@ class PostgresStore:
                 except RunAgain as again:
                     plan = again.plan
                 except (errors.DeadlockDetected, errors.SerializationFailure):
-                    continue  # the rival went first
+                    time.sleep(_STEP_ASIDE_SECONDS)  # else it takes again at once what the rival waits for
             raise StoreUnavailable(f"database {self._place}: a write met rivals {_RUNS} times")
         except psycopg.Error as error:
             raise meaning(error, self._place) from error

@@ -25,9 +25,9 @@ def database_url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str
         yield f"sqlite:///{tmp_path}/var/store.db"
         return
     server: Server = request.getfixturevalue("postgresql")
-    url = server.create()
+    url = server.take()
     yield url
-    server.drop(url)
+    server.give_back(url)
 
 
 @pytest.fixture
