@@ -1,8 +1,8 @@
 """The first PostgreSQL schema: the tables and columns of SQLite's, after its seventh migration.
 
 Texts are compared by their bytes (``COLLATE "C"``), as SQLite and Python do. Every key begins with ``workspace_id``;
-``decisions.seq`` is a series of the workspace's own. Status codes are those of ``storage.codec``: 0 reserved, 1
-claimed.
+``counters`` says of each workspace how far its positions are (``decisions.seq``); the numbers come from one sequence,
+so that they are unique and pass to SQLite and back. Status codes are those of ``storage.codec``: 0 reserved, 1 claimed.
 
 Decisions and events are not partitioned: a unique key of a partitioned table must contain what it is partitioned by,
 and neither a decision's id nor an event's says its month.
@@ -178,6 +178,7 @@ WHERE decision_id IS DISTINCT FROM ''
 """
 
 STATEMENTS: Final = (
+    "CREATE SEQUENCE decision_positions",
     *(f"CREATE TABLE {name} ({columns})".replace(" TEXT", ' TEXT COLLATE "C"') for name, columns in _TABLES.items()),
     *(f"CREATE INDEX {index}" for index in _INDEXES),
     _FOREIGN,

@@ -15,7 +15,7 @@ SAME: Final = ""
 _PHRASES: Final = (
     ("decision_id IS NOT 0", f"decision_id IS DISTINCT FROM '{SAME}'"),
     ("CAST(NULL AS BLOB)", "CAST(NULL AS BYTEA)"),
-    # Positions are a series of the workspace's own here, not of the database.
+    # How far a workspace's positions are is its own here, not the database's.
     ("(SELECT max(seq) FROM decisions)", "(SELECT max(seq) FROM decisions WHERE workspace_id = ?1)"),
 )
 LIST: Final = "IN ({marks})"

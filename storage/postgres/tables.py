@@ -63,7 +63,7 @@ class PostgresTables(Tables):
         """As ``_position``."""
         raise NotImplementedError
 
-    def _take_back_positions(self, workspace_id: str, count: int) -> None:
+    def _take_back_positions(self, workspace_id: str) -> None:
         """As ``_position``."""
         raise NotImplementedError
 

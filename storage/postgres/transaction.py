@@ -26,6 +26,7 @@ from storage.sql.webhook_tables import WebhookReader, WebhookWriter
 
 _LOCK_POSITION = "SELECT value FROM counters WHERE workspace_id = ? AND name = 'position' FOR UPDATE"
 _FIRST_POSITION = "INSERT INTO counters (workspace_id, name, value) VALUES (?, 'position', 0) ON CONFLICT DO NOTHING"
+_NEXT_POSITIONS = "SELECT nextval('decision_positions') FROM generate_series(1, ?)"
 _SET_POSITION = "UPDATE counters SET value = ? WHERE workspace_id = ? AND name = 'position'"
 _TOUCH = "INSERT INTO meta (name, value) VALUES ('write_check', '') ON CONFLICT (name) DO UPDATE SET value = ''"
 
@@ -62,11 +63,11 @@ class PostgresWriter(
         super().__init__(connection)
         self._locks = Locks(connection.execute, plan)
         self._positions: dict[str, int] = {}
-        self._changed: set[str] = set()
+        self._before: dict[str, int] = {}
 
     def finish(self) -> None:
         """See ``storage.sql.tables``; also notes the positions that were given."""
-        for workspace_id in sorted(self._changed):
+        for workspace_id in sorted(self._before):
             self._query(_SET_POSITION, (self._positions[workspace_id], workspace_id))
         super().finish()
 
@@ -88,13 +89,14 @@ class PostgresWriter(
         return found
 
     def _next_positions(self, workspace_id: str, count: int) -> Sequence[int | None]:
-        last = self._position(workspace_id)
-        self._positions[workspace_id] = last + count
-        self._changed.add(workspace_id)
-        return range(last + 1, last + count + 1)
+        # Drawn while the log is locked, they ascend in the order of the workspace's commits.
+        self._before[workspace_id] = self._position(workspace_id)
+        drawn = [row[0] for row in self._rows(_NEXT_POSITIONS, (count,))]
+        self._positions[workspace_id] = drawn[-1]
+        return drawn
 
-    def _take_back_positions(self, workspace_id: str, count: int) -> None:
-        self._positions[workspace_id] -= count
+    def _take_back_positions(self, workspace_id: str) -> None:
+        self._positions[workspace_id] = self._before[workspace_id]
 
     def usage(self, workspace_id: str, spans: Sequence[tuple[str, int, int]]) -> dict[tuple[str, int], int]:
         """See ``storage.port``; what is told holds until the commit."""

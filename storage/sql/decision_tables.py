@@ -166,7 +166,7 @@ class DecisionWriter(DecisionReader, UsageWriter):
         """See ``storage.port``."""
         (position,) = self._next_positions(decision.workspace_id, 1)
         if not self._query(_INSERT, _insert_row(decision, message, position)).rowcount:
-            self._take_back_positions(decision.workspace_id, 1)
+            self._take_back_positions(decision.workspace_id)
             raise AlreadyExists(f"decision {decision.decision_id} is stored already")
         if message is not None:
             self._hold([message])
@@ -185,8 +185,8 @@ class DecisionWriter(DecisionReader, UsageWriter):
             stored = self._query_many(_INSERT, self._insert_rows(rows, counts)).rowcount
             if stored < len(rows):
                 self._query("ROLLBACK TO add_decisions")
-                for workspace_id, count in counts.items():
-                    self._take_back_positions(workspace_id, count)
+                for workspace_id in counts:
+                    self._take_back_positions(workspace_id)
                 raise AlreadyExists("one of these decisions is stored already, or is named twice")
         finally:
             self._query("RELEASE add_decisions")

@@ -78,8 +78,8 @@ class Tables(ABC):
         """The positions of so many decisions that are to be added now; None = the database numbers the row itself."""
 
     @abstractmethod
-    def _take_back_positions(self, workspace_id: str, count: int) -> None:
-        """The last so many of ``_next_positions`` were not used: nothing was added."""
+    def _take_back_positions(self, workspace_id: str) -> None:
+        """What ``_next_positions`` gave last is not used: nothing was added."""
 
     def finish(self) -> None:
         """Ends what still streams, and every use of this object."""

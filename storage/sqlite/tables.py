@@ -53,7 +53,7 @@ class SqliteTables(Tables):
         self._last_position = None
         return [None] * count
 
-    def _take_back_positions(self, workspace_id: str, count: int) -> None:
+    def _take_back_positions(self, workspace_id: str) -> None:
         """See ``storage.sql.tables``: what was not inserted was not numbered."""
 
     def _rows_in(

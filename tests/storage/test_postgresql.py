@@ -481,7 +481,7 @@ def test_a_server_killed_under_load_loses_nothing_acknowledged_and_all_is_well_a
             everything = reader.decisions(WORKSPACE, limit=100_000).items
             assert all(len(reader.events(WORKSPACE, decision)) == 1 for decision in everything), "no half of a write"
             positions = sorted(decision.position for decision in everything)
-            assert positions == list(range(1, len(everything) + 1))
+            assert len(set(positions)) == len(everything)
         assert len(acknowledged) > before
         assert refused
         store.close()
