@@ -56,7 +56,10 @@ class Pool:
                 try:
                     return connection, connection.execute(statement)
                 except psycopg.Error:
-                    connection.close()  # it was cut while it was idle; nothing was done on it
+                    cut = connection.closed  # while it was idle: nothing was done on it
+                    connection.close()
+                    if not cut:
+                        raise
             connection = self._connect()
             try:
                 return connection, connection.execute(statement)

@@ -17,7 +17,7 @@ from psycopg import errors
 from storage.errors import StoreUnavailable
 from storage.port import Reader, Writer
 from storage.postgres.connect import Connected, connect, meaning, place
-from storage.postgres.locks import Plan, RunAgain
+from storage.postgres.locks import Locks, Plan, RunAgain
 from storage.postgres.migrate import prepare
 from storage.postgres.pool import Pool
 from storage.postgres.transaction import PostgresReader, PostgresWriter
@@ -38,7 +38,7 @@ _STEP_ASIDE_SECONDS: Final = 0.02
 _READ: Final = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; SET LOCAL jit = off; SET LOCAL statement_timeout = {}"
 _WRITE: Final = """
 BEGIN ISOLATION LEVEL READ COMMITTED; SET LOCAL jit = off; SET LOCAL lock_timeout = {};
-SET LOCAL statement_timeout = {}; SET LOCAL idle_in_transaction_session_timeout = {}; SELECT pg_current_xact_id()::text
+SET LOCAL statement_timeout = {}; SET LOCAL idle_in_transaction_session_timeout = {}; SELECT pg_current_xact_id()::text;
 """
 _FATE: Final = "SELECT pg_xact_status($1::text::xid8)"
 _ASK_AGAIN_SECONDS: Final = 0.05
@@ -109,11 +109,12 @@ class PostgresStore:
             self._writing.now = False
 
     def _run_once(self, work: Callable[[PostgresWriter], T], plan: Plan) -> T:
-        connection, begun = self._writers.begin(self._write)
+        locks = Locks(plan)
+        connection, begun = self._writers.begin(self._write + locks.first)
         try:
-            begun.set_result(-1)
+            begun.set_result(-2)
             number = str(begun.fetchone()[0])  # type: ignore[index]  # a function's value is one row
-            writer = PostgresWriter(connection, plan)
+            writer = PostgresWriter(connection, locks)
             value = work(writer)
             writer.finish()
             self._commit(connection, number)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, ClassVar
 
 from psycopg import RawServerCursor
@@ -36,7 +36,9 @@ class PostgresTables(Tables):
         text, values = _ready(statement, parameters)
         return self._connection.cursor(binary=True).execute(text, values)
 
-    def _execute_many(self, statement: str, rows: Iterable[Sequence[object]]) -> Cursor:
+    def _execute_many(self, statement: str, rows: Sequence[Sequence[object]]) -> Cursor:
+        if len(rows) == 1:
+            return self._execute(statement, rows[0])
         cursor = self._connection.cursor(binary=True)
         cursor.executemany(translated(statement)[0], rows)
         return cursor

@@ -7,7 +7,7 @@ from datetime import datetime
 
 from storage.log import ChangeKind, Decision, Event, Message
 from storage.postgres.connect import Connected
-from storage.postgres.locks import Locks, Plan
+from storage.postgres.locks import Locks
 from storage.postgres.tables import PostgresTables
 from storage.records import Attribute, Campaign, Recipient, Workspace
 from storage.rules import Rule
@@ -26,6 +26,11 @@ from storage.sql.webhook_tables import WebhookReader, WebhookWriter
 
 _LOCK_POSITION = "SELECT value FROM counters WHERE workspace_id = ? AND name = 'position' FOR UPDATE"
 _FIRST_POSITION = "INSERT INTO counters (workspace_id, name, value) VALUES (?, 'position', 0) ON CONFLICT DO NOTHING"
+# One statement locks and draws: a number that was drawn before the row was had is thrown away with the row's version.
+_NEXT_POSITION = """
+UPDATE counters SET value = nextval('decision_positions') WHERE workspace_id = ? AND name = 'position' RETURNING value
+"""
+_NEWEST = "SELECT coalesce(max(seq), 0) FROM decisions WHERE workspace_id = ?"
 _NEXT_POSITIONS = "SELECT nextval('decision_positions') FROM generate_series(1, ?)"
 _SET_POSITION = "UPDATE counters SET value = ? WHERE workspace_id = ? AND name = 'position'"
 _TOUCH = "INSERT INTO meta (name, value) VALUES ('write_check', '') ON CONFLICT (name) DO UPDATE SET value = ''"
@@ -59,15 +64,17 @@ class PostgresWriter(
 ):
     """``storage.port.Writer`` on one connection; ``storage.postgres.locks`` says what waits for what."""
 
-    def __init__(self, connection: Connected, plan: Plan) -> None:
+    def __init__(self, connection: Connected, locks: Locks) -> None:
         super().__init__(connection)
-        self._locks = Locks(connection.execute, plan)
+        self._locks = locks
+        locks.execute = connection.execute
+        self._at_once = connection.pipeline
         self._positions: dict[str, int] = {}
-        self._before: dict[str, int] = {}
+        self._changed: set[str] = set()
 
     def finish(self) -> None:
         """See ``storage.sql.tables``; also notes the positions that were given."""
-        for workspace_id in sorted(self._before):
+        for workspace_id in sorted(self._changed):
             self._query(_SET_POSITION, (self._positions[workspace_id], workspace_id))
         super().finish()
 
@@ -90,13 +97,22 @@ class PostgresWriter(
 
     def _next_positions(self, workspace_id: str, count: int) -> Sequence[int | None]:
         # Drawn while the log is locked, they ascend in the order of the workspace's commits.
-        self._before[workspace_id] = self._position(workspace_id)
+        if count == 1 and workspace_id not in self._positions:
+            self._locks.logs_taken = True
+            row = self._row(_NEXT_POSITION, (workspace_id,))
+            if row is not None:
+                self._positions[workspace_id] = row[0]
+                return row
+        self._position(workspace_id)
         drawn = [row[0] for row in self._rows(_NEXT_POSITIONS, (count,))]
         self._positions[workspace_id] = drawn[-1]
+        self._changed.add(workspace_id)
         return drawn
 
     def _take_back_positions(self, workspace_id: str) -> None:
-        self._positions[workspace_id] = self._before[workspace_id]
+        rows = self._rows(_NEWEST, (workspace_id,))
+        self._positions[workspace_id] = rows[0][0]
+        self._changed.add(workspace_id)
 
     def usage(self, workspace_id: str, spans: Sequence[tuple[str, int, int]]) -> dict[tuple[str, int], int]:
         """See ``storage.port``; what is told holds until the commit."""
@@ -127,7 +143,7 @@ class PostgresWriter(
             detail=detail,
         )
 
-    # --- decisions: whoever finds none waits for who may be storing it, and looks again
+    # --- decisions: whoever looks for one waits first for who may be storing it
 
     def decision(self, workspace_id: str, decision_id: str) -> Decision | None:
         """See ``storage.port``."""
@@ -135,17 +151,16 @@ class PostgresWriter(
 
     def decisions_by_id(self, workspace_id: str, decision_ids: Sequence[str]) -> dict[str, Decision]:
         """See ``storage.port``."""
-        found = super().decisions_by_id(workspace_id, decision_ids)
-        missing = [one for one in decision_ids if one not in found]
-        if missing and self._locks.take("decision", workspace_id, missing):
-            found |= super().decisions_by_id(workspace_id, missing)
+        with self._at_once():
+            self._locks.take("decision", workspace_id, decision_ids)
+            found = super().decisions_by_id(workspace_id, decision_ids)
         self._locks.require(workspace_id, (decision.recipient_id for decision in found.values()))
         return found
 
     def decision_by_message(self, workspace_id: str, provider: str, message_id: str) -> Decision | None:
         """See ``storage.port``."""
-        found = super().decision_by_message(workspace_id, provider, message_id)
-        if found is None and self._locks.take("message", workspace_id, (_message(provider, message_id),)):
+        with self._at_once():
+            self._locks.take("message", workspace_id, (_message(provider, message_id),))
             found = super().decision_by_message(workspace_id, provider, message_id)
         if found is not None:
             self._locks.require(workspace_id, (found.recipient_id,))

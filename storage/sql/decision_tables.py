@@ -180,16 +180,10 @@ class DecisionWriter(DecisionReader, UsageWriter):
         if not rows:
             return
         counts = Counter(decision.workspace_id for decision, _ in rows)
-        self._query("SAVEPOINT add_decisions")
-        try:
-            stored = self._query_many(_INSERT, self._insert_rows(rows, counts)).rowcount
-            if stored < len(rows):
-                self._query("ROLLBACK TO add_decisions")
-                for workspace_id in counts:
-                    self._take_back_positions(workspace_id)
-                raise AlreadyExists("one of these decisions is stored already, or is named twice")
-        finally:
-            self._query("RELEASE add_decisions")
+        if not self._all_or_none(_INSERT, self._insert_rows(rows, counts)):
+            for workspace_id in counts:
+                self._take_back_positions(workspace_id)
+            raise AlreadyExists("one of these decisions is stored already, or is named twice")
         self._hold([message for _, message in rows if message is not None])
         uses = Counter((decision.workspace_id, decision.policy_id) for decision, _ in rows)
         for decision, _ in rows:
