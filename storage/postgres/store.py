@@ -29,17 +29,21 @@ WAIT_SECONDS: Final = 5.0
 #: A statement that takes longer is ended; a write whose process says nothing for so long is undone.
 STATEMENT_SECONDS: Final = 60.0
 #: Transactions at a time. A write may read on another connection, so the two never wait for each other's.
-_READERS: Final = 16
-_WRITERS: Final = 8
+_READERS: Final = 12
+_WRITERS: Final = 6
 #: How often a write is run: it meets a rival, or learns that it needs more locks.
 _RUNS: Final = 20
 _STEP_ASIDE_SECONDS: Final = 0.02
 
 _READ: Final = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; SET LOCAL jit = off; SET LOCAL statement_timeout = {}"
 _WRITE: Final = """
-BEGIN ISOLATION LEVEL READ COMMITTED; SET LOCAL jit = off; SET LOCAL lock_timeout = {};
-SET LOCAL statement_timeout = {}; SET LOCAL idle_in_transaction_session_timeout = {}; SELECT pg_current_xact_id()::text;
+BEGIN ISOLATION LEVEL READ COMMITTED; SET LOCAL jit = off; SET LOCAL synchronous_commit = off;
+SET LOCAL lock_timeout = {}; SET LOCAL statement_timeout = {}; SET LOCAL idle_in_transaction_session_timeout = {};
+SELECT pg_current_xact_id()::text;
 """
+#: Makes everything durable that was committed before, as the server's own ``synchronous_commit`` says.
+_FLUSH: Final = "SELECT pg_logical_emit_message(true, 'sendtide', '')"
+_COMMIT: Final = "COMMIT; " + _FLUSH
 _FATE: Final = "SELECT pg_xact_status($1::text::xid8)"
 _ASK_AGAIN_SECONDS: Final = 0.05
 
@@ -127,13 +131,16 @@ class PostgresStore:
         return value
 
     def _commit(self, connection: Connected, number: str) -> None:
-        """Commits the transaction of this number.
+        """Commits the transaction of this number and returns once that is durable.
+
+        Locks end with the commit and the flush comes after it: so writes that follow each other on one workspace's log
+        share flushes. Nobody is answered before theirs, and none can be on disk without those before it.
 
         PostgreSQL answers ROLLBACK, and no error, where a statement had failed and the work hid that. Where the
         connection is lost, it knows whether the commit came through.
         """
         try:
-            answer = connection.execute("COMMIT").statusmessage
+            answer = connection.execute(_COMMIT).statusmessage
         except psycopg.OperationalError as error:
             if not connection.closed or not self._came_through(number, error):
                 raise
@@ -153,6 +160,7 @@ class PostgresStore:
                 while time.monotonic() < latest:
                     row = connection.execute(_FATE, (number,)).fetchone()
                     if row is not None and row[0] != "in progress":
+                        connection.execute(_FLUSH)
                         return bool(row[0] == "committed")
                     time.sleep(_ASK_AGAIN_SECONDS)
         except psycopg.Error:

@@ -401,7 +401,7 @@ class Deaf(threading.Thread):
             back = threading.Thread(target=self._answers, args=(far, near), daemon=True)
             back.start()
             while data := near.recv(65536):
-                if self.lossy and b"COMMIT\0" in data:
+                if self.lossy and b"COMMIT;" in data:
                     self._losing = True
                 far.sendall(data)
             far.shutdown(socket.SHUT_WR)
