@@ -47,6 +47,7 @@ def _ensure_key(services: Services) -> None:
     if path.exists() and setup.hash_secret(path.read_text(encoding="utf-8").strip()) in valid:
         return
     _, secret = setup.create_key(services, WORKSPACE, KEY_FILE, ["admin"])
+    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     path.unlink(missing_ok=True)
     # Made with its mode, not changed to it: it is at no time readable by others.
     file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)

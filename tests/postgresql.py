@@ -81,6 +81,10 @@ class Server:
         info = self._server.get_postmaster_info()
         return f"postgresql://postgres@/{database}?host={quote(str(info.socket_dir), safe='')}"
 
+    def tool(self, name: str) -> str:
+        """One of the server's own programs, such as ``pg_dump``."""
+        return str(self._server.bin_path / name)
+
     def kill(self) -> None:
         """Kills the server as a power cut would: all of its processes, at once."""
         postmaster = psutil.Process(self._server.get_pid())

@@ -67,4 +67,9 @@ def meaning(error: psycopg.Error, where: str) -> Exception:
         unavailable = isinstance(error, psycopg.OperationalError | psycopg.InterfaceError)
     else:
         unavailable = state[:2] in _CLASSES or state in _STATES
-    return StoreUnavailable(f"database {where}: {str(error).strip()}") if unavailable else error
+    return StoreUnavailable(f"database {where}: {told(error)}") if unavailable else error
+
+
+def told(error: psycopg.Error) -> str:
+    """What an error says, in one line."""
+    return " ".join(str(error).split())

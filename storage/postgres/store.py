@@ -16,7 +16,7 @@ from psycopg import errors
 
 from storage.errors import StoreUnavailable
 from storage.port import Reader, Writer
-from storage.postgres.connect import Connected, connect, meaning, place
+from storage.postgres.connect import Connected, connect, meaning, place, told
 from storage.postgres.locks import Locks, Plan, RunAgain
 from storage.postgres.migrate import prepare
 from storage.postgres.pool import Pool
@@ -165,7 +165,7 @@ class PostgresStore:
                     time.sleep(_ASK_AGAIN_SECONDS)
         except psycopg.Error:
             pass  # it can't be reached: what is told is the error of the commit
-        raise StoreUnavailable(f"database {self._place}: {str(error).strip()}", fate_unknown=True) from error
+        raise StoreUnavailable(f"database {self._place}: {told(error)}", fate_unknown=True) from error
 
     def _require_own_process(self) -> None:
         if os.getpid() != self._pid:

@@ -168,22 +168,31 @@ class PostgresWriter(
 
     def match_events(self, workspace_id: str, decision: Decision) -> tuple[Event, ...]:
         """See ``storage.port``."""
-        self._locks.take("decision", workspace_id, (decision.decision_id,))
-        if decision.message_id is not None:
-            self._locks.take("message", workspace_id, (_message(decision.provider, decision.message_id),))
+        self._lock_names(workspace_id, (decision,))
         return super().match_events(workspace_id, decision)
 
     def add_decision(self, decision: Decision, message: Message | None) -> None:
         """See ``storage.port``."""
-        self._locks.take("decision", decision.workspace_id, (decision.decision_id,))
+        self._lock_names(decision.workspace_id, (decision,))
         super().add_decision(decision, message)
 
     def add_decisions(self, rows: Sequence[tuple[Decision, Message | None]]) -> None:
         """See ``storage.port``."""
         for workspace_id in sorted({decision.workspace_id for decision, _ in rows}):
-            ids = [decision.decision_id for decision, _ in rows if decision.workspace_id == workspace_id]
-            self._locks.take("decision", workspace_id, ids)
+            self._lock_names(workspace_id, [one for one, _ in rows if one.workspace_id == workspace_id])
         super().add_decisions(rows)
+
+    def update_decision(self, decision: Decision, message: Message | None) -> None:
+        """See ``storage.port``."""
+        self._lock_names(decision.workspace_id, (decision,))
+        super().update_decision(decision, message)
+
+    def _lock_names(self, workspace_id: str, decisions: Sequence[Decision]) -> None:
+        """Locks what events may call these by; before the log, as whoever reports such an event does."""
+        self._locks.take("decision", workspace_id, [one.decision_id for one in decisions])
+        named = [_message(one.provider, one.message_id) for one in decisions if one.message_id is not None]
+        if named:
+            self._locks.take("message", workspace_id, named)
 
     # --- what every decision depends on
 

@@ -203,6 +203,23 @@ def test_writes_that_wait_for_each_other_in_a_circle_both_succeed(store: Postgre
         assert reader.unanswered(WORKSPACE, ["u1", "u2"]) == {"u1": 2, "u2": 2}
 
 
+def test_a_serialization_failure_is_tried_again(store: PostgresStore) -> None:
+    runs = 0
+
+    def work(writer: Writer) -> None:
+        nonlocal runs
+        runs += 1
+        assert isinstance(writer, PostgresWriter)
+        touch("u1")(writer)
+        if runs == 1:
+            writer._query("DO $$ BEGIN RAISE EXCEPTION 'as planned' USING ERRCODE = '40001'; END $$")
+
+    store.write(work)
+    assert runs == 2
+    with store.read() as reader:
+        assert reader.unanswered(WORKSPACE, ["u1"]) == {"u1": 1}
+
+
 # Two that look for each other
 
 

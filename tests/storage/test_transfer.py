@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import subprocess
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import closing
@@ -301,6 +302,17 @@ def test_a_backup_under_load_is_whole_and_restores_to_either_kind(
             assert reader.meta(COPYING) is None
         with pytest.raises(CopyRefused):
             restore(file, target)
+
+
+def test_what_pg_dump_wrote_can_be_served(make_database: MakeDatabase, postgresql: Server, tmp_path: Path) -> None:
+    old, new, file = make_database("postgresql"), postgresql.create(template=None), tmp_path / "dump"
+    grow(old)
+    subprocess.run([postgresql.tool("pg_dump"), "--format=custom", f"--file={file}", old], check=True)
+    subprocess.run([postgresql.tool("pg_restore"), f"--dbname={new}", file], check=True)
+    assert read(new) == read(old)
+    with closing(open_store(new)) as store:
+        go_on(store)
+    postgresql.drop(new)
 
 
 def test_a_backup_never_overwrites_and_needs_a_database(make_database: MakeDatabase, tmp_path: Path) -> None:
