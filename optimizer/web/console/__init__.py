@@ -4,7 +4,7 @@
 every other module is an area.
 """
 
-from optimizer.web.console import entry, overview
+from optimizer.web.console import campaigns, decisions, entry, overview, policies, recipients, training
 from optimizer.web.console.pages import console
 
-__all__ = ["console", "entry", "overview"]
+__all__ = ["campaigns", "console", "decisions", "entry", "overview", "policies", "recipients", "training"]

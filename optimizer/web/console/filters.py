@@ -66,11 +66,18 @@ class Sayings:
         told = figures.age(self.language, now - moment)
         return Markup('<time datetime="{}" title="{}">{}</time>').format(moment.isoformat(), exact, told)
 
-    def span(self, hours: float) -> str:
-        """A number of hours as days where that is shorter."""
-        if hours >= 48 and hours % 24 == 0:
-            return str(self.language("age.days", int(hours // 24), n=self.whole(hours // 24)))
-        return str(self.language("age.hours", int(hours), n=self.number(hours)))
+    def minutes(self, count: float) -> str:
+        """A number of minutes, as hours or seconds where that is shorter."""
+        if count >= 120 and count % 60 == 0:
+            return self._counted("hours", count / 60)
+        return self._counted("minutes", count) if count >= 1 else self._counted("seconds", count * 60)
+
+    def seconds(self, count: float) -> str:
+        """A number of seconds, as minutes where that is shorter."""
+        return self._counted("seconds", count) if count < 120 else self._counted("minutes", round(count / 60))
+
+    def _counted(self, unit: str, count: float) -> str:
+        return str(self.language(f"age.{unit}", int(count), n=self.number(count)))
 
     def named(self, group: str, name: Any) -> str:
         """The word of a status, a group, a kind."""
@@ -79,3 +86,8 @@ class Sayings:
 
 def _time(moment: datetime, told: str) -> Markup:
     return Markup('<time datetime="{}">{}</time>').format(moment.isoformat(), told)
+
+
+def capitalize_first(text: str) -> str:
+    """A sentence that starts with a capital; the rest stays as it is."""
+    return text[:1].upper() + text[1:]

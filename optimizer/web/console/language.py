@@ -33,6 +33,7 @@ def _russian(count: int) -> str:
     return "few" if 2 <= ten <= 4 and not 12 <= hundred <= 14 else "many"
 
 
+_CATEGORIES: Final = {"one", "few", "many", "other"}
 #: Which form a whole number takes, by language.
 PLURALS: Final[Mapping[str, Callable[[int], str]]] = {"en": _english, "ru": _russian}
 
@@ -82,10 +83,10 @@ class Language:
 
 
 def _flat(node: Mapping[str, Any], prefix: str = "") -> dict[str, str | Forms]:
-    """Nested groups of words as dotted names; a group with a form ``one`` is a word with plural forms."""
+    """Nested groups of words as dotted names; a group of nothing but plural categories is one word."""
     found: dict[str, str | Forms] = {}
     for name, below in node.items():
-        if isinstance(below, str) or "one" in below:
+        if isinstance(below, str) or set(below) <= _CATEGORIES:
             found[prefix + name] = below
         else:
             found |= _flat(below, f"{prefix}{name}.")

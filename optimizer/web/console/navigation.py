@@ -29,7 +29,14 @@ class Link:
     current: bool
 
 
-AREAS: Final = (Area("overview", "overview"),)
+AREAS: Final = (
+    Area("overview", "overview"),
+    Area("campaigns", "campaigns", ("campaign",)),
+    Area("decisions", "decisions", ("decision",)),
+    Area("recipients", "recipients", ("recipient",)),
+    Area("policies", "policies", ("policy", "compare", "confirm_promote", "confirm_roll_back")),
+    Area("training", "training", ("run",)),
+)
 
 
 def links() -> list[Link]:

@@ -130,6 +130,7 @@ class Pages(Blueprint):
 
 
 console = Pages("console", __name__, url_prefix=PATH)
+console.add_app_template_filter(filters.capitalize_first, "capitalize_first")
 
 
 def holder() -> ServiceHolder:
