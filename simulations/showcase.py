@@ -48,9 +48,10 @@ def fill(settings: Settings, until: datetime, *, people: int, days: int, seed: i
     from optimizer.web.app import create_app
     from simulations.client import AppClient
     from simulations.clock import SteppingClock
-    from simulations.showcase_shop import DAY, EVENING, WORKSPACE, Shop, live
+    from simulations.showcase_shop import DAY, EVENING, TRAINING, WORKSPACE, Shop, live
 
-    clock = SteppingClock(until - (days - 1) * DAY - EVENING)
+    trained_on = [day for day in TRAINED_AFTER if day < days]
+    clock = SteppingClock(until - (days - 1) * DAY - EVENING - len(trained_on) * TRAINING)
     # Encoders are compared for minutes and would gain nothing on an audience whose past tells nothing of it.
     app = create_app(settings.override(reload_seconds=60.0, encoder="none"), clock=clock, seed=seed)
     holder = app.extensions["sendtide"]
@@ -60,7 +61,6 @@ def fill(settings: Settings, until: datetime, *, people: int, days: int, seed: i
             if reader.decisions(WORKSPACE, limit=1).items:
                 raise Conflict("the database has decisions already; name one that doesn't exist yet", code="not_empty")
         _, secret = create_key(services, WORKSPACE, "showcase", ["admin"])
-        trained_on = [day for day in TRAINED_AFTER if day < days]
         shop = Shop(AppClient(app, secret), services, clock)
         live(shop, people=people, days=days, trained_on=trained_on, seed=seed, tell=tell)
     finally:

@@ -25,6 +25,8 @@ from simulations.clock import SteppingClock
 WORKSPACE: Final = "default"
 SEASON, CART = "spring", "cart"
 DAY: Final = timedelta(days=1)
+#: What a training run takes on the shop's clock.
+TRAINING: Final = timedelta(seconds=40)
 #: How much of the last day has passed.
 EVENING: Final = timedelta(hours=6)
 #: Of every so many messages one is confirmed by hand; the others count as sent once their time has passed.
@@ -211,5 +213,7 @@ def _train(shop: Shop) -> None:
     holder = fresh("showcase")
     run = start_now(shop.services, WORKSPACE, None, holder, trigger="schedule")
     with kept(shop.services, run, holder) as end:
-        end(carry_out(shop.services, run))
+        ended = carry_out(shop.services, run)
+        shop.clock.advance(TRAINING.total_seconds())
+        end(ended)
     shop.services.policies.refresh_now()

@@ -14,6 +14,8 @@ from typing import Final
 #: Height of a curve's and a history's plot, in pixels.
 HEIGHT: Final = 200
 _TICKS: Final = 4
+#: Points with bounds without which a curve shows those before them too.
+_STATED: Final = 5
 #: Series have so many colours; later ones share the last.
 SERIES: Final = 8
 
@@ -107,14 +109,14 @@ def nice_ticks(low: float, high: float, count: int = _TICKS) -> list[float]:
 def shown(points: Sequence[Estimate]) -> list[Estimate]:
     """The points of a curve that are drawn: the last ones, see ``curve``."""
     stated = [n for n, p in enumerate(points) if p.low is not None]
-    return [p for p in points[stated[0] if len(stated) > 1 else 0 :] if p.value is not None]
+    return [p for p in points[stated[0] if len(stated) >= _STATED else 0 :] if p.value is not None]
 
 
 def curve(points: Sequence[Estimate]) -> Curve | None:
     """A curve through estimates at equal distances; None where there are fewer than two.
 
-    It begins where bounds can be stated, if they can be at two of them: what comes before is noise. The scale follows
-    the estimates and the newer half's bounds, since early bounds are wide and would flatten the rest.
+    It begins where bounds can be stated, if they can be at enough of them: what comes before is noise. The scale
+    follows the estimates and the newer half's bounds, since early bounds are wide and would flatten the rest.
     """
     known = shown(points)
     if len(known) < 2:

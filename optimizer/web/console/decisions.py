@@ -77,7 +77,7 @@ def decision(visit: Visit, decision_id: str) -> Response:
         local=local_time(found),
         events=events,
         why=why,
-        comparisons=[_comparison(one) for one in (why or {}).get("comparisons", ())],
+        comparisons=_comparisons(why),
         context={name: value for name, value in found.snapshot.context.items() if not name.startswith("@")},
     )
 
@@ -96,6 +96,15 @@ class Bar:
     size: float
     x: float
     width: float
+
+
+def _comparisons(why: Mapping[str, Any] | None) -> list[dict[str, Any]]:
+    """The comparisons, each rival once: the next best is often the best of another variant too."""
+    found: dict[Any, dict[str, Any]] = {}
+    for one in () if why is None else why["comparisons"]:
+        rival = one["action"]
+        found.setdefault((rival["variant_id"], rival["channel"], rival["send_at"]), _comparison(one))
+    return list(found.values())
 
 
 def _comparison(told: Mapping[str, Any]) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from datetime import UTC, datetime, timedelta
 
 from optimizer.web.console.language import Language
@@ -43,6 +44,15 @@ def number(language: Language, value: float | None) -> str:
     return _marked(language, text.rstrip("0").rstrip(".") if "." in text else text)
 
 
+def within(language: Language, value: float | None, low: float | None, high: float | None) -> str:
+    """A number to as many decimals as its bounds are worth: two significant digits of half their distance."""
+    if value is None or low is None or high is None or not high > low:
+        return number(language, value)
+    decimals = min(6, max(0, 1 - math.floor(math.log10((high - low) / 2))))
+    text = f"{value:,.{decimals}f}"
+    return _marked(language, text.removeprefix("-") if float(text.replace(",", "")) == 0 else text)
+
+
 def signed(language: Language, value: float | None) -> str:
     """As ``number``, with its sign."""
     shown = number(language, value)
@@ -58,9 +68,9 @@ def percent(language: Language, value: float | None, decimals: int = 1) -> str:
     return _marked(language, f"{value * 100:,.{decimals}f}") + _percent_sign(language)
 
 
-def signed_percent(language: Language, value: float | None) -> str:
+def signed_percent(language: Language, value: float | None, decimals: int = 1) -> str:
     """As ``percent``, with its sign."""
-    shown = percent(language, value)
+    shown = percent(language, value, decimals)
     return f"+{shown}" if value is not None and value > 0 else shown
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -34,13 +35,18 @@ class Sayings:
         """A number with its sign."""
         return figures.signed(self.language, value)
 
+    def within(self, value: float | None, told: Mapping[str, Any], *, sign: bool = False) -> str:
+        """A number to as many decimals as the bounds of the estimate that it belongs to are worth."""
+        shown = figures.within(self.language, value, told["low"], told["high"])
+        return f"+{shown}" if sign and value is not None and value > 0 and shown != "0" else shown
+
     def percent(self, value: float | None, decimals: int = 1) -> str:
         """A share."""
         return figures.percent(self.language, value, decimals)
 
-    def signed_percent(self, value: float | None) -> str:
+    def signed_percent(self, value: float | None, decimals: int = 1) -> str:
         """A share with its sign."""
-        return figures.signed_percent(self.language, value)
+        return figures.signed_percent(self.language, value, decimals)
 
     def day(self, moment: datetime | None) -> str:
         """A date."""

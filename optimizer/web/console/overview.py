@@ -42,7 +42,11 @@ def overview(visit: Visit) -> Response:
         workspace = reader.workspace(visit.workspace_id)
         moves = _moves(reader, visit.workspace_id)
     mode = "live" if workspace is None else workspace.mode
-    summaries = [_summary(visit, one, stricter(one.mode, mode)) for one in shown]
+    summaries: list[Summary] = []
+    for one in shown:
+        # A page waits for one report at most: where one is cold, the rest may well be.
+        wait = all(earlier.report is not None for earlier in summaries)
+        summaries.append(_summary(visit, one, stricter(one.mode, mode), wait=wait))
     reports = [one.report for one in summaries if one.report is not None]
     return visit.show(
         "overview.html",
@@ -73,8 +77,8 @@ def _active(reader: Reader, workspace_id: str) -> tuple[list[Campaign], int]:
     return found[:MOST_SHOWN], len(found[MOST_SHOWN:])
 
 
-def _summary(visit: Visit, campaign: Campaign, mode: str) -> Summary:
-    report = report_of(visit, campaign.campaign_id).report
+def _summary(visit: Visit, campaign: Campaign, mode: str, *, wait: bool) -> Summary:
+    report = report_of(visit, campaign.campaign_id, wait=wait).report
     if report is None:
         return Summary(campaign, mode, None, None, None)
     standing = standing_of(report)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from optimizer.service.freshreports import Fresh
+from optimizer.service.freshreports import PATIENCE_SECONDS, Fresh
 from optimizer.service.report import report_with_trends
 from optimizer.web.console import figures
 from optimizer.web.console.charts import Estimate
@@ -19,11 +19,17 @@ _TELLING = ("holdout", "baseline", "random")
 _DATES = 4
 
 
-def report_of(visit: Visit, campaign_id: str) -> Fresh:
-    """The newest report of a campaign that there is; a cold one is made behind the page's back."""
+def report_of(visit: Visit, campaign_id: str, *, wait: bool = True) -> Fresh:
+    """The newest report of a campaign that there is; a cold one is made behind the page's back.
+
+    ``wait``: a quarter of a second, in which small logs are read.
+    """
     key = (visit.workspace_id, campaign_id)
     return visit.services.fresh.latest(
-        key, visit.now, lambda: report_with_trends(visit.services, visit.workspace_id, campaign_id)
+        key,
+        visit.now,
+        lambda: report_with_trends(visit.services, visit.workspace_id, campaign_id),
+        PATIENCE_SECONDS if wait else 0.0,
     )
 
 
