@@ -95,6 +95,9 @@ class FreshReports:
                 self._keep(key, report, now, self.timer() - started)
             except (StoreError, SendtideError) as fault:
                 log.warning("a report could not be made; the next who asks has it tried again: %s", fault)
+            except Exception:
+                # A bug in one report must not end the thread that makes all of them.
+                log.exception("a report could not be made")
             finally:
                 with self._gate:
                     self._waiting.pop(key).set()

@@ -45,7 +45,7 @@ class Language:
     code: str
     words: Mapping[str, str | Forms]
 
-    def __call__(self, name: str, count: int | None = None, **fields: Any) -> Markup:
+    def __call__(self, name: str, count: int | None = None, /, **fields: Any) -> Markup:
         """A word with its fields filled in, safe to stand in HTML: fields are escaped, and so is the word.
 
         Raises:
