@@ -115,15 +115,13 @@ def shown(points: Sequence[Estimate]) -> list[Estimate]:
 def curve(points: Sequence[Estimate]) -> Curve | None:
     """A curve through estimates at equal distances; None where there are fewer than two.
 
-    It begins where bounds can be stated, if they can be at enough of them: what comes before is noise. The scale
-    follows the estimates and the newer half's bounds, since early bounds are wide and would flatten the rest.
+    It begins where bounds can be stated, if they can be at enough of them: what comes before is noise. Bounds that are
+    far wider than usual are cut off: early ones would flatten the rest.
     """
     known = shown(points)
     if len(known) < 2:
         return None
-    newer = known[len(known) // 2 :]
-    wanted = [0.0, *(p.value or 0.0 for p in known)]
-    wanted += [bound for p in newer for bound in (p.low, p.high) if bound is not None]
+    wanted = [0.0, *(p.value or 0.0 for p in known), *_usual_bounds(known)]
     marks = nice_ticks(min(wanted), max(wanted))
     if len(marks) == 1:
         marks = [marks[0], marks[0] + 1.0]
@@ -143,6 +141,15 @@ def curve(points: Sequence[Estimate]) -> Curve | None:
 def colours(names: Sequence[str | None]) -> list[int]:
     """The colour of each series: nothing (None) has the quiet last one, later series share the one before it."""
     return [SERIES if name is None else min(place + 1, SERIES - 1) for place, name in enumerate(names)]
+
+
+def _usual_bounds(estimates: Sequence[Estimate]) -> list[float]:
+    """Their bounds, no further from the estimate than three times the usual width."""
+    known = [(e.value, e.low, e.high) for e in estimates]
+    bounded = [(v, low, high) for v, low, high in known if v is not None and low is not None and high is not None]
+    widths = sorted(high - low for _, low, high in bounded)
+    usual = 3.0 * widths[len(widths) // 2] if widths else 0.0
+    return [bound for v, low, high in bounded for bound in (max(low, v - usual), min(high, v + usual))]
 
 
 def stack(bars: Sequence[Sequence[float]], series: Sequence[int]) -> Bars | None:
@@ -197,11 +204,7 @@ def whiskers(estimates: Sequence[Estimate], *, zero: bool = False) -> Whiskers |
     if not values:
         return None
     wanted = [*values, *([0.0] if zero else [])]
-    widths = sorted(e.high - e.low for e in estimates if e.low is not None and e.high is not None)
-    usual = 3.0 * widths[len(widths) // 2] if widths else math.inf
-    for e in estimates:
-        if e.value is not None and e.low is not None and e.high is not None:
-            wanted += [max(e.low, e.value - usual), min(e.high, e.value + usual)]
+    wanted += _usual_bounds(estimates)
     low, high = min(wanted), max(wanted)
     margin = (high - low) * 0.05 or 1.0
     x = Scale(low - margin, high + margin, 0.0, 100.0)

@@ -73,7 +73,9 @@ class Sayings:
         return Markup('<time datetime="{}" title="{}">{}</time>').format(moment.isoformat(), exact, told)
 
     def minutes(self, count: float) -> str:
-        """A number of minutes, as hours or seconds where that is shorter."""
+        """A number of minutes, as days, hours or seconds where that is shorter."""
+        if count >= 2880 and count % 1440 == 0:
+            return self._counted("days", count / 1440)
         if count >= 120 and count % 60 == 0:
             return self._counted("hours", count / 60)
         return self._counted("minutes", count) if count >= 1 else self._counted("seconds", count * 60)

@@ -55,6 +55,7 @@ def policy(visit: Visit, policy_id: str) -> Response:
         "policy.html",
         refresh_seconds=_REFRESH_SECONDS,
         policy=found,
+        cold=COLD_POLICY,
         serves=pointer is not None and pointer.policy_id == policy_id,
         conditions=_conditions(found),
         card=fresh.report,
