@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fcntl
+import os
 import shutil
 import threading
 from collections.abc import Iterator
@@ -46,7 +47,9 @@ def needed() -> str | None:
 def seeded(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
     """The shop's database and its key: whichever process comes first makes it, the others take a copy."""
     own = tmp_path_factory.mktemp("console")
-    shared = tmp_path_factory.getbasetemp().parent / "sendtide-showcase"
+    # Processes of one session have folders side by side; a session of one process has nobody to share with.
+    above = tmp_path_factory.getbasetemp().parent if "PYTEST_XDIST_WORKER" in os.environ else own
+    shared = above / "sendtide-showcase"
     shared.mkdir(exist_ok=True)
     made, key = shared / "shop.db", shared / "key"
     with (shared / "lock").open("w") as lock:

@@ -113,7 +113,6 @@ class Pages(Blueprint):
 
         def register(view: View) -> View:
             def guarded(**path_parts: str) -> Response:
-                request.max_content_length = _MOST_BYTES
                 visit = visitor(holder().get())
                 if visit is None:
                     return see("sign_in")
@@ -216,6 +215,11 @@ def _audited(visit: Visit, action: str, parts: dict[str, str]) -> dict[str, Any]
         "request_id": g.request_id,
         **named,
     }
+
+
+@console.before_request
+def _limit() -> None:
+    request.max_content_length = _MOST_BYTES
 
 
 @console.after_request

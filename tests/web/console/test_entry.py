@@ -146,6 +146,14 @@ def test_a_form_without_the_sessions_token_does_nothing(app: Flask, signed_in: S
     assert 'data-theme="auto"' in browser.get("/console").text
 
 
+@pytest.mark.parametrize("path", ["/console/sign-in", "/console/sign-out", "/console/preferences", "/console/training"])
+def test_a_form_has_a_size(signed_in: SignedIn, path: str) -> None:
+    browser = signed_in("admin")
+    answer = browser.post(path, {"key": "x" * 300_000})
+    assert answer.status_code == 413
+    assert "That was too large" in answer.text
+
+
 def test_failed_attempts_are_limited_by_address(app: Flask, stranger: Browser, clock: StillClock) -> None:
     good = key(app, "read")
     for _ in range(MOST):
