@@ -87,6 +87,21 @@ class Sayings:
     def _counted(self, unit: str, count: float) -> str:
         return str(self.language(f"age.{unit}", int(count), n=self.number(count)))
 
+    def condition(self, name: str) -> str:
+        """What a condition of the gate asks, in words; its own name where nobody has given it any.
+
+        A name is ``family.what``, or ``family.outcome.what`` for one of each outcome.
+        """
+        known = f"condition.{name.replace('.', '_')}"
+        if known in self.language.words:
+            return str(self.language(known))
+        family, _, rest = name.partition(".")
+        outcome, _, what = rest.rpartition(".")
+        known = f"condition.{family}_each_{what}"
+        if outcome and known in self.language.words:
+            return str(self.language(known, outcome=self.named("outcome", outcome)))
+        return name
+
     def named(self, group: str, name: Any) -> str:
         """The word of a status, a group, a kind."""
         return self.language.named(group, name)

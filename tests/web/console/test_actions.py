@@ -147,7 +147,7 @@ def test_a_rejected_candidate_has_no_model_to_serve(app: Flask, signed_in: Signe
 def test_policies_are_compared_condition_by_condition(signed_in: SignedIn, ready: Caller, app: Flask) -> None:
     browser = signed_in("read")
     page = browser.get("/console/policies/compare?a=pol_bad&b=pol_old").text
-    assert "Condition value" in page
+    assert "Clearly worth more than what serves now" in page
     assert page.count("Not met") == 1
     assert browser.get("/console/policies/compare?a=pol_bad").status_code == 404
     elsewhere = Policy("default", "pol_elsewhere", "d", NOW, (Component(1.0, None),))

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from optimizer.web.console import figures
+from optimizer.web.console.filters import Sayings
 from optimizer.web.console.language import LANGUAGES, PLURALS, Forms, Language
 
 ENGLISH, RUSSIAN = LANGUAGES["en"], LANGUAGES["ru"]
@@ -119,3 +120,17 @@ def test_times_are_told_in_utc(language: Language, told: str) -> None:
     elsewhere = AT.astimezone(tz=None)
     assert figures.clock(language, elsewhere) == told
     assert figures.local_clock(ENGLISH, AT) == "Tue 24\u00a0Nov, 09:05"
+
+
+@pytest.mark.parametrize(
+    "name", ["value", "integrity.replay", "calibration.clicked.slope", "guardrails.unsubscribed.rate"]
+)
+def test_conditions_of_the_gate_have_words(name: str) -> None:
+    for language in LANGUAGES.values():
+        assert Sayings(language).condition(name) != name
+    assert Sayings(ENGLISH).condition("guardrails.my.own.rate").endswith("my.own")
+
+
+def test_what_has_no_words_is_told_by_its_name() -> None:
+    assert Sayings(ENGLISH).condition("something.new") == "something.new"
+    assert Sayings(RUSSIAN).named("outcome", "booked") == "booked"
