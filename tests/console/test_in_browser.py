@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Literal
 
 import pytest
 
+from optimizer.service.report import report_with_trends
+from optimizer.service.wiring import Services
+from optimizer.web.console import reports
 from tests.console.conftest import AXE, Site, needed
 
 if TYPE_CHECKING:
@@ -194,6 +198,38 @@ def test_figures_keep_themselves_current_and_leave_alone_what_is_in_use(chromium
         with page.expect_response("**/console/training"):
             page.clock.run_for(5_000)
         page.wait_for_selector("text=You are signed out.")
+    assert faults == []
+
+
+def test_a_report_that_takes_long_comes_in_by_itself(
+    chromium: Browser, site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    finish, calls = threading.Event(), list[str]()
+
+    def slow(services: Services, workspace_id: str, campaign_id: str) -> dict[str, Any]:
+        calls.append(campaign_id)
+        assert finish.wait(60)
+        return report_with_trends(services, workspace_id, campaign_id)
+
+    monkeypatch.setattr(reports, "report_with_trends", slow)
+    with visiting(chromium, site) as (page, faults):
+        # Nobody has looked at this one before.
+        made = {
+            "variants": [{"id": "a"}],
+            "channels": ["email"],
+            "groups": {"holdout": 0.5},
+            "objective": {"clicked": 1},
+        }
+        headers = {"Authorization": f"Bearer {site.secret}"}
+        assert page.request.put("/v1/campaigns/fresh", data=made, headers=headers).ok
+        page.goto("/console/campaigns/fresh")
+        assert "worked out for the first time" in page.inner_text("main")
+        assert "Lift over time" not in page.inner_text("main")
+        finish.set()
+        page.wait_for_selector("h2:has-text('Lift over time')")
+        settled(page)
+        assert "What rules masked" in page.inner_text("main")
+    assert "fresh" in calls
     assert faults == []
 
 
