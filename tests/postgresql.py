@@ -99,8 +99,8 @@ class Server:
         self._server.ensure_postgres_running()
 
     def stop(self) -> None:
-        """Ends it for good."""
-        self.kill()
+        """Ends it for good, in order, so that nothing of it stays in the kernel."""
+        self._server.stop()
 
     @contextmanager
     def _admin(self) -> Iterator[psycopg.Connection]:
