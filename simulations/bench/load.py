@@ -76,7 +76,17 @@ def run(
     with tempfile.TemporaryDirectory(prefix="sendtide-wrk-") as folder:
         file = Path(folder) / "load.lua"
         file.write_text(script)
-        command = [program, f"-t{threads}", f"-c{clients}", f"-d{seconds:g}s", "--timeout", "30s", "-s", str(file), f"http://{bind}"]
+        command = [
+            program,
+            f"-t{threads}",
+            f"-c{clients}",
+            f"-d{seconds:g}s",
+            "--timeout",
+            "30s",
+            "-s",
+            str(file),
+            f"http://{bind}",
+        ]
         ended = subprocess.run(command, capture_output=True, text=True, check=True, env=dict(os.environ))  # noqa: S603
     seen = json.loads(ended.stdout.strip().splitlines()[-1])
     if seen["errors"]:
