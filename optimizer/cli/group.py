@@ -17,11 +17,13 @@ EXIT_CODES = "Exit codes: 0 done; 1 refused or failed, the reason is on standard
 _PACKAGES = ("optimizer", "storage", "simulations")
 #: Our commands: name, module and attribute.
 _OURS = {
+    "card": "optimizer.cli.card:card",
     "decide": "optimizer.cli.decide:decide",
     "evaluate": "optimizer.cli.evaluate:evaluate",
     "explain": "optimizer.cli.explain:explain",
     "export": "optimizer.cli.export:export",
     "import": "optimizer.cli.imports:import_",
+    "insights": "optimizer.cli.insights:insights",
     "keys": "optimizer.cli.keys:keys",
     "relabel": "optimizer.cli.relabel:relabel",
     "report": "optimizer.cli.report:report",

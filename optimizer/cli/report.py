@@ -10,6 +10,7 @@ import click
 
 from optimizer.cli.call import Call, command, option
 from optimizer.cli.group import EXIT_CODES
+from optimizer.cli.tables import number, show, table
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -37,11 +38,7 @@ def report(call: Call, campaign: str, since: datetime | None, until: datetime | 
     if call.as_json:
         call.answer(found)
         return
-    from rich.console import Console
-
-    console = Console(soft_wrap=False, highlight=False)
-    for part in _parts(found):
-        console.print(part)
+    show(_parts(found))
 
 
 def _aware(moment: datetime | None) -> datetime | None:
@@ -71,25 +68,6 @@ def _parts(found: Mapping[str, Any]) -> Iterator[RenderableType]:
         yield _rules(found["rules"])
 
 
-def _table(title: str, columns: Sequence[str], rows: Iterator[Sequence[str]]) -> RenderableType:
-    """A table whose first column is a name and whose others are figures."""
-    from rich import box
-    from rich.table import Table
-    from rich.text import Text
-
-    table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, title_style="bold", pad_edge=False)
-    for place, column in enumerate(columns):
-        table.add_column(column, justify="right" if place else "left", overflow="fold")
-    for row in rows:
-        table.add_row(*(Text(cell) for cell in row))
-    return table
-
-
-def number(value: float | None) -> str:
-    """A number with four significant digits; a dash for none."""
-    return "–" if value is None else f"{value:,.0f}" if abs(value) >= 10_000 else f"{value:.4g}"
-
-
 def _interval(found: Mapping[str, Any] | None) -> str:
     if found is None or found["estimate"] is None:
         return "–"
@@ -113,7 +91,7 @@ def _groups(found: Mapping[str, Any]) -> RenderableType:
         ]
         for one in found["groups"]
     )
-    return _table("What each group brought", [*columns, *harms], rows)
+    return table("What each group brought", [*columns, *harms], rows)
 
 
 def _lifts(found: Mapping[str, Any]) -> RenderableType:
@@ -130,7 +108,7 @@ def _lifts(found: Mapping[str, Any]) -> RenderableType:
     )
     currency = found["currency"]
     columns = ["over", "lift a decision", "relative", f"{currency} a decision", f"{currency} so far"]
-    return _table("What the choices brought more", [*columns, "unsubscribed", "complained"], rows)
+    return table("What the choices brought more", [*columns, "unsubscribed", "complained"], rows)
 
 
 def _rate(found: Mapping[str, Any] | None) -> str:
@@ -147,7 +125,7 @@ def _breakdown(found: Mapping[str, Any], kind: str) -> RenderableType:
         ]
         for one in found[f"by_{kind}"]
     )
-    return _table(
+    return table(
         f"By {kind} (only what chance chose shows which is better)",
         [kind, "decisions", "value where the policy chose", "value where chance chose"],
         rows,
@@ -177,4 +155,4 @@ def _rules(rules: Sequence[Mapping[str, Any]]) -> RenderableType:
         ]
         for one in rules
     )
-    return _table("What rules masked", ["rule", "kind", "decisions", "withheld"], rows)
+    return table("What rules masked", ["rule", "kind", "decisions", "withheld"], rows)
