@@ -11,6 +11,7 @@ from datetime import UTC, datetime
 from optimizer.config import Settings
 from optimizer.service.catalog import Catalog
 from optimizer.service.decide import Decider
+from optimizer.service.keptcolumns import KeptColumns
 from optimizer.service.keptreports import KeptReports
 from optimizer.service.personalizer.serving import LoopModels
 from optimizer.service.serving import PolicyServer
@@ -39,6 +40,7 @@ class Services:
     catalog: Catalog
     policies: PolicyServer
     decider: Decider
+    columns: KeptColumns
     loops: LoopModels = field(default_factory=LoopModels)
     reports: KeptReports = field(default_factory=KeptReports)
 
@@ -65,7 +67,8 @@ def open_services(
     catalog = Catalog()
     policies = PolicyServer(store, settings.reload_seconds)
     decider = Decider(store, policies, catalog, salt, clock)
-    services = Services(settings, store, clock, salt, catalog, policies, decider)
+    columns = KeptColumns(settings.report_path, salt)
+    services = Services(settings, store, clock, salt, catalog, policies, decider, columns)
     if watch:
         policies.start()
     else:

@@ -27,6 +27,8 @@ class Tables:
         self._query_many: Callable[..., sqlite3.Cursor] = db.conn.executemany
         self._streams: list[sqlite3.Cursor] = []
         self._last_position: int | None = None
+        #: Blocks that this transaction has counted as rewritten: (workspace, log, block).
+        self._counted: set[tuple[str, str, int]] = set()
 
     def finish(self) -> None:
         """Ends what still streams, and every use of this object."""

@@ -13,6 +13,7 @@ from sqlite_utils import Database
 from storage.errors import StoreUnavailable
 from storage.file_lock import FileLock
 from storage.group_commit import TransactionLostError
+from storage.sqlite.block_tables import BlockReader
 from storage.sqlite.column_tables import ColumnReader
 from storage.sqlite.connect import connect, meaning
 from storage.sqlite.decision_tables import DecisionReader, DecisionWriter
@@ -30,6 +31,7 @@ from storage.sqlite.webhook_tables import WebhookReader, WebhookWriter
 
 
 class SqliteReader(
+    BlockReader,
     ColumnReader,
     DecisionReader,
     EndpointReader,
