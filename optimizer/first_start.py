@@ -30,22 +30,28 @@ def prepare(services: Services) -> None:
     from optimizer.service import setup
 
     setup.ensure_workspace(services, WORKSPACE)
-    _ensure_key(services)
+    ensure_key(services)
     with services.store.read() as reader:
         known = reader.campaign(WORKSPACE, EXAMPLE)
     if known is None:
         setup.put_campaign(services, example(services))
 
 
-def _ensure_key(services: Services) -> None:
+def ensure_key(services: Services, workspace_id: str = WORKSPACE) -> None:
+    """Makes a first key, unless the one that lies in its file holds for the workspace."""
     from optimizer.service import setup
 
     path = key_path(services.settings)
     with services.store.read() as reader:
-        valid = {key.secret_hash for key in reader.keys(WORKSPACE) if key.revoked_at is None}
+        valid = {key.secret_hash for key in reader.keys(workspace_id) if key.revoked_at is None}
     if path.exists() and setup.hash_secret(path.read_text(encoding="utf-8").strip()) in valid:
         return
-    _, secret = setup.create_key(services, WORKSPACE, KEY_FILE, ["admin"])
+    _, secret = setup.create_key(services, workspace_id, KEY_FILE, ["admin"])
+    write_secret(path, secret)
+
+
+def write_secret(path: Path, secret: str) -> None:
+    """Writes a file that its owner alone can read, in the place of one that is there."""
     path.unlink(missing_ok=True)
     # Made with its mode, not changed to it: it is at no time readable by others.
     file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)

@@ -23,6 +23,7 @@ _OURS = {
     "explain": "optimizer.cli.explain:explain",
     "export": "optimizer.cli.export:export",
     "import": "optimizer.cli.imports:import_",
+    "init": "optimizer.cli.init:init",
     "insights": "optimizer.cli.insights:insights",
     "keys": "optimizer.cli.keys:keys",
     "relabel": "optimizer.cli.relabel:relabel",

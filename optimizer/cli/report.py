@@ -24,7 +24,7 @@ _TIMES = ["%Y-%m-%d", "%Y-%m-%dT%H:%M:%S", "%Y-%m-%dT%H:%M:%S%z"]
 @click.argument("campaign")
 @option("--since", type=click.DateTime(_TIMES), help="Decisions made from then on (UTC unless it says otherwise).")
 @option("--until", type=click.DateTime(_TIMES), help="Decisions made before.")
-@command()
+@command(settings=("report_folder",))
 def report(call: Call, campaign: str, since: datetime | None, until: datetime | None) -> None:
     """Report what CAMPAIGN brought, and whether that is more than without Sendtide.
 
