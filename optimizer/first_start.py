@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from optimizer.config import Settings
-from storage.records import Campaign, Channel, OutcomeWeight, Variant
+from storage.records import Campaign, Channel, GroupShares, OutcomeWeight, Variant
 
 if TYPE_CHECKING:
     from optimizer.service.wiring import Services
@@ -77,6 +77,8 @@ def example(services: Services) -> Campaign:
             "unsubscribed": OutcomeWeight(fixed=-20.0),
         },
         attribution_hours={"opened": 48.0, "clicked": 72.0},
+        # Nobody is left without a message here, so that the first curl shows one.
+        groups=GroupShares(random=0.1),
         created_at=now,
         updated_at=now,
     )
@@ -90,7 +92,7 @@ Sendtide listens on {base}
   API docs  {base}/docs
   first key {key_path(settings)} (admin; keep it or revoke it)
 
-A first decision:
+A first decision, from another terminal in this folder (`sendtide init` asks what you want and shows the rest):
   curl -s -X POST {base}/v1/decisions -H "Authorization: Bearer $(cat {key_path(settings)})" \\
     -H "Content-Type: application/json" -d '{{"campaign_id": "{EXAMPLE}", "recipient_id": "ada"}}'
 """

@@ -77,7 +77,8 @@ def _interval(found: Mapping[str, Any] | None) -> str:
 
 
 def _groups(found: Mapping[str, Any]) -> RenderableType:
-    columns = ["group", "recipients", "decisions", "compared", "value a decision", f"{found['currency']} a decision"]
+    money = [f"{found['currency']} a decision"] if _pays(found) else []
+    columns = ["group", "recipients", "decisions", "compared", "value a decision", *money]
     harms = ("unsubscribed", "complained")
     rows = (
         [
@@ -86,7 +87,7 @@ def _groups(found: Mapping[str, Any]) -> RenderableType:
             f"{one['decisions']:,}",
             f"{one['compared']:,}",
             _interval(one["value"]),
-            _interval(one["money"]),
+            *(_interval(one["money"]) for _ in money),
             *(f"{one['outcomes'][name]['count']:,}" for name in harms),
         ]
         for one in found["groups"]
@@ -94,20 +95,25 @@ def _groups(found: Mapping[str, Any]) -> RenderableType:
     return table("What each group brought", [*columns, *harms], rows)
 
 
+def _pays(found: Mapping[str, Any]) -> bool:
+    """Whether there is any money to speak of."""
+    return any(one["revenue"] or one["cost"] for one in found["groups"])
+
+
 def _lifts(found: Mapping[str, Any]) -> RenderableType:
+    currency, pays = found["currency"], _pays(found)
     rows = (
         [
             one["control"],
             _interval(one["value"]),
             "–" if one["value"] is None or one["value"]["relative"] is None else f"{one['value']['relative']:+.1%}",
-            _interval(one["money"]),
-            _interval(one["money"] and one["money"]["total"]),
+            *((_interval(one["money"]), _interval(one["money"] and one["money"]["total"])) if pays else ()),
             *(_rate(one["harms"].get(name)) for name in ("unsubscribed", "complained")),
         ]
         for one in found["lifts"]
     )
-    currency = found["currency"]
-    columns = ["over", "lift a decision", "relative", f"{currency} a decision", f"{currency} so far"]
+    money = [f"{currency} a decision", f"{currency} so far"] if pays else []
+    columns = ["over", "lift a decision", "relative", *money]
     return table("What the choices brought more", [*columns, "unsubscribed", "complained"], rows)
 
 
