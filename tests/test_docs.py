@@ -1,7 +1,7 @@
 """The pages tell the truth: every block is run against a real server, or checked, and the site builds without warnings.
 
-What a block is for stands behind its fence: ``bash`` is run in the reader's folder, ``python`` as a program, and
-``json METHOD PATH`` is sent there. ``text`` shows what is answered or how things hang together, and is not run.
+``bash`` is run in the reader's folder, ``python`` as a program; ``json`` is sent to the route that the text names last
+before it. ``text`` shows what is answered or how things hang together, and is not run.
 """
 
 from __future__ import annotations
@@ -45,16 +45,21 @@ README_RUNS = ("bash", "toml")
 
 @dataclass(frozen=True)
 class Block:
-    """A fenced block: its language, what stands behind it, its content."""
+    """A fenced block: its language, its content, and the route that is named since the block before."""
 
     language: str
-    about: str
     content: str
+    route: tuple[str, str] | None
 
 
 def blocks(page: Path) -> list[Block]:
-    found = re.findall(r"^( *)```([^\s`]+) *([^\n]*)\n(.*?)^\1```$", page.read_text("utf-8"), re.DOTALL | re.MULTILINE)
-    return [Block(language, about, textwrap.dedent(content)) for _, language, about, content in found]
+    text = page.read_text("utf-8")
+    found, end = [], 0
+    for fence in re.finditer(r"^( *)```([^\s`]+)[^\n]*\n(.*?)^\1```$", text, re.DOTALL | re.MULTILINE):
+        named = re.findall(r"^`(PUT|POST|PATCH|DELETE) (/[^`]+)`$", text[end : fence.start()], re.MULTILINE)
+        found.append(Block(fence[2], textwrap.dedent(fence[3]), named[-1] if named else None))
+        end = fence.end()
+    return found
 
 
 @dataclass
@@ -114,8 +119,8 @@ class Reader:
         assert done.returncode == 0, (block.content, done.stderr[-2000:])
 
     def json(self, block: Block) -> None:
-        method, _, path = block.about.partition(" ")
-        assert path, f"a json block says where it goes: {block}"
+        assert block.route is not None, f"nothing says where this goes: {block}"
+        method, path = block.route
         connection = HTTPConnection(self.address, timeout=30)
         headers = {"Authorization": f"Bearer {self.secret}", "Content-Type": "application/json"}
         connection.request(method, path, orjson.dumps(orjson.loads(block.content)), headers)
