@@ -15,8 +15,8 @@ import psycopg
 import pytest
 from psycopg import sql
 
-from storage.errors import SchemaMismatch, StoreUnavailable
-from storage.log import Decision, Event
+from storage.errors import SchemaMismatch, StoreUnavailable, VersionConflict
+from storage.log import Decision, Event, Pointer
 from storage.open import open_store, shown
 from storage.port import Writer
 from storage.postgres import PostgresStore
@@ -217,6 +217,47 @@ def test_a_serialization_failure_is_tried_again(store: PostgresStore) -> None:
     store.write(work)
     assert runs == 2
     with store.read() as reader:
+        assert reader.unanswered(WORKSPACE, ["u1"]) == {"u1": 1}
+
+
+def test_of_many_schedulers_one_gets_the_lease_and_of_many_publishers_one_the_pointer(
+    store: PostgresStore, opener: Opener
+) -> None:
+    stores = [store, opener()]
+
+    def take(number: int) -> bool:
+        return stores[number % 2].write(lambda writer: writer.take_lease("job", f"h{number}", at(0), at(1)))
+
+    def publish(number: int) -> bool:
+        pointer = Pointer(WORKSPACE, "spring", f"pol_{number}", 1, at(0))
+        try:
+            stores[number % 2].write(lambda writer: writer.move_pointer(pointer))
+        except VersionConflict:
+            return False
+        return True
+
+    with ThreadPoolExecutor(8) as pool:
+        assert sum(pool.map(take, range(16))) == 1
+        assert sum(pool.map(publish, range(16))) == 1
+
+
+def test_a_host_that_falls_silent_in_a_write_holds_nobody_up_for_ever(opener: Opener) -> None:
+    silent, other = opener(statement_seconds=0.3), opener()
+    begun, go_on = threading.Event(), threading.Event()
+
+    def stop(writer: Writer) -> None:
+        touch("u1")(writer)
+        begun.set()
+        assert go_on.wait(PATIENCE)
+
+    with ThreadPoolExecutor(1) as pool:
+        stopped = pool.submit(silent.write, stop, recipients=[(WORKSPACE, "u1")])
+        assert begun.wait(PATIENCE)
+        other.write(touch("u1"), recipients=[(WORKSPACE, "u1")])
+        go_on.set()
+        with pytest.raises(StoreUnavailable):
+            stopped.result()
+    with other.read() as reader:
         assert reader.unanswered(WORKSPACE, ["u1"]) == {"u1": 1}
 
 
