@@ -56,6 +56,9 @@ class SqliteTables(Tables):
     def _take_back_positions(self, workspace_id: str) -> None:
         """See ``storage.sql.tables``: what was not inserted was not numbered."""
 
+    def _hold_log(self, workspace_id: str) -> None:
+        """See ``storage.sql.tables``: writes take turns anyway."""
+
     def _rows_in(
         self, statement: str, before: Sequence[object], values: Sequence[str], after: Sequence[object] = ()
     ) -> Iterator[Row]:

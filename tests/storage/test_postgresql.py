@@ -7,6 +7,7 @@ import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from urllib.parse import parse_qs, urlsplit
@@ -24,6 +25,7 @@ from storage.postgres import store as store_module
 from storage.postgres.dialect import translated
 from storage.postgres.locks import MOST_LOCKS
 from storage.postgres.transaction import PostgresWriter
+from storage.rules import Capacity
 from tests.postgresql import Server, running
 from tests.storage.builders import (
     WORKSPACE,
@@ -137,6 +139,25 @@ def test_workspaces_keep_logs_of_their_own_and_never_wait_for_each_others(store:
         ours = make_decision(decision_id="dec_2", recipient_id="u2")
         with pytest.raises(StoreUnavailable):
             impatient.write(lambda writer: writer.add_decision(ours, None), recipients=[(WORKSPACE, "u2")])
+
+
+def test_sums_that_all_share_change_one_write_after_the_other(store: PostgresStore, opener: Opener) -> None:
+    room = make_rule(kind="capacity", parameters=Capacity(10, 60))
+    sent = make_decision(status="sent", sent_at=at(1))
+    store.write(lambda writer: writer.put_rule(room))
+    store.write(lambda writer: writer.add_decision(sent, make_message(sent)))
+    moved = replace(sent, sent_at=at(5))
+    impatient = opener(wait_seconds=0.05)
+    other = make_decision(decision_id="dec_2", recipient_id="u2")
+
+    def move(writer: Writer) -> None:
+        writer.update_decision(moved, make_message(moved))
+
+    with under_way(store, lambda writer: writer.add_decision(other, None), "u2"), pytest.raises(StoreUnavailable):
+        impatient.write(move, recipients=[(WORKSPACE, "u1")])
+    impatient.write(move, recipients=[(WORKSPACE, "u1")])
+    with store.read() as reader:
+        assert sum(reader.usage(WORKSPACE, [(room.rule_id, 0, 10**9)]).values()) == 1
 
 
 def test_a_rule_changes_between_decisions_and_never_during_one(store: PostgresStore, opener: Opener) -> None:
