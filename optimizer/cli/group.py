@@ -17,7 +17,9 @@ EXIT_CODES = "Exit codes: 0 done; 1 refused or failed, the reason is on standard
 _PACKAGES = ("optimizer", "storage", "simulations")
 #: Our commands: name, module and attribute.
 _OURS = {
+    "backup": "optimizer.cli.move:backup",
     "card": "optimizer.cli.card:card",
+    "copy": "optimizer.cli.move:copy",
     "decide": "optimizer.cli.decide:decide",
     "evaluate": "optimizer.cli.evaluate:evaluate",
     "explain": "optimizer.cli.explain:explain",
@@ -26,8 +28,10 @@ _OURS = {
     "init": "optimizer.cli.init:init",
     "insights": "optimizer.cli.insights:insights",
     "keys": "optimizer.cli.keys:keys",
+    "migrate": "optimizer.cli.move:migrate",
     "relabel": "optimizer.cli.relabel:relabel",
     "report": "optimizer.cli.report:report",
+    "restore": "optimizer.cli.move:restore",
     "retrain": "optimizer.cli.retrain:retrain",
     "rules": "optimizer.cli.rules:rules",
     "schedule": "optimizer.cli.schedule:schedule",

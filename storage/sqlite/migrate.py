@@ -35,6 +35,7 @@ _STEPS: Final = (
     ("0007_endpoints", sqlite_0007_endpoints.endpoints),
     ("0008_blocks", sqlite_0008_blocks.blocks),
 )
+NEWEST: Final = _STEPS[-1][0]
 MIGRATIONS: Final = Migrations("sendtide")
 for _name, _step in _STEPS:
     MIGRATIONS(name=_name)(_step)

@@ -6,7 +6,6 @@ import itertools
 import re
 from collections.abc import Iterator
 from functools import cache
-from pathlib import Path
 from typing import Any, get_args
 
 import jsonschema_rs
@@ -56,11 +55,12 @@ def operation(path: str, method: str) -> dict[str, Any]:
 
 
 def test_every_route_is_documented_and_every_documented_route_exists(app: Flask) -> None:
-    """But for other services' APIs: their owners' specifications describe them, and their errors have another form."""
+    """But for other services' APIs (their owners' specifications describe them, and their errors have another form) and
+    the console, which is for people."""
     routes = {
         (re.sub(r"<(?:path:)?(\w+)>", r"{\1}", rule.rule), method.lower())
         for rule in app.url_map.iter_rules()
-        if rule.endpoint != "static" and not rule.rule.startswith(f"{personalizer.PREFIX}/")
+        if rule.endpoint != "static" and not rule.rule.startswith((f"{personalizer.PREFIX}/", "/console"))
         for method in (rule.methods or set()) - {"HEAD"}
     }
     assert routes == set(EVERY)
@@ -163,9 +163,8 @@ def test_the_page_loads_nothing_from_elsewhere_and_its_files_are_served(nobody: 
 
 
 @pytest.fixture(scope="module")
-def live(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Caller]:
-    folder: Path = tmp_path_factory.mktemp("openapi")
-    made = create_app(Settings(database=f"sqlite:///{folder}/web.db"), clock=lambda: NOW, seed="openapi")
+def live(module_database: str) -> Iterator[Caller]:
+    made = create_app(Settings(database=module_database), clock=lambda: NOW, seed="openapi")
     caller = Caller(made, key(made, "admin"))
     yield caller
     made.extensions["sendtide"].close()

@@ -1,0 +1,293 @@
+"""Decisions and the ledger of messages."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from datetime import datetime
+from typing import Final
+
+from storage.codec import STATUS_CODES, maybe_micros, to_micros
+from storage.cursors import decode_cursor, encode_cursor
+from storage.errors import AlreadyExists, VersionConflict
+from storage.log import Decision, Message, Page
+from storage.sql.block_tables import RewriteWriter
+from storage.sql.decision_rows import (
+    DECISION_COLUMNS,
+    MESSAGE_COLUMNS,
+    SEQ,
+    STORED_COLUMNS,
+    decision_from,
+    decision_row,
+    message_from,
+    message_row,
+)
+from storage.sql.tables import Row, Tables
+from storage.sql.usage_tables import UsageWriter
+
+
+def _select(rest: str) -> str:
+    """A statement for whole decisions; the index is named where cost must not hang on the planner's guess."""
+    return "SELECT " + STORED_COLUMNS + " FROM decisions " + rest  # noqa: S608 - constants of this package
+
+
+_BY_ID: Final = _select("WHERE workspace_id = ? AND decision_id = ?")
+_BY_IDS: Final = _select("WHERE workspace_id = ? AND decision_id IN ({marks})")
+_BY_MESSAGE: Final = _select(
+    "INDEXED BY decisions_message WHERE workspace_id = ? AND provider = ? AND message_id = ? ORDER BY seq DESC LIMIT 1"
+)
+_DUE: Final = _select(
+    "INDEXED BY decisions_due WHERE workspace_id = ? AND send_at < ? AND status IN (0, 1) ORDER BY send_at, seq LIMIT ?"
+)
+_OPEN: Final = _select(
+    "INDEXED BY decisions_open "
+    "WHERE workspace_id = ? AND recipient_id = ? AND status IN (0, 1) ORDER BY decided_at, seq"
+)
+#: The filters of the list, the most selective first: the first one that is given picks the index.
+_FILTERS: Final = (
+    ("recipient_id", "decisions_recipient"),
+    ("campaign_id", "decisions_campaign"),
+    ("status", "decisions_status"),
+)
+_MESSAGES: Final = """
+SELECT COLUMNS FROM messages WHERE workspace_id = ? AND recipient_id IN ({marks}) AND at >= ? AND at < ?
+ORDER BY recipient_id, at, message_ref
+""".replace("COLUMNS", MESSAGE_COLUMNS)
+_MESSAGE_LOG: Final = (
+    "SELECT COLUMNS FROM messages WHERE workspace_id = ? ORDER BY recipient_id, at, message_ref".replace(
+        "COLUMNS", MESSAGE_COLUMNS
+    )
+)
+_INSERT: Final = """
+INSERT INTO decisions (seq, workspace_id, COLUMNS, shadow_policy_id, message_at) VALUES (MARKS)
+ON CONFLICT (workspace_id, decision_id) DO NOTHING
+""".replace("COLUMNS", DECISION_COLUMNS).replace("MARKS", ", ".join("?" * (DECISION_COLUMNS.count(",") + 5)))
+_UPDATE: Final = """
+UPDATE decisions SET status = ?, claimed_at = ?, sent_at = ?, provider = ?, message_id = ?, closed_at = ?,
+  close_reason = ?, message_at = ?, sent_after = ?, closed_after = ?
+WHERE workspace_id = ? AND seq = ?
+"""
+#: The end of what a decision planned: each notes how far the log had come.
+_CLOSINGS: Final = frozenset({"released", "revoked", "displaced", "expired", "assumed_sent"})
+_INSERT_MESSAGE: Final = "INSERT INTO messages (workspace_id, COLUMNS) VALUES (MARKS) ON CONFLICT DO NOTHING".replace(
+    "COLUMNS", MESSAGE_COLUMNS
+).replace("MARKS", ", ".join("?" * (MESSAGE_COLUMNS.count(",") + 2)))
+_REMOVE_MESSAGE: Final = """
+DELETE FROM messages WHERE workspace_id = ? AND recipient_id = ? AND at = ? AND message_ref = ? RETURNING COLUMNS
+""".replace("COLUMNS", MESSAGE_COLUMNS)
+_REMOVE_TOLD: Final = _REMOVE_MESSAGE.replace("RETURNING", "AND decision_id IS NOT 0 RETURNING")
+_REMOVE_FOREIGN: Final = """
+DELETE FROM messages WHERE workspace_id = ? AND recipient_id = ? AND message_ref = ? AND decision_id IS NOT 0
+RETURNING COLUMNS
+""".replace("COLUMNS", MESSAGE_COLUMNS)
+_COUNT_USE: Final = """
+INSERT INTO policy_uses (workspace_id, policy_id, decisions) VALUES (?, ?, ?)
+ON CONFLICT (workspace_id, policy_id) DO UPDATE SET decisions = policy_uses.decisions + excluded.decisions
+"""
+
+
+class DecisionReader(Tables):
+    """Queries on decisions and messages."""
+
+    def messages(
+        self, workspace_id: str, recipient_ids: Sequence[str], since: datetime, until: datetime
+    ) -> dict[str, tuple[Message, ...]]:
+        """See ``storage.port``."""
+        found: dict[str, list[Message]] = {}
+        span = (to_micros(since), to_micros(until))
+        for row in self._rows_in(_MESSAGES, (workspace_id,), recipient_ids, span):
+            found.setdefault(row[0], []).append(message_from(workspace_id, row, self.SAME))
+        return {recipient_id: tuple(messages) for recipient_id, messages in found.items()}
+
+    def message_log(self, workspace_id: str) -> Iterator[Message]:
+        """See ``storage.port``."""
+        stream = self._stream(_MESSAGE_LOG, (workspace_id,))
+        return (message_from(workspace_id, row, self.SAME) for row in stream)
+
+    def decision(self, workspace_id: str, decision_id: str) -> Decision | None:
+        """See ``storage.port``."""
+        row = self._row(_BY_ID, (workspace_id, decision_id))
+        return None if row is None else decision_from(workspace_id, row)
+
+    def decisions_by_id(self, workspace_id: str, decision_ids: Sequence[str]) -> dict[str, Decision]:
+        """See ``storage.port``."""
+        rows = self._rows_in(_BY_IDS, (workspace_id,), decision_ids)
+        return {row[0]: decision_from(workspace_id, row) for row in rows}
+
+    def decision_by_message(self, workspace_id: str, provider: str, message_id: str) -> Decision | None:
+        """See ``storage.port``; the newest, should two have been confirmed with one id."""
+        row = self._row(_BY_MESSAGE, (workspace_id, provider, message_id))
+        return None if row is None else decision_from(workspace_id, row)
+
+    def decisions(
+        self,
+        workspace_id: str,
+        *,
+        limit: int,
+        cursor: str | None = None,
+        campaign_id: str | None = None,
+        recipient_id: str | None = None,
+        status: str | None = None,
+    ) -> Page[Decision]:
+        """See ``storage.port``; of one time, the last logged first. An unknown status raises ``ValueError``."""
+        if status is not None and status not in STATUS_CODES:
+            raise ValueError(f"status: {status!r} is not one of {', '.join(STATUS_CODES)}")
+        code = None if status is None else STATUS_CODES[status]
+        wanted: dict[str, str | int | None] = {"recipient_id": recipient_id, "campaign_id": campaign_id, "status": code}
+        given = [(column, index) for column, index in _FILTERS if wanted[column] is not None]
+        index = given[0][1] if given else "decisions_time"
+        conditions = "".join(f"AND {column} = ? " for column, _ in given)
+        parameters: list[object] = [workspace_id, *(wanted[column] for column, _ in given)]
+        if cursor is not None:
+            conditions += "AND (decided_at, seq) < (?, ?) "
+            parameters.extend(decode_cursor("decisions", cursor, (int, int)))
+        statement = _select(f"INDEXED BY {index} WHERE workspace_id = ? {conditions}")
+        rows = self._rows(
+            statement + "ORDER BY decided_at DESC, seq DESC LIMIT ?",
+            (*parameters, limit + 1),
+        )
+        items = tuple(decision_from(workspace_id, row) for row in rows[:limit])
+        more = len(rows) > limit
+        return Page(items, encode_cursor("decisions", (rows[limit - 1][9], rows[limit - 1][SEQ])) if more else None)
+
+    def due(self, workspace_id: str, before: datetime, *, limit: int) -> tuple[Decision, ...]:
+        """See ``storage.port``."""
+        rows = self._rows(_DUE, (workspace_id, to_micros(before), limit))
+        return tuple(decision_from(workspace_id, row) for row in rows)
+
+    def open_decisions(self, workspace_id: str, recipient_id: str) -> tuple[Decision, ...]:
+        """See ``storage.port``."""
+        return tuple(decision_from(workspace_id, row) for row in self._rows(_OPEN, (workspace_id, recipient_id)))
+
+
+class DecisionWriter(DecisionReader, UsageWriter, RewriteWriter):
+    """Changes of decisions and messages."""
+
+    def add_decision(self, decision: Decision, message: Message | None) -> None:
+        """See ``storage.port``."""
+        (position,) = self._next_positions(decision.workspace_id, 1)
+        if not self._query(_INSERT, _insert_row(decision, message, position)).rowcount:
+            self._take_back_positions(decision.workspace_id)
+            raise AlreadyExists(f"decision {decision.decision_id} is stored already")
+        if message is not None:
+            self._hold([message])
+        self._query(_COUNT_USE, (decision.workspace_id, decision.policy_id, 1))
+        shadow = decision.snapshot.shadow
+        if shadow is not None:
+            self._query(_COUNT_USE, (decision.workspace_id, shadow.policy_id, 1))
+
+    def add_decisions(self, rows: Sequence[tuple[Decision, Message | None]]) -> None:
+        """See ``storage.port``; all or none."""
+        if not rows:
+            return
+        counts = Counter(decision.workspace_id for decision, _ in rows)
+        if not self._all_or_none(_INSERT, self._insert_rows(rows, counts)):
+            for workspace_id in counts:
+                self._take_back_positions(workspace_id)
+            raise AlreadyExists("one of these decisions is stored already, or is named twice")
+        self._hold([message for _, message in rows if message is not None])
+        uses = Counter((decision.workspace_id, decision.policy_id) for decision, _ in rows)
+        for decision, _ in rows:
+            if decision.snapshot.shadow is not None:
+                uses[decision.workspace_id, decision.snapshot.shadow.policy_id] += 1
+        self._query_many(_COUNT_USE, [(*policy, count) for policy, count in uses.items()])
+
+    def _insert_rows(self, rows: Sequence[tuple[Decision, Message | None]], counts: Mapping[str, int]) -> list[Row]:
+        """The rows to insert, each with its workspace's next position; ``counts`` says how many each has."""
+        positions = {one: iter(self._next_positions(one, count)) for one, count in sorted(counts.items())}
+        return [_insert_row(decision, message, next(positions[decision.workspace_id])) for decision, message in rows]
+
+    def update_decision(self, decision: Decision, message: Message | None) -> None:
+        """See ``storage.port``; ``VersionConflict`` when the decision is not stored (any more)."""
+        key = (decision.workspace_id, decision.decision_id)
+        row = self._row(
+            """
+            SELECT seq, message_at, status, sent_after, closed_after FROM decisions
+            WHERE workspace_id = ? AND decision_id = ?
+            """,
+            key,
+        )
+        if row is None:
+            raise VersionConflict(f"decision {decision.decision_id} is not stored")
+        seq, old_at, old_status, sent_after, closed_after = row
+        if STATUS_CODES[decision.status] != old_status:
+            if decision.status == "sent" and sent_after is None:
+                sent_after = self._position(decision.workspace_id)
+            if decision.status in _CLOSINGS:
+                closed_after = self._position(decision.workspace_id)
+        changed = (
+            STATUS_CODES[decision.status],
+            maybe_micros(decision.claimed_at),
+            maybe_micros(decision.sent_at),
+            decision.provider,
+            decision.message_id,
+            maybe_micros(decision.closed_at),
+            decision.close_reason,
+            _message_at(decision, message),
+            sent_after,
+            closed_after,
+        )
+        self._query(_UPDATE, (*changed, decision.workspace_id, seq))
+        self._count_rewrite(decision.workspace_id, "decisions", seq)
+        place = (decision.workspace_id, decision.recipient_id)
+        removed: list[Message] = []
+        if old_at is not None:
+            removed = self._removed(_REMOVE_MESSAGE, (*place, old_at, decision.decision_id))
+        elif message is not None:  # meanwhile another system may have told of it
+            removed = self._removed(_REMOVE_FOREIGN, (*place, decision.decision_id))
+        self._hold([] if message is None else [message], removed)
+
+    def add_message(self, message: Message) -> bool:
+        """See ``storage.port``."""
+        owner = self._row(
+            "SELECT recipient_id, message_at FROM decisions WHERE workspace_id = ? AND decision_id = ?",
+            (message.workspace_id, message.message_ref),
+        )
+        if owner is not None and owner[0] == message.recipient_id and owner[1] is not None:
+            return False
+        if not self._query(
+            _INSERT_MESSAGE, message_row(message, message.decision_id, self._position(message.workspace_id))
+        ).rowcount:
+            return False
+        self._book((message,))
+        return True
+
+    def _hold(self, messages: Sequence[Message], removed: list[Message] | None = None) -> None:
+        """Stores decisions' messages, and keeps the sums right for them and for those that were removed before.
+
+        Where another system has told of one by its reference and at its very instant, it is the same message, and the
+        decision owns it: that row goes.
+        """
+        gone = [] if removed is None else removed
+        if messages:
+            rows = [message_row(message, self.SAME) for message in messages]
+            if self._query_many(_INSERT_MESSAGE, rows).rowcount < len(rows):
+                for row in rows:
+                    gone += self._removed(_REMOVE_TOLD, row[:4])
+                self._query_many(_INSERT_MESSAGE, rows)
+        self._book(messages, gone)
+
+    def _removed(self, statement: str, key: Row) -> list[Message]:
+        """The messages that a statement deleted."""
+        return [message_from(str(key[0]), row, self.SAME) for row in self._rows(statement, key)]
+
+
+def _message_at(decision: Decision, message: Message | None) -> int | None:
+    """When the message that a decision holds is planned; ``ValueError`` when it is another decision's."""
+    if message is None:
+        return None
+    own = (decision.workspace_id, decision.recipient_id, decision.decision_id, decision.decision_id)
+    if (message.workspace_id, message.recipient_id, message.message_ref, message.decision_id) != own:
+        raise ValueError(f"message {message.message_ref}: it is not that of decision {decision.decision_id}")
+    return to_micros(message.at)
+
+
+def _insert_row(decision: Decision, message: Message | None, position: int | None) -> Row:
+    shadow = decision.snapshot.shadow
+    return (
+        position,
+        decision.workspace_id,
+        *decision_row(decision),
+        None if shadow is None else shadow.policy_id,
+        _message_at(decision, message),
+    )

@@ -1,0 +1,225 @@
+"""Artifacts, policies, pointers, training runs, the change feed, imports and leases."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import datetime
+from typing import Final
+
+from storage.codec import POLICY, TRAINING_RUN, from_micros, to_micros
+from storage.cursors import decode_cursor, encode_cursor
+from storage.errors import AlreadyExists, VersionConflict
+from storage.log import Artifact, Change, ChangeKind, Page, Pointer, Policy, PolicyStatus, TrainingRun
+from storage.sql.setup_tables import SetupWriter
+from storage.sql.tables import Row, Tables
+
+_POINTERS: Final = "SELECT workspace_id, campaign_id, policy_id, generation, moved_at FROM pointers "
+_FEED: Final = "change_position"
+
+
+class LearningReader(Tables):
+    """Queries on what was learned and on background work."""
+
+    def artifact(self, workspace_id: str, artifact_id: str) -> Artifact | None:
+        """See ``storage.port``."""
+        row = self._row(
+            """
+            SELECT created_at, checksum, feature_hash, blob FROM artifacts WHERE workspace_id = ? AND artifact_id = ?
+            """,
+            (workspace_id, artifact_id),
+        )
+        return None if row is None else Artifact(workspace_id, artifact_id, from_micros(row[0]), *row[1:])
+
+    def policy(self, workspace_id: str, policy_id: str) -> Policy | None:
+        """See ``storage.port``."""
+        row = self._row(
+            "SELECT document FROM policies WHERE workspace_id = ? AND policy_id = ?", (workspace_id, policy_id)
+        )
+        return None if row is None else POLICY.unpack(row[0])
+
+    def policies(
+        self, workspace_id: str, *, limit: int, cursor: str | None = None, campaign_id: str | None = None
+    ) -> Page[Policy]:
+        """See ``storage.port``; of one time, the last stored first."""
+        rows, following = self._newest("policies", workspace_id, limit, cursor, "campaign_id", campaign_id)
+        return Page(tuple(POLICY.unpack(row[0]) for row in rows), following)
+
+    def pointer(self, workspace_id: str, campaign_id: str) -> Pointer | None:
+        """See ``storage.port``."""
+        row = self._row(_POINTERS + "WHERE workspace_id = ? AND campaign_id = ?", (workspace_id, campaign_id))
+        return None if row is None else _pointer_from(row)
+
+    def pointers(self) -> tuple[Pointer, ...]:
+        """See ``storage.port``."""
+        return tuple(_pointer_from(row) for row in self._rows(_POINTERS + "ORDER BY workspace_id, campaign_id", ()))
+
+    def training_run(self, workspace_id: str, run_id: str) -> TrainingRun | None:
+        """See ``storage.port``."""
+        row = self._row(
+            "SELECT document FROM training_runs WHERE workspace_id = ? AND run_id = ?", (workspace_id, run_id)
+        )
+        return None if row is None else TRAINING_RUN.unpack(row[0])
+
+    def training_runs(
+        self, workspace_id: str, *, limit: int, cursor: str | None = None, status: str | None = None
+    ) -> Page[TrainingRun]:
+        """See ``storage.port``; of one time, the last stored first."""
+        rows, following = self._newest("training_runs", workspace_id, limit, cursor, "status", status)
+        return Page(tuple(TRAINING_RUN.unpack(row[0]) for row in rows), following)
+
+    def changes(self, workspace_id: str, *, after: int, limit: int, policy_id: str | None = None) -> tuple[Change, ...]:
+        """See ``storage.port``."""
+        rows = self._rows(
+            """
+            SELECT position, kind, at, decision_id, campaign_id, policy_id, detail FROM changes
+            WHERE workspace_id = ?1 AND position > ?2 AND (CAST(?4 AS TEXT) IS NULL OR policy_id = ?4)
+            ORDER BY position LIMIT ?3
+            """,
+            (workspace_id, after, limit, policy_id),
+        )
+        return tuple(Change(workspace_id, row[0], row[1], from_micros(row[2]), *row[3:]) for row in rows)
+
+    def import_position(self, workspace_id: str, import_id: str) -> int:
+        """See ``storage.port``."""
+        row = self._row(
+            "SELECT rows FROM import_positions WHERE workspace_id = ? AND import_id = ?", (workspace_id, import_id)
+        )
+        return 0 if row is None else int(row[0])
+
+    def _newest(
+        self, table: str, workspace_id: str, limit: int, cursor: str | None, column: str, value: str | None
+    ) -> tuple[list[Row], str | None]:
+        """A page of documents, newest first, and the cursor of the next one."""
+        conditions = "WHERE workspace_id = ? "
+        parameters: list[object] = [workspace_id]
+        if value is not None:
+            conditions += f"AND {column} = ? "
+            parameters.append(value)
+        if cursor is not None:
+            conditions += "AND (created_at, seq) < (?, ?) "
+            parameters.extend(decode_cursor(table, cursor, (int, int)))
+        statement = f"SELECT document, created_at, seq FROM {table} {conditions}"  # noqa: S608 - names of this module
+        rows = self._rows(statement + "ORDER BY created_at DESC, seq DESC LIMIT ?", (*parameters, limit + 1))
+        more = len(rows) > limit
+        return rows[:limit], encode_cursor(table, rows[limit - 1][1:]) if more else None
+
+
+class LearningWriter(LearningReader, SetupWriter):
+    """Changes of what was learned and of background work."""
+
+    def put_artifact(self, artifact: Artifact) -> None:
+        """See ``storage.port``."""
+        self._query(
+            """
+            INSERT INTO artifacts (workspace_id, artifact_id, created_at, checksum, feature_hash, blob)
+            VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT (workspace_id, artifact_id) DO NOTHING
+            """,
+            (
+                artifact.workspace_id,
+                artifact.artifact_id,
+                to_micros(artifact.created_at),
+                artifact.checksum,
+                artifact.feature_hash,
+                artifact.blob,
+            ),
+        )
+
+    def add_policy(self, policy: Policy) -> None:
+        """See ``storage.port``; ``AlreadyExists`` when the id is taken."""
+        added = self._query(
+            """
+            INSERT INTO policies (workspace_id, policy_id, campaign_id, created_at, document)
+            VALUES (?, ?, ?, ?, ?) ON CONFLICT (workspace_id, policy_id) DO NOTHING
+            """,
+            (
+                policy.workspace_id,
+                policy.policy_id,
+                policy.campaign_id,
+                to_micros(policy.created_at),
+                POLICY.pack(policy),
+            ),
+        )
+        if not added.rowcount:
+            raise AlreadyExists(f"policy {policy.policy_id} is stored already")
+
+    def set_policy_status(self, workspace_id: str, policy_id: str, status: PolicyStatus) -> None:
+        """See ``storage.port``; ``VersionConflict`` when there is no such policy (any more)."""
+        policy = self.policy(workspace_id, policy_id)
+        if policy is None:
+            raise VersionConflict(f"policy {policy_id} is not stored")
+        self._query(
+            "UPDATE policies SET document = ? WHERE workspace_id = ? AND policy_id = ?",
+            (POLICY.pack(replace(policy, status=status)), workspace_id, policy_id),
+        )
+
+    def move_pointer(self, pointer: Pointer) -> None:
+        """See ``storage.port``."""
+        stored = self.pointer(pointer.workspace_id, pointer.campaign_id)
+        following = 1 if stored is None else stored.generation + 1
+        if pointer.generation != following:
+            raise VersionConflict(
+                f"pointer of campaign {pointer.campaign_id}: generation {pointer.generation} was to be stored, "
+                f"but {following} comes next"
+            )
+        self._upsert(
+            "pointers",
+            {"workspace_id": pointer.workspace_id, "campaign_id": pointer.campaign_id},
+            {
+                "policy_id": pointer.policy_id,
+                "generation": pointer.generation,
+                "moved_at": to_micros(pointer.moved_at),
+            },
+        )
+
+    def put_training_run(self, run: TrainingRun) -> None:
+        """See ``storage.port``."""
+        self._query(
+            """
+            INSERT INTO training_runs (workspace_id, run_id, created_at, status, document) VALUES (?, ?, ?, ?, ?)
+            ON CONFLICT (workspace_id, run_id) DO UPDATE SET created_at = excluded.created_at,
+              status = excluded.status, document = excluded.document
+            """,
+            (run.workspace_id, run.run_id, to_micros(run.created_at), run.status, TRAINING_RUN.pack(run)),
+        )
+
+    def take_lease(self, name: str, holder: str, now: datetime, until: datetime) -> bool:
+        """See ``storage.port``; a lease has run out when its ``until`` is at or before ``now``."""
+        row = self._row("SELECT holder, until FROM leases WHERE name = ?", (name,))
+        if row is not None and row[0] != holder and row[1] > to_micros(now):
+            return False
+        self._upsert("leases", {"name": name}, {"holder": holder, "until": to_micros(until)})
+        return True
+
+    def drop_lease(self, name: str, holder: str) -> None:
+        """See ``storage.port``."""
+        self._query("DELETE FROM leases WHERE name = ? AND holder = ?", (name, holder))
+
+    def add_change(
+        self,
+        workspace_id: str,
+        kind: ChangeKind,
+        at: datetime,
+        *,
+        decision_id: str | None = None,
+        campaign_id: str | None = None,
+        policy_id: str | None = None,
+        detail: str = "",
+    ) -> int:
+        """See ``storage.port``."""
+        position = self._next(workspace_id, _FEED)
+        self._query(
+            """
+            INSERT INTO changes (workspace_id, position, kind, at, decision_id, campaign_id, policy_id, detail)
+            VALUES (?, ?, ?, ?, ?, ?, ?, ?)
+            """,
+            (workspace_id, position, kind, to_micros(at), decision_id, campaign_id, policy_id, detail),
+        )
+        return position
+
+    def put_import_position(self, workspace_id: str, import_id: str, rows: int) -> None:
+        """See ``storage.port``."""
+        self._upsert("import_positions", {"workspace_id": workspace_id, "import_id": import_id}, {"rows": rows})
+
+
+def _pointer_from(row: Row) -> Pointer:
+    return Pointer(row[0], row[1], row[2], row[3], from_micros(row[4]))

@@ -1,0 +1,93 @@
+"""Retention: what ``prune`` deletes, in which order."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Final
+
+from storage.codec import POLICY, to_micros
+from storage.sql.block_tables import RewriteWriter
+from storage.sql.learning_tables import LearningWriter
+
+#: The decisions that go: parameters workspace, time. 0 and 1 are the codes of reserved and claimed. The newest decision
+#: of all stays, since the next one gets its number + 1: numbers are positions, which must never come twice.
+_GOING: Final = """
+FROM decisions INDEXED BY decisions_time WHERE workspace_id = ?1 AND decided_at < ?2 AND status NOT IN (0, 1)
+  AND seq < (SELECT max(seq) FROM decisions)
+"""
+# An event without a decision belongs to every decision of its recipient that was made before it: it goes with the last.
+_ORGANIC_EVENTS: Final = """
+DELETE FROM events WHERE seq IN (
+  SELECT e.seq FROM (SELECT DISTINCT recipient_id GOING) d
+  JOIN events e INDEXED BY events_recipient
+    ON e.workspace_id = ?1 AND e.recipient_id = d.recipient_id AND e.decision_id IS NULL AND e.occurred_at < ?2
+  WHERE NOT EXISTS (
+    SELECT 1 FROM decisions k INDEXED BY decisions_recipient
+    WHERE k.workspace_id = ?1 AND k.recipient_id = e.recipient_id AND k.decided_at <= e.occurred_at
+      AND NOT (k.decided_at < ?2 AND k.status NOT IN (0, 1) AND k.seq < (SELECT max(seq) FROM decisions))
+  )
+)
+"""
+_NAMING_EVENTS: Final = "DELETE FROM events WHERE workspace_id = ?1 AND decision_id IN (SELECT decision_id GOING)"
+_MESSAGES: Final = """
+DELETE FROM messages WHERE (workspace_id, recipient_id, at, message_ref) IN (
+  SELECT workspace_id, recipient_id, message_at, decision_id GOING AND message_at IS NOT NULL
+)
+"""
+_DELETE_EVENTS: Final = "DELETE FROM events"
+_USES: Final = """
+UPDATE policy_uses SET decisions = decisions - gone.n
+FROM (SELECT COLUMN AS policy_id, count(*) AS n GOING AND COLUMN IS NOT NULL GROUP BY 1) AS gone
+WHERE policy_uses.workspace_id = ?1 AND policy_uses.policy_id = gone.policy_id
+"""
+_POLICIES: Final = """
+SELECT policy_id, document FROM policies p WHERE workspace_id = ?1 AND created_at < ?2
+AND NOT EXISTS (SELECT 1 FROM pointers WHERE workspace_id = ?1 AND policy_id = p.policy_id)
+AND NOT EXISTS (SELECT 1 FROM policy_uses WHERE workspace_id = ?1 AND policy_id = p.policy_id AND decisions > 0)
+"""
+
+
+class RetentionWriter(LearningWriter, RewriteWriter):
+    """Deletes what is older than anybody needs."""
+
+    def prune(self, workspace_id: str, before: datetime) -> int:
+        """See ``storage.port``. Policies and artifacts go only when they were made before ``before``, too: one that
+        was just trained is not in use yet. An event that names no decision goes with the last decision it counts for.
+        """
+        span = (workspace_id, to_micros(before))
+        for statement in (
+            _NAMING_EVENTS,
+            _ORGANIC_EVENTS,
+            _MESSAGES,
+            _USES.replace("COLUMN", "policy_id"),
+            _USES.replace("COLUMN", "shadow_policy_id"),
+        ):
+            filled = statement.replace("GOING", _GOING)
+            if filled.lstrip().startswith(_DELETE_EVENTS):
+                self._count_all("events", filled.replace("DELETE", "", 1), span)
+            self._query(filled, span)
+        self._count_all("decisions", _GOING, span)
+        pruned = self._query("DELETE " + _GOING, span).rowcount
+        self._query("DELETE FROM policy_uses WHERE workspace_id = ? AND decisions <= 0", (workspace_id,))
+        self._prune_policies(*span)
+        self._forget_usage(workspace_id, before)
+        return pruned
+
+    def _prune_policies(self, workspace_id: str, before: int) -> None:
+        unused = [policy_id for policy_id, _ in self._rows(_POLICIES, (workspace_id, before))]
+        self._query_many(
+            "DELETE FROM policies WHERE workspace_id = ? AND policy_id = ?",
+            [(workspace_id, policy_id) for policy_id in unused],
+        )
+        kept = {
+            component.artifact_id
+            for row in self._rows("SELECT document FROM policies WHERE workspace_id = ?", (workspace_id,))
+            for component in POLICY.unpack(row[0]).mixture
+        }
+        old = self._rows(
+            "SELECT artifact_id FROM artifacts WHERE workspace_id = ? AND created_at < ?", (workspace_id, before)
+        )
+        self._query_many(
+            "DELETE FROM artifacts WHERE workspace_id = ? AND artifact_id = ?",
+            [(workspace_id, row[0]) for row in old if row[0] not in kept],
+        )
