@@ -16,6 +16,7 @@ from tests.storage.builders import WORKSPACE, at, make_decision, make_event, mak
 
 OTHER = "w2"
 MANY = BLOCK + 10
+KIND = make_event().type
 
 
 @pytest.fixture
@@ -55,30 +56,51 @@ def changed(store: Store, work: Callable[[Writer], object]) -> tuple[set[int], s
     )
 
 
+def home(store: Store, number: int) -> tuple[int, int]:
+    """The blocks of a decision and of the first event that names it."""
+    with store.read() as reader:
+        decision = reader.decision(WORKSPACE, f"dec_{number}")
+        assert decision is not None
+        for block in sorted(reader.block_stamps(WORKSPACE).events):
+            if decision.position in reader.event_block(WORKSPACE, "spring", block, {KIND}, set()).position:
+                return decision.position // BLOCK, block
+    raise AssertionError(f"no event names decision {number}")
+
+
+def newest(store: Store) -> tuple[int, int]:
+    """The newest blocks of decisions and of events."""
+    found = stamps(store)
+    return max(found.decisions), max(found.events)
+
+
 def test_stamps_change_with_the_rows_of_their_blocks_and_with_no_others(filled: Store) -> None:
     """One log for all of it: it takes longer to fill than to change."""
+    third, oldest = home(filled, 3), home(filled, MANY - 1)
+    assert third[0] < oldest[0]
+    assert third[1] < oldest[1]
     added = make_decision(decision_id="dec_new", request_id="new")
-    assert changed(filled, lambda writer: writer.add_decision(added, None)) == ({1}, set())
     late = make_event(event_id="late", decision_id="dec_3")
-    assert changed(filled, lambda writer: writer.add_event(late)) == (set(), {1})
+    assert changed(filled, lambda writer: writer.add_decision(added, None)) == ({newest(filled)[0]}, set())
+    assert changed(filled, lambda writer: writer.add_event(late)) == (set(), {newest(filled)[1]})
     for status in ("claimed", "sent"):
-        _rewritten_each_time(filled, status)
+        assert _rewritten(filled, status) == ({third[0]}, set()), "each time"
     said = Label(automated=True, confidence=0.9, reason="proxy")
-    assert changed(filled, lambda writer: writer.label_events(WORKSPACE, [("e5", said)])) == (set(), {0})
+    assert changed(filled, lambda writer: writer.label_events(WORKSPACE, [("e3", said)])) == (set(), {third[1]})
     assert changed(filled, lambda writer: writer.label_events(OTHER, [("theirs", said)])) == (set(), set())
     _joined(filled)
-    oldest = replace(make_decision(), decision_id=f"dec_{MANY - 1}", status="released")
-    assert changed(filled, lambda writer: writer.update_decision(oldest, None)) == ({1}, set())
+    done = replace(make_decision(), decision_id=f"dec_{MANY - 1}", status="released")
+    assert changed(filled, lambda writer: writer.update_decision(done, None)) == ({oldest[0]}, set())
     before = at(-MANY / 60) + timedelta(minutes=1.5)
-    assert changed(filled, lambda writer: writer.prune(WORKSPACE, before)) == ({1}, {1}), "the oldest came last"
+    gone = changed(filled, lambda writer: writer.prune(WORKSPACE, before))
+    assert gone == ({oldest[0]}, {oldest[1]})
 
 
-def _rewritten_each_time(store: Store, status: Status) -> None:
+def _rewritten(store: Store, status: Status) -> tuple[set[int], set[int]]:
     with store.read() as reader:
         stored = reader.decision(WORKSPACE, "dec_3")
     assert stored is not None
     rewritten = replace(stored, status=status, sent_at=at(1))
-    assert changed(store, lambda writer: writer.update_decision(rewritten, None)) == ({0}, set())
+    return changed(store, lambda writer: writer.update_decision(rewritten, None))
 
 
 def _joined(store: Store) -> None:
@@ -86,19 +108,20 @@ def _joined(store: Store) -> None:
     early, late = make_event(event_id="early", decision_id="dec_late", matched=False), make_decision()
     late = replace(late, decision_id="dec_late", request_id="late")
     store.write(lambda writer: writer.add_event(early))
-    assert [_complete(store, early.type, block) for block in (0, 1)] == [True, False]
+    assert _incomplete(store) == {newest(store)[1]}
 
     def work(writer: Writer) -> None:
         writer.add_decision(late, None)
         writer.match_events(WORKSPACE, late)
 
-    assert changed(store, work) == ({1}, {1})
-    assert [_complete(store, early.type, block) for block in (0, 1)] == [True, True]
+    assert changed(store, work) == ({newest(store)[0]}, {newest(store)[1]})
+    assert _incomplete(store) == set()
 
 
-def _complete(store: Store, kind: str, block: int) -> bool:
+def _incomplete(store: Store) -> set[int]:
     with store.read() as reader:
-        return reader.event_block(WORKSPACE, "spring", block, {kind}, set()).complete
+        known = reader.block_stamps(WORKSPACE).events
+        return {b for b in known if not reader.event_block(WORKSPACE, "spring", b, {KIND}, set()).complete}
 
 
 def test_blocks_have_the_rows_that_columns_have(filled: Store) -> None:
@@ -114,17 +137,17 @@ def test_blocks_have_the_rows_that_columns_have(filled: Store) -> None:
         writer.add_events([free, foreign, by_message, machine, make_event(event_id="other", type="viewed")])
 
     filled.write(work)
-    kind = make_event().type
+    known = stamps(filled)
     with filled.read() as reader:
-        blocks = [reader.decision_block(WORKSPACE, "spring", block) for block in (0, 1, 2)]
+        blocks = [reader.decision_block(WORKSPACE, "spring", block) for block in sorted(known.decisions)]
+        assert reader.decision_block(WORKSPACE, "spring", max(known.decisions) + 1) is None
         chunks = reader.decision_columns(WORKSPACE, "spring", at(-9_999), at(9_999))
         expected = sorted(row for chunk in chunks for row in zip(chunk.position, chunk.decided, strict=True))
-        events = [reader.event_block(WORKSPACE, "spring", block, {kind}, set()) for block in (0, 1)]
-    assert blocks[2] is None
+        events = [reader.event_block(WORKSPACE, "spring", block, {KIND}, set()) for block in sorted(known.events)]
+    assert blocks[-1] is not None
+    assert blocks[-1].reasons[-1] == (("cap", "cap", 3, False),)
     found = [row for one in blocks if one is not None for row in zip(one.position, one.decided, strict=True)]
     assert found == expected
-    assert blocks[1] is not None
-    assert blocks[1].reasons[-1] == (("cap", "cap", 3, False),)
     named = [position for one in events for position in one.position if position is not None]
     assert len(named) == MANY
     assert [who for one in events for who, p in zip(one.recipient, one.position, strict=True) if p is None] == [
@@ -141,7 +164,8 @@ def test_properties_come_with_the_types_they_were_asked_for(store: Store) -> Non
 
     store.write(work)
     with store.read() as reader:
-        block = reader.event_block(WORKSPACE, "spring", 0, {"bought", "viewed"}, {"bought"})
+        (place,) = reader.block_stamps(WORKSPACE).events
+        block = reader.event_block(WORKSPACE, "spring", place, {"bought", "viewed"}, {"bought"})
     told = dict(zip(block.type, block.properties, strict=True))
     assert told == {"bought": {"revenue": 5}, "viewed": {}}
 
@@ -166,5 +190,4 @@ def test_a_log_that_went_another_way_has_other_stamps(store: Store) -> None:
     here = stamps(store).decisions
     store.write(lambda writer: writer.add_decision(make_decision(decision_id="dec_2", request_id="2"), None))
     one_way = stamps(store).decisions
-    assert here.keys() == one_way.keys() == {0}
     assert here != one_way
