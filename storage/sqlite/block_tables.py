@@ -15,7 +15,7 @@ from storage.sqlite.tables import Tables
 _HAS: Final = """
 SELECT count(*) FROM (
   SELECT 1 FROM decisions AS d INDEXED BY decisions_campaign WHERE d.workspace_id = ? AND d.campaign_id = ? LIMIT ?
-) AS some
+) AS found
 """
 #: The last row of a block tells one database from another that went a different way from the same backup.
 _LAST_DECISION: Final = "SELECT seq, decision_id, decided_at FROM decisions WHERE seq < ? ORDER BY seq DESC LIMIT 1"
