@@ -35,8 +35,12 @@ ROOT = Path(__file__).resolve().parents[1]
 PAGES = {page.stem: page for page in [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]}
 #: Where a page says that the service listens.
 SAID = "127.0.0.1:8080"
-#: What a reader's shell does that is tried elsewhere, or is no business of ours.
-NOT_RUN = ("make run", "make test", "source .venv/bin/activate")
+#: Lines that are tried elsewhere, need more than this machine, or are no business of ours.
+NOT_RUN = re.compile(
+    r"make \w+$|source |createdb |(\.venv/bin/)?sendtide (schedule|showcase|serve(?! --help))|.*\.example\.org"
+)
+#: Folders of a reader's machine, here beside the rest.
+THEIR_FOLDERS = ("/backups/", "/srv/")
 #: Languages that other tests run: JavaScript's SDK in ``web/personalizer``; nobody runs C#.
 ELSEWHERE = ("js", "csharp")
 #: Of the README, whose Python has tests of its own.
@@ -71,7 +75,9 @@ class Reader:
     secret: str
 
     def at_home(self, text: str) -> str:
-        """A block as it is for this reader's server."""
+        """A block as it is for this reader's server and machine."""
+        for folder in THEIR_FOLDERS:
+            text = text.replace(folder, f"{self.folder}/")
         return text.replace(SAID, self.address)
 
     def environment(self) -> dict[str, str]:
@@ -79,27 +85,26 @@ class Reader:
         asked = {"PERSONALIZER_ENDPOINT": f"http://{self.address}/", "PERSONALIZER_KEY": self.secret}
         # A page shows the demo as it is; here a small audience does.
         small = {"SENDTIDE_DEMO_RECIPIENTS": "40", "SENDTIDE_DEMO_DAYS": "2"}
-        return {**kept, **asked, **small, "PYTHONPATH": str(ROOT)}
+        path = f"{self.folder}/.venv/bin:{os.environ['PATH']}"
+        return {**kept, **asked, **small, "PYTHONPATH": str(ROOT), "PATH": path}
 
     def bash(self, block: Block) -> None:
-        """Runs a block: commands of ours in this process, where they are loaded already."""
+        """Runs a block; commands of ours alone in this process, where they are loaded already."""
         content = self.at_home(block.content).replace("curl -s", "curl -s --fail-with-body")
-        if all(line.startswith("sendtide ") for line in content.splitlines()):
-            for line in content.splitlines():
+        lines = [line for line in content.splitlines() if not NOT_RUN.match(line)]
+        if all(line.startswith("sendtide ") and not set(line) & set("|<>$&;") for line in lines):
+            for line in lines:
                 self.sendtide(shlex.split(line)[1:])
-        elif content.strip() not in NOT_RUN:
-            parts = re.split(r"(?m)^(?=sendtide )", content)
-            done = subprocess.run(
-                ["bash", "-euo", "pipefail", "-c", parts[0]],
-                cwd=self.folder,
-                env=self.environment(),
-                capture_output=True,
-                timeout=60,
-                check=False,
-            )
-            assert done.returncode == 0, (block.content, done.stdout[-2000:], done.stderr[-2000:])
-            for line in parts[1:]:
-                self.sendtide(shlex.split(line)[1:])
+            return
+        done = subprocess.run(
+            ["bash", "-euo", "pipefail", "-c", "\n".join(lines)],
+            cwd=self.folder,
+            env=self.environment(),
+            capture_output=True,
+            timeout=60,
+            check=False,
+        )
+        assert done.returncode == 0, (block.content, done.stdout[-2000:], done.stderr[-2000:])
 
     def sendtide(self, arguments: list[str]) -> None:
         result = CliRunner().invoke(main, arguments, env=self.environment())
@@ -139,6 +144,10 @@ def reader(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Reader]:
     settings = Settings(
         database=f"sqlite:///{folder}/var/sendtide.db", bind=f"127.0.0.1:{free_port()}", workers=1, scheduler=False
     )
+    program = folder / ".venv" / "bin" / "sendtide"
+    program.parent.mkdir(parents=True)
+    program.write_text(f'#!/bin/sh\nexec {sys.executable} -P -m optimizer.cli "$@"\n')
+    program.chmod(0o755)
     services = open_services(settings, watch=False)
     prepare(services)
     # The page on Personalizer makes a workspace for its loop; here one with every right stands for it.
