@@ -7,7 +7,7 @@ STAMP := .venv/.installed
 NODE_STAMP := tests/node/node_modules/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help install run demo test lint bench results clean
+.PHONY: help install run demo test lint docs bench results clean
 
 help: ## what can be made
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -55,6 +55,9 @@ lint: $(STAMP) ## style, types, import contracts
 	.venv/bin/mypy
 	.venv/bin/lint-imports
 
+docs: $(STAMP) ## build the pages of docs/ as a site: docs/_build/index.html
+	.venv/bin/python -m sphinx -q -W --keep-going -b html docs docs/_build
+
 bench: $(STAMP) ## measure what a decision costs, beside the bare inserts that bound it
 	.venv/bin/python -m simulations.bench
 
@@ -62,5 +65,5 @@ results: $(STAMP) ## play the goals table, 10 seeds a row, and write simulations
 	.venv/bin/sendtide results --processes 2
 
 clean: ## remove .venv and what tools cached; leaves ./var/ alone
-	rm -rf tests/node/node_modules .venv .mypy_cache .ruff_cache .hypothesis .import_linter_cache build dist *.egg-info
+	rm -rf tests/node/node_modules .venv .mypy_cache .ruff_cache .hypothesis .import_linter_cache docs/_build build dist *.egg-info
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -11,6 +11,7 @@ import math
 import re
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field, fields, replace
+from pathlib import Path
 from typing import Any, Literal
 
 from optimizer.errors import ConfigError
@@ -155,6 +156,9 @@ class Settings:
     )
     seed: str | None = _setting(None, TEXT, "seed of every draw; left out, the installation's own secret one")
     metrics_dir: str | None = _setting(None, TEXT, "folder of the processes' metric files; left out, a temporary one")
+    report_folder: str | None = _setting(
+        None, TEXT, "folder for what reports keep of the log; left out, one beside the database file"
+    )
     train_memory_mib: int = _setting(3072, whole(512, 1 << 20), "MiB of data that a training process may hold")
 
     @classmethod
@@ -178,6 +182,14 @@ class Settings:
                 if variable(name) in environ
             }
         )
+
+    @property
+    def report_path(self) -> Path:
+        """The folder of what reports keep of the log. Several installations may share one."""
+        if self.report_folder is not None:
+            return Path(self.report_folder)
+        file = self.database.removeprefix("sqlite:///")
+        return Path("var/reports") if file == self.database else Path(f"{file}.reports")
 
     def override(self, **values: Any) -> Settings:
         """A copy with those values that are not None; they must have been parsed already."""

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from optimizer.config import Settings
 from storage.open import folder_of
-from storage.records import Campaign, Channel, OutcomeWeight, Variant
+from storage.records import Campaign, Channel, GroupShares, OutcomeWeight, Variant
 
 if TYPE_CHECKING:
     from optimizer.service.wiring import Services
@@ -31,22 +31,28 @@ def prepare(services: Services) -> None:
     from optimizer.service import setup
 
     setup.ensure_workspace(services, WORKSPACE)
-    _ensure_key(services)
+    ensure_key(services)
     with services.store.read() as reader:
         known = reader.campaign(WORKSPACE, EXAMPLE)
     if known is None:
         setup.put_campaign(services, example(services))
 
 
-def _ensure_key(services: Services) -> None:
+def ensure_key(services: Services, workspace_id: str = WORKSPACE) -> None:
+    """Makes a first key, unless the one that lies in its file holds for the workspace."""
     from optimizer.service import setup
 
     path = key_path(services.settings)
     with services.store.read() as reader:
-        valid = {key.secret_hash for key in reader.keys(WORKSPACE) if key.revoked_at is None}
+        valid = {key.secret_hash for key in reader.keys(workspace_id) if key.revoked_at is None}
     if path.exists() and setup.hash_secret(path.read_text(encoding="utf-8").strip()) in valid:
         return
-    _, secret = setup.create_key(services, WORKSPACE, KEY_FILE, ["admin"])
+    _, secret = setup.create_key(services, workspace_id, KEY_FILE, ["admin"])
+    write_secret(path, secret)
+
+
+def write_secret(path: Path, secret: str) -> None:
+    """Writes a file that its owner alone can read, in the place of one that is there."""
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     path.unlink(missing_ok=True)
     # Made with its mode, not changed to it: it is at no time readable by others.
@@ -73,6 +79,8 @@ def example(services: Services) -> Campaign:
             "unsubscribed": OutcomeWeight(fixed=-20.0),
         },
         attribution_hours={"opened": 48.0, "clicked": 72.0},
+        # Nobody is left without a message here, so that the first curl shows one.
+        groups=GroupShares(random=0.1),
         created_at=now,
         updated_at=now,
     )
@@ -87,7 +95,7 @@ Sendtide listens on {base}
   API docs  {base}/docs
   first key {key_path(settings)} (admin; keep it or revoke it)
 
-A first decision:
+A first decision, from another terminal in this folder (`sendtide init` asks what you want and shows the rest):
   curl -s -X POST {base}/v1/decisions -H "Authorization: Bearer $(cat {key_path(settings)})" \\
     -H "Content-Type: application/json" -d '{{"campaign_id": "{EXAMPLE}", "recipient_id": "ada"}}'
 """

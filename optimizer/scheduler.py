@@ -261,6 +261,8 @@ class Scheduler:
         jobs.add_job(self._work_for_loops, "interval", seconds=LOOP_SECONDS, id="loop-jobs")
         first = self.services.clock() + _FIRST_RETENTION
         jobs.add_job(self._retain, "interval", days=1, next_run_time=first, id="retain")
+        keep = partial(self._each_workspace, "reports", partial(upkeep.keep_columns, self.services))
+        jobs.add_job(keep, "interval", hours=1, next_run_time=first, id="reports")
         return jobs
 
     def _queue_retrain(self) -> None:

@@ -14,6 +14,7 @@ from rich.console import Console
 
 from optimizer.cli.call import option, reported
 from optimizer.cli.group import EXIT_CODES
+from optimizer.errors import Conflict
 
 if TYPE_CHECKING:
     from simulations.demo_days import Day
@@ -38,9 +39,21 @@ if TYPE_CHECKING:
     show_default=True,
     help="PNG of what was learned.",
 )
+@option(
+    "--keep",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="Keep the database in this new file, to look into it with the other commands; plays on simulated time.",
+)
 @option("--json", "as_json", is_flag=True, envvar="SENDTIDE_JSON", help="Print the figures as JSON.")
 def command(
-    *, recipients: int, days: int, seed: int, through: Literal["gunicorn", "app"], out: Path, as_json: bool
+    *,
+    recipients: int,
+    days: int,
+    seed: int,
+    through: Literal["gunicorn", "app"],
+    out: Path,
+    keep: Path | None,
+    as_json: bool,
 ) -> None:
     """Watch the service learn: it starts on a free port with an empty database and a made-up audience.
 
@@ -48,16 +61,18 @@ def command(
     events, and a training run is asked for; the gate decides what goes live. Takes a minute or so.
     """
     with reported(as_json=as_json):
-        _run(recipients, days, seed, through, out, as_json=as_json)
+        if keep is not None and keep.exists():
+            raise Conflict(f"{keep} is there already; name a new file")
+        _run(recipients, days, seed, "app" if keep else through, out, keep, as_json=as_json)
 
 
-def _run(recipients: int, days: int, seed: int, through: str, out: Path, *, as_json: bool) -> None:
+def _run(recipients: int, days: int, seed: int, through: str, out: Path, keep: Path | None, *, as_json: bool) -> None:
     from simulations.demo_days import CAMPAIGN, lift, live
     from simulations.plots import demo_picture
 
     console = Console(stderr=as_json)
     started = time.perf_counter()
-    with console.status("starting the service") as status, _stage(through, seed) as stage:
+    with console.status("starting the service") as status, _stage(through, seed, keep) as stage:
         console.print(f"{recipients} made-up recipients, {days} days, service on {_where(stage, through)}")
         lived = live(
             stage,
@@ -79,13 +94,25 @@ def _run(recipients: int, days: int, seed: int, through: str, out: Path, *, as_j
         console.print(line, highlight=False)
     console.print(found.sentence(), style="bold")
     console.print(f"picture: {out} ({seconds:.0f} s)")
+    for line in _to_look_into(keep, policies) if keep is not None else ():
+        console.print(line, highlight=False, soft_wrap=True)
 
 
-def _stage(through: str, seed: int) -> AbstractContextManager[Stage]:
+def _to_look_into(database: Path, policies: list[dict[str, Any]]) -> list[str]:
+    """The commands that show what the kept database holds."""
+    from simulations.demo_days import CAMPAIGN
+    from simulations.stage import WORKSPACE
+
+    there = f"--workspace {WORKSPACE} --database sqlite:///{database}"
+    serving = [f"card {policy['policy_id']}" for policy in policies if policy["status"] in ("live", "canary")]
+    return [f"sendtide {look} {there}" for look in (f"report {CAMPAIGN}", f"insights {CAMPAIGN} --all", *serving[:1])]
+
+
+def _stage(through: str, seed: int, keep: Path | None) -> AbstractContextManager[Stage]:
     from simulations.stage import app_stage, server_stage
 
     if through == "app":
-        return app_stage(seed=seed, gate=True)
+        return app_stage(seed=seed, gate=True, database=keep)
     return server_stage(seed=seed, gate=True)
 
 

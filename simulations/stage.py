@@ -1,7 +1,7 @@
 """Where a simulation plays: the app in this process on a clock that is moved, or a real server on the real clock.
 
 A stage gives a client with a fresh key, the time, a way to let outcomes mature, and a way to have the service learn.
-The database is a temporary one and goes with the stage.
+The database is a temporary one and goes with the stage, unless a file is named for it.
 """
 
 from __future__ import annotations
@@ -127,13 +127,14 @@ class ServerStage:
 
 
 @contextlib.contextmanager
-def app_stage(*, seed: int, gate: bool) -> Iterator[AppStage]:
-    """The app on a temporary database; ids, groups and draws follow from ``seed``."""
+def app_stage(*, seed: int, gate: bool, database: Path | None = None) -> Iterator[AppStage]:
+    """The app on a temporary database, or one in a file that stays; ids, groups and draws follow from ``seed``."""
     from optimizer.web.app import create_app
 
     with tempfile.TemporaryDirectory(prefix="sendtide-", ignore_cleanup_errors=True) as folder:
         clock = SteppingClock(START)
-        settings = Settings(database=_database(folder), gate=gate, reload_seconds=60.0, log_level="error")
+        where = _database(folder) if database is None else f"sqlite:///{database}"
+        settings = Settings(database=where, gate=gate, reload_seconds=60.0, log_level="error")
         app = create_app(settings, clock=clock, seed=seed)
         holder = app.extensions["sendtide"]
         services: Services = holder.get()

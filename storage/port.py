@@ -21,6 +21,7 @@ from contextlib import AbstractContextManager
 from datetime import datetime
 from typing import Protocol, TypeVar
 
+from storage.blocks import BlockQueries
 from storage.columns import ColumnQueries
 from storage.endpoint_port import EndpointChanges, EndpointQueries
 from storage.log import (
@@ -47,9 +48,8 @@ from storage.webhooks import WebhookReader, WebhookWriter
 T = TypeVar("T")
 
 
-class Reader(ColumnQueries, EndpointQueries, RankReader, WebhookReader, Protocol):
-    """Queries on one consistent snapshot. Every method but the first four (and ``webhook_source``) is confined to one
-    workspace."""
+class Reader(BlockQueries, ColumnQueries, EndpointQueries, RankReader, WebhookReader, Protocol):
+    """Queries on one consistent snapshot, confined to one workspace but for the first four and ``webhook_source``."""
 
     def meta(self, name: str) -> str | None:
         """A named fact of the whole installation (such as its salt)."""

@@ -18,12 +18,15 @@ _PACKAGES = ("optimizer", "storage", "simulations")
 #: Our commands: name, module and attribute.
 _OURS = {
     "backup": "optimizer.cli.move:backup",
+    "card": "optimizer.cli.card:card",
     "copy": "optimizer.cli.move:copy",
     "decide": "optimizer.cli.decide:decide",
     "evaluate": "optimizer.cli.evaluate:evaluate",
     "explain": "optimizer.cli.explain:explain",
     "export": "optimizer.cli.export:export",
     "import": "optimizer.cli.imports:import_",
+    "init": "optimizer.cli.init:init",
+    "insights": "optimizer.cli.insights:insights",
     "keys": "optimizer.cli.keys:keys",
     "migrate": "optimizer.cli.move:migrate",
     "relabel": "optimizer.cli.relabel:relabel",

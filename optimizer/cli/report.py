@@ -10,6 +10,7 @@ import click
 
 from optimizer.cli.call import Call, command, option
 from optimizer.cli.group import EXIT_CODES
+from optimizer.cli.tables import number, show, table
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -23,7 +24,7 @@ _TIMES = ["%Y-%m-%d", "%Y-%m-%dT%H:%M:%S", "%Y-%m-%dT%H:%M:%S%z"]
 @click.argument("campaign")
 @option("--since", type=click.DateTime(_TIMES), help="Decisions made from then on (UTC unless it says otherwise).")
 @option("--until", type=click.DateTime(_TIMES), help="Decisions made before.")
-@command()
+@command(settings=("report_folder",))
 def report(call: Call, campaign: str, since: datetime | None, until: datetime | None) -> None:
     """Report what CAMPAIGN brought, and whether that is more than without Sendtide.
 
@@ -37,11 +38,7 @@ def report(call: Call, campaign: str, since: datetime | None, until: datetime | 
     if call.as_json:
         call.answer(found)
         return
-    from rich.console import Console
-
-    console = Console(soft_wrap=False, highlight=False)
-    for part in _parts(found):
-        console.print(part)
+    show(_parts(found))
 
 
 def _aware(moment: datetime | None) -> datetime | None:
@@ -71,25 +68,6 @@ def _parts(found: Mapping[str, Any]) -> Iterator[RenderableType]:
         yield _rules(found["rules"])
 
 
-def _table(title: str, columns: Sequence[str], rows: Iterator[Sequence[str]]) -> RenderableType:
-    """A table whose first column is a name and whose others are figures."""
-    from rich import box
-    from rich.table import Table
-    from rich.text import Text
-
-    table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, title_style="bold", pad_edge=False)
-    for place, column in enumerate(columns):
-        table.add_column(column, justify="right" if place else "left", overflow="fold")
-    for row in rows:
-        table.add_row(*(Text(cell) for cell in row))
-    return table
-
-
-def number(value: float | None) -> str:
-    """A number with four significant digits; a dash for none."""
-    return "–" if value is None else f"{value:,.0f}" if abs(value) >= 10_000 else f"{value:.4g}"
-
-
 def _interval(found: Mapping[str, Any] | None) -> str:
     if found is None or found["estimate"] is None:
         return "–"
@@ -99,7 +77,8 @@ def _interval(found: Mapping[str, Any] | None) -> str:
 
 
 def _groups(found: Mapping[str, Any]) -> RenderableType:
-    columns = ["group", "recipients", "decisions", "compared", "value a decision", f"{found['currency']} a decision"]
+    money = [f"{found['currency']} a decision"] if _pays(found) else []
+    columns = ["group", "recipients", "decisions", "compared", "value a decision", *money]
     harms = ("unsubscribed", "complained")
     rows = (
         [
@@ -108,29 +87,34 @@ def _groups(found: Mapping[str, Any]) -> RenderableType:
             f"{one['decisions']:,}",
             f"{one['compared']:,}",
             _interval(one["value"]),
-            _interval(one["money"]),
+            *(_interval(one["money"]) for _ in money),
             *(f"{one['outcomes'][name]['count']:,}" for name in harms),
         ]
         for one in found["groups"]
     )
-    return _table("What each group brought", [*columns, *harms], rows)
+    return table("What each group brought", [*columns, *harms], rows)
+
+
+def _pays(found: Mapping[str, Any]) -> bool:
+    """Whether there is any money to speak of."""
+    return any(one["revenue"] or one["cost"] for one in found["groups"])
 
 
 def _lifts(found: Mapping[str, Any]) -> RenderableType:
+    currency, pays = found["currency"], _pays(found)
     rows = (
         [
             one["control"],
             _interval(one["value"]),
             "–" if one["value"] is None or one["value"]["relative"] is None else f"{one['value']['relative']:+.1%}",
-            _interval(one["money"]),
-            _interval(one["money"] and one["money"]["total"]),
+            *((_interval(one["money"]), _interval(one["money"] and one["money"]["total"])) if pays else ()),
             *(_rate(one["harms"].get(name)) for name in ("unsubscribed", "complained")),
         ]
         for one in found["lifts"]
     )
-    currency = found["currency"]
-    columns = ["over", "lift a decision", "relative", f"{currency} a decision", f"{currency} so far"]
-    return _table("What the choices brought more", [*columns, "unsubscribed", "complained"], rows)
+    money = [f"{currency} a decision", f"{currency} so far"] if pays else []
+    columns = ["over", "lift a decision", "relative", *money]
+    return table("What the choices brought more", [*columns, "unsubscribed", "complained"], rows)
 
 
 def _rate(found: Mapping[str, Any] | None) -> str:
@@ -147,7 +131,7 @@ def _breakdown(found: Mapping[str, Any], kind: str) -> RenderableType:
         ]
         for one in found[f"by_{kind}"]
     )
-    return _table(
+    return table(
         f"By {kind} (only what chance chose shows which is better)",
         [kind, "decisions", "value where the policy chose", "value where chance chose"],
         rows,
@@ -177,4 +161,4 @@ def _rules(rules: Sequence[Mapping[str, Any]]) -> RenderableType:
         ]
         for one in rules
     )
-    return _table("What rules masked", ["rule", "kind", "decisions", "withheld"], rows)
+    return table("What rules masked", ["rule", "kind", "decisions", "withheld"], rows)

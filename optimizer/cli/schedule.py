@@ -13,6 +13,7 @@ SCHEDULE = (
     "refresh_seconds",
     "expire_seconds",
     "retention_days",
+    "report_folder",
     "push_seconds",
     "private_webhooks",
     "gate",

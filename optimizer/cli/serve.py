@@ -24,6 +24,7 @@ SERVE = (
     "expire_seconds",
     "reload_seconds",
     "retention_days",
+    "report_folder",
     "push_seconds",
     "private_webhooks",
     "gate",

@@ -13,7 +13,7 @@ import numpy as np
 from optimizer.bandit.rates import rate_bounds
 from optimizer.bandit.rewards import HARMFUL
 from optimizer.service.compared import LEVEL, Compared
-from optimizer.service.ledger import NONE, Mask
+from optimizer.service.ledger import NONE, Ints
 
 _WEEK = 168
 _WEEKDAYS = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
@@ -38,20 +38,21 @@ def _by(compared: Compared, kind: str, names: tuple[str, ...], codes: Any) -> li
             continue
         row: dict[str, Any] = {kind: name, "decisions": int(mine.sum())}
         for group in ("treated", "random"):
-            row[group] = _figures(compared, compared.group(group) & mine)
+            rows = compared.groups[group].rows
+            row[group] = _figures(compared, rows[mine[rows]])
         found.append(row)
-    return sorted(found, key=lambda row: -row["decisions"])
+    return sorted(found, key=lambda row: (-row["decisions"], row[kind] is None, row[kind] or ""))
 
 
-def _figures(compared: Compared, mask: Mask) -> dict[str, Any] | None:
+def _figures(compared: Compared, chosen: Ints) -> dict[str, Any] | None:
     """What came of some compared decisions; None for none."""
-    if not mask.any():
+    if not chosen.size:
         return None
-    ledger, rows = compared.ledger, int(mask.sum())
-    counts = {name: int(found.happened[mask].sum()) for name, found in ledger.outcomes.items()}
+    ledger, rows = compared.ledger, int(chosen.size)
+    counts = {name: int(np.count_nonzero(found.happened[chosen])) for name, found in ledger.outcomes.items()}
     return {
         "compared": rows,
-        "value": compared.mean(mask, ledger.reward, ledger.worth),
+        "value": compared.part(chosen).mean(ledger.reward, ledger.worth),
         "outcomes": counts,
         "harms": {
             name: dict(zip(("low", "high"), rate_bounds(counts[name], rows, LEVEL), strict=True))
@@ -63,12 +64,13 @@ def _figures(compared: Compared, mask: Mask) -> dict[str, Any] | None:
 def _by_hour(compared: Compared) -> list[dict[str, Any]]:
     """Messages of the treated by the local hour that they were planned for; hours without any are left out."""
     ledger = compared.ledger
-    mask = compared.group("treated") & (ledger.variant != NONE)
-    hour = ledger.hour[mask]
+    treated = compared.groups["treated"].rows
+    rows = treated[ledger.variant[treated] != NONE]
+    hour = ledger.hour[rows]
     count = np.bincount(hour, minlength=_WEEK)
-    value = np.bincount(hour, weights=ledger.reward[mask], minlength=_WEEK)
+    value = np.bincount(hour, weights=ledger.reward[rows], minlength=_WEEK)
     happened = {
-        name: np.bincount(hour[found.happened[mask]], minlength=_WEEK) for name, found in ledger.outcomes.items()
+        name: np.bincount(hour[found.happened[rows]], minlength=_WEEK) for name, found in ledger.outcomes.items()
     }
     return [
         {

@@ -11,6 +11,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from functools import cached_property
 from typing import Any, Final
 
 import numpy as np
@@ -38,25 +39,41 @@ class Compared:
     look: Ints
     epoch: Ints
 
-    def of(self, mask: Mask) -> Mask:
-        """The compared ones among some."""
-        both: Mask = self.chosen & mask
-        return both
+    @cached_property
+    def groups(self) -> Mapping[Group, Part]:
+        """The compared ones of each group."""
+        return {
+            group: self.part(np.flatnonzero(self.chosen & (self.ledger.group == code)))
+            for code, group in enumerate(GROUPS)
+        }
 
-    def group(self, group: Group) -> Mask:
-        """The compared ones of a group."""
-        return self.of(self.ledger.group == GROUPS.index(group))
+    def part(self, rows: Ints) -> Part:
+        """Some compared rows, by their places."""
+        return Part(rows, self.ledger.recipient[rows], self.look[rows], self.epoch[rows])
 
-    def rows(self, mask: Mask, value: Floats, worth: Floats) -> Rows:
-        """Compared rows as the estimators take them."""
-        ledger = self.ledger
-        return Rows(ledger.recipient[mask], self.look[mask], value[mask], worth[mask], self.epoch[mask])
 
-    def mean(self, mask: Mask, value: Floats, worth: Floats) -> dict[str, Any]:
-        """Mean of a value over some compared rows, with bounds; nulls for no rows."""
-        if not mask.any():
+@dataclass(frozen=True)
+class Part:
+    """Some compared decisions, k of them.
+
+    Attributes:
+        rows: (k,) their places in the ledger. unit, look, epoch: (k,) as in ``Rows``.
+    """
+
+    rows: Ints
+    unit: Ints
+    look: Ints
+    epoch: Ints
+
+    def of(self, value: Floats, worth: Floats) -> Rows:
+        """A value, (n,) over the ledger, as the estimators take it."""
+        return Rows(self.unit, self.look, value[self.rows], worth[self.rows], self.epoch)
+
+    def mean(self, value: Floats, worth: Floats) -> dict[str, Any]:
+        """Mean of a value with bounds; nulls for no rows."""
+        if not self.rows.size:
             return {"estimate": None, "low": None, "high": None}
-        return bounds(mean_of(self.rows(mask, value, worth), LEVEL))
+        return bounds(mean_of(self.of(value, worth), LEVEL))
 
 
 def compared_of(ledger: Ledger, shares: Mapping[int, GroupShares], now: datetime) -> Compared:

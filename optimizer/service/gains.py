@@ -213,7 +213,7 @@ def _unpriced_masks(
     kept = tuple(rule for rule in rules if rule.rule_id not in without)
     workspace_id = touched[0].workspace_id
     stored = reader.recipients(workspace_id, list({d.recipient_id for d in touched}))
-    known = _ledgers(reader, touched, spaces, kept)
+    known = ledgers(reader, touched, spaces, kept)
     for decision in touched:
         space, logged = spaces[decision.decision_id], masks[decision.decision_id]
         s = situation_of(decision, replayer.campaign(decision))
@@ -244,7 +244,7 @@ def _close_required(campaign: Campaign, space: ActionSpace, mask: Mask, logged: 
             mask[own] = False
 
 
-def _ledgers(
+def ledgers(
     reader: Reader, decisions: Sequence[Decision], spaces: Mapping[str, ActionSpace], rules: Sequence[Rule]
 ) -> dict[str, list[Message]]:
     """The messages that each question's caps looked at: those known when it was decided, as they count now."""

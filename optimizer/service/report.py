@@ -17,8 +17,8 @@ from optimizer.bandit.rates import difference_bounds, mismatch, rate_bounds
 from optimizer.bandit.rewards import HARMFUL
 from optimizer.errors import Invalid, NotFound
 from optimizer.service.breakdowns import breakdowns
-from optimizer.service.compared import EPOCH, LEVEL, Compared, bounds, compared_of, midnight
-from optimizer.service.ledger import GROUPS, MODES, NONE, STATUSES, Floats, Ints, Ledger, Mask, read_ledger
+from optimizer.service.compared import EPOCH, LEVEL, Compared, Part, bounds, compared_of, midnight
+from optimizer.service.ledger import GROUPS, MODES, NONE, STATUSES, Floats, Ints, Ledger
 from optimizer.service.power import power
 from optimizer.service.reportwords import told
 from optimizer.service.trends import trends
@@ -91,7 +91,8 @@ def _read(
         campaign = reader.campaign(workspace_id, campaign_id)
         if campaign is None:
             raise NotFound(f"no campaign {campaign_id!r} in this workspace")
-        ledger = read_ledger(reader, campaign, since or EPOCH, min(until, now) if until else now + timedelta(seconds=1))
+        end = min(until, now) if until else now + timedelta(seconds=1)
+        ledger = services.columns.ledger(reader, campaign, since or EPOCH, end)
         shares = {version: _shares(reader, campaign, version) for version in np.unique(ledger.version).tolist()}
     return campaign, compared_of(ledger, shares, now), shares
 
@@ -155,7 +156,7 @@ def _distinct(codes: Ints) -> int:
 
 def _group(compared: Compared, group: Group, shares: Mapping[int, GroupShares]) -> dict[str, Any]:
     """What one group brought."""
-    ledger, mask = compared.ledger, compared.group(group)
+    ledger, part = compared.ledger, compared.groups[group]
     every = ledger.group == GROUPS.index(group)
     status = ledger.status[every]
     newest = list(shares.values())[-1]
@@ -166,12 +167,12 @@ def _group(compared: Compared, group: Group, shares: Mapping[int, GroupShares]) 
         "decisions": int(every.sum()),
         "withheld": int((status == STATUSES.index("withheld")).sum()),
         "messages": int((ledger.variant[every] != NONE).sum()),
-        "compared": int(mask.sum()),
-        "value": compared.mean(mask, ledger.reward, ledger.worth),
-        "money": compared.mean(mask, ledger.revenue - ledger.cost, np.abs(ledger.revenue)),
-        "revenue": float(ledger.revenue[mask].sum()),
-        "cost": float(ledger.cost[mask].sum()),
-        "outcomes": {name: _outcome(compared, mask, name) for name in ledger.outcomes},
+        "compared": int(part.rows.size),
+        "value": part.mean(ledger.reward, ledger.worth),
+        "money": part.mean(ledger.revenue - ledger.cost, np.abs(ledger.revenue)),
+        "revenue": float(ledger.revenue[part.rows].sum()),
+        "cost": float(ledger.cost[part.rows].sum()),
+        "outcomes": {name: _outcome(ledger, part, name) for name in ledger.outcomes},
     }
 
 
@@ -180,45 +181,45 @@ def _share(shares: GroupShares, group: Group) -> float:
     return controls.get(group, max(0.0, 1.0 - sum(controls.values())))
 
 
-def _outcome(compared: Compared, mask: Mask, name: str) -> dict[str, Any]:
+def _outcome(ledger: Ledger, part: Part, name: str) -> dict[str, Any]:
     """How often an outcome happened in a group, per decision."""
-    happened = compared.ledger.outcomes[name].happened
-    count, rows = int(happened[mask].sum()), int(mask.sum())
+    happened = ledger.outcomes[name].happened
+    count, rows = int(np.count_nonzero(happened[part.rows])), int(part.rows.size)
     if rows == 0:
         return {"count": 0, "estimate": None, "low": None, "high": None}
     if name in HARMFUL:
         low, high = rate_bounds(count, rows, LEVEL)
         return {"count": count, "estimate": count / rows, "low": low, "high": high}
     value = happened.astype(np.float64)
-    return {"count": count, **compared.mean(mask, value, value)}
+    return {"count": count, **part.mean(value, value)}
 
 
 def _lift(compared: Compared, control: Group) -> dict[str, Any] | None:
     """The treated against a control group; None where one of them has no decisions that can be compared."""
     ledger = compared.ledger
-    treated, other = compared.group("treated"), compared.group(control)
+    treated, other = compared.groups["treated"], compared.groups[control]
     if not np.any(ledger.group == GROUPS.index(control)):
         return None
-    if not treated.any() or not other.any():
-        return {"control": control, "compared": int(other.sum()), "value": None, "money": None, "harms": {}}
-    value = _difference(compared, treated, other, ledger.reward, ledger.worth)
-    money = _difference(compared, treated, other, ledger.revenue - ledger.cost, np.abs(ledger.revenue))
+    if not treated.rows.size or not other.rows.size:
+        return {"control": control, "compared": int(other.rows.size), "value": None, "money": None, "harms": {}}
+    value = _difference(treated, other, ledger.reward, ledger.worth)
+    money = _difference(treated, other, ledger.revenue - ledger.cost, np.abs(ledger.revenue))
     return {
         "control": control,
-        "compared": int(other.sum()),
+        "compared": int(other.rows.size),
         "value": value,
         "money": money,
         "harms": {name: _harm(ledger, treated, other, name) for name in sorted(HARMFUL)},
     }
 
 
-def _difference(compared: Compared, treated: Mask, other: Mask, value: Floats, worth: Floats) -> dict[str, Any] | None:
+def _difference(treated: Part, other: Part, value: Floats, worth: Floats) -> dict[str, Any] | None:
     """A lift a decision, relative to the control, and over all treated decisions so far."""
-    one, two = compared.rows(treated, value, worth), compared.rows(other, value, worth)
+    one, two = treated.of(value, worth), other.of(value, worth)
     found = lift_of(one, two, LEVEL)
     if found is None:
         return None
-    base, rows = float(value[other].mean()), int(treated.sum())
+    base, rows = float(two.value.mean()), int(treated.rows.size)
     shown = bounds(found)
     return {
         **shown,
@@ -229,10 +230,10 @@ def _difference(compared: Compared, treated: Mask, other: Mask, value: Floats, w
     }
 
 
-def _harm(ledger: Ledger, treated: Mask, other: Mask, name: str) -> dict[str, Any]:
+def _harm(ledger: Ledger, treated: Part, other: Part, name: str) -> dict[str, Any]:
     """How much more often a harm happens to the treated; half of the error goes to each group."""
     happened = ledger.outcomes[name].happened
-    counts = [(int(happened[mask].sum()), int(mask.sum())) for mask in (treated, other)]
+    counts = [(int(np.count_nonzero(happened[part.rows])), int(part.rows.size)) for part in (treated, other)]
     level = 1.0 - (1.0 - LEVEL) / 2.0
     low, high = difference_bounds(rate_bounds(*counts[0], level), rate_bounds(*counts[1], level))
     return {
@@ -245,9 +246,10 @@ def _harm(ledger: Ledger, treated: Mask, other: Mask, name: str) -> dict[str, An
 
 def _sizes(ledger: Ledger, shares: Mapping[int, GroupShares]) -> dict[str, Any]:
     """Whether recipients fall into groups as the shares say: each counts where it was first asked about."""
-    order = np.argsort(ledger.decided, kind="stable")
-    _, place = np.unique(ledger.recipient[order], return_index=True)
-    first = order[place]
+    backwards = np.argsort(ledger.decided, kind="stable")[::-1]
+    first = np.full(int(ledger.recipient.max(initial=-1)) + 1, NONE)
+    first[ledger.recipient[backwards]] = backwards  # of several, the last one written stays: the earliest decision
+    first = first[first != NONE]
     found: list[tuple[dict[str, int], dict[str, float]]] = []
     for one in dict.fromkeys(shares.values()):
         mine = np.isin(ledger.version[first], [version for version, other in shares.items() if other == one])

@@ -46,10 +46,10 @@ def trends(compared: Compared) -> dict[str, Any]:
 def _curve(compared: Compared, control: Group) -> list[dict[str, Any]]:
     """The lift over a control group at up to 24 of the daily looks, the newest among them."""
     ledger = compared.ledger
-    treated, other = compared.group("treated"), compared.group(control)
-    if not treated.any() or not other.any():
+    treated, other = compared.groups["treated"], compared.groups[control]
+    if not treated.rows.size or not other.rows.size:
         return []
-    one, two = (compared.rows(mask, ledger.reward, ledger.worth) for mask in (treated, other))
+    one, two = (part.of(ledger.reward, ledger.worth) for part in (treated, other))
     first, last = max(int(one.look.min()), int(two.look.min())), max(int(one.look.max()), int(two.look.max()))
     points = []
     for look in np.unique(np.linspace(first, last, _POINTS).astype(np.int64)).tolist():
@@ -101,10 +101,11 @@ def _traffic(compared: Compared) -> dict[str, Any]:
 def _week(compared: Compared) -> list[dict[str, Any]]:
     """Compared messages to the treated, by channel and local hour of the week, the busiest channel first."""
     ledger = compared.ledger
-    sent = compared.group("treated") & (ledger.variant != NONE)
+    treated = compared.groups["treated"].rows
+    sent = treated[ledger.variant[treated] != NONE]
     found = []
     for code, channel in enumerate(ledger.channels):
-        mine = sent & (ledger.channel == code)
+        mine = sent[ledger.channel[sent] == code]
         count = np.bincount(ledger.hour[mine], minlength=_WEEK)
         total = np.bincount(ledger.hour[mine], weights=ledger.reward[mine], minlength=_WEEK)
         value = [s / n if n else None for s, n in zip(total.tolist(), count.tolist(), strict=True)]

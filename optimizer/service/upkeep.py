@@ -58,3 +58,16 @@ def retain(services: Services, workspace_id: str) -> int:
     """Deletes what is older than the retention allows; returns how many decisions went."""
     before = services.clock() - timedelta(days=services.settings.retention_days)
     return services.store.write(lambda writer: writer.prune(workspace_id, before))
+
+
+def keep_columns(services: Services, workspace_id: str) -> None:
+    """Brings up to date what is kept for reports (``keptcolumns``): then they come quickly whoever asks first."""
+    cursor: str | None = None
+    while True:
+        with services.store.read() as reader:
+            page = reader.campaigns(workspace_id, limit=1, cursor=cursor)
+            for campaign in page.items:
+                services.columns.keep(reader, campaign)
+        cursor = page.cursor
+        if cursor is None:
+            return

@@ -13,6 +13,7 @@ from optimizer.errors import ConfigError
 from optimizer.service.catalog import Catalog
 from optimizer.service.decide import Decider
 from optimizer.service.freshreports import FreshReports
+from optimizer.service.keptcolumns import KeptColumns
 from optimizer.service.keptreports import KeptReports
 from optimizer.service.personalizer.serving import LoopModels
 from optimizer.service.serving import PolicyServer
@@ -42,6 +43,7 @@ class Services:
     catalog: Catalog
     policies: PolicyServer
     decider: Decider
+    columns: KeptColumns
     loops: LoopModels = field(default_factory=LoopModels)
     reports: KeptReports = field(default_factory=KeptReports)
     fresh: FreshReports = field(default_factory=FreshReports)
@@ -73,7 +75,8 @@ def open_services(
     catalog = Catalog()
     policies = PolicyServer(store, settings.reload_seconds)
     decider = Decider(store, policies, catalog, salt, clock)
-    services = Services(settings, store, clock, salt, catalog, policies, decider)
+    columns = KeptColumns(settings.report_path, salt)
+    services = Services(settings, store, clock, salt, catalog, policies, decider, columns)
     if watch:
         policies.start()
     else:

@@ -6,10 +6,12 @@ from typing import Any
 
 from optimizer.errors import NotFound
 from optimizer.service import rulecheck, setup
+from optimizer.service.rulepreview import preview
 from optimizer.web import body, examples, render
 from optimizer.web.operation import Answer, Call, Operations
 from optimizer.web.paging import own_cursor, sliced
 from optimizer.web.schemas.body import PageQuery
+from optimizer.web.schemas.rule_previews import RulePreviewOut
 from optimizer.web.schemas.rules import BreachesPage, BreachesQuery, RuleIn, RuleOut, RulesPage, rule_of
 from optimizer.web.versions import expected_version, patch
 from storage.port import Reader
@@ -105,6 +107,27 @@ def archive_rule(call: Call) -> Answer:
     expected = expected_version(call, lambda reader: _version(reader, call))
     setup.archive_rule(call.services, call.workspace_id, call.path["rule_id"], expected)
     return Answer(status=204)
+
+
+@api.operation(
+    "POST",
+    f"{_PATH}/preview",
+    "Try a rule on last week",
+    body=RuleIn,
+    answers={200: RulePreviewOut},
+    scope="read",
+    problems=(409,),
+    example=examples.CAP,
+)
+def preview_rule(call: Call) -> Answer:
+    """What a rule would have masked of the newest decisions of the last seven days, beyond what was masked then. It
+    changes nothing; the rule need not be stored, and is taken to act.
+
+    Each decision is judged beside the messages that were known when it was made. What would have followed from a masked
+    message isn't played on. A capacity or budget is filled with the week's decided messages in the order of their
+    reservation. 409 with the code `not_previewed`: a fatigue rule, which masks by predictions.
+    """
+    return Answer(preview(call.services, _made(call, call.loaded)))
 
 
 @api.operation(

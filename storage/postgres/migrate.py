@@ -8,7 +8,7 @@ from typing import Final
 import psycopg
 
 from storage.errors import SchemaMismatch
-from storage.migrations import postgres_0001_first
+from storage.migrations import postgres_0001_first, postgres_0002_blocks
 from storage.postgres.connect import Connected, meaning
 
 _OLDEST_SERVER: Final = 140000
@@ -17,7 +17,10 @@ _LOCK: Final = 0x73656E6474696465
 
 #: Each: its name, its statements, and the oldest migration whose code still works on the schema that it leaves. Code
 #: that meets a migration it doesn't know goes on where that one says that it may.
-STEPS: Final = (("0001_first", postgres_0001_first.STATEMENTS, "0001_first"),)
+STEPS: Final = (
+    ("0001_first", postgres_0001_first.STATEMENTS, "0001_first"),
+    ("0002_blocks", postgres_0002_blocks.STATEMENTS, "0002_blocks"),
+)
 _TABLE: Final = """
 CREATE TABLE migrations (
   number BIGINT PRIMARY KEY, name TEXT NOT NULL, works_with BIGINT NOT NULL,

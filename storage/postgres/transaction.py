@@ -11,6 +11,7 @@ from storage.postgres.locks import Locks
 from storage.postgres.tables import PostgresTables
 from storage.records import Attribute, Campaign, Recipient, Workspace
 from storage.rules import Rule
+from storage.sql.block_tables import BlockReader
 from storage.sql.column_tables import ColumnReader
 from storage.sql.decision_tables import DecisionReader, DecisionWriter
 from storage.sql.endpoint_tables import EndpointReader, EndpointWriter
@@ -38,6 +39,7 @@ _TOUCH = "INSERT INTO meta (name, value) VALUES ('write_check', '') ON CONFLICT 
 
 class PostgresReader(
     PostgresTables,
+    BlockReader,
     ColumnReader,
     DecisionReader,
     EndpointReader,

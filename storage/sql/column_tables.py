@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Sequence
 from datetime import datetime
 from typing import Final
 
 from storage.codec import GROUPS, MODES, STATUSES, to_micros, unpack_object
 from storage.columns import DecisionColumns, EventColumns
 from storage.decision_codec import outlines
-from storage.sql.tables import Tables
+from storage.sql.tables import Row, Tables
 
 #: Rows that are turned round at a time: few enough for a processor's cache (10,000 took half as long again).
 _CHUNK = 1_000
@@ -19,12 +19,12 @@ decisions AS d INDEXED BY decisions_campaign
 WHERE d.workspace_id = :workspace AND d.campaign_id = :campaign AND d.decided_at >= :since AND d.decided_at < :until
   AND d.imported = 0
 """
-_DECISIONS: Final = (
-    """
-SELECT d.seq, d.recipient_id, d.campaign_version, d.status, d.control_group, d.mode, d.decided_at, d.variant_id,
-  d.channel, coalesce(d.send_at, -1), coalesce(d.sent_at, -1), d.detail FROM """
-    + _OF_CAMPAIGN
-)
+#: What ``turned`` takes.
+DECISION_VALUES: Final = """
+  d.seq, d.recipient_id, d.campaign_version, d.status, d.control_group, d.mode, d.decided_at, d.variant_id,
+  d.channel, coalesce(d.send_at, -1), coalesce(d.sent_at, -1), d.detail
+"""
+_DECISIONS: Final = "SELECT " + DECISION_VALUES + " FROM " + _OF_CAMPAIGN  # noqa: S608 - constants of this module
 _VALUES: Final = "e.type, e.occurred_at, e.value, CASE WHEN e.type IN ({told}) THEN e.properties END"
 _JOINED: Final = """
 SELECT d.seq, NULL, VALUES_ FROM FROM_
@@ -72,26 +72,7 @@ class ColumnReader(Tables):
         """See ``storage.port``."""
         cursor = self._stream(_DECISIONS, _span(workspace_id, campaign_id, since, until))
         while rows := cursor.fetchmany(_CHUNK):
-            seq, recipient, version, status, group, mode, decided, variant, channel, planned, sent, detail = zip(
-                *rows, strict=True
-            )
-            latest, timezone, reasons = outlines(detail)
-            yield DecisionColumns(
-                position=seq,
-                recipient=recipient,
-                version=version,
-                status=tuple(map(STATUSES.__getitem__, status)),
-                group=tuple(map(GROUPS.__getitem__, group)),
-                mode=tuple(map(MODES.__getitem__, mode)),
-                decided=decided,
-                latest=latest,
-                variant=variant,
-                channel=channel,
-                planned=planned,
-                sent=sent,
-                timezone=timezone,
-                reasons=reasons,
-            )
+            yield turned(rows)
 
     def event_columns(
         self,
@@ -110,12 +91,36 @@ class ColumnReader(Tables):
         events, decisions = ((self._row(one, given) or (0,))[0] or 0 for one in (_NEWEST, _COUNT))
         few = events < _FEW_EVENTS * decisions
         for statement in (_NAMED, _OF_ANY) if few else (_NAMING, _OF_RECIPIENTS):
-            filled = statement.format(types=_named(given, "type", types), told=_named(given, "told", properties_of))
+            filled = statement.format(types=named(given, "type", types), told=named(given, "told", properties_of))
             cursor = self._stream(filled, given)
             while rows := cursor.fetchmany(_CHUNK):
                 seq, recipient, kind, occurred, value, properties = zip(*rows, strict=True)
                 told = tuple(map(unpack_object, properties))
                 yield EventColumns(seq, recipient, kind, occurred, value, told)
+
+
+def turned(rows: Sequence[Row]) -> DecisionColumns:
+    """Rows of ``DECISION_VALUES``, at least one, as columns."""
+    seq, recipient, version, status, group, mode, decided, variant, channel, planned, sent, detail = zip(
+        *rows, strict=True
+    )
+    latest, timezone, reasons = outlines(detail)
+    return DecisionColumns(
+        position=seq,
+        recipient=recipient,
+        version=version,
+        status=tuple(map(STATUSES.__getitem__, status)),
+        group=tuple(map(GROUPS.__getitem__, group)),
+        mode=tuple(map(MODES.__getitem__, mode)),
+        decided=decided,
+        latest=latest,
+        variant=variant,
+        channel=channel,
+        planned=planned,
+        sent=sent,
+        timezone=timezone,
+        reasons=reasons,
+    )
 
 
 def _span(workspace_id: str, campaign_id: str, since: datetime, until: datetime) -> dict[str, object]:
@@ -127,7 +132,7 @@ def _span(workspace_id: str, campaign_id: str, since: datetime, until: datetime)
     }
 
 
-def _named(given: dict[str, object], name: str, values: Collection[str]) -> str:
+def named(given: dict[str, object], name: str, values: Collection[str]) -> str:
     """Adds a parameter for each value and gives their names as a list; NULL, which nothing equals, for none."""
     marks = []
     for place, value in enumerate(sorted(values)):

@@ -11,6 +11,7 @@ from storage.codec import STATUS_CODES, maybe_micros, to_micros
 from storage.cursors import decode_cursor, encode_cursor
 from storage.errors import AlreadyExists, VersionConflict
 from storage.log import Decision, Message, Page
+from storage.sql.block_tables import RewriteWriter
 from storage.sql.decision_rows import (
     DECISION_COLUMNS,
     MESSAGE_COLUMNS,
@@ -159,7 +160,7 @@ class DecisionReader(Tables):
         return tuple(decision_from(workspace_id, row) for row in self._rows(_OPEN, (workspace_id, recipient_id)))
 
 
-class DecisionWriter(DecisionReader, UsageWriter):
+class DecisionWriter(DecisionReader, UsageWriter, RewriteWriter):
     """Changes of decisions and messages."""
 
     def add_decision(self, decision: Decision, message: Message | None) -> None:
@@ -227,6 +228,7 @@ class DecisionWriter(DecisionReader, UsageWriter):
             closed_after,
         )
         self._query(_UPDATE, (*changed, decision.workspace_id, seq))
+        self._count_rewrite(decision.workspace_id, "decisions", seq)
         place = (decision.workspace_id, decision.recipient_id)
         removed: list[Message] = []
         if old_at is not None:

@@ -9,6 +9,7 @@ from typing import Final
 
 from storage.codec import from_micros, pack_object, pack_positions, to_micros, unpack_object, unpack_positions
 from storage.log import Decision, Event, FeedbackRow
+from storage.sql.block_tables import RewriteWriter
 from storage.sql.decision_rows import STORED_COLUMNS, decision_from
 from storage.sql.tables import Row, Tables
 
@@ -130,7 +131,7 @@ class EventReader(Tables):
                 yield FeedbackRow(decision, tuple(event_from(workspace_id, row) for row in events))
 
 
-class EventWriter(EventReader):
+class EventWriter(EventReader, RewriteWriter):
     """Changes of events."""
 
     def add_event(self, event: Event) -> bool:
@@ -153,6 +154,7 @@ class EventWriter(EventReader):
             return ()
         rows.sort(key=_place)
         self._query_many(_MATCH, [(decision.decision_id, workspace_id, row[0]) for row in rows])
+        self._count_rewritten_events(workspace_id, [row[0] for row in rows])
         return tuple(event_from(workspace_id, (*row[:4], True, decision.decision_id, *row[6:])) for row in rows)
 
 

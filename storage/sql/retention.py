@@ -6,6 +6,7 @@ from datetime import datetime
 from typing import Final
 
 from storage.codec import POLICY, to_micros
+from storage.sql.block_tables import RewriteWriter
 from storage.sql.learning_tables import LearningWriter
 
 #: The decisions that go: parameters workspace, time. 0 and 1 are the codes of reserved and claimed. The newest decision
@@ -33,6 +34,7 @@ DELETE FROM messages WHERE (workspace_id, recipient_id, at, message_ref) IN (
   SELECT workspace_id, recipient_id, message_at, decision_id GOING AND message_at IS NOT NULL
 )
 """
+_DELETE_EVENTS: Final = "DELETE FROM events"
 _USES: Final = """
 UPDATE policy_uses SET decisions = decisions - gone.n
 FROM (SELECT COLUMN AS policy_id, count(*) AS n GOING AND COLUMN IS NOT NULL GROUP BY 1) AS gone
@@ -45,7 +47,7 @@ AND NOT EXISTS (SELECT 1 FROM policy_uses WHERE workspace_id = ?1 AND policy_id 
 """
 
 
-class RetentionWriter(LearningWriter):
+class RetentionWriter(LearningWriter, RewriteWriter):
     """Deletes what is older than anybody needs."""
 
     def prune(self, workspace_id: str, before: datetime) -> int:
@@ -60,7 +62,11 @@ class RetentionWriter(LearningWriter):
             _USES.replace("COLUMN", "policy_id"),
             _USES.replace("COLUMN", "shadow_policy_id"),
         ):
-            self._query(statement.replace("GOING", _GOING), span)
+            filled = statement.replace("GOING", _GOING)
+            if filled.lstrip().startswith(_DELETE_EVENTS):
+                self._count_all("events", filled.replace("DELETE", "", 1), span)
+            self._query(filled, span)
+        self._count_all("decisions", _GOING, span)
         pruned = self._query("DELETE " + _GOING, span).rowcount
         self._query("DELETE FROM policy_uses WHERE workspace_id = ? AND decisions <= 0", (workspace_id,))
         self._prune_policies(*span)

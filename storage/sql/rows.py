@@ -11,7 +11,18 @@ from storage.sql.tables import Row
 #: Every table of the schema, in the order in which they are copied.
 TABLES = (
     *("meta", "workspaces", "counters", "api_keys", "attributes", "campaigns", "campaign_versions"),
-    *("rules", "rule_versions", "usage", "recipients", "engagement", "rhythms", "decisions", "messages", "events"),
+    *(
+        "rules",
+        "rule_versions",
+        "usage",
+        "rewrites",
+        "recipients",
+        "engagement",
+        "rhythms",
+        "decisions",
+        "messages",
+        "events",
+    ),
     *("artifacts", "policies", "policy_uses", "pointers", "training_runs", "changes", "import_positions", "leases"),
     *("webhook_sources", "webhook_tokens", "endpoints", "deliveries"),
     *("ranks", "rank_rewards", "rank_models", "rank_positions", "loop_documents"),

@@ -50,6 +50,8 @@ class Tables(ABC):
 
     def __init__(self, connection: Any) -> None:  # noqa: ARG002 - a backend's own; the groups of queries pass it on
         self._streams: list[Cursor] = []
+        #: Blocks that this transaction has counted as rewritten: (workspace, log, block).
+        self._counted: set[tuple[str, str, int]] = set()
 
     @abstractmethod
     def _stream(self, statement: str, parameters: Sequence[object] | Mapping[str, object]) -> Cursor:

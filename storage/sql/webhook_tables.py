@@ -115,11 +115,13 @@ class WebhookWriter(EventWriter, WebhookReader):
 
     def join_event(self, event: Event) -> bool:
         """See ``storage.webhooks``."""
+        self._count_rewritten_events(event.workspace_id, [event.event_id])
         named = (event.decision_id, event.recipient_id, event.campaign_id, self._position(event.workspace_id))
         return self._query(_JOIN, (*named, event.workspace_id, event.event_id)).rowcount > 0
 
     def label_events(self, workspace_id: str, labels: Sequence[tuple[str, Label]]) -> None:
         """See ``storage.webhooks``."""
+        self._count_rewritten_events(workspace_id, [event_id for event_id, _ in labels])
         for event_id, label in labels:
             row = self._row(_LABELLED, (workspace_id, event_id))
             if row is None:

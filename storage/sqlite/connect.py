@@ -84,7 +84,7 @@ def connect(path: Path, mode: Literal["ro", "rw"], timeout_seconds: float) -> Da
         sqlite3.Error: it can't be opened.
     """
     connection = sqlite3.connect(
-        f"{path.as_uri()}?mode={mode}",
+        f"{path.absolute().as_uri()}?mode={mode}",
         uri=True,
         timeout=timeout_seconds,
         isolation_level=None,

@@ -18,6 +18,7 @@ from storage.migrations import (
     sqlite_0005_webhooks,
     sqlite_0006_personalizer,
     sqlite_0007_endpoints,
+    sqlite_0008_blocks,
 )
 from storage.sqlite.connect import connect, create_file, meaning, result_code
 
@@ -32,6 +33,7 @@ _STEPS: Final = (
     ("0005_webhooks", sqlite_0005_webhooks.webhooks),
     ("0006_personalizer", sqlite_0006_personalizer.personalizer),
     ("0007_endpoints", sqlite_0007_endpoints.endpoints),
+    ("0008_blocks", sqlite_0008_blocks.blocks),
 )
 NEWEST: Final = _STEPS[-1][0]
 MIGRATIONS: Final = Migrations("sendtide")

@@ -13,6 +13,7 @@ from sqlite_utils import Database
 from storage.errors import StoreUnavailable
 from storage.file_lock import FileLock
 from storage.group_commit import TransactionLostError
+from storage.sql.block_tables import BlockReader
 from storage.sql.column_tables import ColumnReader
 from storage.sql.decision_tables import DecisionReader, DecisionWriter
 from storage.sql.endpoint_tables import EndpointReader, EndpointWriter
@@ -32,6 +33,7 @@ from storage.sqlite.tables import SqliteTables
 
 class SqliteReader(
     SqliteTables,
+    BlockReader,
     ColumnReader,
     DecisionReader,
     EndpointReader,

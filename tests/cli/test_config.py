@@ -33,6 +33,7 @@ CHANGED: dict[str, object] = {
     "personalizer_unknown_events": "refuse",
     "seed": "abc",
     "metrics_dir": "var/metrics",
+    "report_folder": "kept",
     "train_memory_mib": 1024,
 }
 

@@ -68,7 +68,7 @@ def test_migrate_says_how_far_the_database_is_and_never_its_password(sendtide: S
     url = postgresql.create(template=None)
     told = CliRunner().invoke(main, ["migrate", "--database", url.replace("postgres@", "postgres:secret@"), "--json"])
     assert told.exit_code == 0, told.stderr
-    assert orjson.loads(told.stdout)["schema"] == "0001_first"
+    assert orjson.loads(told.stdout)["schema"] == "0002_blocks"
     assert "secret" not in told.output
     postgresql.drop(url)
 

@@ -10,6 +10,7 @@ import pytest
 from optimizer.service import setup
 from optimizer.service.wiring import Services
 from storage.log import Reason
+from storage.records import Channel, OutcomeWeight
 from tests.cli.conftest import Sendtide
 from tests.service.campaigns import GROUP_OF, decision, order, shop, write
 
@@ -56,3 +57,11 @@ def test_a_report_without_anything_is_no_failure(sendtide: Sendtide, services: S
     result = sendtide("report", "autumn")
     assert result.exit_code == 1
     assert "no campaign 'autumn'" in result.stderr
+
+
+def test_money_is_told_only_where_there_is_some(sendtide: Sendtide, logged: None, services: Services) -> None:
+    wide = {"COLUMNS": "160"}
+    assert "EUR so far" in sendtide.ok("report", "spring", env=wide)
+    clicks = shop(workspace_id="default", objective={"clicked": OutcomeWeight(fixed=1.0)}, channels=(Channel("email"),))
+    setup.put_campaign(services, clicks)
+    assert "EUR" not in sendtide.ok("report", "spring", env=wide)

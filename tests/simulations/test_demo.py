@@ -97,3 +97,12 @@ def test_the_demo_learns_through_the_app_and_draws_its_picture(tmp_path: Path) -
     assert [day["learned"] in ("publish", "reject") for day in report["days"]] == [True, True]
     assert report["lift"]["low"] <= report["lift"]["difference"] <= report["lift"]["high"]
     assert picture.read_bytes().startswith(b"\x89PNG")
+
+
+def test_a_kept_database_is_never_one_that_is_there(tmp_path: Path) -> None:
+    kept = tmp_path / "kept.db"
+    kept.write_bytes(b"mine")
+    result = CliRunner().invoke(command, ["--keep", str(kept)])
+    assert result.exit_code == 1
+    assert "is there already" in result.stderr
+    assert kept.read_bytes() == b"mine"

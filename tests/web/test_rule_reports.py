@@ -250,3 +250,16 @@ def test_breaches_of_a_rule_that_is_not_there_are_not_found(ready: Caller) -> No
     ready("DELETE", "/v1/rules/gone")
     for name in ("gone", "nope"):
         assert ready("GET", f"/v1/rules/{name}/breaches").status_code == 404
+
+
+def test_a_rule_is_tried_before_it_is_put(ready: Caller) -> None:
+    decide(ready)
+    found = ready("POST", "/v1/rules/new/preview", {**NEVER, "enabled": False}).get_json()
+    assert (found["rule_id"], found["kind"], found["complete"]) == ("new", "cap", True)
+    assert (found["decisions"], found["touched"], found["silenced"]) == (1, 1, 1)
+    assert found["actions"] == 48
+    assert found["by_campaign"][0]["campaign_id"] == "c"
+    assert ready("GET", "/v1/rules/new").status_code == 404, "it changes nothing"
+    refused = ready("POST", "/v1/rules/new/preview", {"kind": "fatigue", "outcome": "unsubscribed", "max_risk": 0.01})
+    assert (refused.status_code, refused.get_json()["code"]) == (409, "not_previewed")
+    assert ready("POST", "/v1/rules/new/preview", {"kind": "cap"}).status_code == 422

@@ -1,0 +1,192 @@
+"""What a rule would have masked last week, before it binds anybody.
+
+Caps, gaps, quiet hours and blackouts are tried on logged decisions, each beside the messages that were known when it
+was made. Capacities and budgets are filled with the week's messages in the order in which they were reserved. What
+would have followed from a masked message (another one in its place, a cap that stays open) isn't played on.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import datetime, timedelta
+from typing import Any, Final
+
+from optimizer.bandit.eligibility import Question, eligible_many
+from optimizer.errors import Conflict, NotFound
+from optimizer.service import recipients as people
+from optimizer.service.gains import ledgers
+from optimizer.service.holidays import holidays_of
+from optimizer.service.record import message_of
+from optimizer.service.replay import Replayer, eligible_logged, situation_of, space_logged
+from optimizer.service.wiring import Services
+from storage import usage
+from storage.log import Decision
+from storage.port import Reader
+from storage.records import Consent, Recipient
+from storage.rules import Budget, Capacity, Fatigue, Rule
+
+SPAN: Final = timedelta(days=7)
+#: The newest decisions that a rule is tried on: one each costs about .1 ms, one that fills a limit less.
+MOST, MOST_SHARED = 2_000, 50_000
+_CHUNK: Final = 500
+_FIGURES: Final = ("decisions", "touched", "actions", "messages", "silenced")
+
+
+@dataclass
+class _Counts:
+    """Figures of each campaign; see ``preview``."""
+
+    of: dict[str, Counter[str]] = field(default_factory=dict)
+
+    def add(self, decision: Decision, **figures: int) -> None:
+        self.of.setdefault(decision.campaign_id, Counter()).update(figures)
+
+    def told(self) -> dict[str, Any]:
+        total: Counter[str] = sum(self.of.values(), Counter())
+        rows = [
+            {"campaign_id": name, **{figure: counts[figure] for figure in _FIGURES}}
+            for name, counts in sorted(self.of.items())
+        ]
+        return {**{figure: total[figure] for figure in _FIGURES}, "by_campaign": rows}
+
+
+def preview(services: Services, rule: Rule) -> dict[str, Any]:
+    """What a rule would have masked beyond what was masked, in the newest decisions of the last seven days.
+
+    Args:
+        services: the wired service.
+        rule: as it would be stored; taken to act, whatever it says of being enabled or a dry run.
+
+    Returns:
+        ``decisions`` looked at, from ``since`` on (``complete``: all of the week); ``touched`` those of which an action
+        would have been masked; ``actions`` how many such actions; ``messages`` that were planned or sent and would have
+        been masked; ``silenced`` decisions that no message would have been left to. The same ``by_campaign``.
+
+    Raises:
+        Conflict: code ``not_previewed``, a fatigue rule: it masks by predictions, and what a model would have predicted
+            of a rule that was not there is not logged.
+    """
+    if isinstance(rule.parameters, Fatigue):
+        raise Conflict(
+            "a fatigue rule masks by predictions, which the log lacks; put it with dry_run and read the reasons",
+            code="not_previewed",
+        )
+    acting = replace(rule, enabled=True, dry_run=False, archived=False)
+    until = services.clock()
+    most = MOST_SHARED if usage.scarce(rule) else MOST
+    with services.store.read() as reader:
+        rows, complete = _newest(reader, rule.workspace_id, until - SPAN, most)
+        counts = _filled(acting, rows) if usage.scarce(rule) else _masked(reader, services.salt, acting, rows)
+    since = until - SPAN if complete or not rows else min(row.decided_at for row in rows)
+    return {
+        "rule_id": rule.rule_id,
+        "kind": rule.kind,
+        "since": since,
+        "until": until,
+        "complete": complete,
+        **counts.told(),
+    }
+
+
+def _newest(reader: Reader, workspace_id: str, since: datetime, most: int) -> tuple[list[Decision], bool]:
+    """The newest live decisions since then, and whether these are all."""
+    rows: list[Decision] = []
+    cursor: str | None = None
+    while True:
+        page = reader.decisions(workspace_id, limit=_CHUNK, cursor=cursor)
+        for decision in page.items:
+            if decision.decided_at < since:
+                return rows, True
+            if len(rows) >= most:
+                return rows, False
+            if not decision.imported and decision.mode == "live":
+                rows.append(decision)
+        cursor = page.cursor
+        if cursor is None:
+            return rows, True
+
+
+def _masked(reader: Reader, salt: bytes, rule: Rule, rows: Sequence[Decision]) -> _Counts:
+    replayer, counts = Replayer(reader, salt), _Counts()
+    for start in range(0, len(rows), _CHUNK):
+        known = list(_questions(reader, replayer, rule, rows[start : start + _CHUNK]))
+        answers = eligible_many([question for _, question in known], (rule,))
+        for (decision, question), answer in zip(known, answers, strict=True):
+            was = eligible_logged(decision)
+            closed = was & ~answer.mask
+            messages = slice(0, question.space.messages)
+            silenced = was[messages].any() and not (was & answer.mask)[messages].any()
+            drawn = decision.action if decision.variant_id is not None else None
+            counts.add(
+                decision,
+                decisions=1,
+                touched=int(closed.any()),
+                actions=int(closed.sum()),
+                messages=int(drawn is not None and drawn < closed.size and bool(closed[drawn])),
+                silenced=int(silenced),
+            )
+    return counts
+
+
+def _questions(
+    reader: Reader, replayer: Replayer, rule: Rule, rows: Sequence[Decision]
+) -> Iterator[tuple[Decision, Question]]:
+    """Each decision as it was asked, of a recipient who refuses nothing: only the rule is to mask."""
+    kept = []
+    for decision in rows:
+        try:
+            space = space_logged(decision, replayer.campaign(decision))
+        except NotFound:  # a campaign whose version is not kept
+            continue
+        if space.messages and space.size == decision.actions:
+            kept.append((decision, space))
+    if not kept:
+        return
+    workspace_id = rule.workspace_id
+    stored = reader.recipients(workspace_id, list({d.recipient_id for d, _ in kept}))
+    messages = ledgers(reader, [d for d, _ in kept], {d.decision_id: space for d, space in kept}, (rule,))
+    for decision, space in kept:
+        s = situation_of(decision, replayer.campaign(decision))
+        recipient = _willing(
+            stored.get(decision.recipient_id) or people.unknown(workspace_id, decision.recipient_id), s.channels
+        )
+        yield (
+            decision,
+            Question(
+                space,
+                replace(s.campaign, variants=tuple(replace(v, requires=()) for v in s.campaign.variants)),
+                recipient,
+                messages[decision.decision_id],
+                s.zone,
+                now=int(decision.decided_at.timestamp()),
+                unanswered=decision.snapshot.unanswered or 0,
+                holidays=holidays_of((rule,), recipient, space),
+            ),
+        )
+
+
+def _willing(recipient: Recipient, channels: Sequence[str]) -> Recipient:
+    return replace(recipient, channels={channel: Consent(True) for channel in channels}, suppressed=())
+
+
+def _filled(rule: Rule, rows: Sequence[Decision]) -> _Counts:
+    """The week's messages, first come first served, against a limit that all share."""
+    parameters, counts = rule.parameters, _Counts()
+    if not isinstance(parameters, Capacity | Budget):
+        raise AssertionError(f"rule {rule.rule_id} shares no limit")
+    used: Counter[int] = Counter()
+    for decision in sorted(rows, key=lambda row: row.position):
+        message = message_of(decision)
+        place = None if message is None else usage.taken(rule, message)
+        over = False
+        if message is not None and place is not None:
+            period, amount = place
+            bound = rule.applies_to.admits(
+                channel=message.channel, category=message.category, campaign_id=message.campaign_id
+            )
+            over = bound and amount > 0 and used[period] + amount > usage.limit_in(parameters, period)
+            used[period] += 0 if over else amount
+        counts.add(decision, decisions=1, touched=int(over), actions=int(over), messages=int(over), silenced=0)
+    return counts

@@ -1,0 +1,118 @@
+"""``sendtide card`` and ``sendtide insights``: in tables for people, in JSON for programs."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from optimizer.service import setup
+from optimizer.service.publish import new_policy, reject
+from optimizer.service.wiring import Services
+from storage.log import Event, Policy
+from storage.records import Channel, OutcomeWeight, Variant
+from tests.cli.conftest import Sendtide
+from tests.service.campaigns import decision
+from tests.service.conftest import campaign
+from tests.service.trained import publish_model
+
+WIDE = {"COLUMNS": "160"}
+
+
+@pytest.fixture
+def served(services: Services) -> Policy:
+    """A model that serves ``spring``, after forty closed decisions of which half were clicked."""
+    setup.ensure_workspace(services, "default")
+    made = campaign(
+        workspace_id="default",
+        variants=(Variant("mens", text="New boots"), Variant("womens", text="Sale now")),
+        channels=(Channel("email"),),
+        objective={"converted": OutcomeWeight(fixed=1.0), "clicked": OutcomeWeight(fixed=0.1)},
+    )
+    stored, _ = setup.put_campaign(services, made)
+    rows = [decision(number, "treated", workspace_id="default") for number in range(40)]
+    rows = [
+        replace(
+            one,
+            actions=3,
+            eligible=b"\xe0",
+            eligible_actions=3,
+            snapshot=replace(one.snapshot, context={"plan": ("pro", "free")[number // 2 % 2]}, immediate=True),
+        )
+        for number, one in enumerate(rows)
+    ]
+    clicks = [
+        Event(
+            "default",
+            f"click{one.decision_id}",
+            "clicked",
+            one.decided_at + timedelta(minutes=1),
+            one.decided_at,
+            matched=True,
+            decision_id=one.decision_id,
+        )
+        for one in rows[::2]
+    ]
+    services.store.write(lambda writer: writer.add_decisions([(one, None) for one in rows]))
+    services.store.write(lambda writer: writer.add_events(clicks))
+    return publish_model(services, stored)
+
+
+def test_a_card_is_readable(sendtide: Sendtide, served: Policy) -> None:
+    text = sendtide.ok("card", served.policy_id, env=WIDE)
+    for part in (
+        f"{served.policy_id}, a policy of spring: live",
+        "by a retrain, the campaign's first",
+        "The gate's verdict: publish.",
+        "by the gate.",
+        "Trained on 2,000 rows of the workspace, to predict clicked, converted.",
+        "Measured on 40 closed decisions, some of which it was trained on, from 2026-03-02 09:00 UTC",
+        "plan",
+        "█",
+        "Predictions of clicked and what came of them",
+    ):
+        assert part in text, part
+
+
+def test_a_card_is_json_for_programs(sendtide: Sendtide, served: Policy) -> None:
+    found = sendtide.json("card", served.policy_id)
+    assert found["model"]["rows"] == 2_000
+    assert datetime.fromisoformat(found["created_at"]).tzinfo == UTC
+    clicked = next(one for one in found["calibration"] if one["outcome"] == "clicked")
+    assert sum(one["observed"] * one["rows"] for one in clicked["bins"]) == pytest.approx(20)
+
+
+def test_a_rejected_policy_has_a_card_with_what_the_gate_asked(sendtide: Sendtide, services: Services) -> None:
+    setup.ensure_workspace(services, "default")
+    failed = {"name": "gain", "passed": False, "figure": -0.25, "limit": 0.0, "detail": "lower bound"}
+    verdict = {"decision": "reject", "reason": "no clear gain", "conditions": [failed]}
+    at = datetime(2026, 3, 2, tzinfo=UTC)
+    made = new_policy("default", "spring", at, (), parent=None, exploration={}, verdict=verdict, run_id=None)
+    text = sendtide.ok("card", reject(services, made).policy_id, env=WIDE)
+    for part in ("spring: rejected", "It has never been in service.", "reject: no clear gain", "failed", "-0.25"):
+        assert part in text, part
+    result = sendtide("card", "pol_none")
+    assert result.exit_code == 1
+    assert "no policy 'pol_none'" in result.stderr
+
+
+def test_insights_are_readable_and_say_how_much_is_left_out(sendtide: Sendtide, served: Policy) -> None:
+    text = sendtide.ok("insights", "spring", "--all", env=WIDE)
+    assert f"spring, by the model of {served.policy_id}" in text
+    assert "“boots”" in text
+    assert "What goes with converted" in text
+    assert "say nothing yet" not in text
+    found = sendtide.json("insights", "spring")["insights"]
+    unsure = [one for one in found if 0.1 < one["probability_higher"] < 0.9]
+    short = sendtide.ok("insights", "spring", env=WIDE)
+    assert (f"{len(unsure)} more say nothing yet" in short) == bool(unsure)
+    assert short.count("higher") + short.count("lower") == len(found) - len(unsure)
+
+
+def test_insights_of_a_campaign_that_learned_nothing_are_refused(sendtide: Sendtide, services: Services) -> None:
+    setup.ensure_workspace(services, "default")
+    setup.put_campaign(services, campaign(workspace_id="default"))
+    result = sendtide("insights", "spring")
+    assert result.exit_code == 1
+    assert "serves no learned policy yet" in result.stderr

@@ -1,0 +1,113 @@
+"""``sendtide init`` as a stranger meets it: an empty folder, then every command that it prints, on a real server."""
+
+from __future__ import annotations
+
+import shutil
+import socket
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import orjson
+import pytest
+from click.testing import CliRunner, Result
+
+from optimizer.cli import main
+from optimizer.config import Settings
+from simulations.server import Server
+from tests.cli.conftest import Sendtide
+
+NEEDED = pytest.mark.skipif(
+    not all(map(shutil.which, ("bash", "curl", "openssl"))), reason="the printed commands need bash, curl and openssl"
+)
+
+
+def free_address() -> str:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return f"127.0.0.1:{probe.getsockname()[1]}"
+
+
+def commands(text: str) -> dict[str, str]:
+    """The printed commands, by what is said of each."""
+    parts = text.partition("Go on with these")[2].partition("\nAll routes")[0].split("\n# ")[1:]
+    return {part.partition("\n")[0].partition(". ")[2].strip(): part.partition("\n")[2].strip() for part in parts}
+
+
+def run(command: str, folder: Path) -> Any:
+    done = subprocess.run(["bash", "-euc", command], cwd=folder, capture_output=True, check=True, timeout=30)
+    return orjson.loads(done.stdout)
+
+
+@NEEDED
+def test_a_stranger_gets_from_nothing_to_a_report_by_what_is_printed(sendtide: Sendtide) -> None:
+    address = free_address()
+    text = sendtide.ok("init", "--yes", "--bind", address)
+    todo = commands(text)
+    serve, ask, confirm, event, webhook, report = todo.values()
+    assert serve == f"sendtide serve --bind {address} --database {sendtide.database}"
+    with Server(Settings(database=sendtide.database, bind=address, workers=1, scheduler=False), sendtide.folder):
+        asked = run(ask, sendtide.folder)
+        assert (asked["campaign_id"], asked["recipient_id"]) == ("first", "customer-1")
+        confirmed = run(confirm, sendtide.folder)
+        assert confirmed["status"] == "sent"
+        assert run(event, sendtide.folder) == {"accepted": 1, "duplicates": 0, "unmatched": 0, "rejected": []}
+        assert run(webhook, sendtide.folder)["accepted"] == 1
+        found = run(report, sendtide.folder)
+    assert found["decisions"]["total"] == 2
+    assert found["by_variant"], "the confirmed message is one of them"
+
+
+def test_what_it_made_is_told_to_programs_and_made_once(sendtide: Sendtide) -> None:
+    first = sendtide.json("init", "--campaign", "spring", "--variant", "a=One", "--variant", "b", "--channel", "sms")
+    assert first["campaign"] == {
+        "campaign_id": "spring",
+        "is_new": True,
+        "body": {
+            "variants": [{"id": "a", "text": "One"}, {"id": "b"}],
+            "channels": ["sms"],
+            "objective": {"opened": 0.1, "clicked": 1.0, "unsubscribed": -20.0},
+            "groups": {"holdout": 0.1, "random": 0.05},
+        },
+    }
+    assert first["decision"]["status"] == "reserved", "the made-up person has agreed to text messages"
+    assert (sendtide.folder / "first-key").stat().st_mode & 0o777 == 0o600
+    assert (sendtide.folder / "webhook-secret").stat().st_mode & 0o777 == 0o600
+    again = sendtide.json("init", "--campaign", "spring")
+    assert not again["campaign"]["is_new"]
+    assert (again["decision"], again["webhook"]) == (first["decision"], first["webhook"])
+    assert len(sendtide.json("keys", "list")["keys"]) == 1
+
+
+def interactive(sendtide: Sendtide, answers: str) -> Result:
+    return CliRunner().invoke(main, ["init", "--database", sendtide.database], input=answers)
+
+
+def test_questions_are_asked_and_their_answers_taken(sendtide: Sendtide) -> None:
+    result = interactive(sendtide, "autumn\nmens=New boots | womens=New coats\nemail, push\norders\nmailgun\n\n")
+    assert result.exit_code == 0, result.output
+    assert "autumn: mens, womens; by email, push; 10% of people get nothing" in result.stdout
+    assert "no webhook: run this again with --vendor mailgun --secret KEY" in result.stdout
+    assert '"type":"converted"' in result.stdout
+    assert "signed webhook" not in result.stdout
+    again = sendtide.ok("init", "--yes", "--campaign", "autumn", "--vendor", "mailgun", "--secret", "k")
+    assert "was there already, and stays as it is" in again
+    assert "/v1/webhooks/mailgun/hooks-" in again
+
+
+def test_enter_takes_the_defaults_and_no_answers_are_an_error(sendtide: Sendtide) -> None:
+    result = interactive(sendtide, "\n" * 5)
+    assert result.exit_code == 0, result.output
+    assert "first: hello, tips; by email" in result.stdout
+    silent = interactive(sendtide, "")
+    assert silent.exit_code == 2
+    assert "--yes" in silent.stderr
+
+
+def test_a_wish_that_the_api_would_refuse_is_refused_in_its_words(sendtide: Sendtide) -> None:
+    twice = sendtide("init", "--yes", "--variant", "a", "--variant", "a")
+    assert twice.exit_code == 1
+    assert "variants" in twice.stderr
+    vendor = sendtide("init", "--yes", "--campaign", "x", "--vendor", "sendgrid", "--secret", "no key")
+    assert vendor.exit_code == 1
+    assert "secrets.0" in vendor.stderr

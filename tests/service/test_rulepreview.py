@@ -1,0 +1,134 @@
+"""What a rule would have masked last week: the same as it masks when it is there."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import timedelta
+from typing import Any
+
+import pytest
+
+from optimizer.errors import Conflict
+from optimizer.service import rulepreview, setup
+from optimizer.service.rulepreview import preview
+from optimizer.service.wiring import Services
+from storage.log import Decision
+from storage.records import Channel, Variant
+from storage.rules import Blackout, Budget, Cap, Capacity, Fatigue, QuietHours, Rule, RuleKind, RuleParameters
+from tests.service.asking import ask, put_rule
+from tests.service.conftest import WORKSPACE, FakeClock, campaign
+
+
+@pytest.fixture(autouse=True)
+def shop(services: Services) -> None:
+    variants, channels = (Variant("mens"), Variant("womens")), (Channel("email", cost=0.5),)
+    setup.put_campaign(services, campaign(variants=variants, channels=channels, allow_no_send=False))
+
+
+def tried(services: Services, kind: RuleKind, parameters: RuleParameters, **fields: Any) -> dict[str, Any]:
+    return preview(services, Rule(WORKSPACE, "new", kind, parameters, **fields))
+
+
+def figures(found: dict[str, Any]) -> tuple[int, ...]:
+    return tuple(found[name] for name in ("decisions", "touched", "actions", "messages", "silenced"))
+
+
+@pytest.mark.parametrize(
+    ("kind", "parameters"),
+    [
+        ("quiet_hours", QuietHours("10:00", "20:00")),
+        ("blackout", Blackout(dates=("2026-03-03",))),
+        ("cap", Cap(1, calendar="day")),
+        ("cap", Cap(0, rolling_hours=24.0)),
+        ("gap", Cap(1, rolling_hours=10.0)),
+    ],
+)
+def test_it_says_what_the_rule_masks_once_it_is_there(
+    services: Services, clock: FakeClock, kind: RuleKind, parameters: RuleParameters
+) -> None:
+    first = ask(services)
+    found = tried(services, kind, parameters)
+    put_rule(services, "new", kind, parameters)
+    alone = _anew(services, first)
+    assert found["actions"] == alone
+    assert found["touched"] == int(alone > 0)
+    assert (found["complete"], found["until"] - found["since"]) == (True, timedelta(days=7))
+
+
+def _anew(services: Services, first: Decision) -> int:
+    """How many actions are masked of the same question, asked of somebody of whom no more is known."""
+    asked = ask(services, recipient="somebody-else")
+    assert asked.actions == first.actions
+    return sum(reason.masked for reason in asked.reasons if reason.rule_id == "new")
+
+
+def test_each_decision_is_judged_beside_the_messages_that_were_known_when_it_was_made(
+    services: Services, clock: FakeClock
+) -> None:
+    for _ in range(3):
+        ask(services)
+    ask(services, recipient="u2")
+    found = tried(services, "cap", Cap(1, rolling_hours=500.0))
+    assert found["decisions"] == 4
+    assert (found["touched"], found["messages"], found["silenced"]) == (2, 2, 2), "u1's second and third"
+    assert figures(tried(services, "cap", Cap(3, rolling_hours=500.0))) == (4, 0, 0, 0, 0)
+    assert found["by_campaign"] == [
+        {"campaign_id": "spring", **{k: found[k] for k in list(found["by_campaign"][0])[1:]}}
+    ]
+
+
+def test_a_rule_that_is_there_is_not_counted_twice_and_a_dry_run_is_tried_as_if_it_acted(services: Services) -> None:
+    put_rule(services, "night", "quiet_hours", QuietHours("10:00", "20:00"))
+    ask(services)
+    again = tried(services, "quiet_hours", QuietHours("10:00", "20:00"))
+    assert figures(again) == (1, 0, 0, 0, 0)
+    wider = tried(services, "quiet_hours", QuietHours("10:00", "22:00"), enabled=False, dry_run=True)
+    assert wider["actions"] == 2 * 2, "two variants, two more hours"
+
+
+def test_a_shared_limit_is_filled_in_the_order_of_reservation(services: Services, clock: FakeClock) -> None:
+    for number in range(5):
+        ask(services, recipient=f"u{number}", immediate=True)
+    found = tried(services, "capacity", Capacity(3, per_minutes=60))
+    assert figures(found) == (5, 2, 2, 2, 0)
+    assert figures(tried(services, "budget", Budget(1_000_000, per="day"))) == (5, 3, 3, 3, 0), "two at .5"
+    assert figures(tried(services, "capacity", Capacity(5, per_minutes=60))) == (5, 0, 0, 0, 0)
+
+
+def test_only_the_newest_of_the_last_seven_days_are_looked_at(
+    services: Services, clock: FakeClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ask(services)
+    clock.forward(days=8)
+    ask(services, recipient="u2")
+    clock.forward(hours=1)
+    newest = ask(services, recipient="u3")
+    never = Cap(0, rolling_hours=24.0)
+    assert tried(services, "cap", never)["decisions"] == 2
+    monkeypatch.setattr(rulepreview, "MOST", 1)
+    found = tried(services, "cap", never)
+    assert (found["decisions"], found["complete"], found["since"]) == (1, False, newest.decided_at)
+
+
+def test_a_refusal_since_then_is_not_taken_for_the_rule(services: Services) -> None:
+    decision = ask(services)
+    with services.store.read() as reader:
+        known = reader.recipient(WORKSPACE, "u1")
+    assert known is None or known.channels == {}
+    from optimizer.service.recipients import unknown
+    from storage.records import Consent
+
+    refusing = replace(unknown(WORKSPACE, "u1"), channels={"email": Consent(False)})
+    setup.put_recipient(services, refusing)
+    assert decision.variant_id is not None
+    assert figures(tried(services, "gap", Cap(1, rolling_hours=0.1))) == (1, 0, 0, 0, 0)
+
+
+def test_a_fatigue_rule_is_not_tried(services: Services) -> None:
+    with pytest.raises(Conflict) as raised:
+        tried(services, "fatigue", Fatigue("unsubscribed", 0.01))
+    assert raised.value.code == "not_previewed"
+
+
+def test_a_workspace_without_decisions_has_nothing_to_try_it_on(services: Services) -> None:
+    assert figures(tried(services, "gap", Cap(1, rolling_hours=1.0))) == (0, 0, 0, 0, 0)
