@@ -52,6 +52,7 @@ class _DecisionDocument(msgspec.Struct, frozen=True, omit_defaults=True):
     limits: tuple[_Limit, ...] = msgspec.field(default=(), name="l")
     risks: dict[str, tuple[float | None, ...]] = msgspec.field(default_factory=dict, name="k")
     displaced: tuple[str, ...] = msgspec.field(default=(), name="d")
+    erased: bool = msgspec.field(default=False, name="g")
 
 
 _decision_decoder = msgspec.json.Decoder(_DecisionDocument)
@@ -115,6 +116,7 @@ def pack_detail(snapshot: Snapshot, reasons: tuple[Reason, ...], metadata: JsonO
             tuple(_Limit(limit.rule_id, limit.outcome, limit.max_risk, limit.channels) for limit in snapshot.limits),
             dict(snapshot.risks),
             snapshot.displaced,
+            snapshot.erased,
         )
     )
 
@@ -140,6 +142,7 @@ def unpack_detail(document: bytes) -> tuple[Snapshot, tuple[Reason, ...], JsonOb
         tuple(RiskLimit(limit.rule_id, limit.outcome, limit.max_risk, limit.channels) for limit in body.limits),
         body.risks,
         body.displaced,
+        body.erased,
     )
     return snapshot, tuple(_unpack_reason(parts) for parts in body.reasons), body.metadata
 

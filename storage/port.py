@@ -22,6 +22,7 @@ from typing import Protocol, TypeVar
 
 from storage.columns import ColumnQueries
 from storage.endpoint_port import EndpointChanges, EndpointQueries
+from storage.erasure import ErasureReader, ErasureWriter, Scrubbing
 from storage.log import (
     Artifact,
     Change,
@@ -46,7 +47,7 @@ from storage.webhooks import WebhookReader, WebhookWriter
 T = TypeVar("T")
 
 
-class Reader(ColumnQueries, EndpointQueries, RankReader, WebhookReader, Protocol):
+class Reader(ColumnQueries, EndpointQueries, ErasureReader, RankReader, WebhookReader, Protocol):
     """Queries on one consistent snapshot. Every method but the first four (and ``webhook_source``) is confined to one
     workspace."""
 
@@ -69,7 +70,7 @@ class Reader(ColumnQueries, EndpointQueries, RankReader, WebhookReader, Protocol
         """All keys, oldest first."""
 
     def config_version(self, workspace_id: str) -> int:
-        """A number that grows with each change of the workspace, its campaigns, rules, attributes (0 = none such)."""
+        """Grows with each change of the workspace, its campaigns, rules, attributes (0 = none such)."""
 
     def campaign(self, workspace_id: str, campaign_id: str, version: int | None = None) -> Campaign | None:
         """A campaign, now or as it was at ``version`` (every version is kept, so that decisions can be replayed)."""
@@ -220,7 +221,7 @@ class Reader(ColumnQueries, EndpointQueries, RankReader, WebhookReader, Protocol
         """How many rows of this import are stored (0 = none)."""
 
 
-class Writer(Reader, EndpointChanges, RankWriter, WebhookWriter, Protocol):
+class Writer(Reader, EndpointChanges, ErasureWriter, RankWriter, WebhookWriter, Protocol):
     """Changes inside one transaction; reads see what was written earlier in it."""
 
     def put_meta(self, name: str, value: str) -> str:
@@ -325,7 +326,7 @@ class Writer(Reader, EndpointChanges, RankWriter, WebhookWriter, Protocol):
         newer one."""
 
 
-class Store(Protocol):
+class Store(Scrubbing, Protocol):
     """A store opened by one process (after its fork). Safe to share between the threads of that process."""
 
     def read(self) -> AbstractContextManager[Reader]:

@@ -18,6 +18,7 @@ _PACKAGES = ("optimizer", "storage", "simulations")
 #: Our commands: name, module and attribute.
 _OURS = {
     "decide": "optimizer.cli.decide:decide",
+    "erase": "optimizer.cli.erase:erase",
     "evaluate": "optimizer.cli.evaluate:evaluate",
     "explain": "optimizer.cli.explain:explain",
     "export": "optimizer.cli.export:export",

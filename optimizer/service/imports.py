@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import gc
 import itertools
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence, Set
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -19,6 +19,7 @@ from optimizer.errors import Invalid
 from optimizer.service import history, setup
 from optimizer.service import recipients as people
 from optimizer.service.cells import Cells
+from optimizer.service.erased import gone, refusal
 from optimizer.service.importrows import event_row, recipient_row
 from optimizer.service.ingest import ingest
 from optimizer.service.mapping import ColumnMapping
@@ -255,11 +256,14 @@ class _History:
     place: Place
     campaigns: dict[str, history.Frame | None] = field(default_factory=dict)
     recipients: Mapping[str, Recipient] = field(default_factory=dict)
+    gone: Set[str] = frozenset()
 
     def prepare(self, reader: Reader, rows: Sequence[Cells]) -> None:
         """Reads the chunk's campaigns and recipients; a cell that is no id is refused by ``parse``."""
         workspace_id = self.place.workspace_id
-        self.recipients = reader.recipients(workspace_id, sorted(_ids(rows, "recipient_id")))
+        named = _ids(rows, "recipient_id")
+        self.recipients = reader.recipients(workspace_id, sorted(named))
+        self.gone = gone(reader, self.place.services.salt, workspace_id, named - self.recipients.keys())
         for campaign_id in _ids(rows, "campaign_id") - set(self.campaigns):
             campaign = reader.campaign(workspace_id, campaign_id)
             self.campaigns[campaign_id] = None if campaign is None else history.Frame(campaign)
@@ -271,7 +275,10 @@ class _History:
             raise Invalid.field(
                 "campaign_id", f"no campaign {campaign_id!r} in this workspace", code="unknown_campaign"
             )
-        recipient = self.recipients.get(cells.required_id("recipient_id"))
+        recipient_id = cells.required_id("recipient_id")
+        if recipient_id in self.gone:
+            raise refusal(recipient_id)
+        recipient = self.recipients.get(recipient_id)
         return history.read_row(cells, line, frame, recipient, self.place.services.clock())
 
     def put(self, rows: Sequence[tuple[int, history.LoggedRow]], position: int) -> _Part:

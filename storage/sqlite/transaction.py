@@ -17,6 +17,7 @@ from storage.sqlite.column_tables import ColumnReader
 from storage.sqlite.connect import connect, meaning
 from storage.sqlite.decision_tables import DecisionReader, DecisionWriter
 from storage.sqlite.endpoint_tables import EndpointReader, EndpointWriter
+from storage.sqlite.erasure_tables import ErasureReader, ErasureWriter
 from storage.sqlite.event_tables import EventReader
 from storage.sqlite.learning_tables import LearningReader
 from storage.sqlite.migrate import require_ours
@@ -33,6 +34,7 @@ class SqliteReader(
     ColumnReader,
     DecisionReader,
     EndpointReader,
+    ErasureReader,
     EventReader,
     LearningReader,
     PastReader,
@@ -46,7 +48,14 @@ class SqliteReader(
 
 
 class SqliteWriter(
-    DecisionWriter, EndpointWriter, RankWriter, RetentionWriter, RhythmWriter, WebhookWriter, SqliteReader
+    DecisionWriter,
+    EndpointWriter,
+    ErasureWriter,
+    RankWriter,
+    RetentionWriter,
+    RhythmWriter,
+    WebhookWriter,
+    SqliteReader,
 ):
     """``storage.port.Writer`` on one connection."""
 
