@@ -19,8 +19,8 @@ def known(admin: Caller) -> str:
         "/v1/events",
         {"events": [{"type": "visited", "occurred_at": "2026-11-24T08:00:00Z", "recipient_id": NAME}]},
     )
-    decision: str = admin("POST", "/v1/decisions", {"campaign_id": "spring", "recipient_id": NAME}).get_json()["decision_id"]
-    return decision
+    answer = admin("POST", "/v1/decisions", {"campaign_id": "spring", "recipient_id": NAME}).get_json()
+    return str(answer["decision_id"])
 
 
 def test_the_export_holds_every_record_of_the_person(admin: Caller) -> None:
