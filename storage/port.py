@@ -20,6 +20,7 @@ from contextlib import AbstractContextManager
 from datetime import datetime
 from typing import Protocol, TypeVar
 
+from storage.bulk import BulkReader, BulkWriter
 from storage.columns import ColumnQueries
 from storage.endpoint_port import EndpointChanges, EndpointQueries
 from storage.erasure import ErasureReader, ErasureWriter, Scrubbing
@@ -47,7 +48,7 @@ from storage.webhooks import WebhookReader, WebhookWriter
 T = TypeVar("T")
 
 
-class Reader(ColumnQueries, EndpointQueries, ErasureReader, RankReader, WebhookReader, Protocol):
+class Reader(BulkReader, ColumnQueries, EndpointQueries, ErasureReader, RankReader, WebhookReader, Protocol):
     """Queries on one consistent snapshot. Every method but the first four (and ``webhook_source``) is confined to one
     workspace."""
 
@@ -221,7 +222,7 @@ class Reader(ColumnQueries, EndpointQueries, ErasureReader, RankReader, WebhookR
         """How many rows of this import are stored (0 = none)."""
 
 
-class Writer(Reader, EndpointChanges, ErasureWriter, RankWriter, WebhookWriter, Protocol):
+class Writer(Reader, BulkWriter, EndpointChanges, ErasureWriter, RankWriter, WebhookWriter, Protocol):
     """Changes inside one transaction; reads see what was written earlier in it."""
 
     def put_meta(self, name: str, value: str) -> str:

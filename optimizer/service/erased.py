@@ -35,9 +35,14 @@ def hidden_message_id(salt: bytes, workspace_id: str, provider: str, message_id:
     return derived("msg", salt, workspace_id, "message", provider, message_id)
 
 
+def any_erased(reader: Reader, workspace_id: str) -> bool:
+    """Whether anybody of the workspace was ever erased: else there is nobody to look for."""
+    return reader.meta(_FLAG + workspace_id) is not None
+
+
 def graves(reader: Reader, salt: bytes, workspace_id: str, recipient_ids: Iterable[str]) -> dict[str, Recipient]:
     """What is remembered of those of the given people who were ever erased, by their id."""
-    if reader.meta(_FLAG + workspace_id) is None:
+    if not any_erased(reader, workspace_id):
         return {}
     names = {grave_id(salt, workspace_id, one): one for one in recipient_ids}
     return {names[hashed]: grave for hashed, grave in reader.recipients(workspace_id, list(names)).items()}

@@ -8,7 +8,6 @@ without harm: recipients are replaced by themselves, history and events have ids
 from __future__ import annotations
 
 import gc
-import itertools
 from collections.abc import Callable, Iterator, Mapping, Sequence, Set
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
@@ -16,7 +15,7 @@ from pathlib import Path
 from typing import Any, Generic, Literal, Protocol, TypeVar, get_args
 
 from optimizer.errors import Invalid
-from optimizer.service import history, setup
+from optimizer.service import history, setup, wholeevents
 from optimizer.service import recipients as people
 from optimizer.service.cells import Cells
 from optimizer.service.erased import gone, refusal
@@ -24,7 +23,10 @@ from optimizer.service.importrows import event_row, recipient_row
 from optimizer.service.ingest import ingest
 from optimizer.service.mapping import ColumnMapping
 from optimizer.service.requests import EventInput
-from optimizer.service.rowfiles import NumberedRow, RowFile, fingerprint
+from optimizer.service.rowfiles import RowFile, fingerprint
+from optimizer.service.rowparts import NumberedRow, Part, Rows, Table
+from optimizer.service.wholecolumns import Unusual
+from optimizer.service.wholerecipients import RecipientColumns
 from optimizer.service.wiring import Services
 from storage.port import Reader, Writer
 from storage.records import Recipient
@@ -89,8 +91,8 @@ def import_file(
     report = ImportReport(resumed=resumed)
     with RowFile(path) as file, _rarely_collected():
         run = _run(kind, place, file.typed, strict)
-        for first, rows in _chunks(file, mapping, resumed):
-            part = run.store(first, rows)
+        for first, chunk in _chunks(file, mapping, resumed):
+            part = run.store(first, chunk)
             report = replace(
                 report,
                 stored=report.stored + part.stored,
@@ -119,15 +121,15 @@ def _rarely_collected() -> Iterator[None]:
         gc.set_threshold(*usual)
 
 
-def _chunks(file: RowFile, mapping: ColumnMapping | None, skip: int) -> Iterator[tuple[int, list[NumberedRow]]]:
+def _chunks(file: RowFile, mapping: ColumnMapping | None, skip: int) -> Iterator[tuple[int, Part]]:
     """The rows after the first ``skip``, in chunks, each with the position of its first row."""
-    rows: Iterator[NumberedRow] = itertools.islice(file.rows(), skip, None)
-    if mapping is not None:
-        rows = mapping.rows(rows)
-    first = skip
-    while chunk := list(itertools.islice(rows, CHUNK)):
-        yield first, chunk
-        first += len(chunk)
+    first = 0
+    for part in file.parts(CHUNK):
+        following = first + len(part)
+        if following > skip:
+            left = part.behind(max(0, skip - first))
+            yield following - len(left), left if mapping is None else Rows(list(mapping.rows(iter(left.rows()))))
+        first = following
 
 
 def _as_refusal(bad: BadRow) -> Invalid:
@@ -149,6 +151,10 @@ class Place:
 
 class _Target(Protocol[T]):
     """What a kind of import does with its rows."""
+
+    def put_whole(self, table: Table, position: int) -> _Part | None:
+        """Stores a chunk in which nothing is unusual, and with it the position after it; None = nothing was stored, and
+        it is to be read row by row."""
 
     def prepare(self, reader: Reader, rows: Sequence[Cells]) -> None:
         """Reads what ``parse`` needs for these rows."""
@@ -178,9 +184,13 @@ class _Run(Generic[T]):
     typed: bool
     strict: bool
 
-    def store(self, first: int, rows: Sequence[NumberedRow]) -> _Part:
+    def store(self, first: int, chunk: Part) -> _Part:
         """Stores a chunk whose first row is at position ``first``; when strict, only up to its first bad row."""
-        parsed, bad, taken = self._parse(rows)
+        table = chunk.table()
+        quick = None if table is None else self.target.put_whole(table, first + len(chunk))
+        if quick is not None:
+            return quick
+        parsed, bad, taken = self._parse(chunk.rows())
         part = self.target.put(parsed, first + taken)
         return replace(part, bad=tuple(sorted([*bad, *part.bad], key=lambda row: row.line)))
 
@@ -205,11 +215,26 @@ class _Run(Generic[T]):
 
 def _run(kind: Kind, place: Place, typed: bool, strict: bool) -> _Run[Any]:
     targets: dict[Kind, _Target[Any]] = {
-        "recipients": _Recipients(place),
+        "recipients": _Recipients(place, RecipientColumns(typed)),
         "history": _History(place),
-        "events": _Events(place),
+        "events": _Events(place, wholeevents.EventColumns(typed)),
     }
     return _Run(place, targets[kind], typed, strict)
+
+
+def _put_whole(
+    place: Place, table: Table, recipients: Sequence[str], store: Callable[[Writer], bool], position: int
+) -> _Part | None:
+    """What ``_Target.put_whole`` says, with ``store`` to do it."""
+
+    def work(writer: Writer) -> bool:
+        stored = store(writer)
+        if stored:
+            place.note(position)(writer)
+        return stored
+
+    pairs = [(place.workspace_id, one) for one in recipients]
+    return _Part(stored=len(table), known=0) if place.services.store.write(work, recipients=pairs) else None
 
 
 @dataclass(frozen=True)
@@ -217,6 +242,21 @@ class _Recipients:
     """Rows replace recipients, as ``PUT`` does: refusals that events recorded stay."""
 
     place: Place
+    columns: RecipientColumns
+
+    def put_whole(self, table: Table, position: int) -> _Part | None:
+        """See ``_Target``."""
+        services, workspace_id = self.place.services, self.place.workspace_id
+        try:
+            found = self.columns.read(table, services.clock())
+        except Unusual:
+            return None
+
+        def store(writer: Writer) -> bool:
+            known = services.catalog.view(writer, workspace_id, keep=False).attributes
+            return self.columns.store(writer, workspace_id, known, found)
+
+        return _put_whole(self.place, table, found.ids, store, position)
 
     def prepare(self, reader: Reader, rows: Sequence[Cells]) -> None:
         """Recipients need nothing."""
@@ -235,6 +275,18 @@ class _Events:
     """Rows are events as ``POST /v1/events`` takes them."""
 
     place: Place
+    columns: wholeevents.EventColumns
+
+    def put_whole(self, table: Table, position: int) -> _Part | None:
+        """See ``_Target``."""
+        services, workspace_id = self.place.services, self.place.workspace_id
+        try:
+            found = self.columns.read(table, services.clock())
+        except Unusual:
+            return None
+        return _put_whole(
+            self.place, table, found.recipients, lambda w: wholeevents.store(w, workspace_id, found), position
+        )
 
     def prepare(self, reader: Reader, rows: Sequence[Cells]) -> None:
         """Events are correlated where they are stored."""
@@ -257,6 +309,10 @@ class _History:
     campaigns: dict[str, history.Frame | None] = field(default_factory=dict)
     recipients: Mapping[str, Recipient] = field(default_factory=dict)
     gone: Set[str] = frozenset()
+
+    def put_whole(self, table: Table, position: int) -> _Part | None:  # noqa: ARG002  the protocol's signature
+        """Every row of a history is read by itself."""
+        return None
 
     def prepare(self, reader: Reader, rows: Sequence[Cells]) -> None:
         """Reads the chunk's campaigns and recipients; a cell that is no id is refused by ``parse``."""

@@ -12,7 +12,7 @@ the past fades without being touched.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from datetime import UTC, datetime, timedelta
 
 from optimizer.bandit.localtime import Zone, zone
@@ -20,6 +20,7 @@ from optimizer.bandit.rewards import MESSAGE_OUTCOMES
 from optimizer.model.rhythm import EFFECT
 from optimizer.model.timefeatures import DAY, hour_of_week_at
 from optimizer.service.engagement import OUT, engages
+from storage.bulk import NewEvents
 from storage.log import Decision, Event
 from storage.port import Writer
 from storage.records import JsonObject
@@ -30,6 +31,7 @@ from storage.rhythm import RHYTHM_KINDS, RhythmKind, RhythmSum
 HALF_LIFE_DAYS = 90.0
 #: What is told of a count: digits behind the point, and the least worth telling.
 _DIGITS, _LEAST = 3, 0.01
+_HOUR_MICROS = 3_600_000_000
 _HOUR = 3_600
 
 
@@ -58,6 +60,37 @@ def note_all_active(writer: Writer, workspace_id: str, events: Sequence[Event]) 
         where = _campaign_zone(writer, there[0]) if known is None else zone(known)
         if where is not None:
             _tally_hour(writer, (workspace_id, recipient_id), start, where, len(there))
+
+
+def note_hours_of_new(writer: Writer, workspace_id: str, events: NewEvents, add: Callable[[], bool]) -> bool:
+    """``note_all_active`` for events by column, none of them of ``MESSAGE_OUTCOMES``; ``add`` stores them.
+
+    Returns:
+        What ``add`` returned; with False nothing is noted. Also False, and nothing added, where an hour is to be read
+        on the clock of an event's campaign.
+    """
+    zones = writer.timezones(workspace_id, events.recipients)
+    hours: dict[tuple[str, int], str] = {}
+    columns = zip(events.recipients, events.occurred_at, events.campaigns, events.automated, strict=True)
+    for recipient_id, at, campaign_id, automated in columns:
+        known = zones.get(recipient_id)
+        if known is None and campaign_id is not None:
+            return False
+        if known is not None and not automated:
+            hours[recipient_id, at - at % _HOUR_MICROS] = known
+    before = writer.unprompted_hours(workspace_id, list(hours), MESSAGE_OUTCOMES)
+    if not add():
+        return False
+    places: dict[tuple[int, str], tuple[int, float]] = {}
+    added: list[tuple[str, RhythmKind, int, float]] = []
+    for (recipient_id, start), name in hours.items():
+        if (recipient_id, start) not in before:
+            if (start, name) not in places:
+                one = _sum("active", start // 1_000_000, zone(name))
+                places[start, name] = one.hour, one.weight
+            added.append((recipient_id, "active", *places[start, name]))
+    writer.add_to_rhythms(workspace_id, added)
+    return True
 
 
 def _unprompted(event: Event) -> bool:

@@ -13,6 +13,7 @@ from sqlite_utils import Database
 from storage.errors import StoreUnavailable
 from storage.file_lock import FileLock
 from storage.group_commit import TransactionLostError
+from storage.sqlite.bulk_tables import BulkReader, BulkWriter
 from storage.sqlite.column_tables import ColumnReader
 from storage.sqlite.connect import connect, meaning
 from storage.sqlite.decision_tables import DecisionReader, DecisionWriter
@@ -31,6 +32,7 @@ from storage.sqlite.webhook_tables import WebhookReader, WebhookWriter
 
 
 class SqliteReader(
+    BulkReader,
     ColumnReader,
     DecisionReader,
     EndpointReader,
@@ -48,6 +50,7 @@ class SqliteReader(
 
 
 class SqliteWriter(
+    BulkWriter,
     DecisionWriter,
     EndpointWriter,
     ErasureWriter,

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import sqlite3
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
+from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
@@ -65,3 +68,17 @@ def opener(path: Path) -> Iterator[Opener]:
     yield opened
     for store in stores:
         store.close()
+
+
+def dump(path: Path, workspace_id: str, but: Collection[str] = ("seq", "rows")) -> dict[str, list[tuple[Any, ...]]]:
+    """Every row of a workspace in a SQLite file, by table, without the columns ``but``; sorted."""
+    with closing(sqlite3.connect(path)) as connection:
+        names = [row[0] for row in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")]
+        found = {}
+        for name in names:
+            columns = [row[1] for row in connection.execute(f"PRAGMA table_info({name})")]
+            if "workspace_id" in columns and name != "import_positions":
+                kept = ", ".join(column for column in columns if column not in but)
+                statement = f"SELECT {kept} FROM {name} WHERE workspace_id = ?"  # noqa: S608 - names of the schema
+                found[name] = sorted(connection.execute(statement, (workspace_id,)).fetchall(), key=repr)
+        return found

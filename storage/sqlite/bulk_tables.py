@@ -1,0 +1,100 @@
+"""Rows that are stored as they come, many at once, in SQLite."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Sequence
+from itertools import repeat
+from typing import Final
+
+from storage.bulk import NewEvents
+from storage.codec import zone_of_recipient
+from storage.rhythm import RHYTHM_KINDS, RhythmKind
+from storage.sqlite.event_tables import INSERT_EVENT
+from storage.sqlite.rhythm_tables import ADD_TO_RHYTHM
+from storage.sqlite.tables import Row, Tables
+
+_ADD_RECIPIENT: Final = """
+INSERT INTO recipients (workspace_id, recipient_id, version, document, changed_after) VALUES (?, ?, ?, ?, ?)
+ON CONFLICT DO NOTHING
+"""
+_ZONES: Final = "SELECT recipient_id, document FROM recipients WHERE workspace_id = ? AND recipient_id IN ({marks})"
+#: So many hours are looked up by one statement.
+_HOURS: Final = 256
+_MICROS_AN_HOUR: Final = 3_600_000_000
+_UNPROMPTED: Final = """
+WITH wanted (recipient_id, since) AS (VALUES {hours})
+SELECT w.recipient_id, w.since FROM wanted AS w WHERE EXISTS (
+  SELECT 1 FROM events AS e INDEXED BY events_recipient
+  WHERE e.workspace_id = ? AND e.recipient_id = w.recipient_id AND e.decision_id IS NULL AND e.message_id IS NULL
+    AND e.automated = 0 AND e.type NOT IN ({but}) AND e.occurred_at >= w.since AND e.occurred_at < w.since + ?
+)
+""".replace("{hours}", ", ".join(["(?, ?)"] * _HOURS))
+
+
+class BulkReader(Tables):
+    """Queries for many rows."""
+
+    def timezones(self, workspace_id: str, recipient_ids: Sequence[str]) -> dict[str, str | None]:
+        """See ``storage.bulk``."""
+        return {row[0]: zone_of_recipient(row[1]) for row in self._rows_in(_ZONES, (workspace_id,), recipient_ids)}
+
+    def unprompted_hours(
+        self, workspace_id: str, hours: Sequence[tuple[str, int]], but: Collection[str]
+    ) -> set[tuple[str, int]]:
+        """See ``storage.bulk``."""
+        statement = _UNPROMPTED.replace("{but}", ", ".join("?" * len(but)) or "NULL")
+        found: set[tuple[str, int]] = set()
+        for start in range(0, len(hours), _HOURS):
+            part = list(hours[start : start + _HOURS])
+            part += part[-1:] * (_HOURS - len(part))
+            wanted = [value for hour in part for value in hour]
+            found.update(self._rows(statement, (*wanted, workspace_id, *sorted(but), _MICROS_AN_HOUR)))
+        return found
+
+
+class BulkWriter(BulkReader):
+    """Many rows at once."""
+
+    def add_new_recipients(self, workspace_id: str, recipient_ids: Sequence[str], documents: Sequence[bytes]) -> bool:
+        """See ``storage.bulk``."""
+        rows = zip(repeat(workspace_id), recipient_ids, repeat(1), documents, repeat(self._position()))
+        return self._all_new(_ADD_RECIPIENT, rows, len(recipient_ids))
+
+    def add_new_events(self, workspace_id: str, events: NewEvents) -> bool:
+        """See ``storage.bulk``."""
+        nothing = repeat(None)
+        rows = zip(
+            repeat(workspace_id),
+            events.ids,
+            events.types,
+            events.occurred_at,
+            repeat(events.received_at),
+            repeat(1),
+            nothing,
+            events.recipients,
+            events.campaigns,
+            nothing,
+            nothing,
+            events.values,
+            events.automated,
+            events.properties,
+            repeat(self._position()),
+            nothing,
+            repeat(""),
+            nothing,
+        )
+        return self._all_new(INSERT_EVENT, rows, len(events.ids))
+
+    def add_to_rhythms(self, workspace_id: str, added: Sequence[tuple[str, RhythmKind, int, float]]) -> None:
+        """See ``storage.bulk``."""
+        rows = [(workspace_id, one, RHYTHM_KINDS.index(kind), hour, weight) for one, kind, hour, weight in added]
+        self._query_many(ADD_TO_RHYTHM, rows)
+
+    def _all_new(self, statement: str, rows: Iterable[Row], count: int) -> bool:
+        """Whether a statement that leaves known rows alone stored every row; else it stored none."""
+        self._query("SAVEPOINT all_new", ())
+        stored = self._query_many(statement, rows).rowcount == count
+        if not stored:
+            self._query("ROLLBACK TO all_new", ())
+        self._query("RELEASE all_new", ())
+        return stored
