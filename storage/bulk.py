@@ -28,6 +28,45 @@ class NewEvents:
     properties: Sequence[bytes | None]
 
 
+@dataclass(frozen=True, slots=True)
+class NewOutcomes:
+    """What came of decisions, by column: the decision's place, and the event. All are received at one moment."""
+
+    received_at: int
+    places: Sequence[int]
+    ids: Sequence[str]
+    types: Sequence[str]
+    occurred_at: Sequence[int]
+    values: Sequence[float | None]
+
+
+@dataclass(frozen=True, slots=True)
+class NewLogged:
+    """Imported decisions of one campaign, by column, with the messages that they hold and what came of them.
+
+    Times are in microseconds, costs in micros; ``details`` by ``decision_codec``. No variant = nothing was sent.
+    """
+
+    campaign_id: str
+    campaign_version: int
+    category: str
+    policy_id: str
+    actions: int
+    eligible: bytes
+    ids: Sequence[str]
+    request_ids: Sequence[str]
+    recipients: Sequence[str]
+    decided_at: Sequence[int]
+    send_at: Sequence[int]
+    propensities: Sequence[float | None]
+    action: Sequence[int]
+    variants: Sequence[str | None]
+    channels: Sequence[str | None]
+    costs: Sequence[int]
+    details: Sequence[bytes]
+    outcomes: NewOutcomes
+
+
 class BulkReader(Protocol):
     """Part of ``storage.port.Reader``."""
 
@@ -53,3 +92,7 @@ class BulkWriter(Protocol):
     def add_new_recipients(self, workspace_id: str, recipient_ids: Sequence[str], documents: Sequence[bytes]) -> bool:
         """Stores recipients in version 1 by their documents (``codec.pack_recipient``); False, and nothing stored, when
         one of them is stored already or named twice."""
+
+    def add_new_logged(self, workspace_id: str, logged: NewLogged) -> bool:
+        """Stores decisions as sent (or as not to be sent), treated, live and imported, with messages and events; False,
+        and nothing stored, when something of it is stored already or occurs twice, or a rule counts messages."""

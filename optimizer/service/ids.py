@@ -31,12 +31,9 @@ def fresh(prefix: str) -> str:
 
 def derived(prefix: str, key: bytes, *parts: str) -> str:
     """The id that belongs to ``parts`` under ``key``: the same parts always give the same id (128 bits)."""
-    digest = hashlib.blake2b(key=key[:64], digest_size=16)
-    for part in parts:
-        raw = part.encode("utf-8")
-        digest.update(len(raw).to_bytes(4, "big"))
-        digest.update(raw)
-    return f"{prefix}_{_text(digest.digest())}"
+    raw = [part.encode() for part in parts]
+    content = b"".join([piece for one in raw for piece in (len(one).to_bytes(4, "big"), one)])
+    return f"{prefix}_{_text(hashlib.blake2b(content, key=key[:64], digest_size=16).digest())}"
 
 
 def decision_id(salt: bytes, workspace_id: str, request_id: str) -> str:

@@ -30,11 +30,14 @@ class Table:
     def __len__(self) -> int:
         return len(self.lines)
 
+    def dicts(self) -> list[dict[str, Any]]:
+        """The rows' cells by column, row by row."""
+        names = tuple(self.columns)
+        return [dict(zip(names, cells)) for cells in zip(*self.columns.values(), strict=True)]  # noqa: B905  as long
+
     def rows(self) -> list[NumberedRow]:
         """The rows one by one."""
-        names = tuple(self.columns)
-        rows = [dict(zip(names, cells)) for cells in zip(*self.columns.values(), strict=True)]  # noqa: B905  as long
-        return list(zip(self.lines, rows, strict=True))
+        return list(zip(self.lines, self.dicts(), strict=True))
 
     def behind(self, skipped: int) -> Table:
         """Without the first rows."""

@@ -14,7 +14,9 @@ from typing import Any, Generic, TypeVar
 
 from optimizer.errors import Invalid
 from optimizer.service.cells import ID_LENGTH, Cells, LookClosely, plain_value
+from optimizer.service.recipients import attribute_type
 from storage.codec import pack_member
+from storage.records import Attribute
 
 T = TypeVar("T")
 #: Different cells of a column that are remembered.
@@ -92,6 +94,23 @@ def member(column: str, cell: Any, *, typed: bool) -> str:
         value = Cells({column: cell}, typed=typed).nested(group).get(name)
         require(not isinstance(value, Mapping | list))
     return "" if value is None else pack_member(value, name)
+
+
+def first_seen(
+    known: Mapping[str, Attribute], columns: Mapping[str, Sequence[Any]], group: str, *, typed: bool
+) -> list[Mapping[str, Any]]:
+    """Of the columns ``group.NAME`` whose NAME the registry hasn't seen, the first cell that shows a type."""
+    told: list[Mapping[str, Any]] = []
+    for column, cells in columns.items():
+        name = column.removeprefix(f"{group}.")
+        if name in known or name == column:
+            continue
+        for cell in cells:
+            one = Cells({column: cell}, typed=typed).nested(group)
+            if attribute_type(one.get(name)) is not None:
+                told.append(one)
+                break
+    return told
 
 
 def require_names(columns: Iterable[str]) -> None:

@@ -12,7 +12,7 @@ from optimizer.service.cells import OBJECT_VALUES, Cells
 from optimizer.service.erased import any_erased
 from optimizer.service.importrows import recipient_row
 from optimizer.service.rowparts import Table
-from optimizer.service.wholecolumns import Memo, joined, member, plain_ids, require, require_names
+from optimizer.service.wholecolumns import Memo, first_seen, joined, member, plain_ids, require, require_names
 from storage.codec import pack_member, pack_recipient_members, to_micros
 from storage.port import Writer
 from storage.records import Attribute
@@ -20,11 +20,11 @@ from storage.records import Attribute
 
 @dataclass(frozen=True)
 class NewRecipients:
-    """Recipients as they are stored, if none of them is known: ids and documents; and their attributes' cells."""
+    """Recipients as they are stored, if none of them is known: ids and documents; and the cells that they come from."""
 
     ids: Sequence[str]
     documents: Sequence[bytes]
-    attributes: Mapping[str, Sequence[Any]]
+    columns: Mapping[str, Sequence[Any]]
 
 
 @dataclass
@@ -56,8 +56,7 @@ class RecipientColumns:
         documents = pack_recipient_members(
             zones, joined(nested["attributes"], len(ids)), joined(nested["channels"], len(ids)), to_micros(now)
         )
-        told = {n.partition(".")[2]: cells for n, cells in columns.items() if n.startswith("attributes.")}
-        return NewRecipients(ids, documents, told)
+        return NewRecipients(ids, documents, columns)
 
     def _memo(self, column: str, part: str) -> Memo[str]:
         if column not in self._memos:
@@ -73,23 +72,10 @@ class RecipientColumns:
             return "" if one.timezone is None else pack_member(one.timezone)
         return "".join(pack_member(consent, name) for name, consent in one.channels.items())
 
-    def first_seen(self, known: Mapping[str, Attribute], found: NewRecipients) -> list[Mapping[str, Any]]:
-        """Of attributes that the registry hasn't seen, the first cells that show a type."""
-        told: list[Mapping[str, Any]] = []
-        for name, cells in found.attributes.items():
-            if name not in known:
-                column = f"attributes.{name}"
-                for cell in cells:
-                    one = Cells({column: cell}, typed=self.typed).nested("attributes")
-                    if people.attribute_type(one.get(name)) is not None:
-                        told.append(one)
-                        break
-        return told
-
     def store(self, writer: Writer, workspace_id: str, known: Mapping[str, Attribute], found: NewRecipients) -> bool:
         """Stores them; False, and nothing stored, when they are to be stored one by one: some are known already, occur
         twice, or were erased once."""
         if any_erased(writer, workspace_id) or not writer.add_new_recipients(workspace_id, found.ids, found.documents):
             return False
-        people.sight(writer, workspace_id, known, self.first_seen(known, found))
+        people.sight(writer, workspace_id, known, first_seen(known, found.columns, "attributes", typed=self.typed))
         return True

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Sequence
+import sqlite3
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from itertools import repeat
 from typing import Final
 
-from storage.bulk import NewEvents
-from storage.codec import zone_of_recipient
+from storage.bulk import NewEvents, NewLogged
+from storage.codec import GROUP_CODES, MODE_CODES, STATUS_CODES, zone_of_recipient
 from storage.rhythm import RHYTHM_KINDS, RhythmKind
+from storage.sqlite.connect import is_taken
+from storage.sqlite.decision_rows import SAME
+from storage.sqlite.decision_tables import COUNT_USE, INSERT_DECISION, INSERT_MESSAGE
 from storage.sqlite.event_tables import INSERT_EVENT
 from storage.sqlite.rhythm_tables import ADD_TO_RHYTHM
 from storage.sqlite.tables import Row, Tables
+from storage.sqlite.usage_tables import UsageWriter
 
 _ADD_RECIPIENT: Final = """
 INSERT INTO recipients (workspace_id, recipient_id, version, document, changed_after) VALUES (?, ?, ?, ?, ?)
@@ -52,7 +57,7 @@ class BulkReader(Tables):
         return found
 
 
-class BulkWriter(BulkReader):
+class BulkWriter(BulkReader, UsageWriter):
     """Many rows at once."""
 
     def add_new_recipients(self, workspace_id: str, recipient_ids: Sequence[str], documents: Sequence[bytes]) -> bool:
@@ -85,6 +90,34 @@ class BulkWriter(BulkReader):
         )
         return self._all_new(INSERT_EVENT, rows, len(events.ids))
 
+    def add_new_logged(self, workspace_id: str, logged: NewLogged) -> bool:
+        """See ``storage.bulk``."""
+        if self._summed_rules(workspace_id):
+            return False
+        self._query("SAVEPOINT new_logged", ())
+        try:
+            stored = self._log(workspace_id, logged)
+        except sqlite3.IntegrityError as error:
+            if not is_taken(error):
+                raise
+            stored = False
+        if not stored:
+            self._query("ROLLBACK TO new_logged", ())
+        self._query("RELEASE new_logged", ())
+        self._last_position = None
+        return stored
+
+    def _log(self, workspace_id: str, logged: NewLogged) -> bool:
+        self._query_many(INSERT_DECISION, _decision_rows(workspace_id, logged))
+        self._last_position = None
+        messages = list(_message_rows(workspace_id, logged))
+        events = list(_outcome_rows(workspace_id, logged, self._position()))
+        self._query(COUNT_USE, (workspace_id, logged.policy_id, len(logged.ids)))
+        return (
+            self._query_many(INSERT_MESSAGE, messages).rowcount == len(messages)
+            and self._query_many(INSERT_EVENT, events).rowcount == len(events)
+        ) or not (messages or events)
+
     def add_to_rhythms(self, workspace_id: str, added: Sequence[tuple[str, RhythmKind, int, float]]) -> None:
         """See ``storage.bulk``."""
         rows = [(workspace_id, one, RHYTHM_KINDS.index(kind), hour, weight) for one, kind, hour, weight in added]
@@ -98,3 +131,58 @@ class BulkWriter(BulkReader):
             self._query("ROLLBACK TO all_new", ())
         self._query("RELEASE all_new", ())
         return stored
+
+
+def _decision_rows(workspace_id: str, d: NewLogged) -> Iterator[Row]:
+    """The workspace, ``DECISION_COLUMNS``, and what ``INSERT_DECISION`` adds."""
+    sent, silent = STATUS_CODES["sent"], STATUS_CODES["no_send"]
+    out = [None if variant is None else at for variant, at in zip(d.variants, d.send_at, strict=True)]
+    nothing = repeat(None)
+    return zip(
+        repeat(workspace_id),
+        d.ids,
+        d.request_ids,
+        map(str.encode, d.request_ids),
+        repeat(d.campaign_id),
+        repeat(d.campaign_version),
+        d.recipients,
+        [silent if variant is None else sent for variant in d.variants],
+        repeat(GROUP_CODES["treated"]),
+        repeat(MODE_CODES["live"]),
+        d.decided_at,
+        d.propensities,
+        repeat(d.policy_id),
+        d.action,
+        repeat(d.actions),
+        repeat(d.actions),
+        repeat(d.eligible),
+        d.variants,
+        d.channels,
+        repeat(d.category),
+        out,
+        nothing,
+        out,
+        nothing,
+        nothing,
+        nothing,
+        nothing,
+        repeat(1),
+        d.details,
+        nothing,
+        out,
+    )
+
+
+def _message_rows(workspace_id: str, d: NewLogged) -> Iterator[Row]:
+    columns = zip(d.recipients, d.send_at, d.ids, d.channels, d.variants, d.costs, strict=True)
+    for recipient_id, at, decision_id, channel, variant_id, cost in columns:
+        if variant_id is not None:
+            place = (workspace_id, recipient_id, at, decision_id, channel, d.category, d.campaign_id, variant_id)
+            yield (*place, SAME, cost, 0)
+
+
+def _outcome_rows(workspace_id: str, d: NewLogged, known_after: int) -> Iterator[Row]:
+    o = d.outcomes
+    for i, event_id, kind, at, value in zip(o.places, o.ids, o.types, o.occurred_at, o.values, strict=True):
+        named = (d.ids[i], d.recipients[i], d.campaign_id, None, None)
+        yield (workspace_id, event_id, kind, at, o.received_at, 1, *named, value, 0, None, known_after, None, "", None)

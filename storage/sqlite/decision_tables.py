@@ -60,9 +60,9 @@ _MESSAGE_LOG: Final = (
         "COLUMNS", MESSAGE_COLUMNS
     )
 )
-_INSERT: Final = "INSERT INTO decisions (workspace_id, COLUMNS, shadow_policy_id, message_at) VALUES (MARKS)".replace(
-    "COLUMNS", DECISION_COLUMNS
-).replace("MARKS", ", ".join("?" * (DECISION_COLUMNS.count(",") + 4)))
+INSERT_DECISION: Final = """
+INSERT INTO decisions (workspace_id, COLUMNS, shadow_policy_id, message_at) VALUES (MARKS)
+""".replace("COLUMNS", DECISION_COLUMNS).replace("MARKS", ", ".join("?" * (DECISION_COLUMNS.count(",") + 4)))
 _UPDATE: Final = """
 UPDATE decisions SET status = ?, claimed_at = ?, sent_at = ?, provider = ?, message_id = ?, closed_at = ?,
   close_reason = ?, message_at = ?, sent_after = ?, closed_after = ?
@@ -70,7 +70,7 @@ WHERE seq = ?
 """
 #: The end of what a decision planned: each notes how far the log had come.
 _CLOSINGS: Final = frozenset({"released", "revoked", "displaced", "expired", "assumed_sent"})
-_INSERT_MESSAGE: Final = "INSERT INTO messages (workspace_id, COLUMNS) VALUES (MARKS) ON CONFLICT DO NOTHING".replace(
+INSERT_MESSAGE: Final = "INSERT INTO messages (workspace_id, COLUMNS) VALUES (MARKS) ON CONFLICT DO NOTHING".replace(
     "COLUMNS", MESSAGE_COLUMNS
 ).replace("MARKS", ", ".join("?" * (MESSAGE_COLUMNS.count(",") + 2)))
 _REMOVE_MESSAGE: Final = """
@@ -81,7 +81,7 @@ _REMOVE_FOREIGN: Final = """
 DELETE FROM messages WHERE workspace_id = ? AND recipient_id = ? AND message_ref = ? AND decision_id IS NOT 0
 RETURNING COLUMNS
 """.replace("COLUMNS", MESSAGE_COLUMNS)
-_COUNT_USE: Final = """
+COUNT_USE: Final = """
 INSERT INTO policy_uses (workspace_id, policy_id, decisions) VALUES (?, ?, ?)
 ON CONFLICT DO UPDATE SET decisions = decisions + excluded.decisions
 """
@@ -169,24 +169,24 @@ class DecisionWriter(DecisionReader, UsageWriter):
         """See ``storage.port``."""
         self._last_position = None
         try:
-            self._query(_INSERT, _insert_row(decision, message))
+            self._query(INSERT_DECISION, _insert_row(decision, message))
         except sqlite3.IntegrityError as error:
             if not is_taken(error):
                 raise
             raise AlreadyExists(f"decision {decision.decision_id} is stored already") from error
         if message is not None:
             self._hold([message])
-        self._query(_COUNT_USE, (decision.workspace_id, decision.policy_id, 1))
+        self._query(COUNT_USE, (decision.workspace_id, decision.policy_id, 1))
         shadow = decision.snapshot.shadow
         if shadow is not None:
-            self._query(_COUNT_USE, (decision.workspace_id, shadow.policy_id, 1))
+            self._query(COUNT_USE, (decision.workspace_id, shadow.policy_id, 1))
 
     def add_decisions(self, rows: Sequence[tuple[Decision, Message | None]]) -> None:
         """See ``storage.port``; all or none."""
         self._last_position = None
         self._query("SAVEPOINT add_decisions", ())
         try:
-            self._query_many(_INSERT, [_insert_row(decision, message) for decision, message in rows])
+            self._query_many(INSERT_DECISION, [_insert_row(decision, message) for decision, message in rows])
         except sqlite3.IntegrityError as error:
             self._query("ROLLBACK TO add_decisions", ())
             if not is_taken(error):
@@ -199,7 +199,7 @@ class DecisionWriter(DecisionReader, UsageWriter):
         for decision, _ in rows:
             if decision.snapshot.shadow is not None:
                 uses[decision.workspace_id, decision.snapshot.shadow.policy_id] += 1
-        self._query_many(_COUNT_USE, [(*policy, count) for policy, count in uses.items()])
+        self._query_many(COUNT_USE, [(*policy, count) for policy, count in uses.items()])
 
     def update_decision(self, decision: Decision, message: Message | None) -> None:
         """See ``storage.port``; ``VersionConflict`` when the decision is not stored (any more)."""
@@ -248,7 +248,7 @@ class DecisionWriter(DecisionReader, UsageWriter):
         )
         if owner is not None and owner[0] == message.recipient_id and owner[1] is not None:
             return False
-        if not self._query(_INSERT_MESSAGE, message_row(message, message.decision_id, self._position())).rowcount:
+        if not self._query(INSERT_MESSAGE, message_row(message, message.decision_id, self._position())).rowcount:
             return False
         self._book((message,))
         return True
@@ -262,10 +262,10 @@ class DecisionWriter(DecisionReader, UsageWriter):
         gone = [] if removed is None else removed
         if messages:
             rows = [message_row(message, SAME) for message in messages]
-            if self._query_many(_INSERT_MESSAGE, rows).rowcount < len(rows):
+            if self._query_many(INSERT_MESSAGE, rows).rowcount < len(rows):
                 for row in rows:
                     gone += self._removed(_REMOVE_TOLD, row[:4])
-                self._query_many(_INSERT_MESSAGE, rows)
+                self._query_many(INSERT_MESSAGE, rows)
         self._book(messages, gone)
 
     def _removed(self, statement: str, key: Row) -> list[Message]:

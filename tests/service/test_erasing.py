@@ -12,7 +12,8 @@ import pytest
 from optimizer.errors import Conflict, Invalid, NotFound
 from optimizer.service import erasing, exports, feedback, settle, setup
 from optimizer.service.explain import explain
-from optimizer.service.imports import BadRow, import_file
+from optimizer.service.imports import import_file
+from optimizer.service.importtargets import BadRow
 from optimizer.service.ingest import ingest
 from optimizer.service.report import report
 from optimizer.service.requests import DecisionRequest, EventInput, RecipientPatch, VendorEvent

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 import threading
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -70,15 +70,25 @@ def opener(path: Path) -> Iterator[Opener]:
         store.close()
 
 
-def dump(path: Path, workspace_id: str, but: Collection[str] = ("seq", "rows")) -> dict[str, list[tuple[Any, ...]]]:
-    """Every row of a workspace in a SQLite file, by table, without the columns ``but``; sorted."""
+def dump(path: Path, workspace_id: str) -> dict[str, list[tuple[Any, ...]]]:
+    """Every row of a workspace in a SQLite file, by table, in the order of the table; without running numbers of the
+    file, with positions counted from the workspace's own first decision, and without what imports have done."""
     with closing(sqlite3.connect(path)) as connection:
+
+        def rows(statement: str) -> list[tuple[Any, ...]]:
+            return connection.execute(statement, (workspace_id,)).fetchall()
+
+        (first,) = rows("SELECT min(seq) FROM decisions WHERE workspace_id = ?")[0]
         names = [row[0] for row in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")]
         found = {}
         for name in names:
             columns = [row[1] for row in connection.execute(f"PRAGMA table_info({name})")]
             if "workspace_id" in columns and name != "import_positions":
-                kept = ", ".join(column for column in columns if column not in but)
-                statement = f"SELECT {kept} FROM {name} WHERE workspace_id = ?"  # noqa: S608 - names of the schema
-                found[name] = sorted(connection.execute(statement, (workspace_id,)).fetchall(), key=repr)
+                shown = ", ".join(
+                    f"max(0, {one} - {first or 1 << 60} + 1)" if one in ("known_after", "changed_after") else one
+                    for one in columns
+                    if one != "seq"
+                )
+                order = " ORDER BY seq" if "seq" in columns else ""
+                found[name] = rows(f"SELECT {shown} FROM {name} WHERE workspace_id = ?{order}")  # noqa: S608 - the schema's names
         return found
