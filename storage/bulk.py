@@ -86,8 +86,8 @@ class BulkWriter(Protocol):
     def add_new_events(self, workspace_id: str, events: NewEvents) -> bool:
         """Stores events; False, and nothing stored, when one of their ids is stored already or occurs twice."""
 
-    def add_to_rhythms(self, workspace_id: str, added: Sequence[tuple[str, RhythmKind, int, float]]) -> None:
-        """``add_to_rhythm`` for many: recipient, kind, hour of the week, weight."""
+    def add_to_rhythms(self, workspace_id: str, kind: RhythmKind, added: Sequence[tuple[str, int, float]]) -> None:
+        """``add_to_rhythm`` for many: recipient, hour of the week, weight."""
 
     def add_new_recipients(self, workspace_id: str, recipient_ids: Sequence[str], documents: Sequence[bytes]) -> bool:
         """Stores recipients in version 1 by their documents (``codec.pack_recipient``); False, and nothing stored, when

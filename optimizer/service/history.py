@@ -24,7 +24,7 @@ from optimizer.errors import Invalid
 from optimizer.service import recipients as people
 from optimizer.service.cells import Cells, outcome
 from optimizer.service.choose import ZoneSource, resolve_zone
-from optimizer.service.ids import IMPORTED_POLICY, derived
+from optimizer.service.ids import IMPORTED_POLICY, derived, derived_many
 from optimizer.service.record import cost_of, message_of
 from storage.log import Decision, Event, Message, Snapshot
 from storage.records import Campaign, Recipient
@@ -139,13 +139,34 @@ def _one_of(column: str, value: str, names: Sequence[str]) -> None:
 
 def row_name(campaign: Campaign, recipient_id: str, row: Mapping[str, Any], line: int) -> str:
     """What a row's ids are made of: a hash of its place and its cells in one canonical text."""
-    content = msgspec.json.encode(row, order="deterministic").decode()
+    content = _content(row).decode()
     return derived("", _ID_KEY, campaign.workspace_id, campaign.campaign_id, recipient_id, content, str(line))
+
+
+def row_names(
+    campaign: Campaign, recipient_ids: Sequence[str], rows: Sequence[Mapping[str, Any]], lines: Sequence[int]
+) -> list[str]:
+    """``row_name`` of many."""
+    parts = (
+        (recipient_id.encode(), _content(row), b"%d" % line)
+        for recipient_id, row, line in zip(recipient_ids, rows, lines, strict=True)
+    )
+    return derived_many(_ID_KEY, (campaign.workspace_id, campaign.campaign_id), parts)
+
+
+def _content(row: Mapping[str, Any]) -> bytes:
+    return msgspec.json.encode(row, order="deterministic")
 
 
 def outcome_id(decision_id: str, name: str) -> str:
     """The id of the event that an outcome of a row becomes."""
     return derived("evt", _ID_KEY, decision_id, name)
+
+
+def outcome_ids(outcomes: Sequence[tuple[str, str]]) -> list[str]:
+    """``outcome_id`` of many."""
+    parts = ((decision_id.encode(), name.encode()) for decision_id, name in outcomes)
+    return [f"evt{name}" for name in derived_many(_ID_KEY, (), parts)]
 
 
 def snapshot(

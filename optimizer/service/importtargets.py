@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol, TypeVar, get_args
 
 from optimizer.errors import Invalid
-from optimizer.service import history, setup, wholeevents
+from optimizer.service import history, setup
 from optimizer.service import recipients as people
 from optimizer.service.cells import Cells
 from optimizer.service.erased import any_erased, gone, refusal
@@ -17,6 +17,7 @@ from optimizer.service.ingest import ingest
 from optimizer.service.requests import EventInput
 from optimizer.service.rowparts import Table
 from optimizer.service.wholecolumns import Unusual
+from optimizer.service.wholeevents import EventColumns
 from optimizer.service.wholehistory import HistoryColumns
 from optimizer.service.wholerecipients import RecipientColumns
 from optimizer.service.wiring import Services
@@ -128,7 +129,7 @@ class _Events:
     """Rows are events as ``POST /v1/events`` takes them."""
 
     place: Place
-    columns: wholeevents.EventColumns
+    columns: EventColumns
 
     def put_whole(self, table: Table, position: int) -> Stored | None:
         """See ``Target``."""
@@ -138,7 +139,7 @@ class _Events:
         except Unusual:
             return None
         return _put_whole(
-            self.place, table, found.recipients, lambda w: wholeevents.store(w, workspace_id, found), position
+            self.place, table, found.recipients, lambda w: self.columns.store(w, workspace_id, found), position
         )
 
     def prepare(self, reader: Reader, rows: Sequence[Cells]) -> None:
@@ -240,6 +241,6 @@ def target_of(kind: Kind, place: Place, *, typed: bool) -> Target[Any]:
     targets: dict[Kind, Target[Any]] = {
         "recipients": _Recipients(place, RecipientColumns(typed)),
         "history": _History(place, HistoryColumns(typed)),
-        "events": _Events(place, wholeevents.EventColumns(typed)),
+        "events": _Events(place, EventColumns(typed)),
     }
     return targets[kind]

@@ -62,35 +62,45 @@ def note_all_active(writer: Writer, workspace_id: str, events: Sequence[Event]) 
             _tally_hour(writer, (workspace_id, recipient_id), start, where, len(there))
 
 
-def note_hours_of_new(writer: Writer, workspace_id: str, events: NewEvents, add: Callable[[], bool]) -> bool:
+def note_hours_of_new(
+    writer: Writer, workspace_id: str, events: NewEvents, zones: dict[str, str | None], add: Callable[[], bool]
+) -> bool:
     """``note_all_active`` for events by column, none of them of ``MESSAGE_OUTCOMES``; ``add`` stores them.
+
+    Args:
+        writer: the transaction.
+        workspace_id: whose events they are.
+        events: the events.
+        zones: of recipients, as far as they were looked up before; those that weren't are added.
+        add: stores the events; False = nothing was stored.
 
     Returns:
         What ``add`` returned; with False nothing is noted. Also False, and nothing added, where an hour is to be read
         on the clock of an event's campaign.
     """
-    zones = writer.timezones(workspace_id, events.recipients)
-    hours: dict[tuple[str, int], str] = {}
-    columns = zip(events.recipients, events.occurred_at, events.campaigns, events.automated, strict=True)
-    for recipient_id, at, campaign_id, automated in columns:
-        known = zones.get(recipient_id)
-        if known is None and campaign_id is not None:
+    unseen = [one for one in set(events.recipients) if one not in zones]
+    zones.update(dict.fromkeys(unseen) | writer.timezones(workspace_id, unseen))
+    known = list(map(zones.get, events.recipients))
+    starts = [at - at % _HOUR_MICROS for at in events.occurred_at]
+    hours = dict(zip(zip(events.recipients, starts, strict=True), known, strict=True))
+    if None in known or True in events.automated:
+        if any(name is None and one is not None for name, one in zip(known, events.campaigns, strict=True)):
             return False
-        if known is not None and not automated:
-            hours[recipient_id, at - at % _HOUR_MICROS] = known
+        rows = zip(events.recipients, starts, known, events.automated, strict=True)
+        hours = {(one, start): name for one, start, name, machine in rows if name is not None and not machine}
     before = writer.unprompted_hours(workspace_id, list(hours), MESSAGE_OUTCOMES)
     if not add():
         return False
-    places: dict[tuple[int, str], tuple[int, float]] = {}
-    added: list[tuple[str, RhythmKind, int, float]] = []
-    for (recipient_id, start), name in hours.items():
-        if (recipient_id, start) not in before:
-            if (start, name) not in places:
-                one = _sum("active", start // 1_000_000, zone(name))
-                places[start, name] = one.hour, one.weight
-            added.append((recipient_id, "active", *places[start, name]))
-    writer.add_to_rhythms(workspace_id, added)
+    places = {place: _place(*place) for place in {(start, name or "") for (_, start), name in hours.items()}}
+    added = [(one, *places[start, name or ""]) for (one, start), name in hours.items() if (one, start) not in before]
+    writer.add_to_rhythms(workspace_id, "active", added)
     return True
+
+
+def _place(start: int, name: str) -> tuple[int, float]:
+    """The hour of the week in a zone, and the weight, of what happened at a time in microseconds."""
+    one = _sum("active", start // 1_000_000, zone(name))
+    return one.hour, one.weight
 
 
 def _unprompted(event: Event) -> bool:

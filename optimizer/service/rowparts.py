@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import itertools
-import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,7 +16,7 @@ from optimizer.errors import Invalid
 #: One row: its line (from 1; a CSV's header counts), and its cells or what is wrong with it.
 NumberedRow = tuple[int, "Mapping[str, Any] | Invalid"]
 #: A quote begins a cell that may go on in the next line; what else ends a line for ``str.splitlines`` is no end here.
-_NOT_PLAIN = re.compile(rb'["\x00\x0b\x0c\x1c-\x1e]')
+_NOT_PLAIN = tuple(bytes((code,)) for code in b'"\x00\x0b\x0c\x1c\x1d\x1e')
 
 
 @dataclass(frozen=True)
@@ -198,7 +197,7 @@ class _Lines:
 def _plain_text(block: list[bytes]) -> str:
     """The text of lines that each are a row: whole UTF-8, no quote, no other end of a line in them. Else nothing."""
     together = b"".join(block)
-    if _NOT_PLAIN.search(together) or together.count(b"\r") != together.count(b"\r\n"):
+    if any(byte in together for byte in _NOT_PLAIN) or together.count(b"\r") != together.count(b"\r\n"):
         return ""
     try:
         return together.decode()

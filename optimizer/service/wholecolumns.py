@@ -20,7 +20,7 @@ from storage.records import Attribute
 
 T = TypeVar("T")
 #: Different cells of a column that are remembered.
-_REMEMBERED = 50_000
+REMEMBERED = 50_000
 #: Types whose values can be told apart by equality, as long as a column has but one of them.
 _TOLD_APART: tuple[set[type], ...] = ({str}, {int}, {bool}, {datetime}, set())
 
@@ -37,7 +37,7 @@ class Memo(dict[Any, T], Generic[T]):
         self._read = read
 
     def __missing__(self, cell: Any) -> T:
-        if len(self) >= _REMEMBERED:
+        if len(self) >= REMEMBERED:
             self.clear()
         found = self[cell] = self._read(cell)
         return found

@@ -15,7 +15,7 @@ from optimizer.service.optout import OPT_OUTS
 from optimizer.service.requests import CLOCK_SKEW_SECONDS
 from optimizer.service.rhythms import note_hours_of_new
 from optimizer.service.rowparts import Table
-from optimizer.service.wholecolumns import Memo, joined, member, plain_ids, require, require_names
+from optimizer.service.wholecolumns import REMEMBERED, Memo, joined, member, plain_ids, require, require_names
 from storage.bulk import NewEvents
 from storage.codec import to_micros
 from storage.port import Writer
@@ -30,6 +30,7 @@ class EventColumns:
 
     typed: bool
     _memos: dict[str, Memo[Any]] = field(default_factory=dict)
+    _zones: dict[str, str | None] = field(default_factory=dict)
 
     def read(self, table: Table, now: datetime) -> NewEvents:
         """A chunk's events.
@@ -71,11 +72,17 @@ class EventColumns:
             return one.switch(name) or False
         raise KeyError(name)
 
+    def store(self, writer: Writer, workspace_id: str, found: NewEvents) -> bool:
+        """Stores them; False, and nothing stored, when they are to be stored one by one: some are known already or
+        occur twice, name a campaign that isn't there, or somebody was erased once.
 
-def store(writer: Writer, workspace_id: str, found: NewEvents) -> bool:
-    """Stores them; False, and nothing stored, when they are to be stored one by one: some are known already or occur
-    twice, name a campaign that isn't there, or somebody was erased once."""
-    campaigns = [one for one in set(found.campaigns) if one is not None]
-    if any_erased(writer, workspace_id) or any(writer.campaign(workspace_id, one) is None for one in campaigns):
-        return False
-    return note_hours_of_new(writer, workspace_id, found, lambda: writer.add_new_events(workspace_id, found))
+        A recipient's zone is looked up once in a file; one that changes meanwhile counts from the next file on.
+        """
+        campaigns = [one for one in set(found.campaigns) if one is not None]
+        if any_erased(writer, workspace_id) or any(writer.campaign(workspace_id, one) is None for one in campaigns):
+            return False
+        if len(self._zones) > REMEMBERED:
+            self._zones.clear()
+        return note_hours_of_new(
+            writer, workspace_id, found, self._zones, lambda: writer.add_new_events(workspace_id, found)
+        )

@@ -78,10 +78,7 @@ class HistoryColumns:
         require(len(contexts) <= OBJECT_VALUES)
         propensities = self._column(table, "propensity")
         require(all(one is None or one <= 1 for one in propensities))
-        names = [
-            history.row_name(frame.campaign, recipient_id, row, line)
-            for recipient_id, line, row in zip(recipients, table.lines, table.dicts(), strict=True)
-        ]
+        names = history.row_names(frame.campaign, recipients, table.dicts(), table.lines)
         ids = [f"dec{name}" for name in names]
         pairs = list(zip(sent.variants, sent.channels, strict=True))
         costs, actions = ({pair: told(*pair) for pair in set(pairs)} for told in (frame.cost, frame.action))
@@ -122,7 +119,7 @@ class HistoryColumns:
         return _Sent(variants, channels, decided_at, send_at)
 
     def _outcomes(self, table: Table, ids: Sequence[str], sent: _Sent, now: int) -> NewOutcomes:
-        found: list[tuple[int, str, str, int, float | None]] = []
+        found: list[tuple[int, str, int, float | None]] = []
         for column in sorted(name for name in table.columns if name.startswith("outcome.")):
             name = column.partition(".")[2]
             told: list[_Happened] = self._of(column, table.columns[column])
@@ -134,10 +131,11 @@ class HistoryColumns:
                 require(not (silent and name in MESSAGE_OUTCOMES))
                 at = (sent.decided_at if silent else sent.send_at)[i] if at is None else at
                 require(sent.decided_at[i] <= at <= now)
-                found.append((i, history.outcome_id(ids[i], name), name, at, value))
+                found.append((i, name, at, value))
         found.sort(key=lambda one: one[0])  # stable: by name within a decision
-        places, events, types, times, values = zip(*found, strict=True) if found else ((),) * 5
-        return NewOutcomes(now, places, events, types, times, values)
+        places, types, times, values = zip(*found, strict=True) if found else ((),) * 4
+        names = history.outcome_ids([(ids[i], name) for i, name in zip(places, types, strict=True)])
+        return NewOutcomes(now, places, names, types, times, values)
 
     def _column(self, table: Table, name: str) -> list[Any]:
         return self._of(name, table.columns.get(name, (None,) * len(table)))

@@ -118,9 +118,10 @@ class BulkWriter(BulkReader, UsageWriter):
             and self._query_many(INSERT_EVENT, events).rowcount == len(events)
         ) or not (messages or events)
 
-    def add_to_rhythms(self, workspace_id: str, added: Sequence[tuple[str, RhythmKind, int, float]]) -> None:
+    def add_to_rhythms(self, workspace_id: str, kind: RhythmKind, added: Sequence[tuple[str, int, float]]) -> None:
         """See ``storage.bulk``."""
-        rows = [(workspace_id, one, RHYTHM_KINDS.index(kind), hour, weight) for one, kind, hour, weight in added]
+        number = RHYTHM_KINDS.index(kind)
+        rows = [(workspace_id, recipient_id, number, hour, weight) for recipient_id, hour, weight in added]
         self._query_many(ADD_TO_RHYTHM, rows)
 
     def _all_new(self, statement: str, rows: Iterable[Row], count: int) -> bool:
@@ -173,12 +174,21 @@ def _decision_rows(workspace_id: str, d: NewLogged) -> Iterator[Row]:
     )
 
 
-def _message_rows(workspace_id: str, d: NewLogged) -> Iterator[Row]:
-    columns = zip(d.recipients, d.send_at, d.ids, d.channels, d.variants, d.costs, strict=True)
-    for recipient_id, at, decision_id, channel, variant_id, cost in columns:
-        if variant_id is not None:
-            place = (workspace_id, recipient_id, at, decision_id, channel, d.category, d.campaign_id, variant_id)
-            yield (*place, SAME, cost, 0)
+def _message_rows(workspace_id: str, d: NewLogged) -> Iterable[Row]:
+    columns: Iterable[Row] = zip(
+        repeat(workspace_id),
+        d.recipients,
+        d.send_at,
+        d.ids,
+        d.channels,
+        repeat(d.category),
+        repeat(d.campaign_id),
+        d.variants,
+        repeat(SAME),
+        d.costs,
+        repeat(0),
+    )
+    return columns if None not in d.variants else (row for row in columns if row[7] is not None)
 
 
 def _outcome_rows(workspace_id: str, d: NewLogged, known_after: int) -> Iterator[Row]:
