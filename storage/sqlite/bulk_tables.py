@@ -47,7 +47,7 @@ class BulkReader(Tables):
         self, workspace_id: str, hours: Sequence[tuple[str, int]], but: Collection[str]
     ) -> set[tuple[str, int]]:
         """See ``storage.bulk``."""
-        statement = _UNPROMPTED.replace("{but}", ", ".join("?" * len(but)) or "NULL")
+        statement = _UNPROMPTED.replace("{but}", ", ".join("?" * len(but)) or "''")  # no type is empty
         found: set[tuple[str, int]] = set()
         for start in range(0, len(hours), _HOURS):
             part = list(hours[start : start + _HOURS])
