@@ -78,6 +78,8 @@ def _parse_switch(text: str) -> bool:
 
 
 def _parse_database(text: str) -> str:
+    if re.fullmatch(r"postgres(ql)?://[^\s\0]+", text):
+        return text
     if not re.fullmatch(r"sqlite:///[^?#\0]*[^?#\0/]", text) or text.endswith("/:memory:"):
         raise ValueError(text)
     return text
@@ -104,7 +106,10 @@ def _parse_text(text: str) -> str:
 
 
 SWITCH = Kind("1, true, yes, on or 0, false, no, off", _parse_switch)
-DATABASE = Kind("sqlite:///PATH of a file (relative; absolute with a fourth slash)", _parse_database)
+DATABASE = Kind(
+    "sqlite:///PATH of a file (relative; absolute with a fourth slash) or postgresql://USER:PASSWORD@HOST:PORT/NAME",
+    _parse_database,
+)
 BIND = Kind("HOST:PORT, the port from 1 to 65535", _parse_bind)
 URL = Kind("http://… or https://… without a query", _parse_url)
 TEXT = Kind("any text that is not empty", _parse_text)

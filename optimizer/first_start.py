@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from optimizer.config import Settings
+from storage.open import folder_of
 from storage.records import Campaign, Channel, OutcomeWeight, Variant
 
 if TYPE_CHECKING:
@@ -21,8 +22,8 @@ KEY_FILE = "first-key"
 
 
 def key_path(settings: Settings) -> Path:
-    """Where the first key lies: beside the database file, readable by its owner only."""
-    return Path(settings.database.removeprefix("sqlite:///")).parent / KEY_FILE
+    """Where the first key lies, readable by its owner only: beside an embedded database, else in ``var``."""
+    return folder_of(settings.database) / KEY_FILE
 
 
 def prepare(services: Services) -> None:
@@ -46,6 +47,7 @@ def _ensure_key(services: Services) -> None:
     if path.exists() and setup.hash_secret(path.read_text(encoding="utf-8").strip()) in valid:
         return
     _, secret = setup.create_key(services, WORKSPACE, KEY_FILE, ["admin"])
+    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     path.unlink(missing_ok=True)
     # Made with its mode, not changed to it: it is at no time readable by others.
     file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)

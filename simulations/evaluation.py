@@ -14,7 +14,7 @@ import numpy as np
 
 from optimizer.bandit.actions import build_space
 from optimizer.bandit.localtime import zone
-from optimizer.model.policy import LivePolicy, distribution
+from optimizer.model.policy import Asked, LivePolicy, distribution
 from simulations.hillstrom import ARMS, PROPENSITY, Customers
 from simulations.rivals import Floats
 from storage.records import Campaign, JsonObject
@@ -68,11 +68,10 @@ def choices(
         zone=zone("UTC"),
     )
     mask = np.ones(space.size, dtype=np.bool_)
-    local = int(at.timestamp())
     served = np.zeros((len(contexts), space.size))
     greedy = np.zeros_like(served)
     for i, context in enumerate(contexts):
-        choice = distribution(live, campaign, space, mask, context, decided_local=local, effects={})
+        choice = distribution(live, campaign, Asked(space, mask, context))
         served[i] = choice.probability
         if choice.greedy is None:
             greedy[i] = choice.probability

@@ -8,11 +8,13 @@ class StoreError(Exception):
 
 
 class StoreUnavailable(StoreError):
-    """The store can't be reached or can't take a write (locked, full, read-only). Nothing was recorded."""
+    """The store can't be reached or can't take a write (locked, full, read-only). Nothing was recorded; or, where
+    ``fate_unknown``, all of it or nothing: the answer to a commit was lost and the server can't be asked."""
 
-    def __init__(self, detail: str, retry_after_seconds: int = 1) -> None:
+    def __init__(self, detail: str, retry_after_seconds: int = 1, *, fate_unknown: bool = False) -> None:
         super().__init__(detail)
         self.retry_after_seconds = retry_after_seconds
+        self.fate_unknown = fate_unknown
 
 
 class AlreadyExists(StoreError):

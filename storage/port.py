@@ -6,9 +6,10 @@ physical commit (group commit); each is isolated from the failure of the others,
 A write function may therefore be run again from its start (after a serialization failure): it must have no effect
 outside the transaction. Nothing in this protocol is particular to one database.
 
-Positions (``Decision.position``) ascend in the order of commits and, within a write, of calls; none comes twice. What
-is stored beside decisions notes the newest position of that moment (``…_after``): a write that makes room for a
-decision therefore makes it before it adds the decision. The store assigns them all; what a caller gives is ignored.
+Positions (``Decision.position``) ascend in the order of a workspace's commits and, within a write, of calls; none comes
+twice in a workspace. What is stored beside decisions notes the newest position of that moment (``…_after``): a write
+that makes room for a decision therefore makes it before it adds the decision. The store assigns them all; what a caller
+gives is ignored.
 
 Rules for callers: times are aware UTC; ids are opaque strings; a list is ordered as documented and pages by cursor.
 """
@@ -323,8 +324,8 @@ class Writer(Reader, BulkWriter, EndpointChanges, ErasureWriter, RankWriter, Web
     def prune(self, workspace_id: str, before: datetime) -> int:
         """Retention: deletes decisions decided before ``before`` that are closed, with their events and messages,
         policies and artifacts that no pointer and no stored decision uses, and sums of periods that ended by ``before``
-        (see ``usage``); returns how many decisions went. The newest decision of all workspaces stays until there is a
-        newer one."""
+        (see ``usage``); returns how many decisions went. The newest decision stays until there is a newer one, of the
+        workspace or, where positions are one series for all, of any."""
 
 
 class Store(Scrubbing, Protocol):
@@ -342,7 +343,8 @@ class Store(Scrubbing, Protocol):
                 write. Writes with a pair in common run one after the other.
 
         Raises:
-            StoreUnavailable: the store can't be reached or can't take the write; nothing was recorded.
+            StoreUnavailable: the store can't be reached or can't take the write; nothing was recorded (see its
+                ``fate_unknown`` for the exception).
         """
 
     def check(self) -> None:

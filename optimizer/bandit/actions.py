@@ -7,6 +7,7 @@ An action is a number. Its order is fixed, since a decision stores its action an
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
@@ -65,6 +66,11 @@ class ActionSpace:
         return self.messages if self.no_send else None
 
     @property
+    def kind(self) -> tuple[object, ...]:
+        """What spaces have in common that may be stacked."""
+        return self.variants, self.channels, len(self.send_at), self.no_send
+
+    @property
     def shape(self) -> tuple[int, int, int]:
         """(V, S, C), the shape in which the message actions of a (K,) vector lie."""
         return len(self.variants), len(self.send_at), len(self.channels)
@@ -94,6 +100,51 @@ class ActionSpace:
     def send_time(self, s: int) -> datetime:
         """Send time of slot ``s`` as an aware UTC ``datetime``."""
         return _EPOCH + timedelta(seconds=int(self.send_at[s]))
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Spaces:
+    """The action spaces of n rows that differ in their times alone, for what is computed of many rows at once.
+
+    Attributes:
+        variants: (V,) ids. channels: (C,) ids.
+        send_at: (n, S) int64. local: (n, S) int64. As in ``ActionSpace``.
+        no_send: whether not sending is an action.
+    """
+
+    variants: tuple[str, ...]
+    channels: tuple[str, ...]
+    send_at: NDArray[np.int64]
+    local: NDArray[np.int64]
+    no_send: bool
+
+    @classmethod
+    def stacked(cls, spaces: Sequence[ActionSpace]) -> Spaces:
+        """Spaces of one ``kind``, at least one."""
+        one = spaces[0]
+        send_at = np.stack([space.send_at for space in spaces])
+        local = np.stack([space.local for space in spaces])
+        return cls(one.variants, one.channels, send_at, local, one.no_send)
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """(V, S, C), as in ``ActionSpace``."""
+        return len(self.variants), int(self.local.shape[1]), len(self.channels)
+
+    @property
+    def messages(self) -> int:
+        """How many actions send something: V x S x C."""
+        return len(self.variants) * int(self.local.shape[1]) * len(self.channels)
+
+    @property
+    def size(self) -> int:
+        """K, the number of actions, ``no_send`` included."""
+        return int(self.messages + self.no_send)
+
+    @property
+    def dayparts(self) -> NDArray[np.int64]:
+        """(n, S) int64, the daypart 0–3 of each slot by the recipient's wall clock."""
+        return (self.local % DAY) // _DAYPART_SECONDS
 
 
 def build_space(

@@ -29,10 +29,15 @@ PERIODS_BEYOND = 2
 
 def cost_micros(campaign: Campaign, variants: Sequence[str], channels: Sequence[str]) -> NDArray[np.int64]:
     """What one message costs, in micros of the campaign's currency: (V, C) int64."""
-    of_variant = {v.id: v.cost for v in campaign.variants}
-    of_channel = {c.id: c.cost for c in campaign.channels}
-    costs = [[round(MICROS * (of_variant.get(v, 0.0) + of_channel.get(c, 0.0))) for c in channels] for v in variants]
+    costs = [[micros(campaign, variant, channel) for channel in channels] for variant in variants]
     return np.array(costs, np.int64).reshape(len(variants), len(channels))
+
+
+def micros(campaign: Campaign, variant: str, channel: str) -> int:
+    """What one message of a variant on a channel costs, in micros; what the campaign doesn't know costs nothing."""
+    of_variant = next((v.cost for v in campaign.variants if v.id == variant), 0.0)
+    of_channel = next((c.cost for c in campaign.channels if c.id == channel), 0.0)
+    return round(MICROS * (of_variant + of_channel))
 
 
 def periods_to_read(parameters: Capacity | Budget, first: int, last: int) -> tuple[int, int]:

@@ -15,16 +15,13 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from optimizer.bandit.actions import DAYPARTS, ActionSpace
+from optimizer.bandit import exploration_rows as many
+from optimizer.bandit.actions import ActionSpace, Spaces
 
 Vector = NDArray[np.float64]
 Mask = NDArray[np.bool_]
 #: A distribution may miss 1 by this much, no more: rounding over 4,096 terms stays far below it.
 TOLERANCE = 1e-9
-#: Every eligible variant, channel and daypart keeps at least this part of the exploration rate.
-FLOOR_PART = 1 / 20
-#: Minima that together ask for more than this are scaled down to it: the policy keeps a say.
-MAX_FLOOR = 0.95
 
 
 def uniform(mask: Mask) -> Vector:
@@ -88,18 +85,7 @@ def bank(draws: NDArray[np.floating], mask: Mask) -> Vector:
     Raises:
         ValueError: the best eligible value of a draw is not finite, no draws, or nothing eligible.
     """
-    _count(mask)
-    if draws.ndim != 2 or draws.shape[0] == 0 or draws.shape[1] != len(mask):
-        raise ValueError(f"draws have shape {draws.shape}, expected (M >= 1, {len(mask)})")
-    allowed = draws
-    if not mask.all():
-        allowed = draws.copy()  # a copy and one assignment: a third of the time of np.where or of taking columns
-        allowed[:, ~mask] = -np.inf
-    winners = allowed.argmax(axis=1)
-    # argmax stops at the first NaN, so a look at the winners finds every NaN among the eligible.
-    if not np.isfinite(allowed[np.arange(len(winners)), winners]).all():
-        raise ValueError("draws of eligible actions must be finite")
-    return np.bincount(winners, minlength=len(mask)) / len(winners)
+    return np.asarray(many.bank(draws[None], mask[None])[0], np.float64)
 
 
 def coordinate(space: ActionSpace, greedy: int, mask: Mask) -> Vector:
@@ -117,35 +103,7 @@ def coordinate(space: ActionSpace, greedy: int, mask: Mask) -> Vector:
     Raises:
         ValueError: ``greedy`` is not eligible.
     """
-    if not (0 <= greedy < space.size and mask[greedy]):
-        raise ValueError(f"greedy action {greedy} is not eligible")
-    factors = space.factors(greedy)
-    if factors is None:
-        others = mask.copy()
-        others[greedy] = False
-        return uniform(others if others.any() else mask)
-    v, s, c = factors
-    p = np.zeros(space.size)
-    moved = p[: space.messages].reshape(space.shape)
-    open_ = mask[: space.messages].reshape(space.shape)
-    lines = [
-        (moved[:, s, c], open_[:, s, c], v),
-        (moved[v, :, c], open_[v, :, c], s),
-        (moved[v, s, :], open_[v, s, :], c),
-    ]
-    stop = space.no_send_index
-    used = int(stop is not None and mask[stop])
-    for line, eligible, own in lines:
-        alternatives = np.count_nonzero(eligible) - 1  # the greedy action is eligible and on the line
-        if alternatives:
-            line += eligible / alternatives
-            line[own] = 0.0
-            used += 1
-    if not used:
-        return uniform(mask)
-    if stop is not None and mask[stop]:
-        p[stop] = 1.0
-    return np.asarray(p / used, np.float64)
+    return np.asarray(many.coordinate(Spaces.stacked([space]), np.array([greedy]), mask[None])[0], np.float64)
 
 
 def with_floor(
@@ -161,7 +119,7 @@ def with_floor(
 
     First q = (1 - rate) p + rate coordinate(greedy). Then a group g of actions has a minimum f_g: rate / 20 for each
     variant, channel and daypart with an eligible action, for a variant in ``young`` its own if larger. Minima of more
-    than ``MAX_FLOOR`` in total are all scaled down to it. With u_g uniform over the eligible actions of g,
+    than .95 in total are all scaled down to it. With u_g uniform over the eligible actions of g,
 
         result = (1 - W) q + sum_g w_g u_g,    w_g = max(0, f_g - (1 - W) q(g)),    W = sum_g w_g,
 
@@ -179,65 +137,9 @@ def with_floor(
     Raises:
         ValueError: rate or a minimum outside [0, 1], or the greedy action not eligible.
     """
-    _share("rate", rate)
-    q = rate * coordinate(space, int(p.argmax()) if greedy is None else greedy, mask)
-    q += (1 - rate) * p
-    if not space.messages:
-        return q
-    shape = space.shape
-    dayparts = space.dayparts
-    open_ = mask[: space.messages].reshape(shape)
-    size = _by_group(open_, dayparts)
-    mass = _by_group(q[: space.messages].reshape(shape), dayparts)
-    total, share = _shares(mass, _minima(space, size, rate, young))
-    if total == 0.0:
-        return q
-    each = share / np.maximum(size, 1)
-    by_variant, by_channel, by_daypart = np.split(each, [shape[0], shape[0] + shape[2]])
-    q *= 1 - total
-    extra = by_variant[:, None, None] + (by_daypart[dayparts][:, None] + by_channel)
-    q[: space.messages].reshape(shape)[...] += extra * open_
-    return q
-
-
-def _minima(space: ActionSpace, size: Vector, rate: float, young: Mapping[str, float]) -> Vector:
-    """(V + C + 4,) the minimum of each group, 0 for one without an eligible action (``size`` counts them)."""
-    own = np.array([max(young.get(v, 0.0), rate * FLOOR_PART) for v in space.variants])
-    if not (own <= 1).all() or not all(minimum >= 0 for minimum in young.values()):
-        raise ValueError(f"minima of young variants must be in [0, 1]: {dict(young)}")
-    least = np.concatenate([own, np.full(len(size) - len(own), rate * FLOOR_PART)])
-    least[size == 0] = 0.0
-    return np.asarray(least * min(1.0, MAX_FLOOR / max(float(least.sum()), MAX_FLOOR)))
-
-
-def _by_group(cube: NDArray[np.generic], dayparts: NDArray[np.int64]) -> Vector:
-    """(V + C + 4,) sums of a (V, S, C) cube by variant, by channel, by daypart."""
-    slots = cube.sum(axis=0, dtype=np.float64)
-    return np.concatenate(
-        [
-            cube.reshape(cube.shape[0], -1).sum(axis=1, dtype=np.float64),
-            slots.sum(axis=0),
-            np.bincount(dayparts, slots.sum(axis=1), DAYPARTS),
-        ]
-    )
-
-
-def _shares(mass: Vector, least: Vector) -> tuple[float, Vector]:
-    """The smallest W with W = sum max(0, least - (1 - W) mass), and the terms of that sum.
-
-    The sum minus W is convex and piecewise linear in W, at least 0 at W = 0 and below 0 at W = 1 (as ``least`` sums to
-    less than 1). So Newton's steps from 0 rise to the root without passing it, and reach it exactly after at most one
-    step a group: each step but the last adds a group that falls short.
-    """
-    total = 0.0
-    short = np.zeros(len(mass), np.bool_)
-    for _ in range(len(mass)):
-        now = short | (least > (1 - total) * mass)
-        if (now == short).all():
-            break
-        short = now
-        total = float((least - mass)[short].sum() / (1.0 - mass[short].sum()))
-    return total, np.where(short, least - (1 - total) * mass, 0.0)
+    moved = np.array([int(p.argmax()) if greedy is None else greedy])
+    floored = many.with_floor(p[None], Spaces.stacked([space]), mask[None], greedy=moved, rate=rate, young=young)
+    return np.asarray(floored[0], np.float64)
 
 
 def around_baseline(space: ActionSpace, mask: Mask, baseline_index: int, rate: float) -> Vector:

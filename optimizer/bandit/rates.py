@@ -34,6 +34,8 @@ def rate_bounds(cases: int, rows: int, level: float = 0.95) -> tuple[float, floa
 
     def outside(rate: float) -> bool:
         """Whether the rate is rejected: its likelihood is below the mixture's by more than 1/error."""
+        if rate in (0.0, 1.0):  # asked only where what happened is impossible at it
+            return True
         likelihood = (cases * math.log(rate) if cases else 0.0) + (
             (rows - cases) * math.log1p(-rate) if rows > cases else 0.0
         )

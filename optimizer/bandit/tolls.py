@@ -15,7 +15,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from optimizer.bandit.actions import ActionSpace
+from optimizer.bandit.actions import Spaces
 from optimizer.bandit.capacity import cost_micros
 from optimizer.bandit.localtime import DAY
 from storage.records import Campaign, JsonObject
@@ -88,20 +88,20 @@ def _price(entry: Mapping[str, Any]) -> Price:
     )
 
 
-def tolls(prices: Sequence[Price], campaign: Campaign, space: ActionSpace) -> Floats | None:
-    """What each action of a space is charged: (K,), 0 for ``no_send``; None where no price binds.
+def tolls(prices: Sequence[Price], campaign: Campaign, spaces: Spaces) -> Floats | None:
+    """What each action of n spaces is charged: (n, K), 0 for ``no_send``; None where no price binds.
 
     A budget's price is for a unit of money, so an action is charged it times what variant and channel cost.
     """
-    if not prices or not space.messages:
+    if not prices or not spaces.messages:
         return None
-    grid = np.zeros(space.shape)
+    grid = np.zeros((len(spaces.send_at), *spaces.shape))
     for price in prices:
-        bound = np.array([channel in price.channels for channel in space.channels], dtype=np.float64)
+        bound = np.array([channel in price.channels for channel in spaces.channels], dtype=np.float64)
         take = bound[None, :]
         if price.kind == "budget":
-            take = cost_micros(campaign, space.variants, space.channels) / MICROS * bound
-        grid += price.at(space.send_at)[None, :, None] * take[:, None, :]
-    out = np.zeros(space.size)
-    out[: space.messages] = grid.reshape(-1)
+            take = cost_micros(campaign, spaces.variants, spaces.channels) / MICROS * bound
+        grid += price.at(spaces.send_at)[:, None, :, None] * take[:, None, :]
+    out = np.zeros((len(grid), spaces.size))
+    out[:, : spaces.messages] = grid.reshape(len(grid), spaces.messages)
     return out

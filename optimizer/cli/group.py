@@ -17,6 +17,8 @@ EXIT_CODES = "Exit codes: 0 done; 1 refused or failed, the reason is on standard
 _PACKAGES = ("optimizer", "storage", "simulations")
 #: Our commands: name, module and attribute.
 _OURS = {
+    "backup": "optimizer.cli.move:backup",
+    "copy": "optimizer.cli.move:copy",
     "decide": "optimizer.cli.decide:decide",
     "erase": "optimizer.cli.erase:erase",
     "evaluate": "optimizer.cli.evaluate:evaluate",
@@ -24,8 +26,10 @@ _OURS = {
     "export": "optimizer.cli.export:export",
     "import": "optimizer.cli.imports:import_",
     "keys": "optimizer.cli.keys:keys",
+    "migrate": "optimizer.cli.move:migrate",
     "relabel": "optimizer.cli.relabel:relabel",
     "report": "optimizer.cli.report:report",
+    "restore": "optimizer.cli.move:restore",
     "retrain": "optimizer.cli.retrain:retrain",
     "rules": "optimizer.cli.rules:rules",
     "schedule": "optimizer.cli.schedule:schedule",

@@ -11,8 +11,6 @@ from optimizer.cli.call import Call, command, option
 from optimizer.cli.group import EXIT_CODES
 from optimizer.cli.progress import progress
 
-_SQLITE = "sqlite:///"
-
 
 @click.command(epilog=EXIT_CODES)
 @option("--minutes", type=click.FloatRange(0.1, 10_000), default=10.0, show_default=True, help="Time for the search.")
@@ -41,7 +39,9 @@ def tune(call: Call, minutes: float, trials: int | None, reset: bool) -> None:
 
 def _journal(database: str) -> Path:
     """Beside an embedded database, else in ``var``."""
-    folder = Path(database.removeprefix(_SQLITE)).parent if database.startswith(_SQLITE) else Path("var")
+    from storage.open import folder_of
+
+    folder = folder_of(database)
     folder.mkdir(parents=True, exist_ok=True)
     return folder / "tuning.journal"
 

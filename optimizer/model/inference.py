@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from optimizer.bandit.actions import ActionSpace, Spaces
 from optimizer.errors import BadArtifact
 from optimizer.model.artifact import unpack
 from optimizer.model.embedding import Embedder
@@ -15,12 +16,9 @@ from optimizer.model.features import FeatureSpec
 from optimizer.model.heads import Heads
 from optimizer.model.recalibration import Recalibration
 from optimizer.model.rhythmterm import RhythmTerm
-from optimizer.model.scoring import Prepared, Scores, prepare, score
+from optimizer.model.scoring import Prepared, ScoredRows, Scores, prepare, score_rows
 from optimizer.model.variantbasis import VariantBasis
 from storage.records import Campaign, JsonObject
-
-if TYPE_CHECKING:
-    from optimizer.bandit.actions import ActionSpace
 
 __all__ = ["RewardModel", "Scores"]
 
@@ -129,29 +127,29 @@ class RewardModel:
         return self._embedder.embed(contexts)
 
     def score(
-        self,
-        embedded_row: NDArray[np.float32],
-        space: ActionSpace,
-        campaign: Campaign,
-        decided_local: int,
-        effects: JsonObject,
+        self, embedded_row: NDArray[np.float32], space: ActionSpace, campaign: Campaign, effects: JsonObject
     ) -> Scores:
-        """Scores of every action of a space.
+        """Scores of every action of a space: ``score_rows`` of one row."""
+        return Scores(self.score_rows(embedded_row[None], Spaces.stacked([space]), campaign, [effects]))
+
+    def score_rows(
+        self, embedded: NDArray[np.float32], spaces: Spaces, campaign: Campaign, effects: Sequence[JsonObject]
+    ) -> ScoredRows:
+        """Scores of every action of n spaces; each row's numbers are the very ones that it would get alone.
 
         Args:
-            embedded_row: (F,) one row of ``embed``.
-            space: the actions; its variants and channels must be the campaign's.
+            embedded: (n, F) rows of ``embed``.
+            spaces: the actions; variants and channels must be the campaign's.
             campaign: whose objective and costs make the reward. An outcome the model has no head for counts 0.
-            decided_local: local seconds of the decision.
-            effects: what is known of the recipient beyond the context: tallies of its weekly rhythm. Callers store
-                what they pass, so that decisions stay replayable.
-
-        ``decided_local`` is the seam for fatigue: no term of this model reads it.
+            effects: for each row what is known of the recipient beyond the context: tallies of its weekly rhythm.
+                Callers store what they pass, so that decisions stay replayable.
         """
-        del decided_local
-        ready = self._prepare(campaign, space.variants, space.channels)
-        own = None if self._rhythm is None else self._rhythm.shift(self._message.outcomes, effects, space.local)
-        return score(ready, self._message, self._no_send, embedded_row, space, own=own)
+        ready = self._prepare(campaign, spaces.variants, spaces.channels)
+        own = [self._shift(one, local) for one, local in zip(effects, spaces.local, strict=True)]
+        return score_rows(ready, self._message, self._no_send, embedded, spaces, own)
+
+    def _shift(self, effects: JsonObject, local: NDArray[np.int64]) -> NDArray[np.float64] | None:
+        return None if self._rhythm is None else self._rhythm.shift(self._message.outcomes, effects, local)
 
     def warm_up(self) -> None:
         """Runs the graph once, so that the first decision isn't the slow one."""

@@ -11,25 +11,31 @@ alone: every reward that is reported elsewhere (feedback, off-policy values, lif
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from optimizer.bandit import exploration
-from optimizer.bandit.actions import ActionSpace
+from optimizer.bandit import exploration, exploration_rows
+from optimizer.bandit.actions import ActionSpace, Spaces
 from optimizer.bandit.explorers import Valued, explore
+from optimizer.bandit.rewards import HARMFUL
 from optimizer.bandit.tolls import Price, prices_of, tolls
-from optimizer.model.inference import RewardModel, Scores
+from optimizer.model.inference import RewardModel
+from optimizer.model.scoring import Chances, ScoredRows
 from storage.log import Component, Policy
 from storage.records import Campaign, JsonObject
 from storage.rules import RiskLimit
 
 Floats = NDArray[np.float64]
 Mask = NDArray[np.bool_]
+#: (n, K).
+Masks = NDArray[np.bool_]
+
+#: Actions that are worked out together: their draws stay in a core's cache.
+BLOCK = 4_096
 
 #: A variant with fewer matured rows than this is young, and keeps at least ``YOUNG_MASS``.
 YOUNG_ROWS = 500
@@ -93,49 +99,83 @@ class Choice:
         }
 
 
-def distribution(
-    live: LivePolicy,
-    campaign: Campaign,
-    space: ActionSpace,
-    mask: Mask,
-    context: Mapping[str, Any],
-    *,
-    decided_local: int,
-    effects: JsonObject,
-    limits: Sequence[RiskLimit] = (),
-) -> Choice:
-    """The policy's distribution over the eligible actions.
+@dataclass(frozen=True)
+class Asked:
+    """One row that a policy is asked about.
 
-    Args:
-        live: the policy.
-        campaign: the campaign in the version that the decision was made under.
+    Attributes:
         space: the action space, K actions.
         mask: (K,) bool, at least one True: the rule mask.
         context: what the model may see, not encoded.
-        decided_local: local wall clock of the decision, in seconds as if UTC.
         effects: recipient effects.
         limits: fatigue rules that bind the campaign; a component without a head for a limit's outcome is not bound.
     """
-    vectors, weights = [], []
-    outcomes: list[Mapping[str, Floats] | None] = []
+
+    space: ActionSpace
+    mask: Mask
+    context: JsonObject
+    effects: JsonObject = field(default_factory=dict)
+    limits: tuple[RiskLimit, ...] = ()
+
+
+def distribution(live: LivePolicy, campaign: Campaign, asked: Asked) -> Choice:
+    """The policy's distribution over the eligible actions of one row: ``distributions`` of one."""
+    return distributions(live, campaign, [asked])[0]
+
+
+def distributions(live: LivePolicy, campaign: Campaign, asked: Sequence[Asked]) -> list[Choice]:
+    """The policy's distribution over the eligible actions of each row; no row's depends on the others.
+
+    Args:
+        live: the policy.
+        campaign: the campaign in the version that the decisions were made under.
+        asked: n rows.
+    """
+    alike: dict[Hashable, list[int]] = {}
+    for i, row in enumerate(asked):
+        alike.setdefault((row.space.kind, row.limits), []).append(i)
+    choices: dict[int, Choice] = {}
+    for places in alike.values():
+        height = max(1, BLOCK // asked[places[0]].space.size)
+        for start in range(0, len(places), height):
+            block = places[start : start + height]
+            choices.update(zip(block, _block(live, campaign, [asked[i] for i in block]), strict=True))
+    return [choices[i] for i in range(len(asked))]
+
+
+def _block(live: LivePolicy, campaign: Campaign, rows: Sequence[Asked]) -> list[Choice]:
+    """Rows of one kind of space under the same limits."""
+    spaces = Spaces.stacked([row.space for row in rows])
+    mask = np.stack([row.mask for row in rows])
+    toll = tolls(live.prices, campaign, spaces)
+    vectors: list[Floats] = []
     heaviest, unmasked, greedy = -1.0, mask, None
-    toll = tolls(live.prices, campaign, space)
+    chances: list[Chances | None] = []
     for component, model in zip(live.mixture, live.models, strict=True):
         if model is None:
-            vector, open_, best = cold_start(campaign, space, mask), mask, None
-            outcomes.append(None)
+            vector, open_, best = np.stack([cold_start(campaign, row.space, row.mask) for row in rows]), mask, None
+            chances.append(None)
         else:
-            scores = model.score(model.embed([context])[0], space, campaign, decided_local, effects)
-            vector, open_, best = learned(scores, live, campaign, space, mask, limits, toll)
-            outcomes.append(scores.outcome)
+            x = model.embed([row.context for row in rows])
+            scored = model.score_rows(x, spaces, campaign, [row.effects for row in rows])
+            vector, open_, best = _learned(scored, live, campaign, rows, mask, toll)
+            chances.append(scored.chances)
         vectors.append(vector)
-        weights.append(component.weight)
         if component.weight > heaviest:
             heaviest, unmasked, greedy = component.weight, open_, best
+    weights = [component.weight for component in live.mixture]
     probability = vectors[0] if len(vectors) == 1 else exploration.mix(vectors, weights)
-    bounded = dict.fromkeys([*campaign.guardrails, *(limit.outcome for limit in limits)])
-    risks = {name: tuple(None if o is None else o.get(name) for o in outcomes) for name in bounded}
-    return Choice(probability=probability, unmasked=unmasked, greedy=greedy, risks=risks)
+    bounded = dict.fromkeys([*campaign.guardrails, *(limit.outcome for limit in rows[0].limits)])
+    risks = {name: tuple(None if c is None else c.of(name) for c in chances) for name in bounded}
+    return [
+        Choice(
+            probability=probability[i],
+            unmasked=unmasked[i],
+            greedy=None if greedy is None else int(greedy[i]),
+            risks={name: tuple(None if c is None else c[i] for c in all_) for name, all_ in risks.items()},
+        )
+        for i in range(len(rows))
+    ]
 
 
 def cold_start(campaign: Campaign, space: ActionSpace, mask: Mask) -> Floats:
@@ -165,73 +205,77 @@ def nearest_to_baseline(campaign: Campaign, space: ActionSpace, mask: Mask) -> i
     return int(indices[np.argmin(np.where(eligible, away, np.iinfo(np.int64).max))])
 
 
-def learned(
-    scores: Scores,
+def _learned(
+    scored: ScoredRows,
     live: LivePolicy,
     campaign: Campaign,
-    space: ActionSpace,
-    mask: Mask,
-    limits: Sequence[RiskLimit] = (),
-    toll: Floats | None = None,
-) -> tuple[Floats, Mask, int]:
-    """One learned component: risk mask, exploration, floor. Gives vector, unmasked set, greedy action.
+    rows: Sequence[Asked],
+    mask: Masks,
+    toll: Floats | None,
+) -> tuple[Floats, Masks, NDArray[np.int64]]:
+    """One learned component: risk mask, exploration, floor. Gives vectors, unmasked sets, greedy actions.
 
     The campaign's ``uniform`` method stays exactly uniform: it has all the support that a floor would add.
-    ``toll`` (K,) is what each action is charged for the scarce things that it takes (None = nothing).
+    ``toll`` (n, K) is what each action is charged for the scarce things that it takes (None = nothing).
     """
-    unmasked = risk_mask(scores, campaign, space, mask, limits)
-    reward, draws = scores.reward, scores.draws
-    if toll is not None:
-        reward, draws = reward - toll, draws - toll.astype(np.float32)
-    greedy = int(np.argmax(np.where(unmasked, reward, -np.inf)))
+    spaces = scored.spaces
+    unmasked = risk_mask(scored.chances, campaign, mask, rows[0].limits)
+    reward = scored.reward if toll is None else scored.reward - toll
+    greedy = np.where(unmasked, reward, -np.inf).argmax(axis=1)
     anneal = float(live.exploration.get("anneal", 1.0))
     method, number = campaign.exploration_method, campaign.exploration_parameter
-    explored = explore(method, number, Valued(reward, draws), space, unmasked, anneal=anneal)
+    if method == "posterior_bank":
+        explored = exploration_rows.shares(scored.drawing.best(unmasked, toll), spaces.size)
+    else:
+        draws = scored.drawing.actions
+        if toll is not None:
+            draws = draws - toll.astype(np.float32)[:, None, :]
+        each = zip(reward, draws, rows, unmasked, strict=True)
+        explored = np.stack([explore(method, number, Valued(r, d), a.space, u, anneal=anneal) for r, d, a, u in each])
     if method == "uniform":
         return explored, unmasked, greedy
     rate = campaign.exploration_rate * anneal
-    floored = exploration.with_floor(
-        explored, space, unmasked, greedy=greedy, rate=rate, young=young_variants(live.exploration, space)
+    young = young_variants(live.exploration, spaces.variants)
+    return (
+        exploration_rows.with_floor(explored, spaces, unmasked, greedy=greedy, rate=rate, young=young),
+        unmasked,
+        greedy,
     )
-    return floored, unmasked, greedy
 
 
-def risk_mask(
-    scores: Scores, campaign: Campaign, space: ActionSpace, mask: Mask, limits: Sequence[RiskLimit] = ()
-) -> Mask:
-    """The eligible actions whose predicted risk keeps within the campaign's guardrails and the fatigue rules' limits.
+def risk_mask(chances: Chances, campaign: Campaign, mask: Masks, limits: Sequence[RiskLimit] = ()) -> Masks:
+    """The eligible actions (n, K) whose predicted risk keeps within the campaign's guardrails and the fatigue limits.
 
-    Where no action does and not sending is not allowed, the eligible action that exceeds its bounds by least stays
-    open: the rule mask says what may be sent, this mask only what is wise.
+    Where no action of a row does and not sending is not allowed, the eligible action that exceeds its bounds by least
+    stays open: the rule mask says what may be sent, this mask only what is wise.
     """
+    spaces = chances.spaces
     allowed = mask.copy()
-    excess = np.zeros(space.size)
-    for outcome, guardrail in campaign.guardrails.items():
-        risk = scores.risk.get(outcome)
-        if risk is None or guardrail.max_rate is None:
-            continue
-        over = risk[: space.messages] - guardrail.max_rate
-        excess[: space.messages] = np.maximum(excess[: space.messages], over)
-        allowed[: space.messages] &= over <= 0
-    for limit in limits:
-        chance = scores.outcome.get(limit.outcome)
+    excess = np.zeros(mask.shape)
+    bounds = [
+        (outcome, guardrail.max_rate, None)
+        for outcome, guardrail in campaign.guardrails.items()
+        if guardrail.max_rate is not None and outcome in HARMFUL
+    ]
+    for outcome, most, channels in [*bounds, *((limit.outcome, limit.max_risk, limit.channels) for limit in limits)]:
+        chance = chances.of(outcome)
         if chance is None:
             continue
-        over = chance[: space.messages] - limit.max_risk
-        if limit.channels is not None:
-            bound = np.array([channel in limit.channels for channel in space.channels])
-            over = np.where(bound, over.reshape(space.shape), 0.0).reshape(-1)
-        excess[: space.messages] = np.maximum(excess[: space.messages], over)
-        allowed[: space.messages] &= over <= 0
-    if not allowed.any():
-        allowed[int(np.argmin(np.where(mask, excess, np.inf)))] = True
+        over = chance[:, : spaces.messages] - most
+        if channels is not None:
+            bound = np.array([channel in channels for channel in spaces.channels])
+            over = np.where(bound, over.reshape(len(over), *spaces.shape), 0.0).reshape(over.shape)
+        excess[:, : spaces.messages] = np.maximum(excess[:, : spaces.messages], over)
+        allowed[:, : spaces.messages] &= over <= 0
+    for row in np.flatnonzero(~allowed.any(axis=1)).tolist():
+        allowed[row, int(np.argmin(np.where(mask[row], excess[row], np.inf)))] = True
     return allowed
 
 
-def young_variants(numbers: JsonObject, space: ActionSpace) -> dict[str, float]:
+def young_variants(numbers: JsonObject, variants: Sequence[str]) -> dict[str, float]:
     """The least mass of each variant that has few matured rows yet."""
     rows = numbers.get("matured_rows", {})
-    young = [v for v in space.variants if rows.get(v, 0) < YOUNG_ROWS]
+    young = [v for v in variants if rows.get(v, 0) < YOUNG_ROWS]
     if not young:
         return {}
     mass = min(YOUNG_MASS, YOUNG_TOTAL / len(young))

@@ -1,55 +1,59 @@
-"""Scores of all actions for one context, through the structure of the heads instead of a row an action.
+"""Scores of all actions for one context or many, through the structure of the heads instead of a row an action.
 
 For each (variant, channel) a head is α(x) + κ(x)·τ(s) + r_s: so one product over contexts, one over time features, and
 no (actions x weights) matrix. ``Prepared`` holds everything that depends on the campaign alone.
+
+Many contexts are scored at once, and each gets the very bits that it would get alone: beside operations on single
+elements there are only stacked products, of which every row is one product of the same shape. A product over all rows
+together would round differently with their number.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
 
+from optimizer.bandit.actions import Spaces
 from optimizer.bandit.rewards import HARMFUL
+from optimizer.model.drawing import Bank, Drawing, Floats, by_action, products
 from optimizer.model.heads import Heads
 from optimizer.model.layout import Action
-from optimizer.model.timefeatures import SHORT, TIME_WIDTH, harmonics, hour_of_week
+from optimizer.model.timefeatures import SHORT, TIME_COLUMNS, TIME_WIDTH, harmonics, hour_of_week
 from optimizer.model.values import expected_value
 from optimizer.model.variantbasis import VariantBasis
 from storage.records import Campaign, JsonObject
 
-if TYPE_CHECKING:
-    from optimizer.bandit.actions import ActionSpace
-
-
-#: Hour of the week of each slot, (S,).
-Buckets = NDArray[np.int64]
-
 
 @dataclass(frozen=True)
 class Tower:
-    """Coefficients of R rows (heads, or draws of one head) for P pairs, in one number type.
+    """Coefficients of H heads for P pairs, float64.
 
     Attributes:
-        context: (R·P, F). time: (R, P, 14), the level and the 13 time columns. short: (R·5, F), shared by the pairs.
-        bucket: (R, 168) residuals of the hour of the week.
+        context: (H·P, F). time: (H, P, 14), the level and the time columns. short: (H·5, F), shared by the pairs.
+        bucket: (H, 168) residuals of the hour of the week.
     """
 
-    context: NDArray[np.floating]
-    time: NDArray[np.floating]
-    short: NDArray[np.floating]
-    bucket: NDArray[np.floating]
+    context: NDArray[np.float64]
+    time: NDArray[np.float64]
+    short: NDArray[np.float64]
+    bucket: NDArray[np.float64]
 
-    def logits(self, x: NDArray[np.floating], basis: NDArray[np.floating], bucket: Buckets) -> NDArray[np.floating]:
-        """η (R, P, S) at an embedded context (F,), a time basis (14, S) whose first row is 1, and hour buckets (S,)."""
-        rows, pairs, _ = self.time.shape
-        coefficients = self.time.copy()
-        coefficients[..., 0] += (self.context @ x).reshape(rows, pairs)
-        coefficients[..., 1 : SHORT + 1] += (self.short @ x).reshape(rows, 1, SHORT)
-        eta: NDArray[Any] = (coefficients.reshape(rows * pairs, -1) @ basis).reshape(rows, pairs, basis.shape[1])
-        eta += self.bucket[:, bucket][:, None, :]
+    def logits(
+        self, x: NDArray[np.float64], basis: NDArray[np.float64], bucket: NDArray[np.int64]
+    ) -> NDArray[np.float64]:
+        """η (n, H, P, S) at embedded contexts (n, F), time bases (n, 14, S) and hour buckets (n, S)."""
+        heads, pairs, _ = self.time.shape
+        n, slots = bucket.shape
+        coefficients = np.empty((n, heads, pairs, TIME_COLUMNS))
+        coefficients[...] = self.time
+        coefficients[..., 0] += products(self.context, x).reshape(n, heads, pairs)
+        coefficients[..., 1 : SHORT + 1] += products(self.short, x).reshape(n, heads, 1, SHORT)
+        eta = (coefficients.reshape(n, heads * pairs, TIME_COLUMNS) @ basis).reshape(n, heads, pairs, slots)
+        eta += self.bucket[:, bucket].swapaxes(0, 1)[:, :, None, :]
         return eta
 
 
@@ -58,8 +62,7 @@ class Prepared:
     """What scoring needs of one campaign over given variants and channels.
 
     Attributes:
-        mean: R = H message heads, float64.
-        draws: a weighted head each, R = M draws, float32, width factor included.
+        mean: message heads. draws: their draws, width factor included.
         weighted: (Hw,) message heads with a weight in the objective; worth: (H,) their reward when they happen.
         cost: (P,) of variant and channel.
         no_send_*: the same for the no_send heads: (H0, base), (Hw0, M, base), a base row being 1 and the context in the
@@ -67,7 +70,7 @@ class Prepared:
     """
 
     mean: Tower
-    draws: tuple[Tower, ...]
+    draws: Bank
     weighted: NDArray[np.int64]
     worth: NDArray[np.float64]
     cost: NDArray[np.float64]
@@ -78,20 +81,78 @@ class Prepared:
 
 
 @dataclass(frozen=True)
-class Scores:
-    """Scores of the K actions of a space.
+class Chances:
+    """Probabilities of the outcomes of n rows, as they come out of the heads: pair by slot.
 
     Attributes:
-        reward: (K,) float64 expected reward minus cost; for no_send by its own heads.
-        draws: (M, K) float32 posterior draws of the reward.
-        risk: probability (K,) of each harmful outcome; 0 for no_send.
-        outcome: probability (K,) of every outcome.
+        outcomes: (H,) names. message: (n, H, P, S). stay: (n, H) without a message; 0 for what needs one.
+        spaces: the rows' actions.
+    """
+
+    outcomes: tuple[str, ...]
+    message: NDArray[np.float64]
+    stay: NDArray[np.float64]
+    spaces: Spaces
+
+    def of(self, outcome: str) -> NDArray[np.float64] | None:
+        """The probability (n, K) of an outcome; None without a head for it."""
+        if outcome not in self.outcomes:
+            return None
+        head = self.outcomes.index(outcome)
+        return by_action(self.spaces, self.message[:, head], self.stay[:, head])
+
+
+@dataclass(frozen=True)
+class ScoredRows:
+    """Scores of n rows whose spaces have one shape.
+
+    Attributes:
+        reward: (n, K) float64 expected reward minus cost; for no_send by its own heads.
+        drawing: what posterior draws make of it.
+        chances: of the outcomes.
     """
 
     reward: NDArray[np.float64]
-    draws: NDArray[np.float32]
-    risk: dict[str, NDArray[np.float64]]
-    outcome: dict[str, NDArray[np.float64]]
+    drawing: Drawing
+    chances: Chances
+
+    @property
+    def spaces(self) -> Spaces:
+        """The rows' actions."""
+        return self.chances.spaces
+
+
+@dataclass(frozen=True)
+class Scores:
+    """Scores of the K actions of one space: the only row of ``rows``."""
+
+    rows: ScoredRows
+
+    @property
+    def reward(self) -> NDArray[np.float64]:
+        """(K,), see ``ScoredRows``."""
+        return np.asarray(self.rows.reward[0])
+
+    @property
+    def draws(self) -> Floats:
+        """(M, K) posterior draws of the reward."""
+        return np.asarray(self.rows.drawing.actions[0])
+
+    @property
+    def chances(self) -> Chances:
+        """Of the outcomes, as risk masks take them."""
+        return self.rows.chances
+
+    @cached_property
+    def outcome(self) -> dict[str, NDArray[np.float64]]:
+        """Probability (K,) of every outcome."""
+        told = {name: self.chances.of(name) for name in self.chances.outcomes}
+        return {name: chance[0] for name, chance in told.items() if chance is not None}
+
+    @property
+    def risk(self) -> dict[str, NDArray[np.float64]]:
+        """Probability (K,) of each harmful outcome; 0 for no_send."""
+        return {name: chance for name, chance in self.outcome.items() if name in HARMFUL}
 
 
 def prepare(
@@ -124,17 +185,8 @@ def prepare(
             message,
             np.stack([message.coefficients(action) for action in actions], axis=1),
             message.bucket_means(),
-            np.dtype(np.float64),
         ),
-        draws=tuple(
-            _tower(
-                message,
-                width * np.stack([message.deviations(action, one)[0] for action in actions], axis=1),
-                width * message.bucket_deviations(one)[0],
-                np.dtype(np.float32),
-            )
-            for one in weighted[:, None]
-        ),
+        draws=_bank(message, actions, weighted, width),
         weighted=weighted,
         worth=worth,
         cost=cost,
@@ -145,80 +197,79 @@ def prepare(
     )
 
 
-def score(
+def score_rows(
     ready: Prepared,
     message: Heads,
     no_send: Heads,
     x: NDArray[np.float32],
-    space: ActionSpace,
-    *,
-    own: NDArray[np.float64] | None = None,
-) -> Scores:
-    """Scores of every action of a space at one embedded context (F,); ``own`` (H, S) is added to the message heads."""
-    basis = np.empty((TIME_WIDTH + 1, len(space.local)))
-    basis[0] = 1.0
-    basis[1:] = harmonics(space.local).T
-    bucket = hour_of_week(space.local)
+    spaces: Spaces,
+    own: Sequence[NDArray[np.float64] | None],
+) -> ScoredRows:
+    """Scores of every action of n spaces of one shape, each at its embedded context.
+
+    Args:
+        ready: the campaign's part.
+        message: heads of messages. no_send: of not sending.
+        x: (n, F).
+        spaces: the actions.
+        own: n arrays (H, S) that are added to the message heads; None = nothing.
+    """
+    n, slots = spaces.local.shape
+    basis = np.empty((n, TIME_COLUMNS, slots))
+    basis[:, 0] = 1.0
+    basis[:, 1:] = harmonics(spaces.local.reshape(-1)).reshape(n, slots, TIME_WIDTH).swapaxes(1, 2)
+    bucket = hour_of_week(spaces.local)
     eta = ready.mean.logits(x.astype(np.float64), basis, bucket)
-    if own is not None:
-        eta += own[:, None, :]
+    for i, added in enumerate(own):
+        if added is not None:
+            eta[i] += added[:, None, :]
     chance = sigmoid(eta)
-    reward = (ready.worth @ chance.reshape(len(chance), -1)).reshape(chance.shape[1:]) - ready.cost[:, None]
-    draws = _message_draws(ready, chance, x, basis.astype(np.float32), bucket)
-    draws += reward.astype(np.float32)
-    stay = dict.fromkeys(message.outcomes, 0.0)
-    stay_reward, stay_draws = 0.0, np.zeros(len(draws), dtype=np.float32)
-    if space.no_send:
-        one_x = np.concatenate((np.ones(1, dtype=np.float32), x[list(no_send.layout.context)]))
-        stay_chance = sigmoid(ready.no_send_mean @ one_x.astype(np.float64))
-        stay.update(zip(no_send.outcomes, stay_chance.tolist(), strict=True))
-        stay_reward = float(ready.no_send_worth @ stay_chance)
-        slope = (ready.no_send_worth * stay_chance * (1.0 - stay_chance))[ready.no_send_weighted]
-        stay_draws = np.tensordot(slope.astype(np.float32), ready.no_send_draws @ one_x, axes=1)
-        stay_draws = (stay_draws + np.float32(stay_reward)).astype(np.float32)
-    outcome = {name: _flat(space, chance[i], stay[name]) for i, name in enumerate(message.outcomes)}
-    return Scores(
-        reward=_flat(space, reward, stay_reward),
-        draws=_flat(space, draws, stay_draws),
-        risk={name: outcome[name] for name in message.outcomes if name in HARMFUL},
-        outcome=outcome,
+    heads, pairs = chance.shape[1:3]
+    reward = (ready.worth @ chance.reshape(n, heads, pairs * slots)).reshape(n, pairs, slots) - ready.cost[:, None]
+    slope = (ready.worth[:, None, None] * chance * (1.0 - chance))[:, ready.weighted].astype(np.float32)
+    stay, stay_reward, stay_draws = _staying(ready, message, no_send, x)
+    drawing = Drawing(
+        bank=ready.draws,
+        spaces=spaces,
+        x=x,
+        basis=basis.astype(np.float32),
+        hours=bucket,
+        slope=slope,
+        reward=reward.astype(np.float32),
+        stay=stay_draws,
+    )
+    return ScoredRows(
+        reward=by_action(spaces, reward, stay_reward),
+        drawing=drawing,
+        chances=Chances(message.outcomes, chance, stay, spaces),
     )
 
 
-def _message_draws(
-    ready: Prepared, chance: NDArray[np.float64], x: NDArray[np.float32], basis: NDArray[np.float32], bucket: Buckets
-) -> NDArray[np.float32]:
-    """Deviations of the reward (M, P, S), linearised at the mean: Σ worth · p(1−p) · Δη, each action at its own p.
-
-    Σ worth · σ(η + Δη) would need a sigmoid a draw, head and action (design notes: 6 times the time at M = 64). Head by
-    head, since arrays of one head (55 kB at 432 actions) stay in the cache and all together do not.
-    """
-    slope = (ready.worth[:, None, None] * chance * (1.0 - chance))[ready.weighted].astype(np.float32)
-    out = np.zeros((ready.no_send_draws.shape[1], *chance.shape[1:]), dtype=np.float32)
-    for tower, factor in zip(ready.draws, slope, strict=True):
-        deviation = tower.logits(x, basis, bucket)
-        deviation *= factor
-        out += deviation
-    return out
-
-
-def _flat(space: ActionSpace, grid: NDArray[Any], stay: float | NDArray[Any]) -> NDArray[Any]:
-    """Values over (…, pair, slot) as (…, K) in the space's order: variant, slot, channel; no_send last."""
-    lead, slots = grid.shape[:-2], grid.shape[-1]
-    variants, channels = len(space.variants), len(space.channels)
-    out = np.empty((*lead, space.size), dtype=grid.dtype)
-    cube = grid.reshape(*lead, variants, channels, slots)
-    out[..., : variants * channels * slots] = np.swapaxes(cube, -1, -2).reshape(*lead, -1)
-    if space.no_send:
-        out[..., -1] = stay
-    return out
+def _staying(
+    ready: Prepared, message: Heads, no_send: Heads, x: NDArray[np.float32]
+) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float32]]:
+    """Not sending: chances (n, H) in the order of the message heads, rewards (n,), drawn rewards (n, M)."""
+    n = len(x)
+    context = np.empty((n, 1 + len(no_send.layout.context)), np.float32)
+    context[:, 0] = 1.0
+    context[:, 1:] = x[:, list(no_send.layout.context)]
+    chance = sigmoid(products(ready.no_send_mean, context.astype(np.float64)))
+    stay = np.zeros((n, len(message.outcomes)))
+    for i, name in enumerate(no_send.outcomes):
+        stay[:, message.outcomes.index(name)] = chance[:, i]
+    reward = (chance * ready.no_send_worth).sum(axis=1)
+    slope = (ready.no_send_worth * chance * (1.0 - chance))[:, ready.no_send_weighted].astype(np.float32)
+    heads, draws, base = ready.no_send_draws.shape
+    deviation = products(ready.no_send_draws.reshape(heads * draws, base), context).reshape(n, heads, draws)
+    drawn = (slope[:, :, None] * deviation).sum(axis=1) + reward.astype(np.float32)[:, None]
+    return stay, reward, drawn
 
 
-def _tower(heads: Heads, base: NDArray[np.float64], bucket: NDArray[np.float64], dtype: np.dtype[Any]) -> Tower:
+def _tower(heads: Heads, base: NDArray[np.float64], bucket: NDArray[np.float64]) -> Tower:
     """A tower of base coefficients (R, P, base) and bucket residuals (R, 168)."""
     layout, at = heads.layout, heads.layout.offsets
     rows, pairs = base.shape[:2]
-    time = np.zeros((rows, pairs, TIME_WIDTH + 1))
+    time = np.zeros((rows, pairs, TIME_COLUMNS))
     time[..., 0] = base[..., 0]
     time[..., [column + 1 for column in layout.time]] = base[..., at["time"]]
     width = len(layout.context)
@@ -228,8 +279,22 @@ def _tower(heads: Heads, base: NDArray[np.float64], bucket: NDArray[np.float64],
     short[np.ix_(range(rows), layout.short, layout.plain)] = base[:, 0, at["plain_time"]].reshape(
         rows, len(layout.short), len(layout.plain)
     )
-    parts = (context.reshape(rows * pairs, width), time, short.reshape(rows * SHORT, -1))
-    return Tower(*(np.ascontiguousarray(part, dtype=dtype) for part in (*parts, bucket)))
+    return Tower(context.reshape(rows * pairs, width), time, short.reshape(rows * SHORT, width), bucket)
+
+
+def _bank(message: Heads, actions: Sequence[Action], weighted: NDArray[np.int64], width: float) -> Bank:
+    """The draws of the weighted heads."""
+    base = width * np.stack([message.deviations(action, weighted) for action in actions], axis=2)
+    heads, draws, pairs, columns = base.shape
+    hours = width * message.bucket_deviations(weighted)
+    rows = _tower(message, base.reshape(heads * draws, pairs, columns), hours.reshape(heads * draws, hours.shape[-1]))
+    features = rows.context.shape[1]
+    return Bank.laid_out(
+        context=rows.context.reshape(heads, draws, pairs, features),
+        time=rows.time.reshape(heads, draws, pairs, TIME_COLUMNS),
+        short=rows.short.reshape(heads, draws, SHORT, features),
+        bucket=hours,
+    )
 
 
 def worth_of(heads: Heads, campaign: Campaign, values: JsonObject) -> NDArray[np.float64]:

@@ -32,6 +32,8 @@ TIME_NAMES = (
     "week2_sin",
 )
 TIME_WIDTH = len(TIME_NAMES)
+#: With the level before them.
+TIME_COLUMNS = TIME_WIDTH + 1
 SHORT = 5
 
 

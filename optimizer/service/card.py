@@ -161,7 +161,7 @@ def _calibration(model: RewardModel, campaign: Campaign, rows: Sequence[Logged])
         if decision.action is None or decision.action >= space.size or (decision.group in ("baseline", "holdout")):
             continue
         x = model.embed([decision.snapshot.context])[0]
-        chances = model.score(x, space, campaign, 0, decision.snapshot.effects).outcome
+        chances = model.score(x, space, campaign, decision.snapshot.effects).outcome
         heads = model.message if decision.variant_id is not None else model.no_send
         for name in heads.outcomes:
             if name in row.outcomes:

@@ -19,7 +19,7 @@ from optimizer.bandit.actions import ActionSpace, build_baseline_space, build_sp
 from optimizer.bandit.eligibility import Eligibility, Question, eligible, risk_limits
 from optimizer.bandit.localtime import Zone, zone
 from optimizer.errors import Invalid
-from optimizer.model.policy import Choice, LivePolicy, distribution
+from optimizer.model.policy import Asked, Choice, LivePolicy, distribution
 from optimizer.service import displace
 from storage.log import Decision, Group, Reason, ShadowChoice
 from storage.records import Campaign, JsonObject, Mode, Recipient
@@ -57,12 +57,6 @@ class Situation:
         """Whether the campaign's baseline answers, not its policy."""
         return self.group != "holdout" and (self.group == "baseline" or self.mode in ("shadow", "baseline_only"))
 
-    @property
-    def decided_local(self) -> int:
-        """The recipient's wall clock at the decision, in seconds as if UTC."""
-        epoch = int(self.decided_at.timestamp())
-        return epoch + self.zone.offset(epoch)
-
 
 @dataclass(frozen=True)
 class Plan:
@@ -77,6 +71,11 @@ class Plan:
     reasons: tuple[Reason, ...]
     overridden: tuple[str, ...] = ()
     displaceable: tuple[Decision, ...] = ()
+
+    @property
+    def sends(self) -> bool:
+        """Whether some message is eligible."""
+        return bool(self.mask[: self.space.messages].any())
 
 
 @dataclass(frozen=True)
@@ -215,24 +214,21 @@ def probabilities(s: Situation, p: Plan, live: LivePolicy) -> Floats:
     return _vector(s, p, _choice(s, p, live))
 
 
+def asks_policy(s: Situation, p: Plan) -> bool:
+    """Whether the policy has a say in what is drawn from a plan."""
+    return not (s.group == "holdout" or s.on_baseline or s.mode == "paused") and p.sends
+
+
+def asked(s: Situation, p: Plan) -> Asked:
+    """What the policy is asked."""
+    return Asked(p.space, p.mask, s.context, s.effects, s.limits)
+
+
 def _choice(s: Situation, p: Plan, live: LivePolicy) -> Choice | None:
     """What the policy makes of the plan; None where it is not asked."""
     if s.group == "holdout" or s.on_baseline:
         return None
-    return _policy_choice(s, p, live)
-
-
-def _policy_choice(s: Situation, p: Plan, live: LivePolicy) -> Choice:
-    return distribution(
-        live,
-        s.campaign,
-        p.space,
-        p.mask,
-        s.context,
-        decided_local=s.decided_local,
-        effects=s.effects,
-        limits=s.limits,
-    )
+    return distribution(live, s.campaign, asked(s, p))
 
 
 def _vector(s: Situation, p: Plan, choice: Choice | None) -> Floats:
@@ -243,12 +239,14 @@ def _vector(s: Situation, p: Plan, choice: Choice | None) -> Floats:
     return exploration.uniform(choice.unmasked) if s.group == "random" else choice.probability
 
 
-def draw(s: Situation, p: Plan, live: LivePolicy, salt: bytes, attempt: int) -> Drawn:
-    """Samples an action from the exact vector; withheld when no message action is eligible."""
-    sends = s.group == "holdout" or bool(p.mask[: p.space.messages].any())
-    if s.mode == "paused" or not sends:
+def draw(s: Situation, p: Plan, live: LivePolicy, salt: bytes, attempt: int, known: Choice | None = None) -> Drawn:
+    """Samples an action from the exact vector; withheld when no message action is eligible.
+
+    ``known`` is what ``live`` makes of the plan, where that was worked out already together with other rows'.
+    """
+    if s.mode == "paused" or not (s.group == "holdout" or p.sends):
         return Drawn(action=None, propensity=1.0, policy_id=live.policy_id)
-    choice = _choice(s, p, live)
+    choice = _choice(s, p, live) if known is None else known
     vector = _vector(s, p, choice)
     action = exploration.sample(vector, exploration.draw_uniform(salt, s.decision_id, attempt))
     return Drawn(
@@ -261,9 +259,9 @@ def draw(s: Situation, p: Plan, live: LivePolicy, salt: bytes, attempt: int) -> 
 
 def draw_shadow(s: Situation, p: Plan, live: LivePolicy, salt: bytes) -> ShadowChoice | None:
     """What the policy would have chosen over its own space; ``p`` is that space's plan. Reserves nothing."""
-    if not p.mask[: p.space.messages].any():
+    if not p.sends:
         return None
-    choice = _policy_choice(s, p, live)
+    choice = distribution(live, s.campaign, asked(s, p))
     action = exploration.sample(choice.probability, exploration.draw_uniform(salt, s.decision_id + "/shadow", 0))
     variant, channel, send_at = named(p.space, action)
     return ShadowChoice(

@@ -55,7 +55,7 @@ class Decider:
             Conflict: its ``request_id`` was used for another request.
             StoreUnavailable: nothing was recorded.
         """
-        outcome, created = self._decide_rows(workspace_id, [request])[0]
+        outcome, created = self._decide_rows(workspace_id, [named_request(self._salt, workspace_id, request)])[0]
         if isinstance(outcome, SendtideError):
             raise outcome
         return outcome, created
@@ -69,18 +69,18 @@ class Decider:
         """
         decided: list[Decision | SendtideError] = []
         for start in range(0, len(requests), CHUNK):
-            rows = [
-                r if isinstance(r, SendtideError) else self._named(workspace_id, r, run_id, start + i)
+            asks = [
+                r if isinstance(r, SendtideError) else self._row_of_run(workspace_id, r, run_id, start + i)
                 for i, r in enumerate(requests[start : start + CHUNK])
             ]
-            decided += [answer for answer, _ in self._decide_rows(workspace_id, rows)]
+            decided += [answer for answer, _ in self._decide_rows(workspace_id, asks)]
         return self._as_they_stand(workspace_id, decided)
 
-    def _named(self, workspace_id: str, request: DecisionRequest, run_id: str, row: int) -> DecisionRequest:
+    def _row_of_run(self, workspace_id: str, request: DecisionRequest, run_id: str, row: int) -> Ask:
         if request.request_id is not None:
-            return request
+            return named_request(self._salt, workspace_id, request)
         parts = (workspace_id, run_id, request.campaign_id, request.recipient_id, str(row))
-        return replace(request, request_id=derived("req", self._salt, *parts))
+        return named_request(self._salt, workspace_id, request, derived("req", self._salt, *parts))
 
     def _as_they_stand(
         self, workspace_id: str, decided: list[Decision | SendtideError]
@@ -95,10 +95,9 @@ class Decider:
         return [stored.get(d.decision_id, d) if isinstance(d, Decision) else d for d in decided]
 
     def _decide_rows(
-        self, workspace_id: str, requests: Sequence[DecisionRequest | SendtideError]
+        self, workspace_id: str, asks: Sequence[Ask | SendtideError]
     ) -> list[tuple[Decision | SendtideError, bool]]:
         now = self._clock()
-        asks = [r if isinstance(r, SendtideError) else named_request(self._salt, workspace_id, r) for r in requests]
         with self._store.read() as reader:
             reads = self._gather(reader, workspace_id, [a for a in asks if isinstance(a, Ask)], now, keep=True)
             drafts = self._drafter.draft_all(reader, asks, reads)

@@ -1,7 +1,8 @@
 """From what was read to drafts of decisions: the pure middle of a chunk, row after row.
 
-The eligible sets of a chunk are asked for in one go. A row whose state an earlier row of the chunk changed (the same
-recipient, or a shared limit of which little is left) is asked again by itself, so that it sees that row.
+The eligible sets of a chunk are asked for in one go, and so are the policy's distributions over them. A row whose
+state an earlier row of the chunk changed (the same recipient, or a shared limit of which little is left) is asked again
+by itself, so that it sees that row.
 """
 
 from __future__ import annotations
@@ -9,16 +10,22 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
+import numpy as np
+from numpy.typing import NDArray
+
 from optimizer.bandit.actions import ActionSpace
 from optimizer.bandit.eligibility import Eligibility, Question, eligible_many
 from optimizer.bandit.groups import assign
 from optimizer.errors import SendtideError
+from optimizer.model.policy import Choice, LivePolicy, distributions
 from optimizer.service import displace
 from optimizer.service import recipients as people
 from optimizer.service.catalog import View, stricter
 from optimizer.service.choose import (
     Plan,
     Situation,
+    asked,
+    asks_policy,
     displaced_by,
     draw,
     draw_shadow,
@@ -49,15 +56,36 @@ from storage.records import Campaign, Recipient
 
 
 @dataclass(frozen=True)
+class Foreseen:
+    """What a policy makes of an eligible set, worked out together with other rows'."""
+
+    live: LivePolicy
+    mask: NDArray[np.bool_]
+    choice: Choice
+
+
+@dataclass(frozen=True)
 class Prepared:
-    """A row's question before its eligible set is known; ``ruled`` is the answer where it was asked in one go."""
+    """A row's question before its eligible set is known."""
 
     ask: Ask
     read: Read
     situation: Situation
     recipient: Recipient
     question: Question
+
+
+@dataclass
+class Ahead:
+    """A row as if it were the first of its chunk: an earlier one may still change any of it.
+
+    ``ready`` None = answered before. ``ruled`` is the eligible set where it was asked in one go with others,
+    ``foreseen`` the policy's distribution over it.
+    """
+
+    ready: Prepared | SendtideError | None
     ruled: Eligibility | None = None
+    foreseen: Foreseen | None = None
 
 
 class Drafter:
@@ -70,54 +98,67 @@ class Drafter:
     def draft_all(self, reader: Reader, asks: Sequence[Ask | SendtideError], reads: Reads) -> list[Row]:
         """Drafts in order; each row sees what the earlier ones of the chunk store."""
         rows: list[Row] = []
-        for ask, ready in zip(asks, self._ahead(reader, asks, reads), strict=True):
+        for ask, ahead in zip(asks, self._ahead(reader, asks, reads), strict=True):
             if isinstance(ask, SendtideError):
                 rows.append(ask)
                 continue
             try:
-                rows.append(self._row(reader, ask, ready, reads))
+                rows.append(self._row(reader, ask, ahead, reads))
             except SendtideError as error:
                 rows.append(error)
                 continue
             carry_forward(reads, rows[-1])
         return rows
 
-    def _ahead(
-        self, reader: Reader, asks: Sequence[Ask | SendtideError], reads: Reads
-    ) -> list[Prepared | SendtideError | None]:
-        """Every row as if it were the first (None = answered before); the eligible sets are asked for together."""
-        ready: list[Prepared | SendtideError | None] = []
-        for ask in asks:
-            if isinstance(ask, SendtideError) or ask.decision_id in reads.known:
-                ready.append(None)
-                continue
-            try:
-                ready.append(self.prepare(reader, ask, reads))
-            except SendtideError as error:
-                ready.append(error)
-        open_rows = [i for i, row in enumerate(ready) if isinstance(row, Prepared) and row.situation.group != "holdout"]
-        if len(open_rows) < 2:
-            return ready
-        asked = [row.question for i in open_rows if isinstance(row := ready[i], Prepared)]
-        for i, ruled in zip(open_rows, eligible_many(asked, reads.view.rules, reads.shared.usage), strict=True):
-            row = ready[i]
-            if isinstance(row, Prepared):
-                ready[i] = replace(row, ruled=ruled)
-        return ready
+    def _ahead(self, reader: Reader, asks: Sequence[Ask | SendtideError], reads: Reads) -> list[Ahead]:
+        """Every row; eligible sets and distributions are asked for together."""
+        rows = [Ahead(self._ready(reader, ask, reads)) for ask in asks]
+        alike: dict[tuple[str, int], list[tuple[Ahead, Prepared]]] = {}
+        for row in rows:
+            if isinstance(row.ready, Prepared) and row.ready.situation.group != "holdout":
+                campaign = row.ready.situation.campaign
+                alike.setdefault((campaign.campaign_id, campaign.version), []).append((row, row.ready))
+        for together in alike.values():
+            if len(together) > 1:
+                self._foresee(together, reads)
+        return rows
 
-    def _row(
-        self, reader: Reader, ask: Ask, ready: Prepared | SendtideError | None, reads: Reads
-    ) -> Draft | Repeat | Decision:
+    def _ready(self, reader: Reader, ask: Ask | SendtideError, reads: Reads) -> Prepared | SendtideError | None:
+        if isinstance(ask, SendtideError) or ask.decision_id in reads.known:
+            return None
+        try:
+            return self.prepare(reader, ask, reads)
+        except SendtideError as error:
+            return error
+
+    def _foresee(self, rows: Sequence[tuple[Ahead, Prepared]], reads: Reads) -> None:
+        """Fills in what rules and policy say of rows of one campaign."""
+        questions = [ready.question for _, ready in rows]
+        for (row, _), ruled in zip(rows, eligible_many(questions, reads.view.rules, reads.shared.usage), strict=True):
+            row.ruled = ruled
+        campaign = rows[0][1].situation.campaign
+        live = self._policies.current(campaign.workspace_id, campaign.campaign_id)
+        likely = [(row, ready.situation, made) for row, ready in rows if (made := _likely_plan(row, ready)) is not None]
+        found = distributions(live, campaign, [asked(s, made) for _, s, made in likely])
+        for (row, _, made), choice in zip(likely, found, strict=True):
+            row.foreseen = Foreseen(live, made.mask, choice)
+
+    def _row(self, reader: Reader, ask: Ask, ahead: Ahead, reads: Reads) -> Draft | Repeat | Decision:
         repeated = reads.known.get(ask.decision_id)
         if repeated is not None:
             return answered(repeated, ask)
         if ask.decision_id in reads.drafted:
             return Repeat(ask)
+        ready, ruled, foreseen = ahead.ready, ahead.ruled, ahead.foreseen
         if ready is None or ask.request.recipient_id in reads.touched:
-            ready = self.prepare(reader, ask, reads)
+            ready, ruled, foreseen = self.prepare(reader, ask, reads), None, None
         if isinstance(ready, SendtideError):
             raise ready
-        return self.finish(self.plan(reader, _as_of(ready, reads), reads), attempt=0)
+        if ready.read.shared is not reads.shared:
+            if ready.read.shared.tight != reads.shared.tight:
+                ruled = None  # shared limits may close something else by now
+            ready = replace(ready, read=replace(ready.read, shared=reads.shared))
+        return self.finish(self.plan(reader, ready, reads, ruled), attempt=0, foreseen=foreseen)
 
     def prepare(self, reader: Reader, ask: Ask, reads: Reads) -> Prepared:
         """A row's question, from what is known by now."""
@@ -128,8 +169,8 @@ class Drafter:
         question = question_of(situation, space_of(situation), recipient, read)
         return Prepared(ask, read, situation, recipient, question)
 
-    def plan(self, reader: Reader, ready: Prepared, reads: Reads) -> Planned:
-        """A row's eligible set."""
+    def plan(self, reader: Reader, ready: Prepared, reads: Reads, ruled: Eligibility | None = None) -> Planned:
+        """A row's eligible set; ``ruled`` where it was asked already."""
         ask, read, s = ready.ask, ready.read, ready.situation
         rules, used, override = read.view.rules, read.shared.usage, ask.request.override_rules
         consulted: list[tuple[Decision, ...]] = []
@@ -139,9 +180,7 @@ class Drafter:
                 consulted.append(rivals_of(reader, reads, s.campaign, ready.recipient))
             return consulted[0]
 
-        made = plan(
-            s, ready.question, rules, read.shared.usage, override_rules=override, ruled=ready.ruled, rivals=rivals
-        )
+        made = plan(s, ready.question, rules, read.shared.usage, override_rules=override, ruled=ruled, rivals=rivals)
         shadowed: Plan | None = None
         if s.mode == "shadow" and s.group != "holdout":
             question = question_of(s, policy_space(s), ready.recipient, read)
@@ -150,11 +189,16 @@ class Drafter:
             read = replace(read, rivals=tuple(d.decision_id for d in consulted[0]))
         return Planned(ask, read, s, ready.recipient, ready.question, made, shadowed)
 
-    def finish(self, planned: Planned, attempt: int) -> Draft:
+    def finish(self, planned: Planned, attempt: int, foreseen: Foreseen | None = None) -> Draft:
         """Draws from the row's distribution and makes the record of it."""
         s, made = planned.situation, planned.plan
-        live = self._policies.current(planned.recipient.workspace_id, s.campaign.campaign_id)
-        drawn = replace(draw(s, made, live, self._salt, attempt), shadow=self._shadow(planned))
+        if foreseen is not None and np.array_equal(foreseen.mask, made.mask):
+            live, known = foreseen.live, foreseen.choice
+        else:
+            live, known = self._policies.current(planned.recipient.workspace_id, s.campaign.campaign_id), None
+        drawn = draw(s, made, live, self._salt, attempt, known)
+        if planned.shadowed is not None:
+            drawn = replace(drawn, shadow=self._shadow(planned))
         gone = _gone(planned, drawn.action)
         decision = decision_record(planned.ask, s, made, drawn, _circumstances(planned, gone), attempt)
         return _draft(planned, s, decision, gone)
@@ -199,6 +243,15 @@ class Drafter:
         )
 
 
+def _likely_plan(row: Ahead, ready: Prepared) -> Plan | None:
+    """The plan that a row has unless something is displaced, rules are overridden or an earlier row changes it; None
+    where the policy has no say in it."""
+    if row.ruled is None:
+        return None
+    likely = Plan(ready.question.space, row.ruled.mask, row.ruled.reasons)
+    return likely if asks_policy(ready.situation, likely) else None
+
+
 def question_of(s: Situation, space: ActionSpace, recipient: Recipient, read: Read) -> Question:
     """All that the eligible set of a space depends on, for one recipient."""
     return Question(
@@ -222,15 +275,6 @@ def rivals_of(reader: Reader, reads: Reads, campaign: Campaign, recipient: Recip
     candidates += reads.placed.get(recipient_id, {}).values()
     view: View = reads.view
     return displace.weaker(candidates, campaign, lambda name: view.standing(reader, name), reads.now)
-
-
-def _as_of(ready: Prepared, reads: Reads) -> Prepared:
-    """The row with what is used of shared limits by now; its answer is void where they may close something else."""
-    before = ready.read.shared
-    if before is reads.shared:
-        return ready
-    ruled = ready.ruled if before.tight == reads.shared.tight else None
-    return replace(ready, read=replace(ready.read, shared=reads.shared), ruled=ruled)
 
 
 def _gone(planned: Planned, action: int | None) -> tuple[Decision, ...]:

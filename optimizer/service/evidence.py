@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from optimizer.bandit.actions import DAYPARTS, ActionSpace
 from optimizer.model.inference import RewardModel
-from optimizer.model.policy import LivePolicy, distribution
+from optimizer.model.policy import Asked, LivePolicy, distribution
 from optimizer.service.choose import Plan, Situation
 from optimizer.service.feedback import Logged
 from optimizer.service.replay import Replayer, plan_of, situation_of
@@ -267,21 +267,11 @@ def predicted_outcomes(live: LivePolicy, s: Situation, made: Plan) -> dict[str, 
 
 
 def _vector(live: LivePolicy, s: Situation, space: ActionSpace, mask: NDArray[np.bool_]) -> Floats:
-    made = distribution(
-        live,
-        s.campaign,
-        space,
-        mask,
-        s.context,
-        decided_local=s.decided_local,
-        effects=s.effects,
-        limits=s.limits,
-    )
-    return made.probability
+    return distribution(live, s.campaign, Asked(space, mask, s.context, s.effects, s.limits)).probability
 
 
 def _scores(model: RewardModel, s: Situation, space: ActionSpace) -> tuple[Floats, dict[str, Floats]]:
-    scores = model.score(model.embed([s.context])[0], space, s.campaign, s.decided_local, s.effects)
+    scores = model.score(model.embed([s.context])[0], space, s.campaign, s.effects)
     return scores.reward, dict(scores.outcome)
 
 

@@ -15,6 +15,7 @@ from zoneinfo import ZoneInfo
 import numpy as np
 from numpy.typing import NDArray
 
+from optimizer.bandit.actions import Spaces
 from optimizer.bandit.tolls import tolls
 from optimizer.errors import NotFound
 from optimizer.model.attribution import between_messages, over_no_send
@@ -160,19 +161,20 @@ class _Scene:
     def scores(self) -> Scores:
         """Of every action, without tolls."""
         s = self.situation
-        return self.model.score(self._embedded, self.plan.space, s.campaign, s.decided_local, s.effects)
+        return self.model.score(self._embedded, self.plan.space, s.campaign, s.effects)
 
     @cached_property
     def net(self) -> Floats:
         """(K,) what the policy ranks by: expected reward less toll."""
-        toll = tolls(self.live.prices, self.situation.campaign, self.plan.space)
-        return self.scores.reward if toll is None else self.scores.reward - toll
+        toll = tolls(self.live.prices, self.situation.campaign, Spaces.stacked([self.plan.space]))
+        return self.scores.reward if toll is None else self.scores.reward - toll[0]
 
     @cached_property
     def unmasked(self) -> NDArray[np.bool_]:
         """(K,) what the rules and the risk mask leave open."""
         s = self.situation
-        return risk_mask(self.scores, s.campaign, self.plan.space, self.plan.mask, s.limits)
+        open_: NDArray[np.bool_] = risk_mask(self.scores.chances, s.campaign, self.plan.mask[None], s.limits)[0]
+        return open_
 
     @cached_property
     def greedy(self) -> int:
@@ -282,8 +284,8 @@ class _Scene:
         cost = variant.cost + sum(one.cost for one in campaign.channels if one.id == channel)
         found = {Name("cost", "cost of the message"): cost}
         for price in self.live.prices:
-            toll = tolls((price,), campaign, space)
+            toll = tolls((price,), campaign, Spaces.stacked([space]))
             if toll is not None:
                 name = Name("price", price.rule_id)
-                found[name] = found.get(name, 0.0) + float(toll[action])
+                found[name] = found.get(name, 0.0) + float(toll[0, action])
         return found

@@ -34,7 +34,7 @@ def gather(reader: Reader, view: View, asks: Sequence[Ask], now: datetime) -> Re
         if (campaign := _campaign(reader, view, a)) is not None and (window := _window(a, campaign, now)) is not None
     ]
     windows = [window for _, _, window in placed]
-    named = [a.decision_id for a in asks if a.request.request_id is not None]
+    named = [a.decision_id for a in asks if a.repeatable]
     return Reads(
         view=view,
         now=now,

@@ -169,10 +169,10 @@ def _scored(
     drawn: bool,
 ) -> Scored:
     s = situation_of(decision, campaign)
-    scores = model.score(row, space, campaign, s.decided_local, s.effects)
+    scores = model.score(row, space, campaign, s.effects)
     open_ = mask[: space.messages]
     if mask.any():
-        open_ = risk_mask(scores, campaign, space, mask, decision.snapshot.limits)[: space.messages]
+        open_ = risk_mask(scores.chances, campaign, mask[None], decision.snapshot.limits)[0, : space.messages]
     stop = space.no_send_index
     stays = stop is not None and mask[stop]
     reward = scores.reward

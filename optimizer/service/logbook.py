@@ -43,7 +43,7 @@ def log(writer: Writer, workspace_id: str, rows: Sequence[Draft], now: datetime)
         waiting.append(row)
     _add(writer, waiting)
     for row in rows:
-        if row.ask.request.request_id is not None and row.decision.status == "reserved":
+        if row.ask.repeatable and row.decision.status == "reserved":
             joined = judge_anew(writer, row.decision, row.decision, writer.match_events(workspace_id, row.decision))
             apply_opt_outs(writer, row.decision, joined, now)
             note_engagement(writer, row.decision, joined)

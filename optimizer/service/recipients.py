@@ -54,7 +54,13 @@ def learned(recipient: Recipient, patch: RecipientPatch) -> Recipient:
 
 def same(one: Recipient, other: Recipient) -> bool:
     """Whether two states differ in nothing but version and time of change."""
-    return replace(one, version=0, updated_at=None) == replace(other, version=0, updated_at=None)
+    return (
+        one.timezone == other.timezone
+        and one.attributes == other.attributes
+        and one.channels == other.channels
+        and one.suppressed == other.suppressed
+        and (one.workspace_id, one.recipient_id) == (other.workspace_id, other.recipient_id)
+    )
 
 
 def refused(recipient: Recipient, channel: str, category: str, *, source: str, at: datetime) -> Recipient:

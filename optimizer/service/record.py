@@ -9,7 +9,7 @@ from datetime import datetime, timedelta
 import msgspec
 import numpy as np
 
-from optimizer.bandit.eligibility import cost_micros
+from optimizer.bandit.capacity import micros
 from optimizer.errors import Conflict, Invalid
 from optimizer.service.choose import Drawn, Plan, Situation, named
 from optimizer.service.ids import decision_id, fresh
@@ -20,23 +20,32 @@ from storage.records import Campaign
 
 @dataclass(frozen=True)
 class Ask:
-    """A request with its ids and the hash that tells a repetition from another request."""
+    """A request with its ids and the hash that tells a repetition from another request.
+
+    ``repeatable``: its id is the caller's or follows from a run, so it may have been answered before.
+    """
 
     request: DecisionRequest
     request_id: str
     decision_id: str
     request_hash: bytes
+    repeatable: bool
 
 
-def named_request(salt: bytes, workspace_id: str, request: DecisionRequest) -> Ask:
-    """Names a request; one without a ``request_id`` gets a random one."""
-    request_id = request.request_id or fresh("req")
-    content = msgspec.json.encode(replace(request, request_id=None, preview=False), order="deterministic")
+def named_request(salt: bytes, workspace_id: str, request: DecisionRequest, default_id: str | None = None) -> Ask:
+    """Names a request; one without a ``request_id`` gets the default, or else a random one."""
+    known = request.request_id or default_id
+    request_id = known or fresh("req")
+    told = request
+    if request.request_id is not None or request.preview:
+        told = replace(request, request_id=None, preview=False)
+    content = msgspec.json.encode(told, order="deterministic")
     return Ask(
         request=request,
         request_id=request_id,
         decision_id=decision_id(salt, workspace_id, request_id),
         request_hash=hashlib.blake2b(content, digest_size=16).digest(),
+        repeatable=known is not None,
     )
 
 
@@ -150,7 +159,7 @@ def cost_of(campaign: Campaign, variant: str | None, channel: str | None) -> int
     """What one message costs, in micros; 0 for none."""
     if variant is None or channel is None:
         return 0
-    return int(cost_micros(campaign, (variant,), (channel,))[0, 0])
+    return micros(campaign, variant, channel)
 
 
 def _snapshot(s: Situation, p: Plan, drawn: Drawn, at: Circumstances, attempt: int, cost: int) -> Snapshot:

@@ -15,7 +15,7 @@ import numpy as np
 
 from optimizer.bandit.tolls import Price, prices_of
 from optimizer.model.inference import RewardModel
-from optimizer.model.policy import LivePolicy, distribution
+from optimizer.model.policy import Asked, LivePolicy, distribution
 from optimizer.model.training.train import refresh as refit
 from optimizer.service.drifting import Drift, changes, look
 from optimizer.service.feedback import Log, Logged, delays_json, examples, load
@@ -170,9 +170,7 @@ def _divergence(
         made = plan_of(row.decision, replayer.campaign(row.decision))
         s = situation_of(row.decision, campaign)
         one, other = (
-            distribution(
-                live, campaign, made.space, made.mask, s.context, decided_local=s.decided_local, effects=s.effects
-            ).probability
+            distribution(live, campaign, Asked(made.space, made.mask, s.context, s.effects)).probability
             for live in (revision, gated)
         )
         distances.append(0.5 * float(np.abs(one - other).sum()))

@@ -172,8 +172,7 @@ class Scorer:
     ) -> Score:
         """The score of one recipient; ``spaces`` keeps the action space of each zone."""
         space = spaces.get(where.name) or spaces.setdefault(where.name, self._space(where))
-        epoch = int(self.now.timestamp())
-        chance = self.model.score(x, space, self.campaign, epoch + where.offset(epoch), effects).outcome[self.outcome]
+        chance = self.model.score(x, space, self.campaign, effects).outcome[self.outcome]
         without = float(self.model.calibrated(self.outcome, chance[-1], message=False))
         grid = np.where(channels, chance[: space.messages].reshape(space.shape), -np.inf)
         if not channels.any():

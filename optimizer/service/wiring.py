@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
 from optimizer.config import Settings
+from optimizer.errors import ConfigError
 from optimizer.service.catalog import Catalog
 from optimizer.service.decide import Decider
 from optimizer.service.keptreports import KeptReports
@@ -16,6 +17,7 @@ from optimizer.service.personalizer.serving import LoopModels
 from optimizer.service.serving import PolicyServer
 from storage.open import open_store
 from storage.port import Store
+from storage.sql.rows import COPYING
 
 Clock = Callable[[], datetime]
 
@@ -60,7 +62,10 @@ def open_services(
             the salt it was made with, since its groups and idempotency hang on it.
         watch: whether to watch for new policies in a thread; without it ``policies.refresh_now`` is the caller's.
     """
-    store = open_store(settings.database)
+    try:
+        store = open_store(settings.database)
+    except ValueError as error:
+        raise ConfigError(str(error)) from error
     salt = _salt(store, settings.seed if seed is None else seed)
     catalog = Catalog()
     policies = PolicyServer(store, settings.reload_seconds)
@@ -75,6 +80,8 @@ def open_services(
 
 def _salt(store: Store, seed: int | str | None) -> bytes:
     with store.read() as reader:
+        if reader.meta(COPYING) is not None:
+            raise ConfigError("database: a copy into it is unfinished; run it again to its end")
         stored = reader.meta(SALT)
     if stored is None:
         fresh = (

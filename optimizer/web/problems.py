@@ -64,6 +64,9 @@ def of_store_error(error: StoreError, **more: Any) -> dict[str, Any]:
     """The problem of one of the store's errors."""
     if isinstance(error, VersionConflict | AlreadyExists):
         return problem(409, "conflict", "it was changed at the same time; read it again and retry", **more)
+    if isinstance(error, StoreUnavailable) and error.fate_unknown:
+        told = "the store went away during a commit: all was recorded or nothing; the same request again finds out"
+        return problem(503, "store_unavailable", told, **more)
     # What the store says may name paths and hosts, and /readyz answers anyone: it is in the log, not in the answer.
     return problem(503, "store_unavailable", "the store can't be used right now; nothing was recorded", **more)
 

@@ -15,7 +15,7 @@ from optimizer.cli.group import EXIT_CODES
 from optimizer.errors import NotFound
 from simulations.audit.court import audit
 from simulations.audit.report import Breach, Report, as_document, lines
-from storage.open import open_store
+from storage.open import open_store, shown
 
 __all__ = ["Breach", "Report", "as_document", "audit", "audit_workspace", "command", "lines"]
 
@@ -30,7 +30,7 @@ def audit_workspace(call: Call) -> Report:
     try:
         with store.read() as reader:
             if reader.workspace(call.workspace) is None:
-                raise NotFound(f"no workspace {call.workspace!r} in {call.settings.database}")
+                raise NotFound(f"no workspace {call.workspace!r} in {shown(call.settings.database)}")
             return audit(reader, call.workspace)
     finally:
         store.close()

@@ -67,13 +67,15 @@ def race_command(call: Call, mutant: tuple[str, ...], **size: int) -> None:
 @option(
     "--mutant-decisions", type=click.IntRange(1, 10_000_000), default=40_000, show_default=True, help="With each fault."
 )
+@option("--on", metavar="URL", help="Run on this empty database, which is left as it is then; faults never run on it.")
 @shared_flags(workspace=False)
-def rules_command(call: Call, mutant: tuple[str, ...], **size: int) -> None:
+def rules_command(call: Call, mutant: tuple[str, ...], on: str | None, **size: int) -> None:
     """A million decisions under every kind of rule at once, one by one and in batches, by many processes.
 
-    Works on a temporary database whatever --database says. Every rule must mask often and none may be broken, by the
-    audit; shared limits must run out and messages be displaced; every draw is replayed and the balance test made over
-    all and over those drawn again; every answer must be stored. With a fault built in, the audit must find it.
+    Works on a temporary database whatever --database says, unless --on names an empty one. Every rule must mask often
+    and none may be broken, by the audit; shared limits must run out and messages be displaced; every draw is replayed
+    and the balance test made over all and over those drawn again; every answer must be stored. With a fault built in,
+    the audit must find it.
     """
     from simulations.drills.rules.run import run
     from simulations.drills.rules.scene import Size
@@ -81,7 +83,7 @@ def rules_command(call: Call, mutant: tuple[str, ...], **size: int) -> None:
 
     wanted = RULE_MUTANTS if "all" in mutant else mutant
     results = []
-    for result in run(Size(**size), wanted, call.note):
+    for result in run(Size(**size), wanted, call.note, on):
         results.append((document(result), list(lines(result)), result.as_expected))
         call.note(results[-1][1][-1])
     call.answer([told for told, _, _ in results], *(line for _, told, _ in results for line in told))

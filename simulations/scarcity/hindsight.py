@@ -117,7 +117,7 @@ def predicted_gains(folder: Path, course: Course, people: Crowd, rows: Ints, see
                 decision_id="hindsight",
                 zone=zone("UTC"),
             )
-            reward = model.score(x, space, campaign(), 0, {}).reward
+            reward = model.score(x, space, campaign(), {}).reward
             cube = (reward[:-1] - reward[-1]).reshape(space.shape)
             out[i, : space.slots] = cube.transpose(1, 0, 2)
     return out

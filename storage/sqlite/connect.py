@@ -41,11 +41,6 @@ def result_code(error: sqlite3.Error) -> int:
     return code & 0xFF
 
 
-def is_taken(error: sqlite3.IntegrityError) -> bool:
-    """Whether a row with this key is there already (other constraints are bugs of ours)."""
-    return error.sqlite_errorcode in (sqlite3.SQLITE_CONSTRAINT_UNIQUE, sqlite3.SQLITE_CONSTRAINT_PRIMARYKEY)
-
-
 def meaning(error: sqlite3.Error, path: Path) -> Exception:
     """What to raise for an error of SQLite: ``StoreUnavailable``, or the error itself where it is a bug of ours."""
     if result_code(error) in _UNAVAILABLE:

@@ -33,6 +33,7 @@ _STEPS: Final = (
     ("0006_personalizer", sqlite_0006_personalizer.personalizer),
     ("0007_endpoints", sqlite_0007_endpoints.endpoints),
 )
+NEWEST: Final = _STEPS[-1][0]
 MIGRATIONS: Final = Migrations("sendtide")
 for _name, _step in _STEPS:
     MIGRATIONS(name=_name)(_step)

@@ -1,16 +1,16 @@
-"""What every group of queries shares: the connection, and lists of values in a statement."""
+"""How the shared queries reach SQLite: the connection, lists of values in a statement, positions."""
 
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any
+from collections.abc import Iterator, Mapping, Sequence
+from typing import ClassVar
 
 from sqlite_utils import Database
 
 from storage.errors import StoreUnavailable
+from storage.sql.tables import Cursor, Row, Tables
 
-Row = tuple[Any, ...]
 #: Lists of values are padded to one of these lengths, so that few statements are prepared, each once.
 _LENGTHS = (1, 8, 64, 512)
 _MARKS = {length: ", ".join("?" * length) for length in _LENGTHS}
@@ -18,48 +18,48 @@ _MARKS = {length: ", ".join("?" * length) for length in _LENGTHS}
 _NEWEST = "SELECT max(seq) FROM decisions"
 
 
-class Tables:
-    """A connection inside one transaction. It ends with the transaction: a later query raises."""
+class SqliteTables(Tables):
+    """A connection to SQLite inside one transaction."""
 
-    def __init__(self, db: Database) -> None:
-        self._db = db
-        self._query: Callable[..., sqlite3.Cursor] = db.conn.execute
-        self._query_many: Callable[..., sqlite3.Cursor] = db.conn.executemany
-        self._streams: list[sqlite3.Cursor] = []
+    SAME: ClassVar[int | str] = 0
+
+    def __init__(self, connection: Database) -> None:
+        super().__init__(connection)
+        # The connection's own methods, with nothing in between: they are called for every statement.
+        self._query = connection.conn.execute
+        self._query_many = connection.conn.executemany
         self._last_position: int | None = None
 
     def finish(self) -> None:
-        """Ends what still streams, and every use of this object."""
-        for cursor in self._streams:
-            cursor.close()
+        """See ``storage.sql.tables``."""
+        super().finish()
         self._query = self._query_many = _ended
 
-    def _row(self, statement: str, parameters: Sequence[object] | Mapping[str, object]) -> Row | None:
-        row: Row | None = self._query(statement, parameters).fetchone()
-        return row
+    def _stream(self, statement: str, parameters: Sequence[object] | Mapping[str, object]) -> Cursor:
+        cursor = self._query(statement, parameters)
+        self._streams.append(cursor)
+        return cursor
 
-    def _rows(self, statement: str, parameters: Sequence[object]) -> list[Row]:
-        return self._query(statement, parameters).fetchall()
-
-    def _position(self) -> int:
-        """The position of the newest decision of all workspaces (0 = none): positions are one series, so it is that of
-        any workspace as well. Asked once; who adds decisions forgets it."""
+    def _position(self, workspace_id: str) -> int:  # noqa: ARG002 - one series for all
+        """See ``storage.sql.tables``: positions are one series, so the newest of all workspaces is that of any as well.
+        Asked once; who adds decisions forgets it."""
         if self._last_position is None:
             row = self._row(_NEWEST, ())
             self._last_position = 0 if row is None or row[0] is None else int(row[0])
         return self._last_position
 
+    def _next_positions(self, workspace_id: str, count: int) -> Sequence[int | None]:  # noqa: ARG002 - one series
+        """See ``storage.sql.tables``: SQLite numbers rows in the order of inserts, and there is one writer."""
+        self._last_position = None
+        return [None] * count
+
+    def _take_back_positions(self, workspace_id: str) -> None:  # noqa: ARG002 - one series
+        """See ``storage.sql.tables``: what was not inserted, or was rolled back, was not numbered."""
+        self._last_position = None
+
     def _rows_in(
         self, statement: str, before: Sequence[object], values: Sequence[str], after: Sequence[object] = ()
     ) -> Iterator[Row]:
-        """Rows of a statement that says ``IN ({marks})``, for any number of values.
-
-        Args:
-            statement: its parameters are ``before``, the values, ``after``.
-            before: parameters in front of the list.
-            values: the list; repetitions do no harm.
-            after: parameters behind the list.
-        """
         distinct = list(dict.fromkeys(values))
         for start in range(0, len(distinct), _LENGTHS[-1]):
             part = distinct[start : start + _LENGTHS[-1]]

@@ -13,25 +13,27 @@ from sqlite_utils import Database
 from storage.errors import StoreUnavailable
 from storage.file_lock import FileLock
 from storage.group_commit import TransactionLostError
-from storage.sqlite.bulk_tables import BulkReader, BulkWriter
-from storage.sqlite.column_tables import ColumnReader
+from storage.sql.bulk_tables import BulkReader, BulkWriter
+from storage.sql.column_tables import ColumnReader
+from storage.sql.decision_tables import DecisionReader, DecisionWriter
+from storage.sql.endpoint_tables import EndpointReader, EndpointWriter
+from storage.sql.erasure_tables import ErasureReader, ErasureWriter
+from storage.sql.event_tables import EventReader
+from storage.sql.learning_tables import LearningReader
+from storage.sql.past_tables import PastReader
+from storage.sql.rank_tables import RankReader, RankWriter
+from storage.sql.retention import RetentionWriter
+from storage.sql.rhythm_tables import RhythmReader, RhythmWriter
+from storage.sql.setup_tables import SetupReader
+from storage.sql.usage_tables import UsageReader
+from storage.sql.webhook_tables import WebhookReader, WebhookWriter
 from storage.sqlite.connect import connect, meaning
-from storage.sqlite.decision_tables import DecisionReader, DecisionWriter
-from storage.sqlite.endpoint_tables import EndpointReader, EndpointWriter
-from storage.sqlite.erasure_tables import ErasureReader, ErasureWriter
-from storage.sqlite.event_tables import EventReader
-from storage.sqlite.learning_tables import LearningReader
 from storage.sqlite.migrate import require_ours
-from storage.sqlite.past_tables import PastReader
-from storage.sqlite.rank_tables import RankReader, RankWriter
-from storage.sqlite.retention import RetentionWriter
-from storage.sqlite.rhythm_tables import RhythmReader, RhythmWriter
-from storage.sqlite.setup_tables import SetupReader
-from storage.sqlite.usage_tables import UsageReader
-from storage.sqlite.webhook_tables import WebhookReader, WebhookWriter
+from storage.sqlite.tables import SqliteTables
 
 
 class SqliteReader(
+    SqliteTables,
     BulkReader,
     ColumnReader,
     DecisionReader,
@@ -50,6 +52,7 @@ class SqliteReader(
 
 
 class SqliteWriter(
+    SqliteReader,
     BulkWriter,
     DecisionWriter,
     EndpointWriter,
@@ -58,14 +61,13 @@ class SqliteWriter(
     RetentionWriter,
     RhythmWriter,
     WebhookWriter,
-    SqliteReader,
 ):
     """``storage.port.Writer`` on one connection."""
 
     def touch(self) -> None:
         """Writes a row that nobody reads, to learn whether writing works."""
         self._query(
-            "INSERT INTO meta (name, value) VALUES ('write_check', '') ON CONFLICT DO UPDATE SET value = ''", ()
+            "INSERT INTO meta (name, value) VALUES ('write_check', '') ON CONFLICT (name) DO UPDATE SET value = ''", ()
         )
 
 

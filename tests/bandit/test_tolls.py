@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 import numpy as np
 import orjson
 
-from optimizer.bandit.actions import ActionSpace
+from optimizer.bandit.actions import ActionSpace, Spaces
 from optimizer.bandit.tolls import Price, prices_of, tolls
 from storage.records import Campaign, Channel, Variant
 
@@ -18,6 +18,7 @@ CAMPAIGN = Campaign(
 )
 SEND_AT = MIDNIGHT + np.array([1_800, 5_400, 90_000], dtype=np.int64)
 SPACE = ActionSpace(("a", "b"), ("email", "sms"), SEND_AT, SEND_AT, True)
+SPACES = Spaces.stacked([SPACE])
 BY_HOUR = tuple(float(hour) for hour in range(24))
 
 
@@ -35,27 +36,27 @@ def test_near_prices_hold_from_their_first_start_until_their_end() -> None:
 
 
 def test_a_capacity_charges_a_message_on_its_channels() -> None:
-    toll = tolls([Price("r", "capacity", ("sms",), BY_HOUR)], CAMPAIGN, SPACE)
+    toll = tolls([Price("r", "capacity", ("sms",), BY_HOUR)], CAMPAIGN, SPACES)
     assert toll is not None
     expected = np.zeros(SPACE.shape)
     expected[:, :, 1] = [0.0, 1.0, 1.0]
-    assert np.array_equal(toll[:-1].reshape(SPACE.shape), expected)
-    assert toll[-1] == 0.0
+    assert np.array_equal(toll[0, :-1].reshape(SPACE.shape), expected)
+    assert toll[0, -1] == 0.0
 
 
 def test_a_budget_charges_what_variant_and_channel_cost_and_tolls_add_up() -> None:
     prices = [Price("b", "budget", ("email", "sms"), (10.0,)), Price("c", "cap", ("email",), (0.5,))]
-    toll = tolls(prices, CAMPAIGN, SPACE)
+    toll = tolls(prices, CAMPAIGN, SPACES)
     assert toll is not None
-    per_pair = toll[:-1].reshape(SPACE.shape)[:, 0, :]
+    per_pair = toll[0, :-1].reshape(SPACE.shape)[:, 0, :]
     assert np.allclose(per_pair, [[8.0, 25.0], [3.0, 20.0]])
 
 
 def test_nothing_is_charged_without_prices_or_without_slots() -> None:
-    assert tolls([], CAMPAIGN, SPACE) is None
+    assert tolls([], CAMPAIGN, SPACES) is None
     nothing = np.zeros(0, dtype=np.int64)
     empty = ActionSpace(("a",), ("sms",), nothing, nothing, True)
-    assert tolls([Price("r", "capacity", ("sms",), (1.0,))], CAMPAIGN, empty) is None
+    assert tolls([Price("r", "capacity", ("sms",), (1.0,))], CAMPAIGN, Spaces.stacked([empty])) is None
 
 
 def test_prices_survive_being_stored_as_json() -> None:

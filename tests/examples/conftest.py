@@ -50,8 +50,8 @@ def clock() -> StillClock:
 
 
 @pytest.fixture
-def app(tmp_path: Any, clock: StillClock) -> Iterator[Flask]:
-    made = create_app(Settings(database=f"sqlite:///{tmp_path}/web.db"), clock=clock, seed="examples")
+def app(database: str, clock: StillClock) -> Iterator[Flask]:
+    made = create_app(Settings(database=database), clock=clock, seed="examples")
     yield made
     made.extensions["sendtide"].close()
 

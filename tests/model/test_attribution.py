@@ -93,7 +93,7 @@ class Case:
         x = self.model.embed([self.context])[0]
         parts = learned_parts(self.model.embedder, self.context, x)
         self.seen = Seen(x.astype(np.float64), parts, self.effects)
-        self.reward = self.model.score(x, SPACE, SHOP, int(LOCAL[0]), self.effects).reward
+        self.reward = self.model.score(x, SPACE, SHOP, self.effects).reward
 
     def shares(self, one: int, other: int) -> dict[Name, float]:
         """What each name adds to the expected outcomes of one action over another's; ``one`` is a message."""
@@ -142,7 +142,7 @@ def test_the_terms_of_a_logit_are_the_logit(linear: RewardModel) -> None:
     context = people(1, 1)[0]
     x = linear.embed([context])[0]
     seen = Seen(x.astype(np.float64), None, {})
-    scores = linear.score(x, SPACE, SHOP, 0, {})
+    scores = linear.score(x, SPACE, SHOP, {})
     for action in (0, 17, SPACE.messages):
         found = terms_of(linear, seen, action)
         heads = linear.no_send if action == SPACE.messages else linear.message

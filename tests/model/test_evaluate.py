@@ -12,7 +12,7 @@ from optimizer.errors import Invalid
 from optimizer.model.inference import RewardModel
 from optimizer.model.training.evaluate import clustered_z, cross_fit_gain, log_likelihood
 from optimizer.model.training.train import train
-from tests.model.conftest import MONDAY, Maker
+from tests.model.conftest import Maker
 from tests.model.test_training import planted
 
 
@@ -28,7 +28,7 @@ def test_log_likelihood_is_that_of_the_served_probability(make_examples: Maker) 
         space = ActionSpace(("a", "b"), ("email", "sms"), local, local, True)
         sent = bool(examples.sent[i])
         a = space.index(int(examples.variant[i]), 0, int(examples.channel[i])) if sent else space.size - 1
-        chances = model.score(model.embed([examples.contexts[i]])[0], space, owner, MONDAY, {}).outcome
+        chances = model.score(model.embed([examples.contexts[i]])[0], space, owner, {}).outcome
         for name, column in examples.outcome.items():
             if np.isnan(column[i]):
                 assert np.isnan(got[name][i])

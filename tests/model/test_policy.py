@@ -13,12 +13,12 @@ from numpy.typing import NDArray
 from optimizer.bandit.actions import ActionSpace
 from optimizer.bandit.tolls import Price
 from optimizer.model.inference import RewardModel, Scores
-from optimizer.model.policy import Choice, LivePolicy, distribution, risk_mask
+from optimizer.model.policy import Asked, Choice, LivePolicy, distribution, distributions, risk_mask
 from optimizer.model.training.train import train
 from storage.log import Component
-from storage.records import Guardrail
+from storage.records import ExplorationMethod, Guardrail
 from storage.rules import RiskLimit
-from tests.model.conftest import MONDAY, campaign, contexts, made_up
+from tests.model.conftest import campaign, contexts, made_up
 
 DAY_START = 20_000 * 86_400
 SEND_AT = DAY_START + np.arange(6, dtype=np.int64) * 4 * 3_600
@@ -43,11 +43,11 @@ def policy(*models: RewardModel | None, **numbers: Any) -> LivePolicy:
 
 def chosen(live: LivePolicy, mask: NDArray[np.bool_] = EVERYTHING, **arguments: Any) -> Choice:
     owner = arguments.pop("owner", campaign())
-    return distribution(live, owner, SPACE, mask, PERSON, decided_local=MONDAY, effects={}, **arguments)
+    return distribution(live, owner, Asked(SPACE, mask, PERSON, **arguments))
 
 
 def scores_of(model: RewardModel) -> Scores:
-    return model.score(model.embed([PERSON])[0], SPACE, campaign(), MONDAY, {})
+    return model.score(model.embed([PERSON])[0], SPACE, campaign(), {})
 
 
 def cube(values: NDArray[Any]) -> NDArray[Any]:
@@ -88,7 +88,7 @@ def test_where_every_action_is_too_risky_the_least_excess_stays_open(models: tup
     scores = scores_of(models[0])
     mask = EVERYTHING.copy()
     mask[[-1, int(scores.outcome["clicked"][:-1].argmin())]] = False
-    open_ = risk_mask(scores, campaign(), SPACE, mask, (RiskLimit("f", "clicked", 0.0),))
+    open_ = risk_mask(scores.chances, campaign(), mask[None], (RiskLimit("f", "clicked", 0.0),))[0]
     assert np.flatnonzero(open_).tolist() == [int(np.where(mask, scores.outcome["clicked"], np.inf).argmin())]
 
 
@@ -145,3 +145,30 @@ def test_a_cold_component_pays_no_toll() -> None:
     cold = policy(None)
     priced = dataclasses.replace(cold, exploration={**cold.exploration, "prices": [dear]})
     assert np.array_equal(chosen(priced).probability, chosen(cold).probability)
+
+
+@pytest.mark.parametrize("method", ["posterior_bank", "epsilon_greedy", "uniform"])
+def test_a_row_of_many_gets_the_very_bits_that_it_gets_alone(
+    models: tuple[RewardModel, RewardModel], method: ExplorationMethod
+) -> None:
+    """Of spaces of two shapes, with limits and without, in blocks that hold many rows and the rest of them."""
+    rng = np.random.default_rng(3)
+    owner = campaign(exploration_method=method, guardrails={"unsubscribed": Guardrail(max_rate=0.02)})
+    dear = Price("r", "capacity", ("sms",), (0.02,)).as_json()
+    live = policy(*models, None, prices=[dear], matured_rows={"a": 900})
+    asked = []
+    for i, person in enumerate(contexts(rng, 400)):
+        at = SEND_AT[: 6 - i % 2] + int(rng.integers(86_400))
+        space = ActionSpace(("a", "b"), ("email", "sms"), at, at + 3_600 * int(rng.integers(-11, 12)), bool(i % 3))
+        mask = rng.random(space.size) < rng.choice([0.1, 0.5, 1.0])
+        mask[int(rng.integers(space.size))] = True
+        limits = (RiskLimit("f", "clicked", 0.3),) if i % 5 == 0 else ()
+        asked.append(Asked(space, mask, person, limits=limits))
+    for together, row in zip(distributions(live, owner, asked), asked, strict=True):
+        alone = distribution(live, owner, row)
+        assert np.array_equal(together.probability, alone.probability)
+        assert np.array_equal(together.unmasked, alone.unmasked)
+        assert together.greedy == alone.greedy
+        assert together.risks_of(0) == alone.risks_of(0)
+        assert together.probability.sum() == pytest.approx(1.0, abs=1e-9)
+        assert not together.probability[~row.mask].any()

@@ -85,7 +85,7 @@ def test_a_planted_rhythm_is_learned_and_moves_scores(model: RewardModel) -> Non
 
     def best(hour: int) -> int:
         told = {"rhythm": {"active": [[hour, 2.0], [hour + 24, 2.0], [hour + 48, 2.0]]}}
-        scores = model.score(model.embed([{}])[0], slots_at(8, 20), campaign(), MONDAY, told)
+        scores = model.score(model.embed([{}])[0], slots_at(8, 20), campaign(), told)
         return int(scores.outcome["clicked"].argmax())
 
     assert (best(8), best(20)) == (0, 1)

@@ -133,7 +133,7 @@ def brute_force(
 def test_scores_equal_the_dense_product(model: RewardModel) -> None:
     for context in PEOPLE:
         x = model.embed([context])[0]
-        scores = model.score(x, SPACE, campaign(), MONDAY, {})
+        scores = model.score(x, SPACE, campaign(), {})
         reward, draws, chances = brute_force(model, campaign(), x, SPACE)
         assert np.abs(scores.reward - reward).max() < 1e-6
         assert np.abs(scores.draws - draws).max() < 1e-5 * max(1.0, float(np.abs(draws).max()))
@@ -143,37 +143,37 @@ def test_scores_equal_the_dense_product(model: RewardModel) -> None:
 
 
 def test_no_send_has_heads_of_its_own_and_no_message_outcomes(model: RewardModel) -> None:
-    scores = model.score(model.embed(PEOPLE)[0], SPACE, campaign(), MONDAY, {})
+    scores = model.score(model.embed(PEOPLE)[0], SPACE, campaign(), {})
     assert scores.risk.keys() == {"unsubscribed"}
     assert scores.risk["unsubscribed"][-1] == 0.0
     assert (scores.risk["unsubscribed"][:-1] > 0.0).all()
     assert scores.outcome["clicked"][-1] == 0.0
     assert 0.1 < scores.outcome["converted"][-1] < 0.2
     without = dataclasses.replace(SPACE, no_send=False)
-    assert np.array_equal(model.score(model.embed(PEOPLE)[0], without, campaign(), 0, {}).reward, scores.reward[:-1])
+    assert np.array_equal(model.score(model.embed(PEOPLE)[0], without, campaign(), {}).reward, scores.reward[:-1])
 
 
 def test_the_objective_is_applied_when_deciding(model: RewardModel) -> None:
     x = model.embed(PEOPLE)[0]
     other = campaign(version=2, objective={"clicked": OutcomeWeight(2.0)})
-    scores = model.score(x, SPACE, other, MONDAY, {})
+    scores = model.score(x, SPACE, other, {})
     cost = np.array([0.01, 0.0])[:, None, None] + np.array([0.001, 0.03])[None, None, :]
     expected = 2.0 * scores.outcome["clicked"][:-1] - np.broadcast_to(cost, (2, 6, 2)).reshape(-1)
     assert np.allclose(scores.reward[:-1], expected)
     assert scores.reward[-1] == 0.0
-    nothing = model.score(x, SPACE, campaign(version=3, objective={}), MONDAY, {})
+    nothing = model.score(x, SPACE, campaign(version=3, objective={}), {})
     assert np.ptp(nothing.draws, axis=0).max() == 0.0
 
 
 def test_a_new_variant_scores_like_its_features_and_is_less_certain(model: RewardModel) -> None:
     space = ActionSpace(("a", "new"), ("email",), LOCAL, LOCAL, False)
     x = model.embed(PEOPLE)[0]
-    scores = model.score(x, space, campaign(), MONDAY, {})
+    scores = model.score(x, space, campaign(), {})
     reward, _, _ = brute_force(model, campaign(), x, space)
     assert np.abs(scores.reward - reward).max() < 1e-6
     spread = scores.draws.std(axis=0).reshape(2, -1).mean(axis=1)
     assert spread[1] > 1.2 * spread[0]
-    again = RewardModel(model.graph, *_reloaded(model)).score(x, space, campaign(), MONDAY, {})
+    again = RewardModel(model.graph, *_reloaded(model)).score(x, space, campaign(), {})
     assert np.array_equal(again.draws, scores.draws)
 
 
@@ -188,7 +188,7 @@ def _reloaded(model: RewardModel) -> tuple[dict[str, NDArray[Any]], Any]:
 def test_an_empty_window_leaves_only_no_send(model: RewardModel) -> None:
     nothing = np.zeros(0, dtype=np.int64)
     scores = model.score(
-        model.embed(PEOPLE)[0], ActionSpace(("a", "b"), ("sms",), nothing, nothing, True), campaign(), MONDAY, {}
+        model.embed(PEOPLE)[0], ActionSpace(("a", "b"), ("sms",), nothing, nothing, True), campaign(), {}
     )
     assert scores.reward.shape == (1,)
     assert scores.draws.shape[1] == 1
@@ -201,13 +201,13 @@ def test_a_batch_embeds_like_single_rows(model: RewardModel) -> None:
 def test_threads_share_a_model(model: RewardModel) -> None:
     fresh = RewardModel(model.graph, *_reloaded(model))
     x = model.embed(PEOPLE)
-    expected = [model.score(row, SPACE, campaign(), MONDAY, {}).reward for row in x]
+    expected = [model.score(row, SPACE, campaign(), {}).reward for row in x]
     wrong: list[int] = []
 
     def work() -> None:
         for _ in range(20):
             for i, row in enumerate(x):
-                if not np.array_equal(fresh.score(row, SPACE, campaign(), MONDAY, {}).reward, expected[i]):
+                if not np.array_equal(fresh.score(row, SPACE, campaign(), {}).reward, expected[i]):
                     wrong.append(i)
 
     threads = [threading.Thread(target=work) for _ in range(4)]

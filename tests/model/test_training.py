@@ -56,7 +56,7 @@ def test_planted_effects_come_back() -> None:
     local = MONDAY + np.array([8 * 3_600, 20 * 3_600], dtype=np.int64)
     space = ActionSpace(("a", "b"), ("email",), local, local, False)
     for member in (True, False):
-        clicked = model.score(model.embed([{"member": member}])[0], space, owner, MONDAY, {}).outcome["clicked"]
+        clicked = model.score(model.embed([{"member": member}])[0], space, owner, {}).outcome["clicked"]
         a = 0.35 if member else 0.10
         assert np.abs(clicked - np.array([a, a + 0.08, 0.45 - a, 0.53 - a])).max() < 0.07
 
@@ -70,7 +70,7 @@ def test_draws_cover_the_truth_about_as_often_as_they_say() -> None:
         model = RewardModel.load(train(examples, attributes=(), seed=seed, network=False).blob)
         local = MONDAY + np.array([8 * 3_600], dtype=np.int64)
         space = ActionSpace(("a",), ("email",), local, local, False)
-        scores = model.score(model.embed([{"member": True}])[0], space, owner, MONDAY, {})
+        scores = model.score(model.embed([{"member": True}])[0], space, owner, {})
         spread = float(scores.draws[:, 0].std()) / width_factor(800)
         inside += abs(float(scores.reward[0]) - 0.35) < 2.0 * spread
     assert inside >= 34
@@ -91,7 +91,7 @@ def test_whom_it_happens_to_is_shared_with_few_rows_that_were_not_sent() -> None
     model = RewardModel.load(train(stayed, attributes=(), seed=0, network=False).blob)
     space = ActionSpace(("a",), ("email",), NOON, NOON, True)
     member_chance, other_chance = (
-        model.score(model.embed([{"member": truth}])[0], space, owner, MONDAY, {}).outcome["converted"][-1]
+        model.score(model.embed([{"member": truth}])[0], space, owner, {}).outcome["converted"][-1]
         for truth in (True, False)
     )
     assert member_chance > other_chance + 0.15
@@ -172,7 +172,7 @@ def test_outcomes_of_one_class_or_unknown(make_examples: Maker, constant: float)
     examples = make_examples(80, 9)
     one_sided = dataclasses.replace(examples, outcome={"clicked": np.full(80, constant)}, value={})
     model = assert_serves(train(one_sided, attributes=(), seed=1), one_sided)
-    chance = model.score(model.embed([{}])[0], _space(), campaign(), MONDAY, {}).outcome["clicked"][0]
+    chance = model.score(model.embed([{}])[0], _space(), campaign(), {}).outcome["clicked"][0]
     assert chance < 0.05 if constant == 0.0 else chance > 0.95 if constant == 1.0 else chance == pytest.approx(0.5)
 
 
@@ -180,7 +180,7 @@ def test_only_messages_or_only_no_send_take_the_other_base_rate(make_examples: M
     examples = make_examples(600, 10)
     rate = float(np.nanmean(examples.outcome["converted"][examples.sent]))
     model = assert_serves(train(examples.take(examples.sent), attributes=(), seed=1), examples)
-    scores = model.score(model.embed([{}])[0], _space(), campaign(), MONDAY, {})
+    scores = model.score(model.embed([{}])[0], _space(), campaign(), {})
     assert scores.outcome["converted"][-1] == pytest.approx(rate, abs=0.01)
     assert_serves(train(examples.take(~examples.sent), attributes=(), seed=1), examples)
 
@@ -190,7 +190,7 @@ def test_no_features_one_variant_one_channel() -> None:
     first = examples.take(examples.variant == 0)
     bare = dataclasses.replace(first, contexts=[{}] * len(first), local=np.full(len(first), NOON[0]))
     model = RewardModel.load(train(bare, attributes=(), seed=1).blob)
-    scores = model.score(model.embed([{}])[0], ActionSpace(("a", "b"), ("email",), NOON, NOON, True), owner, 0, {})
+    scores = model.score(model.embed([{}])[0], ActionSpace(("a", "b"), ("email",), NOON, NOON, True), owner, {})
     assert np.isfinite(scores.draws).all()
 
 
@@ -230,7 +230,7 @@ def test_a_refresh_on_the_same_rows_changes_next_to_nothing(make_examples: Maker
     assert after.graph == before.graph
     assert np.array_equal(after.message.precision, before.message.precision)
     for row in before.embed(list(examples.contexts[:20])):
-        old, new = (model.score(row, _space(), campaign(), MONDAY, {}) for model in (before, after))
+        old, new = (model.score(row, _space(), campaign(), {}) for model in (before, after))
         assert np.abs(old.reward - new.reward).max() < 2e-3
         assert np.abs(old.draws - new.draws).max() < 2e-2
 
@@ -241,7 +241,7 @@ def test_a_refresh_learns_from_new_rows_and_new_variants() -> None:
     _, more = planted(4_000, 2)
     model = RewardModel.load(refresh(blob, more).blob)
     space = ActionSpace(("a", "b"), ("email",), NOON, NOON, False)
-    clicked = model.score(model.embed([{"member": False}])[0], space, owner, MONDAY, {}).outcome["clicked"]
+    clicked = model.score(model.embed([{"member": False}])[0], space, owner, {}).outcome["clicked"]
     assert clicked[1] > clicked[0] + 0.1
     with pytest.raises(BadArtifact):
         refresh(blob[:-1], more)
@@ -268,7 +268,7 @@ def assert_serves(trained: Trained, examples: Examples) -> RewardModel:
     model = RewardModel.load(trained.blob)
     for blob in (trained.blob, refresh(trained.blob, examples).blob):
         served = RewardModel.load(blob)
-        scores = served.score(served.embed([{"age": 30}])[0], _space(), campaign(), MONDAY, {})
+        scores = served.score(served.embed([{"age": 30}])[0], _space(), campaign(), {})
         assert np.isfinite(scores.reward).all()
         assert np.isfinite(scores.draws).all()
         assert scores.draws.shape == (32, 5)

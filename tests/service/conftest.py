@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 
 import pytest
 
@@ -37,8 +36,8 @@ def clock() -> FakeClock:
 
 
 @pytest.fixture
-def services(tmp_path: Path, clock: FakeClock) -> Iterator[Services]:
-    settings = Settings(database=f"sqlite:///{tmp_path}/test.db")
+def services(database: str, clock: FakeClock) -> Iterator[Services]:
+    settings = Settings(database=database)
     opened = open_services(settings, clock, seed=7, watch=False)
     setup.ensure_workspace(opened, WORKSPACE)
     yield opened

@@ -217,6 +217,6 @@ def test_what_judges_imports_nothing_of_what_enforces() -> None:
         tree = ast.parse(module.read_text(encoding="utf-8"))
         imported = {node.module or "" for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)}
         imported |= {alias.name for node in ast.walk(tree) if isinstance(node, ast.Import) for alias in node.names}
-        ours = {name for name in imported if name.startswith(("optimizer", "storage.usage", "storage.sqlite"))}
+        ours = {name for name in imported if name.startswith(("optimizer", "storage.usage", "storage.sql"))}
         assert all(name.startswith(("optimizer.cli", "optimizer.errors")) for name in ours), module
         assert module.name == "__init__.py" or not ours, module

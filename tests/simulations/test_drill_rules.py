@@ -20,6 +20,7 @@ from simulations.drills.rules.run import Result
 from simulations.drills.rules.scene import Size
 from simulations.drills.rules.work import BATCH, Job, count_units, unit
 from simulations.drills.scene import WORKSPACE
+from tests.postgresql import Server
 from tests.simulations.planted import reserved
 
 NOW = datetime(2026, 3, 2, 9, 0, tzinfo=UTC)
@@ -44,6 +45,19 @@ def test_every_rule_holds_nothing_is_lost_and_every_draw_is_replayed(ran: dict[s
     assert honest["reserved"] > 240
     assert honest["displaced"] > 5
     assert min(honest["masked"].values()) > 5
+
+
+def test_every_rule_holds_where_processes_share_a_postgresql_server(postgresql: Server) -> None:
+    """Caps, capacities and budgets under two processes that want the same places; error rate as above."""
+    url = postgresql.take()
+    size = ["--processes", "2", "--decisions", "800", "--recipients", "80"]
+    answer = CliRunner().invoke(command, ["rules", *size, "--on", url, "--json"])
+    postgresql.give_back(url)
+    (honest,) = json.loads(answer.stdout)
+    assert honest["honest"], honest
+    assert (honest["decisions"], honest["violations"], honest["not_judged"]) == (800, 0, 0)
+    assert (honest["answers_not_stored"], honest["other_draws"]) == (0, 0)
+    assert honest["reserved"] > 160
 
 
 def test_a_service_without_capacities_is_found(ran: dict[str, Any]) -> None:

@@ -15,16 +15,22 @@ import pytest
 from storage.open import open_store
 from storage.port import Store
 from storage.sqlite import SqliteStore
+from tests.postgresql import Server
 
 StoreFactory = Callable[[], Store]
 Opener = Callable[..., SqliteStore]
 
 
-@pytest.fixture(params=["sqlite"])
-def database_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+@pytest.fixture(params=["sqlite", "postgresql"])
+def database_url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
     """An empty database, also for other processes to open."""
-    assert request.param == "sqlite"
-    return f"sqlite:///{tmp_path}/var/store.db"
+    if request.param == "sqlite":
+        yield f"sqlite:///{tmp_path}/var/store.db"
+        return
+    server: Server = request.getfixturevalue("postgresql")
+    url = server.take()
+    yield url
+    server.give_back(url)
 
 
 @pytest.fixture

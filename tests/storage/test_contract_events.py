@@ -315,6 +315,7 @@ class TestPrune:
             assert artifacts == {"open", "new", "shadow", "served", "fresh"}
 
     def test_a_policy_goes_with_the_last_decision_that_used_it(self, store: Store) -> None:
+        add(store, make_decision(decision_id="newest", decided_at=at(9)))
         assert self.prune(store, 1) == 3
         with store.read() as reader:
             assert {p.policy_id for p in reader.policies(WORKSPACE, limit=99).items} == {"pol_open", "pol_served"}

@@ -69,7 +69,7 @@ def test_commits_are_flushed_to_a_write_ahead_log(opener: Opener) -> None:
     def pragmas(writer: Writer) -> tuple[object, ...]:
         assert isinstance(writer, SqliteWriter)
         names = ("journal_mode", "synchronous")
-        return tuple(writer._db.execute(f"PRAGMA {name}").fetchone()[0] for name in names)
+        return tuple(writer._query(f"PRAGMA {name}").fetchone()[0] for name in names)
 
     assert opener().write(pragmas) == ("wal", 2)
 
@@ -139,8 +139,8 @@ def test_a_full_database_is_unavailable_and_only_for_what_does_not_fit(opener: O
 
     def fill(writer: Writer) -> None:
         assert isinstance(writer, SqliteWriter)
-        pages = writer._db.execute("PRAGMA page_count").fetchone()[0]
-        writer._db.execute(f"PRAGMA max_page_count = {pages + 2}")
+        pages = writer._query("PRAGMA page_count").fetchone()[0]
+        writer._query(f"PRAGMA max_page_count = {pages + 2}")
         for number in range(1000):
             writer.add_event(make_event(event_id=f"e{number}"))
 
@@ -265,7 +265,8 @@ def test_a_read_under_way_survives_the_closing_of_the_store(opener: Opener) -> N
 
 def test_hot_statements_search_an_index_and_never_scan_or_sort(opener: Opener) -> None:
     """The cost of a read must not grow with the log: every step of its plan is a SEARCH."""
-    from storage.sqlite import decision_tables, event_tables, tables, usage_tables
+    from storage.sql import decision_tables, event_tables, usage_tables
+    from storage.sqlite import tables
 
     statements = {
         decision_tables._BY_ID: 2,

@@ -1,11 +1,10 @@
-"""A real app on a real SQLite store, with a clock that stands still until a test moves it."""
+"""A real app on a real store, with a clock that stands still until a test moves it."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 from typing import Any
 
 import orjson
@@ -65,8 +64,8 @@ def clock() -> StillClock:
 
 
 @pytest.fixture
-def app(tmp_path: Path, clock: StillClock) -> Iterator[Flask]:
-    made = create_app(Settings(database=f"sqlite:///{tmp_path}/web.db"), clock=clock, seed="web-tests")
+def app(database: str, clock: StillClock) -> Iterator[Flask]:
+    made = create_app(Settings(database=database), clock=clock, seed="web-tests")
     yield made
     made.extensions["sendtide"].close()
 

@@ -6,7 +6,6 @@ import itertools
 import re
 from collections.abc import Iterator
 from functools import cache
-from pathlib import Path
 from typing import Any, get_args
 
 import jsonschema_rs
@@ -163,9 +162,8 @@ def test_the_page_loads_nothing_from_elsewhere_and_its_files_are_served(nobody: 
 
 
 @pytest.fixture(scope="module")
-def live(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Caller]:
-    folder: Path = tmp_path_factory.mktemp("openapi")
-    made = create_app(Settings(database=f"sqlite:///{folder}/web.db"), clock=lambda: NOW, seed="openapi")
+def live(module_database: str) -> Iterator[Caller]:
+    made = create_app(Settings(database=module_database), clock=lambda: NOW, seed="openapi")
     caller = Caller(made, key(made, "admin"))
     yield caller
     made.extensions["sendtide"].close()

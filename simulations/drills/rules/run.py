@@ -105,18 +105,19 @@ class Result:
         return self.found > 0 if self.mutant is not None else self.honest and not self.wanting
 
 
-def run(size: Size, mutants: Sequence[str], note: Note) -> Iterator[Result]:
-    """Runs without a fault, then once with each of ``mutants``, each time on a new database."""
+def run(size: Size, mutants: Sequence[str], note: Note, on: str | None = None) -> Iterator[Result]:
+    """Runs without a fault, then once with each of ``mutants``, each time on a new database: the first time on ``on``,
+    where one is given."""
     for name in THREADS:
         os.environ.setdefault(name, "1")
-    yield _run_one(size, None, note)
+    yield _run_one(size, None, note, on)
     for mutant in mutants:
         yield _run_one(size.smaller(), mutant, note)
 
 
-def _run_one(size: Size, mutant: str | None, note: Note) -> Result:
+def _run_one(size: Size, mutant: str | None, note: Note, on: str | None = None) -> Result:
     with tempfile.TemporaryDirectory(prefix="sendtide-rules-") as folder:
-        database = f"sqlite:///{Path(folder) / 'rules.db'}"
+        database = on or f"sqlite:///{Path(folder) / 'rules.db'}"
         note(f"== {'as it is' if mutant is None else 'mutant ' + mutant}: {size.decisions:,} decisions")
         start = scene.prepare(Settings(database=database), size)
         began, since = time.monotonic(), utc_now()

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from pathlib import Path
 
 import pytest
 
@@ -57,9 +56,9 @@ class Bench:
 
 
 @pytest.fixture
-def bench(tmp_path: Path) -> Iterator[Bench]:
+def bench(database: str) -> Iterator[Bench]:
     clock = StillClock()
-    services = open_services(Settings(database=f"sqlite:///{tmp_path}/loop.db"), clock, "loop-tests", watch=False)
+    services = open_services(Settings(database=database), clock, "loop-tests", watch=False)
     setup.ensure_workspace(services, "w")
     yield Bench(services, clock)
     services.close()

@@ -4,12 +4,10 @@ from __future__ import annotations
 
 from dataclasses import replace
 from datetime import timedelta
-from pathlib import Path
 
 import numpy as np
 import pytest
 
-from optimizer.config import Settings
 from optimizer.errors import Invalid
 from optimizer.model.adf import AdfModel
 from optimizer.service.personalizer import evaluating, evaluations, importances, learning, logs, models
@@ -186,8 +184,8 @@ def test_a_stored_model_that_cant_be_read_never_serves_and_learning_begins_anew(
         assert bench.services.loops.current(reader, "w").generation == 3
 
 
-def test_another_process_serves_a_new_generation_with_its_next_rank(bench: Bench, tmp_path: Path) -> None:
-    other = open_services(Settings(database=f"sqlite:///{tmp_path}/loop.db"), bench.clock, watch=False)
+def test_another_process_serves_a_new_generation_with_its_next_rank(bench: Bench) -> None:
+    other = open_services(bench.services.settings, bench.clock, watch=False)
     with other.store.read() as reader:
         assert other.loops.current(reader, "w").generation == 0
     bench.play(10)

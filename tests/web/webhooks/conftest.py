@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import datetime
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -75,8 +74,8 @@ def far_side() -> FarSide:
 
 
 @pytest.fixture
-def app(tmp_path: Path, clock: StillClock, far_side: FarSide) -> Iterator[Flask]:
-    settings = Settings(database=f"sqlite:///{tmp_path}/web.db", public_url=PUBLIC_URL)
+def app(database: str, clock: StillClock, far_side: FarSide) -> Iterator[Flask]:
+    settings = Settings(database=database, public_url=PUBLIC_URL)
     made = create_app(settings, clock=clock, seed="webhook-tests")
     made.extensions["sendtide_certificates"] = Certificates(far_side)
     yield made

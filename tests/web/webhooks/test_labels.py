@@ -7,7 +7,6 @@ import re
 from collections.abc import Iterator
 from dataclasses import asdict, replace
 from datetime import datetime, timedelta
-from pathlib import Path
 from typing import Any
 
 import orjson
@@ -88,7 +87,7 @@ def test_a_better_rule_relabels_what_is_stored_and_only_once(
     hooks: dict[Any, Hook],
     services: Services,
     decision: dict[str, Any],
-    tmp_path: Path,
+    database: str,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     hook = hooks["sendgrid"]
@@ -103,7 +102,7 @@ def test_a_better_rule_relabels_what_is_stored_and_only_once(
         assert relabel(services, "default") == Relabelled(1, 2, 1, 1)
         assert told(services, decision) == {"sg-event-1": (True, "scanner"), "sg-event-2": (False, "")}
         assert relabel(services, "default") == Relabelled(decisions=1)
-    told_by = CliRunner().invoke(main, ["relabel", "--json", "--database", f"sqlite:///{tmp_path}/web.db"])
+    told_by = CliRunner().invoke(main, ["relabel", "--json", "--database", database])
     assert told_by.exit_code == 0, told_by.output
     assert orjson.loads(told_by.stdout) == asdict(Relabelled(1, 2, 1, 1))
     assert relabel(services, "nobody") == Relabelled()

@@ -1,4 +1,4 @@
-"""What is used of capacities and budgets, and how many messages recipients left unanswered, in SQLite."""
+"""What is used of capacities and budgets, and how many messages recipients left unanswered,."""
 
 from __future__ import annotations
 
@@ -6,14 +6,12 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 from datetime import datetime
 from math import gcd
-from typing import Final
-
-from sqlite_utils import Database
+from typing import Any, Final
 
 from storage.codec import from_micros, to_micros, unpack_rule
 from storage.log import Message
 from storage.rules import Budget, Capacity, Rule, Selector
-from storage.sqlite.tables import Tables
+from storage.sql.tables import Tables
 from storage.usage import counted_by, period_of, taken
 
 #: The counter that holds the time of the last prune, in microseconds: what ended before is neither kept nor booked.
@@ -67,8 +65,8 @@ class UsageReader(Tables):
 class UsageWriter(UsageReader):
     """Keeps the sums; who changes messages says so by ``_book``."""
 
-    def __init__(self, db: Database) -> None:
-        super().__init__(db)
+    def __init__(self, connection: Any) -> None:
+        super().__init__(connection)
         self._summed: dict[str, tuple[tuple[Rule, int], ...]] = {}
 
     def add_unanswered(self, workspace_id: str, recipient_id: str, count: int) -> None:

@@ -1,4 +1,4 @@
-"""Webhook sources, used tokens and vendors' words in SQLite."""
+"""Webhook sources, used tokens and vendors' words."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from storage import codec
 from storage.errors import AlreadyExists, VersionConflict
 from storage.log import Event
 from storage.records import JsonObject
-from storage.sqlite.event_tables import EVENT_COLUMNS, EventWriter, event_from, event_row
-from storage.sqlite.tables import Tables
+from storage.sql.event_tables import EVENT_COLUMNS, EventWriter, event_from, event_row
+from storage.sql.tables import Tables
 from storage.webhooks import Label, VendorWords, WebhookSource
 
 _SOURCE: Final = "SELECT document FROM webhook_sources WHERE source_id = ?"
@@ -111,11 +111,11 @@ class WebhookWriter(EventWriter, WebhookReader):
     def add_vendor_event(self, event: Event, vendor: str, words: JsonObject) -> bool:
         """See ``storage.webhooks``."""
         said = codec.pack_object({_VENDOR: vendor, _EVENT: words})
-        return self._query(_ADD, (*event_row(event, self._position()), said)).rowcount > 0
+        return self._query(_ADD, (*event_row(event, self._position(event.workspace_id)), said)).rowcount > 0
 
     def join_event(self, event: Event) -> bool:
         """See ``storage.webhooks``."""
-        named = (event.decision_id, event.recipient_id, event.campaign_id, self._position())
+        named = (event.decision_id, event.recipient_id, event.campaign_id, self._position(event.workspace_id))
         return self._query(_JOIN, (*named, event.workspace_id, event.event_id)).rowcount > 0
 
     def label_events(self, workspace_id: str, labels: Sequence[tuple[str, Label]]) -> None:
@@ -126,7 +126,7 @@ class WebhookWriter(EventWriter, WebhookReader):
                 continue
             flips = codec.unpack_positions(row[1])
             if bool(row[0]) != label.automated:
-                flips = (*flips, self._position())
+                flips = (*flips, self._position(workspace_id))
             self._query(
                 _LABEL,
                 (

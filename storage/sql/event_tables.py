@@ -1,4 +1,4 @@
-"""Events in SQLite, and the stream of decisions with their events."""
+"""Events, and the stream of decisions with their events."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from typing import Final
 
 from storage.codec import from_micros, pack_object, pack_positions, to_micros, unpack_object, unpack_positions
 from storage.log import Decision, Event, FeedbackRow
-from storage.sqlite.decision_rows import STORED_COLUMNS, decision_from
-from storage.sqlite.tables import Row, Tables
+from storage.sql.decision_rows import STORED_COLUMNS, decision_from
+from storage.sql.tables import Row, Tables
 
 _Fetch = Callable[[int], list[Row]]
 
@@ -104,10 +104,9 @@ class EventReader(Tables):
                 conditions += condition
                 parameters.append(value)
         statement = "SELECT " + STORED_COLUMNS + " FROM decisions " + conditions  # noqa: S608 - constants only
-        # The index gives the order of times; SQLite sorts those of one time by id, on disk if they are many.
-        cursor = self._query(statement + "ORDER BY decided_at, decision_id", parameters)
-        self._streams.append(cursor)
-        return self._joined(workspace_id, cursor.fetchmany)
+        # The index gives the order of times; the database sorts those of one time by id, on disk if they are many.
+        stream = self._stream(statement + "ORDER BY decided_at, decision_id", parameters)
+        return self._joined(workspace_id, stream.fetchmany)
 
     def _joined(self, workspace_id: str, fetch: _Fetch) -> Iterator[FeedbackRow]:
         while rows := fetch(CHUNK):
@@ -136,14 +135,14 @@ class EventWriter(EventReader):
 
     def add_event(self, event: Event) -> bool:
         """See ``storage.port``."""
-        return self._query(INSERT_EVENT, event_row(event, self._position())).rowcount > 0
+        return self._query(INSERT_EVENT, event_row(event, self._position(event.workspace_id))).rowcount > 0
 
     def add_events(self, events: Sequence[Event]) -> int:
         """See ``storage.port``."""
         if not events:
             return 0
-        known_after = self._position()
-        return self._query_many(INSERT_EVENT, [event_row(event, known_after) for event in events]).rowcount
+        rows = [event_row(event, self._position(event.workspace_id)) for event in events]
+        return self._query_many(INSERT_EVENT, rows).rowcount
 
     def match_events(self, workspace_id: str, decision: Decision) -> tuple[Event, ...]:
         """See ``storage.port``; by occurrence, then id."""

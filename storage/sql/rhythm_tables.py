@@ -1,4 +1,4 @@
-"""Recipients' weekly rhythms in SQLite."""
+"""Recipients' weekly rhythms."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Final
 
 from storage.codec import to_micros
 from storage.rhythm import RHYTHM_KINDS, RhythmSum
-from storage.sqlite.tables import Tables
+from storage.sql.tables import Tables
 
 _SUMS: Final = """
 SELECT recipient_id, kind, hour, weight FROM rhythms

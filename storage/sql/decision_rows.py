@@ -18,10 +18,7 @@ from storage.codec import (
 )
 from storage.decision_codec import pack_detail, unpack_detail
 from storage.log import Decision, Message
-from storage.sqlite.tables import Row
-
-#: In place of a message's ``decision_id`` where that equals its ``message_ref``.
-SAME: Final = 0
+from storage.sql.tables import Row
 
 DECISION_COLUMNS: Final = """
   decision_id, request_id, request_hash, campaign_id, campaign_version, recipient_id, status, control_group, mode,
@@ -130,8 +127,8 @@ def message_row(message: Message, decision_id: str | int | None, known_after: in
     )
 
 
-def message_from(workspace_id: str, row: Row) -> Message:
-    """The message whose ``MESSAGE_COLUMNS`` these are."""
+def message_from(workspace_id: str, row: Row, same: object) -> Message:
+    """The message whose ``MESSAGE_COLUMNS`` these are; ``same`` is the backend's ``SAME``."""
     recipient_id, at, message_ref, channel, category, campaign_id, variant_id, decision_id, cost, known_after = row
     return Message(
         workspace_id,
@@ -142,7 +139,7 @@ def message_from(workspace_id: str, row: Row) -> Message:
         category,
         campaign_id,
         variant_id,
-        message_ref if decision_id == SAME else decision_id,
+        message_ref if decision_id == same else decision_id,
         cost,
         known_after,
     )

@@ -1,4 +1,4 @@
-"""Set-up in SQLite: installation facts, workspaces, keys, campaigns, rules, attributes, recipients."""
+"""Set-up: installation facts, workspaces, keys, campaigns, rules, attributes, recipients."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from storage.errors import VersionConflict
 from storage.log import Page
 from storage.records import ApiKey, Attribute, Campaign, Recipient, Workspace
 from storage.rules import Rule
-from storage.sqlite.tables import Tables
-from storage.sqlite.usage_tables import UsageWriter
+from storage.sql.tables import Tables
+from storage.sql.usage_tables import UsageWriter
 from storage.usage import counted_by
 
 _CONFIG = "config_version"
@@ -129,9 +129,7 @@ class SetupWriter(SetupReader, UsageWriter):
     def put_workspace(self, workspace: Workspace) -> None:
         """See ``storage.port``."""
         document = codec.WORKSPACE.pack(workspace)
-        self._db.table("workspaces").upsert(
-            {"workspace_id": workspace.workspace_id, "document": document}, pk="workspace_id"
-        )
+        self._upsert("workspaces", {"workspace_id": workspace.workspace_id}, {"document": document})
         self._next(workspace.workspace_id, _CONFIG)
 
     def put_key(self, key: ApiKey) -> None:
@@ -158,15 +156,10 @@ class SetupWriter(SetupReader, UsageWriter):
             (campaign.workspace_id, campaign.campaign_id),
         )
         _require_next(f"campaign {campaign.campaign_id}", campaign.version, 0 if row is None else row[0])
-        key = {
-            "workspace_id": campaign.workspace_id,
-            "campaign_id": campaign.campaign_id,
-            "version": campaign.version,
-        }
-        self._db.table("campaigns").upsert(key, pk=("workspace_id", "campaign_id"))
-        self._db.table("campaign_versions").insert(
-            {**key, "document": codec.CAMPAIGN.pack(campaign)}, pk=("workspace_id", "campaign_id", "version")
-        )
+        key = {"workspace_id": campaign.workspace_id, "campaign_id": campaign.campaign_id}
+        version = {"version": campaign.version}
+        self._upsert("campaigns", key, version)
+        self._upsert("campaign_versions", {**key, **version}, {"document": codec.CAMPAIGN.pack(campaign)})
         self._next(campaign.workspace_id, _CONFIG)
 
     def put_rule(self, rule: Rule) -> None:
@@ -174,29 +167,18 @@ class SetupWriter(SetupReader, UsageWriter):
         row = self._row(_RULE, (rule.workspace_id, rule.rule_id))
         before = None if row is None else codec.unpack_rule(rule.workspace_id, *row)
         _require_next(f"rule {rule.rule_id}", rule.version, 0 if before is None else before.version)
-        version = {
-            "workspace_id": rule.workspace_id,
-            "rule_id": rule.rule_id,
-            "version": rule.version,
-            "changed_after": self._position(),
-            "document": codec.pack_rule(rule),
-        }
-        summed = int(counted_by(rule) is not None)
-        self._db.table("rules").upsert({**version, "summed": summed}, pk=("workspace_id", "rule_id"))
-        self._db.table("rule_versions").insert(version, pk=("workspace_id", "rule_id", "version"))
+        key = {"workspace_id": rule.workspace_id, "rule_id": rule.rule_id}
+        version = {"version": rule.version}
+        rest = {"changed_after": self._position(rule.workspace_id), "document": codec.pack_rule(rule)}
+        self._upsert("rules", key, {**version, **rest, "summed": int(counted_by(rule) is not None)})
+        self._upsert("rule_versions", {**key, **version}, rest)
         self._sum_anew(before, rule)
         self._next(rule.workspace_id, _CONFIG)
 
     def put_attribute(self, attribute: Attribute) -> None:
         """See ``storage.port``."""
-        self._db.table("attributes").upsert(
-            {
-                "workspace_id": attribute.workspace_id,
-                "name": attribute.name,
-                "document": codec.ATTRIBUTE.pack(attribute),
-            },
-            pk=("workspace_id", "name"),
-        )
+        key = {"workspace_id": attribute.workspace_id, "name": attribute.name}
+        self._upsert("attributes", key, {"document": codec.ATTRIBUTE.pack(attribute)})
         self._next(attribute.workspace_id, _CONFIG)
 
     def put_recipient(self, recipient: Recipient) -> None:
@@ -218,22 +200,25 @@ class SetupWriter(SetupReader, UsageWriter):
             key = (recipient.workspace_id, recipient.recipient_id)
             _require_next(f"recipient {recipient.recipient_id}", recipient.version, versions.get(key, 0))
             versions[key] = recipient.version
-        position = self._position()
         self._query_many(
             """
             INSERT INTO recipients (workspace_id, recipient_id, version, document, changed_after) VALUES (?, ?, ?, ?, ?)
-            ON CONFLICT DO UPDATE SET version = excluded.version, document = excluded.document,
-              changed_after = excluded.changed_after
+            ON CONFLICT (workspace_id, recipient_id) DO UPDATE SET version = excluded.version,
+              document = excluded.document, changed_after = excluded.changed_after
             """,
-            [(r.workspace_id, r.recipient_id, r.version, codec.pack_recipient(r), position) for r in recipients],
+            [
+                (r.workspace_id, r.recipient_id, r.version, codec.pack_recipient(r), self._position(r.workspace_id))
+                for r in recipients
+            ],
         )
 
     def _next(self, workspace_id: str, name: str) -> int:
-        """Adds one to a counter of the workspace and returns it; in commit order, since there is one writer."""
+        """Adds one to a counter of the workspace and returns it; numbers ascend in the order of commits, since its row
+        is locked until then."""
         rows = self._rows(
             """
             INSERT INTO counters (workspace_id, name, value) VALUES (?, ?, 1)
-            ON CONFLICT DO UPDATE SET value = value + 1 RETURNING value
+            ON CONFLICT (workspace_id, name) DO UPDATE SET value = counters.value + 1 RETURNING value
             """,
             (workspace_id, name),
         )

@@ -1,14 +1,10 @@
-"""Outgoing webhooks in SQLite."""
+"""Outgoing webhooks."""
 
 from __future__ import annotations
 
-from typing import Final
-
 from storage.codec import DELIVERY, ENDPOINT
 from storage.endpoints import Delivery, Endpoint
-from storage.sqlite.tables import Tables
-
-_KEY: Final = ("workspace_id", "endpoint_id")
+from storage.sql.tables import Tables
 
 
 class EndpointReader(Tables):
@@ -50,5 +46,4 @@ class EndpointWriter(EndpointReader):
         self._put("deliveries", delivery.workspace_id, delivery.endpoint_id, DELIVERY.pack(delivery))
 
     def _put(self, table: str, workspace_id: str, endpoint_id: str, document: bytes) -> None:
-        row = {"workspace_id": workspace_id, "endpoint_id": endpoint_id, "document": document}
-        self._db.table(table).upsert(row, pk=_KEY)
+        self._upsert(table, {"workspace_id": workspace_id, "endpoint_id": endpoint_id}, {"document": document})

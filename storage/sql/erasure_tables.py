@@ -1,4 +1,4 @@
-"""Taking a person out of the log, in SQLite. Standard SQL, but for the marks of parameters."""
+"""Taking a person out of the log."""
 
 from __future__ import annotations
 
@@ -10,13 +10,18 @@ from storage.decision_codec import pack_detail
 from storage.errors import VersionConflict
 from storage.log import Decision, Event
 from storage.records import JsonObject
-from storage.sqlite.event_tables import EVENT_COLUMNS, event_from
-from storage.sqlite.tables import Tables
+from storage.sql.event_tables import EVENT_COLUMNS, event_from
+from storage.sql.tables import Tables
 
-_ABOUT: Final = (
-    "SELECT " + EVENT_COLUMNS + ", words FROM events WHERE workspace_id = ? AND (recipient_id = ? OR decision_id IN "  # noqa: S608 - constants
-    "(SELECT decision_id FROM decisions WHERE workspace_id = ? AND recipient_id = ?)) ORDER BY occurred_at, event_id"
+_NAMING: Final = """
+SELECT COLUMNS, words FROM events INDEXED BY events_past WHERE workspace_id = ? AND recipient_id = ?
+""".replace("COLUMNS", EVENT_COLUMNS)
+_OF_DECISIONS: Final = """
+SELECT COLUMNS, words FROM events INDEXED BY events_decision
+WHERE workspace_id = ?1 AND decision_id IN (
+  SELECT decision_id FROM decisions INDEXED BY decisions_recipient WHERE workspace_id = ?1 AND recipient_id = ?2
 )
+""".replace("COLUMNS", EVENT_COLUMNS)
 _DECISION: Final = """
 UPDATE decisions SET recipient_id = ?, request_id = ?, request_hash = ?, message_id = ?, close_reason = ?, detail = ?
 WHERE workspace_id = ? AND decision_id = ?
@@ -36,8 +41,12 @@ class ErasureReader(Tables):
 
     def events_about(self, workspace_id: str, recipient_id: str) -> tuple[tuple[Event, JsonObject], ...]:
         """See ``storage.erasure``."""
-        rows = self._rows(_ABOUT, (workspace_id, recipient_id, workspace_id, recipient_id))
-        return tuple((event_from(workspace_id, row), codec.unpack_object(row[-1]).get(_SAID, {})) for row in rows)
+        found = {
+            row[0]: (event_from(workspace_id, row), codec.unpack_object(row[-1]).get(_SAID, {}))
+            for statement in (_NAMING, _OF_DECISIONS)
+            for row in self._rows(statement, (workspace_id, recipient_id))
+        }
+        return tuple(sorted(found.values(), key=lambda one: (one[0].occurred_at, one[0].event_id)))
 
 
 class ErasureWriter(ErasureReader):

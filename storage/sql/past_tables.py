@@ -1,4 +1,4 @@
-"""A recipient's past in SQLite: messages and events together, newest first in the indexes, oldest first as given."""
+"""A recipient's past: messages and events together, newest first in the indexes, oldest first as given."""
 
 from __future__ import annotations
 
@@ -7,15 +7,15 @@ from typing import Final
 
 from storage.codec import from_micros, to_micros, unpack_object
 from storage.log import Happening
-from storage.sqlite.tables import Tables
+from storage.sql.tables import Tables
 
 #: Each half reads at most as many rows as are asked for, off the end of its index.
 _PAST: Final = """
 SELECT * FROM (
-  SELECT at, message_ref AS ref, 'sent', channel, campaign_id, variant_id, NULL
+  SELECT at, message_ref AS ref, 'sent', channel, campaign_id, variant_id, CAST(NULL AS BLOB)
   FROM messages WHERE workspace_id = ?1 AND recipient_id = ?2 AND at < ?3
   ORDER BY at DESC, message_ref DESC LIMIT ?4
-)
+) AS sent
 UNION ALL
 SELECT * FROM (
   SELECT e.occurred_at, e.event_id, e.type, d.channel, d.campaign_id, d.variant_id, e.properties
@@ -24,7 +24,7 @@ SELECT * FROM (
   WHERE e.workspace_id = ?1 AND e.recipient_id = ?2 AND e.occurred_at < ?3
     AND e.automated = 0 AND e.type <> 'delivered'
   ORDER BY e.occurred_at DESC, e.event_id DESC LIMIT ?4
-)
+) AS told
 ORDER BY 1 DESC, 2 DESC LIMIT ?4
 """
 

@@ -1,8 +1,7 @@
-"""The Personalizer loop in SQLite."""
+"""The Personalizer loop."""
 
 from __future__ import annotations
 
-import sqlite3
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import datetime
@@ -22,8 +21,7 @@ from storage.ranks import (
     RankRow,
     SlotChoice,
 )
-from storage.sqlite.connect import is_taken
-from storage.sqlite.tables import Row, Tables
+from storage.sql.tables import Row, Tables
 
 #: Answers that are joined with their rewards at a time.
 CHUNK: Final = 512
@@ -74,9 +72,7 @@ class RankReader(Tables):
                 conditions += condition
                 parameters.append(to_micros(moment))
         statement = f"SELECT {_COLUMNS} FROM ranks INDEXED BY ranks_position WHERE {conditions} ORDER BY seq"  # noqa: S608 - constants
-        cursor = self._query(statement, parameters)
-        self._streams.append(cursor)
-        return self._rewarded(workspace_id, cursor.fetchmany)
+        return self._rewarded(workspace_id, self._stream(statement, parameters).fetchmany)
 
     def _rewarded(self, workspace_id: str, fetch: Callable[[int], list[Row]]) -> Iterator[RankRow]:
         while rows := fetch(CHUNK):
@@ -138,32 +134,29 @@ class RankWriter(RankReader):
     def add_rank(self, rank: Rank) -> None:
         """See ``storage.ranks``."""
         detail = _Detail(rank.mode, rank.actions, rank.slots, rank.context, rank.multi_slot)
-        try:
-            cursor = self._query(
-                """
-                INSERT INTO ranks (workspace_id, event_id, ranked_at, active_at, request_hash, model, detail)
-                VALUES (?, ?, ?, ?, ?, ?, ?)
-                """,
-                (
-                    rank.workspace_id,
-                    rank.event_id,
-                    to_micros(rank.ranked_at),
-                    maybe_micros(rank.active_at),
-                    rank.request_hash,
-                    rank.model,
-                    encode(detail),
-                ),
-            )
-        except sqlite3.IntegrityError as error:
-            if not is_taken(error):
-                raise
-            raise AlreadyExists(f"event {rank.event_id} is logged already") from error
+        row = self._row(
+            """
+            INSERT INTO ranks (workspace_id, event_id, ranked_at, active_at, request_hash, model, detail)
+            VALUES (?, ?, ?, ?, ?, ?, ?) ON CONFLICT (workspace_id, event_id) DO NOTHING RETURNING seq
+            """,
+            (
+                rank.workspace_id,
+                rank.event_id,
+                to_micros(rank.ranked_at),
+                maybe_micros(rank.active_at),
+                rank.request_hash,
+                rank.model,
+                encode(detail),
+            ),
+        )
+        if row is None:
+            raise AlreadyExists(f"event {rank.event_id} is logged already")
         self._query(
             """
             INSERT INTO rank_positions (workspace_id, position) VALUES (?, ?)
             ON CONFLICT (workspace_id) DO UPDATE SET position = excluded.position
             """,
-            (rank.workspace_id, cursor.lastrowid),
+            (rank.workspace_id, row[0]),
         )
 
     def activate_rank(self, workspace_id: str, event_id: str, at: datetime) -> bool:

@@ -1,4 +1,4 @@
-"""Retention in SQLite: what ``prune`` deletes, in which order."""
+"""Retention: what ``prune`` deletes, in which order."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from datetime import datetime
 from typing import Final
 
 from storage.codec import POLICY, to_micros
-from storage.sqlite.learning_tables import LearningWriter
+from storage.sql.learning_tables import LearningWriter
 
 #: The decisions that go: parameters workspace, time. 0 and 1 are the codes of reserved and claimed. The newest decision
 #: of all stays, since the next one gets its number + 1: numbers are positions, which must never come twice.

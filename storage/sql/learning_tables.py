@@ -1,8 +1,7 @@
-"""Artifacts, policies, pointers, training runs, the change feed, imports and leases in SQLite."""
+"""Artifacts, policies, pointers, training runs, the change feed, imports and leases."""
 
 from __future__ import annotations
 
-import sqlite3
 from dataclasses import replace
 from datetime import datetime
 from typing import Final
@@ -11,9 +10,8 @@ from storage.codec import POLICY, TRAINING_RUN, from_micros, to_micros
 from storage.cursors import decode_cursor, encode_cursor
 from storage.errors import AlreadyExists, VersionConflict
 from storage.log import Artifact, Change, ChangeKind, Page, Pointer, Policy, PolicyStatus, TrainingRun
-from storage.sqlite.connect import is_taken
-from storage.sqlite.setup_tables import SetupWriter
-from storage.sqlite.tables import Row, Tables
+from storage.sql.setup_tables import SetupWriter
+from storage.sql.tables import Row, Tables
 
 _POINTERS: Final = "SELECT workspace_id, campaign_id, policy_id, generation, moved_at FROM pointers "
 _FEED: Final = "change_position"
@@ -74,7 +72,8 @@ class LearningReader(Tables):
         rows = self._rows(
             """
             SELECT position, kind, at, decision_id, campaign_id, policy_id, detail FROM changes
-            WHERE workspace_id = ?1 AND position > ?2 AND (?4 IS NULL OR policy_id = ?4) ORDER BY position LIMIT ?3
+            WHERE workspace_id = ?1 AND position > ?2 AND (CAST(?4 AS TEXT) IS NULL OR policy_id = ?4)
+            ORDER BY position LIMIT ?3
             """,
             (workspace_id, after, limit, policy_id),
         )
@@ -127,24 +126,21 @@ class LearningWriter(LearningReader, SetupWriter):
 
     def add_policy(self, policy: Policy) -> None:
         """See ``storage.port``; ``AlreadyExists`` when the id is taken."""
-        try:
-            self._query(
-                """
-                INSERT INTO policies (workspace_id, policy_id, campaign_id, created_at, document)
-                VALUES (?, ?, ?, ?, ?)
-                """,
-                (
-                    policy.workspace_id,
-                    policy.policy_id,
-                    policy.campaign_id,
-                    to_micros(policy.created_at),
-                    POLICY.pack(policy),
-                ),
-            )
-        except sqlite3.IntegrityError as error:
-            if not is_taken(error):
-                raise
-            raise AlreadyExists(f"policy {policy.policy_id} is stored already") from error
+        added = self._query(
+            """
+            INSERT INTO policies (workspace_id, policy_id, campaign_id, created_at, document)
+            VALUES (?, ?, ?, ?, ?) ON CONFLICT (workspace_id, policy_id) DO NOTHING
+            """,
+            (
+                policy.workspace_id,
+                policy.policy_id,
+                policy.campaign_id,
+                to_micros(policy.created_at),
+                POLICY.pack(policy),
+            ),
+        )
+        if not added.rowcount:
+            raise AlreadyExists(f"policy {policy.policy_id} is stored already")
 
     def set_policy_status(self, workspace_id: str, policy_id: str, status: PolicyStatus) -> None:
         """See ``storage.port``; ``VersionConflict`` when there is no such policy (any more)."""
@@ -165,15 +161,14 @@ class LearningWriter(LearningReader, SetupWriter):
                 f"pointer of campaign {pointer.campaign_id}: generation {pointer.generation} was to be stored, "
                 f"but {following} comes next"
             )
-        self._db.table("pointers").upsert(
+        self._upsert(
+            "pointers",
+            {"workspace_id": pointer.workspace_id, "campaign_id": pointer.campaign_id},
             {
-                "workspace_id": pointer.workspace_id,
-                "campaign_id": pointer.campaign_id,
                 "policy_id": pointer.policy_id,
                 "generation": pointer.generation,
                 "moved_at": to_micros(pointer.moved_at),
             },
-            pk=("workspace_id", "campaign_id"),
         )
 
     def put_training_run(self, run: TrainingRun) -> None:
@@ -192,7 +187,7 @@ class LearningWriter(LearningReader, SetupWriter):
         row = self._row("SELECT holder, until FROM leases WHERE name = ?", (name,))
         if row is not None and row[0] != holder and row[1] > to_micros(now):
             return False
-        self._db.table("leases").upsert({"name": name, "holder": holder, "until": to_micros(until)}, pk="name")
+        self._upsert("leases", {"name": name}, {"holder": holder, "until": to_micros(until)})
         return True
 
     def drop_lease(self, name: str, holder: str) -> None:
@@ -223,9 +218,7 @@ class LearningWriter(LearningReader, SetupWriter):
 
     def put_import_position(self, workspace_id: str, import_id: str, rows: int) -> None:
         """See ``storage.port``."""
-        self._db.table("import_positions").upsert(
-            {"workspace_id": workspace_id, "import_id": import_id, "rows": rows}, pk=("workspace_id", "import_id")
-        )
+        self._upsert("import_positions", {"workspace_id": workspace_id, "import_id": import_id}, {"rows": rows})
 
 
 def _pointer_from(row: Row) -> Pointer:

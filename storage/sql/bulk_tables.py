@@ -1,8 +1,7 @@
-"""Rows that are stored as they come, many at once, in SQLite."""
+"""Rows that are stored as they come, many at once."""
 
 from __future__ import annotations
 
-import sqlite3
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from itertools import repeat
 from typing import Final
@@ -10,13 +9,11 @@ from typing import Final
 from storage.bulk import NewEvents, NewLogged
 from storage.codec import GROUP_CODES, MODE_CODES, STATUS_CODES, zone_of_recipient
 from storage.rhythm import RHYTHM_KINDS, RhythmKind
-from storage.sqlite.connect import is_taken
-from storage.sqlite.decision_rows import SAME
-from storage.sqlite.decision_tables import COUNT_USE, INSERT_DECISION, INSERT_MESSAGE
-from storage.sqlite.event_tables import INSERT_EVENT
-from storage.sqlite.rhythm_tables import ADD_TO_RHYTHM
-from storage.sqlite.tables import Row, Tables
-from storage.sqlite.usage_tables import UsageWriter
+from storage.sql.decision_tables import COUNT_USE, INSERT_DECISION, INSERT_MESSAGE
+from storage.sql.event_tables import INSERT_EVENT
+from storage.sql.rhythm_tables import ADD_TO_RHYTHM
+from storage.sql.tables import Row, Tables
+from storage.sql.usage_tables import UsageWriter
 
 _ADD_RECIPIENT: Final = """
 INSERT INTO recipients (workspace_id, recipient_id, version, document, changed_after) VALUES (?, ?, ?, ?, ?)
@@ -62,13 +59,14 @@ class BulkWriter(BulkReader, UsageWriter):
 
     def add_new_recipients(self, workspace_id: str, recipient_ids: Sequence[str], documents: Sequence[bytes]) -> bool:
         """See ``storage.bulk``."""
-        rows = zip(repeat(workspace_id), recipient_ids, repeat(1), documents, repeat(self._position()))
-        return self._all_new(_ADD_RECIPIENT, rows, len(recipient_ids))
+        position = repeat(self._position(workspace_id))
+        rows = list(zip(repeat(workspace_id), recipient_ids, repeat(1), documents, position))
+        return self._all_or_none(_ADD_RECIPIENT, rows)
 
     def add_new_events(self, workspace_id: str, events: NewEvents) -> bool:
         """See ``storage.bulk``."""
         nothing = repeat(None)
-        rows = zip(
+        columns = zip(
             repeat(workspace_id),
             events.ids,
             events.types,
@@ -83,40 +81,34 @@ class BulkWriter(BulkReader, UsageWriter):
             events.values,
             events.automated,
             events.properties,
-            repeat(self._position()),
+            repeat(self._position(workspace_id)),
             nothing,
             repeat(""),
             nothing,
         )
-        return self._all_new(INSERT_EVENT, rows, len(events.ids))
+        return self._all_or_none(INSERT_EVENT, list(columns))
 
     def add_new_logged(self, workspace_id: str, logged: NewLogged) -> bool:
         """See ``storage.bulk``."""
         if self._summed_rules(workspace_id):
             return False
-        self._query("SAVEPOINT new_logged", ())
-        try:
-            stored = self._log(workspace_id, logged)
-        except sqlite3.IntegrityError as error:
-            if not is_taken(error):
-                raise
-            stored = False
+        self._query("SAVEPOINT new_logged")
+        stored = self._log(workspace_id, logged)
         if not stored:
-            self._query("ROLLBACK TO new_logged", ())
-        self._query("RELEASE new_logged", ())
-        self._last_position = None
+            self._query("ROLLBACK TO new_logged")
+            self._take_back_positions(workspace_id)
+        self._query("RELEASE new_logged")
         return stored
 
     def _log(self, workspace_id: str, logged: NewLogged) -> bool:
-        self._query_many(INSERT_DECISION, _decision_rows(workspace_id, logged))
-        self._last_position = None
-        messages = list(_message_rows(workspace_id, logged))
-        events = list(_outcome_rows(workspace_id, logged, self._position()))
+        positions = self._next_positions(workspace_id, len(logged.ids))
+        if not self._all_or_none(INSERT_DECISION, list(_decision_rows(workspace_id, logged, positions))):
+            return False
         self._query(COUNT_USE, (workspace_id, logged.policy_id, len(logged.ids)))
-        return (
-            self._query_many(INSERT_MESSAGE, messages).rowcount == len(messages)
-            and self._query_many(INSERT_EVENT, events).rowcount == len(events)
-        ) or not (messages or events)
+        messages = list(_message_rows(workspace_id, logged, self.SAME))
+        events = list(_outcome_rows(workspace_id, logged, self._position(workspace_id)))
+        both = ((INSERT_MESSAGE, messages), (INSERT_EVENT, events))
+        return all(self._all_or_none(statement, rows) for statement, rows in both if rows)
 
     def add_to_rhythms(self, workspace_id: str, kind: RhythmKind, added: Sequence[tuple[str, int, float]]) -> None:
         """See ``storage.bulk``."""
@@ -124,22 +116,14 @@ class BulkWriter(BulkReader, UsageWriter):
         rows = [(workspace_id, recipient_id, number, hour, weight) for recipient_id, hour, weight in added]
         self._query_many(ADD_TO_RHYTHM, rows)
 
-    def _all_new(self, statement: str, rows: Iterable[Row], count: int) -> bool:
-        """Whether a statement that leaves known rows alone stored every row; else it stored none."""
-        self._query("SAVEPOINT all_new", ())
-        stored = self._query_many(statement, rows).rowcount == count
-        if not stored:
-            self._query("ROLLBACK TO all_new", ())
-        self._query("RELEASE all_new", ())
-        return stored
 
-
-def _decision_rows(workspace_id: str, d: NewLogged) -> Iterator[Row]:
-    """The workspace, ``DECISION_COLUMNS``, and what ``INSERT_DECISION`` adds."""
+def _decision_rows(workspace_id: str, d: NewLogged, positions: Sequence[int | None]) -> Iterator[Row]:
+    """The position, the workspace, ``DECISION_COLUMNS``, and what ``INSERT_DECISION`` adds."""
     sent, silent = STATUS_CODES["sent"], STATUS_CODES["no_send"]
     out = [None if variant is None else at for variant, at in zip(d.variants, d.send_at, strict=True)]
     nothing = repeat(None)
     return zip(
+        positions,
         repeat(workspace_id),
         d.ids,
         d.request_ids,
@@ -174,7 +158,7 @@ def _decision_rows(workspace_id: str, d: NewLogged) -> Iterator[Row]:
     )
 
 
-def _message_rows(workspace_id: str, d: NewLogged) -> Iterable[Row]:
+def _message_rows(workspace_id: str, d: NewLogged, same: int | str) -> Iterable[Row]:
     columns: Iterable[Row] = zip(
         repeat(workspace_id),
         d.recipients,
@@ -184,7 +168,7 @@ def _message_rows(workspace_id: str, d: NewLogged) -> Iterable[Row]:
         repeat(d.category),
         repeat(d.campaign_id),
         d.variants,
-        repeat(SAME),
+        repeat(same),
         d.costs,
         repeat(0),
     )

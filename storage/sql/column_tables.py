@@ -1,4 +1,4 @@
-"""A campaign's decisions and events in SQLite as columns: rows are turned round by the chunk, no record is made."""
+"""A campaign's decisions and events as columns: rows are turned round by the chunk, no record is made."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Final
 from storage.codec import GROUPS, MODES, STATUSES, to_micros, unpack_object
 from storage.columns import DecisionColumns, EventColumns
 from storage.decision_codec import outlines
-from storage.sqlite.tables import Tables
+from storage.sql.tables import Tables
 
 #: Rows that are turned round at a time: few enough for a processor's cache (10,000 took half as long again).
 _CHUNK = 1_000
@@ -70,8 +70,7 @@ class ColumnReader(Tables):
         self, workspace_id: str, campaign_id: str, since: datetime, until: datetime
     ) -> Iterator[DecisionColumns]:
         """See ``storage.port``."""
-        cursor = self._query(_DECISIONS, _span(workspace_id, campaign_id, since, until))
-        self._streams.append(cursor)
+        cursor = self._stream(_DECISIONS, _span(workspace_id, campaign_id, since, until))
         while rows := cursor.fetchmany(_CHUNK):
             seq, recipient, version, status, group, mode, decided, variant, channel, planned, sent, detail = zip(
                 *rows, strict=True
@@ -112,8 +111,7 @@ class ColumnReader(Tables):
         few = events < _FEW_EVENTS * decisions
         for statement in (_NAMED, _OF_ANY) if few else (_NAMING, _OF_RECIPIENTS):
             filled = statement.format(types=_named(given, "type", types), told=_named(given, "told", properties_of))
-            cursor = self._query(filled, given)
-            self._streams.append(cursor)
+            cursor = self._stream(filled, given)
             while rows := cursor.fetchmany(_CHUNK):
                 seq, recipient, kind, occurred, value, properties = zip(*rows, strict=True)
                 told = tuple(map(unpack_object, properties))

@@ -1,10 +1,9 @@
-"""Decisions and the ledger of messages in SQLite."""
+"""Decisions and the ledger of messages."""
 
 from __future__ import annotations
 
-import sqlite3
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
 from typing import Final
 
@@ -12,11 +11,9 @@ from storage.codec import STATUS_CODES, maybe_micros, to_micros
 from storage.cursors import decode_cursor, encode_cursor
 from storage.errors import AlreadyExists, VersionConflict
 from storage.log import Decision, Message, Page
-from storage.sqlite.connect import is_taken
-from storage.sqlite.decision_rows import (
+from storage.sql.decision_rows import (
     DECISION_COLUMNS,
     MESSAGE_COLUMNS,
-    SAME,
     SEQ,
     STORED_COLUMNS,
     decision_from,
@@ -24,8 +21,8 @@ from storage.sqlite.decision_rows import (
     message_from,
     message_row,
 )
-from storage.sqlite.tables import Row, Tables
-from storage.sqlite.usage_tables import UsageWriter
+from storage.sql.tables import Row, Tables
+from storage.sql.usage_tables import UsageWriter
 
 
 def _select(rest: str) -> str:
@@ -61,12 +58,13 @@ _MESSAGE_LOG: Final = (
     )
 )
 INSERT_DECISION: Final = """
-INSERT INTO decisions (workspace_id, COLUMNS, shadow_policy_id, message_at) VALUES (MARKS)
-""".replace("COLUMNS", DECISION_COLUMNS).replace("MARKS", ", ".join("?" * (DECISION_COLUMNS.count(",") + 4)))
+INSERT INTO decisions (seq, workspace_id, COLUMNS, shadow_policy_id, message_at) VALUES (MARKS)
+ON CONFLICT (workspace_id, decision_id) DO NOTHING
+""".replace("COLUMNS", DECISION_COLUMNS).replace("MARKS", ", ".join("?" * (DECISION_COLUMNS.count(",") + 5)))
 _UPDATE: Final = """
 UPDATE decisions SET status = ?, claimed_at = ?, sent_at = ?, provider = ?, message_id = ?, closed_at = ?,
   close_reason = ?, message_at = ?, sent_after = ?, closed_after = ?
-WHERE seq = ?
+WHERE workspace_id = ? AND seq = ?
 """
 #: The end of what a decision planned: each notes how far the log had come.
 _CLOSINGS: Final = frozenset({"released", "revoked", "displaced", "expired", "assumed_sent"})
@@ -83,7 +81,7 @@ RETURNING COLUMNS
 """.replace("COLUMNS", MESSAGE_COLUMNS)
 COUNT_USE: Final = """
 INSERT INTO policy_uses (workspace_id, policy_id, decisions) VALUES (?, ?, ?)
-ON CONFLICT DO UPDATE SET decisions = decisions + excluded.decisions
+ON CONFLICT (workspace_id, policy_id) DO UPDATE SET decisions = policy_uses.decisions + excluded.decisions
 """
 
 
@@ -97,14 +95,13 @@ class DecisionReader(Tables):
         found: dict[str, list[Message]] = {}
         span = (to_micros(since), to_micros(until))
         for row in self._rows_in(_MESSAGES, (workspace_id,), recipient_ids, span):
-            found.setdefault(row[0], []).append(message_from(workspace_id, row))
+            found.setdefault(row[0], []).append(message_from(workspace_id, row, self.SAME))
         return {recipient_id: tuple(messages) for recipient_id, messages in found.items()}
 
     def message_log(self, workspace_id: str) -> Iterator[Message]:
         """See ``storage.port``."""
-        cursor = self._query(_MESSAGE_LOG, (workspace_id,))
-        self._streams.append(cursor)
-        return (message_from(workspace_id, row) for row in cursor)
+        stream = self._stream(_MESSAGE_LOG, (workspace_id,))
+        return (message_from(workspace_id, row, self.SAME) for row in stream)
 
     def decision(self, workspace_id: str, decision_id: str) -> Decision | None:
         """See ``storage.port``."""
@@ -167,13 +164,10 @@ class DecisionWriter(DecisionReader, UsageWriter):
 
     def add_decision(self, decision: Decision, message: Message | None) -> None:
         """See ``storage.port``."""
-        self._last_position = None
-        try:
-            self._query(INSERT_DECISION, _insert_row(decision, message))
-        except sqlite3.IntegrityError as error:
-            if not is_taken(error):
-                raise
-            raise AlreadyExists(f"decision {decision.decision_id} is stored already") from error
+        (position,) = self._next_positions(decision.workspace_id, 1)
+        if not self._query(INSERT_DECISION, _insert_row(decision, message, position)).rowcount:
+            self._take_back_positions(decision.workspace_id)
+            raise AlreadyExists(f"decision {decision.decision_id} is stored already")
         if message is not None:
             self._hold([message])
         self._query(COUNT_USE, (decision.workspace_id, decision.policy_id, 1))
@@ -183,23 +177,24 @@ class DecisionWriter(DecisionReader, UsageWriter):
 
     def add_decisions(self, rows: Sequence[tuple[Decision, Message | None]]) -> None:
         """See ``storage.port``; all or none."""
-        self._last_position = None
-        self._query("SAVEPOINT add_decisions", ())
-        try:
-            self._query_many(INSERT_DECISION, [_insert_row(decision, message) for decision, message in rows])
-        except sqlite3.IntegrityError as error:
-            self._query("ROLLBACK TO add_decisions", ())
-            if not is_taken(error):
-                raise
-            raise AlreadyExists("one of these decisions is stored already, or is named twice") from error
-        finally:
-            self._query("RELEASE add_decisions", ())
+        if not rows:
+            return
+        counts = Counter(decision.workspace_id for decision, _ in rows)
+        if not self._all_or_none(INSERT_DECISION, self._insert_rows(rows, counts)):
+            for workspace_id in counts:
+                self._take_back_positions(workspace_id)
+            raise AlreadyExists("one of these decisions is stored already, or is named twice")
         self._hold([message for _, message in rows if message is not None])
         uses = Counter((decision.workspace_id, decision.policy_id) for decision, _ in rows)
         for decision, _ in rows:
             if decision.snapshot.shadow is not None:
                 uses[decision.workspace_id, decision.snapshot.shadow.policy_id] += 1
         self._query_many(COUNT_USE, [(*policy, count) for policy, count in uses.items()])
+
+    def _insert_rows(self, rows: Sequence[tuple[Decision, Message | None]], counts: Mapping[str, int]) -> list[Row]:
+        """The rows to insert, each with its workspace's next position; ``counts`` says how many each has."""
+        positions = {one: iter(self._next_positions(one, count)) for one, count in sorted(counts.items())}
+        return [_insert_row(decision, message, next(positions[decision.workspace_id])) for decision, message in rows]
 
     def update_decision(self, decision: Decision, message: Message | None) -> None:
         """See ``storage.port``; ``VersionConflict`` when the decision is not stored (any more)."""
@@ -216,9 +211,9 @@ class DecisionWriter(DecisionReader, UsageWriter):
         seq, old_at, old_status, sent_after, closed_after = row
         if STATUS_CODES[decision.status] != old_status:
             if decision.status == "sent" and sent_after is None:
-                sent_after = self._position()
+                sent_after = self._position(decision.workspace_id)
             if decision.status in _CLOSINGS:
-                closed_after = self._position()
+                closed_after = self._position(decision.workspace_id)
         changed = (
             STATUS_CODES[decision.status],
             maybe_micros(decision.claimed_at),
@@ -231,7 +226,7 @@ class DecisionWriter(DecisionReader, UsageWriter):
             sent_after,
             closed_after,
         )
-        self._query(_UPDATE, (*changed, seq))
+        self._query(_UPDATE, (*changed, decision.workspace_id, seq))
         place = (decision.workspace_id, decision.recipient_id)
         removed: list[Message] = []
         if old_at is not None:
@@ -248,7 +243,9 @@ class DecisionWriter(DecisionReader, UsageWriter):
         )
         if owner is not None and owner[0] == message.recipient_id and owner[1] is not None:
             return False
-        if not self._query(INSERT_MESSAGE, message_row(message, message.decision_id, self._position())).rowcount:
+        if not self._query(
+            INSERT_MESSAGE, message_row(message, message.decision_id, self._position(message.workspace_id))
+        ).rowcount:
             return False
         self._book((message,))
         return True
@@ -261,7 +258,7 @@ class DecisionWriter(DecisionReader, UsageWriter):
         """
         gone = [] if removed is None else removed
         if messages:
-            rows = [message_row(message, SAME) for message in messages]
+            rows = [message_row(message, self.SAME) for message in messages]
             if self._query_many(INSERT_MESSAGE, rows).rowcount < len(rows):
                 for row in rows:
                     gone += self._removed(_REMOVE_TOLD, row[:4])
@@ -270,7 +267,7 @@ class DecisionWriter(DecisionReader, UsageWriter):
 
     def _removed(self, statement: str, key: Row) -> list[Message]:
         """The messages that a statement deleted."""
-        return [message_from(str(key[0]), row) for row in self._rows(statement, key)]
+        return [message_from(str(key[0]), row, self.SAME) for row in self._rows(statement, key)]
 
 
 def _message_at(decision: Decision, message: Message | None) -> int | None:
@@ -283,9 +280,10 @@ def _message_at(decision: Decision, message: Message | None) -> int | None:
     return to_micros(message.at)
 
 
-def _insert_row(decision: Decision, message: Message | None) -> Row:
+def _insert_row(decision: Decision, message: Message | None, position: int | None) -> Row:
     shadow = decision.snapshot.shadow
     return (
+        position,
         decision.workspace_id,
         *decision_row(decision),
         None if shadow is None else shadow.policy_id,

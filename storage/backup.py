@@ -1,0 +1,105 @@
+"""Backups: one SQLite file each, whichever store they are of, taken while the service runs.
+
+Of an embedded database SQLite's own backup makes an image, of a server's a copy row by row on one snapshot; either is
+a database of Sendtide's as it stood at one moment.
+"""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+from contextlib import closing, suppress
+from pathlib import Path
+from typing import Final
+
+from storage.errors import StoreUnavailable
+from storage.open import embedded, open_rows
+from storage.sqlite.connect import connect, create_file, meaning
+from storage.sqlite.migrate import require_ours
+from storage.sqlite.rows import WAIT_SECONDS, SqliteRows
+from storage.transfer import CopyRefused, Note, transfer
+
+#: Beside a file that is being written; it becomes the file once it is whole and on disk.
+_PART: Final = ".part"
+
+
+def backup(url: str, path: Path, note: Note = lambda *_: None) -> None:
+    """Writes a backup of the database ``url`` to a new file, readable by its owner only.
+
+    Raises:
+        CopyRefused: the file is there already, or there is no such database.
+        StoreUnavailable: the database or the file can't be read or written; no file is left.
+    """
+    _fill(path, url, note)
+
+
+def restore(path: Path, url: str, note: Note = lambda *_: None) -> None:
+    """Makes a new database of a backup.
+
+    Raises:
+        CopyRefused: the database holds something already, or the file is not there.
+        StoreUnavailable: one of the two can't be read or written.
+    """
+    file = embedded(url)
+    if file is not None:
+        _fill(file, f"sqlite:///{path.absolute()}", note)
+        return
+    _require(path)
+    transfer(SqliteRows(path), open_rows(url), note)
+
+
+def _fill(path: Path, url: str, note: Note) -> None:
+    if path.exists():
+        raise CopyRefused(f"file {path} is there already; name a new one")
+    part = path.with_name(path.name + _PART)
+    _remove(part)
+    try:
+        source = embedded(url)
+        if source is None:
+            transfer(open_rows(url), SqliteRows(part), note)
+        else:
+            _require(source)
+            create_file(part)
+            _image(source, part)
+        _publish(part, path)
+    except OSError as error:
+        raise StoreUnavailable(f"file {path}: {error.strerror}") from error
+    finally:
+        _remove(part)
+
+
+def _require(source: Path) -> None:
+    if not source.exists():
+        raise CopyRefused(f"file {source} is not there")
+
+
+def _image(source: Path, part: Path) -> None:
+    """One image of the whole file: writers go on, and what they commit meanwhile is not in it."""
+    try:
+        with closing(connect(source, "ro", WAIT_SECONDS)) as db, closing(sqlite3.connect(part)) as copy:
+            require_ours(db, source)
+            db.conn.backup(copy)
+            (verdict,) = copy.execute("PRAGMA quick_check(1)").fetchone()
+        if verdict != "ok":
+            raise StoreUnavailable(f"database {source}: the copy is damaged ({verdict})")
+    except sqlite3.Error as error:
+        raise meaning(error, source) from error
+
+
+def _publish(part: Path, path: Path) -> None:
+    """Gives a file that is whole its name, durably."""
+    for place, flags in ((part, os.O_RDONLY), (part.parent, os.O_RDONLY | os.O_DIRECTORY)):
+        if place == part.parent:
+            part.rename(path)
+        descriptor = os.open(place, flags | os.O_CLOEXEC)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+
+
+def _remove(part: Path) -> None:
+    """Removes an unfinished file and what lies beside it."""
+    for ending in ("", "-wal", "-shm", ".lock"):
+        with suppress(FileNotFoundError):
+            part.with_name(part.name + ending).unlink()

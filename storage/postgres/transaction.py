@@ -1,0 +1,253 @@
+"""All queries and changes of a PostgreSQL transaction in one object, with the locks that changes need."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime
+
+from storage.bulk import NewLogged
+from storage.log import ChangeKind, Decision, Event, Message
+from storage.postgres.connect import Connected
+from storage.postgres.locks import Locks
+from storage.postgres.tables import PostgresTables
+from storage.records import Attribute, Campaign, Recipient, Workspace
+from storage.rules import Rule
+from storage.sql.bulk_tables import BulkReader, BulkWriter
+from storage.sql.column_tables import ColumnReader
+from storage.sql.decision_tables import DecisionReader, DecisionWriter
+from storage.sql.endpoint_tables import EndpointReader, EndpointWriter
+from storage.sql.erasure_tables import ErasureReader, ErasureWriter
+from storage.sql.event_tables import EventReader
+from storage.sql.learning_tables import LearningReader
+from storage.sql.past_tables import PastReader
+from storage.sql.rank_tables import RankReader, RankWriter
+from storage.sql.retention import RetentionWriter
+from storage.sql.rhythm_tables import RhythmReader, RhythmWriter
+from storage.sql.setup_tables import SetupReader
+from storage.sql.usage_tables import UsageReader
+from storage.sql.webhook_tables import WebhookReader, WebhookWriter
+
+_LOCK_POSITION = "SELECT value FROM counters WHERE workspace_id = ? AND name = 'position' FOR UPDATE"
+_FIRST_POSITION = "INSERT INTO counters (workspace_id, name, value) VALUES (?, 'position', 0) ON CONFLICT DO NOTHING"
+# One statement locks and draws: a number that was drawn before the row was had is thrown away with the row's version.
+_NEXT_POSITION = """
+UPDATE counters SET value = nextval('decision_positions') WHERE workspace_id = ? AND name = 'position' RETURNING value
+"""
+_NEWEST = "SELECT coalesce(max(seq), 0) FROM decisions WHERE workspace_id = ?"
+_NEXT_POSITIONS = "SELECT nextval('decision_positions') FROM generate_series(1, ?)"
+_SET_POSITION = "UPDATE counters SET value = ? WHERE workspace_id = ? AND name = 'position'"
+_TOUCH = "INSERT INTO meta (name, value) VALUES ('write_check', '') ON CONFLICT (name) DO UPDATE SET value = ''"
+
+
+class PostgresReader(
+    PostgresTables,
+    BulkReader,
+    ColumnReader,
+    DecisionReader,
+    EndpointReader,
+    ErasureReader,
+    EventReader,
+    LearningReader,
+    PastReader,
+    RankReader,
+    RhythmReader,
+    SetupReader,
+    UsageReader,
+    WebhookReader,
+):
+    """``storage.port.Reader`` on one connection."""
+
+
+class PostgresWriter(
+    PostgresReader,
+    BulkWriter,
+    DecisionWriter,
+    EndpointWriter,
+    ErasureWriter,
+    RankWriter,
+    RetentionWriter,
+    RhythmWriter,
+    WebhookWriter,
+):
+    """``storage.port.Writer`` on one connection; ``storage.postgres.locks`` says what waits for what."""
+
+    def __init__(self, connection: Connected, locks: Locks) -> None:
+        super().__init__(connection)
+        self._locks = locks
+        locks.execute = connection.execute
+        self._at_once = connection.pipeline
+        self._positions: dict[str, int] = {}
+        self._changed: set[str] = set()
+
+    def finish(self) -> None:
+        """See ``storage.sql.tables``; also notes the positions that were given."""
+        for workspace_id in sorted(self._changed):
+            self._query(_SET_POSITION, (self._positions[workspace_id], workspace_id))
+        super().finish()
+
+    def touch(self) -> None:
+        """Writes a row that nobody reads, to learn whether writing works."""
+        self._query(_TOUCH)
+
+    # --- the log: positions, sums and the change feed are in the order of commits
+
+    def _position(self, workspace_id: str) -> int:
+        found = self._positions.get(workspace_id)
+        if found is None:
+            self._locks.logs_taken = True
+            row = self._row(_LOCK_POSITION, (workspace_id,))
+            if row is None:
+                self._query(_FIRST_POSITION, (workspace_id,))
+                row = self._row(_LOCK_POSITION, (workspace_id,)) or (0,)
+            found = self._positions[workspace_id] = int(row[0])
+        return found
+
+    def _next_positions(self, workspace_id: str, count: int) -> Sequence[int | None]:
+        # Drawn while the log is locked, they ascend in the order of the workspace's commits.
+        if count == 1 and workspace_id not in self._positions:
+            self._locks.logs_taken = True
+            row = self._row(_NEXT_POSITION, (workspace_id,))
+            if row is not None:
+                self._positions[workspace_id] = row[0]
+                return row
+        self._position(workspace_id)
+        drawn = [row[0] for row in self._rows(_NEXT_POSITIONS, (count,))]
+        self._positions[workspace_id] = drawn[-1]
+        self._changed.add(workspace_id)
+        return drawn
+
+    def _take_back_positions(self, workspace_id: str) -> None:
+        rows = self._rows(_NEWEST, (workspace_id,))
+        self._positions[workspace_id] = rows[0][0]
+        self._changed.add(workspace_id)
+
+    def usage(self, workspace_id: str, spans: Sequence[tuple[str, int, int]]) -> dict[tuple[str, int], int]:
+        """See ``storage.port``; what is told holds until the commit."""
+        if spans:
+            self._position(workspace_id)
+        return super().usage(workspace_id, spans)
+
+    def add_change(
+        self,
+        workspace_id: str,
+        kind: ChangeKind,
+        at: datetime,
+        *,
+        decision_id: str | None = None,
+        campaign_id: str | None = None,
+        policy_id: str | None = None,
+        detail: str = "",
+    ) -> int:
+        """See ``storage.port``."""
+        self._position(workspace_id)
+        return super().add_change(
+            workspace_id,
+            kind,
+            at,
+            decision_id=decision_id,
+            campaign_id=campaign_id,
+            policy_id=policy_id,
+            detail=detail,
+        )
+
+    # --- decisions: whoever looks for one waits first for who may be storing it
+
+    def decision(self, workspace_id: str, decision_id: str) -> Decision | None:
+        """See ``storage.port``."""
+        return self.decisions_by_id(workspace_id, (decision_id,)).get(decision_id)
+
+    def decisions_by_id(self, workspace_id: str, decision_ids: Sequence[str]) -> dict[str, Decision]:
+        """See ``storage.port``."""
+        with self._at_once():
+            self._locks.take("decision", workspace_id, decision_ids)
+            found = super().decisions_by_id(workspace_id, decision_ids)
+        self._locks.require(workspace_id, (decision.recipient_id for decision in found.values()))
+        return found
+
+    def decision_by_message(self, workspace_id: str, provider: str, message_id: str) -> Decision | None:
+        """See ``storage.port``."""
+        with self._at_once():
+            self._locks.take("message", workspace_id, (_message(provider, message_id),))
+            found = super().decision_by_message(workspace_id, provider, message_id)
+        if found is not None:
+            self._locks.require(workspace_id, (found.recipient_id,))
+        return found
+
+    def match_events(self, workspace_id: str, decision: Decision) -> tuple[Event, ...]:
+        """See ``storage.port``."""
+        self._lock_names(workspace_id, (decision,))
+        return super().match_events(workspace_id, decision)
+
+    def add_decision(self, decision: Decision, message: Message | None) -> None:
+        """See ``storage.port``."""
+        self._lock_names(decision.workspace_id, (decision,))
+        super().add_decision(decision, message)
+
+    def add_decisions(self, rows: Sequence[tuple[Decision, Message | None]]) -> None:
+        """See ``storage.port``."""
+        for workspace_id in sorted({decision.workspace_id for decision, _ in rows}):
+            self._lock_names(workspace_id, [one for one, _ in rows if one.workspace_id == workspace_id])
+        super().add_decisions(rows)
+
+    def update_decision(self, decision: Decision, message: Message | None) -> None:
+        """See ``storage.port``."""
+        self._lock_names(decision.workspace_id, (decision,))
+        super().update_decision(decision, message)
+
+    def _lock_names(self, workspace_id: str, decisions: Sequence[Decision]) -> None:
+        """Locks what events may call these by; before the log, as whoever reports such an event does."""
+        self._locks.take("decision", workspace_id, [one.decision_id for one in decisions])
+        named = [_message(one.provider, one.message_id) for one in decisions if one.message_id is not None]
+        if named:
+            self._locks.take("message", workspace_id, named)
+
+    # --- what every decision depends on
+
+    def put_workspace(self, workspace: Workspace) -> None:
+        """See ``storage.port``."""
+        self._locks.close_gate(workspace.workspace_id)
+        super().put_workspace(workspace)
+
+    def put_campaign(self, campaign: Campaign) -> None:
+        """See ``storage.port``."""
+        self._locks.close_gate(campaign.workspace_id)
+        super().put_campaign(campaign)
+
+    def put_rule(self, rule: Rule) -> None:
+        """See ``storage.port``."""
+        self._locks.close_gate(rule.workspace_id)
+        super().put_rule(rule)
+
+    def put_attribute(self, attribute: Attribute) -> None:
+        """See ``storage.port``."""
+        self._locks.close_gate(attribute.workspace_id)
+        super().put_attribute(attribute)
+
+    def put_recipients(self, recipients: Sequence[Recipient]) -> None:
+        """See ``storage.port``."""
+        for workspace_id in sorted({recipient.workspace_id for recipient in recipients}):
+            ids = [recipient.recipient_id for recipient in recipients if recipient.workspace_id == workspace_id]
+            self._locks.require(workspace_id, ids)
+            self._locks.take("recipient", workspace_id, ids)
+        super().put_recipients(recipients)
+
+    def add_new_recipients(self, workspace_id: str, recipient_ids: Sequence[str], documents: Sequence[bytes]) -> bool:
+        """See ``storage.bulk``."""
+        self._locks.require(workspace_id, recipient_ids)
+        self._locks.take("recipient", workspace_id, recipient_ids)
+        return super().add_new_recipients(workspace_id, recipient_ids, documents)
+
+    def add_new_logged(self, workspace_id: str, logged: NewLogged) -> bool:
+        """See ``storage.bulk``."""
+        self._locks.take("decision", workspace_id, logged.ids)
+        return super().add_new_logged(workspace_id, logged)
+
+    def prune(self, workspace_id: str, before: datetime) -> int:
+        """See ``storage.port``."""
+        self._locks.close_gate(workspace_id)
+        self._query("SET LOCAL statement_timeout = 0")  # the first one of a grown log takes its time
+        return super().prune(workspace_id, before)
+
+
+def _message(provider: str | None, message_id: str) -> str:
+    return f"{len(provider or '')}:{provider or ''}:{message_id}"

@@ -1,0 +1,330 @@
+"""Copies, backups and restores: everything arrives, whichever way, and what doesn't is found."""
+
+from __future__ import annotations
+
+import itertools
+import subprocess
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+
+import pytest
+
+from storage.backup import backup, restore
+from storage.endpoints import Delivery, Endpoint
+from storage.errors import StoreUnavailable
+from storage.log import Pointer
+from storage.open import open_rows, open_store
+from storage.port import Reader, Store, Writer
+from storage.ranks import RankModel
+from storage.rhythm import RhythmSum
+from storage.rules import Capacity
+from storage.sql.rows import COPYING, TABLES
+from storage.transfer import CopyRefused, transfer
+from storage.webhooks import WebhookSource
+from tests.postgresql import Server
+from tests.storage.builders import (
+    NOON,
+    WORKSPACE,
+    at,
+    foreign_message,
+    make_artifact,
+    make_attribute,
+    make_campaign,
+    make_decision,
+    make_event,
+    make_key,
+    make_message,
+    make_policy,
+    make_recipient,
+    make_rule,
+    make_run,
+    make_workspace,
+)
+from tests.storage.test_contract_ranks import make_rank, reward
+
+WAYS = [("sqlite", "postgresql"), ("postgresql", "sqlite"), ("postgresql", "postgresql"), ("sqlite", "sqlite")]
+MakeDatabase = Callable[[str], str]
+
+
+@pytest.fixture
+def make_database(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[MakeDatabase]:
+    """Makes an empty database of a kind and gives its URL."""
+    taken: list[tuple[Server, str]] = []
+    numbers = itertools.count()
+
+    def make(kind: str) -> str:
+        if kind == "sqlite":
+            return f"sqlite:///{tmp_path}/{next(numbers)}.db"
+        server: Server = request.getfixturevalue("postgresql")
+        taken.append((server, server.take()))
+        return taken[-1][1]
+
+    yield make
+    for server, url in taken:
+        server.give_back(url)
+
+
+def set_up(writer: Writer) -> None:
+    writer.put_meta("salt", "5a17")
+    writer.put_workspace(make_workspace())
+    writer.put_key(make_key())
+    writer.put_campaign(make_campaign())
+    writer.put_campaign(make_campaign(version=2))
+    writer.put_attribute(make_attribute())
+    writer.put_rule(make_rule())
+    writer.put_rule(make_rule(rule_id="room", kind="capacity", parameters=Capacity(10, 60)))
+    writer.put_webhook_source(WebhookSource(WORKSPACE, "main", "sendgrid", ("k",), created_at=NOON, updated_at=NOON))
+    writer.use_token(WORKSPACE, "main", "t", "e", now=at(0), until=at(99))
+    writer.put_endpoint(Endpoint(WORKSPACE, "b", "https://example.org/", ("whsec_x",), ("displaced",), at(0), at(1)))
+    writer.put_delivery(Delivery(WORKSPACE, "b", 7, 5, 2, at(1), at(2), at(3), 500, "é", None))
+
+
+def happen(writer: Writer) -> None:
+    """A log in two workspaces, some of it with characters that one of the databases refuses."""
+    for workspace_id in (WORKSPACE, "w2", WORKSPACE):
+        for number in range(3):
+            name = f"{workspace_id}\0{number}"
+            if writer.decision(workspace_id, name) is None:
+                decision = make_decision(workspace_id=workspace_id, decision_id=name, recipient_id=f"u{number}")
+                writer.add_decision(decision, make_message(decision))
+                writer.add_event(make_event(workspace_id=workspace_id, event_id="ev" + name, decision_id=name))
+    writer.update_decision(make_decision(decision_id=f"{WORKSPACE}\0000", recipient_id="u0", status="released"), None)
+    writer.add_message(foreign_message(message_ref="\1"))
+    writer.put_recipient(make_recipient())
+    writer.add_unanswered(WORKSPACE, "u1", 3)
+    writer.add_to_rhythm(WORKSPACE, "u1", [RhythmSum("answered", 3, 0.125)])
+    writer.add_vendor_event(make_event(event_id="told"), "sendgrid", {"event": "open\0"})
+    writer.add_change(WORKSPACE, "displaced", at(1), decision_id="x")
+    writer.put_import_position(WORKSPACE, "i", 7)
+    writer.take_lease("job", "me", at(0), at(1))
+
+
+def learn(writer: Writer) -> None:
+    writer.put_artifact(make_artifact(blob=bytes(range(256)) * 20_000))
+    writer.add_policy(make_policy())
+    writer.move_pointer(Pointer(WORKSPACE, "spring", "pol_1", 1, at(0)))
+    writer.put_training_run(make_run())
+    for name in ("e1", "e2"):
+        writer.add_rank(make_rank(name))
+    writer.add_rank_reward(reward("e1", 0.5))
+    writer.put_rank_model(RankModel(WORKSPACE, 1, at(0), at(0), 0, b"\0blob"))
+    writer.put_loop_document(WORKSPACE, "evaluation", "d", b"{}")
+
+
+def grow(url: str) -> None:
+    with closing(open_store(url)) as store:
+        for work in (set_up, happen, learn):
+            store.write(work)
+
+
+def told(reader: Reader) -> object:
+    """What one asks of a database, with what equality leaves out."""
+    feedback = list(reader.feedback(WORKSPACE))
+    return (
+        feedback,
+        [(row.decision.position, row.decision.closed_after) for row in feedback],
+        [event.known_after for row in feedback for event in row.events],
+        reader.decisions("w2", limit=99),
+        list(reader.message_log(WORKSPACE)),
+        reader.recipient(WORKSPACE, "u1"),
+        reader.campaign(WORKSPACE, "spring"),
+        reader.rule_history(WORKSPACE),
+        reader.usage(WORKSPACE, [("room", 0, 10**9)]),
+        reader.unanswered(WORKSPACE, ["u1"]),
+        reader.rhythms(WORKSPACE, ["u1"]),
+        reader.keys(WORKSPACE),
+        reader.policies(WORKSPACE, limit=9),
+        reader.artifact(WORKSPACE, "art_1"),
+        list(reader.ranks(WORKSPACE)),
+        reader.rank_model(WORKSPACE),
+        reader.changes(WORKSPACE, after=0, limit=9),
+        reader.config_version(WORKSPACE),
+        reader.vendor_words(WORKSPACE, "dec_1"),
+    )
+
+
+def read(url: str) -> object:
+    with closing(open_store(url)) as store, store.read() as reader:
+        return told(reader)
+
+
+def go_on(store: Store) -> None:
+    """Numbers that the database gives come after all that it was given."""
+    with store.read() as reader:
+        newest = max(row.decision.position for name in (WORKSPACE, "w2") for row in reader.feedback(name))
+        rank, change = reader.rank_position(WORKSPACE), reader.newest_change(WORKSPACE)
+
+    def work(writer: Writer) -> None:
+        writer.add_message(foreign_message(message_ref="later"))
+        writer.add_decision(make_decision(decision_id="later"), None)
+        writer.add_rank(make_rank("later"))
+        writer.add_policy(make_policy(policy_id="later"))
+        assert writer.add_change(WORKSPACE, "displaced", at(2)) == change + 1
+
+    store.write(work)
+    with store.read() as reader:
+        later = reader.decision(WORKSPACE, "later")
+        assert later is not None
+        assert later.position > newest
+        assert reader.rank_position(WORKSPACE) > rank
+
+
+@pytest.mark.parametrize(("source", "target"), WAYS)
+def test_everything_arrives_whichever_way_and_life_goes_on(
+    source: str, target: str, make_database: MakeDatabase
+) -> None:
+    old, new = make_database(source), make_database(target)
+    grow(old)
+    compared = transfer(open_rows(old), open_rows(new))
+    assert [one.table for one in compared] == list(TABLES)
+    assert {one.table for one in compared if not one.rows} == set()
+    assert read(new) == read(old)
+    with closing(open_store(new)) as store:
+        go_on(store)
+
+
+class Cut:
+    """A target that fails at its nth transaction."""
+
+    def __init__(self, url: str, after: int) -> None:
+        self._rows, self._left = open_rows(url), after
+        self.schema, self.reading = self._rows.schema, self._rows.reading
+
+    def writing(self):  # type: ignore[no-untyped-def]  # as the real one's
+        self._left -= 1
+        if self._left < 0:
+            raise StoreUnavailable("as planned")
+        return self._rows.writing()
+
+
+@pytest.mark.parametrize("target", ["sqlite", "postgresql"])
+def test_a_copy_that_is_interrupted_anywhere_goes_on_where_it_was(target: str, make_database: MakeDatabase) -> None:
+    old, new = make_database("sqlite"), make_database(target)
+    grow(old)
+    interruptions = 0
+    while True:
+        try:
+            transfer(open_rows(old), Cut(new, after=5))
+        except StoreUnavailable:
+            interruptions += 1
+            with closing(open_store(new)) as store, store.read() as reader:
+                assert reader.meta(COPYING) is not None
+        else:
+            break
+    assert interruptions > 5
+    assert read(new) == read(old)
+
+
+def test_a_copy_goes_into_nothing_but_an_empty_database_or_its_own_beginning(make_database: MakeDatabase) -> None:
+    old, other, new = (make_database("sqlite") for _ in range(3))
+    with pytest.raises(CopyRefused, match="no installation"):
+        transfer(open_rows(old), open_rows(new))
+    grow(old)
+    with closing(open_store(other)) as store:
+        store.write(lambda writer: writer.put_meta("salt", "other"))
+    with pytest.raises(CopyRefused, match="not empty"):
+        transfer(open_rows(old), open_rows(other))
+    with pytest.raises(StoreUnavailable):
+        transfer(open_rows(old), Cut(new, after=5))
+    with pytest.raises(CopyRefused, match="another installation"):
+        transfer(open_rows(other), open_rows(new))
+
+
+@pytest.mark.parametrize("target", ["sqlite", "postgresql"])
+def test_a_row_that_differs_is_found_by_the_comparison(target: str, make_database: MakeDatabase) -> None:
+    old, new = make_database("sqlite"), make_database(target)
+    grow(old)
+    with pytest.raises(StoreUnavailable):
+        transfer(open_rows(old), Cut(new, after=len(TABLES)))
+    with closing(open_store(old)) as store:
+        store.write(lambda writer: writer.put_workspace(replace(make_workspace(), name="renamed")))
+    with pytest.raises(CopyRefused, match="table workspaces has 1 rows in the source and 1 in the target"):
+        transfer(open_rows(old), open_rows(new))
+
+
+def test_tables_and_columns_are_the_same_in_both_databases(make_database: MakeDatabase) -> None:
+    with (
+        open_rows(make_database("sqlite")).reading() as ours,
+        open_rows(make_database("postgresql")).reading() as theirs,
+    ):
+        for table in TABLES:
+            assert set(ours.columns(table)) == set(theirs.columns(table)) != set(), table
+            assert ours.key(table), table
+            assert theirs.key(table), table
+
+
+def add_load(number: int, writer: Writer) -> None:
+    """A decision and its event, in one transaction."""
+    added = make_decision(decision_id=f"load_{number}")
+    writer.add_decision(added, make_message(added))
+    writer.add_event(make_event(event_id=f"load_{number}", decision_id=added.decision_id))
+
+
+@pytest.mark.parametrize("kind", ["sqlite", "postgresql"])
+def test_a_backup_under_load_is_whole_and_restores_to_either_kind(
+    kind: str, make_database: MakeDatabase, tmp_path: Path
+) -> None:
+    url, file = make_database(kind), tmp_path / "backups.sqlite"
+    grow(url)
+    acknowledged: list[str] = []
+    enough, ended = threading.Event(), threading.Event()
+
+    with closing(open_store(url)) as store:
+
+        def caller() -> None:
+            number = 0
+            while not ended.is_set():
+                store.write(partial(add_load, number), recipients=[(WORKSPACE, "u1")])
+                acknowledged.append(f"load_{number}")
+                number += 1
+                if number == 30:
+                    enough.set()
+
+        thread = threading.Thread(target=caller)
+        thread.start()
+        assert enough.wait(20)
+        before = list(acknowledged)
+        backup(url, file)
+        ended.set()
+        thread.join()
+    assert file.stat().st_mode & 0o777 == 0o600
+    assert {path.name for path in tmp_path.iterdir() if path.name.startswith("backups")} == {file.name}
+    for target in (make_database("sqlite"), make_database("postgresql")):
+        restore(file, target)
+        with closing(open_store(target)) as restored, restored.read() as reader:
+            assert set(before) <= set(reader.decisions_by_id(WORKSPACE, before))
+            loaded = [row for row in reader.feedback(WORKSPACE) if row.decision.decision_id.startswith("load_")]
+            assert all(any(e.event_id == row.decision.decision_id for e in row.events) for row in loaded)
+            assert reader.meta(COPYING) is None
+        with pytest.raises(CopyRefused):
+            restore(file, target)
+
+
+def test_what_pg_dump_wrote_can_be_served(make_database: MakeDatabase, postgresql: Server, tmp_path: Path) -> None:
+    old, new, file = make_database("postgresql"), postgresql.create(template=None), tmp_path / "dump"
+    grow(old)
+    subprocess.run([postgresql.tool("pg_dump"), "--format=custom", f"--file={file}", old], check=True)
+    subprocess.run([postgresql.tool("pg_restore"), f"--dbname={new}", file], check=True)
+    assert read(new) == read(old)
+    with closing(open_store(new)) as store:
+        go_on(store)
+    postgresql.drop(new)
+
+
+def test_a_backup_never_overwrites_and_needs_a_database(make_database: MakeDatabase, tmp_path: Path) -> None:
+    url, file = make_database("sqlite"), tmp_path / "b.sqlite"
+    with pytest.raises(CopyRefused, match="not there"):
+        backup(url, file)
+    grow(url)
+    file.write_text("mine")
+    with pytest.raises(CopyRefused, match="there already"):
+        backup(url, file)
+    assert file.read_text() == "mine"
+    with pytest.raises(StoreUnavailable):
+        backup(url, Path("/proc/nobody/b.sqlite"))
+    with pytest.raises(CopyRefused, match="not there"):
+        restore(tmp_path / "nothing.sqlite", f"sqlite:///{tmp_path}/new.db")
