@@ -236,8 +236,7 @@ class Writer(Reader, BulkWriter, EndpointChanges, ErasureWriter, RankWriter, Web
         """Inserts or replaces by ``(workspace_id, key_id)``."""
 
     def put_campaign(self, campaign: Campaign) -> None:
-        """Stores ``campaign.version`` as the newest; ``VersionConflict`` unless it is the stored version + 1.
-        Bumps ``config_version``."""
+        """Stores the newest version (else ``VersionConflict``: it is the stored one + 1); bumps ``config_version``."""
 
     def put_rule(self, rule: Rule) -> None:
         """As ``put_campaign``, for a rule. What a capacity or budget rule counts is summed anew when that changes."""
@@ -316,16 +315,15 @@ class Writer(Reader, BulkWriter, EndpointChanges, ErasureWriter, RankWriter, Web
         policy_id: str | None = None,
         detail: str = "",
     ) -> int:
-        """Appends to the change feed; the position is assigned so that order of positions is order of commits."""
+        """Appends to the change feed; positions are in the order of commits."""
 
     def put_import_position(self, workspace_id: str, import_id: str, rows: int) -> None:
         """Notes how many rows of an import are stored."""
 
     def prune(self, workspace_id: str, before: datetime) -> int:
-        """Retention: deletes decisions decided before ``before`` that are closed, with their events and messages,
-        policies and artifacts that no pointer and no stored decision uses, and sums of periods that ended by ``before``
-        (see ``usage``); returns how many decisions went. The newest decision stays until there is a newer one, of the
-        workspace or, where positions are one series for all, of any."""
+        """Retention: deletes closed decisions made before ``before`` with their events and messages, policies and
+        artifacts that nothing uses, and sums of periods that ended by ``before`` (see ``usage``); returns how many
+        decisions went. The newest stays until one is newer, of the workspace or (one series of positions) of any."""
 
 
 class Store(Scrubbing, Protocol):
