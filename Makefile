@@ -27,7 +27,16 @@ run: $(STAMP) ## start API, scheduler and console on http://127.0.0.1:8080 (or B
 demo: $(STAMP) ## drive a made-up audience through the HTTP API
 	.venv/bin/sendtide demo
 
-# SDKs in JavaScript, for tests alone. Without node, and without the right to install it, their tests skip and say so.
+# A browser for the console's tests. Without it, and without the right to install it, they skip and say so.
+.PHONY: browser
+browser:
+	@if ! command -v chromium >/dev/null && [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
+		apt-get update -qq && apt-get install -y -qq --no-install-recommends chromium; \
+	fi
+	@command -v chromium >/dev/null || echo "no chromium: tests of the console in a browser will skip" >&2
+
+# SDKs in JavaScript, and axe-core, for tests alone. Without node, and without the right to install it, these tests skip
+# and say so.
 $(NODE_STAMP): tests/node/package.json tests/node/package-lock.json
 	@if ! command -v npm >/dev/null && [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
 		apt-get update -qq && apt-get install -y -qq --no-install-recommends nodejs npm; \
@@ -35,9 +44,9 @@ $(NODE_STAMP): tests/node/package.json tests/node/package-lock.json
 	@if command -v npm >/dev/null; then \
 		cd tests/node && npm ci --no-audit --no-fund --ignore-scripts && touch node_modules/.installed; \
 	fi || true
-	@[ -e $@ ] || echo "no node, or no packages for it: tests of JavaScript SDKs will skip" >&2
+	@[ -e $@ ] || echo "no node, or no packages for it: tests of JavaScript SDKs and of the console will skip" >&2
 
-test: $(STAMP) $(NODE_STAMP) ## run the whole suite
+test: $(STAMP) $(NODE_STAMP) browser ## run the whole suite
 	.venv/bin/pytest -n 2 --dist worksteal
 
 lint: $(STAMP) ## style, types, import contracts

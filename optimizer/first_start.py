@@ -83,6 +83,7 @@ def banner(settings: Settings) -> str:
     base = settings.public_url or f"http://{settings.bind}"
     return f"""
 Sendtide listens on {base}
+  console   {base}/console
   API docs  {base}/docs
   first key {key_path(settings)} (admin; keep it or revoke it)
 

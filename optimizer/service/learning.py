@@ -11,9 +11,13 @@ from storage.port import Reader, Writer
 
 
 def queue_training(
-    services: Services, workspace_id: str, campaign_id: str | None, idempotency_key: str | None = None
+    services: Services,
+    workspace_id: str,
+    campaign_id: str | None,
+    idempotency_key: str | None = None,
+    trigger: str = "api",
 ) -> TrainingRun:
-    """Queues a retrain for the scheduler; the same idempotency key gives the same run."""
+    """Queues a retrain for the scheduler; the same idempotency key gives the same run. ``trigger``: by whom."""
     run_id = derived("run", services.salt, workspace_id, idempotency_key) if idempotency_key else fresh("run")
 
     def work(writer: Writer) -> TrainingRun:
@@ -33,7 +37,7 @@ def queue_training(
             status="queued",
             created_at=services.clock(),
             campaign_id=campaign_id,
-            trigger="api",
+            trigger=trigger,
         )
         writer.put_training_run(run)
         return run

@@ -21,6 +21,7 @@ from optimizer.service.compared import EPOCH, LEVEL, Compared, bounds, compared_
 from optimizer.service.ledger import GROUPS, MODES, NONE, STATUSES, Floats, Ints, Ledger, Mask, read_ledger
 from optimizer.service.power import power
 from optimizer.service.reportwords import told
+from optimizer.service.trends import trends
 from optimizer.service.wiring import Services
 from storage.log import Group
 from storage.port import Reader
@@ -62,15 +63,50 @@ def _made(
     now: datetime,
 ) -> dict[str, Any]:
     """A new report."""
+    campaign, compared, shares = _read(services, workspace_id, campaign_id, since, until, now)
+    return _facts(campaign, compared, shares, since, until, now)
+
+
+def report_with_trends(services: Services, workspace_id: str, campaign_id: str) -> dict[str, Any]:
+    """The report over all decisions, made anew, and under ``trends`` how its figures came about over time.
+
+    Raises:
+        NotFound: no such campaign.
+    """
+    now = services.clock()
+    campaign, compared, shares = _read(services, workspace_id, campaign_id, None, None, now)
+    return {**_facts(campaign, compared, shares, None, None, now), "trends": trends(compared)}
+
+
+def _read(
+    services: Services,
+    workspace_id: str,
+    campaign_id: str,
+    since: datetime | None,
+    until: datetime | None,
+    now: datetime,
+) -> tuple[Campaign, Compared, Mapping[int, GroupShares]]:
+    """The campaign, its decisions, and its groups' shares at each version of it."""
     with services.store.read() as reader:
         campaign = reader.campaign(workspace_id, campaign_id)
         if campaign is None:
             raise NotFound(f"no campaign {campaign_id!r} in this workspace")
         ledger = read_ledger(reader, campaign, since or EPOCH, min(until, now) if until else now + timedelta(seconds=1))
         shares = {version: _shares(reader, campaign, version) for version in np.unique(ledger.version).tolist()}
-    compared = compared_of(ledger, shares, now)
+    return campaign, compared_of(ledger, shares, now), shares
+
+
+def _facts(
+    campaign: Campaign,
+    compared: Compared,
+    shares: Mapping[int, GroupShares],
+    since: datetime | None,
+    until: datetime | None,
+    now: datetime,
+) -> dict[str, Any]:
+    ledger = compared.ledger
     facts: dict[str, Any] = {
-        "campaign_id": campaign_id,
+        "campaign_id": campaign.campaign_id,
         "currency": campaign.currency,
         "since": since,
         "until": until,

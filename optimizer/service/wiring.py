@@ -12,6 +12,7 @@ from optimizer.config import Settings
 from optimizer.errors import ConfigError
 from optimizer.service.catalog import Catalog
 from optimizer.service.decide import Decider
+from optimizer.service.freshreports import FreshReports
 from optimizer.service.keptreports import KeptReports
 from optimizer.service.personalizer.serving import LoopModels
 from optimizer.service.serving import PolicyServer
@@ -43,10 +44,12 @@ class Services:
     decider: Decider
     loops: LoopModels = field(default_factory=LoopModels)
     reports: KeptReports = field(default_factory=KeptReports)
+    fresh: FreshReports = field(default_factory=FreshReports)
 
     def close(self) -> None:
-        """Stops the reload thread and closes the store."""
+        """Stops the threads and closes the store."""
         self.policies.stop()
+        self.fresh.stop()
         self.store.close()
 
 

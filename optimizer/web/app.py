@@ -28,6 +28,7 @@ from optimizer.web import (
     workspace,
 )
 from optimizer.web.compat import personalizer, segment, segment_document
+from optimizer.web.console import console
 from optimizer.web.holder import ServiceHolder
 from optimizer.web.metrics import Metrics
 from optimizer.web.openapi import Document
@@ -79,6 +80,7 @@ def create_app(settings: Settings | None = None, *, clock: Clock = utc_now, seed
     for area in (*AREAS, *(blueprint for blueprint, _ in FOREIGN)):
         app.register_blueprint(area)
     personalizer.install(app)
+    app.register_blueprint(console)
     problems.install(app)
     manners.install(app)
     return app

@@ -42,7 +42,8 @@ def _end(response: Response) -> Response:
     headers["X-Content-Type-Options"] = "nosniff"
     headers["Referrer-Policy"] = "no-referrer"
     headers["Cross-Origin-Resource-Policy"] = "same-origin"
-    headers["Content-Security-Policy"] = _PAGE_POLICY if response.mimetype == "text/html" else _DATA_POLICY
+    # The console has forms, and so a policy of its own.
+    headers.setdefault("Content-Security-Policy", _PAGE_POLICY if response.mimetype == "text/html" else _DATA_POLICY)
     if request.path.startswith("/v1/"):
         headers.setdefault("Cache-Control", "no-store" if request.method != "GET" else "private, no-cache")
     _account(response, time.perf_counter() - g.started)

@@ -1,0 +1,10 @@
+"""The console: what the service does, for people. Pages made on the server, a little script, nothing from elsewhere.
+
+``pages`` guards every page, ``entry`` signs in and out, ``navigation`` lists the areas, ``words/`` holds the languages;
+every other module is an area.
+"""
+
+from optimizer.web.console import campaigns, decisions, entry, overview, policies, recipients, training
+from optimizer.web.console.pages import console
+
+__all__ = ["campaigns", "console", "decisions", "entry", "overview", "policies", "recipients", "training"]

@@ -1,0 +1,123 @@
+"""Decisions: found by whose, by campaign, by status or by id; and one of them with why it is what it is."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, get_args
+from zoneinfo import ZoneInfo
+
+from flask import Response, request
+
+from optimizer.errors import NotFound
+from optimizer.service.explain import explain
+from optimizer.service.explainwords import feature
+from optimizer.web.console.charts import Scale
+from optimizer.web.console.pages import Visit, console, see
+from optimizer.web.paging import own_cursor
+from storage.log import Decision, Status
+
+_ROWS = 50
+_CONDITIONS = ("decision_id", "campaign_id", "recipient_id", "status")
+#: Contributions that are drawn; the rest are summed up in one.
+_DRAWN = 8
+STATUSES: tuple[Status, ...] = get_args(Status)
+
+
+@console.page("/decisions")
+def decisions(visit: Visit) -> Response:
+    """The newest decisions, all of them or those that were looked for."""
+    asked = {
+        name: request.args.get(name, "").strip() for name in ("decision_id", "campaign_id", "recipient_id", "status")
+    }
+    if asked["decision_id"]:
+        return see("decision", decision_id=asked["decision_id"])
+    status = asked["status"] if asked["status"] in STATUSES else None
+    with own_cursor(), visit.services.store.read() as reader:
+        page = reader.decisions(
+            visit.workspace_id,
+            limit=_ROWS,
+            cursor=request.args.get("cursor") or None,
+            campaign_id=asked["campaign_id"] or None,
+            recipient_id=asked["recipient_id"] or None,
+            status=status,
+        )
+        names = [c.campaign_id for c in reader.campaigns(visit.workspace_id, limit=500).items]
+    kept = {name: value for name, value in asked.items() if value}
+    return visit.show(
+        "decisions.html",
+        rows=[(one, local_time(one)) for one in page.items],
+        cursor=page.cursor,
+        asked=asked,
+        kept=kept,
+        first="cursor" not in request.args,
+        campaign_ids=names,
+        statuses=STATUSES,
+    )
+
+
+@console.page("/decisions/<decision_id>")
+def decision(visit: Visit, decision_id: str) -> Response:
+    """One decision and its explanation."""
+    with visit.services.store.read() as reader:
+        found = reader.decision(visit.workspace_id, decision_id)
+        if found is None:
+            raise NotFound(f"no decision {decision_id!r} in this workspace")
+        events = reader.events(visit.workspace_id, found)
+        campaign = reader.campaign(visit.workspace_id, found.campaign_id)
+    try:
+        why = explain(visit.services, visit.workspace_id, decision_id)
+    except NotFound:
+        why = None  # its policy or its campaign's version is no longer kept; the record is shown without
+    return visit.show(
+        "decision.html",
+        decision=found,
+        campaign=campaign,
+        local=local_time(found),
+        events=events,
+        why=why,
+        comparisons=_comparisons(why),
+        context={name: value for name, value in found.snapshot.context.items() if not name.startswith("@")},
+    )
+
+
+def local_time(one: Decision) -> datetime | None:
+    """When it is, or was, to be sent, in the zone that it was decided in."""
+    at = one.sent_at or one.send_at
+    return None if at is None else at.astimezone(ZoneInfo(one.snapshot.timezone))
+
+
+@dataclass(frozen=True, slots=True)
+class Bar:
+    """A contribution as a bar to the left or to the right of the middle, in percent."""
+
+    words: str
+    size: float
+    x: float
+    width: float
+
+
+def _comparisons(why: Mapping[str, Any] | None) -> list[dict[str, Any]]:
+    """The comparisons, each rival once: the next best is often the best of another variant too."""
+    found: dict[Any, dict[str, Any]] = {}
+    for one in () if why is None else why["comparisons"]:
+        rival = one["action"]
+        found.setdefault((rival["variant_id"], rival["channel"], rival["send_at"]), _comparison(one))
+    return list(found.values())
+
+
+def _comparison(told: Mapping[str, Any]) -> dict[str, Any]:
+    """A comparison with its largest contributions as bars."""
+    shown: Sequence[Mapping[str, Any]] = told["contributions"][:_DRAWN]
+    rest = sum(one["contribution"] for one in told["contributions"][_DRAWN:]) + told["residual"]
+    largest = max((abs(one["contribution"]) for one in shown), default=0.0)
+    largest = max(largest, abs(rest)) or 1.0
+    x = Scale(-largest, largest, 0.0, 100.0)
+
+    def bar(words: str, size: float) -> Bar:
+        return Bar(words, size, min(x(size), 50.0), round(abs(x(size) - 50.0), 2))
+
+    # Without the size that follows in brackets: it has a column of its own.
+    bars = [bar(feature(one).rpartition(" (")[0], one["contribution"]) for one in shown]
+    return {**told, "bars": bars, "rest": bar("", rest)}

@@ -1,0 +1,116 @@
+"""What templates say numbers, times and names with: ``figures`` bound to the language of the page."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from markupsafe import Markup
+
+from optimizer.web.console import figures
+from optimizer.web.console.language import Language
+
+
+@dataclass(frozen=True)
+class Sayings:
+    """``say`` in templates."""
+
+    language: Language
+
+    def whole(self, value: float | None) -> str:
+        """A count."""
+        return figures.whole(self.language, value)
+
+    def compact(self, value: float | None) -> str:
+        """A count in few characters."""
+        return figures.compact(self.language, value)
+
+    def number(self, value: float | None) -> str:
+        """A number to three significant digits."""
+        return figures.number(self.language, value)
+
+    def signed(self, value: float | None) -> str:
+        """A number with its sign."""
+        return figures.signed(self.language, value)
+
+    def within(self, value: float | None, told: Mapping[str, Any], *, sign: bool = False) -> str:
+        """A number to as many decimals as the bounds of the estimate that it belongs to are worth."""
+        shown = figures.within(self.language, value, told["low"], told["high"])
+        return f"+{shown}" if sign and value is not None and value > 0 and shown != "0" else shown
+
+    def percent(self, value: float | None, decimals: int = 1) -> str:
+        """A share."""
+        return figures.percent(self.language, value, decimals)
+
+    def signed_percent(self, value: float | None, decimals: int = 1) -> str:
+        """A share with its sign."""
+        return figures.signed_percent(self.language, value, decimals)
+
+    def day(self, moment: datetime | None) -> str:
+        """A date."""
+        return figures.day(self.language, moment)
+
+    def clock(self, moment: datetime | None) -> Markup | str:
+        """A date with its time, UTC, as an element that programs can read."""
+        if moment is None:
+            return figures.NOTHING
+        return _time(moment, figures.clock(self.language, moment))
+
+    def local(self, moment: datetime | None) -> Markup | str:
+        """A weekday with its time in the moment's own zone."""
+        if moment is None:
+            return figures.NOTHING
+        return _time(moment, figures.local_clock(self.language, moment))
+
+    def age(self, moment: datetime | None, now: datetime) -> Markup | str:
+        """How long ago, with the exact time behind it."""
+        if moment is None:
+            return figures.NOTHING
+        exact = figures.clock(self.language, moment) + " UTC"
+        told = figures.age(self.language, now - moment)
+        return Markup('<time datetime="{}" title="{}">{}</time>').format(moment.isoformat(), exact, told)
+
+    def minutes(self, count: float) -> str:
+        """A number of minutes, as days, hours or seconds where that is shorter."""
+        if count >= 2880 and count % 1440 == 0:
+            return self._counted("days", count / 1440)
+        if count >= 120 and count % 60 == 0:
+            return self._counted("hours", count / 60)
+        return self._counted("minutes", count) if count >= 1 else self._counted("seconds", count * 60)
+
+    def seconds(self, count: float) -> str:
+        """A number of seconds, as minutes where that is shorter."""
+        return self._counted("seconds", count) if count < 120 else self._counted("minutes", round(count / 60))
+
+    def _counted(self, unit: str, count: float) -> str:
+        return str(self.language(f"age.{unit}", int(count), n=self.number(count)))
+
+    def condition(self, name: str) -> str:
+        """What a condition of the gate asks, in words; its own name where nobody has given it any.
+
+        A name is ``family.what``, or ``family.outcome.what`` for one of each outcome.
+        """
+        known = f"condition.{name.replace('.', '_')}"
+        if known in self.language.words:
+            return str(self.language(known))
+        family, _, rest = name.partition(".")
+        outcome, _, what = rest.rpartition(".")
+        known = f"condition.{family}_each_{what}"
+        if outcome and known in self.language.words:
+            return str(self.language(known, outcome=self.named("outcome", outcome)))
+        return name
+
+    def named(self, group: str, name: Any) -> str:
+        """The word of a status, a group, a kind."""
+        return self.language.named(group, name)
+
+
+def _time(moment: datetime, told: str) -> Markup:
+    return Markup('<time datetime="{}">{}</time>').format(moment.isoformat(), told)
+
+
+def capitalize_first(text: str) -> str:
+    """A sentence that starts with a capital; the rest stays as it is."""
+    return text[:1].upper() + text[1:]

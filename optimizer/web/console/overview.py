@@ -1,0 +1,125 @@
+"""The first page: is it healthy, is it paying."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from flask import Response
+
+from optimizer.service.catalog import stricter
+from optimizer.service.standing import checks
+from optimizer.web.console.charts import SERIES, Bars, Whiskers, stack, whiskers
+from optimizer.web.console.pages import Visit, console
+from optimizer.web.console.reports import Standing, dated, estimate, report_of, standing_of
+from storage.port import Reader
+from storage.records import Campaign
+
+#: Campaigns whose reports are shown; the rest are in the list of campaigns.
+MOST_SHOWN = 12
+_REFRESH_SECONDS = 15
+#: Changes of policies that are looked through for the newest.
+_CHANGES, _SHOWN_CHANGES = 200, 6
+
+
+@dataclass(frozen=True, slots=True)
+class Summary:
+    """One campaign in a few lines."""
+
+    campaign: Campaign
+    mode: str
+    report: dict[str, Any] | None
+    standing: Standing | None
+    lift: Whiskers | None
+
+
+@console.page("")
+def overview(visit: Visit) -> Response:
+    """How the workspace stands."""
+    with visit.services.store.read() as reader:
+        found = checks(visit.services, reader, visit.workspace_id)
+        shown, more = _active(reader, visit.workspace_id)
+        workspace = reader.workspace(visit.workspace_id)
+        moves = _moves(reader, visit.workspace_id)
+    mode = "live" if workspace is None else workspace.mode
+    summaries: list[Summary] = []
+    for one in shown:
+        # A page waits for one report at most: where one is cold, the rest may well be.
+        wait = all(earlier.report is not None for earlier in summaries)
+        summaries.append(_summary(visit, one, stricter(one.mode, mode), wait=wait))
+    reports = [one.report for one in summaries if one.report is not None]
+    return visit.show(
+        "overview.html",
+        refresh_seconds=_REFRESH_SECONDS,
+        checks=found,
+        worst=found[0].level,
+        summaries=summaries,
+        more=more,
+        pending=len(reports) < len(summaries),
+        figures=_figures(reports),
+        days=_days(visit, reports),
+        as_of=min((one["generated_at"] for one in reports), default=None),
+        moves=moves,
+    )
+
+
+def _active(reader: Reader, workspace_id: str) -> tuple[list[Campaign], int]:
+    """The active campaigns that are shown, the most urgent first, and how many there are beside them."""
+    found: list[Campaign] = []
+    cursor: str | None = None
+    while True:
+        page = reader.campaigns(workspace_id, limit=500, cursor=cursor)
+        found += [one for one in page.items if one.status == "active"]
+        cursor = page.cursor
+        if cursor is None:
+            break
+    found.sort(key=lambda one: (one.mode == "paused", -one.priority, one.campaign_id))
+    return found[:MOST_SHOWN], len(found[MOST_SHOWN:])
+
+
+def _summary(visit: Visit, campaign: Campaign, mode: str, *, wait: bool) -> Summary:
+    report = report_of(visit, campaign.campaign_id, wait=wait).report
+    if report is None:
+        return Summary(campaign, mode, None, None, None)
+    standing = standing_of(report)
+    lift = whiskers([estimate(standing.lift)], zero=True) if standing.lift is not None else None
+    return Summary(campaign, mode, report, standing, lift)
+
+
+def _figures(reports: list[dict[str, Any]]) -> dict[str, Any]:
+    """Sums over the campaigns, and the money where they all count in one currency."""
+    messages = sum(group["messages"] for one in reports for group in one["groups"])
+    clear = [s for one in reports if (s := standing_of(one)).money is not None]
+    currencies = {one["currency"] for one in reports}
+    money = sum(s.money["total"]["estimate"] for s in clear if s.money is not None)
+    return {
+        "decisions": sum(one["decisions"]["total"] for one in reports),
+        "messages": messages,
+        "withheld": sum(one["decisions"]["by_status"].get("withheld", 0) for one in reports),
+        "money": money if clear and len(currencies) == 1 else None,
+        "currency": next(iter(currencies), ""),
+    }
+
+
+def _days(visit: Visit, reports: list[dict[str, Any]]) -> dict[str, Any] | None:
+    """The last two weeks' decisions a day, of all campaigns whose days are told one by one."""
+    sums: dict[Any, list[int]] = {}
+    for one in reports:
+        told = one["trends"]["days"]
+        for bar in told["bars"] if told["days_a_bar"] == 1 else ():
+            counts = sums.setdefault(bar["from"], [0, 0])
+            counts[0] += bar["messages"]
+            counts[1] += bar["decisions"] - bar["messages"]
+    newest = sorted(sums)[-14:]
+    chart: Bars | None = stack([sums[day] for day in newest], (1, SERIES))
+    if chart is None:
+        return None
+    rows = [(day, *sums[day]) for day in newest]
+    return {"chart": chart, "rows": rows, "dates": dated(visit, newest, chart.places)}
+
+
+def _moves(reader: Reader, workspace_id: str) -> list[Any]:
+    """The newest promotions and rollbacks, the newest first."""
+    newest = reader.newest_change(workspace_id)
+    changes = reader.changes(workspace_id, after=max(0, newest - _CHANGES), limit=_CHANGES)
+    return [one for one in reversed(changes) if one.kind in ("promoted", "rolled_back")][:_SHOWN_CHANGES]

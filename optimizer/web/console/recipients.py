@@ -1,0 +1,159 @@
+"""A recipient: what is stored of the person, what they got and did, when they are there, what is open to them now."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any, Final
+
+from flask import Response, request
+
+from optimizer.errors import NotFound, SendtideError
+from optimizer.model.rhythm import EFFECT
+from optimizer.service.requests import DecisionRequest
+from optimizer.service.rhythms import effects_of
+from optimizer.web.console.charts import Cell, intensity
+from optimizer.web.console.decisions import local_time
+from optimizer.web.console.pages import Visit, console, see
+from storage.log import OPEN, Decision, Event, Message
+from storage.port import Reader
+from storage.records import Campaign, Recipient
+
+#: Decisions whose story is told; older ones are found among the decisions.
+_TOLD: Final = 40
+#: Campaigns that are asked what is open to the recipient.
+_ASKED: Final = 5
+_EVER: Final = (datetime(1970, 1, 1, tzinfo=UTC), datetime(2200, 1, 1, tzinfo=UTC))
+
+
+@console.page("/recipients")
+def recipients(visit: Visit) -> Response:
+    """Looks a recipient up by id."""
+    asked = request.args.get("recipient_id", "").strip()
+    if asked:
+        return see("recipient", recipient_id=asked)
+    with visit.services.store.read() as reader:
+        newest = reader.decisions(visit.workspace_id, limit=50).items
+    return visit.show("recipients.html", newest=list(dict.fromkeys(one.recipient_id for one in newest))[:12])
+
+
+@console.page("/recipients/<path:recipient_id>")
+def recipient(visit: Visit, recipient_id: str) -> Response:
+    """One recipient."""
+    workspace_id = visit.workspace_id
+    with visit.services.store.read() as reader:
+        person = reader.recipient(workspace_id, recipient_id)
+        page = reader.decisions(workspace_id, limit=_TOLD, recipient_id=recipient_id)
+        told = Story.read(reader, workspace_id, recipient_id, page.items)
+        if person is None and told.empty:
+            raise NotFound(f"nothing is stored of recipient {recipient_id!r} in this workspace")
+        reserved = reader.open_decisions(workspace_id, recipient_id)
+        sums = reader.rhythms(workspace_id, [recipient_id]).get(recipient_id, ())
+        unanswered = reader.unanswered(workspace_id, [recipient_id]).get(recipient_id, 0)
+        campaigns = _live_campaigns(reader, workspace_id)
+    return visit.show(
+        "recipient.html",
+        recipient_id=recipient_id,
+        person=person,
+        groups=sorted({(one.campaign_id, one.group) for one in page.items}),
+        reserved=[(one, local_time(one)) for one in reserved if one.status in OPEN],
+        entries=told.entries(),
+        more=page.cursor is not None,
+        rhythm=_rhythm(effects_of(sums, visit.now)),
+        unanswered=unanswered,
+        openings=[_opening(visit, one, recipient_id) for one in campaigns] if person is not None else [],
+        consents=_consents(person, campaigns),
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """Something on the time line. ``kind`` is ``decision``, ``message`` (another system's) or ``event``."""
+
+    at: datetime
+    kind: str
+    decision: Decision | None = None
+    event: Event | None = None
+    message: Message | None = None
+
+
+@dataclass(frozen=True)
+class Story:
+    """What is known of a recipient's past."""
+
+    decisions: Sequence[Decision]
+    messages: Sequence[Message]
+    events: dict[str, tuple[Event, Decision | None]] = field(default_factory=dict)
+
+    @classmethod
+    def read(cls, reader: Reader, workspace_id: str, recipient_id: str, decisions: Sequence[Decision]) -> Story:
+        """The story of these decisions, with what other systems sent meanwhile."""
+        known = reader.messages(workspace_id, [recipient_id], *_EVER).get(recipient_id, ())
+        story = cls(decisions, [one for one in known if one.decision_id is None][-_TOLD:])
+        for decision in decisions:
+            for event in reader.events(workspace_id, decision):
+                own = decision if event.decision_id == decision.decision_id else None
+                story.events.setdefault(event.event_id, (event, own))
+        return story
+
+    @property
+    def empty(self) -> bool:
+        """Whether there is nothing to tell."""
+        return not self.decisions and not self.messages
+
+    def entries(self) -> list[Entry]:
+        """Everything, the newest first."""
+        return sorted(self._all(), key=lambda one: one.at, reverse=True)
+
+    def _all(self) -> Iterator[Entry]:
+        for decision in self.decisions:
+            yield Entry(decision.sent_at or decision.send_at or decision.decided_at, "decision", decision)
+        for event, answered in self.events.values():
+            yield Entry(event.occurred_at, "event", answered, event)
+        for message in self.messages:
+            yield Entry(message.at, "message", message=message)
+
+
+def _live_campaigns(reader: Reader, workspace_id: str) -> list[Campaign]:
+    """The most urgent campaigns that would answer."""
+    page = reader.campaigns(workspace_id, limit=500)
+    active = [one for one in page.items if one.status == "active" and one.mode != "paused"]
+    return sorted(active, key=lambda one: (-one.priority, one.campaign_id))[:_ASKED]
+
+
+def _opening(visit: Visit, campaign: Campaign, recipient_id: str) -> dict[str, Any]:
+    """What a request for this campaign would find open now; nothing is reserved and nothing logged by asking."""
+    asked = DecisionRequest(campaign.campaign_id, recipient_id, preview=True)
+    try:
+        found, _ = visit.services.decider.decide(visit.workspace_id, asked)
+    except SendtideError as fault:
+        return {"campaign": campaign, "fault": fault.detail}
+    return {"campaign": campaign, "fault": None, "decision": found}
+
+
+def _rhythm(effects: Any) -> dict[str, Any] | None:
+    """When the recipient answered and did things by themselves, by local hour of the week."""
+    told = effects.get(EFFECT, {})
+    weights, seen = [0.0] * 168, [0.0] * 168
+    for kind in ("active", "answered"):
+        for hour, count in told.get(kind, ()):
+            weights[int(hour)] += count
+    for hour, count in told.get("sent", ()):
+        seen[int(hour)] += count
+    if not any(weights) and not any(seen):
+        return None
+    cells: list[Cell] = intensity(weights)
+    return {"cells": cells, "answers": sum(weights), "sent": sum(seen)}
+
+
+def _consents(person: Recipient | None, campaigns: Sequence[Campaign]) -> list[tuple[str, bool | None, str]]:
+    """Each channel with what the recipient said of it (None = nothing), and where."""
+    if person is None:
+        return []
+    names = dict.fromkeys([*person.channels, *(channel.id for one in campaigns for channel in one.channels)])
+    found: list[tuple[str, bool | None, str]] = []
+    for name in names:
+        consent = person.channels.get(name)
+        found.append((name, None, "") if consent is None else (name, consent.state, consent.source or ""))
+    return found

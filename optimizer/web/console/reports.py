@@ -1,0 +1,87 @@
+"""The report of a campaign as pages show it: what is there now, and in which words."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from optimizer.service.freshreports import PATIENCE_SECONDS, Fresh
+from optimizer.service.report import report_with_trends
+from optimizer.web.console import figures
+from optimizer.web.console.charts import Estimate
+from optimizer.web.console.pages import Visit
+
+#: Which control group tells whether a campaign pays, the most telling first: what would have been without it.
+_TELLING = ("holdout", "baseline", "random")
+#: Dates under a chart.
+_DATES = 4
+
+
+def report_of(visit: Visit, campaign_id: str, *, wait: bool = True) -> Fresh:
+    """The newest report of a campaign that there is; a cold one is made behind the page's back.
+
+    ``wait``: a quarter of a second, in which small logs are read.
+    """
+    key = (visit.workspace_id, campaign_id)
+    return visit.services.fresh.latest(
+        key,
+        visit.now,
+        lambda: report_with_trends(visit.services, visit.workspace_id, campaign_id),
+        PATIENCE_SECONDS if wait else 0.0,
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """Whether a campaign pays, in one glance.
+
+    ``verdict`` is ``paying``, ``losing``, ``unclear``, ``early`` (bounds can't be stated yet), ``alone`` (nothing to
+    compare with) or ``broken`` (the groups' sizes are wrong).
+    """
+
+    verdict: str
+    control: str | None = None
+    lift: Mapping[str, Any] | None = None
+    money: Mapping[str, Any] | None = None
+
+    @property
+    def level(self) -> str:
+        """How it is coloured."""
+        return {"paying": "good", "losing": "bad", "broken": "bad"}.get(self.verdict, "")
+
+    @property
+    def days(self) -> int | None:
+        """In how many days, at this pace, it would be clear; None = not within ten years."""
+        days: int | None = None if self.lift is None else self.lift["power"]["days_until_clear"]
+        return days
+
+
+def standing_of(report: Mapping[str, Any]) -> Standing:
+    """The lift over the most telling control group that has anything to say."""
+    lifts = {one["control"]: one for one in report["lifts"]}
+    told = [lifts[name] for name in _TELLING if name in lifts and lifts[name]["value"] is not None]
+    if report["group_sizes"]["mismatch"]:
+        return Standing("broken")
+    if not told:
+        return Standing("alone" if not lifts else "early", next(iter(lifts), None))
+    best = next((one for one in told if one["value"]["low"] is not None), told[0])
+    value, money = best["value"], best["money"]
+    if value["low"] is None:
+        return Standing("early", best["control"], value)
+    verdict = {"higher": "paying", "lower": "losing"}.get(value["clear"], "unclear")
+    shown = money if money is not None and money["low"] is not None else None
+    return Standing(verdict, best["control"], value, shown)
+
+
+def estimate(told: Mapping[str, Any] | None) -> Estimate:
+    """An estimate of a report for a chart."""
+    return Estimate(None) if told is None else Estimate(told["estimate"], told["low"], told["high"])
+
+
+def dated(visit: Visit, moments: Sequence[datetime], places: Sequence[float]) -> list[tuple[float, str]]:
+    """A few dates under a chart, evenly spread, the first and the last among them."""
+    last = len(moments) - 1
+    chosen = sorted({round(last * n / (_DATES - 1)) for n in range(_DATES)}) if last > 0 else [0]
+    return [(places[n], figures.short_day(visit.language, moments[n])) for n in chosen]

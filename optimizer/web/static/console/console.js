@@ -1,0 +1,84 @@
+"use strict";
+
+// What the console does beyond plain pages: a menu on small screens, and figures that keep themselves current.
+
+document.documentElement.classList.add("scripted");
+
+for (const button of document.querySelectorAll("[data-menu]")) {
+  const menu = document.getElementById(button.getAttribute("aria-controls"));
+  button.addEventListener("click", () => {
+    const open = menu.classList.toggle("open");
+    button.setAttribute("aria-expanded", String(open));
+  });
+  document.addEventListener("keydown", (event) => {
+    if (event.key === "Escape" && menu.classList.contains("open")) {
+      menu.classList.remove("open");
+      button.setAttribute("aria-expanded", "false");
+      button.focus();
+    }
+  });
+}
+
+// Parts of a page marked data-live are replaced by those of the same page loaded anew. A part that is still being worked
+// out (data-pending) never replaces one that has figures, and what somebody is using is left alone.
+
+const page = document.querySelector("main[data-refresh]");
+const PENDING_SECONDS = 1.5;
+
+function seconds() {
+  return document.querySelector("[data-live][data-pending]") ? PENDING_SECONDS : Number(page.dataset.refresh);
+}
+
+function tell(words) {
+  const fault = document.getElementById("refresh-fault");
+  fault.hidden = words === "";
+  fault.textContent = words;
+}
+
+function renew(fresh) {
+  for (const old of document.querySelectorAll("[data-live][id]")) {
+    const part = fresh.getElementById(old.id);
+    const worse = part !== null && part.hasAttribute("data-pending") && !old.hasAttribute("data-pending");
+    if (part === null || worse || old.contains(document.activeElement) || old.isEqualNode(part)) {
+      continue;
+    }
+    const opened = [...old.querySelectorAll("details")].map((one) => one.open);
+    part.querySelectorAll("details").forEach((one, place) => {
+      one.open = opened[place] ?? one.open;
+    });
+    old.replaceWith(document.adoptNode(part));
+  }
+}
+
+async function refresh() {
+  if (document.hidden) {
+    return true;
+  }
+  try {
+    const answer = await fetch(window.location.href, { redirect: "manual", cache: "no-store" });
+    if (answer.type === "opaqueredirect" || answer.status === 401) {
+      tell(page.dataset.gone);
+      return false;
+    }
+    if (!answer.ok) {
+      throw new Error(String(answer.status));
+    }
+    renew(new DOMParser().parseFromString(await answer.text(), "text/html"));
+    tell("");
+  } catch {
+    tell(page.dataset.stale);
+  }
+  return true;
+}
+
+function later() {
+  window.setTimeout(async () => {
+    if (await refresh()) {
+      later();
+    }
+  }, seconds() * 1000);
+}
+
+if (page !== null) {
+  later();
+}

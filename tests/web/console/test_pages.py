@@ -1,0 +1,230 @@
+"""The pages: what they show, whose they show, and what odd names can't do."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from html import unescape
+from typing import Any
+from urllib.parse import quote
+
+import pytest
+from flask import Flask
+
+from optimizer.service import freshreports
+from optimizer.service.report import report_with_trends
+from optimizer.web.console import reports
+from storage.log import TrainingRun
+from tests.web.conftest import CAMPAIGN, NOW, Caller, StillClock, key
+from tests.web.console.conftest import Browser
+
+SignedIn = Callable[..., Browser]
+ODD = "<b>\"Ünï&amp;'</b> \U0001f30a\u202e"
+
+
+@pytest.fixture
+def shop(ready: Caller) -> dict[str, str]:
+    """A campaign with a decision, an event and a training run; the ids of all."""
+    asked = {"campaign_id": "c", "recipient_id": "ada", "recipient": {"timezone": "Europe/Berlin"}}
+    decision = ready("POST", "/v1/decisions", {**asked, "context": {"cart": 80}}).get_json()["decision_id"]
+    opened = {"event_id": "e1", "decision_id": decision, "type": "opened", "occurred_at": NOW.isoformat()}
+    assert ready("POST", "/v1/events", {"events": [opened]}).status_code == 202
+    run = ready("POST", "/v1/training-runs").get_json()["run_id"]
+    return {"campaign": "c", "decision": decision, "recipient": "ada", "run": run}
+
+
+PAGES = (
+    "/console",
+    "/console/campaigns",
+    "/console/campaigns/{campaign}",
+    "/console/decisions",
+    "/console/decisions/{decision}",
+    "/console/recipients",
+    "/console/recipients/{recipient}",
+    "/console/policies",
+    "/console/training",
+    "/console/training/{run}",
+)
+OF_ONE = [path for path in PAGES if "{" in path]
+
+
+@pytest.mark.parametrize("language", ["en", "ru"])
+@pytest.mark.parametrize("path", PAGES)
+def test_every_page_is_there_in_every_language(
+    signed_in: SignedIn, shop: dict[str, str], path: str, language: str
+) -> None:
+    page = signed_in("read").get(path.format(**shop), headers={"Accept-Language": language})
+    assert page.status_code == 200
+    assert f'<html lang="{language}"' in page.text
+    assert len(page.data) < 300_000
+
+
+@pytest.mark.parametrize("path", PAGES)
+def test_an_empty_workspace_has_pages_too(signed_in: SignedIn, path: str) -> None:
+    browser = signed_in("read")
+    if "{" not in path:
+        assert browser.get(path).status_code == 200
+    else:
+        kind = path.split("{")[1].rstrip("}")
+        assert browser.get(path.format(**{kind: "nothing"})).status_code == 404
+
+
+@pytest.mark.parametrize("path", PAGES)
+def test_no_page_has_inline_script_or_style(signed_in: SignedIn, shop: dict[str, str], path: str) -> None:
+    text = signed_in("admin").get(path.format(**shop)).text
+    assert "<style" not in text
+    assert "style=" not in text
+    assert "javascript:" not in text
+    assert text.count("<script") == text.count('<script src="/static/console/console.js"') == 1
+
+
+@pytest.mark.parametrize("path", OF_ONE)
+def test_another_workspace_sees_nothing_of_it(signed_in: SignedIn, shop: dict[str, str], path: str) -> None:
+    page = signed_in("admin", workspace="other").get(path.format(**shop))
+    assert page.status_code == 404
+    assert "Europe/Berlin" not in page.text
+
+
+@pytest.mark.parametrize("path", PAGES)
+def test_without_a_session_there_is_none(stranger: Browser, shop: dict[str, str], path: str) -> None:
+    page = stranger.get(path.format(**shop))
+    assert (page.status_code, page.data) == (303, b"")
+    assert page.headers["Location"].startswith("/console/sign-in")
+
+
+def test_a_decision_tells_what_was_chosen_why_and_what_came_of_it(
+    signed_in: SignedIn, shop: dict[str, str], ready: Caller
+) -> None:
+    page = signed_in("read").get(f"/console/decisions/{shop['decision']}").text
+    told = ready("GET", f"/v1/decisions/{shop['decision']}").get_json()
+    assert f"{told['action']['variant_id']} by email" in page
+    why = ready("GET", f"/v1/decisions/{shop['decision']}/explanation").get_json()["sentence"]
+    assert why in page
+    assert "Opened" in page
+    assert "Europe/Berlin" in page
+
+
+def test_decisions_are_found_by_what_is_known_of_them(signed_in: SignedIn, shop: dict[str, str], ready: Caller) -> None:
+    ready("POST", "/v1/decisions", {"campaign_id": "c", "recipient_id": "bob"})
+    browser = signed_in("read")
+    by_person = browser.get("/console/decisions?recipient_id=bob&status=reserved").text
+    assert "bob" in by_person
+    assert "ada" not in by_person
+    assert "No decisions found" in browser.get("/console/decisions?recipient_id=bob&status=sent").text
+    to_one = browser.get(f"/console/decisions?decision_id={shop['decision']}")
+    assert to_one.headers["Location"] == f"/console/decisions/{shop['decision']}"
+    assert browser.get("/console/decisions?cursor=broken").status_code == 422
+
+
+def test_decisions_are_paged(signed_in: SignedIn, ready: Caller) -> None:
+    people = [{"recipient_id": f"u{n}"} for n in range(60)]
+    ready("POST", "/v1/decisions/batch", {"campaign_id": "c", "recipients": people})
+    browser = signed_in("read")
+    first = browser.get("/console/decisions?campaign_id=c").text
+    assert first.count("/console/recipients/u") == 50
+    older = first.split('class="button" href="')[1].split('"')[0].replace("&amp;", "&")
+    second = browser.get(older).text
+    assert second.count("/console/recipients/u") == 10
+    assert "campaign_id=c" in older
+
+
+def test_a_recipient_page_tells_what_is_reserved_and_what_is_open(
+    signed_in: SignedIn, shop: dict[str, str], ready: Caller
+) -> None:
+    rule = {"kind": "cap", "limit": 1, "window": {"rolling_hours": 48}}
+    ready("PUT", "/v1/rules/one-in-two-days", rule)
+    page = signed_in("read").get("/console/recipients/ada").text
+    assert "one-in-two-days" in page
+    assert "Nothing is open" in page
+    assert shop["decision"] in page
+    assert len(ready("GET", "/v1/decisions").get_json()["decisions"]) == 1, "looking reserves nothing"
+
+
+@pytest.mark.parametrize("recipient", ["a/b", "a//b", "a b+c", "50%", "a?b#c", ODD, "Ä" * 200])
+def test_odd_names_stay_text_and_can_be_followed(signed_in: SignedIn, ready: Caller, recipient: str) -> None:
+    context = {"note": "<script>alert(1)</script>"}
+    asked = {"campaign_id": "c", "recipient_id": recipient, "context": context}
+    decision = ready("POST", "/v1/decisions", asked).get_json()["decision_id"]
+    browser = signed_in("read")
+    for path in ("/console/decisions", f"/console/decisions/{decision}"):
+        page = browser.get(path).text
+        assert "<b>" not in page
+        assert "<script>alert" not in page
+        link = page.split('href="/console/recipients/')[1].split('"')[0]
+        there = browser.get(f"/console/recipients/{unescape(link)}")
+        assert there.status_code == 200
+        assert decision in there.text
+        assert "<b>" not in there.text
+    looked_up = browser.get(f"/console/recipients?recipient_id={quote(recipient)}")
+    assert browser.get(looked_up.headers["Location"]).status_code == 200
+
+
+def test_a_page_never_waits_for_a_cold_report(
+    signed_in: SignedIn, shop: dict[str, str], app: Flask, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    finish = threading.Event()
+
+    def slow(*about: Any) -> dict[str, Any]:
+        assert finish.wait(20)
+        return report_with_trends(*about)
+
+    monkeypatch.setattr(reports, "report_with_trends", slow)
+    monkeypatch.setattr(reports, "PATIENCE_SECONDS", 0.01)
+    browser = signed_in("read")
+    try:
+        for path in ("/console", "/console/campaigns/c"):
+            page = browser.get(path).text
+            assert "data-pending" in page
+            assert "Being worked out" in page or "for the first time" in page
+    finally:
+        finish.set()
+    monkeypatch.setattr(reports, "PATIENCE_SECONDS", 20.0)
+    page = browser.get("/console/campaigns/c").text
+    assert "data-pending" not in page
+    assert ">just now</time>" in page
+    assert freshreports.PATIENCE_SECONDS < 1
+
+
+def test_a_kept_report_tells_its_age(
+    signed_in: SignedIn, shop: dict[str, str], app: Flask, clock: StillClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(reports, "PATIENCE_SECONDS", 20.0)
+    fresh = app.extensions["sendtide"].get().fresh
+    ticks = iter(float(n * 60) for n in range(100))
+    monkeypatch.setattr(fresh, "timer", lambda: next(ticks))
+    browser = signed_in("read")
+    assert ">just now</time>" in browser.get("/console/campaigns/c").text
+    clock.forward(minutes=7)
+    assert "As of <time" in (page := browser.get("/console/campaigns/c").text)
+    assert "7 minutes ago" in page
+
+
+def test_a_failed_run_tells_its_error(signed_in: SignedIn, shop: dict[str, str], app: Flask) -> None:
+    store = app.extensions["sendtide"].get().store
+    failed = TrainingRun("default", shop["run"], "retrain", "failed", NOW, finished_at=NOW, error="<out of> memory")
+    store.write(lambda writer: writer.put_training_run(failed))
+    browser = signed_in("read")
+    assert "&lt;out of&gt; memory" in browser.get(f"/console/training/{shop['run']}").text
+    overview = browser.get("/console").text
+    assert "The last training run failed" in overview
+    assert "Needs you" in overview
+
+
+def test_an_archived_campaign_is_told_as_such(signed_in: SignedIn, ready: Caller) -> None:
+    ready("DELETE", "/v1/campaigns/c")
+    browser = signed_in("read")
+    assert "Archived" in browser.get("/console/campaigns").text
+    assert "No campaigns yet" in browser.get("/console").text
+
+
+def test_only_an_admin_is_offered_what_only_an_admin_may(signed_in: SignedIn, shop: dict[str, str]) -> None:
+    assert "Train now" not in signed_in("read").get("/console/training").text
+    assert "Train now" in signed_in("admin").get("/console/training").text
+
+
+def test_campaigns_of_the_api_are_those_of_the_console(signed_in: SignedIn, admin: Caller) -> None:
+    admin("PUT", "/v1/campaigns/spring", {**CAMPAIGN, "name": ODD})
+    page = signed_in("read").get("/console/campaigns").text
+    assert "spring" in page
+    assert "<b>" not in page
+    assert key(admin.app, "read").startswith("st_")
