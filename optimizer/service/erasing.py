@@ -16,7 +16,7 @@ from typing import Any
 
 from optimizer.errors import NotFound
 from optimizer.service import displace
-from optimizer.service.erased import bury, gone, hidden_message_id
+from optimizer.service.erased import bury, gone, grave_id, hidden_message_id
 from optimizer.service.feedback import all_campaigns
 from optimizer.service.ids import fresh
 from optimizer.service.optout import revoke
@@ -52,17 +52,19 @@ def erase(services: Services, workspace_id: str, recipient_id: str) -> Erased:
         StoreUnavailable: nothing was changed.
     """
     now = services.clock()
+    pseudonym = fresh("erased")  # one, however often the store runs the work
 
     def work(writer: Writer) -> Erased:
         if not _is_known(writer, workspace_id, recipient_id):
             if gone(writer, services.salt, workspace_id, [recipient_id]):
                 return Erased()
             raise NotFound(f"nothing is stored of recipient {recipient_id!r} in this workspace")
-        return _Eraser(writer, services.salt, workspace_id, recipient_id, now).run()
+        return _Eraser(writer, services.salt, workspace_id, recipient_id, pseudonym, now).run()
 
     with services.store.read() as reader:
         words = {recipient_id, *_words_about(reader, workspace_id, recipient_id)}
-    done = services.store.write(work, recipients=[(workspace_id, recipient_id)])
+    records = (recipient_id, pseudonym, grave_id(services.salt, workspace_id, recipient_id))
+    done = services.store.write(work, recipients=[(workspace_id, one) for one in records])
     return replace(done, scrubbed=services.store.scrub(words))
 
 
@@ -105,6 +107,7 @@ class _Eraser:
     salt: bytes
     workspace_id: str
     recipient_id: str
+    pseudonym: str
     now: datetime
 
     def run(self) -> Erased:
@@ -112,31 +115,30 @@ class _Eraser:
         open_ = self.writer.open_decisions(self.workspace_id, self.recipient_id)
         for decision in open_:
             revoke(self.writer, decision, reason=ERASED, now=self.now)
-        pseudonym = fresh("erased")
         events = [event for event, _ in self.writer.events_about(self.workspace_id, self.recipient_id)]
-        self._erase_events(events, pseudonym)
-        decisions = self._erase_decisions(pseudonym)
-        self._hand_over_messages(pseudonym)
+        self._erase_events(events)
+        decisions = self._erase_decisions()
+        self._hand_over_messages()
         person = self.writer.recipient(self.workspace_id, self.recipient_id)
         bury(self.writer, self.salt, person or unknown(self.workspace_id, self.recipient_id), self.now)
         self.writer.forget_recipient(self.workspace_id, self.recipient_id)
         # A bare record from now on: the audit sees that what was known at the reservations is known no more.
-        self.writer.put_recipient(Recipient(self.workspace_id, pseudonym, 1, updated_at=self.now))
+        self.writer.put_recipient(Recipient(self.workspace_id, self.pseudonym, 1, updated_at=self.now))
         return Erased(decisions, len(events), len(open_))
 
-    def _erase_events(self, events: Collection[Event], pseudonym: str) -> None:
+    def _erase_events(self, events: Collection[Event]) -> None:
         waiting = [event.event_id for event in events if not event.matched]
         self.writer.drop_events(self.workspace_id, waiting)
         values = _mapped_values(self.writer, self.workspace_id)
         for event in events:
             if event.matched:
-                self.writer.erase_event(event.event_id, nameless_event(event, pseudonym, values))
+                self.writer.erase_event(event.event_id, nameless_event(event, self.pseudonym, values))
 
-    def _erase_decisions(self, pseudonym: str) -> int:
+    def _erase_decisions(self) -> int:
         told: dict[str, str] = {}
         count = 0
         for decision in _decisions_of(self.writer, self.workspace_id, self.recipient_id):
-            bare = nameless_decision(self.salt, decision, pseudonym)
+            bare = nameless_decision(self.salt, decision, self.pseudonym)
             self.writer.erase_decision(bare)
             if decision.status == "revoked":
                 told[decision.decision_id] = bare.close_reason or ""
@@ -144,10 +146,10 @@ class _Eraser:
         self.writer.erase_changes(self.workspace_id, told)
         return count
 
-    def _hand_over_messages(self, pseudonym: str) -> None:
+    def _hand_over_messages(self) -> None:
         held = self.writer.messages(self.workspace_id, [self.recipient_id], *_EVER).get(self.recipient_id, ())
         refs = {message.message_ref: fresh("msg") for message in held if message.decision_id is None}
-        self.writer.hand_over_messages(self.workspace_id, self.recipient_id, pseudonym, refs)
+        self.writer.hand_over_messages(self.workspace_id, self.recipient_id, self.pseudonym, refs)
 
 
 def _decisions_of(reader: Reader, workspace_id: str, recipient_id: str) -> list[Decision]:

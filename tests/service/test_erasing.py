@@ -9,6 +9,7 @@ from typing import TypeVar
 
 import pytest
 
+from optimizer.config import Settings
 from optimizer.errors import Conflict, Invalid, NotFound
 from optimizer.service import erasing, exports, feedback, settle, setup
 from optimizer.service.explain import explain
@@ -17,11 +18,12 @@ from optimizer.service.importtargets import BadRow
 from optimizer.service.ingest import ingest
 from optimizer.service.report import report
 from optimizer.service.requests import DecisionRequest, EventInput, RecipientPatch, VendorEvent
-from optimizer.service.wiring import Services
+from optimizer.service.wiring import Services, open_services
 from simulations.audit import audit
 from storage.log import Decision, Message
 from storage.port import Reader
 from storage.records import Consent, EventMapping, OutcomeWeight, Recipient, Suppression
+from tests.postgresql import Server
 from tests.service.asking import ask, meanwhile, stored
 from tests.service.conftest import START, WORKSPACE, FakeClock, campaign
 from tests.service.rows import history_rows, write
@@ -320,3 +322,20 @@ def test_the_messages_of_other_systems_pass_to_the_pseudonym(services: Services,
     span = (START - timedelta(days=1), START + timedelta(days=1))
     held = read(services, lambda reader: reader.messages(WORKSPACE, [heir], *span))[heir]
     assert len(held) == 2
+
+
+def test_on_postgresql_names_go_as_well(postgresql: Server, clock: FakeClock) -> None:
+    url = postgresql.take()
+    services = open_services(Settings(database=url), clock, seed=7, watch=False)
+    try:
+        setup.ensure_workspace(services, WORKSPACE)
+        setup.put_campaign(services, campaign(allow_no_send=False, channels=campaign().channels[:1]))
+        made = live(services, clock, 3)
+        assert erase(services, 3) == erasing.Erased(decisions=1, events=4)
+        assert stored(services, made).recipient_id.startswith("erased_")
+        with pytest.raises(Invalid, match="erased"):
+            ask(services, name_of(3))
+        assert read(services, lambda reader: audit(reader, WORKSPACE)).clean
+    finally:
+        services.close()
+        postgresql.give_back(url)
