@@ -1,6 +1,7 @@
 """Pictures of the console for the documents: ``python -m simulations.screenshots``.
 
-They show the showcase (``sendtide showcase``), made anew or taken from a database that has it, on a real server.
+They show the showcase (``sendtide showcase``), made anew or taken from a database that has it, on a real server. Needs
+the extra ``dev`` and Debian's chromium.
 """
 
 from __future__ import annotations

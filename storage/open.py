@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from errno import ENOENT
 from pathlib import Path
 
 from storage.port import Store
@@ -34,17 +35,21 @@ def open_store(url: str) -> Store:
     return SqliteStore(_path(url))
 
 
-def open_rows(url: str) -> RowStore:
+def open_rows(url: str, *, create: bool = True) -> RowStore:
     """Opens a database for copying out of it or into it; creates and migrates it as ``open_store`` does.
 
     Raises:
+        FileNotFoundError: it is an embedded one, is not there, and was not to be created.
         As ``open_store``.
     """
     if url.startswith(_POSTGRESQL):
         with _driver():
             from storage.postgres.rows import PostgresRows  # an extra: not everyone has the driver
         return PostgresRows(url)
-    return SqliteRows(_path(url))
+    path = _path(url)
+    if not create and not path.exists():
+        raise FileNotFoundError(ENOENT, "no such database", str(path))
+    return SqliteRows(path)
 
 
 def migrate(url: str) -> str:

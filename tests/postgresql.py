@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import itertools
-import shutil
+import subprocess
+import sys
 import tempfile
 import warnings
 from collections.abc import Iterator
@@ -21,6 +22,24 @@ with warnings.catch_warnings():  # it says at its import where it puts its socke
 
 from storage.postgres import PostgresStore
 
+#: Waits until its standard input ends, as it does when the test process dies however that may be; then it ends the
+#: server at once and in order, so that nothing of it stays in the kernel, and removes the folder.
+_UNDERTAKER = """
+import os, pathlib, shutil, signal, sys, time
+sys.stdin.read()
+folder = pathlib.Path(sys.argv[1])
+note = folder / "data" / "postmaster.pid"
+if note.exists():
+    postmaster = int(note.read_text().split()[0])
+    try:
+        os.kill(postmaster, signal.SIGQUIT)
+        for _ in range(500):
+            os.kill(postmaster, 0)
+            time.sleep(0.01)
+    except ProcessLookupError:
+        pass
+shutil.rmtree(folder, ignore_errors=True)
+"""
 _TEMPLATE = "sendtide_template"
 _DISCONNECT = """
 SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()
@@ -98,10 +117,6 @@ class Server:
         """Starts it again on the same data."""
         self._server.ensure_postgres_running()
 
-    def stop(self) -> None:
-        """Ends it for good."""
-        self.kill()
-
     @contextmanager
     def _admin(self) -> Iterator[psycopg.Connection]:
         with psycopg.connect(self.url("postgres"), autocommit=True) as connection:
@@ -113,11 +128,9 @@ def running() -> Iterator[Server]:
     """A server, until the block ends."""
     # Its own folder under the system's temporary one: as root it opens the folders above its data to other users.
     folder = Path(tempfile.mkdtemp(prefix="sendtide-"))
-    try:
-        server = Server(folder / "data")
-        try:
-            yield server
-        finally:
-            server.stop()
-    finally:
-        shutil.rmtree(folder)
+    # In a session of its own: what interrupts the tests from the keyboard must not interrupt it.
+    command = [sys.executable, "-c", _UNDERTAKER, str(folder)]
+    with subprocess.Popen(
+        command, stdin=subprocess.PIPE, start_new_session=True
+    ):  # the end of the block ends its input
+        yield Server(folder / "data")

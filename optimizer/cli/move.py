@@ -50,7 +50,7 @@ def copy(call: Call, source: str, target: str | None) -> None:
     from storage.transfer import transfer
 
     with _configured(), _progress("copy") as note:
-        compared = transfer(open_rows(source), open_rows(target or call.settings.database), note)
+        compared = transfer(open_rows(source, create=False), open_rows(target or call.settings.database), note)
     filled = [one for one in compared if one.rows]
     call.answer(
         [asdict(one) for one in compared],

@@ -1,39 +1,130 @@
-"""Prints the benchmark: ``make bench``."""
+"""``make bench``: measures what the service costs, beside rivals and limits in the same run, and writes it down.
+
+``python -m simulations.bench [AREA …]`` measures some areas only. Sizes that take long are options.
+"""
 
 from __future__ import annotations
 
+import argparse
+import os
 import platform
 import sys
-from os import cpu_count
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from datetime import UTC, datetime
+from functools import partial
+from importlib.metadata import version
+from pathlib import Path
+from tempfile import TemporaryDirectory
 
 from rich.console import Console
 from rich.table import Table
 
-from simulations.bench import eligibility, imports
-from simulations.bench.decide import ROUNDS, measure
+from simulations.bench import batches, eligibility, events, files, footprint, growth, http, imports, inprocess, learn
+from simulations.bench.figure import ROUNDS, Figure
+from simulations.bench.served import Shop, prepared
+
+RESULTS = Path(__file__).with_name("RESULTS.md")
+HEADINGS = ("what", "measured", "beside it", "ratio", "goal", "reached")
+#: Areas that need a stored shop.
+_SERVED: Mapping[str, Callable[[Shop], list[Figure]]] = {
+    "http": http.measure,
+    "batches": batches.measure,
+    "events": events.measure,
+    "footprint": footprint.measure,
+}
+_TABLES = ("rules", "imports")
+AREAS = ("inprocess", *_SERVED, "files", "growth", "learn", *_TABLES)
 
 
-def main() -> int:
+def main(arguments: Sequence[str] | None = None) -> int:
     """Measures and prints; the exit code is 0."""
+    told = _options(arguments)
     console = Console()
-    machine = f"{platform.machine()}, {cpu_count()} cores, Python {platform.python_version()}"
-    table = Table(title=f"medians of {ROUNDS} rounds, {machine}")
-    for heading in ("what", "µs a row", "rows/s", "beside", "its µs", "ratio"):
-        table.add_column(heading, justify="left" if heading in ("what", "beside") else "right")
-    for figure in measure():
-        bound = figure.bound_microseconds
-        table.add_row(
-            figure.name,
-            f"{figure.microseconds:,.0f}",
-            f"{1e6 / figure.microseconds:,.0f}",
-            figure.beside,
-            f"{bound:,.0f}" if bound is not None else "",
-            f"{figure.microseconds / bound:.1f}x" if bound is not None else "",
-        )
-    console.print(table)
-    console.print(rules_table(machine))
-    console.print(imports_table(machine))
+    figures: dict[str, list[Figure]] = {}
+    with TemporaryDirectory(prefix="sendtide-bench-") as folder:
+        stocked = prepared(Path(folder)) if {*_SERVED, "files"} & set(told.areas) else None
+        for area, work in _works(told, stocked):
+            figures[area] = work()
+            console.print(_table(area, figures[area]))
+    machine = machine_line()
+    for name, table in (("rules", rules_table), ("imports", imports_table)):
+        if name in told.areas:
+            console.print(table(machine))
+    if told.write:
+        RESULTS.write_text(document(machine, figures))
+        console.print(f"written: {RESULTS}")
     return 0
+
+
+def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m simulations.bench", description=__doc__)
+    parser.add_argument("areas", nargs="*", metavar="AREA", help=f"what to measure: {', '.join(AREAS)}; default: all")
+    parser.add_argument("--rows", type=int, default=1_000_000, help="recipients of the Parquet file")
+    parser.add_argument("--stored", type=int, default=10_000_000, help="decisions of the large log")
+    parser.add_argument("--learned", type=int, default=1_000_000, help="decisions of the retrain")
+    parser.add_argument("--write", action="store_true", help=f"write {RESULTS.name}")
+    told = parser.parse_args(arguments)
+    unknown = [area for area in told.areas if area not in AREAS]
+    if unknown:
+        parser.error(f"unknown: {', '.join(unknown)}; allowed: {', '.join(AREAS)}")
+    told.areas = told.areas or list(AREAS)
+    return told
+
+
+def _works(told: argparse.Namespace, stocked: Shop | None) -> Iterable[tuple[str, Callable[[], list[Figure]]]]:
+    """The areas that were asked for, in the order of the document."""
+    works: dict[str, Callable[[], list[Figure]]] = {"inprocess": inprocess.measure}
+    if stocked is not None:
+        works |= {name: partial(measure, stocked) for name, measure in _SERVED.items()}
+        works["files"] = partial(files.measure, stocked, told.rows)
+    works["growth"] = partial(growth.measure, told.stored)
+    works["learn"] = partial(learn.measure, told.learned)
+    return [(area, work) for area, work in works.items() if area in told.areas]
+
+
+def machine_line() -> str:
+    """What it is measured on."""
+    model = platform.machine()
+    told = Path("/proc/cpuinfo")
+    if told.exists():
+        names = [
+            line.split(":", 1)[1].strip() for line in told.read_text().splitlines() if line.startswith("model name")
+        ]
+        model = names[0] if names else model
+    packages = ", ".join(f"{name} {version(name)}" for name in ("numpy", "onnxruntime", "flask", "gunicorn"))
+    return f"{model}, {os.cpu_count()} cores, Python {platform.python_version()}, {packages}"
+
+
+def document(machine: str, figures: Mapping[str, Sequence[Figure]]) -> str:
+    """RESULTS.md."""
+    lines = [
+        "# What the service costs",
+        "",
+        f"Written by `make bench` on {datetime.now(UTC):%Y-%m-%d}. {machine}. Medians of {ROUNDS} rounds; what",
+        "stands beside a figure was measured in the same run, in turn with it. 6 variants x 24 hours x 3 channels and",
+        "not sending, five outcomes, a cap, a gap and quiet hours, a trained policy, every decision durable before its",
+        "answer.",
+        "",
+    ]
+    for area, found in figures.items():
+        lines += [f"## {area}", "", "| " + " | ".join(HEADINGS) + " |", "|" + "---|" * len(HEADINGS)]
+        lines += ["| " + " | ".join(_cells(figure)) + " |" for figure in found]
+        lines.append("")
+    return "\n".join(lines)
+
+
+def _cells(figure: Figure) -> tuple[str, ...]:
+    reached = "" if figure.reached is None else "yes" if figure.reached else "no"
+    return figure.what, figure.ours, figure.beside, figure.ratio, figure.goal, reached
+
+
+def _table(area: str, figures: Iterable[Figure]) -> Table:
+    table = Table(title=area)
+    for heading in HEADINGS:
+        table.add_column(heading)
+    for figure in figures:
+        table.add_row(*_cells(figure))
+    return table
 
 
 def imports_table(machine: str) -> Table:

@@ -1,7 +1,8 @@
 """How fast the console's pages are over a long log: ``python -m simulations.bench.console``.
 
 The showcase's decisions and events are copied until there are a million decisions, under other recipients' names; then
-every page is opened in a real browser on a real server: at first with nothing worked out, then again.
+every page is opened in a real browser on a real server: at first with nothing worked out, then again. Needs the extra
+``dev`` and Debian's chromium.
 """
 
 from __future__ import annotations

@@ -1,4 +1,7 @@
-"""What is measured on: 6 variants x 24 slots x 3 channels (+ no_send), four outcomes, a cap, a trained policy."""
+"""What is measured on: 6 variants x 24 slots x 3 channels (+ no_send), five outcomes, a trained policy, and rules.
+
+A cap, a gap and quiet hours: most recipients are asked about once, so that what is timed is a choice, not a refusal.
+"""
 
 from __future__ import annotations
 
@@ -8,6 +11,7 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any
 
 import numpy as np
 
@@ -20,33 +24,61 @@ from optimizer.service.wiring import Services, open_services
 from simulations.clock import SteppingClock
 from storage.log import Decision
 from storage.records import Campaign, Channel, Consent, GroupShares, OutcomeWeight, Variant
-from storage.rules import Cap, Rule
+from storage.rules import Cap, QuietHours, Rule, Selector
 
 WORKSPACE = "bench"
 START = datetime(2026, 3, 2, 9, 0, tzinfo=UTC)
 #: Logged decisions that the policy is trained on.
 TRAINED_ON = 3000
 CHANNELS = ("email", "push", "sms")
+WORTH = {"opened": 0.1, "clicked": 1.0, "converted": 5.0, "unsubscribed": -20.0, "complained": -40.0}
+RULES = (
+    Rule(WORKSPACE, "cap", "cap", Cap(3, rolling_hours=168.0)),
+    Rule(WORKSPACE, "gap", "gap", Cap(1, rolling_hours=4.0)),
+    Rule(WORKSPACE, "quiet", "quiet_hours", QuietHours("23:00", "06:00"), Selector(channels=("push", "sms"))),
+)
+ZONES = ("Europe/Berlin", "America/New_York", "Asia/Kolkata")
 
 
 @contextmanager
 def shop(slot_minutes: int = 60) -> Iterator[Services]:
-    """A service on a temporary database with a policy trained on a made-up log; gate off: it isn't what is timed."""
-    with TemporaryDirectory(prefix="sendtide-bench-") as folder:
-        clock = SteppingClock(START)
-        settings = replace(Settings(), database=f"sqlite:///{Path(folder)}/bench.db", gate=False)
-        services = open_services(settings, clock, seed=1, watch=False)
-        try:
-            _set_up(services, slot_minutes)
-            _teach(services, clock)
-            yield services
-        finally:
-            services.close()
+    """A service on a temporary database with a policy trained on a made-up log."""
+    with TemporaryDirectory(prefix="sendtide-bench-") as folder, opened(Path(folder), START, slot_minutes) as services:
+        yield services
+
+
+@contextmanager
+def opened(folder: Path, start: datetime, slot_minutes: int = 60) -> Iterator[Services]:
+    """The same in a folder, taught from ``start`` on; gate off: it isn't what is timed."""
+    clock = SteppingClock(start)
+    settings = replace(Settings(), database=database_in(folder), gate=False)
+    services = open_services(settings, clock, seed=1, watch=False)
+    try:
+        _set_up(services, slot_minutes)
+        _teach(services, clock)
+        yield services
+    finally:
+        services.close()
+
+
+@contextmanager
+def reopened(folder: Path, at: datetime) -> Iterator[Services]:
+    """The same once more, with the clock at ``at``."""
+    settings = replace(Settings(), database=database_in(folder), gate=False)
+    services = open_services(settings, SteppingClock(at), watch=False)
+    try:
+        yield services
+    finally:
+        services.close()
+
+
+def database_in(folder: Path) -> str:
+    """The address of the shop's database."""
+    return f"sqlite:///{folder}/bench.db"
 
 
 def _set_up(services: Services, slot_minutes: int) -> None:
     setup.ensure_workspace(services, WORKSPACE)
-    worth = {"opened": 0.1, "clicked": 1.0, "converted": 5.0, "unsubscribed": -20.0}
     setup.put_campaign(
         services,
         Campaign(
@@ -57,33 +89,42 @@ def _set_up(services: Services, slot_minutes: int) -> None:
             created_at=START,
             updated_at=START,
             slot_minutes=slot_minutes,
-            objective={name: OutcomeWeight(fixed=value) for name, value in worth.items()},
-            attribution_hours=dict.fromkeys(worth, 1.0),
+            objective={name: OutcomeWeight(fixed=value) for name, value in WORTH.items()},
+            attribution_hours=dict.fromkeys(WORTH, 1.0),
             groups=GroupShares(),
         ),
     )
-    setup.put_rule(services, Rule(WORKSPACE, "cap", "cap", Cap(3, rolling_hours=168.0)))
+    for rule in RULES:
+        setup.put_rule(services, rule)
 
 
 def requests(first: int, count: int) -> list[DecisionRequest]:
     """``count`` requests of as many new recipients, with consent, zone and five features."""
     rng = np.random.default_rng(first)
-    zones = ("Europe/Berlin", "America/New_York", "Asia/Kolkata")
     yes = {name: Consent(True) for name in CHANNELS}
     made = []
     for i in range(first, first + count):
-        told = {"plan": str(rng.choice(["pro", "free"])), "country": str(rng.choice(["DE", "US", "IN"]))}
-        numbers = {"age": int(rng.integers(18, 80)), "orders": int(rng.poisson(2)), "days": float(rng.exponential(30))}
-        patch = RecipientPatch(timezone=zones[i % 3], attributes={**told, **numbers}, channels=yes)
+        patch = RecipientPatch(timezone=ZONES[i % 3], attributes=attributes(rng), channels=yes)
         made.append(DecisionRequest("c", f"u{i}", recipient=patch))
     return made
+
+
+def attributes(rng: np.random.Generator) -> dict[str, Any]:
+    """Five features of a made-up person."""
+    return {
+        "plan": str(rng.choice(["pro", "free"])),
+        "country": str(rng.choice(["DE", "US", "IN"])),
+        "age": int(rng.integers(18, 80)),
+        "orders": int(rng.poisson(2)),
+        "days": float(rng.exponential(30)),
+    }
 
 
 def _teach(services: Services, clock: SteppingClock) -> None:
     """A uniform log with an effect of plan and channel, and one retrain on it."""
     rng = np.random.default_rng(0)
     decided = services.decider.decide_batch(WORKSPACE, requests(10_000_000, TRAINED_ON), "teach")
-    chances = {"opened": 0.3, "clicked": 0.1, "converted": 0.03, "unsubscribed": 0.005}
+    chances = {"opened": 0.3, "clicked": 0.1, "converted": 0.03, "unsubscribed": 0.005, "complained": 0.002}
     events = []
     for one in decided:
         if isinstance(one, Decision) and one.send_at is not None:

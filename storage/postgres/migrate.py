@@ -44,6 +44,7 @@ def prepare(opener: Callable[[], Connected], where: str) -> tuple[str, ...]:
                 return ()
             with connection.transaction():
                 connection.execute("SELECT pg_advisory_xact_lock($1)", (_LOCK,))
+                connection.execute("SET LOCAL lock_timeout = 5000")  # who waits for a table makes all others wait too
                 lacking = _lacking(connection, where)  # asked again: another process may have been quicker
                 for number in lacking:
                     _apply(connection, number)

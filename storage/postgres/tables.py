@@ -69,6 +69,10 @@ class PostgresTables(Tables):
         """As ``_position``."""
         raise NotImplementedError
 
+    def _hold_log(self, workspace_id: str) -> None:
+        """As ``_position``."""
+        raise NotImplementedError
+
 
 def _ready(statement: str, parameters: Sequence[object] | Mapping[str, object]) -> tuple[str, Sequence[object] | None]:
     text, names = translated(statement)

@@ -121,6 +121,9 @@ class PostgresWriter(
         self._positions[workspace_id] = rows[0][0]
         self._changed.add(workspace_id)
 
+    def _hold_log(self, workspace_id: str) -> None:
+        self._position(workspace_id)
+
     def usage(self, workspace_id: str, spans: Sequence[tuple[str, int, int]]) -> dict[tuple[str, int], int]:
         """See ``storage.port``; what is told holds until the commit."""
         if spans:

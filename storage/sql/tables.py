@@ -94,6 +94,10 @@ class Tables(ABC):
     def _take_back_positions(self, workspace_id: str) -> None:
         """What ``_next_positions`` gave last is not used: nothing was added."""
 
+    @abstractmethod
+    def _hold_log(self, workspace_id: str) -> None:
+        """Shared sums are about to change: no other write of the workspace may read them before the commit."""
+
     def finish(self) -> None:
         """Ends what still streams, and every use of this object."""
         for stream in self._streams:

@@ -88,6 +88,8 @@ class UsageWriter(UsageReader):
                         sums[message.workspace_id, rule.rule_id, share[0]] += sign * share[1]
         changed = [(*key, used) for key, used in sums.items() if used]
         if changed:
+            for workspace_id in sorted({key[0] for key in sums}):
+                self._hold_log(workspace_id)
             self._query_many(_BOOK, changed)
 
     def _summed_rules(self, workspace_id: str) -> tuple[tuple[Rule, int], ...]:

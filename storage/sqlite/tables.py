@@ -57,6 +57,9 @@ class SqliteTables(Tables):
         """See ``storage.sql.tables``: what was not inserted, or was rolled back, was not numbered."""
         self._last_position = None
 
+    def _hold_log(self, workspace_id: str) -> None:
+        """See ``storage.sql.tables``: writes take turns anyway."""
+
     def _rows_in(
         self, statement: str, before: Sequence[object], values: Sequence[str], after: Sequence[object] = ()
     ) -> Iterator[Row]:

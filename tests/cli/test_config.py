@@ -61,6 +61,8 @@ def test_each_variable_sets_its_own_field_and_no_other(name: str) -> None:
 
 UNREADABLE = [
     ("DATABASE", "mysql://x"),
+    ("DATABASE", "postgresql:/x"),
+    ("DATABASE", "postgresql://host/a b"),
     ("DATABASE", "sqlite:///"),
     ("DATABASE", "sqlite:///:memory:"),
     ("DATABASE", "sqlite:///var/"),

@@ -35,6 +35,13 @@ def test_a_grown_installation_moves_to_postgresql_and_goes_on_there(
     postgresql.give_back(url)
 
 
+def test_a_source_that_is_not_there_is_told_and_not_created(sendtide: Sendtide) -> None:
+    result = sendtide("copy", "--from", f"sqlite:///{sendtide.folder}/typo.db")
+    assert result.exit_code == 1
+    assert result.stderr == f"Error: {sendtide.folder}/typo.db: no such database\n"
+    assert not (sendtide.folder / "typo.db").exists()
+
+
 def test_nothing_serves_a_copy_that_is_unfinished(sendtide: Sendtide) -> None:
     with open_rows(sendtide.database).writing() as writer:
         writer.put_fact(COPYING, "{}")

@@ -12,6 +12,7 @@ from optimizer.config import Settings
 from optimizer.errors import Conflict
 from optimizer.service.setup import authenticate
 from optimizer.service.wiring import open_services
+from simulations.bench.console import multiply
 from simulations.showcase import fill, showcase
 
 NOW = datetime(2026, 11, 24, 15, tzinfo=UTC)
@@ -41,6 +42,25 @@ def test_a_shops_days_end_now_with_something_of_everything(tmp_path: Path) -> No
         services.close()
     with pytest.raises(Conflict):
         fill(settings, NOW, people=60, days=6, seed=1, tell=told.append)
+
+
+def test_the_benchmarks_long_log_is_the_showcases_many_times(tmp_path: Path) -> None:
+    settings = Settings(database=f"sqlite:///{tmp_path}/shop.db", log_level="error")
+    fill(settings, NOW, people=40, days=3, seed=1, tell=lambda _: None)
+    services = open_services(settings, lambda: NOW, watch=False)
+    try:
+        with services.store.read() as reader:
+            before = list(reader.feedback("default"))
+        wanted = 4 * len(before) + 7
+        assert list(multiply(services, wanted))[-1] == wanted
+        with services.store.read() as reader:
+            after = list(reader.feedback("default"))
+        assert len(after) == len({row.decision.decision_id for row in after}) == wanted
+        opened = [sum(event.type == "opened" for row in rows for event in row.events) for rows in (before, after)]
+        assert 4 * opened[0] <= opened[1] <= 5 * opened[0]
+        assert opened[0] > 0
+    finally:
+        services.close()
 
 
 def test_the_command_prints_a_key_alone(tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from urllib.parse import parse_qs, urlsplit
@@ -15,8 +16,8 @@ import psycopg
 import pytest
 from psycopg import sql
 
-from storage.errors import SchemaMismatch, StoreUnavailable
-from storage.log import Decision, Event
+from storage.errors import SchemaMismatch, StoreUnavailable, VersionConflict
+from storage.log import Decision, Event, Pointer
 from storage.open import open_store, shown
 from storage.port import Writer
 from storage.postgres import PostgresStore
@@ -24,6 +25,7 @@ from storage.postgres import store as store_module
 from storage.postgres.dialect import translated
 from storage.postgres.locks import MOST_LOCKS
 from storage.postgres.transaction import PostgresWriter
+from storage.rules import Capacity
 from tests.postgresql import Server, running
 from tests.storage.builders import (
     WORKSPACE,
@@ -139,6 +141,25 @@ def test_workspaces_keep_logs_of_their_own_and_never_wait_for_each_others(store:
             impatient.write(lambda writer: writer.add_decision(ours, None), recipients=[(WORKSPACE, "u2")])
 
 
+def test_sums_that_all_share_change_one_write_after_the_other(store: PostgresStore, opener: Opener) -> None:
+    room = make_rule(kind="capacity", parameters=Capacity(10, 60))
+    sent = make_decision(status="sent", sent_at=at(1))
+    store.write(lambda writer: writer.put_rule(room))
+    store.write(lambda writer: writer.add_decision(sent, make_message(sent)))
+    moved = replace(sent, sent_at=at(5))
+    impatient = opener(wait_seconds=0.05)
+    other = make_decision(decision_id="dec_2", recipient_id="u2")
+
+    def move(writer: Writer) -> None:
+        writer.update_decision(moved, make_message(moved))
+
+    with under_way(store, lambda writer: writer.add_decision(other, None), "u2"), pytest.raises(StoreUnavailable):
+        impatient.write(move, recipients=[(WORKSPACE, "u1")])
+    impatient.write(move, recipients=[(WORKSPACE, "u1")])
+    with store.read() as reader:
+        assert sum(reader.usage(WORKSPACE, [(room.rule_id, 0, 10**9)]).values()) == 1
+
+
 def test_a_rule_changes_between_decisions_and_never_during_one(store: PostgresStore, opener: Opener) -> None:
     impatient = opener(wait_seconds=0.05)
     with under_way(store, touch("u1"), "u1"), pytest.raises(StoreUnavailable):
@@ -217,6 +238,47 @@ def test_a_serialization_failure_is_tried_again(store: PostgresStore) -> None:
     store.write(work)
     assert runs == 2
     with store.read() as reader:
+        assert reader.unanswered(WORKSPACE, ["u1"]) == {"u1": 1}
+
+
+def test_of_many_schedulers_one_gets_the_lease_and_of_many_publishers_one_the_pointer(
+    store: PostgresStore, opener: Opener
+) -> None:
+    stores = [store, opener()]
+
+    def take(number: int) -> bool:
+        return stores[number % 2].write(lambda writer: writer.take_lease("job", f"h{number}", at(0), at(1)))
+
+    def publish(number: int) -> bool:
+        pointer = Pointer(WORKSPACE, "spring", f"pol_{number}", 1, at(0))
+        try:
+            stores[number % 2].write(lambda writer: writer.move_pointer(pointer))
+        except VersionConflict:
+            return False
+        return True
+
+    with ThreadPoolExecutor(8) as pool:
+        assert sum(pool.map(take, range(16))) == 1
+        assert sum(pool.map(publish, range(16))) == 1
+
+
+def test_a_host_that_falls_silent_in_a_write_holds_nobody_up_for_ever(opener: Opener) -> None:
+    silent, other = opener(statement_seconds=0.3), opener()
+    begun, go_on = threading.Event(), threading.Event()
+
+    def stop(writer: Writer) -> None:
+        touch("u1")(writer)
+        begun.set()
+        assert go_on.wait(PATIENCE)
+
+    with ThreadPoolExecutor(1) as pool:
+        stopped = pool.submit(silent.write, stop, recipients=[(WORKSPACE, "u1")])
+        assert begun.wait(PATIENCE)
+        other.write(touch("u1"), recipients=[(WORKSPACE, "u1")])
+        go_on.set()
+        with pytest.raises(StoreUnavailable):
+            stopped.result()
+    with other.read() as reader:
         assert reader.unanswered(WORKSPACE, ["u1"]) == {"u1": 1}
 
 

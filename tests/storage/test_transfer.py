@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import sqlite3
 import subprocess
 import threading
 from collections.abc import Callable, Iterator
@@ -11,6 +12,7 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
+import psycopg
 import pytest
 
 from storage.backup import backup, restore
@@ -244,6 +246,17 @@ def test_a_row_that_differs_is_found_by_the_comparison(target: str, make_databas
         store.write(lambda writer: writer.put_workspace(replace(make_workspace(), name="renamed")))
     with pytest.raises(CopyRefused, match="table workspaces has 1 rows in the source and 1 in the target"):
         transfer(open_rows(old), open_rows(new))
+
+
+def test_every_table_is_copied(make_database: MakeDatabase) -> None:
+    url, file = make_database("postgresql"), make_database("sqlite")
+    open_rows(file)
+    with psycopg.connect(url) as server:
+        theirs = {row[0] for row in server.execute("SELECT tablename FROM pg_tables WHERE schemaname = 'public'")}
+    with closing(sqlite3.connect(file.removeprefix("sqlite:///"))) as db:
+        ours = {row[0] for row in db.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
+    assert theirs - {"migrations"} == set(TABLES)
+    assert {name for name in ours if not name.startswith(("sqlite_", "_sqlite"))} == set(TABLES)
 
 
 def test_tables_and_columns_are_the_same_in_both_databases(make_database: MakeDatabase) -> None:

@@ -91,9 +91,9 @@ def _lifts(visit: Visit, curves: Sequence[Mapping[str, Any]], first: str | None)
     for one in sorted(curves, key=lambda one: one["control"] != first):
         points = one["points"]
         estimates = [estimate(p) for p in points]
-        chart = charts.curve(estimates)
+        chart = charts.curve(estimates, [p["at"].toordinal() for p in points])
         if chart is not None:
-            days = [p["at"] for p in points[-len(charts.shown(estimates)) :]]
+            days = [p["at"] for p in points[charts.drawn_from(estimates) :]]
             dates = dated(visit, days, chart.places)
             found.append({"control": one["control"], "chart": chart, "dates": dates, "points": points})
     return found

@@ -106,36 +106,39 @@ def nice_ticks(low: float, high: float, count: int = _TICKS) -> list[float]:
     return [round(n * step, 12) for n in range(first, last + 1)]
 
 
-def shown(points: Sequence[Estimate]) -> list[Estimate]:
-    """The points of a curve that are drawn: the last ones, see ``curve``."""
+def drawn_from(points: Sequence[Estimate]) -> int:
+    """Which point a curve begins at, see ``curve``."""
     stated = [n for n, p in enumerate(points) if p.low is not None]
-    return [p for p in points[stated[0] if len(stated) >= _STATED else 0 :] if p.value is not None]
+    return stated[0] if len(stated) >= _STATED else 0
 
 
-def curve(points: Sequence[Estimate]) -> Curve | None:
-    """A curve through estimates at equal distances; None where there are fewer than two.
+def curve(points: Sequence[Estimate], days: Sequence[int]) -> Curve | None:
+    """A curve through estimates of ascending days; None where there are fewer than two.
 
     It begins where bounds can be stated, if they can be at enough of them: what comes before is noise. Bounds that are
     far wider than usual are cut off: early ones would flatten the rest.
     """
-    known = shown(points)
+    first = drawn_from(points)
+    known = [(day, p) for day, p in zip(days[first:], points[first:], strict=True) if p.value is not None]
     if len(known) < 2:
         return None
-    wanted = [0.0, *(p.value or 0.0 for p in known), *_usual_bounds(known)]
+    estimates = [p for _, p in known]
+    wanted = [0.0, *(p.value or 0.0 for p in estimates), *_usual_bounds(estimates)]
     marks = nice_ticks(min(wanted), max(wanted))
     if len(marks) == 1:
         marks = [marks[0], marks[0] + 1.0]
     y = Scale(marks[0], marks[-1], HEIGHT, 0.0)
-    places = tuple(round(100.0 * n / (len(known) - 1), 2) for n in range(len(known)))
-    line = "M" + " L".join(f"{x} {y(p.value or 0.0)}" for x, p in zip(places, known, strict=True))
-    bounded = [(x, p) for x, p in zip(places, known, strict=True) if p.low is not None and p.high is not None]
+    across = Scale(known[0][0], known[-1][0], 0.0, 100.0)
+    places = tuple(across(day) for day, _ in known)
+    line = "M" + " L".join(f"{x} {y(p.value or 0.0)}" for x, p in zip(places, estimates, strict=True))
+    bounded = [(x, p) for x, p in zip(places, estimates, strict=True) if p.low is not None and p.high is not None]
     band = ""
     if len(bounded) > 1:
         above = [f"{x} {y(p.high or 0.0)}" for x, p in bounded]
         below = [f"{x} {y(p.low or 0.0)}" for x, p in reversed(bounded)]
         band = "M" + " L".join([*above, *below]) + " Z"
     ticks = tuple(Tick(value, y(value)) for value in marks)
-    return Curve(line, band, y(0.0), ticks, places, (places[-1], y(known[-1].value or 0.0)))
+    return Curve(line, band, y(0.0), ticks, places, (places[-1], y(estimates[-1].value or 0.0)))
 
 
 def colours(names: Sequence[str | None]) -> list[int]:

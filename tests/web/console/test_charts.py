@@ -46,7 +46,7 @@ def test_values_beyond_a_scale_lie_at_its_ends() -> None:
 
 def test_a_curve_is_drawn_through_its_estimates_within_its_band() -> None:
     points = [Estimate(1.0 + n, 0.5 + n, 1.5 + n) for n in range(6)]
-    made = curve(points)
+    made = curve(points, range(6))
     assert made is not None
     assert [tick.value for tick in made.ticks] == [0.0, 2.0, 4.0, 6.0, 8.0]
     places = [tuple(map(float, pair)) for pair in re.findall(r"([\d.]+) ([\d.]+)", made.line)]
@@ -60,22 +60,28 @@ def test_a_curve_is_drawn_through_its_estimates_within_its_band() -> None:
 def test_a_curve_begins_where_enough_can_be_stated() -> None:
     early = [Estimate(n * 100.0) for n in range(4)]
     stated = [Estimate(1.0, 0.0, 2.0)] * 5
-    made = curve([*early, *stated])
+    made = curve([*early, *stated], range(9))
     assert made is not None
     assert len(made.places) == 5
     assert made.ticks[-1].value == 2.0
-    few = curve([*early, *stated[:2]])
+    few = curve([*early, *stated[:2]], range(6))
     assert few is not None
     assert len(few.places) == 6
 
 
+def test_a_curve_lies_on_its_days() -> None:
+    made = curve([Estimate(1.0)] * 4, [10, 11, 13, 20])
+    assert made is not None
+    assert made.places == (0.0, 10.0, 30.0, 100.0)
+
+
 @pytest.mark.parametrize("points", [[], [Estimate(1.0)], [Estimate(None)] * 3])
 def test_less_than_two_points_are_no_curve(points: list[Estimate]) -> None:
-    assert curve(points) is None
+    assert curve(points, range(len(points))) is None
 
 
 def test_a_flat_curve_at_zero_has_a_scale_all_the_same() -> None:
-    made = curve([Estimate(0.0), Estimate(0.0)])
+    made = curve([Estimate(0.0), Estimate(0.0)], [3, 9])
     assert made is not None
     assert len(made.ticks) == 2
 

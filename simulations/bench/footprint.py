@@ -1,0 +1,55 @@
+"""What the service takes while it does nothing: memory of a worker, time to be ready, CPU of the idle service."""
+
+from __future__ import annotations
+
+import time
+from contextlib import ExitStack
+from dataclasses import replace
+
+import psutil
+
+from simulations.bench import load
+from simulations.bench.figure import Figure, medians
+from simulations.bench.http import PATH
+from simulations.bench.served import Shop, serving
+from simulations.server import Server
+
+IDLE_SECONDS = 30.0
+MIB = 1 << 20
+
+
+def measure(stocked: Shop) -> list[Figure]:
+    """With the scheduler, as people run it."""
+    with_scheduler = replace(stocked, settings=replace(stocked.settings, scheduler=True))
+    (ready,) = medians([lambda: _ready_seconds(with_scheduler)])
+    with serving(with_scheduler) as bind:
+        load.run(bind, PATH, stocked.headers, clients=16, seconds=3)
+        time.sleep(5.0)
+        mine = psutil.Process().children(recursive=True)
+        workers = [p for p in mine if "gunicorn" in " ".join(p.cmdline()) and _is_worker(p)]
+        used = [p.memory_info().rss / MIB for p in workers]
+        before = sum(_cpu(p) for p in mine)
+        time.sleep(IDLE_SECONDS)
+        idle = (sum(_cpu(p) for p in mine) - before) / IDLE_SECONDS
+    return [
+        Figure("memory of one API worker", f"{max(used):.0f} MiB", "", "", "<= 150 MiB", max(used) <= 150),
+        Figure("ready after start", f"{ready:.1f} s", "", "", "<= 3 s", ready <= 3.0),
+        Figure("CPU of the idle service", f"{idle:.2%} of a core", "", "", "none to measure", idle <= 0.01),
+    ]
+
+
+def _is_worker(process: psutil.Process) -> bool:
+    parent = process.parent()
+    return parent is not None and "optimizer.gunicorn" in " ".join(parent.cmdline())
+
+
+def _cpu(process: psutil.Process) -> float:
+    times = process.cpu_times()
+    return float(times.user + times.system)
+
+
+def _ready_seconds(stocked: Shop) -> float:
+    started = time.perf_counter()
+    with ExitStack() as stack:
+        stack.enter_context(Server(stocked.settings, stocked.folder))
+        return time.perf_counter() - started

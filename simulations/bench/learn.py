@@ -1,0 +1,123 @@
+"""Training on a long log, beside Vowpal Wabbit's ``learn`` over the same decisions and actions."""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import numpy as np
+
+from optimizer.service.ingest import ingest
+from optimizer.service.requests import EventInput
+from simulations.baselines.vw import VwOptions, make_workspace
+from simulations.bench import load, shop
+from simulations.bench.batches import adf_lines, shared_line
+from simulations.bench.figure import ROUNDS, Figure, at_least, at_most, medians
+from simulations.bench.files import ran
+from simulations.bench.grown import multiply
+from simulations.bench.http import CLIENTS, PATH
+from simulations.bench.served import Shop, prepared, serving
+from storage.log import Decision
+
+#: Decisions that were made one by one; the log holds them many times over.
+MADE = 20_000
+LEARNED = 200
+_GIB = 1 << 30
+
+
+def measure(decisions: int) -> list[Figure]:
+    """One retrain of a log of ``decisions``."""
+    with TemporaryDirectory(prefix="sendtide-learn-") as name:
+        stocked = prepared(Path(name), people=60_000)
+        _logged(stocked)
+        multiply(stocked.folder / "bench.db", decisions // MADE)
+        ended = ran(stocked, "retrain", "--campaign", "c", "--no-gate", "--encoder", "none")
+        (rate,) = medians([_learning()])
+        beside = _beside_serving(stocked)
+    ours = decisions / ended.seconds
+    return [
+        at_least(
+            f"retrain on {decisions:,} decisions",
+            f"{ended.seconds:,.0f} s, {ours:,.0f} decisions/s",
+            f"Vowpal Wabbit's learn: {rate:,.0f}/s",
+            ours / rate,
+            10,
+        ),
+        Figure(
+            "its peak of memory",
+            f"{ended.peak_bytes / _GIB:.2f} GiB",
+            "",
+            "",
+            "<= 3 GiB",
+            ended.peak_bytes <= 3 * _GIB,
+        ),
+        beside,
+    ]
+
+
+def _logged(stocked: Shop) -> None:
+    """Decisions of two days ago with what came of them."""
+    start = datetime.now(UTC).replace(microsecond=0) - timedelta(days=2)
+    rng = np.random.default_rng(5)
+    chances = {"opened": 0.3, "clicked": 0.1, "converted": 0.03, "unsubscribed": 0.005, "complained": 0.002}
+    with shop.reopened(stocked.folder, start) as services:
+        for first in range(0, MADE, 2_000):
+            decided = services.decider.decide_batch(shop.WORKSPACE, shop.requests(first, 2_000), f"learn{first}")
+            events = [
+                EventInput(type=kind, occurred_at=one.send_at, decision_id=one.decision_id)
+                for one in decided
+                if isinstance(one, Decision) and one.send_at is not None
+                for kind, chance in chances.items()
+                if rng.random() < chance
+            ]
+            ingest(services, shop.WORKSPACE, events)
+
+
+def _learning() -> Callable[[], float]:
+    """Examples a second that Vowpal Wabbit learns from."""
+    learner = make_workspace(VwOptions(algorithm="squarecb").arguments(1))
+    actions = adf_lines()
+    rng = np.random.default_rng(0)
+    examples = []
+    for request in shop.requests(1, LEARNED):
+        chosen = int(rng.integers(len(actions)))
+        label = f"0:{-float(rng.random() < 0.1):g}:{1 / len(actions):.6g} "
+        examples.append([shared_line(request), *(label + a if j == chosen else a for j, a in enumerate(actions))])
+
+    def work() -> float:
+        started = time.perf_counter()
+        for example in examples:
+            learner.learn(example)
+        return LEARNED / (time.perf_counter() - started)
+
+    return work
+
+
+def _beside_serving(stocked: Shop) -> Figure:
+    """p99 of decisions at a modest load, while a retrain runs and while none does."""
+    from threading import Thread
+
+    with serving(stocked) as bind:
+        most = load.run(bind, PATH, stocked.headers, clients=CLIENTS, seconds=3).rate
+
+        def p99() -> float:
+            return load.run(bind, PATH, stocked.headers, clients=CLIENTS, seconds=4, rate=most / 4).p99
+
+        alone = statistics.median(p99() for _ in range(ROUNDS))
+        training = Thread(target=ran, args=(stocked, "retrain", "--campaign", "c", "--no-gate", "--encoder", "none"))
+        training.start()
+        busy = []
+        while training.is_alive():
+            busy.append(p99())
+        training.join()
+    return at_most(
+        "p99 of decisions at a quarter of the load while a retrain runs",
+        f"{statistics.median(busy):.1f} ms",
+        f"without: {alone:.1f} ms",
+        statistics.median(busy) / alone,
+        1.5,
+    )
