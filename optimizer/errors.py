@@ -42,6 +42,12 @@ class NotFound(SendtideError):
     code = "not_found"
 
 
+class Gone(NotFound):
+    """It was there once, and whoever asks for it should stop."""
+
+    code = "gone"
+
+
 class Conflict(SendtideError):
     """The request contradicts what is stored: an id used with another body, a status that doesn't allow it."""
 

@@ -8,7 +8,7 @@ The numbers and keys in this module are on disk: they may grow, and never change
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final, Generic, TypeVar
 
@@ -245,6 +245,42 @@ def pack_recipient(recipient: Recipient) -> bytes:
             updated_at=maybe_micros(recipient.updated_at),
         )
     )
+
+
+def pack_member(value: object, name: str | None = None) -> str:
+    """A value in JSON, as it stands in a recipient's document; with a name as one more member: ``,"name":1``."""
+    told = value if not isinstance(value, Consent) else _consent_row(value)
+    return encode(told).decode() if name is None else f",{encode(name).decode()}:{encode(told).decode()}"
+
+
+def pack_recipient_members(
+    zones: Sequence[str], attributes: Sequence[str], channels: Sequence[str], updated_at: int
+) -> list[bytes]:
+    """``pack_recipient`` of many without refusals: zones by ``pack_member``, attributes and channels by ``pack_member``
+    with names, one after the other; "" = none."""
+    fronts = {zone: f'{{"z":{zone},' if zone else "{" for zone in set(zones)}
+    end = f'"u":{updated_at}}}'
+    rows = zip(map(fronts.__getitem__, zones), attributes, channels, strict=True)
+    if all(attributes) and all(channels):
+        texts = [f'{front}"a":{{{a[1:]}}},"c":{{{c[1:]}}},{end}' for front, a, c in rows]
+    else:
+        texts = [
+            "".join((front, f'"a":{{{a[1:]}}},' if a else "", f'"c":{{{c[1:]}}},' if c else "", end))
+            for front, a, c in rows
+        ]
+    return "\n".join(texts).encode().split(b"\n")  # a JSON text has no line break
+
+
+class _Zone(msgspec.Struct, frozen=True, gc=False):
+    timezone: str | None = msgspec.field(default=None, name="z")
+
+
+_zone_decoder = msgspec.json.Decoder(_Zone)
+
+
+def zone_of_recipient(document: bytes) -> str | None:
+    """The zone in a document of ``pack_recipient``; the rest is skipped unread."""
+    return _zone_decoder.decode(document).timezone
 
 
 def unpack_recipient(

@@ -7,6 +7,7 @@ be added, with a default for the documents that lack them, and never change thei
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import msgspec
@@ -52,6 +53,7 @@ class _DecisionDocument(msgspec.Struct, frozen=True, omit_defaults=True):
     limits: tuple[_Limit, ...] = msgspec.field(default=(), name="l")
     risks: dict[str, tuple[float | None, ...]] = msgspec.field(default_factory=dict, name="k")
     displaced: tuple[str, ...] = msgspec.field(default=(), name="d")
+    erased: bool = msgspec.field(default=False, name="g")
 
 
 _decision_decoder = msgspec.json.Decoder(_DecisionDocument)
@@ -115,8 +117,37 @@ def pack_detail(snapshot: Snapshot, reasons: tuple[Reason, ...], metadata: JsonO
             tuple(_Limit(limit.rule_id, limit.outcome, limit.max_risk, limit.channels) for limit in snapshot.limits),
             dict(snapshot.risks),
             snapshot.displaced,
+            snapshot.erased,
         )
     )
+
+
+@dataclass(frozen=True)
+class Details:
+    """``pack_detail`` of decisions that differ in window and context alone, without reasons and metadata: the texts
+    around these two."""
+
+    front: str
+    middle: str
+    end: str
+    without_context: str
+    window: int
+
+    @classmethod
+    def of(cls, snapshot: Snapshot) -> Details:
+        """Of decisions with this snapshot; their windows are as long as its own."""
+        length = to_micros(snapshot.window_end) - to_micros(snapshot.window_start)
+        at = replace(snapshot, window_start=from_micros(0), window_end=from_micros(length))
+        mark = f"[0,{length}]"
+        front, rest = pack_detail(replace(at, context={"@": 0}), (), {}).decode().split(mark, 1)
+        middle, end = rest.split('{"@":0}', 1)
+        bare = pack_detail(replace(at, context={}), (), {}).decode().split(mark, 1)[1]
+        return cls(front, middle, end, bare, length)
+
+    def pack(self, start: int, context: str) -> bytes:
+        """The document of one with this window (its start in microseconds) and context (its members in JSON)."""
+        rest = f"{self.middle}{{{context}}}{self.end}" if context else self.without_context
+        return f"{self.front}[{start},{start + self.window}]{rest}".encode()
 
 
 def unpack_detail(document: bytes) -> tuple[Snapshot, tuple[Reason, ...], JsonObject]:
@@ -140,6 +171,7 @@ def unpack_detail(document: bytes) -> tuple[Snapshot, tuple[Reason, ...], JsonOb
         tuple(RiskLimit(limit.rule_id, limit.outcome, limit.max_risk, limit.channels) for limit in body.limits),
         body.risks,
         body.displaced,
+        body.erased,
     )
     return snapshot, tuple(_unpack_reason(parts) for parts in body.reasons), body.metadata
 

@@ -119,7 +119,8 @@ class Snapshot:
     ``cost`` is that of the chosen message, in micros; ``unanswered`` the recipient's count that adaptive caps used
     (None = no such cap). ``limits`` are the fatigue rules that bound the policy; ``risks`` the predicted chance of each
     limited outcome for the chosen action, by component of the policy's mixture (None = a component without a model).
-    ``displaced`` are the decisions whose place this one took.
+    ``displaced`` are the decisions whose place this one took. ``erased``: the person asked to be forgotten, so context
+    and effects are gone and nothing can be replayed or learned from it; it still counts.
     """
 
     window_start: datetime
@@ -139,6 +140,7 @@ class Snapshot:
     limits: tuple[RiskLimit, ...] = ()
     risks: Mapping[str, tuple[float | None, ...]] = field(default_factory=dict)
     displaced: tuple[str, ...] = ()
+    erased: bool = False
 
 
 @dataclass(frozen=True, slots=True)

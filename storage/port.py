@@ -22,8 +22,10 @@ from datetime import datetime
 from typing import Protocol, TypeVar
 
 from storage.blocks import BlockQueries
+from storage.bulk import BulkReader, BulkWriter
 from storage.columns import ColumnQueries
 from storage.endpoint_port import EndpointChanges, EndpointQueries
+from storage.erasure import ErasureReader, ErasureWriter, Scrubbing
 from storage.log import (
     Artifact,
     Change,
@@ -48,7 +50,9 @@ from storage.webhooks import WebhookReader, WebhookWriter
 T = TypeVar("T")
 
 
-class Reader(BlockQueries, ColumnQueries, EndpointQueries, RankReader, WebhookReader, Protocol):
+class Reader(
+    BlockQueries, BulkReader, ColumnQueries, EndpointQueries, ErasureReader, RankReader, WebhookReader, Protocol
+):
     """Queries on one consistent snapshot, confined to one workspace but for the first four and ``webhook_source``."""
 
     def meta(self, name: str) -> str | None:
@@ -70,7 +74,7 @@ class Reader(BlockQueries, ColumnQueries, EndpointQueries, RankReader, WebhookRe
         """All keys, oldest first."""
 
     def config_version(self, workspace_id: str) -> int:
-        """A number that grows with each change of the workspace, its campaigns, rules, attributes (0 = none such)."""
+        """Grows with each change of the workspace, its campaigns, rules, attributes (0 = none such)."""
 
     def campaign(self, workspace_id: str, campaign_id: str, version: int | None = None) -> Campaign | None:
         """A campaign, now or as it was at ``version`` (every version is kept, so that decisions can be replayed)."""
@@ -221,7 +225,7 @@ class Reader(BlockQueries, ColumnQueries, EndpointQueries, RankReader, WebhookRe
         """How many rows of this import are stored (0 = none)."""
 
 
-class Writer(Reader, EndpointChanges, RankWriter, WebhookWriter, Protocol):
+class Writer(Reader, BulkWriter, EndpointChanges, ErasureWriter, RankWriter, WebhookWriter, Protocol):
     """Changes inside one transaction; reads see what was written earlier in it."""
 
     def put_meta(self, name: str, value: str) -> str:
@@ -234,8 +238,7 @@ class Writer(Reader, EndpointChanges, RankWriter, WebhookWriter, Protocol):
         """Inserts or replaces by ``(workspace_id, key_id)``."""
 
     def put_campaign(self, campaign: Campaign) -> None:
-        """Stores ``campaign.version`` as the newest; ``VersionConflict`` unless it is the stored version + 1.
-        Bumps ``config_version``."""
+        """Stores the newest version (else ``VersionConflict``: it is the stored one + 1); bumps ``config_version``."""
 
     def put_rule(self, rule: Rule) -> None:
         """As ``put_campaign``, for a rule. What a capacity or budget rule counts is summed anew when that changes."""
@@ -314,19 +317,18 @@ class Writer(Reader, EndpointChanges, RankWriter, WebhookWriter, Protocol):
         policy_id: str | None = None,
         detail: str = "",
     ) -> int:
-        """Appends to the change feed; the position is assigned so that order of positions is order of commits."""
+        """Appends to the change feed; positions are in the order of commits."""
 
     def put_import_position(self, workspace_id: str, import_id: str, rows: int) -> None:
         """Notes how many rows of an import are stored."""
 
     def prune(self, workspace_id: str, before: datetime) -> int:
-        """Retention: deletes decisions decided before ``before`` that are closed, with their events and messages,
-        policies and artifacts that no pointer and no stored decision uses, and sums of periods that ended by ``before``
-        (see ``usage``); returns how many decisions went. The newest decision stays until there is a newer one, of the
-        workspace or, where positions are one series for all, of any."""
+        """Retention: deletes closed decisions made before ``before`` with their events and messages, policies and
+        artifacts that nothing uses, and sums of periods that ended by ``before`` (see ``usage``); returns how many
+        decisions went. The newest stays until one is newer, of the workspace or (one series of positions) of any."""
 
 
-class Store(Protocol):
+class Store(Scrubbing, Protocol):
     """A store opened by one process (after its fork). Safe to share between the threads of that process."""
 
     def read(self) -> AbstractContextManager[Reader]:

@@ -16,7 +16,8 @@ from optimizer.cli.progress import progress
 if TYPE_CHECKING:
     from optimizer.errors import SendtideError
     from optimizer.service.requests import DecisionRequest
-    from optimizer.service.rowfiles import NumberedRow, RowFile
+    from optimizer.service.rowfiles import RowFile
+    from optimizer.service.rowparts import NumberedRow
     from storage.log import Decision
 
 #: Rows that are decided together.

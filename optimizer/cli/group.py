@@ -21,6 +21,7 @@ _OURS = {
     "card": "optimizer.cli.card:card",
     "copy": "optimizer.cli.move:copy",
     "decide": "optimizer.cli.decide:decide",
+    "erase": "optimizer.cli.erase:erase",
     "evaluate": "optimizer.cli.evaluate:evaluate",
     "explain": "optimizer.cli.explain:explain",
     "export": "optimizer.cli.export:export",

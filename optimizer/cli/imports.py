@@ -13,7 +13,7 @@ from optimizer.cli.group import EXIT_CODES
 from optimizer.cli.progress import progress
 
 if TYPE_CHECKING:
-    from optimizer.service.imports import BadRow, Kind
+    from optimizer.service.importtargets import BadRow, Kind
 
 
 @click.command(name="import", epilog=EXIT_CODES)

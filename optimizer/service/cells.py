@@ -27,6 +27,8 @@ EARLIEST, LATEST = datetime(1970, 1, 1, tzinfo=UTC), datetime(2200, 1, 1, tzinfo
 _ID = re.compile(r"[^\u0000-\u001f\u007f-\u009f\ufffd]+")
 _NUMBER = re.compile(r"-?(0|[1-9]\d*)(\.\d+)?([eE][+-]?\d+)?")
 _NAME_ALLOWED = f"1 to {ID_LENGTH} characters, no control characters"
+#: What ``plain_value`` doesn't tell.
+LookClosely = object()
 #: Stands for a text that has to be looked at closely.
 _ODD = object()
 _SWITCHES = {"true": True, "false": False, "1": True, "0": False, "yes": True, "no": False}
@@ -192,6 +194,19 @@ def _guess(text: str) -> Any:
     if len(text) > TEXT_BYTES // 4 or "\0" in text:
         return _ODD
     return {"true": True, "false": False, "": None}.get(text.lower(), text)
+
+
+def plain_value(cell: Any, *, typed: bool) -> Any:
+    """What a cell of ``nested`` means, as long as that takes no close look: text, a number, true, false, or None = not
+    there. ``LookClosely`` otherwise."""
+    kind = type(cell)
+    if kind is str and not typed:
+        found = _guess(cell)
+        return LookClosely if found is _ODD else found
+    if kind is str:
+        good = len(cell) <= TEXT_BYTES // 4 and "\0" not in cell
+        return (cell or None) if good else LookClosely
+    return cell if kind is int or kind is bool or cell is None else LookClosely
 
 
 def _is_plain(name: str, value: Any) -> bool:

@@ -19,6 +19,7 @@ from datetime import datetime
 from optimizer.errors import SendtideError
 from optimizer.service.catalog import Catalog
 from optimizer.service.drafting import Drafter, rivals_of
+from optimizer.service.erased import gone
 from optimizer.service.facts import gather
 from optimizer.service.ids import derived
 from optimizer.service.logbook import log
@@ -107,7 +108,10 @@ class Decider:
         return answers(drafts)
 
     def _gather(self, reader: Reader, workspace_id: str, asks: Sequence[Ask], now: datetime, *, keep: bool) -> Reads:
-        return gather(reader, self._catalog.view(reader, workspace_id, keep=keep), asks, now)
+        reads = gather(reader, self._catalog.view(reader, workspace_id, keep=keep), asks, now)
+        named = {ask.request.recipient_id for ask in asks}
+        reads.gone = gone(reader, self._salt, workspace_id, named - reads.stored.keys())
+        return reads
 
     def _commit(self, writer: Writer, workspace_id: str, drafts: Sequence[Row], now: datetime) -> list[Row]:
         """Inside the write transaction: re-check each draft, re-draw where its eligible set has changed, log them."""
@@ -130,6 +134,7 @@ class Decider:
         repeated = reads.known.get(draft.ask.decision_id)
         if repeated is not None:
             return answered(repeated, draft.ask)
+        reads.require_present(draft.ask.request.recipient_id)
         if _read_again(writer, draft, reads).same_as(draft.read, draft.question):
             return draft
         return self._recheck(writer, draft, reads)

@@ -26,6 +26,9 @@ PERSONAL = frozenset({"cap", "gap"})
 #: The campaign of an id as it is now; None when there is none.
 Standing = Callable[[str], Campaign | None]
 
+#: How the closing reason of a displaced decision begins.
+BY = "displaced by "
+
 
 def wanted(question: Question, ruled: Eligibility) -> bool:
     """Whether displacing could help: no message action is eligible, and a cap or a gap is among what masks."""
@@ -90,4 +93,4 @@ def displaced(
 
 def reason(by: str) -> str:
     """What a displaced decision is closed with."""
-    return f"displaced by {by}"
+    return BY + by

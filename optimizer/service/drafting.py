@@ -162,6 +162,7 @@ class Drafter:
 
     def prepare(self, reader: Reader, ask: Ask, reads: Reads) -> Prepared:
         """A row's question, from what is known by now."""
+        reads.require_present(ask.request.recipient_id)
         read = reads.of(ask.request.recipient_id)
         recipient = people.patched(read.stored, ask.request.recipient)
         situation = self._situation(reader, ask, reads, recipient)

@@ -9,14 +9,18 @@ answer to a message.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from datetime import UTC, datetime
 
 from optimizer.bandit.rewards import MESSAGE_OUTCOMES
 from storage.log import Decision, Event, Status
-from storage.port import Writer
+from storage.port import Reader, Writer
 
 #: Outcomes by which a recipient shows to have read a message. A machine's (``automated``) shows nothing.
 ENGAGING = frozenset({"opened", "clicked", "converted"})
+#: A position in the order of commits, and a time for what shares one.
+_Moment = tuple[int, datetime]
+_NEVER: _Moment = (-1, datetime.min.replace(tzinfo=UTC))
 #: Statuses in which a message counts as having gone out.
 OUT: frozenset[Status] = frozenset({"sent", "assumed_sent"})
 
@@ -38,6 +42,53 @@ def note_sent(writer: Writer, before: Decision, after: Decision) -> None:
     change = (after.status in OUT) - (before.status in OUT)
     if change and not _answered(writer, after):
         writer.add_unanswered(after.workspace_id, after.recipient_id, change)
+
+
+def recount(writer: Writer, workspace_id: str, recipient_id: str) -> None:
+    """Brings the recipient's count to what the log says, after events were judged anew: what a machine's open had
+    cleared counts again.
+
+    The order of commits tells whether a message came to count before or after an engagement was known; within one
+    position the clocks do.
+    """
+    decisions = {d.decision_id: d for d in _decisions_of(writer, workspace_id, recipient_id)}
+    answered: set[str] = set()
+    last = _NEVER
+    for event, _ in writer.events_about(workspace_id, recipient_id):
+        decision = decisions.get(event.decision_id or "")
+        if decision is not None and event.matched and engages(writer, decision, event):
+            answered.add(decision.decision_id)
+            last = max(last, _known(event, decision))
+    count = sum(
+        decision.status in OUT and decision_id not in answered and _counted(decision) > last
+        for decision_id, decision in decisions.items()
+    )
+    writer.clear_unanswered(workspace_id, recipient_id)
+    if count:
+        writer.add_unanswered(workspace_id, recipient_id, count)
+
+
+def _decisions_of(reader: Reader, workspace_id: str, recipient_id: str) -> Iterator[Decision]:
+    cursor: str | None = None
+    while True:
+        page = reader.decisions(workspace_id, limit=500, cursor=cursor, recipient_id=recipient_id)
+        yield from page.items
+        cursor = page.cursor
+        if cursor is None:
+            return
+
+
+def _known(event: Event, decision: Decision) -> _Moment:
+    """When an engagement cleared the count. One that named its message by the provider's id waited for the confirm."""
+    waited = decision.sent_after if event.message_id is not None else None
+    return max(event.known_after, waited or 0), event.received_at
+
+
+def _counted(decision: Decision) -> _Moment:
+    """When a message came to count as sent."""
+    assumed = decision.closed_after if decision.close_reason is None else None
+    position = decision.sent_after if assumed is None else assumed
+    return position or 0, decision.sent_at or decision.send_at or decision.decided_at
 
 
 def _answered(writer: Writer, decision: Decision) -> bool:

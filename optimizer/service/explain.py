@@ -41,12 +41,14 @@ def explain(services: Services, workspace_id: str, decision_id: str) -> dict[str
     """The explanation of a stored decision.
 
     Raises:
-        NotFound: no such decision, or its policy or campaign version is no longer kept.
+        NotFound: no such decision, or its policy or campaign version is no longer kept, or its person was erased.
     """
     with services.store.read() as reader:
         decision = reader.decision(workspace_id, decision_id)
         if decision is None:
             raise NotFound(f"no decision {decision_id!r} in this workspace")
+        if decision.snapshot.erased:
+            raise NotFound(f"decision {decision_id!r} is of a person who was erased: what it was made from is gone")
         replayer = Replayer(reader, services.salt)
         campaign = replayer.campaign(decision)
         kind = _kind(decision)

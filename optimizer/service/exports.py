@@ -21,7 +21,7 @@ from optimizer.service.rowfiles import open_writer
 from optimizer.service.wiring import Services
 from storage.log import Decision, Event, FeedbackRow
 from storage.port import Reader
-from storage.records import Campaign
+from storage.records import Campaign, JsonObject
 
 What = Literal["decisions", "feedback", "recipient"]
 WHATS: tuple[What, ...] = get_args(What)
@@ -148,7 +148,11 @@ def _rows(services: Services, reader: Reader, workspace_id: str, what: What, sel
         return (decision_row(row.decision) for row in logged)
     replayer, now = Replayer(reader, services.salt), services.clock()
     campaigns = {c.campaign_id: c for c in feedback.all_campaigns(reader, workspace_id)}
-    return (feedback_row(replayer, campaigns[row.decision.campaign_id], row, now) for row in logged)
+    return (
+        feedback_row(replayer, campaigns[row.decision.campaign_id], row, now)
+        for row in logged
+        if not row.decision.snapshot.erased
+    )
 
 
 def decision_row(decision: Decision) -> Row:
@@ -196,38 +200,64 @@ def _replayed(replayer: Replayer, decision: Decision) -> tuple[list[float] | Non
 
 
 def _recipient_rows(reader: Reader, workspace_id: str, recipient_id: str) -> Iterator[Row]:
-    """Everything that is stored of one person: the record, decisions with their events, other systems' messages, and
-    the sums of the weekly rhythm."""
+    """Everything that is stored of one person: the record, decisions, events with what vendors said, other systems'
+    messages, the sums of the weekly rhythm, the count of unanswered messages."""
     recipient = reader.recipient(workspace_id, recipient_id)
-    first = reader.decisions(workspace_id, limit=1, recipient_id=recipient_id)
-    if recipient is None and not first.items:
-        raise NotFound(f"nothing is stored of recipient {recipient_id!r} in this workspace")
+    known = recipient is not None
     if recipient is not None:
         yield {"kind": "recipient", "id": recipient_id, "at": recipient.updated_at, "record": asdict(recipient)}
-    seen: set[str] = set()
     for decision in _decisions_of(reader, workspace_id, recipient_id):
+        known = True
         yield {
             "kind": "decision",
             "id": decision.decision_id,
             "at": decision.decided_at,
-            "record": {**decision_row(decision), "context": dict(decision.snapshot.context)},
+            "record": {
+                **decision_row(decision),
+                "context": dict(decision.snapshot.context),
+                "effects": dict(decision.snapshot.effects),
+            },
         }
-        for event in reader.events(workspace_id, decision):
-            if event.event_id not in seen:
-                seen.add(event.event_id)
-                yield _event_row(event)
-    everything = (datetime(1970, 1, 1, tzinfo=UTC), datetime(2200, 1, 1, tzinfo=UTC))
+    for event, words in reader.events_about(workspace_id, recipient_id):
+        known = True
+        yield _event_row(event, words)
+    everything = (datetime(1, 1, 1, tzinfo=UTC), datetime(9999, 1, 1, tzinfo=UTC))
     for message in reader.messages(workspace_id, [recipient_id], *everything).get(recipient_id, ()):
         if message.decision_id is None:
+            known = True
             yield {"kind": "message", "id": message.message_ref, "at": message.at, "record": asdict(message)}
     sums = reader.rhythms(workspace_id, [recipient_id]).get(recipient_id)
     if sums:
         record = {"recipient_id": recipient_id, "sums": [asdict(one) for one in sums]}
         yield {"kind": "rhythm", "id": recipient_id, "at": None, "record": record}
+    unanswered = reader.unanswered(workspace_id, [recipient_id]).get(recipient_id)
+    if unanswered:
+        count = {"recipient_id": recipient_id, "unanswered": unanswered}
+        yield {"kind": "engagement", "id": recipient_id, "at": None, "record": count}
+    if not known:
+        raise NotFound(f"nothing is stored of recipient {recipient_id!r} in this workspace")
 
 
-def _event_row(event: Event) -> Row:
-    return {"kind": "event", "id": event.event_id, "at": event.occurred_at, "record": asdict(event)}
+def of_recipient(services: Services, workspace_id: str, recipient_id: str) -> dict[str, Any]:
+    """Everything that is stored of one person, the records of ``_recipient_rows`` by kind; None or [] = there is none.
+
+    Raises:
+        NotFound: nothing is stored of them.
+    """
+    several: dict[str, list[Any]] = {"decision": [], "event": [], "message": []}
+    single: dict[str, Any] = {"recipient": None, "rhythm": None, "engagement": None}
+    with services.store.read() as reader:
+        for row in _recipient_rows(reader, workspace_id, recipient_id):
+            if row["kind"] in several:
+                several[row["kind"]].append(row["record"])
+            else:
+                single[row["kind"]] = row["record"]
+    return {**single, **{f"{kind}s": records for kind, records in several.items()}}
+
+
+def _event_row(event: Event, words: JsonObject) -> Row:
+    record = {**asdict(event), "words": dict(words)}
+    return {"kind": "event", "id": event.event_id, "at": event.occurred_at, "record": record}
 
 
 def _decisions_of(reader: Reader, workspace_id: str, recipient_id: str) -> Iterator[Decision]:

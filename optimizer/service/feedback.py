@@ -138,9 +138,10 @@ def all_campaigns(reader: Reader, workspace_id: str) -> list[Campaign]:
 
 
 def logged(campaign: Campaign, row: FeedbackRow, now: datetime) -> Logged | None:
-    """A decision with its outcomes; None when nothing was chosen (withheld)."""
+    """A decision with its outcomes; None when nothing was chosen (withheld), or its person was erased and with them
+    what it was chosen by."""
     decision = row.decision
-    if decision.action is None:
+    if decision.action is None or decision.snapshot.erased:
         return None
     known = outcomes(campaign, decision, row.events, now)
     named = [event for event in row.events if event.decision_id == decision.decision_id]

@@ -23,8 +23,8 @@ from optimizer.bandit.rewards import MESSAGE_OUTCOMES
 from optimizer.errors import Invalid
 from optimizer.service import recipients as people
 from optimizer.service.cells import Cells, outcome
-from optimizer.service.choose import resolve_zone
-from optimizer.service.ids import IMPORTED_POLICY, derived
+from optimizer.service.choose import ZoneSource, resolve_zone
+from optimizer.service.ids import IMPORTED_POLICY, derived, derived_many
 from optimizer.service.record import cost_of, message_of
 from storage.log import Decision, Event, Message, Snapshot
 from storage.records import Campaign, Recipient
@@ -33,6 +33,8 @@ from storage.records import Campaign, Recipient
 COLUMNS = frozenset({"recipient_id", "campaign_id", "variant_id", "channel", "send_at", "decided_at", "propensity"})
 NESTED = frozenset({"context", "outcome"})
 _ID_KEY = b"sendtide history"
+#: How long the window of a decision is that was made for one time.
+WINDOW = timedelta(seconds=1)
 
 
 @dataclass(frozen=True)
@@ -99,8 +101,8 @@ def read_row(cells: Cells, line: int, frame: Frame, recipient: Recipient | None,
     recipient_id = cells.required_id("recipient_id")
     campaign = frame.campaign
     send = _send(cells, frame, now)
-    key = (campaign.workspace_id, campaign.campaign_id, recipient_id, _content(cells.row), str(line))
-    decision = _decision(cells, frame, send, recipient or people.unknown(campaign.workspace_id, recipient_id), key)
+    name = row_name(campaign, recipient_id, cells.row, line)
+    decision = _decision(cells, frame, send, recipient or people.unknown(campaign.workspace_id, recipient_id), name)
     return LoggedRow(decision, message_of(decision), tuple(_events(cells, decision, send, now)))
 
 
@@ -135,26 +137,60 @@ def _one_of(column: str, value: str, names: Sequence[str]) -> None:
         )
 
 
-def _content(row: Mapping[str, Any]) -> str:
-    """The row's cells in one canonical text."""
-    return msgspec.json.encode(row, order="deterministic").decode()
+def row_name(campaign: Campaign, recipient_id: str, row: Mapping[str, Any], line: int) -> str:
+    """What a row's ids are made of: a hash of its place and its cells in one canonical text."""
+    content = _content(row).decode()
+    return derived("", _ID_KEY, campaign.workspace_id, campaign.campaign_id, recipient_id, content, str(line))
 
 
-def _decision(cells: Cells, frame: Frame, send: _Send, recipient: Recipient, key: tuple[str, ...]) -> Decision:
-    campaign = frame.campaign
-    name = derived("", _ID_KEY, *key)
-    where, source = resolve_zone(recipient, campaign)
-    snapshot = Snapshot(
-        window_start=send.send_at,
-        window_end=send.send_at + timedelta(seconds=1),
+def row_names(
+    campaign: Campaign, recipient_ids: Sequence[str], rows: Sequence[Mapping[str, Any]], lines: Sequence[int]
+) -> list[str]:
+    """``row_name`` of many."""
+    parts = (
+        (recipient_id.encode(), _content(row), b"%d" % line)
+        for recipient_id, row, line in zip(recipient_ids, rows, lines, strict=True)
+    )
+    return derived_many(_ID_KEY, (campaign.workspace_id, campaign.campaign_id), parts)
+
+
+def _content(row: Mapping[str, Any]) -> bytes:
+    return msgspec.json.encode(row, order="deterministic")
+
+
+def outcome_id(decision_id: str, name: str) -> str:
+    """The id of the event that an outcome of a row becomes."""
+    return derived("evt", _ID_KEY, decision_id, name)
+
+
+def outcome_ids(outcomes: Sequence[tuple[str, str]]) -> list[str]:
+    """``outcome_id`` of many."""
+    parts = ((decision_id.encode(), name.encode()) for decision_id, name in outcomes)
+    return [f"evt{name}" for name in derived_many(_ID_KEY, (), parts)]
+
+
+def snapshot(
+    frame: Frame, where: tuple[str, ZoneSource], send_at: datetime, cost: int, context: Mapping[str, Any]
+) -> Snapshot:
+    """What a row's decision was made under: every action of the campaign, at the one time that it was sent."""
+    return Snapshot(
+        window_start=send_at,
+        window_end=send_at + WINDOW,
         variants=frame.variants,
         channels=frame.channels,
-        timezone=where.name,
-        timezone_source=source,
-        context=cells.nested("context"),
+        timezone=where[0],
+        timezone_source=where[1],
+        context=context,
         immediate=True,  # one slot, at the start of the window: the time it was sent
-        cost=frame.cost(send.variant_id, send.channel),
+        cost=cost,
     )
+
+
+def _decision(cells: Cells, frame: Frame, send: _Send, recipient: Recipient, name: str) -> Decision:
+    campaign = frame.campaign
+    where, source = resolve_zone(recipient, campaign)
+    cost = frame.cost(send.variant_id, send.channel)
+    logged_under = snapshot(frame, (where.name, source), send.send_at, cost, cells.nested("context"))
     status: Literal["no_send", "sent"] = "no_send" if send.variant_id is None else "sent"
     return Decision(
         workspace_id=campaign.workspace_id,
@@ -174,7 +210,7 @@ def _decision(cells: Cells, frame: Frame, send: _Send, recipient: Recipient, key
         actions=frame.size,
         eligible_actions=frame.size,
         eligible=frame.eligible,
-        snapshot=snapshot,
+        snapshot=logged_under,
         variant_id=send.variant_id,
         channel=send.channel,
         category=campaign.category,
@@ -208,7 +244,7 @@ def _events(cells: Cells, decision: Decision, send: _Send, now: datetime) -> lis
         events.append(
             Event(
                 workspace_id=decision.workspace_id,
-                event_id=derived("evt", _ID_KEY, decision.decision_id, name),
+                event_id=outcome_id(decision.decision_id, name),
                 type=name,
                 occurred_at=at,
                 received_at=now,

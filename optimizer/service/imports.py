@@ -8,39 +8,24 @@ without harm: recipients are replaced by themselves, history and events have ids
 from __future__ import annotations
 
 import gc
-import itertools
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Generic, Literal, Protocol, TypeVar, get_args
+from typing import Generic, TypeVar
 
 from optimizer.errors import Invalid
-from optimizer.service import history, setup
-from optimizer.service import recipients as people
+from optimizer.service import setup
 from optimizer.service.cells import Cells
-from optimizer.service.importrows import event_row, recipient_row
-from optimizer.service.ingest import ingest
+from optimizer.service.importtargets import BadRow, Kind, Place, Stored, Target, target_of
 from optimizer.service.mapping import ColumnMapping
-from optimizer.service.requests import EventInput
-from optimizer.service.rowfiles import NumberedRow, RowFile, fingerprint
+from optimizer.service.rowfiles import RowFile, fingerprint
+from optimizer.service.rowparts import NumberedRow, Part, Rows
 from optimizer.service.wiring import Services
-from storage.port import Reader, Writer
-from storage.records import Recipient
 
 T = TypeVar("T")
-Kind = Literal["recipients", "history", "events"]
-KINDS: tuple[Kind, ...] = get_args(Kind)
 #: Rows that share a transaction.
 CHUNK = 2000
-
-
-@dataclass(frozen=True)
-class BadRow:
-    """A row that was refused: its line (its number, in Parquet) and what is wrong with it."""
-
-    line: int
-    error: Invalid
 
 
 @dataclass(frozen=True)
@@ -87,9 +72,9 @@ def import_file(
         resumed = reader.import_position(workspace_id, place.import_id)
     report = ImportReport(resumed=resumed)
     with RowFile(path) as file, _rarely_collected():
-        run = _run(kind, place, file.typed, strict)
-        for first, rows in _chunks(file, mapping, resumed):
-            part = run.store(first, rows)
+        run = _Run(place, target_of(kind, place, typed=file.typed), file.typed, strict)
+        for first, chunk in _chunks(file, mapping, resumed):
+            part = run.store(first, chunk)
             report = replace(
                 report,
                 stored=report.stored + part.stored,
@@ -118,15 +103,15 @@ def _rarely_collected() -> Iterator[None]:
         gc.set_threshold(*usual)
 
 
-def _chunks(file: RowFile, mapping: ColumnMapping | None, skip: int) -> Iterator[tuple[int, list[NumberedRow]]]:
+def _chunks(file: RowFile, mapping: ColumnMapping | None, skip: int) -> Iterator[tuple[int, Part]]:
     """The rows after the first ``skip``, in chunks, each with the position of its first row."""
-    rows: Iterator[NumberedRow] = itertools.islice(file.rows(), skip, None)
-    if mapping is not None:
-        rows = mapping.rows(rows)
-    first = skip
-    while chunk := list(itertools.islice(rows, CHUNK)):
-        yield first, chunk
-        first += len(chunk)
+    first = 0
+    for part in file.parts(CHUNK):
+        following = first + len(part)
+        if following > skip:
+            left = part.behind(max(0, skip - first))
+            yield following - len(left), left if mapping is None else Rows(list(mapping.rows(iter(left.rows()))))
+        first = following
 
 
 def _as_refusal(bad: BadRow) -> Invalid:
@@ -134,52 +119,21 @@ def _as_refusal(bad: BadRow) -> Invalid:
 
 
 @dataclass(frozen=True)
-class Place:
-    """Where an import's rows and its position go."""
-
-    services: Services
-    workspace_id: str
-    import_id: str
-
-    def note(self, rows: int) -> Callable[[Writer], None]:
-        """What stores, in a transaction, that the first ``rows`` rows are done."""
-        return lambda writer: writer.put_import_position(self.workspace_id, self.import_id, rows)
-
-
-class _Target(Protocol[T]):
-    """What a kind of import does with its rows."""
-
-    def prepare(self, reader: Reader, rows: Sequence[Cells]) -> None:
-        """Reads what ``parse`` needs for these rows."""
-
-    def parse(self, line: int, cells: Cells) -> T:
-        """One row; ``Invalid`` when it is bad."""
-
-    def put(self, rows: Sequence[tuple[int, T]], position: int) -> _Part:
-        """Stores parsed rows and with them the position after them."""
-
-
-@dataclass(frozen=True)
-class _Part:
-    """What became of a chunk."""
-
-    stored: int
-    known: int
-    bad: tuple[BadRow, ...] = ()
-
-
-@dataclass(frozen=True)
 class _Run(Generic[T]):
     """One import going on."""
 
     place: Place
-    target: _Target[T]
+    target: Target[T]
     typed: bool
     strict: bool
 
-    def store(self, first: int, rows: Sequence[NumberedRow]) -> _Part:
+    def store(self, first: int, chunk: Part) -> Stored:
         """Stores a chunk whose first row is at position ``first``; when strict, only up to its first bad row."""
-        parsed, bad, taken = self._parse(rows)
+        table = chunk.table()
+        quick = None if table is None else self.target.put_whole(table, first + len(chunk))
+        if quick is not None:
+            return quick
+        parsed, bad, taken = self._parse(chunk.rows())
         part = self.target.put(parsed, first + taken)
         return replace(part, bad=tuple(sorted([*bad, *part.bad], key=lambda row: row.line)))
 
@@ -200,102 +154,3 @@ class _Run(Generic[T]):
                 if self.strict:
                     return parsed, bad, taken
         return parsed, bad, len(rows)
-
-
-def _run(kind: Kind, place: Place, typed: bool, strict: bool) -> _Run[Any]:
-    targets: dict[Kind, _Target[Any]] = {
-        "recipients": _Recipients(place),
-        "history": _History(place),
-        "events": _Events(place),
-    }
-    return _Run(place, targets[kind], typed, strict)
-
-
-@dataclass(frozen=True)
-class _Recipients:
-    """Rows replace recipients, as ``PUT`` does: refusals that events recorded stay."""
-
-    place: Place
-
-    def prepare(self, reader: Reader, rows: Sequence[Cells]) -> None:
-        """Recipients need nothing."""
-
-    def parse(self, line: int, cells: Cells) -> Recipient:  # noqa: ARG002  the protocol's signature
-        return recipient_row(cells, self.place.workspace_id)
-
-    def put(self, rows: Sequence[tuple[int, Recipient]], position: int) -> _Part:
-        people = [row for _, row in rows]
-        setup.put_recipients(self.place.services, self.place.workspace_id, people, self.place.note(position))
-        return _Part(stored=len(rows), known=0)
-
-
-@dataclass(frozen=True)
-class _Events:
-    """Rows are events as ``POST /v1/events`` takes them."""
-
-    place: Place
-
-    def prepare(self, reader: Reader, rows: Sequence[Cells]) -> None:
-        """Events are correlated where they are stored."""
-
-    def parse(self, line: int, cells: Cells) -> EventInput:  # noqa: ARG002  the protocol's signature
-        return event_row(cells)
-
-    def put(self, rows: Sequence[tuple[int, EventInput]], position: int) -> _Part:
-        events = [row for _, row in rows]
-        report = ingest(self.place.services, self.place.workspace_id, events, also=self.place.note(position))
-        refused = tuple(BadRow(rows[r.index][0], Invalid(r.detail, code=r.code)) for r in report.rejected)
-        return _Part(stored=report.accepted, known=report.duplicates, bad=refused)
-
-
-@dataclass
-class _History:
-    """Rows are decisions that another system logged; see ``history``."""
-
-    place: Place
-    campaigns: dict[str, history.Frame | None] = field(default_factory=dict)
-    recipients: Mapping[str, Recipient] = field(default_factory=dict)
-
-    def prepare(self, reader: Reader, rows: Sequence[Cells]) -> None:
-        """Reads the chunk's campaigns and recipients; a cell that is no id is refused by ``parse``."""
-        workspace_id = self.place.workspace_id
-        self.recipients = reader.recipients(workspace_id, sorted(_ids(rows, "recipient_id")))
-        for campaign_id in _ids(rows, "campaign_id") - set(self.campaigns):
-            campaign = reader.campaign(workspace_id, campaign_id)
-            self.campaigns[campaign_id] = None if campaign is None else history.Frame(campaign)
-
-    def parse(self, line: int, cells: Cells) -> history.LoggedRow:
-        campaign_id = cells.required_id("campaign_id")
-        frame = self.campaigns[campaign_id]
-        if frame is None:
-            raise Invalid.field(
-                "campaign_id", f"no campaign {campaign_id!r} in this workspace", code="unknown_campaign"
-            )
-        recipient = self.recipients.get(cells.required_id("recipient_id"))
-        return history.read_row(cells, line, frame, recipient, self.place.services.clock())
-
-    def put(self, rows: Sequence[tuple[int, history.LoggedRow]], position: int) -> _Part:
-        workspace_id = self.place.workspace_id
-        logged = [row for _, row in rows]
-
-        def work(writer: Writer) -> int:
-            known = writer.decisions_by_id(workspace_id, [row.decision.decision_id for row in logged])
-            new = [row for row in logged if row.decision.decision_id not in known]
-            people.sight(writer, workspace_id, {}, [row.decision.snapshot.context for row in new])
-            writer.add_decisions([(row.decision, row.message) for row in new])
-            writer.add_events([event for row in new for event in row.events])
-            self.place.note(position)(writer)
-            return len(new)
-
-        pairs = sorted({(workspace_id, row.decision.recipient_id) for row in logged})
-        new = self.place.services.store.write(work, recipients=pairs)
-        return _Part(stored=new, known=len(logged) - new)
-
-
-def _ids(rows: Sequence[Cells], column: str) -> set[str]:
-    """The ids in a column; cells that are none are left to ``parse``, which refuses their rows."""
-    found = set()
-    for cells in rows:
-        with suppress(Invalid):
-            found.add(cells.id(column))
-    return {one for one in found if one is not None}

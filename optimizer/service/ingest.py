@@ -18,6 +18,7 @@ from optimizer.bandit.rewards import MESSAGE_OUTCOMES
 from optimizer.errors import Forged, Invalid
 from optimizer.service import recipients as people
 from optimizer.service.engagement import note_engagement
+from optimizer.service.erased import CODE, gone, hidden_message_id
 from optimizer.service.ids import decision_id
 from optimizer.service.labels import judge_alone, judge_anew
 from optimizer.service.optout import OPT_OUTS, apply_opt_outs, is_opt_out, suppress
@@ -109,6 +110,8 @@ def _correlate_all(
             named[index] = found
     decisions = reader.decisions_by_id(workspace_id, sorted(set(named.values())))
     latest = now + timedelta(seconds=CLOCK_SKEW_SECONDS)
+    people_named = {i.recipient_id for i in inputs if isinstance(i, EventInput) and i.recipient_id is not None}
+    erased = gone(reader, services.salt, workspace_id, people_named)
     campaigns: dict[str, bool] = {}
     correlated, refused = [], []
     for index, one in enumerate(inputs):
@@ -119,7 +122,10 @@ def _correlate_all(
         except Invalid as error:
             refused.append(RejectedEvent(index=index, code=error.code, detail=error.detail))
             continue
-        event, decision = _correlate(reader, workspace_id, one, named.get(index), decisions, now)
+        event, decision = _correlate(services, reader, workspace_id, one, named.get(index), decisions, now)
+        if event.recipient_id in erased or (decision is not None and decision.snapshot.erased):
+            refused.append(RejectedEvent(index, CODE, "it is about a person who was erased; nothing of it is stored"))
+            continue
         correlated.append(Correlated(index, event, decision, one if isinstance(one, VendorEvent) else None))
     return correlated, refused
 
@@ -166,6 +172,7 @@ def services_decision_id(services: Services, workspace_id: str, one: EventInput)
 
 
 def _correlate(
+    services: Services,
     reader: Reader,
     workspace_id: str,
     one: EventInput,
@@ -179,6 +186,9 @@ def _correlate(
     by_message = named is None or (decision is None and isinstance(one, VendorEvent))
     if by_message and provider is not None and message_id is not None:
         decision = reader.decision_by_message(workspace_id, provider, message_id)
+        if decision is None:
+            hidden = hidden_message_id(services.salt, workspace_id, provider, message_id)
+            decision = reader.decision_by_message(workspace_id, provider, hidden)
     by_recipient = named is None and one.message_id is None and one.recipient_id is not None
     event = Event(
         workspace_id=workspace_id,

@@ -2,8 +2,7 @@
 
 A label hangs on all events of a decision and on when its message went out, so each arrival may turn earlier ones round.
 They are set in the transaction that stores what is new, and what had been concluded from the old ones is put right:
-the recipient's rhythm exactly; the count of unanswered messages where a machine's click turns out to be a person's (a
-count that a machine's click cleared by mistake isn't known any more, and starts again from there).
+the recipient's rhythm, and the count of unanswered messages, which is counted anew.
 """
 
 from __future__ import annotations
@@ -12,7 +11,7 @@ from collections.abc import Collection, Iterable
 from dataclasses import replace
 from datetime import datetime
 
-from optimizer.service.engagement import engages
+from optimizer.service.engagement import engages, recount
 from optimizer.service.requests import VendorEvent
 from optimizer.service.rhythms import note_answer_changed
 from optimizer.service.webhooks.machines import Trace, judge
@@ -77,8 +76,7 @@ def _judged(writer: Writer, before: Decision, after: Decision, fresh: Collection
     now = any(engages(writer, after, _labelled(event, changed.get(event.event_id))) for event in old)
     if was != now:
         note_answer_changed(writer, before, answered=now)
-        if now:
-            writer.clear_unanswered(after.workspace_id, after.recipient_id)
+        recount(writer, after.workspace_id, after.recipient_id)
     return changed
 
 

@@ -23,7 +23,7 @@ import orjson
 
 from optimizer.bandit.localtime import zone
 from optimizer.errors import Invalid
-from optimizer.service.rowfiles import NumberedRow
+from optimizer.service.rowparts import NumberedRow
 
 _Format = Callable[[Any], Any]
 _PARTS = frozenset({"columns", "constants", "formats", "ignore"})

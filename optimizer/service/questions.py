@@ -198,7 +198,7 @@ def _since(reader: Reader, workspace_id: str, since: datetime) -> Iterator[Decis
         for decision in page.items:
             if decision.decided_at < since:
                 return
-            if not decision.imported:
+            if not decision.imported and not decision.snapshot.erased:
                 yield decision
         cursor = page.cursor
         if cursor is None:

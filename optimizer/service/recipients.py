@@ -12,6 +12,9 @@ from optimizer.service.requests import RecipientPatch
 from storage.port import Writer
 from storage.records import Attribute, AttributeType, Consent, Recipient, Suppression
 
+#: How the source of a refusal begins that an event recorded.
+EVENT_SOURCE = "event:"
+
 
 def unknown(workspace_id: str, recipient_id: str) -> Recipient:
     """A recipient of whom nothing is stored (version 0)."""
@@ -91,7 +94,9 @@ def kept_refusals(stored: Recipient, new: Recipient) -> Recipient:
     """``new`` in place of ``stored``, with the refusals that events recorded: a CRM's PUT knows nothing of them."""
     known = {(s.channel, s.category) for s in new.suppressed}
     recorded = tuple(
-        s for s in stored.suppressed if (s.source or "").startswith("event:") and (s.channel, s.category) not in known
+        s
+        for s in stored.suppressed
+        if (s.source or "").startswith(EVENT_SOURCE) and (s.channel, s.category) not in known
     )
     return replace(new, suppressed=(*new.suppressed, *recorded))
 

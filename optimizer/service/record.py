@@ -58,7 +58,10 @@ def request_window(request: DecisionRequest, default_hours: float, now: datetime
 
 
 def answered(decision: Decision, ask: Ask) -> Decision:
-    """A stored decision as the answer to a repetition; ``Conflict`` when the request is another one."""
+    """A stored decision as the answer to a repetition; ``Conflict`` when the request is another one, or can't be
+    compared since its person was erased."""
+    if decision.snapshot.erased:
+        raise Conflict(f"request_id {ask.request_id!r} was about a person who was erased", code="erased")
     if decision.request_hash != ask.request_hash:
         raise Conflict(
             f"request_id {ask.request_id!r} was used for another request",

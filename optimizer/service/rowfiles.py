@@ -1,13 +1,12 @@
 """Files of rows: CSV, NDJSON and Parquet, told apart by suffix, read and written one row at a time.
 
-Reading gives every row with its place (line of a text file, number of a Parquet row), and an ``Invalid`` in the stead
-of a row that can't be read: one bad line never ends the file. Writing goes to a file beside the target that takes its
-name only once it is whole, so that a killed export leaves no half file behind.
+Reading (``rowparts``) gives every row with its place (line of a text file, number of a Parquet row), and an ``Invalid``
+in the stead of a row that can't be read: one bad line never ends the file. Writing goes to a file beside the target
+that takes its name only once it is whole, so that a killed export leaves no half file behind.
 """
 
 from __future__ import annotations
 
-import csv
 import gzip
 import hashlib
 import os
@@ -20,15 +19,14 @@ from typing import IO, Any, Protocol, cast
 import orjson
 
 from optimizer.errors import Invalid
+from optimizer.service.rowparts import NumberedRow, Part, Table, csv_parts, ndjson_parts, open_parquet
 
 #: What a file may end with, to be read.
 READABLE = (".csv", ".csv.gz", ".ndjson", ".ndjson.gz", ".jsonl", ".jsonl.gz", ".parquet")
 #: What a file may end with, to be written.
 WRITABLE = (".ndjson", ".jsonl", ".parquet")
 _HEAD_BYTES = 1 << 20
-_PARQUET_ROWS = 1000
-#: One row: its line (from 1; a CSV's header counts), and its cells or what is wrong with it.
-NumberedRow = tuple[int, "Mapping[str, Any] | Invalid"]
+_ROWS = 1000
 
 
 def suffix_of(path: Path, allowed: Sequence[str]) -> str:
@@ -75,7 +73,7 @@ class RowFile:
         self.total = path.stat().st_size
         if self._suffix == ".parquet":
             try:
-                self._parquet = _open_parquet(self._raw, path)
+                self._parquet = open_parquet(self._raw, path)
             except BaseException:
                 self._raw.close()
                 raise
@@ -96,113 +94,32 @@ class RowFile:
         return self.total if self._raw.closed else self._raw.tell()
 
     def rows(self) -> Iterator[NumberedRow]:
-        """Every row in order. For one pass only.
+        """Every row in order; otherwise as ``parts``."""
+        for part in self.parts(_ROWS):
+            yield from part.rows()
+
+    def parts(self, size: int) -> Iterator[Part]:
+        """All rows in order, in parts of at most ``size``. For one pass only.
 
         Raises:
             Invalid: the file as a whole is broken from here on (not just a row): cut short, not what its suffix says.
         """
         try:
-            yield from self._rows()
+            yield from self._parts(size)
         except (EOFError, gzip.BadGzipFile, zlib.error, ValueError) as fault:  # pyarrow's ArrowInvalid is a ValueError
             raise Invalid.field("file", f"{self.path.name}: {fault}", code="unreadable_file") from None
 
-    def _rows(self) -> Iterator[NumberedRow]:
+    def _parts(self, size: int) -> Iterator[Part]:
         if self._parquet is not None:
-            return self._parquet_rows()
+            return self._parquet_parts(size)
         plain = cast("IO[bytes]", gzip.GzipFile(fileobj=self._raw)) if self._suffix.endswith(".gz") else self._raw
-        return _csv_rows(plain) if self._suffix.startswith(".csv") else _ndjson_rows(plain)
+        return csv_parts(plain, size) if self._suffix.startswith(".csv") else ndjson_parts(plain, size)
 
-    def _parquet_rows(self) -> Iterator[NumberedRow]:
-        for batch in self._parquet.iter_batches(batch_size=_PARQUET_ROWS):
-            for row in batch.to_pylist():
-                self._rows_done += 1
-                yield self._rows_done, row
-
-
-def _open_parquet(raw: IO[bytes], path: Path) -> Any:
-    import pyarrow
-    from pyarrow import parquet
-
-    try:
-        return parquet.ParquetFile(raw)
-    except pyarrow.ArrowException as fault:
-        raise Invalid.field(
-            "file", f"{path.name} is no readable Parquet file: {fault}", code="unreadable_file"
-        ) from None
-
-
-def _csv_rows(raw: IO[bytes]) -> Iterator[NumberedRow]:
-    """Rows of a CSV with a header; a row's line is that of its end, which matters only for quoted line breaks."""
-    lines = _Lines(raw)
-    reader = csv.reader(lines, strict=True)
-    try:
-        header = next(reader, [])
-    except csv.Error as fault:
-        raise Invalid.field("file", f"line 1: {fault}", code="unreadable_file") from None
-    if not header or len(set(header)) != len(header):
-        raise Invalid.field("file", "line 1 must name every column once", code="unreadable_file")
-    lines.broken = False
-    while True:
-        try:
-            cells = next(reader, None)
-        except csv.Error as fault:
-            lines.broken = False
-            yield reader.line_num, Invalid(f"not CSV: {fault}", code="unreadable")
-            continue
-        if cells is None:
-            return
-        if not cells:
-            continue
-        if lines.broken:
-            lines.broken = False
-            yield reader.line_num, Invalid("not UTF-8", code="unreadable")
-        elif len(cells) != len(header):
-            told = f"{len(cells)} cells under {len(header)} columns"
-            yield reader.line_num, Invalid(told, code="unreadable")
-        else:
-            yield reader.line_num, dict(zip(header, cells))  # noqa: B905  the lengths are compared above
-
-
-class _Lines:
-    """Lines as text, a byte order mark left out. Bytes that are no UTF-8 are replaced and noted in ``broken``, which
-    the reader of rows takes back: a row is known to be whole only when it ends, maybe some lines later."""
-
-    def __init__(self, raw: IO[bytes]) -> None:
-        self._raw = raw
-        self._decode = _without_mark
-        self.broken = False
-
-    def __iter__(self) -> _Lines:
-        return self
-
-    def __next__(self) -> str:
-        line = next(self._raw)
-        decode, self._decode = self._decode, _as_utf8
-        try:
-            return decode(line)
-        except UnicodeDecodeError:
-            self.broken = True
-            return line.decode("utf-8", "replace")
-
-
-def _without_mark(line: bytes) -> str:
-    return line.decode("utf-8-sig")
-
-
-def _as_utf8(line: bytes) -> str:
-    return line.decode()
-
-
-def _ndjson_rows(raw: IO[bytes]) -> Iterator[NumberedRow]:
-    for line, text in enumerate(raw, start=1):
-        if not text.strip():
-            continue
-        try:
-            row = orjson.loads(text)
-        except orjson.JSONDecodeError as fault:
-            yield line, Invalid(f"not JSON: {fault}", code="unreadable")
-            continue
-        yield line, row if isinstance(row, dict) else Invalid("must be a JSON object", code="unreadable")
+    def _parquet_parts(self, size: int) -> Iterator[Part]:
+        for batch in self._parquet.iter_batches(batch_size=size):
+            first = self._rows_done + 1
+            self._rows_done += batch.num_rows
+            yield Table(range(first, self._rows_done + 1), batch.to_pydict())
 
 
 class RowWriter(Protocol):
@@ -288,7 +205,7 @@ class ParquetWriter:
     def write(self, row: Mapping[str, Any]) -> None:
         """Appends a row; a cell left out is null."""
         self._rows.append({name: _cell(row.get(name), kind) for name, kind in self._columns.items()})
-        if len(self._rows) >= _PARQUET_ROWS:
+        if len(self._rows) >= _ROWS:
             self._flush()
 
     def _flush(self) -> None:

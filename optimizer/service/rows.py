@@ -16,6 +16,7 @@ from optimizer.service.answers import judged_at, with_message
 from optimizer.service.catalog import View
 from optimizer.service.choose import Plan, Situation
 from optimizer.service.displace import without
+from optimizer.service.erased import refusal
 from optimizer.service.record import Ask, answered, message_of
 from optimizer.service.requests import DecisionRequest
 from optimizer.service.shared import NOTHING_SHARED, Shared
@@ -85,7 +86,8 @@ class Reads:
 
     ``shared`` is replaced, never changed, so that a ``Read`` may hold on to it. ``pasts`` are read when they are asked
     for: a re-check in the write transaction needs none where the draw stands. ``touched`` are the recipients whose
-    state an earlier row changed, ``placed`` its reservations by recipient, ``displaced`` whose place was taken.
+    state an earlier row changed, ``placed`` its reservations by recipient, ``displaced`` whose place was taken;
+    ``gone`` were erased.
     """
 
     view: View
@@ -102,6 +104,12 @@ class Reads:
     touched: set[str] = field(default_factory=set)
     placed: dict[str, dict[str, Decision]] = field(default_factory=dict)
     displaced: set[str] = field(default_factory=set)
+    gone: set[str] = field(default_factory=set)
+
+    def require_present(self, recipient_id: str) -> None:
+        """Raises ``Invalid`` for a recipient who was erased."""
+        if recipient_id in self.gone:
+            raise refusal(recipient_id)
 
     def past(self, reader: Reader, recipient_id: str) -> tuple[Happening, ...]:
         """The recipient's last messages and events before now, oldest first."""

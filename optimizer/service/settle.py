@@ -12,6 +12,7 @@ from datetime import datetime
 
 from optimizer.errors import Conflict, Invalid, NotFound
 from optimizer.service.engagement import note_engagement, note_sent
+from optimizer.service.erased import gone, hidden_message_id, refusal
 from optimizer.service.labels import judge_anew
 from optimizer.service.optout import apply_opt_outs
 from optimizer.service.record import message_of
@@ -79,7 +80,10 @@ def confirm(
         decision = _found(writer, workspace_id, decision_id)
         if decision.send_at is None:
             raise Invalid.field("decision_id", f"{decision_id} is {decision.status}: it has no message to confirm")
-        provider_, message_id_ = _named(decision, provider, message_id)
+        told = message_id
+        if decision.snapshot.erased and message_id is not None:
+            told = hidden_message_id(services.salt, workspace_id, provider or "", message_id)
+        provider_, message_id_ = _named(decision, provider, told)
         confirmed = replace(
             decision,
             status="sent",
@@ -127,7 +131,7 @@ def release(services: Services, workspace_id: str, decision_id: str, reason: str
                 errors={"status": [f"{decision.status}; allowed: reserved, claimed, no_send, assumed_sent"]},
             )
         # Never without a reason: a closed decision that has none was assumed sent.
-        why = reason or RELEASED
+        why = RELEASED if decision.snapshot.erased else reason or RELEASED
         released = replace(decision, status="released", closed_at=now, close_reason=why)
         writer.update_decision(released, None)
         note_sent(writer, decision, released)
@@ -138,9 +142,18 @@ def release(services: Services, workspace_id: str, decision_id: str, reason: str
 
 
 def record_send(services: Services, message: Message) -> bool:
-    """Counts a message that another system sent; False when it is known already."""
-    pair = (message.workspace_id, message.recipient_id)
-    return services.store.write(lambda writer: writer.add_message(message), recipients=[pair])
+    """Counts a message that another system sent; False when it is known already.
+
+    Raises:
+        Invalid: its recipient was erased.
+    """
+
+    def work(writer: Writer) -> bool:
+        if gone(writer, services.salt, message.workspace_id, [message.recipient_id]):
+            raise refusal(message.recipient_id)
+        return writer.add_message(message)
+
+    return services.store.write(work, recipients=[(message.workspace_id, message.recipient_id)])
 
 
 def _found(writer: Writer, workspace_id: str, decision_id: str) -> Decision:

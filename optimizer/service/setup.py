@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import secrets
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import replace
 from datetime import datetime
 from typing import get_args
 
 from optimizer.errors import Invalid, NotFound, PreconditionFailed, Unauthenticated
 from optimizer.service import recipients as people
+from optimizer.service.erased import graves
 from optimizer.service.ids import fresh
 from optimizer.service.wiring import Services
 from storage.port import Writer
@@ -212,7 +213,8 @@ def put_recipient(services: Services, recipient: Recipient, if_match: int | None
     def work(writer: Writer) -> tuple[Recipient, bool]:
         known = writer.recipient(recipient.workspace_id, recipient.recipient_id)
         _check_version("recipient", recipient.recipient_id, known.version if known is not None else 0, if_match)
-        return _replace_recipient(services, writer, known, recipient), known is None
+        (new,) = _put_back(services, writer, [recipient], [] if known is None else [known.recipient_id])
+        return _replace_recipient(services, writer, known, new), known is None
 
     pair = (recipient.workspace_id, recipient.recipient_id)
     return services.store.write(work, recipients=[pair])
@@ -228,7 +230,7 @@ def put_recipients(
     def work(writer: Writer) -> tuple[Recipient, ...]:
         stored = writer.recipients(workspace_id, sorted({r.recipient_id for r in rows}))
         changed = []
-        for row in rows:
+        for row in _put_back(services, writer, rows, stored):
             known = stored.get(row.recipient_id)
             newer = stored[row.recipient_id] = people.replaced(known, row, now)
             if newer is not known:
@@ -241,6 +243,17 @@ def put_recipients(
         return tuple(stored[r.recipient_id] for r in rows)
 
     return services.store.write(work, recipients=[(workspace_id, r.recipient_id) for r in rows])
+
+
+def _put_back(
+    services: Services, writer: Writer, rows: Sequence[Recipient], stored: Collection[str]
+) -> list[Recipient]:
+    """The rows, those of people who were erased with what they had refused by then."""
+    if not rows:
+        return []
+    fresh_ids = [row.recipient_id for row in rows if row.recipient_id not in stored]
+    buried = graves(writer, services.salt, rows[0].workspace_id, fresh_ids)
+    return [people.kept_refusals(buried[r.recipient_id], r) if r.recipient_id in buried else r for r in rows]
 
 
 def _replace_recipient(services: Services, writer: Writer, stored: Recipient | None, new: Recipient) -> Recipient:

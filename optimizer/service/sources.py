@@ -6,7 +6,7 @@ import hashlib
 import hmac
 from dataclasses import replace
 
-from optimizer.errors import Conflict, NotFound, PreconditionFailed
+from optimizer.errors import Conflict, Gone, NotFound, PreconditionFailed
 from optimizer.service.webhooks.vendors import require_setup
 from optimizer.service.wiring import Services
 from storage.errors import AlreadyExists
@@ -71,11 +71,14 @@ def source_of(services: Services, workspace_id: str, source_id: str) -> WebhookS
 
 
 def called_source(services: Services, vendor: Vendor, source_id: str) -> WebhookSource:
-    """The source whose address a vendor calls (``NotFound`` where there is none of this vendor)."""
+    """The source whose address a vendor calls (``NotFound`` where there is none of this vendor, ``Gone`` where there
+    was one)."""
     with services.store.read() as reader:
         stored = reader.webhook_source(source_id)
-    if stored is None or stored.deleted or stored.vendor != vendor:
+    if stored is None or stored.vendor != vendor:
         raise NotFound(f"no webhook source {source_id!r} of {vendor}")
+    if stored.deleted:
+        raise Gone(f"webhook source {source_id!r} of {vendor} was deleted")
     return stored
 
 

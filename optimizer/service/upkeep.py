@@ -55,9 +55,12 @@ def _assumes_sent(writer: Writer, decision: Decision) -> bool:
 
 
 def retain(services: Services, workspace_id: str) -> int:
-    """Deletes what is older than the retention allows; returns how many decisions went."""
+    """Deletes what is older than the retention allows; returns how many decisions went. What an erasure left in files
+    that somebody was reading goes as well."""
     before = services.clock() - timedelta(days=services.settings.retention_days)
-    return services.store.write(lambda writer: writer.prune(workspace_id, before))
+    pruned = services.store.write(lambda writer: writer.prune(workspace_id, before))
+    services.store.scrub()
+    return pruned
 
 
 def keep_columns(services: Services, workspace_id: str) -> None:

@@ -48,9 +48,11 @@ _TAGS = {
 _PROBLEMS = {
     400: "Unreadable: not JSON, not UTF-8, nested too deep, or not an object.",
     401: "No key, or one that is unknown or revoked; of a webhook, its vendor didn't sign it.",
-    403: "The key lacks the scope.",
+    403: "The key lacks the scope; of a webhook, its source was deleted.",
     404: "No such thing in this workspace.",
+    406: "The webhook's source was deleted; don't send it again.",
     409: "It contradicts what is stored; `code` says how.",
+    410: "The webhook's source was deleted; don't send it again.",
     412: "`If-Match` or `If-None-Match` named another version than the stored one.",
     413: "The body or the batch is over its limit.",
     415: "A content type that this route doesn't read.",

@@ -5,15 +5,16 @@ from __future__ import annotations
 from typing import Any
 
 from optimizer.errors import Invalid, NotFound
-from optimizer.service import setup
+from optimizer.service import erasing, exports, setup
 from optimizer.web import body, examples, render
-from optimizer.web.operation import Answer, Call, Operations
+from optimizer.web.operation import Answer, Call, Operations, Told
 from optimizer.web.paging import sliced
 from optimizer.web.schemas.body import PageQuery
 from optimizer.web.schemas.recipients import (
     AttributeIn,
     AttributeOut,
     AttributesPage,
+    RecipientExportOut,
     RecipientIn,
     RecipientOut,
     RecipientRow,
@@ -89,6 +90,36 @@ def get_recipient(call: Call) -> Answer:
     if call.preconditions.unchanged(stored.version):
         return Answer(status=304, etag=stored.version)
     return Answer(render.recipient(stored), etag=stored.version)
+
+
+@api.operation(
+    "DELETE",
+    _PATH,
+    "Erase a recipient",
+    answers={204: Told(description="Erased.")},
+    scope="admin",
+    problems=(404,),
+)
+def erase_recipient(call: Call) -> Answer:
+    """Attributes, contexts, what vendors said and every id of the person go; what was decided and what came of it stays
+    in reports, under a random pseudonym. What is reserved is called off. A keyed hash of the id remembers the refusal:
+    nobody is written to, and nothing is stored of what is still reported, until a PUT, a batch or an import of
+    recipients takes the person up again. Doing it again changes nothing."""
+    erasing.erase(call.services, call.workspace_id, call.path["recipient_id"])
+    return Answer(status=204)
+
+
+@api.operation(
+    "GET",
+    f"{_PATH}/export",
+    "Export a recipient",
+    answers={200: RecipientExportOut},
+    scope="admin",
+    problems=(404,),
+)
+def export_recipient(call: Call) -> Answer:
+    """Everything that is stored of the person, for their right of access."""
+    return Answer(exports.of_recipient(call.services, call.workspace_id, call.path["recipient_id"]))
 
 
 @api.operation(

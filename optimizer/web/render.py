@@ -98,6 +98,7 @@ def decision_record(d: Decision) -> Json:
             "limits": [_risk_limit(one) for one in s.limits],
             "risks": s.risks,
             "displaced": s.displaced,
+            "erased": s.erased,
         },
         "claimed_at": d.claimed_at,
         "sent_at": d.sent_at,

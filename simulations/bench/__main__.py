@@ -129,7 +129,7 @@ def _table(area: str, figures: Iterable[Figure]) -> Table:
 
 def imports_table(machine: str) -> Table:
     """What imports cost, beside bare inserts of the same rows."""
-    about = f"import of {imports.ROWS:,} rows of CSV, least of {imports.ROUNDS} rounds, {machine}"
+    about = f"import of {imports.ROWS:,} rows, medians of {imports.ROUNDS} rounds, {machine}"
     table = Table(
         title=about, caption="ratio: rate of the import over that of the bare inserts, by the clock / by CPU time"
     )
@@ -138,7 +138,7 @@ def imports_table(machine: str) -> Table:
     for cost in imports.measure():
         ours = cost.imported
         beside = [cell for bare in (cost.same_tables, cost.bare) for cell in (f"{bare.clock:,.1f}", _ratio(ours, bare))]
-        table.add_row(cost.kind, f"{ours.clock:,.1f}", f"{1e6 / ours.clock:,.0f}", *beside)
+        table.add_row(f"{cost.kind}, {cost.form}", f"{ours.clock:,.1f}", f"{1e6 / ours.clock:,.0f}", *beside)
     return table
 
 

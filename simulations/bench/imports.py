@@ -1,30 +1,37 @@
 """What an import costs a row, beside bare ``executemany`` of the very same rows, in one run.
 
-Side by side, with the same durability (WAL, ``synchronous=FULL``) and rows a transaction: ``sendtide import`` of a CSV
-file; the rows that it stored put by ``executemany`` into tables of the same schema, indexes included; and the cells of
-the file, unread, into a table without an index. The second is the bound of any import into this schema, the third of
-any file into SQLite.
+Side by side, with the same durability (WAL, ``synchronous=FULL``) and rows a transaction: ``sendtide import`` of a CSV,
+NDJSON or Parquet file; the rows that it stored put by ``executemany`` into tables of the same schema, indexes included;
+and the cells of the file, unread, into a table without an index. The second is the bound of any import into this
+schema, the third of any file into SQLite.
 """
 
 from __future__ import annotations
 
 import csv
-import io
+import itertools
 import sqlite3
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
 from pathlib import Path
+from statistics import median
 from tempfile import TemporaryDirectory
+
+import orjson
+import pyarrow.csv
+from pyarrow import parquet
 
 from optimizer.config import Settings
 from optimizer.service import setup
-from optimizer.service.imports import CHUNK, KINDS, Kind, import_file
+from optimizer.service.imports import CHUNK, import_file
+from optimizer.service.importtargets import KINDS, Kind
 from optimizer.service.wiring import open_services
 from storage.records import Campaign, Channel, GroupShares, Variant
 
-ROWS, ROUNDS = 20_000, 3
+ROWS, ROUNDS = 20_000, 5
+FORMS = ("csv", "ndjson", "parquet")
 _WORKSPACE = "bench"
 _HEADERS: dict[Kind, str] = {
     "recipients": "recipient_id,timezone,attributes.country,attributes.age,attributes.plan,channels.email,channels.sms",
@@ -48,9 +55,9 @@ class Took:
     cpu: float
 
     @classmethod
-    def least(cls, rounds: Sequence[Took]) -> Took:
-        """The least of each."""
-        return cls(min(one.clock for one in rounds), min(one.cpu for one in rounds))
+    def median(cls, rounds: Sequence[Took]) -> Took:
+        """The median of each."""
+        return cls(median(one.clock for one in rounds), median(one.cpu for one in rounds))
 
 
 @dataclass(frozen=True)
@@ -58,6 +65,7 @@ class Cost:
     """What took how long: the import, its stored rows into the same tables, its cells into a bare table."""
 
     kind: Kind
+    form: str
     imported: Took
     same_tables: Took
     bare: Took
@@ -94,31 +102,51 @@ def lines(kind: Kind) -> Iterator[str]:
 
 
 def measure() -> list[Cost]:
-    """What each kind of import costs on this machine now: of each figure the least of three rounds, since what others
-    do on the machine only adds."""
+    """What each kind of import costs on this machine now, from each format: medians over rounds, in each of which the
+    three are measured one after the other."""
     found = []
-    for kind in KINDS:
-        rounds = [_measure(kind) for _ in range(ROUNDS)]
+    for kind, form in itertools.product(KINDS, FORMS):
+        rounds = [_measure(kind, form) for _ in range(ROUNDS)]
         parts = ([c.imported for c in rounds], [c.same_tables for c in rounds], [c.bare for c in rounds])
-        found.append(Cost(kind, *(Took.least(part) for part in parts)))
+        found.append(Cost(kind, form, *(Took.median(part) for part in parts)))
     return found
 
 
-def _measure(kind: Kind) -> Cost:
+def _file(kind: Kind, form: str, folder: Path) -> Path:
+    """The made-up file in a format; in NDJSON and Parquet its cells have types."""
+    table = folder / f"{kind}.csv"
+    table.write_text("\n".join(lines(kind)) + "\n")
+    source = table.with_suffix(f".{form}")
+    if form == "parquet":
+        parquet.write_table(pyarrow.csv.read_csv(table), source)
+    elif form == "ndjson":
+        with table.open() as rows:
+            typed = ({name: _typed(cell) for name, cell in row.items()} for row in csv.DictReader(rows))
+            source.write_bytes(b"\n".join(map(orjson.dumps, typed)) + b"\n")
+    return source
+
+
+def _typed(cell: str) -> object:
+    try:
+        return orjson.loads(cell)
+    except orjson.JSONDecodeError:
+        return cell or None
+
+
+def _measure(kind: Kind, form: str) -> Cost:
     with TemporaryDirectory(prefix="sendtide-bench-") as folder:
-        source = Path(folder) / f"{kind}.csv"
-        source.write_text("\n".join(lines(kind)) + "\n")
+        source = _file(kind, form, Path(folder))
         ours, other = Path(folder) / "ours.db", Path(folder) / "other.db"
         imported = _import(kind, source, ours)
         with closing(sqlite3.connect(ours)) as filled:
             stored = {name: filled.execute(f"SELECT * FROM {name}").fetchall() for name in _TABLES[kind]}  # noqa: S608
         open_services(_settings(other), watch=False).close()
-        cells = list(csv.reader(io.StringIO(source.read_text())))[1:]
+        cells = list(csv.reader(lines(kind)))[1:]
         with closing(sqlite3.connect(other, isolation_level=None)) as bare:
             bare.execute("PRAGMA synchronous = FULL")
             bare.execute(f"CREATE TABLE plain ({', '.join(f'c{n}' for n in range(len(cells[0])))})")
             same, plain = _insert(bare, stored), _insert(bare, {"plain": cells})
-    return Cost(kind, imported, same, plain)
+    return Cost(kind, form, imported, same, plain)
 
 
 def _settings(path: Path) -> Settings:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from contextlib import suppress
 from functools import partial
 from types import TracebackType
@@ -34,6 +34,8 @@ _WRITERS: Final = 6
 #: How often a write is run: it meets a rival, or learns that it needs more locks.
 _RUNS: Final = 20
 _STEP_ASIDE_SECONDS: Final = 0.02
+#: Tables in which people are named.
+_PERSONAL: Final = ("changes", "decisions", "engagement", "events", "messages", "recipients", "rhythms")
 
 _READ: Final = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; SET LOCAL jit = off; SET LOCAL statement_timeout = {}"
 _WRITE: Final = """
@@ -87,6 +89,22 @@ class PostgresStore:
         with self.read() as reader:
             reader.meta("write_check")
         self._run(PostgresWriter.touch, Plan.of(()))
+
+    def scrub(self, words: Collection[str] = ()) -> bool:  # noqa: ARG002 - the server's files are not ours to read
+        """See ``storage.erasure``: dead rows go by ``VACUUM``; what the server keeps beside its tables (its log of
+        writes, its backups) is for whoever runs it."""
+        self._require_own_process()
+        try:
+            connection = self._opener()
+            try:
+                connection.execute("SET statement_timeout = 0")
+                for table in _PERSONAL:
+                    connection.execute(f"VACUUM {table}")
+            finally:
+                connection.close()
+        except psycopg.Error as error:
+            raise meaning(error, self._place) from error
+        return True
 
     def close(self) -> None:
         """See ``storage.port``. Writes under way end first; a read that is under way ends undisturbed."""

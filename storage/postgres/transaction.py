@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from datetime import datetime
 
+from storage.bulk import NewLogged
 from storage.log import ChangeKind, Decision, Event, Message
 from storage.postgres.connect import Connected
 from storage.postgres.locks import Locks
@@ -12,9 +13,11 @@ from storage.postgres.tables import PostgresTables
 from storage.records import Attribute, Campaign, Recipient, Workspace
 from storage.rules import Rule
 from storage.sql.block_tables import BlockReader
+from storage.sql.bulk_tables import BulkReader, BulkWriter
 from storage.sql.column_tables import ColumnReader
 from storage.sql.decision_tables import DecisionReader, DecisionWriter
 from storage.sql.endpoint_tables import EndpointReader, EndpointWriter
+from storage.sql.erasure_tables import ErasureReader, ErasureWriter
 from storage.sql.event_tables import EventReader
 from storage.sql.learning_tables import LearningReader
 from storage.sql.past_tables import PastReader
@@ -40,9 +43,11 @@ _TOUCH = "INSERT INTO meta (name, value) VALUES ('write_check', '') ON CONFLICT 
 class PostgresReader(
     PostgresTables,
     BlockReader,
+    BulkReader,
     ColumnReader,
     DecisionReader,
     EndpointReader,
+    ErasureReader,
     EventReader,
     LearningReader,
     PastReader,
@@ -57,8 +62,10 @@ class PostgresReader(
 
 class PostgresWriter(
     PostgresReader,
+    BulkWriter,
     DecisionWriter,
     EndpointWriter,
+    ErasureWriter,
     RankWriter,
     RetentionWriter,
     RhythmWriter,
@@ -228,6 +235,17 @@ class PostgresWriter(
             self._locks.require(workspace_id, ids)
             self._locks.take("recipient", workspace_id, ids)
         super().put_recipients(recipients)
+
+    def add_new_recipients(self, workspace_id: str, recipient_ids: Sequence[str], documents: Sequence[bytes]) -> bool:
+        """See ``storage.bulk``."""
+        self._locks.require(workspace_id, recipient_ids)
+        self._locks.take("recipient", workspace_id, recipient_ids)
+        return super().add_new_recipients(workspace_id, recipient_ids, documents)
+
+    def add_new_logged(self, workspace_id: str, logged: NewLogged) -> bool:
+        """See ``storage.bulk``."""
+        self._locks.take("decision", workspace_id, logged.ids)
+        return super().add_new_logged(workspace_id, logged)
 
     def prune(self, workspace_id: str, before: datetime) -> int:
         """See ``storage.port``."""

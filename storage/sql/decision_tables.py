@@ -58,7 +58,7 @@ _MESSAGE_LOG: Final = (
         "COLUMNS", MESSAGE_COLUMNS
     )
 )
-_INSERT: Final = """
+INSERT_DECISION: Final = """
 INSERT INTO decisions (seq, workspace_id, COLUMNS, shadow_policy_id, message_at) VALUES (MARKS)
 ON CONFLICT (workspace_id, decision_id) DO NOTHING
 """.replace("COLUMNS", DECISION_COLUMNS).replace("MARKS", ", ".join("?" * (DECISION_COLUMNS.count(",") + 5)))
@@ -69,7 +69,7 @@ WHERE workspace_id = ? AND seq = ?
 """
 #: The end of what a decision planned: each notes how far the log had come.
 _CLOSINGS: Final = frozenset({"released", "revoked", "displaced", "expired", "assumed_sent"})
-_INSERT_MESSAGE: Final = "INSERT INTO messages (workspace_id, COLUMNS) VALUES (MARKS) ON CONFLICT DO NOTHING".replace(
+INSERT_MESSAGE: Final = "INSERT INTO messages (workspace_id, COLUMNS) VALUES (MARKS) ON CONFLICT DO NOTHING".replace(
     "COLUMNS", MESSAGE_COLUMNS
 ).replace("MARKS", ", ".join("?" * (MESSAGE_COLUMNS.count(",") + 2)))
 _REMOVE_MESSAGE: Final = """
@@ -80,7 +80,7 @@ _REMOVE_FOREIGN: Final = """
 DELETE FROM messages WHERE workspace_id = ? AND recipient_id = ? AND message_ref = ? AND decision_id IS NOT 0
 RETURNING COLUMNS
 """.replace("COLUMNS", MESSAGE_COLUMNS)
-_COUNT_USE: Final = """
+COUNT_USE: Final = """
 INSERT INTO policy_uses (workspace_id, policy_id, decisions) VALUES (?, ?, ?)
 ON CONFLICT (workspace_id, policy_id) DO UPDATE SET decisions = policy_uses.decisions + excluded.decisions
 """
@@ -166,22 +166,22 @@ class DecisionWriter(DecisionReader, UsageWriter, RewriteWriter):
     def add_decision(self, decision: Decision, message: Message | None) -> None:
         """See ``storage.port``."""
         (position,) = self._next_positions(decision.workspace_id, 1)
-        if not self._query(_INSERT, _insert_row(decision, message, position)).rowcount:
+        if not self._query(INSERT_DECISION, _insert_row(decision, message, position)).rowcount:
             self._take_back_positions(decision.workspace_id)
             raise AlreadyExists(f"decision {decision.decision_id} is stored already")
         if message is not None:
             self._hold([message])
-        self._query(_COUNT_USE, (decision.workspace_id, decision.policy_id, 1))
+        self._query(COUNT_USE, (decision.workspace_id, decision.policy_id, 1))
         shadow = decision.snapshot.shadow
         if shadow is not None:
-            self._query(_COUNT_USE, (decision.workspace_id, shadow.policy_id, 1))
+            self._query(COUNT_USE, (decision.workspace_id, shadow.policy_id, 1))
 
     def add_decisions(self, rows: Sequence[tuple[Decision, Message | None]]) -> None:
         """See ``storage.port``; all or none."""
         if not rows:
             return
         counts = Counter(decision.workspace_id for decision, _ in rows)
-        if not self._all_or_none(_INSERT, self._insert_rows(rows, counts)):
+        if not self._all_or_none(INSERT_DECISION, self._insert_rows(rows, counts)):
             for workspace_id in counts:
                 self._take_back_positions(workspace_id)
             raise AlreadyExists("one of these decisions is stored already, or is named twice")
@@ -190,7 +190,7 @@ class DecisionWriter(DecisionReader, UsageWriter, RewriteWriter):
         for decision, _ in rows:
             if decision.snapshot.shadow is not None:
                 uses[decision.workspace_id, decision.snapshot.shadow.policy_id] += 1
-        self._query_many(_COUNT_USE, [(*policy, count) for policy, count in uses.items()])
+        self._query_many(COUNT_USE, [(*policy, count) for policy, count in uses.items()])
 
     def _insert_rows(self, rows: Sequence[tuple[Decision, Message | None]], counts: Mapping[str, int]) -> list[Row]:
         """The rows to insert, each with its workspace's next position; ``counts`` says how many each has."""
@@ -246,7 +246,7 @@ class DecisionWriter(DecisionReader, UsageWriter, RewriteWriter):
         if owner is not None and owner[0] == message.recipient_id and owner[1] is not None:
             return False
         if not self._query(
-            _INSERT_MESSAGE, message_row(message, message.decision_id, self._position(message.workspace_id))
+            INSERT_MESSAGE, message_row(message, message.decision_id, self._position(message.workspace_id))
         ).rowcount:
             return False
         self._book((message,))
@@ -261,10 +261,10 @@ class DecisionWriter(DecisionReader, UsageWriter, RewriteWriter):
         gone = [] if removed is None else removed
         if messages:
             rows = [message_row(message, self.SAME) for message in messages]
-            if self._query_many(_INSERT_MESSAGE, rows).rowcount < len(rows):
+            if self._query_many(INSERT_MESSAGE, rows).rowcount < len(rows):
                 for row in rows:
                     gone += self._removed(_REMOVE_TOLD, row[:4])
-                self._query_many(_INSERT_MESSAGE, rows)
+                self._query_many(INSERT_MESSAGE, rows)
         self._book(messages, gone)
 
     def _removed(self, statement: str, key: Row) -> list[Message]:

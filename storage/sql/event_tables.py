@@ -46,7 +46,7 @@ _BY_MESSAGE: Final = _select(
     WHERE workspace_id = ? AND provider = ? AND message_id = ? AND matched = 0 AND decision_id IS NULL
     """
 )
-_INSERT: Final = """
+INSERT_EVENT: Final = """
 INSERT INTO events (workspace_id, COLUMNS) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
 ON CONFLICT (workspace_id, event_id) DO NOTHING
 """.replace("COLUMNS", EVENT_COLUMNS)
@@ -136,14 +136,14 @@ class EventWriter(EventReader, RewriteWriter):
 
     def add_event(self, event: Event) -> bool:
         """See ``storage.port``."""
-        return self._query(_INSERT, event_row(event, self._position(event.workspace_id))).rowcount > 0
+        return self._query(INSERT_EVENT, event_row(event, self._position(event.workspace_id))).rowcount > 0
 
     def add_events(self, events: Sequence[Event]) -> int:
         """See ``storage.port``."""
         if not events:
             return 0
         rows = [event_row(event, self._position(event.workspace_id)) for event in events]
-        return self._query_many(_INSERT, rows).rowcount
+        return self._query_many(INSERT_EVENT, rows).rowcount
 
     def match_events(self, workspace_id: str, decision: Decision) -> tuple[Event, ...]:
         """See ``storage.port``; by occurrence, then id."""

@@ -14,7 +14,7 @@ _SUMS: Final = """
 SELECT recipient_id, kind, hour, weight FROM rhythms
 WHERE workspace_id = ? AND recipient_id IN ({marks}) AND weight > 0 ORDER BY recipient_id, kind, hour
 """
-_ADD: Final = """
+ADD_TO_RHYTHM: Final = """
 INSERT INTO rhythms (workspace_id, recipient_id, kind, hour, weight) VALUES (?, ?, ?, ?, ?)
 ON CONFLICT (workspace_id, recipient_id, kind, hour) DO UPDATE SET weight = rhythms.weight + excluded.weight
 """
@@ -50,4 +50,4 @@ class RhythmWriter(RhythmReader):
     def add_to_rhythm(self, workspace_id: str, recipient_id: str, added: Sequence[RhythmSum]) -> None:
         """See ``storage.port``."""
         rows = [(workspace_id, recipient_id, RHYTHM_KINDS.index(one.kind), one.hour, one.weight) for one in added]
-        self._query_many(_ADD, rows)
+        self._query_many(ADD_TO_RHYTHM, rows)

@@ -97,6 +97,7 @@ def connect(path: Path, mode: Literal["ro", "rw"], timeout_seconds: float) -> Da
         if mode == "rw":
             db.execute(f"PRAGMA cache_size = -{_WRITER_CACHE_KIB}")
             db.execute(f"PRAGMA journal_size_limit = {_WAL_LIMIT_BYTES}")
+            db.execute("PRAGMA secure_delete = ON")  # erased people must not be found in free space
             db.execute("PRAGMA temp_store = MEMORY")  # the undo log of savepoints
         else:
             db.execute(f"PRAGMA cache_size = -{_READER_CACHE_KIB}")

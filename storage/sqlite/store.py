@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sqlite3
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import TypeVar
@@ -18,6 +18,7 @@ from storage.group_commit import GroupCommit
 from storage.port import Reader, Writer
 from storage.sqlite.connect import connect, meaning
 from storage.sqlite.migrate import prepare
+from storage.sqlite.scrub import scrub
 from storage.sqlite.transaction import SqliteReader, SqliteTransaction, SqliteWriter
 
 T = TypeVar("T")
@@ -44,9 +45,9 @@ class SqliteStore:
         self._gate = threading.Lock()
         self._idle: list[Database] = []
         self._closed = False
-        lock_path = self._path.with_name(self._path.name + ".lock")
-        prepare(self._path, lock_path, wait_seconds)
-        transaction = SqliteTransaction(self._path, FileLock(lock_path), wait_seconds)
+        self._lock_path = self._path.with_name(self._path.name + ".lock")
+        prepare(self._path, self._lock_path, wait_seconds)
+        transaction = SqliteTransaction(self._path, FileLock(self._lock_path), wait_seconds)
         self._group: GroupCommit[SqliteWriter] = GroupCommit(
             transaction, wait_seconds=wait_seconds, name="sqlite-writer"
         )
@@ -66,6 +67,14 @@ class SqliteStore:
             reader.meta("write_check")
         self._require_own_process()
         self._group.submit(SqliteWriter.touch)
+
+    def scrub(self, words: Collection[str] = ()) -> bool:
+        """See ``storage.erasure`` and ``storage.sqlite.scrub``."""
+        self._require_own_process()
+        try:
+            return scrub(self._path, self._lock_path, self._wait_seconds, words)
+        except sqlite3.Error as error:
+            raise meaning(error, self._path) from error
 
     def close(self) -> None:
         """See ``storage.port``. What is queued is written first; a read that is under way ends undisturbed."""

@@ -53,8 +53,9 @@ class SqliteTables(Tables):
         self._last_position = None
         return [None] * count
 
-    def _take_back_positions(self, workspace_id: str) -> None:
-        """See ``storage.sql.tables``: what was not inserted was not numbered."""
+    def _take_back_positions(self, workspace_id: str) -> None:  # noqa: ARG002 - one series
+        """See ``storage.sql.tables``: what was not inserted, or was rolled back, was not numbered."""
+        self._last_position = None
 
     def _hold_log(self, workspace_id: str) -> None:
         """See ``storage.sql.tables``: writes take turns anyway."""

@@ -14,9 +14,11 @@ from storage.errors import StoreUnavailable
 from storage.file_lock import FileLock
 from storage.group_commit import TransactionLostError
 from storage.sql.block_tables import BlockReader
+from storage.sql.bulk_tables import BulkReader, BulkWriter
 from storage.sql.column_tables import ColumnReader
 from storage.sql.decision_tables import DecisionReader, DecisionWriter
 from storage.sql.endpoint_tables import EndpointReader, EndpointWriter
+from storage.sql.erasure_tables import ErasureReader, ErasureWriter
 from storage.sql.event_tables import EventReader
 from storage.sql.learning_tables import LearningReader
 from storage.sql.past_tables import PastReader
@@ -34,9 +36,11 @@ from storage.sqlite.tables import SqliteTables
 class SqliteReader(
     SqliteTables,
     BlockReader,
+    BulkReader,
     ColumnReader,
     DecisionReader,
     EndpointReader,
+    ErasureReader,
     EventReader,
     LearningReader,
     PastReader,
@@ -50,7 +54,15 @@ class SqliteReader(
 
 
 class SqliteWriter(
-    SqliteReader, DecisionWriter, EndpointWriter, RankWriter, RetentionWriter, RhythmWriter, WebhookWriter
+    SqliteReader,
+    BulkWriter,
+    DecisionWriter,
+    EndpointWriter,
+    ErasureWriter,
+    RankWriter,
+    RetentionWriter,
+    RhythmWriter,
+    WebhookWriter,
 ):
     """``storage.port.Writer`` on one connection."""
 

@@ -18,10 +18,10 @@ ROWS = 25
 VICTIM = """
 import itertools, os, signal, sys
 from optimizer.cli import main
-from optimizer.service import imports
+from optimizer.service import imports, importtargets
 
 imports.CHUNK, count, (when, *arguments) = 10, itertools.count(1), sys.argv[1:]
-inside, after = imports.Place.note, imports._Run.store
+inside, after = importtargets.Place.note, imports._Run.store
 
 def die(at):
     if when == at and next(count) == 2:
@@ -36,7 +36,7 @@ def store(run, first, rows):
     die("after")
     return part
 
-imports.Place.note, imports._Run.store = note, store
+importtargets.Place.note, imports._Run.store = note, store
 main(arguments)
 """
 HEADERS = {

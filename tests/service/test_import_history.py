@@ -10,7 +10,8 @@ import pytest
 
 from optimizer.service import setup
 from optimizer.service.feedback import load
-from optimizer.service.imports import BadRow, import_file
+from optimizer.service.imports import import_file
+from optimizer.service.importtargets import BadRow
 from optimizer.service.wiring import Services
 from storage.records import Campaign, Channel, Variant
 from tests.service.conftest import START, WORKSPACE, campaign

@@ -8,8 +8,9 @@ from typing import Any
 import pytest
 
 from optimizer.errors import Invalid
-from optimizer.service import imports
-from optimizer.service.imports import BadRow, ImportReport, import_file
+from optimizer.service import imports, importtargets
+from optimizer.service.imports import ImportReport, import_file
+from optimizer.service.importtargets import BadRow
 from optimizer.service.requests import DecisionRequest
 from optimizer.service.wiring import Services
 from storage.errors import StoreUnavailable
@@ -186,7 +187,7 @@ def test_rows_and_their_position_are_stored_together_or_not_at_all(
         raise StoreUnavailable("gone")
 
     with monkeypatch.context() as broken:
-        broken.setattr(imports.Place, "note", lambda *_: dies)
+        broken.setattr(importtargets.Place, "note", lambda *_: dies)
         with pytest.raises(StoreUnavailable):
             import_file(services, WORKSPACE, "events", file)
     assert import_file(services, WORKSPACE, "events", file) == ImportReport(rows=1, stored=1)

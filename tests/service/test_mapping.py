@@ -9,7 +9,8 @@ import orjson
 import pytest
 
 from optimizer.errors import Invalid
-from optimizer.service.imports import BadRow, import_file
+from optimizer.service.imports import import_file
+from optimizer.service.importtargets import BadRow
 from optimizer.service.mapping import read_mapping
 from optimizer.service.wiring import Services
 from storage.log import Happening

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import sqlite3
 import threading
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
@@ -71,3 +74,27 @@ def opener(path: Path) -> Iterator[Opener]:
     yield opened
     for store in stores:
         store.close()
+
+
+def dump(path: Path, workspace_id: str) -> dict[str, list[tuple[Any, ...]]]:
+    """Every row of a workspace in a SQLite file, by table, in the order of the table; without running numbers of the
+    file, with positions counted from the workspace's own first decision, and without what imports have done."""
+    with closing(sqlite3.connect(path)) as connection:
+
+        def rows(statement: str) -> list[tuple[Any, ...]]:
+            return connection.execute(statement, (workspace_id,)).fetchall()
+
+        (first,) = rows("SELECT min(seq) FROM decisions WHERE workspace_id = ?")[0]
+        names = [row[0] for row in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")]
+        found = {}
+        for name in names:
+            columns = [row[1] for row in connection.execute(f"PRAGMA table_info({name})")]
+            if "workspace_id" in columns and name != "import_positions":
+                shown = ", ".join(
+                    f"max(0, {one} - {first or 1 << 60} + 1)" if one in ("known_after", "changed_after") else one
+                    for one in columns
+                    if one != "seq"
+                )
+                order = " ORDER BY seq" if "seq" in columns else ""
+                found[name] = rows(f"SELECT {shown} FROM {name} WHERE workspace_id = ?{order}")  # noqa: S608 - the schema's names
+        return found

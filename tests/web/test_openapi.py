@@ -46,7 +46,7 @@ CHECKS = (
 CAP = {"kind": "cap", "limit": 3, "window": {"rolling_hours": 168}}
 NUMBERS = itertools.count()
 WEBHOOKS = {f"/v1/webhooks/{vendor}/{{source_id}}" for vendor in get_args(Vendor)}
-PROBLEMS = {"400", "401", "403", "404", "409", "412", "413", "415", "422", "503"}
+PROBLEMS = {"400", "401", "403", "404", "406", "409", "410", "412", "413", "415", "422", "503"}
 
 
 def operation(path: str, method: str) -> dict[str, Any]:

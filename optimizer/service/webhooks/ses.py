@@ -8,6 +8,7 @@ Amazon SES publishes to Amazon SNS" and "Amazon SNS notification contents".
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from datetime import datetime
 from typing import Any
 
@@ -50,6 +51,8 @@ UNDERSTOOD = Understood(
 )
 #: Where each type has its own facts: the type's name, written as a member's.
 _FACTS = {"Rendering Failure": "failure", "DeliveryDelay": "deliveryDelay"}
+#: Where types that may concern some of a message's addresses name them.
+_ADDRESSES = {"Bounce": "bouncedRecipients", "Complaint": "complainedRecipients", "Delivery": "recipients"}
 #: Types that happen to a message once, whoever tells of it and how often.
 _ONCE = frozenset({"Send", "Delivery", "Bounce", "Complaint", "Reject", "Rendering Failure"})
 
@@ -63,10 +66,10 @@ def read(delivery: Delivery) -> Batch:
         return Batch()  # a subscription that ended, or the line by which SES tries a new topic out
     try:
         words = members(parse(envelope.message.encode()), "Message")
-        event = _event(words, envelope.at, delivery.now)
+        events = _events(words, envelope.at, delivery.now)
     except Invalid as error:
         return Batch((RejectedEvent(0, error.code, error.detail),))
-    return Batch((event,), int(UNDERSTOOD.of(_name(words)) is None))
+    return Batch(events, int(UNDERSTOOD.of(_name(words)) is None))
 
 
 def _name(words: JsonObject) -> str:
@@ -76,6 +79,29 @@ def _name(words: JsonObject) -> str:
 def _facts(words: JsonObject, name: str) -> JsonObject:
     found = words.get(_FACTS.get(name, name.lower()))
     return found if isinstance(found, dict) else {}
+
+
+def _events(words: dict[str, Any], sent_at: datetime, now: datetime) -> tuple[VendorEvent, ...]:
+    """One event; of a message to several addresses one for each that is named, since each may be told of apart."""
+    event = _event(words, sent_at, now)
+    addresses = _named_addresses(words)
+    destination = below(words, "mail", "destination")
+    alone = len(addresses) < 2 and not (isinstance(destination, list) and len(destination) > 1)
+    if alone or not addresses or event.event_id is None:
+        return (event,)
+    return tuple(replace(event, event_id=event_id(event.event_id, content_hash(one))) for one in addresses)
+
+
+def _named_addresses(words: JsonObject) -> list[str]:
+    """The addresses to which it happened, each once; none where SES doesn't say."""
+    name = _name(words)
+    listed = _facts(words, name).get(_ADDRESSES.get(name, ""))
+    found = [one if isinstance(one, str) else text(below(one, "emailAddress")) for one in _list(listed)]
+    return list(dict.fromkeys(one.lower() for one in found if one))
+
+
+def _list(value: Any) -> list[Any]:
+    return value if isinstance(value, list) else []
 
 
 def _event(words: dict[str, Any], sent_at: datetime, now: datetime) -> VendorEvent:

@@ -238,6 +238,7 @@ class SnapshotOut(Shown):
         },
     )
     displaced = fields.List(Id("A decision."), required=True, metadata={"description": "Whose place this one took."})
+    erased = Flag("true: the person was erased, so context and effects are gone.", required=True)
     # The last one: in this class's body the name hides the module.
     limits = fields.List(
         fields.Nested(RiskLimitOut), required=True, metadata={"description": "The fatigue rules that bound the policy."}

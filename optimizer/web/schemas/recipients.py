@@ -87,7 +87,26 @@ def recipient_of(data: dict[str, Any], *, workspace_id: str, recipient_id: str, 
     )
 
 
+def _record(about: str) -> fields.Field[Any]:
+    return fields.Dict(keys=fields.String(), required=True, allow_none=True, metadata={"description": about})
+
+
+def _records(about: str) -> fields.Field[Any]:
+    return fields.List(fields.Dict(keys=fields.String()), required=True, metadata={"description": about})
+
+
 RecipientOut = shown(RecipientIn, "Recipient")
+
+
+class RecipientExportOut(Shown):
+    """Everything that is stored of one person, as it is stored; null or empty: there is none."""
+
+    recipient = _record("Zone, attributes, consents, refusals.")
+    decisions = _records("What was decided, with the context that it was decided by.")
+    events = _records("What was reported, with the vendor's own words.")
+    messages = _records("Messages of other systems.")
+    rhythm = _record("Sums by hour of the week.")
+    engagement = _record("How many messages were left unanswered.")
 
 
 class RejectedRow(Shown):

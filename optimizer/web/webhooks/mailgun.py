@@ -16,7 +16,7 @@ api = Operations("webhooks_mailgun", "Webhooks")
     payload={"type": "object", "required": ["signature", "event-data"]},
     answers={200: Told(WebhookOut, "Stored.")},
     scope=None,
-    problems=(401, 404),
+    problems=(401, 404, 406),
 )
 def take_mailgun(call: Call) -> Answer:
     """A webhook of Mailgun with its signature: the user variable `sendtide_decision_id`, else the message id. A token

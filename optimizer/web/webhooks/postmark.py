@@ -16,7 +16,7 @@ api = Operations("webhooks_postmark", "Webhooks")
     payload={"type": "object", "required": ["RecordType"]},
     answers={200: Told(WebhookOut, "Stored.")},
     scope=None,
-    problems=(401, 404),
+    problems=(401, 403, 404),
 )
 def take_postmark(call: Call) -> Answer:
     """A webhook of Postmark with Basic auth: the metadata field `sendtide_decision_id`, else `MessageID`."""

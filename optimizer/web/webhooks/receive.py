@@ -11,9 +11,9 @@ import logging
 from typing import Any
 from urllib.parse import quote
 
-from flask import current_app, g, request
+from flask import abort, current_app, g, request
 
-from optimizer.errors import Forged, TooLarge
+from optimizer.errors import Forged, Gone, TooLarge
 from optimizer.service.ingest import ingest
 from optimizer.service.sources import called_source
 from optimizer.service.webhooks.certificates import Certificates
@@ -25,6 +25,9 @@ from storage.webhooks import Vendor, WebhookSource
 
 log = logging.getLogger("sendtide.webhooks")
 
+#: The status on which a vendor stops sending what it was refused; the others know none, and get 404. (Mailgun's
+#: "Webhooks", Postmark's "Webhooks overview", the specification of Standard Webhooks.)
+STOPS: dict[Vendor, int] = {"mailgun": 406, "postmark": 403, "standard": 410}
 FORM = "application/x-www-form-urlencoded"
 
 
@@ -33,10 +36,16 @@ def receive(call: Call, vendor: Vendor) -> dict[str, Any]:
 
     Raises:
         NotFound: the address has no source of this vendor.
+        HTTPException: it had one that was deleted, and the vendor knows a status that makes it stop.
         Forged: its vendor did not sign it.
         StoreUnavailable, Unreachable: nothing was recorded; to be sent again.
     """
-    source = called_source(call.services, vendor, call.path["source_id"])
+    try:
+        source = called_source(call.services, vendor, call.path["source_id"])
+    except Gone as error:
+        if vendor in STOPS:
+            abort(STOPS[vendor], error.detail)
+        raise
     g.workspace_id = source.workspace_id
     counted = metrics.of(current_app)
     try:

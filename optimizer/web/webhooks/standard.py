@@ -16,7 +16,7 @@ api = Operations("webhooks_standard", "Webhooks")
     payload={"type": "object", "required": ["type", "data"]},
     answers={200: Told(WebhookOut, "Stored.")},
     scope=None,
-    problems=(401, 404),
+    problems=(401, 404, 410),
 )
 def take_standard(call: Call) -> Answer:
     """A Standard Webhook, signed v1 or v1a: `data` names its decision by `sendtide_decision_id`, `request_id`,

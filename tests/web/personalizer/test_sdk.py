@@ -6,10 +6,10 @@ import inspect
 import io
 from collections.abc import Iterator
 from datetime import timedelta
-from typing import Any
+from typing import Any, cast
 
 import pytest
-from azure.ai.personalizer import PersonalizerAdministrationClient, PersonalizerClient
+from azure.ai.personalizer import PersonalizerAdministrationClient, PersonalizerClient, aio
 from azure.cognitiveservices.personalizer import PersonalizerClient as OldClient
 from azure.cognitiveservices.personalizer.models import ErrorResponseException, RankableAction, RankRequest
 from azure.core.credentials import AzureKeyCredential
@@ -19,6 +19,7 @@ from msrest.exceptions import HttpOperationError
 
 from tests.web.conftest import NOW
 from tests.web.personalizer.conftest import Loop, rank_body
+from tests.web.personalizer.in_loop import InLoop
 
 
 @pytest.fixture
@@ -29,15 +30,32 @@ def old(loop: Loop, endpoint: str) -> Iterator[OldClient]:
     client.close()
 
 
+@pytest.fixture(params=["sync", "async"])
+def either(request: pytest.FixtureRequest) -> str:
+    """Both ways in which the new SDK can be used."""
+    way: str = request.param
+    return way
+
+
 @pytest.fixture
-def client(loop: Loop, endpoint: str) -> Iterator[PersonalizerClient]:
-    with PersonalizerClient(endpoint, AzureKeyCredential(loop.secret)) as made:
+def client(loop: Loop, endpoint: str, either: str) -> Iterator[PersonalizerClient]:
+    key = AzureKeyCredential(loop.secret)
+    if either == "async":
+        with InLoop(lambda: aio.PersonalizerClient(endpoint, key)) as in_loop:
+            yield cast(PersonalizerClient, in_loop)
+        return
+    with PersonalizerClient(endpoint, key) as made:
         yield made
 
 
 @pytest.fixture
-def manager(loop: Loop, endpoint: str) -> Iterator[PersonalizerAdministrationClient]:
-    with PersonalizerAdministrationClient(endpoint, AzureKeyCredential(loop.secret)) as made:
+def manager(loop: Loop, endpoint: str, either: str) -> Iterator[PersonalizerAdministrationClient]:
+    key = AzureKeyCredential(loop.secret)
+    if either == "async":
+        with InLoop(lambda: aio.PersonalizerAdministrationClient(endpoint, key)) as in_loop:
+            yield cast(PersonalizerAdministrationClient, in_loop)
+        return
+    with PersonalizerAdministrationClient(endpoint, key) as made:
         yield made
 
 
@@ -217,7 +235,8 @@ def test_a_wrong_key_is_an_authentication_error(endpoint: str) -> None:
 
 def test_every_operation_of_the_new_sdk_is_called_here() -> None:
     source = inspect.getsource(inspect.getmodule(old_request) or pytest)
-    for kind in (PersonalizerClient, PersonalizerAdministrationClient):
+    both = (PersonalizerClient, aio.PersonalizerClient)
+    for kind in (*both, PersonalizerAdministrationClient, aio.PersonalizerAdministrationClient):
         operations = [name for name, _ in inspect.getmembers(kind, inspect.isfunction) if not name.startswith("_")]
         missing = [name for name in operations if f".{name}(" not in source]
         assert set(missing) <= {"send_request", "close"}

@@ -108,6 +108,43 @@ def test_a_better_rule_relabels_what_is_stored_and_only_once(
     assert relabel(services, "nobody") == Relabelled()
 
 
+def test_what_a_machines_open_had_cleared_counts_again(
+    ready: Caller, hooks: dict[Any, Hook], services: Services, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Three messages: a machine opens the first before the second goes out; a person opens the third, and then the
+    machine's open of it turns out to have been the only one."""
+    hook = hooks["sendgrid"]
+    sent = []
+    for n in range(3):
+        asked = {"campaign_id": "c", "recipient_id": "u9", "immediate": True}
+        sent.append(ready("POST", "/v1/decisions", asked).get_json())
+        path = f"/v1/decisions/{sent[-1]['decision_id']}/confirm"
+        told = {"sent_at": hook.clock().isoformat(), "provider": "sendgrid", "message_id": f"m{n}"}
+        assert ready("POST", path, told).status_code == 200
+        hook.clock.forward(hours=1)
+        if n != 1:
+            hook.say(
+                Happened(n, "opened", hook.clock(), f"m{n}", sent[-1]["decision_id"], {"useragent": "NewFilter/1.0"})
+            )
+
+    def unanswered() -> int:
+        with services.store.read() as reader:
+            return reader.unanswered("default", ["u9"]).get("u9", 0)
+
+    assert unanswered() == 0
+    with monkeypatch.context() as better:
+        better.setattr(machines, "_SCANNERS", re.compile("newfilter", re.IGNORECASE))
+        assert relabel(services, "default").now_automated == 2
+        assert unanswered() == 3
+    assert relabel(services, "default").now_people == 2
+    assert unanswered() == 0
+    hook.say(Happened(7, "clicked", hook.clock(), "m1", sent[1]["decision_id"], {"useragent": "Mozilla/5.0 (X11)"}))
+    with monkeypatch.context() as better:
+        better.setattr(machines, "_SCANNERS", re.compile("newfilter", re.IGNORECASE))
+        relabel(services, "default")
+        assert unanswered() == 0  # a person's click came after all three
+
+
 def test_the_audit_knows_what_was_believed_at_each_position() -> None:
     always, turned = Reply("clicked", NOW, 0, 0, True), Reply("clicked", NOW, 0, 0, True, True, (5,))
     back = replace(turned, automated=False, flips=(5, 8))

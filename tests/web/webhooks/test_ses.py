@@ -38,6 +38,39 @@ def test_an_event_that_ses_publishes_in_both_ways_counts_once(
     assert unmatched(services) == 0
 
 
+def test_what_befell_several_addresses_is_told_apart_by_address(
+    hooks: dict[Any, Hook], services: Services, decision: dict[str, Any]
+) -> None:
+    hook = hooks["ses"]
+    both = ["Alex@example.com", "kim@example.com"]
+
+    def say(type: str, list_name: str, *addresses: str) -> dict[str, int]:
+        record = hook.sender.record(of(decision, type))
+        record["mail"]["destination"] = both
+        record[record["eventType"].lower()][list_name] = [{"emailAddress": one} for one in addresses]
+        counts: dict[str, int] = hook.post(hook.sender.request(record, hook.clock.now)).get_json()
+        return {name: counts[name] for name in ("accepted", "duplicates")}
+
+    assert say("bounced", "bouncedRecipients", both[0]) == {"accepted": 1, "duplicates": 0}
+    assert say("bounced", "bouncedRecipients", both[1]) == {"accepted": 1, "duplicates": 0}
+    assert say("bounced", "bouncedRecipients", *both) == {"accepted": 0, "duplicates": 2}
+    assert say("complained", "complainedRecipients", both[0].lower(), both[0]) == {"accepted": 1, "duplicates": 0}
+    assert say("complained", "complainedRecipients", *both) == {"accepted": 1, "duplicates": 1}
+    assert types(services, decision) == ["bounced"] * 2 + ["complained"] * 2
+
+
+@pytest.mark.parametrize("odd", [None, "x", [], [None, {}, {"emailAddress": 7}]])
+def test_a_list_of_addresses_that_is_none_loses_no_bounce(
+    hooks: dict[Any, Hook], services: Services, decision: dict[str, Any], odd: Any
+) -> None:
+    hook = hooks["ses"]
+    record = hook.sender.record(of(decision, "bounced"))
+    record["mail"]["destination"] = ["a@example.com", "b@example.com"]
+    record["bounce"]["bouncedRecipients"] = odd
+    assert hook.post(hook.sender.request(record, hook.clock.now)).get_json()["accepted"] == 1
+    assert types(services, decision) == ["bounced"]
+
+
 def test_a_tag_is_found_in_the_headers_of_a_notification(
     hooks: dict[Any, Hook], services: Services, decision: dict[str, Any]
 ) -> None:

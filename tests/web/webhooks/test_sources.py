@@ -6,8 +6,9 @@ from typing import Any
 
 import pytest
 
+from simulations.drills.webhooks.senders import Happened
 from tests.web.conftest import Caller, key
-from tests.web.webhooks.conftest import PUBLIC_URL, VENDORS, sender_of
+from tests.web.webhooks.conftest import PUBLIC_URL, VENDORS, Hook, sender_of
 
 PATH = "/v1/webhook-sources/main"
 MAILGUN = {"vendor": "mailgun", "secrets": ["an old key", "a new key"]}
@@ -119,3 +120,12 @@ def test_sources_are_an_admins(admin: Caller) -> None:
     assert reader("GET", PATH).status_code == 403
     assert reader("GET", "/v1/webhook-sources").status_code == 403
     assert reader("DELETE", PATH).status_code == 403
+
+
+def test_a_vendor_whose_source_was_deleted_is_told_to_stop_in_its_own_way(hook: Hook, ready: Caller) -> None:
+    event = Happened(1, "delivered", hook.clock(), "m-1")
+    assert ready("DELETE", f"/v1/webhook-sources/{hook.source_id}").status_code == 204
+    stopped = {"mailgun": 406, "postmark": 403, "standard": 410}
+    answer = hook.say(event)[0]
+    assert answer.status_code == stopped.get(hook.sender.vendor, 404)
+    assert answer.content_type == "application/problem+json"

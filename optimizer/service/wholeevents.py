@@ -1,0 +1,88 @@
+"""Events of an import, column by column: those of recipients alone, as trackers export them, whose only consequence is
+what they add to history and rhythm."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from typing import Any
+
+from optimizer.bandit.rewards import MESSAGE_OUTCOMES
+from optimizer.service.cells import OBJECT_VALUES, Cells, instant
+from optimizer.service.erased import any_erased
+from optimizer.service.optout import OPT_OUTS
+from optimizer.service.requests import CLOCK_SKEW_SECONDS
+from optimizer.service.rhythms import note_hours_of_new
+from optimizer.service.rowparts import Table
+from optimizer.service.wholecolumns import REMEMBERED, Memo, joined, member, plain_ids, require, require_names
+from storage.bulk import NewEvents
+from storage.codec import to_micros
+from storage.port import Writer
+
+_IDS = ("event_id", "type", "recipient_id")
+_PREFIX = "properties."
+
+
+@dataclass
+class EventColumns:
+    """Reads chunks of one file. ``typed``: as of ``Cells``."""
+
+    typed: bool
+    _memos: dict[str, Memo[Any]] = field(default_factory=dict)
+    _zones: dict[str, str | None] = field(default_factory=dict)
+
+    def read(self, table: Table, now: datetime) -> NewEvents:
+        """A chunk's events.
+
+        Raises:
+            Unusual: they are to be read row by row.
+        """
+        columns = dict(table.columns)
+        require_names(columns)
+        properties = [self._of(name, columns.pop(name)) for name in table.columns if name.startswith(_PREFIX)]
+        require(len(properties) <= OBJECT_VALUES and columns.keys() >= {*_IDS, "occurred_at"})
+        ids, types, recipients = (plain_ids(columns.pop(name)) for name in _IDS)
+        require(not (set(types) & (OPT_OUTS | MESSAGE_OUTCOMES)))
+        occurred: list[int] = self._of("occurred_at", columns.pop("occurred_at"))
+        require(max(occurred) <= to_micros(now + timedelta(seconds=CLOCK_SKEW_SECONDS)))
+        nothing: Sequence[Any] = (None,) * len(ids)
+        told = {name: self._of(name, columns.pop(name, nothing)) for name in ("campaign_id", "value", "automated")}
+        require(all(set(cells) <= {"", None} for cells in columns.values()))
+        packed = [f"{{{members[1:]}}}".encode() if members else None for members in joined(properties, len(ids))]
+        facts = (told["campaign_id"], told["value"], told["automated"], packed)
+        return NewEvents(to_micros(now), ids, types, occurred, recipients, *facts)
+
+    def _of(self, name: str, cells: Sequence[Any]) -> list[Any]:
+        if name not in self._memos:
+            self._memos[name] = Memo(lambda cell: self._meaning(name, cell))
+        return self._memos[name].of(cells)
+
+    def _meaning(self, name: str, cell: Any) -> Any:
+        if name == "occurred_at":
+            return to_micros(instant(name, cell))
+        if name.startswith(_PREFIX):
+            return member(name, cell, typed=self.typed)
+        one = Cells({name: cell}, typed=self.typed)
+        if name == "campaign_id":
+            return one.id(name)
+        if name == "value":
+            return one.number(name)
+        if name == "automated":
+            return one.switch(name) or False
+        raise KeyError(name)
+
+    def store(self, writer: Writer, workspace_id: str, found: NewEvents) -> bool:
+        """Stores them; False, and nothing stored, when they are to be stored one by one: some are known already or
+        occur twice, name a campaign that isn't there, or somebody was erased once.
+
+        A recipient's zone is looked up once in a file; one that changes meanwhile counts from the next file on.
+        """
+        campaigns = [one for one in set(found.campaigns) if one is not None]
+        if any_erased(writer, workspace_id) or any(writer.campaign(workspace_id, one) is None for one in campaigns):
+            return False
+        if len(self._zones) > REMEMBERED:
+            self._zones.clear()
+        return note_hours_of_new(
+            writer, workspace_id, found, self._zones, lambda: writer.add_new_events(workspace_id, found)
+        )

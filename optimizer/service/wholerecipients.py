@@ -1,0 +1,81 @@
+"""Recipients of an import, column by column: straight to what is stored, no record in between."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+
+from optimizer.service import recipients as people
+from optimizer.service.cells import OBJECT_VALUES, Cells
+from optimizer.service.erased import any_erased
+from optimizer.service.importrows import recipient_row
+from optimizer.service.rowparts import Table
+from optimizer.service.wholecolumns import Memo, first_seen, joined, member, plain_ids, require, require_names
+from storage.codec import pack_member, pack_recipient_members, to_micros
+from storage.port import Writer
+from storage.records import Attribute
+
+
+@dataclass(frozen=True)
+class NewRecipients:
+    """Recipients as they are stored, if none of them is known: ids and documents; and the cells that they come from."""
+
+    ids: Sequence[str]
+    documents: Sequence[bytes]
+    columns: Mapping[str, Sequence[Any]]
+
+
+@dataclass
+class RecipientColumns:
+    """Reads chunks of one file. ``typed``: as of ``Cells``."""
+
+    typed: bool
+    _memos: dict[str, Memo[str]] = field(default_factory=dict)
+
+    def read(self, table: Table, now: datetime) -> NewRecipients:
+        """A chunk's recipients, as they would be stored at ``now``.
+
+        Raises:
+            Unusual: they are to be read row by row.
+        """
+        columns = table.columns
+        nested: dict[str, list[Sequence[str]]] = {"attributes": [], "channels": []}
+        for name in columns:
+            group, dot, _ = name.partition(".")
+            require(name in ("recipient_id", "timezone") or bool(dot and group in nested))
+            if dot:
+                nested[group].append(self._memo(name, group).of(columns[name]))
+        require_names(columns)
+        require("recipient_id" in columns and max(map(len, nested.values())) <= OBJECT_VALUES)
+        ids = plain_ids(columns["recipient_id"])
+        zones: Sequence[str] = [""] * len(ids)
+        if "timezone" in columns:
+            zones = self._memo("timezone", "timezone").of(columns["timezone"])
+        documents = pack_recipient_members(
+            zones, joined(nested["attributes"], len(ids)), joined(nested["channels"], len(ids)), to_micros(now)
+        )
+        return NewRecipients(ids, documents, columns)
+
+    def _memo(self, column: str, part: str) -> Memo[str]:
+        if column not in self._memos:
+            self._memos[column] = Memo(lambda cell: self._member(column, part, cell))
+        return self._memos[column]
+
+    def _member(self, column: str, part: str, cell: Any) -> str:
+        """What a cell adds to the document, in JSON; "" where it says nothing."""
+        if part == "attributes":
+            return member(column, cell, typed=self.typed)
+        one = recipient_row(Cells({"recipient_id": "-", column: cell}, typed=self.typed), "")
+        if part == "timezone":
+            return "" if one.timezone is None else pack_member(one.timezone)
+        return "".join(pack_member(consent, name) for name, consent in one.channels.items())
+
+    def store(self, writer: Writer, workspace_id: str, known: Mapping[str, Attribute], found: NewRecipients) -> bool:
+        """Stores them; False, and nothing stored, when they are to be stored one by one: some are known already, occur
+        twice, or were erased once."""
+        if any_erased(writer, workspace_id) or not writer.add_new_recipients(workspace_id, found.ids, found.documents):
+            return False
+        people.sight(writer, workspace_id, known, first_seen(known, found.columns, "attributes", typed=self.typed))
+        return True

@@ -1,0 +1,68 @@
+"""A person's rights over HTTP: to see everything that is stored, and to be erased."""
+
+from __future__ import annotations
+
+from flask import Flask
+
+from tests.web.conftest import CAMPAIGN, Caller, key
+
+PATH = "/v1/recipients/anna%2Fthe first"
+NAME = "anna/the first"
+
+
+def known(admin: Caller) -> str:
+    """Someone who was asked about and told of; the decision's id."""
+    admin("PUT", "/v1/campaigns/spring", CAMPAIGN)
+    admin("PUT", PATH, {"attributes": {"mail": "anna@example.org"}})
+    admin(
+        "POST",
+        "/v1/events",
+        {"events": [{"type": "visited", "occurred_at": "2026-11-24T08:00:00Z", "recipient_id": NAME}]},
+    )
+    answer = admin("POST", "/v1/decisions", {"campaign_id": "spring", "recipient_id": NAME}).get_json()
+    return str(answer["decision_id"])
+
+
+def test_the_export_holds_every_record_of_the_person(admin: Caller) -> None:
+    decision = known(admin)
+    answer = admin("GET", f"{PATH}/export")
+    assert answer.status_code == 200
+    assert answer.get_json()["recipient"]["attributes"] == {"mail": "anna@example.org"}
+    assert [one["decision_id"] for one in answer.get_json()["decisions"]] == [decision]
+    assert [one["type"] for one in answer.get_json()["events"]] == ["visited"]
+    assert answer.get_json()["messages"] == []
+
+
+def test_after_an_erasure_there_is_nothing_to_see(admin: Caller) -> None:
+    decision = known(admin)
+    assert admin("DELETE", PATH).status_code == 204
+    for path in (PATH, f"{PATH}/export"):
+        assert admin("GET", path).status_code == 404
+    record = admin("GET", f"/v1/decisions/{decision}").get_json()
+    assert record["snapshot"]["erased"] is True
+    assert record["recipient_id"].startswith("erased_")
+    assert (record["status"], record["close_reason"]) == ("revoked", "erased")
+    assert admin("DELETE", PATH).status_code == 204
+    assert admin("DELETE", "/v1/recipients/nobody").status_code == 404
+
+
+def test_the_erased_are_named_to_whoever_brings_them_up(admin: Caller) -> None:
+    known(admin)
+    admin("DELETE", PATH)
+    asked = admin("POST", "/v1/decisions", {"campaign_id": "spring", "recipient_id": NAME})
+    assert (asked.status_code, asked.get_json()["code"]) == (422, "erased")
+    send = {"id": "m", "recipient_id": NAME, "channel": "email", "sent_at": "2026-11-24T08:00:00Z"}
+    assert admin("POST", "/v1/sends", send).get_json()["code"] == "erased"
+    bought = {"type": "converted", "occurred_at": "2026-11-24T08:00:00Z", "recipient_id": NAME}
+    told = admin("POST", "/v1/events", {"events": [bought]})
+    assert (told.status_code, told.get_json()["accepted"]) == (202, 0)
+    assert [one["code"] for one in told.get_json()["rejected"]] == ["erased"]
+    assert admin("PUT", PATH, {"attributes": {}}).status_code == 201
+    assert admin("POST", "/v1/decisions", {"campaign_id": "spring", "recipient_id": NAME}).status_code == 201
+
+
+def test_only_an_admin_sees_and_erases(app: Flask, admin: Caller) -> None:
+    known(admin)
+    reader = Caller(app, key(app, "read", "decide", "feedback"))
+    assert reader("GET", f"{PATH}/export").status_code == 403
+    assert reader("DELETE", PATH).status_code == 403
