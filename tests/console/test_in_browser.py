@@ -33,6 +33,7 @@ PAGES = {
     "/console/decisions?status=sent": "Sent",
     "/console/recipients": "Decided for most recently",
     "/console/recipients/person-3": "Timeline",
+    "/console/erase/person-3": "There is no way back.",
     "/console/policies": "What the gate said",
     "/console/training": "Schedule",
 }

@@ -33,7 +33,7 @@ AREAS: Final = (
     Area("overview", "overview"),
     Area("campaigns", "campaigns", ("campaign",)),
     Area("decisions", "decisions", ("decision",)),
-    Area("recipients", "recipients", ("recipient",)),
+    Area("recipients", "recipients", ("recipient", "confirm_erase", "erase_recipient")),
     Area("policies", "policies", ("policy", "compare", "confirm_promote", "confirm_roll_back")),
     Area("training", "training", ("run",)),
 )

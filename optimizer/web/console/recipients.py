@@ -7,15 +7,18 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any, Final
 
+import orjson
 from flask import Response, request
 
 from optimizer.errors import NotFound, SendtideError
 from optimizer.model.rhythm import EFFECT
+from optimizer.service import erasing, exports
 from optimizer.service.requests import DecisionRequest
 from optimizer.service.rhythms import effects_of
 from optimizer.web.console.charts import Cell, intensity
 from optimizer.web.console.decisions import local_time
 from optimizer.web.console.pages import Visit, console, see
+from optimizer.web.operation import ORJSON
 from storage.log import OPEN, Decision, Event, Message
 from storage.port import Reader
 from storage.records import Campaign, Recipient
@@ -65,6 +68,34 @@ def recipient(visit: Visit, recipient_id: str) -> Response:
         openings=[_opening(visit, one, recipient_id) for one in campaigns] if person is not None else [],
         consents=_consents(person, campaigns),
     )
+
+
+@console.page("/export/<path:recipient_id>", scope="admin")
+def export_recipient(visit: Visit, recipient_id: str) -> Response:
+    """Everything that is stored of the person, as a file for them."""
+    told = exports.of_recipient(visit.services, visit.workspace_id, recipient_id)
+    raw = orjson.dumps(told, option=ORJSON | orjson.OPT_INDENT_2)
+    # The person's id is no part of the file's name: downloads lie about.
+    headers = {"Content-Disposition": 'attachment; filename="recipient.json"'}
+    return Response(raw, content_type="application/json", headers=headers)
+
+
+@console.page("/erase/<path:recipient_id>", scope="admin")
+def confirm_erase(visit: Visit, recipient_id: str) -> Response:
+    """Asks whether it is meant."""
+    with visit.services.store.read() as reader:
+        known = reader.recipient(visit.workspace_id, recipient_id) is not None
+        known = known or bool(reader.decisions(visit.workspace_id, limit=1, recipient_id=recipient_id).items)
+    if not known:
+        raise NotFound(f"nothing is stored of recipient {recipient_id!r} in this workspace")
+    return visit.show("confirm_erase.html", recipient_id=recipient_id)
+
+
+@console.action("/erase/<path:recipient_id>")
+def erase_recipient(visit: Visit, recipient_id: str) -> Response:
+    """Erases the person."""
+    done = erasing.erase(visit.services, visit.workspace_id, recipient_id)
+    return visit.show("erased.html", done=done)
 
 
 @dataclass(frozen=True, slots=True)

@@ -182,3 +182,38 @@ def test_what_was_done_is_in_the_audit_log_and_what_was_refused_is_not(
     assert (noted["action"], noted["policy_id"], noted["workspace"]) == ("promote", "pol_new", "default")
     assert noted["key"].startswith("key_")
     assert noted["request_id"]
+
+
+def test_a_person_is_exported_and_erased_after_a_confirmation(
+    app: Flask, signed_in: SignedIn, ready: Caller, caplog: pytest.LogCaptureFixture
+) -> None:
+    asked = {"campaign_id": "c", "recipient_id": "ada/1", "recipient": {"attributes": {"city": "Kyiv"}}}
+    ready("POST", "/v1/decisions", asked)
+    browser = signed_in("admin")
+    page = browser.get("/console/recipients/ada/1").text
+    assert "/console/export/ada/1" in page
+    export = browser.get("/console/export/ada/1")
+    assert export.headers["Content-Disposition"] == 'attachment; filename="recipient.json"'
+    assert export.get_json()["recipient"]["attributes"] == {"city": "Kyiv"}
+    assert "Erase this person?" in browser.get("/console/erase/ada/1").text
+    assert browser.get("/console/recipients/ada/1").status_code == 200, "asking changes nothing"
+    with caplog.at_level(logging.INFO, "sendtide.audit"):
+        done = browser.post("/console/erase/ada/1")
+    assert "The person was erased: 1 decisions" in done.text
+    assert browser.get("/console/recipients/ada/1").status_code == 404
+    (noted,) = [vars(r) for r in caplog.records if r.name == "sendtide.audit"]
+    assert noted["action"] == "erase_recipient"
+    assert "ada" not in str(noted), "logs name no person"
+
+
+@pytest.mark.parametrize("path", ["/console/export/ada", "/console/erase/ada"])
+def test_a_persons_data_is_for_admins_of_their_workspace(signed_in: SignedIn, ready: Caller, path: str) -> None:
+    ready("POST", "/v1/decisions", {"campaign_id": "c", "recipient_id": "ada"})
+    reader, other, admin = signed_in("read"), signed_in("admin", workspace="other"), signed_in("admin")
+    assert reader.get(path).status_code == 403
+    assert "/console/erase/" not in reader.get("/console/recipients/ada").text
+    assert other.get(path).status_code == 404
+    assert reader.post("/console/erase/ada").status_code == 403
+    assert other.post("/console/erase/ada").status_code == 404
+    assert admin.client.post("/console/erase/ada").status_code == 403, "no token"
+    assert admin.get("/console/recipients/ada").status_code == 200
