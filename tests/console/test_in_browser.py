@@ -36,6 +36,7 @@ PAGES = {
     "/console/erase/person-3": "There is no way back.",
     "/console/policies": "What the gate said",
     "/console/training": "Schedule",
+    "/console/keys": "Keys of this workspace",
 }
 
 
@@ -180,6 +181,29 @@ def test_a_training_run_is_asked_for(chromium: Browser, site: Site) -> None:
         page.select_option("#campaign_id", "cart")
         page.get_by_role("button", name="Start").click()
         page.wait_for_selector("text=It waits for the scheduler.")
+    assert faults == []
+
+
+def test_a_key_is_made_copied_and_revoked(chromium: Browser, site: Site) -> None:
+    axe = AXE.read_text(encoding="utf-8")
+    with visiting(chromium, site, PHONE) as (page, faults):
+        page.context.grant_permissions(["clipboard-read", "clipboard-write"])
+        page.goto("/console/keys")
+        page.get_by_label("Name").fill("shop backend")
+        page.get_by_label("Decide").check()
+        page.get_by_role("button", name="Make a key").click()
+        secret = page.get_by_label("Secret").input_value()
+        page.evaluate(axe)
+        assert stumbles(page) == []
+        page.get_by_role("button", name="Copy").click()
+        page.wait_for_selector("button:has-text('Copied')")
+        assert page.evaluate("navigator.clipboard.readText()") == secret
+        page.get_by_role("link", name="I have stored it").click()
+        page.get_by_role("link", name="shop backend").click()
+        page.evaluate(axe)
+        assert stumbles(page) == []
+        page.get_by_role("button", name="Revoke").click()
+        page.wait_for_selector("text=The key was revoked.")
     assert faults == []
 
 

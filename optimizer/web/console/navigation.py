@@ -5,19 +5,23 @@ A new area is one line here, its words under ``nav`` in every language, and its 
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
 from flask import request, url_for
 
+from storage.records import Scope
+
 
 @dataclass(frozen=True, slots=True)
 class Area:
-    """One entry: the page it leads to, and the endpoints that belong under it."""
+    """One entry: the page it leads to, the endpoints that belong under it; who lacks its scope doesn't see it."""
 
     name: str
     endpoint: str
     members: tuple[str, ...] = ()
+    scope: Scope = "read"
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,10 +40,12 @@ AREAS: Final = (
     Area("recipients", "recipients", ("recipient", "confirm_erase", "erase_recipient")),
     Area("policies", "policies", ("policy", "compare", "confirm_promote", "confirm_roll_back")),
     Area("training", "training", ("run",)),
+    Area("keys", "keys", ("make_key", "confirm_revoke"), scope="admin"),
 )
 
 
-def links() -> list[Link]:
-    """The navigation of the page that is being made."""
+def links(may: Callable[[Scope], bool]) -> list[Link]:
+    """The navigation of the page that is being made, for somebody who may do this."""
     at = (request.endpoint or "").removeprefix("console.")
-    return [Link(a.name, url_for(f"console.{a.endpoint}"), at == a.endpoint or at in a.members) for a in AREAS]
+    shown = [area for area in AREAS if may(area.scope)]
+    return [Link(a.name, url_for(f"console.{a.endpoint}"), at == a.endpoint or at in a.members) for a in shown]

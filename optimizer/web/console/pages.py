@@ -76,7 +76,7 @@ class Visit:
         frame = {
             "visit": self,
             "token": self.seal.token(self.session),
-            "links": links(),
+            "links": links(self.may),
             "now": self.now,
             **look(self.language),
         }
@@ -119,7 +119,8 @@ class Pages(Blueprint):
                 check_token(visit.seal, visit.session)
                 _allow(visit, scope)
                 answer = view(visit, **path_parts)
-                audit.info("console", extra=_audited(visit, view.__name__, path_parts))
+                if answer.status_code < HTTPStatus.BAD_REQUEST:
+                    audit.info("console", extra=_audited(visit, view.__name__, path_parts))
                 return answer
 
             self.add_url_rule(path, view.__name__, guarded, methods=["POST"], provide_automatic_options=False)
@@ -136,6 +137,11 @@ def holder() -> ServiceHolder:
     """The service of this process, opened or not."""
     found: ServiceHolder = current_app.extensions["sendtide"]
     return found
+
+
+def note(**facts: str) -> None:
+    """Adds to the audit line of the action that runs what its path doesn't tell."""
+    g.noted = {**g.get("noted", {}), **facts}
 
 
 def see(endpoint: str, **parts: Any) -> Response:
@@ -214,6 +220,7 @@ def _audited(visit: Visit, action: str, parts: dict[str, str]) -> dict[str, Any]
         "key_name": visit.key.name,
         "request_id": g.request_id,
         **named,
+        **g.get("noted", {}),
     }
 
 

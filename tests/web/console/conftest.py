@@ -27,7 +27,7 @@ class Browser:
         """Loads a page, and remembers the token of its forms."""
         return self._seen(self.client.get(path, **options))
 
-    def post(self, path: str, fields: dict[str, str] | None = None, **options: Any) -> TestResponse:
+    def post(self, path: str, fields: dict[str, Any] | None = None, **options: Any) -> TestResponse:
         """Sends a form with the token of the page that was loaded last."""
         return self._seen(self.client.post(path, data={"token": self.token, **(fields or {})}, **options))
 

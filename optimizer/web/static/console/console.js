@@ -19,6 +19,19 @@ for (const button of document.querySelectorAll("[data-menu]")) {
   });
 }
 
+// What is to be copied is chosen as a whole; the button is there only where the browser lets scripts copy.
+
+for (const button of document.querySelectorAll("[data-copy]")) {
+  const source = document.getElementById(button.dataset.copy);
+  source.addEventListener("focus", () => source.select());
+  button.hidden = navigator.clipboard === undefined;
+  button.addEventListener("click", async () => {
+    source.select();
+    await navigator.clipboard.writeText(source.value);
+    button.textContent = button.dataset.done;
+  });
+}
+
 // Parts of a page marked data-live are replaced by those of the same page loaded anew. A part that is still being worked
 // out (data-pending) never replaces one that has figures, and what somebody is using is left alone.
 
