@@ -36,6 +36,11 @@ PAGES = {
     "/console/erase/person-3": "There is no way back.",
     "/console/policies": "What the gate said",
     "/console/training": "Schedule",
+    "/console/rules": "At least 4 hours between two messages",
+    "/console/rules/three-a-week": "What it would have masked last week",
+    "/console/rules/no-sundays/switch/on": "Enforce this rule?",
+    "/console/rules/no-sundays/edit": "JSON document",
+    "/console/new-rule?kind=budget": "Try it on last week",
     "/console/keys": "Keys of this workspace",
 }
 
@@ -205,6 +210,30 @@ def test_a_key_is_made_copied_and_revoked(chromium: Browser, site: Site) -> None
         page.get_by_role("button", name="Revoke").click()
         page.wait_for_selector("text=The key was revoked.")
     assert faults == []
+
+
+def test_a_rule_is_changed_after_it_was_tried(chromium: Browser, site: Site) -> None:
+    with visiting(chromium, site) as (page, faults):
+        page.goto("/console/rules")
+        page.get_by_role("link", name="Gap").click()
+        page.get_by_label("Name").fill("a-day-apart")
+        page.get_by_label("JSON document").fill('{"kind": "gap", "minutes": "long"}')
+        page.get_by_role("button", name="Try it on last week").click()
+        assert "minutes" in page.inner_text("[role=alert]")
+        page.evaluate(AXE.read_text(encoding="utf-8"))
+        assert stumbles(page) == []
+        page.get_by_label("JSON document").fill('{"kind": "gap", "minutes": 1440, "dry_run": true}')
+        page.get_by_role("button", name="Try it on last week").click()
+        page.wait_for_selector("h2:has-text('What it would have masked')")
+        page.evaluate(AXE.read_text(encoding="utf-8"))
+        assert stumbles(page) == []
+        page.get_by_role("button", name="Save").click()
+        page.wait_for_selector("text=The rule was saved.")
+        page.get_by_role("link", name="Turn off").click()
+        page.get_by_role("button", name="Turn off").click()
+        page.wait_for_selector("text=The rule is off.")
+    # The browser itself notes the 422.
+    assert all("422" in one for one in faults)
 
 
 def test_figures_keep_themselves_current_and_leave_alone_what_is_in_use(chromium: Browser, site: Site) -> None:

@@ -4,7 +4,18 @@
 every other module is an area.
 """
 
-from optimizer.web.console import campaigns, decisions, entry, keys, overview, policies, recipients, training
+from optimizer.web.console import campaigns, decisions, entry, keys, overview, policies, recipients, rules, training
 from optimizer.web.console.pages import console
 
-__all__ = ["campaigns", "console", "decisions", "entry", "keys", "overview", "policies", "recipients", "training"]
+__all__ = [
+    "campaigns",
+    "console",
+    "decisions",
+    "entry",
+    "keys",
+    "overview",
+    "policies",
+    "recipients",
+    "rules",
+    "training",
+]

@@ -38,6 +38,7 @@ AREAS: Final = (
     Area("campaigns", "campaigns", ("campaign",)),
     Area("decisions", "decisions", ("decision",)),
     Area("recipients", "recipients", ("recipient", "confirm_erase", "erase_recipient")),
+    Area("rules", "rules", ("rule", "confirm_switch", "new_rule", "edit_rule", "try_rule", "save_rule")),
     Area("policies", "policies", ("policy", "compare", "confirm_promote", "confirm_roll_back")),
     Area("training", "training", ("run",)),
     Area("keys", "keys", ("make_key", "confirm_revoke"), scope="admin"),

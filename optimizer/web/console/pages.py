@@ -108,8 +108,9 @@ class Pages(Blueprint):
 
         return register
 
-    def action(self, path: str, *, scope: Scope = "admin") -> Callable[[View], View]:
-        """Registers ``POST path``: a form of this session by somebody who may. It is noted in the audit log."""
+    def action(self, path: str, *, scope: Scope = "admin", audited: bool = True) -> Callable[[View], View]:
+        """Registers ``POST path``: a form of this session by somebody who may. What it did is noted in the audit log;
+        ``audited`` is false for what changes nothing."""
 
         def register(view: View) -> View:
             def guarded(**path_parts: str) -> Response:
@@ -119,7 +120,7 @@ class Pages(Blueprint):
                 check_token(visit.seal, visit.session)
                 _allow(visit, scope)
                 answer = view(visit, **path_parts)
-                if answer.status_code < HTTPStatus.BAD_REQUEST:
+                if audited and answer.status_code < HTTPStatus.BAD_REQUEST:
                     audit.info("console", extra=_audited(visit, view.__name__, path_parts))
                 return answer
 

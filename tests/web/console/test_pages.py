@@ -29,8 +29,10 @@ def shop(ready: Caller) -> dict[str, str]:
     decision = ready("POST", "/v1/decisions", {**asked, "context": {"cart": 80}}).get_json()["decision_id"]
     opened = {"event_id": "e1", "decision_id": decision, "type": "opened", "occurred_at": NOW.isoformat()}
     assert ready("POST", "/v1/events", {"events": [opened]}).status_code == 202
+    evening = {"kind": "quiet_hours", "start": "18:00", "end": "20:00"}
+    assert ready("PUT", "/v1/rules/evening", evening).status_code == 201
     run = ready("POST", "/v1/training-runs").get_json()["run_id"]
-    return {"campaign": "c", "decision": decision, "recipient": "ada", "run": run}
+    return {"campaign": "c", "decision": decision, "recipient": "ada", "run": run, "rule": "evening"}
 
 
 PAGES = (
@@ -44,9 +46,14 @@ PAGES = (
     "/console/policies",
     "/console/training",
     "/console/training/{run}",
+    "/console/rules",
+    "/console/rules/{rule}",
+    "/console/rules/{rule}/edit",
+    "/console/rules/{rule}/switch/off",
+    "/console/new-rule",
     "/console/keys",
 )
-FOR_ADMINS = ("/console/keys",)
+FOR_ADMINS = ("/console/keys", "/console/new-rule", "/console/rules/{rule}/edit", "/console/rules/{rule}/switch/off")
 OF_ONE = [path for path in PAGES if "{" in path]
 
 
@@ -72,7 +79,7 @@ def test_an_empty_workspace_has_pages_too(signed_in: SignedIn, path: str) -> Non
     if "{" not in path:
         assert browser.get(path).status_code == 200
     else:
-        kind = path.split("{")[1].rstrip("}")
+        kind = path.split("{")[1].split("}")[0]
         assert browser.get(path.format(**{kind: "nothing"})).status_code == 404
 
 

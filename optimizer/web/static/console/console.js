@@ -32,6 +32,18 @@ for (const button of document.querySelectorAll("[data-copy]")) {
   });
 }
 
+// A button whose answer takes a moment says so, and is pressed once.
+
+for (const button of document.querySelectorAll("button[data-busy]")) {
+  button.form.addEventListener("submit", (event) => {
+    if (event.submitter === button) {
+      button.textContent = button.dataset.busy;
+      // The form has been read by then.
+      window.setTimeout(() => { button.disabled = true; });
+    }
+  });
+}
+
 // Parts of a page marked data-live are replaced by those of the same page loaded anew. A part that is still being worked
 // out (data-pending) never replaces one that has figures, and what somebody is using is left alone.
 
