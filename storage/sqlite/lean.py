@@ -1,7 +1,7 @@
 """Imports sqlite-utils without pandas.
 
-sqlite-utils imports pandas where it finds it, and that brings pyarrow: more than 60 MiB of every worker, for what is not
-used here.
+sqlite-utils imports pandas where it finds it, and that brings pyarrow: more than 60 MiB of every worker, for what is
+not used here.
 """
 
 from __future__ import annotations
