@@ -15,6 +15,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from datetime import datetime
+from functools import partial
 
 from optimizer.errors import SendtideError
 from optimizer.service.catalog import Catalog
@@ -27,12 +28,18 @@ from optimizer.service.record import Ask, answered, named_request
 from optimizer.service.requests import DecisionRequest
 from optimizer.service.rows import Draft, Read, Reads, Row, answers, carry_forward, same_set, to_log
 from optimizer.service.serving import PolicyServer
+from optimizer.service.together import Together
 from storage.log import Decision
 from storage.port import Reader, Store, Writer
 
 #: How many rows of a batch share one write transaction: long enough to amortise the commit, short enough that
 #: single decisions beside the batch don't wait for it.
 CHUNK = 250
+#: How many single decisions that come together are decided together.
+GROUP = 32
+
+#: An answer, and whether it is new.
+Outcome = tuple[Decision | SendtideError, bool]
 
 
 class Decider:
@@ -46,6 +53,7 @@ class Decider:
         self._catalog = catalog
         self._salt = salt
         self._clock = clock
+        self._groups: dict[str, Together[Ask, Outcome]] = {}
 
     def decide(self, workspace_id: str, request: DecisionRequest) -> tuple[Decision, bool]:
         """Decides one request; True when it was new, False when the same request had been answered before.
@@ -55,7 +63,11 @@ class Decider:
             Conflict: its ``request_id`` was used for another request.
             StoreUnavailable: nothing was recorded.
         """
-        outcome, created = self._decide_rows(workspace_id, [named_request(self._salt, workspace_id, request)])[0]
+        ask = named_request(self._salt, workspace_id, request)
+        if request.preview:
+            outcome, created = self._decide_rows(workspace_id, [ask])[0]
+        else:
+            outcome, created = self._together(workspace_id)(ask)
         if isinstance(outcome, SendtideError):
             raise outcome
         return outcome, created
@@ -94,18 +106,33 @@ class Decider:
             stored = reader.decisions_by_id(workspace_id, stale)
         return [stored.get(d.decision_id, d) if isinstance(d, Decision) else d for d in decided]
 
-    def _decide_rows(
-        self, workspace_id: str, asks: Sequence[Ask | SendtideError]
-    ) -> list[tuple[Decision | SendtideError, bool]]:
+    def _decide_rows(self, workspace_id: str, asks: Sequence[Ask | SendtideError]) -> list[Outcome]:
+        return self._begin(workspace_id, asks)()
+
+    def _together(self, workspace_id: str) -> Together[Ask, Outcome]:
+        """Who asks for one decision of a workspace while others do is served with them."""
+        found = self._groups.get(workspace_id)
+        if found is None:
+            found = self._groups.setdefault(workspace_id, Together(partial(self._begin, workspace_id), GROUP))
+        return found
+
+    def _begin(self, workspace_id: str, asks: Sequence[Ask | SendtideError]) -> Callable[[], list[Outcome]]:
+        """Drafts; what is given back commits."""
         now = self._clock()
         with self._store.read() as reader:
             reads = self._gather(reader, workspace_id, [a for a in asks if isinstance(a, Ask)], now, keep=True)
             drafts = self._drafter.draft_all(reader, asks, reads)
-        fresh_rows = to_log(drafts)
-        if fresh_rows:
-            pairs = [(workspace_id, d.ask.request.recipient_id) for d in fresh_rows]
-            drafts = self._store.write(lambda w: self._commit(w, workspace_id, drafts, now), recipients=pairs)
-        return answers(drafts)
+
+        def end() -> list[Outcome]:
+            fresh = to_log(drafts)
+            if not fresh:
+                return answers(drafts)
+            pairs = [(workspace_id, d.ask.request.recipient_id) for d in fresh]
+            return answers(
+                self._store.write(lambda writer: self._commit(writer, workspace_id, drafts, now), recipients=pairs)
+            )
+
+        return end
 
     def _gather(self, reader: Reader, workspace_id: str, asks: Sequence[Ask], now: datetime, *, keep: bool) -> Reads:
         reads = gather(reader, self._catalog.view(reader, workspace_id, keep=keep), asks, now)

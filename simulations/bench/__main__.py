@@ -33,6 +33,12 @@ _SERVED: Mapping[str, Callable[[Shop], list[Figure]]] = {
     "footprint": footprint.measure,
 }
 _TABLES = ("rules", "imports")
+_HEAD = f"""# What the service costs
+
+Written by `make bench`. Medians of {ROUNDS} rounds; what stands beside a figure was measured in the same run, in turn
+with it. 6 variants x 24 hours x 3 channels and not sending, five outcomes, a cap, a gap and quiet hours, a trained
+policy, every decision durable before its answer.
+"""
 AREAS = ("inprocess", *_SERVED, "files", "growth", "learn", *_TABLES)
 
 
@@ -51,7 +57,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if name in told.areas:
             console.print(table(machine))
     if told.write:
-        RESULTS.write_text(document(machine, figures))
+        RESULTS.write_text(document(sections(RESULTS) | {area: section(machine, one) for area, one in figures.items()}))
         console.print(f"written: {RESULTS}")
     return 0
 
@@ -95,22 +101,25 @@ def machine_line() -> str:
     return f"{model}, {os.cpu_count()} cores, Python {platform.python_version()}, {packages}"
 
 
-def document(machine: str, figures: Mapping[str, Sequence[Figure]]) -> str:
-    """RESULTS.md."""
-    lines = [
-        "# What the service costs",
-        "",
-        f"Written by `make bench` on {datetime.now(UTC):%Y-%m-%d}. {machine}. Medians of {ROUNDS} rounds; what",
-        "stands beside a figure was measured in the same run, in turn with it. 6 variants x 24 hours x 3 channels and",
-        "not sending, five outcomes, a cap, a gap and quiet hours, a trained policy, every decision durable before its",
-        "answer.",
-        "",
-    ]
-    for area, found in figures.items():
-        lines += [f"## {area}", "", "| " + " | ".join(HEADINGS) + " |", "|" + "---|" * len(HEADINGS)]
-        lines += ["| " + " | ".join(_cells(figure)) + " |" for figure in found]
-        lines.append("")
+def document(written: Mapping[str, str]) -> str:
+    """RESULTS.md of its sections by area."""
+    known = [f"## {area}\n\n{written[area].strip()}\n" for area in AREAS if area in written]
+    return "\n".join([_HEAD, *known])
+
+
+def section(machine: str, figures: Sequence[Figure]) -> str:
+    """What was measured of one area, when, and on what."""
+    lines = [f"{datetime.now(UTC):%Y-%m-%d}, {machine}", "", "| " + " | ".join(HEADINGS) + " |"]
+    lines += ["|" + "---|" * len(HEADINGS), *("| " + " | ".join(_cells(figure)) + " |" for figure in figures)]
     return "\n".join(lines)
+
+
+def sections(file: Path) -> dict[str, str]:
+    """What earlier runs wrote, by area: a run of some areas leaves the others as they are."""
+    if not file.exists():
+        return {}
+    parts = file.read_text().split("\n## ")[1:]
+    return {name: text for name, _, text in (part.partition("\n") for part in parts)}
 
 
 def _cells(figure: Figure) -> tuple[str, ...]:

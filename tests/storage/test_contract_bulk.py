@@ -162,11 +162,13 @@ def test_imported_decisions_come_with_their_messages_and_events(store: Store) ->
         )
         assert reader.messages(WORKSPACE, [d.recipient_id], *EVER) == {d.recipient_id: (held,)}
         (event,) = reader.events(WORKSPACE, d)
+        last = reader.decision(WORKSPACE, "dec_2")
+        assert last is not None
         assert (event.event_id, event.type, event.decision_id, event.known_after) == (
             "e of dec_1",
             "clicked",
             "dec_1",
-            2,
+            last.position,
         )
     assert not store.write(lambda writer: writer.add_new_logged(WORKSPACE, logged(imported("dec_3", "mens"), both[0])))
     with store.read() as reader:

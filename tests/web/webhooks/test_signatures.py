@@ -159,14 +159,12 @@ def test_any_of_several_secrets_will_do_while_they_are_rotated(ready: Caller, ho
     assert hook.say(OPENED)[0].status_code == 401
 
 
-def test_a_source_that_is_not_there_is_404_whoever_signed(ready: Caller, hook: Hook, other_admin: Caller) -> None:
+def test_a_source_that_is_not_there_is_404_whoever_signed(ready: Caller, hook: Hook) -> None:
     signed = hook.request(OPENED)
     assert replace(hook, source_id="nobody").post(signed).status_code == 404
     wrong = "mailgun" if hook.sender.vendor != "mailgun" else "twilio"
     ready("PUT", "/v1/webhook-sources/of-another-vendor", {"vendor": wrong, "secrets": ["k"]})
     assert replace(hook, source_id="of-another-vendor").post(signed).status_code == 404
-    ready("DELETE", f"/v1/webhook-sources/{hook.source_id}")
-    assert hook.post(signed).status_code == 404
 
 
 def test_a_signature_of_one_workspace_opens_no_other(
