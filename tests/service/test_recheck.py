@@ -12,6 +12,7 @@ import pytest
 
 from optimizer.config import Settings
 from optimizer.service import setup
+from optimizer.service.decide import Decider
 from optimizer.service.drafting import Drafter
 from optimizer.service.replay import Replayer
 from optimizer.service.requests import DecisionRequest, RecipientPatch
@@ -174,6 +175,8 @@ def test_of_threads_that_race_for_the_last_place_exactly_one_gets_it(services: S
         put_rule(services, "last", "capacity", Capacity(1, per_minutes=1440))
     else:
         put_rule(services, "last", "budget", Budget(1_000_000, per="day"))
+    parts = (services.store, services.policies, services.catalog, services.salt, services.clock)
+    deciders = [Decider(*parts) for _ in range(8)]  # as of eight processes: those of one would be served together
     start = threading.Barrier(8)
     opened = threading.Barrier(8)
     real = services.store.write
@@ -184,7 +187,7 @@ def test_of_threads_that_race_for_the_last_place_exactly_one_gets_it(services: S
 
     def one(i: int) -> Decision:
         start.wait(timeout=30)
-        return ask(services, f"u{i}", window=HOUR)
+        return deciders[i].decide(WORKSPACE, DecisionRequest("spring", f"u{i}", window=HOUR))[0]
 
     with pytest.MonkeyPatch.context() as patch, ThreadPoolExecutor(8) as pool:
         patch.setattr(services.store, "write", together)
