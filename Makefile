@@ -7,7 +7,7 @@ STAMP := .venv/.installed
 NODE_STAMP := tests/node/node_modules/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help install run demo test lint docs bench results clean
+.PHONY: help install run demo test drills lint docs bench results clean
 
 help: ## what can be made
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -48,6 +48,9 @@ $(NODE_STAMP): tests/node/package.json tests/node/package-lock.json
 
 test: $(STAMP) $(NODE_STAMP) browser ## run the whole suite
 	.venv/bin/pytest -n 2 --dist worksteal
+
+drills: $(STAMP) ## the faults of the store: killed, cut off, full, locked, hanging
+	.venv/bin/pytest -m drill --whole
 
 lint: $(STAMP) ## style, types, import contracts
 	.venv/bin/ruff check .

@@ -59,6 +59,13 @@ class Server:
         """Stops it."""
         self._stop()
 
+    @property
+    def pid(self) -> int:
+        """The main process."""
+        if self._process is None:
+            raise ServerError("the server was not started")
+        return self._process.pid
+
     def _wait_until_ready(self, process: subprocess.Popen[bytes]) -> None:
         until = time.monotonic() + START_SECONDS
         while time.monotonic() < until:

@@ -37,7 +37,10 @@ _STEP_ASIDE_SECONDS: Final = 0.02
 #: Tables in which people are named.
 _PERSONAL: Final = ("changes", "decisions", "engagement", "events", "messages", "recipients", "rhythms")
 
-_READ: Final = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; SET LOCAL jit = off; SET LOCAL statement_timeout = {}"
+_READ: Final = """
+BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; SET LOCAL jit = off;
+SET LOCAL lock_timeout = {}; SET LOCAL statement_timeout = {};
+"""
 _WRITE: Final = """
 BEGIN ISOLATION LEVEL READ COMMITTED; SET LOCAL jit = off; SET LOCAL synchronous_commit = off;
 SET LOCAL lock_timeout = {}; SET LOCAL statement_timeout = {}; SET LOCAL idle_in_transaction_session_timeout = {};
@@ -70,7 +73,7 @@ class PostgresStore:
         self._writing = threading.local()
         self._opener = opener = partial(connect, url, wait_seconds)
         wait, statement = (round(1000 * seconds) for seconds in (wait_seconds, statement_seconds))
-        self._read = _READ.format(statement)
+        self._read = _READ.format(wait, statement)
         self._write = _WRITE.format(wait, statement, statement)
         self._readers = Pool(opener, _READERS, wait_seconds)
         self._writers = Pool(opener, _WRITERS, wait_seconds)

@@ -32,6 +32,11 @@ from storage.sqlite.connect import connect, meaning
 from storage.sqlite.migrate import require_ours
 from storage.sqlite.tables import SqliteTables
 
+_TOUCH = """
+INSERT INTO meta (name, value) VALUES ('write_check', hex(randomblob(8)))
+ON CONFLICT (name) DO UPDATE SET value = excluded.value
+"""
+
 
 class SqliteReader(
     SqliteTables,
@@ -67,10 +72,11 @@ class SqliteWriter(
     """``storage.port.Writer`` on one connection."""
 
     def touch(self) -> None:
-        """Writes a row that nobody reads, to learn whether writing works."""
-        self._query(
-            "INSERT INTO meta (name, value) VALUES ('write_check', '') ON CONFLICT (name) DO UPDATE SET value = ''", ()
-        )
+        """Writes a row that nobody reads, to learn whether writing works.
+
+        Another value each time: SQLite writes nothing where a row stays as it is, and then no full disk is noticed.
+        """
+        self._query(_TOUCH)
 
 
 class SqliteTransaction:

@@ -225,6 +225,7 @@ def test_writes_that_wait_for_each_other_in_a_circle_both_succeed(store: Postgre
         assert reader.unanswered(WORKSPACE, ["u1", "u2"]) == {"u1": 2, "u2": 2}
 
 
+@pytest.mark.drill
 def test_a_serialization_failure_is_tried_again(store: PostgresStore) -> None:
     runs = 0
 
@@ -263,6 +264,7 @@ def test_of_many_schedulers_one_gets_the_lease_and_of_many_publishers_one_the_po
         assert sum(pool.map(publish, range(16))) == 1
 
 
+@pytest.mark.drill
 def test_a_host_that_falls_silent_in_a_write_holds_nobody_up_for_ever(opener: Opener) -> None:
     silent, other = opener(statement_seconds=0.3), opener()
     begun, go_on = threading.Event(), threading.Event()
@@ -366,6 +368,7 @@ def test_an_event_that_arrives_during_the_confirm_of_its_message_is_joined(
 # Troubles of the server
 
 
+@pytest.mark.drill
 def test_a_statement_that_hangs_is_ended_and_leaves_nothing(opener: Opener) -> None:
     store = opener(statement_seconds=0.2)
 
@@ -383,6 +386,7 @@ def test_a_statement_that_hangs_is_ended_and_leaves_nothing(opener: Opener) -> N
         assert reader.meta("half") is None
 
 
+@pytest.mark.drill
 def test_all_connections_in_use_is_unavailable_and_passes(store: PostgresStore, opener: Opener) -> None:
     impatient = opener(wait_seconds=0.05)
     readers = [impatient.read() for _ in range(store_module._READERS)]
@@ -406,6 +410,7 @@ def cut(url: str) -> None:
         )
 
 
+@pytest.mark.drill
 def test_connections_that_were_cut_while_idle_are_replaced_unnoticed(store: PostgresStore, url: str) -> None:
     store.write(touch("u1"))
     with store.read() as one, store.read() as other:
@@ -416,6 +421,7 @@ def test_connections_that_were_cut_while_idle_are_replaced_unnoticed(store: Post
     store.write(touch("u1"))
 
 
+@pytest.mark.drill
 def test_a_connection_cut_inside_a_transaction_undoes_it(store: PostgresStore, url: str) -> None:
     def work(writer: Writer) -> None:
         log_and_match(writer)
@@ -437,6 +443,7 @@ def test_a_connection_cut_inside_a_transaction_undoes_it(store: PostgresStore, u
     assert stored(store, "dec_1") is not None
 
 
+@pytest.mark.drill
 def test_an_error_that_the_work_swallowed_is_no_silent_loss(store: PostgresStore) -> None:
     def work(writer: Writer) -> None:
         assert isinstance(writer, PostgresWriter)
@@ -498,6 +505,7 @@ class Deaf(threading.Thread):
             near.sendall(data)
 
 
+@pytest.mark.drill
 def test_a_commit_whose_answer_is_lost_is_asked_for_and_counts(url: str, tmp_path: Path) -> None:
     between = Deaf(url, tmp_path)
     between.start()
@@ -512,6 +520,7 @@ def test_a_commit_whose_answer_is_lost_is_asked_for_and_counts(url: str, tmp_pat
         between.close()
 
 
+@pytest.mark.drill
 def test_a_server_killed_under_load_loses_nothing_acknowledged_and_all_is_well_again_by_itself() -> None:
     opened: list[PostgresStore] = []
     acknowledged: list[str] = []
@@ -550,7 +559,7 @@ def test_a_server_killed_under_load_loses_nothing_acknowledged_and_all_is_well_a
             with pytest.raises(StoreUnavailable):
                 store.check()
             before = len(acknowledged)
-            server.restart()
+            server.start()
             enough.clear()
             assert enough.wait(PATIENCE)
             ended.set()

@@ -11,6 +11,8 @@ from optimizer.web import create_app
 from tests.postgresql import Server, running
 from tests.web.conftest import CAMPAIGN, Caller, StillClock, key
 
+pytestmark = pytest.mark.drill
+
 ASKED = {"campaign_id": "c", "recipient_id": "u1", "request_id": "r1"}
 
 
@@ -37,7 +39,7 @@ def test_a_server_that_is_killed_makes_503s_until_it_is_back_and_nothing_is_done
     assert all(int(one.headers["Retry-After"]) >= 1 for one in refused)
     assert {one.get_json()["code"] for one in refused} == {"store_unavailable"}
     assert admin("GET", "/healthz").status_code == 200
-    server.restart()
+    server.start()
     assert admin("GET", "/readyz").status_code == 200
     listed = admin("GET", "/v1/decisions").get_json()
     assert [one["request_id"] for one in listed["decisions"]] == ["r1"]
@@ -52,6 +54,6 @@ def test_a_service_that_starts_before_its_server_serves_once_that_is_up(server: 
     server.kill()
     app = create_app(Settings(database=url), clock=StillClock(), seed="early")
     assert Caller(app, None)("GET", "/readyz").status_code == 503
-    server.restart()
+    server.start()
     assert Caller(app, None)("GET", "/readyz").status_code == 200
     app.extensions["sendtide"].close()
