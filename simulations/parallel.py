@@ -1,4 +1,4 @@
-"""Independent repetitions in one process with live progress, or over several processes."""
+"""Independent repetitions in one process with live progress, over several processes, or on a Ray cluster."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import multiprocessing
 import os
 from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
+from functools import partial
 from typing import Any, TypeVar
 
 from rich.console import Console
@@ -26,6 +27,7 @@ def in_processes(
     console: Console,
     label: str,
     total: int,
+    on_ray: bool = False,
 ) -> list[T]:
     """Calls ``work(*arguments[i])`` for each i and returns the results in that order.
 
@@ -36,9 +38,12 @@ def in_processes(
         console: where the progress is shown.
         label: what it is called there.
         total: the progress of a finished call.
+        on_ray: whether the calls go to the Ray cluster that this process is connected to, whatever ``processes`` says.
     """
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     with Progress(*columns, console=console) as progress:
+        if on_ray:
+            return _on_ray(work, arguments, progress, label)
         if processes == 1:
             return [
                 _one(work, one, progress, f"{label} {i}/{len(arguments)}", total) for i, one in enumerate(arguments, 1)
@@ -65,3 +70,14 @@ def _many(
         for _ in as_completed(futures):
             progress.advance(task)
         return [future.result() for future in futures]
+
+
+def _on_ray(work: Callable[..., T], arguments: Sequence[tuple[Any, ...]], progress: Progress, label: str) -> list[T]:
+    from optimizer.cli import onray  # an extra: not everyone has Ray
+
+    task = progress.add_task(label, total=len(arguments))
+    return onray.each(partial(_call, work), arguments, lambda done: progress.update(task, completed=done))
+
+
+def _call(work: Callable[..., T], arguments: tuple[Any, ...]) -> T:
+    return work(*arguments)

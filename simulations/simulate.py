@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import click
@@ -10,6 +12,7 @@ from rich.console import Console
 
 from optimizer.cli.call import option, reported
 from optimizer.cli.group import EXIT_CODES
+from optimizer.cli.rayoption import ray_option
 
 #: What is played when nothing is said.
 DEFAULT = "ours,vw-squarecb,random,best-static,informed-oracle,full-oracle"
@@ -21,6 +24,7 @@ DEFAULT = "ours,vw-squarecb,random,best-static,informed-oracle,full-oracle"
 @option("--seeds", type=click.IntRange(1, 1000), default=2, show_default=True, help="Worlds to play; paired.")
 @option("--decisions", type=click.IntRange(10), help="Decisions of a seed [the scenario's].")
 @option("--processes", type=click.IntRange(1, 64), default=1, show_default=True, help="Seeds at a time.")
+@ray_option("Play seeds and policies on a Ray cluster.")
 @option("--against", help="Policy whose regret the others' is divided by [the best Vowpal Wabbit].")
 @option("--tune", is_flag=True, help="Tune the rivals named, on seeds of their own, and keep what is found.")
 @option("--out", type=click.Path(path_type=Path, file_okay=False), help="Folder for figures and pictures.")
@@ -32,6 +36,7 @@ def command(
     seeds: int,
     decisions: int | None,
     processes: int,
+    ray: str | None,
     against: str | None,
     tune: bool,
     out: Path | None,
@@ -50,7 +55,7 @@ def command(
             return
         names = tuple(name.strip().replace("+", ",") for name in policies.split(",") if name.strip())
         rival = None if against is None else against.strip().replace("+", ",")
-        _play(scenario, names, seeds, decisions, processes, rival, out, tuning=tune, as_json=as_json)
+        _play(scenario, names, seeds, decisions, processes, ray, rival, out, tuning=tune, as_json=as_json)
 
 
 def _list() -> None:
@@ -65,12 +70,25 @@ def _list() -> None:
         click.echo(f"  {name:20} {family.about}")
 
 
+@contextmanager
+def _cluster(address: str | None) -> Iterator[bool]:
+    """Whether a cluster is at hand, connected for the block."""
+    if address is None:
+        yield False
+        return
+    from optimizer.cli import onray
+
+    with onray.connected(address):
+        yield True
+
+
 def _play(
     scenario: str,
     policies: tuple[str, ...],
     seeds: int,
     decisions: int | None,
     processes: int,
+    ray: str | None,
     against: str | None,
     out: Path | None,
     *,
@@ -83,14 +101,16 @@ def _play(
     console = Console(stderr=True)
     options = Options(find(scenario).name, policies, seeds, decisions, against=against)
     if tuning:
-        found = tune(options, processes=processes, console=console, keep=True)
+        with _cluster(ray) as on_ray:
+            found = tune(options, processes=processes, console=console, keep=True, on_ray=on_ray)
         if as_json:
             click.echo(orjson.dumps(found, option=orjson.OPT_INDENT_2).decode())
         else:
             for name, one in found.items():
                 Console().print(tuning_table(name, one))
         return
-    played = run(options, processes=processes, console=console)
+    with _cluster(ray) as on_ray:
+        played = run(options, processes=processes, console=console, on_ray=on_ray)
     if as_json:
         figures = report(options, played)
         click.echo(orjson.dumps(figures, option=orjson.OPT_INDENT_2 | orjson.OPT_SERIALIZE_NUMPY).decode())

@@ -55,8 +55,8 @@ def with_ends(policies: Sequence[str]) -> tuple[str, ...]:
     return tuple(dict.fromkeys((*policies, *ENDS)))
 
 
-def run(options: Options, *, processes: int, console: Console) -> dict[str, list[Played]]:
-    """Plays every policy in every seed; by policy, the seeds in order."""
+def run(options: Options, *, processes: int, console: Console, on_ray: bool = False) -> dict[str, list[Played]]:
+    """Plays every policy in every seed; by policy, the seeds in order. For ``on_ray`` see ``in_processes``."""
     if options.against is not None and options.against not in options.policies:
         raise Invalid.field("against", f"{options.against!r} is not played: {', '.join(options.policies)}")
     specs = [parse(text, options.scenario) for text in with_ends(options.policies)]
@@ -64,12 +64,12 @@ def run(options: Options, *, processes: int, console: Console) -> dict[str, list
     jobs = [(options.scenario, spec, seed, options.decisions) for seed in seeds for spec in specs]
     total = options.decisions or scenario(options.scenario).decisions
     played = in_processes(
-        play_one, jobs, processes=processes, console=console, label=f"{options.scenario}", total=total
+        play_one, jobs, processes=processes, console=console, label=options.scenario, total=total, on_ray=on_ray
     )
     return {spec.text: played[i :: len(specs)] for i, spec in enumerate(specs)}
 
 
-def tune(options: Options, *, processes: int, console: Console, keep: bool) -> dict[str, Any]:
+def tune(options: Options, *, processes: int, console: Console, keep: bool, on_ray: bool = False) -> dict[str, Any]:
     """Tunes every policy that has a grid, on seeds of its own; kept in ``tuned.json`` when ``keep``."""
     found = {}
     for text in options.policies:
@@ -84,7 +84,9 @@ def tune(options: Options, *, processes: int, console: Console, keep: bool) -> d
             ]
             label = f"tuning {spec.family}"
             total = options.decisions or scenario(options.scenario).decisions
-            played = in_processes(play_one, jobs, processes=processes, console=console, label=label, total=total)
+            played = in_processes(
+                play_one, jobs, processes=processes, console=console, label=label, total=total, on_ray=on_ray
+            )
             return float(np.mean([p.regret.sum() for p in played]))
 
         result = search(spec.options, GRIDS[spec.family], score, with_options)

@@ -14,10 +14,12 @@ import click
 import orjson
 
 from optimizer.config import ABOUT, PREFIX, SETTINGS, Settings, parse_setting, unknown_variables, variable
-from optimizer.errors import ConfigError, SendtideError
+from optimizer.errors import ConfigError, Invalid, SendtideError
 from storage.errors import StoreError
 
 if TYPE_CHECKING:
+    from datetime import datetime
+
     from optimizer.service.wiring import Services
 
 #: An option whose environment variable stands in its help.
@@ -64,11 +66,20 @@ class Call:
     as_json: bool
 
     @contextmanager
-    def services(self) -> Iterator[Services]:
-        """The service on this call's store, closed at the end. It doesn't watch for new policies."""
-        from optimizer.service.wiring import open_services
+    def services(self, now: datetime | None = None) -> Iterator[Services]:
+        """The service on this call's store, closed at the end. It doesn't watch for new policies.
 
-        services = open_services(self.settings, watch=False)
+        Args:
+            now: what time it is all along (None = what time it is).
+
+        Raises:
+            Invalid: that is yet to come.
+        """
+        from optimizer.service.wiring import open_services, utc_now
+
+        if now is not None and now > utc_now():
+            raise Invalid.field("now", f"{now.isoformat()} is yet to come")
+        services = open_services(self.settings, utc_now if now is None else lambda: now, watch=False)
         try:
             yield services
         finally:

@@ -1,76 +1,95 @@
-"""``sendtide decide``: choices for a file of recipients."""
+"""``sendtide decide``: choices for a file of recipients, or for a folder of them, by this process or by a cluster."""
 
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from datetime import datetime
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
 from optimizer.cli.call import Call, command, option
 from optimizer.cli.group import EXIT_CODES
 from optimizer.cli.progress import progress
+from optimizer.cli.rayoption import ray_option
+from optimizer.errors import ConfigError, Invalid
 
 if TYPE_CHECKING:
-    from optimizer.errors import SendtideError
-    from optimizer.service.requests import DecisionRequest
+    from optimizer.cli.batch import Done
+    from optimizer.cli.batchrun import Run
+    from optimizer.config import Settings
     from optimizer.service.rowfiles import RowFile
     from optimizer.service.rowparts import NumberedRow
-    from storage.log import Decision
 
-#: Rows that are decided together.
+#: Rows of a file that are decided together.
 CHUNK = 1000
-_COLUMNS = {
-    "line": "bigint",
-    "decision_id": "string",
-    "request_id": "string",
-    "campaign_id": "string",
-    "recipient_id": "string",
-    "status": "string",
-    "group": "string",
-    "variant_id": "string",
-    "channel": "string",
-    "send_at": "time",
-    "send_at_local": "string",
-    "propensity": "double",
-    "policy_id": "string",
-    "eligible_actions": "bigint",
-    "reasons": "string",
-    "metadata": "string",
-    "error": "string",
-}
 
 
 @click.command(epilog=EXIT_CODES)
-@click.argument("file", type=click.Path(exists=True, dir_okay=False, path_type=Path))
+@click.argument("file", type=click.Path(exists=True, path_type=Path))
 @option("--campaign", required=True, help="The campaign to decide for.")
-@option("--out", required=True, type=click.Path(dir_okay=False, path_type=Path), help="OUT.parquet or OUT.ndjson.")
+@option(
+    "--out",
+    required=True,
+    type=click.Path(path_type=Path),
+    help="OUT.parquet or OUT.ndjson; of a folder, or with --ray, a folder for Parquet files.",
+)
+@option("--now", metavar="TIME", help="Decide as of this time [when it begins].")
+@option(
+    "--part-rows",
+    type=click.IntRange(1, 1_000_000),
+    default=20_000,
+    show_default=True,
+    help="Rows of each file in the folder of answers.",
+)
+@ray_option("Decide on the processors of a Ray cluster.")
 @command()
-def decide(call: Call, file: Path, campaign: str, out: Path) -> None:
+def decide(call: Call, file: Path, campaign: str, out: Path, now: str | None, part_rows: int, ray: str | None) -> None:
     """Decide for every recipient of FILE (CSV, NDJSON or Parquet) and write one row each, in order.
 
     Columns: recipient_id, and if wanted request_id, timezone, attributes.NAME, channels.NAME (true or false),
     context.NAME, metadata.NAME. Messages are reserved as over the API; the window is the campaign's default, from now.
     A row that can't be decided has its reason in the column `error`; it spoils no other. The same file again gets the
     same decisions and reserves nothing more.
+
+    FILE may be a folder of such files. Then the whole of it is decided as of the time when it began, with the policy
+    that was served then, into a folder of Parquet files; a run that was cut short goes on where it was when it is
+    called again. With --ray, all of that is the same and many decide; nodes need Sendtide, and the same PostgreSQL.
     """
+    from optimizer.service.cells import instant
+
+    at = None if now is None else instant("now", now)
+    if ray is None and not file.is_dir():
+        _decide_file(call, file, campaign, out, at)
+        return
+    done = _decide_folder(call, file, campaign, out, at, part_rows, ray)
+    told = {"decided": done.decided, "failed": done.failed, "folder": str(out)}
+    call.answer(told, f"{done.decided} decided, {done.failed} failed: {out}")
+
+
+def _decide_file(call: Call, file: Path, campaign: str, out: Path, now: datetime | None) -> None:
+    from optimizer.cli.answerrows import COLUMNS, answer_row, request_of
     from optimizer.service.rowfiles import RowFile, fingerprint, open_writer
 
     run, counts = "file-" + fingerprint(file, campaign), {"decided": 0, "failed": 0}
     with (
-        call.services() as services,
-        open_writer(out, _COLUMNS) as writer,
+        call.services(now) as services,
+        open_writer(out, COLUMNS) as writer,
         RowFile(file) as rows,
         progress("decide") as on_progress,
     ):
         for first, chunk in _chunks(rows):
-            requests = [_request(row, campaign, rows, f"{run}/{first + i}") for i, (_, row) in enumerate(chunk)]
+            requests = [
+                request_of(row, campaign, f"{run}/{first + i}", typed=rows.typed) for i, (_, row) in enumerate(chunk)
+            ]
             answers = services.decider.decide_batch(call.workspace, requests, run)
             for (line, asked), answer in zip(chunk, answers, strict=True):
                 counts["failed" if isinstance(answer, Exception) else "decided"] += 1
-                writer.write({**dict.fromkeys(_COLUMNS), "line": line, **_row(asked, answer)})
+                writer.write({**answer_row(asked, answer), "line": line})
             on_progress(rows.done(), rows.total)
     call.answer({**counts, "file": str(out)}, f"{counts['decided']} decided, {counts['failed']} failed: {out}")
 
@@ -82,33 +101,50 @@ def _chunks(rows: RowFile) -> Iterator[tuple[int, list[NumberedRow]]]:
         first += len(chunk)
 
 
-def _request(row: Any, campaign: str, rows: RowFile, request_id: str) -> DecisionRequest | SendtideError:
-    from dataclasses import replace
+def _decide_folder(
+    call: Call, file: Path, campaign: str, out: Path, now: datetime | None, part_rows: int, ray: str | None
+) -> Done:
+    from optimizer.cli import batchrun
+    from optimizer.cli.batch import Alone, Desk, decide_all
 
-    from optimizer.errors import SendtideError
-    from optimizer.service.cells import Cells
-    from optimizer.service.importrows import request_row
+    if out.resolve().is_relative_to(file.resolve()):
+        raise Invalid.field("out", f"{out} lies in {file}, all of which is decided")
+    files = batchrun.sources(file, campaign)
+    with call.services(now) as services:
+        wanted = batchrun.planned(services, call.workspace, campaign, files, part_rows, services.clock())
+        run = batchrun.begin(out, wanted, same_now=now is not None)
+    folder, total = batchrun.folder_of(file), batchrun.rows_in(file, run)
+    with progress("decide") as on_progress:
+        if ray is not None:
+            return _on_cluster(call, run, folder, out, ray, lambda done: on_progress(done, total))
+        with closing(Desk(call.settings, run)) as desk:
+            return decide_all(folder, run, out, Alone(desk), lambda done: on_progress(done, total))
 
-    try:
-        if isinstance(row, SendtideError):
-            return row
-        request = request_row(Cells(row, typed=rows.typed), campaign)
-    except SendtideError as error:
-        return error
-    return replace(request, request_id=request.request_id or request_id)
+
+def _on_cluster(
+    call: Call, run: Run, folder: Path, out: Path, address: str, on_progress: Callable[[int], None]
+) -> Done:
+    from optimizer.cli import onray
+    from optimizer.cli.batch import Desk, Piece, Placed, decide_all
+
+    with onray.connected(address):
+        settings = _reachable(call, alone=onray.alone())
+        crew: onray.Crew[Piece, list[Placed]] = onray.Crew(partial(Desk, settings, run))
+        return decide_all(folder, run, out, crew, on_progress)
 
 
-def _row(asked: Any, answer: Decision | SendtideError) -> dict[str, Any]:
-    """The API's answer, flat: the action's parts stand beside the rest."""
-    from optimizer.errors import SendtideError
-    from optimizer.web import render
+def _reachable(call: Call, *, alone: bool) -> Settings:
+    """The settings for the nodes.
 
-    if isinstance(answer, SendtideError):
-        who = asked.get("recipient_id") if isinstance(asked, dict) else None
-        error = {"code": answer.code, "detail": answer.detail, "errors": answer.errors}
-        return {"recipient_id": None if who is None else str(who), "error": error}
-    whole = render.decision(answer)
-    flat = {**whole, **(whole["action"] or {})}
-    if "send_at_local" in flat:
-        flat["send_at_local"] = flat["send_at_local"].isoformat()
-    return {name: flat[name] for name in _COLUMNS if name in flat}
+    Raises:
+        ConfigError: they can't reach the database.
+    """
+    from storage.open import embedded
+
+    path = embedded(call.settings.database)
+    if path is None:
+        return call.settings
+    if not alone:
+        raise ConfigError("--ray: a SQLite file can't be shared by several nodes; move to PostgreSQL (sendtide copy)")
+    call.note("SQLite takes one writer at a time: only the choosing is spread over this machine's processors")
+    return call.settings.override(database=f"sqlite:///{path.absolute()}")

@@ -2,22 +2,37 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from optimizer.cli.call import Call, command, option
 from optimizer.cli.group import EXIT_CODES
 from optimizer.cli.progress import progress
+from optimizer.cli.rayoption import ray_option
+
+if TYPE_CHECKING:
+    from optimizer.service.trials import Across
+
+#: Trials that are drawn together on a cluster: the search learns nothing from those beside it.
+TOGETHER = 8
 
 
 @click.command(epilog=EXIT_CODES)
 @option("--minutes", type=click.FloatRange(0.1, 10_000), default=10.0, show_default=True, help="Time for the search.")
 @option("--trials", type=click.IntRange(1), help="End after so many trials in all, if that comes first.")
+@option(
+    "--together",
+    type=click.IntRange(1, 1000),
+    help="Trials that are drawn before any is judged [1; with --ray 8]. The same number, the same trials.",
+)
+@ray_option("Make the trials that are drawn together on a Ray cluster.")
 @option("--reset", is_flag=True, help="Search nothing: later retrains use the defaults again.")
 @command()
-def tune(call: Call, minutes: float, trials: int | None, reset: bool) -> None:
+def tune(call: Call, minutes: float, trials: int | None, together: int | None, ray: str | None, reset: bool) -> None:
     """Search the numbers of training on the log, and use them in later retrains if they are clearly better.
 
     Optional: the defaults are good. A search that is interrupted goes on where it was left. Candidates are ranked by
@@ -31,10 +46,27 @@ def tune(call: Call, minutes: float, trials: int | None, reset: bool) -> None:
             tuning.reset(services, call.workspace)
             call.answer({"decision": "reset"}, "later retrains use the defaults")
             return
-        with progress("tune") as on_progress:
-            journal, budget = _journal(call.settings.database), tuning.Budget(minutes, trials)
-            found = tuning.tune(services, call.workspace, journal, budget, lambda done: on_progress(done, trials))
+        budget = tuning.Budget(minutes, trials, together or (1 if ray is None else TOGETHER))
+        with progress("tune") as on_progress, _across(ray) as across:
+            journal = _journal(call.settings.database)
+            found = tuning.tune(
+                services, call.workspace, journal, budget, lambda done: on_progress(done, trials), across
+            )
     call.answer(found, *_lines(found))
+
+
+@contextmanager
+def _across(ray: str | None) -> Iterator[Across]:
+    """Where trials are made."""
+    if ray is None:
+        from optimizer.service.trials import here
+
+        yield here
+        return
+    from optimizer.cli import onray
+
+    with onray.connected(ray):
+        yield onray.each
 
 
 def _journal(database: str) -> Path:

@@ -64,21 +64,35 @@ class Fitting:
 
         One without a network only serves to judge another: nobody asks it for scores, so it isn't calibrated.
         """
-        data = self.data(rows)
-        return train(
-            data,
-            attributes=self.attributes,
-            seed=len(data),
-            network=network,
-            encoder=self.encoder,
-            calibrated=calibrated and network,
-            options=self.options,
+        return model_of(
+            self.data(rows), self.attributes, self.encoder, self.options, network=network, calibrated=calibrated
         )
 
     def data(self, rows: Sequence[Logged]) -> Examples:
         """The training rows among these."""
         kept = remembered([r for r in rows if r.started], self.changed)
         return examples(kept, self.log.campaigns, self.log.hazards)
+
+
+def model_of(
+    data: Examples,
+    attributes: tuple[Attribute, ...],
+    encoder: Wanted,
+    options: TrainOptions,
+    *,
+    network: bool = True,
+    calibrated: bool = True,
+) -> Trained:
+    """The model of some rows: the same rows and options give the same one."""
+    return train(
+        data,
+        attributes=attributes,
+        seed=len(data),
+        network=network,
+        encoder=encoder,
+        calibrated=calibrated and network,
+        options=options,
+    )
 
 
 @dataclass(frozen=True, kw_only=True)

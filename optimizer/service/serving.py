@@ -10,6 +10,7 @@ import logging
 import threading
 from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import UTC, datetime
 
 from optimizer.errors import BadArtifact, SendtideError
 from optimizer.model.inference import RewardModel
@@ -107,6 +108,17 @@ class PolicyServer:
                     log.error("policy not loaded; the old one stays", extra={"campaign": key, "fault": faults[key]})
             self._served, self._faults = served, faults
             self._forget_unused()
+
+    def hold(self, workspace_id: str, campaign_id: str, policy_id: str) -> None:
+        """Serves this policy for a campaign, wherever its pointer is, until ``refresh_now`` is called.
+
+        Raises:
+            BadArtifact: it is not stored, or can't be loaded.
+        """
+        pointer = Pointer(workspace_id, campaign_id, policy_id, generation=0, moved_at=datetime.min.replace(tzinfo=UTC))
+        with self._refreshing, self._store.read() as reader:
+            served = Served(pointer, self._load(reader, pointer))
+            self._served = {**self._served, (workspace_id, campaign_id): served}
 
     def _load(self, reader: Reader, pointer: Pointer) -> LivePolicy:
         mine = {a: m for (ws, a), m in self._models.items() if ws == pointer.workspace_id}

@@ -10,6 +10,8 @@ The search is kept in a journal file and goes on where it was left: with the log
 
 from __future__ import annotations
 
+import math
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from datetime import datetime
@@ -23,13 +25,14 @@ from optimizer.bandit import ope
 from optimizer.errors import ConfigError, Invalid
 from optimizer.model.inference import RewardModel
 from optimizer.model.policy import LivePolicy
-from optimizer.model.training.evaluate import clustered_z, log_likelihood
+from optimizer.model.training.evaluate import clustered_z
 from optimizer.model.training.options import DEFAULTS, RANGES, TrainOptions
 from optimizer.service.evidence import clusters, pair
 from optimizer.service.feedback import Logged, examples, load
 from optimizer.service.fitting import Job, cross_fitted
 from optimizer.service.replay import Replayer
 from optimizer.service.retrain import LEAST_ROWS, exploration_numbers
+from optimizer.service.trials import Across, Exam, here, row_likelihood
 from optimizer.service.wiring import Services
 from storage.log import Component
 from storage.port import Reader, Writer
@@ -55,14 +58,24 @@ Progress = Callable[[int], None]
 
 @dataclass(frozen=True)
 class Budget:
-    """When a search ends: after so many minutes, or so many trials in all (None = minutes alone)."""
+    """When a search ends: after so many minutes, or so many trials in all (None = minutes alone).
+
+    ``together``: how many trials are drawn before any of them is judged; the same number gives the same ones, wherever
+    they are made.
+    """
 
     minutes: float
     trials: int | None = None
+    together: int = 1
 
 
 def tune(
-    services: Services, workspace_id: str, journal: Path, budget: Budget, on_trial: Progress | None = None
+    services: Services,
+    workspace_id: str,
+    journal: Path,
+    budget: Budget,
+    on_trial: Progress | None = None,
+    across: Across = here,
 ) -> dict[str, Any]:
     """Searches, compares the best candidate with the defaults, and stores it where it is clearly better.
 
@@ -72,6 +85,7 @@ def tune(
         journal: the file that the search is kept in.
         budget: of the search; the last trial and the comparison (two fits, one replay) come on top.
         on_trial: told the number of finished trials after each.
+        across: makes the trials that were drawn together.
 
     Returns:
         ``decision`` (adopted or kept), ``reason, trials, rows, options, defaults, likelihood, value``: the last two are
@@ -86,7 +100,7 @@ def tune(
     until = datetime.fromisoformat(study.user_attrs[_UNTIL])
     with services.store.read() as reader:
         job, parts = _cut(services, reader, workspace_id, until)
-        _search(study, job, parts, budget, on_trial)
+        _search(study, Exam.of(job, parts[0], parts[1]), budget, on_trial, across)
         best = TrainOptions.from_json(study.best_params)
         found = _compared(job, reader, parts, best)
     decision, reason = _decided(best, found)
@@ -147,31 +161,23 @@ def _cut(
     return job, (matured[:first], matured[first:second], matured[second:])
 
 
-def _search(
-    study: optuna.Study,
-    job: Job,
-    parts: tuple[list[Logged], list[Logged], list[Logged]],
-    budget: Budget,
-    on_trial: Progress | None,
-) -> None:
-    left = None if budget.trials is None else max(0, budget.trials - _finished(study))
+def _search(study: optuna.Study, exam: Exam, budget: Budget, on_trial: Progress | None, across: Across) -> None:
+    left = math.inf if budget.trials is None else budget.trials - _finished(study)
+    until = time.monotonic() + 60.0 * budget.minutes
+    while left > 0 and time.monotonic() < until:
+        trials = [study.ask() for _ in range(int(min(budget.together, left)))]
+        left -= len(trials)
+        for trial, value in zip(trials, across(exam, [_drawn(trial) for trial in trials]), strict=True):
+            study.tell(trial, value)
+            if on_trial is not None:
+                on_trial(_finished(study))
 
-    def value(trial: optuna.Trial) -> float:
-        options = TrainOptions(
-            **{
-                name: trial.suggest_float(name, low, high, log=name in _LOGARITHMIC)
-                for name, (low, high) in RANGES.items()
-            }
-        )
-        return float(_likelihood(job, parts[0], parts[1], options).mean())
 
-    def told(study: optuna.Study, trial: optuna.trial.FrozenTrial) -> None:
-        del trial
-        if on_trial is not None:
-            on_trial(_finished(study))
-
-    if left != 0:
-        study.optimize(value, n_trials=left, timeout=60.0 * budget.minutes, callbacks=[told])
+def _drawn(trial: optuna.Trial) -> TrainOptions:
+    """The options of a trial."""
+    return TrainOptions(
+        **{name: trial.suggest_float(name, low, high, log=name in _LOGARITHMIC) for name, (low, high) in RANGES.items()}
+    )
 
 
 def _finished(study: optuna.Study) -> int:
@@ -179,23 +185,8 @@ def _finished(study: optuna.Study) -> int:
     return sum(trial.value is not None for trial in study.trials)
 
 
-def _likelihood(
-    job: Job, learn: Sequence[Logged], judge: Sequence[Logged], options: TrainOptions
-) -> NDArray[np.float64]:
-    """(n,) log-likelihood of the outcomes of each judged row, in nats, under a model of the others."""
-    return _row_likelihood(_model(job, learn, options), job, judge)
-
-
 def _model(job: Job, learn: Sequence[Logged], options: TrainOptions) -> RewardModel:
     return RewardModel.load(replace(job, options=options).fit(learn, calibrated=False).blob)
-
-
-def _row_likelihood(model: RewardModel, job: Job, judge: Sequence[Logged]) -> NDArray[np.float64]:
-    held = examples(judge, job.log.campaigns)
-    total = np.zeros(len(held))
-    for column in log_likelihood(model, held).values():
-        total += np.nan_to_num(column)
-    return total
 
 
 def _compared(
@@ -204,8 +195,9 @@ def _compared(
     """The best candidate against the defaults on the third part: likelihood and off-policy value."""
     learn, judge = [*parts[0], *parts[1]], parts[2]
     models = [_model(job, learn, options) for options in (DEFAULTS, best)]
-    before, after = (_row_likelihood(model, job, judge) for model in models)
-    gain, z = clustered_z(after - before, examples(judge, job.log.campaigns).cluster)
+    held = examples(judge, job.log.campaigns)
+    before, after = (row_likelihood(model, held) for model in models)
+    gain, z = clustered_z(after - before, held.cluster)
     error = gain / z if z else 0.0
     likelihood = {"gain": gain, "standard_error": error, "z": z, "rows": len(judge)}
     return {"likelihood": likelihood, "value": _value(job, reader, learn, judge, models)}

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
+import pickle
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
-from numpy.typing import NDArray
 
 from optimizer.errors import Invalid
 from optimizer.model.training.options import DEFAULTS, RANGES, TrainOptions
 from optimizer.service import setup, tuning
 from optimizer.service.fitting import tuned
+from optimizer.service.trials import Exam
 from optimizer.service.wiring import Services
 from storage.records import Channel
 from tests.service.conftest import WORKSPACE, FakeClock, campaign
@@ -70,6 +71,26 @@ def test_an_interrupted_search_goes_on_with_the_log_that_it_began_with(
     assert again["reason"] == "no candidate was likelier than the defaults"
 
 
+def test_trials_that_are_drawn_together_depend_on_their_number_and_not_on_who_makes_them(
+    shop: Services, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[list[float]] = []
+
+    def elsewhere(work: Callable[[Any], Any], arguments: Sequence[Any]) -> list[Any]:
+        seen.append([options.shape for options in arguments])
+        exam = pickle.loads(pickle.dumps(work))  # noqa: S301  our own, made in this line
+        return [exam(one) for one in arguments]
+
+    monkeypatch.setattr(tuning, "_compared", lambda *_: {"likelihood": {"z": 0.0}, "value": None})
+    budget = replace(HOUR, trials=5, together=2)
+    one = tuning.tune(shop, WORKSPACE, tmp_path / "one", budget)
+    other = tuning.tune(shop, WORKSPACE, tmp_path / "other", budget, across=elsewhere)
+    assert one == other
+    assert [len(shapes) for shapes in seen] == [2, 2, 1]
+    assert seen[0][0] == DEFAULTS.shape
+    assert len({shape for shapes in seen for shape in shapes}) == 5
+
+
 @pytest.mark.parametrize(
     ("z", "value", "decision"),
     [
@@ -85,12 +106,7 @@ def test_only_what_is_clearly_likelier_and_not_worth_less_is_adopted(
 ) -> None:
     likelihood = {"gain": z / 1_000, "standard_error": 0.001, "z": z, "rows": 220}
     monkeypatch.setattr(tuning, "_compared", lambda *_: {"likelihood": likelihood, "value": value})
-
-    def nearest_nine(job: Any, learn: Any, judge: list[Any], options: TrainOptions) -> NDArray[np.float64]:
-        del job, learn
-        return np.full(len(judge), -abs(options.shape - 9.0))
-
-    monkeypatch.setattr(tuning, "_likelihood", nearest_nine)
+    monkeypatch.setattr(Exam, "__call__", lambda _, options: -abs(options.shape - 9.0))
     found = tuning.tune(shop, WORKSPACE, tmp_path / "j", replace(HOUR, trials=4))
     assert found["decision"] == decision
     assert stored(shop) == (TrainOptions.from_json(found["best"]) if decision == "adopted" else DEFAULTS)
