@@ -1,6 +1,7 @@
 """Rows that are stored as they come, many at once: packed by ``storage.codec`` already, no record is made of them.
 
-Each method stores all of its rows, or none where one of them is not new: then they are to be stored one by one.
+Each method stores all of its rows, or raises ``OneByOne`` where one of them is not new; then the write is to be given
+up.
 """
 
 from __future__ import annotations
@@ -83,16 +84,16 @@ class BulkReader(Protocol):
 class BulkWriter(Protocol):
     """Part of ``storage.port.Writer``."""
 
-    def add_new_events(self, workspace_id: str, events: NewEvents) -> bool:
-        """Stores events; False, and nothing stored, when one of their ids is stored already or occurs twice."""
+    def add_new_events(self, workspace_id: str, events: NewEvents) -> None:
+        """Stores events; ``OneByOne`` when one of their ids is stored already or occurs twice."""
 
     def add_to_rhythms(self, workspace_id: str, kind: RhythmKind, added: Sequence[tuple[str, int, float]]) -> None:
         """``add_to_rhythm`` for many: recipient, hour of the week, weight."""
 
-    def add_new_recipients(self, workspace_id: str, recipient_ids: Sequence[str], documents: Sequence[bytes]) -> bool:
-        """Stores recipients in version 1 by their documents (``codec.pack_recipient``); False, and nothing stored, when
-        one of them is stored already or named twice."""
+    def add_new_recipients(self, workspace_id: str, recipient_ids: Sequence[str], documents: Sequence[bytes]) -> None:
+        """Stores recipients in version 1 by their documents (``codec.pack_recipient``); ``OneByOne`` when one of them
+        is stored already or named twice."""
 
-    def add_new_logged(self, workspace_id: str, logged: NewLogged) -> bool:
-        """Stores decisions as sent (or as not to be sent), treated, live and imported, with messages and events; False,
-        and nothing stored, when something of it is stored already or occurs twice, or a rule counts messages."""
+    def add_new_logged(self, workspace_id: str, logged: NewLogged) -> None:
+        """Stores decisions as sent (or as not to be sent), treated, live and imported, with messages and events;
+        ``OneByOne`` when something of it is stored already or occurs twice, or a rule counts messages."""

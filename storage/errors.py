@@ -21,6 +21,11 @@ class AlreadyExists(StoreError):
     """A row with this key is there already."""
 
 
+class OneByOne(StoreError):
+    """Rows that were to be stored together can only be stored one by one. Some may be stored when this is raised: the
+    write is to be given up, which undoes them."""
+
+
 class VersionConflict(StoreError):
     """A compare-and-set found another version than the caller expected."""
 

@@ -1,7 +1,7 @@
 """Group commit: one writer thread runs the requests of many threads, as many in one physical commit as are waiting.
 
-A flush to disk costs .1 to 4 ms, whatever it carries; so requests that arrive together share one. Each runs inside a
-savepoint of its own: one that fails is undone alone, and only its caller hears of it. Nobody gets an answer before the
+A flush to disk costs .1 to 4 ms, whatever it carries; so requests that arrive together share one. Each can be undone by
+itself: one that fails is undone alone, and only its caller hears of it. Nobody gets an answer before the
 commit is durable, and when the commit fails everybody in it is told that nothing was recorded.
 
 Nothing here knows a database: that is the ``Transaction`` given.
@@ -37,7 +37,7 @@ class Transaction(Protocol[W_co]):
         """Waits for its turn among processes, then starts a transaction."""
 
     def run(self, work: Callable[[W_co], Any]) -> Any:
-        """Runs one request in a savepoint; undoes it and raises what it raised, or raises ``TransactionLostError``."""
+        """Runs one request, or undoes it and raises what it raised, or raises ``TransactionLostError``."""
 
     def commit(self) -> None:
         """Makes it durable and ends the turn. When it raises, nothing was recorded."""

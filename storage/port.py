@@ -266,7 +266,7 @@ class Writer(Reader, BulkWriter, EndpointChanges, ErasureWriter, RankWriter, Web
         when the id is taken."""
 
     def add_decisions(self, rows: Sequence[tuple[Decision, Message | None]]) -> None:
-        """``add_decision`` for many."""
+        """``add_decision`` for many; where an id is taken, the write is to be given up, which undoes the others."""
 
     def update_decision(self, decision: Decision, message: Message | None) -> None:
         """Replaces what may change after the choice (status, claim, sending, closing) and the message that it holds

@@ -21,6 +21,7 @@ from optimizer.service.wholeevents import EventColumns
 from optimizer.service.wholehistory import HistoryColumns
 from optimizer.service.wholerecipients import RecipientColumns
 from optimizer.service.wiring import Services
+from storage.errors import OneByOne
 from storage.port import Reader, Writer
 from storage.records import Recipient
 
@@ -77,18 +78,20 @@ class Stored:
 
 
 def _put_whole(
-    place: Place, table: Table, recipients: Sequence[str], store: Callable[[Writer], bool], position: int
+    place: Place, table: Table, recipients: Sequence[str], store: Callable[[Writer], None], position: int
 ) -> Stored | None:
     """What ``Target.put_whole`` says, with ``store`` to do it."""
 
-    def work(writer: Writer) -> bool:
-        stored = store(writer)
-        if stored:
-            place.note(position)(writer)
-        return stored
+    def work(writer: Writer) -> None:
+        store(writer)
+        place.note(position)(writer)
 
     pairs = [(place.workspace_id, one) for one in recipients]
-    return Stored(stored=len(table), known=0) if place.services.store.write(work, recipients=pairs) else None
+    try:
+        place.services.store.write(work, recipients=pairs)
+    except OneByOne:
+        return None
+    return Stored(stored=len(table), known=0)
 
 
 @dataclass(frozen=True)
@@ -106,9 +109,9 @@ class _Recipients:
         except Unusual:
             return None
 
-        def store(writer: Writer) -> bool:
+        def store(writer: Writer) -> None:
             known = services.catalog.view(writer, workspace_id, keep=False).attributes
-            return self.columns.store(writer, workspace_id, known, found)
+            self.columns.store(writer, workspace_id, known, found)
 
         return _put_whole(self.place, table, found.ids, store, position)
 

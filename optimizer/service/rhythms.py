@@ -12,7 +12,7 @@ the past fades without being touched.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime, timedelta
 
 from optimizer.bandit.localtime import Zone, zone
@@ -21,6 +21,7 @@ from optimizer.model.rhythm import EFFECT
 from optimizer.model.timefeatures import DAY, hour_of_week_at
 from optimizer.service.engagement import OUT, engages
 from storage.bulk import NewEvents
+from storage.errors import OneByOne
 from storage.log import Decision, Event
 from storage.port import Writer
 from storage.records import JsonObject
@@ -62,21 +63,17 @@ def note_all_active(writer: Writer, workspace_id: str, events: Sequence[Event]) 
             _tally_hour(writer, (workspace_id, recipient_id), start, where, len(there))
 
 
-def note_hours_of_new(
-    writer: Writer, workspace_id: str, events: NewEvents, zones: dict[str, str | None], add: Callable[[], bool]
-) -> bool:
-    """``note_all_active`` for events by column, none of them of ``MESSAGE_OUTCOMES``; ``add`` stores them.
+def add_new_events(writer: Writer, workspace_id: str, events: NewEvents, zones: dict[str, str | None]) -> None:
+    """Stores new events by column, none of them of ``MESSAGE_OUTCOMES``, and does what ``note_all_active`` does.
 
     Args:
         writer: the transaction.
         workspace_id: whose events they are.
         events: the events.
         zones: of recipients, as far as they were looked up before; those that weren't are added.
-        add: stores the events; False = nothing was stored.
 
-    Returns:
-        What ``add`` returned; with False nothing is noted. Also False, and nothing added, where an hour is to be read
-        on the clock of an event's campaign.
+    Raises:
+        OneByOne: the events are not all new, or an hour is to be read on the clock of an event's campaign.
     """
     unseen = [one for one in set(events.recipients) if one not in zones]
     zones.update(dict.fromkeys(unseen) | writer.timezones(workspace_id, unseen))
@@ -85,16 +82,14 @@ def note_hours_of_new(
     hours = dict(zip(zip(events.recipients, starts, strict=True), known, strict=True))
     if None in known or True in events.automated:
         if any(name is None and one is not None for name, one in zip(known, events.campaigns, strict=True)):
-            return False
+            raise OneByOne("an event's campaign tells the hour")
         rows = zip(events.recipients, starts, known, events.automated, strict=True)
         hours = {(one, start): name for one, start, name, machine in rows if name is not None and not machine}
     before = writer.unprompted_hours(workspace_id, list(hours), MESSAGE_OUTCOMES)
-    if not add():
-        return False
+    writer.add_new_events(workspace_id, events)
     places = {place: _place(*place) for place in {(start, name or "") for (_, start), name in hours.items()}}
     added = [(one, *places[start, name or ""]) for (one, start), name in hours.items() if (one, start) not in before]
     writer.add_to_rhythms(workspace_id, "active", added)
-    return True
 
 
 def _place(start: int, name: str) -> tuple[int, float]:

@@ -13,11 +13,12 @@ from optimizer.service.cells import OBJECT_VALUES, Cells, instant
 from optimizer.service.erased import any_erased
 from optimizer.service.optout import OPT_OUTS
 from optimizer.service.requests import CLOCK_SKEW_SECONDS
-from optimizer.service.rhythms import note_hours_of_new
+from optimizer.service.rhythms import add_new_events
 from optimizer.service.rowparts import Table
 from optimizer.service.wholecolumns import REMEMBERED, Memo, joined, member, plain_ids, require, require_names
 from storage.bulk import NewEvents
 from storage.codec import to_micros
+from storage.errors import OneByOne
 from storage.port import Writer
 
 _IDS = ("event_id", "type", "recipient_id")
@@ -72,17 +73,18 @@ class EventColumns:
             return one.switch(name) or False
         raise KeyError(name)
 
-    def store(self, writer: Writer, workspace_id: str, found: NewEvents) -> bool:
-        """Stores them; False, and nothing stored, when they are to be stored one by one: some are known already or
-        occur twice, name a campaign that isn't there, or somebody was erased once.
+    def store(self, writer: Writer, workspace_id: str, found: NewEvents) -> None:
+        """Stores them.
 
         A recipient's zone is looked up once in a file; one that changes meanwhile counts from the next file on.
+
+        Raises:
+            OneByOne: some are known already or occur twice, name a campaign that isn't there, or somebody was erased
+                once.
         """
         campaigns = [one for one in set(found.campaigns) if one is not None]
         if any_erased(writer, workspace_id) or any(writer.campaign(workspace_id, one) is None for one in campaigns):
-            return False
+            raise OneByOne("events of an unknown campaign, or maybe of erased people")
         if len(self._zones) > REMEMBERED:
             self._zones.clear()
-        return note_hours_of_new(
-            writer, workspace_id, found, self._zones, lambda: writer.add_new_events(workspace_id, found)
-        )
+        add_new_events(writer, workspace_id, found, self._zones)

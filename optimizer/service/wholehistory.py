@@ -156,13 +156,11 @@ class HistoryColumns:
             return None if one.value(name) is None else to_micros(instant(name, cell))
         return one.number(name) if name == "propensity" else one.id(name)
 
-    def store(self, writer: Writer, workspace_id: str, table: Table, found: NewLogged) -> bool:
-        """Stores them; False, and nothing stored, when they are to be stored one by one."""
-        if not writer.add_new_logged(workspace_id, found):
-            return False
+    def store(self, writer: Writer, workspace_id: str, table: Table, found: NewLogged) -> None:
+        """Stores them; ``OneByOne`` when they are not all new, or something counts them."""
+        writer.add_new_logged(workspace_id, found)
         known = {attribute.name: attribute for attribute in writer.attributes(workspace_id)}
         people.sight(writer, workspace_id, known, first_seen(known, table.columns, "context", typed=self.typed))
-        return True
 
 
 def _details(

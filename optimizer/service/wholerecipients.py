@@ -14,6 +14,7 @@ from optimizer.service.importrows import recipient_row
 from optimizer.service.rowparts import Table
 from optimizer.service.wholecolumns import Memo, first_seen, joined, member, plain_ids, require, require_names
 from storage.codec import pack_member, pack_recipient_members, to_micros
+from storage.errors import OneByOne
 from storage.port import Writer
 from storage.records import Attribute
 
@@ -72,10 +73,9 @@ class RecipientColumns:
             return "" if one.timezone is None else pack_member(one.timezone)
         return "".join(pack_member(consent, name) for name, consent in one.channels.items())
 
-    def store(self, writer: Writer, workspace_id: str, known: Mapping[str, Attribute], found: NewRecipients) -> bool:
-        """Stores them; False, and nothing stored, when they are to be stored one by one: some are known already, occur
-        twice, or were erased once."""
-        if any_erased(writer, workspace_id) or not writer.add_new_recipients(workspace_id, found.ids, found.documents):
-            return False
+    def store(self, writer: Writer, workspace_id: str, known: Mapping[str, Attribute], found: NewRecipients) -> None:
+        """Stores them; ``OneByOne`` where some are known already or occur twice, or somebody was erased once."""
+        if any_erased(writer, workspace_id):
+            raise OneByOne("recipients who may have been erased")
+        writer.add_new_recipients(workspace_id, found.ids, found.documents)
         people.sight(writer, workspace_id, known, first_seen(known, found.columns, "attributes", typed=self.typed))
-        return True

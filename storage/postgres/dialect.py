@@ -14,6 +14,7 @@ _MARKS: Final = re.compile(r"\?(\d*)|:([a-z_]\w*)")
 SAME: Final = ""
 _PHRASES: Final = (
     ("decision_id IS NOT 0", f"decision_id IS DISTINCT FROM '{SAME}'"),
+    ("INSERT OR FAIL INTO", "INSERT INTO"),
     ("?2 IS NOT NULL", "workspace_id = ?2"),
     ("CAST(NULL AS BLOB)", "CAST(NULL AS BYTEA)"),
     # How far a workspace's positions are is its own here, not the database's.

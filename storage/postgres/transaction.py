@@ -236,16 +236,16 @@ class PostgresWriter(
             self._locks.take("recipient", workspace_id, ids)
         super().put_recipients(recipients)
 
-    def add_new_recipients(self, workspace_id: str, recipient_ids: Sequence[str], documents: Sequence[bytes]) -> bool:
+    def add_new_recipients(self, workspace_id: str, recipient_ids: Sequence[str], documents: Sequence[bytes]) -> None:
         """See ``storage.bulk``."""
         self._locks.require(workspace_id, recipient_ids)
         self._locks.take("recipient", workspace_id, recipient_ids)
-        return super().add_new_recipients(workspace_id, recipient_ids, documents)
+        super().add_new_recipients(workspace_id, recipient_ids, documents)
 
-    def add_new_logged(self, workspace_id: str, logged: NewLogged) -> bool:
+    def add_new_logged(self, workspace_id: str, logged: NewLogged) -> None:
         """See ``storage.bulk``."""
         self._locks.take("decision", workspace_id, logged.ids)
-        return super().add_new_logged(workspace_id, logged)
+        super().add_new_logged(workspace_id, logged)
 
     def prune(self, workspace_id: str, before: datetime) -> int:
         """See ``storage.port``."""

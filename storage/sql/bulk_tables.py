@@ -2,23 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator, Sequence
-from itertools import repeat
+from collections import Counter
+from collections.abc import Collection, Sequence
 from typing import Final
 
 from storage.bulk import NewEvents, NewLogged
 from storage.codec import GROUP_CODES, MODE_CODES, STATUS_CODES, zone_of_recipient
+from storage.errors import OneByOne
 from storage.rhythm import RHYTHM_KINDS, RhythmKind
-from storage.sql.decision_tables import COUNT_USE, INSERT_DECISION, INSERT_MESSAGE
-from storage.sql.event_tables import INSERT_EVENT
-from storage.sql.rhythm_tables import ADD_TO_RHYTHM
-from storage.sql.tables import Row, Tables
+from storage.sql.decision_rows import INTO_DECISIONS, INTO_MESSAGES
+from storage.sql.decision_tables import COUNT_USE
+from storage.sql.event_tables import INTO_EVENTS
+from storage.sql.manyrows import Column, Insertion, ManyRows, Same, column
+from storage.sql.rhythm_tables import INTO_RHYTHMS
+from storage.sql.tables import Tables
 from storage.sql.usage_tables import UsageWriter
 
-_ADD_RECIPIENT: Final = """
-INSERT INTO recipients (workspace_id, recipient_id, version, document, changed_after) VALUES (?, ?, ?, ?, ?)
-ON CONFLICT DO NOTHING
-"""
+_NEW_RECIPIENTS: Final = Insertion(
+    "recipients", ("workspace_id", "recipient_id", "version", "document", "changed_after"), "ON CONFLICT DO NOTHING"
+)
+_NOTHING: Final = Same(None)
 _ZONES: Final = "SELECT recipient_id, document FROM recipients WHERE workspace_id = ? AND recipient_id IN ({marks})"
 #: So many hours are looked up by one statement.
 _HOURS: Final = 256
@@ -54,129 +57,160 @@ class BulkReader(Tables):
         return found
 
 
-class BulkWriter(BulkReader, UsageWriter):
+class BulkWriter(BulkReader, UsageWriter, ManyRows):
     """Many rows at once."""
 
-    def add_new_recipients(self, workspace_id: str, recipient_ids: Sequence[str], documents: Sequence[bytes]) -> bool:
+    def add_new_recipients(self, workspace_id: str, recipient_ids: Sequence[str], documents: Sequence[bytes]) -> None:
         """See ``storage.bulk``."""
-        position = repeat(self._position(workspace_id))
-        rows = list(zip(repeat(workspace_id), recipient_ids, repeat(1), documents, position))
-        return self._all_or_none(_ADD_RECIPIENT, rows)
+        columns = (Same(workspace_id), recipient_ids, Same(1), documents, Same(self._position(workspace_id)))
+        self._insert_new(_NEW_RECIPIENTS, columns, len(recipient_ids))
 
-    def add_new_events(self, workspace_id: str, events: NewEvents) -> bool:
+    def add_new_events(self, workspace_id: str, events: NewEvents) -> None:
         """See ``storage.bulk``."""
-        nothing = repeat(None)
-        columns = zip(
-            repeat(workspace_id),
+        columns = (
+            Same(workspace_id),
             events.ids,
             events.types,
             events.occurred_at,
-            repeat(events.received_at),
-            repeat(1),
-            nothing,
+            Same(events.received_at),
+            Same(1),
+            _NOTHING,
             events.recipients,
-            events.campaigns,
-            nothing,
-            nothing,
-            events.values,
-            events.automated,
-            events.properties,
-            repeat(self._position(workspace_id)),
-            nothing,
-            repeat(""),
-            nothing,
+            column(events.campaigns),
+            _NOTHING,
+            _NOTHING,
+            column(events.values),
+            column(events.automated),
+            column(events.properties),
+            Same(self._position(workspace_id)),
+            _NOTHING,
+            Same(""),
+            _NOTHING,
         )
-        return self._all_or_none(INSERT_EVENT, list(columns))
+        self._insert_new(INTO_EVENTS, columns, len(events.ids))
 
-    def add_new_logged(self, workspace_id: str, logged: NewLogged) -> bool:
+    def add_new_logged(self, workspace_id: str, logged: NewLogged) -> None:
         """See ``storage.bulk``."""
         if self._summed_rules(workspace_id):
-            return False
-        self._query("SAVEPOINT new_logged")
-        stored = self._log(workspace_id, logged)
-        if not stored:
-            self._query("ROLLBACK TO new_logged")
-            self._take_back_positions(workspace_id)
-        self._query("RELEASE new_logged")
-        return stored
-
-    def _log(self, workspace_id: str, logged: NewLogged) -> bool:
+            raise OneByOne("a rule counts messages")
         positions = self._next_positions(workspace_id, len(logged.ids))
-        if not self._all_or_none(INSERT_DECISION, list(_decision_rows(workspace_id, logged, positions))):
-            return False
+        self._insert_new(INTO_DECISIONS, _decision_columns(workspace_id, logged, positions), len(logged.ids))
         self._query(COUNT_USE, (workspace_id, logged.policy_id, len(logged.ids)))
-        messages = list(_message_rows(workspace_id, logged, self.SAME))
-        events = list(_outcome_rows(workspace_id, logged, self._position(workspace_id)))
-        both = ((INSERT_MESSAGE, messages), (INSERT_EVENT, events))
-        return all(self._all_or_none(statement, rows) for statement, rows in both if rows)
+        sent = [i for i, variant in enumerate(logged.variants) if variant is not None]
+        self._insert_new(INTO_MESSAGES, _message_columns(workspace_id, logged, sent, self.SAME), len(sent))
+        outcomes = _outcome_columns(workspace_id, logged, self._position(workspace_id))
+        self._insert_new(INTO_EVENTS, outcomes, len(logged.outcomes.ids))
+
+    def _insert_new(self, into: Insertion, columns: Sequence[Column], rows: int) -> None:
+        """Inserts so many rows; ``OneByOne`` when the key of one is taken."""
+        if rows and self._insert(into, columns) < rows:
+            raise OneByOne(f"{into.table}: one of these rows is stored already, or is named twice")
 
     def add_to_rhythms(self, workspace_id: str, kind: RhythmKind, added: Sequence[tuple[str, int, float]]) -> None:
         """See ``storage.bulk``."""
-        number = RHYTHM_KINDS.index(kind)
-        rows = [(workspace_id, recipient_id, number, hour, weight) for recipient_id, hour, weight in added]
-        self._query_many(ADD_TO_RHYTHM, rows)
+        number = Same(RHYTHM_KINDS.index(kind))
+        for turn in _turns(added):
+            recipients, hours = zip(*turn, strict=True)
+            self._insert(INTO_RHYTHMS, (Same(workspace_id), recipients, number, hours, list(turn.values())))
 
 
-def _decision_rows(workspace_id: str, d: NewLogged, positions: Sequence[int | None]) -> Iterator[Row]:
+def _turns(added: Sequence[tuple[str, int, float]]) -> list[dict[tuple[str, int], float]]:
+    """The same in parts, in none of which a row is named twice: one statement may change a row only once."""
+    whole = {(recipient_id, hour): weight for recipient_id, hour, weight in added}
+    if len(whole) == len(added):
+        return [whole] if added else []
+    turns: list[dict[tuple[str, int], float]] = []
+    times: Counter[tuple[str, int]] = Counter()
+    for recipient_id, hour, weight in added:
+        key = (recipient_id, hour)
+        if times[key] == len(turns):
+            turns.append({})
+        turns[times[key]][key] = weight
+        times[key] += 1
+    return turns
+
+
+def _decision_columns(workspace_id: str, d: NewLogged, positions: Sequence[int | None]) -> Sequence[Column]:
     """The position, the workspace, ``DECISION_COLUMNS``, and what ``INSERT_DECISION`` adds."""
     sent, silent = STATUS_CODES["sent"], STATUS_CODES["no_send"]
     out = [None if variant is None else at for variant, at in zip(d.variants, d.send_at, strict=True)]
-    nothing = repeat(None)
-    return zip(
-        positions,
-        repeat(workspace_id),
+    return (
+        column(positions),
+        Same(workspace_id),
         d.ids,
         d.request_ids,
-        map(str.encode, d.request_ids),
-        repeat(d.campaign_id),
-        repeat(d.campaign_version),
+        list(map(str.encode, d.request_ids)),
+        Same(d.campaign_id),
+        Same(d.campaign_version),
         d.recipients,
-        [silent if variant is None else sent for variant in d.variants],
-        repeat(GROUP_CODES["treated"]),
-        repeat(MODE_CODES["live"]),
+        column([silent if variant is None else sent for variant in d.variants]),
+        Same(GROUP_CODES["treated"]),
+        Same(MODE_CODES["live"]),
         d.decided_at,
-        d.propensities,
-        repeat(d.policy_id),
+        column(d.propensities),
+        Same(d.policy_id),
         d.action,
-        repeat(d.actions),
-        repeat(d.actions),
-        repeat(d.eligible),
-        d.variants,
-        d.channels,
-        repeat(d.category),
+        Same(d.actions),
+        Same(d.actions),
+        Same(d.eligible),
+        column(d.variants),
+        column(d.channels),
+        Same(d.category),
         out,
-        nothing,
+        _NOTHING,
         out,
-        nothing,
-        nothing,
-        nothing,
-        nothing,
-        repeat(1),
+        _NOTHING,
+        _NOTHING,
+        _NOTHING,
+        _NOTHING,
+        Same(1),
         d.details,
-        nothing,
+        _NOTHING,
         out,
     )
 
 
-def _message_rows(workspace_id: str, d: NewLogged, same: int | str) -> Iterable[Row]:
-    columns: Iterable[Row] = zip(
-        repeat(workspace_id),
-        d.recipients,
-        d.send_at,
-        d.ids,
-        d.channels,
-        repeat(d.category),
-        repeat(d.campaign_id),
-        d.variants,
-        repeat(same),
-        d.costs,
-        repeat(0),
+def _message_columns(workspace_id: str, d: NewLogged, sent: Sequence[int], same: int | str) -> Sequence[Column]:
+    """The workspace and ``MESSAGE_COLUMNS`` of the decisions in these places."""
+
+    def of(values: Sequence[object]) -> Sequence[object]:
+        return values if len(sent) == len(values) else [values[i] for i in sent]
+
+    return (
+        Same(workspace_id),
+        of(d.recipients),
+        of(d.send_at),
+        of(d.ids),
+        column(of(d.channels)),
+        Same(d.category),
+        Same(d.campaign_id),
+        of(d.variants),
+        Same(same),
+        column(of(d.costs)),
+        Same(0),
     )
-    return columns if None not in d.variants else (row for row in columns if row[7] is not None)
 
 
-def _outcome_rows(workspace_id: str, d: NewLogged, known_after: int) -> Iterator[Row]:
+def _outcome_columns(workspace_id: str, d: NewLogged, known_after: int) -> Sequence[Column]:
+    """The workspace and ``EVENT_COLUMNS`` of what came of the decisions."""
     o = d.outcomes
-    for i, event_id, kind, at, value in zip(o.places, o.ids, o.types, o.occurred_at, o.values, strict=True):
-        named = (d.ids[i], d.recipients[i], d.campaign_id, None, None)
-        yield (workspace_id, event_id, kind, at, o.received_at, 1, *named, value, 0, None, known_after, None, "", None)
+    return (
+        Same(workspace_id),
+        o.ids,
+        o.types,
+        o.occurred_at,
+        Same(o.received_at),
+        Same(1),
+        [d.ids[i] for i in o.places],
+        [d.recipients[i] for i in o.places],
+        Same(d.campaign_id),
+        _NOTHING,
+        _NOTHING,
+        column(o.values),
+        Same(0),
+        _NOTHING,
+        Same(known_after),
+        _NOTHING,
+        Same(""),
+        _NOTHING,
+    )

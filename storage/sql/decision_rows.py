@@ -18,6 +18,7 @@ from storage.codec import (
 )
 from storage.decision_codec import pack_detail, unpack_detail
 from storage.log import Decision, Message
+from storage.sql.manyrows import Insertion
 from storage.sql.tables import Row
 
 DECISION_COLUMNS: Final = """
@@ -25,11 +26,22 @@ DECISION_COLUMNS: Final = """
   decided_at, propensity, policy_id, action, actions, eligible_actions, eligible, variant_id, channel, category,
   send_at, claimed_at, sent_at, provider, message_id, closed_at, close_reason, imported, detail
 """
+_NAMES: Final = tuple(name.strip() for name in DECISION_COLUMNS.split(","))
+INTO_DECISIONS: Final = Insertion(
+    "decisions",
+    ("seq", "workspace_id", *_NAMES, "shadow_policy_id", "message_at"),
+    "ON CONFLICT (workspace_id, decision_id) DO NOTHING",
+)
 #: What a decision is read from: the store itself assigns the last three.
 STORED_COLUMNS: Final = DECISION_COLUMNS + ", seq, sent_after, closed_after"
 MESSAGE_COLUMNS: Final = """
   recipient_id, at, message_ref, channel, category, campaign_id, variant_id, decision_id, cost, known_after
 """
+INTO_MESSAGES: Final = Insertion(
+    "messages",
+    ("workspace_id", *(name.strip() for name in MESSAGE_COLUMNS.split(","))),
+    "ON CONFLICT DO NOTHING",
+)
 #: Where ``seq`` is in a row of ``STORED_COLUMNS``.
 SEQ: Final = 28
 

@@ -14,6 +14,8 @@ from storage.log import Decision, Message, Page
 from storage.sql.block_tables import RewriteWriter
 from storage.sql.decision_rows import (
     DECISION_COLUMNS,
+    INTO_DECISIONS,
+    INTO_MESSAGES,
     MESSAGE_COLUMNS,
     SEQ,
     STORED_COLUMNS,
@@ -22,6 +24,7 @@ from storage.sql.decision_rows import (
     message_from,
     message_row,
 )
+from storage.sql.manyrows import ManyRows
 from storage.sql.tables import Row, Tables
 from storage.sql.usage_tables import UsageWriter
 
@@ -160,7 +163,7 @@ class DecisionReader(Tables):
         return tuple(decision_from(workspace_id, row) for row in self._rows(_OPEN, (workspace_id, recipient_id)))
 
 
-class DecisionWriter(DecisionReader, UsageWriter, RewriteWriter):
+class DecisionWriter(DecisionReader, UsageWriter, RewriteWriter, ManyRows):
     """Changes of decisions and messages."""
 
     def add_decision(self, decision: Decision, message: Message | None) -> None:
@@ -177,13 +180,11 @@ class DecisionWriter(DecisionReader, UsageWriter, RewriteWriter):
             self._query(COUNT_USE, (decision.workspace_id, shadow.policy_id, 1))
 
     def add_decisions(self, rows: Sequence[tuple[Decision, Message | None]]) -> None:
-        """See ``storage.port``; all or none."""
+        """See ``storage.port``."""
         if not rows:
             return
         counts = Counter(decision.workspace_id for decision, _ in rows)
-        if not self._all_or_none(INSERT_DECISION, self._insert_rows(rows, counts)):
-            for workspace_id in counts:
-                self._take_back_positions(workspace_id)
+        if self._insert_rows(INTO_DECISIONS, self._decision_rows(rows, counts)) < len(rows):
             raise AlreadyExists("one of these decisions is stored already, or is named twice")
         self._hold([message for _, message in rows if message is not None])
         uses = Counter((decision.workspace_id, decision.policy_id) for decision, _ in rows)
@@ -192,7 +193,7 @@ class DecisionWriter(DecisionReader, UsageWriter, RewriteWriter):
                 uses[decision.workspace_id, decision.snapshot.shadow.policy_id] += 1
         self._query_many(COUNT_USE, [(*policy, count) for policy, count in uses.items()])
 
-    def _insert_rows(self, rows: Sequence[tuple[Decision, Message | None]], counts: Mapping[str, int]) -> list[Row]:
+    def _decision_rows(self, rows: Sequence[tuple[Decision, Message | None]], counts: Mapping[str, int]) -> list[Row]:
         """The rows to insert, each with its workspace's next position; ``counts`` says how many each has."""
         positions = {one: iter(self._next_positions(one, count)) for one, count in sorted(counts.items())}
         return [_insert_row(decision, message, next(positions[decision.workspace_id])) for decision, message in rows]
@@ -261,10 +262,10 @@ class DecisionWriter(DecisionReader, UsageWriter, RewriteWriter):
         gone = [] if removed is None else removed
         if messages:
             rows = [message_row(message, self.SAME) for message in messages]
-            if self._query_many(INSERT_MESSAGE, rows).rowcount < len(rows):
+            if self._insert_rows(INTO_MESSAGES, rows) < len(rows):
                 for row in rows:
                     gone += self._removed(_REMOVE_TOLD, row[:4])
-                self._query_many(INSERT_MESSAGE, rows)
+                self._insert_rows(INTO_MESSAGES, rows)
         self._book(messages, gone)
 
     def _removed(self, statement: str, key: Row) -> list[Message]:

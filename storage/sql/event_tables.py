@@ -11,6 +11,7 @@ from storage.codec import from_micros, pack_object, pack_positions, to_micros, u
 from storage.log import Decision, Event, FeedbackRow
 from storage.sql.block_tables import RewriteWriter
 from storage.sql.decision_rows import STORED_COLUMNS, decision_from
+from storage.sql.manyrows import Insertion
 from storage.sql.tables import Row, Tables
 
 _Fetch = Callable[[int], list[Row]]
@@ -50,6 +51,11 @@ INSERT_EVENT: Final = """
 INSERT INTO events (workspace_id, COLUMNS) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
 ON CONFLICT (workspace_id, event_id) DO NOTHING
 """.replace("COLUMNS", EVENT_COLUMNS)
+INTO_EVENTS: Final = Insertion(
+    "events",
+    ("workspace_id", *(name.strip() for name in EVENT_COLUMNS.split(","))),
+    "ON CONFLICT (workspace_id, event_id) DO NOTHING",
+)
 _MATCH: Final = "UPDATE events SET matched = 1, decision_id = ? WHERE workspace_id = ? AND event_id = ?"
 
 

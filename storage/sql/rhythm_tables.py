@@ -8,22 +8,24 @@ from typing import Final
 
 from storage.codec import to_micros
 from storage.rhythm import RHYTHM_KINDS, RhythmSum
+from storage.sql.manyrows import Insertion
 from storage.sql.tables import Tables
 
 _SUMS: Final = """
 SELECT recipient_id, kind, hour, weight FROM rhythms
 WHERE workspace_id = ? AND recipient_id IN ({marks}) AND weight > 0 ORDER BY recipient_id, kind, hour
 """
-ADD_TO_RHYTHM: Final = """
-INSERT INTO rhythms (workspace_id, recipient_id, kind, hour, weight) VALUES (?, ?, ?, ?, ?)
-ON CONFLICT (workspace_id, recipient_id, kind, hour) DO UPDATE SET weight = rhythms.weight + excluded.weight
-"""
+_ADD: Final = (
+    "ON CONFLICT (workspace_id, recipient_id, kind, hour) DO UPDATE SET weight = rhythms.weight + excluded.weight"
+)
+INTO_RHYTHMS: Final = Insertion("rhythms", ("workspace_id", "recipient_id", "kind", "hour", "weight"), _ADD)
 _UNPROMPTED: Final = """
 SELECT type FROM events INDEXED BY events_recipient
 WHERE workspace_id = ? AND recipient_id = ? AND decision_id IS NULL AND message_id IS NULL AND automated = 0
   AND occurred_at >= ? AND occurred_at < ?
 ORDER BY type
 """
+_ADD_TO_RHYTHM: Final = INTO_RHYTHMS.statement((False,) * 5, 1)
 
 
 class RhythmReader(Tables):
@@ -49,5 +51,6 @@ class RhythmWriter(RhythmReader):
 
     def add_to_rhythm(self, workspace_id: str, recipient_id: str, added: Sequence[RhythmSum]) -> None:
         """See ``storage.port``."""
-        rows = [(workspace_id, recipient_id, RHYTHM_KINDS.index(one.kind), one.hour, one.weight) for one in added]
-        self._query_many(ADD_TO_RHYTHM, rows)
+        for one in added:
+            row = (workspace_id, recipient_id, RHYTHM_KINDS.index(one.kind), one.hour, one.weight)
+            self._query(_ADD_TO_RHYTHM, row)

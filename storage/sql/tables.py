@@ -70,19 +70,6 @@ class Tables(ABC):
             after: parameters behind the list.
         """
 
-    def _all_or_none(self, statement: str, rows: Sequence[Row]) -> bool:
-        """Runs an ``INSERT … ON CONFLICT DO NOTHING`` for all rows; False, and nothing inserted, when one is taken."""
-        if len(rows) == 1:
-            return self._query(statement, rows[0]).rowcount > 0
-        self._query("SAVEPOINT all_or_none")
-        try:
-            complete = self._query_many(statement, rows).rowcount == len(rows)
-            if not complete:
-                self._query("ROLLBACK TO all_or_none")
-        finally:
-            self._query("RELEASE all_or_none")
-        return complete
-
     @abstractmethod
     def _position(self, workspace_id: str) -> int:
         """The position of the newest decision (0 = none); no decision of the workspace gets between this and the commit

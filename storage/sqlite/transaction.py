@@ -36,6 +36,7 @@ _TOUCH = """
 INSERT INTO meta (name, value) VALUES ('write_check', hex(randomblob(8)))
 ON CONFLICT (name) DO UPDATE SET value = excluded.value
 """
+_UNDO_ONE = ("ROLLBACK TO request", "RELEASE request")
 
 
 class SqliteReader(
@@ -88,6 +89,7 @@ class SqliteTransaction:
         self._timeout_seconds = timeout_seconds
         self._db: Database | None = None
         self._file: tuple[int, int] | None = None
+        self._empty = False
 
     def begin(self) -> None:
         """Waits for the lock among processes, opens the connection if there is none, starts the transaction."""
@@ -95,6 +97,7 @@ class SqliteTransaction:
         try:
             self._drop_if_replaced()
             self._connected().conn.execute("BEGIN IMMEDIATE")
+            self._empty = True
         except OSError as error:
             raise StoreUnavailable(f"database {self._path}: {error.strerror}") from error
         except sqlite3.Error as error:
@@ -102,26 +105,31 @@ class SqliteTransaction:
             raise meaning(error, self._path) from error
 
     def run(self, work: Callable[[SqliteWriter], Any]) -> Any:
-        """Runs one request in a savepoint."""
+        """Runs one request in a savepoint; the first one in the bare transaction, since a savepoint costs a copy of
+        every page that is changed behind it."""
         db = self._connected()
         execute = db.conn.execute
-        execute("SAVEPOINT request")
+        first = self._empty
+        if not first:
+            execute("SAVEPOINT request")
         writer = SqliteWriter(db)
         try:
             value = work(writer)
             writer.finish()
-            execute("RELEASE request")
+            if not first:
+                execute("RELEASE request")
         except BaseException as error:
             writer.finish()
             try:
-                execute("ROLLBACK TO request")
-                execute("RELEASE request")
+                for statement in ("ROLLBACK", "BEGIN IMMEDIATE") if first else _UNDO_ONE:
+                    execute(statement)
             except sqlite3.Error as lost:  # a full or failing disk made SQLite roll everything back
                 self._disconnect()
                 raise TransactionLostError(f"database {self._path}: {error}") from lost
             if isinstance(error, sqlite3.Error):
                 raise meaning(error, self._path) from error
             raise
+        self._empty = False
         return value
 
     def commit(self) -> None:

@@ -5,9 +5,12 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
+import pytest
+
 from storage.bulk import NewEvents, NewLogged, NewOutcomes
 from storage.codec import pack_object, pack_recipient, to_micros
 from storage.decision_codec import Details, pack_detail
+from storage.errors import OneByOne
 from storage.log import Decision, Event, Message
 from storage.port import Store
 from storage.records import Recipient
@@ -21,13 +24,13 @@ def people(*names: str) -> list[Recipient]:
     return [make_recipient(recipient_id=name, version=1) for name in names]
 
 
-def add_people(store: Store, *names: str) -> bool:
+def add_people(store: Store, *names: str) -> None:
     documents = [pack_recipient(one) for one in people(*names)]
-    return store.write(lambda writer: writer.add_new_recipients(WORKSPACE, names, documents))
+    store.write(lambda writer: writer.add_new_recipients(WORKSPACE, names, documents))
 
 
 def test_new_recipients_are_as_if_put_one_by_one(store: Store) -> None:
-    assert add_people(store, "u1", "u2")
+    add_people(store, "u1", "u2")
     with store.read() as reader:
         assert reader.recipients(WORKSPACE, ["u1", "u2"]) == {one.recipient_id: one for one in people("u1", "u2")}
         zone = make_recipient().timezone
@@ -35,9 +38,10 @@ def test_new_recipients_are_as_if_put_one_by_one(store: Store) -> None:
 
 
 def test_one_that_is_known_or_named_twice_keeps_all_out(store: Store) -> None:
-    assert add_people(store, "u1")
-    assert not add_people(store, "u2", "u1")
-    assert not add_people(store, "u3", "u3")
+    add_people(store, "u1")
+    for names in (("u2", "u1"), ("u3", "u3"), ("u1",)):
+        with pytest.raises(OneByOne):
+            add_people(store, *names)
     with store.read() as reader:
         assert reader.recipients(WORKSPACE, ["u1", "u2", "u3"]).keys() == {"u1"}
 
@@ -58,8 +62,12 @@ def events(*ids: str, **changes: Any) -> NewEvents:
     return replace(made, **changes)
 
 
+def add_events(store: Store, *ids: str) -> None:
+    store.write(lambda writer: writer.add_new_events(WORKSPACE, events(*ids)))
+
+
 def test_new_events_are_as_if_added_one_by_one(store: Store) -> None:
-    assert store.write(lambda writer: writer.add_new_events(WORKSPACE, events("e1", "e2")))
+    add_events(store, "e1", "e2")
     with store.read() as reader:
         found = [event for event, _ in reader.events_about(WORKSPACE, "u1")]
     assert found == [
@@ -69,7 +77,8 @@ def test_new_events_are_as_if_added_one_by_one(store: Store) -> None:
         for i in range(2)
     ]
     for again in (("e3", "e1"), ("e4", "e4")):
-        assert not store.write(lambda writer, again=again: writer.add_new_events(WORKSPACE, events(*again)))  # type: ignore[misc]
+        with pytest.raises(OneByOne):
+            add_events(store, *again)
     with store.read() as reader:
         assert reader.known_events(WORKSPACE, ["e1", "e2", "e3", "e4"]) == {"e1", "e2"}
 
@@ -153,7 +162,7 @@ def test_imported_decisions_come_with_their_messages_and_events(store: Store) ->
         replace(one, eligible_actions=one.actions, action=one.action or 0)
         for one in (imported("dec_1", "mens"), imported("dec_2", None))
     ]
-    assert store.write(lambda writer: writer.add_new_logged(WORKSPACE, logged(*both)))
+    store.write(lambda writer: writer.add_new_logged(WORKSPACE, logged(*both)))
     with store.read() as reader:
         assert reader.decisions_by_id(WORKSPACE, ["dec_1", "dec_2"]) == {one.decision_id: one for one in both}
         d = both[0]
@@ -170,14 +179,16 @@ def test_imported_decisions_come_with_their_messages_and_events(store: Store) ->
             "dec_1",
             last.position,
         )
-    assert not store.write(lambda writer: writer.add_new_logged(WORKSPACE, logged(imported("dec_3", "mens"), both[0])))
+    with pytest.raises(OneByOne):
+        store.write(lambda writer: writer.add_new_logged(WORKSPACE, logged(imported("dec_3", "mens"), both[0])))
     with store.read() as reader:
         assert reader.decision(WORKSPACE, "dec_3") is None
 
 
 def test_where_a_rule_counts_messages_they_are_stored_one_by_one(store: Store) -> None:
     store.write(lambda writer: writer.put_rule(Rule(WORKSPACE, "r", "capacity", Capacity(9, per_minutes=60))))
-    assert not store.write(lambda writer: writer.add_new_logged(WORKSPACE, logged(imported("dec_1", "mens"))))
+    with pytest.raises(OneByOne):
+        store.write(lambda writer: writer.add_new_logged(WORKSPACE, logged(imported("dec_1", "mens"))))
 
 
 def test_details_in_parts_are_the_documents_of_the_whole() -> None:

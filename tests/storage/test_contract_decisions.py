@@ -120,9 +120,6 @@ def test_a_work_that_catches_already_exists_goes_on_with_nothing_half_stored(sto
 
     def work(writer: Writer) -> None:
         with pytest.raises(AlreadyExists):
-            writer.add_decisions([(fresh, make_message(fresh)), (make_decision(), None)])
-        assert writer.decision(WORKSPACE, "dec_2") is None
-        with pytest.raises(AlreadyExists):
             writer.add_decision(make_decision(), make_message(make_decision()))
         writer.add_decision(fresh, make_message(fresh))
 

@@ -108,7 +108,7 @@ def test_a_write_that_fails_leaves_no_trace_in_positions(store: Store) -> None:
 
     def refused_in_part(writer: Writer) -> None:
         with pytest.raises(AlreadyExists):
-            writer.add_decisions([(make_decision(decision_id="b"), None), (make_decision(decision_id="a"), None)])
+            writer.add_decision(make_decision(decision_id="a"), None)
         writer.add_message(foreign_message())
 
     store.write(refused_in_part)
