@@ -108,12 +108,7 @@ class _Recipients:
             found = self.columns.read(table, services.clock())
         except Unusual:
             return None
-
-        def store(writer: Writer) -> None:
-            known = services.catalog.view(writer, workspace_id, keep=False).attributes
-            self.columns.store(writer, workspace_id, known, found)
-
-        return _put_whole(self.place, table, found.ids, store, position)
+        return _put_whole(self.place, table, found.ids, lambda w: self.columns.store(w, workspace_id, found), position)
 
     def prepare(self, reader: Reader, rows: Sequence[Cells]) -> None:
         """Recipients need nothing."""

@@ -19,12 +19,14 @@ from typing import IO, Any, Protocol, cast
 import orjson
 
 from optimizer.errors import Invalid
-from optimizer.service.rowparts import NumberedRow, Part, Table, csv_parts, ndjson_parts, open_parquet
+from optimizer.service.rowparts import NumberedRow, Part, Table, csv_parts, ndjson_parts, open_parquet, parquet_columns
 
 #: What a file may end with, to be read.
 READABLE = (".csv", ".csv.gz", ".ndjson", ".ndjson.gz", ".jsonl", ".jsonl.gz", ".parquet")
 #: What a file may end with, to be written.
 WRITABLE = (".ndjson", ".jsonl", ".parquet")
+#: pyarrow's ArrowInvalid is a ValueError; times beyond the year 9999 overflow.
+_BROKEN = (EOFError, gzip.BadGzipFile, zlib.error, ValueError, OverflowError)
 _HEAD_BYTES = 1 << 20
 _ROWS = 1000
 
@@ -106,7 +108,7 @@ class RowFile:
         """
         try:
             yield from self._parts(size)
-        except (EOFError, gzip.BadGzipFile, zlib.error, ValueError) as fault:  # pyarrow's ArrowInvalid is a ValueError
+        except _BROKEN as fault:
             raise Invalid.field("file", f"{self.path.name}: {fault}", code="unreadable_file") from None
 
     def _parts(self, size: int) -> Iterator[Part]:
@@ -119,7 +121,7 @@ class RowFile:
         for batch in self._parquet.iter_batches(batch_size=size):
             first = self._rows_done + 1
             self._rows_done += batch.num_rows
-            yield Table(range(first, self._rows_done + 1), batch.to_pydict())
+            yield Table(range(first, self._rows_done + 1), parquet_columns(batch))
 
 
 class RowWriter(Protocol):

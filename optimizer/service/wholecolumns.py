@@ -21,16 +21,42 @@ from storage.records import Attribute
 T = TypeVar("T")
 #: Different cells of a column that are remembered.
 REMEMBERED = 50_000
-#: Types whose values can be told apart by equality, as long as a column has but one of them.
-_TOLD_APART: tuple[set[type], ...] = ({str}, {int}, {bool}, {datetime}, set())
+#: Types of a column's cells, as long as they have but one of them, whose values can be told apart by equality.
+_TOLD_APART = frozenset({str, int, bool, float, datetime})
 
 
 class Unusual(Exception):
     """There is no quick way."""
 
 
-class Memo(dict[Any, T], Generic[T]):
+class Memo(Generic[T]):
     """What the cells of one column mean, as far as they have been met."""
+
+    def __init__(self, read: Callable[[Any], T]) -> None:
+        self._read = read
+        self._known: dict[type, _Known[T]] = {}  # by type, since 1, 1.0 and true are equal
+
+    def of(self, column: Sequence[Any]) -> list[T]:
+        """The meanings of a column's cells.
+
+        Raises:
+            Unusual: one of them is refused, or types are mixed.
+        """
+        kinds = set(map(type, column)) - {type(None)}
+        require(len(kinds) <= 1 and kinds <= _TOLD_APART)
+        try:
+            if not kinds:
+                return [self._read(None)] * len(column)
+            kind = kinds.pop()
+            if kind is float and 0.0 in column and any(cell == 0 and str(cell) == "-0.0" for cell in column):
+                return list(map(self._read, column))
+            return list(map(self._known.setdefault(kind, _Known(self._read)).__getitem__, column))
+        except Invalid:
+            raise Unusual from None
+
+
+class _Known(dict[Any, T], Generic[T]):
+    """Meanings by cell; those that are missing are read."""
 
     def __init__(self, read: Callable[[Any], T]) -> None:
         super().__init__()
@@ -41,21 +67,6 @@ class Memo(dict[Any, T], Generic[T]):
             self.clear()
         found = self[cell] = self._read(cell)
         return found
-
-    def of(self, column: Sequence[Any]) -> list[T]:
-        """The meanings of a column's cells.
-
-        Raises:
-            Unusual: one of them is refused, or types are mixed.
-        """
-        try:
-            if set(map(type, column)) - {type(None)} in _TOLD_APART:
-                return list(map(self.__getitem__, column))
-            if set(map(type, column)) <= {float, type(None)}:  # 0.0 and -0.0 are equal, and NaN is not itself
-                return list(map(self._read, column))
-        except Invalid:
-            pass
-        raise Unusual
 
 
 def plain_ids(column: Iterable[Any]) -> list[str]:

@@ -16,7 +16,6 @@ from optimizer.service.wholecolumns import Memo, first_seen, joined, member, pla
 from storage.codec import pack_member, pack_recipient_members, to_micros
 from storage.errors import OneByOne
 from storage.port import Writer
-from storage.records import Attribute
 
 
 @dataclass(frozen=True)
@@ -73,9 +72,10 @@ class RecipientColumns:
             return "" if one.timezone is None else pack_member(one.timezone)
         return "".join(pack_member(consent, name) for name, consent in one.channels.items())
 
-    def store(self, writer: Writer, workspace_id: str, known: Mapping[str, Attribute], found: NewRecipients) -> None:
+    def store(self, writer: Writer, workspace_id: str, found: NewRecipients) -> None:
         """Stores them; ``OneByOne`` where some are known already or occur twice, or somebody was erased once."""
         if any_erased(writer, workspace_id):
             raise OneByOne("recipients who may have been erased")
         writer.add_new_recipients(workspace_id, found.ids, found.documents)
+        known = {attribute.name: attribute for attribute in writer.attributes(workspace_id)}
         people.sight(writer, workspace_id, known, first_seen(known, found.columns, "attributes", typed=self.typed))

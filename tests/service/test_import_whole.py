@@ -194,6 +194,14 @@ def test_cells_that_are_equal_and_not_the_same_are_told_apart(both: Both, cells:
     both("recipients", [{"recipient_id": f"u{i}", "attributes.x": cell} for i, cell in enumerate(cells)], form)
 
 
+@pytest.mark.parametrize("cells", [["1", "true", "1.0"], ["0.0", "-0.0", "0"], ["", "1.5", "x"]])
+def test_so_are_those_of_different_chunks(both: Both, cells: list[str]) -> None:
+    rows = [
+        {"recipient_id": f"u{i}", "attributes.y": cell} for i, cell in enumerate(c for c in cells for _ in range(4))
+    ]
+    both("recipients", rows, "ndjson")
+
+
 EVENT = {
     "type": st.sampled_from(["visited", "visited", "Viewed", "opened", "unsubscribed", ""]),
     "occurred_at": AT,
