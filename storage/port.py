@@ -26,6 +26,7 @@ from storage.bulk import BulkReader, BulkWriter
 from storage.columns import ColumnQueries
 from storage.endpoint_port import EndpointChanges, EndpointQueries
 from storage.erasure import ErasureReader, ErasureWriter, Scrubbing
+from storage.intake import IntakeChanges, IntakeQueries
 from storage.log import (
     Artifact,
     Change,
@@ -45,13 +46,23 @@ from storage.ranks import RankReader, RankWriter
 from storage.records import ApiKey, Attribute, Campaign, Recipient, Workspace
 from storage.rhythm import RhythmSum
 from storage.rules import Rule
+from storage.sessions import SessionChanges, SessionQueries
 from storage.webhooks import WebhookReader, WebhookWriter
 
 T = TypeVar("T")
 
 
 class Reader(
-    BlockQueries, BulkReader, ColumnQueries, EndpointQueries, ErasureReader, RankReader, WebhookReader, Protocol
+    BlockQueries,
+    BulkReader,
+    ColumnQueries,
+    EndpointQueries,
+    ErasureReader,
+    IntakeQueries,
+    RankReader,
+    SessionQueries,
+    WebhookReader,
+    Protocol,
 ):
     """Queries on one consistent snapshot, confined to one workspace but for the first four and ``webhook_source``."""
 
@@ -225,7 +236,17 @@ class Reader(
         """How many rows of this import are stored (0 = none)."""
 
 
-class Writer(Reader, BulkWriter, EndpointChanges, ErasureWriter, RankWriter, WebhookWriter, Protocol):
+class Writer(
+    Reader,
+    BulkWriter,
+    EndpointChanges,
+    ErasureWriter,
+    IntakeChanges,
+    RankWriter,
+    SessionChanges,
+    WebhookWriter,
+    Protocol,
+):
     """Changes inside one transaction; reads see what was written earlier in it."""
 
     def put_meta(self, name: str, value: str) -> str:

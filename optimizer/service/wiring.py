@@ -13,6 +13,7 @@ from optimizer.errors import ConfigError
 from optimizer.service.catalog import Catalog
 from optimizer.service.decide import Decider
 from optimizer.service.freshreports import FreshReports
+from optimizer.service.intake import Tally
 from optimizer.service.keptcolumns import KeptColumns
 from optimizer.service.keptreports import KeptReports
 from optimizer.service.personalizer.serving import LoopModels
@@ -44,6 +45,7 @@ class Services:
     policies: PolicyServer
     decider: Decider
     columns: KeptColumns
+    intake: Tally
     loops: LoopModels = field(default_factory=LoopModels)
     reports: KeptReports = field(default_factory=KeptReports)
     fresh: FreshReports = field(default_factory=FreshReports)
@@ -52,6 +54,7 @@ class Services:
         """Stops the threads and closes the store."""
         self.policies.stop()
         self.fresh.stop()
+        self.intake.stop()
         self.store.close()
 
 
@@ -76,7 +79,7 @@ def open_services(
     policies = PolicyServer(store, settings.reload_seconds)
     decider = Decider(store, policies, catalog, salt, clock)
     columns = KeptColumns(settings.report_path, salt)
-    services = Services(settings, store, clock, salt, catalog, policies, decider, columns)
+    services = Services(settings, store, clock, salt, catalog, policies, decider, columns, Tally(store, clock))
     if watch:
         policies.start()
     else:

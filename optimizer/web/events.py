@@ -39,6 +39,7 @@ def post_events(call: Call) -> Answer:
     read = [_read(row, index) for index, row in enumerate(call.loaded["events"])]
     report = ingest(call.services, call.workspace_id, read)
     metrics.of(current_app).count_events(report)
+    call.services.intake.report(call.workspace_id, "api", report)
     return Answer(render.ingest(report), 202)
 
 

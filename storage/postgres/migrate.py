@@ -8,7 +8,7 @@ from typing import Final
 import psycopg
 
 from storage.errors import SchemaMismatch
-from storage.migrations import postgres_0001_first, postgres_0002_blocks
+from storage.migrations import postgres_0001_first, postgres_0002_blocks, postgres_0003_intake
 from storage.postgres.connect import Connected, meaning
 
 _OLDEST_SERVER: Final = 140000
@@ -20,6 +20,7 @@ _LOCK: Final = 0x73656E6474696465
 STEPS: Final = (
     ("0001_first", postgres_0001_first.STATEMENTS, "0001_first"),
     ("0002_blocks", postgres_0002_blocks.STATEMENTS, "0002_blocks"),
+    ("0003_intake", postgres_0003_intake.STATEMENTS, "0002_blocks"),
 )
 _TABLE: Final = """
 CREATE TABLE migrations (

@@ -19,11 +19,13 @@ from storage.sql.decision_tables import DecisionReader, DecisionWriter
 from storage.sql.endpoint_tables import EndpointReader, EndpointWriter
 from storage.sql.erasure_tables import ErasureReader, ErasureWriter
 from storage.sql.event_tables import EventReader
+from storage.sql.intake_tables import IntakeReader, IntakeWriter
 from storage.sql.learning_tables import LearningReader
 from storage.sql.past_tables import PastReader
 from storage.sql.rank_tables import RankReader, RankWriter
 from storage.sql.retention import RetentionWriter
 from storage.sql.rhythm_tables import RhythmReader, RhythmWriter
+from storage.sql.session_tables import SessionReader, SessionWriter
 from storage.sql.setup_tables import SetupReader
 from storage.sql.usage_tables import UsageReader
 from storage.sql.webhook_tables import WebhookReader, WebhookWriter
@@ -49,10 +51,12 @@ class PostgresReader(
     EndpointReader,
     ErasureReader,
     EventReader,
+    IntakeReader,
     LearningReader,
     PastReader,
     RankReader,
     RhythmReader,
+    SessionReader,
     SetupReader,
     UsageReader,
     WebhookReader,
@@ -66,9 +70,11 @@ class PostgresWriter(
     DecisionWriter,
     EndpointWriter,
     ErasureWriter,
+    IntakeWriter,
     RankWriter,
     RetentionWriter,
     RhythmWriter,
+    SessionWriter,
     WebhookWriter,
 ):
     """``storage.port.Writer`` on one connection; ``storage.postgres.locks`` says what waits for what."""

@@ -24,7 +24,7 @@ TABLES = (
         "events",
     ),
     *("artifacts", "policies", "policy_uses", "pointers", "training_runs", "changes", "import_positions", "leases"),
-    *("webhook_sources", "webhook_tokens", "endpoints", "deliveries"),
+    *("webhook_sources", "webhook_tokens", "endpoints", "deliveries", "intake", "ended_sessions"),
     *("ranks", "rank_rewards", "rank_models", "rank_positions", "loop_documents"),
 )
 #: Facts of a store's own, which another one has no use for: where a copy is, and the row that ``check`` writes.

@@ -19,6 +19,7 @@ from storage.migrations import (
     sqlite_0006_personalizer,
     sqlite_0007_endpoints,
     sqlite_0008_blocks,
+    sqlite_0009_intake,
 )
 from storage.sqlite.connect import connect, create_file, meaning, result_code
 
@@ -34,6 +35,7 @@ _STEPS: Final = (
     ("0006_personalizer", sqlite_0006_personalizer.personalizer),
     ("0007_endpoints", sqlite_0007_endpoints.endpoints),
     ("0008_blocks", sqlite_0008_blocks.blocks),
+    ("0009_intake", sqlite_0009_intake.intake),
 )
 NEWEST: Final = _STEPS[-1][0]
 MIGRATIONS: Final = Migrations("sendtide")

@@ -18,6 +18,7 @@ import pytest
 from storage.backup import backup, restore
 from storage.endpoints import Delivery, Endpoint
 from storage.errors import StoreUnavailable
+from storage.intake import Intake
 from storage.log import Pointer
 from storage.open import open_rows, open_store
 from storage.port import Reader, Store, Writer
@@ -115,6 +116,8 @@ def learn(writer: Writer) -> None:
     writer.add_rank_reward(reward("e1", 0.5))
     writer.put_rank_model(RankModel(WORKSPACE, 1, at(0), at(0), 0, b"\0blob"))
     writer.put_loop_document(WORKSPACE, "evaluation", "d", b"{}")
+    writer.count_intake([Intake(WORKSPACE, at(0).date(), "api", "matched", 3)])
+    writer.end_session("session", at(600), at(0))
 
 
 def grow(url: str) -> None:
@@ -146,6 +149,8 @@ def told(reader: Reader) -> object:
         reader.changes(WORKSPACE, after=0, limit=9),
         reader.config_version(WORKSPACE),
         reader.vendor_words(WORKSPACE, "dec_1"),
+        reader.intake(WORKSPACE, at(0).date()),
+        reader.session_ended("session"),
     )
 
 

@@ -76,6 +76,7 @@ def _store(
 ) -> list[RejectedEvent]:
     report = ingest(services, workspace_id, inputs, told)
     metrics.of(current_app).count_events(report)
+    services.intake.report(workspace_id, "segment", report)
     rejected = list(report.rejected)
     if rejected:
         log.info("segment messages refused", extra={"refused": len(rejected), "code": rejected[0].code})

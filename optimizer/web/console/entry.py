@@ -28,7 +28,7 @@ from optimizer.web.console.pages import (
     sign,
     visitor,
 )
-from optimizer.web.console.session import COOKIE, PATH, Session, has, seal_of
+from optimizer.web.console.session import COOKIE, PATH, Session, end, has, seal_of
 from storage.records import ApiKey
 
 audit = logging.getLogger("sendtide.audit")
@@ -80,11 +80,12 @@ def take_key() -> Response:
 
 @console.route("/sign-out", methods=["POST"])
 def sign_out() -> Response:
-    """Ends the session."""
+    """Ends the session, for every copy of its cookie."""
     services = holder().get()
     visit = visitor(services)
     if visit is not None:
         check_token(visit.seal, visit.session)
+        end(services, visit.session)
         _note("sign_out", visit.key)
     return forget(see("sign_in"))
 

@@ -1,7 +1,8 @@
 """Who looks at the console: a signed cookie that names a key and never holds it.
 
 The cookie is signed with a random secret of the installation's own, which the store keeps. It says which key was used
-to sign in; the key itself is looked up at every request, so that revoking it ends its sessions at once.
+to sign in; the key itself is looked up at every request, so that revoking it ends its sessions at once. Signing out
+ends the session on the server, too: the store keeps its name until the cookie would have been too old.
 """
 
 from __future__ import annotations
@@ -25,6 +26,8 @@ COOKIE: Final = "sendtide_console"
 PATH: Final = "/console"
 #: How long a session lasts after signing in.
 LASTS: Final = timedelta(hours=12)
+#: How far clocks of servers that share a store may differ.
+_AHEAD: Final = timedelta(minutes=5)
 #: Under which name the store keeps what cookies are signed with.
 _KEPT_AS: Final = "console_secret"
 
@@ -37,6 +40,11 @@ class Session:
     since: datetime
     workspace_id: str | None = None
     key_id: str | None = None
+
+    @property
+    def name(self) -> str:
+        """What the store calls it; it opens nothing."""
+        return hashlib.sha256(b"session:" + self.nonce.encode()).hexdigest()
 
     @classmethod
     def fresh(cls, now: datetime) -> Session:
@@ -70,7 +78,7 @@ class Seal:
         except BadData:
             return None
         since = datetime.fromtimestamp(said["t"], UTC)
-        if not since <= now + timedelta(minutes=5) or now - since >= LASTS:
+        if not since <= now + _AHEAD or now - since >= LASTS:
             return None
         return Session(said["n"], since, said.get("w"), said.get("k"))
 
@@ -102,12 +110,19 @@ def seal_of(services: Services) -> Seal:
 
 
 def key_of(reader: Reader, session: Session) -> ApiKey | None:
-    """The key that a session was opened with, as it stands now; None when there is none or it was revoked."""
-    if session.workspace_id is None or session.key_id is None:
+    """The key that a session was opened with, as it stands now; None when there is none, it was revoked, or the session
+    was ended."""
+    if session.workspace_id is None or session.key_id is None or reader.session_ended(session.name):
         return None
     found = (key for key in reader.keys(session.workspace_id) if key.key_id == session.key_id)
     key = next(found, None)
     return key if key is not None and key.revoked_at is None else None
+
+
+def end(services: Services, session: Session) -> None:
+    """Ends a session on the server: a copy of its cookie opens nothing any more, either."""
+    until, now = session.since + LASTS + _AHEAD, services.clock()
+    services.store.write(lambda writer: writer.end_session(session.name, until, now))
 
 
 def has(key: ApiKey, scope: Scope) -> bool:

@@ -59,9 +59,11 @@ def receive(call: Call, vendor: Vendor) -> dict[str, Any]:
         report = ingest(call.services, source.workspace_id, batch.items, token=batch.token)
     except Forged as error:
         counted.count_forged(vendor)
+        call.services.intake.count(source.workspace_id, vendor, {"forged": 1})
         log.warning("webhook refused", extra={"vendor": vendor, "source": source.source_id, "reason": error.detail})
         raise
     counted.count_webhook(vendor, report, batch.unknown)
+    call.services.intake.report(source.workspace_id, vendor, report, batch.unknown)
     _tell_of_rejected(source, batch, [one.detail for one in report.rejected])
     return {
         "accepted": report.accepted,

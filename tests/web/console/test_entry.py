@@ -105,6 +105,24 @@ def test_signing_out_ends_the_session(signed_in: SignedIn) -> None:
     assert browser.get("/console").status_code == 303
 
 
+def test_a_copy_of_the_cookie_opens_nothing_after_the_sign_out(app: Flask, signed_in: SignedIn) -> None:
+    browser, other = signed_in("read"), signed_in("read")
+    copied = browser.client.get_cookie(COOKIE, path="/console")
+    assert copied is not None
+    browser.post("/console/sign-out")
+    thief = Browser(app.test_client())
+    thief.client.set_cookie(COOKIE, copied.value, path="/console")
+    assert thief.get("/console").status_code == 303
+    assert thief.post("/console/training").headers["Location"] == "/console/sign-in"
+    assert other.get("/console").status_code == 200, "another session of the same kind goes on"
+
+
+def test_nobody_is_signed_out_by_a_foreign_form(signed_in: SignedIn) -> None:
+    browser = signed_in("read")
+    assert browser.client.post("/console/sign-out", data={"token": "0" * 64}).status_code == 403
+    assert browser.get("/console").status_code == 200
+
+
 def test_a_cookie_that_was_tampered_with_is_none(signed_in: SignedIn) -> None:
     browser = signed_in("read")
     held = browser.client.get_cookie(COOKIE, path="/console")
