@@ -67,15 +67,21 @@ def _made(
     return _facts(campaign, compared, shares, since, until, now)
 
 
-def report_with_trends(services: Services, workspace_id: str, campaign_id: str) -> dict[str, Any]:
-    """The report over all decisions, made anew, and under ``trends`` how its figures came about over time.
+def report_with_trends(
+    services: Services,
+    workspace_id: str,
+    campaign_id: str,
+    since: datetime | None = None,
+    until: datetime | None = None,
+) -> dict[str, Any]:
+    """The report over decisions made in ``[since, until)``, made anew, and under ``trends`` how its figures came about.
 
     Raises:
         NotFound: no such campaign.
     """
     now = services.clock()
-    campaign, compared, shares = _read(services, workspace_id, campaign_id, None, None, now)
-    return {**_facts(campaign, compared, shares, None, None, now), "trends": trends(compared)}
+    campaign, compared, shares = _read(services, workspace_id, campaign_id, since, until, now)
+    return {**_facts(campaign, compared, shares, since, until, now), "trends": trends(compared)}
 
 
 def _read(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import datetime
 from typing import TYPE_CHECKING, Any, Literal
 
 import pytest
@@ -29,6 +30,8 @@ PAGES = {
     "/console/campaigns": "Spring collection",
     "/console/campaigns/spring": "Lift over time",
     "/console/campaigns/winback": "No control group",
+    "/console/campaigns/spring?days=7": "Decisions made since",
+    "/console/campaigns/spring?from=2026-11-20&to=2026-11-01": "Must not be before the first day.",
     "/console/decisions": "Choice",
     "/console/decisions?status=sent": "Sent",
     "/console/recipients": "Decided for most recently",
@@ -40,6 +43,7 @@ PAGES = {
     "/console/rules/three-a-week": "What it would have masked last week",
     "/console/rules/no-sundays/switch/on": "Enforce this rule?",
     "/console/rules/no-sundays/edit": "JSON document",
+    "/console/rules/no-sundays/switch/archived": "Archive this rule?",
     "/console/new-rule?kind=budget": "Try it on last week",
     "/console/keys": "Keys of this workspace",
 }
@@ -260,10 +264,10 @@ def test_a_report_that_takes_long_comes_in_by_itself(
 ) -> None:
     finish, calls = threading.Event(), list[str]()
 
-    def slow(services: Services, workspace_id: str, campaign_id: str) -> dict[str, Any]:
+    def slow(services: Services, workspace_id: str, campaign_id: str, *period: datetime | None) -> dict[str, Any]:
         calls.append(campaign_id)
         assert finish.wait(60)
-        return report_with_trends(services, workspace_id, campaign_id)
+        return report_with_trends(services, workspace_id, campaign_id, *period)
 
     monkeypatch.setattr(reports, "report_with_trends", slow)
     with visiting(chromium, site) as (page, faults):

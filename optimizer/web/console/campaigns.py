@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from flask import Response
+from flask import Response, request
 
 from optimizer.errors import NotFound
 from optimizer.service.catalog import stricter
 from optimizer.service.ids import COLD_POLICY
 from optimizer.web.console import charts
 from optimizer.web.console.pages import Visit, console
+from optimizer.web.console.periods import DAYS, period_of
 from optimizer.web.console.reports import dated, estimate, report_of, standing_of
 from storage.records import Campaign
 
@@ -49,7 +50,8 @@ def campaign(visit: Visit, campaign_id: str) -> Response:
             raise NotFound(f"no campaign {campaign_id!r} in this workspace")
         workspace = reader.workspace(visit.workspace_id)
         pointer = reader.pointer(visit.workspace_id, campaign_id)
-    fresh = report_of(visit, campaign_id)
+    period = period_of(request.args, visit.now)
+    fresh = report_of(visit, campaign_id, period)
     facts: dict[str, Any] = {}
     if fresh.report is not None:
         facts = _facts(visit, fresh.report)
@@ -57,6 +59,8 @@ def campaign(visit: Visit, campaign_id: str) -> Response:
         "campaign.html",
         refresh_seconds=_REFRESH_SECONDS,
         campaign=found,
+        period=period,
+        choices=DAYS,
         mode=stricter(found.mode, "live" if workspace is None else workspace.mode),
         policy_id=None if pointer is None or pointer.policy_id == COLD_POLICY else pointer.policy_id,
         report=fresh.report,

@@ -12,23 +12,25 @@ from optimizer.service.report import report_with_trends
 from optimizer.web.console import figures
 from optimizer.web.console.charts import Estimate
 from optimizer.web.console.pages import Visit
+from optimizer.web.console.periods import Period
 
 #: Which control group tells whether a campaign pays, the most telling first: what would have been without it.
 _TELLING = ("holdout", "baseline", "random")
+ALL = Period()
 #: Dates under a chart.
 _DATES = 4
 
 
-def report_of(visit: Visit, campaign_id: str, *, wait: bool = True) -> Fresh:
+def report_of(visit: Visit, campaign_id: str, period: Period = ALL, *, wait: bool = True) -> Fresh:
     """The newest report of a campaign that there is; a cold one is made behind the page's back.
 
     ``wait``: a quarter of a second, in which small logs are read.
     """
-    key = (visit.workspace_id, campaign_id)
+    key = (visit.workspace_id, campaign_id, period.since, period.until)
     return visit.services.fresh.latest(
         key,
         visit.now,
-        lambda: report_with_trends(visit.services, visit.workspace_id, campaign_id),
+        lambda: report_with_trends(visit.services, visit.workspace_id, campaign_id, period.since, period.until),
         PATIENCE_SECONDS if wait else 0.0,
     )
 

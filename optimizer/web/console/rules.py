@@ -27,6 +27,8 @@ _REFRESH_SECONDS = 15
 _SCHEMA = RuleIn()
 #: The states of a rule that it can be switched to.
 STATES: Final = ("on", "dry_run", "off")
+#: Where a rule goes from which no switch brings it back.
+_ARCHIVED: Final = "archived"
 #: What a new rule of a kind starts from.
 STARTS: Final[Mapping[str, Mapping[str, Any]]] = {
     "cap": {"limit": 3, "window": {"rolling_hours": 168}},
@@ -57,7 +59,8 @@ def rules(visit: Visit) -> Response:
     with visit.services.store.read() as reader:
         known = [one for one in reader.rules(visit.workspace_id) if not one.archived]
     rows = [(one, state_of(one), in_words(say, one), selected(say, one.applies_to)) for one in known]
-    return visit.show("rules.html", rows=sorted(rows, key=lambda row: row[0].rule_id), kinds=STARTS)
+    notice = visit.language("rule.done.archived") if request.args.get("done") == _ARCHIVED else None
+    return visit.show("rules.html", rows=sorted(rows, key=lambda row: row[0].rule_id), kinds=STARTS, notice=notice)
 
 
 @console.page("/rules/<rule_id>")
@@ -78,8 +81,11 @@ def confirm_switch(visit: Visit, rule_id: str, to: str) -> Response:
 
 @console.action("/rules/<rule_id>/switch/<to>")
 def switch_rule(visit: Visit, rule_id: str, to: str) -> Response:
-    """Turns a rule on, off or into a dry run; refused when somebody has changed it meanwhile."""
+    """Turns a rule on, off or into a dry run, or archives it; refused when somebody has changed it meanwhile."""
     found = _switchable(visit, rule_id, to)
+    if to == _ARCHIVED:
+        setup.archive_rule(visit.services, visit.workspace_id, rule_id, _version())
+        return see("rules", done=to)
     setup.put_rule(visit.services, _switched(found, to), _version())
     return see("rule", rule_id=rule_id, done=to)
 
@@ -226,8 +232,9 @@ def _preview(visit: Visit, asked: Rule) -> dict[str, Any] | None:
 
 def _switchable(visit: Visit, rule_id: str, to: str) -> Rule:
     found = _stored(visit, rule_id)
-    if to not in STATES:
-        raise NotFound(f"a rule can't be switched to {to!r}; allowed: {', '.join(STATES)}")
+    allowed = (*STATES, _ARCHIVED)
+    if to not in allowed:
+        raise NotFound(f"a rule can't be switched to {to!r}; allowed: {', '.join(allowed)}")
     if state_of(found) == to:
         raise Conflict(f"the rule {rule_id!r} is in that state already", code="moved")
     return found

@@ -242,3 +242,36 @@ def test_campaigns_of_the_api_are_those_of_the_console(signed_in: SignedIn, admi
     assert "spring" in page
     assert "<b>" not in page
     assert key(admin.app, "read").startswith("st_")
+
+
+@pytest.mark.parametrize(
+    ("asked", "told", "decisions"),
+    [
+        ("", "", 2),
+        ("?days=7", "Decisions made since", 1),
+        ("?days=8", "", 2),
+        ("?from={then}&to={then}", "Decisions made from", 1),
+        ("?to={then}", "Decisions made until", 1),
+        ("?from=2001-02-03&to=2001-02-03", "No decision in this period", 0),
+        ("?from=yesterday", "Must be a date", 2),
+        ("?to=9999-12-31", "Must be a date", 2),
+        ("?from=2026-02-02&to=2026-02-01", "Must not be before", 2),
+    ],
+)
+def test_a_report_is_of_the_period_that_was_asked_for(
+    signed_in: SignedIn,
+    ready: Caller,
+    clock: StillClock,
+    monkeypatch: pytest.MonkeyPatch,
+    asked: str,
+    told: str,
+    decisions: int,
+) -> None:
+    monkeypatch.setattr(reports, "PATIENCE_SECONDS", 20.0)
+    ready("POST", "/v1/decisions", {"campaign_id": "c", "recipient_id": "ada"})
+    clock.forward(days=9)
+    ready("POST", "/v1/decisions", {"campaign_id": "c", "recipient_id": "bob"})
+    page = signed_in("read").get(f"/console/campaigns/c{asked.format(then=NOW.date())}").text
+    assert told in page
+    assert f"<dt>Decisions</dt><dd>{decisions}</dd>" in page
+    assert page.count('aria-current="true"') == (0 if "from" in asked or "to" in asked else 1)

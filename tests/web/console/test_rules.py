@@ -141,6 +141,26 @@ def test_a_rule_is_switched_after_a_confirmation(signed_in: SignedIn, ready: Cal
     assert browser.get("/console/rules/gap/switch/loud").status_code == 404
 
 
+def test_a_rule_is_archived_after_a_confirmation(signed_in: SignedIn, ready: Caller) -> None:
+    ready("PUT", "/v1/rules/gap", GAP)
+    browser = signed_in("admin")
+    address = "/console/rules/gap/switch/archived"
+    assert address in browser.get("/console/rules/gap").text
+    assert "Archive this rule?" in browser.get(address).text
+    assert stored(ready, "gap")["archived"] is False, "asking changes nothing"
+    assert browser.post(address, {"version": "2"}).status_code == 412
+    done = browser.post(address, {"version": "1"})
+    listed = browser.get(done.headers["Location"]).text
+    assert "The rule was archived." in listed
+    assert "/console/rules/gap" not in listed
+    assert stored(ready, "gap")["archived"] is True
+    for gone in ("/console/rules/gap", address, "/console/rules/gap/edit"):
+        assert browser.get(gone).status_code == 404
+    again = browser.post("/console/try-rule", form(GAP, "gap", new="yes"))
+    saved = browser.post("/console/save-rule", form(GAP, "gap", new="yes", tried=tried(again.text)))
+    assert (saved.status_code, stored(ready, "gap")["archived"]) == (303, False)
+
+
 def test_a_rule_that_somebody_changed_meanwhile_stays(signed_in: SignedIn, ready: Caller) -> None:
     ready("PUT", "/v1/rules/gap", GAP)
     browser = signed_in("admin")
