@@ -87,6 +87,7 @@ class Drift:
         rows: rows compared with their predictions so far.
         alarms: those that stand.
         changed: estimated time of the last change of outcomes, whose older rows are forgotten; None = none.
+        features: feature -> (stability index, limit) in the last full block.
     """
 
     detectors: Detectors
@@ -98,6 +99,7 @@ class Drift:
     rows: int = 0
     alarms: tuple[Alarm, ...] = ()
     changed: float | None = None
+    features: Mapping[str, tuple[float, float]] = field(default_factory=dict)
 
     @property
     def raised(self) -> bool:
@@ -132,6 +134,7 @@ class Drift:
                 "matured": _key(data["matured"]),
                 "decided": _key(data["decided"]),
                 "alarms": tuple(Alarm(**alarm) for alarm in data["alarms"]),
+                "features": {name: (float(x), float(y)) for name, (x, y) in data.get("features", {}).items()},
             }
         )
 
@@ -208,14 +211,10 @@ def advanced(
     state = _compared(past, state, campaign, matured, now)
     model = heaviest_model(live)
     if model is not None:
-        contexts = [_context(row) for _, row in decided]
+        contexts = [row.decision.snapshot.context for _, row in decided]
         block, shifts = compared(state.block, model.spec, model.artifact_meta["rows"], contexts)
         state = _featured(replace(state, block=block), shifts, now)
     return replace(state, decided=decided[-1][0]) if decided else state
-
-
-def _context(row: Logged) -> JsonObject:
-    return row.decision.snapshot.context
 
 
 def _state(reader: Reader, campaign: Campaign) -> Drift:
@@ -326,20 +325,21 @@ def _alarmed(state: Drift, before: int, crossed: Sequence[Crossing], now: dateti
     return replace(state, alarms=tuple(sorted(standing, key=lambda alarm: alarm.what)), changed=changed)
 
 
-def _featured(state: Drift, shifts: Mapping[str, tuple[float, float] | None], now: datetime) -> Drift:
-    """Feature alarms: begun by a block that has shifted (figure, limit), ended by one that has not (None)."""
+def _featured(state: Drift, shifts: Mapping[str, tuple[float, float]], now: datetime) -> Drift:
+    """Feature alarms: begun by a block in which the figure is above the limit, ended by one in which it isn't."""
     alarms = {alarm.what: alarm for alarm in state.alarms}
     at = now.timestamp()
     for name, shift in shifts.items():
         what = f"features.{name}"
         first = alarms.pop(what, None)
-        if shift is not None:
+        if shift[0] > shift[1]:
             alarms[what] = (
                 Alarm(what, at, at, state.rows, state.rows, *shift)
                 if first is None
                 else replace(first, latest=state.rows, figure=shift[0], limit=shift[1])
             )
-    return replace(state, alarms=tuple(sorted(alarms.values(), key=lambda alarm: alarm.what)))
+    standing = sorted(alarms.values(), key=lambda alarm: alarm.what)
+    return replace(state, alarms=tuple(standing), features=dict(shifts) or state.features)
 
 
 def _key(pair: Sequence[Any]) -> tuple[float, str]:

@@ -42,7 +42,7 @@ def empty_block(spec: str) -> Block:
 
 def compared(
     block: Block, spec: FeatureSpec, trained: int, contexts: Sequence[JsonObject]
-) -> tuple[Block, dict[str, tuple[float, float] | None]]:
+) -> tuple[Block, dict[str, tuple[float, float]]]:
     """Fills blocks with contexts and compares those that become full.
 
     Args:
@@ -52,12 +52,12 @@ def compared(
         contexts: newly decided ones, in order.
 
     Returns:
-        The block that is being filled, and of each feature in the last full block (stability index, limit) where it has
-        shifted and None where it hasn't; empty when no block became full.
+        The block that is being filled, and of each feature in the last full block (stability index, limit): it has
+        shifted where the index is above its limit; empty when no block became full.
     """
     if block.spec != spec.hash:
         block = empty_block(spec.hash)
-    shifts: dict[str, tuple[float, float] | None] = {}
+    shifts: dict[str, tuple[float, float]] = {}
     start = 0
     while start < len(contexts):
         part = contexts[start : start + BLOCK_ROWS - block.rows]
@@ -71,9 +71,9 @@ def compared(
     return block, shifts
 
 
-def _shift(column: Column, trained: int, counts: Sequence[float], error: float) -> tuple[float, float] | None:
+def _shift(column: Column, trained: int, counts: Sequence[float], error: float) -> tuple[float, float]:
     found = compare(trained * expected_shares(column), np.asarray(counts, dtype=np.float64), error)
-    return (found.stability, found.limit) if found.shifted else None
+    return found.stability, found.limit
 
 
 def expected_shares(column: Column) -> Floats:

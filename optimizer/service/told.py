@@ -15,7 +15,7 @@ LOOK_BACK = 200
 
 def last_told(reader: Reader, workspace_id: str, campaign_id: str, key: str) -> JsonObject | None:
     """What the newest run that says something under ``key`` says of a campaign."""
-    for run in islice(_runs(reader, workspace_id), LOOK_BACK):
+    for run in islice(runs(reader, workspace_id), LOOK_BACK):
         for told in run.verdict.get("campaigns", ()):
             if told.get("campaign_id") == campaign_id and told.get(key) is not None:
                 found: JsonObject = told[key]
@@ -23,7 +23,7 @@ def last_told(reader: Reader, workspace_id: str, campaign_id: str, key: str) -> 
     return None
 
 
-def _runs(reader: Reader, workspace_id: str) -> Iterator[TrainingRun]:
+def runs(reader: Reader, workspace_id: str) -> Iterator[TrainingRun]:
     """Training runs, newest first."""
     cursor: str | None = None
     while True:

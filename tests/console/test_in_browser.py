@@ -46,6 +46,7 @@ PAGES = {
     "/console/rules/no-sundays/switch/archived": "Archive this rule?",
     "/console/new-rule?kind=budget": "Try it on last week",
     "/console/keys": "Keys of this workspace",
+    "/console/data": "What came in",
 }
 
 

@@ -4,12 +4,24 @@
 every other module is an area.
 """
 
-from optimizer.web.console import campaigns, decisions, entry, keys, overview, policies, recipients, rules, training
+from optimizer.web.console import (
+    campaigns,
+    data,
+    decisions,
+    entry,
+    keys,
+    overview,
+    policies,
+    recipients,
+    rules,
+    training,
+)
 from optimizer.web.console.pages import console
 
 __all__ = [
     "campaigns",
     "console",
+    "data",
     "decisions",
     "entry",
     "keys",

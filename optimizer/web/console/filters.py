@@ -9,6 +9,7 @@ from typing import Any
 
 from markupsafe import Markup
 
+from optimizer.bandit.actions import DAYPARTS
 from optimizer.web.console import figures
 from optimizer.web.console.language import Language
 
@@ -86,6 +87,15 @@ class Sayings:
 
     def _counted(self, unit: str, count: float) -> str:
         return str(self.language(f"age.{unit}", int(count), n=self.number(count)))
+
+    def subset(self, name: str) -> str:
+        """Some of the actions, as the drift detectors name them."""
+        kind, _, of = name.partition(":")
+        if kind == "daypart" and of.isdecimal():
+            start, hours = int(of) * (24 // DAYPARTS), 24 // DAYPARTS
+            return str(self.language("drift.daypart", start=f"{start:02d}:00", end=f"{start + hours:02d}:00"))
+        word = f"drift.{kind}"
+        return str(self.language(word, name=of)) if word in self.language.words else name
 
     def condition(self, name: str) -> str:
         """What a condition of the gate asks, in words; its own name where nobody has given it any.

@@ -41,6 +41,7 @@ AREAS: Final = (
     Area("rules", "rules", ("rule", "confirm_switch", "new_rule", "edit_rule", "try_rule", "save_rule")),
     Area("policies", "policies", ("policy", "compare", "confirm_promote", "confirm_roll_back")),
     Area("training", "training", ("run",)),
+    Area("data", "data"),
     Area("keys", "keys", ("make_key", "confirm_revoke"), scope="admin"),
 )
 

@@ -52,6 +52,7 @@ PAGES = (
     "/console/rules/{rule}/switch/off",
     "/console/new-rule",
     "/console/keys",
+    "/console/data",
 )
 FOR_ADMINS = ("/console/keys", "/console/new-rule", "/console/rules/{rule}/edit", "/console/rules/{rule}/switch/off")
 OF_ONE = [path for path in PAGES if "{" in path]
