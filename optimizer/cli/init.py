@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from optimizer.cli.call import Call, command, option
-from optimizer.cli.firststeps import AIMS, Begun, Step, Wishes, begin, campaign_body, steps, webhook_path, webhook_url
+from optimizer.cli.firststeps import Begun, Step, Wishes, begin, body_of, steps, webhook_path
 from optimizer.cli.group import EXIT_CODES
 from optimizer.first_start import key_path
+from optimizer.service.starters import AIMS, HOLDOUT, VARIANTS, webhook_url
 
 if TYPE_CHECKING:
     from storage.log import Decision
 
-_VARIANTS = ("hello=Good to have you here.", "tips=Three tips to start with.")
 _VENDORS = ("standard", "sendgrid", "mailgun", "postmark", "twilio", "none")
 _AIM = {
     "clicks": "a click is worth 1",
@@ -64,7 +64,9 @@ def _wishes(call: Call, given: dict[str, Any], *, asks: bool) -> Wishes:
         return click.prompt(question, default=default, type=kind) if asks else default
 
     campaign = wish("campaign", "A name for the campaign, without blanks", "first")
-    variants = wish("variants", "Its messages, ID=TEXT, split by |", "|".join(_VARIANTS))
+    variants = wish(
+        "variants", "Its messages, ID=TEXT, split by |", "|".join(f"{name}={text}" for name, text in VARIANTS)
+    )
     channels = wish("channels", "Channels, split by commas", "email")
     if asks and given["aim"] is None:
         click.echo("What is it for? " + "; ".join(f"{aim}: {what}" for aim, what in _AIM.items()))
@@ -79,7 +81,7 @@ def _wishes(call: Call, given: dict[str, Any], *, asks: bool) -> Wishes:
         variants=tuple(_variant(one) for one in _split(variants, "|")),
         channels=tuple(_split(channels, ",")),
         aim=aim,
-        holdout=0.1 if given["holdout"] is None else given["holdout"],
+        holdout=HOLDOUT if given["holdout"] is None else given["holdout"],
         vendor=None if vendor == "none" else vendor,
         secret=secret or None,
         base=call.settings.public_url or f"http://{call.settings.bind}",
@@ -100,7 +102,7 @@ def _answer(call: Call, wishes: Wishes, begun: Begun, next_steps: Sequence[Step]
     decision, source = begun.decision, begun.source
     return {
         "key_file": str(key_path(call.settings)),
-        "campaign": {"campaign_id": begun.campaign.campaign_id, "is_new": begun.is_new, "body": campaign_body(wishes)},
+        "campaign": {"campaign_id": begun.campaign.campaign_id, "is_new": begun.is_new, "body": body_of(wishes)},
         "decision": {
             "decision_id": decision.decision_id,
             "recipient_id": decision.recipient_id,
@@ -111,6 +113,7 @@ def _answer(call: Call, wishes: Wishes, begun: Begun, next_steps: Sequence[Step]
             "propensity": decision.propensity,
         },
         "webhook": source and {"source_id": source.source_id, "url": webhook_url(wishes.base, source)},
+        "guide": f"{wishes.base}/console/start",
         "next": [{"what": step.what, "command": step.command} for step in next_steps],
     }
 
@@ -133,7 +136,10 @@ def _lines(call: Call, wishes: Wishes, begun: Begun, next_steps: Sequence[Step])
     ]
     for number, step in enumerate(next_steps, 1):
         lines += ["", click.style(f"# {number}. {step.what}", fg="cyan"), step.command]
-    return [*lines, "", f"All routes: {wishes.base}/docs, once the service runs."]
+    guide = (
+        f"Or go on in the browser: {wishes.base}/console/start, signed in with that key; it sees what is done already."
+    )
+    return [*lines, "", guide, f"All routes: {wishes.base}/docs, once the service runs."]
 
 
 def _told(decision: Decision) -> str:

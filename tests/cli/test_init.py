@@ -30,7 +30,7 @@ def free_address() -> str:
 
 def commands(text: str) -> dict[str, str]:
     """The printed commands, by what is said of each."""
-    parts = text.partition("Go on with these")[2].partition("\nAll routes")[0].split("\n# ")[1:]
+    parts = text.partition("Go on with these")[2].partition("\nOr go on")[0].split("\n# ")[1:]
     return {part.partition("\n")[0].partition(". ")[2].strip(): part.partition("\n")[2].strip() for part in parts}
 
 
@@ -44,6 +44,7 @@ def test_a_stranger_gets_from_nothing_to_a_report_by_what_is_printed(sendtide: S
     address = free_address()
     text = sendtide.ok("init", "--yes", "--bind", address)
     todo = commands(text)
+    assert f"http://{address}/console/start" in text
     serve, ask, confirm, event, webhook, report = todo.values()
     assert serve == f"sendtide serve --bind {address} --database {sendtide.database}"
     with Server(Settings(database=sendtide.database, bind=address, workers=1, scheduler=False), sendtide.folder):

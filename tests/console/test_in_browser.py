@@ -47,6 +47,7 @@ PAGES = {
     "/console/new-rule?kind=budget": "Try it on last week",
     "/console/keys": "Keys of this workspace",
     "/console/data": "What came in",
+    "/console/start": "First steps",
 }
 
 
@@ -69,7 +70,7 @@ def visiting(
     page.goto("/console/sign-in")
     page.fill("#key", site.secret)
     page.keyboard.press("Enter")
-    page.wait_for_url("**/console")
+    page.wait_for_selector("main#content")
     yield page, faults
     context.close()
 

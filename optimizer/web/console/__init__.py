@@ -14,6 +14,7 @@ from optimizer.web.console import (
     policies,
     recipients,
     rules,
+    start,
     training,
 )
 from optimizer.web.console.pages import console
@@ -29,5 +30,6 @@ __all__ = [
     "policies",
     "recipients",
     "rules",
+    "start",
     "training",
 ]

@@ -75,7 +75,7 @@ def take_key() -> Response:
     if not has(key, "read"):
         return _form(seal.token(session), HTTPStatus.FORBIDDEN, "scope")
     _note("sign_in", key)
-    return sign(_on(), seal, session.of(key, now))
+    return sign(_on(key.workspace_id), seal, session.of(key, now))
 
 
 @console.route("/sign-out", methods=["POST"])
@@ -110,12 +110,18 @@ def attempts() -> Attempts:
     return found
 
 
-def _on() -> Response:
-    """To where the visitor wanted to go, if that is a place in the console."""
+def _on(workspace_id: str | None = None) -> Response:
+    """To where the visitor wanted to go, if that is a place in the console; who comes to a workspace in which nothing
+    was ever decided, and wants nothing else, to the first steps."""
     wanted = request.values.get("next", "")
     if not _INSIDE.fullmatch(wanted) or wanted.startswith(url_for("console.sign_in")):
-        return see("overview")
+        return see("start" if workspace_id is not None and _is_new(workspace_id) else "overview")
     return go_on(wanted)
+
+
+def _is_new(workspace_id: str) -> bool:
+    with holder().get().store.read() as reader:
+        return not reader.decisions(workspace_id, limit=1).items
 
 
 def _form(token: str, status: int = HTTPStatus.OK, fault: str | None = None, waits: int = 0) -> Response:

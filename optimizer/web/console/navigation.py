@@ -43,6 +43,7 @@ AREAS: Final = (
     Area("training", "training", ("run",)),
     Area("data", "data"),
     Area("keys", "keys", ("make_key", "confirm_revoke"), scope="admin"),
+    Area("start", "start", ("make_campaign", "make_source")),
 )
 
 

@@ -44,7 +44,7 @@ def test_without_a_session_every_page_leads_to_the_sign_in_and_back(app: Flask, 
     ],
 )
 def test_a_sign_in_leads_nowhere_but_into_the_console(app: Flask, stranger: Browser, wanted: str) -> None:
-    assert stranger.sign_in(key(app, "read"), next=wanted).headers["Location"] == "/console"
+    assert stranger.sign_in(key(app, "read"), next=wanted).headers["Location"] == "/console/start"
 
 
 def test_the_cookie_is_for_the_console_alone_and_holds_no_key(app: Flask, stranger: Browser) -> None:

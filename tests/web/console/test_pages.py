@@ -53,6 +53,7 @@ PAGES = (
     "/console/new-rule",
     "/console/keys",
     "/console/data",
+    "/console/start",
 )
 FOR_ADMINS = ("/console/keys", "/console/new-rule", "/console/rules/{rule}/edit", "/console/rules/{rule}/switch/off")
 OF_ONE = [path for path in PAGES if "{" in path]

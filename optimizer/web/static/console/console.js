@@ -21,16 +21,44 @@ for (const button of document.querySelectorAll("[data-menu]")) {
 
 // What is to be copied is chosen as a whole; the button is there only where the browser lets scripts copy.
 
-for (const button of document.querySelectorAll("[data-copy]")) {
-  const source = document.getElementById(button.dataset.copy);
-  source.addEventListener("focus", () => source.select());
-  button.hidden = navigator.clipboard === undefined;
-  button.addEventListener("click", async () => {
-    source.select();
-    await navigator.clipboard.writeText(source.value);
-    button.textContent = button.dataset.done;
-  });
+const made = new WeakMap();
+
+for (const part of document.querySelectorAll("[data-live][id]")) {
+  // As the server made it: what is done to it here is no news.
+  made.set(part, part.outerHTML);
 }
+
+function offerCopies(root) {
+  for (const button of root.querySelectorAll("[data-copy]")) {
+    button.hidden = navigator.clipboard === undefined;
+  }
+}
+
+function choose(source) {
+  if (source instanceof HTMLInputElement) {
+    source.select();
+  } else {
+    window.getSelection().selectAllChildren(source);
+  }
+}
+
+offerCopies(document);
+
+document.addEventListener("focusin", (event) => {
+  if (event.target.id && document.querySelector(`[data-copy="${CSS.escape(event.target.id)}"]`)) {
+    choose(event.target);
+  }
+});
+
+document.addEventListener("click", async (event) => {
+  const button = event.target.closest("[data-copy]");
+  if (button !== null) {
+    const source = document.getElementById(button.dataset.copy);
+    choose(source);
+    await navigator.clipboard.writeText(source.value ?? source.textContent);
+    button.textContent = button.dataset.done;
+  }
+});
 
 // A button whose answer takes a moment says so, and is pressed once.
 
@@ -64,7 +92,8 @@ function renew(fresh) {
   for (const old of document.querySelectorAll("[data-live][id]")) {
     const part = fresh.getElementById(old.id);
     const worse = part !== null && part.hasAttribute("data-pending") && !old.hasAttribute("data-pending");
-    if (part === null || worse || old.contains(document.activeElement) || old.isEqualNode(part)) {
+    const news = part === null ? undefined : part.outerHTML;
+    if (part === null || worse || old.contains(document.activeElement) || made.get(old) === news) {
       continue;
     }
     const opened = [...old.querySelectorAll("details")].map((one) => one.open);
@@ -72,6 +101,8 @@ function renew(fresh) {
       one.open = opened[place] ?? one.open;
     });
     old.replaceWith(document.adoptNode(part));
+    made.set(part, news);
+    offerCopies(part);
   }
 }
 
