@@ -29,7 +29,7 @@ PAGES = {
     "/console": "Is it paying?",
     "/console/campaigns": "Spring collection",
     "/console/campaigns/spring": "Lift over time",
-    "/console/campaigns/winback": "No control group",
+    "/console/campaigns/winback": "No decision yet",
     "/console/campaigns/spring?days=7": "Decisions made since",
     "/console/campaigns/spring?from=2026-11-20&to=2026-11-01": "Must not be before the first day.",
     "/console/decisions": "Choice",

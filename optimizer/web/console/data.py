@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+from typing import Any
+
 from flask import Response
 
 from optimizer.service.dataquality import BAD, DAYS, data_quality, intake
@@ -36,6 +39,7 @@ def data(visit: Visit) -> Response:
         pending=fresh.pending,
         cold=fresh.report is None,
         as_of=None if fresh.report is None else fresh.report["generated_at"],
+        examined=_examined(campaigns),
         campaigns=sorted(campaigns, key=_urgency)[:MOST_SHOWN],
         more=len(campaigns[MOST_SHOWN:]),
         most=MOST_DETECTORS,
@@ -44,9 +48,18 @@ def data(visit: Visit) -> Response:
     )
 
 
-def _urgency(one: dict[str, object]) -> tuple[int, str]:
-    """Alarms first, then findings, by id."""
-    drift, found = one["drift"], one["data"]
-    alarmed = isinstance(drift, dict) and drift["alarms"]
-    noted = isinstance(found, dict) and found["findings"]
-    return (0 if alarmed else 1 if noted else 2), str(one["campaign_id"])
+def _urgency(one: Mapping[str, Any]) -> tuple[int, str]:
+    """Alarms first, then what was looked at for drift at all, by id."""
+    drift = one["drift"]
+    return (2 if drift is None else 0 if drift["alarms"] else 1), one["campaign_id"]
+
+
+def _examined(campaigns: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """What was found in features, the newest first, with the campaigns that it holds for: a run that trains several
+    examines them together."""
+    runs: dict[str, dict[str, Any]] = {}
+    for one in campaigns:
+        if one["data"] is not None:
+            told = runs.setdefault(one["data"]["run_id"], {**one["data"], "campaigns": []})
+            told["campaigns"].append(one["name"] or one["campaign_id"])
+    return sorted(runs.values(), key=lambda told: told["at"], reverse=True)

@@ -66,8 +66,8 @@ def test_before_anything_is_known_it_says_what_will_stand_here_and_when(signed_i
     page = seen(signed_in("read").get("/console/data").text)
     assert "Nothing came in" in page
     assert "some seconds after the first event" in page
+    assert "in the first training that has a campaign with 200 decisions" in page
     assert "The schedule trains every 4 hours" in page
-    assert "in the first run with 200 decisions" in page
     assert "Once a learned policy serves, each look (every 1 minute)" in page
 
 
@@ -87,11 +87,10 @@ def test_findings_stand_by_name_with_what_was_done(
     text = signed_in("read").get("/console/data").text
     assert "same <b>" not in text
     page = seen(text)
-    assert "looked at 7 features in 20,000 decisions" in page
-    assert "2 findings" in page
+    assert "The last training of c looked at 7 features in 20,000 decisions" in page
     assert "hair Constant tells nothing Left out 1 1" in page
     assert "age Shifted newer values unlike the older Guarded 0.412 0.2" in page
-    assert "No alarm" in page
+    assert "What comes in looks as the policy expects." in page
     assert "4,000 decisions with their predictions" in page
     assert "Feature “age” unlike the rows that were trained on 0.05 0.2" in page
 
