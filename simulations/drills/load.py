@@ -60,17 +60,37 @@ class Acknowledged:
 class Client:
     """One client with one kept connection; for one thread."""
 
-    def __init__(self, address: str, secret: str, heard: Acknowledged) -> None:
-        self._connection = http.client.HTTPConnection(address, timeout=ANSWER_SECONDS)
+    def __init__(
+        self,
+        address: str,
+        secret: str,
+        heard: Acknowledged,
+        *,
+        answer_seconds: float = ANSWER_SECONDS,
+        give_up_seconds: float = GIVE_UP_SECONDS,
+    ) -> None:
+        self._connection = http.client.HTTPConnection(address, timeout=answer_seconds)
         self._headers = {"Authorization": f"Bearer {secret}", "Content-Type": "application/json"}
+        self._give_up_seconds = give_up_seconds
         self.heard = heard
 
-    def post(self, path: str, body: Any) -> tuple[int, Any, bool]:
-        """Posts until there is an answer; returns status, JSON and whether a try before had an unknown end."""
-        data, began, unknown = orjson.dumps(body), time.monotonic(), False
+    def post(self, path: str, body: Any, *, lines: bool = False) -> tuple[int, Any, bool]:
+        """Posts until there is an answer.
+
+        Args:
+            path: where to.
+            body: what is sent as JSON.
+            lines: the body is a list and goes as NDJSON; the answer then is a list too.
+
+        Returns:
+            The status, the JSON, and whether a try before had an unknown end.
+        """
+        data = b"\n".join(map(orjson.dumps, body)) if lines else orjson.dumps(body)
+        headers = {**self._headers, "Content-Type": "application/x-ndjson"} if lines else self._headers
+        began, unknown = time.monotonic(), False
         while True:
             try:
-                self._connection.request("POST", path, data, self._headers)
+                self._connection.request("POST", path, data, headers)
                 answer = self._connection.getresponse()
                 status, raw = answer.status, answer.read()
             except (OSError, http.client.HTTPException):
@@ -81,13 +101,17 @@ class Client:
             if status not in (0, 503):
                 break
             self.heard.busy += status == 503
-            if time.monotonic() - began > GIVE_UP_SECONDS:
-                raise ServiceLostError(f"POST {path}: no answer within {GIVE_UP_SECONDS:g} s, the last was {status}")
+            if time.monotonic() - began > self._give_up_seconds:
+                raise ServiceLostError(
+                    f"POST {path}: no answer within {self._give_up_seconds:g} s, the last was {status}"
+                )
             time.sleep(RETRY_SECONDS)
         self.heard.answers += 1
         self.heard.slowest_seconds = max(self.heard.slowest_seconds, time.monotonic() - began)
         if status >= 500:
             self.heard.errors.append(f"POST {path}: {status} {raw[:500].decode('utf-8', 'replace')}")
+        if lines and status == 200:
+            return status, [orjson.loads(line) for line in raw.splitlines()], unknown
         return status, orjson.loads(raw) if raw else None, unknown
 
     def close(self) -> None:
@@ -142,12 +166,12 @@ def _round(client: Client, name: str, recipients: int, chance: random.Random) ->
             heard.contradictions.append(name)
     ref = answer["decision_id"]
     if answer["status"] == "reserved":
-        _use(client, ref, chance)
+        use(client, ref, chance)
     if answer["status"] in ("reserved", "no_send") and chance.random() < 0.5:
-        _report(client, name, ref)
+        report(client, name, ref)
 
 
-def _use(client: Client, ref: str, chance: random.Random) -> None:
+def use(client: Client, ref: str, chance: random.Random) -> None:
     """Sends what was reserved and confirms it, gives it back, or forgets about it."""
     fate = chance.random()
     if fate < 0.6:
@@ -169,7 +193,8 @@ def _note(heard: Acknowledged, status: int, ref: str, closed: str) -> None:
         heard.refused += 1
 
 
-def _report(client: Client, name: str, ref: str) -> None:
+def report(client: Client, name: str, ref: str) -> None:
+    """Reports a click on what a decision sent; the event is named after ``name``."""
     event = {"event_id": f"event-{name}", "decision_id": ref, "type": "clicked", "occurred_at": _now()}
     status, answer, _ = client.post("/v1/events", {"events": [event]})
     if status == 202 and not answer["rejected"]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import datetime, timedelta
 
 import numpy as np
@@ -32,6 +32,8 @@ BEFORE = timedelta(hours=2)
 TRAINING_ROWS = 600
 #: Outcomes mature in a second or two, so that there is something to learn from within a drill.
 ATTRIBUTION_HOURS = 0.0005
+#: Recipients that are stored at a time.
+_CHUNK = 5_000
 
 #: Training rows for a campaign, by a seed.
 MakeUp = Callable[[Campaign, int], Examples]
@@ -42,13 +44,21 @@ def recipient_name(i: int) -> str:
     return f"u{i:06}"
 
 
-def prepare(settings: Settings, recipients: int, cap: int, seed: int) -> str:
+def few_rules(cap: int) -> tuple[Rule, ...]:
+    """A cap of so many messages in any 24 hours, and quiet hours."""
+    return (
+        Rule(WORKSPACE, "cap", "cap", Cap(limit=cap, rolling_hours=CAP_HOURS)),
+        Rule(WORKSPACE, "night", "quiet_hours", QuietHours("23:00", "06:30")),
+    )
+
+
+def prepare(settings: Settings, recipients: int, rules: Sequence[Rule], seed: int) -> str:
     """Makes the workspace: campaigns, rules, people, and a policy for the campaign that has learned.
 
     Args:
         settings: names the database.
         recipients: how many people.
-        cap: messages that one may get in any 24 hours.
+        rules: in force from then on.
         seed: of the installation's draws and of the training.
 
     Returns:
@@ -59,9 +69,11 @@ def prepare(settings: Settings, recipients: int, cap: int, seed: int) -> str:
         setup.ensure_workspace(services, WORKSPACE)
         for campaign_id in CAMPAIGNS:
             setup.put_campaign(services, campaign(campaign_id, services.clock()))
-        setup.put_rule(services, Rule(WORKSPACE, "cap", "cap", Cap(limit=cap, rolling_hours=CAP_HOURS)))
-        setup.put_rule(services, Rule(WORKSPACE, "night", "quiet_hours", QuietHours("23:00", "06:30")))
-        setup.put_recipients(services, WORKSPACE, [_person(i) for i in range(recipients)])
+        for rule in rules:
+            setup.put_rule(services, rule)
+        for first in range(0, recipients, _CHUNK):
+            some = range(first, min(first + _CHUNK, recipients))
+            setup.put_recipients(services, WORKSPACE, [_person(i) for i in some])
         publish_learned(services, LEARNED, seed)
         return setup.create_key(services, WORKSPACE, "drill", ["admin"])[1]
     finally:
