@@ -36,6 +36,10 @@ def check_type(allowed: Collection[str]) -> str:
     return given
 
 
+#: What is taken at a time of a body that nobody wants.
+_PIECE = 1 << 16
+
+
 def read(limit: int) -> bytes:
     """The whole body, of at most ``limit`` bytes; where its length is told, a longer one is refused unread."""
     length = request.content_length
@@ -47,6 +51,17 @@ def read(limit: int) -> bytes:
     if len(raw) > limit:
         raise TooLarge(f"the body has more than {limit} bytes; allowed: {limit}")
     return raw
+
+
+def leave_none(limit: int) -> None:
+    """Takes what is unread of a body that was meant to be read, of at most ``limit`` bytes.
+
+    A server that answers and doesn't know where the next request begins must close the connection; gunicorn does so
+    where more than 64 KiB are unread, and who then sends the next request on it learns nothing but that.
+    """
+    if (request.content_length or 0) <= limit:
+        while request.stream.read(_PIECE):
+            pass
 
 
 def parse(raw: bytes) -> Any:

@@ -7,11 +7,12 @@ from http import HTTPStatus
 from typing import Any
 
 import orjson
-from flask import Flask, Response, g, request
+from flask import Flask, Response, current_app, g, request
 from werkzeug.exceptions import HTTPException
 
 from optimizer import errors
 from optimizer.errors import SendtideError
+from optimizer.web import body
 from storage.errors import AlreadyExists, StoreError, StoreUnavailable, VersionConflict
 
 log = logging.getLogger("sendtide.web")
@@ -102,6 +103,7 @@ def _on_store_error(error: StoreError) -> Response:
     if document["status"] != 503:
         return respond(document)
     log.error("store unavailable: %s", error)
+    body.leave_none(current_app.extensions["sendtide"].settings.max_batch_bytes)
     seconds = error.retry_after_seconds if isinstance(error, StoreUnavailable) else _RETRY_SECONDS
     return respond(document, {"Retry-After": str(seconds)})
 

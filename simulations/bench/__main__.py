@@ -19,7 +19,19 @@ from tempfile import TemporaryDirectory
 from rich.console import Console
 from rich.table import Table
 
-from simulations.bench import batches, eligibility, events, files, footprint, growth, http, imports, inprocess, learn
+from simulations.bench import (
+    batches,
+    eligibility,
+    events,
+    files,
+    footprint,
+    growth,
+    http,
+    imports,
+    inprocess,
+    learn,
+    stores,
+)
 from simulations.bench.figure import ROUNDS, Figure
 from simulations.bench.served import Shop, prepared
 
@@ -31,6 +43,7 @@ _SERVED: Mapping[str, Callable[[Shop], list[Figure]]] = {
     "batches": batches.measure,
     "events": events.measure,
     "footprint": footprint.measure,
+    "stores": stores.measure,
 }
 _TABLES = ("rules", "imports")
 _HEAD = f"""# What the service costs

@@ -34,11 +34,11 @@ def measure(stocked: Shop) -> list[Figure]:
     numbers = count()
     with serving(stocked) as bind:
 
-        def rate(lines: bool) -> Callable[[], float]:
-            return lambda: _rate(bind, stocked, [next(numbers) for _ in range(AT_ONCE)], lines)
+        def ask(lines: bool) -> Callable[[], float]:
+            return lambda: rate(bind, stocked, [next(numbers) for _ in range(AT_ONCE)], lines)
 
-        rate(True)()  # warm
-        ndjson, json, predictions = medians([rate(True), rate(False), vowpal_wabbit()], ROUNDS)
+        ask(True)()  # warm
+        ndjson, json, predictions = medians([ask(True), ask(False), vowpal_wabbit()], ROUNDS)
     beside = f"Vowpal Wabbit, squarecb, one process: {predictions:,.0f} predictions/s"
     return [
         at_least(f"2 batches of {ROWS:,} at once, NDJSON", f"{ndjson:,.0f}/s", beside, ndjson / predictions, 25),
@@ -47,7 +47,8 @@ def measure(stocked: Shop) -> list[Figure]:
     ]
 
 
-def _rate(bind: str, stocked: Shop, numbers: list[int], lines: bool) -> float:
+def rate(bind: str, stocked: Shop, numbers: list[int], lines: bool) -> float:
+    """Rows a second of batches that are sent at once, each with a number of its own, as NDJSON or JSON."""
     bodies = [_body(number, lines) for number in numbers]
     headers = {**stocked.headers, "Content-Type": "application/x-ndjson" if lines else "application/json"}
     started = time.perf_counter()

@@ -70,7 +70,7 @@ def run(size: Size, *, note: Note = lambda line: None) -> Result:  # noqa: ARG00
             log_level="warning",
             metrics_dir=str(Path(name) / "metrics"),
         )
-        secret = scene.prepare(settings, RECIPIENTS, scene.few_rules(CAP), size.seed)
+        secret = scene.prepare(settings, RECIPIENTS, CAP, size.seed)
         with Server(settings, Path(name)), _Publisher(settings.database) as publisher:
             main = arbiter()
             attack = _attack(_Target(main, publisher, settings, secret), size, note)

@@ -79,7 +79,7 @@ def run(size: Size, mutants: Sequence[str] = ()) -> list[Result]:
 def _run_one(size: Size, mutant: str | None) -> Result:
     with tempfile.TemporaryDirectory(prefix="sendtide-race-") as folder:
         database = f"sqlite:///{Path(folder) / 'race.db'}"
-        scene.prepare(Settings(database=database), size.recipients, scene.few_rules(size.cap), size.seed)
+        scene.prepare(Settings(database=database), size.recipients, size.cap, size.seed)
         start = utc_now().replace(minute=0, second=0, microsecond=0) + scene.BEFORE
         job = Job(database, size.threads, size.decisions, size.recipients, start, size.seed, mutant)
         began = time.monotonic()

@@ -44,22 +44,15 @@ def recipient_name(i: int) -> str:
     return f"u{i:06}"
 
 
-def few_rules(cap: int) -> tuple[Rule, ...]:
-    """A cap of so many messages in any 24 hours, and quiet hours."""
-    return (
-        Rule(WORKSPACE, "cap", "cap", Cap(limit=cap, rolling_hours=CAP_HOURS)),
-        Rule(WORKSPACE, "night", "quiet_hours", QuietHours("23:00", "06:30")),
-    )
-
-
-def prepare(settings: Settings, recipients: int, rules: Sequence[Rule], seed: int) -> str:
+def prepare(settings: Settings, recipients: int, cap: int, seed: int, more: Sequence[Rule] = ()) -> str:
     """Makes the workspace: campaigns, rules, people, and a policy for the campaign that has learned.
 
     Args:
         settings: names the database.
         recipients: how many people.
-        rules: in force from then on.
+        cap: messages that one may get in any 24 hours.
         seed: of the installation's draws and of the training.
+        more: rules beside the cap and quiet hours.
 
     Returns:
         The secret of an API key that may do everything.
@@ -69,7 +62,9 @@ def prepare(settings: Settings, recipients: int, rules: Sequence[Rule], seed: in
         setup.ensure_workspace(services, WORKSPACE)
         for campaign_id in CAMPAIGNS:
             setup.put_campaign(services, campaign(campaign_id, services.clock()))
-        for rule in rules:
+        setup.put_rule(services, Rule(WORKSPACE, "cap", "cap", Cap(limit=cap, rolling_hours=CAP_HOURS)))
+        setup.put_rule(services, Rule(WORKSPACE, "night", "quiet_hours", QuietHours("23:00", "06:30")))
+        for rule in more:
             setup.put_rule(services, rule)
         for first in range(0, recipients, _CHUNK):
             some = range(first, min(first + _CHUNK, recipients))

@@ -99,6 +99,23 @@ class Service:
         assert_refused(self.call("PUT", "/v1/recipients/p-new", {"timezone": "Europe/Berlin"}))
         assert self.call("GET", "/healthz").status == 200
 
+    def refuses_much_at_once(self) -> None:
+        """A large batch is refused as all is, and the connection that it came on is good for the next request."""
+        rows = [{"recipient_id": f"p-{number}", "context": {"note": "x" * 200}} for number in range(1000)]
+        body = orjson.dumps({"campaign_id": "c", "recipients": rows})
+        connection = HTTPConnection(self.settings.bind, timeout=PATIENCE)
+        headers = {"Authorization": f"Bearer {self.secret}", "Content-Type": "application/json"}
+        connection.request(
+            "POST", "/v1/decisions/batch", orjson.dumps({"campaign_id": "c", "recipients": rows}), headers
+        )
+        answer = connection.getresponse()
+        assert_refused(Answer(answer.status, answer.headers["Retry-After"], orjson.loads(answer.read())))
+        kept = connection.sock
+        connection.request("GET", "/healthz")
+        assert connection.getresponse().status == 200
+        assert connection.sock is kept is not None
+        connection.close()
+
     def is_well(self) -> bool:
         """Whether it takes everything, whichever worker is asked."""
         return all(self.call("GET", "/readyz").status == 200 for _ in range(WELL))

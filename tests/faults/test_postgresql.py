@@ -73,6 +73,7 @@ def test_a_server_that_goes_down_under_load_makes_503s_and_loses_nothing(
         until("there is load", lambda: len(answers) > 40)
         server.stop(how)
         service.refuses("down")
+        service.refuses_much_at_once()
         server.start()
         before = len(answers)
         until("callers are served again", lambda: any(one.status == 201 for one in answers[before:]))

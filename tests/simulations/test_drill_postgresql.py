@@ -111,9 +111,8 @@ def test_the_units_of_a_run_are_all_its_requests_and_the_same_each_time() -> Non
     assert many[0] != many[2]
 
 
-def test_a_run_has_a_cap_a_gap_and_a_capacity_that_grows_with_it() -> None:
-    kinds = {rule.kind for rule in rules(Size())}
-    assert kinds == {"cap", "gap", "quiet_hours", "capacity"}
+def test_a_run_has_a_gap_and_a_capacity_that_grows_with_it() -> None:
+    assert {rule.kind for rule in rules(Size())} == {"gap", "capacity"}
     assert rules(Size()) != rules(Size(decisions=1000))
 
 

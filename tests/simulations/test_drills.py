@@ -21,7 +21,7 @@ from optimizer.service.wiring import Services, open_services
 from simulations.audit import Breach, Report
 from simulations.drills import aftermath, checks, command, kill, racers
 from simulations.drills.load import Acknowledged, Client, decision_body, same_decision
-from simulations.drills.scene import UNIFORM, WORKSPACE, few_rules, prepare
+from simulations.drills.scene import UNIFORM, WORKSPACE, prepare
 from simulations.drills.victims import Kill, Probe
 
 NOW = datetime(2026, 3, 2, 9, 0, tzinfo=UTC)
@@ -70,7 +70,7 @@ def test_a_commit_without_a_recheck_is_found_by_the_audit(raced: dict[str, Any])
 @pytest.fixture(scope="module")
 def prepared(tmp_path_factory: pytest.TempPathFactory) -> tuple[Settings, str]:
     settings = Settings(database=f"sqlite:///{tmp_path_factory.mktemp('scene')}/drill.db")
-    return settings, prepare(settings, 6, few_rules(2), seed=1)
+    return settings, prepare(settings, recipients=6, cap=2, seed=1)
 
 
 @pytest.fixture

@@ -148,7 +148,7 @@ def judged(reader: Reader, work: Work, attack: Attack, trained_after: float | No
         broken=sum(one.broken for one in heard),
         refused=tuple(work.heard.refused),
         errors=tuple(error for one in heard for error in one.errors),
-        masked={rule.rule_id: masked[rule.rule_id] for rule in rules(work.size)},
+        masked={name: masked[name] for name in ("cap", "night", *(rule.rule_id for rule in rules(work.size)))},
         runs=dict(Counter(run.status for run in runs)),
         overlapping=tuple(overlapping(runs)),
         trained_after=trained_after,

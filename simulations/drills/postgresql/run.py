@@ -21,7 +21,7 @@ from simulations.drills.aftermath import trained_after
 from simulations.drills.load import Acknowledged, Client
 from simulations.drills.postgresql.load import ANSWER_SECONDS, GIVE_UP_SECONDS, Work, ask, mark, serve
 from simulations.drills.postgresql.proof import Attack, Restart, Result, judged
-from simulations.drills.postgresql.size import Size, first_window, rules
+from simulations.drills.postgresql.size import CAP, Size, first_window, rules
 from simulations.drills.postgresql.trainers import Watch
 from simulations.pgserver import Blow, PostgresServer, running
 from simulations.server import Server
@@ -50,7 +50,7 @@ def run(size: Size, note: Note) -> Result:
     ):
         settings = _settings(server.create(), size)
         start = first_window(utc_now())
-        work = Work(size, start, scene.prepare(settings, size.recipients, rules(size), size.seed))
+        work = Work(size, start, scene.prepare(settings, size.recipients, CAP, size.seed, rules(size)))
         note(f"{size.recipients:,} people are stored")
         with ExitStack() as hosts:
             addresses, processes = [], []

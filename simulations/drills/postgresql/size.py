@@ -6,13 +6,15 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from simulations.drills.scene import BEFORE, WORKSPACE
-from storage.rules import Cap, Capacity, QuietHours, Rule, Selector
+from storage.rules import Cap, Capacity, Rule, Selector
 
 #: Windows start within this many days, so that limits bind at some times and not at others.
 DAYS = 5
 WINDOW = timedelta(hours=30)
 #: Emails an hour for each decision of the run: fewer than are wanted.
 EMAILS_AN_HOUR = 0.001
+#: Messages that one may get in any 24 hours.
+CAP = 2
 #: Decisions for each recipient: more than the rules let pass.
 FOR_EACH = 10
 #: Of the decisions, the share that is asked for one by one.
@@ -56,12 +58,10 @@ def first_window(now: datetime) -> datetime:
 
 
 def rules(size: Size) -> tuple[Rule, ...]:
-    """A cap, a gap, quiet hours, and a capacity that all recipients share."""
+    """A gap, and a capacity that all recipients share; the scene has a cap and quiet hours."""
     emails = Selector(channels=("email",))
     return (
-        Rule(WORKSPACE, "cap", "cap", Cap(3, rolling_hours=48.0)),
         Rule(WORKSPACE, "gap", "gap", Cap(1, rolling_hours=6.0)),
-        Rule(WORKSPACE, "night", "quiet_hours", QuietHours("23:00", "06:30")),
         Rule(
             WORKSPACE,
             "emails",
