@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import io
 import tempfile
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
@@ -16,8 +17,11 @@ import click
 from PIL import Image
 from rich.console import Console
 
+from optimizer.cli.firststeps import Wishes, begin
 from optimizer.config import Settings
-from optimizer.service.wiring import utc_now
+from optimizer.first_start import WORKSPACE, key_path
+from optimizer.service.starters import HOLDOUT, VARIANTS
+from optimizer.service.wiring import open_services, utc_now
 from simulations.server import Server
 from simulations.showcase import fill
 from simulations.stage import free_port
@@ -32,7 +36,10 @@ MOST_BYTES = 200_000
 
 @dataclass(frozen=True, slots=True)
 class Shot:
-    """A picture: its name, the page, what is clicked there first, and how it is looked at."""
+    """A picture: its name, the page, what is clicked there first, and how it is looked at.
+
+    ``new``: of a database in which somebody has just begun, in place of the showcase.
+    """
 
     name: str
     path: str
@@ -42,6 +49,7 @@ class Shot:
     height: int = 800
     scheme: Literal["light", "dark"] = "light"
     language: str = "en"
+    new: bool = False
 
 
 SHOTS = (
@@ -51,6 +59,9 @@ SHOTS = (
     Shot("decision", "/console/decisions?campaign_id=spring&status=reserved", click="tbody th a", height=1000),
     Shot("recipient", "/console/recipients/person-12", height=1000),
     Shot("policy", "/console/policies?campaign_id=spring", click="tr:has(.tag.good) th a", height=1000),
+    Shot("data", "/console/data", height=1150),
+    Shot("rules", "/console/rules", height=620),
+    Shot("start", "/console/start", height=1000, new=True),
     Shot("phone", "/console", width=390, height=844, scheme="dark"),
     Shot("russian", "/console", language="ru"),
 )
@@ -77,19 +88,31 @@ def main(out: Path, database: str | None, key: str | None) -> None:
         )
         if database is None or key is None:
             key = fill(settings, utc_now(), people=1_600, days=36, seed=1, tell=lambda told: status.update(told))
+        fresh = settings.override(database=f"sqlite:///{Path(folder)}/new.db", bind=f"127.0.0.1:{free_port()}")
         status.update("drawing")
-        with Server(settings, Path(folder)):
-            for path, size in drawn(f"http://{settings.bind}", key, out):
-                console.print(f"{path} ({size / 1000:.0f} kB)")
+        for where, secret, new in ((settings, key, False), (fresh, begun(fresh), True)):
+            with Server(where, Path(folder)):
+                shots = [shot for shot in SHOTS if shot.new is new]
+                for path, size in drawn(f"http://{where.bind}", secret, out, shots):
+                    console.print(f"{path} ({size / 1000:.0f} kB)")
 
 
-def drawn(address: str, key: str, out: Path) -> list[tuple[Path, int]]:
-    """Draws every picture; returns the files with their sizes."""
+def begun(settings: Settings) -> str:
+    """Makes a database with a first campaign and a first decision; returns its key."""
+    wishes = Wishes(WORKSPACE, "spring", VARIANTS, ("email",), "clicks", HOLDOUT, None, None, "")
+    services = open_services(settings, watch=False)
+    begin(services, wishes)
+    services.close()
+    return key_path(settings).read_text(encoding="utf-8").strip()
+
+
+def drawn(address: str, key: str, out: Path, shots: Sequence[Shot]) -> list[tuple[Path, int]]:
+    """Draws pictures; returns the files with their sizes."""
     from playwright.sync_api import sync_playwright
 
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
-        made = [(out / f"console-{shot.name}.png", _draw(browser, address, key, shot)) for shot in SHOTS]
+        made = [(out / f"console-{shot.name}.png", _draw(browser, address, key, shot)) for shot in shots]
         browser.close()
     for path, raw in made:
         path.write_bytes(raw)
@@ -108,7 +131,7 @@ def _draw(browser: Browser, address: str, key: str, shot: Shot) -> bytes:
     page.goto("/console/sign-in")
     page.fill("#key", key)
     page.keyboard.press("Enter")
-    page.wait_for_url("**/console")
+    page.wait_for_selector("main#content")
     page.goto(shot.path)
     if shot.click is not None:
         page.click(shot.click)

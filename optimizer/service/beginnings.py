@@ -11,6 +11,7 @@ from itertools import count, islice
 from typing import Final
 
 from optimizer.bandit.groups import assign
+from optimizer.first_start import EXAMPLE
 from optimizer.service.intake import KEPT
 from optimizer.service.sources import put_source
 from optimizer.service.wiring import Services
@@ -123,7 +124,12 @@ def _campaign(reader: Reader, workspace_id: str, campaign_id: str | None) -> Cam
     if chosen is not None and chosen.status == "active":
         return chosen
     active = [one for one in reader.campaigns(workspace_id, limit=500).items if one.status == "active"]
-    return max(active, key=lambda one: (one.mode != "paused", one.created_at, one.campaign_id), default=None)
+    return max(active, key=_standing, default=None)
+
+
+def _standing(campaign: Campaign) -> tuple[bool, bool, datetime, str]:
+    """What runs first, what is one's own before the example of the first start, the newest."""
+    return campaign.mode != "paused", campaign.campaign_id != EXAMPLE, campaign.created_at, campaign.campaign_id
 
 
 def _person(services: Services, campaign: Campaign, asked: set[str]) -> str:

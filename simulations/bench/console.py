@@ -31,6 +31,8 @@ if TYPE_CHECKING:
 
 CHROMIUM = "/usr/bin/chromium"
 _CHUNK = 5_000
+#: Kinds of rules that are tried on last week: one that each decision is judged by, one that is filled in their order.
+TRIED = ("cap", "quiet_hours", "capacity")
 #: When a page can be used, in ms after it was asked for.
 _INTERACTIVE = "performance.getEntriesByType('navigation')[0].domInteractive"
 
@@ -132,6 +134,7 @@ def open_pages(address: str, secret: str) -> list[Opened]:
             "/console",
             "/console/campaigns",
             "/console/campaigns/spring",
+            "/console/campaigns/spring?days=7",
             "/console/decisions",
             "/console/decisions?campaign_id=spring&status=sent",
             _link(page, "/console/decisions?campaign_id=spring&status=reserved", "tbody th a"),
@@ -140,6 +143,10 @@ def open_pages(address: str, secret: str) -> list[Opened]:
             "/console/policies",
             _link(page, "/console/policies", "tbody a"),
             "/console/training",
+            "/console/data",
+            "/console/start",
+            "/console/rules",
+            "/console/rules/three-a-week",
             _link(page, "/console/training", "#runs a"),
         ]
         first = {path: _timed(page, path) for path in paths}
@@ -147,13 +154,26 @@ def open_pages(address: str, secret: str) -> list[Opened]:
         page.wait_for_selector("[data-pending]", state="detached", timeout=120_000)
         later = {path: _timed(page, path) for path in paths}
         weights = {path: len(page.request.get(path).body()) for path in paths}
+        tried = [_tried(page, kind) for kind in TRIED]
         browser.close()
-    return [Opened(path, first[path], later[path], weights[path]) for path in paths]
+    return [*(Opened(path, first[path], later[path], weights[path]) for path in paths), *tried]
 
 
 def _timed(page: Page, path: str) -> float:
     page.goto(path)
     return float(page.evaluate(_INTERACTIVE))
+
+
+def _tried(page: Page, kind: str) -> Opened:
+    """Tries an example of a kind of rule on last week, twice."""
+    took = []
+    for _ in range(2):
+        page.goto(f"/console/new-rule?kind={kind}")
+        page.fill("#rule_id", "tried")
+        with page.expect_navigation(timeout=120_000):
+            page.click("button[data-busy]")
+        took.append(float(page.evaluate(_INTERACTIVE)))
+    return Opened(f"trying a rule: {kind}", took[0], took[1], len(page.content().encode()))
 
 
 def _link(page: Page, path: str, selector: str) -> str:

@@ -39,8 +39,8 @@ def report_of(visit: Visit, campaign_id: str, period: Period = ALL, *, wait: boo
 class Standing:
     """Whether a campaign pays, in one glance.
 
-    ``verdict`` is ``paying``, ``losing``, ``unclear``, ``early`` (bounds can't be stated yet), ``alone`` (nothing to
-    compare with) or ``broken`` (the groups' sizes are wrong).
+    ``verdict`` is ``paying``, ``losing``, ``unclear``, ``early`` (bounds can't be stated yet), ``new`` (no decisions),
+    ``alone`` (nothing to compare with) or ``broken`` (the groups' sizes are wrong).
     """
 
     verdict: str
@@ -67,7 +67,8 @@ def standing_of(report: Mapping[str, Any]) -> Standing:
     if report["group_sizes"]["mismatch"]:
         return Standing("broken")
     if not told:
-        return Standing("alone" if not lifts else "early", next(iter(lifts), None))
+        verdict = "new" if not report["groups"] else "early" if lifts or _has_controls(report) else "alone"
+        return Standing(verdict, next(iter(lifts), None))
     best = next((one for one in told if one["value"]["low"] is not None), told[0])
     value, money = best["value"], best["money"]
     if value["low"] is None:
@@ -75,6 +76,11 @@ def standing_of(report: Mapping[str, Any]) -> Standing:
     verdict = {"higher": "paying", "lower": "losing"}.get(value["clear"], "unclear")
     shown = money if money is not None and money["low"] is not None else None
     return Standing(verdict, best["control"], value, shown)
+
+
+def _has_controls(report: Mapping[str, Any]) -> bool:
+    """Whether there is a control group, even if nobody of it was asked about yet."""
+    return any(one["group"] == "treated" and one["configured_share"] < 1.0 - 1e-9 for one in report["groups"])
 
 
 def estimate(told: Mapping[str, Any] | None) -> Estimate:

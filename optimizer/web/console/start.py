@@ -11,6 +11,7 @@ from flask import Response, request
 
 from optimizer.bandit.consent import CONSENT_CHANNELS
 from optimizer.errors import Invalid
+from optimizer.first_start import EXAMPLE
 from optimizer.service import setup, starters
 from optimizer.service.beginnings import Progress, new_secret, new_source, progress
 from optimizer.web.console.pages import Visit, console, holder, note, see
@@ -167,7 +168,7 @@ def _shown(
     with visit.services.store.read() as reader:
         found = progress(visit.services, reader, visit.workspace_id, request.args.get("campaign"), visit.now)
     done = _done(found)
-    if found.campaign is not None and typed == Typed():
+    if done["campaign"] and typed == Typed():
         typed = Typed(campaign_id="")
     return visit.show(
         "start.html",
@@ -193,7 +194,8 @@ def _shown(
         local=_is_local(),
         url_of=lambda source: starters.webhook_url(_base(), source),
         outcome=None if found.campaign is None else starters.main_outcome(found.campaign),
-        notice=visit.language("start.campaign_made") if request.args.get("done") == "campaign" else None,
+        made=request.args.get("done") == "campaign",
+        example=_is_example(found),
         retrain_minutes=visit.services.settings.retrain_minutes,
     )
 
@@ -201,12 +203,17 @@ def _shown(
 def _done(found: Progress) -> dict[str, bool]:
     """The steps, in order."""
     return {
-        "campaign": found.campaign is not None,
+        "campaign": found.campaign is not None and not _is_example(found),
         "decision": found.decision is not None,
         "event": found.event is not None,
         "source": bool(found.sources),
         "heard": any(one.events for one in found.sources),
     }
+
+
+def _is_example(found: Progress) -> bool:
+    """Whether the campaign is the one that the first start makes."""
+    return found.campaign is not None and found.campaign.campaign_id == EXAMPLE
 
 
 def _commands(found: Progress) -> dict[str, str]:

@@ -277,3 +277,19 @@ def test_a_report_is_of_the_period_that_was_asked_for(
     assert told in page
     assert f"<dt>Decisions</dt><dd>{decisions}</dd>" in page
     assert page.count('aria-current="true"') == (0 if "from" in asked or "to" in asked else 1)
+
+
+def test_a_campaign_with_a_control_group_is_not_told_to_have_none(
+    signed_in: SignedIn, ready: Caller, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(reports, "PATIENCE_SECONDS", 20.0)
+    ready("PUT", "/v1/campaigns/new", CAMPAIGN)
+    ready("PUT", "/v1/campaigns/held", {**CAMPAIGN, "groups": {"holdout": 0.01}})
+    for campaign in ("c", "held"):
+        ready("POST", "/v1/decisions", {"campaign_id": campaign, "recipient_id": "ada"})
+    browser = signed_in("read")
+    overview = browser.get("/console").text
+    assert overview.count("No control group") == 1
+    assert overview.count("No decision has been asked for yet.") == 1
+    assert "No control group" in browser.get("/console/campaigns/c").text
+    assert "Too early" in browser.get("/console/campaigns/held").text

@@ -234,3 +234,17 @@ def test_who_signs_in_to_nothing_is_led_here_and_later_to_the_overview(
     ready("POST", "/v1/decisions", {"campaign_id": "c", "recipient_id": "ada"})
     assert Browser(app.test_client()).sign_in(ready.secret or "").headers["Location"] == "/console"
     assert "To the first steps" not in stranger.get("/console").text
+
+
+def test_the_example_of_the_first_start_is_no_campaign_of_ones_own(signed_in: SignedIn, admin: Caller) -> None:
+    admin("PUT", "/v1/campaigns/welcome", CAMPAIGN)
+    browser = signed_in("admin")
+    page = browser.get("/console/start").text
+    assert done(page) == 0
+    assert "the example that the first start made" in page
+    assert "nobody is left out to compare with" in page
+    assert '"campaign_id":"welcome"' in commands(page)["ask"], "it can be tried with all the same"
+    browser.post("/console/start/campaign", FORM)
+    page = browser.get("/console/start").text
+    assert done(page) == 1
+    assert "the example that the first start made" not in page
