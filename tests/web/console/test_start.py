@@ -89,6 +89,7 @@ def test_what_is_wrong_is_said_beside_its_field(
     assert set(found) == {field}
     assert told in found[field]
     assert f'aria-describedby="{field}' in answer.text
+    assert f'href="#{field}-fault"' in answer.text
     assert 'aria-invalid="true"' in answer.text
     assert "data-refresh" not in answer.text, "the answer to a form can't be loaded anew"
     assert ready("GET", "/v1/campaigns").get_json() == before
@@ -190,6 +191,7 @@ def test_a_webhook_that_cannot_be_checked_is_refused_beside_its_field(
     answer = signed_in("admin").post("/console/start/webhook", {"vendor": vendor, "secret": given})
     assert answer.status_code == 422
     assert field in faults(answer.text)
+    assert f'href="#{field}-fault"' in answer.text
     assert admin("GET", "/v1/webhook-sources").get_json()["webhook_sources"] == []
 
 
