@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from http import HTTPStatus
 from typing import Any, Final, get_args
+from urllib.parse import urlsplit
 
 from flask import Response, request
 
@@ -20,7 +21,7 @@ from optimizer.web.schemas.campaigns import CampaignIn, campaign_of
 from optimizer.web.schemas.fields import Id
 from optimizer.web.schemas.webhooks import SourceIn
 from optimizer.web.validation import load
-from storage.webhooks import Vendor
+from storage.webhooks import Vendor, WebhookSource
 
 _REFRESH_SECONDS = 3
 #: Channels to tick; others are typed.
@@ -110,21 +111,32 @@ def start(visit: Visit) -> Response:
 def make_campaign(visit: Visit) -> Response:
     """Makes the campaign of the form; one that is there stays as it is."""
     typed = Typed.of(request.form, request.form.getlist("channels"))
+    errors: dict[str, Sequence[str]] = {}
+    loaded: dict[str, Any] = {}
+    # All that is wrong is said at once.
     try:
-        load(_NAME, {"campaign_id": typed.campaign_id})
-        with visit.services.store.read() as reader:
-            known = reader.campaign(visit.workspace_id, typed.campaign_id)
-        if known is not None:
-            raise Invalid.field(
-                "campaign_id", f"there is a campaign {typed.campaign_id!r} already; choose another name"
-            )
+        _require_free(visit, typed.campaign_id)
+    except Invalid as fault:
+        errors |= fault.errors
+    try:
         loaded = load(_CAMPAIGN, typed.body())
     except Invalid as fault:
-        return _shown(visit, typed, 422, errors=typed.beside(fault.errors))
+        errors |= fault.errors
+    if errors:
+        return _shown(visit, typed, 422, errors=typed.beside(errors))
     made = campaign_of(loaded, workspace_id=visit.workspace_id, campaign_id=typed.campaign_id, now=visit.now)
     setup.put_campaign(visit.services, made, 0)
     note(campaign_id=made.campaign_id)
     return see("start", campaign=made.campaign_id, done="campaign")
+
+
+def _require_free(visit: Visit, campaign_id: str) -> None:
+    """Raises ``Invalid`` unless a campaign can be made under this name."""
+    load(_NAME, {"campaign_id": campaign_id})
+    with visit.services.store.read() as reader:
+        known = reader.campaign(visit.workspace_id, campaign_id)
+    if known is not None:
+        raise Invalid.field("campaign_id", f"there is a campaign {campaign_id!r} already; choose another name")
 
 
 @console.action("/start/webhook")
@@ -143,16 +155,16 @@ def make_source(visit: Visit) -> Response:
         faults = {"vendor": list(fault.errors.get("vendor", ())), "secret": wrong}
         return _shown(visit, Typed(), 422, vendor=vendor, vendor_errors=faults)
     note(source_id=made.source_id)
-    url = starters.webhook_url(_base(), made)
+    with visit.services.store.read() as reader:
+        found = progress(visit.services, reader, visit.workspace_id, None, visit.now)
     return visit.show(
         "source_made.html",
         source=made,
-        url=url,
+        url=starters.webhook_url(_base(), made),
         local=_is_local(),
         secret=own,
         pair=own.partition(":")[::2] if own is not None and vendor == "postmark" else None,
-        try_it=_signed(visit, url) if vendor == "standard" else None,
-        ask_secret=_ASK_SECRET,
+        commands=_signed(found, made) if vendor == "standard" else {},
     )
 
 
@@ -223,21 +235,20 @@ def _commands(found: Progress) -> dict[str, str]:
         return told
     consents = [channel.id for channel in found.campaign.channels if channel.id in CONSENT_CHANNELS]
     told["ask"] = starters.ask_command(base, _AUTH, found.campaign.campaign_id, found.person, consents)
-    told["report"] = starters.report_command(base, _AUTH, found.campaign.campaign_id)
     if found.decision is not None:
         told["confirm"] = starters.confirm_command(base, _AUTH, found.decision.decision_id)
         told["event"] = starters.event_command(base, _AUTH, found.campaign, found.decision.decision_id)
+        told |= _signed(found, next((h.source for h in found.sources if h.source.vendor == "standard"), None))
     return told
 
 
-def _signed(visit: Visit, url: str) -> str | None:
-    """A webhook as its sender would call it; None while there is no decision that it could be about."""
-    with visit.services.store.read() as reader:
-        found = progress(visit.services, reader, visit.workspace_id, None, visit.now)
-    if found.campaign is None or found.decision is None:
-        return None
-    outcome = starters.main_outcome(found.campaign)
-    return starters.signed_command(url, 'printf %s "$SENDTIDE_SECRET"', outcome, found.decision.decision_id)
+def _signed(found: Progress, source: WebhookSource | None) -> dict[str, str]:
+    """A webhook as its sender would call it; nothing while there is no decision that it could name, or no source."""
+    if source is None or found.campaign is None or found.decision is None:
+        return {}
+    url, outcome = starters.webhook_url(_base(), source), starters.main_outcome(found.campaign)
+    signed = starters.signed_command(url, 'printf %s "$SENDTIDE_SECRET"', outcome, found.decision.decision_id)
+    return {"secret": _ASK_SECRET, "signed": signed}
 
 
 def _base() -> str:
@@ -247,5 +258,4 @@ def _base() -> str:
 
 def _is_local() -> bool:
     """Whether no vendor could reach that address."""
-    host = _base().partition("://")[2].partition("/")[0].rpartition(":")[0] or _base().partition("://")[2]
-    return host in ("localhost", "127.0.0.1", "[::1]", "0.0.0.0")  # noqa: S104  nothing is bound here
+    return urlsplit(_base()).hostname in ("localhost", "127.0.0.1", "::1", "0.0.0.0")  # noqa: S104  nothing is bound

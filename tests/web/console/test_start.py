@@ -95,6 +95,26 @@ def test_what_is_wrong_is_said_beside_its_field(
     assert ready("GET", "/v1/campaigns").get_json() == before
 
 
+def test_all_that_is_wrong_is_said_at_once(signed_in: SignedIn) -> None:
+    wrong = {**FORM, "campaign_id": "a/b", "text2": "Words without a name", "channels": []}
+    assert set(faults(signed_in("admin").post("/console/start/campaign", wrong).text)) == {
+        "campaign_id",
+        "id2",
+        "channels",
+    }
+
+
+def test_a_webhook_can_be_tried_as_soon_as_there_is_a_decision(signed_in: SignedIn, ready: Caller) -> None:
+    browser = signed_in("admin")
+    made = browser.post("/console/start/webhook", {"vendor": "standard"}).text
+    assert "Once a decision was asked for" in made
+    assert commands(made) == {}
+    decision = ready("POST", "/v1/decisions", {"campaign_id": "c", "recipient_id": "ada"}).get_json()["decision_id"]
+    shown = commands(browser.get("/console/start").text)
+    assert decision in shown["signed"]
+    assert "whsec_" not in shown["signed"] + shown["secret"]
+
+
 def test_it_sees_a_decision_and_what_came_of_it(signed_in: SignedIn, admin: Caller, app: Flask) -> None:
     admin("PUT", "/v1/campaigns/c", {**CAMPAIGN, "groups": {"holdout": 0.5, "random": 0, "baseline": 0}})
     browser = signed_in("read")
