@@ -8,25 +8,36 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, cast
 
+from storage.log import Named, Reply
 from storage.rhythm import RhythmKind
 
 
 @dataclass(frozen=True, slots=True)
 class NewEvents:
-    """Events that name a recipient and neither decision nor message, by column. Times in microseconds (``codec``);
-    ``properties`` by ``codec.pack_object``. All are received at one moment."""
+    """Events that no vendor told, by column. Times in microseconds (``codec``); ``properties`` by
+    ``codec.pack_object``. All are received at one moment. ``matched`` None: all of them are, and they name a recipient
+    and neither decision nor message."""
 
     received_at: int
     ids: Sequence[str]
     types: Sequence[str]
     occurred_at: Sequence[int]
-    recipients: Sequence[str]
+    recipients: Sequence[str | None]
     campaigns: Sequence[str | None]
     values: Sequence[float | None]
     automated: Sequence[bool]
     properties: Sequence[bytes | None]
+    matched: Sequence[bool] | None = None
+    decisions: Sequence[str | None] = ()
+    providers: Sequence[str | None] = ()
+    messages: Sequence[str | None] = ()
+
+    @property
+    def people(self) -> Sequence[str]:
+        """``recipients``, where each event names one."""
+        return cast("Sequence[str]", self.recipients)
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +85,12 @@ class BulkReader(Protocol):
     def timezones(self, workspace_id: str, recipient_ids: Sequence[str]) -> dict[str, str | None]:
         """The zones of those of the given recipients that exist."""
 
+    def named(self, workspace_id: str, decision_ids: Sequence[str]) -> dict[str, Named]:
+        """Those of the given decisions that exist, in short."""
+
+    def replies(self, workspace_id: str, decision_ids: Sequence[str]) -> dict[str, list[Reply]]:
+        """The events that name one of these decisions, in no order, by decision (absent = none)."""
+
     def unprompted_hours(
         self, workspace_id: str, hours: Sequence[tuple[str, int]], but: Collection[str]
     ) -> set[tuple[str, int]]:
@@ -86,6 +103,9 @@ class BulkWriter(Protocol):
 
     def add_new_events(self, workspace_id: str, events: NewEvents) -> None:
         """Stores events; ``OneByOne`` when one of their ids is stored already or occurs twice."""
+
+    def clear_all_unanswered(self, workspace_id: str, recipient_ids: Sequence[str]) -> None:
+        """``clear_unanswered`` for many."""
 
     def add_to_rhythms(self, workspace_id: str, kind: RhythmKind, added: Sequence[tuple[str, int, float]]) -> None:
         """``add_to_rhythm`` for many: recipient, hour of the week, weight."""

@@ -68,6 +68,14 @@ class _Outline(msgspec.Struct, frozen=True, gc=False):
     reasons: tuple[tuple[Any, ...], ...] = msgspec.field(default=(), name="r")
 
 
+class _Whose(msgspec.Struct, frozen=True, gc=False):
+    """The parts of a document that ``zone_of_decision`` tells."""
+
+    timezone: str = msgspec.field(name="z")
+    erased: bool = msgspec.field(default=False, name="g")
+
+
+_whose_decoder = msgspec.json.Decoder(_Whose)
 _outline_decoder = msgspec.json.Decoder(_Outline)
 
 
@@ -191,3 +199,9 @@ def outlines(
 
 def _masked(parts: tuple[Any, ...]) -> tuple[str, str, int, bool]:
     return parts[0], parts[1], parts[2], len(parts) > 4 and parts[4]
+
+
+def zone_of_decision(document: bytes) -> tuple[str, bool]:
+    """The zone in a document of ``pack_detail``, and whether its person was erased; the rest is skipped unread."""
+    body = _whose_decoder.decode(document)
+    return body.timezone, body.erased

@@ -12,6 +12,7 @@ from typing import Generic, Literal, TypeVar
 
 from storage.records import JsonObject, Mode
 from storage.rules import RiskLimit
+from storage.swift import swift
 
 T = TypeVar("T")
 Group = Literal["treated", "random", "baseline", "holdout"]
@@ -28,6 +29,7 @@ COUNTED: frozenset[str] = frozenset({"reserved", "claimed", "sent", "assumed_sen
 OPEN: frozenset[str] = frozenset({"reserved", "claimed"})
 
 
+@swift
 @dataclass(frozen=True, slots=True)
 class Message:
     """A message that counts against caps: a reservation, a sent one, or one of another system.
@@ -51,6 +53,7 @@ class Message:
     known_after: int = field(default=0, compare=False)
 
 
+@swift
 @dataclass(frozen=True, slots=True)
 class Answer:
     """What a recipient did with the last message of a variant that was sent to them: when each outcome first happened.
@@ -64,6 +67,7 @@ class Answer:
     outcomes: Mapping[str, datetime] = field(default_factory=dict)
 
 
+@swift
 @dataclass(frozen=True, slots=True)
 class Happening:
     """Something in a recipient's past: a message that went out (``kind`` "sent") or an event (``kind`` its type).
@@ -81,6 +85,7 @@ class Happening:
     properties: JsonObject = field(default_factory=dict)
 
 
+@swift
 @dataclass(frozen=True, slots=True)
 class Reason:
     """Why actions were masked: which rule, how many actions, when the first of them may open again.
@@ -108,6 +113,7 @@ class ShadowChoice:
     policy_id: str
 
 
+@swift
 @dataclass(frozen=True, slots=True)
 class Snapshot:
     """All that a decision was computed from, beside the campaign version and the policy: enough to replay it.
@@ -143,6 +149,7 @@ class Snapshot:
     erased: bool = False
 
 
+@swift
 @dataclass(frozen=True, slots=True)
 class Decision:
     """One choice, as logged. ``propensity`` is exact under the policy, this eligible set and this group.
@@ -192,6 +199,40 @@ class Decision:
     closed_after: int | None = field(default=None, compare=False)
 
 
+@swift
+@dataclass(frozen=True, slots=True)
+class Named:
+    """What an event needs to know of the decision that it names. ``at`` is when its message went out or is to;
+    ``timezone`` is that of the decision, ``erased`` as of its snapshot."""
+
+    workspace_id: str
+    decision_id: str
+    recipient_id: str
+    campaign_id: str
+    status: Status
+    at: datetime | None
+    timezone: str
+    erased: bool = False
+
+    @classmethod
+    def of(cls, decision: Decision) -> Named:
+        """Of a decision that is known whole."""
+        d = decision
+        at = d.sent_at or d.send_at
+        zone, erased = d.snapshot.timezone, d.snapshot.erased
+        return cls(d.workspace_id, d.decision_id, d.recipient_id, d.campaign_id, d.status, at, zone, erased)
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """An event that names its decision, in short. ``told`` by a vendor: its label may yet change."""
+
+    type: str
+    automated: bool
+    told: bool
+
+
+@swift
 @dataclass(frozen=True, slots=True)
 class Event:
     """Something that happened, as reported. The decision it belongs to is ``decision_id``, known or still awaited.
@@ -308,6 +349,7 @@ class Change:
     detail: str = ""
 
 
+@swift
 @dataclass(frozen=True, slots=True)
 class FeedbackRow:
     """One logged decision with every event that may count for it: the raw material of rewards."""

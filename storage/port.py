@@ -352,6 +352,9 @@ class Writer(
 class Store(Scrubbing, Protocol):
     """A store opened by one process (after its fork). Safe to share between the threads of that process."""
 
+    #: Whether it matters which ``recipients`` a write names: where all writes take turns, nobody needs to look them up.
+    names_recipients: bool
+
     def read(self) -> AbstractContextManager[Reader]:
         """A reader on a consistent snapshot of everything committed. For the calling thread only."""
 

@@ -12,6 +12,8 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Literal
 
+from storage.swift import swift
+
 Mode = Literal["live", "shadow", "baseline_only", "paused"]
 CampaignStatus = Literal["active", "archived"]
 VariantStatus = Literal["active", "paused", "archived"]
@@ -181,6 +183,7 @@ class Campaign:
         return tuple(v for v in self.variants if v.status == "active")
 
 
+@swift
 @dataclass(frozen=True, slots=True)
 class Consent:
     """What a recipient said of one channel, and where and when."""
@@ -190,6 +193,7 @@ class Consent:
     at: datetime | None = None
 
 
+@swift
 @dataclass(frozen=True, slots=True)
 class Suppression:
     """A recorded refusal of a channel and category (``*`` = all of them)."""
@@ -200,6 +204,7 @@ class Suppression:
     at: datetime | None = None
 
 
+@swift
 @dataclass(frozen=True, slots=True)
 class Recipient:
     """A person who may be written to. ``version`` grows with every change (0 = not stored yet).

@@ -63,6 +63,9 @@ class WebhookReader(Protocol):
     def webhook_sources(self, workspace_id: str) -> tuple[WebhookSource, ...]:
         """A workspace's sources by id, those that are not deleted."""
 
+    def heard_vendors(self, workspace_id: str) -> bool:
+        """Whether the workspace has or ever had a source: else no vendor has said anything."""
+
     def vendor_words(self, workspace_id: str, decision_id: str) -> tuple[VendorWords, ...]:
         """The events that name or were joined to this decision and have a vendor's words, by occurrence, then id."""
 

@@ -24,13 +24,15 @@ from optimizer.service import displace
 from storage.log import Decision, Group, Reason, ShadowChoice
 from storage.records import Campaign, JsonObject, Mode, Recipient
 from storage.rules import RiskLimit, Rule
+from storage.swift import swift
 from storage.usage import Usage
 
 ZoneSource = Literal["recipient", "campaign", "default"]
 Floats = NDArray[np.float64]
 
 
-@dataclass(frozen=True)
+@swift
+@dataclass(frozen=True, slots=True)
 class Situation:
     """What the choice depends on, apart from rules and history: fixed before eligibility, stored with the decision.
 
@@ -58,7 +60,8 @@ class Situation:
         return self.group != "holdout" and (self.group == "baseline" or self.mode in ("shadow", "baseline_only"))
 
 
-@dataclass(frozen=True)
+@swift
+@dataclass(frozen=True, slots=True)
 class Plan:
     """An action space with its eligible set.
 
@@ -78,7 +81,8 @@ class Plan:
         return bool(self.mask[: self.space.messages].any())
 
 
-@dataclass(frozen=True)
+@swift
+@dataclass(frozen=True, slots=True)
 class Drawn:
     """A drawn action (None = withheld), the probability it had, and the risks that the policy saw in it."""
 

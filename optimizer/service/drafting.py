@@ -53,9 +53,11 @@ from optimizer.service.serving import PolicyServer
 from storage.log import Decision, ShadowChoice
 from storage.port import Reader
 from storage.records import Campaign, Recipient
+from storage.swift import swift
 
 
-@dataclass(frozen=True)
+@swift
+@dataclass(frozen=True, slots=True)
 class Foreseen:
     """What a policy makes of an eligible set, worked out together with other rows'."""
 
@@ -64,7 +66,8 @@ class Foreseen:
     choice: Choice
 
 
-@dataclass(frozen=True)
+@swift
+@dataclass(frozen=True, slots=True)
 class Prepared:
     """A row's question before its eligible set is known."""
 

@@ -13,7 +13,7 @@ from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime
 
 from optimizer.bandit.rewards import MESSAGE_OUTCOMES
-from storage.log import Decision, Event, Status
+from storage.log import Decision, Event, Named, Reply, Status
 from storage.port import Reader, Writer
 
 #: Outcomes by which a recipient shows to have read a message. A machine's (``automated``) shows nothing.
@@ -98,7 +98,7 @@ def _answered(writer: Writer, decision: Decision) -> bool:
     )
 
 
-def engages(writer: Writer, decision: Decision, event: Event) -> bool:
+def engages(writer: Writer, decision: Decision | Named, event: Event | Reply) -> bool:
     """Whether an event of a decision's message shows that a person read it."""
     if event.automated or event.type in ENGAGING:
         return not event.automated

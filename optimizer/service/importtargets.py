@@ -137,7 +137,7 @@ class _Events:
         except Unusual:
             return None
         return _put_whole(
-            self.place, table, found.recipients, lambda w: self.columns.store(w, workspace_id, found), position
+            self.place, table, found.people, lambda w: self.columns.store(w, workspace_id, found), position
         )
 
     def prepare(self, reader: Reader, rows: Sequence[Cells]) -> None:

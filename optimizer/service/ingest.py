@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import datetime, timedelta
+from functools import partial
 
 import msgspec
 
@@ -22,6 +23,7 @@ from optimizer.service.erased import CODE, gone, hidden_message_id
 from optimizer.service.ids import decision_id
 from optimizer.service.labels import judge_alone, judge_anew
 from optimizer.service.optout import OPT_OUTS, apply_opt_outs, is_opt_out, suppress
+from optimizer.service.plainevents import Correlated, Plain, split
 from optimizer.service.requests import (
     CLOCK_SKEW_SECONDS,
     EventInput,
@@ -31,22 +33,13 @@ from optimizer.service.requests import (
     Told,
     VendorEvent,
 )
-from optimizer.service.rhythms import note_active, note_all_active, note_message
+from optimizer.service.rhythms import note_active, note_message
 from optimizer.service.webhooks.messages import normalised
 from optimizer.service.wiring import Services
-from storage.log import OPEN, Decision, Event
+from storage.errors import OneByOne
+from storage.log import OPEN, Decision, Event, Named
 from storage.port import Reader, Writer
 from storage.records import ANY
-
-
-@dataclass(frozen=True)
-class Correlated:
-    """An event with its place in the envelope, its decision, where that is known, and what a vendor said of it."""
-
-    index: int
-    event: Event
-    decision: Decision | None
-    said: VendorEvent | None
 
 
 def ingest(
@@ -74,14 +67,18 @@ def ingest(
     now = services.clock()
     rejected = [i for i in inputs if isinstance(i, RejectedEvent)]
 
-    def work(writer: Writer) -> IngestReport:
-        report = _store(writer, services, workspace_id, inputs, told or {}, token, now)
+    def work(writer: Writer, *, together: bool = True) -> IngestReport:
+        report = _store(writer, services, workspace_id, inputs, told or {}, token, now, together=together)
         if also is not None:
             also(writer)
         return report
 
-    concerned = _recipients(services, workspace_id, inputs, now)
-    report = services.store.write(work, recipients=[(workspace_id, one) for one in sorted(concerned)])
+    concerned = _recipients(services, workspace_id, inputs, now) if services.store.names_recipients else ()
+    pairs = [(workspace_id, one) for one in sorted(concerned)]
+    try:
+        report = services.store.write(work, recipients=pairs)
+    except OneByOne:  # one of them was stored by another write while this one ran
+        report = services.store.write(partial(work, together=False), recipients=pairs)
     return replace(report, rejected=tuple(sorted((*rejected, *report.rejected), key=lambda r: r.index)))
 
 
@@ -108,7 +105,7 @@ def _correlate_all(
         found = services_decision_id(services, workspace_id, one) if isinstance(one, EventInput) else None
         if found is not None:
             named[index] = found
-    decisions = reader.decisions_by_id(workspace_id, sorted(set(named.values())))
+    decisions = reader.named(workspace_id, sorted(set(named.values())))
     latest = now + timedelta(seconds=CLOCK_SKEW_SECONDS)
     people_named = {i.recipient_id for i in inputs if isinstance(i, EventInput) and i.recipient_id is not None}
     erased = gone(reader, services.salt, workspace_id, people_named)
@@ -123,7 +120,7 @@ def _correlate_all(
             refused.append(RejectedEvent(index=index, code=error.code, detail=error.detail))
             continue
         event, decision = _correlate(services, reader, workspace_id, one, named.get(index), decisions, now)
-        if event.recipient_id in erased or (decision is not None and decision.snapshot.erased):
+        if event.recipient_id in erased or (decision is not None and decision.erased):
             refused.append(RejectedEvent(index, CODE, "it is about a person who was erased; nothing of it is stored"))
             continue
         correlated.append(Correlated(index, event, decision, one if isinstance(one, VendorEvent) else None))
@@ -177,18 +174,19 @@ def _correlate(
     workspace_id: str,
     one: EventInput,
     named: str | None,
-    decisions: dict[str, Decision],
+    decisions: dict[str, Named],
     now: datetime,
-) -> tuple[Event, Decision | None]:
+) -> tuple[Event, Named | None]:
     decision = decisions.get(named) if named is not None else None
     provider, message_id = normalised(one.provider, one.message_id)
     # A vendor hands back whatever stands in the argument; where that is no decision of ours, the message may be known.
     by_message = named is None or (decision is None and isinstance(one, VendorEvent))
     if by_message and provider is not None and message_id is not None:
-        decision = reader.decision_by_message(workspace_id, provider, message_id)
-        if decision is None:
+        sent = reader.decision_by_message(workspace_id, provider, message_id)
+        if sent is None:
             hidden = hidden_message_id(services.salt, workspace_id, provider, message_id)
-            decision = reader.decision_by_message(workspace_id, provider, hidden)
+            sent = reader.decision_by_message(workspace_id, provider, hidden)
+        decision = None if sent is None else Named.of(sent)
     by_recipient = named is None and one.message_id is None and one.recipient_id is not None
     event = Event(
         workspace_id=workspace_id,
@@ -222,6 +220,8 @@ def _store(
     told: Mapping[int, Told],
     token: OneTimeToken | None,
     now: datetime,
+    *,
+    together: bool,
 ) -> IngestReport:
     if token is not None:
         noted = writer.use_token(workspace_id, token.source_id, token.token, token.used_for, now=now, until=token.until)
@@ -229,11 +229,13 @@ def _store(
             raise Forged("the signature's token was used for another event")
     # Correlated here and not before: the decision or its confirm may have been committed since any read.
     correlated, refused = _correlate_all(services, writer, workspace_id, inputs, now)
-    if not told and all(_is_organic(one) for one in correlated):
-        accepted = len(_store_organic(writer, workspace_id, [one.event for one in correlated]))
-        return IngestReport(accepted, len(correlated) - accepted, 0, tuple(refused))
-    accepted = duplicates = unmatched = 0
-    for one in correlated:
+    plain, others = split(writer, workspace_id, correlated, told) if together else (Plain(), correlated)
+    plain.store(writer, workspace_id, now)
+    accepted, duplicates = len(plain.rows), 0
+    unmatched = sum(not one.event.matched for one in plain.rows)
+    about = {one.decision.decision_id for one in others if one.decision is not None}
+    decisions = writer.decisions_by_id(workspace_id, sorted(about)) if about else {}
+    for one in others:
         new = _add(writer, one)
         if new:
             accepted += 1
@@ -244,37 +246,13 @@ def _store(
             # confirmed, the second by the decision's own.
             if one.decision is None or not writer.join_event(one.event):
                 continue
-        judged = _judged(writer, one)
+        decision = None if one.decision is None else decisions[one.decision.decision_id]
+        event = one.event if decision is None else judge_anew(writer, decision, decision, [one.event])[0]
         if new and one.index in told:
-            _learn(writer, services, judged.event, told[one.index], now)
-        _act_on(writer, judged, now)
-        note_active(writer, judged.event)
+            _learn(writer, services, event, told[one.index], now)
+        _act_on(writer, event, decision, now)
+        note_active(writer, event)
     return IngestReport(accepted, duplicates, unmatched, tuple(refused))
-
-
-def _is_organic(one: Correlated) -> bool:
-    """Whether it is of a recipient alone, and has no consequence but what it adds to their history and rhythm."""
-    event = one.event
-    return (
-        one.said is None
-        and event.matched
-        and event.decision_id is None
-        and event.message_id is None
-        and event.type not in OPT_OUTS
-    )
-
-
-def _store_organic(writer: Writer, workspace_id: str, events: Sequence[Event]) -> list[Event]:
-    """Stores many such events at once; returns those that were new. As one after the other, only faster."""
-    known = writer.known_events(workspace_id, [event.event_id for event in events])
-    first: dict[str, Event] = {}
-    for event in events:
-        if event.event_id not in known:
-            first.setdefault(event.event_id, event)
-    new = list(first.values())
-    writer.add_events(new)
-    note_all_active(writer, workspace_id, new)
-    return new
 
 
 def _add(writer: Writer, one: Correlated) -> bool:
@@ -283,16 +261,7 @@ def _add(writer: Writer, one: Correlated) -> bool:
     return writer.add_vendor_event(judge_alone(one.event, one.said), one.said.vendor, one.said.words)
 
 
-def _judged(writer: Writer, one: Correlated) -> Correlated:
-    """With the label that the event has beside all others of its decision."""
-    if one.decision is None:
-        return one
-    (event,) = judge_anew(writer, one.decision, one.decision, [one.event])
-    return replace(one, event=event)
-
-
-def _act_on(writer: Writer, one: Correlated, now: datetime) -> None:
-    event, decision = one.event, one.decision
+def _act_on(writer: Writer, event: Event, decision: Decision | None, now: datetime) -> None:
     if decision is not None:
         apply_opt_outs(writer, decision, [event], now)
         note_engagement(writer, decision, [event])

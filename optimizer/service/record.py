@@ -16,9 +16,11 @@ from optimizer.service.ids import decision_id, fresh
 from optimizer.service.requests import DecisionRequest
 from storage.log import COUNTED, Decision, Message, Reason, ShadowChoice, Snapshot, Status
 from storage.records import Campaign
+from storage.swift import swift
 
 
-@dataclass(frozen=True)
+@swift
+@dataclass(frozen=True, slots=True)
 class Ask:
     """A request with its ids and the hash that tells a repetition from another request.
 
@@ -90,7 +92,8 @@ def message_of(decision: Decision) -> Message | None:
     )
 
 
-@dataclass(frozen=True)
+@swift
+@dataclass(frozen=True, slots=True)
 class Circumstances:
     """What is true at the commit beside the choice: the recipient's count of unanswered messages where a cap adapts to
     it (None = none does), and whose place the decision takes."""

@@ -7,11 +7,13 @@ from dataclasses import dataclass, field
 from datetime import datetime
 
 from storage.records import Consent, JsonObject
+from storage.swift import swift
 
 #: How far ahead of our clock another system's may run before its time is called wrong.
 CLOCK_SKEW_SECONDS = 300
 
 
+@swift
 @dataclass(frozen=True, slots=True)
 class RecipientPatch:
     """What a request tells of its recipient: it updates the stored one, but never loosens a recorded refusal."""
@@ -21,6 +23,7 @@ class RecipientPatch:
     channels: Mapping[str, Consent] = field(default_factory=dict)
 
 
+@swift
 @dataclass(frozen=True, slots=True)
 class DecisionRequest:
     """One question: what to send to this recipient in this window. Times are aware UTC.
@@ -52,6 +55,7 @@ class ScoreRequest:
     recipient: RecipientPatch | None = None
 
 
+@swift
 @dataclass(frozen=True, slots=True)
 class EventInput:
     """One reported event. It is correlated by the first that is given of decision_id, request_id, provider +
@@ -81,6 +85,7 @@ class Told:
     private: frozenset[str] = frozenset()
 
 
+@swift
 @dataclass(frozen=True, slots=True)
 class VendorEvent(EventInput):
     """An event that a vendor's webhook reported, with its own ``words`` for it: they are kept, so that it can be judged

@@ -22,7 +22,7 @@ from optimizer.model.timefeatures import DAY, hour_of_week_at
 from optimizer.service.engagement import OUT, engages
 from storage.bulk import NewEvents
 from storage.errors import OneByOne
-from storage.log import Decision, Event
+from storage.log import Decision, Event, Named
 from storage.port import Writer
 from storage.records import JsonObject
 from storage.rhythm import RHYTHM_KINDS, RhythmKind, RhythmSum
@@ -75,15 +75,15 @@ def add_new_events(writer: Writer, workspace_id: str, events: NewEvents, zones: 
     Raises:
         OneByOne: the events are not all new, or an hour is to be read on the clock of an event's campaign.
     """
-    unseen = [one for one in set(events.recipients) if one not in zones]
+    unseen = [one for one in set(events.people) if one not in zones]
     zones.update(dict.fromkeys(unseen) | writer.timezones(workspace_id, unseen))
-    known = list(map(zones.get, events.recipients))
+    known = list(map(zones.get, events.people))
     starts = [at - at % _HOUR_MICROS for at in events.occurred_at]
-    hours = dict(zip(zip(events.recipients, starts, strict=True), known, strict=True))
+    hours = dict(zip(zip(events.people, starts, strict=True), known, strict=True))
     if None in known or True in events.automated:
         if any(name is None and one is not None for name, one in zip(known, events.campaigns, strict=True)):
             raise OneByOne("an event's campaign tells the hour")
-        rows = zip(events.recipients, starts, known, events.automated, strict=True)
+        rows = zip(events.people, starts, known, events.automated, strict=True)
         hours = {(one, start): name for one, start, name, machine in rows if name is not None and not machine}
     before = writer.unprompted_hours(workspace_id, list(hours), MESSAGE_OUTCOMES)
     writer.add_new_events(workspace_id, events)
@@ -145,6 +145,17 @@ def note_message(writer: Writer, before: Decision, after: Decision, joined: Iter
     moved = [RhythmSum(*key, weight) for key, weight in weights.items() if weight != 0.0]
     if moved:
         writer.add_to_rhythm(after.workspace_id, after.recipient_id, moved)
+
+
+def note_answered(writer: Writer, workspace_id: str, decisions: Iterable[Named]) -> None:
+    """What ``note_message`` tallies of messages, of status ``OUT``, that were answered for the first time."""
+    answered = [
+        (one.recipient_id, _sum("answered", int(one.at.timestamp()), zone(one.timezone)))
+        for one in decisions
+        if one.at is not None
+    ]
+    added = [(recipient_id, one.hour, one.weight) for recipient_id, one in answered]
+    writer.add_to_rhythms(workspace_id, "answered", added)
 
 
 def note_answer_changed(writer: Writer, decision: Decision, *, answered: bool) -> None:

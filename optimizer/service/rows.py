@@ -24,9 +24,11 @@ from storage.log import Answer, Decision, Happening, Message
 from storage.port import Reader
 from storage.records import JsonObject, Recipient
 from storage.rhythm import RhythmSum
+from storage.swift import swift
 
 
-@dataclass(frozen=True)
+@swift
+@dataclass(frozen=True, slots=True)
 class Read:
     """What the eligible set of one row depends on, as one snapshot had it.
 
@@ -58,7 +60,8 @@ class Read:
         )
 
 
-@dataclass(frozen=True)
+@swift
+@dataclass(frozen=True, slots=True)
 class Planned:
     """A decision with its eligible set, before the draw. ``shadowed``: the policy's own set, in shadow mode."""
 
@@ -71,7 +74,8 @@ class Planned:
     shadowed: Plan | None
 
 
-@dataclass(frozen=True)
+@swift
+@dataclass(frozen=True, slots=True)
 class Draft(Planned):
     """A decision that is computed but not yet committed, the message that it reserves, and whose place it takes."""
 
@@ -132,7 +136,8 @@ class Reads:
         )
 
 
-@dataclass(frozen=True)
+@swift
+@dataclass(frozen=True, slots=True)
 class Repeat:
     """A row whose request id an earlier row of the same chunk has: it gets that row's answer."""
 

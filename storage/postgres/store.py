@@ -57,6 +57,8 @@ class PostgresStore:
     """``storage.port.Store`` on one database that any number of processes share: reads on snapshots, writes side by
     side as far as their locks allow."""
 
+    names_recipients = True
+
     def __init__(
         self, url: str, *, wait_seconds: float = WAIT_SECONDS, statement_seconds: float = STATEMENT_SECONDS
     ) -> None:

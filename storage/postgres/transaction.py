@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from datetime import datetime
 
 from storage.bulk import NewLogged
-from storage.log import ChangeKind, Decision, Event, Message
+from storage.log import ChangeKind, Decision, Event, Message, Named
 from storage.postgres.connect import Connected
 from storage.postgres.locks import Locks
 from storage.postgres.tables import PostgresTables
@@ -173,6 +173,14 @@ class PostgresWriter(
             self._locks.take("decision", workspace_id, decision_ids)
             found = super().decisions_by_id(workspace_id, decision_ids)
         self._locks.require(workspace_id, (decision.recipient_id for decision in found.values()))
+        return found
+
+    def named(self, workspace_id: str, decision_ids: Sequence[str]) -> dict[str, Named]:
+        """See ``storage.bulk``."""
+        with self._at_once():
+            self._locks.take("decision", workspace_id, decision_ids)
+            found = super().named(workspace_id, decision_ids)
+        self._locks.require(workspace_id, (one.recipient_id for one in found.values()))
         return found
 
     def decision_by_message(self, workspace_id: str, provider: str, message_id: str) -> Decision | None:

@@ -7,8 +7,10 @@ from collections.abc import Collection, Sequence
 from typing import Final
 
 from storage.bulk import NewEvents, NewLogged
-from storage.codec import GROUP_CODES, MODE_CODES, STATUS_CODES, zone_of_recipient
+from storage.codec import GROUP_CODES, MODE_CODES, STATUS_CODES, STATUSES, maybe_time, zone_of_recipient
+from storage.decision_codec import zone_of_decision
 from storage.errors import OneByOne
+from storage.log import Named, Reply
 from storage.rhythm import RHYTHM_KINDS, RhythmKind
 from storage.sql.decision_rows import INTO_DECISIONS, INTO_MESSAGES
 from storage.sql.decision_tables import COUNT_USE
@@ -22,6 +24,17 @@ _NEW_RECIPIENTS: Final = Insertion(
     "recipients", ("workspace_id", "recipient_id", "version", "document", "changed_after"), "ON CONFLICT DO NOTHING"
 )
 _NOTHING: Final = Same(None)
+_NAMED: Final = """
+SELECT decision_id, recipient_id, campaign_id, status, coalesce(sent_at, send_at), detail FROM decisions
+WHERE workspace_id = ? AND decision_id IN ({marks})
+"""
+_REPLIES: Final = """
+SELECT decision_id, type, automated, words IS NOT NULL FROM events INDEXED BY events_decision
+WHERE workspace_id = ? AND decision_id IN ({marks})
+"""
+_CLEAR: Final = """
+DELETE FROM engagement WHERE workspace_id = ? AND recipient_id IN ({marks}) RETURNING recipient_id
+"""
 _ZONES: Final = "SELECT recipient_id, document FROM recipients WHERE workspace_id = ? AND recipient_id IN ({marks})"
 #: So many hours are looked up by one statement.
 _HOURS: Final = 256
@@ -42,6 +55,25 @@ class BulkReader(Tables):
     def timezones(self, workspace_id: str, recipient_ids: Sequence[str]) -> dict[str, str | None]:
         """See ``storage.bulk``."""
         return {row[0]: zone_of_recipient(row[1]) for row in self._rows_in(_ZONES, (workspace_id,), recipient_ids)}
+
+    def named(self, workspace_id: str, decision_ids: Sequence[str]) -> dict[str, Named]:
+        """See ``storage.bulk``."""
+        found = {}
+        for decision_id, recipient_id, campaign_id, status, at, detail in self._rows_in(
+            _NAMED, (workspace_id,), decision_ids
+        ):
+            zone, erased = zone_of_decision(detail)
+            found[decision_id] = Named(
+                workspace_id, decision_id, recipient_id, campaign_id, STATUSES[status], maybe_time(at), zone, erased
+            )
+        return found
+
+    def replies(self, workspace_id: str, decision_ids: Sequence[str]) -> dict[str, list[Reply]]:
+        """See ``storage.bulk``."""
+        found: dict[str, list[Reply]] = {}
+        for decision_id, kind, automated, told in self._rows_in(_REPLIES, (workspace_id,), decision_ids):
+            found.setdefault(decision_id, []).append(Reply(kind, bool(automated), bool(told)))
+        return found
 
     def unprompted_hours(
         self, workspace_id: str, hours: Sequence[tuple[str, int]], but: Collection[str]
@@ -67,18 +99,19 @@ class BulkWriter(BulkReader, UsageWriter, ManyRows):
 
     def add_new_events(self, workspace_id: str, events: NewEvents) -> None:
         """See ``storage.bulk``."""
+        named = events.matched is not None
         columns = (
             Same(workspace_id),
             events.ids,
             events.types,
             events.occurred_at,
             Same(events.received_at),
-            Same(1),
-            _NOTHING,
-            events.recipients,
+            column(events.matched) if events.matched is not None else Same(1),
+            column(events.decisions) if named else _NOTHING,
+            column(events.recipients),
             column(events.campaigns),
-            _NOTHING,
-            _NOTHING,
+            column(events.providers) if named else _NOTHING,
+            column(events.messages) if named else _NOTHING,
             column(events.values),
             column(events.automated),
             column(events.properties),
@@ -105,6 +138,11 @@ class BulkWriter(BulkReader, UsageWriter, ManyRows):
         """Inserts so many rows; ``OneByOne`` when the key of one is taken."""
         if rows and self._insert(into, columns) < rows:
             raise OneByOne(f"{into.table}: one of these rows is stored already, or is named twice")
+
+    def clear_all_unanswered(self, workspace_id: str, recipient_ids: Sequence[str]) -> None:
+        """See ``storage.bulk``."""
+        for _ in self._rows_in(_CLEAR, (workspace_id,), recipient_ids):
+            pass  # each row that comes is one that is gone
 
     def add_to_rhythms(self, workspace_id: str, kind: RhythmKind, added: Sequence[tuple[str, int, float]]) -> None:
         """See ``storage.bulk``."""

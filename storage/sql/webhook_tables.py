@@ -33,6 +33,7 @@ INSERT INTO webhook_tokens (workspace_id, source_id, token, used_for, until) VAL
 ON CONFLICT DO NOTHING
 """
 _USED: Final = "SELECT used_for FROM webhook_tokens WHERE workspace_id = ? AND source_id = ? AND token = ?"
+_ANY: Final = "SELECT 1 FROM webhook_sources WHERE workspace_id = ? LIMIT 1"
 _WORDS: Final = (
     "SELECT " + EVENT_COLUMNS + ", words FROM events INDEXED BY events_decision "  # noqa: S608 - constants
     "WHERE workspace_id = ? AND decision_id = ? AND words IS NOT NULL ORDER BY occurred_at, event_id"
@@ -67,6 +68,10 @@ class WebhookReader(Tables):
     def webhook_sources(self, workspace_id: str) -> tuple[WebhookSource, ...]:
         """See ``storage.webhooks``."""
         return tuple(codec.WEBHOOK_SOURCE.unpack(row[0]) for row in self._rows(_SOURCES, (workspace_id,)))
+
+    def heard_vendors(self, workspace_id: str) -> bool:
+        """See ``storage.webhooks``."""
+        return self._row(_ANY, (workspace_id,)) is not None
 
     def vendor_words(self, workspace_id: str, decision_id: str) -> tuple[VendorWords, ...]:
         """See ``storage.webhooks``."""

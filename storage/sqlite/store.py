@@ -32,6 +32,8 @@ _IDLE_READERS = 16
 class SqliteStore:
     """``storage.port.Store`` on one file: reads side by side on snapshots, writes in one thread's group commits."""
 
+    names_recipients = False
+
     def __init__(self, path: Path, *, wait_seconds: float = WAIT_SECONDS) -> None:
         """Opens the file, creating and migrating it if need be.
 

@@ -11,7 +11,7 @@ from storage.bulk import NewEvents, NewLogged, NewOutcomes
 from storage.codec import pack_object, pack_recipient, to_micros
 from storage.decision_codec import Details, pack_detail
 from storage.errors import OneByOne
-from storage.log import Decision, Event, Message
+from storage.log import Decision, Event, Message, Named, Reply
 from storage.port import Store
 from storage.records import Recipient
 from storage.rules import Capacity, Rule
@@ -81,6 +81,56 @@ def test_new_events_are_as_if_added_one_by_one(store: Store) -> None:
             add_events(store, *again)
     with store.read() as reader:
         assert reader.known_events(WORKSPACE, ["e1", "e2", "e3", "e4"]) == {"e1", "e2"}
+
+
+def test_events_may_name_decisions_and_messages_too(store: Store) -> None:
+    decision = make_decision(decision_id="dec_9", recipient_id="u9")
+    store.write(lambda writer: writer.add_decision(decision, None))
+    told = replace(
+        events("e1", "e2", "e3"),
+        matched=[True, False, False],
+        decisions=["dec_9", "dec_none", None],
+        providers=[None, None, "ses"],
+        messages=[None, None, "m"],
+        recipients=["u9", None, None],
+    )
+    store.write(lambda writer: writer.add_new_events(WORKSPACE, told))
+    plain = Event(
+        WORKSPACE, "e1", "viewed", at(0), at(5), True, decision_id="dec_9", recipient_id="u9", value=1.5,
+        properties={"page": 0},
+    )  # fmt: skip
+    with store.read() as reader:
+        assert reader.events(WORKSPACE, decision) == (plain,)
+        (awaiting,) = reader.events_awaiting(WORKSPACE, "dec_none")
+        assert (awaiting.event_id, awaiting.recipient_id, awaiting.matched) == ("e2", None, False)
+        assert reader.unmatched_events(WORKSPACE) == 2
+        assert reader.replies(WORKSPACE, ["dec_9", "dec_none", "x"]) == {
+            "dec_9": [Reply("viewed", automated=False, told=False)],
+            "dec_none": [Reply("viewed", automated=False, told=False)],
+        }
+
+
+def test_decisions_are_told_in_short(store: Store) -> None:
+    waiting = make_decision(decision_id="dec_1", recipient_id="u1", status="reserved", sent_at=None)
+    went = make_decision(decision_id="dec_2", recipient_id="u2", status="sent", sent_at=at(3))
+    gone = make_decision(decision_id="dec_3", recipient_id="u3")
+    gone = replace(gone, snapshot=replace(gone.snapshot, erased=True))
+    store.write(lambda writer: writer.add_decisions([(one, None) for one in (waiting, went, gone)]))
+    with store.read() as reader:
+        found = reader.named(WORKSPACE, ["dec_1", "dec_2", "dec_3", "dec_4"])
+    assert found == {one.decision_id: Named.of(one) for one in (waiting, went, gone)}
+    assert (found["dec_1"].at, found["dec_2"].at, found["dec_3"].erased) == (waiting.send_at, at(3), True)
+    written = store.write(lambda writer: writer.named(WORKSPACE, ["dec_1", "dec_4"]))
+    assert written == {"dec_1": Named.of(waiting)}
+
+
+def test_counts_of_unanswered_messages_are_cleared_for_many(store: Store) -> None:
+    for name in ("u1", "u2", "u3"):
+        store.write(lambda writer, name=name: writer.add_unanswered(WORKSPACE, name, 2))  # type: ignore[misc]
+    store.write(lambda writer: writer.clear_all_unanswered(WORKSPACE, ["u1", "u3", "u3", "nobody"]))
+    store.write(lambda writer: writer.clear_all_unanswered(WORKSPACE, []))
+    with store.read() as reader:
+        assert reader.unanswered(WORKSPACE, ["u1", "u2", "u3"]) == {"u2": 2}
 
 
 def test_hours_that_hold_something_unprompted_are_found(store: Store) -> None:

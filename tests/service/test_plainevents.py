@@ -1,0 +1,127 @@
+"""Events that are stored together leave what they leave when each is stored by itself."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Sequence
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import Phase, given, settings
+from hypothesis import strategies as st
+
+from optimizer.config import Settings
+from optimizer.service import ingest as ingesting
+from optimizer.service import settle, setup
+from optimizer.service.ingest import ingest
+from optimizer.service.plainevents import Plain, split
+from optimizer.service.requests import EventInput, IngestReport, VendorEvent
+from optimizer.service.wiring import Services, open_services
+from storage.errors import OneByOne
+from storage.records import EventMapping, Recipient
+from storage.webhooks import WebhookSource
+from tests.service.conftest import START, WORKSPACE, FakeClock, campaign
+from tests.service.reserved import after, reserve
+from tests.storage.conftest import dump
+
+NAMES: list[dict[str, Any]] = [
+    *({"decision_id": name} for name in ("sent", "sent", "other", "reserved", "late", "unknown")),
+    {"provider": "ses", "message_id": "message of sent"},
+    {"provider": "ses", "message_id": "nobody's"},
+    {"recipient_id": "u1"},
+    {"recipient_id": "u2", "campaign_id": "spring"},
+    {"recipient_id": "u3", "campaign_id": "nope"},
+    {"request_id": "request"},
+]
+TYPES = ["delivered", "opened", "clicked", "converted", "Paid", "Page Viewed", "failed", "bounced", "unsubscribed"]
+EVENT = st.fixed_dictionaries(
+    {
+        "event_id": st.sampled_from([f"e{i}" for i in range(30)]),
+        "type": st.sampled_from([*TYPES[:6] * 4, *TYPES]),
+        "named": st.sampled_from(NAMES),
+        "minutes": st.integers(0, 90),
+        "automated": st.booleans(),
+        "value": st.sampled_from([None, 2.5]),
+        "vendor": st.sampled_from(["", "", "", "", "sendgrid"]),
+    }
+)
+
+
+def event(one: dict[str, Any]) -> EventInput:
+    facts: dict[str, Any] = {name: one[name] for name in ("event_id", "type", "automated", "value")} | one["named"]
+    facts["occurred_at"] = START + timedelta(hours=6, minutes=one["minutes"])
+    facts["properties"] = {"page": one["minutes"]} if one["minutes"] % 2 else {}
+    if one["vendor"] and not {"recipient_id", "request_id"} & set(one["named"]):
+        return VendorEvent(**facts, vendor=one["vendor"], words={"sg_machine_open": one["automated"]})
+    return EventInput(**facts)
+
+
+def prepared(services: Services, *, vendors: bool) -> None:
+    setup.ensure_workspace(services, WORKSPACE)
+    setup.put_campaign(services, campaign(event_mapping={"Paid": EventMapping("converted")}))
+    people = [Recipient(WORKSPACE, one, timezone=zone) for one, zone in (("u1", "Asia/Tokyo"), ("u2", None))]
+    setup.put_recipients(services, WORKSPACE, people)
+    for name, person in (("sent", "u1"), ("other", "u2"), ("reserved", "u1"), ("late", "u2")):
+        reserve(services, name, 30.0 if name == "reserved" else 6.0, recipient_id=person)
+    for name in ("sent", "other"):
+        settle.confirm(services, WORKSPACE, name, after(hours=6), "ses", f"message of {name}")
+    if vendors:
+        source = WebhookSource(WORKSPACE, "hook", "sendgrid", version=1)
+        services.store.write(lambda writer: writer.put_webhook_source(source))
+
+
+def outcome(envelopes: Sequence[Sequence[EventInput]], *, together: bool, vendors: bool) -> Any:
+    """What is reported, and what is stored, whatever the order of rows."""
+    with tempfile.TemporaryDirectory() as folder, pytest.MonkeyPatch.context() as patched:
+        path = Path(folder) / "t.db"
+        clock = FakeClock()
+        services = open_services(Settings(database=f"sqlite:///{path}"), clock, seed=7, watch=False)
+        try:
+            clock.forward(hours=7)
+            prepared(services, vendors=vendors)
+            clock.forward(hours=4)
+            if not together:
+                patched.setattr(ingesting, "split", lambda _w, _i, found, _t: (Plain(), found))
+            reports = [ingest(services, WORKSPACE, one) for one in envelopes]
+        finally:
+            services.close()
+        tables = dump(path, WORKSPACE)
+        return reports, {name: sorted(map(repr, tables[name])) for name in tables if name not in ("meta", "api_keys")}
+
+
+@given(envelopes=st.lists(st.lists(EVENT, max_size=14), min_size=1, max_size=3), vendors=st.booleans())
+@settings(max_examples=30, deadline=None, derandomize=True, database=None, phases=[Phase.explicit, Phase.generate])
+def test_together_or_one_by_one_makes_no_difference(envelopes: list[list[dict[str, Any]]], vendors: bool) -> None:
+    events = [[event(one if vendors else {**one, "vendor": ""}) for one in envelope] for envelope in envelopes]
+    by_both = [outcome(events, together=together, vendors=vendors) for together in (True, False)]
+    assert by_both[0] == by_both[1]
+
+
+def test_ordinary_events_are_stored_together(services: Services, clock: FakeClock) -> None:
+    clock.forward(hours=7)
+    prepared(services, vendors=True)
+    kinds = ("delivered", "opened", "clicked", "Paid", "Page Viewed")
+    made = [EventInput(type=kind, occurred_at=START, event_id=kind, decision_id="sent") for kind in kinds]
+
+    def work(writer: Any) -> tuple[int, int]:
+        found, _ = ingesting._correlate_all(services, writer, WORKSPACE, made, clock())
+        plain, others = split(writer, WORKSPACE, found, {})
+        return len(plain.rows), len(others)
+
+    assert services.store.write(work) == (5, 0)
+
+
+def test_an_envelope_whose_event_another_write_stores_meanwhile_is_stored_one_by_one(
+    services: Services, clock: FakeClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock.forward(hours=7)
+    prepared(services, vendors=False)
+
+    def taken(*_: object) -> None:
+        raise OneByOne("events")
+
+    monkeypatch.setattr(Plain, "store", lambda self, *rest: taken(*rest) if self.rows else None)
+    made = [EventInput(type="clicked", occurred_at=START, event_id="e", decision_id="sent")] * 2
+    assert ingest(services, WORKSPACE, made) == IngestReport(1, 1, 0, ())
