@@ -32,6 +32,7 @@ def test_a_source_comes_back_by_its_id_alone(store: Store) -> None:
         assert reader.webhook_source("nobody") is None
         assert reader.webhook_sources(WORKSPACE) == (topics, SOURCE)
         assert reader.webhook_sources("w3") == ()
+        assert (reader.heard_vendors(WORKSPACE), reader.heard_vendors("w3")) == (True, False)
 
 
 def test_versions_of_a_source_follow_each_other_and_deletion_is_one(store: Store) -> None:
@@ -44,6 +45,7 @@ def test_versions_of_a_source_follow_each_other_and_deletion_is_one(store: Store
     with store.read() as reader:
         assert reader.webhook_source("main") == gone
         assert reader.webhook_sources(WORKSPACE) == ()
+        assert reader.heard_vendors(WORKSPACE), "its events keep its words"
     put(store, replace(SOURCE, version=3))
     with store.read() as reader:
         assert reader.webhook_sources(WORKSPACE) == (replace(SOURCE, version=3),)
