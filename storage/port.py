@@ -186,6 +186,11 @@ class Reader(
         Cost must not depend on how many happened before those that are asked for.
         """
 
+    def pasts(
+        self, workspace_id: str, recipient_ids: Sequence[str], before: datetime, *, limit: int
+    ) -> dict[str, tuple[Happening, ...]]:
+        """``past`` of many; recipients without any are left out."""
+
     def known_events(self, workspace_id: str, event_ids: Sequence[str]) -> set[str]:
         """Those of the given event ids that are stored."""
 
@@ -302,6 +307,9 @@ class Writer(
 
     def add_events(self, events: Sequence[Event]) -> int:
         """``add_event`` for many; returns how many were new."""
+
+    def awaited(self, workspace_id: str, decision_ids: Sequence[str]) -> set[str]:
+        """Those of these decisions that unmatched events name."""
 
     def match_events(self, workspace_id: str, decision: Decision) -> tuple[Event, ...]:
         """Joins unmatched events that name this decision, or its provider and message id; returns those joined."""

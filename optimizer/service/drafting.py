@@ -115,6 +115,8 @@ class Drafter:
 
     def _ahead(self, reader: Reader, asks: Sequence[Ask | SendtideError], reads: Reads) -> list[Ahead]:
         """Every row; eligible sets and distributions are asked for together."""
+        new = [one for one in asks if isinstance(one, Ask) and one.decision_id not in reads.known]
+        reads.read_pasts(reader, {one.request.recipient_id for one in new} - reads.gone)
         rows = [Ahead(self._ready(reader, ask, reads)) for ask in asks]
         alike: dict[tuple[str, int], list[tuple[Ahead, Prepared]]] = {}
         for row in rows:

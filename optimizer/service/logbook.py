@@ -1,7 +1,8 @@
 """Writing a chunk's decisions into the log, in an order that makes their positions tell the truth.
 
 A position says what was committed before what. So whatever a row changes beside its own decision (a reservation that it
-displaces, a recipient of whom it tells something new) is written after the rows before it and before the row itself.
+displaces) is written after the rows before it and before the row itself. What it tells of a recipient concerns that
+recipient's decisions alone, so it need only be written before the row and after the recipient's earlier ones.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from optimizer.service.optout import apply_opt_outs
 from optimizer.service.rows import Draft, told
 from storage.log import Decision
 from storage.port import Writer
+from storage.records import Recipient
 
 
 def log(writer: Writer, workspace_id: str, rows: Sequence[Draft], now: datetime) -> dict[str, Decision]:
@@ -30,29 +32,53 @@ def log(writer: Writer, workspace_id: str, rows: Sequence[Draft], now: datetime)
         return {}
     people.sight(writer, workspace_id, rows[0].read.view.attributes, [told(row.ask.request) for row in rows])
     displaced: dict[str, Decision] = {}
-    waiting: list[Draft] = []
+    page = _Page(writer)
     for row in rows:
         tells = row.ask.request.recipient is not None and not people.same(row.read.stored, row.recipient)
-        if tells or row.displaced:
-            _add(writer, waiting)
-            waiting = []
+        if row.displaced or (tells and row.recipient.recipient_id in page.named):
+            page.turn()
         if tells:
-            people.store(writer, row.read.stored, row.recipient, now)
+            page.told.append(people.following(row.read.stored, row.recipient, now))
         if row.displaced:
             displaced.update(_displace(writer, row, now))
-        waiting.append(row)
-    _add(writer, waiting)
-    for row in rows:
-        if row.ask.repeatable and row.decision.status == "reserved":
-            joined = judge_anew(writer, row.decision, row.decision, writer.match_events(workspace_id, row.decision))
-            apply_opt_outs(writer, row.decision, joined, now)
-            note_engagement(writer, row.decision, joined)
+        page.add(row)
+    page.turn()
+    _join(writer, workspace_id, rows, now)
     return displaced
 
 
-def _add(writer: Writer, rows: Sequence[Draft]) -> None:
-    if rows:
-        writer.add_decisions([(row.decision, row.message) for row in rows])
+class _Page:
+    """Rows that are written together: first what they tell of people, of whom no earlier one of them is, then they."""
+
+    def __init__(self, writer: Writer) -> None:
+        self._writer = writer
+        self._rows: list[Draft] = []
+        self.told: list[Recipient] = []
+        self.named: set[str] = set()
+
+    def add(self, row: Draft) -> None:
+        """Takes one more."""
+        self._rows.append(row)
+        self.named.add(row.recipient.recipient_id)
+
+    def turn(self) -> None:
+        """Writes what is here and begins anew."""
+        if self.told:
+            self._writer.put_recipients(self.told)
+        if self._rows:
+            self._writer.add_decisions([(row.decision, row.message) for row in self._rows])
+        self._rows, self.told, self.named = [], [], set()
+
+
+def _join(writer: Writer, workspace_id: str, rows: Sequence[Draft], now: datetime) -> None:
+    """Joins events that arrived before the decisions that they name: callers may know a decision's id beforehand."""
+    named = [row for row in rows if row.ask.repeatable and row.decision.status == "reserved"]
+    awaited = writer.awaited(workspace_id, [row.decision.decision_id for row in named])
+    for row in named:
+        if row.decision.decision_id in awaited:
+            joined = judge_anew(writer, row.decision, row.decision, writer.match_events(workspace_id, row.decision))
+            apply_opt_outs(writer, row.decision, joined, now)
+            note_engagement(writer, row.decision, joined)
 
 
 def _displace(writer: Writer, row: Draft, now: datetime) -> dict[str, Decision]:

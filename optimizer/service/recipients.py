@@ -75,9 +75,14 @@ def store(writer: Writer, stored: Recipient, changed: Recipient, now: datetime) 
     """Writes ``changed`` as the next version of ``stored`` if they differ; returns what is stored afterwards."""
     if same(stored, changed):
         return stored
-    newer = replace(changed, version=stored.version + 1, updated_at=now)
+    newer = following(stored, changed, now)
     writer.put_recipient(newer)
     return newer
+
+
+def following(stored: Recipient, changed: Recipient, now: datetime) -> Recipient:
+    """``changed`` as the next version of ``stored``."""
+    return replace(changed, version=stored.version + 1, updated_at=now)
 
 
 def replaced(stored: Recipient | None, new: Recipient, now: datetime) -> Recipient:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 
@@ -114,6 +114,13 @@ class Reads:
         """Raises ``Invalid`` for a recipient who was erased."""
         if recipient_id in self.gone:
             raise refusal(recipient_id)
+
+    def read_pasts(self, reader: Reader, recipient_ids: Collection[str]) -> None:
+        """Reads at once what ``past`` is going to be asked for."""
+        wanted = [one for one in recipient_ids if one not in self.pasts]
+        if wanted:
+            found = reader.pasts(self.view.workspace.workspace_id, wanted, self.now, limit=LENGTH)
+            self.pasts.update((one, found.get(one, ())) for one in wanted)
 
     def past(self, reader: Reader, recipient_id: str) -> tuple[Happening, ...]:
         """The recipient's last messages and events before now, oldest first."""

@@ -41,6 +41,10 @@ _KNOWN: Final = """
 SELECT event_id FROM events INDEXED BY events_id WHERE workspace_id = ? AND event_id IN ({marks})
 """
 _AWAITING: Final = _select("INDEXED BY events_decision WHERE workspace_id = ? AND decision_id = ? AND matched = 0")
+_AWAITED: Final = """
+SELECT decision_id FROM events INDEXED BY events_decision
+WHERE workspace_id = ? AND decision_id IN ({marks}) AND matched = 0
+"""
 _BY_MESSAGE: Final = _select(
     """
     INDEXED BY events_unmatched
@@ -150,6 +154,10 @@ class EventWriter(EventReader, RewriteWriter):
             return 0
         rows = [event_row(event, self._position(event.workspace_id)) for event in events]
         return self._query_many(INSERT_EVENT, rows).rowcount
+
+    def awaited(self, workspace_id: str, decision_ids: Sequence[str]) -> set[str]:
+        """See ``storage.port``."""
+        return {row[0] for row in self._rows_in(_AWAITED, (workspace_id,), decision_ids)}
 
     def match_events(self, workspace_id: str, decision: Decision) -> tuple[Event, ...]:
         """See ``storage.port``; by occurrence, then id."""

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import datetime
 from typing import Final
 
 from storage.codec import from_micros, to_micros, unpack_object
 from storage.log import Happening
-from storage.sql.tables import Tables
+from storage.sql.tables import Row, Tables
 
 #: Each half reads at most as many rows as are asked for, off the end of its index.
-_PAST: Final = """
+PAST: Final = """
 SELECT * FROM (
   SELECT at, message_ref AS ref, 'sent', channel, campaign_id, variant_id, CAST(NULL AS BLOB)
   FROM messages WHERE workspace_id = ?1 AND recipient_id = ?2 AND at < ?3
@@ -34,8 +35,18 @@ class PastReader(Tables):
 
     def past(self, workspace_id: str, recipient_id: str, before: datetime, *, limit: int) -> tuple[Happening, ...]:
         """See ``storage.port``."""
-        rows = self._rows(_PAST, (workspace_id, recipient_id, to_micros(before), limit))
-        return tuple(
-            Happening(from_micros(at), ref, kind, channel, campaign_id, variant_id, unpack_object(properties))
-            for at, ref, kind, channel, campaign_id, variant_id, properties in reversed(rows)
-        )
+        rows = self._rows(PAST, (workspace_id, recipient_id, to_micros(before), limit))
+        return tuple(map(happening_from, reversed(rows)))
+
+    def pasts(
+        self, workspace_id: str, recipient_ids: Sequence[str], before: datetime, *, limit: int
+    ) -> dict[str, tuple[Happening, ...]]:
+        """See ``storage.port``."""
+        found = {one: self.past(workspace_id, one, before, limit=limit) for one in recipient_ids}
+        return {one: past for one, past in found.items() if past}
+
+
+def happening_from(row: Row) -> Happening:
+    """What a row of ``PAST`` tells."""
+    at, ref, kind, channel, campaign_id, variant_id, properties = row
+    return Happening(from_micros(at), ref, kind, channel, campaign_id, variant_id, unpack_object(properties))

@@ -105,9 +105,7 @@ class Service:
         body = orjson.dumps({"campaign_id": "c", "recipients": rows})
         connection = HTTPConnection(self.settings.bind, timeout=PATIENCE)
         headers = {"Authorization": f"Bearer {self.secret}", "Content-Type": "application/json"}
-        connection.request(
-            "POST", "/v1/decisions/batch", orjson.dumps({"campaign_id": "c", "recipients": rows}), headers
-        )
+        connection.request("POST", "/v1/decisions/batch", body, headers)
         answer = connection.getresponse()
         assert_refused(Answer(answer.status, answer.headers["Retry-After"], orjson.loads(answer.read())))
         kept = connection.sock

@@ -98,8 +98,12 @@ def test_unmatched_events_wait_for_their_decision(store: Store) -> None:
         assert reader.unmatched_events("w2") == 0
         assert reader.events_awaiting(WORKSPACE, "dec_1") == (waiting, later)
         assert reader.events_awaiting(WORKSPACE, "dec_2") == ()
+    names = ["dec_2", "dec_1", "dec_3"]
+    assert store.write(lambda writer: writer.awaited(WORKSPACE, names)) == {"dec_1"}
+    assert store.write(lambda writer: writer.awaited("w2", names)) == set()
     joined = store.write(lambda writer: writer.match_events(WORKSPACE, make_decision()))
     assert joined == (replace(waiting, matched=True), replace(later, matched=True))
+    assert store.write(lambda writer: writer.awaited(WORKSPACE, names)) == set()
     assert store.write(lambda writer: writer.match_events(WORKSPACE, make_decision())) == ()
     with store.read() as reader:
         assert reader.unmatched_events(WORKSPACE) == 0

@@ -48,6 +48,21 @@ def test_messages_and_events_come_in_order_of_time_with_what_they_answer(store: 
     assert past(store, 4, recipient="u2") == ()
 
 
+def test_the_pasts_of_many_are_those_of_each(store: Store) -> None:
+    views = [
+        replace(VIEW, event_id=f"view {who} {hour}", recipient_id=who, occurred_at=at(hour))
+        for who in ("u1", "u2", "u3")
+        for hour in (3, 1, 2)
+    ]
+    store.write(lambda writer: writer.add_events(views))
+    store.write(lambda writer: writer.add_message(foreign_message(recipient_id="u2", at=at(0.5))))
+    with store.read() as reader:
+        found = reader.pasts(WORKSPACE, ["u2", "u1", "nobody"], at(3), limit=2)
+        assert found == {who: reader.past(WORKSPACE, who, at(3), limit=2) for who in ("u1", "u2")}
+        assert [one.ref for one in found["u1"]] == ["view u1 1", "view u1 2"]
+        assert reader.pasts(WORKSPACE, [], at(3), limit=2) == {}
+
+
 def test_what_says_nothing_of_the_recipient_is_left_out(store: Store) -> None:
     events = [
         VIEW,
