@@ -1,4 +1,4 @@
-"""Ray, which is an extra: the only module that imports it, and only commands that were told ``--ray`` import this one.
+"""Ray, which is an extra: commands import this module where they were told ``--ray``, and no other part imports Ray.
 
 Nothing here knows what is worked on. Ray places the work and does again what a lost node had under way; so whatever is
 called must bear being called twice.
@@ -18,7 +18,6 @@ from typing import Any, Generic, TypeVar
 from optimizer.errors import ConfigError
 
 os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # read at the import; Ray would tell its makers of each cluster
-os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")  # what will be its default; it warns otherwise
 
 try:
     import ray
@@ -34,6 +33,7 @@ B = TypeVar("B")
 REACH_SECONDS = 5.0
 #: Calls that an actor is given at a time: one that it works on, and the next.
 DEPTH = 2
+_HINT = " (if the cluster wants a token, set RAY_AUTH_MODE=token and RAY_AUTH_TOKEN)"
 
 
 @contextmanager
@@ -60,7 +60,8 @@ def connected(address: str) -> Iterator[None]:
                 logging_level=logging.WARNING,
             )
         except (ConnectionError, RuntimeError, ValueError, OSError) as fault:
-            raise ConfigError(f"--ray: {fault}") from fault
+            hint = "" if "RAY_AUTH_MODE" in os.environ else _HINT
+            raise ConfigError(f"--ray: {fault}{hint}") from fault
         try:
             yield
         except RayTaskError as fault:

@@ -160,3 +160,33 @@ def webhooks_command(call: Call, vendor: str, **size: int) -> None:
     call.answer(told, *(line(result) for result in results))
     if not all(result.passed for result in results):
         click.get_current_context().exit(1)
+
+
+@command.command(name="ray", epilog=EXIT_CODES)
+@option(
+    "--recipients",
+    type=click.IntRange(10, 10_000_000),
+    default=1_000_000,
+    show_default=True,
+    help="Whom to decide for.",
+)
+@option("--processors", type=click.IntRange(1, 64), default=1, show_default=True, help="Of each of the two nodes.")
+@option("--part-rows", type=click.IntRange(1, 1_000_000), default=20_000, show_default=True, help="As of `decide`.")
+@option("--seed", type=int, default=1, show_default=True, help="Of the files and of every draw.")
+@shared_flags(workspace=False)
+def ray_command(call: Call, **size: int) -> None:
+    """`decide --ray` on two nodes beside one process: the same answers, also where a node is killed half-way.
+
+    Works on a PostgreSQL server and a Ray cluster of its own, whatever --database says (extra "dev"). A tenth of the
+    recipients comes twice, so that the order of rows matters to the caps. Then the same with capacities and budgets
+    that run out, and a killed node again: every row answered once, every decision stored once, the audit clean. The
+    rates are told; they are no condition.
+    """
+    from simulations.drills.ray_run import run
+    from simulations.drills.ray_scene import Size
+    from simulations.drills.ray_told import document, lines
+
+    result = run(Size(**size), call.note)
+    call.answer(document(result), *lines(result))
+    if not result.passed:
+        click.get_current_context().exit(1)

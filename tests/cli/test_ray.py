@@ -7,96 +7,107 @@ import os
 import signal
 import subprocess
 import sys
-import threading
 import time
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import orjson
-import psycopg
-import pyarrow
 import pytest
 from click.testing import CliRunner, Result
 from pyarrow import parquet
-from ray.cluster_utils import Cluster
 
 from optimizer.cli import main
 from optimizer.config import Settings
 from optimizer.service import setup, tuning
-from optimizer.service.wiring import open_services
-from simulations.audit import audit
-from simulations.drills import scene
-from storage.open import open_store
+from simulations.drills import ray_run, ray_told, scene
+from simulations.drills.nodes import Nodes, two_nodes
+from simulations.drills.ray_scene import Size
 from storage.records import Channel
-from storage.rules import Capacity, Rule
-from storage.rules import Selector as Only
 from tests.cli.conftest import Sendtide
 from tests.cli.test_loop import history
 from tests.postgresql import Server
 from tests.service.conftest import campaign
 
-ROWS, RECIPIENTS, PART_ROWS = 2_400, 600, 300
-NOW = "2026-11-20T10:00:00Z"
-#: A dead node is noticed in seconds and not in half a minute.
-QUICK = {"health_check_initial_delay_ms": 0, "health_check_period_ms": 500, "health_check_failure_threshold": 3}
+
+@pytest.fixture(scope="module")
+def nodes() -> Iterator[Nodes]:
+    with two_nodes(1) as started:
+        yield started
 
 
-def add_node(cluster: Cluster, **more: Any) -> None:
-    cluster.add_node(num_cpus=1, object_store_memory=80 << 20, include_dashboard=False, **more)
+@dataclass(frozen=True)
+class Drill:
+    work: ray_run.Work
+    result: ray_run.Result
 
 
 @pytest.fixture(scope="module")
-def cluster() -> Iterator[Cluster]:
-    """Two nodes of one processor. Nothing is told to Ray's makers: ``onray`` does so for what it starts itself."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("RAY_USAGE_STATS_ENABLED", "0")
-        made = Cluster()
-        add_node(made, _system_config=QUICK)
-        add_node(made)
-        yield made
-        made.shutdown()  # type: ignore[no-untyped-call]
+def drill(nodes: Nodes, postgresql: Server, tmp_path_factory: pytest.TempPathFactory) -> Drill:
+    """The drill with few people: 660 rows in 11 parts, in four runs."""
+    work = ray_run.Work.begin(tmp_path_factory.mktemp("drill"), postgresql, Size(recipients=600, part_rows=60))
+    return Drill(work, ray_run.drilled(work, nodes, print))
 
 
-@dataclass
-class Databases:
-    """Copies of one database: two campaigns, one with a learned policy, people, a cap and quiet hours."""
-
-    server: Server
-    template: str
-    made: list[str]
-
-    def copy(self) -> str:
-        self.made.append(self.server.create(template=self.template))
-        return self.made[-1]
+def test_two_nodes_answer_as_one_process_does(drill: Drill) -> None:
+    result = drill.result
+    assert result.same[0]
+    assert (result.alone.decided, result.nodes.decided, result.nodes.failed) == (660, 660, 0)
+    told = [row for part in ray_run.parts(drill.work.folder / "alone") for row in parquet.read_table(part).to_pylist()]
+    assert len({row["recipient_id"] for row in told}) == 600
+    assert len({row["decision_id"] for row in told}) == 660
+    assert result.masked > 10, "else the order of a recipient's rows would not matter"
 
 
-@pytest.fixture(scope="module")
-def databases(postgresql: Server) -> Iterator[Databases]:
-    url = postgresql.create()
-    scene.prepare(Settings(database=url), RECIPIENTS, cap=2, seed=3)
-    made = Databases(postgresql, str(psycopg.conninfo.conninfo_to_dict(url)["dbname"]), [url])
-    yield made
-    for one in made.made:
-        postgresql.drop(one)
+def test_a_node_that_is_killed_half_way_loses_and_doubles_nothing(drill: Drill) -> None:
+    result = drill.result
+    assert result.killed.killed_at is not None
+    assert result.killed.killed_at < result.size.parts, "the node died too late to show anything"
+    assert result.same[1]
+    assert (result.killed.decided, result.killed.failed, result.stored[0]) == (660, 0, 660)
 
 
-@pytest.fixture(scope="module")
-def people(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Three files; everybody comes three or four times, across files and parts."""
-    folder = tmp_path_factory.mktemp("people")
-    for number in range(3):
-        rows = range(number * ROWS // 3, (number + 1) * ROWS // 3)
-        names = [scene.recipient_name(i * 7919 % RECIPIENTS) for i in rows]
-        parquet.write_table(pyarrow.table({"recipient_id": names}), folder / f"{number}.parquet")
-    return folder
+def test_caps_and_shared_limits_hold_exactly_where_a_node_is_killed(drill: Drill) -> None:
+    result = drill.result
+    assert result.report.clean
+    assert result.report.unknown == 0
+    assert (result.shared.decided, result.answered, result.stored[1]) == (660, 660, 660)
+    assert sorted(result.ran_out) == ["emails", "money", "pushes"]
+    assert min(result.ran_out.values()) > 0
 
 
-def arguments(file: Path, out: Path, database: str, *more: str) -> list[str]:
-    campaign = ["--campaign", scene.LEARNED, "--workspace", scene.WORKSPACE, "--now", NOW]
-    shape = ["--part-rows", str(PART_ROWS), "--out", str(out)]
-    return ["decide", str(file), *campaign, *shape, "--database", database, "--json", *more]
+def test_the_drill_tells_what_it_found_and_fails_where_something_is_amiss(drill: Drill) -> None:
+    result = drill.result
+    assert result.passed
+    assert ray_told.document(result)["runs"]["one_killed"]["killed_at"] == result.killed.killed_at
+    assert list(ray_told.lines(result))[-1] == "passed"
+    late = replace(result.killed, killed_at=result.size.parts)
+    for worse in (
+        replace(result, same=(True, False)),
+        replace(result, stored=(660, 661)),
+        replace(result, answered=659),
+        replace(result, killed=late),
+        replace(result, masked=0),
+        replace(result, ran_out={"emails": 0}),
+        replace(result, nodes=replace(result.nodes, failed=1)),
+    ):
+        assert not worse.passed
+        assert list(ray_told.lines(worse))[-1] == "NOT AS PROMISED"
+
+
+def test_a_command_that_is_killed_goes_on_when_it_is_called_again(drill: Drill, nodes: Nodes) -> None:
+    work, out = drill.work, drill.work.folder / "resumed"
+    with work.copy() as database:
+        environment = Settings(database=database).child_environment(os.environ)
+        with subprocess.Popen(work.command(out, nodes), env=environment) as at_work:
+            while at_work.poll() is None and not ray_run.parts(out):
+                time.sleep(0.01)
+            at_work.kill()
+        assert at_work.returncode == -signal.SIGKILL
+        assert 0 < len(ray_run.parts(out)) < work.size.parts
+        assert work.decide("resumed", database, nodes).decided == 660
+        assert ray_run.stored(database) == 660
+    assert ray_run.same(work.folder / "alone", out)
 
 
 def sendtide(*given: str) -> Result:
@@ -106,110 +117,14 @@ def sendtide(*given: str) -> Result:
     return result
 
 
-def decide(*given: Any) -> Any:
-    result = sendtide(*arguments(*given))
-    assert result.exit_code == 0, result.stderr
-    return orjson.loads(result.stdout)
+def decide(file: Path, out: Path, database: str, *more: str) -> Result:
+    whose = ("--campaign", scene.LEARNED, "--workspace", scene.WORKSPACE, "--database", database)
+    return sendtide("decide", str(file), "--out", str(out), *whose, "--json", *more)
 
 
-def answers(out: Path) -> pyarrow.Table:
-    return pyarrow.concat_tables([parquet.read_table(part) for part in sorted(out.glob("part-*"))])
-
-
-@pytest.fixture(scope="module")
-def alone(databases: Databases, people: Path, tmp_path_factory: pytest.TempPathFactory) -> pyarrow.Table:
-    """What one process answers."""
-    out = tmp_path_factory.mktemp("alone") / "out"
-    decide(people, out, databases.copy())
-    table = answers(out)
-    masked = sum("cap" in text for text in table.column("reasons").to_pylist())
-    assert masked > ROWS / 10, "else the order of a recipient's rows would not matter"
-    return table
-
-
-def parts(out: Path) -> int:
-    return len(list(out.glob("part-*")))
-
-
-def when(condition: Callable[[], bool], then: Callable[[], None]) -> threading.Thread:
-    """Does something as soon as something is so."""
-
-    def watch() -> None:
-        while not condition():
-            time.sleep(0.01)
-        then()
-
-    thread = threading.Thread(target=watch)
-    thread.start()
-    return thread
-
-
-def test_a_node_that_is_killed_half_way_loses_and_doubles_nothing(
-    cluster: Cluster, databases: Databases, people: Path, alone: pyarrow.Table, tmp_path: Path
-) -> None:
-    out, database, node = tmp_path / "out", databases.copy(), next(iter(cluster.worker_nodes))
-    left: list[int] = []
-
-    def kill() -> None:
-        node.all_processes["raylet"][0].process.kill()
-        left.append(ROWS // PART_ROWS - parts(out))
-
-    killer = when(lambda: parts(out) > 0, kill)
-    try:
-        told = decide(people, out, database, "--ray", cluster.address)
-        killer.join()
-    finally:
-        cluster.remove_node(node, allow_graceful=False)
-        add_node(cluster)
-    assert left[0] > 0, "the node died too late to show anything"
-    assert told == {"decided": ROWS, "failed": 0, "folder": str(out)}
-    assert answers(out).equals(alone)
-    assert len(alone) == ROWS
-    assert stored(database) == ROWS
-
-
-def stored(database: str) -> int:
-    with psycopg.connect(database) as connection:
-        row = connection.execute("SELECT count(*) FROM decisions").fetchone()
-    assert row is not None
-    return int(row[0])
-
-
-def test_a_driver_that_is_killed_goes_on_when_it_is_called_again(
-    cluster: Cluster, databases: Databases, people: Path, alone: pyarrow.Table, tmp_path: Path
-) -> None:
-    out, database = tmp_path / "out", databases.copy()
-    given = arguments(people, out, database, "--ray", cluster.address)
-    with subprocess.Popen([sys.executable, "-m", "optimizer.cli", *given], start_new_session=True) as driver:
-        when(lambda: parts(out) > 0 or driver.poll() is not None, lambda: os.killpg(driver.pid, signal.SIGKILL)).join()
-    assert driver.returncode == -signal.SIGKILL
-    assert 0 < parts(out) < ROWS // PART_ROWS
-    assert decide(people, out, database, "--ray", cluster.address)["decided"] == ROWS
-    assert answers(out).equals(alone)
-    assert stored(database) == ROWS
-
-
-def test_caps_and_capacity_hold_exactly(cluster: Cluster, databases: Databases, people: Path, tmp_path: Path) -> None:
-    database, out = databases.copy(), tmp_path / "out"
-    services = open_services(Settings(database=database), watch=False)
-    emails = Only(channels=("email",))
-    rule = Rule(scene.WORKSPACE, "few", "capacity", Capacity(40, 60), emails, emails)
-    setup.put_rule(services, rule)
-    services.close()
-    assert decide(people, out, database, "--ray", cluster.address)["decided"] == ROWS
-    told = answers(out)
-    assert sum('"few"' in text for text in told.column("reasons").to_pylist()) > 0
-    store = open_store(database)
-    with store.read() as reader:
-        report = audit(reader, scene.WORKSPACE)
-    store.close()
-    assert report.clean
-    assert stored(database) == len(set(told.column("decision_id").to_pylist())) == ROWS
-
-
-def test_simulations_have_the_figures_that_they_have_in_one_process(cluster: Cluster) -> None:
-    given = ("simulate", "stationary", "--policies", "random,ours", "--decisions", "60", "--json")
-    one, spread = sendtide(*given), sendtide(*given, "--ray", cluster.address)
+def test_simulations_have_the_figures_that_they_have_in_one_process(nodes: Nodes) -> None:
+    given = ("simulate", "stationary", "--policies", "ours", "--decisions", "60", "--seeds", "1", "--json")
+    one, spread = sendtide(*given), sendtide(*given, "--ray", nodes.address)
     assert spread.exit_code == 0, spread.stderr
     figures = [orjson.loads(told.stdout)["standings"] for told in (one, spread)]
     for standing in itertools.chain(*figures):
@@ -218,7 +133,7 @@ def test_simulations_have_the_figures_that_they_have_in_one_process(cluster: Clu
 
 
 def test_a_search_finds_what_it_finds_in_one_process(
-    cluster: Cluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    nodes: Nodes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(tuning, "LEAST", 500)
     local = Sendtide(tmp_path)
@@ -231,23 +146,23 @@ def test_a_search_finds_what_it_finds_in_one_process(
     one = local.json(*search)
     (tmp_path / "tuning.journal").unlink()
     local.ok("tune", "--reset")
-    assert local.json(*search, "--ray", cluster.address) == one
+    assert local.json(*search, "--ray", nodes.address) == one
     assert one["trials"] == 4
 
 
-def test_sqlite_is_refused_over_two_nodes_and_taken_on_this_one(cluster: Cluster, tmp_path: Path) -> None:
+def test_sqlite_is_refused_over_two_nodes_and_taken_on_this_one(nodes: Nodes, tmp_path: Path) -> None:
     database = f"sqlite:///{tmp_path}/one.db"
     scene.prepare(Settings(database=database), 4, cap=2, seed=3)
     file = tmp_path / "people.csv"
     file.write_text("recipient_id\nu000000\nu000001\n")
-    refused = sendtide(*arguments(file, tmp_path / "refused", database, "--ray", cluster.address))
+    refused = decide(file, tmp_path / "refused", database, "--ray", nodes.address)
     assert refused.exit_code == 2
     assert "a SQLite file can't be shared by several nodes" in refused.stderr
-    taken = sendtide(*arguments(file, tmp_path / "out", database, "--ray", "local"))
+    taken = decide(file, tmp_path / "out", database, "--ray", "local")
     assert taken.exit_code == 0, taken.stderr
     assert "SQLite takes one writer at a time" in taken.stderr
     assert orjson.loads(taken.stdout)["decided"] == 2
-    single = sendtide(*arguments(file, tmp_path / "one.parquet", database))
+    single = decide(file, tmp_path / "one.parquet", database)
     assert single.exit_code == 0
     ids = [parquet.read_table(tmp_path / name).column("decision_id").to_pylist() for name in ("out", "one.parquet")]
     assert ids[0] == ids[1], "a file alone has the ids that it has without --ray"
@@ -265,7 +180,7 @@ def test_an_address_that_is_none_is_told_plainly(tmp_path: Path, address: str, t
     file = tmp_path / "people.csv"
     file.write_text("recipient_id\nu000000\n")
     database = f"sqlite:///{tmp_path}/one.db"
-    refused = sendtide(*arguments(file, tmp_path / "out", database, "--ray", address))
+    refused = decide(file, tmp_path / "out", database, "--ray", address)
     assert refused.exit_code == 2
     assert told in refused.stderr
 
@@ -284,7 +199,7 @@ def test_without_the_extra_a_command_says_what_is_missing(
     file = tmp_path / "people.csv"
     file.write_text("recipient_id\nu000000\n")
     given = {
-        "decide": arguments(file, tmp_path / "out", database),
+        "decide": ["decide", str(file), "--campaign", "spring", "--out", str(tmp_path / "out"), "--database", database],
         "simulate": ["simulate", "stationary", "--decisions", "20"],
         "tune": ["tune", "--database", database, "--workspace", scene.WORKSPACE],
     }

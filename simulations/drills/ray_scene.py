@@ -1,0 +1,72 @@
+"""The set-up of the Ray drill: people and rules of the rules drill, shared limits off, and files that ask for all."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+
+from optimizer.config import Settings
+from optimizer.service import setup
+from optimizer.service.wiring import open_services
+from simulations.drills.rules import scene as rules_scene
+from simulations.drills.scene import WORKSPACE, recipient_name
+from storage.usage import scarce
+
+#: Who is asked for: the campaign that has learned.
+CAMPAIGN = rules_scene.OFFER
+FILES = 8
+
+
+@dataclass(frozen=True)
+class Size:
+    """How large a drill is; see the flags of the command. A tenth of the people is asked for a second time."""
+
+    recipients: int = 1_000_000
+    processors: int = 1
+    part_rows: int = 20_000
+    seed: int = 1
+
+    @property
+    def rows(self) -> int:
+        """Of all files."""
+        return self.recipients + self.recipients // 10
+
+    @property
+    def parts(self) -> int:
+        """Files of answers."""
+        return -(-self.rows // self.part_rows)
+
+
+def prepare(database: str, size: Size) -> None:
+    """Makes the workspace; capacities and budgets are off."""
+    settings = Settings(database=database)
+    rules_scene.prepare(settings, rules_scene.Size(decisions=size.rows, recipients=size.recipients, seed=size.seed))
+    switch_shared(database, on=False)
+
+
+def switch_shared(database: str, *, on: bool) -> None:
+    """Turns the limits that all recipients share on or off."""
+    services = open_services(Settings(database=database), watch=False)
+    try:
+        with services.store.read() as reader:
+            rules = [rule for rule in reader.rules(WORKSPACE) if scarce(rule)]
+        for rule in rules:
+            setup.put_rule(services, replace(rule, enabled=on))
+    finally:
+        services.close()
+
+
+def write_files(folder: Path, size: Size) -> None:
+    """Parquet files that ask for everybody, in any order, and again for some, far away from the first time."""
+    import pyarrow
+    from pyarrow import parquet
+
+    rng = np.random.default_rng(size.seed)
+    again = rng.integers(0, size.recipients, size.rows - size.recipients)
+    people = rng.permutation(np.concatenate([np.arange(size.recipients), again]))
+    folder.mkdir()
+    for number, some in enumerate(np.array_split(people, FILES)):
+        names = [recipient_name(int(one)) for one in some]
+        parquet.write_table(pyarrow.table({"recipient_id": names}), folder / f"people-{number}.parquet")
