@@ -11,6 +11,7 @@ from optimizer.cli import main
 from optimizer.service.requests import DecisionRequest
 from optimizer.service.wiring import Services
 from storage.open import open_rows
+from storage.postgres.migrate import STEPS
 from storage.records import Campaign
 from storage.sql.rows import COPYING
 from tests.cli.conftest import Sendtide
@@ -68,7 +69,7 @@ def test_migrate_says_how_far_the_database_is_and_never_its_password(sendtide: S
     url = postgresql.create(template=None)
     told = CliRunner().invoke(main, ["migrate", "--database", url.replace("postgres@", "postgres:secret@"), "--json"])
     assert told.exit_code == 0, told.stderr
-    assert orjson.loads(told.stdout)["schema"] == "0002_blocks"
+    assert orjson.loads(told.stdout)["schema"] == STEPS[-1][0]
     assert "secret" not in told.output
     postgresql.drop(url)
 
