@@ -16,6 +16,7 @@ from optimizer.scheduler import Trainer
 from optimizer.service import runs, setup
 from optimizer.service.learning import queue_training
 from optimizer.service.wiring import Services
+from storage.errors import StoreUnavailable
 from storage.log import TrainingRun
 from storage.records import Campaign
 from tests.cli.conftest import Sendtide
@@ -86,6 +87,24 @@ def test_a_child_that_dies_fails_its_run_with_its_last_words(
     until("the end", lambda: ended(trainer))
     assert (stored(services, queued).status, stored(services, queued).error) == ("failed", error)
     assert runs.start_now(services, "default", None, "other", "cli").status == "running"  # the lease is free
+
+
+def test_an_end_that_the_store_could_not_take_is_told_once_it_can(
+    services: Services, queued: TrainingRun, start: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trainer = start("""print('{"status": "published"}')""")
+    assert trainer.child is not None
+    trainer.child.process.wait()
+
+    def away(*_: object, **__: object) -> None:
+        raise StoreUnavailable("away")
+
+    with monkeypatch.context() as gone:
+        gone.setattr(services.store, "write", away)
+        with pytest.raises(StoreUnavailable):
+            trainer.tick()
+    assert ended(trainer)
+    assert (stored(services, queued).status, stored(services, queued).error) == ("published", None)
 
 
 @pytest.mark.parametrize("stubborn", [False, True])
