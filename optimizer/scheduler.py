@@ -129,7 +129,7 @@ class Trainer:
             ended = Ended(**orjson.loads(child.out.read()))
         except (orjson.JSONDecodeError, TypeError):
             ended = Ended("failed", error=f"{_how_it_ended(child.process.returncode)}: {_tail(child.err)}")
-        # While the store is away this raises, and the next tick tries again: what the run did must not be told otherwise.
+        # While the store is away this raises, and the next tick tries again: the run's end must not be told otherwise.
         runs.finish(self.services, child.run, self.holder, ended)
         self._close(child)
         log.info("training ends", extra={"run": child.run.run_id, "status": ended.status, "error": ended.error})
