@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from contextlib import suppress
 from functools import lru_cache
 from typing import Any
 
@@ -30,8 +29,10 @@ def load(schema: Schema, data: Any, prefix: str = "") -> Any:
     """
     fast = _quick_of(schema)
     if fast is not None:
-        with suppress(ValidationError):
+        try:
             return fast(data)
+        except ValidationError:
+            pass  # the schema says below what is wrong
     try:
         return schema.load(data)
     except ValidationError as error:

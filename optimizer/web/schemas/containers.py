@@ -9,7 +9,7 @@ from typing import Any
 from marshmallow import ValidationError, fields
 
 from optimizer.web.schemas import limits
-from optimizer.web.schemas.fields import ID, about_field
+from optimizer.web.schemas.fields import about_field, is_id
 
 
 class Many(fields.List[Any]):
@@ -32,7 +32,8 @@ class Many(fields.List[Any]):
     def _deserialize(self, value: Any, *_: Any, **__: Any) -> list[Any]:
         if not isinstance(value, list) or not self.shortest <= len(value) <= self.longest:
             raise ValidationError(f"Must be a list of {self.shortest} to {self.longest} items.")
-        loaded = super()._deserialize(value, None, None)
+        plain = type(self.inner) is fields.Raw and self.inner.allow_none and not self.inner.validators
+        loaded = list(value) if plain else super()._deserialize(value, None, None)
         if self.unique and len(set(loaded)) < len(loaded):
             twice = dict.fromkeys(one for one in loaded if loaded.count(one) > 1)
             raise ValidationError(f"Must have no duplicates; twice in it: {', '.join(map(repr, twice))}.")
@@ -55,10 +56,12 @@ class Table(fields.Dict):
         loaded, errors = {}, {}
         for key, one in value.items():
             try:
-                if len(key) > limits.ID or ID.fullmatch(key) is None:
+                if not is_id(key):
                     raise ValidationError("The name must be 1 to 256 characters without control characters.")
                 assert self.value_field is not None  # noqa: S101  for mypy: __init__ always gives one
-                loaded[key] = self.value_field.deserialize(one, key, value)
+                quick = one is not None and not self.value_field.validators
+                load = self.value_field._deserialize if quick else self.value_field.deserialize
+                loaded[key] = load(one, key, value)
             except ValidationError as error:
                 errors[key] = error.messages
         if errors:
@@ -87,7 +90,7 @@ class Attributes(fields.Dict):
 def _walk(value: Mapping[str, Any], depth: int, left: int) -> int:
     """Checks the values below ``value`` and returns how many more are allowed (negative: too many)."""
     for key, one in value.items():
-        if len(key) > limits.ID or ID.fullmatch(key) is None:
+        if not is_id(key):
             raise ValidationError({key: ["The name must be 1 to 256 characters without control characters."]})
         left = _walk_value(key, one, depth, left - 1)
         if left < 0:
@@ -97,7 +100,8 @@ def _walk(value: Mapping[str, Any], depth: int, left: int) -> int:
 
 def _walk_value(key: str, value: Any, depth: int, left: int) -> int:
     if isinstance(value, str):
-        if len(value) > limits.TEXT or "\x00" in value or len(value.encode("utf-8")) > limits.TEXT:
+        longest = len(value) if value.isascii() else len(value.encode("utf-8"))
+        if longest > limits.TEXT or "\x00" in value:
             raise ValidationError({key: [f"A string may have at most {limits.TEXT} bytes and no NUL."]})
     elif isinstance(value, float):
         if not math.isfinite(value):

@@ -37,7 +37,8 @@ class EventIn(Body):
 
     @post_load
     def _make(self, data: dict[str, Any], **_: Any) -> EventInput:
-        if all(data[name] is None for name in _NAMES):
+        d = data
+        if d["decision_id"] is d["request_id"] is d["message_id"] is d["recipient_id"] is None:
             raise ValidationError(f"Must name its decision or recipient by one of: {', '.join(_NAMES)}.")
         if data["message_id"] is not None and data["provider"] is None:
             raise ValidationError("Missing; message_id needs it.", "provider")

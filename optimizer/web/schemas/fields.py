@@ -34,6 +34,13 @@ EARLIEST = datetime(1970, 1, 1, tzinfo=UTC)
 LATEST = datetime(2200, 1, 1, tzinfo=UTC)
 
 
+def is_id(text: str) -> bool:
+    """Whether a text has 1 to 256 characters, none of them a control character."""
+    if text.isascii() and text.isprintable():  # nearly all are: told apart fastest
+        return 0 < len(text) <= limits.ID
+    return len(text) <= limits.ID and ID.fullmatch(text) is not None
+
+
 def about_field(kwargs: dict[str, Any], about: str, **facts: Any) -> dict[str, Any]:
     """``kwargs`` with messages that say what is allowed, and description and JSON Schema facts for the document."""
     kwargs.setdefault("error_messages", {})
@@ -72,10 +79,14 @@ class Id(fields.String):
         facts = {"minLength": 1, "maxLength": limits.ID, "pattern": NAME_PATTERN if addressed else ID_PATTERN}
         super().__init__(**about_field(kwargs, about, **facts))
 
+    def allows(self, value: Any) -> bool:
+        """Whether a value is an id."""
+        return isinstance(value, str) and is_id(value) and not (self.pattern is _NAME and "/" in value)
+
     def _deserialize(self, value: Any, *_: Any, **__: Any) -> str:
-        if not isinstance(value, str) or len(value) > limits.ID or self.pattern.fullmatch(value) is None:
+        if not self.allows(value):
             raise ValidationError(self.allowed)
-        return value
+        return str(value)
 
 
 class Choice(fields.String):

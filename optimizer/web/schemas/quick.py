@@ -11,6 +11,8 @@ from typing import Any
 
 from marshmallow import RAISE, Schema, ValidationError, fields, missing
 
+from optimizer.web.schemas.fields import Id
+
 #: What makes one value of another, or raises ``ValidationError``.
 Load = Callable[[Any], Any]
 
@@ -25,44 +27,53 @@ def quick(schema: Schema) -> Load | None:
         return None
     if schema.many or schema.partial or schema.unknown != RAISE:
         return None
-    loaders: list[tuple[str, Load, bool, Any]] = []
+    members: dict[str, tuple[Load, bool]] = {}
+    required: list[str] = []
+    defaults: dict[str, Any] = {}
     for name, field in schema.load_fields.items():
         one = _of_field(field)
         if one is None or field.data_key not in (None, name) or field.attribute not in (None, name):
             return None
-        default = _REQUIRED if field.required else field.load_default
-        loaders.append((name, one, field.allow_none, default))
+        members[name] = one, field.allow_none
+        if field.required:
+            required.append(name)
+        elif field.load_default is not missing:
+            defaults[name] = field.load_default
     makers: list[Callable[..., Any]] = [
         getattr(schema, name) for name, many, _ in hooks.get("post_load", ()) if not many
     ]
-    return _loader(loaders, makers)
+    return _loader(members, required, defaults, makers)
 
 
-_REQUIRED = object()
+def _loader(
+    members: dict[str, tuple[Load, bool]],
+    required: list[str],
+    defaults: dict[str, Any],
+    makers: list[Callable[..., Any]],
+) -> Load:
+    made_anew = [(name, one) for name, one in defaults.items() if callable(one)]
+    fixed = {name: one for name, one in defaults.items() if not callable(one)}
 
-
-def _loader(loaders: list[tuple[str, Load, bool, Any]], makers: list[Callable[..., Any]]) -> Load:
     def load(data: Any) -> Any:
         if not isinstance(data, dict):
             raise ValidationError("not an object")
-        made: Any = {}
-        found = 0
-        for name, one, allow_none, default in loaders:
-            if name in data:
-                found += 1
-                value = data[name]
-                if value is not None:
-                    made[name] = one(value)
-                elif allow_none:
-                    made[name] = None
-                else:
-                    raise ValidationError("null")
-            elif default is _REQUIRED:
+        made: Any = dict(fixed)
+        for name, value in data.items():
+            member = members.get(name)
+            if member is None:
+                raise ValidationError("unknown field")
+            if value is not None:
+                made[name] = member[0](value)
+            elif member[1]:
+                made[name] = None
+            else:
+                raise ValidationError("null")
+        for name in required:
+            if name not in made:
                 raise ValidationError("missing")
-            elif default is not missing:
-                made[name] = default() if callable(default) else default
-        if found < len(data):
-            raise ValidationError("unknown field")
+        for name, one in made_anew:
+            if name not in made:
+                made[name] = one()
         for maker in makers:
             made = maker(made, many=False, partial=None, unknown=None)
         return made
@@ -75,4 +86,8 @@ def _of_field(field: fields.Field[Any]) -> Load | None:
         return None
     if isinstance(field, fields.Nested):
         return None if field.many else quick(field.schema)
-    return lambda value: field._deserialize(value, None, None)
+    deserialize = field._deserialize
+    if not isinstance(field, Id):
+        return lambda value: deserialize(value, None, None)
+    allows = field.allows
+    return lambda value: value if allows(value) else deserialize(value, None, None)
