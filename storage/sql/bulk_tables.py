@@ -15,7 +15,7 @@ from storage.rhythm import RHYTHM_KINDS, RhythmKind
 from storage.sql.decision_rows import INTO_DECISIONS, INTO_MESSAGES
 from storage.sql.decision_tables import COUNT_USE
 from storage.sql.event_tables import INTO_EVENTS
-from storage.sql.manyrows import Column, Insertion, ManyRows, Same, column
+from storage.sql.manyrows import Column, Insertion, Same, column, insert
 from storage.sql.rhythm_tables import INTO_RHYTHMS
 from storage.sql.tables import Tables
 from storage.sql.usage_tables import UsageWriter
@@ -89,7 +89,7 @@ class BulkReader(Tables):
         return found
 
 
-class BulkWriter(BulkReader, UsageWriter, ManyRows):
+class BulkWriter(BulkReader, UsageWriter):
     """Many rows at once."""
 
     def add_new_recipients(self, workspace_id: str, recipient_ids: Sequence[str], documents: Sequence[bytes]) -> None:
@@ -136,7 +136,7 @@ class BulkWriter(BulkReader, UsageWriter, ManyRows):
 
     def _insert_new(self, into: Insertion, columns: Sequence[Column], rows: int) -> None:
         """Inserts so many rows; ``OneByOne`` when the key of one is taken."""
-        if rows and self._insert(into, columns) < rows:
+        if rows and insert(self._query, into, columns) < rows:
             raise OneByOne(f"{into.table}: one of these rows is stored already, or is named twice")
 
     def clear_all_unanswered(self, workspace_id: str, recipient_ids: Sequence[str]) -> None:
@@ -149,7 +149,7 @@ class BulkWriter(BulkReader, UsageWriter, ManyRows):
         number = Same(RHYTHM_KINDS.index(kind))
         for turn in _turns(added):
             recipients, hours = zip(*turn, strict=True)
-            self._insert(INTO_RHYTHMS, (Same(workspace_id), recipients, number, hours, list(turn.values())))
+            insert(self._query, INTO_RHYTHMS, (Same(workspace_id), recipients, number, hours, list(turn.values())))
 
 
 def _turns(added: Sequence[tuple[str, int, float]]) -> list[dict[tuple[str, int], float]]:

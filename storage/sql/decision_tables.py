@@ -24,7 +24,7 @@ from storage.sql.decision_rows import (
     message_from,
     message_row,
 )
-from storage.sql.manyrows import ManyRows
+from storage.sql.manyrows import insert_rows
 from storage.sql.tables import Row, Tables
 from storage.sql.usage_tables import UsageWriter
 
@@ -163,7 +163,7 @@ class DecisionReader(Tables):
         return tuple(decision_from(workspace_id, row) for row in self._rows(_OPEN, (workspace_id, recipient_id)))
 
 
-class DecisionWriter(DecisionReader, UsageWriter, RewriteWriter, ManyRows):
+class DecisionWriter(DecisionReader, UsageWriter, RewriteWriter):
     """Changes of decisions and messages."""
 
     def add_decision(self, decision: Decision, message: Message | None) -> None:
@@ -184,7 +184,7 @@ class DecisionWriter(DecisionReader, UsageWriter, RewriteWriter, ManyRows):
         if not rows:
             return
         counts = Counter(decision.workspace_id for decision, _ in rows)
-        if self._insert_rows(INTO_DECISIONS, self._decision_rows(rows, counts)) < len(rows):
+        if insert_rows(self._query, INTO_DECISIONS, self._decision_rows(rows, counts)) < len(rows):
             raise AlreadyExists("one of these decisions is stored already, or is named twice")
         self._hold([message for _, message in rows if message is not None])
         uses = Counter((decision.workspace_id, decision.policy_id) for decision, _ in rows)
@@ -262,10 +262,10 @@ class DecisionWriter(DecisionReader, UsageWriter, RewriteWriter, ManyRows):
         gone = [] if removed is None else removed
         if messages:
             rows = [message_row(message, self.SAME) for message in messages]
-            if self._insert_rows(INTO_MESSAGES, rows) < len(rows):
+            if insert_rows(self._query, INTO_MESSAGES, rows) < len(rows):
                 for row in rows:
                     gone += self._removed(_REMOVE_TOLD, row[:4])
-                self._insert_rows(INTO_MESSAGES, rows)
+                insert_rows(self._query, INTO_MESSAGES, rows)
         self._book(messages, gone)
 
     def _removed(self, statement: str, key: Row) -> list[Message]:

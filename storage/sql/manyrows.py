@@ -7,13 +7,13 @@ as a whole), which saves the database a copy of every page that the statement to
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import chain
 from typing import Final
 
-from storage.sql.tables import Row, Tables
+from storage.sql.tables import Cursor, Row
 
 #: So many rows go by one statement; few lengths, so that few statements are prepared.
 _LENGTHS: Final = (64, 8, 1)
@@ -27,6 +27,8 @@ class Same:
 
 
 Column = Same | Sequence[object]
+#: Runs one statement.
+Query = Callable[[str, Sequence[object]], Cursor]
 
 
 def column(values: Sequence[object]) -> Column:
@@ -65,31 +67,33 @@ def _statement(into: Insertion, shared: tuple[bool, ...], rows: int) -> str:
     return f"INSERT OR FAIL INTO {into.table} ({names}) VALUES {', '.join(marks)} {into.clash}"  # noqa: S608 - names of this package
 
 
-class ManyRows(Tables):
-    """Inserts rows by column."""
+def insert(query: Query, into: Insertion, columns: Sequence[Column]) -> int:
+    """Inserts rows, of which at least one column differs from row to row; returns how many were stored.
 
-    def _insert(self, into: Insertion, columns: Sequence[Column]) -> int:
-        """Inserts rows, of which at least one column differs from row to row; returns how many were stored.
+    When a row is refused, those before it may be stored: the write is to be given up.
+    """
+    shared = tuple([isinstance(one, Same) for one in columns])
+    front = [one.value for one in columns if isinstance(one, Same)]
+    others = [one for one in columns if not isinstance(one, Same)]
+    values = list(chain.from_iterable(zip(*others, strict=True)))
+    width, start, stored = len(others), 0, 0
+    for rows in _pieces(len(values) // width):
+        end = start + rows * width
+        stored += query(into.statement(shared, rows), [*front, *values[start:end]]).rowcount
+        start = end
+    return stored
 
-        When a row is refused, those before it may be stored: the write is to be given up.
-        """
-        shared = tuple([isinstance(one, Same) for one in columns])
-        front = [one.value for one in columns if isinstance(one, Same)]
-        others = [one for one in columns if not isinstance(one, Same)]
-        values = list(chain.from_iterable(zip(*others, strict=True)))
-        width, start, stored = len(others), 0, 0
-        for rows in _pieces(len(values) // width):
-            end = start + rows * width
-            stored += self._query(into.statement(shared, rows), [*front, *values[start:end]]).rowcount
-            start = end
-        return stored
 
-    def _insert_rows(self, into: Insertion, rows: Sequence[Row]) -> int:
-        """``_insert`` of rows as they are."""
-        columns = [column(one) for one in zip(*rows, strict=True)]
-        if all(isinstance(one, Same) for one in columns):
-            columns[0] = [row[0] for row in rows]
-        return self._insert(into, columns)
+def insert_rows(query: Query, into: Insertion, rows: Sequence[Row]) -> int:
+    """``insert`` of rows as they are."""
+    if not rows:
+        return 0
+    if len(rows) == 1:
+        return query(into.statement((False,) * len(rows[0]), 1), rows[0]).rowcount
+    columns = [column(one) for one in zip(*rows, strict=True)]
+    if all(isinstance(one, Same) for one in columns):
+        columns[0] = [row[0] for row in rows]
+    return insert(query, into, columns)
 
 
 def _pieces(rows: int) -> Iterator[int]:

@@ -11,6 +11,7 @@ from storage.errors import VersionConflict
 from storage.log import Page
 from storage.records import ApiKey, Attribute, Campaign, Recipient, Workspace
 from storage.rules import Rule
+from storage.sql.manyrows import Insertion, insert_rows
 from storage.sql.tables import Tables
 from storage.sql.usage_tables import UsageWriter
 from storage.usage import counted_by
@@ -21,6 +22,12 @@ _RECIPIENTS = """
 SELECT recipient_id, version, document, changed_after FROM recipients
 WHERE workspace_id = ? AND recipient_id IN ({marks})
 """
+_INTO_RECIPIENTS: Final = Insertion(
+    "recipients",
+    ("workspace_id", "recipient_id", "version", "document", "changed_after"),
+    "ON CONFLICT (workspace_id, recipient_id) DO UPDATE SET version = excluded.version, document = excluded.document, "
+    "changed_after = excluded.changed_after",
+)
 _CAMPAIGN_NOW = """
 SELECT document FROM campaign_versions WHERE workspace_id = ? AND campaign_id = ? ORDER BY version DESC LIMIT 1
 """
@@ -200,17 +207,15 @@ class SetupWriter(SetupReader, UsageWriter):
             key = (recipient.workspace_id, recipient.recipient_id)
             _require_next(f"recipient {recipient.recipient_id}", recipient.version, versions.get(key, 0))
             versions[key] = recipient.version
-        self._query_many(
-            """
-            INSERT INTO recipients (workspace_id, recipient_id, version, document, changed_after) VALUES (?, ?, ?, ?, ?)
-            ON CONFLICT (workspace_id, recipient_id) DO UPDATE SET version = excluded.version,
-              document = excluded.document, changed_after = excluded.changed_after
-            """,
-            [
-                (r.workspace_id, r.recipient_id, r.version, codec.pack_recipient(r), self._position(r.workspace_id))
-                for r in recipients
-            ],
-        )
+        rows = [
+            (r.workspace_id, r.recipient_id, r.version, codec.pack_recipient(r), self._position(r.workspace_id))
+            for r in recipients
+        ]
+        if len(versions) == len(rows):
+            insert_rows(self._query, _INTO_RECIPIENTS, rows)
+        else:  # one statement may change a row only once
+            for row in rows:
+                insert_rows(self._query, _INTO_RECIPIENTS, [row])
 
     def _next(self, workspace_id: str, name: str) -> int:
         """Adds one to a counter of the workspace and returns it; numbers ascend in the order of commits, since its row
