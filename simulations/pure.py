@@ -28,7 +28,8 @@ from optimizer.service.ids import COLD_POLICY
 from optimizer.service.past import with_past
 from optimizer.service.record import message_of
 from optimizer.service.replay import vector_under
-from optimizer.service.retrain import LEAST_ROWS, exploration_numbers
+from optimizer.service.retrain import exploration_numbers
+from optimizer.service.runs import LEAST_ROWS
 from simulations.game import Game, Turn
 from simulations.play import AT_ONCE, Result
 from simulations.scenarios import CAMPAIGN, WORKSPACE, Feedback

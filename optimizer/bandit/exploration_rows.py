@@ -7,6 +7,7 @@ definitions, and what they raise, are those of ``exploration``; rows have one sh
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -151,12 +152,22 @@ def with_floor(
 
 def _minima(spaces: Spaces, size: Vectors, rate: float, young: Mapping[str, float]) -> Vectors:
     """(n, V + C + 4) the minimum of each group, 0 for one without an eligible action (``size`` counts them)."""
-    own = np.array([max(young.get(v, 0.0), rate * FLOOR_PART) for v in spaces.variants])
-    if not (own <= 1).all() or not all(minimum >= 0 for minimum in young.values()):
-        raise ValueError(f"minima of young variants must be in [0, 1]: {dict(young)}")
-    every = np.concatenate([own, np.full(size.shape[1] - len(own), rate * FLOOR_PART)])
-    least = np.where(size == 0, 0.0, every)
+    least = np.where(size == 0, 0.0, _asked_for(tuple(spaces.variants), size.shape[1], rate, tuple(young.items())))
     return np.asarray(least * np.minimum(1.0, MAX_FLOOR / np.maximum(least.sum(axis=1), MAX_FLOOR))[:, None])
+
+
+@lru_cache(maxsize=256)
+def _asked_for(
+    variants: tuple[str, ...], groups: int, rate: float, young: tuple[tuple[str, float], ...]
+) -> NDArray[np.float64]:
+    """(V + C + 4) the minima of groups that have eligible actions. They change with a policy, so they are kept."""
+    told = dict(young)
+    own = np.array([max(told.get(v, 0.0), rate * FLOOR_PART) for v in variants])
+    if not (own <= 1).all() or not all(minimum >= 0 for minimum in told.values()):
+        raise ValueError(f"minima of young variants must be in [0, 1]: {told}")
+    every = np.concatenate([own, np.full(groups - len(own), rate * FLOOR_PART)])
+    every.setflags(write=False)
+    return every
 
 
 def _by_group(cube: NDArray[np.generic], dayparts: NDArray[np.int64]) -> Vectors:

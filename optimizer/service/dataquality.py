@@ -16,7 +16,7 @@ from optimizer.bandit.drift import CALIBRATION
 from optimizer.service.drifting import QUIET_ROWS, Alarm, Drift
 from optimizer.service.featureblocks import BLOCK_ROWS
 from optimizer.service.ids import COLD_POLICY
-from optimizer.service.retrain import LEAST_ROWS
+from optimizer.service.runs import LEAST_ROWS
 from optimizer.service.told import runs
 from optimizer.service.wiring import Services
 from storage.log import TrainingRun

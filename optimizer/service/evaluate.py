@@ -28,7 +28,8 @@ from optimizer.service.ids import COLD_POLICY
 from optimizer.service.judging import segments, values_of
 from optimizer.service.policyfile import Given, read_policy
 from optimizer.service.replay import Replayer
-from optimizer.service.retrain import LEAST_ROWS, MOST_JUDGED
+from optimizer.service.retrain import MOST_JUDGED
+from optimizer.service.runs import LEAST_ROWS
 from optimizer.service.serving import load_policy
 from optimizer.service.wiring import Services
 from storage.port import Reader

@@ -26,6 +26,7 @@ from optimizer.service.judging import first_verdict, later_verdict
 from optimizer.service.pricing import with_prices
 from optimizer.service.publish import artifact_of, mixture, new_policy, publish, reject
 from optimizer.service.replay import Replayer
+from optimizer.service.runs import LEAST_ROWS
 from optimizer.service.serving import load_policy
 from optimizer.service.soundness import soundness
 from optimizer.service.wiring import Services
@@ -34,8 +35,6 @@ from storage.log import Component, Pointer, Policy, TrainingRun
 from storage.port import Reader
 from storage.records import Campaign, JsonObject
 
-#: Fewer matured rows than this teach nothing that a gate could confirm.
-LEAST_ROWS = 200
 #: The share of the log, newest last, that a later candidate is not trained on: it is judged there.
 HELD_OUT = 0.3
 #: The newest held-out rows that are replayed at most: enough for every test, and bounded in time.

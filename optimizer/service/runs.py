@@ -23,6 +23,8 @@ from storage.errors import StoreError
 from storage.log import RunStatus, TrainingRun
 from storage.port import Reader, Writer
 
+#: Fewer matured rows than this teach nothing that a gate could confirm.
+LEAST_ROWS = 200
 #: How long a lease holds without being renewed: what a killed scheduler delays the next run by, at most.
 LEASE = timedelta(seconds=20)
 #: How many runs are looked through for the last of a kind.

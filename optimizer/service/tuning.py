@@ -31,7 +31,8 @@ from optimizer.service.evidence import clusters, pair
 from optimizer.service.feedback import Logged, examples, load
 from optimizer.service.fitting import Job, cross_fitted
 from optimizer.service.replay import Replayer
-from optimizer.service.retrain import LEAST_ROWS, exploration_numbers
+from optimizer.service.retrain import exploration_numbers
+from optimizer.service.runs import LEAST_ROWS
 from optimizer.service.trials import Across, Exam, here, row_likelihood
 from optimizer.service.wiring import Services
 from storage.log import Component
