@@ -104,21 +104,23 @@ def fit_posterior(
     weights = np.zeros(layout.size) if mean is None else mean - middle
     fixed = np.full(design.count, offset) if centre is None else offset + design.logits(centre)
     groups = np.array([start for _, start in layout.groups]) if precision is None else precision.copy()
+    weights = np.where(groups[layout.group] < IDLE, weights, 0.0)
     before = weights
     before_likelihood = -np.inf
     live, factor = np.arange(layout.size), torch.eye(layout.size, dtype=torch.float64)
     for step in range(steps):
-        likelihood, gradient, hessian = design.derivatives(weights, outcome, fixed, seen)
-        prior = _per_weight(layout, groups)
+        prior = groups[layout.group]
+        quick = np.flatnonzero(prior < IDLE)
+        likelihood, gradient, hessian = design.derivatives(weights, outcome, fixed, seen, quick)
         if step and _worse(likelihood, weights, before_likelihood, before, prior):
             weights = 0.5 * (weights + before)
             continue
         before, before_likelihood = weights, likelihood
         with one_thread():
-            fitted = _quadratic(layout, hessian, gradient + hessian @ weights, groups, learned)
+            fitted = _quadratic(layout, quick, hessian, gradient + hessian @ weights[quick], groups, learned)
         moved = float(np.abs(np.log(fitted.precision / groups)).max())
-        change = fitted.mean - weights
-        decrement = float(change @ (gradient - prior * weights))
+        change = (fitted.mean - weights)[quick]
+        decrement = float(change @ (gradient - (prior * weights)[quick]))
         weights, groups, live, factor = fitted.mean, fitted.precision, fitted.live, fitted.factor
         if abs(decrement) < _DECREMENT and moved < _MOVED:
             break
@@ -138,19 +140,20 @@ class _Quadratic:
 
 def _quadratic(
     layout: Layout,
+    known: NDArray[np.int64],
     hessian: NDArray[np.float64],
     linear: NDArray[np.float64],
     precision: NDArray[np.float64],
     options: TrainOptions | None,
 ) -> _Quadratic:
     """Mode of ½wᵀHw − linearᵀw + ½Σλw² with λ moved to its fixed point on the way (None = it stays as it is); the
-    factor fits the returned λ.
+    factor fits the returned λ. H and linear are of the ``known`` weights (sorted), which all weights are that aren't idle.
 
     Weights of groups that have proved idle are held at 0: that makes matrices of hundreds out of matrices of thousands.
     """
     groups = precision.copy()
     rounds = 0 if options is None else ROUNDS
-    live, matrix, target = _live(layout, groups, hessian, linear)
+    live, matrix, target = _live(layout, groups, known, hessian, linear)
     for turn in range(rounds + 1):
         factor = torch.linalg.cholesky(matrix + torch.diag(torch.from_numpy(groups[layout.group[live]])))
         solved = torch.cholesky_solve(target, factor)[:, 0].numpy()
@@ -159,18 +162,23 @@ def _quadratic(
         if options is None or turn == rounds:
             break
         groups = _moved_precisions(layout, mean, _variances(layout, live, factor), groups, options)
-        kept, *parts = _live(layout, groups, hessian, linear)
+        kept, *parts = _live(layout, groups, known, hessian, linear)
         if len(kept) < PRUNE * len(live) or turn == rounds - 1:
             live, (matrix, target) = kept, parts
     return _Quadratic(mean, groups, live, factor)
 
 
 def _live(
-    layout: Layout, precision: NDArray[np.float64], hessian: NDArray[np.float64], linear: NDArray[np.float64]
+    layout: Layout,
+    precision: NDArray[np.float64],
+    known: NDArray[np.int64],
+    hessian: NDArray[np.float64],
+    linear: NDArray[np.float64],
 ) -> tuple[NDArray[np.int64], torch.Tensor, torch.Tensor]:
-    """The weights whose group is not idle, with their part of the quadratic."""
-    live = np.flatnonzero(precision[layout.group] < IDLE)
-    return live, torch.from_numpy(hessian[np.ix_(live, live)]), torch.from_numpy(linear[live])[:, None]
+    """The weights whose group is not idle, with their part of the quadratic over the ``known`` ones."""
+    at = np.flatnonzero(precision[layout.group[known]] < IDLE)
+    matrix, target = (hessian, linear) if len(at) == len(known) else (hessian[np.ix_(at, at)], linear[at])
+    return known[at], torch.from_numpy(matrix), torch.from_numpy(target)[:, None]
 
 
 def _variances(layout: Layout, live: NDArray[np.int64], factor: torch.Tensor) -> NDArray[np.float64]:
@@ -212,10 +220,6 @@ def _moved_precisions(
     moved = np.where(idle, IDLE, moved.clip(LOWEST, None))
     fixed = np.array([name in FIXED for name, _ in layout.groups])
     return np.where(fixed | (precision >= IDLE), precision, moved)
-
-
-def _per_weight(layout: Layout, precision: NDArray[np.float64]) -> NDArray[np.float64]:
-    return precision[layout.group]
 
 
 def _worse(

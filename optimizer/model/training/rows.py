@@ -87,6 +87,17 @@ def no_send_layout(rows: RowSet, plain: Sequence[int], owner: Sequence[int]) -> 
     return build_layout(NO_SEND_BLOCKS, _keys(rows), **_parts(rows, plain, owner))
 
 
+@dataclass(frozen=True)
+class _Part:
+    """Some of the weights: their cells, the columns of base rows that these look at (None = all), and the base rows
+    with these columns alone (None where they don't fit in memory)."""
+
+    live: NDArray[np.int64]
+    cells: tuple[Cell, ...]
+    columns: NDArray[np.int64] | None
+    kept: torch.Tensor | None
+
+
 class Design:
     """Rows of one kind laid out for passes; sorted by cell inside, in and out in the rows' own order."""
 
@@ -100,6 +111,8 @@ class Design:
         self._kept: torch.Tensor | None = None
         if self.count * layout.base <= KEEP:
             self._kept = torch.from_numpy(layout.base_rows(self._context, self._local))
+        self._whole = _Part(np.arange(layout.size), tuple(self._cells), None, self._kept)
+        self._part = self._whole
 
     def logits(self, weights: NDArray[np.float64]) -> NDArray[np.float64]:
         """η without offset, (m,), of weights (d,)."""
@@ -115,24 +128,28 @@ class Design:
         outcome: NDArray[np.float64],
         offset: NDArray[np.float64],
         seen: NDArray[np.float64] | None = None,
+        live: NDArray[np.int64] | None = None,
     ) -> tuple[float, NDArray[np.float64], NDArray[np.float64]]:
-        """Log-likelihood, gradient (d,) and information (d, d) of a logistic head with offsets (m,).
+        """Log-likelihood, gradient (k,) and information (k, k) of a logistic head with offsets (m,).
 
         Products run in float32, sums over chunks in float64. Rows whose outcome (m,) is NaN count for nothing. ``seen``
         (m,) is the share of an outcome's happenings that would have been seen by now (default 1); see ``rowterms``.
+        ``live``: the weights that the derivatives are wanted for, sorted (default all); all others must be 0.
         """
-        size, base = self.layout.size, self.layout.base
         known = np.isfinite(outcome)
         target = self._sorted(np.where(known, outcome, 0.0))
         share = self._sorted(known.astype(np.float64) if seen is None else np.where(known, seen, 0.0))
         fixed = self._sorted(offset)
+        part = self._only(live)
+        size, base = len(part.live), self.layout.base if part.columns is None else len(part.columns)
         total, gradient, hessian = 0.0, np.zeros(size), np.zeros((size, size))
         inner = np.zeros((base, base))
         slope = np.zeros(base)
+        wanted = weights[part.live]
         for cell, start, stop in self._chunks():
-            at = self._cells[cell]
-            rows = self._base(start, stop)
-            eta = rows @ torch.from_numpy(at.coefficients(weights, base)).float() + fixed[start:stop]
+            at = part.cells[cell]
+            rows = self._base(start, stop, part)
+            eta = rows @ torch.from_numpy(at.coefficients(wanted, base)).float() + fixed[start:stop]
             likelihood, gain, curvature = row_terms(eta, target[start:stop], share[start:stop])
             total += float(likelihood.sum(dtype=torch.float64))
             slope += (rows.T @ gain).double().numpy()
@@ -141,7 +158,19 @@ class Design:
             if stop == self._bounds[cell + 1]:
                 at.accumulate(gradient, hessian, slope, inner)
                 slope[:], inner[:] = 0.0, 0.0
-        return total, gradient, np.tril(hessian) + np.tril(hessian, -1).T
+        lower = torch.from_numpy(hessian).tril_()
+        return total, gradient, (lower + lower.tril(-1).T).numpy()
+
+    def _only(self, live: NDArray[np.int64] | None) -> _Part:
+        """What a pass over some of the weights needs; kept for the next pass, which mostly wants the same."""
+        if live is None or len(live) == self.layout.size:
+            return self._whole
+        if not np.array_equal(self._part.live, live):
+            cells = [cell.among(live) for cell in self._cells]
+            columns = np.unique(np.concatenate([np.zeros(0, np.int64), *(cell.target for cell in cells)]))
+            kept = None if self._kept is None else self._kept[:, torch.from_numpy(columns)]
+            self._part = _Part(live, tuple(cell.onto(columns) for cell in cells), columns, kept)
+        return self._part
 
     def _sorted(self, column: NDArray[np.float64]) -> torch.Tensor:
         return torch.from_numpy(column[self._order].astype(np.float32))
@@ -153,10 +182,12 @@ class Design:
             for start in range(int(self._bounds[cell]), int(self._bounds[cell + 1]), CHUNK)
         ]
 
-    def _base(self, start: int, stop: int) -> torch.Tensor:
-        if self._kept is not None:
-            return self._kept[start:stop]
-        return torch.from_numpy(self.layout.base_rows(self._context[start:stop], self._local[start:stop]))
+    def _base(self, start: int, stop: int, part: _Part | None = None) -> torch.Tensor:
+        part = part or self._whole
+        if part.kept is not None:
+            return part.kept[start:stop]
+        rows = self.layout.base_rows(self._context[start:stop], self._local[start:stop])
+        return torch.from_numpy(rows if part.columns is None else rows[:, part.columns])
 
 
 def _action(examples: Examples, basis: VariantBasis, campaign: int, variant: int, channel: int) -> Action:
