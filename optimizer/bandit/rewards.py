@@ -16,6 +16,8 @@ from storage.records import Campaign
 
 #: Outcomes that need a message; no other decision can have them.
 MESSAGE_OUTCOMES = frozenset({"delivered", "opened", "clicked", "bounced", "failed", "complained", "unsubscribed"})
+#: Opened or clicked: what a click needs to have happened before. No caller's outcome; the model learns it.
+LOOKED = "opened|clicked"
 #: Outcomes that are a harm to the recipient.
 HARMFUL = frozenset({"unsubscribed", "complained"})
 #: Attribution window of an outcome for which the campaign names none.
@@ -85,7 +87,31 @@ def outcomes(campaign: Campaign, decision: Decision, events: Iterable[Event], no
     """
     start = clock_start(decision)
     ends = {name: start + timedelta(hours=window_hours(campaign, name)) for name in outcome_names(campaign)}
-    found: dict[str, list[tuple[datetime, datetime, float | None]]] = {}
+    found = _found(campaign, decision, events, ends)
+    return {name: _summary(found.get(name), now >= end) for name, end in ends.items()}
+
+
+def looked(campaign: Campaign, decision: Decision, events: Iterable[Event], now: datetime) -> Outcome | None:
+    """Whether a message was opened or clicked within the window of clicks, by the same rules; None in a campaign that
+    doesn't speak of clicks. Opens need not be among the campaign's outcomes."""
+    if "clicked" not in outcome_names(campaign):
+        return None
+    end = clock_start(decision) + timedelta(hours=window_hours(campaign, "clicked"))
+    found = _found(campaign, decision, events, {"opened": end, "clicked": end})
+    return _summary([one for kind in found.values() for one in kind], now >= end)
+
+
+def needs_message(outcome: str) -> bool:
+    """Whether an outcome can't happen without a message."""
+    return outcome in MESSAGE_OUTCOMES or outcome == LOOKED
+
+
+_Found = dict[str, list[tuple[datetime, datetime, float | None]]]
+
+
+def _found(campaign: Campaign, decision: Decision, events: Iterable[Event], ends: Mapping[str, datetime]) -> _Found:
+    """(occurred, received, value) of the events that count for outcomes whose windows end at ``ends``."""
+    found: _Found = {}
     for event in _once(events):
         name, value = _meaning(campaign, event)
         end = ends.get(name)
@@ -96,7 +122,7 @@ def outcomes(campaign: Campaign, decision: Decision, events: Iterable[Event], no
             and _belongs(campaign, decision, event, name)
         ):
             found.setdefault(name, []).append((event.occurred_at, event.received_at, value))
-    return {name: _summary(found.get(name), now >= end) for name, end in ends.items()}
+    return found
 
 
 def matured(campaign: Campaign, outcomes: Mapping[str, Outcome]) -> bool:

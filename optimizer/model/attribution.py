@@ -1,8 +1,10 @@
 """Why one action scores higher than another: the difference of two scores as a sum over named features.
 
-A score is Σ_k worth_k · σ(η_k), less cost and toll. Logits are sums of named terms (see ``terms``). Along the straight
-line between two logits the share of term j in σ(η₁) − σ(η₀) is Δη_j/Δη · (σ(η₁) − σ(η₀)): the Aumann–Shapley value
-(Aumann & Shapley 1974), here in closed form, so the shares add up exactly.
+A score is Σ_k worth_k · chance_k, less cost and toll; a chance is σ(η_k), of a click after a look the product of two
+(see ``funnel``). Logits are sums of named terms (see ``terms``). Shares are Aumann–Shapley values (Aumann & Shapley
+1974): Δη_j times the mean slope along the straight line between two logits. Of a single σ that mean is
+(σ(η₁) − σ(η₀)) / Δη; of a product it is an integral over a smooth curve, by Gauss–Legendre quadrature. Either way the
+shares add up to the difference.
 
 Not sending has heads of its own. What both can bring (a purchase) is compared term by term; what only a message can
 bring (a click) is there with "sending at all", at the usual level, and everything else moves it from there.
@@ -14,18 +16,22 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
+from optimizer.model.funnel import chances, sigmoid, slopes, steps
 from optimizer.model.inference import RewardModel
-from optimizer.model.scoring import sigmoid, worth_of
+from optimizer.model.scoring import worth_of
 from optimizer.model.terms import LEVEL, Floats, Name, Terms
 from storage.records import Campaign
 
 #: Logits that differ by less are taken as equal: there the quotient is the slope.
 _EQUAL = 1e-9
+#: Points and weights of the mean over [0, 1]: log odds that move by 40 are integrated to 1e-9.
+_POINTS, _WEIGHTS = (0.5 * (np.polynomial.legendre.leggauss(64)[0] + 1.0), 0.5 * np.polynomial.legendre.leggauss(64)[1])
 
 
 def between_messages(model: RewardModel, campaign: Campaign, one: Terms, other: Terms) -> dict[Name, float]:
     """What each name adds to the first message's expected outcomes over the second's."""
-    return _shares(worth_of(model.message, campaign, model.artifact_meta["values"]), one, other)
+    worth = worth_of(model.message, campaign, model.artifact_meta["values"])
+    return _shares(worth, one, other, steps(model.message.outcomes))
 
 
 def over_no_send(model: RewardModel, campaign: Campaign, message: Terms, silence: Terms) -> dict[Name, float]:
@@ -40,11 +46,12 @@ def over_no_send(model: RewardModel, campaign: Campaign, message: Terms, silence
     # One outcome has one worth, but is told from each kind's own heads.
     if not np.allclose(worth[both], outside[place]):
         raise ValueError("an outcome is worth the same whether or not a message is sent")
-    found = _shares(worth[both], _of(message, both), _of(silence, place))
+    found = _shares(worth[both], _of(message, both), _of(silence, place), ())
     level = {LEVEL: message[LEVEL][only]}
-    for name, share in _shares(worth[only], _of(message, only), level).items():
+    order = steps([names[k] for k in only])
+    for name, share in _shares(worth[only], _of(message, only), level, order).items():
         found[name] = found.get(name, 0.0) + share
-    found[LEVEL] = found.get(LEVEL, 0.0) + float(worth[only] @ sigmoid(message[LEVEL][only]))
+    found[LEVEL] = found.get(LEVEL, 0.0) + float(worth[only] @ chances(level[LEVEL], order))
     return found
 
 
@@ -52,16 +59,26 @@ def _of(terms: Terms, heads: Sequence[int]) -> dict[Name, Floats]:
     return {name: term[list(heads)] for name, term in terms.items()}
 
 
-def _shares(worth: Floats, one: Mapping[Name, Floats], other: Mapping[Name, Floats]) -> dict[Name, float]:
-    """The closed form, summed over outcomes."""
+def _shares(
+    worth: Floats, one: Mapping[Name, Floats], other: Mapping[Name, Floats], order: Sequence[tuple[int, int]]
+) -> dict[Name, float]:
+    """Δη of each name times the mean slope of every head on the way, summed over heads."""
     if not worth.size:
         return {}
     nothing = np.zeros(worth.size)
     first, second = sum(one.values(), nothing), sum(other.values(), nothing)
-    chance = sigmoid(first), sigmoid(second)
-    gap = first - second
+    if order:
+        way = second[:, None] + (first - second)[:, None] * _POINTS
+        slope = slopes(way, worth, order) @ _WEIGHTS
+    else:
+        slope = worth * _mean_slope(first, second)
+    names = dict.fromkeys([*one, *other])
+    return {name: float(slope @ (one.get(name, nothing) - other.get(name, nothing))) for name in names}
+
+
+def _mean_slope(first: Floats, second: Floats) -> Floats:
+    """(σ(η₁) − σ(η₀)) / (η₁ − η₀), in closed form."""
+    chance, gap = (sigmoid(first), sigmoid(second)), first - second
     equal = np.abs(gap) < _EQUAL
     with np.errstate(divide="ignore", invalid="ignore"):
-        slope = np.where(equal, chance[0] * (1.0 - chance[0]), (chance[0] - chance[1]) / gap)
-    names = dict.fromkeys([*one, *other])
-    return {name: float(worth @ (slope * (one.get(name, nothing) - other.get(name, nothing)))) for name in names}
+        return np.where(equal, chance[0] * (1.0 - chance[0]), (chance[0] - chance[1]) / gap)

@@ -24,7 +24,7 @@ class Cell:
     def among(self, weights: NDArray[np.int64]) -> Cell:
         """The map of some weights alone (sorted), which are numbered by their place among them."""
         place = np.searchsorted(weights, self.source)
-        kept = np.flatnonzero(weights[np.minimum(place, len(weights) - 1)] == self.source) if len(weights) else place[:0]
+        kept = np.flatnonzero(np.append(weights, -1)[place] == self.source)
         return Cell(place[kept], self.target[kept], self.scale[kept], None)
 
     def onto(self, columns: NDArray[np.int64]) -> Cell:

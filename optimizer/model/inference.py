@@ -13,6 +13,7 @@ from optimizer.errors import BadArtifact
 from optimizer.model.artifact import unpack
 from optimizer.model.embedding import Embedder
 from optimizer.model.features import FeatureSpec
+from optimizer.model.funnel import visible
 from optimizer.model.heads import Heads
 from optimizer.model.recalibration import Recalibration
 from optimizer.model.rhythmterm import RhythmTerm
@@ -84,8 +85,8 @@ class RewardModel:
 
     @property
     def outcomes(self) -> tuple[str, ...]:
-        """Outcomes that have a head."""
-        return self._message.outcomes
+        """Outcomes whose chances it tells."""
+        return visible(self._message.outcomes)
 
     def calibrated(self, outcome: str, chance: ArrayLike, *, message: bool) -> NDArray[np.float64]:
         """Chances of an outcome as they are told as scores; ``message`` False: of not sending. Policies don't use it.

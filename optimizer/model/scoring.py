@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from optimizer.bandit.actions import Spaces
 from optimizer.bandit.rewards import HARMFUL
 from optimizer.model.drawing import Bank, Drawing, Floats, by_action, products
+from optimizer.model.funnel import sigmoid, steps, visible
 from optimizer.model.heads import Heads
 from optimizer.model.layout import Action
 from optimizer.model.timefeatures import SHORT, TIME_COLUMNS, TIME_WIDTH, harmonics, hour_of_week
@@ -63,7 +64,8 @@ class Prepared:
 
     Attributes:
         mean: message heads. draws: their draws, width factor included.
-        weighted: (Hw,) message heads with a weight in the objective; worth: (H,) their reward when they happen.
+        weighted: (Hw,) message heads that the objective hangs on; worth: (H,) the reward of each head's outcome.
+        steps: (head, head before it), see ``funnel``.
         cost: (P,) of variant and channel.
         no_send_*: the same for the no_send heads: (H0, base), (Hw0, M, base), a base row being 1 and the context in the
             layout's order.
@@ -73,6 +75,7 @@ class Prepared:
     draws: Bank
     weighted: NDArray[np.int64]
     worth: NDArray[np.float64]
+    steps: tuple[tuple[int, int], ...]
     cost: NDArray[np.float64]
     no_send_mean: NDArray[np.float64]
     no_send_draws: NDArray[np.float32]
@@ -146,7 +149,7 @@ class Scores:
     @cached_property
     def outcome(self) -> dict[str, NDArray[np.float64]]:
         """Probability (K,) of every outcome."""
-        told = {name: self.chances.of(name) for name in self.chances.outcomes}
+        told = {name: self.chances.of(name) for name in visible(self.chances.outcomes)}
         return {name: chance[0] for name, chance in told.items() if chance is not None}
 
     @property
@@ -176,7 +179,8 @@ def prepare(
     ]
     cost = np.array([by_id[variant].cost + costs[channel] for variant in variants for channel in channels])
     worth = worth_of(message, campaign, values)
-    weighted = np.flatnonzero(worth)
+    order = steps(message.outcomes)
+    weighted = np.unique([*np.flatnonzero(worth), *(before for head, before in order if worth[head])]).astype(np.int64)
     outside = Action(campaign.campaign_id)
     no_send_worth = worth_of(no_send, campaign, values)
     no_send_weighted = np.flatnonzero(no_send_worth)
@@ -189,6 +193,7 @@ def prepare(
         draws=_bank(message, actions, weighted, width),
         weighted=weighted,
         worth=worth,
+        steps=order,
         cost=cost,
         no_send_mean=no_send.coefficients(outside),
         no_send_draws=(width * no_send.deviations(outside, no_send_weighted)).astype(np.float32),
@@ -224,9 +229,15 @@ def score_rows(
         if added is not None:
             eta[i] += added[:, None, :]
     chance = sigmoid(eta)
+    rest = 1.0 - chance
+    for head, before in ready.steps:
+        chance[:, head] *= chance[:, before]
     heads, pairs = chance.shape[1:3]
     reward = (ready.worth @ chance.reshape(n, heads, pairs * slots)).reshape(n, pairs, slots) - ready.cost[:, None]
-    slope = (ready.worth[:, None, None] * chance * (1.0 - chance))[:, ready.weighted].astype(np.float32)
+    gain = ready.worth[:, None, None] * chance
+    slope = gain * rest
+    for head, before in ready.steps:
+        slope[:, before] += gain[:, head] * rest[:, before]
     stay, stay_reward, stay_draws = _staying(ready, message, no_send, x)
     drawing = Drawing(
         bank=ready.draws,
@@ -234,7 +245,7 @@ def score_rows(
         x=x,
         basis=basis.astype(np.float32),
         hours=bucket,
-        slope=slope,
+        slope=slope[:, ready.weighted].astype(np.float32),
         reward=reward.astype(np.float32),
         stay=stay_draws,
     )
@@ -307,8 +318,3 @@ def worth_of(heads: Heads, campaign: Campaign, values: JsonObject) -> NDArray[np
             if weight.per_value:
                 out[i] += weight.per_value * expected_value(values, name, campaign, weight.max_value)
     return out
-
-
-def sigmoid(eta: NDArray[np.floating]) -> NDArray[np.float64]:
-    """Logistic function without overflow."""
-    return np.asarray(0.5 * (1.0 + np.tanh(0.5 * eta)), dtype=np.float64)

@@ -13,9 +13,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from optimizer.errors import NotFound
+from optimizer.model.funnel import slopes, steps, visible
 from optimizer.model.inference import RewardModel
 from optimizer.model.learnedparts import learned_parts
-from optimizer.model.scoring import sigmoid, worth_of
+from optimizer.model.scoring import worth_of
 from optimizer.model.terms import Seen, message_terms
 from optimizer.service.feedback import Logged, local_seconds, logged
 from optimizer.service.insights import heaviest
@@ -137,8 +138,7 @@ def _importance(model: RewardModel, campaign: Campaign, rows: Sequence[Logged]) 
         seen = Seen(x.astype(np.float64), parts, decision.snapshot.effects)
         variant, channel = variants[decision.variant_id or ""], decision.channel or ""
         terms = message_terms(model, seen, campaign.campaign_id, variant, channel, local_seconds(decision))
-        chance = sigmoid(sum(terms.values(), np.zeros(worth.size)))
-        slope = worth * chance * (1.0 - chance)
+        slope = slopes(sum(terms.values(), np.zeros(worth.size)), worth, steps(model.message.outcomes))
         sums: dict[tuple[str, str], float] = {}
         for name, term in terms.items():
             key = (name.kind, name.feature)
@@ -163,7 +163,7 @@ def _calibration(model: RewardModel, campaign: Campaign, rows: Sequence[Logged])
         x = model.embed([decision.snapshot.context])[0]
         chances = model.score(x, space, campaign, decision.snapshot.effects).outcome
         heads = model.message if decision.variant_id is not None else model.no_send
-        for name in heads.outcomes:
+        for name in visible(heads.outcomes):
             if name in row.outcomes:
                 pair = (float(chances[name][decision.action]), row.outcomes[name].happened)
                 predicted.setdefault(name, []).append(pair)

@@ -24,9 +24,11 @@ from numpy.typing import NDArray
 from optimizer.bandit.hazards import Delays, Hazard, fit_hazard
 from optimizer.bandit.localtime import zone
 from optimizer.bandit.rewards import (
+    LOOKED,
     MESSAGE_OUTCOMES,
     Outcome,
     clock_start,
+    looked,
     matured,
     max_window,
     outcome_names,
@@ -45,7 +47,10 @@ Hazards = Mapping[tuple[str, float], Hazard]
 
 @dataclass(frozen=True)
 class Logged:
-    """One decision with its outcomes as known now; ``age`` is the time in hours since its clock started."""
+    """One decision with its outcomes as known now; ``age`` is the time in hours since its clock started.
+
+    ``looked``: whether it was opened or clicked (see ``rewards.looked``).
+    """
 
     decision: Decision
     outcomes: dict[str, Outcome]
@@ -55,6 +60,11 @@ class Logged:
     answered: bool = False
     closed: bool = True
     age: float = math.inf
+    looked: Outcome | None = None
+
+    def told(self, kind: str) -> Outcome | None:
+        """What is known of an outcome, of ``LOOKED`` too; None = the campaign doesn't speak of it."""
+        return self.looked if kind == LOOKED else self.outcomes.get(kind)
 
     @property
     def started(self) -> bool:
@@ -154,6 +164,7 @@ def logged(campaign: Campaign, row: FeedbackRow, now: datetime) -> Logged | None
         closed=closes(campaign, decision) <= now,
         answered=any(event.type in MESSAGE_OUTCOMES and event.type != "failed" for event in named),
         age=_hours(now - clock_start(decision)),
+        looked=looked(campaign, decision, row.events, now),
     )
 
 
@@ -171,21 +182,27 @@ def closes(campaign: Campaign, decision: Decision) -> datetime:
 def hazards_of(rows: Iterable[Logged], campaigns: Mapping[str, Campaign]) -> dict[tuple[str, float], Hazard]:
     """How the outcomes of these campaigns become known, from the delays in a log (imported rows tell nothing of it)."""
     found: dict[tuple[str, float], list[tuple[float, float, str]]] = {
-        (name, window_hours(campaign, name)): [] for campaign in campaigns.values() for name in outcome_names(campaign)
+        _key(campaign, name): [] for campaign in campaigns.values() for name in (*outcome_names(campaign), LOOKED)
     }
     for row in rows:
         if row.decision.imported or not row.trainable or not row.started:
             continue
-        for name, outcome in row.outcomes.items():
-            if outcome.heard is not None:
+        for name in (*row.outcomes, LOOKED):
+            outcome = row.told(name)
+            if outcome is not None and outcome.heard is not None:
                 hours = max(0.0, _hours(outcome.heard - clock_start(row.decision)))
-                key = name, window_hours(campaigns[row.decision.campaign_id], name)
+                key = _key(campaigns[row.decision.campaign_id], name)
                 found[key].append((hours, row.age, row.decision.channel or ""))
     hazards = {}
     for (name, window), events in found.items():
         times = np.array([event[:2] for event in events], dtype=np.float64).reshape(-1, 2)
         hazards[name, window] = fit_hazard(Delays(times[:, 0], times[:, 1], [event[2] for event in events]), window)
     return hazards
+
+
+def _key(campaign: Campaign, name: str) -> tuple[str, float]:
+    """Where the hazard of a campaign's outcome is found; looks have the window of clicks."""
+    return name, window_hours(campaign, "clicked" if name == LOOKED else name)
 
 
 def delays_json(campaign: Campaign, hazards: Hazards) -> dict[str, JsonObject]:
@@ -210,7 +227,7 @@ def examples(rows: Sequence[Logged], campaigns: dict[str, Campaign], hazards: Ha
     channels = [{ch.id: i for i, ch in enumerate(c.channels)} for c in used]
     usable = [r for r in rows if _indexed(r, index, variants, channels)]
     campaign = np.array([index[r.decision.campaign_id] for r in usable], dtype=np.int64)
-    kinds = sorted({kind for r in usable for kind in r.outcomes})
+    kinds = sorted({kind for r in usable for kind in r.outcomes} | {LOOKED for r in usable if r.looked is not None})
     clusters: dict[str, int] = {}
     young = hazards is not None
     return Examples(
@@ -221,7 +238,7 @@ def examples(rows: Sequence[Logged], campaigns: dict[str, Campaign], hazards: Ha
         channel=_column(usable, campaign, channels, "channel"),
         local=np.array([local_seconds(r.decision) for r in usable], dtype=np.int64),
         outcome={kind: np.array([_happened(r, kind, young) for r in usable], dtype=np.float64) for kind in kinds},
-        value={kind: np.array([_value(r.outcomes.get(kind)) for r in usable], dtype=np.float64) for kind in kinds},
+        value={kind: np.array([_value(r.told(kind)) for r in usable], dtype=np.float64) for kind in kinds},
         effects=[r.decision.snapshot.effects for r in usable],
         cluster=np.array([clusters.setdefault(r.decision.recipient_id, len(clusters)) for r in usable], dtype=np.int64),
         seen={} if hazards is None else {kind: _seen(usable, kind, campaigns, hazards) for kind in kinds},
@@ -258,7 +275,7 @@ def local_seconds(decision: Decision) -> int:
 
 
 def _happened(row: Logged, kind: str, young: bool) -> float:
-    outcome = row.outcomes.get(kind)
+    outcome = row.told(kind)
     if outcome is None or not (outcome.matured or (young and row.started)):
         return math.nan
     return float(outcome.happened)
@@ -271,11 +288,11 @@ def _seen(
     share = np.ones(len(rows))
     open_: dict[tuple[str, str], list[int]] = {}
     for i, row in enumerate(rows):
-        outcome = row.outcomes.get(kind)
+        outcome = row.told(kind)
         if outcome is not None and not outcome.matured and row.started:
             open_.setdefault((row.decision.campaign_id, row.decision.channel or ""), []).append(i)
     for (campaign_id, channel), places in open_.items():
-        hazard = hazards[kind, window_hours(campaigns[campaign_id], kind)]
+        hazard = hazards[_key(campaigns[campaign_id], kind)]
         share[places] = hazard.seen([rows[i].age for i in places], channel)
     return share
 

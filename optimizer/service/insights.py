@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from optimizer.errors import Conflict, NotFound
 from optimizer.model.copywords import Token, token_vectors
+from optimizer.model.funnel import joined
 from optimizer.model.inference import RewardModel
 from optimizer.model.layout import Action
 from optimizer.model.policy import LivePolicy
@@ -49,6 +50,7 @@ def insights(services: Services, workspace_id: str, campaign_id: str) -> dict[st
     found = [
         _finding(outcome, tokens, campaign, has, mean[k], draws[k])
         for k, outcome in enumerate(model.message.outcomes)
+        if outcome in model.outcomes
         for has, tokens in _shared(campaign).items()
     ]
     found.sort(key=lambda one: -abs(one["probability_higher"] - 0.5))
@@ -72,7 +74,8 @@ def _levels(model: RewardModel, campaign: Campaign) -> tuple[Floats, Floats]:
         means.append(np.mean([heads.coefficients(action)[:, 0] for action in actions], axis=0))
         draws.append(np.mean([heads.deviations(action, every)[:, :, 0] for action in actions], axis=0))
     mean = np.stack(means, axis=1)
-    return mean, mean[:, None, :] + np.stack(draws, axis=2)
+    drawn = mean[:, None, :] + np.stack(draws, axis=2)
+    return joined(mean, heads.outcomes), joined(drawn, heads.outcomes)
 
 
 def _shared(campaign: Campaign) -> dict[tuple[bool, ...], list[Token]]:

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from optimizer.errors import Invalid
 from optimizer.model.examples import Examples
 from optimizer.model.features import fit_spec
+from optimizer.model.funnel import joined
 from optimizer.model.heads import Heads
 from optimizer.model.inference import RewardModel
 from optimizer.model.rhythmterm import deviations
@@ -38,6 +39,7 @@ def log_likelihood(model: RewardModel | bytes, examples: Examples) -> dict[str, 
             told = [examples.effects[i] for i in rows.rows.tolist()]
             scales = np.array([loaded.rhythm.scales.get(name, 0.0) for name in heads.outcomes])
             eta += np.outer(scales, deviations(loaded.rhythm.prior, told, rows.local))
+        eta = joined(eta, heads.outcomes)
         for i, name in enumerate(heads.outcomes):
             if name in out:
                 at = rows.rows
@@ -92,8 +94,10 @@ def predictions(
     out = {name: np.full(len(mask), np.nan) for name in table.examples.outcomes}
     for (rows, layout), fitted in zip((table.message, table.no_send), fits, strict=True):
         design = Design(layout, rows)
-        for name, posterior in fitted.posteriors.items():
-            out[name][rows.rows] = design.logits(posterior.mean) + posterior.offset
+        parts = [design.logits(posterior.mean) + posterior.offset for posterior in fitted.posteriors.values()]
+        if parts:
+            for name, eta in zip(fitted.posteriors, joined(np.array(parts), list(fitted.posteriors)), strict=True):
+                out[name][rows.rows] = eta
     return out
 
 

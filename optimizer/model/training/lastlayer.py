@@ -9,9 +9,10 @@ from hashlib import blake2b
 import numpy as np
 from numpy.typing import NDArray
 
-from optimizer.bandit.rewards import MESSAGE_OUTCOMES
+from optimizer.bandit.rewards import needs_message
 from optimizer.model.examples import Examples
 from optimizer.model.features import FeatureSpec
+from optimizer.model.funnel import taught
 from optimizer.model.heads import Heads
 from optimizer.model.layout import Layout
 from optimizer.model.training.options import DEFAULTS, TrainOptions
@@ -114,12 +115,12 @@ def targets(table: Table, kind: str) -> dict[str, Target]:
     rows = (table.message if kind == "message" else table.no_send)[0].rows
     out = {}
     for name in table.examples.outcomes:
-        column, share = table.examples.outcome[name], table.examples.share(name)
-        needs_message = name in MESSAGE_OUTCOMES
-        if kind == "no_send" and needs_message:
+        column, share = taught(table.examples, name)
+        sent_only = needs_message(name)
+        if kind == "no_send" and sent_only:
             continue
         known = bool(np.isfinite(column[rows]).any())
-        base = rows if known else np.flatnonzero(table.examples.sent | (not needs_message))
+        base = rows if known else np.flatnonzero(table.examples.sent | (not sent_only))
         out[name] = Target(column[rows], share[rows], base_offset(column[base], share[base]))
     return out
 

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from optimizer.bandit.drift import area_under_curve, binomial_tail
 from optimizer.bandit.intervals import one_sided_quantile
-from optimizer.bandit.rewards import MESSAGE_OUTCOMES
+from optimizer.bandit.rewards import needs_message
 from optimizer.model.examples import Examples
 
 #: The most that a feature which is known before the send is thought to separate.
@@ -60,7 +60,7 @@ def leak_of(
     groups = _grouped(number, code, levels, first)
     for name in rows.outcomes:
         outcome = rows.outcome[name]
-        known = np.isfinite(outcome) & (rows.sent if name in MESSAGE_OUTCOMES else True)
+        known = np.isfinite(outcome) & (rows.sent if needs_message(name) else True)
         learn, judge = np.flatnonzero(known & first), _one_each(np.flatnonzero(known & ~first), rows.cluster)
         if min(learn.size, judge.size) == 0:
             continue

@@ -147,7 +147,7 @@ def _quadratic(
     options: TrainOptions | None,
 ) -> _Quadratic:
     """Mode of ½wᵀHw − linearᵀw + ½Σλw² with λ moved to its fixed point on the way (None = it stays as it is); the
-    factor fits the returned λ. H and linear are of the ``known`` weights (sorted), which all weights are that aren't idle.
+    factor fits the returned λ. H and linear are of the ``known`` weights (sorted): all that aren't idle, at least.
 
     Weights of groups that have proved idle are held at 0: that makes matrices of hundreds out of matrices of thousands.
     """

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from optimizer.model.examples import Examples
+from optimizer.model.funnel import taught
 from optimizer.model.rhythm import EFFECT, Floats, RhythmPrior, fit_prior, tallies_of
 from optimizer.model.rhythmterm import RhythmTerm, deviations
 from optimizer.model.training.evaluate import clustered_z, likelihood
@@ -46,7 +47,8 @@ def fit_rhythm(table: Table, fits: Fits, *, seed: int) -> RhythmTerm | None:
     scales = {}
     for name, fitted in sorted(fits.posteriors.items()):
         eta = design.logits(fitted.mean) + fitted.offset
-        final = np.where(examples.share(name) == 1.0, examples.outcome[name], np.nan)  # one number needs no young rows
+        column, share = taught(examples, name)
+        final = np.where(share == 1.0, column, np.nan)  # one number needs no young rows
         scale = _wanted(eta, deviation, final[rows.rows], cluster, seed)
         if scale > 0.0:
             scales[name] = scale

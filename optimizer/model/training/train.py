@@ -13,6 +13,7 @@ from optimizer.model.artifact import pack
 from optimizer.model.embedding import Embedder
 from optimizer.model.examples import Examples
 from optimizer.model.features import FeatureSpec, fit_spec
+from optimizer.model.funnel import told_apart, visible, without
 from optimizer.model.history import Wanted
 from optimizer.model.inference import FORMAT, RewardModel
 from optimizer.model.rhythmterm import RhythmTerm
@@ -68,6 +69,7 @@ def train(
         Invalid: no rows or no outcomes.
     """
     _check(examples)
+    examples = told_apart(examples)
     set_threads(len(examples))
     spec = fit_spec(examples.contexts, attributes)
     basis = training_basis(examples)
@@ -114,6 +116,8 @@ def refresh(blob: bytes, examples: Examples) -> Trained:
     _check(examples)
     set_threads(len(examples))
     model = RewardModel.load(blob)
+    if visible(model.message.outcomes) == model.message.outcomes:
+        examples = without(examples)
     context = model.embedder.bulk(examples.contexts)
     table = tabulate(examples, context, model.spec, model.basis)
     fits = fit_last_layer(table, start=(model.message, model.no_send))
