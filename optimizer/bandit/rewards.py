@@ -16,8 +16,9 @@ from storage.records import Campaign
 
 #: Outcomes that need a message; no other decision can have them.
 MESSAGE_OUTCOMES = frozenset({"delivered", "opened", "clicked", "bounced", "failed", "complained", "unsubscribed"})
-#: Opened or clicked: what a click needs to have happened before. No caller's outcome; the model learns it.
-LOOKED = "opened|clicked"
+#: Opened or clicked: what happened to a message before anybody could click. The model learns it beside the outcomes
+#: that callers name; none of theirs can have this name, since theirs have no control characters.
+LOOKED = "opened\x1fclicked"
 #: Outcomes that are a harm to the recipient.
 HARMFUL = frozenset({"unsubscribed", "complained"})
 #: Attribution window of an outcome for which the campaign names none.

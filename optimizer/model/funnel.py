@@ -24,6 +24,8 @@ Floats = NDArray[np.float64]
 
 #: An outcome, and what comes before it.
 AFTER: Mapping[str, str] = {"clicked": LOOKED}
+#: How people are told of what no caller named.
+TITLES: Mapping[str, str] = {LOOKED: "opened or clicked"}
 #: So many looks without a click tell the two apart.
 LEAST = 30
 

@@ -281,3 +281,32 @@ def test_silence_costs_nothing_and_earns_what_comes_by_itself() -> None:
 def test_outcomes_outside_the_objective_are_worth_nothing() -> None:
     known = {"complained": Outcome(True, PLANNED, 5.0, True), "unknown": Outcome(True, PLANNED, 5.0, True)}
     assert reward(CAMPAIGN, SILENT, known) == 0.0
+
+
+CLICKING = replace(CAMPAIGN, attribution_hours={"clicked": 24}, event_mapping={"Read": EventMapping("opened")})
+
+
+def looked(*events: Event, decision: Decision = DECISION, now: datetime = LATER) -> Outcome:
+    found = rewards.looked(CLICKING, decision, events, now)
+    assert found is not None
+    return found
+
+
+def test_a_look_is_an_open_or_a_click_within_the_window_of_clicks() -> None:
+    opened, clicked = event("opened", PLANNED + 2 * SECOND, "o"), event("clicked", PLANNED + SECOND, "c")
+    assert looked(opened).at == opened.occurred_at
+    assert looked(opened, clicked).at == clicked.occurred_at, "whoever clicked has looked, by then"
+    assert looked(event("Read", PLANNED, "m")).happened, "by the campaign's mapping too"
+    assert not looked(event("opened", PLANNED + timedelta(hours=24) + SECOND, "late")).happened
+    assert not looked(replace(opened, automated=True)).happened
+    assert not looked(event("converted", PLANNED, "b")).happened
+    assert not looked(opened, decision=SILENT).happened
+
+
+def test_looks_mature_with_clicks_and_only_where_clicks_matter() -> None:
+    end = PLANNED + timedelta(hours=24)
+    assert not looked(now=end - SECOND).matured
+    assert looked(now=end).matured
+    assert rewards.looked(CAMPAIGN, DECISION, [], LATER) is None
+    assert rewards.needs_message(rewards.LOOKED)
+    assert rewards.LOOKED not in rewards.outcome_names(CLICKING)

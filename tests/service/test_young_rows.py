@@ -7,6 +7,7 @@ from datetime import timedelta
 import numpy as np
 import pytest
 
+from optimizer.bandit.rewards import LOOKED
 from optimizer.service import setup
 from optimizer.service.feedback import Log, examples, load, told
 from optimizer.service.ingest import ingest
@@ -66,6 +67,22 @@ def test_a_young_row_has_its_outcome_so_far_and_its_share_a_yes_like_a_no(shop: 
     np.testing.assert_allclose(data.share("clicked"), (3.0 + np.log(1.5) / np.log(3.0)) / 6.0)
     final = examples(log.rows, log.campaigns)
     assert np.isnan(final.outcome["clicked"]).all()
+
+
+def test_opens_are_learned_from_where_only_clicks_are_asked_for(shop: Services, clock: FakeClock) -> None:
+    decided = _ask(shop, 200, "now", immediate=True)
+    clicks = _click(shop, clock, decided, hours=3.0)
+    opens = [EventInput(type="opened", occurred_at=clock.now, decision_id=d.decision_id) for d in decided[::2]]
+    ingest(shop, WORKSPACE, opens)
+    log = _log(shop, clock)
+    data = examples(log.rows, log.campaigns, log.hazards)
+    looked, clicked = data.outcome[LOOKED], data.outcome["clicked"]
+    assert (looked[clicked == 1.0] == 1.0).all()
+    assert 100 < looked.sum() < 100 + clicks
+    assert set(log.rows[0].outcomes) == {"clicked"}, "rewards and reports know of the campaign's outcomes alone"
+    assert (data.share(LOOKED) < 1.0).all()
+    final = examples(log.rows, log.campaigns)
+    assert np.isnan(final.outcome[LOOKED]).all()
 
 
 def test_rows_whose_send_lies_ahead_tell_nothing_even_where_something_happened(

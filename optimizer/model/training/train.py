@@ -13,7 +13,7 @@ from optimizer.model.artifact import pack
 from optimizer.model.embedding import Embedder
 from optimizer.model.examples import Examples
 from optimizer.model.features import FeatureSpec, fit_spec
-from optimizer.model.funnel import told_apart, visible, without
+from optimizer.model.funnel import TITLES, told_apart, visible, without
 from optimizer.model.history import Wanted
 from optimizer.model.inference import FORMAT, RewardModel
 from optimizer.model.rhythmterm import RhythmTerm
@@ -186,7 +186,7 @@ def _report(examples: Examples, spec: FeatureSpec, fits: tuple[Fits, Fits], meta
     heads = [
         {
             "kind": kind,
-            "outcome": name,
+            "outcome": TITLES.get(name, name),
             "rows": posterior.rows,
             "positives": posterior.positives,
             "weights": fitted.layout.size,
