@@ -502,7 +502,10 @@ class Deaf(threading.Thread):
                 self._losing = self.lossy = False
                 near.shutdown(socket.SHUT_RDWR)
                 return
-            near.sendall(data)
+            try:
+                near.sendall(data)
+            except BrokenPipeError:  # the store has hung up meanwhile
+                return
 
 
 @pytest.mark.drill
