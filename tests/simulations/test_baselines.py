@@ -13,7 +13,7 @@ from simulations.baselines.features import Columns, EncodedFeatures, RawFeatures
 from simulations.baselines.linear import Crossed, Disjoint, Linear, LinearOptions
 from simulations.baselines.network import Network, gap_weights
 from simulations.baselines.simple import Rates, Simple, SimpleOptions
-from simulations.baselines.vw import ALGORITHMS, Cost, VowpalWabbit, VwOptions
+from simulations.baselines.vw import ALGORITHMS, Cost, Learner, VowpalWabbit, VwOptions, make_workspace
 from simulations.game import Game
 from simulations.play import Play
 from simulations.policies import FAMILIES, parse
@@ -184,3 +184,17 @@ def test_what_was_tuned_is_used_and_told(monkeypatch: pytest.MonkeyPatch, tmp_pa
     assert record["scenario"] == "stationary"
     assert tuned.record("vw-bag", "drift") is None
     assert FAMILIES["vw-squarecb"].options.scale != 77.0
+
+
+def test_vowpal_wabbit_told_line_by_line_says_what_its_package_says() -> None:
+    rng = np.random.default_rng(7)
+    arguments = VwOptions(scale=100.0).arguments(1)
+    ours, theirs = Learner(arguments), make_workspace(arguments)
+    for _ in range(30):
+        lines = [f"shared |u a:{rng.random():.4g}", *(f"|v v{i % 3} |s hour{i // 3}" for i in range(12))]
+        expected = theirs.predict(lines)
+        np.testing.assert_array_equal(ours.predict(lines), np.asarray(expected, dtype=np.float64))
+        taken = int(rng.integers(12))
+        lines[1 + taken] = f"0:{rng.integers(2)}:{expected[taken]:.8g} {lines[1 + taken]}"
+        ours.learn(lines)
+        theirs.learn(lines)
