@@ -253,14 +253,21 @@ class Game:
         """(K,) the expected reward of every action: what happens too late to count is left out."""
         worth = np.zeros(space.shape)
         stay = 0.0
-        for outcome, weight in self.scenario.objective.items():
+        for outcome, gain in self._gains.items():
             message, without = chances.of(outcome)
-            counts = within(self.scenario.world.delays, outcome, window_hours(self.campaigns[0], outcome))
-            gain = counts * (weight.fixed + weight.per_value * self.mean_value(outcome))
             worth += gain * message
             stay += gain * without
         flat = worth.reshape(-1)
         return np.append(flat, stay) if space.no_send else flat
+
+    @cached_property
+    def _gains(self) -> dict[str, float]:
+        """What an outcome that happens is worth on average."""
+        gains = {}
+        for outcome, weight in self.scenario.objective.items():
+            counts = within(self.scenario.world.delays, outcome, window_hours(self.campaigns[0], outcome))
+            gains[outcome] = counts * (weight.fixed + weight.per_value * self.mean_value(outcome))
+        return gains
 
     def mean_value(self, outcome: str) -> float:
         """Mean value of an outcome as the objective counts it: log-normal, clipped at ``max_value``."""

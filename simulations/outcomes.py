@@ -10,6 +10,7 @@ import numpy as np
 from optimizer.bandit.rewards import clock_start
 from simulations.game import Game, Turn
 from simulations.scenarios import CAMPAIGN, WORKSPACE
+from simulations.world.chances import Chances
 from simulations.world.timing import hours_until
 from storage.log import Decision, Event
 
@@ -17,13 +18,12 @@ from storage.log import Decision, Event
 _SCAN_MINUTES = 2.0
 
 
-def happen(game: Game, turn: Turn, decision: Decision) -> list[Event]:
-    """The events of a decision in order of time, automated opens among them.
+def happen(game: Game, turn: Turn, decision: Decision, chances: Chances) -> list[Event]:
+    """The events of a decision in order of time, automated opens among them; ``chances`` are the turn's exact ones.
 
     A click needs a look, a purchase a click or no message at all; an unsubscribe needs a message.
     """
     u, z = (column[turn.arrival.index] for column in game.luck)
-    chances = game.chances(turn)
     at = turn.space.factors(decision.action or 0)
     happened: list[tuple[str, int]] = []
     if at is None:

@@ -23,6 +23,7 @@ from optimizer.service.record import message_of
 from simulations.asking import record
 from simulations.game import Game, Turn
 from simulations.outcomes import happen
+from simulations.world.chances import Chances
 from simulations.world.memory import Memory
 from storage.log import Decision, Event, FeedbackRow, Message
 
@@ -159,16 +160,17 @@ class Play:
             self.player.decided(turn, decision)
         if decision.action is None:
             return
-        self._score(turn, decision)
+        chances = self.game.chances(turn)
+        self._score(turn, decision, chances)
         message = message_of(decision)
         if message is not None:
             self._messages.setdefault(turn.arrival.moment.person, []).append(message)
-        self._report(turn, decision)
+        self._report(turn, decision, chances)
         self._remember(turn, decision)
 
-    def _score(self, turn: Turn, decision: Decision) -> None:
+    def _score(self, turn: Turn, decision: Decision, chances: Chances) -> None:
         game, mask, i = self.game, turn.plan.mask, turn.arrival.index
-        truth = game.values(game.chances(turn), turn.space)
+        truth = game.values(chances, turn.space)
         informed = game.values(game.chances(turn, personal=False), turn.space)
         action = decision.action or 0
         self._numbers["value"][i] = truth[action]
@@ -184,9 +186,9 @@ class Play:
             self._places["hour"][i] = local % 86_400 // 3600
             self._places["weekday"][i] = (local // 86_400 + 3) % 7
 
-    def _report(self, turn: Turn, decision: Decision) -> None:
+    def _report(self, turn: Turn, decision: Decision, chances: Chances) -> None:
         """Draws the outcomes and sends them on their way."""
-        events = happen(self.game, turn, decision)
+        events = happen(self.game, turn, decision, chances)
         campaign = turn.situation.campaign
         known = logged(campaign, FeedbackRow(decision, tuple(events)), decision.decided_at + AT_ONCE)
         if known is None:

@@ -27,7 +27,6 @@ from optimizer.service.feedback import Log, Logged, examples, logged
 from optimizer.service.ids import COLD_POLICY
 from optimizer.service.past import with_past
 from optimizer.service.record import message_of
-from optimizer.service.replay import vector_under
 from optimizer.service.retrain import exploration_numbers
 from optimizer.service.runs import LEAST_ROWS
 from simulations.game import Game, Turn
@@ -99,10 +98,6 @@ class Kept:
         """See ``Past``."""
         del workspace_id
         return self.policies[policy_id]
-
-    def vector(self, decision: Decision) -> Floats:
-        """See ``Past``."""
-        return vector_under(decision, self.campaign(decision), self.policies[decision.policy_id])
 
     def keep_only(self, policy_ids: set[str]) -> None:
         """Forgets all other policies."""

@@ -276,8 +276,8 @@ def _fit_number(contexts: Sequence[JsonObject], name: str, bins: int, *, timesta
         moments = [m for m in (typed.parse_timestamp(context.get(name)) for context in contexts) if m is not None]
         reference = max(moments, default=0.0)
     probe = NumberColumn(name, 0.0, 1.0, (), (), (0.0,), None, reference)
-    parsed = [probe.parse(context) for context in contexts]
-    x = np.array([value for value in parsed if value is not None], dtype=np.float64)
+    x = probe.parsed(contexts)
+    x = x[~np.isnan(x)]
     missing = 1.0 - len(x) / len(contexts) if len(x) < len(contexts) else None
     if len(x) == 0 or (x.min() == x.max() and missing is None):
         return None

@@ -19,7 +19,7 @@ from optimizer.bandit.actions import ActionSpace, build_baseline_space, build_sp
 from optimizer.bandit.eligibility import Eligibility, Question, eligible, risk_limits
 from optimizer.bandit.localtime import Zone, zone
 from optimizer.errors import Invalid
-from optimizer.model.policy import Asked, Choice, LivePolicy, distribution
+from optimizer.model.policy import Asked, Choice, LivePolicy, distribution, distributions
 from optimizer.service import displace
 from storage.log import Decision, Group, Reason, ShadowChoice
 from storage.records import Campaign, JsonObject, Mode, Recipient
@@ -209,13 +209,17 @@ def displaced_by(
     return displace.displaced(question, rules, usage, action, made.displaceable)
 
 
-def probabilities(s: Situation, p: Plan, live: LivePolicy) -> Floats:
-    """The whole probability vector of the answering group over the plan's space.
+def probabilities(rows: Sequence[tuple[Situation, Plan]], live: LivePolicy) -> list[Floats]:
+    """For each row the whole probability vector of the answering group over the plan's space; one campaign's rows.
 
     Holdout: all on ``no_send``. Baseline: all on the first eligible time. Random: uniform over what the policy's risk
     mask leaves open. Treated: the policy.
     """
-    return _vector(s, p, _choice(s, p, live))
+    put = [i for i, (s, _) in enumerate(rows) if not (s.group == "holdout" or s.on_baseline)]
+    if not put:
+        return [_vector(s, p, None) for s, p in rows]
+    choices = dict(zip(put, distributions(live, rows[0][0].campaign, [asked(*rows[i]) for i in put]), strict=True))
+    return [_vector(s, p, choices.get(i)) for i, (s, p) in enumerate(rows)]
 
 
 def asks_policy(s: Situation, p: Plan) -> bool:

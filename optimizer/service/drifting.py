@@ -32,7 +32,7 @@ from optimizer.service.evidence import factor_names, heaviest_model, known_outco
 from optimizer.service.featureblocks import Block, compared, empty_block
 from optimizer.service.feedback import Logged, feedback_rows
 from optimizer.service.ids import COLD_POLICY
-from optimizer.service.replay import Past, Replayer, plan_of, situation_of
+from optimizer.service.replay import Past, Replayer, space_logged, vectors
 from optimizer.service.serving import load_policy
 from optimizer.service.told import last_told
 from optimizer.service.wiring import Services
@@ -265,18 +265,17 @@ def _compared(
     inside, expected = np.zeros((len(rows), len(subsets)), np.bool_), np.zeros((len(rows), len(subsets)))
     place = {name: i for i, name in enumerate(subsets)}
     error = 0.0
-    for i, row in enumerate(rows):
-        decision, made = row.decision, plan_of(row.decision, past.campaign(row.decision))
-        vector, action = past.vector(decision), decision.action or 0
+    decisions = [row.decision for row in rows]
+    told = predicted_outcomes(past, decisions)
+    for i, (row, vector) in enumerate(zip(rows, vectors(past, decisions), strict=True)):
+        decision, action = row.decision, row.decision.action or 0
         error = max(error, abs(float(vector[action]) - (decision.propensity or 0.0)))
-        for name, mass, hit in subset_masses(made.space, vector, action):
+        for name, mass, hit in subset_masses(space_logged(decision, past.campaign(decision)), vector, action):
             if name in place:
                 inside[i, place[name]], expected[i, place[name]] = hit, min(mass, 1.0)
-        live = past.policy(decision.workspace_id, decision.policy_id)
-        told = predicted_outcomes(live, situation_of(decision, past.campaign(decision)), made)
         for j, name in enumerate(names):
-            if name in told:
-                chance[i, j], outcome[i, j] = told[name][action], known_outcome(row, name)
+            if name in told[i]:
+                chance[i, j], outcome[i, j] = told[i][name], known_outcome(row, name)
     ratios, centres = _head_ratios(state, names, chance, outcome)
     at = np.array([row.decision.decided_at.timestamp() for row in rows])
     detectors, crossed = state.detectors.after(np.concatenate((*ratios, balance_ratios(inside, expected)), axis=1), at)

@@ -5,18 +5,19 @@ Everything is computed by the code that decides (``choose``, ``model.policy``), 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
-from optimizer.bandit.actions import DAYPARTS, ActionSpace
+from optimizer.bandit.actions import DAYPARTS, ActionSpace, Spaces
 from optimizer.model.inference import RewardModel
-from optimizer.model.policy import Asked, LivePolicy, distribution
+from optimizer.model.policy import BLOCK, Asked, LivePolicy, distribution
 from optimizer.service.choose import Plan, Situation
 from optimizer.service.feedback import Logged
-from optimizer.service.replay import Replayer, plan_of, situation_of
+from optimizer.service.replay import Past, Replayer, alike, plan_of, situation_of, space_logged, vectors
+from storage.log import Decision
 from storage.records import Campaign
 
 Floats = NDArray[np.float64]
@@ -80,9 +81,8 @@ def check_integrity(replayer: Replayer, rows: Sequence[Logged]) -> Replayed:
     drawn = np.zeros((len(own), len(names)), dtype=np.bool_)
     expected = np.zeros((len(own), len(names)))
     error = 0.0
-    for i, row in enumerate(own):
-        decision = row.decision
-        vector = replayer.vector(decision)
+    logged = [row.decision for row in own]
+    for i, (decision, vector) in enumerate(zip(logged, vectors(replayer, logged), strict=True)):
         if decision.action is None or decision.propensity is None:
             continue
         error = max(error, abs(float(vector[decision.action]) - decision.propensity))
@@ -260,10 +260,32 @@ def predicted_rewards(live: LivePolicy, s: Situation, made: Plan) -> Floats:
     return np.zeros(made.space.size) if model is None else _scores(model, s, made.space)[0]
 
 
-def predicted_outcomes(live: LivePolicy, s: Situation, made: Plan) -> dict[str, Floats]:
-    """(K,) chances of each outcome as the policy's heaviest model predicts them; empty where it has none."""
-    model = heaviest_model(live)
-    return {} if model is None else _scores(model, s, made.space)[1]
+def predicted_outcomes(past: Past, decisions: Sequence[Decision]) -> list[dict[str, float]]:
+    """The chance of each outcome of each decision's action, as the heaviest model of the policy that drew it predicts
+    it; empty where it has none."""
+    told: list[dict[str, float]] = [{} for _ in decisions]
+    for places, campaign, live in alike(past, decisions):
+        model = heaviest_model(live)
+        if model is None:
+            continue
+        by_kind: dict[Hashable, list[tuple[int, ActionSpace]]] = {}
+        for i in places:
+            space = space_logged(decisions[i], campaign)
+            by_kind.setdefault(space.kind, []).append((i, space))
+        for same in by_kind.values():
+            height = max(1, BLOCK // same[0][1].size)
+            for start in range(0, len(same), height):
+                some = same[start : start + height]
+                rows = [decisions[i] for i, _ in some]
+                x = model.embed([d.snapshot.context for d in rows])
+                effects = [d.snapshot.effects for d in rows]
+                scored = model.score_rows(x, Spaces.stacked([space for _, space in some]), campaign, effects)
+                for name in model.outcomes:
+                    chance = scored.chances.of(name)
+                    if chance is not None:
+                        for (i, _), d, own in zip(some, rows, chance, strict=True):
+                            told[i][name] = float(own[d.action or 0])
+    return told
 
 
 def _vector(live: LivePolicy, s: Situation, space: ActionSpace, mask: NDArray[np.bool_]) -> Floats:

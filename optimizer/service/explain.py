@@ -101,7 +101,7 @@ def _nothing() -> dict[str, Any]:
 def _choice(decision: Decision, campaign: Campaign, live: LivePolicy) -> dict[str, Any]:
     """What the policy made of the situation."""
     situation, plan = situation_of(decision, campaign), plan_of(decision, campaign)
-    vector = probabilities(situation, plan, live)
+    vector = probabilities([(situation, plan)], live)[0]
     place = _component(live)
     action = int(decision.action or 0)
     if place is None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -21,6 +22,9 @@ from storage.log import Decision
 from storage.port import Reader
 from storage.records import Campaign
 
+#: Decisions whose vectors are held at a time.
+_TOGETHER = 512
+
 
 class Past(Protocol):
     """What logged decisions were made under: from a store (``Replayer``), or from a log in memory."""
@@ -30,9 +34,6 @@ class Past(Protocol):
 
     def policy(self, workspace_id: str, policy_id: str) -> LivePolicy:
         """The policy that drew it."""
-
-    def vector(self, decision: Decision) -> NDArray[np.float64]:
-        """The probability vector that it was drawn from."""
 
 
 @dataclass
@@ -64,10 +65,7 @@ class Replayer:
 
     def vector(self, decision: Decision) -> NDArray[np.float64]:
         """The whole probability vector (K,) that the decision was drawn from; all zero when it was withheld."""
-        if decision.action is None or decision.policy_id == IMPORTED_POLICY:
-            made = plan_of(decision, self.campaign(decision))
-            return np.zeros(made.space.size) if decision.action is None else exploration.uniform(made.mask)
-        return vector_under(decision, self.campaign(decision), self.policy(decision.workspace_id, decision.policy_id))
+        return next(vectors(self, [decision]))
 
     def draw(self, decision: Decision) -> int | None:
         """The action that the stored seed draws from the recomputed vector; None when it was withheld."""
@@ -77,9 +75,30 @@ class Replayer:
         return exploration.sample(self.vector(decision), number)
 
 
-def vector_under(decision: Decision, campaign: Campaign, live: LivePolicy) -> NDArray[np.float64]:
-    """The probability vector (K,) of a policy in the situation of a decision."""
-    return probabilities(situation_of(decision, campaign), plan_of(decision, campaign), live)
+def vectors(past: Past, decisions: Sequence[Decision]) -> Iterator[NDArray[np.float64]]:
+    """The probability vectors (K,) that decisions were drawn from, in their order; all zero where one was withheld."""
+    for start in range(0, len(decisions), _TOGETHER):
+        some = decisions[start : start + _TOGETHER]
+        found: dict[int, NDArray[np.float64]] = {}
+        for places, campaign, live in alike(past, some):
+            rows = [(situation_of(some[i], campaign), plan_of(some[i], campaign)) for i in places]
+            found.update(zip(places, probabilities(rows, live), strict=True))
+        yield from (found[i] if i in found else _unasked(d, past.campaign(d)) for i, d in enumerate(some))
+
+
+def alike(past: Past, decisions: Sequence[Decision]) -> Iterator[tuple[list[int], Campaign, LivePolicy]]:
+    """Places of decisions that one policy drew under one version of a campaign, without the withheld and imported."""
+    groups: dict[tuple[str, str, str, int], list[int]] = {}
+    for i, d in enumerate(decisions):
+        if d.action is not None and d.policy_id != IMPORTED_POLICY:
+            groups.setdefault((d.workspace_id, d.policy_id, d.campaign_id, d.campaign_version), []).append(i)
+    for (workspace_id, policy_id, _, _), places in groups.items():
+        yield places, past.campaign(decisions[places[0]]), past.policy(workspace_id, policy_id)
+
+
+def _unasked(decision: Decision, campaign: Campaign) -> NDArray[np.float64]:
+    made = plan_of(decision, campaign)
+    return np.zeros(made.space.size) if decision.action is None else exploration.uniform(made.mask)
 
 
 def situation_of(decision: Decision, campaign: Campaign) -> Situation:

@@ -9,9 +9,8 @@ import numpy as np
 
 from optimizer.bandit.balance import Balance, balance_test
 from optimizer.bandit.exploration import draw_uniform, sample
-from optimizer.service.choose import probabilities
 from optimizer.service.evidence import subset_masses
-from optimizer.service.replay import Replayer, plan_of, situation_of
+from optimizer.service.replay import Replayer, plan_of
 from storage.log import Decision
 from storage.port import Reader
 
@@ -107,8 +106,7 @@ def replay(replayer: Replayer, decision: Decision) -> Redone:
     if action is None:
         raise ValueError(f"{decision.decision_id} was withheld: nothing was drawn")
     made = plan_of(decision, campaign)
-    live = replayer.policy(decision.workspace_id, decision.policy_id)
-    vector = probabilities(situation_of(decision, campaign), made, live)
+    vector = replayer.vector(decision)
     number = draw_uniform(replayer.salt, decision.decision_id, decision.snapshot.attempt)
     error = abs(float(vector[action]) - (decision.propensity or 0.0))
     return Redone(error, sample(vector, number) != action, subset_masses(made.space, vector, action))
