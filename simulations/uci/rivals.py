@@ -21,7 +21,7 @@ from optimizer.model.training.kway import KwayOptions
 from simulations.baselines.features import Columns, Encoding, RawFeatures
 from simulations.baselines.grids import Turns
 from simulations.baselines.linear import Disjoint
-from simulations.baselines.vw import make_workspace, plain
+from simulations.baselines.vw import Learner, plain
 from simulations.uci.data import Classification
 
 Floats = NDArray[np.float64]
@@ -116,24 +116,19 @@ def play(stream: Classification, options: RivalOptions, seed: int) -> Floats:
 
 
 def _play_vw(stream: Classification, options: VwOptions, seed: int) -> Floats:
-    vw = make_workspace(options.arguments(seed))
+    vw = Learner(options.arguments(seed))
     rng = np.random.default_rng([_NOISE, seed])
     lines = [f"|a k{action}" for action in range(stream.classes)]
     reward = np.zeros(len(stream.contexts))
     for i, shared in enumerate(_texts(stream, options.features)):
-        example = vw.parse([shared, *lines])
-        vector = np.asarray(vw.predict(example), dtype=np.float64).clip(0.0)
-        vw.finish_example(example)
+        vector = vw.predict([shared, *lines]).clip(0.0)
         vector /= vector.sum()
         action = sample(vector, float(rng.random()))
         reward[i] = action == stream.label[i]
         cost = -reward[i] if options.cost == "negative" else 1.0 - reward[i]
         told = lines.copy()
         told[action] = f"0:{cost:g}:{vector[action]:.8g} {lines[action]}"
-        example = vw.parse([shared, *told])
-        vw.learn(example)
-        vw.finish_example(example)
-    vw.finish()
+        vw.learn([shared, *told])
     return reward
 
 
