@@ -7,7 +7,7 @@ outcomes. Both run the production retrain on a store of their own.
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -18,6 +18,7 @@ from rich.console import Console
 
 from optimizer.cli.call import option, reported
 from optimizer.cli.group import EXIT_CODES
+from simulations.fragments import leave
 
 if TYPE_CHECKING:
     from simulations.gate_runs import Run
@@ -35,6 +36,7 @@ LEVEL = 0.95
 @option("--step-rows", type=click.IntRange(50), default=250, show_default=True, help="Rows from retrain to retrain.")
 @option("--part", type=click.Choice(["both", "null", "power"]), default="both", show_default=True, help="What to run.")
 @option("--processes", type=click.IntRange(1, 64), default=2, show_default=True, help="Runs at a time.")
+@option("--out", type=click.Path(path_type=Path, file_okay=False), help="Folder of gate.json and gate.md.")
 @option("--json", "as_json", is_flag=True, envvar="SENDTIDE_JSON", help="Print the figures as JSON.")
 def command(
     *,
@@ -44,6 +46,7 @@ def command(
     step_rows: int,
     part: Literal["both", "null", "power"],
     processes: int,
+    out: Path | None,
     as_json: bool,
 ) -> None:
     """Measure the gate: wrong promotions when nothing can be learned, and promotions when something can.
@@ -52,10 +55,16 @@ def command(
     share of null runs with any promotion is what must not exceed it.
     """
     with reported(as_json=as_json):
-        _run(data, runs, retrains, step_rows, part, processes, as_json=as_json)
+        found = _run(data, runs, retrains, step_rows, part, processes, as_json=as_json)
+        if as_json:
+            click.echo(orjson.dumps(found, option=orjson.OPT_INDENT_2))
+        if out is not None:
+            leave(out, "gate", found, markdown(found, step_rows))
 
 
-def _run(data: Path, runs: int, retrains: int, step_rows: int, part: str, processes: int, *, as_json: bool) -> None:
+def _run(
+    data: Path, runs: int, retrains: int, step_rows: int, part: str, processes: int, *, as_json: bool
+) -> dict[str, Any]:
     from simulations.gate_runs import Study, run_once
     from simulations.parallel import in_processes
 
@@ -80,8 +89,18 @@ def _run(data: Path, runs: int, retrains: int, step_rows: int, part: str, proces
         found[name] = {**figures, "seconds": time.perf_counter() - started, "each": [asdict(run) for run in done]}
         if not as_json:
             click.echo(f"{figures['sentence']} ({found[name]['seconds']:.0f} s)")
-    if as_json:
-        click.echo(orjson.dumps(found, option=orjson.OPT_INDENT_2))
+    return found
+
+
+def markdown(found: Mapping[str, Any], step_rows: int) -> str:
+    """The fragment for the report of results."""
+    told = (
+        f"The production retrain with the gate on, every {step_rows} rows, on Hillstrom's uniformly logged experiment: "
+        "outcomes dealt out anew, so that nothing can be learned (null), and the true ones (power)."
+    )
+    return (
+        "\n\n".join(["## gate: wrong promotions and power", told, *(one["sentence"] for one in found.values())]) + "\n"
+    )
 
 
 def null_figures(runs: Sequence[Run]) -> dict[str, Any]:

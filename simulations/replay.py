@@ -18,11 +18,12 @@ from optimizer.cli.call import option, reported
 from optimizer.cli.group import EXIT_CODES
 
 if TYPE_CHECKING:
-    from simulations.replay_report import Summary
     from simulations.replay_seed import Options, Through
 
 #: Arriving customers over a real server when nothing else is said.
 SERVER_CUSTOMERS = 5000
+#: Of what it leaves for the report of results.
+NAME = "hillstrom"
 
 
 @click.command("replay", epilog=EXIT_CODES)
@@ -40,7 +41,7 @@ SERVER_CUSTOMERS = 5000
 )
 @option("--customers", type=click.IntRange(1), help="Arriving customers at most [gunicorn: 5000].")
 @option("--processes", type=click.IntRange(1, 64), default=1, show_default=True, help="Seeds at a time.")
-@option("--out", type=click.Path(path_type=Path, dir_okay=False), help="PNG of the learning curves.")
+@option("--out", type=click.Path(path_type=Path, file_okay=False), help="Folder of hillstrom.json, .md, .png.")
 @option("--json", "as_json", is_flag=True, envvar="SENDTIDE_JSON", help="Print the figures as JSON.")
 def command(
     data: Path,
@@ -68,10 +69,11 @@ def command(
 
 
 def _run(options: Options, seeds: int, processes: int, out: Path | None, *, as_json: bool) -> None:
+    from simulations.fragments import leave
     from simulations.hillstrom import ARM_NAMES
     from simulations.parallel import in_processes
     from simulations.plots import learning_curves
-    from simulations.replay_report import summarise
+    from simulations.replay_report import markdown, print_report, summarise
     from simulations.replay_seed import run_seed
 
     console = Console(stderr=True)
@@ -83,17 +85,12 @@ def _run(options: Options, seeds: int, processes: int, out: Path | None, *, as_j
         label="replay",
         total=options.accepted,
     )
-    _show(summarise(results), options, as_json=as_json)
-    if out is not None:
-        learning_curves(out, results, best=ARM_NAMES[results[0].best_arm])
-        console.print(f"picture: {out}")
-
-
-def _show(summary: Summary, options: Options, *, as_json: bool) -> None:
-    from simulations.replay_report import print_report
-
+    summary = summarise(results)
+    figures = {"options": {**asdict(options), "data": options.data.name}, **summary.as_json()}
     if as_json:
-        described = {**asdict(options), "data": str(options.data)}
-        click.echo(orjson.dumps({"options": described, **summary.as_json()}, option=orjson.OPT_INDENT_2).decode())
+        click.echo(orjson.dumps(figures, option=orjson.OPT_INDENT_2).decode())
     else:
         print_report(Console(), summary, gate=options.gate, through=options.through)
+    if out is not None:
+        leave(out, NAME, figures, markdown(summary, options))
+        learning_curves(out / f"{NAME}.png", results, best=ARM_NAMES[summary.best_arm])

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -16,6 +17,7 @@ from rich.console import Console
 
 from optimizer.cli.call import option, reported
 from optimizer.cli.group import EXIT_CODES
+from simulations.fragments import leave, table
 from simulations.parallel import in_processes
 
 if TYPE_CHECKING:
@@ -30,8 +32,9 @@ LEVEL = 0.95
 @option("--campaigns", type=click.IntRange(20, 100_000), default=500, show_default=True, help="Of each world.")
 @option("--world", help="Only this world.")
 @option("--processes", type=click.IntRange(1, 64), default=1, show_default=True, help="Worlds at a time.")
+@option("--out", type=click.Path(path_type=Path, file_okay=False), help="Folder of lift-intervals.json and .md.")
 @option("--json", "as_json", is_flag=True, envvar="SENDTIDE_JSON", help="Print the figures as JSON.")
-def command(*, campaigns: int, world: str | None, processes: int, as_json: bool) -> None:
+def command(*, campaigns: int, world: str | None, processes: int, out: Path | None, as_json: bool) -> None:
     """Measure the report: do its intervals of the lift hold on all days of a campaign at once, and how wide are they.
 
     \b
@@ -55,6 +58,8 @@ def command(*, campaigns: int, world: str | None, processes: int, as_json: bool)
             label="worlds",
             total=campaigns,
         )
+        if out is not None:
+            leave(out, "lift-intervals", found, markdown(found))
         if as_json:
             click.echo(orjson.dumps(found, option=orjson.OPT_INDENT_2))
             return
@@ -125,3 +130,25 @@ def lines(found: Sequence[dict[str, Any]]) -> list[str]:
     ]
     asked = f"asked for: covered at least {LEAST_COVERAGE} by its lower bound, mean width at most {MOST_WIDTH}"
     return [head, *rows, asked]
+
+
+def markdown(found: Sequence[dict[str, Any]]) -> str:
+    """The fragment for the report of results."""
+    head = ["world", "covered on all days", "at least", "fixed-time, looked at daily", "width / fixed-time", "passed"]
+    rows = [
+        [
+            f"{one['world']}: {one['about']}",
+            f"{one['coverage']:.3f}",
+            f"{one['coverage_lower_bound']:.3f}",
+            f"{one['fixed_time_coverage']:.2f}",
+            f"{one['mean_width']:.3f}",
+            "yes" if one["passed"] else "no",
+        ]
+        for one in found
+    ]
+    told = (
+        f"{found[0]['campaigns']} campaigns of {found[0]['days']} days in each world, looked at daily; covered: the "
+        "true lift lay within the stated interval on every day. Asked for: the one-sided 95 % lower bound of that "
+        f"share at least {LEAST_COVERAGE}, mean width at most {MOST_WIDTH} of a fixed-time 95 % interval's."
+    )
+    return "\n\n".join(["## lift-intervals: the report's lift, looked at every day", told, table(head, rows)]) + "\n"

@@ -41,6 +41,7 @@ def command(data: Path, out: Path | None, *, as_json: bool) -> None:
 
 
 def _run(data: Path, out: Path | None, *, as_json: bool) -> None:
+    from simulations.fragments import leave
     from simulations.results import FOLDER
     from simulations.send_times.contest import compare
     from simulations.send_times.logs import logs
@@ -53,10 +54,7 @@ def _run(data: Path, out: Path | None, *, as_json: bool) -> None:
         contests.append(compare(log))
     figures = document(contests)
     folder = out or FOLDER
-    folder.mkdir(parents=True, exist_ok=True)
-    packed = orjson.dumps(figures, option=orjson.OPT_INDENT_2)
-    (folder / f"{NAME}.json").write_bytes(packed + b"\n")
-    picture(folder / f"{NAME}.png", figures)
     fragment = markdown(figures, f"{FOLDER.name}/{NAME}.png")
-    (folder / f"{NAME}.md").write_text(fragment, encoding="utf-8")
-    click.echo(packed.decode() if as_json else fragment)
+    leave(folder, NAME, figures, fragment)
+    picture(folder / f"{NAME}.png", figures)
+    click.echo(orjson.dumps(figures, option=orjson.OPT_INDENT_2).decode() if as_json else fragment)

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import orjson
 
+from simulations.fragments import leave
 from simulations.plots import _figure, _save
 from simulations.standings import Figure, figure_of
 from simulations.uci.run import OURS, Run, tuned
@@ -99,10 +100,7 @@ def kept(folder: Path, replaced: Sequence[str], seeds: int, rounds: int) -> list
 
 def write(folder: Path, found: Comparison, seeds: int, rounds: int) -> None:
     """Writes ``uci.json``, the fragment ``uci.md`` and the picture ``uci.png``."""
-    folder.mkdir(parents=True, exist_ok=True)
-    figures = {"seeds": seeds, "rounds": rounds, **found.as_json()}
-    (folder / "uci.json").write_bytes(orjson.dumps(figures, option=orjson.OPT_INDENT_2) + b"\n")
-    (folder / "uci.md").write_text(markdown(found, rounds, seeds), encoding="utf-8")
+    leave(folder, "uci", {"seeds": seeds, "rounds": rounds, **found.as_json()}, markdown(found, rounds, seeds))
     picture(folder / "uci.png", found)
 
 

@@ -68,10 +68,12 @@ def test_power_counts_promotions_in_time_only() -> None:
     assert not power_figures([run(1000)] * 17 + [run(5250)] * 3)["passed"]
 
 
-def test_the_command_prints_what_it_found(experiment: Path) -> None:
+def test_the_command_prints_what_it_found(experiment: Path, tmp_path: Path) -> None:
     arguments = ["--data", str(experiment), "--runs", "1", "--part", "null", "--retrains", "1", "--processes", "1"]
+    arguments += ["--out", str(tmp_path)]
     done = CliRunner().invoke(command, [*arguments, "--json"], catch_exceptions=False)
     assert done.exit_code == 0, done.output
     found = orjson.loads(done.stdout)
     assert found["null"]["retrains"] == 1
     assert found["null"]["each"][0]["results"] == ["reject"]
+    assert found["null"]["sentence"] in (tmp_path / "gate.md").read_text()

@@ -78,16 +78,19 @@ def test_the_same_seed_replays_the_same(experiment: Path) -> None:
     assert one.service.size < 90
 
 
-def test_the_command_prints_json_and_draws_the_curves(experiment: Path, tmp_path: Path) -> None:
-    picture = tmp_path / "curves.png"
-    arguments = ["--data", str(experiment), "--seeds", "2", "--customers", "150", "--json", "--out", str(picture)]
+def test_the_command_prints_json_and_leaves_a_fragment_with_curves(experiment: Path, tmp_path: Path) -> None:
+    arguments = ["--data", str(experiment), "--seeds", "2", "--customers", "150", "--json", "--out", str(tmp_path)]
     done = CliRunner().invoke(command, arguments, catch_exceptions=False)
     assert done.exit_code == 0, done.output
     report = orjson.loads(done.stdout)
     assert report["best_static"] == "Mens E-Mail"
     assert [len(span["against_thompson"]["per_seed"]) for span in report["spans"]] == [2, 2]
     assert report["seeds"][0]["consumed"] == 150
-    assert picture.read_bytes().startswith(b"\x89PNG")
+    assert (tmp_path / "hillstrom.png").read_bytes().startswith(b"\x89PNG")
+    assert orjson.loads((tmp_path / "hillstrom.json").read_bytes()) == report
+    text = (tmp_path / "hillstrom.md").read_text()
+    assert "gate off; 2 random orders" in text
+    assert f"{report['spans'][0]['service']['mean']:.4f}" in text
 
 
 def test_the_command_prints_tables_for_people(experiment: Path) -> None:

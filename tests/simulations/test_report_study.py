@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import orjson
@@ -61,9 +62,14 @@ def test_the_lower_bound_is_clopper_and_pearsons() -> None:
     assert lower_bound(10, 10) == pytest.approx(0.05**0.1)
 
 
-def test_the_command_tells_a_table_and_json() -> None:
-    called = CliRunner().invoke(command, ["--campaigns", "20", "--world", "coins"])
+def test_the_command_tells_a_table_and_json(tmp_path: Path) -> None:
+    called = CliRunner().invoke(command, ["--campaigns", "20", "--world", "coins", "--out", str(tmp_path)])
     assert called.exit_code == 0, called.output
+    left = orjson.loads((tmp_path / "lift-intervals.json").read_bytes())
+    assert (
+        f"| {left[0]['coverage']:.3f} | {left[0]['coverage_lower_bound']:.3f} |"
+        in (tmp_path / "lift-intervals.md").read_text()
+    )
     assert "asked for: covered at least 0.93" in called.stdout
     told = CliRunner().invoke(command, ["--campaigns", "20", "--world", "coins", "--json"])
     assert orjson.loads(told.stdout)[0]["world"] == "coins"
