@@ -15,11 +15,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from optimizer.bandit.actions import Spaces
-from optimizer.model.timefeatures import SHORT, TIME_COLUMNS
+from optimizer.model.timefeatures import SHORT, TIME_WIDTH
 
 Floats = NDArray[np.float32]
 T = TypeVar("T", bound=np.generic)
 
+#: Actions whose rewards are drawn together: their draws stay in a core's cache.
+TOGETHER = 4_096
 #: The reward of an action that is not to be chosen: finite, since a product of infinities could spoil others.
 _CLOSED = np.float32(-1e30)
 
@@ -28,13 +30,18 @@ _CLOSED = np.float32(-1e30)
 class Bank:
     """Deviations of M posterior draws, of the Hw heads with a weight in the objective, for P pairs; float32.
 
+    Kept apart by what they meet: what contexts change of a pair's level, what they change of all pairs' times of day,
+    and what no context changes.
+
     Attributes:
-        context: (P·Hw·M, F). time: (P, Hw, 14, M). short: (Hw·5·M, F), shared by the pairs. bucket: (168, Hw, M).
+        context: (F, P·Hw·M). level: (P, Hw, M). short: (F, 5·Hw·M), shared by the pairs.
+        time: (P, Hw·13, M), the time columns. bucket: (168, Hw, M).
     """
 
     context: Floats
-    time: Floats
+    level: Floats
     short: Floats
+    time: Floats
     bucket: Floats
 
     @classmethod
@@ -48,24 +55,31 @@ class Bank:
         """From (Hw, M, P, F), (Hw, M, P, 14), (Hw, M, 5, F) and (Hw, M, 168)."""
         heads, draws, pairs, features = context.shape
         parts = (
-            context.transpose(2, 0, 1, 3).reshape(pairs * heads * draws, features),
-            time.transpose(2, 0, 3, 1),
-            short.transpose(0, 2, 1, 3).reshape(heads * SHORT * draws, features),
+            context.transpose(3, 2, 0, 1).reshape(features, pairs * heads * draws),
+            time[..., 0].transpose(2, 0, 1),
+            short.transpose(3, 2, 0, 1).reshape(features, SHORT * heads * draws),
+            time[..., 1:].transpose(2, 0, 3, 1).reshape(pairs, heads * TIME_WIDTH, draws),
             bucket.transpose(2, 0, 1),
         )
         return cls(*(np.ascontiguousarray(part, dtype=np.float32) for part in parts))
 
-    def left(self, x: Floats) -> Floats:
-        """Deviations of the coefficients at contexts (n, F), and a row of ones: (n, P, Hw·14 + 1, M)."""
-        pairs, heads, _, draws = self.time.shape
-        n, inner = len(x), heads * TIME_COLUMNS
-        out = np.empty((n, pairs, inner + 1, draws), np.float32)
-        grid = out[:, :, :inner].reshape(n, pairs, heads, TIME_COLUMNS, draws)
-        grid[...] = self.time
-        grid[:, :, :, 0] += products(self.context, x).reshape(n, pairs, heads, draws)
-        grid[:, :, :, 1 : SHORT + 1] += products(self.short, x).reshape(n, 1, heads, SHORT, draws)
-        out[:, :, inner] = 1.0
+    def levels(self, x: Floats) -> Floats:
+        """Deviations of the pairs' levels at contexts (n, F), and a row of ones: (n, P, Hw + 1, M)."""
+        pairs, heads, draws = self.level.shape
+        out = np.empty((len(x), pairs, heads + 1, draws), np.float32)
+        of_context = (x[:, None, :] @ self.context).reshape(len(x), pairs, heads, draws)
+        np.add(self.level, of_context, out=out[:, :, :heads])
+        out[:, :, heads] = 1.0
         return out
+
+    def times(self, x: Floats, basis: Floats, hours: NDArray[np.int64]) -> Floats:
+        """Deviations that all pairs share: (n, S, Hw, M) at contexts (n, F), time bases (n, 14, S) and hours (n, S)."""
+        _, heads, draws = self.bucket.shape
+        n, slots = hours.shape
+        of_context = (x[:, None, :] @ self.short).reshape(n, SHORT, heads * draws)
+        out = (basis[:, 1 : SHORT + 1].swapaxes(1, 2) @ of_context).reshape(n, slots, heads, draws)
+        out += self.bucket[hours]
+        return np.asarray(out, np.float32)
 
 
 @dataclass(frozen=True)
@@ -105,7 +119,7 @@ class Drawing:
         return out
 
     def best(self, mask: NDArray[np.bool_], toll: NDArray[np.float64] | None) -> NDArray[np.int64]:
-        """The best eligible action of each draw (n, M), each charged its toll (n, K).
+        """The best eligible action of each draw (n, M), each charged its toll (n, K); a few rows at a time.
 
         Of equals the first pair, then the first slot, and a message before ``no_send``.
 
@@ -116,10 +130,30 @@ class Drawing:
         Raises:
             ValueError: a reward is not finite.
         """
+        if not self.spaces.messages:
+            return np.full(self.stay.shape, self.spaces.size - 1)
+        height = max(1, TOGETHER // self.spaces.size)
+        parts = [slice(start, start + height) for start in range(0, len(mask), height)]
+        if len(parts) == 1:
+            return self._best(mask, toll)
+        return np.concatenate([self._rows(at)._best(mask[at], None if toll is None else toll[at]) for at in parts])
+
+    def _rows(self, at: slice) -> Drawing:
+        """Some of the rows; ``spaces`` is only asked what all rows have in common."""
+        return Drawing(
+            bank=self.bank,
+            spaces=self.spaces,
+            x=self.x[at],
+            basis=self.basis[at],
+            hours=self.hours[at],
+            slope=self.slope[at],
+            reward=self.reward[at],
+            stay=self.stay[at],
+        )
+
+    def _best(self, mask: NDArray[np.bool_], toll: NDArray[np.float64] | None) -> NDArray[np.int64]:
         spaces = self.spaces
         draws = self.stay.shape[1]
-        if not spaces.messages:
-            return np.full((len(mask), draws), spaces.size - 1)
         offered = self.reward if toll is None else self.reward - by_pair(spaces, toll)
         open_ = by_pair(spaces, mask)
         values = self._messages(np.where(open_, offered, _CLOSED)).reshape(len(mask), spaces.messages, draws)
@@ -140,25 +174,25 @@ class Drawing:
         """Drawn rewards (n, P, S, M) of messages whose mean is ``reward`` (n, P, S).
 
         Slopes and time features meet first, so that heads and time columns are one inner dimension of a single product
-        for each pair; the mean is one row more of it.
+        for each pair, whose other side no context changes. What contexts change is two smaller products: one for each
+        pair, with the mean as one row more of it, and one for each slot.
         """
+        bank = self.bank
         n, heads, pairs, slots = self.slope.shape
-        inner = heads * TIME_COLUMNS
-        right = np.empty((n, inner + 1, pairs * slots), np.float32)
-        tiled = np.empty((n, 1, TIME_COLUMNS, pairs, slots), np.float32)
-        tiled[...] = self.basis[:, None, :, None]
-        np.multiply(
-            self.slope.reshape(n, heads, 1, pairs * slots),
-            tiled.reshape(n, 1, TIME_COLUMNS, pairs * slots),
-            out=right[:, :inner].reshape(n, heads, TIME_COLUMNS, pairs * slots),
-        )
-        right[:, inner] = reward.reshape(n, pairs * slots)
-        left = self.bank.left(self.x)
-        drawn = right.reshape(n, inner + 1, pairs, slots).transpose(0, 2, 3, 1) @ left
-        by_slot = np.ascontiguousarray(self.slope.transpose(0, 3, 2, 1))
-        of_hours = np.empty_like(drawn)
-        np.matmul(by_slot, self.bank.bucket[self.hours], out=of_hours.swapaxes(1, 2))
-        drawn += of_hours
+        inner = heads * TIME_WIDTH
+        tiled = np.empty((n, 1, TIME_WIDTH, pairs, slots), np.float32)
+        tiled[...] = self.basis[:, None, 1:, None]
+        timed = np.empty((n, heads, TIME_WIDTH, pairs * slots), np.float32)
+        sloped = self.slope.reshape(n, heads, 1, pairs * slots)
+        np.multiply(sloped, tiled.reshape(n, 1, TIME_WIDTH, pairs * slots), out=timed)
+        drawn = timed.reshape(n, inner, pairs, slots).transpose(0, 2, 3, 1) @ bank.time
+        by_slot = np.empty((n, slots, pairs, heads + 1), np.float32)
+        by_slot[..., :heads] = self.slope.transpose(0, 3, 2, 1)
+        by_slot[..., heads] = reward.swapaxes(1, 2)
+        drawn += by_slot.swapaxes(1, 2) @ bank.levels(self.x)
+        of_times = np.empty_like(drawn)
+        np.matmul(by_slot[..., :heads], bank.times(self.x, self.basis, self.hours), out=of_times.swapaxes(1, 2))
+        drawn += of_times
         return np.asarray(drawn, np.float32)
 
 

@@ -34,8 +34,8 @@ Mask = NDArray[np.bool_]
 #: (n, K).
 Masks = NDArray[np.bool_]
 
-#: Actions that are worked out together: their draws stay in a core's cache.
-BLOCK = 4_096
+#: Actions that are worked out together: enough that a step over arrays costs a row little.
+BLOCK = 16_384
 
 #: A variant with fewer matured rows than this is young, and keeps at least ``YOUNG_MASS``.
 YOUNG_ROWS = 500
