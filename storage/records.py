@@ -180,7 +180,7 @@ class Campaign:
     @property
     def active_variants(self) -> tuple[Variant, ...]:
         """The variants that may be chosen now, in their stored order."""
-        return tuple(v for v in self.variants if v.status == "active")
+        return tuple([v for v in self.variants if v.status == "active"])
 
 
 @swift

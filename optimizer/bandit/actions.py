@@ -10,6 +10,7 @@ import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,6 +18,7 @@ from numpy.typing import NDArray
 from optimizer.bandit.localtime import DAY, Zone, parse_clock
 from optimizer.errors import Invalid
 from storage.records import Baseline
+from storage.swift import swift
 
 #: More actions than this in one decision are refused.
 MAX_ACTIONS = 4096
@@ -27,6 +29,7 @@ _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _WORDS = 8  # 64-bit words in one blake2b digest
 
 
+@swift
 @dataclass(frozen=True, slots=True, eq=False)
 class ActionSpace:
     """All that one decision can choose from, before any rule.
@@ -171,14 +174,30 @@ def build_space(
     """
     if slot_minutes < 1:
         raise Invalid.field("slot_minutes", f"{slot_minutes} is not allowed: expected at least 1")
-    start, end = _seconds_up(window[0]), _seconds_up(window[1])
-    length = slot_minutes * 60
+    starts, lengths = _slots(*window, slot_minutes * 60, immediate, len(variants) * len(channels), no_send)
+    send_at = starts
+    if spread and len(starts) and not immediate:
+        send_at = starts + _spread(decision_id, lengths)
+    return ActionSpace(variants, channels, send_at, zone.wall_clock(send_at), no_send)
+
+
+@lru_cache(maxsize=64)
+def _slots(
+    first: datetime, beyond: datetime, length: int, immediate: bool, each: int, no_send: bool
+) -> tuple[NDArray[np.int64], NDArray[np.uint64]]:
+    """(S,) when the slots of a window start, and (S,) their lengths in seconds; a batch's rows share them.
+
+    Raises:
+        Invalid: ``each`` actions a slot, and ``no_send``, are more than ``MAX_ACTIONS``.
+    """
+    start, end = _seconds_up(first), _seconds_up(beyond)
     count = 1 if immediate else max(0, -(-(end - start) // length))
-    _check_size(len(variants) * count * len(channels) + no_send)
-    send_at = start + length * np.arange(count, dtype=np.int64)
-    if spread and count and not immediate:
-        send_at += _spread(decision_id, np.minimum(length, end - send_at))
-    return ActionSpace(variants, channels, send_at, send_at + zone.offsets(send_at), no_send)
+    _check_size(each * count + no_send)
+    starts = start + length * np.arange(count, dtype=np.int64)
+    lengths = np.minimum(length, end - starts).astype(np.uint64)
+    for shared in (starts, lengths):
+        shared.setflags(write=False)
+    return starts, lengths
 
 
 def build_baseline_space(
@@ -211,9 +230,7 @@ def build_baseline_space(
         times = sorted({zone.to_epoch(day * DAY + clock) for day in days})
         times = [t for t in times if start <= t < end]
     send_at = np.array(times, np.int64)
-    return ActionSpace(
-        (baseline.variant_id,), (baseline.channel,), send_at, send_at + zone.offsets(send_at), no_send=False
-    )
+    return ActionSpace((baseline.variant_id,), (baseline.channel,), send_at, zone.wall_clock(send_at), no_send=False)
 
 
 def _seconds_up(at: datetime) -> int:
@@ -230,7 +247,7 @@ def _check_size(size: int) -> None:
         raise Invalid.field("window", message, code="too_many_actions")
 
 
-def _spread(decision_id: str, length: NDArray[np.int64]) -> NDArray[np.int64]:
+def _spread(decision_id: str, length: NDArray[np.uint64]) -> NDArray[np.int64]:
     """(S,) int64 seconds into each slot: 64 bits of blake2b(decision_id, slot) modulo the slot's length.
 
     One digest gives the words of eight slots (slot // 8 is hashed, slot % 8 picks the word): eight times as fast.
@@ -238,8 +255,10 @@ def _spread(decision_id: str, length: NDArray[np.int64]) -> NDArray[np.int64]:
     blocks = -(-len(length) // _WORDS)
     name = decision_id.encode()
     words = b"".join(
-        hashlib.blake2b(name, person=b"sendtide.spread", salt=block.to_bytes(4, "little")).digest()
-        for block in range(blocks)
+        [
+            hashlib.blake2b(name, person=b"sendtide.spread", salt=block.to_bytes(4, "little")).digest()
+            for block in range(blocks)
+        ]
     )
     drawn = np.frombuffer(words, "<u8")[: len(length)]
-    return (drawn % length.astype(np.uint64)).astype(np.int64)
+    return (drawn % length).view(np.int64)  # as small as the lengths

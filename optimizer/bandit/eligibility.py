@@ -27,6 +27,7 @@ from optimizer.bandit.stretches import MICRO
 from storage.log import Reason
 from storage.records import Campaign, Recipient
 from storage.rules import Blackout, Budget, Cap, Capacity, Fatigue, RiskLimit, Rule
+from storage.swift import swift
 from storage.usage import Usage
 
 __all__ = [
@@ -39,6 +40,7 @@ __all__ = [
     "eligible",
     "eligible_many",
     "longest_reach",
+    "needs_holidays",
     "needs_unanswered",
     "risk_limits",
     "scarcity",
@@ -50,6 +52,7 @@ NO_USAGE: Usage = MappingProxyType({})
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
+@swift
 @dataclass(frozen=True, slots=True, eq=False)
 class Eligibility:
     """What is allowed: ``mask`` (K,) bool over the action space, and one reason for each rule that masks something."""
@@ -160,6 +163,12 @@ def countries(rules: Sequence[Rule], recipient: Recipient) -> tuple[str, ...]:
     blackouts = [r.parameters for r in rules if reports(r) and isinstance(r.parameters, Blackout)]
     found = (blackout.country_of(one, recipient) for one in blackouts)
     return tuple(dict.fromkeys(country for country in found if country))
+
+
+def needs_holidays(rules: Sequence[Rule]) -> bool:
+    """Whether a blackout looks at public holidays."""
+    blackouts = (r.parameters for r in rules if reports(r) and isinstance(r.parameters, Blackout))
+    return any(one.country_holidays for one in blackouts)
 
 
 def needs_unanswered(rules: Sequence[Rule]) -> bool:

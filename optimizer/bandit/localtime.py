@@ -62,6 +62,15 @@ class Zone:
             return np.array(flat, np.int64).reshape(epoch.shape)
         return self._offsets[self._transitions.searchsorted(epoch, side="right")]
 
+    def wall_clock(self, epoch: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Local seconds at instants (S,) that ascend; quick where no clock is changed between them."""
+        if epoch.size:
+            first, last = int(epoch[0]), int(epoch[-1])
+            segment = bisect_right(self._transition_list, first)
+            if first >= FIRST and last < LAST and bisect_right(self._transition_list, last) == segment:
+                return epoch + self._offset_list[segment]
+        return epoch + self.offsets(epoch)
+
     def to_epoch(self, local: int) -> int:
         """The instant at which the wall clock reads ``local`` (local seconds).
 

@@ -12,6 +12,7 @@ from optimizer.bandit.caps import Whereabouts
 from optimizer.bandit.localtime import DAY, Zone
 from storage.log import Answer, Message
 from storage.records import Campaign, Recipient
+from storage.swift import swift
 
 #: (N x S) cells that are judged at once: arrays of as many stay in a core's cache.
 _CELLS = 1 << 15
@@ -19,6 +20,7 @@ _CELLS = 1 << 15
 _ERA = 1024 * DAY
 
 
+@swift
 @dataclass(frozen=True, slots=True, eq=False)
 class Question:
     """All that the eligible set of one decision depends on, beside the rules and what is used of shared limits.

@@ -28,6 +28,7 @@ from optimizer.model.scoring import Chances, ScoredRows
 from storage.log import Component, Policy
 from storage.records import Campaign, JsonObject
 from storage.rules import RiskLimit
+from storage.swift import swift
 
 Floats = NDArray[np.float64]
 Mask = NDArray[np.bool_]
@@ -74,7 +75,8 @@ class LivePolicy:
         return prices_of(self.exploration)
 
 
-@dataclass(frozen=True)
+@swift
+@dataclass(frozen=True, slots=True)
 class Choice:
     """π over one eligible set, and what it was made of.
 
@@ -99,7 +101,8 @@ class Choice:
         }
 
 
-@dataclass(frozen=True)
+@swift
+@dataclass(frozen=True, slots=True)
 class Asked:
     """One row that a policy is asked about.
 

@@ -24,6 +24,8 @@ Standing = Callable[[str], Campaign | None]
 
 def required_campaigns(campaign: Campaign) -> frozenset[str]:
     """The campaigns whose messages the active variants of ``campaign`` make a condition of."""
+    if not any(v.requires for v in campaign.variants):
+        return frozenset()
     return frozenset(requirement.campaign_id for v in campaign.active_variants for requirement in v.requires)
 
 

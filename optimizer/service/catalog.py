@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 from functools import cached_property
 
-from optimizer.bandit.eligibility import longest_reach, needs_unanswered, risk_limits
+from optimizer.bandit.eligibility import longest_reach, needs_holidays, needs_unanswered, risk_limits
 from optimizer.errors import Invalid
 from storage.port import Reader
 from storage.records import Attribute, Campaign, Mode, Workspace
@@ -45,6 +45,16 @@ class View:
     def adaptive(self) -> bool:
         """Whether a cap looks at how many messages a recipient left unanswered."""
         return needs_unanswered(self.rules)
+
+    @cached_property
+    def dated(self) -> bool:
+        """Whether a rule looks at public holidays."""
+        return needs_holidays(self.rules)
+
+    @cached_property
+    def hidden(self) -> frozenset[str]:
+        """The attributes that the model may not use."""
+        return frozenset(name for name, attribute in self.attributes.items() if not attribute.use_in_model)
 
     @cached_property
     def reach(self) -> timedelta:

@@ -6,7 +6,7 @@ The random number of a draw is keyed by (salt, decision id, attempt), so nothing
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence, Set
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Any, Literal
@@ -106,8 +106,8 @@ def factors(
     campaign: Campaign, variants: Sequence[str] | None, channels: Sequence[str] | None
 ) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """The variants and channels of a request's action space, in the campaign's order."""
-    active = [v.id for v in campaign.active_variants]
-    all_channels = [c.id for c in campaign.channels]
+    active = tuple([v.id for v in campaign.active_variants])
+    all_channels = tuple([c.id for c in campaign.channels])
     if not active:
         raise Invalid.field(
             "campaign_id", f"campaign {campaign.campaign_id!r} has no active variant", code="no_variant"
@@ -115,9 +115,9 @@ def factors(
     return _restricted("variants", active, variants), _restricted("channels", all_channels, channels)
 
 
-def _restricted(name: str, own: Sequence[str], wanted: Sequence[str] | None) -> tuple[str, ...]:
+def _restricted(name: str, own: tuple[str, ...], wanted: Sequence[str] | None) -> tuple[str, ...]:
     if wanted is None:
-        return tuple(own)
+        return own
     for i, one in enumerate(wanted):
         if one not in own:
             raise Invalid.field(f"{name}.{i}", f"{one!r} is not one of the campaign's active {name}: {', '.join(own)}")
@@ -290,7 +290,7 @@ def named(space: ActionSpace, action: int) -> tuple[str | None, str | None, date
     return space.variants[v], space.channels[c], datetime.fromtimestamp(int(space.send_at[slot]), UTC)
 
 
-def seen_context(recipient: Recipient, context: Mapping[str, Any], in_model: Mapping[str, bool]) -> dict[str, Any]:
-    """What the model sees: the recipient's attributes overlaid with the request's context, less what it may not use."""
+def seen_context(recipient: Recipient, context: Mapping[str, Any], hidden: Set[str]) -> dict[str, Any]:
+    """What the model sees: the recipient's attributes overlaid with the request's context, less what is hidden."""
     merged = {**recipient.attributes, **context}
-    return {name: value for name, value in merged.items() if in_model.get(name, True)}
+    return {name: value for name, value in merged.items() if name not in hidden} if hidden else merged

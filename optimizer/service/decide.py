@@ -22,9 +22,8 @@ from optimizer.service.catalog import Catalog
 from optimizer.service.drafting import Drafter, rivals_of
 from optimizer.service.erased import gone
 from optimizer.service.facts import gather
-from optimizer.service.ids import derived
 from optimizer.service.logbook import log
-from optimizer.service.record import Ask, answered, named_request
+from optimizer.service.record import Ask, answered, named_request, named_rows
 from optimizer.service.requests import DecisionRequest
 from optimizer.service.rows import Draft, Read, Reads, Row, answers, carry_forward, same_set, to_log
 from optimizer.service.serving import PolicyServer
@@ -81,18 +80,9 @@ class Decider:
         """
         decided: list[Decision | SendtideError] = []
         for start in range(0, len(requests), CHUNK):
-            asks = [
-                r if isinstance(r, SendtideError) else self._row_of_run(workspace_id, r, run_id, start + i)
-                for i, r in enumerate(requests[start : start + CHUNK])
-            ]
+            asks = named_rows(self._salt, workspace_id, run_id, start, requests[start : start + CHUNK])
             decided += [answer for answer, _ in self._decide_rows(workspace_id, asks)]
         return self._as_they_stand(workspace_id, decided)
-
-    def _row_of_run(self, workspace_id: str, request: DecisionRequest, run_id: str, row: int) -> Ask:
-        if request.request_id is not None:
-            return named_request(self._salt, workspace_id, request)
-        parts = (workspace_id, run_id, request.campaign_id, request.recipient_id, str(row))
-        return named_request(self._salt, workspace_id, request, derived("req", self._salt, *parts))
 
     def _as_they_stand(
         self, workspace_id: str, decided: list[Decision | SendtideError]

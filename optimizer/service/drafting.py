@@ -227,8 +227,7 @@ class Drafter:
         campaign = view.campaign(reader, request.campaign_id)
         where, source = resolve_zone(recipient, campaign)
         variants, channels = factors(campaign, request.variants, request.channels)
-        in_model = {name: a.use_in_model for name, a in view.attributes.items()}
-        seen = seen_context(recipient, request.context, in_model)
+        seen = seen_context(recipient, request.context, view.hidden)
         groups = (recipient.workspace_id, campaign.campaign_id, recipient.recipient_id, campaign.groups)
         return Situation(
             decision_id=ask.decision_id,
@@ -268,7 +267,7 @@ def question_of(s: Situation, space: ActionSpace, recipient: Recipient, read: Re
         now=int(s.decided_at.timestamp()),
         unanswered=read.unanswered,
         answers=read.answers,
-        holidays=holidays_of(read.view.rules, recipient, space),
+        holidays=holidays_of(read.view.rules, recipient, space) if read.view.dated else {},
     )
 
 

@@ -16,7 +16,8 @@ _MINUTE = timedelta(minutes=1)
 def with_past(context: JsonObject, past: Sequence[Happening], now: datetime) -> dict[str, Any]:
     """A context with the recipient's last events, all before ``now`` and oldest first; nothing is added where there are
     none. The entry is reserved: what a caller says there is not believed."""
-    told = {name: value for name, value in context.items() if name != HISTORY}
+    told = dict(context)
+    told.pop(HISTORY, None)
     if past:
         told[HISTORY] = History(tuple(_past(one, now) for one in past[-LENGTH:])).to_json()
     return told

@@ -30,11 +30,16 @@ def patched(recipient: Recipient, patch: RecipientPatch | None) -> Recipient:
         recorded = channels.get(name)
         if recorded is None or recorded.state or not consent.state:
             channels[name] = consent
-    return replace(
-        recipient,
-        timezone=patch.timezone or recipient.timezone,
-        attributes={**recipient.attributes, **patch.attributes},
-        channels=channels,
+    return Recipient(
+        recipient.workspace_id,
+        recipient.recipient_id,
+        recipient.version,
+        patch.timezone or recipient.timezone,
+        {**recipient.attributes, **patch.attributes},
+        channels,
+        recipient.suppressed,
+        recipient.updated_at,
+        recipient.changed_after,
     )
 
 
@@ -80,9 +85,19 @@ def store(writer: Writer, stored: Recipient, changed: Recipient, now: datetime) 
     return newer
 
 
-def following(stored: Recipient, changed: Recipient, now: datetime) -> Recipient:
+def following(stored: Recipient, changed: Recipient, now: datetime | None) -> Recipient:
     """``changed`` as the next version of ``stored``."""
-    return replace(changed, version=stored.version + 1, updated_at=now)
+    return Recipient(
+        changed.workspace_id,
+        changed.recipient_id,
+        stored.version + 1,
+        changed.timezone,
+        changed.attributes,
+        changed.channels,
+        changed.suppressed,
+        now,
+        changed.changed_after,
+    )
 
 
 def replaced(stored: Recipient | None, new: Recipient, now: datetime) -> Recipient:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
@@ -10,9 +11,9 @@ import msgspec
 import numpy as np
 
 from optimizer.bandit.capacity import micros
-from optimizer.errors import Conflict, Invalid
+from optimizer.errors import Conflict, Invalid, SendtideError
 from optimizer.service.choose import Drawn, Plan, Situation, named
-from optimizer.service.ids import decision_id, fresh
+from optimizer.service.ids import decision_id, derived_many, fresh
 from optimizer.service.requests import DecisionRequest
 from storage.log import COUNTED, Decision, Message, Reason, ShadowChoice, Snapshot, Status
 from storage.records import Campaign
@@ -38,17 +39,40 @@ def named_request(salt: bytes, workspace_id: str, request: DecisionRequest, defa
     """Names a request; one without a ``request_id`` gets the default, or else a random one."""
     known = request.request_id or default_id
     request_id = known or fresh("req")
+    name = decision_id(salt, workspace_id, request_id)
+    return Ask(request, request_id, name, _content_hash(request), repeatable=known is not None)
+
+
+def named_rows(
+    salt: bytes, workspace_id: str, run_id: str, first: int, requests: Sequence[DecisionRequest | SendtideError]
+) -> list[Ask | SendtideError]:
+    """Names the rows of a run from number ``first`` on; one without a ``request_id`` gets that of its place in the
+    run."""
+    unnamed = [
+        (row.campaign_id.encode(), row.recipient_id.encode(), str(number).encode())
+        for number, row in enumerate(requests, first)
+        if isinstance(row, DecisionRequest) and not row.request_id
+    ]
+    places = iter(derived_many(salt, (workspace_id, run_id), unnamed))
+    ids = [row.request_id or f"req{next(places)}" for row in requests if isinstance(row, DecisionRequest)]
+    names = iter(zip(ids, derived_many(salt, (workspace_id,), [(one.encode(),) for one in ids]), strict=True))
+    return [
+        row if isinstance(row, SendtideError) else _named(row, *next(names))  # decisions' ids come without their prefix
+        for row in requests
+    ]
+
+
+def _named(request: DecisionRequest, request_id: str, bare: str) -> Ask:
+    return Ask(request, request_id, f"dec{bare}", _content_hash(request), repeatable=True)
+
+
+def _content_hash(request: DecisionRequest) -> bytes:
+    """What tells a request from another under the same id: all that it says but that id and whether it is a preview."""
     told = request
     if request.request_id is not None or request.preview:
         told = replace(request, request_id=None, preview=False)
     content = msgspec.json.encode(told, order="deterministic")
-    return Ask(
-        request=request,
-        request_id=request_id,
-        decision_id=decision_id(salt, workspace_id, request_id),
-        request_hash=hashlib.blake2b(content, digest_size=16).digest(),
-        repeatable=known is not None,
-    )
+    return hashlib.blake2b(content, digest_size=16).digest()
 
 
 def request_window(request: DecisionRequest, default_hours: float, now: datetime) -> tuple[datetime, datetime]:

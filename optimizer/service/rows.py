@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import datetime
 
 import numpy as np
@@ -162,7 +162,7 @@ def carry_forward(reads: Reads, row: Row) -> None:
     recipient_id = row.recipient.recipient_id
     reads.drafted.add(row.ask.decision_id)
     if not people.same(row.read.stored, row.recipient):
-        reads.stored[recipient_id] = replace(row.recipient, version=row.read.stored.version + 1)
+        reads.stored[recipient_id] = people.following(row.read.stored, row.recipient, row.recipient.updated_at)
         reads.touched.add(recipient_id)
     if row.message is not None:
         reads.touched.add(recipient_id)
@@ -179,8 +179,9 @@ def _take_places(reads: Reads, recipient_id: str, row: Draft) -> None:
     for gone in row.displaced:
         reads.displaced.add(gone.decision_id)
         reads.placed.get(recipient_id, {}).pop(gone.decision_id, None)
-    both = (*without(reads.messages.get(recipient_id, ()), row.displaced), *added)
-    reads.messages[recipient_id] = tuple(sorted(both, key=lambda m: (m.at, m.message_ref)))
+    before = reads.messages.get(recipient_id, ())
+    both = (*without(before, row.displaced), *added) if before else added
+    reads.messages[recipient_id] = tuple(sorted(both, key=lambda m: (m.at, m.message_ref))) if before else both
     reads.shared = reads.shared.booked(added, removed)
 
 
@@ -205,7 +206,8 @@ def to_log(rows: Sequence[Row]) -> list[Draft]:
 
 def answers(rows: Sequence[Row]) -> list[tuple[Decision | SendtideError, bool]]:
     """What each row is answered, and whether it is new."""
-    by_id = {row.ask.decision_id: row.decision for row in rows if isinstance(row, Draft)}
+    repeats = any(isinstance(row, Repeat) for row in rows)
+    by_id = {row.ask.decision_id: row.decision for row in rows if isinstance(row, Draft)} if repeats else {}
     answers: list[tuple[Decision | SendtideError, bool]] = []
     for row in rows:
         if isinstance(row, Draft):

@@ -110,9 +110,8 @@ class Scorer:
         if not asked:
             return []
         whom = self._recipients(asked)
-        in_model = {name: a.use_in_model for name, a in self.view.attributes.items()}
         contexts = [
-            with_past(seen_context(r, row.context, in_model), past, self.now)
+            with_past(seen_context(r, row.context, self.view.hidden), past, self.now)
             for r, row, past in zip(whom, asked, self._pasts(asked), strict=True)
         ]
         spaces: dict[str, ActionSpace] = {}
