@@ -71,12 +71,14 @@ def coordinate(spaces: Spaces, greedy: NDArray[np.int64], mask: Masks) -> Vector
     if spaces.messages:
         _move_factors(spaces, np.where(sends, greedy, 0), mask, out)
     out[:, spaces.messages :] = mask[:, spaces.messages :]
-    used = out.sum(axis=1)
+    used = np.rint(out.sum(axis=1))
     moved = sends & (used > 0)
-    out[moved] /= np.rint(used[moved])[:, None]
+    if moved.all():
+        out /= used[:, None]
+        return out
+    out[moved] /= used[moved][:, None]
     rest = np.flatnonzero(~moved)
-    if rest.size:
-        out[rest] = uniform(_without_a_move(spaces, greedy[rest], mask[rest]))
+    out[rest] = uniform(_without_a_move(spaces, greedy[rest], mask[rest]))
     return out
 
 
@@ -126,28 +128,31 @@ def with_floor(
     """
     if not 0 <= rate <= 1:
         raise ValueError(f"rate {rate} must be in [0, 1]")
-    q = rate * coordinate(spaces, greedy, mask)
+    q = coordinate(spaces, greedy, mask)
+    q *= rate
     q += (1 - rate) * p
     if not spaces.messages:
         return q
     n = len(p)
-    shape = spaces.shape
+    variants, _, channels = spaces.shape
     dayparts = spaces.dayparts
-    open_ = mask[:, : spaces.messages].reshape(n, *shape)
-    size = _by_group(open_, dayparts)
-    mass = _by_group(q[:, : spaces.messages].reshape(n, *shape), dayparts)
+    cubes = np.empty((2, n, *spaces.shape))
+    open_ = cubes[0]
+    open_[...] = mask[:, : spaces.messages].reshape(open_.shape)
+    cubes[1] = q[:, : spaces.messages].reshape(open_.shape)
+    size, mass = _by_group(cubes, dayparts)
     total, share = _shares(mass, _minima(spaces, size, rate, young))
-    short = np.flatnonzero(total > 0.0)
-    if not short.size:
+    short = total > 0.0
+    if not short.any():
         return q
-    each = (share / np.maximum(size, 1))[short]
-    by_variant, by_channel, by_daypart = np.split(each, [shape[0], shape[0] + shape[2]], axis=1)
-    by_slot = np.take_along_axis(by_daypart, dayparts[short], axis=1)
+    each = share / np.maximum(size, 1.0)
+    by_variant, by_channel, by_daypart = np.split(each, [variants, variants + channels], axis=1)
+    by_slot = by_daypart[np.arange(n)[:, None], dayparts]
     extra = by_variant[:, :, None, None] + (by_slot[:, :, None] + by_channel[:, None, :])[:, None]
-    raised = q[short] * (1.0 - total[short])[:, None]
-    raised[:, : spaces.messages] += (extra * open_[short]).reshape(len(short), -1)
-    q[short] = raised
-    return q
+    extra *= open_
+    raised = q * (1.0 - total)[:, None]
+    raised[:, : spaces.messages] += extra.reshape(n, -1)
+    return np.where(short[:, None], raised, q)
 
 
 def _minima(spaces: Spaces, size: Vectors, rate: float, young: Mapping[str, float]) -> Vectors:
@@ -170,17 +175,16 @@ def _asked_for(
     return every
 
 
-def _by_group(cube: NDArray[np.generic], dayparts: NDArray[np.int64]) -> Vectors:
-    """(n, V + C + 4) sums of (n, V, S, C) cubes by variant, by channel, by daypart."""
-    n, variants, slots, channels = cube.shape
-    by_slot = cube.sum(axis=1, dtype=np.float64)
-    out = np.empty((n, variants + channels + DAYPARTS))
-    out[:, :variants] = cube.reshape(n, variants, slots * channels).sum(axis=2, dtype=np.float64)
-    out[:, variants : variants + channels] = by_slot.sum(axis=1)
-    places = (dayparts + DAYPARTS * np.arange(n)[:, None]).reshape(-1)
-    out[:, variants + channels :] = np.bincount(
-        places, by_slot.sum(axis=2).reshape(-1), minlength=n * DAYPARTS
-    ).reshape(n, DAYPARTS)
+def _by_group(cubes: Vectors, dayparts: NDArray[np.int64]) -> Vectors:
+    """(2, n, V + C + 4) sums of (2, n, V, S, C) cubes by variant, by channel, by daypart."""
+    kinds, n, variants, slots, channels = cubes.shape
+    by_slot = cubes.sum(axis=2)
+    out = np.empty((kinds, n, variants + channels + DAYPARTS))
+    cubes.reshape(kinds, n, variants, slots * channels).sum(axis=3, out=out[:, :, :variants])
+    by_slot.sum(axis=2, out=out[:, :, variants : variants + channels])
+    places = dayparts + DAYPARTS * np.arange(kinds * n).reshape(kinds, n, 1)
+    parts = np.bincount(places.reshape(-1), by_slot.sum(axis=3).reshape(-1), minlength=kinds * n * DAYPARTS)
+    out[:, :, variants + channels :] = parts.reshape(kinds, n, DAYPARTS)
     return out
 
 

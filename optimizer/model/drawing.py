@@ -158,7 +158,7 @@ class Drawing:
         open_ = by_pair(spaces, mask)
         values = self._messages(np.where(open_, offered, _CLOSED)).reshape(len(mask), spaces.messages, draws)
         place = values.argmax(axis=1)
-        top = np.take_along_axis(values, place[:, None], axis=1)[:, 0]
+        top = values[np.arange(len(mask))[:, None], place, np.arange(draws)]
         pair, slot = np.divmod(place, open_.shape[2])
         variant, channel = np.divmod(pair, len(spaces.channels))
         best = (variant * open_.shape[2] + slot) * len(spaces.channels) + channel

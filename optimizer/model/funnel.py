@@ -93,7 +93,11 @@ def slopes(eta: Floats, worth: Floats, order: Sequence[tuple[int, int]]) -> Floa
 
 def sigmoid(eta: NDArray[np.floating]) -> Floats:
     """Logistic function without overflow."""
-    return np.asarray(0.5 * (1.0 + np.tanh(0.5 * eta)), dtype=np.float64)
+    out = np.multiply(eta, 0.5, dtype=np.float64)
+    out = np.tanh(out)
+    out += 1.0
+    out *= 0.5
+    return np.asarray(out)
 
 
 def joined(eta: Floats, outcomes: Sequence[str]) -> Floats:

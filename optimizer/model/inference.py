@@ -147,7 +147,7 @@ class RewardModel:
         """
         ready = self._prepare(campaign, spaces.variants, spaces.channels)
         own = [self._shift(one, local) for one, local in zip(effects, spaces.local, strict=True)]
-        return score_rows(ready, self._message, self._no_send, embedded, spaces, own)
+        return score_rows(ready, self._message.outcomes, embedded, spaces, own)
 
     def _shift(self, effects: JsonObject, local: NDArray[np.int64]) -> NDArray[np.float64] | None:
         return None if self._rhythm is None else self._rhythm.shift(self._message.outcomes, effects, local)

@@ -254,13 +254,16 @@ def risk_mask(chances: Chances, campaign: Campaign, mask: Masks, limits: Sequenc
     """
     spaces = chances.spaces
     allowed = mask.copy()
-    excess = np.zeros(mask.shape)
-    bounds = [
+    bounds: list[tuple[str, float, tuple[str, ...] | None]] = [
         (outcome, guardrail.max_rate, None)
         for outcome, guardrail in campaign.guardrails.items()
         if guardrail.max_rate is not None and outcome in HARMFUL
     ]
-    for outcome, most, channels in [*bounds, *((limit.outcome, limit.max_risk, limit.channels) for limit in limits)]:
+    bounds += [(limit.outcome, limit.max_risk, limit.channels) for limit in limits]
+    if not bounds:
+        return allowed
+    excess = np.zeros(mask.shape)
+    for outcome, most, channels in bounds:
         chance = chances.of(outcome)
         if chance is None:
             continue

@@ -23,7 +23,7 @@ from optimizer.model.drawing import Bank, Drawing, Floats, by_action, products
 from optimizer.model.funnel import sigmoid, steps, visible
 from optimizer.model.heads import Heads
 from optimizer.model.layout import Action
-from optimizer.model.timefeatures import SHORT, TIME_COLUMNS, TIME_WIDTH, harmonics, hour_of_week
+from optimizer.model.timefeatures import SHORT, TIME_COLUMNS, fill_harmonics, hour_of_week
 from optimizer.model.values import expected_value
 from optimizer.model.variantbasis import VariantBasis
 from storage.records import Campaign, JsonObject
@@ -49,10 +49,12 @@ class Tower:
         """η (n, H, P, S) at embedded contexts (n, F), time bases (n, 14, S) and hour buckets (n, S)."""
         heads, pairs, _ = self.time.shape
         n, slots = bucket.shape
+        short, rest = slice(1, SHORT + 1), slice(SHORT + 1, TIME_COLUMNS)
         coefficients = np.empty((n, heads, pairs, TIME_COLUMNS))
-        coefficients[...] = self.time
-        coefficients[..., 0] += products(self.context, x).reshape(n, heads, pairs)
-        coefficients[..., 1 : SHORT + 1] += products(self.short, x).reshape(n, heads, 1, SHORT)
+        np.add(self.time[..., 0], products(self.context, x).reshape(n, heads, pairs), out=coefficients[..., 0])
+        of_short = products(self.short, x).reshape(n, heads, 1, SHORT)
+        np.add(self.time[..., short], of_short, out=coefficients[..., short])
+        coefficients[..., rest] = self.time[..., rest]
         eta = (coefficients.reshape(n, heads * pairs, TIME_COLUMNS) @ basis).reshape(n, heads, pairs, slots)
         eta += self.bucket[:, bucket].swapaxes(0, 1)[:, :, None, :]
         return eta
@@ -68,7 +70,7 @@ class Prepared:
         steps: (head, head before it), see ``funnel``.
         cost: (P,) of variant and channel.
         no_send_*: the same for the no_send heads: (H0, base), (Hw0, M, base), a base row being 1 and the context in the
-            layout's order.
+            layout's order (no_send_context, positions in it). no_send_places: (H0,) which message head each is beside.
     """
 
     mean: Tower
@@ -81,6 +83,8 @@ class Prepared:
     no_send_draws: NDArray[np.float32]
     no_send_weighted: NDArray[np.int64]
     no_send_worth: NDArray[np.float64]
+    no_send_context: NDArray[np.int64]
+    no_send_places: NDArray[np.int64]
 
 
 @dataclass(frozen=True)
@@ -199,13 +203,14 @@ def prepare(
         no_send_draws=(width * no_send.deviations(outside, no_send_weighted)).astype(np.float32),
         no_send_weighted=no_send_weighted,
         no_send_worth=no_send_worth,
+        no_send_context=np.array(no_send.layout.context, np.int64),
+        no_send_places=np.array([message.outcomes.index(name) for name in no_send.outcomes], np.int64),
     )
 
 
 def score_rows(
     ready: Prepared,
-    message: Heads,
-    no_send: Heads,
+    outcomes: tuple[str, ...],
     x: NDArray[np.float32],
     spaces: Spaces,
     own: Sequence[NDArray[np.float64] | None],
@@ -214,7 +219,7 @@ def score_rows(
 
     Args:
         ready: the campaign's part.
-        message: heads of messages. no_send: of not sending.
+        outcomes: of the message heads.
         x: (n, F).
         spaces: the actions.
         own: n arrays (H, S) that are added to the message heads; None = nothing.
@@ -222,7 +227,7 @@ def score_rows(
     n, slots = spaces.local.shape
     basis = np.empty((n, TIME_COLUMNS, slots))
     basis[:, 0] = 1.0
-    basis[:, 1:] = harmonics(spaces.local.reshape(-1)).reshape(n, slots, TIME_WIDTH).swapaxes(1, 2)
+    fill_harmonics(spaces.local, basis.swapaxes(0, 1)[1:])
     bucket = hour_of_week(spaces.local)
     eta = ready.mean.logits(x.astype(np.float64), basis, bucket)
     for i, added in enumerate(own):
@@ -234,40 +239,40 @@ def score_rows(
         chance[:, head] *= chance[:, before]
     heads, pairs = chance.shape[1:3]
     reward = (ready.worth @ chance.reshape(n, heads, pairs * slots)).reshape(n, pairs, slots) - ready.cost[:, None]
-    gain = ready.worth[:, None, None] * chance
-    slope = gain * rest
-    for head, before in ready.steps:
-        slope[:, before] += gain[:, head] * rest[:, before]
-    stay, stay_reward, stay_draws = _staying(ready, message, no_send, x)
+    slope = ready.worth[:, None, None] * chance
+    through = [slope[:, head] * rest[:, before] for head, before in ready.steps]
+    slope *= rest
+    for (_, before), more in zip(ready.steps, through, strict=True):
+        slope[:, before] += more
+    stay, stay_reward, stay_draws = _staying(ready, len(outcomes), x)
     drawing = Drawing(
         bank=ready.draws,
         spaces=spaces,
         x=x,
         basis=basis.astype(np.float32),
         hours=bucket,
-        slope=slope[:, ready.weighted].astype(np.float32),
+        slope=(slope if len(ready.weighted) == heads else slope[:, ready.weighted]).astype(np.float32),
         reward=reward.astype(np.float32),
         stay=stay_draws,
     )
     return ScoredRows(
         reward=by_action(spaces, reward, stay_reward),
         drawing=drawing,
-        chances=Chances(message.outcomes, chance, stay, spaces),
+        chances=Chances(outcomes, chance, stay, spaces),
     )
 
 
 def _staying(
-    ready: Prepared, message: Heads, no_send: Heads, x: NDArray[np.float32]
+    ready: Prepared, outcomes: int, x: NDArray[np.float32]
 ) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float32]]:
-    """Not sending: chances (n, H) in the order of the message heads, rewards (n,), drawn rewards (n, M)."""
+    """Not sending: chances (n, H) in the order of the H message heads, rewards (n,), drawn rewards (n, M)."""
     n = len(x)
-    context = np.empty((n, 1 + len(no_send.layout.context)), np.float32)
+    context = np.empty((n, 1 + len(ready.no_send_context)), np.float32)
     context[:, 0] = 1.0
-    context[:, 1:] = x[:, list(no_send.layout.context)]
+    context[:, 1:] = x[:, ready.no_send_context]
     chance = sigmoid(products(ready.no_send_mean, context.astype(np.float64)))
-    stay = np.zeros((n, len(message.outcomes)))
-    for i, name in enumerate(no_send.outcomes):
-        stay[:, message.outcomes.index(name)] = chance[:, i]
+    stay = np.zeros((n, outcomes))
+    stay[:, ready.no_send_places] = chance
     reward = (chance * ready.no_send_worth).sum(axis=1)
     slope = (ready.no_send_worth * chance * (1.0 - chance))[:, ready.no_send_weighted].astype(np.float32)
     heads, draws, base = ready.no_send_draws.shape

@@ -35,6 +35,8 @@ TIME_WIDTH = len(TIME_NAMES)
 #: With the level before them.
 TIME_COLUMNS = TIME_WIDTH + 1
 SHORT = 5
+_DAILY = np.array([1.0, 2.0, 3.0, 4.0])
+_WEEKLY = np.array([1.0, 2.0])
 
 
 def harmonics(local: NDArray[np.int64]) -> NDArray[np.float64]:
@@ -42,16 +44,21 @@ def harmonics(local: NDArray[np.int64]) -> NDArray[np.float64]:
 
     The weekend is centred (5/7 on Saturday and Sunday, −2/7 else), so that it is orthogonal to the intercept.
     """
-    second = np.asarray(local, dtype=np.int64) + _MONDAY
-    day = (2.0 * np.pi / DAY) * (second % DAY)
-    week = (2.0 * np.pi / WEEK) * (second % WEEK)
-    angles = np.stack((day, 2 * day, 3 * day, 4 * day, week, 2 * week))
+    out = np.empty((TIME_WIDTH, len(local)))
+    fill_harmonics(np.asarray(local, dtype=np.int64), out)
+    return np.ascontiguousarray(out.T)
+
+
+def fill_harmonics(local: NDArray[np.int64], out: NDArray[np.float64]) -> None:
+    """``harmonics`` of local seconds of any shape, column by column: fills ``out`` (13, …)."""
+    second = (local + _MONDAY) % WEEK
+    angles = np.empty((6, *second.shape))
+    np.multiply.outer(_DAILY, (2.0 * np.pi / DAY) * (second % DAY), out=angles[:4])
+    np.multiply.outer(_WEEKLY, (2.0 * np.pi / WEEK) * second, out=angles[4:])
     cos, sin = np.cos(angles), np.sin(angles)
-    out = np.empty((second.shape[0], TIME_WIDTH))
-    out[:, 0:4:2], out[:, 1:4:2] = cos[:2].T, sin[:2].T
-    out[:, 4] = ((second % WEEK) >= 5 * DAY) - 2.0 / 7.0
-    out[:, 5::2], out[:, 6::2] = cos[2:].T, sin[2:].T
-    return out
+    out[0:4:2], out[5::2] = cos[:2], cos[2:]
+    out[1:4:2], out[6::2] = sin[:2], sin[2:]
+    out[4] = (second >= 5 * DAY) - 2.0 / 7.0
 
 
 def hour_of_week(local: NDArray[np.int64]) -> NDArray[np.int64]:
