@@ -78,7 +78,7 @@ class Plan:
     @property
     def sends(self) -> bool:
         """Whether some message is eligible."""
-        return bool(self.mask[: self.space.messages].any())
+        return bool(np.count_nonzero(self.mask[: self.space.messages]))
 
 
 @swift

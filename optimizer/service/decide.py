@@ -12,6 +12,7 @@ drawn anew: the same answers, in one commit, and no row is drawn again because o
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from datetime import datetime
@@ -126,8 +127,9 @@ class Decider:
 
     def _gather(self, reader: Reader, workspace_id: str, asks: Sequence[Ask], now: datetime, *, keep: bool) -> Reads:
         reads = gather(reader, self._catalog.view(reader, workspace_id, keep=keep), asks, now)
-        named = {ask.request.recipient_id for ask in asks}
-        reads.gone = gone(reader, self._salt, workspace_id, named - reads.stored.keys())
+        named = Counter([ask.request.recipient_id for ask in asks])
+        reads.gone = gone(reader, self._salt, workspace_id, named.keys() - reads.stored.keys())
+        reads.once = frozenset([one for one, rows in named.items() if rows == 1])
         return reads
 
     def _commit(self, writer: Writer, workspace_id: str, drafts: Sequence[Row], now: datetime) -> list[Row]:

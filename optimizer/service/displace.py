@@ -14,6 +14,8 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from datetime import datetime
 
+import numpy as np
+
 from optimizer.bandit.eligibility import Eligibility, Question, eligible
 from storage.log import Decision, Message
 from storage.records import Campaign
@@ -33,7 +35,7 @@ BY = "displaced by "
 def wanted(question: Question, ruled: Eligibility) -> bool:
     """Whether displacing could help: no message action is eligible, and a cap or a gap is among what masks."""
     space = question.space
-    if not space.messages or bool(ruled.mask[: space.messages].any()):
+    if not space.messages or np.count_nonzero(ruled.mask[: space.messages]):
         return False
     return any(reason.kind in PERSONAL and not reason.dry_run for reason in ruled.reasons)
 

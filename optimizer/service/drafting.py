@@ -197,7 +197,7 @@ class Drafter:
     def finish(self, planned: Planned, attempt: int, foreseen: Foreseen | None = None) -> Draft:
         """Draws from the row's distribution and makes the record of it."""
         s, made = planned.situation, planned.plan
-        if foreseen is not None and np.array_equal(foreseen.mask, made.mask):
+        if foreseen is not None and (foreseen.mask is made.mask or np.array_equal(foreseen.mask, made.mask)):
             live, known = foreseen.live, foreseen.choice
         else:
             live, known = self._policies.current(planned.recipient.workspace_id, s.campaign.campaign_id), None

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Sequence, Set
 from dataclasses import dataclass, field
 from datetime import datetime
 
@@ -91,7 +91,7 @@ class Reads:
     ``shared`` is replaced, never changed, so that a ``Read`` may hold on to it. ``pasts`` are read when they are asked
     for: a re-check in the write transaction needs none where the draw stands. ``touched`` are the recipients whose
     state an earlier row changed, ``placed`` its reservations by recipient, ``displaced`` whose place was taken;
-    ``gone`` were erased.
+    ``gone`` were erased, and ``once`` are named by one row alone, so that nobody asks what it changed about them.
     """
 
     view: View
@@ -109,6 +109,7 @@ class Reads:
     placed: dict[str, dict[str, Decision]] = field(default_factory=dict)
     displaced: set[str] = field(default_factory=set)
     gone: set[str] = field(default_factory=set)
+    once: Set[str] = frozenset()
 
     def require_present(self, recipient_id: str) -> None:
         """Raises ``Invalid`` for a recipient who was erased."""
@@ -161,6 +162,9 @@ def carry_forward(reads: Reads, row: Row) -> None:
         return
     recipient_id = row.recipient.recipient_id
     reads.drafted.add(row.ask.decision_id)
+    if recipient_id in reads.once:
+        _book(reads, row)
+        return
     if not people.same(row.read.stored, row.recipient):
         reads.stored[recipient_id] = people.following(row.read.stored, row.recipient, row.recipient.updated_at)
         reads.touched.add(recipient_id)
@@ -175,14 +179,19 @@ def carry_forward(reads: Reads, row: Row) -> None:
 def _take_places(reads: Reads, recipient_id: str, row: Draft) -> None:
     """Books the row's message, and frees the places of those that it displaced."""
     added = () if row.message is None else (row.message,)
-    removed = [message for gone in row.displaced if (message := message_of(gone)) is not None]
     for gone in row.displaced:
         reads.displaced.add(gone.decision_id)
         reads.placed.get(recipient_id, {}).pop(gone.decision_id, None)
     before = reads.messages.get(recipient_id, ())
     both = (*without(before, row.displaced), *added) if before else added
     reads.messages[recipient_id] = tuple(sorted(both, key=lambda m: (m.at, m.message_ref))) if before else both
-    reads.shared = reads.shared.booked(added, removed)
+    _book(reads, row)
+
+
+def _book(reads: Reads, row: Draft) -> None:
+    """Counts what the row's message takes of shared limits, and no longer what those that it displaced took."""
+    removed = [message for gone in row.displaced if (message := message_of(gone)) is not None]
+    reads.shared = reads.shared.booked(() if row.message is None else (row.message,), removed)
 
 
 def same_set(one: Planned, other: Planned) -> bool:

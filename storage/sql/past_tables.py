@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from datetime import datetime
 from typing import Final
 
@@ -37,13 +36,6 @@ class PastReader(Tables):
         """See ``storage.port``."""
         rows = self._rows(PAST, (workspace_id, recipient_id, to_micros(before), limit))
         return tuple(map(happening_from, reversed(rows)))
-
-    def pasts(
-        self, workspace_id: str, recipient_ids: Sequence[str], before: datetime, *, limit: int
-    ) -> dict[str, tuple[Happening, ...]]:
-        """See ``storage.port``."""
-        found = {one: self.past(workspace_id, one, before, limit=limit) for one in recipient_ids}
-        return {one: past for one, past in found.items() if past}
 
 
 def happening_from(row: Row) -> Happening:
