@@ -36,7 +36,7 @@ Mask = NDArray[np.bool_]
 Masks = NDArray[np.bool_]
 
 #: Actions that are worked out together: enough that a step over arrays costs a row little.
-BLOCK = 16_384
+BLOCK = 32_768
 
 #: A variant with fewer matured rows than this is young, and keeps at least ``YOUNG_MASS``.
 YOUNG_ROWS = 500
