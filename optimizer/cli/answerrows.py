@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from optimizer.errors import SendtideError
@@ -44,10 +43,9 @@ def request_of(row: Cellular, campaign: str, request_id: str, *, typed: bool) ->
     try:
         if isinstance(row, SendtideError):
             return row
-        request = request_row(Cells(row, typed=typed), campaign)
+        return request_row(Cells(row, typed=typed), campaign, request_id)
     except SendtideError as error:
         return error
-    return replace(request, request_id=request.request_id or request_id)
 
 
 def answer_row(asked: Cellular, answer: Decision | SendtideError) -> dict[str, Any]:

@@ -19,6 +19,7 @@ from optimizer.cli.batchrun import SUCCESS, Run, clear_drafts, part
 from optimizer.config import Settings
 from optimizer.errors import SendtideError
 from optimizer.service.cells import Cells
+from optimizer.service.garbage import rarely_collected
 from optimizer.service.rowfiles import RowFile, open_writer
 from optimizer.service.wiring import open_services
 
@@ -93,12 +94,13 @@ class Desk:
     def __call__(self, piece: Piece) -> list[Placed]:
         """The answers; the same again when a piece comes again."""
         run = self._run
-        requests = [request_of(a.cells, run.campaign_id, a.request_id, typed=a.typed) for _, a in piece.rows]
-        answers = self._services.decider.decide_batch(run.workspace_id, requests, "")
-        return [
-            (place, {**answer_row(asked.cells, answer), "file": asked.file, "line": asked.line})
-            for (place, asked), answer in zip(piece.rows, answers, strict=True)
-        ]
+        with rarely_collected(len(piece.rows)):
+            requests = [request_of(a.cells, run.campaign_id, a.request_id, typed=a.typed) for _, a in piece.rows]
+            answers = self._services.decider.decide_batch(run.workspace_id, requests, "")
+            return [
+                (place, {**answer_row(asked.cells, answer), "file": asked.file, "line": asked.line})
+                for (place, asked), answer in zip(piece.rows, answers, strict=True)
+            ]
 
     def close(self) -> None:
         """Closes the store."""

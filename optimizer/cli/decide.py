@@ -73,6 +73,7 @@ def decide(call: Call, file: Path, campaign: str, out: Path, now: str | None, pa
 
 def _decide_file(call: Call, file: Path, campaign: str, out: Path, now: datetime | None) -> None:
     from optimizer.cli.answerrows import COLUMNS, answer_row, request_of
+    from optimizer.service.garbage import rarely_collected
     from optimizer.service.rowfiles import RowFile, fingerprint, open_writer
 
     run, counts = "file-" + fingerprint(file, campaign), {"decided": 0, "failed": 0}
@@ -81,6 +82,7 @@ def _decide_file(call: Call, file: Path, campaign: str, out: Path, now: datetime
         open_writer(out, COLUMNS) as writer,
         RowFile(file) as rows,
         progress("decide") as on_progress,
+        rarely_collected(CHUNK),
     ):
         for first, chunk in _chunks(rows):
             requests = [

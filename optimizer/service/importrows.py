@@ -77,8 +77,9 @@ def event_row(cells: Cells) -> EventInput:
     )
 
 
-def request_row(cells: Cells, campaign_id: str) -> DecisionRequest:
-    """A request to decide: ``recipient_id``, and what the caller tells of the recipient and the occasion.
+def request_row(cells: Cells, campaign_id: str, request_id: str) -> DecisionRequest:
+    """A request to decide: ``recipient_id``, and what the caller tells of the recipient and the occasion; a row that
+    names no ``request_id`` has the given one.
 
     Columns: ``request_id``, ``timezone``, ``attributes.NAME``, ``channels.NAME``, ``context.NAME``, ``metadata.NAME``.
 
@@ -89,7 +90,7 @@ def request_row(cells: Cells, campaign_id: str) -> DecisionRequest:
     return DecisionRequest(
         campaign_id=campaign_id,
         recipient_id=cells.required_id("recipient_id"),
-        request_id=cells.id("request_id"),
+        request_id=cells.id("request_id") or request_id,
         context=cells.nested("context"),
         metadata=cells.nested("metadata"),
         recipient=_told(cells),

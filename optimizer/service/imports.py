@@ -7,9 +7,7 @@ without harm: recipients are replaced by themselves, history and events have ids
 
 from __future__ import annotations
 
-import gc
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Generic, TypeVar
@@ -17,6 +15,7 @@ from typing import Generic, TypeVar
 from optimizer.errors import Invalid
 from optimizer.service import setup
 from optimizer.service.cells import Cells
+from optimizer.service.garbage import rarely_collected
 from optimizer.service.importtargets import BadRow, Kind, Place, Stored, Target, target_of
 from optimizer.service.mapping import ColumnMapping
 from optimizer.service.rowfiles import RowFile, fingerprint
@@ -71,7 +70,7 @@ def import_file(
     with services.store.read() as reader:
         resumed = reader.import_position(workspace_id, place.import_id)
     report = ImportReport(resumed=resumed)
-    with RowFile(path) as file, _rarely_collected():
+    with RowFile(path) as file, rarely_collected(CHUNK):
         run = _Run(place, target_of(kind, place, typed=file.typed), file.typed, strict)
         for first, chunk in _chunks(file, mapping, resumed):
             part = run.store(first, chunk)
@@ -89,18 +88,6 @@ def import_file(
             if on_progress:
                 on_progress(file.done(), file.total)
         return replace(report, rows=resumed + report.stored + report.known + report.bad)
-
-
-@contextmanager
-def _rarely_collected() -> Iterator[None]:
-    """A chunk is thousands of objects that live for a moment and hold no cycles: looking for some in them again and
-    again took a third of the time."""
-    usual = gc.get_threshold()
-    gc.set_threshold(50 * CHUNK, *usual[1:])
-    try:
-        yield
-    finally:
-        gc.set_threshold(*usual)
 
 
 def _chunks(file: RowFile, mapping: ColumnMapping | None, skip: int) -> Iterator[tuple[int, Part]]:

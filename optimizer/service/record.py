@@ -70,7 +70,18 @@ def _content_hash(request: DecisionRequest) -> bytes:
     """What tells a request from another under the same id: all that it says but that id and whether it is a preview."""
     told = request
     if request.request_id is not None or request.preview:
-        told = replace(request, request_id=None, preview=False)
+        told = DecisionRequest(
+            campaign_id=request.campaign_id,
+            recipient_id=request.recipient_id,
+            window=request.window,
+            context=request.context,
+            variants=request.variants,
+            channels=request.channels,
+            metadata=request.metadata,
+            recipient=request.recipient,
+            immediate=request.immediate,
+            override_rules=request.override_rules,
+        )
     content = msgspec.json.encode(told, order="deterministic")
     return hashlib.blake2b(content, digest_size=16).digest()
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import onnx
 
-from optimizer.model.embedding import Embedder
+from optimizer.model.embedding import TOGETHER, Embedder
 from optimizer.model.features import fit_spec
 from optimizer.model.training.export import export_graph
 from storage.records import Attribute
@@ -41,9 +41,11 @@ def test_the_runtime_leaves_nothing_in_the_home_folder_and_so_reports_to_nobody(
 
 def test_a_graph_that_adds_nothing_gives_the_encoded_inputs_and_any_other_is_run() -> None:
     contexts = [{"age": float(i)} for i in range(40)]
+    assert len(contexts) >= TOGETHER
     spec = fit_spec(contexts, (Attribute("w", "age", "number"),))
     copy = Embedder(spec, export_graph(spec, None))
     assert np.array_equal(copy.embed(contexts), copy.run(np.stack([spec.encode_row(one) for one in contexts])))
+    assert np.array_equal(copy.embed(contexts[:3]), copy.embed(contexts)[:3])
     graph = onnx.load_from_string(export_graph(spec, None))
     graph.graph.node[0].op_type = "Neg"
     del graph.graph.node[0].attribute[:]
