@@ -8,8 +8,9 @@ The numbers and keys in this module are on disk: they may grow, and never change
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
+from functools import lru_cache
 from typing import Any, Final, Generic, TypeVar
 
 import msgspec
@@ -32,6 +33,7 @@ from storage.rules import (
 from storage.webhooks import WebhookSource
 
 R = TypeVar("R")
+H = TypeVar("H", bound=Hashable)
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
 STATUS_CODES: Final[dict[Status, int]] = {
@@ -72,6 +74,18 @@ def maybe_micros(moment: datetime | None) -> int | None:
 def maybe_time(micros: int | None) -> datetime | None:
     """``from_micros``, with None for None."""
     return None if micros is None else from_micros(micros)
+
+
+@lru_cache(4096)
+def _first(value: Hashable) -> Any:
+    return value
+
+
+def shared(value: H) -> H:
+    """The first of equal values, instead of the next copy of it: a long log names few variants, zones and masks, and
+    read into memory it needs half the room."""
+    kept: H = _first(value)
+    return kept
 
 
 def _plain(value: object) -> object:

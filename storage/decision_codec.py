@@ -12,7 +12,7 @@ from typing import Any, Literal
 
 import msgspec
 
-from storage.codec import encode, from_micros, maybe_micros, maybe_time, to_micros
+from storage.codec import encode, from_micros, maybe_micros, maybe_time, shared, to_micros
 from storage.log import Reason, ShadowChoice, Snapshot
 from storage.records import JsonObject
 from storage.rules import RiskLimit
@@ -164,10 +164,10 @@ def unpack_detail(document: bytes) -> tuple[Snapshot, tuple[Reason, ...], JsonOb
     snapshot = Snapshot(
         from_micros(body.window[0]),
         from_micros(body.window[1]),
-        body.variants,
-        body.channels,
-        body.timezone,
-        body.timezone_source,
+        shared(body.variants),
+        shared(body.channels),
+        shared(body.timezone),
+        shared(body.timezone_source),
         body.context,
         body.effects,
         body.attempt,
@@ -181,7 +181,7 @@ def unpack_detail(document: bytes) -> tuple[Snapshot, tuple[Reason, ...], JsonOb
         body.displaced,
         body.erased,
     )
-    return snapshot, tuple(_unpack_reason(parts) for parts in body.reasons), body.metadata
+    return snapshot, shared(tuple(_unpack_reason(parts) for parts in body.reasons)), body.metadata
 
 
 def outlines(

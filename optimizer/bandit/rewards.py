@@ -191,9 +191,13 @@ def _belongs(campaign: Campaign, decision: Decision, event: Event, outcome: str)
     )
 
 
+#: By whether it is matured. One object for all: most outcomes of a log are these.
+_NOT_HAPPENED = tuple(Outcome(happened=False, at=None, value=None, matured=matured) for matured in (False, True))
+
+
 def _summary(found: list[tuple[datetime, datetime, float | None]] | None, is_matured: bool) -> Outcome:
     if not found:
-        return Outcome(happened=False, at=None, value=None, matured=is_matured)
+        return _NOT_HAPPENED[is_matured]
     values = [value for *_, value in found if value is not None]
     # fsum rounds once, so the sum is the same in every order.
     total = math.fsum(values) if values else None
