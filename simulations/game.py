@@ -215,7 +215,7 @@ class Game:
             group=assign(self.salt, WORKSPACE, CAMPAIGN, recipient.recipient_id, campaign.groups),
             mode=campaign.mode,
             decided_at=arrival.at,
-            context=seen_context(recipient, request.context, {}),
+            context=seen_context(recipient, request.context, frozenset()),
         )
         made = plan_for(situation, recipient, self.scenario.rules, messages)
         return Turn(arrival, ask, recipient, situation, made, self.news(arrival), memory)
