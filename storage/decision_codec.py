@@ -6,7 +6,7 @@ be added, with a default for the documents that lack them, and never change thei
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
@@ -158,6 +158,11 @@ class Details:
         return f"{self.front}[{start},{start + self.window}]{rest}".encode()
 
 
+#: What most decisions have: one object for all.
+_NONE: JsonObject = {}
+_NO_RISKS: Mapping[str, tuple[float | None, ...]] = {}
+
+
 def unpack_detail(document: bytes) -> tuple[Snapshot, tuple[Reason, ...], JsonObject]:
     """The parts of ``pack_detail``."""
     body = _decision_decoder.decode(document)
@@ -168,8 +173,8 @@ def unpack_detail(document: bytes) -> tuple[Snapshot, tuple[Reason, ...], JsonOb
         shared(body.channels),
         shared(body.timezone),
         shared(body.timezone_source),
-        body.context,
-        body.effects,
+        body.context or _NONE,
+        body.effects or _NONE,
         body.attempt,
         body.immediate,
         _unpack_shadow(body.shadow),
@@ -177,11 +182,11 @@ def unpack_detail(document: bytes) -> tuple[Snapshot, tuple[Reason, ...], JsonOb
         body.cost,
         body.unanswered,
         tuple(RiskLimit(limit.rule_id, limit.outcome, limit.max_risk, limit.channels) for limit in body.limits),
-        body.risks,
+        body.risks or _NO_RISKS,
         body.displaced,
         body.erased,
     )
-    return snapshot, shared(tuple(_unpack_reason(parts) for parts in body.reasons)), body.metadata
+    return snapshot, shared(tuple(_unpack_reason(parts) for parts in body.reasons)), body.metadata or _NONE
 
 
 def outlines(

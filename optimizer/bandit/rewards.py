@@ -10,6 +10,7 @@ import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from functools import lru_cache
 
 from storage.log import COUNTED, Decision, Event
 from storage.records import Campaign
@@ -66,7 +67,7 @@ def outcome_names(campaign: Campaign) -> tuple[str, ...]:
     return tuple(sorted({*campaign.objective, *campaign.guardrails, *campaign.attribution_hours}))
 
 
-def outcomes(campaign: Campaign, decision: Decision, events: Iterable[Event], now: datetime) -> dict[str, Outcome]:
+def outcomes(campaign: Campaign, decision: Decision, events: Iterable[Event], now: datetime) -> Mapping[str, Outcome]:
     """The outcomes of a decision, one for each of ``outcome_names(campaign)``.
 
     An event counts for an outcome if it has that type (after the campaign's ``event_mapping``), is not automated, lies
@@ -89,6 +90,8 @@ def outcomes(campaign: Campaign, decision: Decision, events: Iterable[Event], no
     start = clock_start(decision)
     ends = {name: start + timedelta(hours=window_hours(campaign, name)) for name in outcome_names(campaign)}
     found = _found(campaign, decision, events, ends)
+    if not found:
+        return _nothing(tuple(ends), tuple(now >= end for end in ends.values()))
     return {name: _summary(found.get(name), now >= end) for name, end in ends.items()}
 
 
@@ -191,7 +194,13 @@ def _belongs(campaign: Campaign, decision: Decision, event: Event, outcome: str)
     )
 
 
-#: By whether it is matured. One object for all: most outcomes of a log are these.
+@lru_cache(1024)
+def _nothing(names: tuple[str, ...], are_matured: tuple[bool, ...]) -> Mapping[str, Outcome]:
+    """Nothing happened: one mapping for all decisions alike, since most of a log are these."""
+    return {name: _NOT_HAPPENED[matured] for name, matured in zip(names, are_matured, strict=True)}
+
+
+#: By whether it is matured.
 _NOT_HAPPENED = tuple(Outcome(happened=False, at=None, value=None, matured=matured) for matured in (False, True))
 
 

@@ -53,7 +53,7 @@ class Logged:
     """
 
     decision: Decision
-    outcomes: dict[str, Outcome]
+    outcomes: Mapping[str, Outcome]
     reward: float
     matured: bool
     failed: bool = False
