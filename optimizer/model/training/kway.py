@@ -46,7 +46,7 @@ class KwayOptions:
     rate: float = 1e-2
     half_rows: float = 125.0
     decay: float = 0.3
-    batch: int = 128
+    batch: int = 256
     steps: float = 100.0
     steps_power: float = 0.5
     bins: int = 16
