@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import os
+import platform
 from collections.abc import Sequence
+from datetime import UTC, datetime
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
 import orjson
+
+_PACKAGES = ("numpy", "torch", "onnxruntime", "vowpalwabbit", "mabwiser")
 
 
 def leave(folder: Path, name: str, figures: Any, text: str) -> None:
@@ -21,3 +27,27 @@ def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     """A Markdown table."""
     lines = [head, ["---"] * len(head), *rows]
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def played() -> str:
+    """When and on what figures are computed, as a sentence."""
+    packages = ", ".join(f"{name} {_version(name)}" for name in _PACKAGES)
+    return (
+        f"Played {datetime.now(UTC):%Y-%m-%d} on {_processor()}, {os.cpu_count()} cores; Python "
+        f"{platform.python_version()}, {packages}."
+    )
+
+
+def _processor() -> str:
+    told = Path("/proc/cpuinfo")
+    if not told.exists():
+        return platform.processor()
+    lines = told.read_text(encoding="utf-8").splitlines()
+    return ", ".join(sorted({line.partition(":")[2].strip() for line in lines if line.startswith("model name")}))
+
+
+def _version(package: str) -> str:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return "not installed"

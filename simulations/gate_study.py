@@ -18,7 +18,7 @@ from rich.console import Console
 
 from optimizer.cli.call import option, reported
 from optimizer.cli.group import EXIT_CODES
-from simulations.fragments import leave
+from simulations.fragments import leave, played
 
 if TYPE_CHECKING:
     from simulations.gate_runs import Run
@@ -98,9 +98,8 @@ def markdown(found: Mapping[str, Any], step_rows: int) -> str:
         f"The production retrain with the gate on, every {step_rows} rows, on Hillstrom's uniformly logged experiment: "
         "outcomes dealt out anew, so that nothing can be learned (null), and the true ones (power)."
     )
-    return (
-        "\n\n".join(["## gate: wrong promotions and power", told, *(one["sentence"] for one in found.values())]) + "\n"
-    )
+    sentences = [one["sentence"] for one in found.values()]
+    return "\n\n".join(["## gate: wrong promotions and power", told, *sentences, played()]) + "\n"
 
 
 def null_figures(runs: Sequence[Run]) -> dict[str, Any]:

@@ -160,7 +160,7 @@ def markdown(summary: Summary, options: Options) -> str:
     value = summary.value()
     if value is not None:
         blocks.append(_valued(value, summary.best_arm))
-    return "\n\n".join([*blocks, "![hillstrom](results/hillstrom.png)"]) + "\n"
+    return "\n\n".join([*blocks, fragments.played(), "![hillstrom](results/hillstrom.png)"]) + "\n"
 
 
 def print_report(console: Console, summary: Summary, *, gate: bool, through: str) -> None:

@@ -17,7 +17,7 @@ from rich.console import Console
 
 from optimizer.cli.call import option, reported
 from optimizer.cli.group import EXIT_CODES
-from simulations.fragments import leave, table
+from simulations.fragments import leave, played, table
 from simulations.parallel import in_processes
 
 if TYPE_CHECKING:
@@ -151,4 +151,7 @@ def markdown(found: Sequence[dict[str, Any]]) -> str:
         "true lift lay within the stated interval on every day. Asked for: the one-sided 95 % lower bound of that "
         f"share at least {LEAST_COVERAGE}, mean width at most {MOST_WIDTH} of a fixed-time 95 % interval's."
     )
-    return "\n\n".join(["## lift-intervals: the report's lift, looked at every day", told, table(head, rows)]) + "\n"
+    return (
+        "\n\n".join(["## lift-intervals: the report's lift, looked at every day", told, table(head, rows), played()])
+        + "\n"
+    )

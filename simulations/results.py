@@ -7,10 +7,8 @@ up where it ended (``--only``), and the report is written from what lies there. 
 
 from __future__ import annotations
 
-import platform
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, get_args
 
@@ -28,7 +26,6 @@ _SIMPLE = ("best-static", "static-ab", "segment-best", "shrunk-histogram", "full
 _VW = ("vw-squarecb", "vw-large", "vw-egreedy")
 _ALL_VW = (*_VW, "vw-bag", "vw-cover", "vw-regcb", "vw-rnd")
 _LINEAR = ("linucb", "lints", "linucb-crossed")
-_PACKAGES = ("numpy", "torch", "onnxruntime", "vowpalwabbit", "mabwiser")
 
 
 @dataclass(frozen=True)
@@ -102,7 +99,7 @@ def command(seeds: int, processes: int, only: tuple[str, ...], write_only: bool)
 
 def document(folder: Path) -> str:
     """The report, from the figures and fragments that lie in ``folder``."""
-    parts = [_HEAD, machine()]
+    parts = [_HEAD]
     for part in PARTS:
         path = folder / f"{part.scenario}.json"
         if path.exists():
@@ -114,7 +111,7 @@ def document(folder: Path) -> str:
 def section(part: Part, figures: Mapping[str, Any], folder: str) -> str:
     """One scenario: the table, how its rivals were tuned, its pictures."""
     options, reference = figures["options"], figures["reference"]
-    told = f"{figures['scenario'].capitalize()}. {options['seeds']} seeds, gate {figures['gate']}."
+    told = f"{figures['scenario'].capitalize()}. {options['seeds']} seeds, gate {figures['gate']}. {figures['played']}"
     rows = [_row(one) for one in figures["standings"]]
     ratio = f"regret / {reference}" if reference else "regret ratio"
     head = f"| policy | regret | /inf, last fifth | reward a decision | {ratio} | regret to the full oracle |"
@@ -128,24 +125,12 @@ def section(part: Part, figures: Mapping[str, Any], folder: str) -> str:
     return "\n\n".join([*blocks, pictures])
 
 
-def machine() -> str:
-    """What the figures were computed on."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
-        names = {line.partition(":")[2].strip() for line in lines if line.startswith("model name")}
-        cores = sum(line.startswith("processor") for line in lines)
-    except OSError:
-        names, cores = {platform.processor()}, 0
-    packages = ", ".join(f"{name} {_version(name)}" for name in _PACKAGES)
-    return f"Machine: {', '.join(sorted(names))}, {cores} cores; Python {platform.python_version()}, {packages}."
-
-
 _HEAD = """# Results
 
-Written by `make results`; every figure is from one run of that command. Regret is by exact expected rewards against the
-*informed oracle* (the best choice that features, events and the past allow); "/inf" is the share of the way from chance
-to it. Intervals are 95 % over paired seeds (Student's t). Rivals see the same stream and features and were tuned on
-seeds of their own; every setting that was tried is listed."""
+Written by `make results`; what stands in one table was played side by side in one run. Regret is by exact expected
+rewards against the *informed oracle* (the best choice that features, events and the past allow); "/inf" is the share
+of the way from chance to it. Intervals are 95 % over paired seeds (Student's t). Rivals see the same stream and
+features and were tuned on seeds of their own; every setting that was tried is listed."""
 
 
 def _play(part: Part, seeds: int, processes: int, console: Console) -> None:
@@ -193,10 +178,3 @@ def _verdicts(name: str, notes: Sequence[Mapping[str, Any]]) -> str:
     made = [v["decision"] for one in notes for v in one.get("verdicts", ()) if v["kind"] == "retrain"]
     counts = ", ".join(f"{decision} {made.count(decision)}" for decision in sorted(set(made)))
     return f"Gate, {name}: {counts or 'nothing judged'}."
-
-
-def _version(package: str) -> str:
-    try:
-        return version(package)
-    except PackageNotFoundError:
-        return "not installed"

@@ -13,6 +13,7 @@ from rich.console import Console
 from rich.table import Table
 
 from optimizer.errors import Invalid
+from simulations import fragments
 from simulations.baselines import tuned
 from simulations.baselines.grids import GRIDS, search
 from simulations.game import Game
@@ -103,6 +104,7 @@ def report(options: Options, played: Mapping[str, Sequence[Played]]) -> dict[str
     return {
         "options": asdict(options),
         "scenario": scenario(options.scenario).about,
+        "played": fragments.played(),
         "gate": "off",
         "reference": reference,
         "standings": as_json(standings(played, reference)),

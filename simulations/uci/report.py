@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import orjson
 
-from simulations.fragments import leave
+from simulations.fragments import leave, played
 from simulations.plots import _figure, _save
 from simulations.standings import Figure, figure_of
 from simulations.uci.run import OURS, Run, tuned
@@ -130,7 +130,7 @@ def markdown(found: Comparison, rounds: int, seeds: int) -> str:
         blocks.append(f"**Not tuned, playing where their search starts: {', '.join(untuned)}.**")
     if tunings:
         blocks.append("Tuned on orders of their own, one option after the other:\n\n" + "\n".join(tunings))
-    blocks.append("![uci](results/uci.png)")
+    blocks += [played(), "![uci](results/uci.png)"]
     return "\n\n".join(blocks) + "\n"
 
 
