@@ -33,7 +33,8 @@ ENDS = ("random", "informed-oracle")
 class OursOptions:
     """How Sendtide is played; see ``simulations.pure``. The model's own defaults are the service's.
 
-    ``method`` and ``parameter`` are a campaign's choice of exploration; a parameter of 0 = the method's default.
+    ``opens`` False: told of no opens, so that clicks are learned from clicks alone, as rivals learn them. ``method``
+    and ``parameter`` are a campaign's choice of exploration; a parameter of 0 = the method's default.
     """
 
     retrain: float = Schedule.retrain
@@ -43,6 +44,7 @@ class OursOptions:
     network: bool = True
     encoder: Encoder = "auto"
     history: bool = True
+    opens: bool = True
     method: ExplorationMethod = "posterior_bank"
     parameter: float = 0.0
 
@@ -87,6 +89,7 @@ def _ours(game: Game, options: OursOptions) -> Player:
         network=options.network,
         encoder=options.encoder,
         history=options.history,
+        opens=options.opens,
         method=options.method,
         parameter=options.parameter or None,
     )

@@ -115,6 +115,7 @@ class Sendtide:
         network: whether learned columns (a network's, an encoder's) may join the model.
         encoder: what reads the recipient's history in order.
         history: whether the recipient's history is known at all.
+        opens: whether it is told of opens; without them clicks are learned from clicks alone.
         method, parameter: how the campaign explores.
     """
 
@@ -124,6 +125,7 @@ class Sendtide:
     network: bool = True
     encoder: Encoder = "auto"
     history: bool = True
+    opens: bool = True
     method: ExplorationMethod = "posterior_bank"
     parameter: float | None = None
     notes: dict[str, Any] = field(default_factory=dict)
@@ -186,6 +188,8 @@ class Sendtide:
 
     def heard(self, event: Event) -> None:
         """See ``Logging``."""
+        if event.type == "opened" and not self.opens:
+            return
         if event.decision_id is not None:
             self._events.setdefault(event.decision_id, []).append(event)
         if event.recipient_id is not None and not event.automated:

@@ -44,7 +44,7 @@ class Part:
 PARTS: tuple[Part, ...] = (
     Part(
         "stationary",
-        ("ours", *_ALL_VW, *_LINEAR, "network", "histogram", *_SIMPLE),
+        ("ours", "ours:opens=false", *_ALL_VW, *_LINEAR, "network", "histogram", *_SIMPLE),
         "504 actions, against every rival",
     ),
     Part("long", ("ours", "vw-squarecb", "full-oracle"), "how near to the oracle 20,000 and 30,000 decisions lead"),

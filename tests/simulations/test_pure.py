@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from optimizer.bandit.rewards import LOOKED
 from simulations.game import Game
 from simulations.play import Play
 from simulations.pure import Schedule, Sendtide
@@ -29,3 +30,16 @@ def test_each_row_of_a_learned_policy_is_compared_once() -> None:
     assert player.drift.rows == 100
     assert player.drift.alarms == ()
     assert player.drift.changed is None
+
+
+def test_who_is_told_of_no_opens_learns_clicks_from_clicks_alone() -> None:
+    game = Game(replace(DAILY, drift_at=None, decisions=260), 1)
+    outcomes = []
+    for opens in (True, False):
+        player = Sendtide(game, SCHEDULE, network=False, opens=opens)
+        Play(game, player).run("ours")
+        model = player.live.models[0]
+        assert model is not None
+        outcomes.append(model.message.outcomes)
+    assert LOOKED in outcomes[0]
+    assert outcomes[1] == ("clicked",)
