@@ -141,6 +141,14 @@ class Settings:
     expire_seconds: float = _setting(30.0, number(0.1, 86_400), "seconds between looks for reservations that ran out")
     reload_seconds: float = _setting(1.0, number(0.05, 60), "seconds between looks for newly published policies")
     retention_days: int = _setting(400, whole(1, 36_500), "days that closed decisions are kept")
+    archive_days: int = _setting(
+        0,
+        whole(0, 36_500),
+        "age in days of decisions that go to the archive, by the month; 0 leaves them in the database",
+    )
+    archive_folder: str | None = _setting(
+        None, TEXT, "folder of the archive, shared by all hosts; left out, one beside the database file"
+    )
     push_seconds: float = _setting(1.0, number(0.05, 3600), "seconds between looks for changes to push to webhooks")
     private_webhooks: bool = _setting(False, SWITCH, "whether webhooks may go to private addresses and over plain http")
     gate: bool = _setting(True, SWITCH, "whether a candidate must pass the gate before it is published")
@@ -190,6 +198,14 @@ class Settings:
             return Path(self.report_folder)
         file = self.database.removeprefix("sqlite:///")
         return Path("var/reports") if file == self.database else Path(f"{file}.reports")
+
+    @property
+    def archive_path(self) -> Path:
+        """The folder of the archive."""
+        if self.archive_folder is not None:
+            return Path(self.archive_folder)
+        file = self.database.removeprefix("sqlite:///")
+        return Path("var/archive") if file == self.database else Path(f"{file}.archive")
 
     def override(self, **values: Any) -> Settings:
         """A copy with those values that are not None; they must have been parsed already."""

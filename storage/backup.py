@@ -12,8 +12,10 @@ from contextlib import closing, suppress
 from pathlib import Path
 from typing import Final
 
+from storage.archive import beside
+from storage.archive_folder import copy_files
 from storage.errors import StoreUnavailable
-from storage.open import embedded, open_rows
+from storage.open import archive_folder, embedded, open_rows
 from storage.sqlite.connect import connect, create_file, meaning
 from storage.sqlite.migrate import require_ours
 from storage.sqlite.rows import WAIT_SECONDS, SqliteRows
@@ -23,32 +25,36 @@ from storage.transfer import CopyRefused, Note, transfer
 _PART: Final = ".part"
 
 
-def backup(url: str, path: Path, note: Note = lambda *_: None) -> None:
-    """Writes a backup of the database ``url`` to a new file, readable by its owner only.
+def backup(url: str, path: Path, note: Note = lambda *_: None, *, archive: Path | None = None) -> None:
+    """Writes a backup of the database ``url`` to a new file, readable by its owner only; files of its archive are
+    copied to a folder beside that file. ``archive`` is the archive's folder (None = the database's own).
 
     Raises:
         CopyRefused: the file is there already, or there is no such database.
         StoreUnavailable: the database or the file can't be read or written; no file is left.
     """
-    _fill(path, url, note)
+    _fill(path, url, note, archive or archive_folder(url), beside(path))
 
 
-def restore(path: Path, url: str, note: Note = lambda *_: None) -> None:
-    """Makes a new database of a backup.
+def restore(path: Path, url: str, note: Note = lambda *_: None, *, archive: Path | None = None) -> None:
+    """Makes a new database of a backup; ``archive`` is the folder of its archive (None = the database's own).
 
     Raises:
         CopyRefused: the database holds something already, or the file is not there.
         StoreUnavailable: one of the two can't be read or written.
     """
-    file = embedded(url)
+    file, folder = embedded(url), archive or archive_folder(url)
     if file is not None:
-        _fill(file, f"sqlite:///{path.absolute()}", note)
+        _fill(file, f"sqlite:///{path.absolute()}", note, beside(path), folder)
         return
     _require(path)
-    transfer(SqliteRows(path), open_rows(url), note)
+    source = SqliteRows(path)
+    with source.reading() as reader:
+        copy_files(reader, beside(path), folder, note)
+    transfer(source, open_rows(url), note)
 
 
-def _fill(path: Path, url: str, note: Note) -> None:
+def _fill(path: Path, url: str, note: Note, archive: Path, target: Path) -> None:
     if path.exists():
         raise CopyRefused(f"file {path} is there already; name a new one")
     part = path.with_name(path.name + _PART)
@@ -61,6 +67,8 @@ def _fill(path: Path, url: str, note: Note) -> None:
             _require(source)
             create_file(part)
             _image(source, part)
+        with SqliteRows(part).reading() as reader:
+            copy_files(reader, archive, target, note)
         _publish(part, path)
     except OSError as error:
         raise StoreUnavailable(f"file {path}: {error.strerror}") from error

@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from errno import ENOENT
 from pathlib import Path
 
+from storage.archive import beside
 from storage.port import Store
 from storage.sql.rows import RowStore
 from storage.sqlite import SqliteStore
@@ -16,12 +17,13 @@ _SQLITE = "sqlite:///"
 _POSTGRESQL = ("postgresql://", "postgres://")
 
 
-def open_store(url: str) -> Store:
+def open_store(url: str, archive: Path | None = None) -> Store:
     """Opens a store for this process, after its fork; creates and migrates the database if need be.
 
     Args:
         url: ``sqlite:///relative/path.db``, ``sqlite:////absolute/path.db``, or libpq's
             ``postgresql://user:password@host:port/database``.
+        archive: the folder of the archive; None = ``archive_folder``.
 
     Raises:
         ValueError: the URL is of another form, or psycopg, which PostgreSQL needs, is not installed.
@@ -31,8 +33,8 @@ def open_store(url: str) -> Store:
     if url.startswith(_POSTGRESQL):
         with _driver():
             from storage.postgres import PostgresStore  # an extra: not everyone has the driver
-        return PostgresStore(url)
-    return SqliteStore(_path(url))
+        return PostgresStore(url, archive or archive_folder(url))
+    return SqliteStore(_path(url), archive)
 
 
 def open_rows(url: str, *, create: bool = True) -> RowStore:
@@ -80,6 +82,12 @@ def shown(url: str) -> str:
     """A database URL as it may be told: without user and password."""
     scheme, slashes, rest = url.partition("://")
     return url if scheme == "sqlite" else f"{scheme}{slashes}{rest.partition('?')[0].rpartition('@')[2]}"
+
+
+def archive_folder(url: str) -> Path:
+    """Where the archive of a database lies where nobody says another place: ``SENDTIDE_ARCHIVE_FOLDER``."""
+    file = embedded(url)
+    return Path("var/archive") if file is None else beside(file)
 
 
 def folder_of(url: str) -> Path:

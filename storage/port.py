@@ -19,8 +19,10 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from datetime import datetime
+from pathlib import Path
 from typing import Protocol, TypeVar
 
+from storage.archive import ArchiveChanges, ArchiveQueries
 from storage.blocks import BlockQueries
 from storage.bulk import BulkReader, BulkWriter
 from storage.columns import ColumnQueries
@@ -53,6 +55,7 @@ T = TypeVar("T")
 
 
 class Reader(
+    ArchiveQueries,
     BlockQueries,
     BulkReader,
     ColumnQueries,
@@ -243,6 +246,7 @@ class Reader(
 
 class Writer(
     Reader,
+    ArchiveChanges,
     BulkWriter,
     EndpointChanges,
     ErasureWriter,
@@ -362,6 +366,8 @@ class Store(Scrubbing, Protocol):
 
     #: Whether it matters which ``recipients`` a write names: where all writes take turns, nobody needs to look them up.
     names_recipients: bool
+    #: The folder of the archive (``storage.archive``).
+    archive: Path
 
     def read(self) -> AbstractContextManager[Reader]:
         """A reader on a consistent snapshot of everything committed. For the calling thread only."""

@@ -17,6 +17,7 @@ EXIT_CODES = "Exit codes: 0 done; 1 refused or failed, the reason is on standard
 _PACKAGES = ("optimizer", "storage", "simulations")
 #: Our commands: name, module and attribute.
 _OURS = {
+    "archive": "optimizer.cli.archive:archive",
     "backup": "optimizer.cli.move:backup",
     "card": "optimizer.cli.card:card",
     "copy": "optimizer.cli.move:copy",

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import click
@@ -15,6 +15,7 @@ from optimizer.cli.group import EXIT_CODES
 from optimizer.cli.progress import progress
 from optimizer.errors import ConfigError
 
+_FOLDER = click.Path(file_okay=False, path_type=Path)
 _FILE = click.Path(dir_okay=False, path_type=Path)
 
 
@@ -39,18 +40,24 @@ def migrate(call: Call) -> None:
 @click.command(epilog=EXIT_CODES)
 @option("--from", "source", type=SettingType("database"), required=True, help="The database to copy; stop its service.")
 @option("--to", "target", type=SettingType("database"), help="Where to: a new, empty one. [default: --database]")
-@command(workspace=False)
-def copy(call: Call, source: str, target: str | None) -> None:
+@option("--from-archive", type=_FOLDER, help="The archive's folder of the one to copy. [default: beside it]")
+@command(workspace=False, settings=("archive_folder",))
+def copy(call: Call, source: str, target: str | None, from_archive: Path | None) -> None:
     """Copy a whole installation into an empty database, of another kind or the same, and prove that all arrived.
 
     One that was interrupted goes on where it was. At the end both sides are read and compared, table by table, by
     number of rows and checksum. Until then nothing serves the copy.
     """
-    from storage.open import open_rows
+    from storage.archive_folder import copy_files
+    from storage.open import archive_folder, open_rows
     from storage.transfer import transfer
 
+    to = target or call.settings.database
     with _configured(), _progress("copy") as note:
-        compared = transfer(open_rows(source, create=False), open_rows(target or call.settings.database), note)
+        old = open_rows(source, create=False)
+        with old.reading() as reader:
+            copy_files(reader, from_archive or archive_folder(source), _archive_of(call, to), note)
+        compared = transfer(old, open_rows(to), note)
     filled = [one for one in compared if one.rows]
     call.answer(
         [asdict(one) for one in compared],
@@ -61,32 +68,38 @@ def copy(call: Call, source: str, target: str | None) -> None:
 
 @click.command(epilog=EXIT_CODES)
 @click.argument("file", type=_FILE)
-@command(workspace=False)
+@command(workspace=False, settings=("archive_folder",))
 def backup(call: Call, file: Path) -> None:
     """Write the whole database, as it is at one moment, to a new FILE while the service runs.
 
     FILE is a SQLite database, whatever the service stores in. It holds webhook secrets: only its owner may read it.
+    What is archived lies in a folder FILE.archive beside it.
     """
     from storage.backup import backup as write
 
     with _configured(), _progress("backup") as note:
-        write(call.settings.database, file, note)
+        write(call.settings.database, file, note, archive=call.settings.archive_path)
     size = file.stat().st_size
     call.answer({"file": str(file), "bytes": size}, f"{file}: {size:,} bytes")
 
 
 @click.command(epilog=EXIT_CODES)
 @click.argument("file", type=_FILE)
-@command(workspace=False)
+@command(workspace=False, settings=("archive_folder",))
 def restore(call: Call, file: Path) -> None:
     """Make a new database of a backup FILE; --database names it and must be empty."""
     from storage.backup import restore as read
     from storage.open import shown
 
     with _configured(), _progress("restore") as note:
-        read(file, call.settings.database, note)
+        read(file, call.settings.database, note, archive=call.settings.archive_path)
     database = shown(call.settings.database)
     call.answer({"file": str(file), "database": database}, f"{database} holds what {file} held")
+
+
+def _archive_of(call: Call, database: str) -> Path:
+    """The archive's folder of a database that may be another than the settings'."""
+    return replace(call.settings, database=database).archive_path
 
 
 @contextmanager

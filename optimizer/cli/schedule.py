@@ -13,6 +13,8 @@ SCHEDULE = (
     "refresh_seconds",
     "expire_seconds",
     "retention_days",
+    "archive_days",
+    "archive_folder",
     "report_folder",
     "push_seconds",
     "private_webhooks",

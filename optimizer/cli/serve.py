@@ -24,6 +24,8 @@ SERVE = (
     "expire_seconds",
     "reload_seconds",
     "retention_days",
+    "archive_days",
+    "archive_folder",
     "report_folder",
     "push_seconds",
     "private_webhooks",

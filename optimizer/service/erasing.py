@@ -15,7 +15,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from optimizer.errors import NotFound
-from optimizer.service import displace
+from optimizer.service import archiving, displace
 from optimizer.service.erased import bury, gone, grave_id, hidden_message_id
 from optimizer.service.feedback import all_campaigns
 from optimizer.service.ids import fresh
@@ -65,6 +65,7 @@ def erase(services: Services, workspace_id: str, recipient_id: str) -> Erased:
         words = {recipient_id, *_words_about(reader, workspace_id, recipient_id)}
     records = (recipient_id, pseudonym, grave_id(services.salt, workspace_id, recipient_id))
     done = services.store.write(work, recipients=[(workspace_id, one) for one in records])
+    archiving.clean(services, workspace_id)
     return replace(done, scrubbed=services.store.scrub(words))
 
 
@@ -112,6 +113,7 @@ class _Eraser:
 
     def run(self) -> Erased:
         """Does it, in an order in which each step still finds what it needs."""
+        self.writer.bring_back(self.workspace_id, self.recipient_id)
         open_ = self.writer.open_decisions(self.workspace_id, self.recipient_id)
         for decision in open_:
             revoke(self.writer, decision, reason=ERASED, now=self.now)

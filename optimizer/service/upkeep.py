@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+import logging
+from dataclasses import asdict, replace
 from datetime import datetime, timedelta
 
+from optimizer.errors import Conflict
+from optimizer.service import archiving
 from optimizer.service.engagement import note_sent
 from optimizer.service.record import message_of
 from optimizer.service.rhythms import note_message
 from optimizer.service.wiring import Services
 from storage.log import OPEN, Decision
 from storage.port import Writer
+
+log = logging.getLogger("sendtide.upkeep")
 
 #: How long after its planned time a message may still be confirmed before it is settled without a word.
 GRACE = timedelta(hours=1)
@@ -55,12 +60,26 @@ def _assumes_sent(writer: Writer, decision: Decision) -> bool:
 
 
 def retain(services: Services, workspace_id: str) -> int:
-    """Deletes what is older than the retention allows; returns how many decisions went. What an erasure left in files
-    that somebody was reading goes as well."""
+    """Deletes what is older than the retention allows, and archives what is older than the other age; returns how many
+    decisions were deleted. What an erasure left in files that somebody was reading goes as well."""
     before = services.clock() - timedelta(days=services.settings.retention_days)
     pruned = services.store.write(lambda writer: writer.prune(workspace_id, before))
+    with services.store.read() as reader:
+        archived = bool(reader.archive_files(workspace_id)) or services.settings.archive_days > 0
     services.store.scrub()
+    if archived:
+        _archive(services, workspace_id)
     return pruned
+
+
+def _archive(services: Services, workspace_id: str) -> None:
+    try:
+        done = archiving.archive(services, workspace_id, archiving.latest(services))
+        if done.decisions:
+            log.info("archived", extra={"workspace": workspace_id, **asdict(done)})
+    except Conflict as error:
+        if error.code != archiving.BUSY:  # else another scheduler is at it
+            raise
 
 
 def keep_columns(services: Services, workspace_id: str) -> None:

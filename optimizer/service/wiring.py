@@ -71,7 +71,7 @@ def open_services(
         watch: whether to watch for new policies in a thread; without it ``policies.refresh_now`` is the caller's.
     """
     try:
-        store = open_store(settings.database)
+        store = open_store(settings.database, settings.archive_path)
     except ValueError as error:
         raise ConfigError(str(error)) from error
     salt = _salt(store, settings.seed if seed is None else seed)

@@ -26,7 +26,7 @@ def audit_workspace(call: Call) -> Report:
     Raises:
         NotFound: there is no such workspace; an empty log must not pass for a clean one.
     """
-    store = open_store(call.settings.database)
+    store = open_store(call.settings.database, call.settings.archive_path)
     try:
         with store.read() as reader:
             if reader.workspace(call.workspace) is None:

@@ -8,7 +8,7 @@ from typing import Final
 import psycopg
 
 from storage.errors import SchemaMismatch
-from storage.migrations import postgres_0001_first, postgres_0002_blocks, postgres_0003_intake
+from storage.migrations import postgres_0001_first, postgres_0002_blocks, postgres_0003_intake, postgres_0004_archive
 from storage.postgres.connect import Connected, meaning
 
 _OLDEST_SERVER: Final = 140000
@@ -21,7 +21,13 @@ STEPS: Final = (
     ("0001_first", postgres_0001_first.STATEMENTS, "0001_first"),
     ("0002_blocks", postgres_0002_blocks.STATEMENTS, "0002_blocks"),
     ("0003_intake", postgres_0003_intake.STATEMENTS, "0002_blocks"),
+    ("0004_archive", postgres_0004_archive.STATEMENTS, "0002_blocks"),
 )
+#: Once something is archived, code that would not look there has to refuse the database.
+ARCHIVED: Final = """
+UPDATE migrations SET works_with = number
+WHERE name = '0004_archive' AND works_with < number AND EXISTS (SELECT 1 FROM archive_files)
+"""
 _TABLE: Final = """
 CREATE TABLE migrations (
   number BIGINT PRIMARY KEY, name TEXT NOT NULL, works_with BIGINT NOT NULL,

@@ -11,7 +11,7 @@ import psycopg
 from psycopg import RawServerCursor
 
 from storage.postgres.connect import Connected, connect, meaning, place
-from storage.postgres.migrate import STEPS, prepare
+from storage.postgres.migrate import ARCHIVED, STEPS, prepare
 from storage.sql.rows import OWN_FACTS, TABLES, RowReader, RowWriter
 from storage.sql.tables import Row
 
@@ -123,6 +123,7 @@ class _Writer:
         return not any(self._connection.execute(f"SELECT 1 FROM {table} LIMIT 1").fetchone() for table in others)  # noqa: S608 - names of ours
 
     def settle(self) -> None:
+        self._connection.execute(ARCHIVED)
         self._connection.execute(_POSITIONS)
         newest = "SELECT max(seq) FROM decisions"
         self._connection.execute(f"SELECT setval('decision_positions', seq) FROM ({newest}) AS t (seq) WHERE seq > 0")  # noqa: S608 - ours

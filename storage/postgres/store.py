@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Collection, Sequence
 from contextlib import suppress
 from functools import partial
+from pathlib import Path
 from types import TracebackType
 from typing import Final, TypeVar
 
@@ -60,15 +61,21 @@ class PostgresStore:
     names_recipients = True
 
     def __init__(
-        self, url: str, *, wait_seconds: float = WAIT_SECONDS, statement_seconds: float = STATEMENT_SECONDS
+        self,
+        url: str,
+        archive: Path = Path("var/archive"),
+        *,
+        wait_seconds: float = WAIT_SECONDS,
+        statement_seconds: float = STATEMENT_SECONDS,
     ) -> None:
-        """Opens the database and migrates it if need be.
+        """Opens the database and migrates it if need be; ``archive`` is the folder that all hosts share.
 
         Raises:
             ValueError: the URL can't be read.
             SchemaMismatch: not a database of Sendtide's, or one of a newer version.
             StoreUnavailable: the server can't be reached.
         """
+        self.archive = archive.absolute()
         self._place = place(url)
         self._wait_seconds = wait_seconds
         self._pid = os.getpid()
@@ -142,6 +149,7 @@ class PostgresStore:
             begun.set_result(-2)
             number = str(begun.fetchone()[0])  # type: ignore[index]  # a function's value is one row
             writer = PostgresWriter(connection, locks)
+            writer.folder = self.archive
             value = work(writer)
             writer.finish()
             self._commit(connection, number)
@@ -213,6 +221,7 @@ class _Read:
         except psycopg.Error as error:
             raise meaning(error, store._place) from error
         self._reader = PostgresReader(self._connection)
+        self._reader.folder = store.archive
         return self._reader
 
     def __exit__(

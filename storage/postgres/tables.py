@@ -52,7 +52,11 @@ class PostgresTables(Tables):
         return cursor
 
     def _rows_in(
-        self, statement: str, before: Sequence[object], values: Sequence[str], after: Sequence[object] = ()
+        self,
+        statement: str,
+        before: Sequence[object],
+        values: Sequence[str] | Sequence[int],
+        after: Sequence[object] = (),
     ) -> Iterator[Row]:
         if values:
             yield from self._rows(statement, (*before, list(values), *after))

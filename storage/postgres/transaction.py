@@ -5,31 +5,24 @@ from __future__ import annotations
 from collections.abc import Sequence
 from datetime import datetime
 
+from storage.archive import ArchiveFile
 from storage.bulk import NewLogged
 from storage.codec import to_micros
 from storage.log import ChangeKind, Decision, Event, Happening, Message, Named
 from storage.postgres.connect import Connected
 from storage.postgres.locks import Locks
+from storage.postgres.migrate import ARCHIVED
 from storage.postgres.tables import PostgresTables
 from storage.records import Attribute, Campaign, Recipient, Workspace
 from storage.rules import Rule
-from storage.sql.block_tables import BlockReader
-from storage.sql.bulk_tables import BulkReader, BulkWriter
-from storage.sql.column_tables import ColumnReader
-from storage.sql.decision_tables import DecisionReader, DecisionWriter
+from storage.sql.archive_changes import ArchiveWriter
+from storage.sql.archive_columns import ArchiveColumnReader
 from storage.sql.endpoint_tables import EndpointReader, EndpointWriter
-from storage.sql.erasure_tables import ErasureReader, ErasureWriter
-from storage.sql.event_tables import EventReader
 from storage.sql.intake_tables import IntakeReader, IntakeWriter
-from storage.sql.learning_tables import LearningReader
 from storage.sql.past_tables import PAST, PastReader, happening_from
 from storage.sql.rank_tables import RankReader, RankWriter
-from storage.sql.retention import RetentionWriter
 from storage.sql.rhythm_tables import RhythmReader, RhythmWriter
 from storage.sql.session_tables import SessionReader, SessionWriter
-from storage.sql.setup_tables import SetupReader
-from storage.sql.usage_tables import UsageReader
-from storage.sql.webhook_tables import WebhookReader, WebhookWriter
 
 _PASTS = f"""
 SELECT people.who, told.* FROM unnest(CAST(?2 AS TEXT[])) AS people (who)
@@ -50,22 +43,13 @@ _TOUCH = "INSERT INTO meta (name, value) VALUES ('write_check', '') ON CONFLICT 
 
 class PostgresReader(
     PostgresTables,
-    BlockReader,
-    BulkReader,
-    ColumnReader,
-    DecisionReader,
+    ArchiveColumnReader,
     EndpointReader,
-    ErasureReader,
-    EventReader,
     IntakeReader,
-    LearningReader,
     PastReader,
     RankReader,
     RhythmReader,
     SessionReader,
-    SetupReader,
-    UsageReader,
-    WebhookReader,
 ):
     """``storage.port.Reader`` on one connection."""
 
@@ -81,16 +65,12 @@ class PostgresReader(
 
 class PostgresWriter(
     PostgresReader,
-    BulkWriter,
-    DecisionWriter,
+    ArchiveWriter,
     EndpointWriter,
-    ErasureWriter,
     IntakeWriter,
     RankWriter,
-    RetentionWriter,
     RhythmWriter,
     SessionWriter,
-    WebhookWriter,
 ):
     """``storage.port.Writer`` on one connection; ``storage.postgres.locks`` says what waits for what."""
 
@@ -234,6 +214,12 @@ class PostgresWriter(
         named = [_message(one.provider, one.message_id) for one in decisions if one.message_id is not None]
         if named:
             self._locks.take("message", workspace_id, named)
+
+    def put_archive_file(self, file: ArchiveFile) -> None:
+        """See ``storage.archive``; code that would not look there has to refuse this database from now on."""
+        self._locks.close_gate(file.workspace_id)  # whoever asked whether there is an archive has ended
+        super().put_archive_file(file)
+        self._query(ARCHIVED)
 
     # --- what every decision depends on
 

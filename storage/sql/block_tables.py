@@ -10,7 +10,9 @@ from storage.blocks import BLOCK, EventBlock, Stamps
 from storage.codec import unpack_object
 from storage.columns import DecisionColumns
 from storage.sql.column_tables import DECISION_VALUES, named, turned
-from storage.sql.tables import Tables
+from storage.sql.tables import Row, Tables
+
+Log = Literal["decisions", "events"]
 
 _HAS: Final = """
 SELECT count(*) FROM (
@@ -74,29 +76,38 @@ class BlockReader(Tables):
             self._stamps(workspace_id, "decisions", _LAST_DECISION), self._stamps(workspace_id, "events", _LAST_EVENT)
         )
 
-    def _stamps(self, workspace_id: str, log: str, last: str) -> dict[int, str]:
+    def _stamps(self, workspace_id: str, log: Log, last: str) -> dict[int, str]:
         times: dict[int, int] = dict(self._rows(_REWRITES, (workspace_id, log)))
         found: dict[int, str] = {}
+        for block, row in self._last_rows(workspace_id, log, last).items():
+            told = f"{times.get(block, 0)} {row[0]} {row[1]} {row[2]}"
+            found[block] = blake2b(told.encode(), digest_size=12).hexdigest()
+        return found
+
+    def _last_rows(self, workspace_id: str, log: Log, last: str) -> dict[int, Row]:  # noqa: ARG002 - for who overrides
+        """The last row of each block: its number, its id and its time."""
+        found: dict[int, Row] = {}
         below = _BEYOND
         while row := self._row(last, (below, workspace_id)):
             block = row[0] // BLOCK
-            told = f"{times.get(block, 0)} {row[0]} {row[1]} {row[2]}"
-            found[block] = blake2b(told.encode(), digest_size=12).hexdigest()
+            found[block] = row
             below = block * BLOCK
         return found
 
     def decision_block(self, workspace_id: str, campaign_id: str, block: int) -> DecisionColumns | None:
         """See ``storage.blocks``."""
-        rows = self._query(_DECISIONS, _of_block(workspace_id, campaign_id, block)).fetchall()
+        rows = self._decisions_in_block(workspace_id, campaign_id, block)
         return turned(rows) if rows else None
+
+    def _decisions_in_block(self, workspace_id: str, campaign_id: str, block: int) -> list[Row]:
+        """A block's rows of ``DECISION_VALUES``, by number."""
+        return self._query(_DECISIONS, _of_block(workspace_id, campaign_id, block)).fetchall()
 
     def event_block(
         self, workspace_id: str, campaign_id: str, block: int, types: Collection[str], properties_of: Collection[str]
     ) -> EventBlock:
         """See ``storage.blocks``."""
-        given = _of_block(workspace_id, campaign_id, block)
-        filled = _EVENTS.format(types=named(given, "type", types), told=named(given, "told", properties_of))
-        rows = self._query(filled, given).fetchall()
+        rows = self._events_in_block(workspace_id, campaign_id, block, types, properties_of)
         known = [row for row in rows if not row[7]]
         number, position, recipient, kind, occurred, value, properties, _ = (
             zip(*known, strict=True) if known else ((),) * 8
@@ -104,11 +115,19 @@ class BlockReader(Tables):
         told = tuple(map(unpack_object, properties))
         return EventBlock(number, position, recipient, kind, occurred, value, told, complete=len(known) == len(rows))
 
+    def _events_in_block(
+        self, workspace_id: str, campaign_id: str, block: int, types: Collection[str], properties_of: Collection[str]
+    ) -> list[Row]:
+        """A block's events, by number; the last value says whether the decision that one names is not stored."""
+        given = _of_block(workspace_id, campaign_id, block)
+        filled = _EVENTS.format(types=named(given, "type", types), told=named(given, "told", properties_of))
+        return self._query(filled, given).fetchall()
+
 
 class RewriteWriter(Tables):
     """Counts what is rewritten and deleted, so that stamps change; every change of a stored row has to say so here."""
 
-    def _count_rewrite(self, workspace_id: str, log: Literal["decisions", "events"], seq: int) -> None:
+    def _count_rewrite(self, workspace_id: str, log: Log, seq: int) -> None:
         """One row; a block is counted once in a transaction."""
         key = (workspace_id, log, seq // BLOCK)
         if key not in self._counted:
@@ -120,7 +139,7 @@ class RewriteWriter(Tables):
         for row in self._rows_in(_BLOCKS_OF, (workspace_id,), event_ids):
             self._count_rewrite(workspace_id, "events", row[0])
 
-    def _count_all(self, log: Literal["decisions", "events"], rows: str, parameters: Sequence[object]) -> None:
+    def _count_all(self, log: Log, rows: str, parameters: Sequence[object]) -> None:
         """All rows that a ``FROM … WHERE …`` finds; its first parameter is the workspace."""
         self._query(_COUNT_ALL.replace("LOG", log).replace("ROWS_", rows), parameters)
 

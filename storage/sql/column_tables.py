@@ -12,7 +12,7 @@ from storage.decision_codec import outlines
 from storage.sql.tables import Row, Tables
 
 #: Rows that are turned round at a time: few enough for a processor's cache (10,000 took half as long again).
-_CHUNK = 1_000
+CHUNK: Final = 1_000
 
 _OF_CAMPAIGN: Final = """
 decisions AS d INDEXED BY decisions_campaign
@@ -63,6 +63,13 @@ _OF_ANY: Final = _FREE.replace("FROM_", "events AS e NOT INDEXED").replace(
 )
 
 
+_FREE_OF: Final = """
+SELECT recipient_id, type, occurred_at, value, properties FROM events INDEXED BY events_recipient
+WHERE workspace_id = ? AND recipient_id IN ({marks}) AND decision_id IS NULL AND message_id IS NULL
+  AND occurred_at >= ? AND (campaign_id IS NULL OR campaign_id = ?) AND automated = 0 AND type IN (TYPES)
+"""
+
+
 class ColumnReader(Tables):
     """A campaign's log, column by column."""
 
@@ -71,7 +78,7 @@ class ColumnReader(Tables):
     ) -> Iterator[DecisionColumns]:
         """See ``storage.port``."""
         cursor = self._stream(_DECISIONS, _span(workspace_id, campaign_id, since, until))
-        while rows := cursor.fetchmany(_CHUNK):
+        while rows := cursor.fetchmany(CHUNK):
             yield turned(rows)
 
     def event_columns(
@@ -91,12 +98,15 @@ class ColumnReader(Tables):
         events, decisions = ((self._row(one, given) or (0,))[0] or 0 for one in (_NEWEST, _COUNT))
         few = events < _FEW_EVENTS * decisions
         for statement in (_NAMED, _OF_ANY) if few else (_NAMING, _OF_RECIPIENTS):
-            filled = statement.format(types=named(given, "type", types), told=named(given, "told", properties_of))
-            cursor = self._stream(filled, given)
-            while rows := cursor.fetchmany(_CHUNK):
-                seq, recipient, kind, occurred, value, properties = zip(*rows, strict=True)
-                told = tuple(map(unpack_object, properties))
-                yield EventColumns(seq, recipient, kind, occurred, value, told)
+            yield from self._events(statement, given, types, properties_of)
+
+    def _events(
+        self, statement: str, given: dict[str, object], types: Collection[str], properties_of: Collection[str]
+    ) -> Iterator[EventColumns]:
+        filled = statement.format(types=named(given, "type", types), told=named(given, "told", properties_of))
+        cursor = self._stream(filled, given)
+        while rows := cursor.fetchmany(CHUNK):
+            yield turned_events(rows)
 
 
 def turned(rows: Sequence[Row]) -> DecisionColumns:
@@ -121,6 +131,17 @@ def turned(rows: Sequence[Row]) -> DecisionColumns:
         timezone=timezone,
         reasons=reasons,
     )
+
+
+def turned_events(rows: Sequence[Row]) -> EventColumns:
+    """Rows of a position, a recipient, type, time, value and properties, at least one, as columns."""
+    seq, recipient, kind, occurred, value, properties = zip(*rows, strict=True)
+    return EventColumns(seq, recipient, kind, occurred, value, tuple(map(unpack_object, properties)))
+
+
+def free_events(campaign_id: str, since: datetime, types: Collection[str]) -> tuple[str, tuple[object, ...]]:
+    """The statement for events that name some recipients and no decision, and its parameters behind theirs."""
+    return _FREE_OF.replace("TYPES", ", ".join("?" * len(types))), (to_micros(since), campaign_id, *sorted(types))
 
 
 def _span(workspace_id: str, campaign_id: str, since: datetime, until: datetime) -> dict[str, object]:

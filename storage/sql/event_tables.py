@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import datetime
 from typing import Final
 
@@ -121,24 +121,30 @@ class EventReader(Tables):
 
     def _joined(self, workspace_id: str, fetch: _Fetch) -> Iterator[FeedbackRow]:
         while rows := fetch(CHUNK):
-            decisions = [decision_from(workspace_id, row) for row in rows]
             naming: dict[str, list[Row]] = {}
-            for row in self._rows_in(_NAMING, (workspace_id,), [d.decision_id for d in decisions]):
+            for row in self._rows_in(_NAMING, (workspace_id,), [row[0] for row in rows]):
                 naming.setdefault(row[5], []).append(row)
-            organic: dict[str, list[Row]] = {}
-            first = to_micros(decisions[0].decided_at)
-            for row in self._rows_in(_OF_RECIPIENT, (workspace_id,), [d.recipient_id for d in decisions], (first,)):
-                organic.setdefault(row[6], []).append(row)
-            for of_one in organic.values():
-                of_one.sort(key=_place)
-            for decision in decisions:
-                events = naming.get(decision.decision_id, [])
-                later = organic.get(decision.recipient_id)
-                if later:
-                    start = bisect_left(later, to_micros(decision.decided_at), key=_occurred_at)
-                    events = events + later[start:]
-                events.sort(key=_place)
-                yield FeedbackRow(decision, tuple(event_from(workspace_id, row) for row in events))
+            yield from self._with_events(workspace_id, rows, naming)
+
+    def _with_events(
+        self, workspace_id: str, rows: Sequence[Row], naming: Mapping[str, Sequence[Row]]
+    ) -> Iterator[FeedbackRow]:
+        """Decisions, by time, with the events that name them (by decision) and those that name their recipients."""
+        decisions = [decision_from(workspace_id, row) for row in rows]
+        organic: dict[str, list[Row]] = {}
+        first = to_micros(decisions[0].decided_at)
+        for row in self._rows_in(_OF_RECIPIENT, (workspace_id,), [d.recipient_id for d in decisions], (first,)):
+            organic.setdefault(row[6], []).append(row)
+        for of_one in organic.values():
+            of_one.sort(key=_place)
+        for decision in decisions:
+            events = list(naming.get(decision.decision_id, ()))
+            later = organic.get(decision.recipient_id)
+            if later:
+                start = bisect_left(later, to_micros(decision.decided_at), key=_occurred_at)
+                events += later[start:]
+            events.sort(key=_place)
+            yield FeedbackRow(decision, tuple(event_from(workspace_id, row) for row in events))
 
 
 class EventWriter(EventReader, RewriteWriter):

@@ -25,6 +25,7 @@ TABLES = (
     ),
     *("artifacts", "policies", "policy_uses", "pointers", "training_runs", "changes", "import_positions", "leases"),
     *("webhook_sources", "webhook_tokens", "endpoints", "deliveries", "intake", "ended_sessions"),
+    *("archive_files", "archive_gone", "archive_keys"),
     *("ranks", "rank_rewards", "rank_models", "rank_positions", "loop_documents"),
 )
 #: Facts of a store's own, which another one has no use for: where a copy is, and the row that ``check`` writes.

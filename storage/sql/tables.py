@@ -59,7 +59,11 @@ class Tables(ABC):
 
     @abstractmethod
     def _rows_in(
-        self, statement: str, before: Sequence[object], values: Sequence[str], after: Sequence[object] = ()
+        self,
+        statement: str,
+        before: Sequence[object],
+        values: Sequence[str] | Sequence[int],
+        after: Sequence[object] = (),
     ) -> Iterator[Row]:
         """Rows of a statement that says ``IN ({marks})``, for any number of values.
 

@@ -20,6 +20,7 @@ from storage.migrations import (
     sqlite_0007_endpoints,
     sqlite_0008_blocks,
     sqlite_0009_intake,
+    sqlite_0010_archive,
 )
 from storage.sqlite.connect import connect, create_file, meaning, result_code
 
@@ -36,6 +37,7 @@ _STEPS: Final = (
     ("0007_endpoints", sqlite_0007_endpoints.endpoints),
     ("0008_blocks", sqlite_0008_blocks.blocks),
     ("0009_intake", sqlite_0009_intake.intake),
+    ("0010_archive", sqlite_0010_archive.archive),
 )
 NEWEST: Final = _STEPS[-1][0]
 MIGRATIONS: Final = Migrations("sendtide")

@@ -12,6 +12,7 @@ from typing import TypeVar
 
 from sqlite_utils import Database
 
+from storage.archive import beside
 from storage.errors import StoreUnavailable
 from storage.file_lock import FileLock
 from storage.group_commit import GroupCommit
@@ -34,8 +35,8 @@ class SqliteStore:
 
     names_recipients = False
 
-    def __init__(self, path: Path, *, wait_seconds: float = WAIT_SECONDS) -> None:
-        """Opens the file, creating and migrating it if need be.
+    def __init__(self, path: Path, archive: Path | None = None, *, wait_seconds: float = WAIT_SECONDS) -> None:
+        """Opens the file, creating and migrating it if need be; ``archive`` is the archive's folder (None = beside it).
 
         Raises:
             SchemaMismatch: not a database of Sendtide's, or one of a newer version.
@@ -49,7 +50,8 @@ class SqliteStore:
         self._closed = False
         self._lock_path = self._path.with_name(self._path.name + ".lock")
         prepare(self._path, self._lock_path, wait_seconds)
-        transaction = SqliteTransaction(self._path, FileLock(self._lock_path), wait_seconds)
+        self.archive = (archive or beside(self._path)).absolute()
+        transaction = SqliteTransaction(self._path, FileLock(self._lock_path), wait_seconds, self.archive)
         self._group: GroupCommit[SqliteWriter] = GroupCommit(
             transaction, wait_seconds=wait_seconds, name="sqlite-writer"
         )
@@ -131,6 +133,7 @@ class _Read:
             raise meaning(error, self._store._path) from error
         self._db = db
         self._reader = SqliteReader(db)
+        self._reader.folder = self._store.archive
         return self._reader
 
     def __exit__(

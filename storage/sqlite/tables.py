@@ -61,7 +61,11 @@ class SqliteTables(Tables):
         """See ``storage.sql.tables``: writes take turns anyway."""
 
     def _rows_in(
-        self, statement: str, before: Sequence[object], values: Sequence[str], after: Sequence[object] = ()
+        self,
+        statement: str,
+        before: Sequence[object],
+        values: Sequence[str] | Sequence[int],
+        after: Sequence[object] = (),
     ) -> Iterator[Row]:
         distinct = list(dict.fromkeys(values))
         for start in range(0, len(distinct), _LENGTHS[-1]):

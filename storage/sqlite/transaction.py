@@ -17,23 +17,14 @@ from storage.errors import StoreUnavailable
 from storage.file_lock import FileLock
 from storage.group_commit import TransactionLostError
 from storage.log import Happening
-from storage.sql.block_tables import BlockReader
-from storage.sql.bulk_tables import BulkReader, BulkWriter
-from storage.sql.column_tables import ColumnReader
-from storage.sql.decision_tables import DecisionReader, DecisionWriter
+from storage.sql.archive_changes import ArchiveWriter
+from storage.sql.archive_columns import ArchiveColumnReader
 from storage.sql.endpoint_tables import EndpointReader, EndpointWriter
-from storage.sql.erasure_tables import ErasureReader, ErasureWriter
-from storage.sql.event_tables import EventReader
 from storage.sql.intake_tables import IntakeReader, IntakeWriter
-from storage.sql.learning_tables import LearningReader
 from storage.sql.past_tables import PastReader
 from storage.sql.rank_tables import RankReader, RankWriter
-from storage.sql.retention import RetentionWriter
 from storage.sql.rhythm_tables import RhythmReader, RhythmWriter
 from storage.sql.session_tables import SessionReader, SessionWriter
-from storage.sql.setup_tables import SetupReader
-from storage.sql.usage_tables import UsageReader
-from storage.sql.webhook_tables import WebhookReader, WebhookWriter
 from storage.sqlite.connect import connect, meaning
 from storage.sqlite.migrate import require_ours
 from storage.sqlite.tables import SqliteTables
@@ -55,22 +46,13 @@ _UNDO_ONE = ("ROLLBACK TO request", "RELEASE request")
 
 class SqliteReader(
     SqliteTables,
-    BlockReader,
-    BulkReader,
-    ColumnReader,
-    DecisionReader,
+    ArchiveColumnReader,
     EndpointReader,
-    ErasureReader,
-    EventReader,
     IntakeReader,
-    LearningReader,
     PastReader,
     RankReader,
     RhythmReader,
     SessionReader,
-    SetupReader,
-    UsageReader,
-    WebhookReader,
 ):
     """``storage.port.Reader`` on one connection."""
 
@@ -85,16 +67,12 @@ class SqliteReader(
 
 class SqliteWriter(
     SqliteReader,
-    BulkWriter,
-    DecisionWriter,
+    ArchiveWriter,
     EndpointWriter,
-    ErasureWriter,
     IntakeWriter,
     RankWriter,
-    RetentionWriter,
     RhythmWriter,
     SessionWriter,
-    WebhookWriter,
 ):
     """``storage.port.Writer`` on one connection."""
 
@@ -109,8 +87,9 @@ class SqliteWriter(
 class SqliteTransaction:
     """``storage.group_commit.Transaction``: used by the writer thread alone, which owns the connection."""
 
-    def __init__(self, path: Path, lock: FileLock, timeout_seconds: float) -> None:
+    def __init__(self, path: Path, lock: FileLock, timeout_seconds: float, archive: Path) -> None:
         self._path = path
+        self._archive = archive
         self._lock = lock
         self._timeout_seconds = timeout_seconds
         self._db: Database | None = None
@@ -139,6 +118,7 @@ class SqliteTransaction:
         if not first:
             execute("SAVEPOINT request")
         writer = SqliteWriter(db)
+        writer.folder = self._archive
         try:
             value = work(writer)
             writer.finish()

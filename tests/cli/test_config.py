@@ -26,6 +26,8 @@ CHANGED: dict[str, object] = {
     "expire_seconds": 1.0,
     "reload_seconds": 0.25,
     "retention_days": 3,
+    "archive_days": 2,
+    "archive_folder": "old",
     "push_seconds": 0.5,
     "private_webhooks": True,
     "gate": False,
@@ -108,7 +110,7 @@ def test_a_value_that_cannot_be_read_is_named_with_what_is_allowed(name: str, te
         ("SENDTIDE_WORKER", "did you mean SENDTIDE_WORKERS?"),
         ("SENDTIDE_workers", "SENDTIDE_workers is not a setting"),
         ("SENDTIDE_DATABASE_URL", "did you mean SENDTIDE_DATABASE?"),
-        ("SENDTIDE_XYZZY", "known: SENDTIDE_BIND"),
+        ("SENDTIDE_XYZZY", "known: SENDTIDE_ARCHIVE_DAYS"),
         ("SENDTIDE_", "is not a setting"),
     ],
 )

@@ -34,14 +34,14 @@ def database_url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str
 
 
 @pytest.fixture
-def store_factory(database_url: str) -> Iterator[StoreFactory]:
+def store_factory(database_url: str, tmp_path: Path) -> Iterator[StoreFactory]:
     """Opens stores on that database; afterwards they are closed, and no thread and no open file may be left."""
     threads = set(threading.enumerate())
     files = psutil.Process().num_fds()
     stores: list[Store] = []
 
     def factory() -> Store:
-        stores.append(open_store(database_url))
+        stores.append(open_store(database_url, tmp_path / "archive"))
         return stores[-1]
 
     yield factory

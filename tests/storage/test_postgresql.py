@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
 import psycopg
@@ -53,7 +54,7 @@ def url(postgresql: Server) -> Iterator[str]:
 def opener(url: str) -> Iterator[Opener]:
     stores: list[PostgresStore] = []
 
-    def opened(**options: float) -> PostgresStore:
+    def opened(**options: Any) -> PostgresStore:
         stores.append(PostgresStore(url, **options))
         return stores[-1]
 

@@ -15,6 +15,7 @@ from pathlib import Path
 import psycopg
 import pytest
 
+from storage.archive_folder import claim, copy_files
 from storage.backup import backup, restore
 from storage.endpoints import Delivery, Endpoint
 from storage.errors import StoreUnavailable
@@ -29,6 +30,7 @@ from storage.sql.rows import COPYING, TABLES
 from storage.transfer import CopyRefused, transfer
 from storage.webhooks import WebhookSource
 from tests.postgresql import Server
+from tests.storage.archives import archive_all
 from tests.storage.builders import (
     NOON,
     WORKSPACE,
@@ -51,6 +53,13 @@ from tests.storage.test_contract_ranks import make_rank, reward
 
 WAYS = [("sqlite", "postgresql"), ("postgresql", "sqlite"), ("postgresql", "postgresql"), ("sqlite", "sqlite")]
 MakeDatabase = Callable[[str], str]
+#: The folder of every database's archive here: files are the same whichever database names them.
+ARCHIVE = Path("archive")
+
+
+@pytest.fixture(autouse=True)
+def in_a_folder_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
 
 
 @pytest.fixture
@@ -87,7 +96,11 @@ def set_up(writer: Writer) -> None:
 
 
 def happen(writer: Writer) -> None:
-    """A log in two workspaces, some of it with characters that one of the databases refuses."""
+    """A log in two workspaces, some of it with characters that one of the databases refuses, and some of it old."""
+    for number in range(3):
+        old = make_decision(decision_id=f"old-{number}", recipient_id=f"old-{number}", request_id=f"\0{number}")
+        writer.add_decision(replace(old, decided_at=at(-200), status="released", close_reason="\0"), None)
+        writer.add_event(make_event(event_id=f"old-{number}", decision_id=old.decision_id))
     for workspace_id in (WORKSPACE, "w2", WORKSPACE):
         for number in range(3):
             name = f"{workspace_id}\0{number}"
@@ -121,9 +134,11 @@ def learn(writer: Writer) -> None:
 
 
 def grow(url: str) -> None:
-    with closing(open_store(url)) as store:
+    with closing(open_store(url, ARCHIVE)) as store:
         for work in (set_up, happen, learn):
             store.write(work)
+        assert archive_all(store, at(-100)) == 3
+        store.write(lambda writer: writer.bring_back(WORKSPACE, "old-2"))
 
 
 def told(reader: Reader) -> object:
@@ -155,7 +170,7 @@ def told(reader: Reader) -> object:
 
 
 def read(url: str) -> object:
-    with closing(open_store(url)) as store, store.read() as reader:
+    with closing(open_store(url, ARCHIVE)) as store, store.read() as reader:
         return told(reader)
 
 
@@ -190,7 +205,7 @@ def test_everything_arrives_whichever_way_and_life_goes_on(
     assert [one.table for one in compared] == list(TABLES)
     assert {one.table for one in compared if not one.rows} == set()
     assert read(new) == read(old)
-    with closing(open_store(new)) as store:
+    with closing(open_store(new, ARCHIVE)) as store:
         go_on(store)
 
 
@@ -218,7 +233,7 @@ def test_a_copy_that_is_interrupted_anywhere_goes_on_where_it_was(target: str, m
             transfer(open_rows(old), Cut(new, after=5))
         except StoreUnavailable:
             interruptions += 1
-            with closing(open_store(new)) as store, store.read() as reader:
+            with closing(open_store(new, ARCHIVE)) as store, store.read() as reader:
                 assert reader.meta(COPYING) is not None
         else:
             break
@@ -231,7 +246,7 @@ def test_a_copy_goes_into_nothing_but_an_empty_database_or_its_own_beginning(mak
     with pytest.raises(CopyRefused, match="no installation"):
         transfer(open_rows(old), open_rows(new))
     grow(old)
-    with closing(open_store(other)) as store:
+    with closing(open_store(other, ARCHIVE)) as store:
         store.write(lambda writer: writer.put_meta("salt", "other"))
     with pytest.raises(CopyRefused, match="not empty"):
         transfer(open_rows(old), open_rows(other))
@@ -247,7 +262,7 @@ def test_a_row_that_differs_is_found_by_the_comparison(target: str, make_databas
     grow(old)
     with pytest.raises(StoreUnavailable):
         transfer(open_rows(old), Cut(new, after=len(TABLES)))
-    with closing(open_store(old)) as store:
+    with closing(open_store(old, ARCHIVE)) as store:
         store.write(lambda writer: writer.put_workspace(replace(make_workspace(), name="renamed")))
     with pytest.raises(CopyRefused, match="table workspaces has 1 rows in the source and 1 in the target"):
         transfer(open_rows(old), open_rows(new))
@@ -291,7 +306,7 @@ def test_a_backup_under_load_is_whole_and_restores_to_either_kind(
     acknowledged: list[str] = []
     enough, ended = threading.Event(), threading.Event()
 
-    with closing(open_store(url)) as store:
+    with closing(open_store(url, ARCHIVE)) as store:
 
         def caller() -> None:
             number = 0
@@ -306,14 +321,22 @@ def test_a_backup_under_load_is_whole_and_restores_to_either_kind(
         thread.start()
         assert enough.wait(20)
         before = list(acknowledged)
-        backup(url, file)
+        backup(url, file, archive=ARCHIVE)
         ended.set()
         thread.join()
     assert file.stat().st_mode & 0o777 == 0o600
-    assert {path.name for path in tmp_path.iterdir() if path.name.startswith("backups")} == {file.name}
+    assert {path.name for path in tmp_path.iterdir() if path.name.startswith("backups")} == {
+        file.name,
+        f"{file.name}.archive",
+    }
     for target in (make_database("sqlite"), make_database("postgresql")):
-        restore(file, target)
-        with closing(open_store(target)) as restored, restored.read() as reader:
+        folder = tmp_path / "restored" / target[:10].replace(":", "").replace("/", "")
+        restore(file, target, archive=folder)
+        with closing(open_store(target, folder)) as restored, restored.read() as reader:
+            assert [reader.decisions(WORKSPACE, limit=9, recipient_id=f"old-{n}").items != () for n in range(4)] == [
+                *(True, True, True),
+                False,
+            ]
             assert set(before) <= set(reader.decisions_by_id(WORKSPACE, before))
             loaded = [row for row in reader.feedback(WORKSPACE) if row.decision.decision_id.startswith("load_")]
             assert all(any(e.event_id == row.decision.decision_id for e in row.events) for row in loaded)
@@ -328,7 +351,7 @@ def test_what_pg_dump_wrote_can_be_served(make_database: MakeDatabase, postgresq
     subprocess.run([postgresql.tool("pg_dump"), "--format=custom", f"--file={file}", old], check=True)
     subprocess.run([postgresql.tool("pg_restore"), f"--dbname={new}", file], check=True)
     assert read(new) == read(old)
-    with closing(open_store(new)) as store:
+    with closing(open_store(new, ARCHIVE)) as store:
         go_on(store)
     postgresql.drop(new)
 
@@ -346,3 +369,46 @@ def test_a_backup_never_overwrites_and_needs_a_database(make_database: MakeDatab
         backup(url, Path("/proc/nobody/b.sqlite"))
     with pytest.raises(CopyRefused, match="not there"):
         restore(tmp_path / "nothing.sqlite", f"sqlite:///{tmp_path}/new.db")
+
+
+def test_files_of_an_archive_are_copied_and_compared(make_database: MakeDatabase, tmp_path: Path) -> None:
+    url, copies = make_database("sqlite"), tmp_path / "copies"
+    grow(url)
+    with open_rows(url).reading() as reader:
+        for _ in range(2):  # again: what is there is left
+            copy_files(reader, ARCHIVE, copies)
+        (file,) = copies.rglob("*.parquet")
+        assert file.read_bytes() == next(ARCHIVE.rglob("*.parquet")).read_bytes()
+        with pytest.raises(CopyRefused, match="a folder of its own"):
+            copy_files(reader, ARCHIVE, ARCHIVE)
+        file.write_bytes(b"damaged")
+        copy_files(reader, ARCHIVE, copies)
+        next(ARCHIVE.rglob("*.parquet")).write_bytes(b"damaged")
+        with pytest.raises(CopyRefused, match="not what the database says"):
+            copy_files(reader, ARCHIVE, tmp_path / "others")
+        next(ARCHIVE.rglob("*.parquet")).unlink()
+        with pytest.raises(CopyRefused, match="missing"):
+            copy_files(reader, ARCHIVE, tmp_path / "others")
+        assert not claim(copies, b"another")
+        (ARCHIVE / "installation").write_text("x")
+        with pytest.raises(CopyRefused, match="another installation"):
+            copy_files(reader, ARCHIVE, copies)
+
+
+def test_an_older_version_refuses_a_server_that_holds_an_archive(make_database: MakeDatabase) -> None:
+    """It would not look into files."""
+    url, other = make_database("postgresql"), make_database("postgresql")
+
+    def oldest(database: str) -> int:
+        with psycopg.connect(database) as server:
+            row = server.execute("SELECT works_with FROM migrations WHERE name = '0004_archive'").fetchone()
+        assert row is not None
+        return int(row[0])
+
+    for database in (url, other):
+        with psycopg.connect(database) as server:
+            server.execute("UPDATE migrations SET works_with = 2 WHERE name = '0004_archive'")
+    grow(url)
+    assert oldest(url) == 4
+    transfer(open_rows(url), open_rows(other))
+    assert oldest(other) == 4

@@ -1,0 +1,480 @@
+"""What every store keeps: old decisions in files are read as if they had never moved, and return when they change."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from datetime import datetime, timedelta
+from typing import Any, cast
+
+import pytest
+
+from storage import parquet
+from storage.bulk import NewEvents
+from storage.codec import to_micros
+from storage.errors import AlreadyExists, OneByOne, StoreUnavailable, VersionConflict
+from storage.log import Decision, Event, Group, Reason, ShadowChoice, Status
+from storage.port import Reader, Store, Writer
+from storage.sql.archive_tables import ArchiveReader
+from storage.webhooks import Label
+from tests.storage.archives import anything, archive_all, candidates, move, take_out, write_file
+from tests.storage.builders import (
+    WORKSPACE,
+    at,
+    foreign_message,
+    make_campaign,
+    make_decision,
+    make_event,
+    make_message,
+    make_policy,
+    make_workspace,
+)
+
+COUNT = 60
+EVER = (at(-9_000), at(9_000))
+TYPES = ("opened", "clicked", "converted")
+#: What of the log is old.
+BEFORE = at(40)
+
+
+@pytest.fixture(autouse=True)
+def small_groups(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Row groups of seven rows, so that a short log has many."""
+    monkeypatch.setattr(parquet, "GROUP", 7)
+    parquet.read_group.cache_clear()
+    yield
+    parquet.read_group.cache_clear()
+
+
+def decision(n: int) -> Decision:
+    """One of a log in which three decisions share each hour, and everything that varies varies."""
+    statuses: tuple[Status, ...] = ("sent", "assumed_sent", "no_send", "withheld", "released", "reserved", "expired")
+    groups: tuple[Group, ...] = ("treated", "random", "holdout")
+    status = statuses[n % 7]
+    made = at(n // 3)
+    bare = make_decision()
+    shadow = ShadowChoice("mens", "email", made, 0.5, "pol_2") if n % 5 == 0 else None
+    none = status in ("no_send", "withheld")
+    return replace(
+        bare,
+        decision_id=f"dec_{n}",
+        request_id=f"r{n}",
+        recipient_id=f"u{n % 4}",
+        campaign_id="spring" if n % 3 else "autumn",
+        status=status,
+        group=groups[n % 3],
+        decided_at=made,
+        propensity=None if n % 11 == 0 else 1 / (n + 3),
+        action=None if status == "withheld" else n,
+        variant_id=None if none else "mens",
+        channel=None if none else "email",
+        send_at=None if none else made + timedelta(hours=2),
+        sent_at=made + timedelta(hours=2, microseconds=n) if status == "sent" else None,
+        provider="ses" if status == "sent" else None,
+        message_id=f"m{n}" if status == "sent" else None,
+        closed_at=made + timedelta(hours=3) if status in ("released", "expired") else None,
+        close_reason="zurück \x00" if status == "released" else None,
+        imported=n % 13 == 0,
+        reasons=(Reason("weekly", "cap", n),) if n % 2 else (),
+        metadata={"order": str(n)},
+        snapshot=replace(bare.snapshot, context={"n": n, "grüße": "ü"}, shadow=shadow),
+    )
+
+
+def events(n: int) -> list[Event]:
+    """What came of a decision."""
+    named = make_event(event_id=f"o{n}", decision_id=f"dec_{n}", recipient_id=f"u{n % 4}", occurred_at=at(n // 3 + 4))
+    robot = replace(named, event_id=f"a{n}", type="clicked", automated=True)
+    bought = replace(named, event_id=f"c{n}", type="converted", value=n / 7, properties={"revenue": n})
+    return [named, robot, bought][: n % 4]
+
+
+def fill(writer: Writer) -> None:
+    writer.put_workspace(make_workspace())
+    for name in ("spring", "autumn"):
+        writer.put_campaign(make_campaign(campaign_id=name))
+    for n in range(COUNT):
+        one = decision(n)
+        writer.add_decision(one, make_message(one))
+        writer.add_events(events(n))
+        free = make_event(event_id=f"f{n}", type="converted", decision_id=None, recipient_id=f"u{n % 4}", value=1.0)
+        writer.add_event(replace(free, occurred_at=at(n / 2)))
+    told = make_event(event_id="told", decision_id="dec_7", recipient_id="u3", occurred_at=at(9))
+    writer.add_vendor_event(told, "sendgrid", {"email": "a@b"})
+    writer.add_message(foreign_message())
+    # Two years later: the newest of all stays in the tables whatever its age.
+    writer.add_decision(make_decision(decision_id="newest", request_id="newest", decided_at=at(9_000)), None)
+    writer.add_event(make_event(event_id="newest", decision_id="newest"))
+
+
+@pytest.fixture
+def filled(store: Store) -> Store:
+    store.write(fill)
+    return store
+
+
+def pages(reader: Reader, limit: int, **filters: Any) -> list[tuple[str, ...]]:
+    found, cursor = [], None
+    while True:
+        page = reader.decisions(WORKSPACE, limit=limit, cursor=cursor, **filters)
+        found.append(tuple(one.decision_id for one in page.items))
+        cursor = page.cursor
+        if cursor is None:
+            return found
+
+
+def columns(reader: Reader, since: datetime, until: datetime) -> object:
+    """The columns of a campaign as rows, in an order of their own: chunks come in none."""
+    decided = [
+        row
+        for chunk in reader.decision_columns(WORKSPACE, "spring", since, until)
+        for row in zip(*(getattr(chunk, name) for name in chunk.__slots__), strict=True)
+    ]
+    happened = [
+        row
+        for chunk in reader.event_columns(WORKSPACE, "spring", since, until, types=TYPES, properties_of=("converted",))
+        for row in zip(*(getattr(chunk, name) for name in chunk.__slots__), strict=True)
+    ]
+    return sorted(decided), sorted(happened, key=repr)
+
+
+def told(store: Store) -> dict[str, object]:
+    """Everything that a reader answers about the log."""
+    ids = [f"dec_{n}" for n in range(COUNT)]
+    with store.read() as reader:
+        stamps = reader.block_stamps(WORKSPACE)
+        feedback = {
+            str(given): list(reader.feedback(WORKSPACE, **given))
+            for given in (
+                {},
+                {"campaign_id": "spring"},
+                {"campaign_id": "autumn", "since": at(3), "until": at(11)},
+                {"since": at(7.5)},
+                {"imported": True},
+                {"imported": False, "until": at(13)},
+            )
+        }
+        decisions = reader.decisions_by_id(WORKSPACE, ids)
+        return {
+            **feedback,
+            "positions": [(r.decision.position, r.decision.sent_after) for r in reader.feedback(WORKSPACE)],
+            "known after": [e.known_after for r in reader.feedback(WORKSPACE) for e in r.events],
+            "pages": [pages(reader, limit) for limit in (1, 5, 100)],
+            "spring": pages(reader, 4, campaign_id="spring"),
+            "u2": pages(reader, 4, recipient_id="u2"),
+            "u2 in spring": pages(reader, 4, recipient_id="u2", campaign_id="spring"),
+            "released": pages(reader, 2, status="released"),
+            "reserved": pages(reader, 2, status="reserved"),
+            "by id": [reader.decision(WORKSPACE, one) for one in (*ids, "nobody")],
+            "by ids": sorted(decisions.items()),
+            "named": sorted(reader.named(WORKSPACE, [*ids, "nobody"]).items()),
+            "by message": [reader.decision_by_message(WORKSPACE, "ses", f"m{n}") for n in range(COUNT)],
+            "by another's": reader.decision_by_message(WORKSPACE, "twilio", "m0"),
+            "events": [reader.events(WORKSPACE, decisions[one]) for one in ids if one in decisions],
+            "about": [reader.events_about(WORKSPACE, f"u{n}") for n in range(5)],
+            "columns": columns(reader, *EVER),
+            "some columns": columns(reader, at(5), at(12)),
+            "many": [reader.has_decisions(WORKSPACE, "spring", count) for count in (30, 37, 38, 50)],
+            "stamps": stamps,
+            "blocks": [reader.decision_block(WORKSPACE, "spring", block) for block in stamps.decisions],
+            "event blocks": [
+                reader.event_block(WORKSPACE, "spring", block, TYPES, {"converted"}) for block in stamps.events
+            ],
+            "open": reader.open_decisions(WORKSPACE, "u1"),
+            "messages": list(reader.message_log(WORKSPACE)),
+            "elsewhere": (reader.decision("w2", "dec_1"), reader.decisions("w2", limit=9), list(reader.feedback("w2"))),
+        }
+
+
+def live(store: Store) -> set[str]:
+    """The decisions of the log that are in the tables."""
+    with store.read() as reader:
+        return set(cast(ArchiveReader, reader)._stored(WORKSPACE, [f"dec_{n}" for n in range(COUNT)]))
+
+
+def test_everything_is_read_as_before(filled: Store) -> None:
+    before = told(filled)
+    moved = archive_all(filled, BEFORE)
+    assert moved == sum(decision(n).status != "reserved" for n in range(COUNT))
+    assert live(filled) == {f"dec_{n}" for n in range(COUNT) if decision(n).status == "reserved"}
+    after = told(filled)
+    for name, value in before.items():
+        assert after[name] == value, name
+
+
+def test_files_that_overlap_are_read_in_order(filled: Store) -> None:
+    """As stragglers make them: each has every third of the rows."""
+    before = told(filled)
+    rows = candidates(filled, BEFORE)
+    for number in range(3):
+        part = rows[number::3]
+        assert move(filled, write_file(filled, part, number + 1), part) == len(part)
+    assert told(filled) == before
+
+
+def test_a_write_sees_both(filled: Store) -> None:
+    archive_all(filled, BEFORE)
+
+    def look(writer: Writer) -> tuple[object, ...]:
+        found = writer.decision(WORKSPACE, "dec_1")
+        assert found is not None
+        return (
+            found.status,
+            list(writer.decisions_by_id(WORKSPACE, ["dec_2", "dec_5", "nobody"])),
+            writer.named(WORKSPACE, ["dec_3"])["dec_3"].status,
+            [event.event_id for event in writer.events(WORKSPACE, found) if event.decision_id],
+        )
+
+    assert filled.write(look) == ("assumed_sent", ["dec_5", "dec_2"], "withheld", ["o1"])
+    assert "dec_1" not in live(filled)
+
+
+def test_rows_move_in_steps_and_are_read_all_the_while(filled: Store) -> None:
+    before = told(filled)
+    rows = candidates(filled, BEFORE)
+    file = write_file(filled, rows)
+    while file.moved < file.rows:
+        assert told(filled) == before
+        part = rows[file.moved : file.moved + 9]
+        assert move(filled, file, part) == len(part)
+        with pytest.raises(VersionConflict):
+            move(filled, file, part)
+        (file,) = _files(filled)
+    assert told(filled) == before
+
+
+def _files(store: Store) -> tuple[Any, ...]:
+    with store.read() as reader:
+        return reader.archive_files(WORKSPACE)
+
+
+def test_a_row_that_was_changed_meanwhile_stays_in_the_tables(filled: Store) -> None:
+    rows = candidates(filled, BEFORE)
+    file = write_file(filled, rows)
+    filled.write(lambda writer: writer.add_event(make_event(event_id="late", decision_id="dec_2")))
+    filled.write(lambda writer: writer.update_decision(replace(decision(4), close_reason="other"), None))
+    before = told(filled)
+    assert move(filled, file, rows) == len(rows) - 2
+    assert live(filled) >= {"dec_2", "dec_4"}
+    assert told(filled) == before
+
+
+def test_what_was_not_moved_can_be_given_up(filled: Store) -> None:
+    before = told(filled)
+    rows = candidates(filled, BEFORE)
+    file = write_file(filled, rows)
+    move(filled, file, rows[:10])
+    (file,) = _files(filled)
+    filled.write(lambda writer: writer.give_up_moving(file))
+    assert told(filled) == before
+    with pytest.raises(VersionConflict):
+        move(filled, file, rows[10:20])
+    take_out(filled)
+    assert told(filled) == before
+    assert archive_all(filled, BEFORE, 2) == len(rows) - 10
+    assert told(filled) == before
+
+
+def _late(**changes: Any) -> Event:
+    return make_event(
+        **{"event_id": "late", "decision_id": "dec_1", "recipient_id": "u1", "type": "clicked", **changes}
+    )
+
+
+def _columns_of(event: Event) -> NewEvents:
+    return NewEvents(
+        received_at=to_micros(event.received_at),
+        ids=[event.event_id],
+        types=[event.type],
+        occurred_at=[to_micros(event.occurred_at)],
+        recipients=[event.recipient_id],
+        campaigns=[event.campaign_id],
+        values=[event.value],
+        automated=[event.automated],
+        properties=[None],
+        matched=[True],
+        decisions=[event.decision_id],
+        providers=[None],
+        messages=[None],
+    )
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda w: w.add_event(_late()),
+        lambda w: w.add_events([_late(), _late(event_id="other", decision_id="dec_2", recipient_id="u2")]),
+        lambda w: w.add_new_events(WORKSPACE, _columns_of(_late())),
+        lambda w: w.add_vendor_event(_late(), "ses", {"a": 1}),
+        lambda w: w.update_decision(replace(decision(1), status="sent", sent_at=at(9)), make_message(decision(1))),
+        lambda w: w.add_message(foreign_message(message_ref="dec_1", recipient_id="u1")),
+        lambda w: w.match_events(WORKSPACE, decision(1)),
+    ],
+    ids=["event", "events", "columns", "vendor", "update", "message", "match"],
+)
+def test_a_change_brings_its_decision_back(filled: Store, change: Callable[[Writer], object]) -> None:
+    archive_all(filled, BEFORE)
+    assert "dec_1" not in live(filled)
+    filled.write(change)
+    assert "dec_1" in live(filled)
+    filled.write(lambda writer: writer.add_event(make_event(event_id="newer", decision_id="newest")))
+    after = told(filled)
+    assert archive_all(filled, BEFORE, 2) >= 1
+    assert told(filled) == after
+
+
+def test_an_archived_decision_is_erased(filled: Store) -> None:
+    archive_all(filled, BEFORE)
+    filled.write(lambda writer: writer.erase_decision(replace(decision(4), recipient_id="erased")))
+    assert live(filled) >= {"dec_4"}
+    after = told(filled)
+    assert archive_all(filled, BEFORE, 2) == 1
+    assert told(filled) == after
+
+
+def test_a_changed_decision_is_as_if_it_had_never_moved(filled: Store) -> None:
+    def change(writer: Writer) -> None:
+        writer.add_event(_late())
+        writer.label_events(WORKSPACE, [("o1", Label(automated=True, confidence=0.9, reason="machine"))])
+        writer.update_decision(replace(decision(1), status="sent", sent_at=at(9)), None)
+
+    with filled.read() as reader:
+        was = reader.decisions_by_id(WORKSPACE, ["dec_1"])["dec_1"]
+    archive_all(filled, BEFORE)
+    filled.write(change)
+    with filled.read() as reader:
+        found = reader.decision(WORKSPACE, "dec_1")
+        assert found is not None
+        assert (found.status, found.position, found.request_hash) == ("sent", was.position, was.request_hash)
+        heard = [one for one in reader.events(WORKSPACE, found) if one.decision_id]
+        assert [(one.event_id, one.automated) for one in heard] == [("o1", True), ("late", False)]
+
+
+def test_an_event_that_is_known_is_known_in_the_archive(filled: Store) -> None:
+    archive_all(filled, BEFORE)
+    before = told(filled)
+    assert not filled.write(lambda writer: writer.add_event(events(1)[0]))
+    with pytest.raises(OneByOne):
+        filled.write(lambda writer: writer.add_new_events(WORKSPACE, _columns_of(events(2)[0])))
+    assert told(filled) == before
+
+
+def test_an_archived_decision_is_not_stored_twice(filled: Store) -> None:
+    archive_all(filled, BEFORE)
+    for work in (
+        lambda w: w.add_decision(decision(1), None),
+        lambda w: w.add_decisions([(decision(2), None), (make_decision(decision_id="new"), None)]),
+    ):
+        with pytest.raises(AlreadyExists):
+            filled.write(work)
+    with filled.read() as reader:
+        assert reader.decision(WORKSPACE, "new") is None
+
+
+def test_a_persons_decisions_come_back_and_their_bytes_go(filled: Store) -> None:
+    before = told(filled)
+    archive_all(filled, BEFORE)
+    (old,) = _files(filled)
+    count = filled.write(lambda writer: writer.bring_back(WORKSPACE, "u1"))
+    assert count == sum(n % 4 == 1 and decision(n).status != "reserved" for n in range(COUNT))
+    assert filled.write(lambda writer: writer.bring_back(WORKSPACE, "nobody")) == 0
+    assert told(filled) == before
+    take_out(filled)
+    (new,) = _files(filled)
+    assert new.path != old.path
+    rows = [row for group in parquet.read_groups(filled.archive / new.path, new.rows) for row in group]
+    assert sum(row is None for row in rows) == count
+    assert all(row is None or row.decision[parquet.RECIPIENT] != "u1" for row in rows)
+    assert told(filled) == before
+
+
+def test_who_read_the_old_path_finds_the_new_file(filled: Store) -> None:
+    archive_all(filled, BEFORE)
+    with filled.read() as reader:
+        known = len(reader.archive_files(WORKSPACE)[0].contents.groups)
+        filled.write(lambda writer: writer.bring_back(WORKSPACE, "u1"))
+        take_out(filled)
+        parquet.read_group.cache_clear()
+        rows = [row.decision.recipient_id for row in reader.feedback(WORKSPACE)]
+    assert known > 1
+    assert "u2" in rows
+
+
+def test_a_file_that_is_gone_or_damaged_is_told(filled: Store) -> None:
+    archive_all(filled, BEFORE)
+    (file,) = _files(filled)
+    path = filled.archive / file.path
+    whole = path.read_bytes()
+    for damage in (whole[: len(whole) // 2], whole[:2000] + bytes(50) + whole[2050:]):
+        path.write_bytes(damage)
+        parquet.read_group.cache_clear()
+        with filled.read() as reader, pytest.raises(StoreUnavailable, match="SENDTIDE_ARCHIVE_FOLDER"):
+            list(reader.feedback(WORKSPACE))
+    path.unlink()
+    parquet.read_group.cache_clear()
+    with filled.read() as reader, pytest.raises(StoreUnavailable, match="SENDTIDE_ARCHIVE_FOLDER"):
+        list(reader.feedback(WORKSPACE))
+
+
+def test_retention_drops_a_file_that_is_old_enough(filled: Store) -> None:
+    filled.write(lambda writer: writer.add_policy(make_policy(policy_id="pol_2", created_at=at(-1))))
+    rows = candidates(filled, at(10))
+    first = write_file(filled, rows)
+    move(filled, first, rows)
+    archive_all(filled, BEFORE, 2)
+    assert filled.write(lambda writer: writer.prune(WORKSPACE, at(5))) == 0  # the first file reaches beyond it
+    kept = len(rows)
+    stamps = told(filled)["stamps"]
+    assert filled.write(lambda writer: writer.prune(WORKSPACE, at(10))) == kept
+    after = told(filled)
+    with filled.read() as reader:
+        assert [file.number for file in reader.archive_files(WORKSPACE)] == [2]
+        ids = [row.decision.decision_id for row in reader.feedback(WORKSPACE)]
+        gone = {row.decision[0] for row in rows}
+        assert not gone & set(ids)
+        refs = {message.message_ref for message in reader.message_log(WORKSPACE)}
+        assert not gone & refs
+        assert reader.decision(WORKSPACE, rows[0].decision[0]) is None
+        assert reader.policy(WORKSPACE, "pol_2") is not None
+        free = [e.event_id for r in reader.feedback(WORKSPACE) for e in r.events if e.decision_id is None]
+    assert after["stamps"] != stamps
+    assert free
+    assert filled.write(lambda writer: writer.prune(WORKSPACE, at(8_999))) == COUNT - kept - 8
+    with filled.read() as reader:
+        assert reader.policy(WORKSPACE, "pol_2") is not None or not reader.archive_files(WORKSPACE)
+        assert reader.archive_files(WORKSPACE) == ()
+
+
+def test_only_closed_and_settled_decisions_of_one_month_are_offered(filled: Store) -> None:
+    def settled(one: Decision) -> bool:
+        return one.recipient_id != "u3"
+
+    with filled.read() as reader:
+        rows, after = reader.archivable(WORKSPACE, at(5), settled, limit=100)
+        ids = [row.decision[0] for row in rows]
+        assert ids == sorted(ids, key=lambda one: (int(one[4:]) // 3, one))
+        assert {int(one[4:]) for one in ids} == {
+            n for n in range(15) if n % 4 != 3 and decision(n).status != "reserved"
+        }
+        assert reader.archivable(WORKSPACE, at(5), settled, after=after, limit=100) == ((), None)
+        few, after = reader.archivable(WORKSPACE, at(5), anything, limit=3)
+        assert [row.decision[0] for row in few] == ["dec_0", "dec_1", "dec_2"]
+        next_, _ = reader.archivable(WORKSPACE, at(5), anything, after=after, limit=3)
+        assert [row.decision[0] for row in next_] == ["dec_3", "dec_4", "dec_6"]
+    month = make_decision(decision_id="april", request_id="april", decided_at=at(24 * 30), status="sent")
+    filled.write(lambda writer: writer.add_decision(month, None))
+    filled.write(lambda writer: writer.add_decision(replace(month, decision_id="last", request_id="last"), None))
+    with filled.read() as reader:
+        rows, after = reader.archivable(WORKSPACE, at(24 * 60), anything, limit=100)
+        assert "april" not in {row.decision[0] for row in rows}
+        rows, _ = reader.archivable(WORKSPACE, at(24 * 60), anything, after=after, limit=100)
+        assert [row.decision[0] for row in rows] == ["april"]
+
+
+def test_the_newest_decision_and_event_stay(store: Store) -> None:
+    old = replace(decision(1), decision_id="old", request_id="old")
+    new = replace(decision(2), decision_id="new", request_id="new")
+    store.write(lambda w: w.add_decisions([(old, None), (new, None)]))
+    assert [row.decision[0] for row in candidates(store, BEFORE)] == ["old"]
+    store.write(lambda w: w.add_event(make_event(decision_id="old")))
+    assert candidates(store, BEFORE) == []
