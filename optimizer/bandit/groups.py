@@ -26,24 +26,22 @@ def assign(salt: bytes, workspace_id: str, campaign_id: str, recipient_id: str, 
     Raises:
         ValueError: a share is negative or their sum is above 1, or the salt is longer than 64 bytes.
     """
-    parts = (shares.holdout, shares.random, shares.baseline)
+    holdout, random, baseline = shares.holdout, shares.random, shares.baseline
     # 1e-9: three decimal shares that make 1 may add up to 1 + 2e-16 in binary.
-    if not all(part >= 0 for part in parts) or not sum(parts) <= 1 + 1e-9:
+    if not (holdout >= 0 and random >= 0 and baseline >= 0 and holdout + random + baseline <= 1 + 1e-9):
         raise ValueError(f"group shares {shares} must each be at least 0 and together at most 1")
     u = _hash(salt, workspace_id, campaign_id, recipient_id)
-    if u < shares.holdout:
+    if u < holdout:
         return "holdout"
-    if u < shares.holdout + shares.random:
+    if u < holdout + random:
         return "random"
-    if u < shares.holdout + shares.random + shares.baseline:
+    if u < holdout + random + baseline:
         return "baseline"
     return "treated"
 
 
 def _hash(salt: bytes, *names: str) -> float:
     """53 bits of blake2b as a number in [0, 1). Names go in with their lengths, so ("a", "bc") is not ("ab", "c")."""
-    digest = hashlib.blake2b(digest_size=8, key=salt, person=b"sendtide.group")
-    for name in names:
-        encoded = name.encode()
-        digest.update(len(encoded).to_bytes(4, "little") + encoded)
-    return (int.from_bytes(digest.digest(), "little") >> 11) * _SCALE
+    framed = b"".join([len(one).to_bytes(4, "little") + one for one in [name.encode() for name in names]])
+    digest = hashlib.blake2b(framed, digest_size=8, key=salt, person=b"sendtide.group").digest()
+    return (int.from_bytes(digest, "little") >> 11) * _SCALE
