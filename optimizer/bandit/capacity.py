@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from optimizer.bandit.localtime import zone
 from optimizer.bandit.periods import LONGEST, days_around, numbers, segments
 from optimizer.bandit.stretches import MICRO, NEVER, NO_OPENING, Times, following, never
-from storage.records import Campaign
+from storage.records import Campaign, Channel, Variant
 from storage.rules import MICROS, Budget, Capacity
 from storage.usage import Usage, limit_in, period_of
 
@@ -35,9 +35,14 @@ def cost_micros(campaign: Campaign, variants: Sequence[str], channels: Sequence[
 
 def micros(campaign: Campaign, variant: str, channel: str) -> int:
     """What one message of a variant on a channel costs, in micros; what the campaign doesn't know costs nothing."""
-    of_variant = next((v.cost for v in campaign.variants if v.id == variant), 0.0)
-    of_channel = next((c.cost for c in campaign.channels if c.id == channel), 0.0)
-    return round(MICROS * (of_variant + of_channel))
+    return round(MICROS * (_cost_of(variant, campaign.variants) + _cost_of(channel, campaign.channels)))
+
+
+def _cost_of(name: str, among: Sequence[Variant] | Sequence[Channel]) -> float:
+    for one in among:
+        if one.id == name:
+            return one.cost
+    return 0.0
 
 
 def periods_to_read(parameters: Capacity | Budget, first: int, last: int) -> tuple[int, int]:
