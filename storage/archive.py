@@ -96,6 +96,9 @@ class ArchiveFile:
 class ArchiveQueries(Protocol):
     """Part of ``storage.port.Reader``."""
 
+    def has_archive(self, workspace_id: str) -> bool:
+        """Whether there is any."""
+
     def archive_files(self, workspace_id: str) -> tuple[ArchiveFile, ...]:
         """The files of a workspace, by the first decision's time, then number."""
 

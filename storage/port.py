@@ -67,7 +67,18 @@ class Reader(
     WebhookReader,
     Protocol,
 ):
-    """Queries on one consistent snapshot, confined to one workspace but for the first four and ``webhook_source``."""
+    """Queries on one consistent snapshot, confined to one workspace but for the first five and ``webhook_source``."""
+
+    def ask(self, question: Callable[[], T]) -> Callable[[], T]:
+        """Asks something whose answer is looked at later: all that is asked before the first answer is looked at shares
+        one way to the database.
+
+        Args:
+            question: asks this reader; it may be called twice, and must do nothing else.
+
+        Returns:
+            Gives the answer, as it was at some moment since it was asked.
+        """
 
     def meta(self, name: str) -> str | None:
         """A named fact of the whole installation (such as its salt)."""
@@ -295,8 +306,9 @@ class Writer(
         """Logs a decision and, with it, the message that it reserves; gives it the next position. ``AlreadyExists``
         when the id is taken."""
 
-    def add_decisions(self, rows: Sequence[tuple[Decision, Message | None]]) -> None:
-        """``add_decision`` for many; where an id is taken, the write is to be given up, which undoes the others."""
+    def add_decisions(self, rows: Sequence[tuple[Decision, Message | None]], told: Sequence[Recipient] = ()) -> None:
+        """``put_recipients`` of what was told with them, then ``add_decision`` for many; where an id is taken, the
+        write is to be given up, which undoes the others."""
 
     def update_decision(self, decision: Decision, message: Message | None) -> None:
         """Replaces what may change after the choice (status, claim, sending, closing) and the message that it holds

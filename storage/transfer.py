@@ -16,6 +16,7 @@ from typing import Any, Final
 import msgspec
 
 from storage.errors import StoreError
+from storage.port import Reader
 from storage.sql.rows import COPYING, TABLES, RowReader, RowStore, is_own
 from storage.sql.tables import Row
 
@@ -24,8 +25,16 @@ _ROWS: Final = 1_000
 _BYTES: Final = 4_000_000
 _SALT: Final = "salt"
 
+#: What is told to whoever opens a database into which a copy has not come to its end.
+UNFINISHED: Final = "database: a copy into it is unfinished; run it again to its end"
+
 #: Told as a copy goes on: the table, and how many of its rows have been handled in this run.
 Note = Callable[[str, int], None]
+
+
+def unfinished(reader: Reader) -> bool:
+    """Whether a copy into this database has not come to its end."""
+    return reader.meta(COPYING) is not None
 
 
 class CopyRefused(StoreError):

@@ -67,6 +67,10 @@ class View:
             self._limits[campaign.campaign_id] = risk_limits(self.rules, campaign)
         return self._limits[campaign.campaign_id]
 
+    def knows(self, campaign_id: str) -> bool:
+        """Whether the campaign of that id, or that there is none, was read before."""
+        return campaign_id in self._campaigns
+
     def standing(self, reader: Reader, campaign_id: str) -> Campaign | None:
         """The campaign of that id, archived or not; None when there is none."""
         if campaign_id not in self._campaigns:
@@ -97,6 +101,11 @@ class Catalog:
         self._views: dict[str, View] = {}
         self._lock = threading.Lock()
 
+    def newest(self, workspace_id: str) -> View | None:
+        """The newest set-up that was read; it may have changed since."""
+        with self._lock:
+            return self._views.get(workspace_id)
+
     def view(self, reader: Reader, workspace_id: str, *, keep: bool = True) -> View:
         """The set-up as ``reader``'s snapshot has it.
 
@@ -104,8 +113,7 @@ class Catalog:
         would then be given to another set-up.
         """
         version = reader.config_version(workspace_id)
-        with self._lock:
-            known = self._views.get(workspace_id)
+        known = self.newest(workspace_id)
         if known is not None and known.version == version:
             return known
         workspace = reader.workspace(workspace_id)

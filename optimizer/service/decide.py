@@ -21,7 +21,6 @@ from functools import partial
 from optimizer.errors import SendtideError
 from optimizer.service.catalog import Catalog
 from optimizer.service.drafting import Drafter, rivals_of
-from optimizer.service.erased import gone
 from optimizer.service.facts import gather
 from optimizer.service.logbook import log
 from optimizer.service.record import Ask, answered, named_request, named_rows
@@ -126,9 +125,8 @@ class Decider:
         return end
 
     def _gather(self, reader: Reader, workspace_id: str, asks: Sequence[Ask], now: datetime, *, keep: bool) -> Reads:
-        reads = gather(reader, self._catalog.view(reader, workspace_id, keep=keep), asks, now)
+        reads = gather(reader, self._catalog, workspace_id, self._salt, asks, now, drafting=keep)
         named = Counter([ask.request.recipient_id for ask in asks])
-        reads.gone = gone(reader, self._salt, workspace_id, named.keys() - reads.stored.keys())
         reads.once = frozenset([one for one, rows in named.items() if rows == 1])
         return reads
 

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import datetime
+from functools import partial
 
 from optimizer.bandit.eligibility import usage_spans
 from optimizer.errors import Invalid
+from optimizer.model.history import LENGTH
 from optimizer.service.answers import read_answers, required_campaigns
-from optimizer.service.catalog import View
+from optimizer.service.catalog import Catalog, View
+from optimizer.service.erased import any_erased, gone
 from optimizer.service.record import Ask, request_window
 from optimizer.service.rows import Reads
 from optimizer.service.shared import NOTHING_SHARED, Shared, dearest_of
@@ -19,13 +22,36 @@ from storage.records import Campaign
 Window = tuple[datetime, datetime]
 
 
-def gather(reader: Reader, view: View, asks: Sequence[Ask], now: datetime) -> Reads:
+def gather(
+    reader: Reader,
+    catalog: Catalog,
+    workspace_id: str,
+    salt: bytes,
+    asks: Sequence[Ask],
+    now: datetime,
+    *,
+    drafting: bool,
+) -> Reads:
     """Reads for all rows at once.
 
     Recipients' rhythms, messages within the caps' reach, what is used of shared limits, counts of unanswered messages
-    if a cap adapts to them, answers to earlier messages for campaigns whose variants require some. What may be
-    displaced is read by the row that asks for it.
+    if a cap adapts to them, answers to earlier messages for campaigns whose variants require some, who was erased; for
+    ``drafting``, what happened to them before, too. What may be displaced is read by the row that asks for it. Set-up
+    hardly ever changes, so all of this is asked in one go with whether it has.
     """
+    likely = catalog.newest(workspace_id)
+    if likely is not None and all(likely.knows(a.request.campaign_id) for a in asks):
+        version = reader.ask(partial(reader.config_version, workspace_id))
+        answer = _asked(reader, likely, salt, asks, now, drafting=drafting)
+        if version() == likely.version:
+            return answer()
+    return _asked(reader, catalog.view(reader, workspace_id, keep=drafting), salt, asks, now, drafting=drafting)()
+
+
+def _asked(
+    reader: Reader, view: View, salt: bytes, asks: Sequence[Ask], now: datetime, *, drafting: bool
+) -> Callable[[], Reads]:
+    """Asks for all that is wanted; what is given back answers."""
     workspace_id = view.workspace.workspace_id
     ids = list({a.request.recipient_id for a in asks})
     placed = [
@@ -35,17 +61,38 @@ def gather(reader: Reader, view: View, asks: Sequence[Ask], now: datetime) -> Re
     ]
     windows = [window for _, _, window in placed]
     named = [a.decision_id for a in asks if a.repeatable]
-    return Reads(
-        view=view,
-        now=now,
-        known=reader.decisions_by_id(workspace_id, named) if named else {},
-        stored=reader.recipients(workspace_id, ids),
-        messages=_messages(reader, view, ids, windows),
-        shared=_shared(reader, view, windows, [campaign for _, campaign, _ in placed]),
-        unanswered=reader.unanswered(workspace_id, ids) if view.adaptive else {},
-        rhythms=reader.rhythms(workspace_id, ids),
-        answers=_answers(reader, view, [(a.request.recipient_id, campaign) for a, campaign, _ in placed], now),
-    )
+    archived = reader.ask(lambda: bool(named) and reader.has_archive(workspace_id))
+    known = reader.ask(lambda: reader.decisions_by_id(workspace_id, named) if named else {})
+    stored = reader.ask(lambda: reader.recipients(workspace_id, ids))
+    messages = reader.ask(lambda: _messages(reader, view, ids, windows))
+    shared = reader.ask(lambda: _shared(reader, view, windows, [campaign for _, campaign, _ in placed]))
+    unanswered = reader.ask(lambda: reader.unanswered(workspace_id, ids) if view.adaptive else {})
+    rhythms = reader.ask(lambda: reader.rhythms(workspace_id, ids))
+    erased = reader.ask(lambda: any_erased(reader, workspace_id))
+    pasts = reader.ask(lambda: reader.pasts(workspace_id, ids, now, limit=LENGTH) if drafting else {})
+
+    def answer() -> Reads:
+        archived()  # what is not among the decisions is looked for there, if there is one
+        reads = Reads(
+            view=view,
+            now=now,
+            known=known(),
+            stored=stored(),
+            messages=messages(),
+            shared=shared(),
+            unanswered=unanswered(),
+            rhythms=rhythms(),
+            answers=_answers(reader, view, [(a.request.recipient_id, campaign) for a, campaign, _ in placed], now),
+        )
+        missing = set(ids) - reads.stored.keys()
+        if missing and erased():
+            reads.gone = gone(reader, salt, workspace_id, missing)
+        if drafting and any(a.decision_id not in reads.known for a in asks):
+            found = pasts()
+            reads.pasts = {one: found.get(one, ()) for one in ids}
+        return reads
+
+    return answer
 
 
 def _campaign(reader: Reader, view: View, ask: Ask) -> Campaign | None:

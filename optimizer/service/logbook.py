@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 from datetime import datetime
+from functools import partial
 
 from optimizer.service import displace
 from optimizer.service import recipients as people
@@ -31,6 +32,8 @@ def log(writer: Writer, workspace_id: str, rows: Sequence[Draft], now: datetime)
     if not rows:
         return {}
     people.sight(writer, workspace_id, rows[0].read.view.attributes, [told(row.ask.request) for row in rows])
+    named = [row for row in rows if row.ask.repeatable and row.decision.status == "reserved"]
+    awaited = writer.ask(partial(writer.awaited, workspace_id, [row.decision.decision_id for row in named]))
     displaced: dict[str, Decision] = {}
     page = _Page(writer)
     for row in rows:
@@ -43,7 +46,7 @@ def log(writer: Writer, workspace_id: str, rows: Sequence[Draft], now: datetime)
             displaced.update(_displace(writer, row, now))
         page.add(row)
     page.turn()
-    _join(writer, workspace_id, rows, now)
+    _join(writer, workspace_id, named, awaited(), now)
     return displaced
 
 
@@ -63,18 +66,13 @@ class _Page:
 
     def turn(self) -> None:
         """Writes what is here and begins anew."""
-        if self.told:
-            self._writer.put_recipients(self.told)
-        if self._rows:
-            self._writer.add_decisions([(row.decision, row.message) for row in self._rows])
+        self._writer.add_decisions([(row.decision, row.message) for row in self._rows], self.told)
         self._rows, self.told, self.named = [], [], set()
 
 
-def _join(writer: Writer, workspace_id: str, rows: Sequence[Draft], now: datetime) -> None:
+def _join(writer: Writer, workspace_id: str, rows: Sequence[Draft], awaited: set[str], now: datetime) -> None:
     """Joins events that arrived before the decisions that they name: callers may know a decision's id beforehand."""
-    named = [row for row in rows if row.ask.repeatable and row.decision.status == "reserved"]
-    awaited = writer.awaited(workspace_id, [row.decision.decision_id for row in named])
-    for row in named:
+    for row in rows:
         if row.decision.decision_id in awaited:
             joined = judge_anew(writer, row.decision, row.decision, writer.match_events(workspace_id, row.decision))
             apply_opt_outs(writer, row.decision, joined, now)

@@ -20,7 +20,7 @@ from optimizer.service.personalizer.serving import LoopModels
 from optimizer.service.serving import PolicyServer
 from storage.open import open_store
 from storage.port import Store
-from storage.sql.rows import COPYING
+from storage.transfer import UNFINISHED, unfinished
 
 Clock = Callable[[], datetime]
 
@@ -89,8 +89,8 @@ def open_services(
 
 def _salt(store: Store, seed: int | str | None) -> bytes:
     with store.read() as reader:
-        if reader.meta(COPYING) is not None:
-            raise ConfigError("database: a copy into it is unfinished; run it again to its end")
+        if unfinished(reader):
+            raise ConfigError(UNFINISHED)
         stored = reader.meta(SALT)
     if stored is None:
         fresh = (

@@ -12,10 +12,11 @@ import click
 from optimizer.cli.call import Call
 from optimizer.cli.call import command as shared_flags
 from optimizer.cli.group import EXIT_CODES
-from optimizer.errors import NotFound
+from optimizer.errors import ConfigError, NotFound
 from simulations.audit.court import audit
 from simulations.audit.report import Breach, Report, as_document, lines
 from storage.open import open_store, shown
+from storage.transfer import UNFINISHED, unfinished
 
 __all__ = ["Breach", "Report", "as_document", "audit", "audit_workspace", "command", "lines"]
 
@@ -24,11 +25,14 @@ def audit_workspace(call: Call) -> Report:
     """Audits the workspace that a command names.
 
     Raises:
+        ConfigError: a copy into the database is unfinished; half a log proves nothing.
         NotFound: there is no such workspace; an empty log must not pass for a clean one.
     """
     store = open_store(call.settings.database, call.settings.archive_path)
     try:
         with store.read() as reader:
+            if unfinished(reader):
+                raise ConfigError(UNFINISHED)
             if reader.workspace(call.workspace) is None:
                 raise NotFound(f"no workspace {call.workspace!r} in {shown(call.settings.database)}")
             return audit(reader, call.workspace)

@@ -24,7 +24,7 @@ OF_RULES: tuple[str, ...] = get_args(RuleKind)
 OTHERS = ("adapt", "requires", "consent", "suppression", "timezone", "priority")
 KINDS = (*OF_RULES, *OTHERS)
 
-_real_view = Catalog.view
+_real_view, _real_newest = Catalog.view, Catalog.newest
 
 
 @contextlib.contextmanager
@@ -41,12 +41,18 @@ def mutated(kind: str | None) -> Iterator[None]:
 def _forgetting(change: Callable[[Rule], Rule | None]) -> Iterator[None]:
     """Decisions see the rules as ``change`` gives them back; None = not at all."""
 
-    def view(self: Catalog, reader: Reader, workspace_id: str, *, keep: bool = True) -> View:
-        found = _real_view(self, reader, workspace_id, keep=keep)
+    def changed(found: View) -> View:
         rules = (change(rule) for rule in found.rules)
         return replace(found, rules=tuple(rule for rule in rules if rule is not None))
 
-    with mock.patch.object(Catalog, "view", view):
+    def view(self: Catalog, reader: Reader, workspace_id: str, *, keep: bool = True) -> View:
+        return changed(_real_view(self, reader, workspace_id, keep=keep))
+
+    def newest(self: Catalog, workspace_id: str) -> View | None:
+        found = _real_newest(self, workspace_id)
+        return None if found is None else changed(found)
+
+    with mock.patch.multiple(Catalog, view=view, newest=newest):
         yield
 
 

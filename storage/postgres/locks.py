@@ -21,8 +21,10 @@ _SHARED, _EXCLUSIVE = 1, 0
 _LOCK = """
 SELECT count(
   CASE WHEN shared = 1 THEN pg_advisory_xact_lock_shared(key)::text ELSE pg_advisory_xact_lock(key)::text END
-) FROM unnest('{{{keys}}}'::bigint[], '{{{shared}}}'::bigint[]) AS wanted (key, shared)
+) FROM unnest($1::bigint[], $2::bigint[]) AS wanted (key, shared)
 """
+#: A statement and its values.
+Taking = tuple[str, tuple[list[int], list[int]]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +61,7 @@ class Locks:
     """The locks of one write transaction; ``first`` is the statement that takes what is planned."""
 
     def __init__(self, plan: Plan) -> None:
-        self.execute: Callable[[str], object] = _not_begun
+        self.execute: Callable[..., object] = _not_begun
         self._plan = plan
         self._closed = set(plan.closed)
         self._held: set[int] = set()
@@ -72,7 +74,7 @@ class Locks:
         wanted += sorted(gates + [(_key("gate", one), _SHARED) for one in open_gates])
         people = {_key("recipient", *pair) for pair in plan.recipients if pair[0] not in plan.closed}
         self._held |= people
-        self.first = _statement(wanted + [(key, _EXCLUSIVE) for key in sorted(people)])
+        self.first = _taking(wanted + [(key, _EXCLUSIVE) for key in sorted(people)])
 
     def close_gate(self, workspace_id: str) -> None:
         """Shuts out every write of the workspace that names recipients.
@@ -118,15 +120,15 @@ class Locks:
         return True
 
     def _lock(self, wanted: Sequence[tuple[int, int]]) -> None:
-        self.execute(_statement(wanted))
+        self.execute(*_taking(wanted))
 
 
-def _statement(wanted: Sequence[tuple[int, int]]) -> str:
-    """Takes locks in this order. Numbers alone, so they need no parameters and can follow ``BEGIN`` at once."""
-    return _LOCK.format(keys=",".join(str(key) for key, _ in wanted), shared=",".join(str(way) for _, way in wanted))
+def _taking(wanted: Sequence[tuple[int, int]]) -> Taking:
+    """Takes locks in this order."""
+    return _LOCK, ([key for key, _ in wanted], [way for _, way in wanted])
 
 
-def _not_begun(statement: str) -> object:
+def _not_begun(*statement: object) -> object:
     raise RuntimeError(f"the transaction of these locks has not begun: {statement}")
 
 

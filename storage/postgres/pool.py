@@ -11,16 +11,12 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable
-from typing import Any
 
 import psycopg
-from psycopg import Cursor
 from psycopg.pq import TransactionStatus
 
 from storage.errors import StoreUnavailable
 from storage.postgres.connect import Connected
-
-Begun = tuple[Connected, Cursor[tuple[Any, ...]]]
 
 
 class Pool:
@@ -42,36 +38,51 @@ class Pool:
         self._idle: list[Connected] = []
         self._closed = False
 
-    def begin(self, statement: str) -> Begun:
-        """A connection on which ``statement`` has begun a transaction, and what it answered; ``end`` must follow.
+    def enter(self) -> None:
+        """Waits for a place; ``end`` must follow.
 
         Raises:
             StoreUnavailable: all are in use and none came free in time, or the pool is closed.
-            psycopg.Error: the server can't be reached or refuses.
         """
         if not self._free.acquire(timeout=self._wait_seconds):
             raise StoreUnavailable(f"all {self._size} connections were in use for {self._wait_seconds} s")
-        try:
-            while (connection := self._taken()) is not None:
-                try:
-                    return connection, connection.execute(statement)
-                except psycopg.Error:
-                    cut = connection.closed  # while it was idle: nothing was done on it
-                    connection.close()
-                    if not cut:
-                        raise
-            connection = self._connect()
-            try:
-                return connection, connection.execute(statement)
-            except BaseException:
-                connection.close()
-                raise
-        except BaseException:
+        if self._closed:
             self._free.release()
-            raise
+            raise StoreUnavailable("the store is closed")
 
-    def end(self, connection: Connected) -> None:
-        """Takes a connection back; one whose transaction is not over is closed, which undoes that."""
+    def begin(self, first: Callable[[Connected], None]) -> Connected:
+        """A connection on which ``first`` has begun a transaction, and done no more than can be undone. Who has entered
+        gets one even when the pool is closed meanwhile.
+
+        Raises:
+            psycopg.Error: the server can't be reached or refuses.
+        """
+        while (connection := self._taken()) is not None:
+            try:
+                first(connection)
+            except psycopg.Error:
+                cut = connection.closed  # while it was idle: nothing was done on it
+                connection.close()
+                if not cut:
+                    raise
+            else:
+                return connection
+        connection = self._connect()
+        try:
+            first(connection)
+        except BaseException:
+            connection.close()
+            raise
+        return connection
+
+    def end(self, connection: Connected | None) -> None:
+        """Takes a place back, and its connection if it had come to one; where a transaction is not over, that is
+        closed, which undoes it."""
+        if connection is not None:
+            self._keep(connection)
+        self._free.release()
+
+    def _keep(self, connection: Connected) -> None:
         if connection.info.transaction_status != TransactionStatus.IDLE:
             connection.close()
         with self._gate:
@@ -80,7 +91,6 @@ class Pool:
                 self._idle.append(connection)
         if not kept:
             connection.close()
-        self._free.release()
 
     def close(self, wait_seconds: float = 0.0) -> None:
         """Closes what is idle, and after it what is given back; waits so long for transactions under way to end."""
@@ -99,6 +109,4 @@ class Pool:
     def _taken(self) -> Connected | None:
         """An idle connection, the one that was used last; None = there is none."""
         with self._gate:
-            if self._closed:
-                raise StoreUnavailable("the store is closed")
             return self._idle.pop() if self._idle else None

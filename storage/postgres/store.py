@@ -17,10 +17,11 @@ from psycopg import errors
 
 from storage.errors import StoreUnavailable
 from storage.port import Reader, Writer
-from storage.postgres.connect import Connected, connect, meaning, place, told
+from storage.postgres.connect import connect, meaning, place, told
 from storage.postgres.locks import Locks, Plan, RunAgain
 from storage.postgres.migrate import prepare
 from storage.postgres.pool import Pool
+from storage.postgres.statements import HIDDEN, Noted, Statements
 from storage.postgres.transaction import PostgresReader, PostgresWriter
 
 T = TypeVar("T")
@@ -38,18 +39,23 @@ _STEP_ASIDE_SECONDS: Final = 0.02
 #: Tables in which people are named.
 _PERSONAL: Final = ("changes", "decisions", "engagement", "events", "messages", "recipients", "rhythms")
 
-_READ: Final = """
-BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; SET LOCAL jit = off;
-SET LOCAL lock_timeout = {}; SET LOCAL statement_timeout = {};
+_READ: Final = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY"
+_WRITE: Final = "BEGIN ISOLATION LEVEL READ COMMITTED"
+#: For this transaction alone. A statement is planned once and not for its values: every one goes by an index that is
+#: known beforehand, and planning took longer than running (what streams is planned for its values all the same).
+_SETTINGS: Final = """
+  set_config('jit', 'off', true), set_config('plan_cache_mode', 'force_generic_plan', true),
+  set_config('lock_timeout', $1, true), set_config('statement_timeout', $2, true)
 """
-_WRITE: Final = """
-BEGIN ISOLATION LEVEL READ COMMITTED; SET LOCAL jit = off; SET LOCAL synchronous_commit = off;
-SET LOCAL lock_timeout = {}; SET LOCAL statement_timeout = {}; SET LOCAL idle_in_transaction_session_timeout = {};
-SELECT pg_current_xact_id()::text;
+_READ_SETTINGS: Final = "SELECT " + _SETTINGS
+#: The first column is the transaction's number.
+_WRITE_SETTINGS: Final = f"""
+SELECT pg_current_xact_id()::text, set_config('synchronous_commit', 'off', true),
+  set_config('idle_in_transaction_session_timeout', $2, true), {_SETTINGS}
 """
 #: Makes everything durable that was committed before, as the server's own ``synchronous_commit`` says.
 _FLUSH: Final = "SELECT pg_logical_emit_message(true, 'sendtide', '')"
-_COMMIT: Final = "COMMIT; " + _FLUSH
+_COMMIT: Final = "COMMIT"
 _FATE: Final = "SELECT pg_xact_status($1::text::xid8)"
 _ASK_AGAIN_SECONDS: Final = 0.05
 
@@ -81,9 +87,7 @@ class PostgresStore:
         self._pid = os.getpid()
         self._writing = threading.local()
         self._opener = opener = partial(connect, url, wait_seconds)
-        wait, statement = (round(1000 * seconds) for seconds in (wait_seconds, statement_seconds))
-        self._read = _READ.format(wait, statement)
-        self._write = _WRITE.format(wait, statement, statement)
+        self._limits = [str(round(1000 * seconds)) for seconds in (wait_seconds, statement_seconds)]
         self._readers = Pool(opener, _READERS, wait_seconds)
         self._writers = Pool(opener, _WRITERS, wait_seconds)
         prepare(opener, self._place)
@@ -144,25 +148,24 @@ class PostgresStore:
 
     def _run_once(self, work: Callable[[PostgresWriter], T], plan: Plan) -> T:
         locks = Locks(plan)
-        connection, begun = self._writers.begin(self._write + locks.first)
+        begun = Noted(_WRITE_SETTINGS, self._limits)
+        statements = Statements(self._writers, [Noted(_WRITE), begun, Noted(*locks.first)])
         try:
-            begun.set_result(-2)
-            number = str(begun.fetchone()[0])  # type: ignore[index]  # a function's value is one row
-            writer = PostgresWriter(connection, locks)
+            writer = PostgresWriter(statements, locks)
             writer.folder = self.archive
             value = work(writer)
             writer.finish()
-            self._commit(connection, number)
+            self._commit(statements, begun)
         except BaseException:
             with suppress(psycopg.Error):  # a connection that can't even do this is closed
-                connection.execute("ROLLBACK")
+                statements.undo()
             raise
         finally:
-            self._writers.end(connection)
+            statements.end()
         return value
 
-    def _commit(self, connection: Connected, number: str) -> None:
-        """Commits the transaction of this number and returns once that is durable.
+    def _commit(self, statements: Statements, begun: Noted) -> None:
+        """Commits the transaction and returns once that is durable.
 
         Locks end with the commit and the flush comes after it: so writes that follow each other on one workspace's log
         share flushes. Nobody is answered before theirs, and none can be on disk without those before it.
@@ -170,14 +173,18 @@ class PostgresStore:
         PostgreSQL answers ROLLBACK, and no error, where a statement had failed and the work hid that. Where the
         connection is lost, it knows whether the commit came through.
         """
+        if begun.answer is None:
+            statements.send()  # the number must be known before the commit
+        number = str(begun.answer.fetchone()[0])  # type: ignore[union-attr, index]  # a function's value is one row
+        committed = Noted(_COMMIT)
         try:
-            answer = connection.execute(_COMMIT).statusmessage
+            statements.close(committed, Noted(_FLUSH))
         except psycopg.OperationalError as error:
-            if not connection.closed or not self._came_through(number, error):
+            if not statements.cut or not self._came_through(number, error):
                 raise
         else:
-            if answer != "COMMIT":
-                raise errors.InFailedSqlTransaction("a statement of this write failed and its error was not passed on")
+            if committed.answer is None or committed.answer.statusmessage != _COMMIT:
+                raise errors.InFailedSqlTransaction(HIDDEN)
 
     def _came_through(self, number: str, error: psycopg.Error) -> bool:
         """Whether a transaction was committed whose connection was lost meanwhile.
@@ -206,36 +213,33 @@ class PostgresStore:
 class _Read:
     """One read transaction, as a context manager."""
 
-    __slots__ = ("_connection", "_reader", "_store")
+    __slots__ = ("_reader", "_statements", "_store")
 
     def __init__(self, store: PostgresStore) -> None:
         self._store = store
-        self._connection: Connected | None = None
+        self._statements: Statements | None = None
         self._reader: PostgresReader | None = None
 
     def __enter__(self) -> Reader:
         store = self._store
         store._require_own_process()
-        try:
-            self._connection, _ = store._readers.begin(store._read)
-        except psycopg.Error as error:
-            raise meaning(error, store._place) from error
-        self._reader = PostgresReader(self._connection)
+        self._statements = Statements(store._readers, [Noted(_READ), Noted(_READ_SETTINGS, store._limits)])
+        self._reader = PostgresReader(self._statements)
         self._reader.folder = store.archive
         return self._reader
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        connection, reader = self._connection, self._reader
-        if connection is None or reader is None:
+        statements, reader = self._statements, self._reader
+        if statements is None or reader is None:
             return
-        self._connection = self._reader = None
+        self._statements = self._reader = None
         try:
             with suppress(psycopg.Error):  # what was read is read; a connection that is lost is given up
                 reader.finish()
-                connection.execute("COMMIT")
+                statements.close(Noted(_COMMIT))
         finally:
-            self._store._readers.end(connection)
+            statements.end()
         if isinstance(error, psycopg.Error):
             raise meaning(error, self._store._place) from error

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, ClassVar
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any, ClassVar, TypeVar
 
 from psycopg import RawServerCursor
 
 from storage.errors import StoreUnavailable
-from storage.postgres.connect import Connected
 from storage.postgres.dialect import SAME, translated
+from storage.postgres.statements import Noted, Statements
 from storage.sql.tables import Cursor, Row, Tables
+
+T = TypeVar("T")
 
 #: Rows that a stream fetches at a time when it is iterated.
 _FETCHED = 500
@@ -21,31 +23,40 @@ class PostgresTables(Tables):
 
     SAME: ClassVar[int | str] = SAME
 
-    def __init__(self, connection: Connected) -> None:
-        super().__init__(connection)
-        self._connection = connection
+    def __init__(self, statements: Statements) -> None:
+        super().__init__(statements)
+        self._statements = statements
         self._query = self._execute
         self._query_many = self._execute_many
+        self._send = self._note
+
+    def ask(self, question: Callable[[], T]) -> Callable[[], T]:
+        """See ``storage.port``."""
+        return self._statements.ask(question)
 
     def finish(self) -> None:
         """See ``storage.sql.tables``."""
         super().finish()
-        self._query = self._query_many = _ended
+        self._query = self._query_many = self._send = _ended
 
     def _execute(self, statement: str, parameters: Sequence[object] | Mapping[str, object] = ()) -> Cursor:
-        text, values = _ready(statement, parameters)
-        return self._connection.cursor(binary=True).execute(text, values)
+        return self._statements.run(*_ready(statement, parameters))
+
+    def _note(self, statement: str, parameters: Sequence[object] = ()) -> Noted:
+        return self._statements.later(*_ready(statement, parameters))
+
+    def _send_many(self, statement: str, rows: Sequence[Sequence[object]]) -> None:
+        for row in rows:
+            self._note(statement, row)
 
     def _execute_many(self, statement: str, rows: Sequence[Sequence[object]]) -> Cursor:
         if len(rows) == 1:
             return self._execute(statement, rows[0])
-        cursor = self._connection.cursor(binary=True)
-        cursor.executemany(translated(statement)[0], rows)
-        return cursor
+        return self._statements.many(translated(statement)[0], rows)
 
     def _stream(self, statement: str, parameters: Sequence[object] | Mapping[str, object]) -> Cursor:
         text, values = _ready(statement, parameters)
-        cursor: RawServerCursor[Any] = RawServerCursor(self._connection, f"stream_{len(self._streams)}")
+        cursor: RawServerCursor[Any] = RawServerCursor(self._statements.streaming(), f"stream_{len(self._streams)}")
         cursor.itersize = _FETCHED
         cursor.execute(text, values, binary=True)
         self._streams.append(cursor)

@@ -9,9 +9,9 @@ from storage.archive import ArchiveFile
 from storage.bulk import NewLogged
 from storage.codec import to_micros
 from storage.log import ChangeKind, Decision, Event, Happening, Message, Named
-from storage.postgres.connect import Connected
 from storage.postgres.locks import Locks
 from storage.postgres.migrate import ARCHIVED
+from storage.postgres.statements import Noted, Statements
 from storage.postgres.tables import PostgresTables
 from storage.records import Attribute, Campaign, Recipient, Workspace
 from storage.rules import Rule
@@ -29,12 +29,14 @@ SELECT people.who, told.* FROM unnest(CAST(?2 AS TEXT[])) AS people (who)
 CROSS JOIN LATERAL ({PAST.replace("?2", "people.who")}) AS told (at, ref, kind, channel, campaign, variant, properties)
 ORDER BY people.who, told.at, told.ref
 """  # noqa: S608 - statements of this package
+_USED = """
+SELECT used.rule_id, used.period, used.used
+FROM unnest(CAST(?2 AS TEXT[]), CAST(?3 AS BIGINT[]), CAST(?4 AS BIGINT[])) AS span (rule_id, first, last)
+JOIN usage AS used ON used.workspace_id = ?1 AND used.rule_id = span.rule_id
+  AND used.period >= span.first AND used.period <= span.last AND used.used <> 0
+"""
 _LOCK_POSITION = "SELECT value FROM counters WHERE workspace_id = ? AND name = 'position' FOR UPDATE"
 _FIRST_POSITION = "INSERT INTO counters (workspace_id, name, value) VALUES (?, 'position', 0) ON CONFLICT DO NOTHING"
-# One statement locks and draws: a number that was drawn before the row was had is thrown away with the row's version.
-_NEXT_POSITION = """
-UPDATE counters SET value = nextval('decision_positions') WHERE workspace_id = ? AND name = 'position' RETURNING value
-"""
 _NEWEST = "SELECT coalesce(max(seq), 0) FROM decisions WHERE workspace_id = ?"
 _NEXT_POSITIONS = "SELECT nextval('decision_positions') FROM generate_series(1, ?)"
 _SET_POSITION = "UPDATE counters SET value = ? WHERE workspace_id = ? AND name = 'position'"
@@ -62,6 +64,14 @@ class PostgresReader(
             found.setdefault(who, []).append(happening_from(tuple(row)))
         return {who: tuple(past) for who, past in found.items()}
 
+    def usage(self, workspace_id: str, spans: Sequence[tuple[str, int, int]]) -> dict[tuple[str, int], int]:
+        """See ``storage.port``; by one statement, as ``pasts``."""
+        if not spans:
+            return {}
+        rules, first, last = (list(column) for column in zip(*spans, strict=True))
+        rows = self._rows(_USED, (workspace_id, rules, first, last))
+        return {(rule_id, period): used for rule_id, period, used in rows}
+
 
 class PostgresWriter(
     PostgresReader,
@@ -74,18 +84,19 @@ class PostgresWriter(
 ):
     """``storage.port.Writer`` on one connection; ``storage.postgres.locks`` says what waits for what."""
 
-    def __init__(self, connection: Connected, locks: Locks) -> None:
-        super().__init__(connection)
+    def __init__(self, statements: Statements, locks: Locks) -> None:
+        super().__init__(statements)
         self._locks = locks
-        locks.execute = connection.execute
-        self._at_once = connection.pipeline
+        locks.execute = statements.later
         self._positions: dict[str, int] = {}
         self._changed: set[str] = set()
+        self._locking: dict[str, Noted] = {}
+        self._drawn: dict[str, Noted] = {}
 
     def finish(self) -> None:
         """See ``storage.sql.tables``; also notes the positions that were given."""
         for workspace_id in sorted(self._changed):
-            self._query(_SET_POSITION, (self._positions[workspace_id], workspace_id))
+            self._send(_SET_POSITION, (self._positions[workspace_id], workspace_id))
         super().finish()
 
     def touch(self) -> None:
@@ -97,24 +108,32 @@ class PostgresWriter(
     def _position(self, workspace_id: str) -> int:
         found = self._positions.get(workspace_id)
         if found is None:
-            self._locks.logs_taken = True
-            row = self._row(_LOCK_POSITION, (workspace_id,))
+            row = self._statements.answer(self._locked(workspace_id)).fetchone()
             if row is None:
-                self._query(_FIRST_POSITION, (workspace_id,))
+                self._drawn.pop(workspace_id, None)  # nothing was locked yet
+                self._send(_FIRST_POSITION, (workspace_id,))
                 row = self._row(_LOCK_POSITION, (workspace_id,)) or (0,)
             found = self._positions[workspace_id] = int(row[0])
         return found
 
+    def _locked(self, workspace_id: str) -> Noted:
+        """The statement that locks the log and tells its newest position."""
+        self._locks.logs_taken = True
+        if workspace_id not in self._locking:
+            self._locking[workspace_id] = self._note(_LOCK_POSITION, (workspace_id,))
+        return self._locking[workspace_id]
+
+    def _draw(self, workspace_id: str, count: int) -> Noted:
+        """The statement that draws the next positions; the lock is taken before it, and on the same way."""
+        if workspace_id not in self._positions:
+            self._locked(workspace_id)
+        return self._note(_NEXT_POSITIONS, (count,))
+
     def _next_positions(self, workspace_id: str, count: int) -> Sequence[int | None]:
         # Drawn while the log is locked, they ascend in the order of the workspace's commits.
-        if count == 1 and workspace_id not in self._positions:
-            self._locks.logs_taken = True
-            row = self._row(_NEXT_POSITION, (workspace_id,))
-            if row is not None:
-                self._positions[workspace_id] = row[0]
-                return row
         self._position(workspace_id)
-        drawn = [row[0] for row in self._rows(_NEXT_POSITIONS, (count,))]
+        drawing = self._drawn.pop(workspace_id, None) or self._draw(workspace_id, count)
+        drawn = [row[0] for row in self._statements.answer(drawing)]
         self._positions[workspace_id] = drawn[-1]
         self._changed.add(workspace_id)
         return drawn
@@ -164,25 +183,22 @@ class PostgresWriter(
 
     def decisions_by_id(self, workspace_id: str, decision_ids: Sequence[str]) -> dict[str, Decision]:
         """See ``storage.port``."""
-        with self._at_once():
-            self._locks.take("decision", workspace_id, decision_ids)
-            found = super().decisions_by_id(workspace_id, decision_ids)
+        self._locks.take("decision", workspace_id, decision_ids)
+        found = super().decisions_by_id(workspace_id, decision_ids)
         self._locks.require(workspace_id, (decision.recipient_id for decision in found.values()))
         return found
 
     def named(self, workspace_id: str, decision_ids: Sequence[str]) -> dict[str, Named]:
         """See ``storage.bulk``."""
-        with self._at_once():
-            self._locks.take("decision", workspace_id, decision_ids)
-            found = super().named(workspace_id, decision_ids)
+        self._locks.take("decision", workspace_id, decision_ids)
+        found = super().named(workspace_id, decision_ids)
         self._locks.require(workspace_id, (one.recipient_id for one in found.values()))
         return found
 
     def decision_by_message(self, workspace_id: str, provider: str, message_id: str) -> Decision | None:
         """See ``storage.port``."""
-        with self._at_once():
-            self._locks.take("message", workspace_id, (_message(provider, message_id),))
-            found = super().decision_by_message(workspace_id, provider, message_id)
+        self._locks.take("message", workspace_id, (_message(provider, message_id),))
+        found = super().decision_by_message(workspace_id, provider, message_id)
         if found is not None:
             self._locks.require(workspace_id, (found.recipient_id,))
         return found
@@ -197,11 +213,17 @@ class PostgresWriter(
         self._lock_names(decision.workspace_id, (decision,))
         super().add_decision(decision, message)
 
-    def add_decisions(self, rows: Sequence[tuple[Decision, Message | None]]) -> None:
+    def add_decisions(self, rows: Sequence[tuple[Decision, Message | None]], told: Sequence[Recipient] = ()) -> None:
         """See ``storage.port``."""
-        for workspace_id in sorted({decision.workspace_id for decision, _ in rows}):
-            self._lock_names(workspace_id, [one for one, _ in rows if one.workspace_id == workspace_id])
-        super().add_decisions(rows)
+        self._lock_people(told)
+        by_workspace = {
+            workspace_id: [one for one, _ in rows if one.workspace_id == workspace_id]
+            for workspace_id in sorted({decision.workspace_id for decision, _ in rows})
+        }
+        for workspace_id, decisions in by_workspace.items():
+            self._lock_names(workspace_id, decisions)
+        self._drawn = {one: self._draw(one, len(decisions)) for one, decisions in by_workspace.items()}
+        super().add_decisions(rows, told)
 
     def update_decision(self, decision: Decision, message: Message | None) -> None:
         """See ``storage.port``."""
@@ -245,11 +267,14 @@ class PostgresWriter(
 
     def put_recipients(self, recipients: Sequence[Recipient]) -> None:
         """See ``storage.port``."""
+        self._lock_people(recipients)
+        super().put_recipients(recipients)
+
+    def _lock_people(self, recipients: Sequence[Recipient]) -> None:
         for workspace_id in sorted({recipient.workspace_id for recipient in recipients}):
             ids = [recipient.recipient_id for recipient in recipients if recipient.workspace_id == workspace_id]
             self._locks.require(workspace_id, ids)
             self._locks.take("recipient", workspace_id, ids)
-        super().put_recipients(recipients)
 
     def add_new_recipients(self, workspace_id: str, recipient_ids: Sequence[str], documents: Sequence[bytes]) -> None:
         """See ``storage.bulk``."""

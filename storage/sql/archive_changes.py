@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
+from functools import partial
 from typing import Final
 
 import msgspec
@@ -16,7 +17,7 @@ from storage.bulk import NewEvents, NewLogged
 from storage.codec import to_micros
 from storage.errors import AlreadyExists, OneByOne, VersionConflict
 from storage.log import Decision, Event, Message
-from storage.records import JsonObject
+from storage.records import JsonObject, Recipient
 from storage.sql.archive_tables import ArchiveReader, At, keys_of
 from storage.sql.bulk_tables import BulkWriter
 from storage.sql.decision_tables import DecisionWriter
@@ -25,6 +26,7 @@ from storage.sql.retention import RetentionWriter
 from storage.sql.tables import Row
 from storage.sql.webhook_tables import WebhookWriter
 
+_TAKEN: Final = "one of these decisions is stored already, in the archive"
 _DELETE_EVENTS: Final = "DELETE FROM events WHERE workspace_id = ? AND decision_id = ?"
 _DELETE_DECISION: Final = "DELETE FROM decisions WHERE workspace_id = ? AND decision_id = ?"
 _ADD_KEY: Final = "INSERT INTO archive_keys (workspace_id, name, number, place) VALUES (?, ?, ?, ?)"
@@ -162,18 +164,21 @@ class ArchiveWriter(ArchiveReader, BulkWriter, DecisionWriter, ErasureWriter, Re
 
     def add_decision(self, decision: Decision, message: Message | None) -> None:
         """See ``storage.port``."""
-        self._refuse_archived(decision.workspace_id, (decision.decision_id,))
+        if self._by_id(decision.workspace_id, (decision.decision_id,)):
+            raise AlreadyExists(_TAKEN)
         super().add_decision(decision, message)
 
-    def add_decisions(self, rows: Sequence[tuple[Decision, Message | None]]) -> None:
+    def add_decisions(self, rows: Sequence[tuple[Decision, Message | None]], told: Sequence[Recipient] = ()) -> None:
         """See ``storage.port``."""
-        for workspace_id in {decision.workspace_id for decision, _ in rows}:
-            self._refuse_archived(workspace_id, [d.decision_id for d, _ in rows if d.workspace_id == workspace_id])
+        ids: dict[str, list[str]] = {}
+        for decision, _ in rows:
+            ids.setdefault(decision.workspace_id, []).append(decision.decision_id)
+        archived = [self.ask(partial(self._by_id, one, named)) for one, named in ids.items()]
+        if told:
+            self.put_recipients(told)
+        if any(found() for found in archived):
+            raise AlreadyExists(_TAKEN)
         super().add_decisions(rows)
-
-    def _refuse_archived(self, workspace_id: str, decision_ids: Sequence[str]) -> None:
-        if self._by_id(workspace_id, decision_ids):
-            raise AlreadyExists("one of these decisions is stored already, in the archive")
 
     def add_new_logged(self, workspace_id: str, logged: NewLogged) -> None:
         """See ``storage.bulk``."""

@@ -91,8 +91,9 @@ class ArchiveReader(
             seen[workspace_id] = tuple(_file_from(workspace_id, row) for row in rows)
         return seen[workspace_id]
 
-    def _has_archive(self, workspace_id: str) -> bool:
-        """Asked once a transaction: the first file is noted when no write is under way (``put_archive_file``)."""
+    def has_archive(self, workspace_id: str) -> bool:
+        """See ``storage.archive``. Asked once a transaction: the first file is noted when no write is under way
+        (``put_archive_file``)."""
         seen: dict[str, bool] = self.__dict__.setdefault("_archive_any", {})
         if workspace_id not in seen:
             seen[workspace_id] = self._row(_ANY, (workspace_id,)) is not None
@@ -135,7 +136,7 @@ class ArchiveReader(
     def _by_id(self, workspace_id: str, decision_ids: Iterable[str]) -> dict[At, Archived]:
         """Those of these decisions that are archived."""
         wanted = set(decision_ids)
-        if not wanted or not self._has_archive(workspace_id):
+        if not wanted or not self.has_archive(workspace_id):
             return {}
         found = self._found(workspace_id, [key_of("decision", one) for one in wanted])
         return {at: row for at, row in found.items() if row.decision[0] in wanted}
@@ -171,7 +172,7 @@ class ArchiveReader(
     def decision_by_message(self, workspace_id: str, provider: str, message_id: str) -> Decision | None:
         """See ``storage.port``."""
         found = super().decision_by_message(workspace_id, provider, message_id)
-        if found is not None or not self._has_archive(workspace_id):
+        if found is not None or not self.has_archive(workspace_id):
             return found
         rows = self._found(workspace_id, [key_of("message", provider, message_id)]).values()
         told = (provider, message_id)

@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
+from functools import partial
 from typing import Final
 
 from storage.codec import STATUS_CODES, maybe_micros, to_micros
 from storage.cursors import decode_cursor, encode_cursor
 from storage.errors import AlreadyExists, VersionConflict
 from storage.log import Decision, Message, Page
+from storage.records import Recipient
 from storage.sql.block_tables import RewriteWriter
 from storage.sql.decision_rows import (
     DECISION_COLUMNS,
@@ -25,8 +27,8 @@ from storage.sql.decision_rows import (
     message_row,
 )
 from storage.sql.manyrows import insert_rows
+from storage.sql.setup_tables import SetupWriter
 from storage.sql.tables import Row, Tables
-from storage.sql.usage_tables import UsageWriter
 
 
 def _select(rest: str) -> str:
@@ -163,7 +165,7 @@ class DecisionReader(Tables):
         return tuple(decision_from(workspace_id, row) for row in self._rows(_OPEN, (workspace_id, recipient_id)))
 
 
-class DecisionWriter(DecisionReader, UsageWriter, RewriteWriter):
+class DecisionWriter(DecisionReader, SetupWriter, RewriteWriter):
     """Changes of decisions and messages."""
 
     def add_decision(self, decision: Decision, message: Message | None) -> None:
@@ -179,19 +181,29 @@ class DecisionWriter(DecisionReader, UsageWriter, RewriteWriter):
         if shadow is not None:
             self._query(COUNT_USE, (decision.workspace_id, shadow.policy_id, 1))
 
-    def add_decisions(self, rows: Sequence[tuple[Decision, Message | None]]) -> None:
+    def add_decisions(self, rows: Sequence[tuple[Decision, Message | None]], told: Sequence[Recipient] = ()) -> None:
         """See ``storage.port``."""
+        if told:
+            self.put_recipients(told)
         if not rows:
             return
         counts = Counter(decision.workspace_id for decision, _ in rows)
-        if insert_rows(self._query, INTO_DECISIONS, self._decision_rows(rows, counts)) < len(rows):
+        messages = [message for _, message in rows if message is not None]
+        held = [message_row(message, self.SAME) for message in messages]
+        stored = self.ask(partial(insert_rows, self._query, INTO_DECISIONS, self._decision_rows(rows, counts)))
+        inserted = self.ask(partial(insert_rows, self._query, INTO_MESSAGES, held))
+        summed = [self.ask(partial(self._summed_rules, one)) for one in {m.workspace_id for m in messages}]
+        if stored() < len(rows):
             raise AlreadyExists("one of these decisions is stored already, or is named twice")
-        self._hold([message for _, message in rows if message is not None])
+        gone = [] if inserted() == len(held) else self._owned(held)
+        for rules in summed:
+            rules()
+        self._book(messages, gone)
         uses = Counter((decision.workspace_id, decision.policy_id) for decision, _ in rows)
         for decision, _ in rows:
             if decision.snapshot.shadow is not None:
                 uses[decision.workspace_id, decision.snapshot.shadow.policy_id] += 1
-        self._query_many(COUNT_USE, [(*policy, count) for policy, count in uses.items()])
+        self._send_many(COUNT_USE, [(*policy, count) for policy, count in uses.items()])
 
     def _decision_rows(self, rows: Sequence[tuple[Decision, Message | None]], counts: Mapping[str, int]) -> list[Row]:
         """The rows to insert, each with its workspace's next position; ``counts`` says how many each has."""
@@ -253,20 +265,21 @@ class DecisionWriter(DecisionReader, UsageWriter, RewriteWriter):
         self._book((message,))
         return True
 
-    def _hold(self, messages: Sequence[Message], removed: list[Message] | None = None) -> None:
-        """Stores decisions' messages, and keeps the sums right for them and for those that were removed before.
+    def _hold(self, messages: Sequence[Message], removed: Sequence[Message] = ()) -> None:
+        """Stores decisions' messages, and keeps the sums right for them and for those that were removed before."""
+        rows = [message_row(message, self.SAME) for message in messages]
+        owned = [] if insert_rows(self._query, INTO_MESSAGES, rows) == len(rows) else self._owned(rows)
+        self._book(messages, (*removed, *owned))
 
-        Where another system has told of one by its reference and at its very instant, it is the same message, and the
-        decision owns it: that row goes.
+    def _owned(self, rows: Sequence[Row]) -> list[Message]:
+        """Stores those of decisions' messages that couldn't be stored: another system has told of them.
+
+        Where one has the same reference and the very instant, it is the same message, and the decision owns it: that
+        row goes. Returns what went.
         """
-        gone = [] if removed is None else removed
-        if messages:
-            rows = [message_row(message, self.SAME) for message in messages]
-            if insert_rows(self._query, INTO_MESSAGES, rows) < len(rows):
-                for row in rows:
-                    gone += self._removed(_REMOVE_TOLD, row[:4])
-                insert_rows(self._query, INTO_MESSAGES, rows)
-        self._book(messages, gone)
+        gone = [message for row in rows for message in self._removed(_REMOVE_TOLD, row[:4])]
+        insert_rows(self._query, INTO_MESSAGES, rows)
+        return gone
 
     def _removed(self, statement: str, key: Row) -> list[Message]:
         """The messages that a statement deleted."""

@@ -72,28 +72,43 @@ def insert(query: Query, into: Insertion, columns: Sequence[Column]) -> int:
 
     When a row is refused, those before it may be stored: the write is to be given up.
     """
-    shared = tuple([isinstance(one, Same) for one in columns])
-    front = [one.value for one in columns if isinstance(one, Same)]
-    others = [one for one in columns if not isinstance(one, Same)]
-    values = list(chain.from_iterable(zip(*others, strict=True)))
-    width, start, stored = len(others), 0, 0
-    for rows in _pieces(len(values) // width):
-        end = start + rows * width
-        stored += query(into.statement(shared, rows), [*front, *values[start:end]]).rowcount
-        start = end
-    return stored
+    return sum([query(*one).rowcount for one in _insertions(into, columns)])
 
 
 def insert_rows(query: Query, into: Insertion, rows: Sequence[Row]) -> int:
     """``insert`` of rows as they are."""
+    return sum([query(*one).rowcount for one in _insertions_of(into, rows)])
+
+
+def send_rows(send: Callable[[str, Sequence[object]], object], into: Insertion, rows: Sequence[Row]) -> None:
+    """``insert_rows`` where nobody asks how many were stored."""
+    for one in _insertions_of(into, rows):
+        send(*one)
+
+
+def _insertions(into: Insertion, columns: Sequence[Column]) -> Iterator[tuple[str, Sequence[object]]]:
+    """The statements, with their parameters."""
+    shared = tuple([isinstance(one, Same) for one in columns])
+    front = [one.value for one in columns if isinstance(one, Same)]
+    others = [one for one in columns if not isinstance(one, Same)]
+    values = list(chain.from_iterable(zip(*others, strict=True)))
+    width, start = len(others), 0
+    for rows in _pieces(len(values) // width):
+        end = start + rows * width
+        yield into.statement(shared, rows), [*front, *values[start:end]]
+        start = end
+
+
+def _insertions_of(into: Insertion, rows: Sequence[Row]) -> Iterator[tuple[str, Sequence[object]]]:
     if not rows:
-        return 0
+        return
     if len(rows) == 1:
-        return query(into.statement((False,) * len(rows[0]), 1), rows[0]).rowcount
+        yield into.statement((False,) * len(rows[0]), 1), rows[0]
+        return
     columns = [column(one) for one in zip(*rows, strict=True)]
     if all(isinstance(one, Same) for one in columns):
         columns[0] = [row[0] for row in rows]
-    return insert(query, into, columns)
+    yield from _insertions(into, columns)
 
 
 def _pieces(rows: int) -> Iterator[int]:

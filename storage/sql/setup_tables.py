@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from typing import Final
 
 from storage import codec
@@ -11,8 +12,8 @@ from storage.errors import VersionConflict
 from storage.log import Page
 from storage.records import ApiKey, Attribute, Campaign, Recipient, Workspace
 from storage.rules import Rule
-from storage.sql.manyrows import Insertion, insert_rows
-from storage.sql.tables import Tables
+from storage.sql.manyrows import Insertion, send_rows
+from storage.sql.tables import Row, Tables
 from storage.sql.usage_tables import UsageWriter
 from storage.usage import counted_by
 
@@ -22,6 +23,7 @@ _RECIPIENTS = """
 SELECT recipient_id, version, document, changed_after FROM recipients
 WHERE workspace_id = ? AND recipient_id IN ({marks})
 """
+_VERSIONS = "SELECT recipient_id, version FROM recipients WHERE workspace_id = ? AND recipient_id IN ({marks})"
 _INTO_RECIPIENTS: Final = Insertion(
     "recipients",
     ("workspace_id", "recipient_id", "version", "document", "changed_after"),
@@ -194,28 +196,28 @@ class SetupWriter(SetupReader, UsageWriter):
 
     def put_recipients(self, recipients: Sequence[Recipient]) -> None:
         """See ``storage.port``."""
-        versions: dict[tuple[str, str], int] = {}
-        for workspace_id in {recipient.workspace_id for recipient in recipients}:
-            ids = [recipient.recipient_id for recipient in recipients if recipient.workspace_id == workspace_id]
-            for recipient_id, version in self._rows_in(
-                "SELECT recipient_id, version FROM recipients WHERE workspace_id = ? AND recipient_id IN ({marks})",
-                (workspace_id,),
-                ids,
-            ):
-                versions[workspace_id, recipient_id] = version
+        by_workspace: dict[str, list[str]] = {}
+        for recipient in recipients:
+            by_workspace.setdefault(recipient.workspace_id, []).append(recipient.recipient_id)
+        asked = [(one, self.ask(partial(self._versions, one, ids))) for one, ids in by_workspace.items()]
+        after = {workspace_id: self._position(workspace_id) for workspace_id in by_workspace}
+        versions = {(one, name): version for one, found in asked for name, version in found()}
         for recipient in recipients:
             key = (recipient.workspace_id, recipient.recipient_id)
             _require_next(f"recipient {recipient.recipient_id}", recipient.version, versions.get(key, 0))
             versions[key] = recipient.version
         rows = [
-            (r.workspace_id, r.recipient_id, r.version, codec.pack_recipient(r), self._position(r.workspace_id))
+            (r.workspace_id, r.recipient_id, r.version, codec.pack_recipient(r), after[r.workspace_id])
             for r in recipients
         ]
         if len(versions) == len(rows):
-            insert_rows(self._query, _INTO_RECIPIENTS, rows)
+            send_rows(self._send, _INTO_RECIPIENTS, rows)
         else:  # one statement may change a row only once
             for row in rows:
-                insert_rows(self._query, _INTO_RECIPIENTS, [row])
+                send_rows(self._send, _INTO_RECIPIENTS, [row])
+
+    def _versions(self, workspace_id: str, recipient_ids: Sequence[str]) -> list[Row]:
+        return list(self._rows_in(_VERSIONS, (workspace_id,), recipient_ids))
 
     def _next(self, workspace_id: str, name: str) -> int:
         """Adds one to a counter of the workspace and returns it; numbers ascend in the order of commits, since its row

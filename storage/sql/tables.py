@@ -9,8 +9,9 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import lru_cache
-from typing import Any, ClassVar, Protocol
+from typing import Any, ClassVar, Protocol, TypeVar
 
+T = TypeVar("T")
 Row = tuple[Any, ...]
 
 
@@ -47,11 +48,17 @@ class Tables(ABC):
     _query: Callable[..., Cursor]
     #: Runs one statement for each row of parameters; ``rowcount`` is that of all together.
     _query_many: Callable[..., Cursor]
+    #: Runs one statement whose answer nobody looks at, by the time of the next one at the latest.
+    _send: Callable[..., object]
 
     def __init__(self, connection: Any) -> None:  # noqa: ARG002 - a backend's own; the groups of queries pass it on
         self._streams: list[Cursor] = []
         #: Blocks that this transaction has counted as rewritten: (workspace, log, block).
         self._counted: set[tuple[str, str, int]] = set()
+
+    def ask(self, question: Callable[[], T]) -> Callable[[], T]:
+        """See ``storage.port``; where statements go no way, it is asked when it is to be answered."""
+        return question
 
     @abstractmethod
     def _stream(self, statement: str, parameters: Sequence[object] | Mapping[str, object]) -> Cursor:
@@ -95,6 +102,10 @@ class Tables(ABC):
         """Ends what still streams, and every use of this object."""
         for stream in self._streams:
             stream.close()
+
+    def _send_many(self, statement: str, rows: Sequence[Sequence[object]]) -> None:
+        """``_send`` for each row of parameters."""
+        self._query_many(statement, rows)
 
     def _row(self, statement: str, parameters: Sequence[object] | Mapping[str, object]) -> Row | None:
         row: Row | None = self._query(statement, parameters).fetchone()

@@ -90,7 +90,7 @@ class UsageWriter(UsageReader):
         if changed:
             for workspace_id in sorted({key[0] for key in sums}):
                 self._hold_log(workspace_id)
-            self._query_many(_BOOK, changed)
+            self._send_many(_BOOK, changed)
 
     def _summed_rules(self, workspace_id: str) -> tuple[tuple[Rule, int], ...]:
         """The rules whose sums are kept, each with the first period that is; read once per transaction."""

@@ -26,14 +26,14 @@ class SqliteTables(Tables):
     def __init__(self, connection: Database) -> None:
         super().__init__(connection)
         # The connection's own methods, with nothing in between: they are called for every statement.
-        self._query = connection.conn.execute
+        self._query = self._send = connection.conn.execute
         self._query_many = connection.conn.executemany
         self._last_position: int | None = None
 
     def finish(self) -> None:
         """See ``storage.sql.tables``."""
         super().finish()
-        self._query = self._query_many = _ended
+        self._query = self._query_many = self._send = _ended
 
     def _stream(self, statement: str, parameters: Sequence[object] | Mapping[str, object]) -> Cursor:
         cursor = self._query(statement, parameters)

@@ -26,6 +26,7 @@ from simulations.audit.scarce import Sums
 from simulations.audit.verdicts import Judgement
 from simulations.drills import mutants
 from storage.log import Message
+from storage.open import open_rows
 from storage.port import Store
 from storage.records import Campaign, Channel, Recipient, Variant
 from storage.rules import (
@@ -41,6 +42,7 @@ from storage.rules import (
     WarmUpStep,
     Weekday,
 )
+from storage.sql.rows import COPYING
 from storage.usage import taken
 from tests.simulations.planted import HOUR, NOW, SHOP, log, put_rule, spaced
 from tests.simulations.shop import Shop
@@ -66,6 +68,14 @@ def test_the_command_refuses_a_workspace_that_does_not_exist(store: Store, datab
     refused = CliRunner().invoke(audits.command, ["--database", database, "--workspace", "nobody"])
     assert refused.exit_code == 1
     assert "nobody" in refused.output
+
+
+def test_the_command_refuses_a_copy_that_is_unfinished(store: Store, database: str) -> None:
+    with open_rows(database).writing() as writer:
+        writer.put_fact(COPYING, "{}")
+    refused = CliRunner().invoke(audits.command, ["--database", database, "--workspace", SHOP])
+    assert refused.exit_code == 2
+    assert "a copy into it is unfinished" in refused.output
 
 
 def _worked(database: str, seed: int, steps: int, mutant: str | None = None) -> tuple[audits.Report, Counter[str]]:
