@@ -39,7 +39,7 @@ from optimizer.service.runs import Ended
 from optimizer.service.wiring import Services
 from storage.endpoints import Endpoint
 from storage.errors import StoreError
-from storage.log import TrainingRun
+from storage.policies import TrainingRun
 
 log = logging.getLogger("sendtide.scheduler")
 

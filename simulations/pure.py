@@ -32,7 +32,8 @@ from optimizer.service.runs import LEAST_ROWS
 from simulations.game import Game, Turn
 from simulations.play import AT_ONCE, Result
 from simulations.scenarios import CAMPAIGN, WORKSPACE, Feedback
-from storage.log import Component, Decision, Event, FeedbackRow, Happening
+from storage.log import Decision, Event, FeedbackRow, Happening
+from storage.policies import Component
 from storage.records import Attribute, Campaign, ExplorationMethod, JsonObject
 
 Floats = NDArray[np.float64]

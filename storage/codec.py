@@ -16,7 +16,8 @@ from typing import Any, Final, Generic, TypeVar
 import msgspec
 
 from storage.endpoints import Delivery, Endpoint
-from storage.log import Group, Policy, Status, TrainingRun
+from storage.log import Group, Status
+from storage.policies import Policy, TrainingRun
 from storage.records import ApiKey, Attribute, Campaign, Consent, JsonObject, Mode, Recipient, Suppression, Workspace
 from storage.rules import (
     Blackout,

@@ -1,6 +1,7 @@
-"""The records of what happened: decisions, messages, events, policies, training runs, changes.
+"""The records of what happened: decisions, messages, events, changes.
 
-Set-up (campaigns, recipients, rules) is in ``storage.records``. Every time is an aware UTC ``datetime``.
+Set-up (campaigns, recipients, rules) is in ``storage.records``, what was learned in ``storage.policies``. Every time is
+an aware UTC ``datetime``.
 """
 
 from __future__ import annotations
@@ -19,8 +20,6 @@ Group = Literal["treated", "random", "baseline", "holdout"]
 Status = Literal[
     "reserved", "no_send", "withheld", "claimed", "sent", "assumed_sent", "released", "revoked", "displaced", "expired"
 ]
-RunStatus = Literal["queued", "running", "published", "rejected", "failed"]
-PolicyStatus = Literal["candidate", "live", "retired", "rejected"]
 ChangeKind = Literal["revoked", "displaced", "expired", "promoted", "rolled_back"]
 
 #: Statuses in which a decision holds a place in the recipient's caps.
@@ -264,75 +263,6 @@ class Event:
     confidence: float | None = None
     reason: str = ""
     flipped_after: tuple[int, ...] = field(default=(), compare=False)
-
-
-@dataclass(frozen=True, slots=True)
-class Component:
-    """One part of a policy's mixture: an artifact with its weight; ``artifact_id`` None = the campaign's cold start."""
-
-    weight: float
-    artifact_id: str | None
-
-
-@dataclass(frozen=True, slots=True)
-class Artifact:
-    """A trained model as one blob (ONNX graph, arrays and JSON in one checksummed file), shared by policies."""
-
-    workspace_id: str
-    artifact_id: str
-    created_at: datetime
-    checksum: bytes
-    feature_hash: str
-    blob: bytes
-
-
-@dataclass(frozen=True, slots=True)
-class Policy:
-    """A campaign's policy: a mixture of components; weights sum to 1. Immutable but for ``status``.
-
-    ``exploration`` holds the numbers that the distribution is computed with (rate, matured rows by variant, …);
-    ``verdict`` is what the gate found, each condition with its number.
-    """
-
-    workspace_id: str
-    policy_id: str
-    campaign_id: str
-    created_at: datetime
-    mixture: tuple[Component, ...]
-    status: PolicyStatus = "candidate"
-    parent_id: str | None = None
-    run_id: str | None = None
-    revision: bool = False
-    exploration: JsonObject = field(default_factory=dict)
-    verdict: JsonObject = field(default_factory=dict)
-
-
-@dataclass(frozen=True, slots=True)
-class Pointer:
-    """Which policy a campaign serves. ``generation`` grows by one with every move (compare-and-set)."""
-
-    workspace_id: str
-    campaign_id: str
-    policy_id: str
-    generation: int
-    moved_at: datetime
-
-
-@dataclass(frozen=True, slots=True)
-class TrainingRun:
-    """One retrain or refresh: when, of what, how it ended."""
-
-    workspace_id: str
-    run_id: str
-    kind: Literal["retrain", "refresh"]
-    status: RunStatus
-    created_at: datetime
-    campaign_id: str | None = None
-    started_at: datetime | None = None
-    finished_at: datetime | None = None
-    trigger: str = "schedule"
-    verdict: JsonObject = field(default_factory=dict)
-    error: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -29,8 +29,8 @@ from storage.columns import ColumnQueries
 from storage.endpoint_port import EndpointChanges, EndpointQueries
 from storage.erasure import ErasureReader, ErasureWriter, Scrubbing
 from storage.intake import IntakeChanges, IntakeQueries
+from storage.learning_port import LearningChanges, LearningQueries
 from storage.log import (
-    Artifact,
     Change,
     ChangeKind,
     Decision,
@@ -39,14 +39,10 @@ from storage.log import (
     Happening,
     Message,
     Page,
-    Pointer,
-    Policy,
-    PolicyStatus,
-    TrainingRun,
 )
 from storage.ranks import RankReader, RankWriter
 from storage.records import ApiKey, Attribute, Campaign, Recipient, Workspace
-from storage.rhythm import RhythmSum
+from storage.rhythm import RhythmChanges, RhythmQueries
 from storage.rules import Rule
 from storage.sessions import SessionChanges, SessionQueries
 from storage.webhooks import WebhookReader, WebhookWriter
@@ -62,12 +58,15 @@ class Reader(
     EndpointQueries,
     ErasureReader,
     IntakeQueries,
+    LearningQueries,
     RankReader,
+    RhythmQueries,
     SessionQueries,
     WebhookReader,
     Protocol,
 ):
-    """Queries on one consistent snapshot, confined to one workspace but for the first five and ``webhook_source``."""
+    """Queries on one consistent snapshot, confined to one workspace but for the first four, ``pointers`` and
+    ``webhook_source``."""
 
     def ask(self, question: Callable[[], T]) -> Callable[[], T]:
         """Asks something whose answer is looked at later: all that is asked before the first answer is looked at shares
@@ -88,9 +87,6 @@ class Reader(
 
     def workspaces(self) -> tuple[Workspace, ...]:
         """All workspaces, by id."""
-
-    def pointers(self) -> tuple[Pointer, ...]:
-        """The serving pointer of every campaign of every workspace, for hot reload."""
 
     def workspace(self, workspace_id: str) -> Workspace | None:
         """One workspace."""
@@ -129,15 +125,6 @@ class Reader(
 
     def unanswered(self, workspace_id: str, recipient_ids: Sequence[str]) -> dict[str, int]:
         """How many messages went to each recipient since they last engaged with one (absent = 0)."""
-
-    def rhythms(self, workspace_id: str, recipient_ids: Sequence[str]) -> dict[str, tuple[RhythmSum, ...]]:
-        """What is kept of each recipient's weekly rhythm (absent = nothing), by kind and hour; sums above 0 only."""
-
-    def unprompted_types(
-        self, workspace_id: str, recipient_id: str, since: datetime, until: datetime
-    ) -> tuple[str, ...]:
-        """The types of the recipient's events with ``since <= occurred_at < until`` that name no decision and no
-        message and come from no machine; sorted, with repetitions."""
 
     def attributes(self, workspace_id: str) -> tuple[Attribute, ...]:
         """The attribute registry, by name."""
@@ -226,28 +213,6 @@ class Reader(
         """Decisions with ``since <= decided_at < until`` and their events (as ``events`` gives them), in the order of
         ``(decided_at, decision_id)``; streamed, so that a long log needs no more memory than a short one."""
 
-    def artifact(self, workspace_id: str, artifact_id: str) -> Artifact | None:
-        """One artifact, its blob included."""
-
-    def policy(self, workspace_id: str, policy_id: str) -> Policy | None:
-        """One policy with its verdict."""
-
-    def policies(
-        self, workspace_id: str, *, limit: int, cursor: str | None = None, campaign_id: str | None = None
-    ) -> Page[Policy]:
-        """Policies, newest first."""
-
-    def pointer(self, workspace_id: str, campaign_id: str) -> Pointer | None:
-        """Which policy a campaign serves; None before its first."""
-
-    def training_run(self, workspace_id: str, run_id: str) -> TrainingRun | None:
-        """One training run."""
-
-    def training_runs(
-        self, workspace_id: str, *, limit: int, cursor: str | None = None, status: str | None = None
-    ) -> Page[TrainingRun]:
-        """Training runs, newest first."""
-
     def changes(self, workspace_id: str, *, after: int, limit: int, policy_id: str | None = None) -> tuple[Change, ...]:
         """The change feed after a position, in order; with ``policy_id`` what names that policy."""
 
@@ -262,7 +227,9 @@ class Writer(
     EndpointChanges,
     ErasureWriter,
     IntakeChanges,
+    LearningChanges,
     RankWriter,
+    RhythmChanges,
     SessionChanges,
     WebhookWriter,
     Protocol,
@@ -289,9 +256,6 @@ class Writer(
 
     def clear_unanswered(self, workspace_id: str, recipient_id: str) -> None:
         """Sets that count to 0: the recipient engaged."""
-
-    def add_to_rhythm(self, workspace_id: str, recipient_id: str, added: Sequence[RhythmSum]) -> None:
-        """Adds weights, negative ones included, to the sums of the recipient's weekly rhythm."""
 
     def put_attribute(self, attribute: Attribute) -> None:
         """Inserts or replaces; bumps ``config_version``."""
@@ -329,21 +293,6 @@ class Writer(
 
     def match_events(self, workspace_id: str, decision: Decision) -> tuple[Event, ...]:
         """Joins unmatched events that name this decision, or its provider and message id; returns those joined."""
-
-    def put_artifact(self, artifact: Artifact) -> None:
-        """Stores an artifact; a known ``artifact_id`` is left as it is."""
-
-    def add_policy(self, policy: Policy) -> None:
-        """Stores a new policy; ``AlreadyExists`` when its id is taken."""
-
-    def set_policy_status(self, workspace_id: str, policy_id: str, status: PolicyStatus) -> None:
-        """Sets the one thing of a policy that changes; ``VersionConflict`` when there is no such policy."""
-
-    def move_pointer(self, pointer: Pointer) -> None:
-        """Compare-and-set: ``VersionConflict`` unless ``generation`` is the stored generation + 1 (none stored = 0)."""
-
-    def put_training_run(self, run: TrainingRun) -> None:
-        """Inserts or replaces."""
 
     def take_lease(self, name: str, holder: str, now: datetime, until: datetime) -> bool:
         """Takes or renews a lease; False while another holder's has not run out at ``now``."""

@@ -6,8 +6,10 @@ any later moment all of it is divided by that moment's weight. Sums don't depend
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Final, Literal, get_args
+from datetime import datetime
+from typing import Final, Literal, Protocol, get_args
 
 #: ``active``: something unprompted. ``sent``: a message, at the hour it went out; ``answered``: one that was answered.
 RhythmKind = Literal["active", "answered", "sent"]
@@ -28,3 +30,23 @@ class RhythmSum:
             raise ValueError(f"kind is {self.kind!r}; allowed: {', '.join(RHYTHM_KINDS)}")
         if not 0 <= self.hour < HOURS_OF_WEEK:
             raise ValueError(f"hour is {self.hour}; allowed: 0 … {HOURS_OF_WEEK - 1}")
+
+
+class RhythmQueries(Protocol):
+    """Part of ``storage.port.Reader``."""
+
+    def rhythms(self, workspace_id: str, recipient_ids: Sequence[str]) -> dict[str, tuple[RhythmSum, ...]]:
+        """What is kept of each recipient's weekly rhythm (absent = nothing), by kind and hour; sums above 0 only."""
+
+    def unprompted_types(
+        self, workspace_id: str, recipient_id: str, since: datetime, until: datetime
+    ) -> tuple[str, ...]:
+        """The types of the recipient's events with ``since <= occurred_at < until`` that name no decision and no
+        message and come from no machine; sorted, with repetitions."""
+
+
+class RhythmChanges(Protocol):
+    """Part of ``storage.port.Writer``."""
+
+    def add_to_rhythm(self, workspace_id: str, recipient_id: str, added: Sequence[RhythmSum]) -> None:
+        """Adds weights, negative ones included, to the sums of the recipient's weekly rhythm."""

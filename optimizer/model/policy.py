@@ -25,7 +25,7 @@ from optimizer.bandit.rewards import HARMFUL
 from optimizer.bandit.tolls import Price, prices_of, tolls
 from optimizer.model.inference import RewardModel
 from optimizer.model.scoring import Chances, ScoredRows
-from storage.log import Component, Policy
+from storage.policies import Component, Policy
 from storage.records import Campaign, JsonObject
 from storage.rules import RiskLimit
 from storage.swift import swift

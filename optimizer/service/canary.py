@@ -34,7 +34,7 @@ from optimizer.service.stakes import Compared, Stakes, stakes_of
 from optimizer.service.told import last_told
 from optimizer.service.wiring import Services
 from storage.errors import VersionConflict
-from storage.log import Pointer, Policy
+from storage.policies import Pointer, Policy
 from storage.port import Reader
 from storage.records import Campaign, JsonObject
 

@@ -23,7 +23,8 @@ from optimizer.service.insights import heaviest
 from optimizer.service.replay import space_logged
 from optimizer.service.serving import load_policy
 from optimizer.service.wiring import Services
-from storage.log import Decision, FeedbackRow, Policy
+from storage.log import Decision, FeedbackRow
+from storage.policies import Policy
 from storage.port import Reader
 from storage.records import Campaign
 

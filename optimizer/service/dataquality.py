@@ -19,7 +19,7 @@ from optimizer.service.ids import COLD_POLICY
 from optimizer.service.runs import LEAST_ROWS
 from optimizer.service.told import runs
 from optimizer.service.wiring import Services
-from storage.log import TrainingRun
+from storage.policies import TrainingRun
 from storage.port import Reader
 from storage.records import Campaign, JsonObject
 

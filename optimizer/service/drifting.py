@@ -36,7 +36,7 @@ from optimizer.service.replay import Past, Replayer, space_logged, vectors
 from optimizer.service.serving import load_policy
 from optimizer.service.told import last_told
 from optimizer.service.wiring import Services
-from storage.log import Pointer
+from storage.policies import Pointer
 from storage.port import Reader
 from storage.records import Campaign, JsonObject
 

@@ -6,7 +6,8 @@ from optimizer.errors import Conflict, NotFound
 from optimizer.service.ids import COLD_POLICY, derived, fresh
 from optimizer.service.wiring import Services
 from storage.errors import VersionConflict
-from storage.log import ChangeKind, Pointer, Policy, TrainingRun
+from storage.log import ChangeKind
+from storage.policies import Pointer, Policy, TrainingRun
 from storage.port import Reader, Writer
 
 

@@ -30,7 +30,7 @@ from optimizer.service.questions import LOOK_BACK, SETTLED, Past, watched
 from optimizer.service.serving import load_policy
 from optimizer.service.wiring import Services
 from storage.errors import VersionConflict
-from storage.log import Pointer, Policy
+from storage.policies import Pointer, Policy
 from storage.port import Reader
 from storage.records import Campaign, JsonObject
 from storage.rules import Budget, Cap, Capacity, Rule

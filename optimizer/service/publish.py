@@ -12,7 +12,7 @@ from datetime import datetime
 
 from optimizer.service.ids import COLD_POLICY, fresh
 from optimizer.service.wiring import Services
-from storage.log import Artifact, Component, Pointer, Policy
+from storage.policies import Artifact, Component, Pointer, Policy
 from storage.port import Writer
 from storage.records import JsonObject
 

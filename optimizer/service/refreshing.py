@@ -28,7 +28,7 @@ from optimizer.service.retrain import exploration_numbers
 from optimizer.service.serving import load_policy
 from optimizer.service.wiring import Services
 from storage.errors import VersionConflict
-from storage.log import Artifact, Component, Pointer, Policy
+from storage.policies import Artifact, Component, Pointer, Policy
 from storage.port import Reader
 from storage.records import Campaign
 

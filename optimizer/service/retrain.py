@@ -31,7 +31,7 @@ from optimizer.service.serving import load_policy
 from optimizer.service.soundness import soundness
 from optimizer.service.wiring import Services
 from storage.errors import VersionConflict
-from storage.log import Component, Pointer, Policy, TrainingRun
+from storage.policies import Component, Pointer, Policy, TrainingRun
 from storage.port import Reader
 from storage.records import Campaign, JsonObject
 

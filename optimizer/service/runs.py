@@ -20,7 +20,7 @@ from optimizer.errors import Conflict, NotFound
 from optimizer.service.ids import COLD_POLICY, fresh
 from optimizer.service.wiring import Services
 from storage.errors import StoreError
-from storage.log import RunStatus, TrainingRun
+from storage.policies import RunStatus, TrainingRun
 from storage.port import Reader, Writer
 
 #: Fewer matured rows than this teach nothing that a gate could confirm.

@@ -17,7 +17,7 @@ from optimizer.model.inference import RewardModel
 from optimizer.model.policy import LivePolicy
 from optimizer.service.ids import COLD_POLICY
 from storage.errors import StoreError
-from storage.log import Pointer
+from storage.policies import Pointer
 from storage.port import Reader, Store
 
 log = logging.getLogger("sendtide.serving")

@@ -14,7 +14,7 @@ from typing import Any, Final, Literal
 from optimizer.service.ids import COLD_POLICY
 from optimizer.service.runs import LEASE
 from optimizer.service.wiring import Services
-from storage.log import TrainingRun
+from storage.policies import TrainingRun
 from storage.port import Reader
 
 #: ``note`` is neither good nor bad; ``warn`` should be looked at; ``bad`` harms.

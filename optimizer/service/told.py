@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from itertools import islice
 
-from storage.log import TrainingRun
+from storage.policies import TrainingRun
 from storage.port import Reader
 from storage.records import JsonObject
 

@@ -10,7 +10,7 @@ from optimizer.service.refreshing import refresh
 from optimizer.service.retrain import retrain
 from optimizer.service.runs import Ended
 from optimizer.service.wiring import Services
-from storage.log import TrainingRun
+from storage.policies import TrainingRun
 
 
 def carry_out(services: Services, run: TrainingRun) -> Ended:

@@ -35,7 +35,7 @@ from optimizer.service.retrain import exploration_numbers
 from optimizer.service.runs import LEAST_ROWS
 from optimizer.service.trials import Across, Exam, here, row_likelihood
 from optimizer.service.wiring import Services
-from storage.log import Component
+from storage.policies import Component
 from storage.port import Reader, Writer
 
 if TYPE_CHECKING:

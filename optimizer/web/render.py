@@ -11,7 +11,8 @@ from zoneinfo import ZoneInfo
 from optimizer.service.requests import IngestReport
 from optimizer.service.rulecheck import Breach
 from optimizer.web.schemas.rules import KINDS
-from storage.log import Change, Decision, Policy, Reason, ShadowChoice, TrainingRun
+from storage.log import Change, Decision, Reason, ShadowChoice
+from storage.policies import Policy, TrainingRun
 from storage.records import (
     EXPLORATION_PARAMETERS,
     ApiKey,

@@ -16,8 +16,9 @@ from simulations.audit import Report, audit
 from simulations.drills import scene
 from simulations.drills.load import Acknowledged
 from simulations.drills.victims import Kill
-from storage.log import Decision, Policy
+from storage.log import Decision
 from storage.open import open_store
+from storage.policies import Policy
 from storage.port import Reader
 
 #: The service must answer again within so many seconds.

@@ -16,7 +16,7 @@ from optimizer.service.publish import artifact_of, new_policy, publish
 from optimizer.service.wiring import Services, open_services
 from simulations.drills.scene import LEARNED, UNIFORM, WORKSPACE
 from storage.errors import StoreUnavailable, VersionConflict
-from storage.log import Artifact, Component
+from storage.policies import Artifact, Component
 
 PAUSE_SECONDS = 0.05
 

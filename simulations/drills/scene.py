@@ -13,7 +13,7 @@ from optimizer.model.examples import NO_SEND, Examples
 from optimizer.service import setup
 from optimizer.service.publish import artifact_of, new_policy, publish
 from optimizer.service.wiring import Services, open_services, utc_now
-from storage.log import Component
+from storage.policies import Component
 from storage.records import Campaign, Channel, Consent, OutcomeWeight, Recipient, Variant
 from storage.rules import Cap, QuietHours, Rule
 

@@ -44,7 +44,8 @@ from simulations.scarcity.crowd import (
     window,
 )
 from simulations.stage import LearningError
-from storage.log import Component, Decision
+from storage.log import Decision
+from storage.policies import Component
 
 Knowledge = Literal["none", "learned", "true"]
 #: Rows of outcomes that the policy with true knowledge was trained on.

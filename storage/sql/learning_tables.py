@@ -9,7 +9,8 @@ from typing import Final
 from storage.codec import POLICY, TRAINING_RUN, from_micros, to_micros
 from storage.cursors import decode_cursor, encode_cursor
 from storage.errors import AlreadyExists, VersionConflict
-from storage.log import Artifact, Change, ChangeKind, Page, Pointer, Policy, PolicyStatus, TrainingRun
+from storage.log import Change, ChangeKind, Page
+from storage.policies import Artifact, Pointer, Policy, PolicyStatus, TrainingRun
 from storage.sql.setup_tables import SetupWriter
 from storage.sql.tables import Row, Tables
 

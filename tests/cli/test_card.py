@@ -10,7 +10,8 @@ import pytest
 from optimizer.service import setup
 from optimizer.service.publish import new_policy, reject
 from optimizer.service.wiring import Services
-from storage.log import Event, Policy
+from storage.log import Event
+from storage.policies import Policy
 from storage.records import Channel, OutcomeWeight, Variant
 from tests.cli.conftest import Sendtide
 from tests.service.campaigns import decision

@@ -135,7 +135,7 @@ def test_a_run_goes_on_with_the_policy_that_it_began_with(
 ) -> None:
     from optimizer.cli.batchrun import Run, part
     from optimizer.service.publish import new_policy, publish
-    from storage.log import Component
+    from storage.policies import Component
 
     out = tmp_path / "out"
     decide(sendtide, people, out)

@@ -17,7 +17,7 @@ from optimizer.service import runs, setup
 from optimizer.service.learning import queue_training
 from optimizer.service.wiring import Services
 from storage.errors import StoreUnavailable
-from storage.log import TrainingRun
+from storage.policies import TrainingRun
 from storage.records import Campaign
 from tests.cli.conftest import Sendtide
 from tests.cli.test_serve import until

@@ -15,7 +15,7 @@ from optimizer.bandit.tolls import Price
 from optimizer.model.inference import RewardModel, Scores
 from optimizer.model.policy import Asked, Choice, LivePolicy, distribution, distributions, risk_mask
 from optimizer.model.training.train import train
-from storage.log import Component
+from storage.policies import Component
 from storage.records import ExplorationMethod, Guardrail
 from storage.rules import RiskLimit
 from tests.model.conftest import campaign, contexts, made_up

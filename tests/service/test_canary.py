@@ -21,7 +21,8 @@ from optimizer.service.requests import DecisionRequest, EventInput
 from optimizer.service.retrain import exploration_numbers, retrain
 from optimizer.service.runs import Ended
 from optimizer.service.wiring import Services
-from storage.log import Decision, Pointer, Policy, TrainingRun
+from storage.log import Decision
+from storage.policies import Pointer, Policy, TrainingRun
 from storage.port import Writer
 from storage.records import Channel, Guardrail, OutcomeWeight
 from tests.service.conftest import WORKSPACE, FakeClock, campaign

@@ -14,7 +14,8 @@ from optimizer.service.card import card
 from optimizer.service.insights import insights
 from optimizer.service.publish import new_policy, reject
 from optimizer.service.wiring import Services
-from storage.log import Event, Policy
+from storage.log import Event
+from storage.policies import Policy
 from storage.records import Campaign, OutcomeWeight, Variant
 from tests.service.conftest import START, WORKSPACE, FakeClock
 from tests.service.test_explain import asked, shop

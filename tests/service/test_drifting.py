@@ -21,7 +21,8 @@ from optimizer.service.requests import DecisionRequest, EventInput
 from optimizer.service.retrain import exploration_numbers, retrain, since_change
 from optimizer.service.runs import Ended
 from optimizer.service.wiring import Services
-from storage.log import Decision, TrainingRun
+from storage.log import Decision
+from storage.policies import TrainingRun
 from storage.port import Writer
 from storage.records import Channel
 from tests.service.conftest import WORKSPACE, FakeClock, campaign

@@ -15,7 +15,8 @@ from optimizer.service.explain import explain
 from optimizer.service.publish import new_policy, publish
 from optimizer.service.requests import DecisionRequest, RecipientPatch
 from optimizer.service.wiring import Services
-from storage.log import Component, Decision
+from storage.log import Decision
+from storage.policies import Component
 from storage.records import Baseline, Campaign, Channel, Consent, GroupShares, Guardrail, OutcomeWeight, Variant
 from storage.rules import Cap
 from tests.service.asking import ask, put_rule

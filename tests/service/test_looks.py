@@ -13,7 +13,7 @@ from optimizer.service.retrain import retrain
 from optimizer.service.runs import finish, start_now
 from optimizer.service.training import carry_out
 from optimizer.service.wiring import Services
-from storage.log import TrainingRun
+from storage.policies import TrainingRun
 from storage.records import Channel
 from tests.service.conftest import WORKSPACE, FakeClock, campaign
 from tests.service.test_canary import plant, pointer_of

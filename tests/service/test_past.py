@@ -16,7 +16,8 @@ from optimizer.service.publish import artifact_of, new_policy, publish
 from optimizer.service.replay import Replayer
 from optimizer.service.requests import DecisionRequest
 from optimizer.service.wiring import Services
-from storage.log import Component, Event
+from storage.log import Event
+from storage.policies import Component
 from storage.records import Campaign
 from tests.service.asking import ask, ask_all, stored
 from tests.service.conftest import START, WORKSPACE, FakeClock, campaign

@@ -17,7 +17,8 @@ from optimizer.service.replay import Replayer, eligible_logged
 from optimizer.service.requests import DecisionRequest, EventInput
 from optimizer.service.settle import confirm, release
 from optimizer.service.wiring import Services
-from storage.log import Component, Decision, Policy
+from storage.log import Decision
+from storage.policies import Component, Policy
 from storage.records import Baseline, Campaign, Channel, GroupShares, Recipient, Variant
 from storage.rules import (
     MICROS,

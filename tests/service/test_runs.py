@@ -11,7 +11,7 @@ from optimizer.service import runs, setup
 from optimizer.service.learning import queue_training
 from optimizer.service.runs import Ended
 from optimizer.service.wiring import Services
-from storage.log import Pointer, TrainingRun
+from storage.policies import Pointer, TrainingRun
 from storage.records import Campaign
 from tests.service.conftest import WORKSPACE, FakeClock, campaign
 

@@ -11,7 +11,7 @@ from optimizer.service.publish import new_policy, publish
 from optimizer.service.retrain import retrain
 from optimizer.service.wiring import Services, open_services
 from storage.errors import VersionConflict
-from storage.log import Artifact, Component, Pointer
+from storage.policies import Artifact, Component, Pointer
 from tests.service.conftest import WORKSPACE, FakeClock
 from tests.service.test_retrain import audience, shop
 

@@ -19,7 +19,8 @@ from optimizer.service.retrain import retrain
 from optimizer.service.soundness import soundness
 from optimizer.service.training import carry_out
 from optimizer.service.wiring import Services
-from storage.log import Decision, TrainingRun
+from storage.log import Decision
+from storage.policies import TrainingRun
 from storage.records import Channel, OutcomeWeight
 from tests.service.conftest import START, WORKSPACE, FakeClock, campaign
 

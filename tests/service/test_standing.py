@@ -12,7 +12,8 @@ from optimizer.service import setup
 from optimizer.service.standing import Check, checks
 from optimizer.service.wiring import Services
 from storage.endpoints import Delivery, Endpoint
-from storage.log import Event, RunStatus, TrainingRun
+from storage.log import Event
+from storage.policies import RunStatus, TrainingRun
 from tests.service.campaigns import decision, write
 from tests.service.conftest import START, WORKSPACE, FakeClock
 

@@ -8,7 +8,7 @@ from optimizer.model.examples import Examples
 from optimizer.model.training.train import train
 from optimizer.service.publish import artifact_of, new_policy, publish
 from optimizer.service.wiring import Services
-from storage.log import Component, Policy
+from storage.policies import Component, Policy
 from storage.records import Campaign
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from storage.log import Component, Policy
+from storage.policies import Component, Policy
 from storage.port import Store
 from storage.records import Campaign, Channel, Variant
 from storage.rules import Adapt, Blackout, Cap, Fatigue, RiskLimit, Rule

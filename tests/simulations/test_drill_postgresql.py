@@ -18,7 +18,7 @@ from simulations.drills.postgresql.proof import Attack, Restart, Result
 from simulations.drills.postgresql.size import Size, rules
 from simulations.drills.postgresql.trainers import overlapping
 from simulations.drills.scene import WORKSPACE
-from storage.log import TrainingRun
+from storage.policies import TrainingRun
 from tests.simulations.planted import reserved
 
 NOW = datetime(2026, 3, 2, 9, 0, tzinfo=UTC)

@@ -6,17 +6,8 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from storage.log import (
-    COUNTED,
-    Artifact,
-    Component,
-    Decision,
-    Event,
-    Message,
-    Policy,
-    Snapshot,
-    TrainingRun,
-)
+from storage.log import COUNTED, Decision, Event, Message, Snapshot
+from storage.policies import Artifact, Component, Policy, TrainingRun
 from storage.records import (
     ApiKey,
     Attribute,

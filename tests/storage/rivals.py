@@ -11,8 +11,8 @@ import sys
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 
-from storage.log import Pointer
 from storage.open import open_store
+from storage.policies import Pointer
 from storage.port import Store, Writer
 from tests.storage.builders import (
     WORKSPACE,

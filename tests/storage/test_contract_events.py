@@ -9,7 +9,8 @@ from dataclasses import replace
 
 import pytest
 
-from storage.log import Component, Decision, Event, FeedbackRow, Pointer, ShadowChoice
+from storage.log import Decision, Event, FeedbackRow, ShadowChoice
+from storage.policies import Component, Pointer
 from storage.port import Store, Writer
 from tests.storage.builders import (
     WORKSPACE,

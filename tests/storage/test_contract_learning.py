@@ -9,7 +9,7 @@ from dataclasses import replace
 import pytest
 
 from storage.errors import AlreadyExists, VersionConflict
-from storage.log import Pointer, Policy
+from storage.policies import Pointer, Policy
 from storage.port import Store, Writer
 from tests.storage.builders import WORKSPACE, at, make_artifact, make_policy, make_run
 from tests.storage.conftest import StoreFactory

@@ -18,8 +18,9 @@ import pytest
 from psycopg import sql
 
 from storage.errors import SchemaMismatch, StoreUnavailable, VersionConflict
-from storage.log import Decision, Event, Pointer
+from storage.log import Decision, Event
 from storage.open import open_store, shown
+from storage.policies import Pointer
 from storage.port import Writer
 from storage.postgres import PostgresStore
 from storage.postgres import store as store_module

@@ -20,8 +20,8 @@ from storage.backup import backup, restore
 from storage.endpoints import Delivery, Endpoint
 from storage.errors import StoreUnavailable
 from storage.intake import Intake
-from storage.log import Pointer
 from storage.open import open_rows, open_store
+from storage.policies import Pointer
 from storage.port import Reader, Store, Writer
 from storage.ranks import RankModel
 from storage.rhythm import RhythmSum

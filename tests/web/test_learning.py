@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 from flask import Flask
 
-from storage.log import Component, Policy
+from storage.policies import Component, Policy
 from tests.web.conftest import NOW, Caller, key
 
 POLICY = Policy(

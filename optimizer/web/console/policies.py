@@ -14,7 +14,7 @@ from optimizer.service.freshreports import Fresh
 from optimizer.service.ids import COLD_POLICY
 from optimizer.web.console.pages import Visit, console, see
 from optimizer.web.paging import own_cursor
-from storage.log import Policy
+from storage.policies import Policy
 
 _ROWS = 50
 _REFRESH_SECONDS = 15

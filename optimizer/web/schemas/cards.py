@@ -10,7 +10,8 @@ from optimizer.web.schemas import limits
 from optimizer.web.schemas.body import Shown, moment, state
 from optimizer.web.schemas.fields import Flag, Id, Number, Text, Whole
 from optimizer.web.schemas.learning import ComponentOut
-from storage.log import ChangeKind, PolicyStatus
+from storage.log import ChangeKind
+from storage.policies import PolicyStatus
 
 _LARGEST = 1e300
 

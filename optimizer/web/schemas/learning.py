@@ -10,7 +10,8 @@ from optimizer.web.schemas import limits
 from optimizer.web.schemas.body import Body, PageQuery, Shown, moment, page_of, state
 from optimizer.web.schemas.containers import Many
 from optimizer.web.schemas.fields import Choice, Flag, Id, Number, Text, Whole
-from storage.log import ChangeKind, PolicyStatus, RunStatus
+from storage.log import ChangeKind
+from storage.policies import PolicyStatus, RunStatus
 from storage.records import Mode, Scope
 
 

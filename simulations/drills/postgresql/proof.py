@@ -14,7 +14,7 @@ from simulations.drills.postgresql.size import Size, rules
 from simulations.drills.postgresql.trainers import overlapping
 from simulations.drills.scene import WORKSPACE
 from simulations.pgserver import Blow
-from storage.log import TrainingRun
+from storage.policies import TrainingRun
 from storage.port import Reader
 
 #: How many of each kind of failure are told.

@@ -10,7 +10,7 @@ from itertools import pairwise
 import psutil
 
 from simulations.drills.scene import WORKSPACE
-from storage.log import TrainingRun
+from storage.policies import TrainingRun
 
 #: Between looks at the processes.
 _LOOK_SECONDS = 0.1

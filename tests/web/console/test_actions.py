@@ -11,7 +11,8 @@ import pytest
 from flask import Flask
 
 from optimizer.service.ids import COLD_POLICY
-from storage.log import Change, Component, Policy, TrainingRun
+from storage.log import Change
+from storage.policies import Component, Policy, TrainingRun
 from tests.web.conftest import NOW, Caller
 from tests.web.console.conftest import Browser
 

@@ -13,7 +13,7 @@ from flask import Flask
 
 from optimizer.service import dataquality, freshreports
 from optimizer.service.drifting import Alarm, Drift, beginning
-from storage.log import Component, Pointer, Policy, TrainingRun
+from storage.policies import Component, Pointer, Policy, TrainingRun
 from storage.port import Writer
 from tests.web.conftest import NOW, Caller
 from tests.web.console.conftest import Browser

@@ -14,7 +14,7 @@ from flask import Flask
 from optimizer.service import freshreports
 from optimizer.service.report import report_with_trends
 from optimizer.web.console import reports
-from storage.log import TrainingRun
+from storage.policies import TrainingRun
 from tests.web.conftest import CAMPAIGN, NOW, Caller, StillClock, key
 from tests.web.console.conftest import Browser
 

@@ -1,0 +1,56 @@
+"""What a store knows of artifacts, policies, pointers and training runs."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from storage.log import Page
+from storage.policies import Artifact, Pointer, Policy, PolicyStatus, TrainingRun
+
+
+class LearningQueries(Protocol):
+    """Part of ``storage.port.Reader``."""
+
+    def pointers(self) -> tuple[Pointer, ...]:
+        """The serving pointer of every campaign of every workspace, for hot reload."""
+
+    def artifact(self, workspace_id: str, artifact_id: str) -> Artifact | None:
+        """One artifact, its blob included."""
+
+    def policy(self, workspace_id: str, policy_id: str) -> Policy | None:
+        """One policy with its verdict."""
+
+    def policies(
+        self, workspace_id: str, *, limit: int, cursor: str | None = None, campaign_id: str | None = None
+    ) -> Page[Policy]:
+        """Policies, newest first."""
+
+    def pointer(self, workspace_id: str, campaign_id: str) -> Pointer | None:
+        """Which policy a campaign serves; None before its first."""
+
+    def training_run(self, workspace_id: str, run_id: str) -> TrainingRun | None:
+        """One training run."""
+
+    def training_runs(
+        self, workspace_id: str, *, limit: int, cursor: str | None = None, status: str | None = None
+    ) -> Page[TrainingRun]:
+        """Training runs, newest first."""
+
+
+class LearningChanges(Protocol):
+    """Part of ``storage.port.Writer``."""
+
+    def put_artifact(self, artifact: Artifact) -> None:
+        """Stores an artifact; a known ``artifact_id`` is left as it is."""
+
+    def add_policy(self, policy: Policy) -> None:
+        """Stores a new policy; ``AlreadyExists`` when its id is taken."""
+
+    def set_policy_status(self, workspace_id: str, policy_id: str, status: PolicyStatus) -> None:
+        """Sets the one thing of a policy that changes; ``VersionConflict`` when there is no such policy."""
+
+    def move_pointer(self, pointer: Pointer) -> None:
+        """Compare-and-set: ``VersionConflict`` unless ``generation`` is the stored generation + 1 (none stored = 0)."""
+
+    def put_training_run(self, run: TrainingRun) -> None:
+        """Inserts or replaces."""
