@@ -87,22 +87,33 @@ def outcomes(campaign: Campaign, decision: Decision, events: Iterable[Event], no
         events: any superset of the events that may count, in any order, with repetitions.
         now: aware UTC.
     """
-    start = clock_start(decision)
-    ends = {name: start + timedelta(hours=window_hours(campaign, name)) for name in outcome_names(campaign)}
-    found = _found(campaign, decision, events, ends)
-    if not found:
-        return _nothing(tuple(ends), tuple(now >= end for end in ends.values()))
-    return {name: _summary(found.get(name), now >= end) for name, end in ends.items()}
+    return outcomes_and_look(campaign, decision, events, now)[0]
 
 
 def looked(campaign: Campaign, decision: Decision, events: Iterable[Event], now: datetime) -> Outcome | None:
     """Whether a message was opened or clicked within the window of clicks, by the same rules; None in a campaign that
     doesn't speak of clicks. Opens need not be among the campaign's outcomes."""
-    if "clicked" not in outcome_names(campaign):
-        return None
-    end = clock_start(decision) + timedelta(hours=window_hours(campaign, "clicked"))
-    found = _found(campaign, decision, events, {"opened": end, "clicked": end})
-    return _summary([one for kind in found.values() for one in kind], now >= end)
+    return outcomes_and_look(campaign, decision, events, now)[1]
+
+
+def outcomes_and_look(
+    campaign: Campaign, decision: Decision, events: Iterable[Event], now: datetime
+) -> tuple[Mapping[str, Outcome], Outcome | None]:
+    """``outcomes`` and ``looked``, from one pass over the events."""
+    start = clock_start(decision)
+    ends = {name: start + timedelta(hours=window_hours(campaign, name)) for name in outcome_names(campaign)}
+    end = ends.get("clicked")
+    latest = ends if end is None else {**ends, "opened": max(end, ends.get("opened", end))}
+    found = _found(campaign, decision, events, latest)
+    look = None
+    if end is not None:
+        opens = found.get("opened", [])
+        look = _summary([one for one in opens if one[0] <= end] + found.get("clicked", []), now >= end)
+        if opens and "opened" in ends:
+            found["opened"] = [one for one in opens if one[0] <= ends["opened"]]
+    if not found:
+        return _nothing(tuple(ends), tuple(now >= until for until in ends.values())), look
+    return {name: _summary(found.get(name), now >= until) for name, until in ends.items()}, look
 
 
 def needs_message(outcome: str) -> bool:

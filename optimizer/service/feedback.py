@@ -28,11 +28,10 @@ from optimizer.bandit.rewards import (
     MESSAGE_OUTCOMES,
     Outcome,
     clock_start,
-    looked,
     matured,
     max_window,
     outcome_names,
-    outcomes,
+    outcomes_and_look,
     reward,
     window_hours,
 )
@@ -153,7 +152,7 @@ def logged(campaign: Campaign, row: FeedbackRow, now: datetime) -> Logged | None
     decision = row.decision
     if decision.action is None or decision.snapshot.erased:
         return None
-    known = outcomes(campaign, decision, row.events, now)
+    known, look = outcomes_and_look(campaign, decision, row.events, now)
     named = [event for event in row.events if event.decision_id == decision.decision_id]
     return Logged(
         decision=decision,
@@ -164,7 +163,7 @@ def logged(campaign: Campaign, row: FeedbackRow, now: datetime) -> Logged | None
         closed=closes(campaign, decision) <= now,
         answered=any(event.type in MESSAGE_OUTCOMES and event.type != "failed" for event in named),
         age=_hours(now - clock_start(decision)),
-        looked=looked(campaign, decision, row.events, now),
+        looked=look,
     )
 
 

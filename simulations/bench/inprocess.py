@@ -57,7 +57,7 @@ def _pure(services: Services, window: timedelta | None) -> list[float]:
     asks = [named_request(services.salt, WORKSPACE, one, f"pure{i}") for i, one in enumerate(asked)]
     taken = []
     with services.store.read() as reader:
-        reads = gather(reader, services.catalog.view(reader, WORKSPACE, keep=True), asks, now)
+        reads = gather(reader, services.catalog, WORKSPACE, services.salt, asks, now, drafting=False)
         reads.pasts.update((ask.request.recipient_id, ()) for ask in asks)
         for ask in asks:
             started = time.perf_counter()
