@@ -8,6 +8,7 @@ All of it belongs to a random pseudonym, so that one person stays one in statist
 
 from __future__ import annotations
 
+import logging
 import math
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, replace
@@ -23,9 +24,12 @@ from optimizer.service.optout import revoke
 from optimizer.service.recipients import EVENT_SOURCE, unknown
 from optimizer.service.settle import RELEASED
 from optimizer.service.wiring import Services
+from storage.errors import StoreUnavailable
 from storage.log import Decision, Event
 from storage.port import Reader, Writer
 from storage.records import Recipient
+
+log = logging.getLogger("sendtide.erasing")
 
 #: Why a reservation of an erased person was called off.
 ERASED = "erased"
@@ -65,8 +69,17 @@ def erase(services: Services, workspace_id: str, recipient_id: str) -> Erased:
         words = {recipient_id, *_words_about(reader, workspace_id, recipient_id)}
     records = (recipient_id, pseudonym, grave_id(services.salt, workspace_id, recipient_id))
     done = services.store.write(work, recipients=[(workspace_id, one) for one in records])
-    archiving.clean(services, workspace_id)
-    return replace(done, scrubbed=services.store.scrub(words))
+    return replace(done, scrubbed=_cleaned(services, workspace_id) and services.store.scrub(words))
+
+
+def _cleaned(services: Services, workspace_id: str) -> bool:
+    """Whether the archive's files are written anew; the scheduler tries again."""
+    try:
+        archiving.clean(services, workspace_id)
+    except StoreUnavailable as error:
+        log.warning("erasure: %s", error)
+        return False
+    return True
 
 
 def _words_about(reader: Reader, workspace_id: str, recipient_id: str) -> Iterator[str]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from errno import ENOSPC
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -24,7 +25,7 @@ from simulations.audit import audit
 from storage import parquet
 from storage.log import Decision
 from storage.port import Reader, Writer
-from storage.records import OutcomeWeight
+from storage.records import OutcomeWeight, Requirement, Variant
 from tests.service.asking import ask, stored
 from tests.service.conftest import START, WORKSPACE, FakeClock, campaign
 
@@ -135,6 +136,34 @@ def test_what_is_open_or_may_still_be_answered_stays(
     assert clock() > APRIL
     settled = archive(services, WORKSPACE, APRIL, dry_run=True).decisions
     assert settled == sum(one.decided_at <= clock() - timedelta(hours=48) for one in decided if one.decided_at < APRIL)
+
+
+def test_what_a_condition_may_ask_for_stays(services: Services, decided: list[Decision], clock: FakeClock) -> None:
+    needs = Requirement(campaign_id="spring", variant_id="mens", outcome="clicked", happened=True, within_hours=5.0)
+    follow_up = campaign(campaign_id="next", variants=(Variant("more", requires=(needs,)),))
+    setup.put_campaign(services, follow_up)
+    assert archive(services, WORKSPACE, MAY, dry_run=True).decisions == sum(
+        one.decided_at < MAY and one.send_at is None for one in decided
+    )
+    clock.forward(days=401)
+    upkeep.expire(services, WORKSPACE)
+    assert archive(services, WORKSPACE, clock(), dry_run=True).decisions == len(decided) - 1
+
+
+def test_an_erasure_that_cannot_write_the_archive_says_so_and_is_done_again(
+    services: Services, decided: list[Decision], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    archive(services, WORKSPACE, MAY)
+
+    def full(*_: object) -> None:
+        raise OSError(ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(parquet, "flush", full)
+        assert not erasing.erase(services, WORKSPACE, "person-3").scrubbed
+    assert "person-3" in str(archived(services))
+    assert erasing.erase(services, WORKSPACE, "person-3").scrubbed
+    assert "person-3" not in str(archived(services))
 
 
 class Killed(BaseException):

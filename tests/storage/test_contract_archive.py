@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any, cast
@@ -478,3 +480,41 @@ def test_the_newest_decision_and_event_stay(store: Store) -> None:
     assert [row.decision[0] for row in candidates(store, BEFORE)] == ["old"]
     store.write(lambda w: w.add_event(make_event(decision_id="old")))
     assert candidates(store, BEFORE) == []
+
+
+def test_events_that_race_with_the_move_are_each_there_once(filled: Store) -> None:
+    """One thread moves and takes out again and again, three report events; nobody loses anything."""
+    ended = threading.Event()
+    people = {f"dec_{n}": f"u{n % 4}" for n in range(COUNT)}
+
+    def report(worker: int) -> int:
+        count = 0
+        while not ended.is_set() or count < 10:
+            name = f"dec_{(7 * count + worker) % COUNT}"
+            event = make_event(event_id=f"{worker}-{count}", decision_id=name, recipient_id=people[name])
+            filled.write(lambda w, e=event: _reported(w, e), recipients=[(WORKSPACE, people[name])])  # type: ignore[misc]
+            count += 1
+        return count
+
+    with ThreadPoolExecutor(3) as pool:
+        reports = [pool.submit(report, worker) for worker in range(3)]
+        try:
+            for number in range(1, 9):
+                archive_all(filled, BEFORE, number)
+                take_out(filled)
+        finally:
+            ended.set()
+        told_ = {f"{worker}-{n}" for worker, one in enumerate(reports) for n in range(one.result())}
+    archive_all(filled, BEFORE, 99)
+    with filled.read() as reader:
+        rows = list(reader.feedback(WORKSPACE))
+    assert sorted(row.decision.decision_id for row in rows) == sorted([*people, "newest"])
+    heard = [event.event_id for row in rows for event in row.events if event.decision_id is not None]
+    assert len(heard) == len(set(heard))
+    assert told_ <= set(heard)
+
+
+def _reported(writer: Writer, event: Event) -> None:
+    """As whoever stores an event does: the decision first."""
+    assert event.decision_id in writer.named(WORKSPACE, [event.decision_id or ""])
+    assert writer.add_event(event)
