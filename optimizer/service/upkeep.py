@@ -63,9 +63,9 @@ def retain(services: Services, workspace_id: str) -> int:
     """Deletes what is older than the retention allows, and archives what is older than the other age; returns how many
     decisions were deleted. What an erasure left in files that somebody was reading goes as well."""
     before = services.clock() - timedelta(days=services.settings.retention_days)
-    pruned = services.store.write(lambda writer: writer.prune(workspace_id, before))
-    with services.store.read() as reader:
+    with services.store.read() as reader:  # asked before: files that retention drops are removed, the last one too
         archived = bool(reader.archive_files(workspace_id)) or services.settings.archive_days > 0
+    pruned = services.store.write(lambda writer: writer.prune(workspace_id, before))
     services.store.scrub()
     if archived:
         _archive(services, workspace_id)

@@ -358,6 +358,14 @@ def test_the_scheduler_archives_by_age_and_retention_goes_on(
     )
 
 
+def test_the_last_file_goes_with_its_rows(services: Services, decided: list[Decision], clock: FakeClock) -> None:
+    archive(services, WORKSPACE, APRIL)
+    clock.forward(days=500)
+    upkeep.retain(services, WORKSPACE)
+    assert not list(services.store.archive.rglob("*.parquet"))
+    assert not read(services, lambda reader: reader.archive_files(WORKSPACE))
+
+
 def test_an_erasure_takes_back_what_a_run_has_under_way(
     services: Services, decided: list[Decision], monkeypatch: pytest.MonkeyPatch
 ) -> None:
