@@ -27,8 +27,9 @@ from optimizer.model.historyspec import HistorySpec, fit_history
 from storage.records import Attribute, AttributeType, JsonObject, Variant
 
 #: Bins of a number are cut down until the whole encoding is about this wide: every column is multiplied by variants,
-#: channels and times later on, so width costs more than resolution brings.
-TARGET_WIDTH = 64
+#: channels and times later on. With 64 in place of 160 the bumps and thresholds of a dozen numbers could not be drawn:
+#: in two worlds of 504 actions regret was 1,132 and 1,192 instead of 993 and 1,099, for a sixth less time.
+TARGET_WIDTH = 160
 #: Hard limit; the features present least often are left out beyond it, and ``describe`` says which.
 MAX_WIDTH = 256
 MAX_BINS = 8
