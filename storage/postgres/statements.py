@@ -66,6 +66,7 @@ class Statements:
         self._asking = False
         self._given: Noted | None = None
         self._lost = False
+        self._spoiled = False
         self._pipeline: Pipeline | None = None
         self._pipelines = ExitStack()
 
@@ -149,11 +150,16 @@ class Statements:
 
     def close(self, *last: Noted) -> None:
         """Ends the transaction, if it has begun, by these statements after all that was noted."""
-        if self._connection is not None:
-            self._noted += last
+        if self._connection is None:
+            return
+        self._noted += last
+        try:
             with self._pipelines:
                 self._pipeline = None  # to leave it says what a sync says
                 self._execute(self._connection)
+        except psycopg.Error:
+            self._spoiled = True
+            raise
 
     def undo(self) -> None:
         """Takes the transaction back, if it has begun."""
@@ -161,8 +167,14 @@ class Statements:
         self.close(Noted("ROLLBACK"))
 
     def end(self) -> None:
-        """Gives the connection back; a transaction that is not over is undone."""
+        """Gives the connection back; a transaction that is not over is undone.
+
+        One on which a statement failed is closed: of those that were sent behind it and never ran, psycopg (3.3) takes
+        some for prepared.
+        """
         connection, self._connection = self._connection, None
+        if connection is not None and self._spoiled:
+            connection.close()
         self._pool.end(connection)
 
     def _connected(self) -> Connected:
@@ -181,15 +193,21 @@ class Statements:
             for one in self._noted:
                 one.answer = connection.cursor(binary=True).execute(one.text, one.values)
         except psycopg.Error:
+            self._spoiled = True
             with suppress(psycopg.Error):  # what comes of the others says less than the first error
                 self._sync(connection)
             raise
         self._sync(connection)
 
     def _sync(self, connection: Connected) -> None:
-        if self._pipeline is not None:
+        if self._pipeline is None:
+            return
+        try:
             _flush(connection.pgconn)
             self._pipeline.sync()
+        except psycopg.Error:
+            self._spoiled = True
+            raise
 
     def _resume(self, question: Callable[[], T], noted: Noted) -> T:
         self._given = noted
