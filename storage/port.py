@@ -30,16 +30,7 @@ from storage.endpoint_port import EndpointChanges, EndpointQueries
 from storage.erasure import ErasureReader, ErasureWriter, Scrubbing
 from storage.intake import IntakeChanges, IntakeQueries
 from storage.learning_port import LearningChanges, LearningQueries
-from storage.log import (
-    Change,
-    ChangeKind,
-    Decision,
-    Event,
-    FeedbackRow,
-    Happening,
-    Message,
-    Page,
-)
+from storage.log import Change, ChangeKind, Decision, Event, FeedbackRow, Happening, Message, Page
 from storage.ranks import RankReader, RankWriter
 from storage.records import ApiKey, Attribute, Campaign, Recipient, Workspace
 from storage.rhythm import RhythmChanges, RhythmQueries
