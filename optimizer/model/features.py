@@ -27,13 +27,14 @@ from optimizer.model.historyspec import HistorySpec, fit_history
 from storage.records import Attribute, AttributeType, JsonObject, Variant
 
 #: Bins of a number are cut down until the whole encoding is about this wide: every column is multiplied by variants,
-#: channels and times later on. With 64 in place of 160 the bumps and thresholds of a dozen numbers could not be drawn:
-#: in two worlds of 504 actions regret was 1,132 and 1,192 instead of 993 and 1,099, for a sixth less time.
-TARGET_WIDTH = 160
+#: channels and times later on. Bumps and thresholds of a dozen numbers need the room: in two worlds of 504 actions
+#: regret was 1,132 and 1,192 with 64 columns and 8 bins, 993 and 1,099 with 160 and 8, 963 and 1,064 with 256 and 14,
+#: which took a third more time. What doesn't matter is shrunk away by feature.
+TARGET_WIDTH = 240
 #: Hard limit; the features present least often are left out beyond it, and ``describe`` says which.
-MAX_WIDTH = 256
-MAX_BINS = 8
-#: Under this many rows four bins are all that can be learned.
+MAX_WIDTH = 320
+MAX_BINS = 14
+#: Under this many rows half as many bins are all that can be learned.
 FEW_ROWS = 2_000
 MAX_LEVELS = 24
 REST_BUCKETS = 4
