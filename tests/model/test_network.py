@@ -75,7 +75,10 @@ def test_columns_join_where_they_help_and_only_there() -> None:
     model = RewardModel.load(trained.blob)
     assert model.embed([{"a": 1.0, "b": 2.0}]).shape == (1, model.spec.width + 16)
     assert RewardModel.load(refresh(trained.blob, examples).blob).graph == model.graph
-    assert not train(wavy(6_000, 4, shuffled=True), attributes=(), seed=1).report["network"]["used"]
+    # A margin of one standard error lets in one of six by chance.
+    idle = [train(wavy(6_000, seed, shuffled=True), attributes=(), seed=1).report["network"] for seed in (4, 6, 7)]
+    assert sum(report["used"] for report in idle) <= 1
+    assert max(report["z"] for report in idle) < 3.0
 
 
 def test_few_rows_train_no_network(make_examples: Maker) -> None:
