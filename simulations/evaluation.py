@@ -14,7 +14,7 @@ import numpy as np
 
 from optimizer.bandit.actions import build_space
 from optimizer.bandit.localtime import zone
-from optimizer.model.policy import Asked, LivePolicy, distribution
+from optimizer.model.policy import Asked, LivePolicy, distributions
 from simulations.hillstrom import ARMS, PROPENSITY, Customers
 from simulations.rivals import Floats
 from storage.records import Campaign, JsonObject
@@ -24,6 +24,8 @@ FOLDS = 5
 RIDGE = 10.0
 #: A difference is called clear when it is this many standard errors away from zero.
 CLEAR = 1.96
+#: Customers that a policy is asked about at a time.
+_TOGETHER = 4_096
 
 
 @dataclass(frozen=True)
@@ -70,13 +72,14 @@ def choices(
     mask = np.ones(space.size, dtype=np.bool_)
     served = np.zeros((len(contexts), space.size))
     greedy = np.zeros_like(served)
-    for i, context in enumerate(contexts):
-        choice = distribution(live, campaign, Asked(space, mask, context))
-        served[i] = choice.probability
-        if choice.greedy is None:
-            greedy[i] = choice.probability
-        else:
-            greedy[i, choice.greedy] = 1.0
+    for start in range(0, len(contexts), _TOGETHER):
+        asked = [Asked(space, mask, context) for context in contexts[start : start + _TOGETHER]]
+        for i, choice in enumerate(distributions(live, campaign, asked), start):
+            served[i] = choice.probability
+            if choice.greedy is None:
+                greedy[i] = choice.probability
+            else:
+                greedy[i, choice.greedy] = 1.0
     return served, greedy
 
 
