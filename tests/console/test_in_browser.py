@@ -312,12 +312,12 @@ def test_a_phone_has_a_menu(chromium: Browser, site: Site) -> None:
     with visiting(chromium, site, PHONE) as (page, faults):
         menu = page.get_by_role("button", name="Menu")
         areas = page.get_by_role("navigation", name="Areas")
-        assert not areas.is_visible()
+        areas.wait_for(state="hidden")
         menu.click()
-        assert areas.is_visible()
+        areas.wait_for(state="visible")
         assert menu.get_attribute("aria-expanded") == "true"
         page.keyboard.press("Escape")
-        assert not areas.is_visible()
+        areas.wait_for(state="hidden")
         menu.click()
         areas.get_by_role("link", name="Decisions").click()
         page.wait_for_url("**/console/decisions")
