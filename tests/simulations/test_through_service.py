@@ -14,30 +14,17 @@ from simulations.scenarios import scenario
 from simulations.through_service import Lie, open_service
 from simulations.world.spec import WorldSpec
 
-#: A policy that follows another, and its refreshes; then, in worlds of other kinds, the first one and its refresh.
-TWICE = Schedule(retrain=0.4, refresh=0.15, step=25)
-ONCE = Schedule(retrain=0.55, refresh=0.25, step=25)
+SCHEDULE = Schedule(retrain=0.4, refresh=0.15, step=25)
 
 
-@pytest.mark.parametrize(
-    ("name", "schedule", "retrains", "decisions"),
-    [
-        ("stationary", TWICE, 2, 300),
-        ("delays", ONCE, 1, 340),  # the clocks of some have not started at the end
-        ("cap-pressure", ONCE, 1, 300),
-        ("new-variant", ONCE, 1, 300),
-        ("history", ONCE, 1, 300),
-    ],
-)
-def test_the_pure_middle_takes_the_very_actions_of_the_service(
-    name: str, schedule: Schedule, retrains: int, decisions: int
-) -> None:
+@pytest.mark.parametrize("name", ["stationary", "delays", "cap-pressure", "new-variant", "history"])
+def test_the_pure_middle_takes_the_very_actions_of_the_service(name: str) -> None:
     one = scenario(name)
-    small = replace(one, world=replace(one.world, recipients=80), decisions=decisions, days=one.days)
+    small = replace(one, world=replace(one.world, recipients=80), decisions=300, days=one.days)
     pure_game, service_game = Game(small, 1), Game(small, 1)
-    pure = Play(pure_game, Sendtide(pure_game, schedule)).run("ours")
-    whole = Play(service_game, open_service(service_game, schedule)).run("service")
-    assert pure.notes["retrains"] == retrains
+    pure = Play(pure_game, Sendtide(pure_game, SCHEDULE)).run("ours")
+    whole = Play(service_game, open_service(service_game, SCHEDULE)).run("service")
+    assert pure.notes["retrains"] >= 1
     assert pure.notes["refreshes"] >= 1
     for column in ("variant", "channel", "hour", "weekday"):
         np.testing.assert_array_equal(pure.places[column], whole.places[column])
