@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from optimizer.config import Settings
+from optimizer.service.keyring import hash_secret
 from storage.open import folder_of
 from storage.records import Campaign, Channel, GroupShares, OutcomeWeight, Variant
 
@@ -45,7 +46,7 @@ def ensure_key(services: Services, workspace_id: str = WORKSPACE) -> None:
     path = key_path(services.settings)
     with services.store.read() as reader:
         valid = {key.secret_hash for key in reader.keys(workspace_id) if key.revoked_at is None}
-    if path.exists() and setup.hash_secret(path.read_text(encoding="utf-8").strip()) in valid:
+    if path.exists() and hash_secret(path.read_text(encoding="utf-8").strip()) in valid:
         return
     _, secret = setup.create_key(services, workspace_id, KEY_FILE, ["admin"])
     write_secret(path, secret)

@@ -97,32 +97,24 @@ class Decider:
         return [stored.get(d.decision_id, d) if isinstance(d, Decision) else d for d in decided]
 
     def _decide_rows(self, workspace_id: str, asks: Sequence[Ask | SendtideError]) -> list[Outcome]:
-        return self._begin(workspace_id, asks)()
+        """Drafts, then commits."""
+        now = self._clock()
+        with self._store.read() as reader:
+            reads = self._gather(reader, workspace_id, [a for a in asks if isinstance(a, Ask)], now, keep=True)
+            drafts = self._drafter.draft_all(reader, asks, reads)
+        fresh = to_log(drafts)
+        if not fresh:
+            return answers(drafts)
+        pairs = [(workspace_id, d.ask.request.recipient_id) for d in fresh]
+        rows = self._store.write(lambda writer: self._commit(writer, workspace_id, drafts, now), recipients=pairs)
+        return answers(rows)
 
     def _together(self, workspace_id: str) -> Together[Ask, Outcome]:
         """Who asks for one decision of a workspace while others do is served with them."""
         found = self._groups.get(workspace_id)
         if found is None:
-            found = self._groups.setdefault(workspace_id, Together(partial(self._begin, workspace_id), GROUP))
+            found = self._groups.setdefault(workspace_id, Together(partial(self._decide_rows, workspace_id), GROUP))
         return found
-
-    def _begin(self, workspace_id: str, asks: Sequence[Ask | SendtideError]) -> Callable[[], list[Outcome]]:
-        """Drafts; what is given back commits."""
-        now = self._clock()
-        with self._store.read() as reader:
-            reads = self._gather(reader, workspace_id, [a for a in asks if isinstance(a, Ask)], now, keep=True)
-            drafts = self._drafter.draft_all(reader, asks, reads)
-
-        def end() -> list[Outcome]:
-            fresh = to_log(drafts)
-            if not fresh:
-                return answers(drafts)
-            pairs = [(workspace_id, d.ask.request.recipient_id) for d in fresh]
-            return answers(
-                self._store.write(lambda writer: self._commit(writer, workspace_id, drafts, now), recipients=pairs)
-            )
-
-        return end
 
     def _gather(self, reader: Reader, workspace_id: str, asks: Sequence[Ask], now: datetime, *, keep: bool) -> Reads:
         reads = gather(reader, self._catalog, workspace_id, self._salt, asks, now, drafting=keep)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import secrets
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import replace
@@ -13,6 +12,7 @@ from optimizer.errors import Invalid, NotFound, PreconditionFailed, Unauthentica
 from optimizer.service import recipients as people
 from optimizer.service.erased import graves
 from optimizer.service.ids import fresh
+from optimizer.service.keyring import hash_secret
 from optimizer.service.wiring import Services
 from storage.port import Writer
 from storage.records import ApiKey, Attribute, Campaign, Mode, Recipient, Scope, Variant, Workspace
@@ -97,19 +97,13 @@ def revoke_key(services: Services, workspace_id: str, key_id: str) -> ApiKey:
     return services.store.write(work)
 
 
-def hash_secret(secret: str) -> bytes:
-    """SHA-256 of a secret. Secrets carry 256 random bits, so no slow password hash is needed."""
-    return hashlib.sha256(secret.encode("utf-8", "surrogatepass")).digest()
-
-
 def authenticate(services: Services, secret: str) -> ApiKey:
-    """The key of a secret; looked up by hash, so its comparison leaks no prefix.
+    """The key of a secret.
 
     Raises:
         Unauthenticated: unknown or revoked.
     """
-    with services.store.read() as reader:
-        key = reader.key_by_hash(hash_secret(secret))
+    key = services.keys(secret)
     if key is None or key.revoked_at is not None:
         raise Unauthenticated("the key is unknown or revoked")
     return key

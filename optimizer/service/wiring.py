@@ -16,6 +16,7 @@ from optimizer.service.freshreports import FreshReports
 from optimizer.service.intake import Tally
 from optimizer.service.keptcolumns import KeptColumns
 from optimizer.service.keptreports import KeptReports
+from optimizer.service.keyring import KeyRing
 from optimizer.service.personalizer.serving import LoopModels
 from optimizer.service.serving import PolicyServer
 from storage.open import open_store
@@ -46,6 +47,7 @@ class Services:
     decider: Decider
     columns: KeptColumns
     intake: Tally
+    keys: KeyRing
     loops: LoopModels = field(default_factory=LoopModels)
     reports: KeptReports = field(default_factory=KeptReports)
     fresh: FreshReports = field(default_factory=FreshReports)
@@ -79,7 +81,9 @@ def open_services(
     policies = PolicyServer(store, settings.reload_seconds)
     decider = Decider(store, policies, catalog, salt, clock)
     columns = KeptColumns(settings.report_path, salt)
-    services = Services(settings, store, clock, salt, catalog, policies, decider, columns, Tally(store, clock))
+    services = Services(
+        settings, store, clock, salt, catalog, policies, decider, columns, Tally(store, clock), KeyRing(store)
+    )
     if watch:
         policies.start()
     else:

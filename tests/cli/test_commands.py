@@ -16,6 +16,7 @@ from optimizer.cli import main
 from optimizer.cli.group import EXIT_CODES
 from optimizer.config import SETTINGS, SHARED_FLAGS, Settings
 from optimizer.service import setup
+from optimizer.service.keyring import hash_secret
 from optimizer.service.runs import LEASE, lease_name
 from optimizer.service.wiring import Services
 from storage.records import Campaign
@@ -112,7 +113,7 @@ def test_a_new_keys_secret_stands_alone_on_standard_output_and_only_its_hash_is_
     assert secret.split() == [secret]
     assert (key.name, key.scopes, key.workspace_id) == ("check", ("decide", "feedback"), "default")
     assert key.key_id in result.stderr
-    assert key.secret_hash == setup.hash_secret(secret)
+    assert key.secret_hash == hash_secret(secret)
     assert all(secret.encode() not in file.read_bytes() for file in tmp_path.iterdir())
 
 

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 import pytest
 
 from optimizer.service import setup
+from optimizer.service.decide import Decider
 from optimizer.service.requests import DecisionRequest
 from optimizer.service.wiring import Services
 from storage.log import Decision
@@ -26,6 +28,12 @@ def ask_all(services: Services, requests: Sequence[DecisionRequest], run: str = 
     decided = [answer for answer in answers if isinstance(answer, Decision)]
     assert len(decided) == len(requests)
     return decided
+
+
+def another(services: Services) -> Services:
+    """The service as another process has it: callers of one process are served one group after the other."""
+    parts = (services.store, services.policies, services.catalog, services.salt, services.clock)
+    return replace(services, decider=Decider(*parts))
 
 
 def put_rule(

@@ -16,7 +16,7 @@ from optimizer.service.wiring import Services
 from storage.log import Decision, Message
 from storage.records import Channel
 from storage.rules import Budget, Cap, Capacity
-from tests.service.asking import ask, ask_all, meanwhile, put_rule, stored
+from tests.service.asking import another, ask, ask_all, meanwhile, put_rule, stored
 from tests.service.conftest import START, WORKSPACE, FakeClock, campaign
 
 NOON = (START + timedelta(hours=3), START + timedelta(hours=4))
@@ -296,7 +296,7 @@ def test_a_kept_draw_displaces_what_stands_at_the_commit(shop: Services, monkeyp
 
     def swap() -> None:
         release(shop, WORKSPACE, low.decision_id, "later")
-        again.append(ask(shop, window=NOON))
+        again.append(ask(another(shop), window=NOON))
 
     meanwhile(shop, monkeypatch, swap)
     high = ask(shop, campaign="urgent", window=EVENING)

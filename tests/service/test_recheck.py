@@ -12,7 +12,6 @@ import pytest
 
 from optimizer.config import Settings
 from optimizer.service import setup
-from optimizer.service.decide import Decider
 from optimizer.service.drafting import Drafter
 from optimizer.service.replay import Replayer
 from optimizer.service.requests import DecisionRequest, RecipientPatch
@@ -20,7 +19,7 @@ from optimizer.service.wiring import Services, open_services
 from storage.log import Decision
 from storage.records import Channel, Recipient
 from storage.rules import Adapt, Budget, Cap, Capacity, Fatigue, Selector
-from tests.service.asking import ask, ask_all, meanwhile, put_rule
+from tests.service.asking import another, ask, ask_all, meanwhile, put_rule
 from tests.service.conftest import START, WORKSPACE, FakeClock, campaign
 
 HOUR = (START, START + timedelta(hours=1))
@@ -48,7 +47,7 @@ def test_a_capacity_that_filled_up_meanwhile_changes_the_set_and_the_draw(
     shop: Services, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     put_rule(shop, "rate", "capacity", Capacity(1, per_minutes=60))
-    meanwhile(shop, monkeypatch, lambda: ask(shop, "u2", window=HOUR))
+    meanwhile(shop, monkeypatch, lambda: ask(another(shop), "u2", window=HOUR))
     decision = ask(shop, window=TWO_HOURS)
     assert (decision.snapshot.attempt, decision.eligible_actions) == (1, 2)
     assert decision.send_at is not None
@@ -69,7 +68,7 @@ def test_counters_that_move_without_closing_anything_cause_no_new_draw_and_no_ne
         planned.append(None)
         return real(self, *args)  # type: ignore[arg-type]
 
-    meanwhile(shop, monkeypatch, lambda: ask(shop, "u2", window=HOUR))
+    meanwhile(shop, monkeypatch, lambda: ask(another(shop), "u2", window=HOUR))
     monkeypatch.setattr(Drafter, "plan", counting)
     decision = ask(shop, window=TWO_HOURS, request_id="r1")
     assert (decision.snapshot.attempt, decision.action) == (0, expected.action)
@@ -82,7 +81,7 @@ def test_a_limit_that_closes_what_another_already_closed_keeps_the_draw_and_is_t
     put_rule(shop, "b", "capacity", Capacity(1, per_minutes=60))
     setup.put_campaign(shop, campaign(campaign_id="other", channels=(Channel("web"),), allow_no_send=False))
     put_rule(shop, "a", "capacity", Capacity(0, per_minutes=60), applies_to=Selector(campaigns=("spring",)))
-    meanwhile(shop, monkeypatch, lambda: ask(shop, "u2", campaign="other", window=HOUR))
+    meanwhile(shop, monkeypatch, lambda: ask(another(shop), "u2", campaign="other", window=HOUR))
     decision = ask(shop, window=HOUR)
     assert (decision.status, decision.snapshot.attempt) == ("withheld", 0)
     assert [r.rule_id for r in decision.reasons] == ["a", "b"]
@@ -147,7 +146,7 @@ def test_only_the_rows_of_a_batch_whose_own_set_changed_are_drawn_anew(
     shop: Services, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     put_rule(shop, "cap", "cap", Cap(1, calendar="day"))
-    meanwhile(shop, monkeypatch, lambda: ask(shop, "u2", window=HOUR))
+    meanwhile(shop, monkeypatch, lambda: ask(another(shop), "u2", window=HOUR))
     rows = [DecisionRequest("spring", name) for name in ("u1", "u2", "u3", "u2", "u1")]
     got = ask_all(shop, rows)
     assert [d.snapshot.attempt for d in got] == [0, 1, 0, 1, 0]
@@ -159,7 +158,7 @@ def test_a_batch_is_cut_off_by_nothing_and_later_rows_follow_a_new_draw(
 ) -> None:
     """The last place of the first hour goes between read and write, so every row but the last closes one hour more."""
     put_rule(shop, "rate", "capacity", Capacity(1, per_minutes=60))
-    meanwhile(shop, monkeypatch, lambda: ask(shop, "rival", window=HOUR))
+    meanwhile(shop, monkeypatch, lambda: ask(another(shop), "rival", window=HOUR))
     window = (START, START + timedelta(hours=4))
     got = ask_all(shop, [DecisionRequest("spring", f"u{i}", window=window) for i in range(5)])
     times = [d.send_at for d in got if d.send_at is not None]
@@ -175,8 +174,7 @@ def test_of_threads_that_race_for_the_last_place_exactly_one_gets_it(services: S
         put_rule(services, "last", "capacity", Capacity(1, per_minutes=1440))
     else:
         put_rule(services, "last", "budget", Budget(1_000_000, per="day"))
-    parts = (services.store, services.policies, services.catalog, services.salt, services.clock)
-    deciders = [Decider(*parts) for _ in range(8)]  # as of eight processes: those of one would be served together
+    deciders = [another(services).decider for _ in range(8)]
     start = threading.Barrier(8)
     opened = threading.Barrier(8)
     real = services.store.write

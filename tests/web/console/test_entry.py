@@ -10,6 +10,7 @@ import pytest
 from flask import Flask
 
 from optimizer.service import setup
+from optimizer.service.keyring import hash_secret
 from optimizer.web.console.attempts import MOST, Attempts
 from optimizer.web.console.session import COOKIE, Seal, Session
 from storage.errors import StoreUnavailable
@@ -53,7 +54,7 @@ def test_the_cookie_is_for_the_console_alone_and_holds_no_key(app: Flask, strang
     assert {"HttpOnly", "SameSite=Strict", "Path=/console"} <= {part.strip() for part in given.split(";")}
     assert "Secure" not in given
     assert secret not in given
-    assert setup.hash_secret(secret).hex() not in given
+    assert hash_secret(secret).hex() not in given
 
 
 def test_over_https_the_cookie_is_secure(app: Flask, stranger: Browser) -> None:
