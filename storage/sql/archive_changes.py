@@ -18,7 +18,8 @@ from storage.codec import to_micros
 from storage.errors import AlreadyExists, OneByOne, VersionConflict
 from storage.log import Decision, Event, Message
 from storage.records import JsonObject, Recipient
-from storage.sql.archive_tables import ArchiveReader, At, keys_of
+from storage.sql.archive_places import At, keys_of
+from storage.sql.archive_tables import ArchiveReader
 from storage.sql.bulk_tables import BulkWriter
 from storage.sql.decision_tables import DecisionWriter
 from storage.sql.erasure_tables import ErasureWriter

@@ -4,22 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
-from hashlib import blake2b
 from heapq import merge
 from itertools import groupby, islice
 from pathlib import Path
-from typing import Final, NamedTuple
-
-import msgspec
+from typing import Final
 
 from storage import codec, parquet
-from storage.archive import Archived, ArchiveFile, Contents
+from storage.archive import Archived, ArchiveFile
 from storage.codec import to_micros, unpack_object
 from storage.cursors import decode_cursor, encode_cursor
 from storage.errors import StoreUnavailable
 from storage.log import OPEN, Decision, Event, FeedbackRow, Named, Page
 from storage.records import JsonObject
 from storage.sql.archive_candidates import ArchiveCandidates
+from storage.sql.archive_places import At, clusters, file_from, key_of
 from storage.sql.bulk_tables import BulkReader
 from storage.sql.decision_rows import SEQ, decision_from
 from storage.sql.decision_tables import DecisionReader
@@ -38,30 +36,8 @@ WHERE workspace_id = ? ORDER BY first, number
 _GONE: Final = "SELECT number, place FROM archive_gone WHERE workspace_id = ?"
 _FOUND: Final = "SELECT number, place FROM archive_keys WHERE workspace_id = ? AND name IN ({marks})"
 _ANY: Final = "SELECT 1 FROM archive_files WHERE workspace_id = ? LIMIT 1"
-_CONTENTS: Final = msgspec.json.Decoder(Contents)
 #: The key under which a vendor's words are stored beside the vendor's name.
 _SAID: Final = "event"
-
-
-class At(NamedTuple):
-    """Where an archived row is: its file and its number in it."""
-
-    number: int
-    place: int
-
-
-def key_of(kind: str, *name: str) -> int:
-    """The hash by which a decision's row is found: of its id, its recipient, or its provider and message id."""
-    told = "\0".join((kind, *name)).encode()
-    return int.from_bytes(blake2b(told, digest_size=8).digest(), "big", signed=True)
-
-
-def keys_of(row: Row) -> list[int]:
-    """Every hash of a decision's row."""
-    keys = [key_of("decision", row[0]), key_of("recipient", row[parquet.RECIPIENT])]
-    if row[parquet.MESSAGE] is not None:
-        keys.append(key_of("message", row[parquet.PROVIDER] or "", row[parquet.MESSAGE]))
-    return keys
 
 
 class ArchiveReader(
@@ -88,7 +64,7 @@ class ArchiveReader(
         seen: dict[str, tuple[ArchiveFile, ...]] = self.__dict__.setdefault("_archive_files", {})
         if workspace_id not in seen:
             rows = self._rows(_FILES, (workspace_id,))
-            seen[workspace_id] = tuple(_file_from(workspace_id, row) for row in rows)
+            seen[workspace_id] = tuple(file_from(workspace_id, row) for row in rows)
         return seen[workspace_id]
 
     def has_archive(self, workspace_id: str) -> bool:
@@ -254,7 +230,7 @@ class ArchiveReader(
             for file in self.archive_files(workspace_id)
             if (floor is None or file.last >= floor) and (ceiling is None or file.first <= ceiling)
         ]
-        for cluster in reversed(_clusters(files)):
+        for cluster in reversed(clusters(files)):
             streams = [self._backwards(file, floor, ceiling) for file in cluster]
             rows = merge(*streams, key=_time, reverse=True)
             for _, tied in groupby(rows, key=_time):
@@ -305,7 +281,7 @@ class ArchiveReader(
         campaign_id: str | None,
         meant: Callable[[Row], bool],
     ) -> Iterator[FeedbackRow]:
-        for cluster in _clusters(files):
+        for cluster in clusters(files):
             rows = merge(
                 *(self._forwards(file, campaign_id) for file in cluster),
                 key=lambda row: (row.decision[parquet.DECIDED], row.decision[0]),
@@ -320,25 +296,6 @@ class ArchiveReader(
             if campaign_id is None or campaign_id in group.campaigns:
                 for _, row in self._group(file, number):
                     yield row
-
-
-def _file_from(workspace_id: str, row: Row) -> ArchiveFile:
-    number, path, rows, moved, first, last, checksum, contents = row
-    told = _CONTENTS.decode(contents)
-    return ArchiveFile(workspace_id, number, path, rows, moved, first, last, checksum, told)
-
-
-def _clusters(files: Sequence[ArchiveFile]) -> list[list[ArchiveFile]]:
-    """Files, by their first time, in groups that don't overlap: those of one group are read side by side."""
-    found: list[list[ArchiveFile]] = []
-    last = 0
-    for file in files:
-        if not found or file.first > last:
-            found.append([])
-            last = file.last
-        found[-1].append(file)
-        last = max(last, file.last)
-    return found
 
 
 def _time(row: Row) -> int:

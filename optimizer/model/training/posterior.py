@@ -107,7 +107,7 @@ def fit_posterior(
     weights = np.where(groups[layout.group] < IDLE, weights, 0.0)
     before = weights
     before_likelihood = -np.inf
-    live, factor = np.arange(layout.size), torch.eye(layout.size, dtype=torch.float64)
+    fitted: _Quadratic | None = None
     for step in range(steps):
         prior = groups[layout.group]
         quick = np.flatnonzero(prior < IDLE)
@@ -121,11 +121,13 @@ def fit_posterior(
         moved = float(np.abs(np.log(fitted.precision / groups)).max())
         change = (fitted.mean - weights)[quick]
         decrement = float(change @ (gradient - (prior * weights)[quick]))
-        weights, groups, live, factor = fitted.mean, fitted.precision, fitted.live, fitted.factor
+        weights, groups = fitted.mean, fitted.precision
         if abs(decrement) < _DECREMENT and moved < _MOVED:
             break
+    if fitted is None:
+        raise ValueError(f"steps is {steps}, expected at least 1")
     known = outcome[np.isfinite(outcome)]
-    return Posterior(weights + middle, groups, live, factor, offset, len(known), int(known.sum()))
+    return Posterior(weights + middle, groups, fitted.live, fitted.factor, offset, len(known), int(known.sum()))
 
 
 @dataclass(frozen=True)
