@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from hashlib import blake2b
 from typing import Any
 
@@ -121,15 +122,9 @@ class Heads:
         return {}
 
     def _prior_draws(self, head: int, block: Block, key: str, width: int) -> NDArray[np.float64]:
-        """(M, width) from the block's prior, keyed by (seed, outcome, block, key).
-
-        ``RandomState`` is the generator whose stream NumPy promises never to change (NEP 19): a decision replays on
-        any version.
-        """
-        name = f"{self.seed}|{self.outcomes[head]}|{block.name}|{key}"
-        seed = int.from_bytes(blake2b(name.encode(), digest_size=4).digest(), "little")
+        """(M, width) from the block's prior, keyed by (seed, outcome, block, key)."""
         precision = np.minimum(self.precision[head, self.layout.columns_of(block)[:width]], SUREST)
-        noise = np.random.RandomState(seed).standard_normal((self.bank.shape[1], width))
+        noise = _noise(f"{self.seed}|{self.outcomes[head]}|{block.name}|{key}", self.bank.shape[1], width)
         return np.asarray(noise / np.sqrt(precision), dtype=np.float64)
 
     def _buckets(self, weights: NDArray[Any]) -> NDArray[np.float64]:
@@ -142,6 +137,19 @@ class Heads:
 
     def _live(self, segment: Segment) -> tuple[int, ...]:
         return self.layout.hour if segment == "hour" else self.layout.week
+
+
+@lru_cache(maxsize=8_192)
+def _noise(name: str, draws: int, width: int) -> NDArray[np.float64]:
+    """Standard normal draws (draws, width) of that name; a policy's revisions share their names.
+
+    ``RandomState`` is the generator whose stream NumPy promises never to change (NEP 19): a decision replays on any
+    version.
+    """
+    seed = int.from_bytes(blake2b(name.encode(), digest_size=4).digest(), "little")
+    noise = np.random.RandomState(seed).standard_normal((draws, width))
+    noise.flags.writeable = False
+    return noise
 
 
 def _period(segment: Segment) -> int:

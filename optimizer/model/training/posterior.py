@@ -157,7 +157,9 @@ def _quadratic(
     rounds = 0 if options is None else ROUNDS
     live, matrix, target = _live(layout, groups, known, hessian, linear)
     for turn in range(rounds + 1):
-        factor = torch.linalg.cholesky(matrix + torch.diag(torch.from_numpy(groups[layout.group[live]])))
+        whole = matrix.clone()
+        whole.diagonal().add_(torch.from_numpy(groups[layout.group[live]]))
+        factor = torch.linalg.cholesky(whole)
         solved = torch.cholesky_solve(target, factor)[:, 0].numpy()
         mean = np.zeros(layout.size)
         mean[live] = solved
