@@ -156,6 +156,10 @@ class RewardModel:
         """Runs the graph once, so that the first decision isn't the slow one."""
         self._embedder.embed([{}])
 
+    def prepare(self, campaign: Campaign, variants: tuple[str, ...], channels: tuple[str, ...]) -> None:
+        """Gets ready what every decision over these variants and channels needs, so that the first one needn't."""
+        self._prepare(campaign, variants, channels)
+
     def _prepare(self, campaign: Campaign, variants: tuple[str, ...], channels: tuple[str, ...]) -> Prepared:
         key = (
             campaign.workspace_id,

@@ -69,6 +69,12 @@ class LivePolicy:
             exploration=policy.exploration,
         )
 
+    def prepare(self, campaign: Campaign, variants: tuple[str, ...], channels: tuple[str, ...]) -> None:
+        """See ``RewardModel.prepare``; for every component."""
+        for model in self.models:
+            if model is not None:
+                model.prepare(campaign, variants, channels)
+
     @cached_property
     def prices(self) -> tuple[Price, ...]:
         """What scarce things cost under this policy; empty where nothing binds."""

@@ -1,7 +1,8 @@
 """Which policy each campaign serves, kept current in this process without a restart.
 
-Every ``reload_seconds`` the pointers are read; where one has moved, the policy is loaded, verified and warmed up before
-it replaces the old one in a single assignment. On any fault the old policy stays and the fault is told in ``status``.
+Every ``reload_seconds`` the pointers are read; where one has moved, the policy is loaded, verified and made ready for
+its campaign before it replaces the old one in a single assignment: no decision waits for that. On any fault the old
+policy stays and the fault is told in ``status``.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from datetime import UTC, datetime
 from optimizer.errors import BadArtifact, SendtideError
 from optimizer.model.inference import RewardModel
 from optimizer.model.policy import LivePolicy
+from optimizer.service.choose import factors
 from optimizer.service.ids import COLD_POLICY
 from storage.errors import StoreError
 from storage.policies import Pointer
@@ -124,6 +126,9 @@ class PolicyServer:
         mine = {a: m for (ws, a), m in self._models.items() if ws == pointer.workspace_id}
         live = load_policy(reader, pointer.workspace_id, pointer.policy_id, mine)
         self._models.update({(pointer.workspace_id, a): m for a, m in mine.items()})
+        campaign = reader.campaign(pointer.workspace_id, pointer.campaign_id)
+        if campaign is not None and campaign.active_variants:
+            live.prepare(campaign, *factors(campaign, None, None))
         return live
 
     def _forget_unused(self) -> None:

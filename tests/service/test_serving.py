@@ -12,6 +12,7 @@ from optimizer.service.retrain import retrain
 from optimizer.service.wiring import Services, open_services
 from storage.errors import VersionConflict
 from storage.policies import Artifact, Component, Pointer
+from tests.service.asking import ask
 from tests.service.conftest import WORKSPACE, FakeClock
 from tests.service.test_retrain import audience, shop
 
@@ -58,6 +59,18 @@ def test_a_published_policy_is_served_after_the_next_look(served: tuple[Services
     services.policies.refresh_now()
     assert services.policies.current(WORKSPACE, "spring").policy_id == again
     assert [(s.policy_id, s.generation, s.fault) for s in services.policies.status()] == [(again, 2, None)]
+
+
+def test_a_policy_is_ready_for_its_campaign_before_it_is_served(
+    served: tuple[Services, Pointer], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    services, _ = served
+
+    def late(*_: object, **__: object) -> None:
+        raise AssertionError("a decision had to wait for what could have been done before")
+
+    monkeypatch.setattr("optimizer.model.inference.prepare", late)
+    assert ask(services).policy_id == services.policies.current(WORKSPACE, "spring").policy_id
 
 
 @pytest.mark.parametrize("fault", ["corrupt", "other spec", "missing"])
