@@ -124,7 +124,8 @@ class Heads:
     def _prior_draws(self, head: int, block: Block, key: str, width: int) -> NDArray[np.float64]:
         """(M, width) from the block's prior, keyed by (seed, outcome, block, key)."""
         precision = np.minimum(self.precision[head, self.layout.columns_of(block)[:width]], SUREST)
-        noise = _noise(f"{self.seed}|{self.outcomes[head]}|{block.name}|{key}", self.bank.shape[1], width)
+        drawn = _noise_of_one if width == 1 else _noise
+        noise = drawn(f"{self.seed}|{self.outcomes[head]}|{block.name}|{key}", self.bank.shape[1], width)
         return np.asarray(noise / np.sqrt(precision), dtype=np.float64)
 
     def _buckets(self, weights: NDArray[Any]) -> NDArray[np.float64]:
@@ -139,17 +140,20 @@ class Heads:
         return self.layout.hour if segment == "hour" else self.layout.week
 
 
-@lru_cache(maxsize=8_192)
 def _noise(name: str, draws: int, width: int) -> NDArray[np.float64]:
-    """Standard normal draws (draws, width) of that name; a policy's revisions share their names.
+    """Standard normal draws (draws, width) of that name.
 
     ``RandomState`` is the generator whose stream NumPy promises never to change (NEP 19): a decision replays on any
     version.
     """
     seed = int.from_bytes(blake2b(name.encode(), digest_size=4).digest(), "little")
     noise = np.random.RandomState(seed).standard_normal((draws, width))
-    noise.flags.writeable = False
+    noise.flags.writeable = False  # one array for all who ask for that name
     return noise
+
+
+#: Hours that were never seen are many, and a policy's revisions ask for the same ones again.
+_noise_of_one = lru_cache(maxsize=8_192)(_noise)
 
 
 def _period(segment: Segment) -> int:
