@@ -31,7 +31,7 @@ ROUNDS, PRUNE = 4, 0.8
 FIXED = frozenset({"one*one"})
 #: Newton's decrement (nats) and the change of log λ under which a fit has converged.
 _DECREMENT = 1e-3
-_MOVED = 0.15
+_MOVED = 0.4
 
 
 @dataclass(frozen=True)
@@ -157,10 +157,8 @@ def _quadratic(
     rounds = 0 if options is None else ROUNDS
     live, matrix, target = _live(layout, groups, known, hessian, linear)
     for turn in range(rounds + 1):
-        whole = matrix.clone()
-        whole.diagonal().add_(torch.from_numpy(groups[layout.group[live]]))
-        factor = torch.linalg.cholesky(whole)
-        solved = torch.cholesky_solve(target, factor)[:, 0].numpy()
+        factor = _factor(matrix, torch.from_numpy(groups[layout.group[live]]), rough=turn < rounds)
+        solved = torch.cholesky_solve(target.to(factor.dtype), factor)[:, 0].double().numpy()
         mean = np.zeros(layout.size)
         mean[live] = solved
         if options is None or turn == rounds:
@@ -170,6 +168,25 @@ def _quadratic(
         if len(kept) < PRUNE * len(live) or turn == rounds - 1:
             live, (matrix, target) = kept, parts
     return _Quadratic(mean, groups, live, factor)
+
+
+def _factor(matrix: torch.Tensor, prior: torch.Tensor, *, rough: bool) -> torch.Tensor:
+    """Lower Cholesky factor of ``matrix`` (d, d) with ``prior`` (d,) on its diagonal.
+
+    ``rough``: precisions are moved by it, and nothing else. Where many weights are live it is in single precision then,
+    if that comes to an end: the first round, over all weights, is half of a fit.
+    """
+    factor: torch.Tensor
+    if rough and len(matrix) > WIDE:
+        single = matrix.float()
+        single.diagonal().add_(prior)
+        factor, failed = torch.linalg.cholesky_ex(single)
+        if not failed:
+            return factor
+    whole = matrix.clone()
+    whole.diagonal().add_(prior)
+    factor = torch.linalg.cholesky(whole)
+    return factor
 
 
 def _live(
@@ -193,10 +210,10 @@ def _variances(layout: Layout, live: NDArray[np.int64], factor: torch.Tensor) ->
     """
     if len(live) > WIDE:
         generator = torch.Generator().manual_seed(0)
-        noise = torch.randn((len(live), PROBES), generator=generator, dtype=torch.float64)
+        noise = torch.randn((len(live), PROBES), generator=generator, dtype=torch.float64).to(factor.dtype)
         squares = (torch.linalg.solve_triangular(factor.T, noise, upper=True) ** 2).mean(dim=1)
     else:
-        unit = torch.eye(len(live), dtype=torch.float64)
+        unit = torch.eye(len(live), dtype=factor.dtype)
         squares = (torch.linalg.solve_triangular(factor, unit, upper=False) ** 2).sum(dim=0)
     out = np.zeros(layout.size)
     out[live] = squares.numpy()
