@@ -38,7 +38,7 @@ def log_likelihood(model: RewardModel | bytes, examples: Examples) -> dict[str, 
         if heads is loaded.message and loaded.rhythm is not None and examples.effects:
             told = [examples.effects[i] for i in rows.rows.tolist()]
             scales = np.array([loaded.rhythm.scales.get(name, 0.0) for name in heads.outcomes])
-            eta += np.outer(scales, deviations(loaded.rhythm.prior, told, rows.local))
+            eta += np.outer(scales, deviations(loaded.rhythm.prior, told, rows.local[rows.rows]))
         eta = joined(eta, heads.outcomes)
         for i, name in enumerate(heads.outcomes):
             if name in out:
@@ -139,7 +139,8 @@ def _logits(heads: Heads, rows: RowSet) -> NDArray[np.float64]:
     coefficients = np.array([heads.coefficients(action) for action in rows.actions])
     for start in range(0, len(rows.rows), _CHUNK):
         part = slice(start, start + _CHUNK)
-        base = heads.layout.base_rows(rows.context[part], rows.local[part])
+        place = rows.rows[part]
+        base = heads.layout.base_rows(rows.context[place], rows.local[place])
         for cell in np.unique(rows.cell[part]).tolist():
             here = np.flatnonzero(rows.cell[part] == cell)
             out[:, start + here] = coefficients[cell] @ base[here].T

@@ -205,7 +205,7 @@ def _precisions(layout: Layout, start: Heads, head: int) -> NDArray[np.float64]:
 
 
 def _subset(rows: RowSet, index: NDArray[np.int64]) -> RowSet:
-    return RowSet(rows.rows[index], rows.actions, rows.cell[index], rows.context[index], rows.local[index])
+    return RowSet(rows.rows[index], rows.actions, rows.cell[index], rows.context, rows.local)
 
 
 def _key(seed: int, kind: str, name: str) -> int:

@@ -41,7 +41,7 @@ def fit_rhythm(table: Table, fits: Fits, *, seed: int) -> RhythmTerm | None:
     if prior is None:
         return None
     rows = _told(table.message[0], examples, seed)
-    deviation = deviations(prior, [examples.effects[i] for i in rows.rows.tolist()], rows.local)
+    deviation = deviations(prior, [examples.effects[i] for i in rows.rows.tolist()], rows.local[rows.rows])
     cluster = examples.cluster[rows.rows]
     design = Design(layout, rows)
     scales = {}
@@ -77,7 +77,7 @@ def _told(rows: RowSet, examples: Examples, seed: int) -> RowSet:
     )
     if len(chosen) > ROWS:
         chosen = np.sort(np.random.default_rng(seed).choice(chosen, ROWS, replace=False))
-    return RowSet(rows.rows[chosen], rows.actions, rows.cell[chosen], rows.context[chosen], rows.local[chosen])
+    return RowSet(rows.rows[chosen], rows.actions, rows.cell[chosen], rows.context, rows.local)
 
 
 def _wanted(eta: Floats, deviation: Floats, outcome: Floats, cluster: NDArray[np.int64], seed: int) -> float:

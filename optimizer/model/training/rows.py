@@ -38,7 +38,8 @@ class RowSet:
     Attributes:
         rows: (m,) positions in the examples.
         actions: the distinct actions; cell: (m,) index into them.
-        context: (m, F) float32 embedded contexts; local: (m,) seconds.
+        context: (n, F) float32 embedded contexts, and local: (n,) seconds, of all n examples: a long log has room for
+            one copy of them.
     """
 
     rows: NDArray[np.int64]
@@ -56,7 +57,7 @@ def split_rows(examples: Examples, context: NDArray[np.float32], basis: VariantB
         codes = np.stack((examples.campaign[rows], examples.variant[rows], examples.channel[rows]), axis=1)
         distinct, cell = np.unique(codes, axis=0, return_inverse=True)
         actions = tuple(_action(examples, basis, *(int(i) for i in code)) for code in distinct)
-        sets.append(RowSet(rows, actions, cell.reshape(-1).astype(np.int64), context[rows], examples.local[rows]))
+        sets.append(RowSet(rows, actions, cell.reshape(-1).astype(np.int64), context, examples.local))
     return sets[0], sets[1]
 
 
@@ -73,9 +74,10 @@ def message_layout(rows: RowSet, basis: VariantBasis, plain: Sequence[int], owne
     time: tuple[int, ...] = ()
     hour: tuple[int, ...] = ()
     week: tuple[int, ...] = ()
-    if len(rows.local):
-        time = tuple(np.flatnonzero(harmonics(rows.local).std(axis=0) > _LIVE).tolist())
-        buckets = np.unique(hour_of_week(rows.local))
+    if len(rows.rows):
+        local = rows.local[rows.rows]
+        time = tuple(np.flatnonzero(harmonics(local).std(axis=0) > _LIVE).tolist())
+        buckets = np.unique(hour_of_week(local))
         hours = np.unique(buckets % HOURS_OF_DAY)
         hour = tuple(hours.tolist()) if len(hours) > 1 else ()
         week = tuple(buckets.tolist()) if len(buckets) > 1 else ()
@@ -107,10 +109,8 @@ class Design:
         self._cells: list[Cell] = [layout.cell(action) for action in rows.actions]
         self._order = np.argsort(rows.cell, kind="stable")
         self._bounds = np.concatenate(([0], np.cumsum(np.bincount(rows.cell, minlength=len(rows.actions)))))
-        self._context, self._local = rows.context[self._order], rows.local[self._order]
-        self._kept: torch.Tensor | None = None
-        if self.count * layout.base <= KEEP:
-            self._kept = torch.from_numpy(layout.base_rows(self._context, self._local))
+        self._place, self._context, self._local = rows.rows[self._order], rows.context, rows.local
+        self._kept = self._built(0, self.count) if self.count * layout.base <= KEEP else None
         self._whole = _Part(np.arange(layout.size), tuple(self._cells), None, self._kept)
         self._part = self._whole
 
@@ -186,8 +186,13 @@ class Design:
         part = part or self._whole
         if part.kept is not None:
             return part.kept[start:stop]
-        rows = self.layout.base_rows(self._context[start:stop], self._local[start:stop])
-        return torch.from_numpy(rows if part.columns is None else rows[:, part.columns])
+        rows = self._built(start, stop)
+        return rows if part.columns is None else rows[:, torch.from_numpy(part.columns)]
+
+    def _built(self, start: int, stop: int) -> torch.Tensor:
+        """Base rows in the order of cells."""
+        place = self._place[start:stop]
+        return torch.from_numpy(self.layout.base_rows(self._context[place], self._local[place]))
 
 
 def _action(examples: Examples, basis: VariantBasis, campaign: int, variant: int, channel: int) -> Action:
