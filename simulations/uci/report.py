@@ -136,7 +136,7 @@ def markdown(found: Comparison, rounds: int, seeds: int) -> str:
 
 def picture(path: Path, found: Comparison) -> None:
     """Error along the rounds, one panel a set, averaged over orders."""
-    figure = _figure(4 * len(found.rows), 4)
+    figure = _figure(4 * len(found.rows), 4.4)
     for place, row in enumerate(found.rows, 1):
         axes = figure.add_subplot(1, len(found.rows), place)
         for policy in row.errors:
@@ -148,7 +148,8 @@ def picture(path: Path, found: Comparison) -> None:
         axes.set_yscale("symlog", linthresh=0.01)
         axes.grid(alpha=0.3)
     figure.axes[0].set_ylabel("error")
-    figure.axes[0].legend()
+    handles, names = figure.axes[0].get_legend_handles_labels()
+    figure.legend(handles, names, loc="outside lower center", ncols=len(names), frameon=False)
     _save(figure, path)
 
 
