@@ -168,21 +168,9 @@ class Design:
         if not np.array_equal(self._part.live, live):
             cells = [cell.among(live) for cell in self._cells]
             columns = np.unique(np.concatenate([np.zeros(0, np.int64), *(cell.target for cell in cells)]))
-            self._part = _Part(live, tuple(cell.onto(columns) for cell in cells), columns, self._kept_of(columns))
+            kept = None if self._kept is None else self._kept[:, torch.from_numpy(columns)]
+            self._part = _Part(live, tuple(cell.onto(columns) for cell in cells), columns, kept)
         return self._part
-
-    def _kept_of(self, columns: NDArray[np.int64]) -> torch.Tensor | None:
-        """Some columns of the base rows, where these fit in memory; of a long log they may, and all of them not."""
-        wanted = torch.from_numpy(columns)
-        if self._kept is not None:
-            return self._kept[:, wanted]
-        if self.count * len(columns) > KEEP:
-            return None
-        kept = torch.empty((self.count, len(columns)), dtype=torch.float32)
-        for start in range(0, self.count, CHUNK):
-            stop = min(start + CHUNK, self.count)
-            kept[start:stop] = self._built(start, stop)[:, wanted]
-        return kept
 
     def _sorted(self, column: NDArray[np.float64]) -> torch.Tensor:
         return torch.from_numpy(column[self._order].astype(np.float32))
