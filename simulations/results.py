@@ -120,6 +120,8 @@ def section(part: Part, figures: Mapping[str, Any], folder: str) -> str:
     verdicts = [_verdicts(name, notes) for name, notes in figures["notes"].items() if _has_verdicts(notes)]
     table = "\n".join([head, "| --- | --- | --- | --- | --- | --- |", *rows])
     blocks = [f"## {part.scenario}: {part.asks}", told, table, *verdicts]
+    if figures["recovery"]:
+        blocks.append("\n".join(_recovery(figures["recovery"], part.policies)))
     if tuned:
         blocks.append("Tuned on seeds of their own:\n\n" + "\n".join(tuned))
     return "\n\n".join([*blocks, pictures])
@@ -153,6 +155,22 @@ def _row(one: Mapping[str, Any]) -> str:
         _figure(one["full_regret"], 0),
     )
     return f"| {' | '.join(cells)} |"
+
+
+def _recovery(found: Mapping[str, Sequence[Mapping[str, Any]]], policies: Sequence[str]) -> list[str]:
+    """How fast each policy caught up after the change: one number a seed, – = not before the end."""
+    rows = [
+        "| after the change, decisions until | 90 % of the informed lift | 90 % of the share before "
+        "| 90 % of the newest variant's final share of messages |",
+        "| --- | --- | --- | --- |",
+    ]
+    for name in [policy for policy in policies if policy in found]:
+        cells = [
+            ", ".join("–" if one[what] is None else f"{one[what]:,}" for one in found[name])
+            for what in ("to_informed", "to_before", "to_final")
+        ]
+        rows.append(f"| {name} | {' | '.join(cells)} |")
+    return rows
 
 
 def _figure(figure: Mapping[str, Any], digits: int) -> str:

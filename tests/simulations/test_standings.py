@@ -175,6 +175,11 @@ def test_the_report_is_written_from_what_lies_there(tmp_path: Path) -> None:
     assert report.index("## Something else") > report.index("## xor")
     assert "## stationary" not in report
     assert f"cores; Python {platform.python_version()}" in report
+    assert "after the change" not in report
+    figures = orjson.loads((tmp_path / "xor.json").read_bytes())
+    figures["recovery"] = {"full-oracle": [{"to_informed": None, "to_before": 250, "to_final": 1450}] * 2}
+    (tmp_path / "xor.json").write_bytes(orjson.dumps(figures))
+    assert "| full-oracle | –, – | 250, 250 | 1,450, 1,450 |" in document(tmp_path)
 
 
 def test_every_part_of_the_report_can_be_played() -> None:
