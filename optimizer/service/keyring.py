@@ -1,7 +1,7 @@
 """Looks up who calls: the key of a secret. Keys are not kept: one that is revoked is refused from then on.
 
 Callers that come at the same time share a read that begins after all of them came, which tells as much as one of their
-own. On PostgreSQL, reads of their own were a sixth of what a decision costs.
+own. On PostgreSQL, reads of their own were a fifth of what a decision cost.
 """
 
 from __future__ import annotations
