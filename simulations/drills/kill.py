@@ -136,6 +136,8 @@ def _attack(target: _Target, size: Size, note: Note) -> Attack:
             time.sleep(LEAD_IN)
             kills = _kill_all(target, size, working, note)
             trained = trained_after(target.settings.database, utc_now(), TRAINED_WITHIN)
+            if kills:
+                probe.wait_for_answer(kills[-1].at)
         finally:
             stop.set()
             probe.stop()

@@ -21,8 +21,9 @@ from simulations.drills.scene import CAMPAIGNS, CHANNELS, PLANS, VARIANTS, WORKS
 from storage.errors import StoreUnavailable
 from storage.log import Decision
 
-#: Consecutive tickets for one recipient, so that many threads want the same caps at the same time.
-BURST = 16
+#: Consecutive tickets for one recipient, so that the threads of all processes want the same caps at the same
+#: time: one process serves its callers in groups, and only another process's decision can come in between.
+BURST = 48
 #: Windows start within this many days, so that some caps are full and others not.
 DAYS = 5
 WINDOW = timedelta(hours=30)

@@ -103,6 +103,12 @@ class Probe:
         first = bisect_left(self.answered, (moment, moment))
         return self.answered[first][1] - moment if first < len(self.answered) else float("inf")
 
+    def wait_for_answer(self, moment: float) -> None:
+        """Waits until a call that began after ``moment`` was answered; gives up after ``REPLACED_WITHIN``."""
+        until = time.monotonic() + REPLACED_WITHIN
+        while self.seconds_to_answer(moment) == float("inf") and time.monotonic() < until:
+            time.sleep(PROBE_SECONDS)
+
     def _watch(self) -> None:
         while not self._stop.wait(PROBE_SECONDS):
             began = time.monotonic()

@@ -21,7 +21,7 @@ from optimizer.service import settle
 from optimizer.service.requests import DecisionRequest
 from optimizer.service.wiring import Services, open_services
 from simulations.drills.mutants import mutated
-from simulations.drills.racers import BURST, TRIES
+from simulations.drills.racers import TRIES
 from simulations.drills.rules.marks import fingerprint
 from simulations.drills.rules.scene import CAMPAIGNS, DAYS, RECEIPT, Size
 from simulations.drills.scene import CHANNELS, PLANS, VARIANTS, WORKSPACE, recipient_name
@@ -33,6 +33,8 @@ T = TypeVar("T")
 #: Rows of a batch, and how many batches in a row are for the same recipients.
 BATCH = 250
 SAME_PEOPLE = 4
+#: Consecutive single requests for one recipient.
+BURST = 16
 #: Hours of a window; a receipt's is short, so that a full cap leaves it nothing.
 LONG, SHORT = timedelta(hours=30), timedelta(hours=7)
 #: Shares of the reservations of which more is told.
