@@ -165,7 +165,7 @@ class Settings:
     seed: str | None = _setting(None, TEXT, "seed of every draw; left out, the installation's own secret one")
     metrics_dir: str | None = _setting(None, TEXT, "folder of the processes' metric files; left out, a temporary one")
     report_folder: str | None = _setting(
-        None, TEXT, "folder for what reports keep of the log; left out, one beside the database file"
+        None, TEXT, "folder for what reports and refreshes keep of the log; left out, one beside the database file"
     )
     train_memory_mib: int = _setting(3072, whole(512, 1 << 20), "MiB of data that a training process may hold")
 
@@ -193,7 +193,7 @@ class Settings:
 
     @property
     def report_path(self) -> Path:
-        """The folder of what reports keep of the log. Several installations may share one."""
+        """The folder of what reports and refreshes keep of the log. Several installations may share one."""
         if self.report_folder is not None:
             return Path(self.report_folder)
         file = self.database.removeprefix("sqlite:///")

@@ -44,6 +44,24 @@ def fit_values(examples: Examples) -> dict[str, Any]:
     return out
 
 
+def joined(one: JsonObject, other: JsonObject) -> dict[str, Any]:
+    """The sketches of two lots of rows as those of all of them; groups stand side by side."""
+    out: dict[str, Any] = {}
+    for name in sorted({*one, *other}):
+        parts = [part[name] for part in (one, other) if name in part]
+        out[name] = {kind: _joined([part[kind] for part in parts]) for kind in ("campaign", "currency")}
+    return out
+
+
+def _joined(parts: Sequence[JsonObject]) -> dict[str, Any]:
+    keys = sorted({key for part in parts for key in part})
+    found = {key: [part[key] for part in parts if key in part] for key in keys}
+    return {
+        key: {"count": sum(s["count"] for s in sketches), "means": [group for s in sketches for group in s["means"]]}
+        for key, sketches in found.items()
+    }
+
+
 def expected_value(sketches: JsonObject, outcome: str, campaign: Campaign, max_value: float | None) -> float:
     """E[min(value, max_value)] given that the outcome happened; 0 where no value was ever seen.
 

@@ -16,7 +16,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from optimizer.errors import NotFound
-from optimizer.service import archiving, displace
+from optimizer.service import archiving, displace, settledrows
 from optimizer.service.erased import bury, gone, grave_id, hidden_message_id
 from optimizer.service.feedback import all_campaigns
 from optimizer.service.ids import fresh
@@ -69,6 +69,7 @@ def erase(services: Services, workspace_id: str, recipient_id: str) -> Erased:
         words = {recipient_id, *_words_about(reader, workspace_id, recipient_id)}
     records = (recipient_id, pseudonym, grave_id(services.salt, workspace_id, recipient_id))
     done = services.store.write(work, recipients=[(workspace_id, one) for one in records])
+    settledrows.forget(services, workspace_id)
     return replace(done, scrubbed=_cleaned(services, workspace_id) and services.store.scrub(words))
 
 

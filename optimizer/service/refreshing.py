@@ -8,17 +8,23 @@ Both are compared at the revision's prices: what is scarce now is no departure f
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
+from datetime import datetime
+from functools import cached_property
 from typing import Any
 
 import numpy as np
 
 from optimizer.bandit.tolls import Price, prices_of
+from optimizer.model.examples import Examples
 from optimizer.model.inference import RewardModel
 from optimizer.model.policy import Asked, LivePolicy, distribution
+from optimizer.model.training.settled import Settled
+from optimizer.model.training.train import follow
 from optimizer.model.training.train import refresh as refit
+from optimizer.service import settledrows
 from optimizer.service.drifting import Drift, changes, look
-from optimizer.service.feedback import Log, Logged, delays_json, examples, load
+from optimizer.service.feedback import Hazards, Log, Logged, all_campaigns, delays_json, examples, load
 from optimizer.service.forgetting import remembered
 from optimizer.service.ids import COLD_POLICY
 from optimizer.service.pricing import moved, priceable, publish_prices, with_prices, work_out
@@ -26,11 +32,13 @@ from optimizer.service.publish import artifact_of, new_policy, publish
 from optimizer.service.replay import Replayer, plan_of, situation_of
 from optimizer.service.retrain import exploration_numbers
 from optimizer.service.serving import load_policy
+from optimizer.service.settledrows import SettledRows, basis_of, comparable, settled_until
 from optimizer.service.wiring import Services
 from storage.errors import VersionConflict
+from storage.log import Decision
 from storage.policies import Artifact, Component, Pointer, Policy
 from storage.port import Reader
-from storage.records import Campaign
+from storage.records import Campaign, JsonObject
 
 #: How far a revision may move from its gated ancestor: mean total variation over recent contexts.
 MOST_DIVERGENCE = 0.25
@@ -38,18 +46,57 @@ MOST_DIVERGENCE = 0.25
 DIVERGENCE_ROWS = 200
 
 
+@dataclass(frozen=True)
+class _Read:
+    """What a refresh works on.
+
+    Attributes:
+        log: the whole log, or the rows since ``before``.
+        before: what the settled rows say, where it is kept.
+        drift: what the drift detectors know, by campaign.
+        until: where the whole log was read and is long: up to when its rows are settled.
+        fitted: artifact that is served -> what became of it; told: artifact of a retrain -> what settled rows say.
+    """
+
+    log: Log
+    before: SettledRows | None
+    drift: Mapping[str, Drift]
+    until: datetime | None
+    fitted: dict[str, Artifact] = field(default_factory=dict)
+    told: dict[str, Settled] = field(default_factory=dict)
+
+    @property
+    def hazards(self) -> Hazards:
+        """How outcomes become known."""
+        return self.log.hazards if self.before is None else self.before.hazards
+
+    @cached_property
+    def rows(self) -> list[Logged]:
+        """The rows of the log with a running clock that are remembered."""
+        return remembered([r for r in self.log.rows if r.started], changes(self.drift))
+
+    @cached_property
+    def data(self) -> Examples:
+        """These rows as columns."""
+        return examples(self.rows, self.log.campaigns, self.hazards)
+
+    def numbers(self, campaign_id: str) -> JsonObject:
+        """The exploration numbers of a campaign."""
+        facts = None if self.before is None else self.before.facts.get(campaign_id)
+        return exploration_numbers(self.log.of(campaign_id), self.drift.get(campaign_id), facts)
+
+
 def refresh(services: Services, workspace_id: str, campaign_id: str | None = None) -> list[dict[str, Any]]:
     """Refits every served model on the outcomes that have arrived; publishes a revision where something changed.
 
     A revision carries the prices of this moment (``pricing``). Where the model stays as it is, prices that moved are
-    published alone.
+    published alone. Of a long log only the rows since are read, where what the others say is kept (``settledrows``).
 
     Returns:
         For each campaign with a learned policy ``campaign_id, decision, policy_id, divergence, rows, prices`` (the
         rules that have one under the policy that serves now). ``decision`` is publish, repriced (prices alone),
         unchanged, waits (too far from the gated policy), superseded or skipped.
     """
-    now = services.clock()
     with services.store.read() as reader:
         learned = [
             p
@@ -58,33 +105,55 @@ def refresh(services: Services, workspace_id: str, campaign_id: str | None = Non
         ]
         if not learned:
             return []
-        log = load(reader, workspace_id, now)
-        prices = work_out(services, reader, priceable(reader, workspace_id, now))
         drift = look(services, reader, workspace_id, campaign_id)
-        answers = [_refresh_campaign(services, reader, log, pointer, prices, drift) for pointer in learned]
+        read = _read(services, reader, workspace_id, learned, drift)
+        prices = work_out(services, reader, priceable(reader, workspace_id, services.clock()))
+        answers = [_refresh_campaign(services, reader, read, pointer, prices) for pointer in learned]
+    if read.until is not None and read.told:
+        kept = SettledRows.of(read.log, read.until, services.clock(), changes(drift), read.told)
+        kept.write(services, workspace_id)
     return [{**a, "drift": drift[a["campaign_id"]].to_json() if a["campaign_id"] in drift else None} for a in answers]
 
 
+def _read(
+    services: Services, reader: Reader, workspace_id: str, learned: Sequence[Pointer], drift: Mapping[str, Drift]
+) -> _Read:
+    """The rows since what is kept, if that fits; else the whole log."""
+    now = services.clock()
+    campaigns = {c.campaign_id: c for c in all_campaigns(reader, workspace_id)}
+    policies = [found for p in learned if (found := reader.policy(workspace_id, p.policy_id)) is not None]
+    models = frozenset(name for policy in policies for name in _lineage(reader, policy).values())
+    before = settledrows.read(services, workspace_id, models, basis_of(campaigns, changes(drift)))
+    if before is not None:
+        since = load(reader, workspace_id, now, since=before.until)
+        if before.holds_for(since):
+            return _Read(since, before, drift, None)
+    whole = load(reader, workspace_id, now)
+    return _Read(whole, None, drift, settled_until(whole.rows, now))
+
+
+def _lineage(reader: Reader, policy: Policy) -> dict[str, str]:
+    """The artifacts of a policy, each with that of the retrain that it came from."""
+    gated = _gated(reader, policy)
+    pairs = zip(policy.mixture, gated.mixture, strict=True)
+    return {one.artifact_id: of.artifact_id for one, of in pairs if one.artifact_id and of.artifact_id}
+
+
 def _refresh_campaign(
-    services: Services,
-    reader: Reader,
-    log: Log,
-    pointer: Pointer,
-    prices: Mapping[str, tuple[Price, ...]],
-    drift: Mapping[str, Drift],
+    services: Services, reader: Reader, read: _Read, pointer: Pointer, prices: Mapping[str, tuple[Price, ...]]
 ) -> dict[str, Any]:
     now = services.clock()
     policy = reader.policy(pointer.workspace_id, pointer.policy_id)
-    campaign = log.campaigns.get(pointer.campaign_id)
+    campaign = read.log.campaigns.get(pointer.campaign_id)
     if policy is None or campaign is None:
         return _answer(pointer, "skipped", 0)
     own = prices.get(pointer.campaign_id, ())
-    mine = [r for r in log.of(pointer.campaign_id) if r.trainable and r.matured]
-    numbers = exploration_numbers(log.of(pointer.campaign_id), drift.get(pointer.campaign_id))
+    numbers = read.numbers(pointer.campaign_id)
+    count = numbers["rows"]
     alike = policy.exploration.get("drift") == numbers.get("drift")
     if policy.exploration.get("told") == numbers["told"] and alike:
-        return _repriced(services, pointer, policy, own, _answer(pointer, "unchanged", len(mine)))
-    parts, artifacts, models = _refitted(reader, log, pointer, policy, drift)
+        return _repriced(services, pointer, policy, own, _answer(pointer, "unchanged", count))
+    parts, artifacts, models = _refitted(reader, read, pointer, policy)
     revision = new_policy(
         pointer.workspace_id,
         pointer.campaign_id,
@@ -96,22 +165,23 @@ def _refresh_campaign(
         run_id=None,
         revision=True,
     )
-    ancestor = _ancestor(reader, policy)
+    ancestor = load_policy(reader, policy.workspace_id, _gated(reader, policy).policy_id, {})
     gated = replace(ancestor, exploration=with_prices(ancestor.exploration, own))
-    distance = _divergence(reader, services, campaign, mine, LivePolicy.of(revision, models), gated)
+    recent = _recent(reader, read, pointer)
+    distance = _divergence(reader, services, campaign, recent, LivePolicy.of(revision, models), gated)
     if services.settings.gate and distance > MOST_DIVERGENCE:
-        answer = _answer(pointer, "waits", len(mine), divergence=distance)
+        answer = _answer(pointer, "waits", count, divergence=distance)
         if alike:
             return _repriced(services, pointer, policy, own, answer)
         # The model waits for the gate, the alarm doesn't: the same model goes on at another rate of exploration.
         revision, artifacts, distance = replace(revision, mixture=policy.mixture), [], 0.0
     near = {"revision": True, "divergence": distance, "limit": MOST_DIVERGENCE}
-    revision = replace(revision, verdict={**near, "delays": delays_json(campaign, log.hazards)})
+    revision = replace(revision, verdict={**near, "delays": delays_json(campaign, read.hazards)})
     try:
         publish(services, artifacts, revision, pointer, now)
     except VersionConflict:
-        return _answer(pointer, "superseded", len(mine), divergence=distance)
-    return _answer(pointer, "publish", len(mine), policy_id=revision.policy_id, divergence=distance, prices=own)
+        return _answer(pointer, "superseded", count, divergence=distance)
+    return _answer(pointer, "publish", count, policy_id=revision.policy_id, divergence=distance, prices=own)
 
 
 def _repriced(
@@ -126,49 +196,74 @@ def _repriced(
 
 
 def _refitted(
-    reader: Reader, log: Log, pointer: Pointer, policy: Policy, drift: Mapping[str, Drift]
+    reader: Reader, read: _Read, pointer: Pointer, policy: Policy
 ) -> tuple[tuple[Component, ...], list[Artifact], dict[str, RewardModel]]:
     """The policy's mixture with every model refitted on all rows with a running clock that are remembered."""
-    rows = remembered([r for r in log.rows if r.started], changes(drift))
-    data = examples(rows, log.campaigns, log.hazards)
+    lineage = _lineage(reader, policy)
     parts, artifacts, models = [], [], {}
     for component in policy.mixture:
-        stored = reader.artifact(pointer.workspace_id, component.artifact_id) if component.artifact_id else None
-        if stored is None:
+        name = component.artifact_id
+        stored = None if name is None else reader.artifact(pointer.workspace_id, name)
+        if name is None or stored is None:
             parts.append(component)
             continue
-        trained = refit(stored.blob, data)
-        artifact = artifact_of(pointer.workspace_id, trained.blob, trained.feature_hash, pointer.moved_at)
+        if name not in read.fitted:
+            read.fitted[name] = _refit(read, stored, lineage[name], pointer.moved_at)
+        artifact = read.fitted[name]
         artifacts.append(artifact)
         models[artifact.artifact_id] = RewardModel.load(artifact.blob)
         parts.append(Component(component.weight, artifact.artifact_id))
     return tuple(parts), artifacts, models
 
 
-def _ancestor(reader: Reader, policy: Policy) -> LivePolicy:
+def _refit(read: _Read, stored: Artifact, origin: str, now: datetime) -> Artifact:
+    """A model after the outcomes that have arrived; ``origin``: the artifact of the retrain that it came from."""
+    if len(read.data) == 0:
+        return stored
+    if read.before is not None:
+        trained = follow(stored.blob, read.before.models[origin], read.data)
+    else:
+        settled = [r for r in read.rows if read.until is not None and r.decision.decided_at < read.until]
+        trained = refit(stored.blob, read.data, settled=len(examples(settled, read.log.campaigns)))
+    if trained.settled is not None:
+        read.told[origin] = trained.settled
+    return artifact_of(stored.workspace_id, trained.blob, trained.feature_hash, now)
+
+
+def _gated(reader: Reader, policy: Policy) -> Policy:
     """The gated policy that a line of revisions started from."""
     while policy.revision and policy.parent_id is not None:
         parent = reader.policy(policy.workspace_id, policy.parent_id)
         if parent is None:
             break
         policy = parent
-    return load_policy(reader, policy.workspace_id, policy.policy_id, {})
+    return policy
+
+
+def _recent(reader: Reader, read: _Read, pointer: Pointer) -> list[Decision]:
+    """The newest decisions that policies may be compared on, by time."""
+    since = [r.decision for r in read.log.of(pointer.campaign_id) if comparable(r)][-DIVERGENCE_ROWS:]
+    if read.before is None or len(since) == DIVERGENCE_ROWS:
+        return since
+    names = read.before.recent.get(pointer.campaign_id, ())[len(since) - DIVERGENCE_ROWS :]
+    found = [reader.decision(pointer.workspace_id, name) for name in names]
+    return [*(one for one in found if one is not None), *since]
 
 
 def _divergence(
     reader: Reader,
     services: Services,
     campaign: Campaign,
-    rows: Sequence[Logged],
+    decisions: Sequence[Decision],
     revision: LivePolicy,
     gated: LivePolicy,
 ) -> float:
     """Mean total variation between two policies over the newest decisions' contexts and eligible sets, in [0, 1]."""
     replayer = Replayer(reader, services.salt)
     distances = []
-    for row in [r for r in rows if r.evaluable][-DIVERGENCE_ROWS:]:
-        made = plan_of(row.decision, replayer.campaign(row.decision))
-        s = situation_of(row.decision, campaign)
+    for decision in decisions:
+        made = plan_of(decision, replayer.campaign(decision))
+        s = situation_of(decision, campaign)
         one, other = (
             distribution(live, campaign, Asked(made.space, made.mask, s.context, s.effects)).probability
             for live in (revision, gated)

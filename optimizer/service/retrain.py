@@ -19,7 +19,7 @@ from optimizer.model.policy import LivePolicy
 from optimizer.model.training.train import Trained
 from optimizer.service.drifting import Drift, look
 from optimizer.service.evidence import pair
-from optimizer.service.feedback import Log, Logged, delays_json, load, matured_rows, told
+from optimizer.service.feedback import Log, Logged, delays_json, load
 from optimizer.service.fitting import Job, cross_fitted, settled
 from optimizer.service.ids import COLD_POLICY
 from optimizer.service.judging import first_verdict, later_verdict
@@ -28,6 +28,7 @@ from optimizer.service.publish import artifact_of, mixture, new_policy, publish,
 from optimizer.service.replay import Replayer
 from optimizer.service.runs import LEAST_ROWS
 from optimizer.service.serving import load_policy
+from optimizer.service.settledrows import Facts
 from optimizer.service.soundness import soundness
 from optimizer.service.wiring import Services
 from storage.errors import VersionConflict
@@ -237,23 +238,23 @@ def _heaviest(live: LivePolicy) -> RewardModel | None:
     return live.models[heaviest]
 
 
-def exploration_numbers(rows: Sequence[Logged], drift: Drift | None = None) -> JsonObject:
+def exploration_numbers(rows: Sequence[Logged], drift: Drift | None = None, before: Facts | None = None) -> JsonObject:
     """The numbers that a policy's exploration is computed with: annealing, and which variants are still young.
 
-    ``rows`` are the campaign's; matured ones count. ``told`` is what all of them have told, for the next refresh.
+    ``rows`` are the campaign's, ``before`` what is counted of earlier ones; matured ones count. ``told`` is what all of
+    them have told, for the next refresh.
 
     Once outcomes have changed, only later rows count: what was settled is open again, and so are its variants. While an
     alarm stands nothing is annealed; the alarm stands beside the numbers.
     """
-    changed = drift.changed if drift is not None else None
-    mine = [r for r in rows if r.trainable and r.matured]
-    known = [r for r in mine if changed is None or r.decision.decided_at.timestamp() >= changed]
+    found = Facts.of(rows, drift.changed if drift is not None else None)
+    found = found if before is None else before + found
     raised = drift is not None and drift.raised
     numbers: dict[str, Any] = {
-        "anneal": 1.0 if raised else 1.0 / (1.0 + len(known) / ANNEAL_ROWS),
-        "matured_rows": matured_rows(known),
-        "rows": len(mine),
-        "told": told(rows),
+        "anneal": 1.0 if raised else 1.0 / (1.0 + found.known / ANNEAL_ROWS),
+        "matured_rows": dict(found.matured or {}),
+        "rows": found.rows,
+        "told": found.told,
     }
     return {**numbers, "drift": drift.told()} if drift is not None and drift.alarms else numbers
 

@@ -31,14 +31,15 @@ def measure(decisions: int) -> list[Figure]:
                 for first in range(0, SMALL, 2_000):
                     services.decider.decide_batch(shop.WORKSPACE, shop.requests(first, 2_000), f"grow{first}")
         before = _bytes(large)
-        copies = decisions // SMALL
+        copies = -(-decisions // (SMALL + shop.TRAINED_ON))
+        stored = copies * (SMALL + shop.TRAINED_ON)
         multiply(large / "bench.db", copies, people=max(1, copies // 10))
         with shop.reopened(small, _LATER) as little, shop.reopened(large, _LATER) as much:
             few, many = medians([_asking(little), _asking(much)], ROUNDS)
-        per_decision = (_bytes(large) - before) / (copies * SMALL)
+        per_decision = (_bytes(large) - before) / stored
     return [
         at_most(
-            f"a durable decision with {decisions:,} stored",
+            f"a durable decision with {stored:,} stored",
             f"{many:,.0f} µs",
             f"with {SMALL:,}: {few:,.0f} µs",
             many / few,

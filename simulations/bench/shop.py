@@ -5,7 +5,7 @@ A cap, a gap and quiet hours: most recipients are asked about once, so that what
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -120,10 +120,8 @@ def attributes(rng: np.random.Generator) -> dict[str, Any]:
     }
 
 
-def _teach(services: Services, clock: SteppingClock) -> None:
-    """A uniform log with an effect of plan and channel, and one retrain on it."""
-    rng = np.random.default_rng(0)
-    decided = services.decider.decide_batch(WORKSPACE, requests(10_000_000, TRAINED_ON), "teach")
+def outcomes(decided: Iterable[object], rng: np.random.Generator) -> list[EventInput]:
+    """What comes of the messages among some decisions: e-mail suits those with a plan, the rest those without."""
     chances = {"opened": 0.3, "clicked": 0.1, "converted": 0.03, "unsubscribed": 0.005, "complained": 0.002}
     events = []
     for one in decided:
@@ -134,7 +132,13 @@ def _teach(services: Services, clock: SteppingClock) -> None:
                 for kind, chance in chances.items()
                 if rng.random() < chance * lift
             ]
+    return events
+
+
+def _teach(services: Services, clock: SteppingClock) -> None:
+    """A uniform log with an effect of plan and channel, and one retrain on it."""
+    decided = services.decider.decide_batch(WORKSPACE, requests(10_000_000, TRAINED_ON), "teach")
     clock.advance(timedelta(days=3).total_seconds())
-    ingest(services, WORKSPACE, events)
+    ingest(services, WORKSPACE, outcomes(decided, np.random.default_rng(0)))
     retrain(services, WORKSPACE)
     services.policies.refresh_now()

@@ -16,8 +16,9 @@ from optimizer.model.funnel import taught
 from optimizer.model.heads import Heads
 from optimizer.model.layout import Layout
 from optimizer.model.training.options import DEFAULTS, TrainOptions
-from optimizer.model.training.posterior import Posterior, base_offset, fit_posterior
+from optimizer.model.training.posterior import IDLE, Posterior, base_offset, fit_posterior
 from optimizer.model.training.rows import Design, RowSet, message_layout, no_send_layout, split_rows
+from optimizer.model.training.settled import SettledHead, SettledKind
 from optimizer.model.variantbasis import VariantBasis
 
 #: Draws in the frozen bank. M = 16 is as good for regret as 64; more give finer propensities and cost time a decision.
@@ -91,11 +92,78 @@ def fit_last_layer(
         options: the prior on the precisions, where they are learned.
     """
     message = _fit_kind(table, "message", {}, None if start is None else start[0], seed, options)
-    shared = {
-        name: _carried(table.no_send[1], message.layout, posterior.mean, _SHARED)
+    shared = _shared(table.no_send[1], message)
+    return message, _fit_kind(table, "no_send", shared, None if start is None else start[1], seed, options)
+
+
+def continue_last_layer(table: Table, settled: tuple[SettledKind, SettledKind]) -> tuple[Fits, Fits]:
+    """Posteriors of the message heads and of the no_send heads from settled rows and those of the table, which come
+    after them. Layouts and precisions stay as they were."""
+    message = _continued(table, "message", {}, settled[0])
+    return message, _continued(table, "no_send", _shared(settled[1].layout, message), settled[1])
+
+
+def _continued(table: Table, kind: str, centres: Mapping[str, NDArray[np.float64]], before: SettledKind) -> Fits:
+    design = Design(before.layout, (table.message if kind == "message" else table.no_send)[0])
+    known = targets(table, kind)
+    silent = Target(np.full(design.count, np.nan), np.ones(design.count), 0.0)
+    posteriors = {}
+    for name, head in before.heads.items():
+        target = known.get(name, silent)
+        posteriors[name] = fit_posterior(
+            design,
+            target.outcome,
+            head.offset,
+            seen=target.seen,
+            centre=centres.get(name),
+            mean=head.mean,
+            precision=head.precision,
+            steps=6,
+            empirical=False,
+            settled=head,
+        )
+    return Fits(before.layout, posteriors)
+
+
+def settled_kinds(table: Table, fits: tuple[Fits, Fits], count: int) -> tuple[SettledKind, SettledKind]:
+    """What the first ``count`` rows of the examples say of every head, around the weights that were fitted to all."""
+    message = _settled_kind(table, "message", fits[0], {}, count)
+    return message, _settled_kind(table, "no_send", fits[1], _shared(fits[1].layout, fits[0]), count)
+
+
+def _settled_kind(
+    table: Table, kind: str, fitted: Fits, centres: Mapping[str, NDArray[np.float64]], count: int
+) -> SettledKind:
+    rows = (table.message if kind == "message" else table.no_send)[0]
+    layout, design, settled = fitted.layout, Design(fitted.layout, rows), rows.rows < count
+    heads = {}
+    for name, target in targets(table, kind).items():
+        posterior, centre = fitted.posteriors[name], centres.get(name, np.zeros(layout.size))
+        outcome = np.where(settled, target.outcome, np.nan)
+        # An idle weight is 0 unless its centre isn't, and then it moves with it.
+        speaks = np.flatnonzero((posterior.precision[layout.group] < IDLE) | (centre != 0.0))
+        fixed = np.full(design.count, posterior.offset)
+        _, gradient, information = design.derivatives(posterior.mean, outcome, fixed, target.seen, speaks)
+        known = outcome[np.isfinite(outcome)]
+        heads[name] = SettledHead(
+            mean=posterior.mean,
+            precision=posterior.precision,
+            known=speaks,
+            gradient=gradient,
+            information=information,
+            offset=posterior.offset,
+            rows=len(known),
+            positives=int(known.sum()),
+        )
+    return SettledKind(layout, heads)
+
+
+def _shared(layout: Layout, message: Fits) -> dict[str, NDArray[np.float64]]:
+    """Prior means of the no_send weights of ``layout``, by outcome: what sending and not sending share."""
+    return {
+        name: _carried(layout, message.layout, posterior.mean, _SHARED)
         for name, posterior in message.posteriors.items()
     }
-    return message, _fit_kind(table, "no_send", shared, None if start is None else start[1], seed, options)
 
 
 @dataclass(frozen=True)

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from optimizer.model.layout import Layout
 from optimizer.model.training.options import DEFAULTS, TrainOptions
 from optimizer.model.training.rows import Design
+from optimizer.model.training.settled import SettledHead
 from optimizer.model.training.threads import one_thread
 
 LOWEST = 2.0
@@ -85,6 +86,7 @@ def fit_posterior(
     steps: int = 8,
     empirical: bool = True,
     options: TrainOptions = DEFAULTS,
+    settled: SettledHead | None = None,
 ) -> Posterior:
     """Fits one head to the outcomes (m,) of a design's rows; NaN = unknown.
 
@@ -97,6 +99,7 @@ def fit_posterior(
         steps: most passes over the rows.
         empirical: whether the precisions are learned, or stay as given.
         options: the prior on the precisions.
+        settled: what earlier rows say beside the design's; its precisions are those to start with.
     """
     layout = design.layout
     learned = options.at(int(np.count_nonzero(np.isfinite(outcome)))) if empirical else None
@@ -112,6 +115,9 @@ def fit_posterior(
         prior = groups[layout.group]
         quick = np.flatnonzero(prior < IDLE)
         likelihood, gradient, hessian = design.derivatives(weights, outcome, fixed, seen, quick)
+        if settled is not None:
+            more = settled.around(weights + middle, quick)
+            likelihood, gradient, hessian = likelihood + more[0], gradient + more[1], hessian + more[2]
         if step and _worse(likelihood, weights, before_likelihood, before, prior):
             weights = 0.5 * (weights + before)
             continue
@@ -127,7 +133,10 @@ def fit_posterior(
     if fitted is None:
         raise ValueError(f"steps is {steps}, expected at least 1")
     known = outcome[np.isfinite(outcome)]
-    return Posterior(weights + middle, groups, fitted.live, fitted.factor, offset, len(known), int(known.sum()))
+    rows, positives = len(known), int(known.sum())
+    if settled is not None:
+        rows, positives = rows + settled.rows, positives + settled.positives
+    return Posterior(weights + middle, groups, fitted.live, fitted.factor, offset, rows, positives)
 
 
 @dataclass(frozen=True)

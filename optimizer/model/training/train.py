@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -21,12 +21,13 @@ from optimizer.model.training.calibrate import fit_calibration
 from optimizer.model.training.evaluate import training_basis
 from optimizer.model.training.export import export_graph
 from optimizer.model.training.gate import EncoderVerdict, NetworkVerdict, judge_columns
-from optimizer.model.training.lastlayer import Fits, fit_last_layer, tabulate
+from optimizer.model.training.lastlayer import Fits, continue_last_layer, fit_last_layer, settled_kinds, tabulate
 from optimizer.model.training.options import DEFAULTS, TrainOptions
 from optimizer.model.training.posterior import IDLE
 from optimizer.model.training.rhythm import fit_rhythm
+from optimizer.model.training.settled import Settled
 from optimizer.model.training.threads import set_threads
-from optimizer.model.values import fit_values
+from optimizer.model.values import fit_values, joined
 from optimizer.model.variantbasis import VariantBasis
 from storage.records import Attribute, JsonObject
 
@@ -36,11 +37,13 @@ WIDE, HALVED, NARROW = 0.5, 2_500.0, 0.05
 
 @dataclass(frozen=True)
 class Trained:
-    """A model: its artifact, the hash of its feature spec, and what is worth knowing about the fit."""
+    """A model: its artifact, the hash of its feature spec, and what is worth knowing about the fit; after a refresh
+    that was asked for it, what the settled rows say (``follow`` goes on from there)."""
 
     blob: bytes
     feature_hash: str
     report: dict[str, Any]
+    settled: Settled | None = None
 
 
 def train(
@@ -88,7 +91,7 @@ def train(
         heads = fits[0].heads("message", seed), fits[1].heads("no_send", seed)
         maps = fit_calibration(examples, context, spec, basis, heads, seed=seed)
     kept = {"seed": seed, **_judged(verdict, read, asked), "calibration": maps}
-    return _assemble(examples, spec, graph, basis, fits, rhythm, kept)
+    return _assemble(_sums(examples), spec, graph, basis, fits, rhythm, kept)
 
 
 def _judged(network: NetworkVerdict, encoder: EncoderVerdict, asked: Wanted) -> dict[str, Any]:
@@ -104,11 +107,15 @@ def _judged(network: NetworkVerdict, encoder: EncoderVerdict, asked: Wanted) -> 
     }
 
 
-def refresh(blob: bytes, examples: Examples) -> Trained:
+def refresh(blob: bytes, examples: Examples, settled: int = 0) -> Trained:
     """Refits the last layer to newer rows; spec, network, variant directions, precisions, calibration, rhythm stay.
 
     Newton starts from the old weights. The draws use the old seed, so that the new bank differs from the old one by
     what was learned and not by luck. What is new (a variant, an hour) gets weights with the starting precision.
+
+    Args:
+        blob: the model. examples: all rows.
+        settled: the first so many rows are final: what they say is told for ``follow`` (0 = it isn't).
 
     Raises:
         BadArtifact: the blob can't be read. Invalid: no rows or no outcomes.
@@ -116,11 +123,53 @@ def refresh(blob: bytes, examples: Examples) -> Trained:
     _check(examples)
     set_threads(len(examples))
     model = RewardModel.load(blob)
-    if visible(model.message.outcomes) == model.message.outcomes:
-        examples = without(examples)
-    context = model.embedder.bulk(examples.contexts)
-    table = tabulate(examples, context, model.spec, model.basis)
+    examples = _as_learned(model, examples)
+    table = tabulate(examples, model.embedder.bulk(examples.contexts), model.spec, model.basis)
     fits = fit_last_layer(table, start=(model.message, model.no_send))
+    trained = _again(model, _sums(examples), fits)
+    if not settled:
+        return trained
+    told = {name: _told(examples, name, settled) for name in examples.outcomes}
+    kinds = settled_kinds(table, fits, settled)
+    return replace(trained, settled=Settled(*kinds, settled, told, fit_values(examples.take(np.arange(settled)))))
+
+
+def follow(blob: bytes, settled: Settled, examples: Examples) -> Trained:
+    """The refresh of a long log: what its settled rows say stands for them, and only the rows since are read.
+
+    Args:
+        blob: the model. settled: of this model's lineage, from ``refresh``.
+        examples: the rows that came after the settled ones. An action or an hour that the rows of that refresh didn't
+            show gets no weights of its own.
+
+    Raises:
+        BadArtifact: the blob can't be read. Invalid: no rows or no outcomes.
+    """
+    _check(examples)
+    set_threads(len(examples))
+    model = RewardModel.load(blob)
+    examples = _as_learned(model, examples)
+    table = tabulate(examples, model.embedder.bulk(examples.contexts), model.spec, model.basis)
+    fits = continue_last_layer(table, (settled.message, settled.no_send))
+    names = settled.told.keys() | set(examples.outcomes)
+    told = max((settled.told.get(name, 0.0) + _told(examples, name) for name in names), default=0.0)
+    sums = _Sums(settled.rows + len(examples), told, joined(settled.values, fit_values(examples)))
+    return _again(model, sums, fits)
+
+
+def _as_learned(model: RewardModel, examples: Examples) -> Examples:
+    """The examples with looks apart, or not, as the model learned them."""
+    return without(examples) if visible(model.message.outcomes) == model.message.outcomes else examples
+
+
+def _told(examples: Examples, name: str, first: int | None = None) -> float:
+    """How many final rows the first rows (all) are worth for an outcome; see ``Examples.told``."""
+    known = np.isfinite(examples.outcome[name][:first]) if name in examples.outcome else np.zeros(0, np.bool_)
+    return float(examples.share(name)[:first][known].sum()) if known.size else 0.0
+
+
+def _again(model: RewardModel, sums: _Sums, fits: tuple[Fits, Fits]) -> Trained:
+    """The artifact of a refreshed model."""
     meta = model.artifact_meta
     kept = {
         "seed": int(meta["seed"]),
@@ -128,7 +177,7 @@ def refresh(blob: bytes, examples: Examples) -> Trained:
         "encoder": dict(meta.get("encoder", {})),
         "calibration": meta.get("calibration", {}),
     }
-    return _assemble(examples, model.spec, model.graph, model.basis, fits, model.rhythm, kept)
+    return _assemble(sums, model.spec, model.graph, model.basis, fits, model.rhythm, kept)
 
 
 def width_factor(rows: float) -> float:
@@ -143,8 +192,21 @@ def _check(examples: Examples) -> None:
         raise Invalid.field("examples.outcome", "is empty, expected at least one outcome")
 
 
+@dataclass(frozen=True)
+class _Sums:
+    """Of all rows: how many, what they are worth as final ones, sketches of their values."""
+
+    rows: int
+    told: float
+    values: JsonObject
+
+
+def _sums(examples: Examples) -> _Sums:
+    return _Sums(len(examples), examples.told, fit_values(examples))
+
+
 def _assemble(
-    examples: Examples,
+    sums: _Sums,
     spec: FeatureSpec,
     graph: bytes,
     basis: VariantBasis,
@@ -157,9 +219,9 @@ def _assemble(
     meta: dict[str, Any] = {
         "format": FORMAT,
         "spec": spec.to_json(),
-        "values": fit_values(examples),
-        "width": width_factor(examples.told),
-        "rows": len(examples),
+        "values": dict(sums.values),
+        "width": width_factor(sums.told),
+        "rows": sums.rows,
         **kept,
     }
     for kind, fitted in zip(("message", "no_send"), fits, strict=True):
@@ -170,7 +232,7 @@ def _assemble(
         saved_rhythm, described_rhythm = rhythm.save()
         arrays |= saved_rhythm
         meta |= described_rhythm
-    return Trained(pack(graph, arrays, meta), spec.hash, _report(examples, spec, fits, meta))
+    return Trained(pack(graph, arrays, meta), spec.hash, _report(spec, fits, meta))
 
 
 def _readable(group: str, spec: FeatureSpec) -> str:
@@ -181,7 +243,7 @@ def _readable(group: str, spec: FeatureSpec) -> str:
     return f"{block}:{spec.owners[int(owner)]}"
 
 
-def _report(examples: Examples, spec: FeatureSpec, fits: tuple[Fits, Fits], meta: JsonObject) -> dict[str, Any]:
+def _report(spec: FeatureSpec, fits: tuple[Fits, Fits], meta: JsonObject) -> dict[str, Any]:
     """What a person would ask about the fit, as JSON."""
     heads = [
         {
@@ -201,7 +263,7 @@ def _report(examples: Examples, spec: FeatureSpec, fits: tuple[Fits, Fits], meta
         for name, posterior in sorted(fitted.posteriors.items())
     ]
     return {
-        "rows": len(examples),
+        "rows": meta["rows"],
         "features": spec.describe(),
         "encoded_width": spec.width,
         "width": meta["width"],

@@ -1,0 +1,214 @@
+"""A refresh of a long log reads only the rows since the last whole one, and comes to the same."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import replace
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from optimizer.bandit.actions import ActionSpace
+from optimizer.model.inference import RewardModel
+from optimizer.model.training.train import refresh as refit
+from optimizer.service import refreshing, settledrows, setup
+from optimizer.service.erasing import erase
+from optimizer.service.feedback import Log, examples, load
+from optimizer.service.ingest import ingest
+from optimizer.service.refreshing import refresh
+from optimizer.service.requests import DecisionRequest, EventInput
+from optimizer.service.retrain import exploration_numbers, retrain
+from optimizer.service.wiring import Services
+from storage.log import Decision
+from storage.policies import Policy
+from storage.records import Channel, Variant
+from tests.service.conftest import WORKSPACE, FakeClock, campaign
+
+WEEK = timedelta(days=7)
+SENT = {
+    "channels": (Channel("email"),),
+    "attribution_hours": {"clicked": 24.0},
+    "allow_no_send": False,
+    "slot_minutes": 360,
+}
+
+
+@pytest.fixture
+def read(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """How many rows each reading of the log gave; 100 settled rows are a long log, for 5 days."""
+    counts: list[int] = []
+
+    def counted(*args: Any, **kwargs: Any) -> Log:
+        log = load(*args, **kwargs)
+        counts.append(len(log.rows))
+        return log
+
+    monkeypatch.setattr(refreshing, "load", counted)
+    monkeypatch.setattr(settledrows, "LEAST", 100)
+    monkeypatch.setattr(settledrows, "LONGEST", timedelta(days=5))
+    return counts
+
+
+@pytest.fixture
+def taught(services: Services, clock: FakeClock) -> Services:
+    """A policy from 900 settled rows, and 60 younger ones. No gate: on so few rows it would let nothing by."""
+    services = replace(services, settings=replace(services.settings, gate=False))
+    setup.put_campaign(services, campaign(**SENT))
+    _log(services, clock, 900, "first", days=10.0)
+    assert retrain(services, WORKSPACE)[0]["decision"] == "publish"
+    _log(services, clock, 60, "second")
+    return services
+
+
+@pytest.fixture
+def shop(taught: Services, read: list[int]) -> Services:
+    """After the first refresh, which read the whole log."""
+    assert refresh(taught, WORKSPACE)[0]["decision"] == "publish"
+    assert read == [960]
+    read.clear()
+    return taught
+
+
+def _log(services: Services, clock: FakeClock, people: int, run: str, days: float = 4.0) -> None:
+    """Decisions for any slot of the week from tomorrow on, and clicks by who they are for in its first days."""
+    tomorrow = clock.now.replace(hour=0) + timedelta(days=1)
+    window = (tomorrow, tomorrow + WEEK)
+    asked = [
+        DecisionRequest("spring", f"{run}-{i}", window=window, context={"plan": ("pro", "free")[i % 2]})
+        for i in range(people)
+    ]
+    decided = [d for d in services.decider.decide_batch(WORKSPACE, asked, run) if isinstance(d, Decision)]
+    clock.forward(days=days)
+    rng = np.random.default_rng(people)
+    clicked = [
+        EventInput(type="clicked", occurred_at=d.send_at, decision_id=d.decision_id)
+        for d in decided
+        if d.send_at is not None
+        and d.send_at < clock.now
+        and rng.random() < 0.1 + 0.6 * ((d.variant_id == "mens") == (d.snapshot.context["plan"] == "pro"))
+    ]
+    ingest(services, WORKSPACE, clicked)
+
+
+def _serving(services: Services) -> tuple[Policy, bytes]:
+    """The policy that serves, and its model."""
+    with services.store.read() as reader:
+        pointer = reader.pointer(WORKSPACE, "spring")
+        assert pointer is not None
+        policy = reader.policy(WORKSPACE, pointer.policy_id)
+        assert policy is not None
+        artifact = reader.artifact(WORKSPACE, policy.mixture[-1].artifact_id or "")
+    assert artifact is not None
+    return policy, artifact.blob
+
+
+def _rewards(blob: bytes, services: Services) -> np.ndarray[Any, Any]:
+    """What a model expects of every hour of a week, for both plans."""
+    with services.store.read() as reader:
+        spring = reader.campaign(WORKSPACE, "spring")
+    assert spring is not None
+    model = RewardModel.load(blob)
+    local = 4 * 86_400 + 3_600 * np.arange(168)
+    space = ActionSpace(("mens", "womens"), ("email",), local, local, False)
+    rows = model.embed([{"plan": "pro"}, {"plan": "free"}])
+    return np.concatenate([model.score(row, space, spring, {}).reward for row in rows])
+
+
+def test_only_the_rows_since_are_read_and_the_model_is_that_of_all_rows(
+    shop: Services, clock: FakeClock, read: list[int]
+) -> None:
+    _, before = _serving(shop)
+    _log(shop, clock, 80, "third")
+    answer = refresh(shop, WORKSPACE)[0]
+    assert (answer["decision"], read) == ("publish", [140])
+    policy, after = _serving(shop)
+    with shop.store.read() as reader:
+        log = load(reader, WORKSPACE, clock.now)
+    whole = refit(before, examples([r for r in log.rows if r.started], log.campaigns, log.hazards))
+    expected = _rewards(whole.blob, shop)
+    moved = np.abs(_rewards(before, shop) - expected).max()
+    assert moved > 0.02
+    assert np.abs(_rewards(after, shop) - expected).max() < 0.3 * moved  # delays are those of then, weights moved a bit
+    numbers = exploration_numbers(log.of("spring"))
+    assert {name: policy.exploration[name] for name in numbers} == numbers
+    assert answer["rows"] == numbers["rows"]
+    assert RewardModel.load(after).artifact_meta["rows"] == RewardModel.load(whole.blob).artifact_meta["rows"]
+
+
+def test_policies_are_compared_on_settled_rows_too(
+    shop: Services, clock: FakeClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    compared: list[datetime] = []
+
+    def told(*args: Any) -> float:
+        compared.extend(decision.decided_at for decision in args[3])
+        return 0.0
+
+    monkeypatch.setattr(refreshing, "_divergence", told)
+    _log(shop, clock, 80, "third")
+    refresh(shop, WORKSPACE)
+    assert len(compared) == refreshing.DIVERGENCE_ROWS
+    assert compared == sorted(compared)
+
+
+def test_without_news_nothing_changes(shop: Services, read: list[int]) -> None:
+    assert refresh(shop, WORKSPACE)[0]["decision"] == "unchanged"
+    assert read == [60]
+
+
+@pytest.mark.parametrize("what", ["campaign", "variant", "retrain", "age", "broken", "cut", "gone", "erased"])
+def test_the_whole_log_is_read_where_what_is_kept_does_not_fit(
+    shop: Services, clock: FakeClock, read: list[int], what: str
+) -> None:
+    path = settledrows._path(shop, WORKSPACE)
+    content = path.read_bytes()
+    if what in ("campaign", "variant"):
+        with shop.store.read() as reader:
+            spring = reader.campaign(WORKSPACE, "spring")
+        assert spring is not None
+        clock.forward(minutes=1)
+        changed = {"variants": (*spring.variants, Variant("kids"))} if what == "variant" else {"name": "Spring"}
+        setup.put_campaign(shop, replace(spring, **changed))
+    elif what == "retrain":
+        clock.forward(minutes=1)
+        assert retrain(shop, WORKSPACE)[0]["decision"] == "publish"
+    elif what == "age":
+        clock.forward(days=5, minutes=1)
+    elif what == "broken":
+        path.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
+    elif what == "cut":
+        path.write_bytes(content[:100])
+    elif what == "gone":
+        path.unlink()
+    else:
+        erase(shop, WORKSPACE, "first-0")
+        assert not path.exists()
+    refresh(shop, WORKSPACE)
+    assert read == [959 if what == "erased" else 960]
+
+
+def test_where_rows_show_an_action_that_is_new_the_whole_log_is_read(
+    shop: Services, read: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(settledrows, "_shown", lambda _: frozenset({("spring", "kids", "email")}))
+    refresh(shop, WORKSPACE)
+    assert read == [60, 960]
+
+
+@pytest.mark.usefixtures("read")
+def test_where_it_cannot_be_kept_a_warning_says_so(
+    taught: Services, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    (tmp_path / "reports").write_text("no folder")
+    elsewhere = replace(taught, settings=replace(taught.settings, report_folder=str(tmp_path / "reports")))
+    with caplog.at_level(logging.WARNING):
+        assert refresh(elsewhere, WORKSPACE)[0]["decision"] == "publish"
+    assert "what settled rows say can't be kept" in caplog.text
+
+
+def test_of_a_short_log_nothing_is_kept(taught: Services) -> None:
+    assert refresh(taught, WORKSPACE)[0]["decision"] == "publish"
+    assert not settledrows._path(taught, WORKSPACE).exists()
