@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Generic, TypeVar
 
 from optimizer.errors import Invalid
-from optimizer.service import setup
+from optimizer.service import settledrows, setup
 from optimizer.service.cells import Cells
 from optimizer.service.garbage import rarely_collected
 from optimizer.service.importtargets import BadRow, Kind, Place, Stored, Target, target_of
@@ -74,6 +74,7 @@ def import_file(
         run = _Run(place, target_of(kind, place, typed=file.typed), file.typed, strict)
         for first, chunk in _chunks(file, mapping, resumed):
             part = run.store(first, chunk)
+            settledrows.forget(services, workspace_id)  # these rows may lie before those that it speaks of
             report = replace(
                 report,
                 stored=report.stored + part.stored,

@@ -152,6 +152,8 @@ def _refresh_campaign(
     count = numbers["rows"]
     alike = policy.exploration.get("drift") == numbers.get("drift")
     if policy.exploration.get("told") == numbers["told"] and alike:
+        if read.until is not None:
+            _refitted(reader, read, pointer, policy)  # what settled rows say of this model is kept, too
         return _repriced(services, pointer, policy, own, _answer(pointer, "unchanged", count))
     parts, artifacts, models = _refitted(reader, read, pointer, policy)
     revision = new_policy(

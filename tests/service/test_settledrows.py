@@ -17,6 +17,7 @@ from optimizer.model.training.train import refresh as refit
 from optimizer.service import refreshing, settledrows, setup
 from optimizer.service.erasing import erase
 from optimizer.service.feedback import Log, examples, load
+from optimizer.service.imports import import_file
 from optimizer.service.ingest import ingest
 from optimizer.service.refreshing import refresh
 from optimizer.service.requests import DecisionRequest, EventInput
@@ -154,14 +155,22 @@ def test_policies_are_compared_on_settled_rows_too(
     assert compared == sorted(compared)
 
 
+def test_a_model_that_stays_as_it_is_is_kept_for_too(shop: Services, clock: FakeClock, read: list[int]) -> None:
+    settledrows._path(shop, WORKSPACE).unlink()
+    assert refresh(shop, WORKSPACE)[0]["decision"] == "unchanged"
+    _log(shop, clock, 80, "third")
+    assert refresh(shop, WORKSPACE)[0]["decision"] == "publish"
+    assert read == [960, 140]
+
+
 def test_without_news_nothing_changes(shop: Services, read: list[int]) -> None:
     assert refresh(shop, WORKSPACE)[0]["decision"] == "unchanged"
     assert read == [60]
 
 
-@pytest.mark.parametrize("what", ["campaign", "variant", "retrain", "age", "broken", "cut", "gone", "erased"])
+@pytest.mark.parametrize("what", ["campaign", "variant", "retrain", "age", "broken", "cut", "gone", "erased", "import"])
 def test_the_whole_log_is_read_where_what_is_kept_does_not_fit(
-    shop: Services, clock: FakeClock, read: list[int], what: str
+    shop: Services, clock: FakeClock, read: list[int], tmp_path: Path, what: str
 ) -> None:
     path = settledrows._path(shop, WORKSPACE)
     content = path.read_bytes()
@@ -183,6 +192,9 @@ def test_the_whole_log_is_read_where_what_is_kept_does_not_fit(
         path.write_bytes(content[:100])
     elif what == "gone":
         path.unlink()
+    elif what == "import":
+        (tmp_path / "people.csv").write_text("recipient_id\nimported\n")
+        import_file(shop, WORKSPACE, "recipients", tmp_path / "people.csv")
     else:
         erase(shop, WORKSPACE, "first-0")
         assert not path.exists()
