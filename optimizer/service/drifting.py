@@ -4,8 +4,8 @@ At each refresh and retrain three kinds of detector read the rows that have arri
 
 - *calibration*: the logging policy's own predictions, older than the row, against what happened, by outcome (lower,
   higher, flatter than predicted; ``bandit.drift.calibration_ratios``);
-- *propensities*: drawn actions against their logged probabilities, by variant, channel, daypart and not sending; and
-  whether the probabilities can be recomputed at all;
+- *propensities*: drawn actions against their logged probabilities, by variant, channel, daypart and not sending, as
+  soon as they are drawn; and whether the probabilities can be recomputed at all;
 - *features*: each block of 1,000 decisions against the model's training rows, by the stability index.
 
 The first two raise a false alarm every million rows on average, all detectors together, however often they are asked;
@@ -17,22 +17,25 @@ with the training run, so that a look reads each row once.
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
+from heapq import heappush, heappushpop
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from optimizer.bandit.drift import CALIBRATION, Crossing, Detectors, balance_ratios, calibration_ratios
+from optimizer.bandit.drift import CALIBRATION, Crossing, Detectors
 from optimizer.bandit.rewards import clock_start, max_window, outcome_names
 from optimizer.model.policy import LivePolicy
-from optimizer.service.evidence import factor_names, heaviest_model, known_outcome, predicted_outcomes, subset_masses
+from optimizer.service import driftratios
+from optimizer.service.evidence import factor_names, heaviest_model
 from optimizer.service.featureblocks import Block, compared, empty_block
 from optimizer.service.feedback import Logged, feedback_rows
 from optimizer.service.ids import COLD_POLICY
-from optimizer.service.replay import Past, Replayer, space_logged, vectors
+from optimizer.service.replay import Past, Replayer
 from optimizer.service.serving import load_policy
 from optimizer.service.told import last_told
 from optimizer.service.wiring import Services
@@ -46,7 +49,7 @@ Floats = NDArray[np.float64]
 FALSE_ALARM_ROWS = 1e6
 #: An alarm ends after this many rows without another.
 QUIET_ROWS = 1_000
-#: The newest rows that one look replays at most; of a larger backlog the older ones are left out, by time alone.
+#: The newest rows that one look takes at most; of a larger backlog the older ones are left out, by time alone.
 MOST_ROWS = 5_000
 #: A logged propensity further than this from the recomputed one is an alarm at once.
 LARGEST_ERROR = 1e-6
@@ -60,7 +63,8 @@ class Alarm:
     Attributes:
         what: the detector.
         noticed: time of the look, in epoch seconds; changed: estimated time of the change.
-        row: the row, counted from the first that was ever compared, at which it crossed; latest: at which it last did.
+        row: the row, counted from the first that was ever compared (drawn, for propensities), at which it crossed;
+            latest: at which it last did.
         figure: what was compared with ``limit``.
     """
 
@@ -84,7 +88,7 @@ class Drift:
         matured: (time, decision id) of the last row that was compared with its prediction.
         decided: the same of the last row in a block.
         since: decisions older than this have all been seen.
-        rows: rows compared with their predictions so far.
+        rows: rows compared with their predictions so far; drawn: rows whose draws were looked at.
         alarms: those that stand.
         changed: estimated time of the last change of outcomes, whose older rows are forgotten; None = none.
         features: feature -> (stability index, limit) in the last full block.
@@ -97,6 +101,7 @@ class Drift:
     decided: tuple[float, str] = (0.0, "")
     since: float = 0.0
     rows: int = 0
+    drawn: int = 0
     alarms: tuple[Alarm, ...] = ()
     changed: float | None = None
     features: Mapping[str, tuple[float, float]] = field(default_factory=dict)
@@ -194,7 +199,9 @@ def advanced(
         now: the time of the look.
         matures: when a row's outcomes are known, in epoch seconds.
     """
-    decided, matured, waiting = [], [], [now.timestamp()]
+    decided: deque[tuple[tuple[float, str], Logged]] = deque(maxlen=MOST_ROWS)
+    matured: list[tuple[tuple[float, str], Logged]] = []
+    waiting = now.timestamp()
     for row in rows:
         if not row.drawn or row.decision.imported or row.decision.policy_id == COLD_POLICY:
             continue
@@ -203,12 +210,14 @@ def advanced(
             decided.append(((at, name), row))
         key = (matures(campaign, row), name)
         if key[0] > now.timestamp():
-            waiting.append(at)
+            waiting = min(waiting, at)
         elif key > state.matured:
-            matured.append((key, row))
-    state = replace(state, since=min(waiting) - _LATE_COMMIT)
+            # A heap of the newest: of a long log the first look would hold every row.
+            (heappush if len(matured) < MOST_ROWS else heappushpop)(matured, (key, row))
+    state = replace(state, since=waiting - _LATE_COMMIT)
     matured.sort(key=lambda pair: pair[0])
-    state = _compared(past, state, campaign, matured, now)
+    state = _balanced(past, state, campaign, [row for _, row in decided], now)
+    state = _calibrated(past, state, campaign, matured, now)
     model = heaviest_model(live)
     if model is not None:
         contexts = [row.decision.snapshot.context for _, row in decided]
@@ -249,58 +258,46 @@ def _subsets(campaign: Campaign) -> list[str]:
     return factor_names([v.id for v in campaign.variants], [c.id for c in campaign.channels])
 
 
-def _compared(
+def _calibrated(
     past: Past,
     state: Drift,
     campaign: Campaign,
     matured: Sequence[tuple[tuple[float, str], Logged]],
     now: datetime,
 ) -> Drift:
-    """Adds matured rows to the detectors of calibration and propensities."""
+    """Adds matured rows to the detectors of calibration."""
     if not matured:
         return state
-    rows = [row for _, row in matured[-MOST_ROWS:]]
-    names, subsets = outcome_names(campaign), _subsets(campaign)
-    chance, outcome = np.full((len(rows), len(names)), 0.5), np.full((len(rows), len(names)), np.nan)
-    inside, expected = np.zeros((len(rows), len(subsets)), np.bool_), np.zeros((len(rows), len(subsets)))
-    place = {name: i for i, name in enumerate(subsets)}
-    error = 0.0
-    decisions = [row.decision for row in rows]
-    told = predicted_outcomes(past, decisions)
-    for i, (row, vector) in enumerate(zip(rows, vectors(past, decisions), strict=True)):
-        decision, action = row.decision, row.decision.action or 0
-        error = max(error, abs(float(vector[action]) - (decision.propensity or 0.0)))
-        for name, mass, hit in subset_masses(space_logged(decision, past.campaign(decision)), vector, action):
-            if name in place:
-                inside[i, place[name]], expected[i, place[name]] = hit, min(mass, 1.0)
-        for j, name in enumerate(names):
-            if name in told[i]:
-                chance[i, j], outcome[i, j] = told[i][name], known_outcome(row, name)
-    ratios, centres = _head_ratios(state, names, chance, outcome)
-    at = np.array([row.decision.decided_at.timestamp() for row in rows])
-    detectors, crossed = state.detectors.after(np.concatenate((*ratios, balance_ratios(inside, expected)), axis=1), at)
-    if error > LARGEST_ERROR:
-        crossed.append(Crossing("propensities.replay", len(rows) - 1, float(at[0])))
+    rows = [row for _, row in matured]
+    ratios, centres = driftratios.calibration(past, campaign, state.centres, rows)
+    silent = np.full((len(rows), len(state.detectors.names) - ratios.shape[1]), np.nan)
+    detectors, crossed = state.detectors.after(np.concatenate((ratios, silent), axis=1), _times(rows))
     before = state.rows
     state = replace(state, detectors=detectors, centres=centres, rows=before + len(rows), matured=matured[-1][0])
     return _alarmed(state, before, crossed, now)
 
 
-def _head_ratios(
-    state: Drift, names: Sequence[str], chance: Floats, outcome: Floats
-) -> tuple[list[Floats], dict[str, tuple[int, float]]]:
-    """Ratios (n, 3) of each outcome, and its mean predicted logit so far: each row's centre knows earlier rows only."""
-    ratios, centres = [], {}
-    for j, name in enumerate(names):
-        known = np.isfinite(outcome[:, j])
-        p = np.clip(chance[:, j], 1e-9, 1.0 - 1e-9)
-        logit = np.where(known, np.log(p) - np.log1p(-p), 0.0)
-        count, total = state.centres.get(name, (0, 0.0))
-        counts = count + np.cumsum(known) - known
-        centre = (total + np.cumsum(logit) - logit) / np.maximum(1, counts)
-        ratios.append(calibration_ratios(chance[:, j], outcome[:, j], np.where(counts > 0, centre, logit)))
-        centres[name] = (count + int(known.sum()), total + float(logit.sum()))
-    return ratios, centres
+def _balanced(past: Past, state: Drift, campaign: Campaign, rows: Sequence[Logged], now: datetime) -> Drift:
+    """Adds newly made decisions to the detectors of propensities.
+
+    A draw is known at once. Rows must not wait for their outcomes here: those of early sends come first, so that rows
+    would be chosen by what was drawn, and honest draws would look as if they fell on early hours too often.
+    """
+    if not rows:
+        return state
+    ratios, error = driftratios.balance(past, _subsets(campaign), rows)
+    at = _times(rows)
+    silent = np.full((len(rows), len(state.detectors.names) - ratios.shape[1]), np.nan)
+    detectors, crossed = state.detectors.after(np.concatenate((silent, ratios), axis=1), at)
+    if error > LARGEST_ERROR:
+        crossed.append(Crossing("propensities.replay", len(rows) - 1, float(at[0])))
+    before = state.drawn
+    return _alarmed(replace(state, detectors=detectors, drawn=before + len(rows)), before, crossed, now)
+
+
+def _times(rows: Sequence[Logged]) -> NDArray[np.float64]:
+    """(n,) when they were decided, in epoch seconds."""
+    return np.array([row.decision.decided_at.timestamp() for row in rows])
 
 
 def _alarmed(state: Drift, before: int, crossed: Sequence[Crossing], now: datetime) -> Drift:
@@ -316,12 +313,16 @@ def _alarmed(state: Drift, before: int, crossed: Sequence[Crossing], now: dateti
         )
         if one.name.startswith("calibration") and first is None:
             changed = one.since if changed is None else max(changed, one.since)
-    standing = [
-        alarm
-        for alarm in alarms.values()
-        if alarm.what.startswith("features") or state.rows - alarm.latest < QUIET_ROWS
-    ]
+    standing = [alarm for alarm in alarms.values() if _stands(alarm, state)]
     return replace(state, alarms=tuple(sorted(standing, key=lambda alarm: alarm.what)), changed=changed)
+
+
+def _stands(alarm: Alarm, state: Drift) -> bool:
+    """Whether an alarm of rows has been heard lately; one of features ends with a block."""
+    if alarm.what.startswith("features"):
+        return True
+    count = state.drawn if alarm.what.startswith("propensities") else state.rows
+    return count - alarm.latest < QUIET_ROWS
 
 
 def _featured(state: Drift, shifts: Mapping[str, tuple[float, float]], now: datetime) -> Drift:

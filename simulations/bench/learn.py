@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from itertools import count
@@ -17,35 +17,33 @@ import numpy as np
 from optimizer.service import runs
 from optimizer.service.ids import fresh
 from optimizer.service.ingest import ingest
+from optimizer.service.requests import DecisionRequest, EventInput
 from optimizer.service.wiring import Services
 from simulations.baselines.vw import VwOptions, make_workspace
 from simulations.bench import load, shop
 from simulations.bench.batches import adf_lines, shared_line
 from simulations.bench.figure import ROUNDS, Figure, at_least, at_most, medians
 from simulations.bench.files import ran
-from simulations.bench.grown import multiply
 from simulations.bench.http import CLIENTS, PATH
 from simulations.bench.served import Shop, prepared, serving
 from simulations.clock import SteppingClock
 from storage.policies import TrainingRun
 
-#: Decisions that were made one by one; the log holds them many times over.
-MADE = 20_000
+#: The log spans so many days, and is made in parts of so many decisions.
+DAYS, PART = 45.0, 2_000
 LEARNED = 200
 #: Decisions whose outcomes a refresh learns.
 NEW = 10_000
 _GIB = 1 << 30
+_RETRAIN = ("retrain", "--campaign", "c", "--no-gate", "--encoder", "none")
 
 
 def measure(decisions: int) -> list[Figure]:
-    """One retrain of a log of ``decisions``."""
+    """One retrain of a log of ``decisions``, of which the policy was taught a tenth before."""
     with TemporaryDirectory(prefix="sendtide-learn-") as name:
-        stocked = prepared(Path(name), people=60_000)
-        _logged(stocked)
-        copies = -(-decisions // (MADE + shop.TRAINED_ON)) - 1
-        multiply(stocked.folder / "bench.db", copies)
-        decisions = (copies + 1) * (MADE + shop.TRAINED_ON)
-        ended = ran(stocked, "retrain", "--campaign", "c", "--no-gate", "--encoder", "none")
+        stocked = prepared(Path(name), people=60_000, days=DAYS)
+        _logged(stocked, decisions)
+        ended = ran(stocked, *_RETRAIN)
         (rate,) = medians([_learning()])
         refreshed = _refreshing(stocked)
         beside = _beside_serving(stocked)
@@ -71,14 +69,35 @@ def measure(decisions: int) -> list[Figure]:
     ]
 
 
-def _logged(stocked: Shop) -> None:
-    """Decisions of two days ago with what came of them."""
-    start = datetime.now(UTC).replace(microsecond=0) - timedelta(days=2)
+def _logged(stocked: Shop, decisions: int) -> None:
+    """Decisions of six weeks with what came of them; one retrain after a tenth of them, so that the policy is no
+    beginner's, of which the drift alarm would tell."""
+    start = datetime.now(UTC).replace(microsecond=0) - timedelta(days=DAYS - 4)
+    step = timedelta(days=DAYS - 6) * PART / decisions
     rng = np.random.default_rng(5)
+    waiting: list[EventInput] = []
     with shop.reopened(stocked.folder, start) as services:
-        for first in range(0, MADE, 2_000):
-            decided = services.decider.decide_batch(shop.WORKSPACE, shop.requests(first, 2_000), f"learn{first}")
-            ingest(services, shop.WORKSPACE, shop.outcomes(decided, rng))
+        clock = cast(SteppingClock, services.clock)
+        for first in range(0, decisions, PART):
+            waiting += _made(services, rng, shop.requests(first, PART))
+            clock.advance(step.total_seconds())
+            ingest(services, shop.WORKSPACE, [event for event in waiting if event.occurred_at <= clock()])
+            waiting = [event for event in waiting if event.occurred_at > clock()]
+            if first == decisions // 10 // PART * PART:
+                ran(stocked, *_RETRAIN)
+                services.policies.refresh_now()
+        clock.advance(timedelta(days=1, hours=1).total_seconds())
+        ingest(services, shop.WORKSPACE, waiting)
+
+
+def _made(services: Services, rng: np.random.Generator, people: Sequence[DecisionRequest]) -> list[EventInput]:
+    """Decisions for some people; returns what will come of them."""
+    events = []
+    for first in range(0, len(people), PART):
+        part = people[first : first + PART]
+        decided = services.decider.decide_batch(shop.WORKSPACE, part, f"learn {part[0].recipient_id}")
+        events += shop.outcomes(decided, rng)
+    return events
 
 
 def _learning() -> Callable[[], float]:
@@ -109,11 +128,9 @@ def _refreshing(stocked: Shop) -> Figure:
 
         def work() -> float:
             people = [replace(one, immediate=True) for one in shop.requests(next(numbers), NEW)]
-            for first in range(0, NEW, 2_000):
-                part = people[first : first + 2_000]
-                decided = services.decider.decide_batch(shop.WORKSPACE, part, part[0].recipient_id)
-                ingest(services, shop.WORKSPACE, shop.outcomes(decided, rng))
+            events = _made(services, rng, people)
             clock.advance(timedelta(hours=2).total_seconds())
+            ingest(services, shop.WORKSPACE, events)
             return _refreshed(services)
 
         whole = work()
@@ -158,7 +175,7 @@ def _beside_serving(stocked: Shop) -> Figure:
             return load.run(bind, PATH, stocked.headers, clients=CLIENTS, seconds=4, rate=most / 4).p99
 
         alone = statistics.median(p99() for _ in range(ROUNDS))
-        training = Thread(target=ran, args=(stocked, "retrain", "--campaign", "c", "--no-gate", "--encoder", "none"))
+        training = Thread(target=ran, args=(stocked, *_RETRAIN))
         training.start()
         busy = []
         while training.is_alive():

@@ -42,9 +42,9 @@ class Shop:
         return {"Authorization": f"Bearer {self.secret}", "Content-Type": "application/json"}
 
 
-def prepared(folder: Path, people: int = PEOPLE) -> Shop:
-    """Teaches a policy in days that lie behind us, and stores ``people`` recipients ``p0`` … with consent."""
-    start = datetime.now(UTC).replace(microsecond=0) - timedelta(days=4)
+def prepared(folder: Path, people: int = PEOPLE, days: float = 4.0) -> Shop:
+    """Teaches a policy ``days`` ago, and stores ``people`` recipients ``p0`` … with consent."""
+    start = datetime.now(UTC).replace(microsecond=0) - timedelta(days=days)
     with shop.opened(folder, start) as services:
         _, secret = setup.create_key(services, shop.WORKSPACE, "bench", ["decide", "feedback", "read", "admin"])
         rng = np.random.default_rng(7)

@@ -140,6 +140,20 @@ class TestPropensities:
         assert state.changed is None
 
 
+    def test_draws_are_looked_at_at_once_so_sends_over_a_day_are_no_alarm(
+        self, learned: Services, clock: FakeClock
+    ) -> None:
+        """Were rows taken as their outcomes become known, the first look would find early hours drawn too often."""
+        day = (clock.now + timedelta(hours=1), clock.now + timedelta(hours=23))
+        rows = [DecisionRequest("spring", f"day-{i}", context={"plan": "pro"}, window=day) for i in range(2_400)]
+        learned.decider.decide_batch(WORKSPACE, rows, "day")
+        for hours in (4, 6, 8):
+            clock.forward(hours=hours)
+            state = looked(learned, f"run_{hours}")
+            assert [a.what for a in state.alarms if a.what.startswith("propensities")] == []
+        assert 0 < state.rows < state.drawn == 2_400
+
+
 class TestFeatures:
     def test_a_changed_audience_is_named_until_it_is_as_before(self, learned: Services, clock: FakeClock) -> None:
         audience(learned, clock, BLOCK_ROWS, seed=60, pro=0.95)
