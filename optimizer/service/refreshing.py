@@ -54,7 +54,7 @@ class _Read:
         log: the whole log, or the rows since ``before``.
         before: what the settled rows say, where it is kept.
         drift: what the drift detectors know, by campaign.
-        until: where the whole log was read and is long: up to when its rows are settled.
+        until: up to when the rows of ``log`` are settled, where it is worth keeping what they say.
         fitted: artifact that is served -> what became of it; told: artifact of a retrain -> what settled rows say.
     """
 
@@ -109,10 +109,19 @@ def refresh(services: Services, workspace_id: str, campaign_id: str | None = Non
         read = _read(services, reader, workspace_id, learned, drift)
         prices = work_out(services, reader, priceable(reader, workspace_id, services.clock()))
         answers = [_refresh_campaign(services, reader, read, pointer, prices) for pointer in learned]
-    if read.until is not None and read.told:
-        kept = SettledRows.of(read.log, read.until, services.clock(), changes(drift), read.told)
-        kept.write(services, workspace_id)
+    _keep(services, workspace_id, read)
     return [{**a, "drift": drift[a["campaign_id"]].to_json() if a["campaign_id"] in drift else None} for a in answers]
+
+
+def _keep(services: Services, workspace_id: str, read: _Read) -> None:
+    """Keeps what settled rows say, for the next refresh, where it is worth it."""
+    if read.until is None or not read.told:
+        return
+    if read.before is None:
+        kept = SettledRows.of(read.log, read.until, services.clock(), changes(read.drift), read.told)
+    else:
+        kept = read.before.followed(read.log, read.until, changes(read.drift), read.told)
+    kept.write(services, workspace_id)
 
 
 def _read(
@@ -127,9 +136,9 @@ def _read(
     if before is not None:
         since = load(reader, workspace_id, now, since=before.until)
         if before.holds_for(since):
-            return _Read(since, before, drift, None)
+            return _Read(since, before, drift, settled_until(since.rows, now, before))
     whole = load(reader, workspace_id, now)
-    return _Read(whole, None, drift, settled_until(whole.rows, now))
+    return _Read(whole, None, drift, settled_until(whole.rows, now, None))
 
 
 def _lineage(reader: Reader, policy: Policy) -> dict[str, str]:
@@ -222,11 +231,12 @@ def _refit(read: _Read, stored: Artifact, origin: str, now: datetime) -> Artifac
     """A model after the outcomes that have arrived; ``origin``: the artifact of the retrain that it came from."""
     if len(read.data) == 0:
         return stored
-    if read.before is not None:
-        trained = follow(stored.blob, read.before.models[origin], read.data)
+    settled = [r for r in read.rows if read.until is not None and r.decision.decided_at < read.until]
+    count = len(examples(settled, read.log.campaigns))
+    if read.before is None:
+        trained = refit(stored.blob, read.data, settled=count)
     else:
-        settled = [r for r in read.rows if read.until is not None and r.decision.decided_at < read.until]
-        trained = refit(stored.blob, read.data, settled=len(examples(settled, read.log.campaigns)))
+        trained = follow(stored.blob, read.before.models[origin], read.data, settled=count)
     if trained.settled is not None:
         read.told[origin] = trained.settled
     return artifact_of(stored.workspace_id, trained.blob, trained.feature_hash, now)

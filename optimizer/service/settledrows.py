@@ -1,10 +1,10 @@
 """What settled rows of a long log say, kept in a file, so that a refresh reads only the rows since.
 
-A refresh of the whole log writes it; the refreshes up to the next retrain go on from there (``model.training.settled``
-has the mathematics). It is a cache: it may be deleted at any time, and one that can't be read or no longer fits counts
-for nothing. It fits while the models are of the same retrain, the campaigns are as they were, outcomes have not changed
-since, no action is new, and it is not older than a day: then what came late for settled rows is read at last, and hours
-of the week that are new get weights of their own.
+A refresh of the whole log writes it; the refreshes up to the next retrain go on from there, and add what has been
+settled since (``model.training.settled`` has the mathematics). It is a cache: it may be deleted at any time, and one
+that can't be read or no longer fits counts for nothing. It fits while the models are of the same retrain, the campaigns
+are as they were, outcomes have not changed since, no action is new, and it was begun within a day: then what came late
+for settled rows is read at last, and hours of the week that are new get weights of their own.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import logging
 import os
 import tempfile
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime, timedelta
 from hashlib import blake2b
 from pathlib import Path
@@ -34,6 +34,8 @@ log = logging.getLogger(__name__)
 
 #: Settled rows from which on they are kept: fewer are read in a second or two.
 LEAST: Final = 20_000
+#: So many that have been settled since are added to them.
+MORE: Final = 5_000
 #: At least so much of the log must be settled, else little is won.
 _SHARE: Final = 0.5
 #: Decisions that were stored later than they were made are among the rows since.
@@ -81,7 +83,7 @@ class SettledRows:
     """What is kept of a workspace's rows decided before ``until``.
 
     Attributes:
-        made: when. until: the first moment whose rows are not among them.
+        made: when the whole log was read. until: the first moment whose rows are not among them.
         basis: what it rests on, as a hash (see ``basis_of``).
         facts, recent: by campaign; ``recent`` names the newest decisions that policies may be compared on.
         hazards: how outcomes become known, from the whole log at that time.
@@ -103,24 +105,25 @@ class SettledRows:
         cls, whole: Log, until: datetime, now: datetime, changed: Mapping[str, float], models: Mapping[str, Settled]
     ) -> SettledRows:
         """Of a log that was read whole; ``changed``: when outcomes last changed, by campaign."""
-        before: dict[str, list[Logged]] = {name: [] for name in whole.campaigns}
-        for row in whole.rows:
+        nothing = dict.fromkeys(whole.campaigns, Facts())
+        basis, shown = basis_of(whole.campaigns, changed), _shown(whole.rows)
+        begun = cls(now, until, basis, nothing, {}, whole.hazards, shown, models)
+        return begun.followed(whole, until, changed, models)
+
+    def followed(
+        self, since: Log, until: datetime, changed: Mapping[str, float], models: Mapping[str, Settled]
+    ) -> SettledRows:
+        """With the rows that have been settled since: those up to ``until``."""
+        new: dict[str, list[Logged]] = {name: [] for name in self.facts}
+        for row in since.rows:
             if row.decision.decided_at < until:
-                before[row.decision.campaign_id].append(row)
+                new[row.decision.campaign_id].append(row)
+        facts = {name: self.facts[name] + Facts.of(rows, changed.get(name)) for name, rows in new.items()}
         recent = {
-            name: [r.decision.decision_id for r in [r for r in rows if comparable(r)][-RECENT:]]
-            for name, rows in before.items()
+            name: [*self.recent.get(name, ()), *(r.decision.decision_id for r in rows if comparable(r))][-RECENT:]
+            for name, rows in new.items()
         }
-        return cls(
-            made=now,
-            until=until,
-            basis=basis_of(whole.campaigns, changed),
-            facts={name: Facts.of(rows, changed.get(name)) for name, rows in before.items()},
-            recent=recent,
-            hazards=whole.hazards,
-            shown=_shown(whole.rows),
-            models=models,
-        )
+        return replace(self, until=until, facts=facts, recent=recent, models=models)
 
     def holds_for(self, since: Log) -> bool:
         """Whether the rows since show no action that the whole log at that time did not."""
@@ -191,12 +194,12 @@ def forget(services: Services, workspace_id: str) -> None:
     _path(services, workspace_id).unlink(missing_ok=True)
 
 
-def settled_until(rows: Sequence[Logged], now: datetime) -> datetime | None:
-    """Up to when rows are settled, if that is worth keeping; ``rows`` by time."""
+def settled_until(rows: Sequence[Logged], now: datetime, before: SettledRows | None) -> datetime | None:
+    """Up to when rows are settled, if it is worth keeping what they say; ``rows`` by time, all or those since."""
     first = next((row.decision.decided_at for row in rows if not row.matured), now)
     until = min(first, now - _LATE)
     count = sum(row.decision.decided_at < until for row in rows)
-    return until if count >= max(LEAST, _SHARE * len(rows)) else None
+    return until if count >= (max(LEAST, _SHARE * len(rows)) if before is None else MORE) else None
 
 
 def basis_of(campaigns: Mapping[str, Campaign], changed: Mapping[str, float]) -> str:

@@ -66,6 +66,21 @@ def test_with_the_rows_of_that_refresh_it_comes_to_the_same_again(log: Examples,
     assert largest_difference(again.blob, first.blob, log) < 0.01
 
 
+def test_what_has_been_settled_since_is_added(log: Examples, first: Trained) -> None:
+    since = log.take(np.arange(SETTLED, 7_500))
+    later = follow(first.blob, told(first), since, settled=1_500)
+    assert told(later).rows == 7_000
+    at_once = follow(later.blob, told(later), log.take(np.arange(7_000, len(log))))
+    everything = refresh(first.blob, log)
+    assert largest_difference(at_once.blob, everything.blob, log) < 0.1
+    one, other = (unpack(trained.blob)[2] for trained in (at_once, everything))
+    assert one["rows"] == other["rows"]
+    assert one["width"] == pytest.approx(other["width"], rel=1e-9)
+    assert [head["positives"] for head in at_once.report["heads"]] == [
+        head["positives"] for head in everything.report["heads"]
+    ]
+
+
 def test_an_outcome_that_the_rows_since_do_not_speak_of_keeps_its_head(log: Examples, first: Trained) -> None:
     since = log.take(np.arange(SETTLED, REFRESHED))
     outcome = {name: column for name, column in since.outcome.items() if name != "unsubscribed"}

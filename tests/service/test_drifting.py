@@ -139,7 +139,6 @@ class TestPropensities:
         assert not state.raised
         assert state.changed is None
 
-
     def test_draws_are_looked_at_at_once_so_sends_over_a_day_are_no_alarm(
         self, learned: Services, clock: FakeClock
     ) -> None:

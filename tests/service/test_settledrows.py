@@ -139,6 +139,25 @@ def test_only_the_rows_since_are_read_and_the_model_is_that_of_all_rows(
     assert RewardModel.load(after).artifact_meta["rows"] == RewardModel.load(whole.blob).artifact_meta["rows"]
 
 
+def test_what_has_been_settled_since_is_read_no_more(
+    shop: Services, clock: FakeClock, read: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(settledrows, "LONGEST", timedelta(days=50))
+    monkeypatch.setattr(settledrows, "MORE", 50)
+    _log(shop, clock, 80, "third", days=10.0)
+    assert refresh(shop, WORKSPACE)[0]["decision"] == "publish"
+    _log(shop, clock, 70, "fourth")
+    answer = refresh(shop, WORKSPACE)[0]
+    assert (answer["decision"], read) == ("publish", [140, 70])
+    with shop.store.read() as reader:
+        log = load(reader, WORKSPACE, clock.now)
+    numbers = exploration_numbers(log.of("spring"))
+    policy, blob = _serving(shop)
+    assert {name: policy.exploration[name] for name in numbers} == numbers
+    whole = refit(blob, examples([r for r in log.rows if r.started], log.campaigns, log.hazards))
+    assert np.abs(_rewards(blob, shop) - _rewards(whole.blob, shop)).max() < 0.015
+
+
 def test_policies_are_compared_on_settled_rows_too(
     shop: Services, clock: FakeClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -106,10 +106,9 @@ def continue_last_layer(table: Table, settled: tuple[SettledKind, SettledKind]) 
 def _continued(table: Table, kind: str, centres: Mapping[str, NDArray[np.float64]], before: SettledKind) -> Fits:
     design = Design(before.layout, (table.message if kind == "message" else table.no_send)[0])
     known = targets(table, kind)
-    silent = Target(np.full(design.count, np.nan), np.ones(design.count), 0.0)
     posteriors = {}
     for name, head in before.heads.items():
-        target = known.get(name, silent)
+        target = known.get(name) or _nothing(design.count)
         posteriors[name] = fit_posterior(
             design,
             target.outcome,
@@ -125,23 +124,40 @@ def _continued(table: Table, kind: str, centres: Mapping[str, NDArray[np.float64
     return Fits(before.layout, posteriors)
 
 
-def settled_kinds(table: Table, fits: tuple[Fits, Fits], count: int) -> tuple[SettledKind, SettledKind]:
-    """What the first ``count`` rows of the examples say of every head, around the weights that were fitted to all."""
-    message = _settled_kind(table, "message", fits[0], {}, count)
-    return message, _settled_kind(table, "no_send", fits[1], _shared(fits[1].layout, fits[0]), count)
+def settled_kinds(
+    table: Table, fits: tuple[Fits, Fits], count: int, before: tuple[SettledKind, SettledKind] | None = None
+) -> tuple[SettledKind, SettledKind]:
+    """What the first ``count`` rows of the examples say of every head, around the weights that were fitted to all.
+
+    ``before``: what earlier rows say; the same weights are spoken of then.
+    """
+    message, no_send = before or (None, None)
+    centres = _shared(fits[1].layout, fits[0])
+    return (
+        _settled_kind(table, "message", fits[0], {}, count, message),
+        _settled_kind(table, "no_send", fits[1], centres, count, no_send),
+    )
 
 
 def _settled_kind(
-    table: Table, kind: str, fitted: Fits, centres: Mapping[str, NDArray[np.float64]], count: int
+    table: Table,
+    kind: str,
+    fitted: Fits,
+    centres: Mapping[str, NDArray[np.float64]],
+    count: int,
+    before: SettledKind | None,
 ) -> SettledKind:
     rows = (table.message if kind == "message" else table.no_send)[0]
     layout, design, settled = fitted.layout, Design(fitted.layout, rows), rows.rows < count
+    told = targets(table, kind)
     heads = {}
-    for name, target in targets(table, kind).items():
-        posterior, centre = fitted.posteriors[name], centres.get(name, np.zeros(layout.size))
+    for name, posterior in fitted.posteriors.items():
+        target, centre = told.get(name) or _nothing(design.count), centres.get(name, np.zeros(layout.size))
         outcome = np.where(settled, target.outcome, np.nan)
         # An idle weight is 0 unless its centre isn't, and then it moves with it.
         speaks = np.flatnonzero((posterior.precision[layout.group] < IDLE) | (centre != 0.0))
+        if before is not None:
+            speaks = before.heads[name].known
         fixed = np.full(design.count, posterior.offset)
         _, gradient, information = design.derivatives(posterior.mean, outcome, fixed, target.seen, speaks)
         known = outcome[np.isfinite(outcome)]
@@ -156,6 +172,11 @@ def _settled_kind(
             positives=int(known.sum()),
         )
     return SettledKind(layout, heads)
+
+
+def _nothing(count: int) -> Target:
+    """The target of a head of which no row knows anything."""
+    return Target(np.full(count, np.nan), np.ones(count), 0.0)
 
 
 def _shared(layout: Layout, message: Fits) -> dict[str, NDArray[np.float64]]:

@@ -8,13 +8,14 @@ weights move little between two retrains, and the next refresh of the whole log 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from optimizer.model.layout import Layout
+from optimizer.model.values import joined
 from storage.records import JsonObject
 
 Floats = NDArray[np.float64]
@@ -54,6 +55,17 @@ class SettledHead:
             return likelihood, gradient, self.information
         return likelihood, gradient[at], self.information[np.ix_(at, at)]
 
+    def __add__(self, more: SettledHead) -> SettledHead:
+        """With further rows, taken at later weights, of which both speak from here on."""
+        _, gradient, _ = self.around(more.mean, self.known)
+        return replace(
+            more,
+            gradient=gradient + more.gradient,
+            information=self.information + more.information,
+            rows=self.rows + more.rows,
+            positives=self.positives + more.positives,
+        )
+
 
 @dataclass(frozen=True)
 class SettledKind:
@@ -61,6 +73,11 @@ class SettledKind:
 
     layout: Layout
     heads: Mapping[str, SettledHead]
+
+    def __add__(self, more: SettledKind) -> SettledKind:
+        """With further rows of the same layout."""
+        heads = {name: head + more.heads[name] for name, head in self.heads.items()}
+        return SettledKind(self.layout, heads)
 
 
 @dataclass(frozen=True)
@@ -78,6 +95,16 @@ class Settled:
     rows: int
     told: Mapping[str, float]
     values: JsonObject
+
+    def __add__(self, more: Settled) -> Settled:
+        """With further rows of the same lineage."""
+        return Settled(
+            self.message + more.message,
+            self.no_send + more.no_send,
+            self.rows + more.rows,
+            {name: self.told.get(name, 0.0) + more.told.get(name, 0.0) for name in {**self.told, **more.told}},
+            joined(self.values, more.values),
+        )
 
     def save(self, prefix: str) -> tuple[Arrays, dict[str, Any]]:
         """Arrays under names that begin with ``prefix``, and the rest as JSON. Matrices in single precision."""

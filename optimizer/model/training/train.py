@@ -21,11 +21,18 @@ from optimizer.model.training.calibrate import fit_calibration
 from optimizer.model.training.evaluate import training_basis
 from optimizer.model.training.export import export_graph
 from optimizer.model.training.gate import EncoderVerdict, NetworkVerdict, judge_columns
-from optimizer.model.training.lastlayer import Fits, continue_last_layer, fit_last_layer, settled_kinds, tabulate
+from optimizer.model.training.lastlayer import (
+    Fits,
+    Table,
+    continue_last_layer,
+    fit_last_layer,
+    settled_kinds,
+    tabulate,
+)
 from optimizer.model.training.options import DEFAULTS, TrainOptions
 from optimizer.model.training.posterior import IDLE
 from optimizer.model.training.rhythm import fit_rhythm
-from optimizer.model.training.settled import Settled
+from optimizer.model.training.settled import Settled, SettledKind
 from optimizer.model.training.threads import set_threads
 from optimizer.model.values import fit_values, joined
 from optimizer.model.variantbasis import VariantBasis
@@ -127,20 +134,17 @@ def refresh(blob: bytes, examples: Examples, settled: int = 0) -> Trained:
     table = tabulate(examples, model.embedder.bulk(examples.contexts), model.spec, model.basis)
     fits = fit_last_layer(table, start=(model.message, model.no_send))
     trained = _again(model, _sums(examples), fits)
-    if not settled:
-        return trained
-    told = {name: _told(examples, name, settled) for name in examples.outcomes}
-    kinds = settled_kinds(table, fits, settled)
-    return replace(trained, settled=Settled(*kinds, settled, told, fit_values(examples.take(np.arange(settled)))))
+    return replace(trained, settled=_settled(examples, table, fits, settled)) if settled else trained
 
 
-def follow(blob: bytes, settled: Settled, examples: Examples) -> Trained:
+def follow(blob: bytes, before: Settled, examples: Examples, settled: int = 0) -> Trained:
     """The refresh of a long log: what its settled rows say stands for them, and only the rows since are read.
 
     Args:
-        blob: the model. settled: of this model's lineage, from ``refresh``.
+        blob: the model. before: of this model's lineage, from ``refresh`` or ``follow``.
         examples: the rows that came after the settled ones. An action or an hour that the rows of that refresh didn't
             show gets no weights of its own.
+        settled: the first so many of them are final by now: they are added to what settled rows say.
 
     Raises:
         BadArtifact: the blob can't be read. Invalid: no rows or no outcomes.
@@ -150,11 +154,26 @@ def follow(blob: bytes, settled: Settled, examples: Examples) -> Trained:
     model = RewardModel.load(blob)
     examples = _as_learned(model, examples)
     table = tabulate(examples, model.embedder.bulk(examples.contexts), model.spec, model.basis)
-    fits = continue_last_layer(table, (settled.message, settled.no_send))
-    names = settled.told.keys() | set(examples.outcomes)
-    told = max((settled.told.get(name, 0.0) + _told(examples, name) for name in names), default=0.0)
-    sums = _Sums(settled.rows + len(examples), told, joined(settled.values, fit_values(examples)))
-    return _again(model, sums, fits)
+    kinds = before.message, before.no_send
+    fits = continue_last_layer(table, kinds)
+    names = before.told.keys() | set(examples.outcomes)
+    told = max((before.told.get(name, 0.0) + _told(examples, name) for name in names), default=0.0)
+    sums = _Sums(before.rows + len(examples), told, joined(before.values, fit_values(examples)))
+    trained = _again(model, sums, fits)
+    return replace(trained, settled=before + _settled(examples, table, fits, settled, kinds)) if settled else trained
+
+
+def _settled(
+    examples: Examples,
+    table: Table,
+    fits: tuple[Fits, Fits],
+    count: int,
+    before: tuple[SettledKind, SettledKind] | None = None,
+) -> Settled:
+    """What the first ``count`` examples say."""
+    told = {name: _told(examples, name, count) for name in examples.outcomes}
+    values = fit_values(examples.take(np.arange(count)))
+    return Settled(*settled_kinds(table, fits, count, before), count, told, values)
 
 
 def _as_learned(model: RewardModel, examples: Examples) -> Examples:
