@@ -216,7 +216,7 @@ class Sendtide:
 
     def _learn(self, kind: str, now: datetime) -> None:
         started = time.perf_counter()
-        rows = self._rows(now)
+        rows = self.rows(now)
         self.notes["read"] += time.perf_counter() - started
         started = time.perf_counter()
         self._look(rows, now)
@@ -268,7 +268,7 @@ class Sendtide:
         self._live = LivePolicy(name, (Component(1.0, name),), (RewardModel.load(blob),), numbers)
         self._kept.policies[name] = self._live
 
-    def _rows(self, now: datetime) -> list[Logged]:
+    def rows(self, now: datetime) -> list[Logged]:
         """The log as the service reads it now; what is final is computed once."""
         feedback = self.game.scenario.feedback
         out = []

@@ -30,6 +30,7 @@ from simulations.bench import (
     imports,
     inprocess,
     learn,
+    simulated,
     stores,
 )
 from simulations.bench.figure import ROUNDS, Figure
@@ -52,7 +53,7 @@ Written by `make bench`. Medians of {ROUNDS} rounds; what stands beside a figure
 with it. 6 variants x 24 hours x 3 channels and not sending, five outcomes, a cap, a gap and quiet hours, a trained
 policy, every decision durable before its answer.
 """
-AREAS = ("inprocess", *_SERVED, "files", "growth", "learn", *_TABLES)
+AREAS = ("inprocess", *_SERVED, "files", "growth", "learn", "simulated", *_TABLES)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -81,6 +82,7 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--rows", type=int, default=1_000_000, help="recipients of the Parquet file")
     parser.add_argument("--stored", type=int, default=10_000_000, help="decisions of the large log")
     parser.add_argument("--learned", type=int, default=1_000_000, help="decisions of the retrain")
+    parser.add_argument("--simulated", type=int, default=200_000, help="decisions of the simulator's log")
     parser.add_argument("--write", action="store_true", help=f"write {RESULTS.name}")
     told = parser.parse_args(arguments)
     unknown = [area for area in told.areas if area not in AREAS]
@@ -98,6 +100,7 @@ def _works(told: argparse.Namespace, stocked: Shop | None) -> Iterable[tuple[str
         works["files"] = partial(files.measure, stocked, told.rows)
     works["growth"] = partial(growth.measure, told.stored)
     works["learn"] = partial(learn.measure, told.learned)
+    works["simulated"] = partial(simulated.measure, told.simulated)
     return [(area, work) for area, work in works.items() if area in told.areas]
 
 
