@@ -73,21 +73,21 @@ def _logged(stocked: Shop, decisions: int) -> None:
     """Decisions of six weeks with what came of them; one retrain after a tenth of them, so that the policy is no
     beginner's, of which the drift alarm would tell."""
     start = datetime.now(UTC).replace(microsecond=0) - timedelta(days=DAYS - 4)
-    step = timedelta(days=DAYS - 6) * PART / decisions
+    step = timedelta(days=DAYS - 8) * PART / decisions
     rng = np.random.default_rng(5)
     waiting: list[EventInput] = []
     with shop.reopened(stocked.folder, start) as services:
         clock = cast(SteppingClock, services.clock)
         for first in range(0, decisions, PART):
             waiting += _made(services, rng, shop.requests(first, PART))
-            clock.advance(step.total_seconds())
+            beginner = first == decisions // 10 // PART * PART
+            last = first + PART >= decisions
+            clock.advance((timedelta(days=1, hours=2) if beginner or last else step).total_seconds())
             ingest(services, shop.WORKSPACE, [event for event in waiting if event.occurred_at <= clock()])
             waiting = [event for event in waiting if event.occurred_at > clock()]
-            if first == decisions // 10 // PART * PART:
+            if beginner:
                 ran(stocked, *_RETRAIN)
                 services.policies.refresh_now()
-        clock.advance(timedelta(days=1, hours=1).total_seconds())
-        ingest(services, shop.WORKSPACE, waiting)
 
 
 def _made(services: Services, rng: np.random.Generator, people: Sequence[DecisionRequest]) -> list[EventInput]:
