@@ -62,8 +62,10 @@ def to_micros(moment: datetime) -> int:
     return (since.days * 86_400 + since.seconds) * 1_000_000 + since.microseconds
 
 
+@lru_cache(1024)
 def from_micros(micros: int) -> datetime:
-    """The aware UTC time of ``to_micros``."""
+    """The aware UTC time of ``to_micros``. Equal times that come shortly after one another are one object: those of a
+    batch are, and a decision's own."""
     return _EPOCH + timedelta(microseconds=micros)
 
 
@@ -87,6 +89,24 @@ def shared(value: H) -> H:
     read into memory it needs half the room."""
     kept: H = _first(value)
     return kept
+
+
+@lru_cache(8192)
+def shared_number(value: int) -> int:
+    """``shared`` of whole numbers, which must not meet a bool that is equal to them."""
+    return value
+
+
+#: Longer words are hardly ever those of somebody else.
+_WORD: Final = 32
+
+
+def with_shared_words(values: dict[str, Any]) -> dict[str, Any]:
+    """The same object, in which short texts are ``shared``: a long log's features take few values."""
+    for name, value in values.items():
+        if type(value) is str and len(value) <= _WORD:
+            values[name] = shared(value)
+    return values
 
 
 def _plain(value: object) -> object:

@@ -12,7 +12,7 @@ from typing import Any, Literal
 
 import msgspec
 
-from storage.codec import encode, from_micros, maybe_micros, maybe_time, shared, to_micros
+from storage.codec import encode, from_micros, maybe_micros, maybe_time, shared, to_micros, with_shared_words
 from storage.log import Reason, ShadowChoice, Snapshot
 from storage.records import JsonObject
 from storage.rules import RiskLimit
@@ -173,7 +173,7 @@ def unpack_detail(document: bytes) -> tuple[Snapshot, tuple[Reason, ...], JsonOb
         shared(body.channels),
         shared(body.timezone),
         shared(body.timezone_source),
-        body.context or _NONE,
+        with_shared_words(body.context) if body.context else _NONE,
         body.effects or _NONE,
         body.attempt,
         body.immediate,

@@ -44,7 +44,7 @@ from storage.records import Campaign, JsonObject
 Hazards = Mapping[tuple[str, float], Hazard]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Logged:
     """One decision with its outcomes as known now; ``age`` is the time in hours since its clock started.
 

@@ -15,6 +15,7 @@ from storage.codec import (
     maybe_micros,
     maybe_time,
     shared,
+    shared_number,
     to_micros,
 )
 from storage.decision_codec import pack_detail, unpack_detail
@@ -100,8 +101,8 @@ def decision_from(workspace_id: str, row: Row) -> Decision:
         propensity=row[10],
         policy_id=shared(row[11]),
         action=row[12],
-        actions=row[13],
-        eligible_actions=row[14],
+        actions=shared_number(row[13]),
+        eligible_actions=shared_number(row[14]),
         eligible=shared(row[15]),
         variant_id=shared(row[16]),
         channel=shared(row[17]),
