@@ -33,7 +33,7 @@ from optimizer.model.policy import LivePolicy
 from optimizer.service import driftratios
 from optimizer.service.evidence import factor_names, heaviest_model
 from optimizer.service.featureblocks import Block, compared, empty_block
-from optimizer.service.feedback import Logged, feedback_rows
+from optimizer.service.feedback import Log, Logged, feedback_rows
 from optimizer.service.ids import COLD_POLICY
 from optimizer.service.replay import Past, Replayer
 from optimizer.service.serving import load_policy
@@ -155,8 +155,13 @@ def changes(drift: Mapping[str, Drift]) -> dict[str, float]:
     return {name: one.changed for name, one in drift.items() if one.changed is not None}
 
 
-def look(services: Services, reader: Reader, workspace_id: str, campaign_id: str | None = None) -> dict[str, Drift]:
-    """Reads what has arrived since the last look, in every campaign that serves a learned policy.
+def look(services: Services, reader: Reader, workspace_id: str, campaign_id: str | None, log: Log) -> dict[str, Drift]:
+    """Looks at what has arrived since the last look, in every campaign that serves a learned policy.
+
+    Args:
+        services: the wired service. reader: a snapshot of the store. workspace_id: whose campaigns.
+        campaign_id: only this one (None = all).
+        log: what was read as of now; rows that are older than it and were not looked at are read here.
 
     Returns:
         The new state by campaign; it counts once it is stored with a training run, under ``drift``.
@@ -167,15 +172,19 @@ def look(services: Services, reader: Reader, workspace_id: str, campaign_id: str
             continue
         campaign = reader.campaign(workspace_id, pointer.campaign_id)
         if campaign is not None and pointer.policy_id != COLD_POLICY:
-            found[pointer.campaign_id] = _look(services, reader, pointer, campaign)
+            found[pointer.campaign_id] = _look(services, reader, pointer, campaign, log)
     return found
 
 
-def _look(services: Services, reader: Reader, pointer: Pointer, campaign: Campaign) -> Drift:
+def _look(services: Services, reader: Reader, pointer: Pointer, campaign: Campaign, log: Log) -> Drift:
     now = services.clock()
     state = _state(reader, campaign)
     since = datetime.fromtimestamp(state.since, UTC) if state.since else None
-    rows = feedback_rows(reader, campaign, since, now)
+    rows: Iterable[Logged]
+    if log.since is None or (since is not None and since >= log.since):
+        rows = (r for r in log.of(pointer.campaign_id) if since is None or r.decision.decided_at >= since)
+    else:
+        rows = feedback_rows(reader, campaign, since, now)
     live = load_policy(reader, pointer.workspace_id, pointer.policy_id, {})
     return advanced(state, Replayer(reader, services.salt), campaign, rows, live, now)
 

@@ -100,10 +100,14 @@ class Logged:
 
 @dataclass(frozen=True)
 class Log:
-    """The feedback of a workspace, with its campaigns as they are now (the objective may have changed since)."""
+    """The feedback of a workspace, with its campaigns as they are now (the objective may have changed since).
+
+    ``since``: only what was decided from then on (None = all).
+    """
 
     campaigns: dict[str, Campaign]
     rows: tuple[Logged, ...]
+    since: datetime | None = None
 
     @cached_property
     def hazards(self) -> Hazards:
@@ -123,7 +127,7 @@ def load(reader: Reader, workspace_id: str, now: datetime, since: datetime | Non
         for row in reader.feedback(workspace_id, since=since, until=now)
         if row.decision.campaign_id in campaigns
     ]
-    return Log(campaigns, tuple(row for row in rows if row is not None))
+    return Log(campaigns, tuple(row for row in rows if row is not None), since)
 
 
 def feedback_rows(reader: Reader, campaign: Campaign, since: datetime | None, until: datetime) -> Iterator[Logged]:

@@ -24,7 +24,7 @@ from optimizer.model.training.train import follow
 from optimizer.model.training.train import refresh as refit
 from optimizer.service import settledrows
 from optimizer.service.drifting import Drift, changes, look
-from optimizer.service.feedback import Hazards, Log, Logged, all_campaigns, delays_json, examples, load
+from optimizer.service.feedback import Hazards, Log, Logged, delays_json, examples, load
 from optimizer.service.forgetting import remembered
 from optimizer.service.ids import COLD_POLICY
 from optimizer.service.pricing import moved, priceable, publish_prices, with_prices, work_out
@@ -32,7 +32,7 @@ from optimizer.service.publish import artifact_of, new_policy, publish
 from optimizer.service.replay import Replayer, plan_of, situation_of
 from optimizer.service.retrain import exploration_numbers
 from optimizer.service.serving import load_policy
-from optimizer.service.settledrows import SettledRows, basis_of, comparable, settled_until
+from optimizer.service.settledrows import SettledRows, comparable, settled_until
 from optimizer.service.wiring import Services
 from storage.errors import VersionConflict
 from storage.log import Decision
@@ -105,12 +105,12 @@ def refresh(services: Services, workspace_id: str, campaign_id: str | None = Non
         ]
         if not learned:
             return []
-        drift = look(services, reader, workspace_id, campaign_id)
-        read = _read(services, reader, workspace_id, learned, drift)
+        read = _read(services, reader, workspace_id, campaign_id, learned)
         prices = work_out(services, reader, priceable(reader, workspace_id, services.clock()))
         answers = [_refresh_campaign(services, reader, read, pointer, prices) for pointer in learned]
     _keep(services, workspace_id, read)
-    return [{**a, "drift": drift[a["campaign_id"]].to_json() if a["campaign_id"] in drift else None} for a in answers]
+    drift = {name: one.to_json() for name, one in read.drift.items()}
+    return [{**answer, "drift": drift.get(answer["campaign_id"])} for answer in answers]
 
 
 def _keep(services: Services, workspace_id: str, read: _Read) -> None:
@@ -125,20 +125,18 @@ def _keep(services: Services, workspace_id: str, read: _Read) -> None:
 
 
 def _read(
-    services: Services, reader: Reader, workspace_id: str, learned: Sequence[Pointer], drift: Mapping[str, Drift]
+    services: Services, reader: Reader, workspace_id: str, campaign_id: str | None, learned: Sequence[Pointer]
 ) -> _Read:
     """The rows since what is kept, if that fits; else the whole log."""
     now = services.clock()
-    campaigns = {c.campaign_id: c for c in all_campaigns(reader, workspace_id)}
     policies = [found for p in learned if (found := reader.policy(workspace_id, p.policy_id)) is not None]
     models = frozenset(name for policy in policies for name in _lineage(reader, policy).values())
-    before = settledrows.read(services, workspace_id, models, basis_of(campaigns, changes(drift)))
-    if before is not None:
-        since = load(reader, workspace_id, now, since=before.until)
-        if before.holds_for(since):
-            return _Read(since, before, drift, settled_until(since.rows, now, before))
-    whole = load(reader, workspace_id, now)
-    return _Read(whole, None, drift, settled_until(whole.rows, now, None))
+    before = settledrows.read(services, workspace_id, models)
+    log = load(reader, workspace_id, now, since=None if before is None else before.until)
+    drift = look(services, reader, workspace_id, campaign_id, log)
+    if before is not None and not before.holds_for(log, changes(drift)):
+        before, log = None, load(reader, workspace_id, now)
+    return _Read(log, before, drift, settled_until(log.rows, now, before))
 
 
 def _lineage(reader: Reader, policy: Policy) -> dict[str, str]:

@@ -64,7 +64,7 @@ def retrain(
     now = services.clock()
     with services.store.read() as reader:
         log = load(reader, workspace_id, now)
-        drift = look(services, reader, workspace_id, campaign_id)
+        drift = look(services, reader, workspace_id, campaign_id, log)
         wanted = [c for c in log.campaigns.values() if c.status == "active" and campaign_id in (None, c.campaign_id)]
         enough = [c for c in wanted if len(_teaching(services, log, c)) >= LEAST_ROWS]
         answers = [_skipped(c, len(_matured(log, c))) for c in wanted if c not in enough]

@@ -125,9 +125,9 @@ class SettledRows:
         }
         return replace(self, until=until, facts=facts, recent=recent, models=models)
 
-    def holds_for(self, since: Log) -> bool:
-        """Whether the rows since show no action that the whole log at that time did not."""
-        return _shown(since.rows) <= self.shown
+    def holds_for(self, since: Log, changed: Mapping[str, float]) -> bool:
+        """Whether it rests on what is so now, and the rows since show no action that the whole log did not."""
+        return self.basis == basis_of(since.campaigns, changed) and _shown(since.rows) <= self.shown
 
     def write(self, services: Services, workspace_id: str) -> None:
         """Puts it in the place of what was there; where that can't be, a warning says so."""
@@ -161,11 +161,11 @@ class SettledRows:
                 Path(beside).unlink(missing_ok=True)
 
 
-def read(services: Services, workspace_id: str, models: frozenset[str], basis: str) -> SettledRows | None:
-    """What is kept of a workspace, if it fits: it has all ``models`` and rests on the same ``basis``."""
+def read(services: Services, workspace_id: str, models: frozenset[str]) -> SettledRows | None:
+    """What is kept of a workspace, if it speaks of all ``models`` and is not too old."""
     try:
         _, arrays, meta = unpack(_path(services, workspace_id).read_bytes())
-        if meta["format"] != _FORMAT or meta["basis"] != basis or not models <= meta["models"].keys():
+        if meta["format"] != _FORMAT or not models <= meta["models"].keys():
             return None
         made = datetime.fromtimestamp(meta["made"], UTC)
         if not timedelta(0) <= services.clock() - made <= LONGEST:
@@ -174,7 +174,7 @@ def read(services: Services, workspace_id: str, models: frozenset[str], basis: s
         return SettledRows(
             made=made,
             until=datetime.fromisoformat(meta["until"]),
-            basis=basis,
+            basis=meta["basis"],
             facts={name: Facts(**facts) for name, facts in meta["facts"].items()},
             recent=meta["recent"],
             hazards={(name, hazard.window): hazard for name, hazard in hazards},

@@ -59,7 +59,7 @@ def keep(writer: Writer, run: TrainingRun) -> None:
 def looked(services: Services, name: str) -> Drift:
     """A look whose state is kept with a training run, as the scheduler does."""
     with services.store.read() as reader:
-        found = look(services, reader, WORKSPACE)["spring"]
+        found = look(services, reader, WORKSPACE, None, load(reader, WORKSPACE, services.clock()))["spring"]
     told = [{"campaign_id": "spring", "drift": orjson.loads(orjson.dumps(found.to_json()))}]
     run = TrainingRun(WORKSPACE, name, "refresh", "rejected", services.clock(), verdict=Ended("rejected", told).verdict)
     services.store.write(partial(keep, run=run))
@@ -123,6 +123,17 @@ class TestCalibration:
         assert (by_parts.rows, at_once.rows) == (500, 500)
         assert by_parts.detectors.value == pytest.approx(at_once.detectors.value)
         assert by_parts.block == at_once.block
+
+
+    def test_rows_that_a_log_does_not_hold_are_read(self, learned: Services, clock: FakeClock) -> None:
+        audience(learned, clock, 300, seed=45)
+        with learned.store.read() as reader:
+            whole = load(reader, WORKSPACE, clock.now)
+            newest = load(reader, WORKSPACE, clock.now, since=clock.now - timedelta(days=1))
+            assert newest.rows == ()
+            one, other = (look(learned, reader, WORKSPACE, None, log)["spring"] for log in (whole, newest))
+        assert one == other
+        assert one.rows == 300
 
 
 class TestPropensities:
