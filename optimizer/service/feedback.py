@@ -228,36 +228,38 @@ def examples(rows: Sequence[Logged], campaigns: dict[str, Campaign], hazards: Ha
     index = {name: i for i, name in enumerate(names)}
     variants = [{v.id: i for i, v in enumerate(c.variants)} for c in used]
     channels = [{ch.id: i for i, ch in enumerate(c.channels)} for c in used]
-    usable = [r for r in rows if _indexed(r, index, variants, channels)]
-    campaign = np.array([index[r.decision.campaign_id] for r in usable], dtype=np.int64)
-    kinds = sorted({kind for r in usable for kind in r.outcomes} | {LOOKED for r in usable if r.looked is not None})
+    taken = usable(rows, campaigns)
+    campaign = np.array([index[r.decision.campaign_id] for r in taken], dtype=np.int64)
+    kinds = sorted({kind for r in taken for kind in r.outcomes} | {LOOKED for r in taken if r.looked is not None})
     clusters: dict[str, int] = {}
     young = hazards is not None
     return Examples(
-        contexts=[r.decision.snapshot.context for r in usable],
+        contexts=[r.decision.snapshot.context for r in taken],
         campaigns=used,
         campaign=campaign,
-        variant=_column(usable, campaign, variants, "variant_id"),
-        channel=_column(usable, campaign, channels, "channel"),
-        local=np.array([local_seconds(r.decision) for r in usable], dtype=np.int64),
-        outcome={kind: np.array([_happened(r, kind, young) for r in usable], dtype=np.float64) for kind in kinds},
-        value={kind: np.array([_value(r.told(kind)) for r in usable], dtype=np.float64) for kind in kinds},
-        effects=[r.decision.snapshot.effects for r in usable],
-        cluster=np.array([clusters.setdefault(r.decision.recipient_id, len(clusters)) for r in usable], dtype=np.int64),
-        seen={} if hazards is None else {kind: _seen(usable, kind, campaigns, hazards) for kind in kinds},
+        variant=_column(taken, campaign, variants, "variant_id"),
+        channel=_column(taken, campaign, channels, "channel"),
+        local=np.array([local_seconds(r.decision) for r in taken], dtype=np.int64),
+        outcome={kind: np.array([_happened(r, kind, young) for r in taken], dtype=np.float64) for kind in kinds},
+        value={kind: np.array([_value(r.told(kind)) for r in taken], dtype=np.float64) for kind in kinds},
+        effects=[r.decision.snapshot.effects for r in taken],
+        cluster=np.array([clusters.setdefault(r.decision.recipient_id, len(clusters)) for r in taken], dtype=np.int64),
+        seen={} if hazards is None else {kind: _seen(taken, kind, campaigns, hazards) for kind in kinds},
     )
 
 
-def _indexed(
-    row: Logged, index: dict[str, int], variants: list[dict[str, int]], channels: list[dict[str, int]]
-) -> bool:
-    decision = row.decision
-    if not row.trainable:
-        return False
-    if decision.variant_id is None or decision.channel is None:
-        return True
-    i = index[decision.campaign_id]
-    return decision.variant_id in variants[i] and decision.channel in channels[i]
+def usable(rows: Sequence[Logged], campaigns: Mapping[str, Campaign]) -> list[Logged]:
+    """The rows that ``examples`` takes: trainable ones whose variant and channel their campaign still has."""
+    variants = {name: {v.id for v in campaign.variants} for name, campaign in campaigns.items()}
+    channels = {name: {channel.id for channel in campaign.channels} for name, campaign in campaigns.items()}
+
+    def known(decision: Decision) -> bool:
+        if decision.variant_id is None or decision.channel is None:
+            return True
+        owner = decision.campaign_id
+        return decision.variant_id in variants[owner] and decision.channel in channels[owner]
+
+    return [row for row in rows if row.trainable and known(row.decision)]
 
 
 def _column(

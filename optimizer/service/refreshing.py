@@ -24,7 +24,7 @@ from optimizer.model.training.train import follow
 from optimizer.model.training.train import refresh as refit
 from optimizer.service import settledrows
 from optimizer.service.drifting import Drift, changes, look
-from optimizer.service.feedback import Hazards, Log, Logged, delays_json, examples, load
+from optimizer.service.feedback import Hazards, Log, Logged, delays_json, examples, load, usable
 from optimizer.service.forgetting import remembered
 from optimizer.service.ids import COLD_POLICY
 from optimizer.service.pricing import moved, priceable, publish_prices, with_prices, work_out
@@ -230,7 +230,7 @@ def _refit(read: _Read, stored: Artifact, origin: str, now: datetime) -> Artifac
     if len(read.data) == 0:
         return stored
     settled = [r for r in read.rows if read.until is not None and r.decision.decided_at < read.until]
-    count = len(examples(settled, read.log.campaigns))
+    count = len(usable(settled, read.log.campaigns))
     if read.before is None:
         trained = refit(stored.blob, read.data, settled=count)
     else:
