@@ -28,7 +28,8 @@ WRITABLE = (".ndjson", ".jsonl", ".parquet")
 #: pyarrow's ArrowInvalid is a ValueError; times beyond the year 9999 overflow.
 _BROKEN = (EOFError, gzip.BadGzipFile, zlib.error, ValueError, OverflowError)
 _HEAD_BYTES = 1 << 20
-_ROWS = 1000
+#: Rows that are made columns of together, and rows of a row group of a Parquet file that is written.
+_ROWS, _GROUP = 1_000, 50_000
 
 
 def suffix_of(path: Path, allowed: Sequence[str]) -> str:
@@ -187,6 +188,7 @@ class ParquetWriter:
         self._columns = dict(columns)
         self._draft = _Draft(path)
         self._rows: list[Mapping[str, Any]] = []
+        self._tables: list[Any] = []
         self._pyarrow = pyarrow
         self._schema = pyarrow.schema([(name, _arrow_type(kind)) for name, kind in columns.items()])
         self._writer = parquet.ParquetWriter(self._draft.file, self._schema, compression="zstd")
@@ -199,6 +201,7 @@ class ParquetWriter:
     ) -> None:
         try:
             if kind is None:
+                self._gather()
                 self._flush()
             self._writer.close()
         finally:
@@ -208,12 +211,21 @@ class ParquetWriter:
         """Appends a row; a cell left out is null."""
         self._rows.append({name: _cell(row.get(name), kind) for name, kind in self._columns.items()})
         if len(self._rows) >= _ROWS:
+            self._gather()
+        if len(self._tables) * _ROWS >= _GROUP:
             self._flush()
 
-    def _flush(self) -> None:
+    def _gather(self) -> None:
+        """Makes columns of the rows, which take a twentieth of the room."""
         if self._rows:
-            self._writer.write_table(self._pyarrow.Table.from_pylist(self._rows, schema=self._schema))
+            self._tables.append(self._pyarrow.Table.from_pylist(self._rows, schema=self._schema))
             self._rows = []
+
+    def _flush(self) -> None:
+        """Writes what is gathered as one row group: what is known of each is held until the file ends."""
+        if self._tables:
+            self._writer.write_table(self._pyarrow.concat_tables(self._tables))
+            self._tables = []
 
 
 def _cell(value: Any, kind: str) -> Any:
