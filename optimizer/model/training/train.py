@@ -127,14 +127,10 @@ def refresh(blob: bytes, examples: Examples, settled: int = 0) -> Trained:
     Raises:
         BadArtifact: the blob can't be read. Invalid: no rows or no outcomes.
     """
-    _check(examples)
-    set_threads(len(examples))
-    model = RewardModel.load(blob)
-    examples = _as_learned(model, examples)
-    table = tabulate(examples, model.embedder.bulk(examples.contexts), model.spec, model.basis)
+    model, table = _opened(blob, examples)
     fits = fit_last_layer(table, start=(model.message, model.no_send))
-    trained = _again(model, _sums(examples), fits)
-    return replace(trained, settled=_settled(examples, table, fits, settled)) if settled else trained
+    trained = _again(model, _sums(table.examples), fits)
+    return replace(trained, settled=_settled(table, fits, settled)) if settled else trained
 
 
 def follow(blob: bytes, before: Settled, examples: Examples, settled: int = 0) -> Trained:
@@ -149,36 +145,35 @@ def follow(blob: bytes, before: Settled, examples: Examples, settled: int = 0) -
     Raises:
         BadArtifact: the blob can't be read. Invalid: no rows or no outcomes.
     """
-    _check(examples)
-    set_threads(len(examples))
-    model = RewardModel.load(blob)
-    examples = _as_learned(model, examples)
-    table = tabulate(examples, model.embedder.bulk(examples.contexts), model.spec, model.basis)
+    model, table = _opened(blob, examples)
+    examples = table.examples
     kinds = before.message, before.no_send
     fits = continue_last_layer(table, kinds)
     names = before.told.keys() | set(examples.outcomes)
     told = max((before.told.get(name, 0.0) + _told(examples, name) for name in names), default=0.0)
     sums = _Sums(before.rows + len(examples), told, joined(before.values, fit_values(examples)))
     trained = _again(model, sums, fits)
-    return replace(trained, settled=before + _settled(examples, table, fits, settled, kinds)) if settled else trained
+    return replace(trained, settled=before + _settled(table, fits, settled, kinds)) if settled else trained
+
+
+def _opened(blob: bytes, examples: Examples) -> tuple[RewardModel, Table]:
+    """A model, and examples laid out for it: with looks apart, or not, as it learned them."""
+    _check(examples)
+    set_threads(len(examples))
+    model = RewardModel.load(blob)
+    if visible(model.message.outcomes) == model.message.outcomes:
+        examples = without(examples)
+    return model, tabulate(examples, model.embedder.bulk(examples.contexts), model.spec, model.basis)
 
 
 def _settled(
-    examples: Examples,
-    table: Table,
-    fits: tuple[Fits, Fits],
-    count: int,
-    before: tuple[SettledKind, SettledKind] | None = None,
+    table: Table, fits: tuple[Fits, Fits], count: int, before: tuple[SettledKind, SettledKind] | None = None
 ) -> Settled:
     """What the first ``count`` examples say."""
+    examples = table.examples
     told = {name: _told(examples, name, count) for name in examples.outcomes}
     values = fit_values(examples.take(np.arange(count)))
     return Settled(*settled_kinds(table, fits, count, before), count, told, values)
-
-
-def _as_learned(model: RewardModel, examples: Examples) -> Examples:
-    """The examples with looks apart, or not, as the model learned them."""
-    return without(examples) if visible(model.message.outcomes) == model.message.outcomes else examples
 
 
 def _told(examples: Examples, name: str, first: int | None = None) -> float:
