@@ -124,7 +124,6 @@ class TestCalibration:
         assert by_parts.detectors.value == pytest.approx(at_once.detectors.value)
         assert by_parts.block == at_once.block
 
-
     def test_rows_that_a_log_does_not_hold_are_read(self, learned: Services, clock: FakeClock) -> None:
         audience(learned, clock, 300, seed=45)
         with learned.store.read() as reader:
