@@ -25,13 +25,12 @@ from heapq import heappush, heappushpop
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-from optimizer.bandit.drift import CALIBRATION, Crossing, Detectors
-from optimizer.bandit.rewards import clock_start, max_window, outcome_names
+from optimizer.bandit.drift import Crossing, Detectors
+from optimizer.bandit.rewards import clock_start, max_window
 from optimizer.model.policy import LivePolicy
 from optimizer.service import driftratios
-from optimizer.service.evidence import factor_names, heaviest_model
+from optimizer.service.evidence import heaviest_model
 from optimizer.service.featureblocks import Block, compared, empty_block
 from optimizer.service.feedback import Log, Logged, feedback_rows
 from optimizer.service.ids import COLD_POLICY
@@ -42,8 +41,6 @@ from optimizer.service.wiring import Services
 from storage.policies import Pointer
 from storage.port import Reader
 from storage.records import Campaign, JsonObject
-
-Floats = NDArray[np.float64]
 
 #: Rows between false alarms on average, over all detectors of a campaign.
 FALSE_ALARM_ROWS = 1e6
@@ -243,7 +240,7 @@ def _state(reader: Reader, campaign: Campaign) -> Drift:
 
 def beginning(campaign: Campaign) -> Drift:
     """The state before the first row."""
-    return Drift(Detectors.start(detector_names(campaign), FALSE_ALARM_ROWS), empty_block(""))
+    return Drift(Detectors.start(driftratios.detector_names(campaign), FALSE_ALARM_ROWS), empty_block(""))
 
 
 def following(state: Drift, campaign: Campaign) -> Drift:
@@ -254,17 +251,6 @@ def following(state: Drift, campaign: Campaign) -> Drift:
     value = tuple(old.value[place[name]] if name in place else 0.0 for name in fresh.names)
     since = tuple(old.since[place[name]] if name in place else 0.0 for name in fresh.names)
     return replace(state, detectors=replace(fresh, value=value, since=since))
-
-
-def detector_names(campaign: Campaign) -> tuple[str, ...]:
-    """Every detector of a campaign, in the order of their ratios."""
-    heads = [f"calibration.{name}.{side}" for name in outcome_names(campaign) for side in CALIBRATION]
-    subsets = _subsets(campaign)
-    return (*heads, *(f"propensities.{s}.more" for s in subsets), *(f"propensities.{s}.less" for s in subsets))
-
-
-def _subsets(campaign: Campaign) -> list[str]:
-    return factor_names([v.id for v in campaign.variants], [c.id for c in campaign.channels])
 
 
 def _calibrated(
@@ -280,7 +266,7 @@ def _calibrated(
     rows = [row for _, row in matured]
     ratios, centres = driftratios.calibration(past, campaign, state.centres, rows)
     silent = np.full((len(rows), len(state.detectors.names) - ratios.shape[1]), np.nan)
-    detectors, crossed = state.detectors.after(np.concatenate((ratios, silent), axis=1), _times(rows))
+    detectors, crossed = state.detectors.after(np.concatenate((ratios, silent), axis=1), driftratios.times(rows))
     before = state.rows
     state = replace(state, detectors=detectors, centres=centres, rows=before + len(rows), matured=matured[-1][0])
     return _alarmed(state, before, crossed, now)
@@ -294,19 +280,14 @@ def _balanced(past: Past, state: Drift, campaign: Campaign, rows: Sequence[Logge
     """
     if not rows:
         return state
-    ratios, error = driftratios.balance(past, _subsets(campaign), rows)
-    at = _times(rows)
+    ratios, error = driftratios.balance(past, driftratios.subsets(campaign), rows)
+    at = driftratios.times(rows)
     silent = np.full((len(rows), len(state.detectors.names) - ratios.shape[1]), np.nan)
     detectors, crossed = state.detectors.after(np.concatenate((silent, ratios), axis=1), at)
     if error > LARGEST_ERROR:
         crossed.append(Crossing("propensities.replay", len(rows) - 1, float(at[0])))
     before = state.drawn
     return _alarmed(replace(state, detectors=detectors, drawn=before + len(rows)), before, crossed, now)
-
-
-def _times(rows: Sequence[Logged]) -> NDArray[np.float64]:
-    """(n,) when they were decided, in epoch seconds."""
-    return np.array([row.decision.decided_at.timestamp() for row in rows])
 
 
 def _alarmed(state: Drift, before: int, crossed: Sequence[Crossing], now: datetime) -> Drift:

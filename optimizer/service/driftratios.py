@@ -7,9 +7,9 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from optimizer.bandit.drift import balance_ratios, calibration_ratios
+from optimizer.bandit.drift import CALIBRATION, balance_ratios, calibration_ratios
 from optimizer.bandit.rewards import outcome_names
-from optimizer.service.evidence import known_outcome, predicted_outcomes, subset_masses
+from optimizer.service.evidence import factor_names, known_outcome, predicted_outcomes, subset_masses
 from optimizer.service.feedback import Logged
 from optimizer.service.replay import Past, space_logged, vectors
 from storage.records import Campaign
@@ -58,3 +58,20 @@ def balance(past: Past, subsets: Sequence[str], rows: Sequence[Logged]) -> tuple
             if name in place:
                 inside[i, place[name]], expected[i, place[name]] = hit, min(mass, 1.0)
     return balance_ratios(inside, expected), error
+
+
+def detector_names(campaign: Campaign) -> tuple[str, ...]:
+    """Every detector of a campaign, in the order of their ratios."""
+    heads = [f"calibration.{name}.{side}" for name in outcome_names(campaign) for side in CALIBRATION]
+    names = subsets(campaign)
+    return (*heads, *(f"propensities.{s}.more" for s in names), *(f"propensities.{s}.less" for s in names))
+
+
+def subsets(campaign: Campaign) -> list[str]:
+    """The subsets of actions whose draws are watched."""
+    return factor_names([v.id for v in campaign.variants], [c.id for c in campaign.channels])
+
+
+def times(rows: Sequence[Logged]) -> Floats:
+    """(n,) when they were decided, in epoch seconds."""
+    return np.array([row.decision.decided_at.timestamp() for row in rows])

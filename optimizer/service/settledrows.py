@@ -190,8 +190,15 @@ def read(services: Services, workspace_id: str, models: frozenset[str]) -> Settl
 
 
 def forget(services: Services, workspace_id: str) -> None:
-    """Deletes what is kept of a workspace: the next refresh reads the whole log."""
-    _path(services, workspace_id).unlink(missing_ok=True)
+    """Deletes what is kept of a workspace: the next refresh reads the whole log.
+
+    Where that can't be, a warning says so; it is too old after a day.
+    """
+    path = _path(services, workspace_id)
+    try:
+        path.unlink(missing_ok=True)
+    except OSError as error:
+        log.warning("what settled rows say can't be deleted from %s: %s", path.parent, error.strerror)
 
 
 def settled_until(rows: Sequence[Logged], now: datetime, before: SettledRows | None) -> datetime | None:

@@ -12,7 +12,8 @@ import orjson
 import pytest
 
 from optimizer.service import setup
-from optimizer.service.drifting import QUIET_ROWS, Alarm, Drift, detector_names, look
+from optimizer.service.drifting import QUIET_ROWS, Alarm, Drift, look
+from optimizer.service.driftratios import detector_names
 from optimizer.service.featureblocks import BLOCK_ROWS
 from optimizer.service.feedback import load
 from optimizer.service.fitting import Job, settled

@@ -238,7 +238,9 @@ def test_where_it_cannot_be_kept_a_warning_says_so(
     elsewhere = replace(taught, settings=replace(taught.settings, report_folder=str(tmp_path / "reports")))
     with caplog.at_level(logging.WARNING):
         assert refresh(elsewhere, WORKSPACE)[0]["decision"] == "publish"
+        settledrows.forget(elsewhere, WORKSPACE)
     assert "what settled rows say can't be kept" in caplog.text
+    assert "what settled rows say can't be deleted" in caplog.text
 
 
 def test_of_a_short_log_nothing_is_kept(taught: Services) -> None:
