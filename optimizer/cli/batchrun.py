@@ -70,13 +70,13 @@ def sources(file: Path, campaign: str) -> tuple[Source, ...]:
     return tuple(Source(name, "file-" + fingerprint(file / name, campaign, name)) for name in wanted)
 
 
-def rows_in(file: Path, run: Run) -> int | None:
-    """How many rows there are; None where that takes reading them."""
+def rows_in(folder: Path, run: Run) -> int | None:
+    """How many rows the run's files below ``folder`` hold; None where that takes reading them."""
     total = 0
     for source in run.files:
-        if suffix_of(file / source.name, READABLE) != ".parquet":
+        if suffix_of(folder / source.name, READABLE) != ".parquet":
             return None
-        with RowFile(file / source.name) as rows:
+        with RowFile(folder / source.name) as rows:
             total += rows.total
     return total
 

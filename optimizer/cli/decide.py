@@ -1,4 +1,4 @@
-"""``sendtide decide``: choices for a file of recipients, or for a folder of them, by this process or by a cluster."""
+"""``sendtide decide``: choices for a file or a folder of recipients, by one process, several, or a cluster."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ CHUNK = 1000
     "--out",
     required=True,
     type=click.Path(path_type=Path),
-    help="OUT.parquet or OUT.ndjson; of a folder, or with --ray, a folder for Parquet files.",
+    help="OUT.parquet or OUT.ndjson; of a folder, or with --processes or --ray, a folder for Parquet files.",
 )
 @option("--now", metavar="TIME", help="Decide as of this time [when it begins].")
 @option(
@@ -46,9 +46,25 @@ CHUNK = 1000
     show_default=True,
     help="Rows of each file in the folder of answers.",
 )
+@option(
+    "--processes",
+    type=click.IntRange(1, 64),
+    default=1,
+    show_default=True,
+    help="Decide in so many processes of this machine: one for each processor that is free.",
+)
 @ray_option("Decide on the processors of a Ray cluster.")
 @command()
-def decide(call: Call, file: Path, campaign: str, out: Path, now: str | None, part_rows: int, ray: str | None) -> None:
+def decide(
+    call: Call,
+    file: Path,
+    campaign: str,
+    out: Path,
+    now: str | None,
+    part_rows: int,
+    processes: int,
+    ray: str | None,
+) -> None:
     """Decide for every recipient of FILE (CSV, NDJSON or Parquet) and write one row each, in order.
 
     Columns: recipient_id, and if wanted request_id, timezone, attributes.NAME, channels.NAME (true or false),
@@ -58,15 +74,18 @@ def decide(call: Call, file: Path, campaign: str, out: Path, now: str | None, pa
 
     FILE may be a folder of such files. Then the whole of it is decided as of the time when it began, with the policy
     that was served then, into a folder of Parquet files; a run that was cut short goes on where it was when it is
-    called again. With --ray, all of that is the same and many decide; nodes need Sendtide, and the same PostgreSQL.
+    called again. With --processes or --ray, all of that is the same, of a file too, and many decide; a cluster's nodes
+    need Sendtide, and the same PostgreSQL.
     """
     from optimizer.service.cells import instant
 
+    if ray is not None and processes > 1:
+        raise Invalid.field("processes", "--ray decides on a cluster's processors; give one of the two")
     at = None if now is None else instant("now", now)
-    if ray is None and not file.is_dir():
+    if ray is None and processes == 1 and not file.is_dir():
         _decide_file(call, file, campaign, out, at)
         return
-    done = _decide_folder(call, file, campaign, out, at, part_rows, ray)
+    done = _decide_folder(call, file, campaign, out, at, part_rows, processes, ray)
     told = {"decided": done.decided, "failed": done.failed, "folder": str(out)}
     call.answer(told, f"{done.decided} decided, {done.failed} failed: {out}")
 
@@ -104,7 +123,14 @@ def _chunks(rows: RowFile) -> Iterator[tuple[int, list[NumberedRow]]]:
 
 
 def _decide_folder(
-    call: Call, file: Path, campaign: str, out: Path, now: datetime | None, part_rows: int, ray: str | None
+    call: Call,
+    file: Path,
+    campaign: str,
+    out: Path,
+    now: datetime | None,
+    part_rows: int,
+    processes: int,
+    ray: str | None,
 ) -> Done:
     from optimizer.cli import batchrun
     from optimizer.cli.batch import Alone, Desk, decide_all
@@ -115,12 +141,26 @@ def _decide_folder(
     with call.services(now) as services:
         wanted = batchrun.planned(services, call.workspace, campaign, files, part_rows, services.clock())
         run = batchrun.begin(out, wanted, same_now=now is not None)
-    folder, total = batchrun.folder_of(file), batchrun.rows_in(file, run)
+    folder = batchrun.folder_of(file)
+    total = batchrun.rows_in(folder, run)
     with progress("decide") as on_progress:
         if ray is not None:
             return _on_cluster(call, run, folder, out, ray, lambda done: on_progress(done, total))
+        if processes > 1:
+            return _in_processes(call, run, folder, out, processes, lambda done: on_progress(done, total))
         with closing(Desk(call.settings, run)) as desk:
             return decide_all(folder, run, out, Alone(desk), lambda done: on_progress(done, total))
+
+
+def _in_processes(
+    call: Call, run: Run, folder: Path, out: Path, processes: int, on_progress: Callable[[int], None]
+) -> Done:
+    from optimizer.cli import onprocesses
+    from optimizer.cli.batch import Desk, Piece, Placed, decide_all
+
+    crew: onprocesses.Crew[Piece, list[Placed]]
+    with onprocesses.Crew(partial(Desk, call.settings, run), processes) as crew:
+        return decide_all(folder, run, out, crew, on_progress)
 
 
 def _on_cluster(
