@@ -44,9 +44,14 @@ class Part:
 
 PARTS: tuple[Part, ...] = (
     Part(
-        "stationary",
+        "early",
         ("ours", "ours:opens=false", *_ALL_VW, *_LINEAR, "network", "histogram", *_SIMPLE),
-        "504 actions, against every rival",
+        "504 actions, the first decisions, against every rival",
+    ),
+    Part(
+        "stationary",
+        ("ours", "ours:opens=false", *_VW, "vw-egreedy", "linucb-crossed", "network", *_SIMPLE),
+        "504 actions, against rivals that learn from so many decisions in reasonable time",
     ),
     Part("long", ("ours", "vw-squarecb", "full-oracle"), "how near to the oracle 20,000 and 30,000 decisions lead"),
     Part("many-slots", ("ours", "vw-squarecb", "best-static", "full-oracle"), "3,024 actions against the 504"),
