@@ -41,6 +41,18 @@ class FileLock:
         """
         fcntl.flock(self._opened(), fcntl.LOCK_EX)
 
+    def acquire_at_once(self) -> bool:
+        """Takes the lock if nobody holds it.
+
+        Raises:
+            StoreUnavailable: the lock file can't be opened.
+        """
+        try:
+            fcntl.flock(self._opened(), fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return False
+        return True
+
     def acquire_within(self, seconds: float) -> None:
         """Takes the lock by asking again and again: fit for a start-up, unfair against a busy holder.
 
@@ -48,15 +60,10 @@ class FileLock:
             StoreUnavailable: not had in time, or the lock file can't be opened.
         """
         deadline = time.monotonic() + seconds
-        while True:
-            try:
-                fcntl.flock(self._opened(), fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError as error:
-                if time.monotonic() >= deadline:
-                    raise StoreUnavailable(f"lock file {self._path}: held by another process") from error
-                time.sleep(_POLL_SECONDS)
-            else:
-                return
+        while not self.acquire_at_once():
+            if time.monotonic() >= deadline:
+                raise StoreUnavailable(f"lock file {self._path}: held by another process")
+            time.sleep(_POLL_SECONDS)
 
     def release(self) -> None:
         """Gives the lock up."""

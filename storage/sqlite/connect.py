@@ -77,8 +77,8 @@ def _flush_folder(folder: Path) -> None:
 def connect(path: Path, mode: Literal["ro", "rw"], timeout_seconds: float) -> Database:
     """A connection to an existing file, with transactions left to the caller.
 
-    A ``ro`` connection may pass from thread to thread (never used by two at once), a ``rw`` one is its thread's own.
-    sqlite-utils binds a connection that it opens to the thread; so it is given one.
+    It may pass from thread to thread (never used by two at once). sqlite-utils binds a connection that it opens to the
+    thread; so it is given one.
 
     Raises:
         sqlite3.Error: it can't be opened.
@@ -88,7 +88,7 @@ def connect(path: Path, mode: Literal["ro", "rw"], timeout_seconds: float) -> Da
         uri=True,
         timeout=timeout_seconds,
         isolation_level=None,
-        check_same_thread=mode == "rw",
+        check_same_thread=False,
         cached_statements=256,
     )
     try:

@@ -31,7 +31,7 @@ _IDLE_READERS = 16
 
 
 class SqliteStore:
-    """``storage.port.Store`` on one file: reads side by side on snapshots, writes in one thread's group commits."""
+    """``storage.port.Store`` on one file: reads side by side on snapshots, writes in turn, by group commits."""
 
     names_recipients = False
 

@@ -85,7 +85,7 @@ class SqliteWriter(
 
 
 class SqliteTransaction:
-    """``storage.group_commit.Transaction``: used by the writer thread alone, which owns the connection."""
+    """``storage.group_commit.Transaction``, and the connection that it is on."""
 
     def __init__(self, path: Path, lock: FileLock, timeout_seconds: float, archive: Path) -> None:
         self._path = path
@@ -99,6 +99,16 @@ class SqliteTransaction:
     def begin(self) -> None:
         """Waits for the lock among processes, opens the connection if there is none, starts the transaction."""
         self._lock.acquire()
+        self._start()
+
+    def begin_at_once(self) -> bool:
+        """The same if the lock is free."""
+        if not self._lock.acquire_at_once():
+            return False
+        self._start()
+        return True
+
+    def _start(self) -> None:
         try:
             self._drop_if_replaced()
             self._connected().conn.execute("BEGIN IMMEDIATE")

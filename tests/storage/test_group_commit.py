@@ -18,9 +18,13 @@ Work = Callable[[list[str]], Any]
 
 
 class Recorder:
-    """A transaction that keeps lists; ``begin`` waits until the test lets it go on."""
+    """A transaction that keeps lists; ``begin`` waits until the test lets it go on, others have their turn till then.
 
-    def __init__(self) -> None:
+    With ``free`` nobody else has a turn.
+    """
+
+    def __init__(self, *, free: bool = False) -> None:
+        self.free = free
         self.go_on = threading.Event()
         self.begun = threading.Event()
         self.open: list[str] = []
@@ -36,6 +40,12 @@ class Recorder:
         if self.begin_error is not None:
             raise self.begin_error
         self.open = []
+
+    def begin_at_once(self) -> bool:
+        if self.free:
+            self.go_on.set()
+            self.begin()
+        return self.free
 
     def run(self, work: Work) -> Any:
         before = list(self.open)
@@ -209,3 +219,91 @@ def test_closing_runs_what_is_queued_and_refuses_what_comes_after(callers: Calle
         callers.recorder.go_on.set()
         assert (first.result(), second.result(), closing.result()) == ("A", "B", True)
     assert callers.recorder.commits == [["a", "b"]]
+
+
+@pytest.fixture
+def free() -> Iterator[tuple[Recorder, GroupCommit[list[str]]]]:
+    recorder = Recorder(free=True)
+    group: GroupCommit[list[str]] = GroupCommit(recorder, wait_seconds=20.0, name="test-writer")
+    yield recorder, group
+    group.close(20.0)
+
+
+Free = tuple[Recorder, GroupCommit[list[str]]]
+
+
+def where(rows: list[str]) -> int:
+    rows.append("here")
+    return threading.get_ident()
+
+
+def test_who_writes_alone_does_it_itself(free: Free) -> None:
+    recorder, group = free
+    assert group.submit(where) == threading.get_ident()
+    assert recorder.commits == [["here"]]
+
+
+def test_who_has_just_had_a_turn_queues_up_for_the_next_one(free: Free, monkeypatch: pytest.MonkeyPatch) -> None:
+    recorder, group = free
+    monkeypatch.setattr(group_commit, "PAUSE_SECONDS", 60.0)
+    assert group.submit(where) == threading.get_ident()
+    assert group.submit(where) != threading.get_ident()
+    assert len(recorder.commits) == 2
+
+
+def test_who_comes_while_another_caller_writes_is_served_by_the_thread(free: Free) -> None:
+    recorder, group = free
+    inside, go_on = threading.Event(), threading.Event()
+
+    def slow(rows: list[str]) -> int:
+        inside.set()
+        assert go_on.wait(20)
+        return where(rows)
+
+    with ThreadPoolExecutor(2) as pool:
+        first = pool.submit(lambda: (threading.get_ident(), group.submit(slow)))
+        assert inside.wait(20)
+        second = pool.submit(lambda: (threading.get_ident(), group.submit(where)))
+        while group.waiting < 1 and not second.done():
+            os.sched_yield()
+        go_on.set()
+        asked, ran = first.result()
+        assert asked == ran
+        asked, ran = second.result()
+        assert asked != ran
+    assert recorder.commits == [["here"], ["here"]]
+
+
+def test_a_write_inside_a_write_is_refused_wherever_it_runs(free: Free, monkeypatch: pytest.MonkeyPatch) -> None:
+    _, group = free
+    with pytest.raises(RuntimeError, match="inside a write"):
+        group.submit(lambda _: group.submit(where))
+    monkeypatch.setattr(group_commit, "PAUSE_SECONDS", 60.0)
+    group.submit(where)
+    with pytest.raises(RuntimeError, match="inside a write"):
+        group.submit(lambda _: group.submit(where))
+
+
+def test_what_goes_wrong_alone_is_undone_and_told(free: Free, monkeypatch: pytest.MonkeyPatch) -> None:
+    recorder, group = free
+    monkeypatch.setattr(group_commit, "PAUSE_SECONDS", 0.0)
+    with pytest.raises(ValueError, match="bad"):
+        group.submit(fail("a", ValueError("bad")))
+    recorder.begin_error = StoreUnavailable("no such file")
+    with pytest.raises(StoreUnavailable, match="no such file"):
+        group.submit(where)
+    recorder.begin_error, recorder.commit_error = None, StoreUnavailable("disk on fire")
+    with pytest.raises(StoreUnavailable, match="disk on fire"):
+        group.submit(where)
+    assert (recorder.commits, recorder.aborts) == ([], 3)
+    recorder.commit_error = None
+    assert group.submit(where) == threading.get_ident(), "the turn was given back"
+
+
+def test_a_closed_store_refuses_who_would_write_alone(free: Free) -> None:
+    recorder, group = free
+    assert group.close(20.0)
+    assert recorder.closed
+    with pytest.raises(StoreUnavailable, match="closed"):
+        group.submit(where)
+    assert recorder.commits == []
