@@ -1,4 +1,6 @@
-"""Our estimators agree with those of vw-estimators, whose answers on small tables are kept in ``data``."""
+"""Our estimators agree with those of vw-estimators and of obp, whose answers are kept in ``data``: the one's on small
+made-up tables, the other's on rows of a shop's log with true propensities.
+"""
 
 from __future__ import annotations
 
@@ -12,11 +14,10 @@ import pytest
 from numpy.typing import NDArray
 
 from optimizer.bandit.cressieread import Bounds, cressie_read, cressie_read_interval, student_quantile
-from optimizer.bandit.ope import importance_weight, ips, snips
+from optimizer.bandit.ope import direct, doubly_robust, importance_weight, ips, snips, switch_dr
 
-TABLES: list[dict[str, Any]] = json.loads(
-    (Path(__file__).parent / "data" / "vw_estimators.json").read_text(encoding="utf-8")
-)["tables"]
+DATA = Path(__file__).parent / "data"
+TABLES: list[dict[str, Any]] = json.loads((DATA / "vw_estimators.json").read_text(encoding="utf-8"))["tables"]
 ALL = range(len(TABLES))
 
 
@@ -129,3 +130,21 @@ def test_bounds_that_cannot_be_are_refused(
 def test_rows_outside_their_bounds_are_refused(reward: list[float], weight: list[float], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         cressie_read_interval(reward, weight, Bounds((0.0, 1.0), (0.0, 5.0)))
+
+
+def test_estimates_of_a_real_log_agree() -> None:
+    """3,000 views of a shop's items, 29 clicked: what showing all items alike would have been worth."""
+    log = json.loads((DATA / "obp.json").read_text(encoding="utf-8"))
+    theirs = log["estimate"]
+    reward = np.zeros(len(log["item"]))
+    reward[log["clicked"]] = 1.0
+    weight = importance_weight(np.full(reward.size, 1 / log["items"]), log["propensity"])
+    predicted = np.array(log["predicted"])
+    q_logged, q_policy = predicted[log["item"]], np.full(reward.size, predicted.mean())
+    assert ips(reward, weight).value == pytest.approx(theirs["ips"], rel=1e-10)
+    assert snips(reward, weight).value == pytest.approx(theirs["snips"], rel=1e-10)
+    assert direct(q_policy).value == pytest.approx(theirs["direct"], rel=1e-10)
+    assert doubly_robust(reward, weight, q_logged, q_policy).value == pytest.approx(theirs["doubly_robust"], rel=1e-10)
+    for threshold, value in theirs["switch_dr"].items():
+        found = switch_dr(reward, weight, q_logged, q_policy, float(threshold))
+        assert found.value == pytest.approx(value, rel=1e-10)
