@@ -27,6 +27,8 @@ from optimizer.model.variantbasis import VariantBasis
 CHUNK = 16_384
 #: Base rows are kept between passes up to this many numbers (4 bytes each).
 KEEP = 60_000_000
+#: Inner products are taken in so many strips, of so many columns at least: narrow ones are slow.
+_STRIPS, _STRIP = 4, 96
 #: A time column whose spread over the rows is below this is as good as constant.
 _LIVE = 0.02
 
@@ -143,7 +145,7 @@ class Design:
         part = self._only(live)
         size, base = len(part.live), self.layout.base if part.columns is None else len(part.columns)
         total, gradient, hessian = 0.0, np.zeros(size), np.zeros((size, size))
-        inner = np.zeros((base, base))
+        inner = torch.zeros((base, base), dtype=torch.float64)
         slope = np.zeros(base)
         wanted = weights[part.live]
         for cell, start, stop in self._chunks():
@@ -153,11 +155,12 @@ class Design:
             likelihood, gain, curvature = row_terms(eta, target[start:stop], share[start:stop])
             total += float(likelihood.sum(dtype=torch.float64))
             slope += (rows.T @ gain).double().numpy()
-            scaled = rows * torch.sqrt(curvature)[:, None]
-            inner += (scaled.T @ scaled).double().numpy()
+            _add_inner(rows * torch.sqrt(curvature)[:, None], inner)
             if stop == self._bounds[cell + 1]:
-                at.accumulate(gradient, hessian, slope, inner)
-                slope[:], inner[:] = 0.0, 0.0
+                _mirror(inner)
+                at.accumulate(gradient, hessian, slope, inner.numpy())
+                slope[:] = 0.0
+                inner.zero_()
         lower = torch.from_numpy(hessian).tril_()
         return total, gradient, (lower + lower.tril(-1).T).numpy()
 
@@ -193,6 +196,24 @@ class Design:
         """Base rows in the order of cells."""
         place = self._place[start:stop]
         return torch.from_numpy(self.layout.base_rows(self._context[place], self._local[place]))
+
+
+def _add_inner(rows: torch.Tensor, inner: torch.Tensor) -> None:
+    """Adds the inner products of columns (n, b), strip by strip, to the lower half of ``inner`` (b, b), float64: four
+    strips take five eighths of the work of the whole product."""
+    for start, stop in _strips(len(inner)):
+        inner[start:stop, :stop] += rows[:, start:stop].T @ rows[:, :stop]
+
+
+def _mirror(inner: torch.Tensor) -> None:
+    """Makes what ``_add_inner`` has summed symmetric."""
+    for start, stop in _strips(len(inner)):
+        inner[:start, start:stop] = inner[start:stop, :start].T
+
+
+def _strips(size: int) -> list[tuple[int, int]]:
+    width = max(_STRIP, -(-size // _STRIPS))
+    return [(start, min(start + width, size)) for start in range(0, size, width)]
 
 
 def _action(examples: Examples, basis: VariantBasis, campaign: int, variant: int, channel: int) -> Action:
