@@ -37,11 +37,11 @@ from storage.port import Store, Writer
 FILE_ROWS: Final = 16 * parquet.GROUP
 #: Decisions that are moved by one transaction: some 12 ms of the writer's time.
 STEP: Final = 200
-#: How long a run may go on before another one takes over; each step renews it.
 #: Code of the refusal while another run is under way.
 BUSY: Final = "archiving"
-_NEVER: Final = datetime(1970, 1, 1, tzinfo=UTC)
+#: How long a run may go on before another one takes over; each step renews it.
 _LEASE: Final = timedelta(minutes=10)
+_NEVER: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 @dataclass(frozen=True, slots=True)
