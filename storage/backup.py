@@ -108,6 +108,6 @@ def _publish(part: Path, path: Path) -> None:
 
 def _remove(part: Path) -> None:
     """Removes an unfinished file and what lies beside it."""
-    for ending in ("", "-wal", "-shm", ".lock"):
+    for ending in ("", "-wal", "-shm", ".lock", ".queue"):
         with suppress(FileNotFoundError):
             part.with_name(part.name + ending).unlink()

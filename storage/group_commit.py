@@ -27,8 +27,6 @@ T = TypeVar("T")
 #: A commit takes at most this many requests, and no new ones after this long, so that other processes get their turn.
 MAX_REQUESTS = 256
 MAX_SECONDS = 0.1
-#: Who has just had a turn queues up for the next one, so that others who wait have theirs in between.
-PAUSE_SECONDS = 0.0005
 
 
 class TransactionLostError(Exception):
@@ -42,7 +40,7 @@ class Transaction(Protocol[W_co]):
         """Waits for its turn among processes, then starts a transaction."""
 
     def begin_at_once(self) -> bool:
-        """The same where no other process has its turn; else False, and nothing is begun."""
+        """The same where no other process has its turn or waits for it; else False, and nothing is begun."""
 
     def run(self, work: Callable[[W_co], Any]) -> Any:
         """Runs one request, or undoes it and raises what it raised, or raises ``TransactionLostError``."""
@@ -90,10 +88,10 @@ class GroupCommit(Generic[W]):
         self._wait_seconds = wait_seconds
         self._queue: SimpleQueue[_Request[W] | None] = SimpleQueue()
         self._gate = threading.Lock()
-        #: Held by whoever uses the transaction; which thread that is, and when the last one was done with it.
+        #: Held by whoever uses the transaction; which thread that is; and whether the writer thread does or waits to.
         self._turn = threading.Lock()
         self._writing: int | None = None
-        self._done_at = 0.0
+        self._serving = False
         self._closed = False
         # A daemon, because a rival that is stopped while it holds the lock must not keep this process from ending.
         self._thread = threading.Thread(target=self._serve, name=name, daemon=True)
@@ -124,9 +122,7 @@ class GroupCommit(Generic[W]):
 
     def _alone(self, request: _Request[W]) -> bool:
         """Runs a request in this thread if nobody else writes or waits for it."""
-        if not self._queue.empty() or time.monotonic() - self._done_at < PAUSE_SECONDS:
-            return False
-        if not self._turn.acquire(blocking=False):
+        if self._serving or not self._queue.empty() or not self._turn.acquire(blocking=False):
             return False
         try:
             if self._closed:
@@ -165,8 +161,10 @@ class GroupCommit(Generic[W]):
     def _serve(self) -> None:
         try:
             while (request := self._queue.get()) is not None:
+                self._serving = True
                 with self._turn:
                     self._commit_group(self._waiting(request))
+                self._serving = False
         finally:
             with self._turn:
                 self._transaction.close()
@@ -206,7 +204,7 @@ class GroupCommit(Generic[W]):
             taken.extend(request for request in group if request.fate.acquire(blocking=False))
             for request in taken:
                 request.error = request.error or _own_copy(error)
-        self._writing, self._done_at = None, time.monotonic()
+        self._writing = None
         for request in taken:
             request.done.release()
 

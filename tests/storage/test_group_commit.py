@@ -243,14 +243,6 @@ def test_who_writes_alone_does_it_itself(free: Free) -> None:
     assert recorder.commits == [["here"]]
 
 
-def test_who_has_just_had_a_turn_queues_up_for_the_next_one(free: Free, monkeypatch: pytest.MonkeyPatch) -> None:
-    recorder, group = free
-    monkeypatch.setattr(group_commit, "PAUSE_SECONDS", 60.0)
-    assert group.submit(where) == threading.get_ident()
-    assert group.submit(where) != threading.get_ident()
-    assert len(recorder.commits) == 2
-
-
 def test_who_comes_while_another_caller_writes_is_served_by_the_thread(free: Free) -> None:
     recorder, group = free
     inside, go_on = threading.Event(), threading.Event()
@@ -274,19 +266,17 @@ def test_who_comes_while_another_caller_writes_is_served_by_the_thread(free: Fre
     assert recorder.commits == [["here"], ["here"]]
 
 
-def test_a_write_inside_a_write_is_refused_wherever_it_runs(free: Free, monkeypatch: pytest.MonkeyPatch) -> None:
-    _, group = free
-    with pytest.raises(RuntimeError, match="inside a write"):
-        group.submit(lambda _: group.submit(where))
-    monkeypatch.setattr(group_commit, "PAUSE_SECONDS", 60.0)
-    group.submit(where)
-    with pytest.raises(RuntimeError, match="inside a write"):
-        group.submit(lambda _: group.submit(where))
-
-
-def test_what_goes_wrong_alone_is_undone_and_told(free: Free, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_write_inside_a_write_is_refused_wherever_it_runs(free: Free) -> None:
     recorder, group = free
-    monkeypatch.setattr(group_commit, "PAUSE_SECONDS", 0.0)
+    with pytest.raises(RuntimeError, match="inside a write"):
+        group.submit(lambda _: group.submit(where))
+    recorder.free = False
+    with pytest.raises(RuntimeError, match="inside a write"):
+        group.submit(lambda _: group.submit(where))
+
+
+def test_what_goes_wrong_alone_is_undone_and_told(free: Free) -> None:
+    recorder, group = free
     with pytest.raises(ValueError, match="bad"):
         group.submit(fail("a", ValueError("bad")))
     recorder.begin_error = StoreUnavailable("no such file")

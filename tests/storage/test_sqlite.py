@@ -51,7 +51,7 @@ def test_files_and_new_folders_are_the_owners_alone(opener: Opener, path: Path, 
     store.write(log(1))
     assert [mode(path.parent), mode(path.parent.parent)] == [0o700, 0o700]
     assert {file.name: mode(file) for file in path.parent.iterdir()} == {
-        f"store.db{suffix}": 0o600 for suffix in ("", "-wal", "-shm", ".lock")
+        f"store.db{suffix}": 0o600 for suffix in ("", "-wal", "-shm", ".lock", ".queue")
     }
     assert mode(tmp_path) == before
 
