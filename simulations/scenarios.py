@@ -95,7 +95,7 @@ SCENARIOS: Mapping[str, Scenario] = {
     for one in (
         _STATIONARY,
         replace(
-            _STATIONARY, name="early", about="the same world, its first 2,000 decisions", decisions=2_000, days=5.6
+            _STATIONARY, name="early", about="the same world, its first 1,000 decisions", decisions=1_000, days=2.8
         ),
         replace(_STATIONARY, name="long", about="the same world for three times as long", decisions=30_000, days=84.0),
         replace(_STATIONARY, name="many-slots", about="the same world with 168 slots: 3,024 actions", slot_minutes=60),
