@@ -49,7 +49,14 @@ def clock_start(decision: Decision) -> datetime:
     """When attribution windows start: at the send, else the planned send; without a message, at the decision."""
     if decision.variant_id is None:
         return decision.decided_at
-    return decision.sent_at or decision.send_at or decision.decided_at
+    return decision.sent_at or planned_start(decision)
+
+
+def planned_start(decision: Decision) -> datetime:
+    """When they would if it was sent as planned."""
+    if decision.variant_id is None:
+        return decision.decided_at
+    return decision.send_at or decision.decided_at
 
 
 def window_hours(campaign: Campaign, outcome: str) -> float:
@@ -59,12 +66,46 @@ def window_hours(campaign: Campaign, outcome: str) -> float:
 
 def max_window(campaign: Campaign) -> float:
     """The longest attribution window of the campaign's outcomes in hours (72 if it names no outcome)."""
-    return max((window_hours(campaign, name) for name in outcome_names(campaign)), default=DEFAULT_WINDOW_HOURS)
+    return _windows(_One(campaign)).longest
 
 
 def outcome_names(campaign: Campaign) -> tuple[str, ...]:
     """Every outcome that the campaign speaks of (objective, guardrails, attribution windows), sorted."""
-    return tuple(sorted({*campaign.objective, *campaign.guardrails, *campaign.attribution_hours}))
+    return _windows(_One(campaign)).names
+
+
+class _One:
+    """A campaign as a key: this very object."""
+
+    __slots__ = ("campaign",)
+
+    def __init__(self, campaign: Campaign) -> None:
+        self.campaign = campaign
+
+    def __hash__(self) -> int:
+        return id(self.campaign)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, _One) and other.campaign is self.campaign
+
+
+@dataclass(frozen=True, slots=True)
+class _Windows:
+    """Outcomes of a campaign, sorted, each with its window; and the longest one in hours."""
+
+    names: tuple[str, ...]
+    windows: Mapping[str, timedelta]
+    longest: float
+
+
+@lru_cache(maxsize=64)
+def _windows(one: _One) -> _Windows:
+    """Worked out once: a log of a campaign asks for it several times a row."""
+    campaign = one.campaign
+    names = tuple(sorted({*campaign.objective, *campaign.guardrails, *campaign.attribution_hours}))
+    hours = {name: window_hours(campaign, name) for name in names}
+    windows = {name: timedelta(hours=value) for name, value in hours.items()}
+    return _Windows(names, windows, max(hours.values(), default=DEFAULT_WINDOW_HOURS))
 
 
 def outcomes(campaign: Campaign, decision: Decision, events: Iterable[Event], now: datetime) -> Mapping[str, Outcome]:
@@ -101,7 +142,7 @@ def outcomes_and_look(
 ) -> tuple[Mapping[str, Outcome], Outcome | None]:
     """``outcomes`` and ``looked``, from one pass over the events."""
     start = clock_start(decision)
-    ends = {name: start + timedelta(hours=window_hours(campaign, name)) for name in outcome_names(campaign)}
+    ends = {name: start + window for name, window in _windows(_One(campaign)).windows.items()}
     end = ends.get("clicked")
     latest = ends if end is None else {**ends, "opened": max(end, ends.get("opened", end))}
     found = _found(campaign, decision, events, latest)

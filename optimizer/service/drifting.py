@@ -27,7 +27,7 @@ from typing import Any
 import numpy as np
 
 from optimizer.bandit.drift import Crossing, Detectors
-from optimizer.bandit.rewards import clock_start, max_window
+from optimizer.bandit.rewards import max_window, planned_start
 from optimizer.model.policy import LivePolicy
 from optimizer.service import driftratios
 from optimizer.service.evidence import heaviest_model
@@ -143,8 +143,7 @@ class Drift:
 
 def planned_maturity(campaign: Campaign, row: Logged) -> float:
     """When the outcomes of the drawn action are known. Calibration is conditional on the action, so it may choose."""
-    planned = replace(row.decision, sent_at=None)
-    return clock_start(planned).timestamp() + 3600.0 * max_window(campaign)
+    return planned_start(row.decision).timestamp() + 3600.0 * max_window(campaign)
 
 
 def changes(drift: Mapping[str, Drift]) -> dict[str, float]:

@@ -18,7 +18,7 @@ import numpy as np
 from optimizer.bandit.tolls import Price, prices_of
 from optimizer.model.examples import Examples
 from optimizer.model.inference import RewardModel
-from optimizer.model.policy import Asked, LivePolicy, distribution
+from optimizer.model.policy import Asked, LivePolicy, distributions
 from optimizer.model.training.settled import Settled
 from optimizer.model.training.train import follow
 from optimizer.model.training.train import refresh as refit
@@ -270,15 +270,12 @@ def _divergence(
 ) -> float:
     """Mean total variation between two policies over the newest decisions' contexts and eligible sets, in [0, 1]."""
     replayer = Replayer(reader, services.salt)
-    distances = []
+    asked = []
     for decision in decisions:
-        made = plan_of(decision, replayer.campaign(decision))
-        s = situation_of(decision, campaign)
-        one, other = (
-            distribution(live, campaign, Asked(made.space, made.mask, s.context, s.effects)).probability
-            for live in (revision, gated)
-        )
-        distances.append(0.5 * float(np.abs(one - other).sum()))
+        made, s = plan_of(decision, replayer.campaign(decision)), situation_of(decision, campaign)
+        asked.append(Asked(made.space, made.mask, s.context, s.effects))
+    pairs = zip(*(distributions(live, campaign, asked) for live in (revision, gated)), strict=True)
+    distances = [0.5 * float(np.abs(one.probability - other.probability).sum()) for one, other in pairs]
     return float(np.mean(distances)) if distances else 0.0
 
 
