@@ -12,11 +12,9 @@ from typing import Any, TypeVar
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-T = TypeVar("T")
+from optimizer.cli.onprocesses import THREADS
 
-#: Variables that say how many threads the numeric libraries start. Several processes with a thread for each core each
-#: would wait for one another.
-THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
+T = TypeVar("T")
 
 
 def in_processes(

@@ -21,7 +21,7 @@ A = TypeVar("A")
 B = TypeVar("B")
 
 #: Variables that say how many threads the numeric libraries start: processes are as many as processors already.
-_THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
+THREADS = ("OMP_NUMTHREADS", "OPENBLAS_NUMTHREADS", "MKL_NUMTHREADS")
 
 
 class ProcessDied(SendtideError):
@@ -36,7 +36,7 @@ class Crew(Generic[A, B]):
     def __init__(self, make: Callable[[], Callable[[A], B]], size: int) -> None:
         """``make`` gives the function that answers; picklable, and called once in each of ``size`` processes."""
         self.size = size
-        for name in _THREADS:
+        for name in THREADS:
             os.environ.setdefault(name, "1")
         self._pool = ProcessPoolExecutor(
             size, mp_context=multiprocessing.get_context("spawn"), initializer=_begin, initargs=(make,)

@@ -117,25 +117,32 @@ def rejected(services: Services, *events: EventInput) -> list[str]:
     return [one.code for one in ingest(services, WORKSPACE, events).rejected]
 
 
+@pytest.fixture
+def sqlite_files(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
+    """The folder of the database's files."""
+    if request.config.getoption("store") != "sqlite":
+        pytest.skip("it looks into the files of SQLite; PostgreSQL frees what is deleted by itself (VACUUM)")
+    return tmp_path
+
+
 def found_in(folder: Path, words: Sequence[str]) -> set[str]:
     files = [path.read_bytes() for path in folder.iterdir() if path.name.startswith("test.db")]
-    if not files:
-        pytest.skip("it looks into the files of SQLite; PostgreSQL frees what is deleted by itself (VACUUM)")
+    assert files
     return {word for word in words if any(word.encode() in raw for raw in files)}
 
 
 def test_no_file_holds_a_word_about_an_erased_person(
-    services: Services, decided: list[Decision], clock: FakeClock, tmp_path: Path
+    services: Services, decided: list[Decision], clock: FakeClock, sqlite_files: Path
 ) -> None:
     settle.release(services, WORKSPACE, ask(services, name_of(1)).decision_id, tokens(1)[-1])
     for i in range(PEOPLE, 4 * PEOPLE):
         live(services, clock, i)
     gone = range(1, 4 * PEOPLE, 2)
-    assert found_in(tmp_path, tokens(1)) >= set(tokens(1)) - {tokens(1)[1]}
+    assert found_in(sqlite_files, tokens(1)) >= set(tokens(1)) - {tokens(1)[1]}
     for i in gone:
         assert erase(services, i).scrubbed
-    assert found_in(tmp_path, [word for i in gone for word in tokens(i)]) == set()
-    assert found_in(tmp_path, [name_of(0), name_of(2)]) == {name_of(0), name_of(2)}
+    assert found_in(sqlite_files, [word for i in gone for word in tokens(i)]) == set()
+    assert found_in(sqlite_files, [name_of(0), name_of(2)]) == {name_of(0), name_of(2)}
 
 
 def test_the_report_says_the_same_afterwards(services: Services, decided: list[Decision], clock: FakeClock) -> None:
@@ -211,7 +218,7 @@ def test_a_repeated_request_is_told_why_there_is_no_answer(services: Services, d
     assert refused.value.code == "erased"
 
 
-def test_late_reports_make_no_profile_anew(services: Services, decided: list[Decision], tmp_path: Path) -> None:
+def test_late_reports_make_no_profile_anew(services: Services, decided: list[Decision], sqlite_files: Path) -> None:
     name, _, mail, _, _, _, request, message, event, *_ = tokens(2)
     erase(services, 2)
     at = services.clock()
@@ -226,7 +233,7 @@ def test_late_reports_make_no_profile_anew(services: Services, decided: list[Dec
     with pytest.raises(NotFound):
         exports.of_recipient(services, WORKSPACE, name)
     assert services.store.scrub()
-    assert found_in(tmp_path, tokens(2)) == set()
+    assert found_in(sqlite_files, tokens(2)) == set()
 
 
 def test_what_waited_for_its_decision_goes_too(services: Services, decided: list[Decision]) -> None:
@@ -237,7 +244,9 @@ def test_what_waited_for_its_decision_goes_too(services: Services, decided: list
     assert read(services, lambda reader: reader.unmatched_events(WORKSPACE)) == 0
 
 
-def test_a_late_confirm_is_a_fact_and_names_nobody(services: Services, decided: list[Decision], tmp_path: Path) -> None:
+def test_a_late_confirm_is_a_fact_and_names_nobody(
+    services: Services, decided: list[Decision], sqlite_files: Path
+) -> None:
     waiting = ask(services, name_of(2))
     erase(services, 2)
     told = settle.confirm(services, WORKSPACE, waiting.decision_id, services.clock(), "sendgrid", "message-late")
@@ -245,7 +254,7 @@ def test_a_late_confirm_is_a_fact_and_names_nobody(services: Services, decided: 
     opened = EventInput("opened", services.clock(), provider="sendgrid", message_id="message-late")
     assert rejected(services, opened) == ["erased"]
     assert services.store.scrub()
-    assert found_in(tmp_path, ["message-late"]) == set()
+    assert found_in(sqlite_files, ["message-late"]) == set()
     assert read(services, lambda reader: audit(reader, WORKSPACE)).clean
 
 

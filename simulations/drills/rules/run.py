@@ -16,6 +16,7 @@ from multiprocessing.sharedctypes import Synchronized
 from pathlib import Path
 
 from optimizer.bandit.balance import Balance
+from optimizer.cli.onprocesses import THREADS
 from optimizer.config import Settings
 from optimizer.service.wiring import utc_now
 from simulations.audit import Report
@@ -24,7 +25,6 @@ from simulations.drills.rules import proof, scene
 from simulations.drills.rules.proof import Part
 from simulations.drills.rules.scene import Size
 from simulations.drills.rules.work import Done, Job, share, work
-from simulations.parallel import THREADS
 from storage.open import open_store
 from storage.rules import MICROS
 
