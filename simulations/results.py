@@ -1,12 +1,13 @@
 """``sendtide results``: plays the scenarios of the goals table and writes ``simulations/RESULTS.md``.
 
-Each scenario's figures and pictures go into ``simulations/results/`` as soon as it is done, so a long run can be taken
-up where it ended (``--only``), and the report is written from what lies there. Other commands may leave a fragment
-(``*.md``) in that folder; fragments come into the report in order of their names.
+Each scenario's figures and pictures go into ``simulations/results/`` as soon as it is done, and the report is written
+from what lies there. Single plays are kept until then, so a run that is stopped goes on where it was. Other commands
+may leave a fragment (``*.md``) in that folder; fragments come into the report in order of their names.
 """
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +22,8 @@ from optimizer.cli.group import EXIT_CODES
 from optimizer.model.history import Encoder
 
 FOLDER = Path(__file__).with_name("results")
+#: Plays of a scenario that is not done yet.
+PLAYED = Path("var") / "played"
 REPORT = Path(__file__).with_name("RESULTS.md")
 _SIMPLE = ("best-static", "static-ab", "segment-best", "shrunk-histogram", "full-oracle")
 #: Tuned over a scenario's whole length, and best of those that were; bag, cover, regcb and rnd take a minute or more
@@ -91,7 +94,10 @@ PARTS: tuple[Part, ...] = (
 @option("--only", multiple=True, help="Play this scenario alone (repeatable); the rest stays as it is.")
 @option("--write-only", is_flag=True, help="Play nothing; write the report from what lies there.")
 def command(seeds: int, processes: int, only: tuple[str, ...], write_only: bool) -> None:
-    """Play every scenario with its rivals and write simulations/RESULTS.md. Takes hours."""
+    """Play every scenario with its rivals and write simulations/RESULTS.md.
+
+    Takes hours; a run that was stopped goes on where it was, while the code stays the same.
+    """
     from simulations.scenarios import scenario
 
     with reported(as_json=False):
@@ -143,12 +149,15 @@ features and were tuned on seeds of their own; every setting that was tried is l
 
 
 def _play(part: Part, seeds: int, processes: int, console: Console) -> None:
+    from simulations.kept import Kept, code_version
     from simulations.simulate_run import Options, run, write
 
     options = Options(part.scenario, part.policies, seeds, against=part.against)
-    played = run(options, processes=processes, console=console)
+    kept = Kept(PLAYED / part.scenario, code_version())
+    played = run(options, processes=processes, console=console, kept=kept)
     for path in write(FOLDER, options, played):
         console.print(f"written: {path}")
+    shutil.rmtree(kept.folder, ignore_errors=True)
 
 
 def _row(one: Mapping[str, Any]) -> str:

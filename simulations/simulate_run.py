@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from simulations import fragments
 from simulations.baselines import tuned
 from simulations.baselines.grids import GRIDS, search
 from simulations.game import Game
+from simulations.kept import Kept
 from simulations.parallel import in_processes
 from simulations.play import Play, Played
 from simulations.policies import ENDS, PolicySpec, parse, with_options
@@ -51,21 +53,39 @@ def play_one(
     return Play(game, spec.player(game)).run(spec.text, on_progress)
 
 
+def play_kept(
+    kept: Kept,
+    name: str,
+    spec: PolicySpec,
+    seed: int,
+    decisions: int | None,
+    on_progress: Callable[[int], None] | None = None,
+) -> Played:
+    """The same, unless it was played before."""
+    return kept.get(lambda: play_one(name, spec, seed, decisions, on_progress), name, spec, seed, decisions)
+
+
 def with_ends(policies: Sequence[str]) -> tuple[str, ...]:
     """The policies and both ends of the scale, each once, in the order given."""
     return tuple(dict.fromkeys((*policies, *ENDS)))
 
 
-def run(options: Options, *, processes: int, console: Console, on_ray: bool = False) -> dict[str, list[Played]]:
-    """Plays every policy in every seed; by policy, the seeds in order. For ``on_ray`` see ``in_processes``."""
+def run(
+    options: Options, *, processes: int, console: Console, on_ray: bool = False, kept: Kept | None = None
+) -> dict[str, list[Played]]:
+    """Plays every policy in every seed; by policy, the seeds in order.
+
+    ``on_ray``: see ``in_processes``. ``kept``: where what was played before lies, and what is played now will.
+    """
     if options.against is not None and options.against not in options.policies:
         raise Invalid.field("against", f"{options.against!r} is not played: {', '.join(options.policies)}")
     specs = [parse(text, options.scenario) for text in with_ends(options.policies)]
     seeds = range(options.first, options.first + options.seeds)
     jobs = [(options.scenario, spec, seed, options.decisions) for seed in seeds for spec in specs]
     total = options.decisions or scenario(options.scenario).decisions
+    work = play_one if kept is None else partial(play_kept, kept)
     played = in_processes(
-        play_one, jobs, processes=processes, console=console, label=options.scenario, total=total, on_ray=on_ray
+        work, jobs, processes=processes, console=console, label=options.scenario, total=total, on_ray=on_ray
     )
     return {spec.text: played[i :: len(specs)] for i, spec in enumerate(specs)}
 
