@@ -14,7 +14,7 @@ from storage.archive import Archived, ArchiveFile
 from storage.codec import to_micros, unpack_object
 from storage.cursors import decode_cursor, encode_cursor
 from storage.errors import StoreUnavailable
-from storage.log import OPEN, Decision, Event, FeedbackRow, Named, Page
+from storage.log import OPEN, Decision, Event, FeedbackRow, Named, Page, Reply
 from storage.records import JsonObject
 from storage.sql.archive_candidates import ArchiveCandidates
 from storage.sql.archive_places import At, clusters, file_from, key_of
@@ -36,6 +36,7 @@ WHERE workspace_id = ? ORDER BY first, number
 _GONE: Final = "SELECT number, place FROM archive_gone WHERE workspace_id = ?"
 _FOUND: Final = "SELECT number, place FROM archive_keys WHERE workspace_id = ? AND name IN ({marks})"
 _ANY: Final = "SELECT 1 FROM archive_files WHERE workspace_id = ? LIMIT 1"
+_KIND, _AUTOMATED, _WORDS = (parquet.EVENT.index(name) for name in ("type", "automated", "words"))
 #: The key under which a vendor's words are stored beside the vendor's name.
 _SAID: Final = "event"
 
@@ -143,6 +144,16 @@ class ArchiveReader(
         found = super().named(workspace_id, decision_ids)
         for row in self._by_id(workspace_id, set(decision_ids) - found.keys()).values():
             found[row.decision[0]] = Named.of(decision_from(workspace_id, row.decision))
+        return found
+
+    def replies(self, workspace_id: str, decision_ids: Sequence[str]) -> dict[str, list[Reply]]:
+        """See ``storage.bulk``."""
+        found = super().replies(workspace_id, decision_ids)
+        for row in self._by_id(workspace_id, set(decision_ids) - found.keys()).values():
+            if row.events:
+                found[row.decision[0]] = [
+                    Reply(event[_KIND], bool(event[_AUTOMATED]), event[_WORDS] is not None) for event in row.events
+                ]
         return found
 
     def decision_by_message(self, workspace_id: str, provider: str, message_id: str) -> Decision | None:

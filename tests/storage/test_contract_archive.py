@@ -170,6 +170,9 @@ def told(store: Store) -> dict[str, object]:
             "by id": [reader.decision(WORKSPACE, one) for one in (*ids, "nobody")],
             "by ids": sorted(decisions.items()),
             "named": sorted(reader.named(WORKSPACE, [*ids, "nobody"]).items()),
+            "replies": sorted(
+                (one, sorted(heard, key=repr)) for one, heard in reader.replies(WORKSPACE, [*ids, "nobody"]).items()
+            ),
             "by message": [reader.decision_by_message(WORKSPACE, "ses", f"m{n}") for n in range(COUNT)],
             "by another's": reader.decision_by_message(WORKSPACE, "twilio", "m0"),
             "events": [reader.events(WORKSPACE, decisions[one]) for one in ids if one in decisions],
