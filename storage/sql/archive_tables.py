@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
+from functools import partial
 from heapq import merge
 from itertools import groupby, islice
 from pathlib import Path
@@ -14,7 +15,7 @@ from storage.archive import Archived, ArchiveFile
 from storage.codec import to_micros, unpack_object
 from storage.cursors import decode_cursor, encode_cursor
 from storage.errors import StoreUnavailable
-from storage.log import OPEN, Decision, Event, FeedbackRow, Named, Page
+from storage.log import OPEN, Decision, Event, FeedbackRow, Named, Page, Reply
 from storage.records import JsonObject
 from storage.sql.archive_candidates import ArchiveCandidates
 from storage.sql.archive_places import At, clusters, file_from, key_of
@@ -36,6 +37,7 @@ WHERE workspace_id = ? ORDER BY first, number
 _GONE: Final = "SELECT number, place FROM archive_gone WHERE workspace_id = ?"
 _FOUND: Final = "SELECT number, place FROM archive_keys WHERE workspace_id = ? AND name IN ({marks})"
 _ANY: Final = "SELECT 1 FROM archive_files WHERE workspace_id = ? LIMIT 1"
+_KIND, _AUTOMATED, _WORDS = (parquet.EVENT.index(name) for name in ("type", "automated", "words"))
 #: The key under which a vendor's words are stored beside the vendor's name.
 _SAID: Final = "event"
 
@@ -121,6 +123,14 @@ class ArchiveReader(
         found = self._found(workspace_id, [key_of("recipient", recipient_id)])
         return {at: row for at, row in found.items() if row.decision[parquet.RECIPIENT] == recipient_id}
 
+    def _archived_events(self, workspace_id: str, event_ids: Iterable[str]) -> set[str]:
+        """Those of these events that are archived."""
+        wanted = set(event_ids)
+        if not wanted or not self.has_archive(workspace_id):
+            return set()
+        found = self._found(workspace_id, [key_of("event", one) for one in wanted])
+        return wanted.intersection(event[0] for row in found.values() for event in row.events)
+
     # --- single decisions
 
     def decision(self, workspace_id: str, decision_id: str) -> Decision | None:
@@ -145,6 +155,16 @@ class ArchiveReader(
             found[row.decision[0]] = Named.of(decision_from(workspace_id, row.decision))
         return found
 
+    def replies(self, workspace_id: str, decision_ids: Sequence[str]) -> dict[str, list[Reply]]:
+        """See ``storage.bulk``."""
+        found = super().replies(workspace_id, decision_ids)
+        for row in self._by_id(workspace_id, set(decision_ids) - found.keys()).values():
+            if row.events:
+                found[row.decision[0]] = [
+                    Reply(event[_KIND], bool(event[_AUTOMATED]), event[_WORDS] is not None) for event in row.events
+                ]
+        return found
+
     def decision_by_message(self, workspace_id: str, provider: str, message_id: str) -> Decision | None:
         """See ``storage.port``."""
         found = super().decision_by_message(workspace_id, provider, message_id)
@@ -165,6 +185,13 @@ class ArchiveReader(
             for event in row.events
         ]
         return tuple(sorted((*found, *archived), key=_order)) if archived else found
+
+    def known_events(self, workspace_id: str, event_ids: Sequence[str]) -> set[str]:
+        """See ``storage.port``. The tables are asked first: what goes to the archive meanwhile was seen there, and what
+        comes back is met there when it is to be stored."""
+        archived = self.ask(partial(self.has_archive, workspace_id))
+        found = super().known_events(workspace_id, event_ids)
+        return found | self._archived_events(workspace_id, set(event_ids) - found) if archived() else found
 
     def events_about(self, workspace_id: str, recipient_id: str) -> tuple[tuple[Event, JsonObject], ...]:
         """See ``storage.erasure``."""
