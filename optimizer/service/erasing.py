@@ -156,7 +156,8 @@ class _Eraser:
         for decision in _decisions_of(self.writer, self.workspace_id, self.recipient_id):
             bare = nameless_decision(self.salt, decision, self.pseudonym)
             self.writer.erase_decision(bare)
-            if decision.status == "revoked":
+            # An event's refusal stays the reason of what was confirmed after it had been revoked.
+            if decision.status == "revoked" or (decision.close_reason or "").startswith(EVENT_SOURCE):
                 told[decision.decision_id] = bare.close_reason or ""
             count += 1
         self.writer.erase_changes(self.workspace_id, told)

@@ -32,7 +32,7 @@ def log(writer: Writer, workspace_id: str, rows: Sequence[Draft], now: datetime)
     if not rows:
         return {}
     people.sight(writer, workspace_id, rows[0].read.view.attributes, [told(row.ask.request) for row in rows])
-    named = [row for row in rows if row.ask.repeatable and row.decision.status == "reserved"]
+    named = [row for row in rows if row.ask.repeatable]  # whatever came of them: a refusal holds without a message, too
     awaited = writer.ask(partial(writer.awaited, workspace_id, [row.decision.decision_id for row in named]))
     displaced: dict[str, Decision] = {}
     page = _Page(writer)

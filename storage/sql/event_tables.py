@@ -45,10 +45,12 @@ _AWAITED: Final = """
 SELECT decision_id FROM events INDEXED BY events_decision
 WHERE workspace_id = ? AND decision_id IN ({marks}) AND matched = 0
 """
+# What a vendor hands back as a decision's id may be no id of ours; then the message says whose event it is.
 _BY_MESSAGE: Final = _select(
     """
     INDEXED BY events_unmatched
-    WHERE workspace_id = ? AND provider = ? AND message_id = ? AND matched = 0 AND decision_id IS NULL
+    WHERE workspace_id = ? AND provider = ? AND message_id = ? AND matched = 0
+      AND (decision_id IS NULL OR (words IS NOT NULL AND decision_id <> ?))
     """
 )
 INSERT_EVENT: Final = """
@@ -169,7 +171,8 @@ class EventWriter(EventReader, RewriteWriter):
         """See ``storage.port``; by occurrence, then id."""
         rows = self._rows(_AWAITING, (workspace_id, decision.decision_id))
         if decision.message_id is not None:
-            rows += self._rows(_BY_MESSAGE, (workspace_id, decision.provider, decision.message_id))
+            by_message = (workspace_id, decision.provider, decision.message_id, decision.decision_id)
+            rows += self._rows(_BY_MESSAGE, by_message)
         if not rows:
             return ()
         rows.sort(key=_place)

@@ -192,6 +192,20 @@ def test_what_is_reserved_is_called_off_and_the_sender_learns_of_it(
         settle.claim(services, WORKSPACE, waiting.decision_id)
 
 
+@pytest.mark.parametrize("confirmed", [False, True])
+def test_the_change_feed_keeps_no_event_id_of_theirs(
+    services: Services, decided: list[Decision], confirmed: bool
+) -> None:
+    waiting = ask(services, name_of(2))
+    left = EventInput("unsubscribed", services.clock(), event_id="left-for-good", recipient_id=name_of(2))
+    ingest(services, WORKSPACE, [left])
+    if confirmed:
+        settle.confirm(services, WORKSPACE, waiting.decision_id, services.clock(), "sendgrid", "gone already")
+    erase(services, 2)
+    changes = read(services, lambda reader: reader.changes(WORKSPACE, after=0, limit=10))
+    assert [(c.decision_id, c.detail) for c in changes] == [(waiting.decision_id, "event:unsubscribed")]
+
+
 def test_a_stale_list_cannot_write_to_them(services: Services, decided: list[Decision]) -> None:
     erase(services, 2)
     rows = [DecisionRequest("spring", name_of(i), recipient=RecipientPatch(attributes={"x": 1})) for i in (1, 2)]

@@ -11,10 +11,10 @@ from optimizer.bandit.rewards import outcomes, reward
 from optimizer.errors import Conflict, Invalid, NotFound
 from optimizer.service import settle, setup, upkeep
 from optimizer.service.ingest import ingest
-from optimizer.service.requests import DecisionRequest, EventInput, RejectedEvent
+from optimizer.service.requests import DecisionRequest, EventInput, RejectedEvent, VendorEvent
 from optimizer.service.wiring import Services
 from storage.log import Decision, Message
-from storage.records import Campaign, OutcomeWeight
+from storage.records import Campaign, GroupShares, OutcomeWeight
 from storage.rules import Cap, Rule
 from tests.service.conftest import START, WORKSPACE, FakeClock, campaign
 
@@ -126,6 +126,68 @@ def test_an_opt_out_joined_late_still_acts(services: Services, sent: Decision) -
     later = services.decider.decide(WORKSPACE, DecisionRequest("spring", "u1"))[0]
     settle.confirm(services, WORKSPACE, sent.decision_id, START, "ses", "m1")
     assert stored(services, later.decision_id).status == "revoked"
+
+
+@pytest.mark.parametrize(
+    ("changes", "status"),
+    [
+        ({"allow_no_send": False}, "reserved"),
+        ({"groups": GroupShares(holdout=1.0)}, "no_send"),
+        ({"mode": "paused"}, "withheld"),
+    ],
+)
+def test_an_opt_out_ahead_of_its_decision_acts_as_one_behind_it_whatever_was_decided(
+    services: Services, changes: dict[str, object], status: str
+) -> None:
+    setup.put_campaign(services, campaign(campaign_id="other", allow_no_send=False))
+    setup.put_campaign(services, campaign(**changes))
+    ends = []
+    for who, ahead in (("early", True), ("late", False)):
+        reserved = services.decider.decide(WORKSPACE, DecisionRequest("other", who))[0]
+        refusal = event("bounced", at=0, event_id=who, request_id=f"of {who}")
+        if ahead:
+            assert ingest(services, WORKSPACE, [refusal]).unmatched == 1
+        decided = services.decider.decide(WORKSPACE, DecisionRequest("spring", who, request_id=f"of {who}"))[0]
+        assert decided.status == status
+        if not ahead:
+            ingest(services, WORKSPACE, [refusal])
+        with services.store.read() as reader:
+            assert reader.unmatched_events(WORKSPACE) == 0
+            assert [e.event_id for e in reader.events(WORKSPACE, decided)] == [who]
+            person = reader.recipient(WORKSPACE, who)
+        assert person is not None
+        refused = [(one.channel == decided.channel, one.category) for one in person.suppressed]
+        ends.append((refused, stored(services, decided.decision_id).status))
+        if decided.channel in (None, reserved.channel):
+            assert stored(services, reserved.decision_id).status == "revoked"
+    assert ends[0] == ends[1]
+
+
+@pytest.mark.parametrize("ahead", [True, False])
+def test_a_vendors_event_that_names_no_decision_of_ours_joins_by_its_message(
+    services: Services, sent: Decision, ahead: bool
+) -> None:
+    refusal = VendorEvent(
+        type="unsubscribed",
+        occurred_at=START,
+        event_id="v1",
+        decision_id="order-7",
+        provider="sendgrid",
+        message_id="m1",
+        vendor="sendgrid",
+        words={"event": "unsubscribe"},
+    )
+    if ahead:
+        assert ingest(services, WORKSPACE, [refusal]).unmatched == 1
+    settle.confirm(services, WORKSPACE, sent.decision_id, START, "sendgrid", "m1")
+    if not ahead:
+        assert ingest(services, WORKSPACE, [refusal]).unmatched == 0
+    with services.store.read() as reader:
+        person = reader.recipient(WORKSPACE, "u1")
+        assert [(e.event_id, e.decision_id) for e in reader.events(WORKSPACE, sent)] == [("v1", sent.decision_id)]
+        assert reader.unmatched_events(WORKSPACE) == 0
+    assert person is not None
+    assert [(one.channel, one.category) for one in person.suppressed] == [(sent.channel, "marketing")]
 
 
 def test_the_order_of_events_changes_no_reward(services: Services, sent: Decision, clock: FakeClock) -> None:

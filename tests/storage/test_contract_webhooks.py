@@ -8,7 +8,7 @@ from datetime import timedelta
 import pytest
 
 from storage.errors import AlreadyExists, VersionConflict
-from storage.port import Store
+from storage.port import Store, Writer
 from storage.webhooks import Label, VendorWords, WebhookSource
 from tests.storage.builders import NOON, WORKSPACE, at, make_decision, make_event, make_message
 
@@ -33,6 +33,30 @@ def test_a_source_comes_back_by_its_id_alone(store: Store) -> None:
         assert reader.webhook_sources(WORKSPACE) == (topics, SOURCE)
         assert reader.webhook_sources("w3") == ()
         assert (reader.heard_vendors(WORKSPACE), reader.heard_vendors("w3")) == (True, False)
+
+
+def test_a_vendors_event_joins_by_its_message_whatever_decision_it_names(store: Store) -> None:
+    waiting = make_event(decision_id="order-7", provider="sendgrid", message_id="m", matched=False)
+    of_it = replace(waiting, event_id="of it", decision_id="dec_1")
+    others = [
+        replace(waiting, event_id="n", message_id="n"),
+        replace(waiting, event_id="w", workspace_id="w2"),
+    ]
+
+    def report(writer: Writer) -> None:
+        for event in (waiting, of_it, *others):
+            writer.add_vendor_event(event, "sendgrid", WORDS)
+        writer.add_event(replace(waiting, event_id="a caller's"))
+
+    store.write(report)
+    confirmed = make_decision(status="sent", provider="sendgrid", message_id="m", sent_at=at(6))
+    joined = store.write(lambda writer: writer.match_events(WORKSPACE, confirmed))
+    assert {event.event_id for event in joined} == {waiting.event_id, "of it"}
+    assert len(joined) == 2
+    assert {event.decision_id for event in joined} == {"dec_1"}
+    with store.read() as reader:
+        assert {event.event_id for event in reader.events(WORKSPACE, confirmed)} == {waiting.event_id, "of it"}
+        assert reader.unmatched_events(WORKSPACE) == 2
 
 
 def test_versions_of_a_source_follow_each_other_and_deletion_is_one(store: Store) -> None:
