@@ -66,7 +66,7 @@ def sources(file: Path, campaign: str) -> tuple[Source, ...]:
         raise Invalid.field("file", f"{file} holds no file of recipients", code="unknown_file_format")
     for name in wanted:
         suffix_of(file / name, READABLE)
-    # Two files of a folder may begin alike and be of one length; their names tell them apart.
+    # Two files of a folder may hold the same rows; their names tell them apart.
     return tuple(Source(name, "file-" + fingerprint(file / name, campaign, name)) for name in wanted)
 
 

@@ -47,16 +47,34 @@ def queue_training(
 
 
 def promote(services: Services, workspace_id: str, policy_id: str, by: str = "") -> Policy:
-    """Makes a stored policy the one its campaign serves, whatever the gate said; logged as a change, ``by`` whom."""
+    """Makes a stored policy the one its campaign serves, whatever the gate said; logged as a change, ``by`` whom.
+
+    Raises:
+        NotFound: no such policy.
+        Conflict: code ``no_model``, its model is not kept; code ``moved``, the campaign's policy moved meanwhile.
+    """
 
     def work(writer: Writer) -> Policy:
-        policy = writer.policy(workspace_id, policy_id)
-        if policy is None:
-            raise NotFound(f"no policy {policy_id!r} in this workspace")
+        policy = _stored(writer, workspace_id, policy_id)
+        require_model(policy)
         _move(services, writer, policy.campaign_id, workspace_id, policy_id, "promoted", by)
         return _stored(writer, workspace_id, policy_id)
 
     return services.store.write(work)
+
+
+def require_model(policy: Policy) -> None:
+    """Refuses a rejected candidate (``publish.reject``): its verdict is kept, but nothing that could decide.
+
+    Raises:
+        Conflict: code ``no_model``.
+    """
+    if not policy.mixture:
+        raise Conflict(
+            f"policy {policy.policy_id!r} has no model: that of a rejected candidate is not kept, so it can't be put "
+            "into service",
+            code="no_model",
+        )
 
 
 def rollback(services: Services, workspace_id: str, campaign_id: str, by: str = "") -> Policy | None:

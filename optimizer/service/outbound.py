@@ -27,7 +27,7 @@ Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 
 
 class RefusedError(Exception):
-    """The address is not one that may be called."""
+    """The address is not one that may, or can, be called."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,18 +86,23 @@ def require_public(address: Address, *, private: bool) -> None:
 
 
 def post(url: str, body: bytes, headers: Mapping[str, str], *, private: bool) -> Reply:
-    """Posts ``body``. Every failure is a ``Reply`` with an error; nothing is raised for what the other side does."""
-    parts = urlsplit(url)
+    """Posts ``body``. Every failure is a ``Reply`` with an error; nothing is raised for what the other side does, nor
+    for a URL that turns out to be none: whoever calls counts failures, and would try for ever what it can't count."""
     started = time.monotonic()
     try:
-        addresses = _resolve(
-            parts.hostname or "", parts.port or (443 if parts.scheme == "https" else 80), private=private
-        )
+        return _posted(url, body, headers, started, private=private)
     except RefusedError as refused:
         return Reply(None, str(refused))
-    except (OSError, UnicodeError) as fault:
-        return Reply(None, f"the name can't be resolved: {fault}"[:200])
-    connection = _Pinned(parts.hostname or "", parts.port, addresses, tls=parts.scheme == "https")
+    except (OSError, http.client.HTTPException, ValueError) as fault:
+        late = time.monotonic() - started >= TOTAL_SECONDS
+        return Reply(None, "no answer in time" if late else f"{type(fault).__name__}: {fault}"[:200])
+
+
+def _posted(url: str, body: bytes, headers: Mapping[str, str], started: float, *, private: bool) -> Reply:
+    parts = urlsplit(url)
+    host, tls = parts.hostname or "", parts.scheme == "https"
+    port = parts.port or (443 if tls else 80)
+    connection = _Pinned(host, port, _resolve(host, port, private=private), tls=tls)
     # A receiver that sends a byte now and then would never time out by itself.
     guard = threading.Timer(max(0.0, TOTAL_SECONDS - (time.monotonic() - started)), connection.cut)
     guard.daemon = True
@@ -107,17 +112,17 @@ def post(url: str, body: bytes, headers: Mapping[str, str], *, private: bool) ->
         connection.request("POST", path, body, dict(headers))
         answer = connection.getresponse()
         return Reply(answer.status, None, _seconds(answer.getheader("Retry-After")))
-    except (OSError, http.client.HTTPException, ValueError) as fault:
-        late = time.monotonic() - started >= TOTAL_SECONDS
-        return Reply(None, "no answer in time" if late else f"{type(fault).__name__}: {fault}"[:200])
     finally:
         guard.cancel()
         connection.close()
 
 
 def _resolve(host: str, port: int, *, private: bool) -> list[tuple[str, int]]:
-    """The addresses of the host; ``RefusedError`` when any of them may not be called."""
-    found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    """The addresses of the host; ``RefusedError`` when there are none, or any of them may not be called."""
+    try:
+        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    except (OSError, UnicodeError) as fault:
+        raise RefusedError(f"the name can't be resolved: {fault}"[:200]) from None
     for *_, sockaddr in found:
         require_public(ipaddress.ip_address(str(sockaddr[0]).partition("%")[0]), private=private)
     return [(str(sockaddr[0]), port) for *_, sockaddr in found]
@@ -126,7 +131,8 @@ def _resolve(host: str, port: int, *, private: bool) -> list[tuple[str, int]]:
 class _Pinned(http.client.HTTPConnection):
     """A connection to one of the addresses that were looked at, under the name of their host."""
 
-    def __init__(self, host: str, port: int | None, addresses: Sequence[tuple[str, int]], *, tls: bool) -> None:
+    def __init__(self, host: str, port: int, addresses: Sequence[tuple[str, int]], *, tls: bool) -> None:
+        # Without a port the last group of an IPv6 address would be taken for one.
         super().__init__(host, port, timeout=TOTAL_SECONDS)
         self._addresses = addresses
         self._context = ssl.create_default_context() if tls else None

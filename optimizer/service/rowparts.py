@@ -177,8 +177,14 @@ def _plain_part(first: int, block: list[str], header: list[str]) -> Part:
         cells = ",".join(block).split(",")
         columns = {name: cells[place::width] for place, name in enumerate(header)}
         return Table(range(first, first + len(block)), columns)
-    numbered = ((line, next(csv.reader((text,), strict=True), [])) for line, text in enumerate(block, start=first))
-    return Rows([(line, _row(cells, header)) for line, cells in numbered if cells])
+    return Rows([(line, _plain_row(text, header)) for line, text in enumerate(block, start=first) if text])
+
+
+def _plain_row(text: str, header: list[str]) -> Mapping[str, Any] | Invalid:
+    try:
+        return _row(next(csv.reader((text,), strict=True)), header)
+    except csv.Error as fault:  # a cell over ``csv.field_size_limit``
+        return Invalid(f"not CSV: {fault}", code="unreadable")
 
 
 def _row(cells: list[str], header: list[str]) -> Mapping[str, Any] | Invalid:

@@ -50,13 +50,15 @@ def load_policy(reader: Reader, workspace_id: str, policy_id: str, models: dict[
     """Loads a stored policy; ``models`` caches artifacts by id and gains those loaded now.
 
     Raises:
-        BadArtifact: the policy or one of its artifacts is missing, or an artifact fails its checks.
+        BadArtifact: the policy or one of its artifacts is missing, it has no model, or an artifact fails its checks.
     """
     if policy_id == COLD_POLICY:
         return LivePolicy.cold(COLD_POLICY)
     policy = reader.policy(workspace_id, policy_id)
     if policy is None:
         raise BadArtifact(f"policy {policy_id} is not stored")
+    if not policy.mixture:  # a rejected candidate; it could not answer a single decision
+        raise BadArtifact(f"policy {policy_id} ({policy.status}) has no components: only its verdict is stored")
     for component in policy.mixture:
         artifact_id = component.artifact_id
         if artifact_id is None or artifact_id in models:

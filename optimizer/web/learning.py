@@ -103,7 +103,8 @@ def get_policy(call: Call) -> Answer:
     problems=(404, 409),
 )
 def promote_policy(call: Call) -> Answer:
-    """Makes it the one that its campaign serves, whatever the gate said; every process serves it within seconds."""
+    """Makes it the one that its campaign serves, whatever the gate said; every process serves it within seconds. 409
+    with the code `no_model`: a rejected candidate, of which only the verdict is kept."""
     policy = learning.promote(call.services, call.workspace_id, call.path["policy_id"], _by(call))
     return Answer(render.policy(policy))
 

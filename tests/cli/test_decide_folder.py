@@ -92,6 +92,19 @@ def test_a_file_alone_gets_the_decisions_that_it_gets_as_a_folder_of_parts(
     assert one.run_id != "file-" + fingerprint(file, "spring"), "a folder's files are told apart by name too"
 
 
+@pytest.mark.parametrize("folder", [False, True], ids=["a file", "a folder"])
+def test_what_is_corrected_near_its_end_is_another_run(tmp_path: Path, folder: bool) -> None:
+    from optimizer.cli.batchrun import sources
+
+    file = tmp_path / "people" / "all.csv"
+    file.parent.mkdir()
+    runs = []
+    for zone in ("Barlin", "Berlin", "Berlin"):
+        file.write_text("recipient_id,timezone\n" + "a,\n" * (1 << 19) + f"b,Europe/{zone}\n")
+        runs.append([source.run_id for source in sources(file.parent if folder else file, "spring")])
+    assert runs[0] != runs[1] == runs[2]
+
+
 @pytest.mark.parametrize("reached", [1, 2, 3])
 def test_a_run_that_was_cut_short_goes_on_to_the_answers_that_it_would_have_had(
     sendtide: Sendtide, people: Path, tmp_path: Path, services: Services, monkeypatch: pytest.MonkeyPatch, reached: int

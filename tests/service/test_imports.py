@@ -176,6 +176,24 @@ def test_a_killed_import_goes_on_where_it_stopped(
     assert len({d.decision_id for d in decisions(services)}) == 35
 
 
+def test_a_file_that_is_corrected_near_its_end_is_another_one(services: Services, tmp_path: Path) -> None:
+    """The two differ in one letter behind their first MiB, and not in length."""
+    file = tmp_path / "people.csv"
+    head = "recipient_id,timezone,attributes.note\n" + f"u1,Europe/Berlin,{'x' * 1024}\n" * 1024
+    file.write_text(head + "u2,Europe/Barlin,\n")
+    bad: list[BadRow] = []
+    assert import_file(services, WORKSPACE, "recipients", file, on_bad=bad.append).resumed == 0
+    assert [row.line for row in bad] == [1026]
+
+    file.write_text(head + "u2,Europe/Berlin,\n")
+    report = import_file(services, WORKSPACE, "recipients", file)
+    assert (report.rows, report.bad, report.resumed) == (1025, 0, 0)
+    with services.store.read() as reader:
+        person = reader.recipient(WORKSPACE, "u2")
+    assert person is not None
+    assert person.timezone == "Europe/Berlin"
+
+
 def test_rows_and_their_position_are_stored_together_or_not_at_all(
     services: Services, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ipaddress
 import socket
+import ssl
 import threading
 from collections.abc import Iterator
 from contextlib import closing
@@ -76,6 +77,64 @@ def test_a_name_is_resolved_once_and_the_address_that_was_looked_at_is_called(mo
     monkeypatch.setattr(socket, "create_connection", connect)
     assert "refused" in (post("https://rebinding.example/", b"{}", {}, private=False).error or "")
     assert called == [("93.184.215.14", 443)]
+
+
+class Tls:
+    """In place of a TLS context: notes the name that the certificate would have to bear, and encrypts nothing."""
+
+    def __init__(self) -> None:
+        self.names: list[str] = []
+
+    def wrap_socket(self, sock: socket.socket, server_hostname: str) -> socket.socket:
+        self.names.append(server_hostname)
+        return sock
+
+
+@pytest.mark.parametrize("address", ["2606:4700:4700::1111", "2606:4700:4700::beef", "93.184.215.14", "example.org"])
+@pytest.mark.parametrize("scheme", ["https", "http"])
+@pytest.mark.parametrize("port", [None, "443", "80", "8443"])
+def test_a_receiver_is_called_at_its_port_and_by_its_name_whatever_it_is(
+    monkeypatch: pytest.MonkeyPatch, address: str, scheme: str, port: str | None
+) -> None:
+    ours, theirs = socket.socketpair()
+    called: list[Any] = []
+    tls = Tls()
+
+    def connect(pinned: Any, *_: Any) -> socket.socket:
+        called.append(pinned)
+        return ours
+
+    real = "93.184.215.14" if address == "example.org" else address
+    told = [(socket.AF_INET, socket.SOCK_STREAM, 6, "", (real, 0))]
+    monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: told)
+    monkeypatch.setattr(socket, "create_connection", connect)
+    monkeypatch.setattr(ssl, "create_default_context", lambda: tls)
+    host = f"[{address}]" if ":" in address else address
+    url = check_url(f"{scheme}://{host}{f':{port}' if port else ''}/hook?a=1", private=True)
+    with closing(ours), closing(theirs):
+        theirs.sendall(OK)
+        assert post(url, b"{}", {}, private=True) == Reply(204)
+        first, *headers = theirs.recv(65_536).decode().split("\r\n")
+    usual = "443" if scheme == "https" else "80"
+    assert called == [(real, int(port or usual))]
+    assert first == "POST /hook?a=1 HTTP/1.1"
+    assert f"Host: {host if port in (None, usual) else f'{host}:{port}'}" in headers
+    assert tls.names == ([address] if scheme == "https" else [])
+
+
+@pytest.mark.parametrize("url", ["https://[::1", "https://example.org:port/", "https://exa\nmple.org:port/x", ""])
+def test_a_url_that_can_no_longer_be_read_is_a_failure_that_counts(url: str) -> None:
+    reply = post(url, b"{}", {}, private=True)
+    assert reply.status is None
+    assert reply.error
+
+
+def test_a_connection_that_can_not_even_be_made_is_a_failure_that_counts(monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken() -> None:
+        raise ssl.SSLError("no certificates")
+
+    monkeypatch.setattr(ssl, "create_default_context", broken)
+    assert "no certificates" in (post("https://93.184.215.14/", b"{}", {}, private=False).error or "")
 
 
 @pytest.mark.parametrize(

@@ -62,6 +62,14 @@ def test_a_csv_of_one_column_leaves_empty_lines_out() -> None:
     assert [row for part in parts for row in part.rows()] == [(2, {"a": "1"}), (4, {"a": "2"})]
 
 
+@pytest.mark.parametrize("note", ["", '"quoted"'], ids=["plain lines", "lines with quotes"])
+def test_a_cell_that_is_too_long_for_a_csv_is_a_bad_row_and_spoils_no_other(note: str) -> None:
+    text = f"a,b\n1,{note}\n{'x' * (csv.field_size_limit() + 1)},2\n3,4\n"
+    found = [row for part in csv_parts(io.BytesIO(text.encode()), 9) for row in part.rows()]
+    assert [(line, row["a"]) for line, row in found if not isinstance(row, Invalid)] == [(2, "1"), (4, "3")]
+    assert [(line, "field limit" in row.detail) for line, row in found if isinstance(row, Invalid)] == [(3, True)]
+
+
 def test_lines_of_ndjson_are_read_one_by_one_where_they_differ() -> None:
     lines = [b'{"a": 1, "b": 2}', b'{"a": 3, "b": 4}', b'{"b": 5, "a": 6}', b"", b"[1]", b'{"a": 1}, {"a": 2}', b"{}"]
     numbered = [row for part in ndjson_parts(io.BytesIO(b"\n".join(lines)), 2) for row in part.rows()]

@@ -73,7 +73,7 @@ def test_a_policy_is_ready_for_its_campaign_before_it_is_served(
     assert ask(services).policy_id == services.policies.current(WORKSPACE, "spring").policy_id
 
 
-@pytest.mark.parametrize("fault", ["corrupt", "other spec", "missing"])
+@pytest.mark.parametrize("fault", ["corrupt", "other spec", "missing", "no model"])
 def test_a_policy_that_fails_its_checks_never_replaces_the_old_one(
     served: tuple[Services, Pointer], fault: str
 ) -> None:
@@ -92,6 +92,11 @@ def test_a_policy_that_fails_its_checks_never_replaces_the_old_one(
         parts = (Component(1.0, "art_nowhere"),)
         policy = new_policy(
             WORKSPACE, "spring", services.clock(), parts, parent=pointer, exploration={}, verdict={}, run_id=None
+        )
+        broken = publish(services, [], policy, pointer_of(services), services.clock()).policy_id
+    if fault == "no model":
+        policy = new_policy(
+            WORKSPACE, "spring", services.clock(), (), parent=pointer, exploration={}, verdict={}, run_id=None
         )
         broken = publish(services, [], policy, pointer_of(services), services.clock()).policy_id
     services.policies.refresh_now()

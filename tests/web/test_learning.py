@@ -7,6 +7,7 @@ from dataclasses import replace
 import pytest
 from flask import Flask
 
+from optimizer.service.publish import reject
 from storage.policies import Component, Policy
 from tests.web.conftest import NOW, Caller, key
 
@@ -77,6 +78,19 @@ def test_a_promoted_policy_is_served_and_told_by_readyz(policies: Caller, app: F
     )
     decided = policies("POST", "/v1/decisions", {"campaign_id": "c", "recipient_id": "u"}).get_json()
     assert decided["policy_id"] == "pol_1"
+
+
+def test_a_rejected_candidate_cannot_be_promoted_and_what_serves_goes_on(policies: Caller, app: Flask) -> None:
+    services = app.extensions["sendtide"].get()
+    policies("POST", "/v1/policies/pol_1/promote")
+    reject(services, replace(POLICY, policy_id="pol_bad", parent_id="pol_1"))
+    refused = policies("POST", "/v1/policies/pol_bad/promote")
+    assert (refused.status_code, refused.get_json()["code"]) == (409, "no_model")
+    assert "pol_bad" in refused.get_json()["detail"]
+    assert policies("GET", "/v1/policies/pol_bad").get_json()["status"] == "rejected"
+    services.policies.refresh_now()
+    decided = policies("POST", "/v1/decisions", {"campaign_id": "c", "recipient_id": "u"})
+    assert (decided.status_code, decided.get_json()["policy_id"]) == (201, "pol_1")
 
 
 @pytest.mark.parametrize(

@@ -93,14 +93,13 @@ def compare(visit: Visit) -> Response:
 def confirm_promote(visit: Visit, policy_id: str) -> Response:
     """Asks whether it is meant."""
     found = _stored(visit, policy_id)
-    _refuse_empty(found)
+    learning.require_model(found)
     return visit.show("confirm_policy.html", policy=found, action="promote", to=None)
 
 
 @console.action("/policies/<policy_id>/promote")
 def promote(visit: Visit, policy_id: str) -> Response:
     """Puts a policy into service, whatever the gate said."""
-    _refuse_empty(_stored(visit, policy_id))
     learning.promote(visit.services, visit.workspace_id, policy_id, visit.by)
     return see("policy", policy_id=policy_id, done="promoted")
 
@@ -130,12 +129,6 @@ def roll_back(visit: Visit, policy_id: str) -> Response:
 def _refuse_moved(serves: bool) -> None:
     if not serves:
         raise Conflict("this policy doesn't serve (any more): look again at the list of policies", code="moved")
-
-
-def _refuse_empty(found: Policy) -> None:
-    """A rejected candidate is stored without its model."""
-    if not found.mixture:
-        raise Conflict("the model of a rejected candidate is not kept: it can't be put into service", code="no_model")
 
 
 def _stored(visit: Visit, policy_id: str) -> Policy:
