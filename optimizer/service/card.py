@@ -21,10 +21,11 @@ from optimizer.model.scoring import worth_of
 from optimizer.model.terms import Seen, message_terms
 from optimizer.service.feedback import Logged, local_seconds, logged
 from optimizer.service.insights import heaviest
+from optimizer.service.offered import Offered
 from optimizer.service.replay import Replayer, space_logged
 from optimizer.service.serving import load_policy
 from optimizer.service.wiring import Services
-from storage.log import Decision, FeedbackRow
+from storage.log import FeedbackRow
 from storage.policies import Policy
 from storage.port import Reader
 from storage.records import Campaign
@@ -93,7 +94,7 @@ def _model(model: RewardModel, campaign: Campaign, rows: Sequence[Logged]) -> di
 
 def _rows(reader: Reader, campaign: Campaign, policy: Policy, services: Services) -> list[Logged]:
     """The newest closed decisions that were carried out, newest first."""
-    now = services.clock()
+    now, offered = services.clock(), Offered.of(campaign)
     found: list[Logged] = []
     cursor: str | None = None
     for _ in range(_PAGES):
@@ -102,19 +103,13 @@ def _rows(reader: Reader, campaign: Campaign, policy: Policy, services: Services
             if decision.imported or decision.action is None or decision.mode != "live":
                 continue
             row = logged(campaign, FeedbackRow(decision, reader.events(campaign.workspace_id, decision)), now)
-            if row is not None and row.closed and row.trainable and _known(campaign, decision):
+            if row is not None and row.closed and row.trainable and offered.whole(decision):
                 found.append(row)
         cursor = page.cursor
         if cursor is None or len(found) >= _MOST_ROWS:
             break
     newer = [row for row in found if row.decision.decided_at >= policy.created_at]
     return (newer if len(newer) >= _ENOUGH else found)[:_MOST_ROWS]
-
-
-def _known(campaign: Campaign, decision: Decision) -> bool:
-    """Whether the campaign still has the variants and channels that the decision chose among."""
-    variants, channels = {v.id for v in campaign.variants}, {c.id for c in campaign.channels}
-    return variants.issuperset(decision.snapshot.variants) and channels.issuperset(decision.snapshot.channels)
 
 
 def _evaluated(rows: Sequence[Logged], policy: Policy) -> dict[str, Any] | None:
