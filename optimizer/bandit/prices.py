@@ -56,7 +56,7 @@ class Demand:
         gain: (n,) float64, the offer's gain over not sending.
         cell: (n, R) int64, the cells that the offer takes from; P = none.
         take: (n, R) float64, how much it takes of each, not negative.
-        weight: (Q,) float64, how many questions each one stands for.
+        weight: (Q,) float64, how many questions each one stands for, not negative.
         capacity: (P,) float64, how much there is of each cell.
     """
 
@@ -112,8 +112,8 @@ def solve(demand: Demand, *, gap: float = GAP) -> Solved:
 
 
 def _useful(demand: Demand) -> Demand:
-    """The offers that gain something, which no price makes more attractive."""
-    keep = demand.gain > 0
+    """The offers that gain something, which no price makes more attractive, of questions that somebody asks."""
+    keep = (demand.gain > 0) & (demand.weight[demand.question] > 0)
     return Demand(
         demand.question[keep],
         demand.gain[keep],

@@ -142,7 +142,7 @@ def _look(services: Services, reader: Reader, pointer: Pointer, now: datetime) -
     if campaign is None or not lineage or len(lineage[-1].mixture) < 2:
         return None
     gated = lineage[-1]
-    state = _remembered(reader, gated, asked_of(campaign))
+    state = _remembered(reader, gated, campaign)
     if state is None:
         state = _opened(reader, gated, campaign, now)
     own = {policy.policy_id for policy in lineage}
@@ -183,13 +183,21 @@ def asked_of(campaign: Campaign) -> str:
     return blake2b(text.encode(), digest_size=8).hexdigest()
 
 
-def _remembered(reader: Reader, gated: Policy, asked: str) -> Watch | None:
-    """The state that the last look left with its training run, if it watched the same policy and asked the same."""
+def _remembered(reader: Reader, gated: Policy, campaign: Campaign) -> Watch | None:
+    """The state that the last look left with its training run, if it watched the same policy and asked the same.
+
+    Bounds of increments are never below those that hold today: a wager that was begun with a smaller one goes on with
+    smaller stakes, and stays a supermartingale, since they are set before the rows that they are staked on.
+    """
     told = last_told(reader, gated.workspace_id, gated.campaign_id, "watch")
     if told is None or told["policy_id"] != gated.policy_id:
         return None
     found = Watch.from_json(told)
-    return found if found.stakes.asked == asked else None
+    if found.stakes.asked != asked_of(campaign):
+        return None
+    bounds = found.stakes.wagers(campaign, found.alpha)
+    held = {name: replace(w, highest=max(w.highest, bounds[name].highest)) for name, w in found.wagers.items()}
+    return replace(found, wagers=held)
 
 
 def _opened(reader: Reader, gated: Policy, campaign: Campaign, now: datetime) -> Watch:

@@ -12,6 +12,7 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
+from optimizer.bandit.actions import ActionSpace
 from optimizer.errors import NotFound
 from optimizer.model.funnel import slopes, steps, visible
 from optimizer.model.inference import RewardModel
@@ -20,10 +21,11 @@ from optimizer.model.scoring import worth_of
 from optimizer.model.terms import Seen, message_terms
 from optimizer.service.feedback import Logged, local_seconds, logged
 from optimizer.service.insights import heaviest
-from optimizer.service.replay import space_logged
+from optimizer.service.offered import Offered
+from optimizer.service.replay import Replayer, space_logged
 from optimizer.service.serving import load_policy
 from optimizer.service.wiring import Services
-from storage.log import Decision, FeedbackRow
+from storage.log import FeedbackRow
 from storage.policies import Policy
 from storage.port import Reader
 from storage.records import Campaign
@@ -52,6 +54,8 @@ def card(services: Services, workspace_id: str, policy_id: str) -> dict[str, Any
         model = heaviest(load_policy(reader, workspace_id, policy_id, {})) if policy.mixture else None
         campaign = reader.campaign(workspace_id, policy.campaign_id)
         rows = [] if model is None or campaign is None else _rows(reader, campaign, policy, services)
+        replayer = Replayer(reader, services.salt)
+        spaces = [space_logged(row.decision, replayer.campaign(row.decision)) for row in rows]
         run = None if policy.run_id is None else reader.training_run(workspace_id, policy.run_id)
         changes = reader.changes(workspace_id, after=0, limit=100, policy_id=policy_id)
     facts = {
@@ -72,7 +76,7 @@ def card(services: Services, workspace_id: str, policy_id: str) -> dict[str, Any
         **facts,
         "model": _model(model, campaign, rows),
         "evaluated_on": _evaluated(rows, policy),
-        "calibration": _calibration(model, campaign, rows),
+        "calibration": _calibration(model, campaign, rows, spaces),
     }
 
 
@@ -90,7 +94,7 @@ def _model(model: RewardModel, campaign: Campaign, rows: Sequence[Logged]) -> di
 
 def _rows(reader: Reader, campaign: Campaign, policy: Policy, services: Services) -> list[Logged]:
     """The newest closed decisions that were carried out, newest first."""
-    now = services.clock()
+    now, offered = services.clock(), Offered.of(campaign)
     found: list[Logged] = []
     cursor: str | None = None
     for _ in range(_PAGES):
@@ -99,19 +103,13 @@ def _rows(reader: Reader, campaign: Campaign, policy: Policy, services: Services
             if decision.imported or decision.action is None or decision.mode != "live":
                 continue
             row = logged(campaign, FeedbackRow(decision, reader.events(campaign.workspace_id, decision)), now)
-            if row is not None and row.closed and row.trainable and _known(campaign, decision):
+            if row is not None and row.closed and row.trainable and offered.whole(decision):
                 found.append(row)
         cursor = page.cursor
         if cursor is None or len(found) >= _MOST_ROWS:
             break
     newer = [row for row in found if row.decision.decided_at >= policy.created_at]
     return (newer if len(newer) >= _ENOUGH else found)[:_MOST_ROWS]
-
-
-def _known(campaign: Campaign, decision: Decision) -> bool:
-    """Whether the campaign still has the variants and channels that the decision chose among."""
-    variants, channels = {v.id for v in campaign.variants}, {c.id for c in campaign.channels}
-    return variants.issuperset(decision.snapshot.variants) and channels.issuperset(decision.snapshot.channels)
 
 
 def _evaluated(rows: Sequence[Logged], policy: Policy) -> dict[str, Any] | None:
@@ -154,12 +152,18 @@ def _importance(model: RewardModel, campaign: Campaign, rows: Sequence[Logged]) 
     ]
 
 
-def _calibration(model: RewardModel, campaign: Campaign, rows: Sequence[Logged]) -> list[dict[str, Any]]:
-    """Of each outcome what was predicted for the chosen action and what came of it, in bins of like predictions."""
+def _calibration(
+    model: RewardModel, campaign: Campaign, rows: Sequence[Logged], spaces: Sequence[ActionSpace]
+) -> list[dict[str, Any]]:
+    """Of each outcome what was predicted for the chosen action and what came of it, in bins of like predictions.
+
+    ``spaces`` are the rows' own: of the campaign's version that they were decided under, since an action is a number in
+    its slots.
+    """
     predicted: dict[str, list[tuple[float, bool]]] = {}
-    for row in rows:
-        decision, space = row.decision, space_logged(row.decision, campaign)
-        if decision.action is None or decision.action >= space.size or (decision.group in ("baseline", "holdout")):
+    for row, space in zip(rows, spaces, strict=True):
+        decision = row.decision
+        if decision.action is None or decision.group in ("baseline", "holdout"):
             continue
         x = model.embed([decision.snapshot.context])[0]
         chances = model.score(x, space, campaign, decision.snapshot.effects).outcome

@@ -13,7 +13,7 @@ from itertools import islice
 from typing import Any, Final
 
 from optimizer.bandit.drift import CALIBRATION
-from optimizer.service.drifting import QUIET_ROWS, Alarm, Drift
+from optimizer.service.drifting import Alarm, Drift, quiet_left
 from optimizer.service.featureblocks import BLOCK_ROWS
 from optimizer.service.ids import COLD_POLICY
 from optimizer.service.runs import LEAST_ROWS
@@ -151,13 +151,12 @@ def _drift(state: Drift) -> dict[str, Any]:
 
 def _alarm(state: Drift, alarm: Alarm) -> dict[str, Any]:
     named = detector_of(alarm.what)
-    quiet = None if named["family"] == "features" else max(0, QUIET_ROWS - (state.rows - alarm.latest))
     return {
         **asdict(alarm),
         **named,
         "noticed": _moment(alarm.noticed),
         "changed": _moment(alarm.changed),
-        "ends": quiet,
+        "ends": quiet_left(alarm, state),
     }
 
 

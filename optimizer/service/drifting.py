@@ -302,16 +302,19 @@ def _alarmed(state: Drift, before: int, crossed: Sequence[Crossing], now: dateti
         )
         if one.name.startswith("calibration") and first is None:
             changed = one.since if changed is None else max(changed, one.since)
-    standing = [alarm for alarm in alarms.values() if _stands(alarm, state)]
+    standing = [alarm for alarm in alarms.values() if quiet_left(alarm, state) != 0]
     return replace(state, alarms=tuple(sorted(standing, key=lambda alarm: alarm.what)), changed=changed)
 
 
-def _stands(alarm: Alarm, state: Drift) -> bool:
-    """Whether an alarm of rows has been heard lately; one of features ends with a block."""
+def quiet_left(alarm: Alarm, state: Drift) -> int | None:
+    """How many more rows an alarm stands unless it is heard again, at least 0; None = it ends with a feature block.
+
+    Rows are counted as the alarm counts them: draws for propensities, else rows compared with their predictions.
+    """
     if alarm.what.startswith("features"):
-        return True
+        return None
     count = state.drawn if alarm.what.startswith("propensities") else state.rows
-    return count - alarm.latest < QUIET_ROWS
+    return max(0, QUIET_ROWS - (count - alarm.latest))
 
 
 def _featured(state: Drift, shifts: Mapping[str, tuple[float, float]], now: datetime) -> Drift:

@@ -22,7 +22,7 @@ from optimizer.model.policy import LivePolicy
 from optimizer.service.choose import Plan, Situation
 from optimizer.service.estimates import Judged, as_logged, by_group, difference, estimates, support
 from optimizer.service.evidence import Target, Weighed, clusters, vector_of, weigh
-from optimizer.service.feedback import Log, Logged, load
+from optimizer.service.feedback import Log, Logged, judgeable, load
 from optimizer.service.fitting import Job, cross_fitted
 from optimizer.service.ids import COLD_POLICY
 from optimizer.service.judging import segments, values_of
@@ -64,7 +64,7 @@ def evaluate(services: Services, workspace_id: str, policy_id: str, by: str | No
         if not policy.mixture:
             raise Invalid.field("policy_id", f"{policy_id} was rejected: only its verdict is kept, not its model")
         log = load(reader, workspace_id, services.clock())
-        mine = [r for r in log.of(policy.campaign_id) if r.evaluable]
+        mine = _closed(log, policy.campaign_id)
         newer = [r for r in mine if r.decision.decided_at >= policy.created_at]
         unseen = len(newer) >= LEAST_ROWS
         rows = (newer if unseen else mine)[-MOST_JUDGED:]
@@ -98,13 +98,18 @@ def evaluate_file(
         if reader.campaign(workspace_id, campaign_id) is None:
             raise NotFound(f"no campaign {campaign_id!r} in this workspace")
         log = load(reader, workspace_id, services.clock())
-        mine = [r for r in log.of(campaign_id) if r.evaluable]
+        mine = _closed(log, campaign_id)
         rows = [r for r in mine if r.decision.decision_id in given][-MOST_JUDGED:]
         _enough(rows, "file")
         scene = _Scene(services, reader, log, campaign_id, rows)
         told = _from_file(scene, [given[r.decision.decision_id] for r in rows])
         covered = sum(r.decision.decision_id in given for r in mine) / len(mine)
         return {"file": str(path), **scene.report(told, by), "unseen": None, "covered": covered}
+
+
+def _closed(log: Log, campaign_id: str) -> list[Logged]:
+    """The closed rows of a campaign that its policies can be judged on as it is now."""
+    return [r for r in judgeable(log.of(campaign_id), log.campaigns[campaign_id]) if r.evaluable]
 
 
 def _enough(rows: Sequence[Logged], field: str) -> None:

@@ -132,7 +132,7 @@ def pair(
 
     Args:
         replayer: for the campaigns' earlier versions.
-        rows: evaluable rows that the candidate was not trained on.
+        rows: evaluable and judgeable rows (``feedback``) that the candidate was not trained on.
         campaign: the campaign as it is now: what a policy would do and earn now is what is judged.
         incumbent: the policy that serves.
         candidate: the policy that would.

@@ -36,6 +36,7 @@ from optimizer.bandit.rewards import (
     window_hours,
 )
 from optimizer.model.examples import NO_SEND, Examples
+from optimizer.service.offered import Offered
 from storage.log import COUNTED, Decision, FeedbackRow
 from storage.port import Reader
 from storage.records import Campaign, JsonObject
@@ -250,16 +251,14 @@ def examples(rows: Sequence[Logged], campaigns: dict[str, Campaign], hazards: Ha
 
 def usable(rows: Sequence[Logged], campaigns: Mapping[str, Campaign]) -> list[Logged]:
     """The rows that ``examples`` takes: trainable ones whose variant and channel their campaign still has."""
-    variants = {name: {v.id for v in campaign.variants} for name, campaign in campaigns.items()}
-    channels = {name: {channel.id for channel in campaign.channels} for name, campaign in campaigns.items()}
+    offered = {name: Offered.of(campaign) for name, campaign in campaigns.items()}
+    return [row for row in rows if row.trainable and offered[row.decision.campaign_id].chosen(row.decision)]
 
-    def known(decision: Decision) -> bool:
-        if decision.variant_id is None or decision.channel is None:
-            return True
-        owner = decision.campaign_id
-        return decision.variant_id in variants[owner] and decision.channel in channels[owner]
 
-    return [row for row in rows if row.trainable and known(row.decision)]
+def judgeable(rows: Iterable[Logged], campaign: Campaign) -> list[Logged]:
+    """The rows of a campaign on which policies can be judged under the campaign as it is now (see ``offered``)."""
+    offered = Offered.of(campaign)
+    return [row for row in rows if offered.whole(row.decision)]
 
 
 def _column(

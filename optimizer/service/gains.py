@@ -23,6 +23,7 @@ from optimizer.model.inference import RewardModel
 from optimizer.model.policy import LivePolicy, risk_mask
 from optimizer.service import recipients as people
 from optimizer.service.holidays import holidays_of
+from optimizer.service.offered import Offered
 from optimizer.service.questions import SAMPLE, Watched
 from optimizer.service.replay import Replayer, eligible_logged, situation_of, space_logged
 from storage.log import Decision, Message
@@ -119,9 +120,9 @@ def score_all(
     """
     models = {name: best for name, (_, live) in policies.items() if (best := _heaviest(live)) is not None}
     keys: dict[str, Key] = {}
-    offered = {name: _offered(campaign) for name, (campaign, _) in policies.items()}
+    offered = {name: Offered.of(campaign) for name, (campaign, _) in policies.items()}
     for d in decisions:
-        if d.campaign_id in models and _known(d, *offered[d.campaign_id]):
+        if d.campaign_id in models and offered[d.campaign_id].whole(d):
             artifact_id, version = models[d.campaign_id][0], policies[d.campaign_id][0].version
             keys[d.decision_id] = (d.workspace_id, d.decision_id, artifact_id, version, without, drawn)
     found = {name: scored for name, key in keys.items() if (scored := scores.of(key)) is not None}
@@ -146,16 +147,6 @@ def _heaviest(live: LivePolicy) -> tuple[str, RewardModel] | None:
         if model is not None and part.artifact_id is not None and (best is None or part.weight > best[0]):
             best = (part.weight, part.artifact_id, model)
     return None if best is None else best[1:]
-
-
-def _offered(campaign: Campaign) -> tuple[frozenset[str], frozenset[str]]:
-    """The ids of a campaign's variants and of its channels."""
-    return frozenset(v.id for v in campaign.variants), frozenset(c.id for c in campaign.channels)
-
-
-def _known(decision: Decision, variants: frozenset[str], channels: frozenset[str]) -> bool:
-    """Whether a campaign of these variants and channels still has all that the question was about."""
-    return variants.issuperset(decision.snapshot.variants) and channels.issuperset(decision.snapshot.channels)
 
 
 def _scored(

@@ -15,7 +15,7 @@ from optimizer.model.inference import RewardModel
 from optimizer.model.policy import LivePolicy
 from optimizer.model.training.evaluate import cross_fit_gain, log_likelihood
 from optimizer.service.evidence import Paired, Replayed, check_integrity, clusters, policy_probability
-from optimizer.service.feedback import Logged, examples
+from optimizer.service.feedback import Logged, examples, judgeable
 from optimizer.service.replay import Replayer
 from storage.records import Attribute, Campaign
 
@@ -43,7 +43,8 @@ def first_verdict(
         tries: this is the campaign's k-th judged candidate.
         policy_for: cross-fitted candidates; called only where there are guardrails to judge.
     """
-    rows = [r for r in logged if r.trainable and r.matured and (r.drawn or not campaign.guardrails)]
+    known = judgeable(logged, campaign)
+    rows = [r for r in known if r.trainable and r.matured and (r.drawn or not campaign.guardrails)]
     data = examples(rows, {campaign.campaign_id: campaign})
     gains = cross_fit_gain(data, attributes=attributes)
     rewarded = {k: gains[k] for k in campaign.objective if k in gains}
@@ -72,7 +73,7 @@ def later_verdict(
     rung: float,
     models: tuple[RewardModel | None, RewardModel],
 ) -> Verdict:
-    """Judges a candidate against the incumbent on rows that it was not trained on.
+    """Judges a candidate against the incumbent on judgeable rows that it was not trained on.
 
     ``models`` are the incumbent's heaviest model (None = cold start) and the candidate's; ``rung`` is the share that
     the candidate's lineage holds in the incumbent's mixture.

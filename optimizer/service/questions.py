@@ -167,6 +167,10 @@ class Watched:
             days[max(0, (now - hour - _HOUR) // _DAY)] += count
         span = max(1, min(LOOK_BACK, now - min(self.asked, default=now)) // _DAY)
         full = days[:span]
+        # Of the day before these only a part is known, and left out, unless it had more questions than any of them: a
+        # mailing that all were asked for at once is the demand, wherever the last days' borders fall.
+        if span < LOOK_BACK // _DAY and days[span] > max(full):
+            full = days[: span + 1]
         typical = sum(n * n for n in full) / sum(full) if sum(full) else 0.0
         shares = dict.fromkeys((rule.rule_id for rule in self.rules), (0, 0))
         for (name, hour), (mine, everybody) in self.took.items():

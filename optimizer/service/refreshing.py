@@ -24,7 +24,7 @@ from optimizer.model.training.train import follow
 from optimizer.model.training.train import refresh as refit
 from optimizer.service import settledrows
 from optimizer.service.drifting import Drift, changes, look
-from optimizer.service.feedback import Hazards, Log, Logged, delays_json, examples, load, usable
+from optimizer.service.feedback import Hazards, Log, Logged, delays_json, examples, judgeable, load, usable
 from optimizer.service.forgetting import remembered
 from optimizer.service.ids import COLD_POLICY
 from optimizer.service.pricing import moved, priceable, publish_prices, with_prices, work_out
@@ -176,7 +176,7 @@ def _refresh_campaign(
     )
     ancestor = load_policy(reader, policy.workspace_id, _gated(reader, policy).policy_id, {})
     gated = replace(ancestor, exploration=with_prices(ancestor.exploration, own))
-    recent = _recent(reader, read, pointer)
+    recent = _recent(reader, read, campaign)
     distance = _divergence(reader, services, campaign, recent, LivePolicy.of(revision, models), gated)
     if services.settings.gate and distance > MOST_DIVERGENCE:
         answer = _answer(pointer, "waits", count, divergence=distance)
@@ -250,13 +250,14 @@ def _gated(reader: Reader, policy: Policy) -> Policy:
     return policy
 
 
-def _recent(reader: Reader, read: _Read, pointer: Pointer) -> list[Decision]:
-    """The newest decisions that policies may be compared on, by time."""
-    since = [r.decision for r in read.log.of(pointer.campaign_id) if comparable(r)][-DIVERGENCE_ROWS:]
+def _recent(reader: Reader, read: _Read, campaign: Campaign) -> list[Decision]:
+    """The newest decisions that policies may be compared on under the campaign as it is, by time."""
+    rows = judgeable(filter(comparable, read.log.of(campaign.campaign_id)), campaign)
+    since = [r.decision for r in rows][-DIVERGENCE_ROWS:]
     if read.before is None or len(since) == DIVERGENCE_ROWS:
         return since
-    names = read.before.recent.get(pointer.campaign_id, ())[len(since) - DIVERGENCE_ROWS :]
-    found = [reader.decision(pointer.workspace_id, name) for name in names]
+    names = read.before.recent.get(campaign.campaign_id, ())[len(since) - DIVERGENCE_ROWS :]
+    found = [reader.decision(campaign.workspace_id, name) for name in names]
     return [*(one for one in found if one is not None), *since]
 
 

@@ -19,7 +19,7 @@ from optimizer.model.policy import LivePolicy
 from optimizer.model.training.train import Trained
 from optimizer.service.drifting import Drift, look
 from optimizer.service.evidence import pair
-from optimizer.service.feedback import Log, Logged, delays_json, load
+from optimizer.service.feedback import Log, Logged, delays_json, judgeable, load, usable
 from optimizer.service.fitting import Job, cross_fitted, settled
 from optimizer.service.ids import COLD_POLICY
 from optimizer.service.judging import first_verdict, later_verdict
@@ -84,14 +84,14 @@ def _with_drift(answer: dict[str, Any], drift: Mapping[str, Drift]) -> dict[str,
 
 
 def _matured(log: Log, campaign: Campaign) -> list[Logged]:
-    return [r for r in log.of(campaign.campaign_id) if r.trainable and r.matured]
+    return [r for r in judgeable(log.of(campaign.campaign_id), campaign) if r.trainable and r.matured]
 
 
 def _teaching(services: Services, log: Log, campaign: Campaign) -> list[Logged]:
     """The rows that must be enough: matured ones, which a gate can judge by; without a gate all that may be learned."""
     if services.settings.gate:
         return _matured(log, campaign)
-    return [r for r in log.of(campaign.campaign_id) if r.trainable and r.started]
+    return [r for r in usable(log.of(campaign.campaign_id), log.campaigns) if r.started]
 
 
 def _sound(log: Log) -> tuple[Log, dict[str, list[Condition]]]:
@@ -164,7 +164,7 @@ def _later(
     job: Job, reader: Reader, campaign: Campaign, pointer: Pointer | None, mine: Sequence[Logged]
 ) -> dict[str, Any]:
     replayer = Replayer(reader, job.services.salt)
-    logged = job.log.of(campaign.campaign_id)
+    logged = judgeable(job.log.of(campaign.campaign_id), campaign)
     evaluable = comparable(logged, cold=pointer is None or pointer.policy_id == COLD_POLICY)
     evaluable = since_change(evaluable, job.changed.get(campaign.campaign_id))
     held = evaluable[int(len(evaluable) * (1 - HELD_OUT)) :][-MOST_JUDGED:]

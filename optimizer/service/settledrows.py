@@ -26,7 +26,7 @@ from optimizer.bandit.hazards import Curve, Hazard
 from optimizer.errors import BadArtifact
 from optimizer.model.artifact import pack, unpack
 from optimizer.model.training.settled import Arrays, Settled
-from optimizer.service.feedback import Hazards, Log, Logged, matured_rows, told
+from optimizer.service.feedback import Hazards, Log, Logged, judgeable, matured_rows, told
 from optimizer.service.wiring import Services
 from storage.records import Campaign, JsonObject
 
@@ -119,9 +119,10 @@ class SettledRows:
             if row.decision.decided_at < until:
                 new[row.decision.campaign_id].append(row)
         facts = {name: self.facts[name] + Facts.of(rows, changed.get(name)) for name, rows in new.items()}
+        mine = {name: judgeable(filter(comparable, rows), since.campaigns[name]) for name, rows in new.items()}
         recent = {
-            name: [*self.recent.get(name, ()), *(r.decision.decision_id for r in rows if comparable(r))][-RECENT:]
-            for name, rows in new.items()
+            name: [*self.recent.get(name, ()), *(r.decision.decision_id for r in rows)][-RECENT:]
+            for name, rows in mine.items()
         }
         return replace(self, until=until, facts=facts, recent=recent, models=models)
 

@@ -110,7 +110,8 @@ def authenticate(services: Services, secret: str) -> ApiKey:
 
 
 def put_campaign(services: Services, campaign: Campaign, if_match: int | None = None) -> tuple[Campaign, bool]:
-    """Stores a campaign; True when it is new. A variant left out is archived and keeps what was learned.
+    """Stores a campaign; True when it is new. A variant left out is archived and keeps what was learned; a channel
+    left out is gone, and policies are no longer judged on decisions that could choose it (``offered``).
 
     Args:
         services: the wired service.

@@ -5,7 +5,8 @@ the weights are w_c = π_c(a)/p ≤ 1/α and w_i = π_i(a)/p ≤ 1/(1 − α). E
 not worse:
 
 - ``reward``: Σ (π_c − π_i)·q̂ + (w_c − w_i)·(r − q̂), rewards and q̂ clipped to what is usual (99.8 % of what was logged
-  before), since a bound that only a complaint reaches would blind the wager;
+  before), since a bound that only a complaint reaches would blind the wager. With rewards within a range of R the first
+  part is at most R, the second at most R·max(1/α, 1/(1 − α)): either weight may be the larger one;
 - ``reward_full``: the same within the objective's own bounds, where it has any: rare and grave losses show here;
 - ``NAME.rate``: w_c·(max_rate·sent − happened), the canary's rate a message within its limit;
 - ``NAME.increase``: max_increase − (w_c − w_i)·happened, its increase a decision within its limit.
@@ -90,7 +91,7 @@ class Stakes:
         found = {}
         for name, bounds in (("reward", self.usual), ("reward_full", self.full)):
             if bounds is not None:
-                found[name] = Wager((bounds[1] - bounds[0]) * (1.0 + 1.0 / alpha))
+                found[name] = Wager((bounds[1] - bounds[0]) * (1.0 + max(1.0 / alpha, 1.0 / (1.0 - alpha))))
         for name, kind, limit in _limits(campaign):
             # A limit of 0 leaves no room to bet with; a thousandth is as good as none.
             most = max(limit, 1e-3) / alpha if kind == "rate" else limit + 1.0 / (1.0 - alpha)

@@ -28,7 +28,7 @@ from optimizer.model.policy import LivePolicy
 from optimizer.model.training.evaluate import clustered_z
 from optimizer.model.training.options import DEFAULTS, RANGES, TrainOptions
 from optimizer.service.evidence import clusters, pair
-from optimizer.service.feedback import Logged, examples, load
+from optimizer.service.feedback import Logged, examples, judgeable, load
 from optimizer.service.fitting import Job, cross_fitted
 from optimizer.service.replay import Replayer
 from optimizer.service.retrain import exploration_numbers
@@ -212,7 +212,7 @@ def _value(
     kept: list[Logged] = []
     columns: list[tuple[NDArray[np.float64], ...]] = []
     for name, campaign in job.log.campaigns.items():
-        rows = [r for r in judge if r.evaluable and r.decision.campaign_id == name]
+        rows = judgeable((r for r in judge if r.evaluable and r.decision.campaign_id == name), campaign)
         if len(rows) < LEAST_ROWS:
             continue
         numbers = exploration_numbers([r for r in learn if r.decision.campaign_id == name])

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from scipy.optimize import linprog
@@ -112,3 +114,15 @@ def test_no_useful_question_no_price(gains: list[float]) -> None:
     solved = solve(demand)
     assert solved.price.tolist() == [0.0]
     assert solved.value == 0.0
+
+
+def test_questions_that_nobody_asks_make_no_price() -> None:
+    demand = made_up(3, 20, 4, 3, 1)
+    nobody = solve(replace(demand, weight=np.zeros(20)))
+    assert (nobody.price.tolist(), nobody.value) == ([0.0] * 4, 0.0)
+    some = np.where(np.arange(20) < 10, demand.weight, 0.0)
+    mine = demand.question < 10
+    alone = Demand(
+        demand.question[mine], demand.gain[mine], demand.cell[mine], demand.take[mine], some, demand.capacity
+    )
+    assert solve(replace(demand, weight=some)).value == solve(alone).value

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 from datetime import timedelta
 from functools import partial
@@ -205,11 +206,25 @@ class TestLooks:
         (told,) = watch(learned, WORKSPACE)
         assert told["decision"] == "untrusted", told["reason"]
 
+    def test_a_watch_begun_with_a_smaller_bound_goes_on_with_todays(self, learned: Services, clock: FakeClock) -> None:
+        plant(learned, clock, bad=False)
+        audience(learned, clock, 50, seed=62)
+        known = Watch.from_json(look(learned, "run_1")["watch"])
+        small = {name: replace(wager, highest=1e-6) for name, wager in known.wagers.items()}
+        stored = replace(known, wagers=small).to_json()
+        learned.store.write(partial(forget, run_id="run_1", watch=stored))
+        audience(learned, clock, 50, seed=63)
+        found = Watch.from_json(look(learned, "run_2")["watch"])
+        assert found.rows == 100
+        assert {name: w.highest for name, w in found.wagers.items()} == {n: w.highest for n, w in known.wagers.items()}
 
-def forget(writer: Writer, run_id: str) -> None:
+
+def forget(writer: Writer, run_id: str, watch: Mapping[str, Any] | None = None) -> None:
+    """Makes a run say nothing of its look, or this."""
     stored = writer.training_run(WORKSPACE, run_id)
     assert stored is not None
-    writer.put_training_run(replace(stored, verdict={}))
+    told = {} if watch is None else Ended("rejected", [{"campaign_id": "spring", "watch": watch}]).verdict
+    writer.put_training_run(replace(stored, verdict=told))
 
 
 def leave(services: Services, clock: FakeClock, people: int, *, seed: int) -> None:

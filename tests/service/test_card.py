@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
@@ -69,6 +70,19 @@ def test_a_card_says_what_matters_and_how_predictions_hold(
         assert 0.0 <= one["low"] <= one["observed"] <= one["high"] <= 1.0
     share = sum(one["observed"] * one["rows"] for one in bought["bins"]) / 60
     assert share == pytest.approx(0.5, abs=0.2), "60 coins: three standard errors"
+
+
+def test_predictions_are_those_of_the_slots_that_were_decided_over(
+    services: Services, clock: FakeClock, served: tuple[Campaign, Policy]
+) -> None:
+    """Coarser slots from now on: the actions of before stay what they were."""
+    made, policy = served
+    live_through(services, clock, 60, chance=0.5)
+    before = card(services, WORKSPACE, policy.policy_id)
+    setup.put_campaign(services, replace(made, slot_minutes=2 * made.slot_minutes))
+    after = card(services, WORKSPACE, policy.policy_id)
+    assert after["calibration"] == before["calibration"]
+    assert sum(one["rows"] for one in after["calibration"]) > 60
 
 
 def test_a_card_says_who_put_the_policy_into_service(services: Services, served: tuple[Campaign, Policy]) -> None:

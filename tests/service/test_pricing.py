@@ -122,6 +122,19 @@ def test_what_is_scarce_goes_to_those_who_gain_most(shop: Services, clock: FakeC
     assert sum(d.send_at is not None for d in priced) > 70
 
 
+def test_a_weekly_mailing_is_priced_at_any_time_after_it(shop: Services, clock: FakeClock) -> None:
+    """All that was asked in the last week was asked in one hour."""
+    clock.forward(days=8)
+    setup.put_rule(shop, HOURLY)
+    ask(shop, PEOPLE, "week")
+    found = []
+    for hours in (1, 29, 20):
+        clock.forward(hours=hours)
+        reprice(shop, WORKSPACE)
+        found.append(served(shop)[0])
+    assert all(price.usual == found[0].usual != (0.0,) * 24 for price in found)
+
+
 def test_prices_go_when_the_rule_goes(shop: Services) -> None:
     bind(shop, HOURLY)
     reprice(shop, WORKSPACE)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from datetime import timedelta
 
 import pytest
 
@@ -11,7 +12,7 @@ from optimizer.service.questions import Watched, watched
 from optimizer.service.wiring import Services
 from storage.records import GroupShares
 from storage.rules import Capacity
-from tests.service.conftest import WORKSPACE, FakeClock
+from tests.service.conftest import START, WORKSPACE, FakeClock
 from tests.service.scarce_shop import HOURLY, ask, spring
 
 
@@ -46,6 +47,26 @@ def test_a_week_with_one_busy_day_has_busy_days(services: Services, clock: FakeC
         past = Watched(frozenset({"spring"}), (), whole=False).read(reader, WORKSPACE, clock.now)
     assert past.typical == pytest.approx(63.0)
     assert past.busy == pytest.approx(6.0)
+
+
+@pytest.mark.parametrize("hours", range(1, 7 * 24))
+def test_a_mailing_that_all_were_asked_for_at_once_has_its_size_whenever_it_is_looked_at(hours: int) -> None:
+    asked = {START - timedelta(hours=1): 5_000}
+    past = Watched(frozenset({"spring"}), (), whole=False, asked=asked)._past(START + timedelta(hours=hours - 1))
+    assert past.typical == 5_000
+    assert 1 <= past.busy <= 7
+
+
+def test_a_few_questions_since_do_not_hide_a_mailing() -> None:
+    asked = {START: 5_000, START + timedelta(hours=20): 3}
+    past = Watched(frozenset({"spring"}), (), whole=False, asked=asked)._past(START + timedelta(hours=28))
+    assert past.typical > 4_900
+
+
+def test_a_part_of_a_day_like_the_others_is_left_out() -> None:
+    asked = {START + timedelta(hours=i): 10 for i in range(60)}
+    past = Watched(frozenset({"spring"}), (), whole=False, asked=asked)._past(START + timedelta(hours=60))
+    assert (past.typical, past.busy) == (240.0, 1.0)
 
 
 def test_reading_on_tells_what_reading_anew_tells(

@@ -7,6 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from optimizer.bandit.evidence import GateLimits
 from optimizer.bandit.rewards import Outcome
 from optimizer.service.feedback import Logged
 from optimizer.service.stakes import Compared, Stakes, reward_bounds, stakes_of
@@ -16,6 +17,8 @@ from tests.service.conftest import START, WORKSPACE, campaign
 
 SHOP = campaign(guardrails={"unsubscribed": Guardrail(max_rate=0.02, max_increase=0.01)})
 ALPHA = 0.1
+#: What a canary's share may be.
+LADDER = [share for share in GateLimits().ladder if share < 1.0]
 
 
 def row(reward: float, *, left: bool = False) -> Logged:
@@ -45,10 +48,10 @@ def row(reward: float, *, left: bool = False) -> Logged:
     return Logged(decision, {"unsubscribed": Outcome(left, None, None, True)}, reward, matured=True)
 
 
-def compared(rng: np.random.Generator) -> list[Compared]:
+def compared(rng: np.random.Generator, alpha: float = ALPHA) -> list[Compared]:
     """One context of six actions: what each action would give if it were the logged one."""
     canary, before = rng.dirichlet(np.full(6, 0.3)), rng.dirichlet(np.full(6, 0.3))
-    mixed = ALPHA * canary + (1 - ALPHA) * before
+    mixed = alpha * canary + (1 - alpha) * before
     predicted = rng.uniform(0.0, 1.0, 6)
     return [Compared(a, float(mixed[a]), canary, before, predicted, 0.0) for a in range(6)]
 
@@ -72,15 +75,35 @@ class TestIncrements:
         increase = sum(c.propensity * t["unsubscribed.increase"] for c, t in zip(rows, told, strict=True))
         assert increase == pytest.approx(0.01 - float((rows[0].canary - rows[0].before) @ leaves))
 
-    def test_no_increment_exceeds_its_bound(self) -> None:
+    @pytest.mark.parametrize("alpha", LADDER)
+    def test_no_increment_exceeds_its_bound(self, alpha: float) -> None:
         rng = np.random.default_rng(3)
         stakes = Stakes("", (0.0, 1.0), (-2.0, 1.5))
-        wagers = stakes.wagers(SHOP, ALPHA)
+        wagers = stakes.wagers(SHOP, alpha)
         assert set(wagers) == {"reward", "reward_full", "unsubscribed.rate", "unsubscribed.increase"}
         for _ in range(300):
-            for c in compared(rng):
+            for c in compared(rng, alpha):
                 told = stakes.increments(SHOP, row(float(rng.uniform(-2, 1.5)), left=bool(rng.random() < 0.5)), c)
                 assert all(value <= wagers[name].highest + 1e-9 for name, value in told.items())
+
+    @pytest.mark.parametrize("alpha", LADDER)
+    def test_where_the_two_never_choose_alike_an_increment_comes_near_the_bound(self, alpha: float) -> None:
+        """An unexpected success of the canary's, or an unexpected failure of the rest's: either may be the larger."""
+        canary, before = np.array([0.5, 0.5, 0.0, 0.0]), np.array([0.0, 0.0, 1e-6, 1.0 - 1e-6])
+        paid = Compared(0, alpha * 0.5, canary, before, np.array([0.0, 1.0, 0.0, 0.0]), 0.0)
+        missed = Compared(2, (1 - alpha) * 1e-6, canary, before, np.array([1.0, 1.0, 1.0, 0.0]), 0.0)
+        found = paid.difference(1.0, 0.0, 1.0), missed.difference(0.0, 0.0, 1.0)
+        assert found == pytest.approx((0.5 + 1 / alpha, 1.0 + 1 / (1 - alpha)), abs=1e-5)
+        assert max(found) <= Stakes("", (0.0, 1.0), None).wagers(SHOP, alpha)["reward"].highest
+
+    def test_a_row_of_the_rest_at_three_fifths_can_be_wagered_on(self) -> None:
+        """The rest's own action, thought good, gave nothing, while the canary's is thought as good."""
+        canary, before = np.array([0.0, 0.0, 1.0]), np.array([0.3, 0.7, 0.0])
+        one = Compared(0, 0.4 * 0.3, canary, before, np.array([0.98, 0.4, 0.98]), 0.0)
+        stakes = Stakes("", (0.0, 1.0), None)
+        found = stakes.increments(SHOP, row(0.0), one)["reward"]
+        assert found > 1.0 + 1.0 / 0.6
+        assert stakes.wagers(SHOP, 0.6)["reward"].after([found]).rows == 1
 
 
 class TestBounds:

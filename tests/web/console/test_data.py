@@ -104,6 +104,22 @@ def test_refused_data_is_told_with_what_was_wrong(signed_in: SignedIn, keep: Cal
     assert "fine" not in page
 
 
+def test_an_alarm_of_propensities_ends_by_draws_and_the_others_by_compared_rows(
+    keep: Callable[..., None], drift: Drift, app: Flask
+) -> None:
+    at = NOW.timestamp()
+    alarms = (
+        Alarm("calibration.clicked.lower", at, at, 3_500, 3_900, 18.2, 18.2),
+        Alarm("propensities.variant:a.more", at, at, 8_000, 8_000, 18.2, 18.2),
+    )
+    keep("refresh", drift=replace(drift, drawn=8_900, alarms=alarms).to_json())
+    (told,) = dataquality.data_quality(app.extensions["sendtide"].get(), "default")["campaigns"]
+    assert {one["what"]: one["ends"] for one in told["drift"]["alarms"]} == {
+        "calibration.clicked.lower": 900,
+        "propensities.variant:a.more": 100,
+    }
+
+
 def test_alarms_stand_with_their_figures_and_what_they_do(
     signed_in: SignedIn, keep: Callable[..., None], drift: Drift, app: Flask
 ) -> None:

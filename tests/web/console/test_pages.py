@@ -75,6 +75,19 @@ def test_every_page_is_there_in_every_language(
     assert len(page.data) < 300_000
 
 
+@pytest.mark.parametrize("path", OF_ONE)
+def test_pages_tell_of_a_channel_that_the_campaign_no_longer_has(
+    signed_in: SignedIn, shop: dict[str, str], ready: Caller, path: str
+) -> None:
+    asked = {"campaign_id": "c", "recipient_id": "ada", "channels": ["chat"]}
+    assert ready("PUT", "/v1/campaigns/c", {**CAMPAIGN, "channels": ["email", "chat"]}).status_code == 200
+    decision = ready("POST", "/v1/decisions", asked).get_json()
+    assert decision["action"]["channel"] == "chat"
+    assert ready("PUT", "/v1/campaigns/c", CAMPAIGN).status_code == 200
+    page = signed_in("admin").get(path.format(**{**shop, "decision": decision["decision_id"]}))
+    assert page.status_code == 200
+
+
 @pytest.mark.parametrize("path", PAGES)
 def test_an_empty_workspace_has_pages_too(signed_in: SignedIn, path: str) -> None:
     browser = signed_in(least(path))
