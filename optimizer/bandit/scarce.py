@@ -6,8 +6,10 @@ the day to come: the questions are asked again at their times of day, and may ha
 the usual prices beyond. Computed anew every minute or so, they rise where more is taken than was expected and fall
 where less is, and a month's budget lasts for a month.
 
-Periods shorter than an hour share the price of a block of an hour or a little more. A period that ends after the day to
-come gives it that part of what is left that the day is of the time left: demand is taken to be even over days.
+Periods shorter than an hour share the price of a block of an hour or a little more. Where blocks don't divide a day,
+they start at other times each day; a typical day then has each of these *phases* for an equal part of its questions. A
+period that ends after the day to come gives it that part of what is left that the day is of the time left: demand is
+taken to be even over days.
 """
 
 from __future__ import annotations
@@ -15,6 +17,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from math import gcd
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,6 +31,8 @@ from storage.usage import Usage, limit_in, period_of
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 #: No calendar period is longer, clock changes included.
 _LONGEST = 33 * DAY
+#: Multiples of it, modulo 1, lie evenly wherever one begins and ends.
+_GOLDEN = 0.5 * (5.0**0.5 - 1.0)
 #: Prices below this part of the mean gain of a question are as good as none.
 NEGLIGIBLE = 1e-3
 
@@ -99,6 +104,11 @@ class Scarce:
         """Whether the usual price depends on the hour of the day."""
         return 0 < self.every < DAY
 
+    @property
+    def phase(self) -> int:
+        """Seconds between the times of day at which blocks ever start; ``every`` where they are the same each day."""
+        return gcd(self.every, DAY)
+
     def left(self, period: int) -> float:
         """What is left of a period, in price units."""
         free = limit_in(self.parameters, period) - self.usage.get((self.rule.rule_id, period), 0)
@@ -155,13 +165,18 @@ def usual_capacity(scarce: Scarce, now: int) -> Floats:
         length = every or scarce.end(scarce.end(now)) - scarce.end(now)
         amount = limit_in(parameters, period_of(parameters, moment(now))) / scarce.unit
         return np.array([amount * scarce.share * min(1.0, scarce.busy * DAY / length)])
-    out = np.zeros(24)
+    starts, limits = [], []
     at = now // every * every
     while at < now // every * every + DAY:
-        period = period_of(parameters, moment(at))
-        out[at // every * every % DAY // HOUR] += limit_in(parameters, period) * scarce.share
+        starts.append(at // every * every % DAY // HOUR)
+        limits.append(limit_in(parameters, period_of(parameters, moment(at))) * scarce.share)
         at = scarce.end(at)
-    return out
+    if DAY % every:
+        # Blocks start in each of their phases equally often.
+        phases = np.bincount(np.arange(0, DAY, scarce.phase) // HOUR, minlength=24)
+        a_day = sum(limits) / len(limits) * DAY / (scarce.end(at) - at)
+        return np.asarray(phases * (a_day / phases.sum()), np.float64)
+    return np.asarray(np.bincount(starts, limits, minlength=24), np.float64)
 
 
 def near_blocks(scarce: Scarce, now: int) -> list[Near]:
@@ -206,9 +221,23 @@ def price_all(asked: Asked, rules: Sequence[Scarce], now: int) -> list[Priced]:
 
 
 def _usual(asked: Asked, rules: Sequence[Scarce], capacities: Sequence[Floats]) -> Solved:
+    """The program of a typical day.
+
+    Where blocks move from day to day, the week's questions have seen only some of their phases. So each question is
+    asked again in one of all of them, and neighbours in the day in phases that lie evenly.
+    """
+    midnight = (asked.decided // DAY * DAY)[asked.question]
+    order = np.empty(len(asked.decided))
+    order[np.argsort(asked.decided % DAY, kind="stable")] = np.arange(len(asked.decided))
+    part = (order * _GOLDEN % 1.0)[asked.question]
     offset, cells = 0, []
     for scarce, capacity in zip(rules, capacities, strict=True):
-        kind = asked.send_at // scarce.every * scarce.every % DAY // HOUR if scarce.by_hour else 0
+        kind: Ints | int = 0
+        if scarce.by_hour:
+            # The same part for all rules: those whose blocks are alike move together.
+            shift = (part * (scarce.every // scarce.phase)).astype(np.int64) * scarce.phase
+            start = (asked.send_at - midnight - shift) // scarce.every * scarce.every + shift
+            kind = start % DAY // HOUR
         cells.append(offset + kind + np.zeros(len(asked.gain), np.int64))
         offset += len(capacity)
     return solve(_demand(asked, rules, np.stack(cells, axis=1), asked.gain, np.concatenate(capacities)))

@@ -75,7 +75,7 @@ class FeatureSpec:
 
     @cached_property
     def labels(self) -> tuple[str, ...]:
-        """One name an encoded number, e.g. ``age.rank``, ``plan.=pro`` or ``@history.sent.7d``."""
+        """One name an encoded number, e.g. ``age.rank``, ``plan.=pro`` or ``@history.event.sent.7d``."""
         past = () if self.history is None else self.history.labels
         own = tuple(f"{column.name}.{label}" for column in self.columns for label in column.labels)
         return own + tuple(f"{HISTORY}.{label}" for label in past)

@@ -46,6 +46,10 @@ _SUMMED_KINDS, _SUMMED_CHANNELS, _SUMMED_VARIANTS = 6, 4, 8
 _AGES: Final = (0.25, 0.5, 1.0, 2.0, 6.0, 12.0, 24.0, 48.0, 96.0, 168.0, 336.0, 720.0)
 #: A summary number that varies less than this is left out.
 _FLAT = 1e-3
+#: How the summary's numbers are named. The first way called a kind ``sent.email`` what it called the channel ``email``;
+#: artifacts that say nothing have it, and go on to mean what they meant.
+_FIRST_NAMING, _NAMING = 1, 2
+_PREFIXES: Final = ("event.", f"{SENT}.channel.", f"{SENT}.variant.")
 
 
 @dataclass(frozen=True)
@@ -55,6 +59,7 @@ class HistorySpec:
     Attributes:
         kinds, subjects, channels, variants, steps: values with an id of their own, most frequent first.
         columns: (name, mean, scale) of every number of the summary.
+        naming: which way these names are made; see ``_Sums.names``.
     """
 
     kinds: tuple[str, ...]
@@ -63,10 +68,11 @@ class HistorySpec:
     variants: tuple[str, ...]
     steps: tuple[str, ...]
     columns: tuple[tuple[str, float, float], ...]
+    naming: int = _NAMING
 
     @cached_property
     def labels(self) -> tuple[str, ...]:
-        """Names of the summary's numbers, e.g. ``sent.email.7d``."""
+        """Names of the summary's numbers, e.g. ``sent.channel.email.7d``."""
         return tuple(name for name, _, _ in self.columns)
 
     @cached_property
@@ -98,7 +104,11 @@ class HistorySpec:
 
     def to_json(self) -> dict[str, Any]:
         """The spec as JSON; ``from_json`` gives an equal one."""
-        return asdict(self)
+        told = asdict(self)
+        if self.naming == _FIRST_NAMING:
+            # As it was written: the hash of a stored spec must not change.
+            del told["naming"]
+        return told
 
     @classmethod
     def from_json(cls, data: JsonObject) -> HistorySpec:
@@ -110,7 +120,10 @@ class HistorySpec:
         try:
             kinds, subjects, channels, variants, steps = (tuple(map(str, data[name])) for name in _MOST_NAMED)
             columns = tuple((str(name), float(mean), float(scale)) for name, mean, scale in data["columns"])
-            return cls(kinds, subjects, channels, variants, steps, columns)
+            naming = int(data.get("naming", _FIRST_NAMING))
+            if naming not in (_FIRST_NAMING, _NAMING):
+                raise ValueError(f"naming {naming}")
+            return cls(kinds, subjects, channels, variants, steps, columns, naming)
         except (KeyError, TypeError, ValueError) as error:
             raise BadArtifact(f"history spec can't be read: {error!r}") from error
 
@@ -135,7 +148,8 @@ class HistorySpec:
 
     @cached_property
     def _sums(self) -> _Sums:
-        return _Sums(self.kinds[:_SUMMED_KINDS], self.channels[:_SUMMED_CHANNELS], self.variants[:_SUMMED_VARIANTS])
+        summed = self.kinds[:_SUMMED_KINDS], self.channels[:_SUMMED_CHANNELS], self.variants[:_SUMMED_VARIANTS]
+        return _Sums(*summed, self.naming)
 
     @cached_property
     def _standard(self) -> tuple[list[int], NDArray[np.float64], NDArray[np.float64]]:
@@ -192,13 +206,17 @@ class _Sums:
     kinds: tuple[str, ...]
     channels: tuple[str, ...]
     variants: tuple[str, ...]
+    naming: int
 
     @cached_property
     def names(self) -> tuple[str, ...]:
-        """One name a number."""
-        counted = (*self.kinds, *(f"{SENT}.{channel}" for channel in self.channels))
+        """One name a number. Each begins with words of ours that say what is counted: kinds, channels and variants are
+        whatever callers call them."""
+        first = self.naming == _FIRST_NAMING
+        kind, channel, variant = ("", f"{SENT}.", f"{SENT}.") if first else _PREFIXES
+        counted = (*(kind + name for name in self.kinds), *(channel + name for name in self.channels))
         decayed = tuple(f"{name}.{days:g}d" for name in counted for days in HALF_LIVES)
-        fresh = tuple(f"{SENT}.{variant}.{VARIANT_HALF_LIFE:g}d" for variant in self.variants)
+        fresh = tuple(f"{variant}{name}.{VARIANT_HALF_LIFE:g}d" for name in self.variants)
         return (*decayed, *fresh, "since.sent", "since.engaged")
 
     def of(self, histories: Sequence[Sequence[Past]]) -> NDArray[np.float64]:

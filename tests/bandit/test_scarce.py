@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
+from math import gcd
 from typing import Any
 
 import numpy as np
 import pytest
 
 from optimizer.bandit.scarce import Asked, Priced, Scarce, near_blocks, price_all, usual_capacity
+from optimizer.bandit.tolls import Price
 from storage.rules import MICROS, Budget, Capacity, Rule, WarmUpStep
 from storage.usage import period_of
 
@@ -48,6 +50,14 @@ def test_a_typical_day_has_each_hours_periods() -> None:
     long = usual_capacity(Scarce(capacity(8, 480), {}), NOW)
     assert [int(hour) for hour in np.flatnonzero(long)] == [0, 8, 16]
     assert long.sum() == 24.0
+
+
+def test_blocks_that_move_from_day_to_day_share_out_what_a_day_has() -> None:
+    hourly = usual_capacity(Scarce(capacity(70, 420), {}, share=0.5), NOW)
+    assert hourly == pytest.approx([35.0 * 1_440 / 420 / 24] * 24)
+    long = usual_capacity(Scarce(capacity(60, 960), {}), NOW)
+    assert [int(hour) for hour in np.flatnonzero(long)] == [0, 8, 16]
+    assert long.sum() == pytest.approx(90.0)
 
 
 def test_limits_that_outlast_a_day_serve_a_days_part() -> None:
@@ -91,6 +101,56 @@ def test_a_budget_lasts_to_its_periods_end() -> None:
 def test_a_daily_budget_ends_at_the_zones_midnight() -> None:
     blocks = near_blocks(Scarce(budget(9.0, "day", "Asia/Tokyo"), {}), NOW)
     assert [b.end for b in blocks] == [MIDNIGHT + 15 * HOUR]
+
+
+#: Lengths of periods that divide a day, that don't, and that outlast it.
+LENGTHS = [1, 7, 13, 45, 50, 60, 61, 100, 420, 719, 721, 960, 1_000, 1_439, 1_440, 1_441, 2_000, 10_000, 10_080, 44_640]
+
+
+def all_day(questions: int, hours: int) -> Asked:
+    """The last week's questions, 2,400 a day in its first hours, each for ten minutes later only."""
+    rng = np.random.default_rng(3)
+    decided = NOW // DAY * DAY - rng.integers(1, 8, questions) * DAY + rng.integers(0, hours * HOUR, questions)
+    return Asked(
+        decided,
+        np.full(questions, 2_400 / questions),
+        np.arange(questions),
+        decided + 600,
+        rng.uniform(0.5, 1.0, questions),
+        np.zeros(questions),
+        np.ones((questions, 1), np.bool_),
+    )
+
+
+@pytest.mark.parametrize("minutes", LENGTHS)
+def test_what_is_not_scarce_costs_nothing_whatever_its_period(minutes: int) -> None:
+    enough = Scarce(capacity(round(200 * minutes / 60) + 1, minutes), {})
+    found = priced(all_day(3_000, 24), enough)[0]
+    assert not found.binds, (found.usual, found.values)
+
+
+@pytest.mark.parametrize("minutes", [60, 420, 719, 1_000, 1_439, 1_441])
+def test_a_few_hours_crowd_may_use_all_of_its_block(minutes: int) -> None:
+    enough = Scarce(capacity(3_000, minutes), {})
+    assert not priced(all_day(3_000, 1), enough)[0].binds
+
+
+@pytest.mark.parametrize("minutes", LENGTHS[2:])
+def test_what_half_can_have_costs_what_the_middle_one_gains(minutes: int) -> None:
+    found = priced(all_day(4_000, 24), Scarce(capacity(round(50 * minutes / 60), minutes), {}))[0]
+    starts = np.unique(np.arange(0, DAY, gcd(found.every, DAY)) // HOUR)
+    given = np.array(found.usual)[starts if len(found.usual) > 1 else [0]]
+    assert given.mean() == pytest.approx(0.75, abs=0.03)
+    assert given == pytest.approx(0.75, abs=0.08)
+
+
+def test_only_blocks_that_hold_the_crowd_are_dear_on_whichever_day() -> None:
+    found = priced(all_day(4_000, 1), Scarce(capacity(1_200, 420), {}))[0]
+    prices = Price("cap", "capacity", ("email",), found.usual, found.every)
+    midnights = MIDNIGHT + DAY * np.arange(40, 70)
+    held = np.unique((midnights + HOUR // 2) // found.every)
+    assert prices.at(held * found.every) == pytest.approx(0.75, abs=0.08)
+    assert not prices.at(midnights + 9 * HOUR).any()
 
 
 def priced(question: Asked, *rules: Scarce) -> list[Priced]:

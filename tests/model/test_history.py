@@ -78,16 +78,16 @@ def test_the_subject_is_the_first_known_property() -> None:
 def test_the_summary_is_decayed_counts_and_ages() -> None:
     assert SPEC is not None
     raw = dict(zip(SPEC.labels, _unstandardised(context(SENT, CLICK, VIEW)), strict=True))
-    assert raw["sent.1d"] == pytest.approx(math.log1p(0.25))
-    assert raw["sent.7d"] == pytest.approx(math.log1p(2 ** (-2 / 7)))
-    assert raw["sent.email.30d"] == pytest.approx(math.log1p(2 ** (-2 / 30)))
-    assert raw["sent.spring/a.7d"] == pytest.approx(raw["sent.7d"])
-    assert raw["viewed.1d"] == pytest.approx(math.log1p(2 ** (-30 / DAY)))
+    assert raw["event.sent.1d"] == pytest.approx(math.log1p(0.25))
+    assert raw["event.sent.7d"] == pytest.approx(math.log1p(2 ** (-2 / 7)))
+    assert raw["sent.channel.email.30d"] == pytest.approx(math.log1p(2 ** (-2 / 30)))
+    assert raw["sent.variant.spring/a.7d"] == pytest.approx(raw["event.sent.7d"])
+    assert raw["event.viewed.1d"] == pytest.approx(math.log1p(2 ** (-30 / DAY)))
     assert raw["since.sent"] == pytest.approx(math.log1p(48.0))
     assert raw["since.engaged"] == pytest.approx(math.log1p(24.0))
     never = dict(zip(SPEC.labels, _unstandardised({}), strict=True))
     assert never["since.sent"] == pytest.approx(math.log1p(90 * 24.0))
-    assert never["sent.30d"] == pytest.approx(0.0, abs=1e-12)
+    assert never["event.sent.30d"] == pytest.approx(0.0, abs=1e-12)
 
 
 def _unstandardised(one: dict[str, Any]) -> list[float]:
@@ -129,7 +129,7 @@ def test_the_feature_spec_keeps_its_history_and_without_one_is_what_it_was() -> 
     assert spec.width == len(spec.labels) > 0
     assert all(label.startswith("@history.") for label in spec.labels)
     assert len(spec.owner) == spec.width
-    assert spec.owners[spec.owner[spec.labels.index("@history.sent.email.7d")]] == "@history.sent.email"
+    assert spec.owners[spec.owner[spec.labels.index("@history.sent.channel.email.7d")]] == "@history.sent.channel.email"
     assert FeatureSpec.from_json(spec.to_json()) == spec
     assert spec.describe()[-1]["type"] == "history"
     plain = fit_spec([{"x": i} for i in range(9)], [])
@@ -138,7 +138,47 @@ def test_the_feature_spec_keeps_its_history_and_without_one_is_what_it_was() -> 
     assert fit_history([{}, {"x": 1}]) is None
 
 
-@pytest.mark.parametrize("data", [{}, {"kinds": 3}, {**SPEC.to_json(), "columns": [["a", "b"]]}])
+#: A kind of event, a channel and a variant that callers may call alike, and a kind called as a number of ours.
+ALIKE = [
+    {HISTORY: [[60 * i, "sent.email"], [50, "since.sent"], [9, "since"], [8 + i, 0, "", "email", "email"]][: 1 + i % 4]}
+    for i in range(1, 80)
+]
+
+
+def test_whatever_callers_call_their_events_each_number_is_its_own() -> None:
+    history = fit_history(ALIKE)
+    assert history is not None
+    assert len({*history.labels}) == len(history.labels)
+    numbers = history.summary(ALIKE)
+    place = {label: i for i, label in enumerate(history.labels)}
+    kind, channel = numbers[:, place["event.sent.email.7d"]], numbers[:, place["sent.channel.email.7d"]]
+    assert not np.allclose(kind, channel)
+    assert (channel[3::4] == channel.min()).all(), "these had no message"
+    assert numbers.mean(axis=0) == pytest.approx(0.0, abs=1e-9)
+    spec = fit_spec(ALIKE, [])
+    assert spec.owners.count("@history.since") == 1
+    assert "@history.event.since" in spec.owners
+
+
+def test_a_stored_spec_with_the_first_names_means_what_it_meant() -> None:
+    told = {
+        **{name: [] for name in ("subjects", "variants", "steps")},
+        "kinds": ["sent.email", "sent"],
+        "channels": ["email"],
+        "columns": [["sent.email.7d", 0.0, 1.0], ["sent.7d", 0.0, 1.0], ["sent.email.7d", 0.0, 1.0]],
+    }
+    old = HistorySpec.from_json(told)
+    assert old.labels == ("sent.email.7d", "sent.7d", "sent.email.7d")
+    event, message = math.log1p(2 ** (-1 / 7)), math.log1p(1.0)
+    found = old.summary([{HISTORY: [[1440, "sent.email"], [0, 0, "", "email"]]}])[0]
+    assert found == pytest.approx([event, message, event])
+    assert HistorySpec.from_json(old.to_json()) == old
+    assert "naming" not in old.to_json(), "its hash is what it was"
+
+
+@pytest.mark.parametrize(
+    "data", [{}, {"kinds": 3}, {**SPEC.to_json(), "columns": [["a", "b"]]}, {**SPEC.to_json(), "naming": 3}]
+)
 def test_a_spec_that_can_not_be_read_is_a_bad_artifact(data: dict[str, Any]) -> None:
     with pytest.raises(BadArtifact, match="history spec"):
         HistorySpec.from_json(data)
