@@ -33,6 +33,7 @@ from storage.learning_port import LearningChanges, LearningQueries
 from storage.log import Change, ChangeKind, Decision, Event, FeedbackRow, Happening, Message, Page
 from storage.ranks import RankReader, RankWriter
 from storage.records import ApiKey, Attribute, Campaign, Recipient, Workspace
+from storage.retention import RetentionChanges
 from storage.rhythm import RhythmChanges, RhythmQueries
 from storage.rules import Rule
 from storage.sessions import SessionChanges, SessionQueries
@@ -220,6 +221,7 @@ class Writer(
     IntakeChanges,
     LearningChanges,
     RankWriter,
+    RetentionChanges,
     RhythmChanges,
     SessionChanges,
     WebhookWriter,
@@ -307,11 +309,6 @@ class Writer(
 
     def put_import_position(self, workspace_id: str, import_id: str, rows: int) -> None:
         """Notes how many rows of an import are stored."""
-
-    def prune(self, workspace_id: str, before: datetime) -> int:
-        """Retention: deletes closed decisions made before ``before`` with their events and messages, policies and
-        artifacts that nothing uses, and sums of periods that ended by ``before`` (see ``usage``); returns how many
-        decisions went. The newest stays until one is newer, of the workspace or (one series of positions) of any."""
 
 
 class Store(Scrubbing, Protocol):

@@ -19,6 +19,8 @@ log = logging.getLogger("sendtide.upkeep")
 
 #: How long after its planned time a message may still be confirmed before it is settled without a word.
 GRACE = timedelta(hours=1)
+#: How many messages of other systems, and how many events, go in one transaction: others wait for it.
+LOOSE = 1000
 
 
 def expire(services: Services, workspace_id: str, limit: int = 1000) -> int:
@@ -66,6 +68,8 @@ def retain(services: Services, workspace_id: str) -> int:
     with services.store.read() as reader:  # asked before: files that retention drops are removed, the last one too
         archived = bool(reader.archive_files(workspace_id)) or services.settings.archive_days > 0
     pruned = services.store.write(lambda writer: writer.prune(workspace_id, before))
+    while services.store.write(lambda writer: writer.prune_loose(workspace_id, before, limit=LOOSE)):
+        pass
     services.store.scrub()
     if archived:
         _archive(services, workspace_id)

@@ -8,7 +8,13 @@ from typing import Final
 import psycopg
 
 from storage.errors import SchemaMismatch
-from storage.migrations import postgres_0001_first, postgres_0002_blocks, postgres_0003_intake, postgres_0004_archive
+from storage.migrations import (
+    postgres_0001_first,
+    postgres_0002_blocks,
+    postgres_0003_intake,
+    postgres_0004_archive,
+    postgres_0005_retention,
+)
 from storage.postgres.connect import Connected, meaning
 
 _OLDEST_SERVER: Final = 140000
@@ -22,6 +28,7 @@ STEPS: Final = (
     ("0002_blocks", postgres_0002_blocks.STATEMENTS, "0002_blocks"),
     ("0003_intake", postgres_0003_intake.STATEMENTS, "0002_blocks"),
     ("0004_archive", postgres_0004_archive.STATEMENTS, "0002_blocks"),
+    ("0005_retention", postgres_0005_retention.STATEMENTS, "0002_blocks"),
 )
 #: Once something is archived, code that would not look there has to refuse the database.
 ARCHIVED: Final = """

@@ -288,10 +288,15 @@ class PostgresWriter(
         super().add_new_logged(workspace_id, logged)
 
     def prune(self, workspace_id: str, before: datetime) -> int:
-        """See ``storage.port``."""
+        """See ``storage.retention``."""
         self._locks.close_gate(workspace_id)
         self._query("SET LOCAL statement_timeout = 0")  # the first one of a grown log takes its time
         return super().prune(workspace_id, before)
+
+    def prune_loose(self, workspace_id: str, before: datetime, *, limit: int) -> int:
+        """See ``storage.retention``."""
+        self._locks.close_gate(workspace_id)
+        return super().prune_loose(workspace_id, before, limit=limit)
 
 
 def _message(provider: str | None, message_id: str) -> str:

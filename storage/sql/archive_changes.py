@@ -290,13 +290,16 @@ class ArchiveWriter(ArchiveReader, BulkWriter, DecisionWriter, ErasureWriter, Re
     # --- retention
 
     def prune(self, workspace_id: str, before: datetime) -> int:
-        """See ``storage.port``; a file goes once all of it is old enough."""
+        """See ``storage.retention``; a file goes once all of it is old enough."""
         old = to_micros(before)
         files = self.archive_files(workspace_id)
         going = [file for file in files if file.last < old and file.moved == file.rows]
         bound = min([old, *(file.first for file in files if file not in going)])
         dropped = sum(self._drop(file, bound) for file in going)
         return dropped + super().prune(workspace_id, before)
+
+    def _oldest_archived(self, workspace_id: str) -> int:
+        return min([super()._oldest_archived(workspace_id), *(one.first for one in self.archive_files(workspace_id))])
 
     def _drop(self, file: ArchiveFile, bound: int) -> int:
         whose = file.workspace_id

@@ -34,12 +34,36 @@ DELETE FROM messages WHERE (workspace_id, recipient_id, at, message_ref) IN (
   SELECT workspace_id, recipient_id, message_at, decision_id GOING AND message_at IS NOT NULL
 )
 """
+_LOOSE_EVENTS: Final = """
+SELECT e.seq FROM events AS e INDEXED BY events_loose
+WHERE e.workspace_id = ?1 AND e.occurred_at < ?2 AND (e.decision_id IS NULL OR e.matched = 0)
+  AND NOT EXISTS (
+    SELECT 1 FROM decisions k INDEXED BY decisions_recipient
+    WHERE k.workspace_id = ?1 AND k.recipient_id = e.recipient_id AND k.decided_at <= e.occurred_at
+      AND e.decision_id IS NULL
+  )
+  AND NOT EXISTS (
+    SELECT 1 FROM decisions k INDEXED BY decisions_id
+    WHERE k.workspace_id = ?1 AND k.decision_id = e.decision_id
+  )
+ORDER BY e.occurred_at LIMIT ?3
+"""
+_DROP_EVENT: Final = "DELETE FROM events WHERE workspace_id = ? AND seq = ?"
+_LOOSE_MESSAGES: Final = """
+DELETE FROM messages WHERE (workspace_id, recipient_id, at, message_ref) IN (
+  SELECT workspace_id, recipient_id, at, message_ref FROM messages INDEXED BY messages_others
+  WHERE workspace_id = ?1 AND at < ?2 AND decision_id IS NULL
+  ORDER BY at LIMIT ?3
+)
+"""
 _DELETE_EVENTS: Final = "DELETE FROM events"
 _USES: Final = """
 UPDATE policy_uses SET decisions = decisions - gone.n
 FROM (SELECT COLUMN AS policy_id, count(*) AS n GOING AND COLUMN IS NOT NULL GROUP BY 1) AS gone
 WHERE policy_uses.workspace_id = ?1 AND policy_uses.policy_id = gone.policy_id
 """
+#: Later than any time.
+_NEVER: Final = 2**62
 _POLICIES: Final = """
 SELECT policy_id, document FROM policies p WHERE workspace_id = ?1 AND created_at < ?2
 AND NOT EXISTS (SELECT 1 FROM pointers WHERE workspace_id = ?1 AND policy_id = p.policy_id)
@@ -51,8 +75,8 @@ class RetentionWriter(LearningWriter, RewriteWriter):
     """Deletes what is older than anybody needs."""
 
     def prune(self, workspace_id: str, before: datetime) -> int:
-        """See ``storage.port``. Policies and artifacts go only when they were made before ``before``, too: one that
-        was just trained is not in use yet. An event that names no decision goes with the last decision it counts for.
+        """See ``storage.retention``. Policies and artifacts go only when they were made before ``before``, too: one
+        that was just trained is not in use yet. An event that names no decision goes with the last one it counts for.
         """
         span = (workspace_id, to_micros(before))
         for statement in (
@@ -72,6 +96,21 @@ class RetentionWriter(LearningWriter, RewriteWriter):
         self._prune_policies(*span)
         self._forget_usage(workspace_id, before)
         return pruned
+
+    def prune_loose(self, workspace_id: str, before: datetime, *, limit: int) -> int:
+        """See ``storage.retention``."""
+        gone = self._query(_LOOSE_MESSAGES, (workspace_id, to_micros(before), limit)).rowcount
+        bound = min(to_micros(before), self._oldest_archived(workspace_id))
+        going = [row[0] for row in self._rows(_LOOSE_EVENTS, (workspace_id, bound, limit))]
+        for seq in going:
+            self._count_rewrite(workspace_id, "events", seq)
+        if going:
+            self._query_many(_DROP_EVENT, [(workspace_id, seq) for seq in going])
+        return gone + len(going)
+
+    def _oldest_archived(self, workspace_id: str) -> int:  # noqa: ARG002 - for who overrides
+        """When the oldest decision in files was made; what occurred before belongs to none of those."""
+        return _NEVER
 
     def _prune_policies(self, workspace_id: str, before: int) -> None:
         unused = [policy_id for policy_id, _ in self._rows(_POLICIES, (workspace_id, before))]

@@ -21,6 +21,7 @@ from storage.migrations import (
     sqlite_0008_blocks,
     sqlite_0009_intake,
     sqlite_0010_archive,
+    sqlite_0011_retention,
 )
 from storage.sqlite.connect import connect, create_file, meaning, result_code
 
@@ -38,6 +39,7 @@ _STEPS: Final = (
     ("0008_blocks", sqlite_0008_blocks.blocks),
     ("0009_intake", sqlite_0009_intake.intake),
     ("0010_archive", sqlite_0010_archive.archive),
+    ("0011_retention", sqlite_0011_retention.retention),
 )
 NEWEST: Final = _STEPS[-1][0]
 MIGRATIONS: Final = Migrations("sendtide")

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import pytest
 
-from optimizer.service import setup, upkeep
+from optimizer.service import settle, setup, upkeep
+from optimizer.service.ingest import ingest
+from optimizer.service.requests import EventInput
 from optimizer.service.wiring import Services
+from storage.log import Message
 from tests.service.conftest import WORKSPACE, FakeClock, campaign
 from tests.service.reserved import EVERYTHING, counted, reserve, stored, unanswered, used
 
@@ -34,6 +37,29 @@ def test_what_is_due_keeps_or_frees_its_place_exactly_once_and_the_rest_is_left_
         assert (len(counted(services)), unanswered(services), used(services)) == (place, place, 2 + place)
         assert kinds_of_changes(services) == told
     assert {stored(services, name).status for name in ("in its grace", "ahead")} == {"reserved"}
+
+
+def test_retention_takes_what_hangs_on_no_decision(
+    services: Services, clock: FakeClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    setup.put_campaign(services, campaign())
+    monkeypatch.setattr(upkeep, "LOOSE", 2)
+    for days in (0, 500):
+        for n in range(5):
+            name = f"{days}-{n}"
+            settle.record_send(services, Message(WORKSPACE, f"u{n}", clock(), name, "email", "marketing"))
+            visit = EventInput("visited", clock(), event_id=name, recipient_id=f"u{n}", properties={"page": "shoes"})
+            waiting = EventInput("opened", clock(), event_id=f"{name} waits", provider="ses", message_id=name)
+            ingest(services, WORKSPACE, [visit, waiting])
+        if not days:
+            clock.forward(days=500)
+    assert upkeep.retain(services, WORKSPACE) == 0
+    young = {f"500-{n}" for n in range(5)}
+    with services.store.read() as reader:
+        assert {message.message_ref for message in reader.message_log(WORKSPACE)} == young
+        visits = {event.event_id for n in range(5) for event, _ in reader.events_about(WORKSPACE, f"u{n}")}
+        assert visits == young
+        assert reader.unmatched_events(WORKSPACE) == 5
 
 
 def test_a_claimed_message_that_was_never_confirmed_is_settled_too(services: Services, clock: FakeClock) -> None:

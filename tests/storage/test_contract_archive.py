@@ -509,6 +509,17 @@ def test_retention_drops_a_file_that_is_old_enough(filled: Store) -> None:
         assert reader.archive_files(WORKSPACE) == ()
 
 
+def test_events_of_archived_decisions_are_not_loose(filled: Store) -> None:
+    archive_all(filled, BEFORE, 2)
+    with filled.read() as reader:
+        assert reader.archive_files(WORKSPACE)
+        before = [(row.decision.decision_id, row.events) for row in reader.feedback(WORKSPACE)]
+    assert any(event.decision_id is None for _, events in before for event in events)
+    filled.write(lambda writer: writer.prune_loose(WORKSPACE, at(8_999), limit=10_000))
+    with filled.read() as reader:
+        assert [(row.decision.decision_id, row.events) for row in reader.feedback(WORKSPACE)] == before
+
+
 def test_only_closed_and_settled_decisions_of_one_month_are_offered(filled: Store) -> None:
     def settled(one: Decision) -> bool:
         return one.recipient_id != "u3"

@@ -307,6 +307,62 @@ class TestPrune:
             assert len(reader.events(WORKSPACE, make_decision(decision_id="new"))) == 2
             assert len(reader.events("w2", make_decision(decision_id="old"))) == 1
 
+    def prune_loose(self, store: Store, hours: float, limit: int = 10) -> int:
+        return store.write(lambda writer: writer.prune_loose(WORKSPACE, at(hours), limit=limit))
+
+    def test_messages_of_other_systems_go_by_their_own_age_in_bounded_steps(self, store: Store) -> None:
+        def work(writer: Writer) -> None:
+            for n in range(4):
+                writer.add_message(foreign_message(recipient_id="stranger", message_ref=f"m{n}", at=at(-200 + n)))
+            writer.add_message(foreign_message(message_ref="young", at=at(-40)))
+            writer.add_message(foreign_message(workspace_id="w2", message_ref="theirs", at=at(-200)))
+
+        store.write(work)
+        assert [self.prune_loose(store, -50, limit=3) for _ in range(3)] == [3, 2, 0]
+        with store.read() as reader:
+            assert {m.message_ref for m in reader.message_log(WORKSPACE)} == {"old", "theirs", "open", "new", "young"}
+            assert {m.message_ref for m in reader.message_log("w2")} == {"old", "theirs"}
+
+    def test_events_go_by_their_own_age_where_no_decision_takes_them_along(self, store: Store) -> None:
+        alone = [
+            replace(ORGANIC, event_id="of a stranger", recipient_id="stranger", occurred_at=at(-200)),
+            replace(ORGANIC, event_id="before any decision", occurred_at=at(-150)),
+            make_event(event_id="of none", decision_id="none", matched=False, occurred_at=at(-99)),
+            make_event(
+                event_id="of none of theirs", decision_id="none", matched=False, occurred_at=at(-98), recipient_id="u1"
+            ),
+            make_event(
+                event_id="by message",
+                decision_id=None,
+                provider="p",
+                message_id="m",
+                matched=False,
+                occurred_at=at(-97),
+            ),
+        ]
+        kept = [
+            replace(ORGANIC, event_id="young", recipient_id="stranger", occurred_at=at(-50)),
+            make_event(event_id="ahead of old", decision_id="old", matched=False, occurred_at=at(-99)),
+            make_event(event_id="young and waiting", decision_id="none", matched=False, occurred_at=at(-3)),
+            replace(ORGANIC, event_id="theirs", workspace_id="w2", recipient_id="stranger", occurred_at=at(-200)),
+        ]
+        store.write(lambda writer: writer.add_events([*alone, *kept]))
+        store.write(lambda writer: writer.prune_loose(WORKSPACE, at(-199.5), limit=9))
+        with store.read() as reader:
+            assert reader.known_events(WORKSPACE, ["of a stranger", "before any decision"]) == {"before any decision"}
+            stamps = reader.block_stamps(WORKSPACE).events
+        assert [self.prune_loose(store, -50, limit=3) for _ in range(4)] == [4, 1, 0, 0]  # a message among them
+        ids = [one.event_id for one in (*alone, *kept)] + ["of old", "u1 organic old", "u2 organic old"]
+        with store.read() as reader:
+            assert reader.known_events(WORKSPACE, ids) == {
+                *(one.event_id for one in kept if one.workspace_id == WORKSPACE),
+                "of old",
+                "u1 organic old",
+                "u2 organic old",
+            }
+            assert reader.known_events("w2", ids) == {"theirs"}
+            assert reader.block_stamps(WORKSPACE).events != stamps
+
     def test_policies_and_artifacts_in_use_stay_and_unused_old_ones_go(self, store: Store) -> None:
         self.prune(store, -50)
         with store.read() as reader:

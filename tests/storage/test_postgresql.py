@@ -22,7 +22,7 @@ from storage.log import Decision, Event
 from storage.open import open_store, shown
 from storage.policies import Pointer
 from storage.port import Writer
-from storage.postgres import PostgresStore
+from storage.postgres import PostgresStore, migrate
 from storage.postgres import store as store_module
 from storage.postgres.dialect import translated
 from storage.postgres.locks import MOST_LOCKS
@@ -33,6 +33,7 @@ from tests.postgresql import Server, running
 from tests.storage.builders import (
     WORKSPACE,
     at,
+    foreign_message,
     make_decision,
     make_event,
     make_message,
@@ -613,6 +614,24 @@ def test_a_newer_schema_is_used_where_it_says_that_this_code_still_works(
     else:
         with pytest.raises(SchemaMismatch, match="9999_later"):
             PostgresStore(url)
+    postgresql.drop(url)
+
+
+def test_a_database_of_before_gets_the_migrations_that_it_lacks(
+    postgresql: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    url = postgresql.create(template=None)
+    monkeypatch.setattr(migrate, "STEPS", STEPS[:4])
+    before = PostgresStore(url)
+    before.write(lambda writer: writer.add_message(foreign_message()))
+    before.close()
+    monkeypatch.setattr(migrate, "STEPS", STEPS)
+    store = PostgresStore(url)
+    assert store.write(lambda writer: writer.prune_loose(WORKSPACE, at(2), limit=9)) == 1
+    store.close()
+    with psycopg.connect(url) as connection:
+        indexes = {row[0] for row in connection.execute("SELECT indexname FROM pg_indexes")}
+    assert indexes >= {"messages_others", "events_loose"}
     postgresql.drop(url)
 
 

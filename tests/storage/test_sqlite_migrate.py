@@ -129,6 +129,12 @@ class TestFromTheFirstSchema:
         assert held == (foreign_message(), make_message(expected[0]), make_message(expected[2]))
         assert {(message.cost, message.known_after) for message in held} == {(0, 0)}
 
+    def test_messages_of_other_systems_go_by_their_age(self, opener: Opener) -> None:
+        store = opener()
+        assert store.write(lambda writer: writer.prune_loose(WORKSPACE, at(2), limit=9)) >= 1
+        with store.read() as reader:
+            assert [m.message_ref for m in reader.message_log(WORKSPACE)] == ["dec_1", "dec_3"]
+
     def test_rules_read_back_and_their_history_begins_with_what_holds(self, opener: Opener) -> None:
         night = make_rule(rule_id="night", kind="quiet_hours", parameters=QuietHours("21:00", "08:00", ("mon",)))
         weekly = make_rule(version=2, dry_run=True)

@@ -1,0 +1,20 @@
+"""Retention, as a store does it: what is deleted because of its age."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Protocol
+
+
+class RetentionChanges(Protocol):
+    """Part of ``storage.port.Writer``."""
+
+    def prune(self, workspace_id: str, before: datetime) -> int:
+        """Retention: deletes closed decisions made before ``before`` with their events and messages, policies and
+        artifacts that nothing uses, and sums of periods that ended by ``before`` (see ``usage``); returns how many
+        decisions went. The newest stays until one is newer, of the workspace or (one series of positions) of any."""
+
+    def prune_loose(self, workspace_id: str, before: datetime, *, limit: int) -> int:
+        """Deletes what ``prune`` takes along with no decision, the oldest first: messages of other systems of before
+        ``before``, and events that occurred before it and belong to no decision that is stored, in the tables or in the
+        archive. At most ``limit`` of each; returns how many went in all (0 = none is left)."""
