@@ -33,7 +33,7 @@ from storage.learning_port import LearningChanges, LearningQueries
 from storage.log import Change, ChangeKind, Decision, Event, FeedbackRow, Happening, Message, Page
 from storage.ranks import RankReader, RankWriter
 from storage.records import ApiKey, Attribute, Campaign, Recipient, Workspace
-from storage.retention import RetentionChanges
+from storage.retention import RetentionChanges, RetentionQueries
 from storage.rhythm import RhythmChanges, RhythmQueries
 from storage.rules import Rule
 from storage.sessions import SessionChanges, SessionQueries
@@ -52,6 +52,7 @@ class Reader(
     IntakeQueries,
     LearningQueries,
     RankReader,
+    RetentionQueries,
     RhythmQueries,
     SessionQueries,
     WebhookReader,

@@ -5,6 +5,15 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Protocol
 
+from storage.records import Recipient
+
+
+class RetentionQueries(Protocol):
+    """Part of ``storage.port.Reader``."""
+
+    def recipients_after(self, workspace_id: str, after: str, *, limit: int) -> tuple[Recipient, ...]:
+        """The next recipients behind an id ("" = from the first on), by id."""
+
 
 class RetentionChanges(Protocol):
     """Part of ``storage.port.Writer``."""

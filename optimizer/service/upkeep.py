@@ -9,6 +9,7 @@ from datetime import datetime, timedelta
 from optimizer.errors import Conflict
 from optimizer.service import archiving
 from optimizer.service.engagement import note_sent
+from optimizer.service.outdated import forget_outdated
 from optimizer.service.record import message_of
 from optimizer.service.rhythms import note_message
 from optimizer.service.wiring import Services
@@ -62,14 +63,16 @@ def _assumes_sent(writer: Writer, decision: Decision) -> bool:
 
 
 def retain(services: Services, workspace_id: str) -> int:
-    """Deletes what is older than the retention allows, and archives what is older than the other age; returns how many
-    decisions were deleted. What an erasure left in files that somebody was reading goes as well."""
+    """Deletes what is older than the retention allows, attribute values included, and archives what is older than the
+    other age; returns how many decisions were deleted. What an erasure left in files that somebody was reading goes as
+    well."""
     before = services.clock() - timedelta(days=services.settings.retention_days)
     with services.store.read() as reader:  # asked before: files that retention drops are removed, the last one too
         archived = bool(reader.archive_files(workspace_id)) or services.settings.archive_days > 0
     pruned = services.store.write(lambda writer: writer.prune(workspace_id, before))
     while services.store.write(lambda writer: writer.prune_loose(workspace_id, before, limit=LOOSE)):
         pass
+    forget_outdated(services, workspace_id)
     services.store.scrub()
     if archived:
         _archive(services, workspace_id)

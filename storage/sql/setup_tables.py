@@ -23,6 +23,10 @@ _RECIPIENTS = """
 SELECT recipient_id, version, document, changed_after FROM recipients
 WHERE workspace_id = ? AND recipient_id IN ({marks})
 """
+_RECIPIENTS_AFTER: Final = """
+SELECT recipient_id, version, document, changed_after FROM recipients
+WHERE workspace_id = ? AND recipient_id > ? ORDER BY recipient_id LIMIT ?
+"""
 _VERSIONS = "SELECT recipient_id, version FROM recipients WHERE workspace_id = ? AND recipient_id IN ({marks})"
 _INTO_RECIPIENTS: Final = Insertion(
     "recipients",
@@ -120,6 +124,11 @@ class SetupReader(Tables):
         """See ``storage.port``."""
         rows = self._rows_in(_RECIPIENTS, (workspace_id,), recipient_ids)
         return {row[0]: codec.unpack_recipient(workspace_id, *row) for row in rows}
+
+    def recipients_after(self, workspace_id: str, after: str, *, limit: int) -> tuple[Recipient, ...]:
+        """See ``storage.retention``."""
+        rows = self._rows(_RECIPIENTS_AFTER, (workspace_id, after, limit))
+        return tuple(codec.unpack_recipient(workspace_id, *row) for row in rows)
 
     def _counter(self, workspace_id: str, name: str) -> int:
         row = self._row("SELECT value FROM counters WHERE workspace_id = ? AND name = ?", (workspace_id, name))

@@ -222,6 +222,16 @@ def test_recipients_come_back_whole_alone_and_in_any_number(store: Store) -> Non
         assert reader.recipients("w2", ["u0001"]) == {}
 
 
+def test_recipients_are_gone_through_by_id(store: Store) -> None:
+    people = [make_recipient(recipient_id=name) for name in ("B", "a", "b", "é", "😀")]
+    theirs = make_recipient(workspace_id="w2", recipient_id="c")
+    store.write(lambda writer: writer.put_recipients([*reversed(people), theirs]))
+    with store.read() as reader:
+        assert reader.recipients_after(WORKSPACE, "", limit=9) == tuple(people)
+        assert reader.recipients_after(WORKSPACE, "a", limit=2) == tuple(people[2:4])
+        assert reader.recipients_after(WORKSPACE, "😀", limit=9) == ()
+
+
 def test_many_recipients_are_stored_all_or_none(store: Store) -> None:
     store.write(lambda writer: writer.put_recipient(make_recipient()))
     fresh = make_recipient(recipient_id="u2")

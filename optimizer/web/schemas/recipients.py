@@ -134,7 +134,14 @@ class AttributeIn(Stored):
     type = Choice(get_args(AttributeType), required=True)
     use_in_model = Flag(load_default=True)
     sensitive = Flag(load_default=False)
-    retention_days = Whole(minimum=1, maximum=36_500, load_default=None, allow_none=True)
+    retention_days = Whole(
+        "A value is taken from a recipient's record once the record has not changed for so many days; null: it stays. "
+        "Telling the same again is no change. Decisions keep the values they were made by until they go themselves.",
+        minimum=1,
+        maximum=36_500,
+        load_default=None,
+        allow_none=True,
+    )
 
     @post_load
     def _make(self, data: dict[str, Any], **_: Any) -> dict[str, Any]:
