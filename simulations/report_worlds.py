@@ -1,8 +1,8 @@
 """Made-up campaigns of eight weeks, and the lift that a report would have stated on each of their days.
 
 All looks of a campaign are computed at once: a recipient's sums change only on days with a decision of theirs, so the
-moments that a ratio's error is made of are running sums of changes. ``optimizer.bandit.lift`` computes the same from
-the rows of one look; a test compares the two.
+moments that a ratio's error is made of are running sums of changes. ``optimizer.bandit.comparison`` computes the same
+from the rows of one look; a test compares the two.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The mean of a group and the lift of one group over another, with bounds that hold at every look together.
+"""The mean of a group, and how bounds are made that hold at every look together.
 
 The unit is the recipient: a group is assigned to a recipient, and decisions of one recipient are not independent. A
 group's value is Σ rewards / Σ decisions, a ratio of sums over recipients, and its error comes from recipients' sums.
@@ -15,7 +15,8 @@ would sooner or later miss: these are asymptotic confidence sequences (Waudby-Sm
 
 It starts where each group has as good as 50 recipients with an outcome, (Σ y)²/Σ y² over what outcomes brought by each
 recipient: a hundred opens worth little and two orders worth much are as good as two. Before that there is no bound: the
-asymptotics would promise what they can't keep. ``sendtide report-study`` shows what it keeps.
+asymptotics would promise what they can't keep. ``sendtide report-study`` shows what it keeps. ``comparison`` makes
+lifts of one group over another by it.
 """
 
 from __future__ import annotations
@@ -107,26 +108,15 @@ def half_width(error: Floats, clock: Floats, start: Floats, before: Floats, leve
     return half
 
 
-def arm(rows: Rows, weight: Floats | None = None) -> Arm:
-    """The group of these rows at the newest look.
-
-    Args:
-        rows: at least one.
-        weight: (epochs,) of each epoch's mean, summing to 1; None = every decision weighs the same.
-    """
-    if weight is None:
-        epoch, weight = np.zeros(rows.epoch.size, dtype=np.int64), np.ones(1)
-    else:
-        epoch = rows.epoch
-    count = np.bincount(epoch, minlength=weight.size).astype(np.float64)
-    mean = np.bincount(epoch, weights=rows.value, minlength=weight.size) / np.maximum(count, 1.0)
-    share = (weight / np.maximum(count, 1.0))[epoch]
-    sums = np.bincount(rows.unit, weights=share * (rows.value - mean[epoch]))
+def arm(rows: Rows) -> Arm:
+    """The group of these rows, at least one, at the newest look."""
+    count = float(rows.value.size)
+    mean = float(rows.value.sum()) / count
+    sums = np.bincount(rows.unit, weights=(rows.value - mean) / count)
     units = np.count_nonzero(np.bincount(rows.unit))
-    correction = units / (units - 1) if units > 1 else math.inf
-    square = float(np.sum(sums**2)) * correction if units > 1 else math.inf
+    square = float(np.sum(sums**2)) * units / (units - 1) if units > 1 else math.inf
     worth = np.bincount(rows.unit, weights=rows.worth).astype(np.float64)
-    return Arm(_scalar(rows.value.size), _scalar(float(weight @ mean)), _scalar(square), _scalar(effective(worth)))
+    return Arm(scalar(count), scalar(mean), scalar(square), scalar(effective(worth)))
 
 
 def mean_of(rows: Rows, level: float = 0.95) -> Estimate:
@@ -134,38 +124,10 @@ def mean_of(rows: Rows, level: float = 0.95) -> Estimate:
     here = arm(rows)
     start = first_look(rows)
     if start is None:
-        return _unbounded(here.value, np.sqrt(here.variance))
+        return unbounded(here.value, np.sqrt(here.variance))
     newest = int(rows.look.max())
-    clock, begin, before = (_scalar(int(np.count_nonzero(rows.look <= look))) for look in (newest, start, newest - 1))
+    clock, begin, before = (scalar(int(np.count_nonzero(rows.look <= look))) for look in (newest, start, newest - 1))
     return bounded(here.value, np.sqrt(here.variance), clock, begin, before, level)
-
-
-def lift_of(treated: Rows, control: Rows, level: float = 0.95) -> Estimate | None:
-    """How much more a decision of the treated is worth than one of the control group, with bounds; None = the groups
-    never stood side by side.
-
-    Where the groups' shares changed over time, the groups are compared within each stretch, and the stretches weigh by
-    their decisions: else a group that was large while everybody bought more would look better. Stretches in which one
-    of the groups has no row say nothing.
-
-    Args:
-        treated: at least one row, as ``control``.
-        control: rows of the same campaign and the same looks.
-        level: probability with which the bounds of all looks hold together.
-    """
-    comparable = _comparable(treated, control)
-    if comparable is None:
-        return None
-    treated, control, weight = comparable
-    one, other = arm(treated, weight), arm(control, weight)
-    value, error = one.value - other.value, np.sqrt(one.variance + other.variance)
-    starts = [first_look(rows) for rows in (treated, control)]
-    if starts[0] is None or starts[1] is None:
-        return _unbounded(value, error)
-    newest = max(int(treated.look.max()), int(control.look.max()))
-    looks = (newest, max(starts[0], starts[1]), newest - 1)
-    clock, begin, before = (information(treated, control, look) for look in looks)
-    return bounded(value, error, clock, begin, before, level)
 
 
 def bounded(
@@ -184,16 +146,21 @@ def effective(worth: Floats) -> float:
 
 def first_look(rows: Rows) -> int | None:
     """The first look at which recipients enough had an outcome; None = not yet."""
+    found = outcomes_by_look(rows, int(rows.look.max(initial=-1)) + 1)
+    enough = np.flatnonzero(found >= LEAST_OUTCOMES * (1.0 - 1e-9))
+    return int(enough[0]) if enough.size else None
+
+
+def outcomes_by_look(rows: Rows, looks: int) -> Floats:
+    """(looks,) as good as how many recipients of like worth had an outcome up to each look."""
     happened = np.flatnonzero(rows.worth)
-    if not happened.size:
-        return None
     happened = happened[np.lexsort((rows.look[happened], rows.unit[happened]))]
     unit, look, worth = rows.unit[happened], rows.look[happened], rows.worth[happened]
     before = own_sums(unit, worth) - worth
-    total = np.cumsum(np.bincount(look, weights=worth))
-    square = np.cumsum(np.bincount(look, weights=2.0 * before * worth + worth**2))
-    enough = np.flatnonzero(total**2 >= LEAST_OUTCOMES * (1.0 - 1e-9) * np.maximum(square, 1e-300))
-    return int(enough[0]) if enough.size and total[enough[0]] > 0.0 else None
+    total = np.cumsum(np.bincount(look, weights=worth, minlength=looks))
+    square = np.cumsum(np.bincount(look, weights=2.0 * before * worth + worth**2, minlength=looks))
+    found: Floats = np.divide(total**2, square, out=np.zeros(total.size), where=square > 0.0)
+    return found
 
 
 def own_sums(unit: Ints, values: Floats) -> Floats:
@@ -205,12 +172,6 @@ def own_sums(unit: Ints, values: Floats) -> Floats:
     return running
 
 
-def information(treated: Rows, control: Rows, look: int) -> Floats:
-    """The clock of a difference at a look: decisions of a single group that would tell as much."""
-    counts = [np.count_nonzero(rows.look <= look) for rows in (treated, control)]
-    return _scalar(0.0 if 0 in counts else 1.0 / (1.0 / counts[0] + 1.0 / counts[1]))
-
-
 def clear_after(lift: Estimate, clock: float, start: float, *, level: float = 0.95, longest: float = 1000.0) -> float:
     """By which factor the clock must grow until a lift of the size seen is clear; infinity above ``longest``.
 
@@ -218,26 +179,16 @@ def clear_after(lift: Estimate, clock: float, start: float, *, level: float = 0.
     """
     size, error = abs(float(lift.value)), float(lift.error)
     factor = np.geomspace(1.0, longest, 2_000)
-    half = half_width(error / np.sqrt(factor), clock * factor, _scalar(start), clock * factor, level)
+    half = half_width(error / np.sqrt(factor), clock * factor, scalar(start), clock * factor, level)
     clear = np.flatnonzero(half < size)
     return float(factor[clear[0]]) if clear.size else math.inf
 
 
-def _comparable(treated: Rows, control: Rows) -> tuple[Rows, Rows, Floats] | None:
-    """The rows of the stretches that both have, and the stretches' weights."""
-    size = int(max(treated.epoch.max(), control.epoch.max())) + 1
-    counts = [np.bincount(rows.epoch, minlength=size) for rows in (treated, control)]
-    both = (counts[0] > 0) & (counts[1] > 0)
-    weight = np.where(both, counts[0] + counts[1], 0).astype(np.float64)
-    if not both.any():
-        return None
-    return treated.take(both[treated.epoch]), control.take(both[control.epoch]), weight / weight.sum()
+def unbounded(value: Floats, error: Floats) -> Estimate:
+    """An estimate of which nothing can be stated yet."""
+    return Estimate(value, error, scalar(-math.inf), scalar(math.inf))
 
 
-def _unbounded(value: Floats, error: Floats) -> Estimate:
-    return Estimate(value, error, _scalar(-math.inf), _scalar(math.inf))
-
-
-def _scalar(number: float) -> Floats:
+def scalar(number: float) -> Floats:
     """An array of no dimension, as estimates of one look are."""
     return np.array(number, dtype=np.float64)

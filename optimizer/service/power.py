@@ -7,7 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from optimizer.bandit.lift import LEAST_OUTCOMES, Estimate, Rows, arm, clear_after, first_look, information
+from optimizer.bandit.comparison import Comparison
+from optimizer.bandit.lift import LEAST_OUTCOMES, Estimate, clear_after
 
 #: Looks over which the pace is taken.
 _PACE_DAYS = 7
@@ -15,8 +16,8 @@ _PACE_DAYS = 7
 _LONGEST_DAYS = 3_650.0
 
 
-def power(treated: Rows, control: Rows, lift: Estimate, level: float = 0.95) -> dict[str, Any]:
-    """What the comparison could show by now, and when.
+def power(comparison: Comparison, lift: Estimate, level: float = 0.95) -> dict[str, Any]:
+    """What a comparison, of which this is the lift, could show by now, and when.
 
     Returns:
         ``detectable``: the size of a lift that would be clear by now (null before anything can be stated);
@@ -24,18 +25,16 @@ def power(treated: Rows, control: Rows, lift: Estimate, level: float = 0.95) -> 
         not within ten years, or nothing comes in); ``outcomes``: as good as how many recipients of like worth had an
         outcome in each group, and how many are needed before anything is stated.
     """
-    arms = [float(arm(rows).outcomes) for rows in (treated, control)]
-    newest = max(int(treated.look.max()), int(control.look.max()))
-    clock = float(information(treated, control, newest))
-    week_ago = float(information(treated, control, newest - _PACE_DAYS))
+    arms: list[float] = comparison.outcomes[:, -1].tolist()
+    newest = comparison.newest
+    clock, week_ago = float(comparison.clock(newest)), float(comparison.clock(newest - _PACE_DAYS))
     pace = (clock - week_ago) / min(_PACE_DAYS, newest + 1)
-    starts = [first_look(rows) for rows in (treated, control)]
-    if starts[0] is None or starts[1] is None:
+    if comparison.start is None:
         short = [LEAST_OUTCOMES / outcomes if outcomes > 0.0 else math.inf for outcomes in arms]
         detectable, factor = None, max(short)
     else:
         detectable = float(lift.high - lift.value)
-        begin = float(information(treated, control, max(starts[0], starts[1])))
+        begin = float(comparison.clock(comparison.start))
         is_clear = lift.low > 0.0 or lift.high < 0.0
         factor = 1.0 if is_clear else clear_after(lift, clock, begin, level=level)
     days = math.ceil((factor - 1.0) * clock / pace) if pace > 0.0 and np.isfinite(factor) else math.inf

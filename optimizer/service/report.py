@@ -12,7 +12,7 @@ from typing import Any, Final
 
 import numpy as np
 
-from optimizer.bandit.lift import lift_of
+from optimizer.bandit.comparison import compare
 from optimizer.bandit.rates import difference_bounds, mismatch, rate_bounds
 from optimizer.bandit.rewards import HARMFUL
 from optimizer.errors import Invalid, NotFound
@@ -222,9 +222,10 @@ def _lift(compared: Compared, control: Group) -> dict[str, Any] | None:
 def _difference(treated: Part, other: Part, value: Floats, worth: Floats) -> dict[str, Any] | None:
     """A lift a decision, relative to the control, and over all treated decisions so far."""
     one, two = treated.of(value, worth), other.of(value, worth)
-    found = lift_of(one, two, LEVEL)
-    if found is None:
+    comparison = compare(one, two)
+    if comparison is None:
         return None
+    found = comparison.lift(LEVEL)
     base, rows = float(two.value.mean()), int(treated.rows.size)
     shown = bounds(found)
     return {
@@ -232,7 +233,7 @@ def _difference(treated: Part, other: Part, value: Floats, worth: Floats) -> dic
         "relative": shown["estimate"] / base if base > 0.0 else None,
         "clear": "higher" if found.low > 0.0 else "lower" if found.high < 0.0 else "no",
         "total": {name: None if number is None else number * rows for name, number in shown.items()},
-        "power": power(one, two, found, LEVEL),
+        "power": power(comparison, found, LEVEL),
     }
 
 

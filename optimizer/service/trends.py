@@ -11,7 +11,7 @@ from typing import Any, Final
 
 import numpy as np
 
-from optimizer.bandit.lift import lift_of
+from optimizer.bandit.comparison import lift_of
 from optimizer.service.compared import EPOCH, LEVEL, Compared, bounds
 from optimizer.service.ledger import DAY, GROUPS, MODES, NONE, STATUSES, Ints, Mask
 from storage.log import Group

@@ -8,6 +8,7 @@ from statistics import NormalDist
 import numpy as np
 import pytest
 
+from optimizer.bandit.comparison import lift_of
 from optimizer.bandit.lift import (
     LEAST_OUTCOMES,
     Rows,
@@ -16,8 +17,6 @@ from optimizer.bandit.lift import (
     effective,
     first_look,
     half_width,
-    information,
-    lift_of,
     mean_of,
 )
 from optimizer.bandit.sequences import delayed_start_boundary
@@ -115,38 +114,6 @@ def test_a_clear_lift_is_found_and_wider_than_at_a_fixed_time() -> None:
     assert 0.0 < float(found.low) < 0.04 < float(found.high)
     fixed = NormalDist().inv_cdf(0.975) * float(found.error)
     assert 1.3 < float(found.high - found.value) / fixed < 1.7
-
-
-def test_where_shares_changed_groups_are_compared_within_each_stretch() -> None:
-    """Everybody buys at .1, then at .5; holdout is large in the first stretch only. There is no lift at all."""
-    early, late = (np.repeat([0.0, 1.0], [90, 10]), np.repeat([0.0, 1.0], [50, 50]))
-    treated = rows(
-        np.arange(2_000), np.concatenate([np.tile(early, 2), np.tile(late, 18)]), epoch=np.repeat([0, 1], [200, 1_800])
-    )
-    control = rows(
-        np.arange(2_000) + 5_000,
-        np.concatenate([np.tile(early, 18), np.tile(late, 2)]),
-        epoch=np.repeat([0, 1], [1_800, 200]),
-    )
-    found = lift_of(treated, control)
-    assert found is not None
-    assert float(found.value) == pytest.approx(0.0)
-    assert float(treated.value.mean() - control.value.mean()) > 0.3, "what a comparison of sums would say"
-
-
-def test_stretches_without_one_of_the_groups_are_left_out() -> None:
-    treated = rows(np.arange(300), np.repeat([1.0, 0.0, 1.0], 100), epoch=np.repeat([0, 0, 1], 100))
-    control = rows(np.arange(100) + 900, np.repeat([1.0, 0.0], [60, 40]), epoch=np.zeros(100))
-    found = lift_of(treated, control)
-    assert found is not None
-    assert float(found.value) == pytest.approx(-0.1)
-    assert lift_of(treated.take(treated.epoch == 1), control) is None
-
-
-def test_the_clock_of_a_difference_is_that_of_its_smaller_group() -> None:
-    treated, control = coins(1, 1_000, 0.1), coins(2, 100, 0.1)
-    assert float(information(treated, control, 99)) == pytest.approx(1.0 / (1 / 1_000 + 1 / 100))
-    assert float(information(treated, control, -1)) == 0.0
 
 
 def test_the_time_until_a_lift_is_clear_is_when_its_size_exceeds_the_boundary() -> None:

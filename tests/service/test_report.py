@@ -169,6 +169,26 @@ def test_sizes_follow_the_shares_of_the_version_that_recipients_were_asked_under
     assert sizes["p_value"] == 1.0
 
 
+def test_the_pace_is_that_of_what_the_stretches_tell(services: Services, clock: FakeClock) -> None:
+    """A thousand treated a day beside hardly any control tell next to nothing: no lift comes clear within ten years."""
+    setup.put_campaign(services, shop(groups=GroupShares(holdout=0.5)))
+    setup.put_campaign(services, shop(groups=GroupShares(holdout=0.001)))
+    early = [decision(n, ("treated", "holdout")[n % 2], campaign_version=2) for n in range(400)]
+    late = []
+    for n in range(400, 3_400):
+        of = decision(n, "holdout" if n == 400 else "treated", campaign_version=3)
+        at = of.decided_at + timedelta(days=20)
+        late.append(replace(of, decided_at=at, send_at=at, sent_at=at))
+    made = [*early, *late]
+    write(
+        services, made, [order(one, 10.0) for n, one in enumerate(made) if n % 20 in ((0, 3, 7) if n < 400 else (0,))]
+    )
+    clock.forward(days=25)
+    power = lift(reported(services), "holdout")["value"]["power"]
+    assert power["outcomes"]["control"] < 50
+    assert power["days_until_clear"] is None or power["days_until_clear"] > 300
+
+
 def test_parts_are_told_for_the_treated_and_for_those_whom_chance_chose(services: Services, later: FakeClock) -> None:
     buyers(services, {"treated": 0.4, "random": 0.2, "holdout": 0.2}, recipients=1_000)
     found = reported(services)

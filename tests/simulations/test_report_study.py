@@ -10,7 +10,8 @@ import orjson
 import pytest
 from click.testing import CliRunner
 
-from optimizer.bandit.lift import Rows, lift_of
+from optimizer.bandit.comparison import lift_of
+from optimizer.bandit.lift import Rows
 from simulations.report_study import command, lower_bound, study
 from simulations.report_worlds import DAYS, WORLDS, World, watch
 
