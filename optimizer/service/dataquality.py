@@ -123,6 +123,7 @@ def _training(told: _Told) -> dict[str, Any]:
         **_by(told),
         "decision": verdict["decision"],
         "rows": verdict.get("rows"),
+        "reason": verdict.get("reason", ""),
         # What a gate refuses is told with the policy; here only what was wrong with the data.
         "refused": failed if verdict["decision"] == "refused" else [],
     }

@@ -22,14 +22,14 @@ from optimizer.model.policy import LivePolicy
 from optimizer.service.choose import Plan, Situation
 from optimizer.service.estimates import Judged, as_logged, by_group, difference, estimates, support
 from optimizer.service.evidence import Target, Weighed, clusters, vector_of, weigh
-from optimizer.service.feedback import Log, Logged, judgeable, load
+from optimizer.service.feedback import Log, Logged, judgeable, load, people
 from optimizer.service.fitting import Job, cross_fitted
 from optimizer.service.ids import COLD_POLICY
 from optimizer.service.judging import segments, values_of
 from optimizer.service.policyfile import Given, read_policy
 from optimizer.service.replay import Replayer
 from optimizer.service.retrain import MOST_JUDGED
-from optimizer.service.runs import LEAST_ROWS
+from optimizer.service.runs import LEAST_RECIPIENTS, LEAST_ROWS
 from optimizer.service.serving import load_policy
 from optimizer.service.wiring import Services
 from storage.port import Reader
@@ -115,6 +115,10 @@ def _closed(log: Log, campaign_id: str) -> list[Logged]:
 def _enough(rows: Sequence[Logged], field: str) -> None:
     if len(rows) < LEAST_ROWS:
         raise Invalid.field(field, f"{len(rows)} closed rows to evaluate on; {LEAST_ROWS} are needed")
+    if people(rows) < LEAST_RECIPIENTS:
+        raise Invalid.field(
+            field, f"closed rows of too few recipients: {people(rows)}, and {LEAST_RECIPIENTS} are needed"
+        )
 
 
 def _from_file(scene: _Scene, given: Sequence[Given]) -> dict[str, Judged]:

@@ -261,6 +261,11 @@ def judgeable(rows: Iterable[Logged], campaign: Campaign) -> list[Logged]:
     return [row for row in rows if offered.whole(row.decision)]
 
 
+def people(rows: Iterable[Logged]) -> int:
+    """How many recipients some rows are of."""
+    return len({row.decision.recipient_id for row in rows})
+
+
 def _column(
     rows: Sequence[Logged], campaign: NDArray[np.int64], places: list[dict[str, int]], name: str
 ) -> NDArray[np.int64]:

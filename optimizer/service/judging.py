@@ -17,12 +17,19 @@ from optimizer.model.training.evaluate import cross_fit_gain, log_likelihood
 from optimizer.service.evidence import Paired, Replayed, check_integrity, clusters, policy_probability
 from optimizer.service.feedback import Logged, examples, judgeable
 from optimizer.service.replay import Replayer
+from optimizer.service.runs import LEAST_RECIPIENTS
 from storage.records import Attribute, Campaign
 
 Floats = NDArray[np.float64]
 
 #: An attribute with 2 to this many values can name segments.
 MOST_SEGMENTS = 20
+
+
+def first_rows(logged: Sequence[Logged], campaign: Campaign) -> list[Logged]:
+    """The rows of a campaign that its first policy is judged on: guardrails need to know how likely an action was."""
+    known = judgeable(logged, campaign)
+    return [r for r in known if r.trainable and r.matured and (r.drawn or not campaign.guardrails)]
 
 
 def first_verdict(
@@ -37,16 +44,15 @@ def first_verdict(
 
     Args:
         replayer: for the log's own probabilities.
-        logged: all rows of the campaign.
+        logged: all rows of the campaign; its ``first_rows`` must be of at least ``LEAST_RECIPIENTS``.
         campaign: as it is now.
         attributes: the registry.
         tries: this is the campaign's k-th judged candidate.
         policy_for: cross-fitted candidates; called only where there are guardrails to judge.
     """
-    known = judgeable(logged, campaign)
-    rows = [r for r in known if r.trainable and r.matured and (r.drawn or not campaign.guardrails)]
+    rows = first_rows(logged, campaign)
     data = examples(rows, {campaign.campaign_id: campaign})
-    gains = cross_fit_gain(data, attributes=attributes)
+    gains = cross_fit_gain(data, LEAST_RECIPIENTS, attributes=attributes)
     rewarded = {k: gains[k] for k in campaign.objective if k in gains}
     weight = None
     if campaign.guardrails:

@@ -19,14 +19,14 @@ from optimizer.model.policy import LivePolicy
 from optimizer.model.training.train import Trained
 from optimizer.service.drifting import Drift, look
 from optimizer.service.evidence import pair
-from optimizer.service.feedback import Log, Logged, delays_json, judgeable, load, usable
+from optimizer.service.feedback import Log, Logged, delays_json, judgeable, load, people, usable
 from optimizer.service.fitting import Job, cross_fitted, settled
 from optimizer.service.ids import COLD_POLICY
-from optimizer.service.judging import first_verdict, later_verdict
+from optimizer.service.judging import first_rows, first_verdict, later_verdict
 from optimizer.service.pricing import with_prices
 from optimizer.service.publish import artifact_of, mixture, new_policy, publish, reject
 from optimizer.service.replay import Replayer
-from optimizer.service.runs import LEAST_ROWS
+from optimizer.service.runs import LEAST_RECIPIENTS, LEAST_ROWS
 from optimizer.service.serving import load_policy
 from optimizer.service.settledrows import Facts
 from optimizer.service.soundness import soundness
@@ -58,8 +58,8 @@ def retrain(
     Returns:
         For each campaign ``campaign_id, decision, policy_id, alpha, reason, conditions, rows, data, drift``; ``data``
         is what was found wrong with the features, ``drift`` what the drift detectors know (None before the first
-        policy). ``decision`` is publish, reject, skipped (too few rows), superseded (the policy was moved meanwhile) or
-        refused (absurd data; ``conditions`` say which).
+        policy). ``decision`` is publish, reject, skipped (too few rows or people), superseded (the policy was moved
+        meanwhile) or refused (absurd data; ``conditions`` say which).
     """
     now = services.clock()
     with services.store.read() as reader:
@@ -130,6 +130,17 @@ def _skipped(campaign: Campaign, rows: int) -> dict[str, Any]:
     return _answer(campaign, "skipped", f"{rows} matured rows; {LEAST_ROWS} are needed", rows)
 
 
+def _few_people(rows: Sequence[Logged]) -> str | None:
+    """Why nothing can be judged on rows of a handful of people, if they are of so few. It spends none of the error."""
+    count = people(rows)
+    if count >= LEAST_RECIPIENTS:
+        return None
+    return (
+        f"the {len(rows)} rows to judge by are of too few recipients: {count}, and {LEAST_RECIPIENTS} are needed, "
+        "since a policy is judged on people that it has not learned from"
+    )
+
+
 def _refused(campaign: Campaign, failed: Sequence[Condition], rows: Sequence[Logged]) -> dict[str, Any]:
     """Training is refused: no candidate is made or judged, so no error is spent, and the incumbent stays."""
     reason = "data refused, nothing was trained and the incumbent stays: " + "; ".join(
@@ -150,10 +161,12 @@ def _tries(reader: Reader, workspace_id: str, campaign_id: str) -> int:
 
 
 def _first(job: Job, reader: Reader, campaign: Campaign, pointer: Pointer | None, matured: int) -> dict[str, Any]:
+    logged = job.log.of(campaign.campaign_id)
+    if (few := _few_people(first_rows(logged, campaign))) is not None:
+        return _answer(campaign, "skipped", few, matured)
     replayer = Replayer(reader, job.services.salt)
     tries = _tries(reader, job.workspace_id, campaign.campaign_id) + 1
     policy_for = partial(_cross_fitted_policy, job)
-    logged = job.log.of(campaign.campaign_id)
     verdict = first_verdict(replayer, logged, campaign, job.attributes, tries, policy_for)
     if verdict.decision == "reject":
         return _reject(job, campaign, pointer, verdict, matured)
@@ -170,6 +183,8 @@ def _later(
     held = evaluable[int(len(evaluable) * (1 - HELD_OUT)) :][-MOST_JUDGED:]
     if len(held) < LEAST_ROWS:
         return _answer(campaign, "skipped", f"{len(held)} held-out rows; {LEAST_ROWS} are needed", len(mine))
+    if (few := _few_people(held)) is not None:
+        return _answer(campaign, "skipped", few, len(mine))
     start = held[0].decision.decided_at
     earlier = [r for r in job.log.rows if r.decision.decided_at < start]
     trained = job.fit(earlier)

@@ -25,6 +25,9 @@ from storage.port import Reader, Writer
 
 #: Fewer matured rows than this teach nothing that a gate could confirm.
 LEAST_ROWS = 200
+#: Rows of fewer people than this can't be split into parts of which each is judged by a model that knows none of its
+#: people: a campaign that only its makers have tried.
+LEAST_RECIPIENTS = 5
 #: How long a lease holds without being renewed: what a killed scheduler delays the next run by, at most.
 LEASE = timedelta(seconds=20)
 #: How many runs are looked through for the last of a kind.

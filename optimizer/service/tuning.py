@@ -28,11 +28,11 @@ from optimizer.model.policy import LivePolicy
 from optimizer.model.training.evaluate import clustered_z
 from optimizer.model.training.options import DEFAULTS, RANGES, TrainOptions
 from optimizer.service.evidence import clusters, pair
-from optimizer.service.feedback import Logged, examples, judgeable, load
+from optimizer.service.feedback import Logged, examples, judgeable, load, people
 from optimizer.service.fitting import Job, cross_fitted
 from optimizer.service.replay import Replayer
 from optimizer.service.retrain import exploration_numbers
-from optimizer.service.runs import LEAST_ROWS
+from optimizer.service.runs import LEAST_RECIPIENTS, LEAST_ROWS
 from optimizer.service.trials import Across, Exam, here, row_likelihood
 from optimizer.service.wiring import Services
 from storage.policies import Component
@@ -213,7 +213,7 @@ def _value(
     columns: list[tuple[NDArray[np.float64], ...]] = []
     for name, campaign in job.log.campaigns.items():
         rows = judgeable((r for r in judge if r.evaluable and r.decision.campaign_id == name), campaign)
-        if len(rows) < LEAST_ROWS:
+        if len(rows) < LEAST_ROWS or people(rows) < LEAST_RECIPIENTS:
             continue
         numbers = exploration_numbers([r for r in learn if r.decision.campaign_id == name])
         default, best = (LivePolicy("tuning", (Component(1.0, "tuning"),), (m,), numbers) for m in models)

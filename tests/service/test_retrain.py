@@ -7,6 +7,7 @@ from datetime import timedelta
 import numpy as np
 import pytest
 
+from optimizer.errors import Invalid
 from optimizer.service import learning, settle, setup
 from optimizer.service.evaluate import evaluate
 from optimizer.service.feedback import load
@@ -18,8 +19,23 @@ from optimizer.service.requests import DecisionRequest, EventInput
 from optimizer.service.retrain import comparable, retrain
 from optimizer.service.wiring import Services
 from storage.log import Decision
-from storage.records import Channel, GroupShares, OutcomeWeight
+from storage.records import Channel, GroupShares, Guardrail, OutcomeWeight
 from tests.service.conftest import WORKSPACE, FakeClock, campaign
+from tests.service.trained import publish_model
+
+
+def try_out(services: Services, clock: FakeClock, rows: int, of: int, *, seed: int) -> None:
+    """Decisions of the campaign ``staff`` for a handful of people, a third of whose messages are clicked."""
+    rng = np.random.default_rng(seed)
+    asked = [
+        DecisionRequest("staff", f"me{i % of}", context={"n": i}, immediate=True, request_id=f"q{seed}-{i}")
+        for i in range(rows)
+    ]
+    decided = [d for d in services.decider.decide_batch(WORKSPACE, asked, f"staff{seed}") if isinstance(d, Decision)]
+    at = clock.now + timedelta(minutes=1)
+    clock.forward(hours=2)
+    clicks = [d.decision_id for d in decided if d.variant_id is not None and rng.random() < 0.3]
+    ingest(services, WORKSPACE, [EventInput(type="clicked", occurred_at=at, decision_id=name) for name in clicks])
 
 
 def audience(services: Services, clock: FakeClock, people: int, *, seed: int, effect: float = 0.5) -> list[Decision]:
@@ -62,6 +78,39 @@ def test_a_first_policy_that_predicts_goes_live_and_serves(shop: Services, clock
     shop.policies.refresh_now()
     assert shop.policies.current(WORKSPACE, "spring").policy_id == verdict["policy_id"]
     assert share_of_liked(shop, clock, seed=2) > 0.8
+
+
+@pytest.mark.parametrize("guardrails", [{}, {"unsubscribed": Guardrail(max_rate=0.5)}])
+def test_a_campaign_of_a_few_testers_waits_and_keeps_no_other_from_learning(
+    shop: Services, clock: FakeClock, guardrails: dict[str, Guardrail]
+) -> None:
+    tried = campaign(
+        campaign_id="staff",
+        channels=(Channel("email"),),
+        guardrails=guardrails,
+        attribution_hours={"clicked": 1.0, "unsubscribed": 1.0},
+    )
+    setup.put_campaign(shop, tried)
+    audience(shop, clock, 800, seed=1)
+    try_out(shop, clock, 240, 4, seed=2)
+    told = {one["campaign_id"]: one for one in retrain(shop, WORKSPACE)}
+    assert told["spring"]["decision"] == "publish", told["spring"]["reason"]
+    staff = told["staff"]
+    assert (staff["decision"], staff["policy_id"], staff["rows"]) == ("skipped", None, 240)
+    assert staff["reason"].startswith("the 240 rows to judge by are of too few recipients: 4, and 5 are needed")
+    with shop.store.read() as reader:
+        assert reader.policies(WORKSPACE, limit=9, campaign_id="staff").items == (), "no error is spent"
+
+
+def test_a_policy_is_not_judged_by_one_person(services: Services, clock: FakeClock) -> None:
+    made, _ = setup.put_campaign(services, campaign(campaign_id="staff", channels=(Channel("email"),)))
+    policy = publish_model(services, made)
+    try_out(services, clock, 1_000, 1, seed=3)
+    (told,) = retrain(services, WORKSPACE)
+    assert told["decision"] == "skipped"
+    assert "too few recipients: 1, and 5 are needed" in told["reason"]
+    with pytest.raises(Invalid, match="too few recipients: 1"):
+        evaluate(services, WORKSPACE, policy.policy_id)
 
 
 def test_outcomes_without_a_pattern_publish_nothing(shop: Services, clock: FakeClock) -> None:

@@ -77,6 +77,20 @@ def test_a_run_that_had_too_little_says_how_much_is_needed(signed_in: SignedIn, 
     assert "the last run found 41 decisions of which nothing more is expected, and 200 are needed" in page
 
 
+def test_a_run_that_had_enough_rows_of_too_few_people_says_why_it_waits(
+    signed_in: SignedIn, keep: Callable[..., None]
+) -> None:
+    keep(
+        "retrain",
+        decision="skipped",
+        rows=240,
+        reason="the 240 rows to judge by are of too few recipients: 4, and 5 are needed",
+    )
+    page = seen(signed_in("read").get("/console/data").text)
+    assert "The 240 rows to judge by are of too few recipients: 4, and 5 are needed" in page
+    assert "Too little to learn from" not in page
+
+
 def test_findings_stand_by_name_with_what_was_done(
     signed_in: SignedIn, keep: Callable[..., None], drift: Drift
 ) -> None:
