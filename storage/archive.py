@@ -10,13 +10,15 @@ count either in the tables or in the file, never in both and never in neither.
 that are still the same, and raises ``moved``. A row that was changed since it was written to the file is gone there.
 
 **Reading**: every query of ``storage.port.Reader`` on decisions and on events that name them answers from both
-(``storage.sql.archive_*``). ``archive_keys`` finds a decision by its id (a repeated request is known), by its recipient
-and by the provider's message id, as hashes of 64 bits that are compared with the row itself. Blocks of rows and their
-stamps (``storage.blocks``) are what they were, so what was kept of a block holds on.
+(``storage.sql.archive_*``). ``archive_keys`` finds a decision by its id (a repeated request is known), by its
+recipient, by the provider's message id and by the ids of its events (one that is reported again is known), as hashes of
+64 bits that are compared with the row itself. Blocks of rows and their stamps (``storage.blocks``) are what they were,
+so what was kept of a block holds on.
 
 **Changing**: whoever writes about an archived decision brings it back into the tables, with its events, in the same
 transaction; in the file it is gone. So a late webhook, confirm or order does all that it would have done before. The
-next run archives it again. Erasing a person brings back all of theirs.
+next run archives it again. Erasing a person brings back all of theirs. Should an event come back whose id was stored
+again meanwhile, the one that was received first stays.
 
 **What leaves a file** leaves its bytes, too: ``archive_files`` gets another path, to a copy of the file in which rows
 that are gone are empty. Row numbers stay.

@@ -48,7 +48,11 @@ def _insert(table: str, columns: Sequence[str]) -> str:
 
 
 _PUT_DECISION: Final = _insert("decisions", (*parquet.DECISION, "workspace_id"))
-_PUT_EVENT: Final = _insert("events", (*parquet.EVENT, "workspace_id"))
+_PUT_EVENT: Final = (
+    _insert("events", (*parquet.EVENT, "workspace_id")) + " ON CONFLICT (workspace_id, event_id) DO NOTHING"
+)
+_NAMESAKE: Final = "SELECT seq, received_at FROM events WHERE workspace_id = ? AND event_id = ?"
+_DELETE_EVENT: Final = "DELETE FROM events WHERE workspace_id = ? AND event_id = ?"
 _NUMBER_TAKEN: Final = "SELECT 1 FROM events WHERE seq = ?"
 _DROP: Final = (
     "DELETE FROM archive_files WHERE workspace_id = ? AND number = ?",
@@ -67,6 +71,7 @@ FROM events WHERE workspace_id = ?1 AND seq IN (
     )
 )
 """
+_RECEIVED: Final = parquet.EVENT.index("received_at")
 _POLICY, _SHADOW, _MESSAGE_AT = (parquet.DECISION.index(one) for one in ("policy_id", "shadow_policy_id", "message_at"))
 
 
@@ -102,7 +107,7 @@ class ArchiveWriter(ArchiveReader, BulkWriter, DecisionWriter, ErasureWriter, Re
         same = [row for row in rows if stored.get(row.decision[0]) == row]
         if not self._rows(_MOVED, (file.moved + len(rows), whose, number, file.moved)):
             raise VersionConflict(f"archive file {file.path}: somebody else moved rows of it meanwhile")
-        keys = [(whose, key, number, places[row.decision[0]]) for row in same for key in keys_of(row.decision)]
+        keys = [(whose, key, number, places[row.decision[0]]) for row in same for key in keys_of(row)]
         going = [(whose, row.decision[0]) for row in same]
         self._query_many(_DELETE_EVENTS, going)
         self._query_many(_DELETE_DECISION, going)
@@ -146,7 +151,7 @@ class ArchiveWriter(ArchiveReader, BulkWriter, DecisionWriter, ErasureWriter, Re
             self._query(_PUT_DECISION, (*row.decision, workspace_id))
             for event in row.events:
                 self._put_back_event(workspace_id, event)
-            self._query_many(_DELETE_KEY, [(workspace_id, key, *at) for key in keys_of(row.decision)])
+            self._query_many(_DELETE_KEY, [(workspace_id, key, *at) for key in keys_of(row)])
             self._query(_ADD_GONE, (workspace_id, *at))
         if found:
             self._forget_archive()
@@ -155,11 +160,53 @@ class ArchiveWriter(ArchiveReader, BulkWriter, DecisionWriter, ErasureWriter, Re
     def _put_back_event(self, workspace_id: str, event: Row) -> None:
         seq = event[parquet.EVENT_SEQ]
         if self._row(_NUMBER_TAKEN, (seq,)) is None:
-            self._query(_PUT_EVENT, (*event, workspace_id))
+            stored = self._query(_PUT_EVENT, (*event, workspace_id)).rowcount > 0
+        else:
+            # Numbers of deleted events are given anew on SQLite; then it gets the next, and its old block has changed.
+            unnumbered = _PUT_EVENT.replace(", seq", "").replace("?, ", "", 1)
+            stored = self._query(unnumbered, (*event[:-1], workspace_id)).rowcount > 0
+            self._count_rewrite(workspace_id, "events", seq)
+        if not stored:
+            self._keep_first(workspace_id, event)
+
+    def _keep_first(self, workspace_id: str, event: Row) -> None:
+        """Of an archived event and one of its id in the tables, which was stored without being known again, the one
+        that was received first stays: it counts once, as if none had been archived. It keeps the other's number, so
+        that the newest number stays taken."""
+        seq, received = self._rows(_NAMESAKE, (workspace_id, event[0]))[0]
+        self._count_rewrite(workspace_id, "events", event[parquet.EVENT_SEQ])
+        if received < event[_RECEIVED]:
             return
-        # Numbers of deleted events are given anew on SQLite; then it gets the next one, and its old block has changed.
-        self._query(_PUT_EVENT.replace(", seq", "").replace("?, ", "", 1), (*event[:-1], workspace_id))
         self._count_rewrite(workspace_id, "events", seq)
+        self._query(_DELETE_EVENT, (workspace_id, event[0]))
+        self._query(_PUT_EVENT, (*event[:-1], seq, workspace_id))
+
+    # --- events that are known already
+
+    def known_events(self, workspace_id: str, event_ids: Sequence[str]) -> set[str]:
+        """See ``storage.port``; what was found to be new is not looked up again when it is stored."""
+        found = super().known_events(workspace_id, event_ids)
+        if self.has_archive(workspace_id):
+            self._looked_up(workspace_id).update(one for one in event_ids if one not in found)
+        return found
+
+    def _looked_up(self, workspace_id: str) -> set[str]:
+        """The ids of events that this transaction has found to be new."""
+        seen: dict[str, set[str]] = self.__dict__.setdefault("_new_events", {})
+        return seen.setdefault(workspace_id, set())
+
+    def _taken(self, workspace_id: str, event_ids: Sequence[str]) -> set[str]:
+        """Where there is an archive: those of these events that are stored, before they are stored again."""
+        if not self.has_archive(workspace_id):
+            return set()  # the tables tell as they are stored
+        new = self._looked_up(workspace_id)
+        return self.known_events(workspace_id, [one for one in event_ids if one not in new])
+
+    def _require_new(self, workspace_id: str, event_ids: Sequence[str]) -> None:
+        """After they were stored in the tables; ``OneByOne`` when one of them is archived."""
+        new = self._looked_up(workspace_id)
+        if self._archived_events(workspace_id, [one for one in event_ids if one not in new]):
+            raise OneByOne("one of these events is in the archive")
 
     # --- whoever changes the log
 
@@ -186,6 +233,7 @@ class ArchiveWriter(ArchiveReader, BulkWriter, DecisionWriter, ErasureWriter, Re
         if self._by_id(workspace_id, logged.ids):
             raise OneByOne("one of these decisions is in the archive")
         super().add_new_logged(workspace_id, logged)
+        self._require_new(workspace_id, logged.outcomes.ids)
 
     def update_decision(self, decision: Decision, message: Message | None) -> None:
         """See ``storage.port``."""
@@ -205,23 +253,29 @@ class ArchiveWriter(ArchiveReader, BulkWriter, DecisionWriter, ErasureWriter, Re
     def add_event(self, event: Event) -> bool:
         """See ``storage.port``."""
         self._revive(event.workspace_id, (event.decision_id,))
-        return super().add_event(event)
+        return not self._taken(event.workspace_id, (event.event_id,)) and super().add_event(event)
 
     def add_events(self, events: Sequence[Event]) -> int:
         """See ``storage.port``."""
+        taken: set[tuple[str, str]] = set()
         for workspace_id in {event.workspace_id for event in events}:
-            self._revive(workspace_id, [one.decision_id for one in events if one.workspace_id == workspace_id])
-        return super().add_events(events)
+            own = [one for one in events if one.workspace_id == workspace_id]
+            self._revive(workspace_id, [one.decision_id for one in own])
+            taken.update((workspace_id, one) for one in self._taken(workspace_id, [one.event_id for one in own]))
+        return super().add_events([one for one in events if (one.workspace_id, one.event_id) not in taken])
 
     def add_new_events(self, workspace_id: str, events: NewEvents) -> None:
         """See ``storage.bulk``."""
         self._revive(workspace_id, events.decisions)
+        archived = self.ask(partial(self.has_archive, workspace_id))
         super().add_new_events(workspace_id, events)
+        if archived():
+            self._require_new(workspace_id, events.ids)
 
     def add_vendor_event(self, event: Event, vendor: str, words: JsonObject) -> bool:
         """See ``storage.webhooks``."""
         self._revive(event.workspace_id, (event.decision_id,))
-        return super().add_vendor_event(event, vendor, words)
+        return not self._taken(event.workspace_id, (event.event_id,)) and super().add_vendor_event(event, vendor, words)
 
     def join_event(self, event: Event) -> bool:
         """See ``storage.webhooks``."""
@@ -257,7 +311,7 @@ class ArchiveWriter(ArchiveReader, BulkWriter, DecisionWriter, ErasureWriter, Re
             if row.decision[_MESSAGE_AT] is not None
         ]
         self._query_many(_DROP_MESSAGE, told)
-        self._query_many(_DELETE_KEY, [(whose, key, file.number, p) for p, r in rows for key in keys_of(r.decision)])
+        self._query_many(_DELETE_KEY, [(whose, key, file.number, p) for p, r in rows for key in keys_of(r)])
         for statement in _DROP:
             self._query(statement, (whose, file.number))
         self._forget_archive()

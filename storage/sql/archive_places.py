@@ -9,7 +9,7 @@ from typing import Final, NamedTuple
 import msgspec
 
 from storage import parquet
-from storage.archive import ArchiveFile, Contents
+from storage.archive import Archived, ArchiveFile, Contents
 from storage.sql.tables import Row
 
 _CONTENTS: Final = msgspec.json.Decoder(Contents)
@@ -23,17 +23,19 @@ class At(NamedTuple):
 
 
 def key_of(kind: str, *name: str) -> int:
-    """The hash by which a decision's row is found: of its id, its recipient, or its provider and message id."""
+    """The hash by which a decision's row is found: of its id, its recipient, its provider and message id, or the id of
+    an event that names it."""
     told = "\0".join((kind, *name)).encode()
     return int.from_bytes(blake2b(told, digest_size=8).digest(), "big", signed=True)
 
 
-def keys_of(row: Row) -> list[int]:
-    """Every hash of a decision's row."""
-    keys = [key_of("decision", row[0]), key_of("recipient", row[parquet.RECIPIENT])]
-    if row[parquet.MESSAGE] is not None:
-        keys.append(key_of("message", row[parquet.PROVIDER] or "", row[parquet.MESSAGE]))
-    return keys
+def keys_of(row: Archived) -> list[int]:
+    """Every hash of a decision's row and its events."""
+    decision = row.decision
+    keys = [key_of("decision", decision[0]), key_of("recipient", decision[parquet.RECIPIENT])]
+    if decision[parquet.MESSAGE] is not None:
+        keys.append(key_of("message", decision[parquet.PROVIDER] or "", decision[parquet.MESSAGE]))
+    return keys + [key_of("event", event[0]) for event in row.events]
 
 
 def file_from(workspace_id: str, row: Row) -> ArchiveFile:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
+from functools import partial
 from heapq import merge
 from itertools import groupby, islice
 from pathlib import Path
@@ -122,6 +123,14 @@ class ArchiveReader(
         found = self._found(workspace_id, [key_of("recipient", recipient_id)])
         return {at: row for at, row in found.items() if row.decision[parquet.RECIPIENT] == recipient_id}
 
+    def _archived_events(self, workspace_id: str, event_ids: Iterable[str]) -> set[str]:
+        """Those of these events that are archived."""
+        wanted = set(event_ids)
+        if not wanted or not self.has_archive(workspace_id):
+            return set()
+        found = self._found(workspace_id, [key_of("event", one) for one in wanted])
+        return wanted.intersection(event[0] for row in found.values() for event in row.events)
+
     # --- single decisions
 
     def decision(self, workspace_id: str, decision_id: str) -> Decision | None:
@@ -176,6 +185,13 @@ class ArchiveReader(
             for event in row.events
         ]
         return tuple(sorted((*found, *archived), key=_order)) if archived else found
+
+    def known_events(self, workspace_id: str, event_ids: Sequence[str]) -> set[str]:
+        """See ``storage.port``. The tables are asked first: what goes to the archive meanwhile was seen there, and what
+        comes back is met there when it is to be stored."""
+        archived = self.ask(partial(self.has_archive, workspace_id))
+        found = super().known_events(workspace_id, event_ids)
+        return found | self._archived_events(workspace_id, set(event_ids) - found) if archived() else found
 
     def events_about(self, workspace_id: str, recipient_id: str) -> tuple[tuple[Event, JsonObject], ...]:
         """See ``storage.erasure``."""

@@ -12,11 +12,14 @@ from typing import Any, cast
 import pytest
 
 from storage import parquet
+from storage.archive import Archived
 from storage.bulk import NewEvents
 from storage.codec import to_micros
 from storage.errors import AlreadyExists, OneByOne, StoreUnavailable, VersionConflict
 from storage.log import Decision, Event, Group, Reason, ShadowChoice, Status
 from storage.port import Reader, Store, Writer
+from storage.sql import archive_changes
+from storage.sql.archive_places import keys_of
 from storage.sql.archive_tables import ArchiveReader
 from storage.webhooks import Label
 from tests.storage.archives import anything, archive_all, candidates, move, take_out, write_file
@@ -173,6 +176,7 @@ def told(store: Store) -> dict[str, object]:
             "replies": sorted(
                 (one, sorted(heard, key=repr)) for one, heard in reader.replies(WORKSPACE, [*ids, "nobody"]).items()
             ),
+            "known": sorted(reader.known_events(WORKSPACE, ["nothing", "told", *(f"c{n}" for n in range(COUNT))])),
             "by message": [reader.decision_by_message(WORKSPACE, "ses", f"m{n}") for n in range(COUNT)],
             "by another's": reader.decision_by_message(WORKSPACE, "twilio", "m0"),
             "events": [reader.events(WORKSPACE, decisions[one]) for one in ids if one in decisions],
@@ -362,6 +366,61 @@ def test_an_event_that_is_known_is_known_in_the_archive(filled: Store) -> None:
     with pytest.raises(OneByOne):
         filled.write(lambda writer: writer.add_new_events(WORKSPACE, _columns_of(events(2)[0])))
     assert told(filled) == before
+
+
+@pytest.mark.parametrize("named", [None, "dec_2"])
+def test_an_archived_event_is_known_whatever_it_names_now(filled: Store, named: str | None) -> None:
+    archive_all(filled, BEFORE)
+    again = replace(events(1)[0], decision_id=named, recipient_id="u2")
+    fresh = replace(again, event_id="fresh")
+
+    def each(writer: Writer) -> tuple[bool, bool, int, bool]:
+        return (
+            writer.add_event(again),
+            writer.add_vendor_event(again, "ses", {"a": 1}),
+            writer.add_events([again, fresh]),
+            writer.add_event(fresh),
+        )
+
+    assert filled.write(each) == (False, False, 1, False)
+    with pytest.raises(OneByOne):
+        filled.write(lambda writer: writer.add_new_events(WORKSPACE, _columns_of(again)))
+    assert filled.write(lambda writer: writer.bring_back(WORKSPACE, "u1")) > 0
+    with filled.read() as reader:
+        heard = [event.event_id for row in reader.feedback(WORKSPACE) for event in row.events if event.decision_id]
+    assert heard.count("o1") == 1
+
+
+@pytest.mark.parametrize("later", [True, False])
+def test_an_archived_event_that_was_stored_again_counts_once(
+    filled: Store, monkeypatch: pytest.MonkeyPatch, *, later: bool
+) -> None:
+    """As where the archive was made before it told of its events' ids: whichever was received first stays."""
+
+    def of_decision(row: Archived) -> list[int]:
+        return keys_of(replace(row, events=()))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(archive_changes, "keys_of", of_decision)
+        archive_all(filled, BEFORE)
+        first = events(1)[0]
+        received = first.received_at + timedelta(hours=1 if later else -1)
+        again = replace(first, decision_id=None, recipient_id="u2", type="converted", received_at=received)
+        assert filled.write(lambda writer: writer.add_event(again))
+    with filled.read() as reader:
+        stamps = reader.block_stamps(WORKSPACE)
+    assert filled.write(lambda writer: writer.add_event(_late()))
+    assert "dec_1" in live(filled)
+    with filled.read() as reader:
+        heard = [event for row in reader.feedback(WORKSPACE) for event in row.events if event.event_id == "o1"]
+        one = heard[0]
+        assert all(event == one for event in heard)  # without a decision's name it counts for each of its recipient
+        assert (one.decision_id, one.type, one.received_at) == (
+            ("dec_1", "opened", first.received_at) if later else (None, "converted", received)
+        )
+        assert reader.block_stamps(WORKSPACE).events != stamps.events
+    assert filled.write(lambda writer: writer.bring_back(WORKSPACE, "u1")) > 0
+    assert archive_all(filled, BEFORE, 2) > 0
 
 
 def test_an_archived_decision_is_not_stored_twice(filled: Store) -> None:
