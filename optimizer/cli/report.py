@@ -11,6 +11,7 @@ import click
 from optimizer.cli.call import Call, command, option
 from optimizer.cli.group import EXIT_CODES
 from optimizer.cli.tables import number, show, table
+from optimizer.errors import Invalid
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -34,17 +35,20 @@ def report(call: Call, campaign: str, since: datetime | None, until: datetime | 
     from optimizer.service.report import report as report_of
 
     with call.services() as services:
-        found = report_of(services, call.workspace, campaign, _aware(since), _aware(until))
+        found = report_of(services, call.workspace, campaign, _aware("since", since), _aware("until", until))
     if call.as_json:
         call.answer(found)
         return
     show(_parts(found))
 
 
-def _aware(moment: datetime | None) -> datetime | None:
-    if moment is None:
-        return None
-    return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
+def _aware(flag: str, moment: datetime | None) -> datetime | None:
+    from optimizer.service import moments
+
+    try:
+        return None if moment is None else moments.within(moment, UTC)
+    except ValueError as fault:
+        raise Invalid.field(flag, f"is {moment}: {fault}") from None
 
 
 def _parts(found: Mapping[str, Any]) -> Iterator[RenderableType]:

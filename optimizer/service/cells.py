@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Mapping
-from datetime import UTC, date, datetime
+from datetime import date, datetime
 from decimal import Decimal
 from functools import lru_cache
 from typing import Any
@@ -18,12 +18,12 @@ from typing import Any
 import orjson
 
 from optimizer.errors import Invalid
+from optimizer.service import moments
 
 #: Characters of an id or a name.
 ID_LENGTH = 256
 #: Values in one object (those in lists and objects below it counted), levels of nesting, bytes of a string.
 OBJECT_VALUES, OBJECT_DEPTH, TEXT_BYTES = 200, 5, 8192
-EARLIEST, LATEST = datetime(1970, 1, 1, tzinfo=UTC), datetime(2200, 1, 1, tzinfo=UTC)
 _ID = re.compile(r"[^\u0000-\u001f\u007f-\u009f\ufffd]+")
 _NUMBER = re.compile(r"-?(0|[1-9]\d*)(\.\d+)?([eE][+-]?\d+)?")
 _NAME_ALLOWED = f"1 to {ID_LENGTH} characters, no control characters"
@@ -224,13 +224,10 @@ def _is_plain(name: str, value: Any) -> bool:
 def instant(name: str, value: Any) -> datetime:
     """A time as UTC; ``Invalid`` when it is none or says no offset."""
     try:
-        moment = value if isinstance(value, datetime) else datetime.fromisoformat(value)
-        if moment.tzinfo is not None and EARLIEST <= moment < LATEST:
-            return moment.astimezone(UTC)
-    except (TypeError, ValueError, OverflowError):
-        pass  # falls through to the one message for all unreadable times
-    allowed = "an RFC 3339 time with an offset such as 2026-11-24T09:00:00Z, from 1970 to 2200"
-    raise Invalid.field(name, f"{str(value)!r:.80} must be {allowed}")
+        return moments.within(value)
+    except ValueError:
+        allowed = "an RFC 3339 time with an offset such as 2026-11-24T09:00:00Z, from 1970 to 2200"
+        raise Invalid.field(name, f"{str(value)!r:.80} must be {allowed}") from None
 
 
 def outcome(name: str, value: Any) -> tuple[float | None, datetime | None] | None:

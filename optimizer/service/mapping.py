@@ -23,6 +23,7 @@ import orjson
 
 from optimizer.bandit.localtime import zone
 from optimizer.errors import Invalid
+from optimizer.service import moments
 from optimizer.service.rowparts import NumberedRow
 
 _Format = Callable[[Any], Any]
@@ -173,12 +174,5 @@ def _time(pattern: str, where: tzinfo | None, value: Any) -> datetime:
     """A time as UTC. Of a local time that occurs twice the first is meant; one that is skipped moves forward."""
     if pattern in _EPOCHS:
         return datetime.fromtimestamp(float(value) / _EPOCHS[pattern], UTC)
-    if isinstance(value, datetime):
-        told = value
-    else:
-        told = datetime.strptime(value, pattern) if pattern else datetime.fromisoformat(value)  # noqa: DTZ007  below
-    if told.tzinfo is None:
-        if where is None:
-            raise ValueError("it says no offset, and the mapping no timezone")
-        told = told.replace(tzinfo=where)
-    return told.astimezone(UTC)
+    told = value if isinstance(value, datetime) or not pattern else datetime.strptime(value, pattern)  # noqa: DTZ007  below
+    return moments.as_utc(told, where)

@@ -50,6 +50,13 @@ def test_the_report_is_json_for_programs(sendtide: Sendtide, logged: None) -> No
     assert datetime.fromisoformat(found["as_of"]).astimezone(UTC).hour == 0
 
 
+def test_times_outside_the_calendar_are_refused(sendtide: Sendtide, logged: None) -> None:
+    for flag, at in (("--since", "0001-01-01T00:00:00+14:00"), ("--until", "9999-12-31T23:59:59-12:00")):
+        result = sendtide("report", "spring", flag, at)
+        assert result.exit_code == 1
+        assert f"{flag[2:]}: is {at[:4]}-" in result.stderr
+
+
 def test_a_report_without_anything_is_no_failure(sendtide: Sendtide, services: Services) -> None:
     setup.ensure_workspace(services, "default")
     setup.put_campaign(services, replace(shop(), workspace_id="default"))

@@ -16,6 +16,7 @@ import msgspec
 import orjson
 
 from optimizer.errors import Forged, Invalid
+from optimizer.service import moments
 from optimizer.service.requests import CLOCK_SKEW_SECONDS, RejectedEvent, VendorEvent
 from storage.records import JsonObject
 
@@ -111,12 +112,10 @@ def unix_time(value: Any, field: str, now: datetime) -> datetime:
 def iso_time(value: Any, field: str, now: datetime) -> datetime:
     """A time as ISO 8601 writes it, without an offset in UTC; otherwise as ``unix_time``."""
     try:
-        parsed = datetime.fromisoformat(value) if isinstance(value, str) else None
-        if parsed is None:
-            raise _no_time(field, value, "an ISO 8601 time")
-        return _no_later(parsed.replace(tzinfo=parsed.tzinfo or UTC).astimezone(UTC), field, now)
-    except (ValueError, OverflowError):
+        at = moments.as_utc(value, UTC)
+    except ValueError:
         raise _no_time(field, value, "an ISO 8601 time") from None
+    return _no_later(at, field, now)
 
 
 def _no_later(at: datetime, field: str, now: datetime) -> datetime:

@@ -18,6 +18,7 @@ from cryptography.hazmat.primitives.asymmetric.padding import PKCS1v15
 from cryptography.hazmat.primitives.hashes import SHA1, SHA256, HashAlgorithm
 
 from optimizer.errors import Forged, Invalid
+from optimizer.service import moments
 from optimizer.service.webhooks.delivery import Delivery
 from optimizer.service.webhooks.parsing import SKEW, base64_bytes, members, parse, text
 
@@ -108,7 +109,6 @@ def _of_sns(value: Any, field: str) -> str:
 
 def _time(value: Any) -> datetime:
     try:
-        parsed = datetime.fromisoformat(text(value))
+        return moments.as_utc(text(value), UTC)
     except ValueError:
-        raise Forged("the envelope's time can't be read") from None
-    return parsed.replace(tzinfo=parsed.tzinfo or UTC).astimezone(UTC)
+        raise Forged(f"the envelope's Timestamp {text(value, 40)!r} can't be read") from None

@@ -23,11 +23,12 @@ import orjson
 from marshmallow import ValidationError
 
 from optimizer.errors import Invalid
+from optimizer.service import moments
 from optimizer.service.ids import fresh
 from optimizer.service.requests import EventInput, RecipientPatch, Told
 from optimizer.web.compat.traits import PRIVATE, flat, trimmed
 from optimizer.web.schemas import limits
-from optimizer.web.schemas.fields import EARLIEST, ID, LATEST, ZoneName
+from optimizer.web.schemas.fields import ID, ZoneName
 
 #: The calls of the API; each is also the type of its messages in a batch.
 CALLS: tuple[str, ...] = ("track", "identify", "page", "screen", "group", "alias")
@@ -187,7 +188,7 @@ def _occurred_at(message: Mapping[str, Any], envelope: Envelope) -> datetime:
         corrected = original if skew is None else original + skew
     except OverflowError:
         corrected = original
-    if corrected < EARLIEST:
+    if corrected < moments.EARLIEST:
         raise Invalid.field("timestamp", f"is {corrected.isoformat()}; allowed: from 1970 on")
     return min(corrected, envelope.received_at)
 
@@ -203,13 +204,10 @@ def moment(values: Mapping[str, Any], *names: str) -> datetime | None:
         if value is None:
             continue
         try:
-            told = datetime.fromisoformat(value)
-            at = told.replace(tzinfo=UTC) if told.tzinfo is None else told.astimezone(UTC)
-            if EARLIEST <= at < LATEST:
-                return at
-        except (TypeError, ValueError, OverflowError):
-            pass  # falls through to the one message for all unreadable times
-        raise Invalid.field(name, f"is {value!r:.80}; allowed: an ISO 8601 time from 1970 to 2200")
+            return moments.within(value, UTC)
+        except ValueError:
+            message = f"is {value!r:.80}; allowed: an ISO 8601 time from 1970 to 2200"
+            raise Invalid.field(name, message) from None
     return None
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Collection
-from datetime import UTC, date, datetime
+from datetime import date, datetime
 from decimal import Decimal
 from functools import cache
 from typing import Any
@@ -17,6 +17,7 @@ from zoneinfo import available_timezones
 
 from marshmallow import ValidationError, fields
 
+from optimizer.service import moments
 from optimizer.web.schemas import limits
 from storage.rules import MICROS
 
@@ -30,8 +31,6 @@ ID = re.compile(r"[^\u0000-\u001f\u007f-\u009f\ufffd]+")
 _NAME = re.compile(r"[^\u0000-\u001f\u007f-\u009f\ufffd/]+")
 ID_PATTERN = r"^[^\u0000-\u001f\u007f-\u009f\ufffd]+$"
 NAME_PATTERN = r"^[^\u0000-\u001f\u007f-\u009f\ufffd/]+$"
-EARLIEST = datetime(1970, 1, 1, tzinfo=UTC)
-LATEST = datetime(2200, 1, 1, tzinfo=UTC)
 
 
 def is_id(text: str) -> bool:
@@ -214,10 +213,9 @@ def rfc3339(value: object) -> datetime | None:
     if not isinstance(value, str) or _RFC3339.fullmatch(value) is None:
         return None
     try:
-        parsed = datetime.fromisoformat(value.upper()).astimezone(UTC)
-    except (ValueError, OverflowError):  # 30 February, offset +24:00; year 1 moved to before year 1
+        return moments.within(value.upper())
+    except ValueError:  # 30 February, offset +24:00, the year 1
         return None
-    return parsed if EARLIEST <= parsed < LATEST else None
 
 
 class ClockTime(fields.String):
@@ -246,7 +244,7 @@ class Day(fields.String):
 
 def _is_day(text: str) -> bool:
     try:
-        return EARLIEST.date() <= date.fromisoformat(text) < LATEST.date()
+        return moments.EARLIEST.date() <= date.fromisoformat(text) < moments.LATEST.date()
     except ValueError:  # 30 February
         return False
 

@@ -183,6 +183,30 @@ def test_bad_evaluations_are_refused(loop: Loop) -> None:
     assert loop.call("DELETE", f"/evaluations/none{LATER}").status_code == 404
 
 
+EDGES = ["0001-01-01T00:00:00+14:00", "9999-12-31T23:59:59-12:00", "0001-01-01T00:00:00", "9999-12-31T23:59:59Z"]
+
+
+@pytest.mark.parametrize("at", EDGES)
+def test_times_at_the_edge_of_the_calendar_are_refused(loop: Loop, at: str) -> None:
+    loop.rank("e1")
+    good = {"name": "n", "startTime": "2026-01-01T00:00:00Z", "endTime": "2027-01-01T00:00:00Z"}
+    path = f"/evaluations/e{LATER}"
+    assert loop.call("PUT", path, good).status_code == 200
+
+    def refused(method: str, path: str, body: Any = None) -> str:
+        answer = loop.call(method, path, body)
+        assert (answer.status_code, answer.json["error"]["code"]) == (400, "InvalidRequest")
+        return str(answer.json["error"]["target"])
+
+    for kind in ("evaluations", "featureImportances"):
+        for name in ("startTime", "endTime"):
+            assert refused("PUT", f"/{kind}/f{LATER}", {**good, name: at}) == name
+    for name in ("startTime", "endTime"):
+        assert refused("GET", f"{path}&{name}={at}") == name
+    name = "autoOptimizationStartDate"
+    assert refused("PUT", f"/configurations/service{LATER}", {name: at}) == name
+
+
 def test_scopes_are_asked_for(app: Flask, loop: Loop) -> None:
     decider = Caller(app, key(app, "decide"))
     feeder = Caller(app, key(app, "feedback"))

@@ -7,11 +7,12 @@ from dataclasses import replace
 from datetime import timedelta
 from typing import Any, cast
 
+import orjson
 import pytest
 
 from optimizer.errors import Forged, Unreachable
 from optimizer.service.wiring import Services
-from simulations.drills.webhooks.senders import CERTIFICATE_URL, TOPIC, Ses
+from simulations.drills.webhooks.senders import CERTIFICATE_URL, TOPIC, Request, Ses
 from tests.web.conftest import Caller, StillClock
 from tests.web.webhooks.conftest import FarSide, Hook, hook_of, unmatched
 from tests.web.webhooks.test_events import of, types
@@ -91,6 +92,17 @@ def test_both_versions_of_the_signature_hold_and_the_certificate_is_fetched_once
     for number in range(3):
         assert hook.say(of(decision, "opened", number))[0].status_code == 200
     assert far_side.fetched == [CERTIFICATE_URL]
+
+
+@pytest.mark.parametrize("at", ["0001-01-01T00:00:00+14:00", "9999-12-31T23:59:59-12:00", "soon", None])
+def test_a_time_that_is_none_is_refused_before_anything_is_fetched(
+    hooks: dict[Any, Hook], far_side: FarSide, at: str | None
+) -> None:
+    body = {"Type": "Notification", "TopicArn": TOPIC, "Message": "{}", "Timestamp": at}
+    reply = hooks["ses"].post(Request(orjson.dumps(body), {"Content-Type": "application/json"}))
+    assert (reply.status_code, reply.get_json()["code"]) == (401, "forged")
+    assert "Timestamp" in reply.get_json()["detail"]
+    assert far_side.fetched == []
 
 
 CONFIRM = {

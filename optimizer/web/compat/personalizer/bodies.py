@@ -17,6 +17,7 @@ from msgspec import UNSET, Meta, Struct, UnsetType
 
 from optimizer.errors import Invalid, Unreadable
 from optimizer.model.adf import Action
+from optimizer.service import moments
 from optimizer.service.personalizer.evaluations import Evaluation, NamedPolicy
 from optimizer.service.personalizer.importances import Importance
 from optimizer.service.personalizer.ranking import RankRequest, Slot
@@ -307,9 +308,12 @@ def loop_changes(raw: bytes) -> dict[str, Any]:
 
 def aware(name: str, moment: datetime) -> datetime:
     """A time; one without an offset is UTC, as .NET clients send it. ``Invalid`` outside the years that can be kept."""
-    made = moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
-    if not 1971 <= made.year <= 9000:
-        raise Invalid.field(name, "must lie between 1971 and 9000", code="InvalidRequest")
+    try:
+        made = moments.as_utc(moment, UTC)
+    except ValueError:  # at the edge of the calendar
+        made = None
+    if made is None or not 1971 <= made.year <= 9000:
+        raise Invalid.field(name, f"is {moment.isoformat()}; must lie between 1971 and 9000", code="InvalidRequest")
     return made
 
 
