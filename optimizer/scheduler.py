@@ -30,7 +30,7 @@ from apscheduler.schedulers.background import BackgroundScheduler
 
 from optimizer.config import Settings
 from optimizer.errors import SendtideError
-from optimizer.service import pricing, pushing, runs, upkeep
+from optimizer.service import cleaning, pricing, pushing, runs, upkeep
 from optimizer.service.gains import Memory
 from optimizer.service.ids import fresh
 from optimizer.service.personalizer import evaluating, importances, logs
@@ -53,6 +53,8 @@ STOP_SECONDS = 2.0
 PRICING_SHARE = 0.1
 #: Seconds between looks for what Personalizer loops have to learn from or were asked to work out.
 LOOP_SECONDS = 5.0
+#: Seconds between looks for erasures that could not clean the archive at once.
+CLEAN_SECONDS = 60.0
 _EXPIRE_ROWS = 1000
 #: Webhook endpoints that are pushed to at once.
 PUSH_THREADS = 8
@@ -260,6 +262,8 @@ class Scheduler:
         jobs.add_job(push, "interval", seconds=settings.push_seconds, id="push")
         jobs.add_job(self._learn_loops, "interval", seconds=LOOP_SECONDS, id="loops")
         jobs.add_job(self._work_for_loops, "interval", seconds=LOOP_SECONDS, id="loop-jobs")
+        clean = partial(self._each_workspace, "cleaning", partial(cleaning.clean_wanted, self.services))
+        jobs.add_job(clean, "interval", seconds=CLEAN_SECONDS, id="clean")
         first = self.services.clock() + _FIRST_RETENTION
         jobs.add_job(self._retain, "interval", days=1, next_run_time=first, id="retain")
         keep = partial(self._each_workspace, "reports", partial(upkeep.keep_columns, self.services))

@@ -21,7 +21,8 @@ next run archives it again. Erasing a person brings back all of theirs. Should a
 again meanwhile, the one that was received first stays.
 
 **What leaves a file** leaves its bytes, too: ``archive_files`` gets another path, to a copy of the file in which rows
-that are gone are empty. Row numbers stay.
+that are gone are empty. Row numbers stay. No two files ever have the same name, and one is removed only once no table
+names it.
 
 What is not archived: messages (caps, sums and the audit count them), events that name no decision (they count for old
 decisions and new ones), policies (an old decision is replayed and explained by them).
@@ -107,6 +108,9 @@ class ArchiveQueries(Protocol):
     def archive_gone(self, workspace_id: str, *, uncleaned: bool = False) -> Mapping[int, frozenset[int]]:
         """The numbers of rows that count no more, by file; ``uncleaned``: of those, the ones whose bytes are there."""
 
+    def cleaning_wanted(self, workspace_id: str) -> int | None:
+        """The mark of the newest erasure after which no file was cleaned; None = there is none."""
+
     def archivable(
         self,
         workspace_id: str,
@@ -144,8 +148,15 @@ class ArchiveChanges(ArchiveQueries, Protocol):
     def give_up_moving(self, file: ArchiveFile) -> None:
         """What was not moved by now stays in the tables and is gone in the file."""
 
-    def put_clean_file(self, file: ArchiveFile, rows: Sequence[int]) -> None:
-        """Notes a copy of the file without the bytes of these rows."""
+    def put_clean_file(self, old: ArchiveFile, new: ArchiveFile, rows: Sequence[int]) -> None:
+        """Notes a copy of a file, without the bytes of these rows, in its place. ``VersionConflict`` when the file is
+        not ``old`` any more."""
+
+    def want_cleaning(self, workspace_id: str) -> None:
+        """Leaves a mark: somebody was erased, and files may hold their bytes."""
+
+    def note_cleaned(self, workspace_id: str, mark: int) -> None:
+        """All files are clean of who was erased up to this mark (``cleaning_wanted``)."""
 
     def bring_back(self, workspace_id: str, recipient_id: str) -> int:
         """Brings the recipient's archived decisions back into the tables; returns how many."""

@@ -23,8 +23,7 @@ def claim(folder: Path, salt: bytes) -> bool:
     Raises:
         StoreUnavailable: it can't be used.
     """
-    owner = folder / _OWNER
-    name = blake2b(salt, digest_size=16, person=b"sendtide archive").hexdigest()
+    owner, name = folder / _OWNER, _name(salt)
     try:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         if not owner.exists():
@@ -36,6 +35,24 @@ def claim(folder: Path, salt: bytes) -> bool:
         return owner.read_text() == name
     except OSError as error:
         raise StoreUnavailable(f"archive {folder}: {error.strerror}") from error
+
+
+def is_of(folder: Path, salt: bytes) -> bool:
+    """Whether the folder is there and this installation's.
+
+    Raises:
+        StoreUnavailable: it can't be read.
+    """
+    try:
+        return (folder / _OWNER).read_text() == _name(salt)
+    except FileNotFoundError:
+        return False
+    except OSError as error:
+        raise StoreUnavailable(f"archive {folder}: {error.strerror}") from error
+
+
+def _name(salt: bytes) -> str:
+    return blake2b(salt, digest_size=16, person=b"sendtide archive").hexdigest()
 
 
 def copy_files(reader: RowReader, source: Path, target: Path, note: Note = lambda *_: None) -> None:

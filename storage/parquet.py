@@ -10,8 +10,11 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from functools import lru_cache
 from pathlib import Path
+from secrets import token_hex
+from tempfile import mkstemp
 from typing import TYPE_CHECKING, Any, Final
 
 from storage.archive import Archived, Contents, Group, Row
@@ -87,10 +90,10 @@ def _table(rows: Sequence[Archived | None]) -> pa.Table:
 
 
 def write(path: Path, groups: Iterable[Sequence[Archived | None]]) -> bytes:
-    """Writes a file, durably, in the place of nothing or of the same file; returns its SHA-256.
+    """Writes a file, durably; returns its SHA-256.
 
     Args:
-        path: its name.
+        path: its name, which no file has had (``named``, ``next_path``).
         groups: rows by row group, each of ``GROUP`` rows but the last.
 
     Raises:
@@ -98,24 +101,36 @@ def write(path: Path, groups: Iterable[Sequence[Archived | None]]) -> bytes:
     """
     import pyarrow.parquet as pq
 
-    part = path.with_name(path.name + _PART)
     try:
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         schema = _table(()).schema
-        with (
-            os.fdopen(os.open(part, os.O_RDWR | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as out,
-            pq.ParquetWriter(out, schema, compression="zstd", write_page_checksum=True) as writer,
-        ):
-            for rows in groups:
-                writer.write_table(_table(rows), row_group_size=GROUP)
-        checksum = checksum_of(part)
-        flush(part, os.O_RDONLY)
-        part.replace(path)
-        for folder in (path.parent, path.parent.parent, path.parent.parent.parent):
-            flush(folder, os.O_RDONLY | os.O_DIRECTORY)
+        with _beside(path) as part:
+            with (
+                part.open("wb") as out,
+                pq.ParquetWriter(out, schema, compression="zstd", write_page_checksum=True) as writer,
+            ):
+                for rows in groups:
+                    writer.write_table(_table(rows), row_group_size=GROUP)
+            checksum = checksum_of(part)
+            flush(part, os.O_RDONLY)
+            part.replace(path)
+            for folder in (path.parent, path.parent.parent, path.parent.parent.parent):
+                flush(folder, os.O_RDONLY | os.O_DIRECTORY)
     except OSError as error:
         raise StoreUnavailable(f"archive {path}: {error.strerror}") from error
     return checksum
+
+
+@contextmanager
+def _beside(path: Path) -> Iterator[Path]:
+    """An empty file beside another, of a name that nobody else writes to, for its owner alone; removed afterwards."""
+    descriptor, name = mkstemp(_PART, f"{path.name}.", path.parent)
+    os.close(descriptor)
+    try:
+        yield Path(name)
+    finally:
+        with suppress(OSError):  # a leftover goes with the next run
+            Path(name).unlink(missing_ok=True)
 
 
 def flush(path: Path, flags: int) -> None:
@@ -175,20 +190,21 @@ def read_groups(path: Path, rows: int) -> Iterator[tuple[Archived | None, ...]]:
 
 
 def named(number: int, version: int) -> str:
-    """The name of a file; a cleaner copy of it has the next version."""
-    return f"part-{number:06d}-{version:04d}.parquet"
+    """A new name of a file; a cleaner copy of it has the next version. Two that are made of the same version differ."""
+    return f"part-{number:06d}-{version:04d}-{token_hex(4)}.parquet"
 
 
 def next_path(path: str) -> str:
     """The path of the next version of a file."""
-    stem, _, version = Path(path).stem.rpartition("-")
-    return str(Path(path).with_name(f"{stem}-{int(version) + 1:04d}.parquet"))
+    _, number, version, *_ = Path(path).stem.split("-")
+    return str(Path(path).with_name(named(int(number), int(version) + 1)))
 
 
 def _newest(path: Path) -> Path:
     if path.exists():
         return path
-    return max(path.parent.glob(f"{path.stem.rpartition('-')[0]}-*.parquet"), default=path)
+    number = path.stem.split("-")[1]
+    return max(path.parent.glob(f"part-{number}-*.parquet"), default=path)
 
 
 def contents_of(rows: Sequence[Archived]) -> Contents:

@@ -27,7 +27,11 @@ def erase(call: Call, recipient: str, *, yes: bool) -> None:
         click.confirm(f"Erase {recipient} for good?", abort=True, err=True)
     with call.services() as services:
         done = take_out(services, call.workspace, recipient)
-    files = "" if done.scrubbed else "; somebody reads the database, so its files still hold old pages: do it again"
+    files = (
+        ""
+        if done.scrubbed
+        else "; somebody reads the database or writes its archive, so their files still hold something: do it again"
+    )
     call.answer(
         asdict(done),
         f"{recipient} erased: {done.decisions} decisions and {done.events} events are nobody's now, "

@@ -1,4 +1,4 @@
-"""Old decisions into the archive: which may go, the files, and taking out of files what was erased.
+"""Old decisions into the archive: which may go, and the files.
 
 A decision may go once its month is older than the age, it is closed, and its reward is final whatever had been drawn
 (``feedback.closes``). Whoever reads the log reads on (``storage.archive``), rules look at messages, which aren't
@@ -12,16 +12,14 @@ then its rows are moved a few at a time, so that nobody waits for long. A run th
 from __future__ import annotations
 
 from collections.abc import Sequence
-from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
-from functools import partial
 from pathlib import Path
 from typing import Final
-from urllib.parse import quote
 
 from optimizer.errors import Conflict
 from optimizer.service.answers import LOOKBACK, required_campaigns
+from optimizer.service.cleaning import BUSY, Turn, clean_now, folder_of, remove_strangers, require
 from optimizer.service.feedback import all_campaigns, closes
 from optimizer.service.ids import fresh
 from optimizer.service.wiring import Services
@@ -37,10 +35,6 @@ from storage.port import Store, Writer
 FILE_ROWS: Final = 16 * parquet.GROUP
 #: Decisions that are moved by one transaction: some 12 ms of the writer's time.
 STEP: Final = 200
-#: Code of the refusal while another run is under way.
-BUSY: Final = "archiving"
-#: How long a run may go on before another one takes over; each step renews it.
-_LEASE: Final = timedelta(minutes=10)
 _NEVER: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
 
@@ -85,7 +79,8 @@ def archive(
         Conflict: another run is under way, or the folder is another installation's.
         StoreUnavailable: the store or the folder failed; the next run goes on.
     """
-    run = _Run(services, workspace_id, _month(min(before, services.clock())), fresh("archive"), step)
+    turn = Turn(services, workspace_id, fresh("archive"))
+    run = _Run(turn, _month(min(before, services.clock())), step)
     return run.count() if dry_run else run.archive()
 
 
@@ -98,15 +93,17 @@ def _month(moment: datetime) -> datetime:
 class _Run:
     """One run over a workspace."""
 
-    services: Services
-    workspace_id: str
+    turn: Turn
     before: datetime
-    holder: str
     step: int
 
     @property
     def store(self) -> Store:
-        return self.services.store
+        return self.turn.store
+
+    @property
+    def workspace_id(self) -> str:
+        return self.turn.workspace_id
 
     def count(self) -> Archiving:
         """What would go."""
@@ -119,44 +116,28 @@ class _Run:
 
     def archive(self) -> Archiving:
         """Does it."""
-        if not claim(self.store.archive, self.services.salt):
+        if not claim(self.store.archive, self.turn.services.salt):
             told = (
                 f"archive {self.store.archive} is another installation's; SENDTIDE_ARCHIVE_FOLDER names one of its own"
             )
             raise Conflict(told, code="archive_folder")
-        self.store.write(self._renew)
-        try:
+        with self.turn.held():
             total, after = Archiving(), None
-            for file in self._files():
+            for file in self.turn.files():
                 if file.moved < file.rows:  # of a run that was killed
                     total += self._move(file)
-            _remove_strangers(self.store, self.workspace_id)
+            remove_strangers(self.turn)
             while True:
                 rows, after = self._next(after)
                 if rows:
                     total += self._put(rows)
                 if after is None:
                     break
-            clean(self.services, self.workspace_id)
+            clean_now(self.turn)
             return total
-        finally:
-            self.store.write(lambda writer: writer.drop_lease(self._lease, self.holder))
-
-    @property
-    def _lease(self) -> str:
-        return f"archive:{self.workspace_id}"
-
-    def _renew(self, writer: Writer) -> None:
-        now = self.services.clock()
-        if not writer.take_lease(self._lease, self.holder, now, now + _LEASE):
-            raise Conflict("another run is archiving this workspace", code=BUSY)
-
-    def _files(self) -> tuple[ArchiveFile, ...]:
-        with self.store.read() as reader:
-            return reader.archive_files(self.workspace_id)
 
     def _next(self, after: Place | None) -> tuple[Sequence[Archived], Place | None]:
-        now = self.services.clock()
+        now = self.turn.services.clock()
         with self.store.read() as reader:
             campaigns = {one.campaign_id: one for one in all_campaigns(reader, self.workspace_id)}
             required = {name for one in campaigns.values() for name in required_campaigns(one)}
@@ -170,24 +151,25 @@ class _Run:
             return reader.archivable(self.workspace_id, self.before, settled, after=after, limit=FILE_ROWS)
 
     def _put(self, rows: Sequence[Archived]) -> Archiving:
-        number = 1 + max((file.number for file in self._files()), default=0)
+        number = 1 + max((file.number for file in self.turn.files()), default=0)
         month = from_micros(rows[0].decision[parquet.DECIDED]).strftime("%Y-%m")
         path = str(Path(folder_of(self.workspace_id)) / month / parquet.named(number, 1))
         place = self.store.archive / path
         groups = (rows[start : start + parquet.GROUP] for start in range(0, len(rows), parquet.GROUP))
         checksum = parquet.write(place, groups)
-        size = place.stat().st_size
         times = rows[0].decision[parquet.DECIDED], rows[-1].decision[parquet.DECIDED]
         contents = parquet.contents_of(rows)
         file = ArchiveFile(self.workspace_id, number, path, len(rows), 0, *times, checksum, contents)
 
-        def note(writer: Writer) -> None:
-            self._renew(writer)
-            if not place.exists():  # this run stood still for so long that another one took it for a leftover
-                raise Conflict(f"archive file {place}: another run removed it", code=BUSY)
+        def note(writer: Writer) -> int:
+            self.turn.renew(writer)
+            size = require(place)
+            if any(one.number == number for one in writer.archive_files(self.workspace_id)):
+                raise Conflict(f"archive file {path}: another run made one of this number", code=BUSY)
             writer.put_archive_file(file)
+            return size
 
-        self.store.write(note)
+        size = self.store.write(note)
         moved = self._move(file, rows)
         return replace(moved, files=1, bytes=size)
 
@@ -201,7 +183,7 @@ class _Run:
             part = [row for row in rows[file.moved : file.moved + self.step] if row is not None]
             try:
                 total += self._step(file, part)
-            except VersionConflict:  # an erasure gave up what was not moved by then
+            except VersionConflict:  # another run took over and gave up what was not moved by then
                 break
             file = replace(file, moved=file.moved + len(part))
         return total
@@ -210,62 +192,8 @@ class _Run:
         people = {(self.workspace_id, row.decision[parquet.RECIPIENT]) for row in part}
 
         def work(writer: Writer) -> int:
-            self._renew(writer)
+            self.turn.renew(writer)
             return writer.move_to_archive(file, part)
 
         moved = self.store.write(work, recipients=sorted(people))
         return Archiving(moved, sum(len(row.events) for row in part))
-
-
-def folder_of(workspace_id: str) -> str:
-    """The name of a workspace's folder."""
-    return quote(workspace_id, safe="").replace(".", "%2E")
-
-
-def clean(services: Services, workspace_id: str) -> int:
-    """Writes files anew without the rows that are gone: of people who were erased, and of decisions that came back.
-    What a run has not moved yet stays in the tables: it may be of such a person. Returns how many rows lost their
-    bytes."""
-    store, total = services.store, 0
-    with store.read() as reader:
-        files = reader.archive_files(workspace_id)
-    for file in files:
-        if file.moved < file.rows:
-            store.write(partial(_give_up, file))
-    with store.read() as reader:
-        files = reader.archive_files(workspace_id)
-        dirty = reader.archive_gone(workspace_id, uncleaned=True)
-        gone = reader.archive_gone(workspace_id)
-    for file in files:
-        if file.number in dirty:
-            total += _rewrite(store, file, gone[file.number], sorted(dirty[file.number]))
-    parquet.read_group.cache_clear()
-    return total
-
-
-def _give_up(file: ArchiveFile, writer: Writer) -> None:
-    writer.give_up_moving(file)
-
-
-def _rewrite(store: Store, file: ArchiveFile, gone: frozenset[int], dirty: Sequence[int]) -> int:
-    old = store.archive / file.path
-    path = parquet.next_path(file.path)
-    numbered = enumerate(parquet.read_groups(old, file.rows))
-    groups = (
-        [None if number * parquet.GROUP + i in gone else row for i, row in enumerate(group)]
-        for number, group in numbered
-    )
-    cleaner = replace(file, path=path, checksum=parquet.write(store.archive / path, groups))
-    with suppress(VersionConflict):  # it was dropped meanwhile
-        store.write(lambda writer: writer.put_clean_file(cleaner, dirty))
-    old.unlink(missing_ok=True)
-    return len(dirty)
-
-
-def _remove_strangers(store: Store, workspace_id: str) -> None:
-    """Removes files that a killed run left, and those of months that retention dropped."""
-    with store.read() as reader:
-        known = {store.archive / file.path for file in reader.archive_files(workspace_id)}
-    for path in (store.archive / folder_of(workspace_id)).glob("*/part-*"):
-        if path not in known:
-            path.unlink(missing_ok=True)

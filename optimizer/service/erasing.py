@@ -15,8 +15,8 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any
 
-from optimizer.errors import NotFound
-from optimizer.service import archiving, displace, settledrows
+from optimizer.errors import Conflict, NotFound
+from optimizer.service import cleaning, displace, settledrows
 from optimizer.service.erased import bury, gone, grave_id, hidden_message_id
 from optimizer.service.feedback import all_campaigns
 from optimizer.service.ids import fresh
@@ -70,13 +70,18 @@ def erase(services: Services, workspace_id: str, recipient_id: str) -> Erased:
     records = (recipient_id, pseudonym, grave_id(services.salt, workspace_id, recipient_id))
     done = services.store.write(work, recipients=[(workspace_id, one) for one in records])
     settledrows.forget(services, workspace_id)
-    return replace(done, scrubbed=_cleaned(services, workspace_id) and services.store.scrub(words))
+    cleaned = _cleaned(services, workspace_id)
+    return replace(done, scrubbed=services.store.scrub(words) and cleaned)  # later, nobody would know the words
 
 
 def _cleaned(services: Services, workspace_id: str) -> bool:
-    """Whether the archive's files are written anew; the scheduler tries again."""
+    """Whether the archive's files are written anew; else the mark that the erasure left makes the scheduler do it."""
     try:
-        archiving.clean(services, workspace_id)
+        cleaning.clean(services, workspace_id)
+    except Conflict as error:
+        if error.code != cleaning.BUSY:
+            raise
+        return False
     except StoreUnavailable as error:
         log.warning("erasure: %s", error)
         return False
@@ -140,6 +145,7 @@ class _Eraser:
         self.writer.forget_recipient(self.workspace_id, self.recipient_id)
         # A bare record from now on: the audit sees that what was known at the reservations is known no more.
         self.writer.put_recipient(Recipient(self.workspace_id, self.pseudonym, 1, updated_at=self.now))
+        self.writer.want_cleaning(self.workspace_id)
         return Erased(decisions, len(events), len(open_))
 
     def _erase_events(self, events: Collection[Event]) -> None:

@@ -7,7 +7,7 @@ from dataclasses import asdict, replace
 from datetime import datetime, timedelta
 
 from optimizer.errors import Conflict
-from optimizer.service import archiving
+from optimizer.service import archiving, cleaning
 from optimizer.service.engagement import note_sent
 from optimizer.service.outdated import forget_outdated
 from optimizer.service.record import message_of
@@ -85,7 +85,7 @@ def _archive(services: Services, workspace_id: str) -> None:
         if done.decisions:
             log.info("archived", extra={"workspace": workspace_id, **asdict(done)})
     except Conflict as error:
-        if error.code != archiving.BUSY:  # else another scheduler is at it
+        if error.code != cleaning.BUSY:  # else another scheduler is at it
             raise
 
 

@@ -19,7 +19,7 @@ from storage.errors import AlreadyExists, OneByOne, VersionConflict
 from storage.log import Decision, Event, Message
 from storage.records import JsonObject, Recipient
 from storage.sql.archive_places import At, keys_of
-from storage.sql.archive_tables import ArchiveReader
+from storage.sql.archive_tables import CLEANED, CLEANING_WANTED, ArchiveReader
 from storage.sql.bulk_tables import BulkWriter
 from storage.sql.decision_tables import DecisionWriter
 from storage.sql.erasure_tables import ErasureWriter
@@ -38,7 +38,8 @@ _MOVED: Final = """
 UPDATE archive_files SET moved = ? WHERE workspace_id = ? AND number = ? AND moved = ? RETURNING number
 """
 _CLEAN_FILE: Final = """
-UPDATE archive_files SET path = ?, checksum = ? WHERE workspace_id = ? AND number = ? RETURNING number
+UPDATE archive_files SET path = ?, checksum = ? WHERE workspace_id = ? AND number = ? AND path = ? AND checksum = ?
+RETURNING number
 """
 
 
@@ -124,12 +125,21 @@ class ArchiveWriter(ArchiveReader, BulkWriter, DecisionWriter, ErasureWriter, Re
             self._query_many(_ADD_GONE, [(file.workspace_id, file.number, place) for place in rest])
         self._forget_archive()
 
-    def put_clean_file(self, file: ArchiveFile, rows: Sequence[int]) -> None:
-        """See ``storage.archive``; ``VersionConflict`` when there is no such file any more."""
-        if not self._rows(_CLEAN_FILE, (file.path, file.checksum, file.workspace_id, file.number)):
-            raise VersionConflict(f"archive file {file.path}: it was dropped meanwhile")
-        self._query_many(_CLEANED, [(file.workspace_id, file.number, place) for place in rows])
+    def put_clean_file(self, old: ArchiveFile, new: ArchiveFile, rows: Sequence[int]) -> None:
+        """See ``storage.archive``."""
+        whose, number = old.workspace_id, old.number
+        if not self._rows(_CLEAN_FILE, (new.path, new.checksum, whose, number, old.path, old.checksum)):
+            raise VersionConflict(f"archive file {old.path}: it was dropped or rewritten meanwhile")
+        self._query_many(_CLEANED, [(whose, number, place) for place in rows])
         self._forget_archive()
+
+    def want_cleaning(self, workspace_id: str) -> None:
+        """See ``storage.archive``."""
+        self._next(workspace_id, CLEANING_WANTED)
+
+    def note_cleaned(self, workspace_id: str, mark: int) -> None:
+        """See ``storage.archive``."""
+        self._upsert("counters", {"workspace_id": workspace_id, "name": CLEANED}, {"value": mark})
 
     # --- back into the tables
 

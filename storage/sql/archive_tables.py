@@ -38,6 +38,8 @@ _GONE: Final = "SELECT number, place FROM archive_gone WHERE workspace_id = ?"
 _FOUND: Final = "SELECT number, place FROM archive_keys WHERE workspace_id = ? AND name IN ({marks})"
 _ANY: Final = "SELECT 1 FROM archive_files WHERE workspace_id = ? LIMIT 1"
 _KIND, _AUTOMATED, _WORDS = (parquet.EVENT.index(name) for name in ("type", "automated", "words"))
+#: Counters: erasures that want files cleaned, and how many of them have got it.
+CLEANING_WANTED, CLEANED = "archive_cleaning_wanted", "archive_cleaned"
 #: The key under which a vendor's words are stored beside the vendor's name.
 _SAID: Final = "event"
 
@@ -86,6 +88,11 @@ class ArchiveReader(
                 found.setdefault(number, set()).add(place)
             seen[workspace_id, uncleaned] = {number: frozenset(places) for number, places in found.items()}
         return seen[workspace_id, uncleaned]
+
+    def cleaning_wanted(self, workspace_id: str) -> int | None:
+        """See ``storage.archive``."""
+        wanted = self._counter(workspace_id, CLEANING_WANTED)
+        return wanted if wanted > self._counter(workspace_id, CLEANED) else None
 
     def _group(self, file: ArchiveFile, group: int) -> Iterator[tuple[int, Archived]]:
         """The rows of a row group that count, with their numbers, by time, then id."""

@@ -16,6 +16,12 @@ from storage.sql.tables import Row, Tables
 
 _POINTERS: Final = "SELECT workspace_id, campaign_id, policy_id, generation, moved_at FROM pointers "
 _FEED: Final = "change_position"
+#: One statement, so that of two who find it run out only one gets it.
+_TAKE_LEASE: Final = """
+INSERT INTO leases (name, holder, until) VALUES (?1, ?2, ?3)
+ON CONFLICT (name) DO UPDATE SET holder = excluded.holder, until = excluded.until
+WHERE leases.holder = excluded.holder OR leases.until <= ?4
+"""
 
 
 class LearningReader(Tables):
@@ -185,11 +191,7 @@ class LearningWriter(LearningReader, SetupWriter):
 
     def take_lease(self, name: str, holder: str, now: datetime, until: datetime) -> bool:
         """See ``storage.port``; a lease has run out when its ``until`` is at or before ``now``."""
-        row = self._row("SELECT holder, until FROM leases WHERE name = ?", (name,))
-        if row is not None and row[0] != holder and row[1] > to_micros(now):
-            return False
-        self._upsert("leases", {"name": name}, {"holder": holder, "until": to_micros(until)})
-        return True
+        return self._query(_TAKE_LEASE, (name, holder, to_micros(until), to_micros(now))).rowcount > 0
 
     def drop_lease(self, name: str, holder: str) -> None:
         """See ``storage.port``."""

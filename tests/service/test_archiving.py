@@ -14,8 +14,9 @@ import pytest
 
 from optimizer.config import Settings
 from optimizer.errors import Conflict
-from optimizer.service import archiving, erasing, exports, feedback, settle, setup, upkeep
+from optimizer.service import erasing, exports, feedback, settle, setup, upkeep
 from optimizer.service.archiving import Archiving, archive
+from optimizer.service.cleaning import clean
 from optimizer.service.explain import explain
 from optimizer.service.ingest import ingest
 from optimizer.service.report import report
@@ -213,7 +214,7 @@ def test_a_run_that_is_killed_loses_and_doubles_nothing(
         assert read(services, lambda reader: feedback.load(reader, WORKSPACE, services.clock())).rows == before
         for n in range(PEOPLE):
             services.store.write(lambda writer, n=n: writer.bring_back(WORKSPACE, f"person-{n}"))  # type: ignore[misc]
-        archiving.clean(services, WORKSPACE)
+        clean(services, WORKSPACE)
     assert steps > 10
 
 
@@ -366,23 +367,25 @@ def test_the_last_file_goes_with_its_rows(services: Services, decided: list[Deci
     assert not read(services, lambda reader: reader.archive_files(WORKSPACE))
 
 
-def test_an_erasure_takes_back_what_a_run_has_under_way(
+def test_what_is_erased_during_a_run_leaves_its_files_at_its_end(
     services: Services, decided: list[Decision], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Rows of the person lie in the file and are not moved yet."""
     real = services.store.write
     steps: list[int] = []
+    scrubbed: list[bool] = []
 
     def write(work: Callable[[Writer], Any], **named: Any) -> Any:
         steps.append(1)
         if len(steps) == 4:
             monkeypatch.setattr(services.store, "write", real)
-            erasing.erase(services, WORKSPACE, "person-3")
+            scrubbed.append(erasing.erase(services, WORKSPACE, "person-3").scrubbed)
         return real(work, **named)
 
     monkeypatch.setattr(services.store, "write", write)
     archive(services, WORKSPACE, APRIL, step=20)
-    assert len(steps) == 4
+    assert scrubbed == [False]
+    assert read(services, lambda reader: reader.cleaning_wanted(WORKSPACE)) is None
     assert "person-3" not in str(archived(services))
     assert "secret-3" not in str(archived(services))
     rows = read(services, lambda reader: list(reader.feedback(WORKSPACE)))

@@ -63,5 +63,5 @@ def take_out(store: Store, number: int = 1) -> None:
     left = [None if place in gone else row for place, row in enumerate(rows)]
     path = parquet.next_path(file.path)
     clean = replace(file, path=path, checksum=parquet.write(store.archive / path, [left]))
-    store.write(lambda writer: writer.put_clean_file(clean, sorted(gone)))
+    store.write(lambda writer: writer.put_clean_file(file, clean, sorted(gone)))
     old.unlink()

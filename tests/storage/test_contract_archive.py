@@ -452,6 +452,40 @@ def test_a_persons_decisions_come_back_and_their_bytes_go(filled: Store) -> None
     assert told(filled) == before
 
 
+def test_of_two_copies_of_a_file_the_first_counts(filled: Store) -> None:
+    before = told(filled)
+    archive_all(filled, BEFORE)
+    (old,) = _files(filled)
+    rows = [row for group in parquet.read_groups(filled.archive / old.path, old.rows) for row in group]
+    copies = []
+    for _ in range(2):
+        path = parquet.next_path(old.path)
+        copies.append(replace(old, path=path, checksum=parquet.write(filled.archive / path, [rows])))
+    filled.write(lambda writer: writer.put_clean_file(old, copies[0], []))
+    with pytest.raises(VersionConflict):
+        filled.write(lambda writer: writer.put_clean_file(old, copies[1], []))
+    assert _files(filled) == (copies[0],)
+    (filled.archive / copies[1].path).unlink()
+    assert told(filled) == before
+
+
+def test_an_erasure_marks_files_until_they_are_clean(filled: Store) -> None:
+    def mark() -> int | None:
+        with filled.read() as reader:
+            return reader.cleaning_wanted(WORKSPACE)
+
+    assert mark() is None
+    filled.write(lambda writer: writer.want_cleaning(WORKSPACE))
+    first = mark()
+    assert first is not None
+    filled.write(lambda writer: writer.want_cleaning(WORKSPACE))
+    filled.write(lambda writer: writer.note_cleaned(WORKSPACE, first))
+    second = mark()
+    assert second not in (None, first)
+    filled.write(lambda writer: writer.note_cleaned(WORKSPACE, second or 0))
+    assert mark() is None
+
+
 def test_who_read_the_old_path_finds_the_new_file(filled: Store) -> None:
     archive_all(filled, BEFORE)
     with filled.read() as reader:
