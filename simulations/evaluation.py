@@ -14,6 +14,7 @@ import numpy as np
 
 from optimizer.bandit.actions import build_space
 from optimizer.bandit.localtime import zone
+from optimizer.model.moment import seen_at
 from optimizer.model.policy import Asked, LivePolicy, distributions
 from simulations.hillstrom import ARMS, PROPENSITY, Customers
 from simulations.rivals import Floats
@@ -73,7 +74,7 @@ def choices(
     served = np.zeros((len(contexts), space.size))
     greedy = np.zeros_like(served)
     for start in range(0, len(contexts), _TOGETHER):
-        asked = [Asked(space, mask, context) for context in contexts[start : start + _TOGETHER]]
+        asked = [Asked(space, mask, seen_at(context, at)) for context in contexts[start : start + _TOGETHER]]
         for i, choice in enumerate(distributions(live, campaign, asked), start):
             served[i] = choice.probability
             if choice.greedy is None:

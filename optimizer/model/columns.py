@@ -25,8 +25,11 @@ from storage.records import JsonObject
 CLIP = 5.0
 #: A rank is uniform on [0, 1]; times √12 it has unit variance like the standardised column.
 RANK_SCALE = math.sqrt(12.0)
-#: Entry of a context that says when it was true (epoch seconds or RFC 3339); timestamps become ages before it.
-DECIDED_AT = "@decided_at"
+#: Entry of a context that says when the decision was made (epoch seconds); timestamps become ages before it.
+MOMENT = "@moment"
+#: What columns with a ``reference`` read for it. Only callers ever said it, so most of their ages were those at the end
+#: of the training rows; another name, so that what such columns chose replays as it was chosen.
+_MOMENT_BEFORE = "@decided_at"
 _DAY = 86_400.0
 #: What numpy reads as ``parse_number`` does, None as NaN.
 _PLAIN = {float, bool, type(None)}
@@ -86,7 +89,9 @@ class NumberColumn:
     """Standardised value + rank + piecewise-linear bins (Gorishniy et al. 2022) + missing flag.
 
     ``knots`` are quantiles (k+1 of them for k bins; empty for a two-valued number), ``ranks`` their mid-ranks.
-    With ``reference`` set, the raw value is a timestamp, and the number is its age in days.
+    With ``age`` set, the raw value is a timestamp, and the number is its age at the decision, in days; missing where
+    the context doesn't say when that was (``model.moment``). Artifacts of before have ``reference`` instead, the newest
+    value among their training rows, and count the days before that.
     """
 
     kind: ClassVar[str] = "number"
@@ -98,6 +103,12 @@ class NumberColumn:
     centre: tuple[float, ...]
     missing: float | None
     reference: float | None = None
+    age: bool = False
+
+    @property
+    def timestamp(self) -> bool:
+        """Whether the raw value is a timestamp."""
+        return self.age or self.reference is not None
 
     @property
     def labels(self) -> tuple[str, ...]:
@@ -113,13 +124,14 @@ class NumberColumn:
     def parse(self, context: JsonObject) -> float | None:
         """The number in a context, or None."""
         value = context.get(self.name)
-        if self.reference is None:
+        if not self.timestamp:
             return parse_number(value)
         moment = parse_timestamp(value)
         if moment is None:
             return None
-        now = parse_timestamp(context.get(DECIDED_AT))
-        return ((self.reference if now is None else now) - moment) / _DAY
+        now = parse_timestamp(context.get(MOMENT if self.age else _MOMENT_BEFORE))
+        now = self.reference if now is None else now
+        return None if now is None else (now - moment) / _DAY
 
     @cached_property
     def _absent(self) -> tuple[float, ...]:
@@ -165,7 +177,7 @@ class NumberColumn:
     def parsed(self, contexts: Sequence[JsonObject]) -> NDArray[np.float64]:
         """``parse`` of many contexts, NaN for None; quick where all are numbers, as they mostly are."""
         given = [context.get(self.name) for context in contexts]
-        if self.reference is None and {*map(type, given)} <= _PLAIN:
+        if not self.timestamp and {*map(type, given)} <= _PLAIN:
             x = np.array(given, dtype=np.float64)
             return np.where(np.isfinite(x), x.clip(-_HUGE, _HUGE), math.nan)
         parsed = [self.parse(context) for context in contexts]
@@ -291,7 +303,11 @@ _KINDS: dict[str, type[NumberColumn] | type[CategoryColumn] | type[TextColumn]] 
 
 def to_json(column: Column) -> dict[str, Any]:
     """A column as JSON; ``from_json`` gives an equal one."""
-    return {"kind": column.kind, **asdict(column)}
+    told = {"kind": column.kind, **asdict(column)}
+    if not told.get("age", True):
+        # As it was written before there were ages: the hash of a stored spec must not change.
+        del told["age"]
+    return told
 
 
 def from_json(data: JsonObject) -> Column:

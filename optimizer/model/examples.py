@@ -20,7 +20,7 @@ class Examples:
     """n decisions of one workspace.
 
     Attributes:
-        contexts: n contexts as they were used when deciding.
+        contexts: n contexts as they were used when deciding, with its moment (``model.moment``).
         campaigns: the campaigns that ``campaign`` points into.
         campaign: (n,) index into ``campaigns``.
         variant: (n,) index into that campaign's ``variants`` (archived ones included), −1 for no_send.

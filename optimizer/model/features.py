@@ -170,7 +170,8 @@ def fit_spec(
 
     A registered type wins over what the values look like; ``use_in_model=False`` keeps a feature out. Features are in
     alphabetical order, so the order of rows doesn't matter. A feature without variation gets no column. A history
-    (``model.history``) is always summarised. ``widths`` are the reward model's unless another model says how wide its
+    (``model.history``) is always summarised. Timestamps are ages, so contexts must say when they were decided upon
+    (``model.moment``). ``widths`` are the reward model's unless another model says how wide its
     own input may be.
     """
     widths = widths or Widths()
@@ -222,7 +223,7 @@ def feature_tokens(variant: Variant) -> list[tuple[str, float]]:
 
 
 def _kind_of(column: Column) -> str:
-    if isinstance(column, NumberColumn) and column.reference is not None:
+    if isinstance(column, NumberColumn) and column.timestamp:
         return "timestamp"
     return "boolean" if isinstance(column, CategoryColumn) and column.boolean else column.kind
 
@@ -273,11 +274,7 @@ def _fit_columns(
 
 
 def _fit_number(contexts: Sequence[JsonObject], name: str, bins: int, *, timestamp: bool) -> NumberColumn | None:
-    reference = None
-    if timestamp:
-        moments = [m for m in (typed.parse_timestamp(context.get(name)) for context in contexts) if m is not None]
-        reference = max(moments, default=0.0)
-    probe = NumberColumn(name, 0.0, 1.0, (), (), (0.0,), None, reference)
+    probe = NumberColumn(name, 0.0, 1.0, (), (), (0.0,), None, age=timestamp)
     x = probe.parsed(contexts)
     x = x[~np.isnan(x)]
     missing = 1.0 - len(x) / len(contexts) if len(x) < len(contexts) else None
@@ -289,9 +286,9 @@ def _fit_number(contexts: Sequence[JsonObject], name: str, bins: int, *, timesta
     knots = knots if len(knots) >= 3 else knots[:0]
     ordered = np.sort(x)
     ranks = (np.searchsorted(ordered, knots, "left") + np.searchsorted(ordered, knots, "right")) / (2.0 * len(x))
-    draft = NumberColumn(name, float(x.mean()), scale, _floats(knots), _floats(ranks), (), None, reference)
+    draft = NumberColumn(name, float(x.mean()), scale, _floats(knots), _floats(ranks), (), None, age=timestamp)
     centre = _floats(draft.raw(x).mean(axis=0))
-    return NumberColumn(name, draft.mean, scale, draft.knots, draft.ranks, centre, missing, reference)
+    return NumberColumn(name, draft.mean, scale, draft.knots, draft.ranks, centre, missing, age=timestamp)
 
 
 def _fit_category(contexts: Sequence[JsonObject], name: str, *, boolean: bool) -> CategoryColumn | None:

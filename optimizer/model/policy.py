@@ -115,7 +115,7 @@ class Asked:
     Attributes:
         space: the action space, K actions.
         mask: (K,) bool, at least one True: the rule mask.
-        context: what the model may see, not encoded.
+        context: what the model may see, not encoded, the moment of the decision included (``model.moment``).
         effects: recipient effects.
         limits: fatigue rules that bind the campaign; a component without a head for a limit's outcome is not bound.
     """

@@ -17,6 +17,7 @@ from optimizer.errors import NotFound
 from optimizer.model.funnel import slopes, steps, visible
 from optimizer.model.inference import RewardModel
 from optimizer.model.learnedparts import learned_parts
+from optimizer.model.moment import seen_at
 from optimizer.model.scoring import worth_of
 from optimizer.model.terms import Seen, message_terms
 from optimizer.service.feedback import Logged, local_seconds, logged
@@ -132,8 +133,9 @@ def _importance(model: RewardModel, campaign: Campaign, rows: Sequence[Logged]) 
     moved: list[dict[tuple[str, str], float]] = []
     for row in rows[:_MOST_WEIGHED]:
         decision = row.decision
-        x = model.embed([decision.snapshot.context])[0]
-        parts = learned_parts(model.embedder, decision.snapshot.context, x)
+        context = seen_at(decision.snapshot.context, decision.decided_at)
+        x = model.embed([context])[0]
+        parts = learned_parts(model.embedder, context, x)
         seen = Seen(x.astype(np.float64), parts, decision.snapshot.effects)
         variant, channel = variants[decision.variant_id or ""], decision.channel or ""
         terms = message_terms(model, seen, campaign.campaign_id, variant, channel, local_seconds(decision))
@@ -165,7 +167,7 @@ def _calibration(
         decision = row.decision
         if decision.action is None or decision.group in ("baseline", "holdout"):
             continue
-        x = model.embed([decision.snapshot.context])[0]
+        x = model.embed([seen_at(decision.snapshot.context, decision.decided_at)])[0]
         chances = model.score(x, space, campaign, decision.snapshot.effects).outcome
         heads = model.message if decision.variant_id is not None else model.no_send
         for name in visible(heads.outcomes):

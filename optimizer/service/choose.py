@@ -19,6 +19,7 @@ from optimizer.bandit.actions import ActionSpace, build_baseline_space, build_sp
 from optimizer.bandit.eligibility import Eligibility, Question, eligible, risk_limits
 from optimizer.bandit.localtime import Zone, zone
 from optimizer.errors import Invalid
+from optimizer.model.moment import seen_at
 from optimizer.model.policy import Asked, Choice, LivePolicy, distribution, distributions
 from optimizer.service import displace
 from storage.log import Decision, Group, Reason, ShadowChoice
@@ -58,6 +59,11 @@ class Situation:
     def on_baseline(self) -> bool:
         """Whether the campaign's baseline answers, not its policy."""
         return self.group != "holdout" and (self.group == "baseline" or self.mode in ("shadow", "baseline_only"))
+
+    @property
+    def seen(self) -> JsonObject:
+        """What a model sees; ``context`` is the part of it that is stored in the decision's snapshot."""
+        return seen_at(self.context, self.decided_at)
 
 
 @swift
@@ -229,7 +235,7 @@ def asks_policy(s: Situation, p: Plan) -> bool:
 
 def asked(s: Situation, p: Plan) -> Asked:
     """What the policy is asked."""
-    return Asked(p.space, p.mask, s.context, s.effects, s.limits)
+    return Asked(p.space, p.mask, s.seen, s.effects, s.limits)
 
 
 def _choice(s: Situation, p: Plan, live: LivePolicy) -> Choice | None:

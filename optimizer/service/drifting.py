@@ -28,6 +28,7 @@ import numpy as np
 
 from optimizer.bandit.drift import Crossing, Detectors
 from optimizer.bandit.rewards import max_window, planned_start
+from optimizer.model.moment import seen_at
 from optimizer.model.policy import LivePolicy
 from optimizer.service import driftratios
 from optimizer.service.evidence import heaviest_model
@@ -225,7 +226,7 @@ def advanced(
     state = _calibrated(past, state, campaign, matured, now)
     model = heaviest_model(live)
     if model is not None:
-        contexts = [row.decision.snapshot.context for _, row in decided]
+        contexts = [seen_at(row.decision.snapshot.context, row.decision.decided_at) for _, row in decided]
         block, shifts = compared(state.block, model.spec, model.artifact_meta["rows"], contexts)
         state = _featured(replace(state, block=block), shifts, now)
     return replace(state, decided=decided[-1][0]) if decided else state

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from optimizer.bandit.actions import DAYPARTS, ActionSpace, Spaces
 from optimizer.model.inference import RewardModel
+from optimizer.model.moment import seen_at
 from optimizer.model.policy import BLOCK, Asked, LivePolicy, distribution
 from optimizer.service.choose import Plan, Situation
 from optimizer.service.feedback import Logged
@@ -277,7 +278,7 @@ def predicted_outcomes(past: Past, decisions: Sequence[Decision]) -> list[dict[s
             for start in range(0, len(same), height):
                 some = same[start : start + height]
                 rows = [decisions[i] for i, _ in some]
-                x = model.embed([d.snapshot.context for d in rows])
+                x = model.embed([seen_at(d.snapshot.context, d.decided_at) for d in rows])
                 effects = [d.snapshot.effects for d in rows]
                 scored = model.score_rows(x, Spaces.stacked([space for _, space in some]), campaign, effects)
                 for name in model.outcomes:
@@ -289,11 +290,11 @@ def predicted_outcomes(past: Past, decisions: Sequence[Decision]) -> list[dict[s
 
 
 def _vector(live: LivePolicy, s: Situation, space: ActionSpace, mask: NDArray[np.bool_]) -> Floats:
-    return distribution(live, s.campaign, Asked(space, mask, s.context, s.effects, s.limits)).probability
+    return distribution(live, s.campaign, Asked(space, mask, s.seen, s.effects, s.limits)).probability
 
 
 def _scores(model: RewardModel, s: Situation, space: ActionSpace) -> tuple[Floats, dict[str, Floats]]:
-    scores = model.score(model.embed([s.context])[0], space, s.campaign, s.effects)
+    scores = model.score(model.embed([s.seen])[0], space, s.campaign, s.effects)
     return scores.reward, dict(scores.outcome)
 
 

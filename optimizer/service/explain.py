@@ -183,12 +183,12 @@ class _Scene:
 
     @cached_property
     def _embedded(self) -> NDArray[np.float32]:
-        row: NDArray[np.float32] = self.model.embed([self.situation.context])[0]
+        row: NDArray[np.float32] = self.model.embed([self.situation.seen])[0]
         return row
 
     @cached_property
     def _seen(self) -> Seen:
-        parts = learned_parts(self.model.embedder, self.situation.context, self._embedded)
+        parts = learned_parts(self.model.embedder, self.situation.seen, self._embedded)
         return Seen(self._embedded.astype(np.float64), parts, self.situation.effects)
 
     def _best(self, among: NDArray[np.bool_]) -> int:

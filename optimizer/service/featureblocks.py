@@ -49,7 +49,7 @@ def compared(
         block: the one that is being filled; one of another spec is thrown away.
         spec: the served model's features.
         trained: rows that it was trained on.
-        contexts: newly decided ones, in order.
+        contexts: newly decided ones with their moments (``model.moment``), in order.
 
     Returns:
         The block that is being filled, and of each feature in the last full block (stability index, limit): it has

@@ -36,6 +36,7 @@ from optimizer.bandit.rewards import (
     window_hours,
 )
 from optimizer.model.examples import NO_SEND, Examples
+from optimizer.model.moment import seen_at
 from optimizer.service.offered import Offered
 from storage.log import COUNTED, Decision, FeedbackRow
 from storage.port import Reader
@@ -235,7 +236,7 @@ def examples(rows: Sequence[Logged], campaigns: dict[str, Campaign], hazards: Ha
     clusters: dict[str, int] = {}
     young = hazards is not None
     return Examples(
-        contexts=[r.decision.snapshot.context for r in taken],
+        contexts=[seen_at(r.decision.snapshot.context, r.decision.decided_at) for r in taken],
         campaigns=used,
         campaign=campaign,
         variant=_column(taken, campaign, variants, "variant_id"),

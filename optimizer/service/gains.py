@@ -20,6 +20,7 @@ from optimizer.bandit.actions import ActionSpace
 from optimizer.bandit.capacity import cost_micros
 from optimizer.bandit.eligibility import Question, eligible, span
 from optimizer.model.inference import RewardModel
+from optimizer.model.moment import seen_at
 from optimizer.model.policy import LivePolicy, risk_mask
 from optimizer.service import recipients as people
 from optimizer.service.holidays import holidays_of
@@ -132,7 +133,7 @@ def score_all(
     masks = _unpriced_masks(reader, replayer, new, spaces, rules, without)
     for campaign_id, (_, model) in models.items():
         own = [d for d in new if d.campaign_id == campaign_id]
-        embedded = model.embed([d.snapshot.context for d in own]) if own else ()
+        embedded = model.embed([seen_at(d.snapshot.context, d.decided_at) for d in own]) if own else ()
         for d, row in zip(own, embedded, strict=True):
             name = d.decision_id
             found[name] = _scored(d, policies[campaign_id][0], model, row, spaces[name], masks[name], drawn=drawn)

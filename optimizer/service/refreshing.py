@@ -274,7 +274,7 @@ def _divergence(
     asked = []
     for decision in decisions:
         made, s = plan_of(decision, replayer.campaign(decision)), situation_of(decision, campaign)
-        asked.append(Asked(made.space, made.mask, s.context, s.effects))
+        asked.append(Asked(made.space, made.mask, s.seen, s.effects))
     pairs = zip(*(distributions(live, campaign, asked) for live in (revision, gated)), strict=True)
     distances = [0.5 * float(np.abs(one.probability - other.probability).sum()) for one, other in pairs]
     return float(np.mean(distances)) if distances else 0.0

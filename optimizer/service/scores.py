@@ -20,6 +20,7 @@ from optimizer.bandit.localtime import Zone
 from optimizer.errors import Conflict, Invalid, NotFound, SendtideError
 from optimizer.model.history import LENGTH
 from optimizer.model.inference import RewardModel
+from optimizer.model.moment import seen_at
 from optimizer.model.policy import LivePolicy
 from optimizer.service import recipients as people
 from optimizer.service.catalog import View
@@ -111,7 +112,7 @@ class Scorer:
             return []
         whom = self._recipients(asked)
         contexts = [
-            with_past(seen_context(r, row.context, self.view.hidden), past, self.now)
+            seen_at(with_past(seen_context(r, row.context, self.view.hidden), past, self.now), self.now)
             for r, row, past in zip(whom, asked, self._pasts(asked), strict=True)
         ]
         spaces: dict[str, ActionSpace] = {}

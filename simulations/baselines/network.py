@@ -112,7 +112,7 @@ class Network:
 
     def choose(self, turn: Turn) -> Drawn:
         """See ``Player``."""
-        x = self._context.vector(self._features.of(turn.situation.context))
+        x = self._context.vector(self._features.of(turn.situation.seen))
         rows = self._columned.rows(x, turn.space)
         places = np.flatnonzero(turn.plan.mask)
         with one_thread(), torch.inference_mode():

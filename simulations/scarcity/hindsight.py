@@ -16,6 +16,8 @@ from numpy.typing import NDArray
 
 from optimizer.bandit.actions import build_space
 from optimizer.bandit.localtime import zone
+from optimizer.bandit.scarce import moment
+from optimizer.model.moment import seen_at
 from optimizer.service.serving import load_policy
 from simulations.scarcity.arms import Taken, opened
 from simulations.scarcity.crowd import (
@@ -104,7 +106,8 @@ def predicted_gains(folder: Path, course: Course, people: Crowd, rows: Ints, see
         model = load_policy(reader, WORKSPACE, pointer.policy_id, {}).models[-1]
         if model is None:
             raise LearningError("the policy has no model")
-        embedded = model.embed([people.context(i) for i in rows.tolist()])
+        seen = [seen_at(people.context(i), moment(int(people.at[i]))) for i in rows.tolist()]
+        embedded = model.embed(seen)
         for i, (row, x) in enumerate(zip(rows.tolist(), embedded, strict=True)):
             space = build_space(
                 variants=VARIANTS,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import numpy as np
@@ -12,8 +12,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from optimizer.errors import BadArtifact
-from optimizer.model.columns import DECIDED_AT
+from optimizer.model import columns
 from optimizer.model.features import MAX_WIDTH, FeatureSpec, fit_spec, variant_features
+from optimizer.model.moment import seen_at
 from storage.records import Attribute, Variant
 from tests.model.conftest import contexts
 
@@ -22,6 +23,7 @@ for number, row in enumerate(ROWS):
     row["city"] = f"city{number % 90}"
     row["joined"] = f"2025-0{1 + number % 9}-01T00:00:00Z"
     row["note"] = f"the {number} quick brown foxes jump over it"
+ROWS = [seen_at(row, datetime(2026, 1, 1, tzinfo=UTC)) for row in ROWS]
 SPEC = fit_spec(ROWS, [])
 
 
@@ -108,13 +110,51 @@ def test_any_data_can_be_learned_from(rows: list[dict[str, Any]]) -> None:
 
 
 def test_a_timestamp_is_an_age_at_the_decision() -> None:
-    position = SPEC.labels.index("joined.value")
-    young = SPEC.encode_row({"joined": "2025-06-01T00:00:00Z", DECIDED_AT: "2025-06-02T00:00:00Z"})[position]
-    old = SPEC.encode_row({"joined": "2025-06-01T00:00:00Z", DECIDED_AT: "2025-09-02T00:00:00Z"})[position]
-    moment = datetime(2025, 6, 1, tzinfo=UTC)
-    epoch = SPEC.encode_row({"joined": moment.timestamp(), DECIDED_AT: moment.timestamp() + 86_400})[position]
+    """Each was seen last one to nine days before its own decision, and the decisions took half a year."""
+    decided = [datetime(2025, 1, 1, tzinfo=UTC) + timedelta(hours=11 * i) for i in range(400)]
+    ages = [1.0 + i * 5 % 9 for i in range(400)]
+    seen = [(at - timedelta(days=age)).isoformat() for at, age in zip(decided, ages, strict=True)]
+    rows = [seen_at({"seen": one}, at) for one, at in zip(seen, decided, strict=True)]
+    spec = fit_spec(rows, [])
+    (column,) = spec.columns
+    assert isinstance(column, columns.NumberColumn)
+    assert column.parsed(rows) == pytest.approx(np.array(ages))
+    assert (column.mean, column.knots[-1]) == pytest.approx((np.mean(ages), 9.0))
+    later = [seen_at({"seen": "2027-03-01T00:00:00Z"}, datetime(2027, 3, day, tzinfo=UTC)) for day in (3, 7)]
+    young, old = (spec.encode_row(one)[0] for one in later)
     assert young < old
-    assert epoch == young
+    epoch = seen_at({"seen": datetime(2027, 3, 1, tzinfo=UTC).timestamp()}, datetime(2027, 3, 3, tzinfo=UTC))
+    assert spec.encode_row(epoch)[0] == young
+    told = FeatureSpec.from_json(orjson.loads(orjson.dumps(spec.to_json())))
+    assert told == spec
+    assert spec.encode_row({"seen": "2027-03-01T00:00:00Z"}) == pytest.approx(spec.encode_row({}))
+    assert fit_spec([{"seen": one} for one in seen], []).columns == (), "no moments, no ages"
+
+
+def test_a_stored_spec_that_counts_from_its_newest_row_goes_on_to_do_so() -> None:
+    newest = datetime(2025, 6, 1, tzinfo=UTC)
+    told = {
+        "columns": [
+            {
+                "kind": "number",
+                "name": "seen",
+                "mean": 0.0,
+                "scale": 1.0,
+                "knots": [],
+                "ranks": [],
+                "centre": [0.0],
+                "missing": None,
+                "reference": newest.timestamp(),
+            }
+        ],
+        "dropped": [],
+    }
+    spec = FeatureSpec.from_json(told)
+    context = {"seen": "2025-05-30T00:00:00Z"}
+    assert spec.encode_row(seen_at(context, datetime(2026, 1, 1, tzinfo=UTC))).tolist() == [2.0]
+    assert spec.encode_row(seen_at(context | {"@decided_at": "2025-05-31T00:00:00Z"}, newest)).tolist() == [1.0]
+    assert spec.describe()[0]["type"] == "timestamp"
+    assert orjson.loads(orjson.dumps(spec.to_json())) == told, "its hash is what it was"
 
 
 def test_the_width_is_bounded_and_says_what_was_left_out() -> None:

@@ -39,8 +39,13 @@ def rows(campaign: Campaign, n: int, seed: int) -> Examples:
 def publish_model(services: Services, campaign: Campaign, n: int = 2_000, seed: int = 1) -> Policy:
     """Publishes a model of ``rows`` as the campaign's whole policy, and loads it in this process."""
     trained = train(rows(campaign, n, seed), attributes=(), seed=seed, network=False)
+    return publish_blob(services, campaign, trained.blob, trained.feature_hash, n)
+
+
+def publish_blob(services: Services, campaign: Campaign, blob: bytes, feature_hash: str, n: int) -> Policy:
+    """Publishes a model of n rows as the campaign's whole policy, and loads it in this process."""
     now = services.clock()
-    artifact = artifact_of(campaign.workspace_id, trained.blob, trained.feature_hash, now)
+    artifact = artifact_of(campaign.workspace_id, blob, feature_hash, now)
     parts = (Component(1.0, artifact.artifact_id),)
     policy = new_policy(
         campaign.workspace_id,

@@ -200,7 +200,7 @@ def _dropped(contexts: Sequence[JsonObject], name: str) -> Finding | None:
 
 def _exploding(read: _Read, contexts: Sequence[JsonObject], limits: QualityLimits) -> Finding | None:
     column, number = read.column, read.number
-    if number is None or not isinstance(column, NumberColumn) or column.reference is not None:
+    if number is None or not isinstance(column, NumberColumn) or column.timestamp:
         return None
     raw = [context.get(column.name) for context in contexts]
     endless = sum(isinstance(v, float) and not math.isfinite(v) for v in raw) / max(1, sum(v is not None for v in raw))
