@@ -31,6 +31,7 @@ from apscheduler.schedulers.background import BackgroundScheduler
 from optimizer.config import Settings
 from optimizer.errors import SendtideError
 from optimizer.service import cleaning, pricing, pushing, runs, upkeep
+from optimizer.service.apart import Apart
 from optimizer.service.gains import Memory
 from optimizer.service.ids import fresh
 from optimizer.service.personalizer import evaluating, importances, logs
@@ -133,8 +134,12 @@ class Trainer:
             ended = Ended("failed", error=f"{_how_it_ended(child.process.returncode)}: {_tail(child.err)}")
         # While the store is away this raises, and the next tick tries again: the run's end must not be told otherwise.
         runs.finish(self.services, child.run, self.holder, ended)
+        told = {"run": child.run.run_id, "workspace": child.run.workspace_id, "kind": child.run.kind}
+        if ended.status == "failed":
+            log.error("training failed", extra={**told, "error": ended.error, "output": _tail(child.err)})
+        else:
+            log.info("training ends", extra={**told, "status": ended.status})
         self._close(child)
-        log.info("training ends", extra={"run": child.run.run_id, "status": ended.status, "error": ended.error})
 
     def stop(self, why: str) -> None:
         """Ends the child, if there is one; its run has failed."""
@@ -195,7 +200,7 @@ class Pusher:
 
     def _push(self, key: tuple[str, str], endpoint: Endpoint) -> None:
         try:
-            _guarded("push", lambda: pushing.push(self.services, endpoint, self.holder, self._going_on))
+            _guarded("push", lambda: pushing.push(self.services, endpoint, self.holder, self._going_on), key[0])
         finally:
             del self.busy[key]
 
@@ -225,7 +230,8 @@ class Scheduler:
             log.info("scheduler runs", extra={"retrain_minutes": settings.retrain_minutes})
             try:
                 while not self.stopping and self._parent_lives():
-                    _guarded("training", trainer.tick)
+                    if not _guarded("training", trainer.tick):
+                        _guarded("training", lambda: trainer.stop("an error of the scheduler, see its log"))
                     # Not an Event: setting one from a signal handler can deadlock with the wait it interrupts.
                     time.sleep(TICK_SECONDS)
             finally:
@@ -286,7 +292,9 @@ class Scheduler:
         began = time.monotonic()
         if began < self.price_after:
             return
-        self._each_workspace("prices", lambda w: pricing.reprice(self.services, w, memory=self.pricing_memory))
+        self._each_workspace(
+            "prices", lambda w: pricing.reprice(self.services, w, memory=self.pricing_memory, apart=Apart(w))
+        )
         ended = time.monotonic()
         self.price_after = ended + (ended - began) / PRICING_SHARE
 
@@ -321,14 +329,23 @@ class Scheduler:
                 workspaces = reader.workspaces()
             for workspace in workspaces:
                 if not self.stopping:
-                    _guarded(name, partial(job, workspace.workspace_id))
+                    _guarded(name, partial(job, workspace.workspace_id), workspace.workspace_id)
 
         _guarded(name, everywhere)
 
 
-def _guarded(name: str, work: Callable[[], object]) -> None:
-    """Runs ``work``; what can't be reached or loaded now may be there at the next turn, so it is logged, not raised."""
+def _guarded(name: str, work: Callable[[], object], workspace_id: str | None = None) -> bool:
+    """Runs ``work`` and raises nothing; False when something unforeseen happened.
+
+    What can't be reached or loaded now may be there at the next turn. An error of ours is logged with its trace, and
+    holds up neither the next workspace nor this process, which all workspaces need.
+    """
+    where = {} if workspace_id is None else {"workspace": workspace_id}
     try:
         work()
     except (StoreError, SendtideError) as fault:
-        log.warning("%s failed; it is tried again", name, extra={"fault": str(fault)})
+        log.warning("%s failed; it is tried again", name, extra={**where, "fault": str(fault)})
+    except Exception:
+        log.exception("%s failed unforeseen; it is tried again", name, extra=where)
+        return False
+    return True

@@ -217,4 +217,6 @@ def _train(shop: Shop) -> None:
         ended = carry_out(shop.services, run)
         shop.clock.advance(TRAINING.total_seconds())
         end(ended)
+    if ended.status == "failed":
+        raise RuntimeError(f"training failed: {ended.error}")
     shop.services.policies.refresh_now()

@@ -9,6 +9,7 @@ import click
 from optimizer.cli.call import Call, command, option
 from optimizer.cli.group import EXIT_CODES
 from optimizer.cli.progress import progress
+from optimizer.errors import SendtideError
 
 
 @click.command(epilog=EXIT_CODES)
@@ -34,11 +35,13 @@ def retrain(call: Call, campaign: str | None) -> None:
         *(_line(verdict) for verdict in ended.verdicts),
         f"run {run.run_id}: {ended.status}",
     )
+    if ended.status == "failed":
+        raise SendtideError(f"run {run.run_id} failed: {ended.error}")
 
 
 def _line(verdict: dict[str, Any]) -> str:
     """A verdict for people, each condition with its number."""
-    head = f"{verdict['campaign_id']}: {verdict['decision']}, {verdict.get('reason', '')} ({verdict['rows']} rows)"
+    head = f"{verdict['campaign_id']}: {verdict['decision']}, {verdict.get('reason', '')} ({verdict['rows'] or 0} rows)"
     conditions = [
         f"  {'ok  ' if c['passed'] else 'FAIL'} {c['name']}: {c['figure']} against {c['limit']} {c['detail']}"
         for c in verdict.get("conditions", ())

@@ -17,6 +17,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from datetime import datetime
+from functools import partial
 from hashlib import blake2b
 from typing import Any
 
@@ -25,6 +26,7 @@ import numpy as np
 from optimizer.bandit.evidence import Condition, GateLimits
 from optimizer.bandit.gate import watched
 from optimizer.bandit.sequences import Wager
+from optimizer.service.apart import Apart, attempted
 from optimizer.service.evidence import newest_and_rest, predicted_rewards, vector_of
 from optimizer.service.feedback import Logged, closes, feedback_rows
 from optimizer.service.ids import COLD_POLICY
@@ -90,8 +92,15 @@ class Watch:
         return cls(**{**data, "stakes": Stakes.from_json(data["stakes"]), "wagers": wagers, "seen": seen})
 
 
-def watch(services: Services, workspace_id: str, campaign_id: str | None = None) -> list[dict[str, Any]]:
+def watch(
+    services: Services, workspace_id: str, campaign_id: str | None = None, apart: Apart | None = None
+) -> list[dict[str, Any]]:
     """Looks at every canary; rolls back those that are clearly worse.
+
+    Args:
+        services: the wired service. workspace_id: whose canaries.
+        campaign_id: only this campaign's (None = all).
+        apart: keeps what fails for a campaign (None = it is raised).
 
     Returns:
         For each campaign whose mixture holds a canary ``campaign_id, decision, policy_id, reason, rows, conditions,
@@ -105,9 +114,14 @@ def watch(services: Services, workspace_id: str, campaign_id: str | None = None)
             (pointer, *found)
             for pointer in mine
             if campaign_id in (None, pointer.campaign_id)
-            if (found := _look(services, reader, pointer, now)) is not None
+            if (found := attempted(apart, pointer.campaign_id, partial(_look, services, reader, pointer, now)))
+            is not None
         ]
-    return [_settle(services, pointer, found, parent, now) for pointer, found, parent in looks]
+    settled = [
+        attempted(apart, pointer.campaign_id, partial(_settle, services, pointer, found, parent, now))
+        for pointer, found, parent in looks
+    ]
+    return [one for one in settled if one is not None]
 
 
 def _settle(services: Services, pointer: Pointer, found: Watch, parent: str, now: datetime) -> dict[str, Any]:

@@ -21,6 +21,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
+from functools import partial
 from heapq import heappush, heappushpop
 from typing import Any
 
@@ -31,6 +32,7 @@ from optimizer.bandit.rewards import max_window, planned_start
 from optimizer.model.moment import seen_at
 from optimizer.model.policy import LivePolicy
 from optimizer.service import driftratios
+from optimizer.service.apart import Apart, attempted
 from optimizer.service.evidence import heaviest_model
 from optimizer.service.featureblocks import Block, compared, empty_block
 from optimizer.service.feedback import Log, Logged, feedback_rows
@@ -152,13 +154,16 @@ def changes(drift: Mapping[str, Drift]) -> dict[str, float]:
     return {name: one.changed for name, one in drift.items() if one.changed is not None}
 
 
-def look(services: Services, reader: Reader, workspace_id: str, campaign_id: str | None, log: Log) -> dict[str, Drift]:
+def look(
+    services: Services, reader: Reader, workspace_id: str, campaign_id: str | None, log: Log, apart: Apart | None = None
+) -> dict[str, Drift]:
     """Looks at what has arrived since the last look, in every campaign that serves a learned policy.
 
     Args:
         services: the wired service. reader: a snapshot of the store. workspace_id: whose campaigns.
         campaign_id: only this one (None = all).
         log: what was read as of now; rows that are older than it and were not looked at are read here.
+        apart: keeps what fails for a campaign (None = it is raised).
 
     Returns:
         The new state by campaign; it counts once it is stored with a training run, under ``drift``.
@@ -169,7 +174,9 @@ def look(services: Services, reader: Reader, workspace_id: str, campaign_id: str
             continue
         campaign = reader.campaign(workspace_id, pointer.campaign_id)
         if campaign is not None and pointer.policy_id != COLD_POLICY:
-            found[pointer.campaign_id] = _look(services, reader, pointer, campaign, log)
+            seen = attempted(apart, pointer.campaign_id, partial(_look, services, reader, pointer, campaign, log))
+            if seen is not None:
+                found[pointer.campaign_id] = seen
     return found
 
 

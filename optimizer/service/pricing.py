@@ -12,8 +12,9 @@ currency. A rule prices messages that it both binds (``applies_to``) and counts;
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import datetime, timedelta
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -23,8 +24,9 @@ from optimizer.bandit.places import Wishes, price_of_place
 from optimizer.bandit.scarce import Asked, Scarce, price_all
 from optimizer.bandit.tolls import HOUR, Price, prices_of
 from optimizer.model.policy import LivePolicy
+from optimizer.service.apart import Apart, attempted
 from optimizer.service.gains import Memory, Scored, score_all
-from optimizer.service.ids import COLD_POLICY
+from optimizer.service.priceable import Priceable, priceable, taking
 from optimizer.service.publish import new_policy, publish
 from optimizer.service.questions import LOOK_BACK, SETTLED, Past, watched
 from optimizer.service.serving import load_policy
@@ -32,9 +34,9 @@ from optimizer.service.wiring import Services
 from storage.errors import VersionConflict
 from storage.policies import Pointer, Policy
 from storage.port import Reader
-from storage.records import Campaign, JsonObject
+from storage.records import JsonObject
 from storage.rules import Budget, Cap, Capacity, Rule
-from storage.usage import Usage, limit_in, period_of, scarce
+from storage.usage import Usage, limit_in, period_of
 
 #: A rule may bind where this part of a limit is used; a budget also where it is spent this fast.
 NEARLY = 0.9
@@ -48,45 +50,12 @@ _DAY = timedelta(days=1)
 Prices = Mapping[str, tuple[Price, ...]]
 
 
-@dataclass(frozen=True)
-class Priceable:
-    """The campaigns of a workspace that serve a learned policy, and the rules that bind any of them."""
-
-    workspace_id: str
-    now: datetime
-    pointers: Mapping[str, Pointer]
-    policies: Mapping[str, Policy]
-    campaigns: Mapping[str, Campaign]
-    rules: tuple[Rule, ...]
-
-    @property
-    def shared(self) -> list[Rule]:
-        """Capacity and budget rules that take of a campaign's messages."""
-        return [r for r in self.rules if scarce(r) and self._takes(r)]
-
-    @property
-    def caps(self) -> list[Rule]:
-        """Caps and gaps that take of a campaign's messages."""
-        return [r for r in self.rules if isinstance(r.parameters, Cap) and self._takes(r)]
-
-    def _takes(self, rule: Rule) -> bool:
-        return any(taking(rule, campaign) for campaign in self.campaigns.values())
-
-
-def taking(rule: Rule, campaign: Campaign) -> tuple[str, ...]:
-    """The channels on which the campaign's messages pay the rule's price: those that it binds and counts."""
-    return tuple(
-        channel.id
-        for channel in campaign.channels
-        if all(
-            selector.admits(channel=channel.id, category=campaign.category, campaign_id=campaign.campaign_id)
-            for selector in (rule.applies_to, rule.counts)
-        )
-    )
-
-
 def reprice(
-    services: Services, workspace_id: str, campaign_id: str | None = None, memory: Memory | None = None
+    services: Services,
+    workspace_id: str,
+    campaign_id: str | None = None,
+    memory: Memory | None = None,
+    apart: Apart | None = None,
 ) -> list[dict[str, Any]]:
     """Works prices out anew and publishes a revision of each policy whose prices moved.
 
@@ -95,6 +64,7 @@ def reprice(
         workspace_id: whose rules and policies.
         campaign_id: only this campaign's policy (None = all).
         memory: what is remembered of earlier times, for whoever does this again and again.
+        apart: keeps what fails for a campaign (None = it is raised).
 
     Returns:
         For each campaign whose prices moved ``campaign_id, decision, policy_id, prices`` (rule ids); ``decision`` is
@@ -102,12 +72,13 @@ def reprice(
     """
     with services.store.read() as reader:
         served = priceable(reader, workspace_id, services.clock())
-        prices = work_out(services, reader, served, memory)
-    return [
-        publish_prices(services, served.pointers[name], policy, prices.get(name, ()))
+        prices = work_out(services, reader, served, memory, apart)
+    published = [
+        attempted(apart, name, partial(publish_prices, services, served.pointers[name], policy, prices.get(name, ())))
         for name, policy in served.policies.items()
         if campaign_id in (None, name) and moved(prices_of(policy.exploration), prices.get(name, ()), served.now)
     ]
+    return [one for one in published if one is not None]
 
 
 def publish_prices(services: Services, pointer: Pointer, policy: Policy, prices: Sequence[Price]) -> dict[str, Any]:
@@ -139,24 +110,6 @@ def with_prices(exploration: JsonObject, prices: Sequence[Price]) -> JsonObject:
     return {**numbers, "prices": [price.as_json() for price in prices]} if prices else numbers
 
 
-def priceable(reader: Reader, workspace_id: str, now: datetime) -> Priceable:
-    """Which campaigns of a workspace serve a learned policy, and the rules that act."""
-    pointers = {
-        p.campaign_id: p for p in reader.pointers() if p.workspace_id == workspace_id and p.policy_id != COLD_POLICY
-    }
-    policies = {name: reader.policy(workspace_id, pointer.policy_id) for name, pointer in pointers.items()}
-    campaigns = {name: reader.campaign(workspace_id, name) for name in pointers}
-    rules = tuple(r for r in reader.rules(workspace_id) if r.enabled and not r.archived and not r.dry_run)
-    return Priceable(
-        workspace_id,
-        now,
-        pointers,
-        {name: policy for name, policy in policies.items() if policy is not None},
-        {name: campaign for name, campaign in campaigns.items() if campaign is not None},
-        rules,
-    )
-
-
 def moved(old: Sequence[Price], new: Sequence[Price], now: datetime) -> bool:
     """Whether new prices are worth a revision: some rule's moved by more than ``TOLERANCE`` in the next two days."""
     before, after = {p.rule_id: p for p in old}, {p.rule_id: p for p in new}
@@ -172,7 +125,13 @@ def moved(old: Sequence[Price], new: Sequence[Price], now: datetime) -> bool:
     return False
 
 
-def work_out(services: Services, reader: Reader, served: Priceable, memory: Memory | None = None) -> Prices:
+def work_out(
+    services: Services,
+    reader: Reader,
+    served: Priceable,
+    memory: Memory | None = None,
+    apart: Apart | None = None,
+) -> Prices:
     """The prices of each campaign with a learned policy; a rule that doesn't bind has none."""
     memory = Memory() if memory is None else memory
     shared, caps = _binding(reader, served)
@@ -181,7 +140,11 @@ def work_out(services: Services, reader: Reader, served: Priceable, memory: Memo
     names = served.policies.keys() & served.campaigns.keys()
     demand = watched(memory.demand, served.workspace_id, names, shared, whole=bool(caps))
     past = demand.read(reader, served.workspace_id, served.now)
-    live = {name: (served.campaigns[name], _live(services, reader, served, name)) for name in sorted(names)}
+    live = {}
+    for name in sorted(names):
+        policy = attempted(apart, name, partial(_live, services, reader, served, name))
+        if policy is not None:
+            live[name] = served.campaigns[name], policy
     priced: dict[str, list[Price]] = {name: [] for name in names}
     without = frozenset(rule.rule_id for rule in shared)
     if shared and past.sample:

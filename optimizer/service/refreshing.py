@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any
 
 import numpy as np
@@ -23,11 +23,13 @@ from optimizer.model.training.settled import Settled
 from optimizer.model.training.train import follow
 from optimizer.model.training.train import refresh as refit
 from optimizer.service import settledrows
+from optimizer.service.apart import Apart, attempted, attempted_for_all
 from optimizer.service.drifting import Drift, changes, look
 from optimizer.service.feedback import Hazards, Log, Logged, delays_json, examples, judgeable, load, usable
 from optimizer.service.forgetting import remembered
 from optimizer.service.ids import COLD_POLICY
-from optimizer.service.pricing import moved, priceable, publish_prices, with_prices, work_out
+from optimizer.service.priceable import priceable
+from optimizer.service.pricing import moved, publish_prices, with_prices, work_out
 from optimizer.service.publish import artifact_of, new_policy, publish
 from optimizer.service.replay import Replayer, plan_of, situation_of
 from optimizer.service.retrain import exploration_numbers
@@ -86,11 +88,19 @@ class _Read:
         return exploration_numbers(self.log.of(campaign_id), self.drift.get(campaign_id), facts)
 
 
-def refresh(services: Services, workspace_id: str, campaign_id: str | None = None) -> list[dict[str, Any]]:
+def refresh(
+    services: Services, workspace_id: str, campaign_id: str | None = None, apart: Apart | None = None
+) -> list[dict[str, Any]]:
     """Refits every served model on the outcomes that have arrived; publishes a revision where something changed.
 
     A revision carries the prices of this moment (``pricing``). Where the model stays as it is, prices that moved are
     published alone. Of a long log only the rows since are read, where what the others say is kept (``settledrows``).
+
+    Args:
+        services: the wired service. workspace_id: whose models.
+        campaign_id: only this campaign's (None = all).
+        apart: keeps what fails for a campaign, which is not answered for then (None = it is raised). Where prices fail,
+            those that are in force stay.
 
     Returns:
         For each campaign with a learned policy ``campaign_id, decision, policy_id, divergence, rows, prices`` (the
@@ -105,9 +115,14 @@ def refresh(services: Services, workspace_id: str, campaign_id: str | None = Non
         ]
         if not learned:
             return []
-        read = _read(services, reader, workspace_id, campaign_id, learned)
-        prices = work_out(services, reader, priceable(reader, workspace_id, services.clock()))
-        answers = [_refresh_campaign(services, reader, read, pointer, prices) for pointer in learned]
+        read = _read(services, reader, workspace_id, campaign_id, learned, apart)
+        served = priceable(reader, workspace_id, services.clock())
+        prices = attempted_for_all(apart, "prices", partial(work_out, services, reader, served, apart=apart))
+        tried = [
+            attempted(apart, p.campaign_id, partial(_refresh_campaign, services, reader, read, p, prices))
+            for p in learned
+        ]
+        answers = [one for one in tried if one is not None]
     _keep(services, workspace_id, read)
     drift = {name: one.to_json() for name, one in read.drift.items()}
     return [{**answer, "drift": drift.get(answer["campaign_id"])} for answer in answers]
@@ -125,7 +140,12 @@ def _keep(services: Services, workspace_id: str, read: _Read) -> None:
 
 
 def _read(
-    services: Services, reader: Reader, workspace_id: str, campaign_id: str | None, learned: Sequence[Pointer]
+    services: Services,
+    reader: Reader,
+    workspace_id: str,
+    campaign_id: str | None,
+    learned: Sequence[Pointer],
+    apart: Apart | None,
 ) -> _Read:
     """The rows since what is kept, if that fits; else the whole log."""
     now = services.clock()
@@ -133,7 +153,7 @@ def _read(
     models = frozenset(name for policy in policies for name in _lineage(reader, policy).values())
     before = settledrows.read(services, workspace_id, models)
     log = load(reader, workspace_id, now, since=None if before is None else before.until)
-    drift = look(services, reader, workspace_id, campaign_id, log)
+    drift = look(services, reader, workspace_id, campaign_id, log, apart)
     if before is not None and not before.holds_for(log, changes(drift)):
         before, log = None, load(reader, workspace_id, now)
     return _Read(log, before, drift, settled_until(log.rows, now, before))
@@ -147,14 +167,14 @@ def _lineage(reader: Reader, policy: Policy) -> dict[str, str]:
 
 
 def _refresh_campaign(
-    services: Services, reader: Reader, read: _Read, pointer: Pointer, prices: Mapping[str, tuple[Price, ...]]
+    services: Services, reader: Reader, read: _Read, pointer: Pointer, prices: Mapping[str, tuple[Price, ...]] | None
 ) -> dict[str, Any]:
     now = services.clock()
     policy = reader.policy(pointer.workspace_id, pointer.policy_id)
     campaign = read.log.campaigns.get(pointer.campaign_id)
     if policy is None or campaign is None:
         return _answer(pointer, "skipped", 0)
-    own = prices.get(pointer.campaign_id, ())
+    own = prices_of(policy.exploration) if prices is None else prices.get(pointer.campaign_id, ())
     numbers = read.numbers(pointer.campaign_id)
     count = numbers["rows"]
     alike = policy.exploration.get("drift") == numbers.get("drift")

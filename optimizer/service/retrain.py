@@ -17,6 +17,7 @@ from optimizer.bandit.tolls import Price
 from optimizer.model.inference import RewardModel
 from optimizer.model.policy import LivePolicy
 from optimizer.model.training.train import Trained
+from optimizer.service.apart import Apart, attempted, fallen
 from optimizer.service.drifting import Drift, look
 from optimizer.service.evidence import pair
 from optimizer.service.feedback import Log, Logged, delays_json, judgeable, load, people, usable
@@ -45,7 +46,11 @@ ANNEAL_ROWS = 20_000
 
 
 def retrain(
-    services: Services, workspace_id: str, campaign_id: str | None = None, run: TrainingRun | None = None
+    services: Services,
+    workspace_id: str,
+    campaign_id: str | None = None,
+    run: TrainingRun | None = None,
+    apart: Apart | None = None,
 ) -> list[dict[str, Any]]:
     """Trains and judges; publishes or rejects for each campaign.
 
@@ -54,6 +59,7 @@ def retrain(
         workspace_id: whose log.
         campaign_id: only this campaign's policy (None = all that are active).
         run: the training run that asked, kept with the policy.
+        apart: keeps what fails for a campaign, which is not answered for then (None = it is raised).
 
     Returns:
         For each campaign ``campaign_id, decision, policy_id, alpha, reason, conditions, rows, data, drift``; ``data``
@@ -64,8 +70,9 @@ def retrain(
     now = services.clock()
     with services.store.read() as reader:
         log = load(reader, workspace_id, now)
-        drift = look(services, reader, workspace_id, campaign_id, log)
-        wanted = [c for c in log.campaigns.values() if c.status == "active" and campaign_id in (None, c.campaign_id)]
+        drift = look(services, reader, workspace_id, campaign_id, log, apart)
+        active = [c for c in log.campaigns.values() if c.status == "active" and campaign_id in (None, c.campaign_id)]
+        wanted = [c for c in active if not fallen(apart, c.campaign_id)]
         enough = [c for c in wanted if len(_teaching(services, log, c)) >= LEAST_ROWS]
         answers = [_skipped(c, len(_matured(log, c))) for c in wanted if c not in enough]
         sound, refused = _sound(log) if enough else (log, {})
@@ -74,7 +81,8 @@ def retrain(
         if left:
             job = settled(Job.of(services, reader, workspace_id, sound, run.run_id if run is not None else None, drift))
             drift = dict(job.drift)
-            answers += [_retrain_campaign(job, reader, campaign) for campaign in left]
+            judged = [attempted(apart, c.campaign_id, partial(_retrain_campaign, job, reader, c)) for c in left]
+            answers += [one for one in judged if one is not None]
     return [_with_drift(answer, drift) for answer in answers]
 
 

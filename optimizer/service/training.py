@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from optimizer.service.apart import Apart
 from optimizer.service.canary import watch
 from optimizer.service.refreshing import refresh
 from optimizer.service.retrain import retrain
@@ -14,13 +15,20 @@ from storage.policies import TrainingRun
 
 
 def carry_out(services: Services, run: TrainingRun) -> Ended:
-    """Looks at the canaries, then retrains or refreshes as the run says; published when any campaign's policy is."""
-    watched = watch(services, run.workspace_id, run.campaign_id)
+    """Looks at the canaries, then retrains or refreshes as the run says.
+
+    Published when any campaign's policy is; failed when something unforeseen happened, which stops no other campaign.
+    """
+    apart = Apart(run.workspace_id)
+    watched = watch(services, run.workspace_id, run.campaign_id, apart)
     if run.kind == "retrain":
-        verdicts = retrain(services, run.workspace_id, run.campaign_id, run)
+        verdicts = retrain(services, run.workspace_id, run.campaign_id, run, apart)
     else:
-        verdicts = refresh(services, run.workspace_id, run.campaign_id)
-    return Ended("published" if _any_published(verdicts) else "rejected", [*watched, *verdicts])
+        verdicts = refresh(services, run.workspace_id, run.campaign_id, apart)
+    told = [*watched, *verdicts, *apart.answers]
+    if apart.error is not None:
+        return Ended("failed", told, apart.error)
+    return Ended("published" if _any_published(verdicts) else "rejected", told)
 
 
 def _any_published(verdicts: Sequence[dict[str, Any]]) -> bool:

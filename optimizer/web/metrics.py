@@ -162,6 +162,11 @@ class _Live(Collector):
         unmatched = GaugeMetricFamily(
             "sendtide_unmatched_events", "Events whose decision is unknown.", labels=("workspace",)
         )
+        failed = GaugeMetricFamily(
+            "sendtide_training_failed_time_seconds",
+            "When the newest training run that failed was asked for, since 1970; 0 = none has.",
+            labels=("workspace",),
+        )
         pushed: list[GaugeMetricFamily | CounterMetricFamily] = [
             GaugeMetricFamily("sendtide_webhook_behind", "Changes that an endpoint has not seen.", labels=_ENDPOINT),
             CounterMetricFamily("sendtide_webhook_delivered", "Changes that an endpoint took.", labels=_ENDPOINT),
@@ -175,6 +180,9 @@ class _Live(Collector):
                     for workspace in reader.workspaces():
                         count = reader.unmatched_events(workspace.workspace_id)
                         unmatched.add_metric([workspace.workspace_id], count)
+                        runs = reader.training_runs(workspace.workspace_id, limit=1, status="failed").items
+                        at = runs[0].created_at.timestamp() if runs else 0.0
+                        failed.add_metric([workspace.workspace_id], at)
                         for one in all_states(reader, workspace.workspace_id):
                             told = one.delivery
                             values = (one.behind, told.delivered, told.failures, told.stopped is not None)
@@ -185,6 +193,7 @@ class _Live(Collector):
         up.add_metric([], float(readable))
         yield up
         yield unmatched
+        yield failed
         yield from pushed
 
 

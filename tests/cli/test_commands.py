@@ -15,10 +15,12 @@ from pyarrow import parquet
 from optimizer.cli import main
 from optimizer.cli.group import EXIT_CODES
 from optimizer.config import SETTINGS, SHARED_FLAGS, Settings
-from optimizer.service import setup
+from optimizer.service import setup, training
+from optimizer.service.apart import Apart
 from optimizer.service.keyring import hash_secret
-from optimizer.service.runs import LEASE, lease_name
+from optimizer.service.runs import LEASE, Ended, lease_name
 from optimizer.service.wiring import Services
+from storage.policies import TrainingRun
 from storage.records import Campaign
 from tests.cli.conftest import Sendtide
 
@@ -241,6 +243,20 @@ def test_a_retrain_without_enough_rows_says_so_and_leaves_a_row(
     assert run is not None
     assert (run.status, run.trigger, run.finished_at is not None) == ("rejected", "cli", True)
     assert "spring: skipped, 0 matured rows" in sendtide.ok("retrain", "--campaign", "spring")
+
+
+def test_a_retrain_in_which_a_campaign_fails_has_exit_code_1_and_says_which(
+    sendtide: Sendtide, spring: Campaign, services: Services, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def ended(services: Services, run: TrainingRun) -> Ended:
+        apart = Apart("default", campaigns={"spring": "KeyError: 'chat'"})
+        return Ended("failed", apart.answers, apart.error)
+
+    monkeypatch.setattr(training, "carry_out", ended)
+    result = sendtide("retrain")
+    assert result.exit_code == 1
+    assert "spring: failed, an error of the service" in result.stdout
+    assert "campaign spring: KeyError: 'chat'" in result.stderr
 
 
 def test_a_retrain_is_refused_while_another_goes_on(sendtide: Sendtide, spring: Campaign, services: Services) -> None:

@@ -15,7 +15,8 @@ from optimizer.bandit.tolls import Price, prices_of
 from optimizer.scheduler import Scheduler
 from optimizer.service import pricing, setup
 from optimizer.service.gains import Memory, Scores, score_all
-from optimizer.service.pricing import moved, priceable, reprice, taking, work_out
+from optimizer.service.priceable import priceable, taking
+from optimizer.service.pricing import moved, reprice, work_out
 from optimizer.service.refreshing import refresh
 from optimizer.service.replay import Replayer
 from optimizer.service.requests import DecisionRequest

@@ -9,7 +9,8 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from optimizer.service.serving import PolicyServer, ServingStatus
 from storage.errors import StoreUnavailable
-from tests.web.conftest import Caller
+from storage.policies import TrainingRun
+from tests.web.conftest import NOW, Caller
 
 ASK = {"campaign_id": "c", "recipient_id": "u"}
 
@@ -91,6 +92,14 @@ def test_requests_decisions_and_events_are_counted(ready: Caller, nobody: Caller
     assert value(nobody, "sendtide_events_total", result="rejected") == 1
     assert value(nobody, "sendtide_unmatched_events", workspace="default") == 1
     assert value(nobody, "sendtide_store_up") == 1
+
+
+def test_the_last_failure_of_a_training_is_told(ready: Caller, nobody: Caller) -> None:
+    name = "sendtide_training_failed_time_seconds"
+    assert value(nobody, name, workspace="default") == 0
+    failed = TrainingRun("default", "run_1", "refresh", "failed", NOW, finished_at=NOW, error="KeyError: 'chat'")
+    nobody.app.extensions["sendtide"].get().store.write(lambda writer: writer.put_training_run(failed))
+    assert value(nobody, name, workspace="default") == NOW.timestamp()
 
 
 def test_a_batch_answered_again_is_not_counted_again(ready: Caller, nobody: Caller, clock: Any) -> None:
