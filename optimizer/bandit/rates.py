@@ -15,7 +15,7 @@ _PRIOR = (0.5, 49.5)
 _SHARE_WEIGHT = 100.0
 
 
-def rate_bounds(cases: int, rows: int, level: float = 0.95) -> tuple[float, float]:
+def rate_bounds(cases: float, rows: float, level: float = 0.95) -> tuple[float, float]:
     """Bounds of a rate that hold at all times together, from the first row on (beta-binomial mixture: Robbins 1970;
     Howard, Ramdas, McAuliffe & Sekhon 2021).
 
@@ -23,8 +23,8 @@ def rate_bounds(cases: int, rows: int, level: float = 0.95) -> tuple[float, floa
     don't gather, and bounds by rows are not too narrow.
 
     Args:
-        cases: rows in which it happened.
-        rows: all rows.
+        cases: rows in which it happened. rows: all rows. Sums of weights ≤ 1 where rows count in part: then it is the
+            weighed rate, and the power of a likelihood ratio with an exponent ≤ 1 still is one that can be bet on.
         level: probability with which the bounds hold.
     """
     if rows == 0:

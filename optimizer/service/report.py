@@ -12,7 +12,7 @@ from typing import Any, Final
 
 import numpy as np
 
-from optimizer.bandit.comparison import compare
+from optimizer.bandit.comparison import Total, compare
 from optimizer.bandit.rates import difference_bounds, mismatch, rate_bounds
 from optimizer.bandit.rewards import HARMFUL
 from optimizer.errors import Invalid, NotFound
@@ -215,36 +215,43 @@ def _lift(compared: Compared, control: Group) -> dict[str, Any] | None:
         "compared": int(other.rows.size),
         "value": value,
         "money": money,
-        "harms": {name: _harm(ledger, treated, other, name) for name in sorted(HARMFUL)},
+        "harms": {
+            name: found for name in sorted(HARMFUL) if (found := _harm(ledger, treated, other, name)) is not None
+        },
     }
 
 
 def _difference(treated: Part, other: Part, value: Floats, worth: Floats) -> dict[str, Any] | None:
-    """A lift a decision, relative to the control, and over all treated decisions so far."""
-    one, two = treated.of(value, worth), other.of(value, worth)
-    comparison = compare(one, two)
+    """A lift a decision, relative to the control, and over all treated decisions so far; None = none to speak of."""
+    comparison = compare(treated.of(value, worth), other.of(value, worth))
     if comparison is None:
         return None
-    found = comparison.lift(LEVEL)
-    base, rows = float(two.value.mean()), int(treated.rows.size)
-    shown = bounds(found)
+    found, base = comparison.lift(LEVEL), comparison.base
     return {
-        **shown,
-        "relative": shown["estimate"] / base if base > 0.0 else None,
+        **bounds(found),
+        "base": base,
+        "relative": comparison.value / base if base > 0.0 else None,
         "clear": "higher" if found.low > 0.0 else "lower" if found.high < 0.0 else "no",
-        "total": {name: None if number is None else number * rows for name, number in shown.items()},
+        "total": _total(comparison.total(LEVEL)),
         "power": power(comparison, found, LEVEL),
     }
 
 
-def _harm(ledger: Ledger, treated: Part, other: Part, name: str) -> dict[str, Any]:
+def _total(found: Total) -> dict[str, Any]:
+    return {**bounds(found.estimate), "decisions": found.decisions}
+
+
+def _harm(ledger: Ledger, treated: Part, other: Part, name: str) -> dict[str, Any] | None:
     """How much more often a harm happens to the treated; half of the error goes to each group."""
-    happened = ledger.outcomes[name].happened
-    counts = [(int(np.count_nonzero(happened[part.rows])), int(part.rows.size)) for part in (treated, other)]
+    happened = ledger.outcomes[name].happened.astype(np.float64)
+    comparison = compare(treated.of(happened, happened), other.of(happened, happened))
+    if comparison is None:
+        return None
     level = 1.0 - (1.0 - LEVEL) / 2.0
-    low, high = difference_bounds(rate_bounds(*counts[0], level), rate_bounds(*counts[1], level))
+    one, two = comparison.rates()
+    low, high = difference_bounds(rate_bounds(*one, level), rate_bounds(*two, level))
     return {
-        "estimate": counts[0][0] / counts[0][1] - counts[1][0] / counts[1][1],
+        "estimate": one.cases / one.decisions - two.cases / two.decisions,
         "low": low,
         "high": high,
         "clear": "higher" if low > 0.0 else "lower" if high < 0.0 else "no",

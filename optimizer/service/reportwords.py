@@ -46,11 +46,12 @@ def _warnings(facts: Mapping[str, Any]) -> Iterator[str]:
 def _lifts(facts: Mapping[str, Any]) -> Iterator[str]:
     if not facts["lifts"]:
         yield "There is nothing to compare with: the campaign has no holdout, random or baseline group."
+    treated = sum(one["compared"] for one in facts["groups"] if one["group"] == "treated")
     for lift in facts["lifts"]:
-        yield from _lift(lift, facts["currency"], next(g for g in facts["groups"] if g["group"] == lift["control"]))
+        yield from _lift(lift, facts["currency"], treated)
 
 
-def _lift(lift: Mapping[str, Any], currency: str, control: Mapping[str, Any]) -> Iterator[str]:
+def _lift(lift: Mapping[str, Any], currency: str, treated: int) -> Iterator[str]:
     over, value = _CONTROLS[lift["control"]], lift["value"]
     if value is None:
         yield f"Lift over {over}: nothing to say yet, no decisions of both groups can be compared."
@@ -67,8 +68,7 @@ def _lift(lift: Mapping[str, Any], currency: str, control: Mapping[str, Any]) ->
         )
         return
     ends = f"95 %: {_signed(value['low'])} to {_signed(value['high'])}"
-    base = control["value"]["estimate"]
-    share = f", {value['relative']:+.1%} of {number(base)}" if value["relative"] is not None else ""
+    share = f", {value['relative']:+.1%} of {number(value['base'])}" if value["relative"] is not None else ""
     size = f"{_signed(value['estimate'])} a decision ({ends}{share})"
     if value["clear"] == "higher":
         yield f"A clear lift over {over}: {size}."
@@ -76,7 +76,7 @@ def _lift(lift: Mapping[str, Any], currency: str, control: Mapping[str, Any]) ->
         yield f"Worse than {over}: {size}. Consider pausing or rolling back."
     else:
         yield f"No lift over {over} can be seen: {size}. {_until(value['power'])}"
-    yield from _money(lift["money"], currency)
+    yield from _money(lift["money"], currency, treated)
 
 
 def _until(power: Mapping[str, Any]) -> str:
@@ -89,14 +89,20 @@ def _until(power: Mapping[str, Any]) -> str:
     return f"{told_of}; one of the size seen would be in about {days:,} more days at this pace."
 
 
-def _money(money: Mapping[str, Any] | None, currency: str) -> Iterator[str]:
-    """What the lift is in money so far, where money was reported at all."""
-    if money is None or money["low"] is None:
+def _money(money: Mapping[str, Any] | None, currency: str, treated: int) -> Iterator[str]:
+    """What the lift is in money so far, where money was reported at all; and of what, where that isn't everything."""
+    if money is None or money["total"]["low"] is None:
         return
     total = money["total"]
+    part = ""
+    if total["decisions"] < treated:
+        part = (
+            f", with {total['decisions']:,} of {treated:,} treated decisions: those made while the group to compare "
+            "with was large enough to tell"
+        )
     yield (
         f"In money, costs deducted: {_signed(total['estimate'])} {currency} so far (95 %: {_signed(total['low'])} to "
-        f"{_signed(total['high'])})."
+        f"{_signed(total['high'])}){part}."
     )
 
 

@@ -19,7 +19,7 @@ def made(seed: int, stretches: Sequence[tuple[int, int, float, float]]) -> Compa
     rng = np.random.default_rng(seed)
     arms: list[Rows] = []
     for group in (0, 1):
-        sizes = [stretch[group] for stretch in stretches]
+        sizes = [stretch[:2][group] for stretch in stretches]
         chance = np.repeat([base + (1 - group) * lift for _, _, base, lift in stretches], sizes)
         place = np.repeat(np.arange(len(stretches)), sizes)
         bought = (rng.random(chance.size) < chance).astype(np.float64)
@@ -167,7 +167,8 @@ def test_a_total_weighs_by_those_who_were_treated() -> None:
     assert found.value == pytest.approx(0.25)
     assert found.base == pytest.approx(0.15)
     total = found.total()
-    assert (float(total.estimate.value), total.decisions) == (pytest.approx(1_000.0), 20_000)
+    assert float(total.estimate.value) == pytest.approx(1_000.0)
+    assert total.decisions == 20_000
     assert float(total.estimate.low) < 1_000.0 < float(total.estimate.high) < 3_000.0
 
 
@@ -199,8 +200,8 @@ def test_bounds_of_weighed_rates_hold_at_all_looks_together() -> None:
             left = (rng.random(epoch.size) < np.where(epoch == 0, 0.05, 0.01)).astype(np.float64)
             look = 6 * epoch + rng.integers(0, 6, epoch.size)
             arms.append(Rows(np.arange(epoch.size), look, left, left, epoch))
-        for look in range(12):
-            found = compare(*(one.take(one.look <= look) for one in arms))
+        for day in range(12):
+            found = compare(*(one.take(one.look <= day) for one in arms))
             assert found is not None
             low, high = difference_bounds(*(rate_bounds(*rate, 0.975) for rate in found.rates()))
             if not low <= 0.0 <= high:

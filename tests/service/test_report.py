@@ -6,15 +6,16 @@ from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
+import numpy as np
 import pytest
 
 from optimizer.errors import Invalid, NotFound
 from optimizer.service import setup
 from optimizer.service.keptreports import KeptReports
-from optimizer.service.report import report
+from optimizer.service.report import report, report_with_trends
 from optimizer.service.wiring import Services
-from storage.log import Event, Reason
-from storage.records import GroupShares
+from storage.log import Decision, Event, Reason
+from storage.records import Channel, GroupShares
 from tests.service.campaigns import buyers, decision, order, shop, write
 from tests.service.conftest import START, WORKSPACE, FakeClock
 
@@ -167,6 +168,67 @@ def test_sizes_follow_the_shares_of_the_version_that_recipients_were_asked_under
     assert sizes["recipients"] == {"treated": 600, "random": 50, "baseline": 0, "holdout": 350}
     assert sizes["expected"] == pytest.approx(sizes["recipients"])
     assert sizes["p_value"] == 1.0
+
+
+def test_where_shares_changed_base_total_and_harms_are_by_stretches_as_the_lift_is(
+    services: Services, later: FakeClock
+) -> None:
+    """First chance chooses for one in two, half of all buy for 20, a tenth leaves; then for one in ten, half of all buy
+    for 2, nobody leaves. The treated pay a tenth more both times."""
+    setup.put_campaign(services, shop(groups=GroupShares(random=0.5), channels=(Channel("email"),)))
+    setup.put_campaign(services, shop(groups=GroupShares(random=0.1), channels=(Channel("email"),)))
+    sizes = ((2, 500, 500, 20.0), (3, 1_800, 200, 2.0))
+    made: list[Decision] = []
+    events: list[Event] = []
+    for version, treated, control, amount in sizes:
+        for n in range(treated + control):
+            of = decision(len(made), "treated" if n < treated else "random", campaign_version=version)
+            made.append(of)
+            if n % 2 == 0:
+                events.append(order(of, amount * (1.1 if n < treated else 1.0)))
+            if version == 2 and n % 10 == 1:
+                at = of.decided_at
+                events.append(Event(WORKSPACE, f"left{n}", "unsubscribed", at, at, True, of.decision_id))
+    write(services, made, events)
+    found = report_with_trends(services, WORKSPACE, "spring")
+    told = lift(found, "random")
+    money, first, second = told["money"], 1.0, 0.1
+    weights = np.array([250.0, 180.0]) / 430.0
+    assert money["estimate"] == pytest.approx(weights @ [first, second])
+    assert money["base"] == pytest.approx(weights @ [10.0, 1.0])
+    assert money["relative"] == pytest.approx(0.1)
+    assert money["total"]["estimate"] == pytest.approx(500 * first + 1_800 * second)
+    assert money["total"]["decisions"] == 2_300
+    (curve,) = found["trends"]["lift"]
+    assert curve["points"][-1]["estimate"] == pytest.approx(told["value"]["estimate"])
+    assert told["harms"]["unsubscribed"]["estimate"] == pytest.approx(0.0)
+    assert told["harms"]["unsubscribed"]["clear"] == "no"
+    parts = [group(found, name)["outcomes"]["unsubscribed"]["estimate"] for name in ("treated", "random")]
+    assert parts[0] < 0.4 * parts[1], "what a comparison of sums would say"
+
+
+def test_money_says_of_which_decisions_it_is_where_a_holdout_was_all_but_given_up(
+    services: Services, later: FakeClock
+) -> None:
+    setup.put_campaign(services, shop(groups=GroupShares(holdout=0.5)))
+    setup.put_campaign(services, shop(groups=GroupShares(holdout=0.001)))
+    chances = {"treated": 0.5, "holdout": 0.25}
+    rng = np.random.default_rng(1)
+    early = [decision(n, ("treated", "holdout")[n % 2], campaign_version=2) for n in range(1_000)]
+    late = [decision(n, "holdout" if n < 1_003 else "treated", campaign_version=3) for n in range(1_000, 3_000)]
+    made = [*early, *late]
+    write(services, made, [order(one, 10.0) for one in made if rng.random() < chances[one.group]])
+    found = reported(services)
+    value = lift(found, "holdout")["value"]
+    assert value["clear"] == "higher"
+    assert value["total"]["decisions"] == 500
+    assert value["power"]["outcomes"]["control"] > 50
+    assert any("so far" in line and "with 500 of 2,497 treated decisions" in line for line in found["summary"])
+
+
+def test_a_campaign_of_which_nobody_was_treated_yet_has_nothing_to_say(services: Services, later: FakeClock) -> None:
+    write(services, [decision(1, "holdout")])
+    assert any("holdout): nothing to say yet" in line for line in reported(services)["summary"])
 
 
 def test_the_pace_is_that_of_what_the_stretches_tell(services: Services, clock: FakeClock) -> None:

@@ -40,13 +40,15 @@ class Standing:
     """Whether a campaign pays, in one glance.
 
     ``verdict`` is ``paying``, ``losing``, ``unclear``, ``early`` (bounds can't be stated yet), ``new`` (no decisions),
-    ``alone`` (nothing to compare with) or ``broken`` (the groups' sizes are wrong).
+    ``alone`` (nothing to compare with) or ``broken`` (the groups' sizes are wrong). ``partial``: money is that of some
+    of the treated decisions; of the others nobody can tell.
     """
 
     verdict: str
     control: str | None = None
     lift: Mapping[str, Any] | None = None
     money: Mapping[str, Any] | None = None
+    partial: bool = False
 
     @property
     def level(self) -> str:
@@ -74,8 +76,10 @@ def standing_of(report: Mapping[str, Any]) -> Standing:
     if value["low"] is None:
         return Standing("early", best["control"], value)
     verdict = {"higher": "paying", "lower": "losing"}.get(value["clear"], "unclear")
-    shown = money if money is not None and money["low"] is not None else None
-    return Standing(verdict, best["control"], value, shown)
+    shown = money if money is not None and money["total"]["low"] is not None else None
+    treated = sum(one["compared"] for one in report["groups"] if one["group"] == "treated")
+    partial = shown is not None and shown["total"]["decisions"] < treated
+    return Standing(verdict, best["control"], value, shown, partial)
 
 
 def _has_controls(report: Mapping[str, Any]) -> bool:

@@ -117,12 +117,23 @@ class PowerOut(Shown):
     outcomes = _nested(EvidenceOut)
 
 
-class LiftOut(EstimateOut):
-    """How much more a treated decision brings than one of the control group."""
+class TotalOut(EstimateOut):
+    """What treated decisions brought more, all together."""
 
-    relative = _number("The estimate over the control group's value; null where that is not above 0.", known=False)
+    decisions = _count("How many these are: those made while the control group was large enough to tell.")
+
+
+class LiftOut(EstimateOut):
+    """How much more a treated decision brings than one of the control group.
+
+    Where shares of groups changed, groups are compared within each stretch of equal shares, and stretches weigh by what
+    they tell, 1/(1/treated decisions + 1/control decisions).
+    """
+
+    base = _number("What a decision of the control group is worth, over the same stretches.")
+    relative = _number("The estimate over `base`; null where that is not above 0.", known=False)
     clear = state(("higher", "lower", "no"), "Whether the bounds exclude 0.")
-    total = _nested(EstimateOut, "Over all compared treated decisions.")
+    total = _nested(TotalOut, "Stretches weigh by their treated decisions. Without bounds: nobody can tell.")
     power = _nested(PowerOut)
 
 

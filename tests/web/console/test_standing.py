@@ -1,0 +1,32 @@
+"""What a page says of a campaign in one glance."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from optimizer.web.console.reports import standing_of
+
+
+def reported(compared: int, counted: int, low: float | None = 50.0) -> dict[str, Any]:
+    """A report of a clear lift, its money that of so many of the compared treated decisions."""
+    lift = {"estimate": 0.1, "low": 0.05, "high": 0.15, "clear": "higher"}
+    total = {"estimate": 100.0, "low": low, "high": None if low is None else 150.0, "decisions": counted}
+    return {
+        "groups": [{"group": "treated", "compared": compared}, {"group": "holdout", "compared": 100}],
+        "group_sizes": {"mismatch": False},
+        "lifts": [{"control": "holdout", "value": lift, "money": {**lift, "total": total}}],
+    }
+
+
+@pytest.mark.parametrize(("counted", "partial"), [(1_000, False), (400, True)])
+def test_money_of_some_of_the_treated_decisions_is_said_to_be_that(counted: int, partial: bool) -> None:
+    standing = standing_of(reported(1_000, counted))
+    assert (standing.verdict, standing.partial) == ("paying", partial)
+    assert standing.money is not None
+
+
+def test_money_of_which_nobody_can_tell_is_not_shown() -> None:
+    standing = standing_of(reported(1_000, 1_000, low=None))
+    assert (standing.verdict, standing.money, standing.partial) == ("paying", None, False)
