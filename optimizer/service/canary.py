@@ -238,8 +238,10 @@ def _added(
         error = max(error, compared.error)
         for name, value in state.stakes.increments(campaign, row, compared).items():
             increments[name].append(value)
-    wagers = {name: wager.after(increments[name]) for name, wager in state.wagers.items()}
-    return replace(state, wagers=wagers, seen=fresh[-1][0], error=error)
+    state = replace(state, seen=fresh[-1][0], error=error)
+    if error > LARGEST_ERROR:  # nothing is judged any more, and bounds of increments hold for true propensities alone
+        return state
+    return replace(state, wagers={name: wager.after(increments[name]) for name, wager in state.wagers.items()})
 
 
 def _compare(replayer: Replayer, row: Logged) -> Compared:

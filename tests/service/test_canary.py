@@ -194,14 +194,15 @@ class TestLooks:
         audience(learned, clock, 50, seed=90)
         assert watch(learned, WORKSPACE) == []
 
-    def test_a_log_that_does_not_replay_is_not_judged(self, learned: Services, clock: FakeClock) -> None:
+    @pytest.mark.parametrize("factor", [0.5, 0.001])
+    def test_a_log_that_does_not_replay_is_not_judged(self, learned: Services, clock: FakeClock, factor: float) -> None:
         plant(learned, clock, bad=True)
         decided = audience(learned, clock, 1500, seed=40)
         with learned.store.read() as reader:
             stored = reader.decision(WORKSPACE, decided[0].decision_id)
         assert stored is not None
         assert stored.propensity is not None
-        wrong = replace(stored, decision_id="dec_x", request_id="x", propensity=stored.propensity / 2)
+        wrong = replace(stored, decision_id="dec_x", request_id="x", propensity=stored.propensity * factor)
         learned.store.write(lambda writer: writer.add_decision(wrong, None))
         (told,) = watch(learned, WORKSPACE)
         assert told["decision"] == "untrusted", told["reason"]
