@@ -135,10 +135,8 @@ class Trainer:
         # While the store is away this raises, and the next tick tries again: the run's end must not be told otherwise.
         runs.finish(self.services, child.run, self.holder, ended)
         told = {"run": child.run.run_id, "workspace": child.run.workspace_id, "kind": child.run.kind}
-        if ended.status == "failed":
-            log.error("training failed", extra={**told, "error": ended.error, "output": _tail(child.err)})
-        else:
-            log.info("training ends", extra={**told, "status": ended.status})
+        told |= {"status": ended.status, "error": ended.error, "output": _tail(child.err)}
+        log.log(logging.ERROR if ended.status == "failed" else logging.INFO, "training ends", extra=told)
         self._close(child)
 
     def stop(self, why: str) -> None:
