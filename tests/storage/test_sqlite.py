@@ -284,7 +284,7 @@ def test_hot_statements_search_an_index_and_never_scan_or_sort(opener: Opener) -
         event_tables._NAMING: 2,
         event_tables._OF_RECIPIENT: 3,
         event_tables._AWAITING: 2,
-        event_tables._BY_MESSAGE: 3,
+        event_tables._BY_MESSAGE: 4,
         tables._NEWEST: 0,
         usage_tables._USED: 4,
         usage_tables._SUMMED_RULES: 1,
