@@ -30,6 +30,7 @@ from optimizer.service.apart import Apart, attempted
 from optimizer.service.evidence import newest_and_rest, predicted_rewards, vector_of
 from optimizer.service.feedback import Logged, closes, feedback_rows
 from optimizer.service.ids import COLD_POLICY
+from optimizer.service.learning import predecessor
 from optimizer.service.publish import roll_back
 from optimizer.service.replay import Replayer, plan_of, situation_of
 from optimizer.service.stakes import Compared, Stakes, stakes_of
@@ -171,7 +172,8 @@ def _look(services: Services, reader: Reader, pointer: Pointer, now: datetime) -
                 fresh.append((key, row))
     fresh.sort(key=lambda pair: pair[0])
     state = replace(state, since=min(waiting) - LATE_COMMIT)
-    return _added(Replayer(reader, services.salt), state, campaign, fresh), gated.parent_id or COLD_POLICY
+    before = predecessor(reader, gated.workspace_id, gated.policy_id)
+    return _added(Replayer(reader, services.salt), state, campaign, fresh), before
 
 
 def lineage_of(reader: Reader, pointer: Pointer) -> list[Policy]:

@@ -97,13 +97,17 @@ def rollback(services: Services, workspace_id: str, campaign_id: str, by: str = 
 
 
 def predecessor(reader: Reader, workspace_id: str, policy_id: str) -> str:
-    """The policy that was replaced when the gated ancestor of ``policy_id`` was published."""
+    """The policy that was replaced when the gated ancestor of ``policy_id`` was published.
+
+    One without a model can't serve, so what it had replaced is meant; the cold start where retention deleted it.
+    """
     policy = reader.policy(workspace_id, policy_id)
-    while policy is not None and policy.revision and policy.parent_id is not None:
-        policy = reader.policy(workspace_id, policy.parent_id)
-    if policy is None or policy.parent_id is None:
-        return COLD_POLICY
-    return policy.parent_id
+    while policy is not None and policy.parent_id is not None:
+        earlier = reader.policy(workspace_id, policy.parent_id)
+        if earlier is not None and earlier.mixture and not policy.revision:
+            return earlier.policy_id
+        policy = earlier
+    return COLD_POLICY
 
 
 def _move(

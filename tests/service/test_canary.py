@@ -15,6 +15,7 @@ from optimizer.model.training.train import train
 from optimizer.service import setup
 from optimizer.service.canary import Watch, lineage_of, watch
 from optimizer.service.feedback import closes, examples, load
+from optimizer.service.ids import COLD_POLICY
 from optimizer.service.ingest import ingest
 from optimizer.service.publish import artifact_of, mixture, new_policy, publish
 from optimizer.service.refreshing import refresh
@@ -45,8 +46,9 @@ def pointer_of(services: Services) -> Pointer:
     return pointer
 
 
-def plant(services: Services, clock: FakeClock, *, bad: bool) -> Policy:
-    """Publishes a tenth of a model beside the incumbent: one that has learned the opposite, or the same."""
+def plant(services: Services, clock: FakeClock, *, bad: bool, parent: str | None = None) -> Policy:
+    """Publishes a tenth of a model beside the incumbent: one that has learned the opposite, or the same. ``parent`` is
+    what it says to have replaced, if not what it did."""
     pointer = pointer_of(services)
     with services.store.read() as reader:
         log = load(reader, WORKSPACE, clock.now)
@@ -62,7 +64,7 @@ def plant(services: Services, clock: FakeClock, *, bad: bool) -> Policy:
         "spring",
         clock.now,
         mixture(incumbent.mixture, artifact.artifact_id, 0.1),
-        parent=pointer,
+        parent=pointer if parent is None else replace(pointer, policy_id=parent),
         exploration=exploration_numbers(log.of("spring")),
         verdict={"decision": "publish", "alpha": 0.1},
         run_id=None,
@@ -114,6 +116,16 @@ class TestRollBack:
         learned.policies.refresh_now()
         assert learned.policies.current(WORKSPACE, "spring").policy_id == before.policy_id
         assert watch(learned, WORKSPACE) == []
+
+    def test_it_is_taken_back_also_when_what_served_before_is_not_kept(
+        self, learned: Services, clock: FakeClock
+    ) -> None:
+        """As when retention deleted it meanwhile."""
+        plant(learned, clock, bad=True, parent="pol_gone")
+        audience(learned, clock, 2000, seed=40)
+        told = look(learned, "run_1")
+        assert told["decision"] == "rolled_back", told["reason"]
+        assert pointer_of(learned).policy_id == COLD_POLICY
 
     def test_a_harmless_canary_stays(self, learned: Services, clock: FakeClock) -> None:
         canary = plant(learned, clock, bad=False)

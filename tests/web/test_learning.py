@@ -55,6 +55,19 @@ def test_a_promotion_serves_the_policy_and_a_rollback_takes_it_back(policies: Ca
     assert feed["after"] == positions[-1]
 
 
+def test_a_rollback_goes_to_what_can_serve(policies: Caller, app: Flask) -> None:
+    """Retention deleted what pol_3 had replaced; pol_4 had replaced a candidate that was rejected."""
+    services = app.extensions["sendtide"].get()
+    reject(services, replace(POLICY, policy_id="pol_bad", parent_id="pol_1"))
+    for policy_id, parent_id, expected in (("pol_3", "pol_gone", None), ("pol_4", "pol_bad", "pol_1")):
+        made = replace(POLICY, policy_id=policy_id, parent_id=parent_id)
+        services.store.write(lambda writer, made=made: writer.add_policy(made))
+        policies("POST", f"/v1/policies/{policy_id}/promote")
+        back = policies("POST", "/v1/policies/rollback", {"campaign_id": "c"})
+        assert back.status_code == 200
+        assert (back.get_json()["policy"] or {}).get("policy_id") == expected
+
+
 def test_the_change_feed_goes_on_where_it_was_left(policies: Caller) -> None:
     for policy_id in ("pol_1", "pol_2", "pol_1"):
         policies("POST", f"/v1/policies/{policy_id}/promote")
