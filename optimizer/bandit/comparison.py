@@ -195,13 +195,15 @@ class Comparison:
         Args:
             level: probability with which the bounds of all looks hold together.
         """
+        if self.stretches == 1:
+            return _times(self.lift(level), self.treated.look.size)
         treated, control = self.counts[:, -1]
         order = np.argsort(treated / control, kind="stable")
         for kept in range(self.stretches, 0, -1):
             chosen = np.isin(np.arange(self.stretches), order[:kept])
             part = _within(self.treated, self.control, chosen)
             part = Comparison(part.treated, part.control, by_treated=True)
-            if self.stretches == 1 or np.all(part.outcomes[:, -1] >= LEAST_OUTCOMES * (1.0 - 1e-9)):
+            if np.all(part.outcomes[:, -1] >= LEAST_OUTCOMES * (1.0 - 1e-9)):
                 return _times(part.lift(level), part.treated.look.size)
         every = Comparison(self.treated, self.control, by_treated=True)
         return _times(unbounded(scalar(every.value), scalar(math.sqrt(every._variance))), self.treated.look.size)
