@@ -134,8 +134,9 @@ class Trainer:
             ended = Ended("failed", error=f"{_how_it_ended(child.process.returncode)}: {_tail(child.err)}")
         # While the store is away this raises, and the next tick tries again: the run's end must not be told otherwise.
         runs.finish(self.services, child.run, self.holder, ended)
-        told: dict[str, str | None] = {"run": child.run.run_id, "workspace": child.run.workspace_id, "kind": child.run.kind}
-        told |= {"status": ended.status, "error": ended.error, "output": _tail(child.err)}
+        run, output = child.run, _tail(child.err)
+        told = {"run": run.run_id, "workspace": run.workspace_id, "kind": run.kind, "status": ended.status}
+        told |= {"output": output, **({} if ended.error is None else {"error": ended.error})}
         log.log(logging.ERROR if ended.status == "failed" else logging.INFO, "training ends", extra=told)
         self._close(child)
 
