@@ -38,7 +38,7 @@ DAYS = 5
 #: What a message costs, in the campaigns' currency: an email, a push, and the second variant more than the first.
 EMAIL_COST, PUSH_COST, SECOND_COST = 0.001, 0.004, 0.002
 #: How much there is for each decision made: emails an hour, pushes a day, money a day.
-EMAILS_AN_HOUR, PUSHES_A_DAY, MONEY_A_DAY = 0.002, 0.006, 0.00004
+EMAILS_AN_HOUR, PUSHES_A_DAY, MONEY_A_DAY = 0.002, 0.006, 0.00007
 _COUNTRIES = ("DE", "US", "IN")
 _CHUNK = 5_000
 
