@@ -36,8 +36,8 @@ class Bank:
     and what no context changes.
 
     Attributes:
-        context: (F, P·Hw·M). level: (P, Hw, M). short: (F, 5·Hw·M), shared by the pairs.
-        time: (P, Hw·13, M), the time columns. bucket: (168, Hw, M).
+        context: (F, P·Hw·M). level: (P, Hw, M). short: (F, 9·Hw·M), shared by the pairs.
+        time: (P, Hw·17, M), the time columns. bucket: (168, Hw, M).
     """
 
     context: Floats
@@ -54,7 +54,7 @@ class Bank:
         short: NDArray[np.floating],
         bucket: NDArray[np.floating],
     ) -> Bank:
-        """From (Hw, M, P, F), (Hw, M, P, 14), (Hw, M, 5, F) and (Hw, M, 168)."""
+        """From (Hw, M, P, F), (Hw, M, P, 18), (Hw, M, 9, F) and (Hw, M, 168)."""
         heads, draws, pairs, features = context.shape
         parts = (
             context.transpose(3, 2, 0, 1).reshape(features, pairs * heads * draws),
@@ -75,7 +75,7 @@ class Bank:
         return out
 
     def times(self, x: Floats, basis: Floats, hours: NDArray[np.int64]) -> Floats:
-        """Deviations that all pairs share: (n, S, Hw, M) at contexts (n, F), time bases (n, 14, S) and hours (n, S)."""
+        """Deviations that all pairs share: (n, S, Hw, M) at contexts (n, F), time bases (n, 18, S) and hours (n, S)."""
         _, heads, draws = self.bucket.shape
         n, slots = hours.shape
         of_context = (x[:, None, :] @ self.short).reshape(n, SHORT, heads * draws)
@@ -93,7 +93,7 @@ class Drawing:
 
     Attributes:
         bank: the draws. spaces: the actions.
-        x: (n, F) embedded contexts. basis: (n, 14, S) time bases. hours: (n, S) hours of the week.
+        x: (n, F) embedded contexts. basis: (n, 18, S) time bases. hours: (n, S) hours of the week.
         slope: (n, Hw, P, S), d reward / dη of every action and head. reward: (n, P, S), the mean.
         stay: (n, M) drawn rewards of not sending.
     """

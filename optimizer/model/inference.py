@@ -23,8 +23,9 @@ from storage.records import Campaign, JsonObject
 
 __all__ = ["RewardModel", "Scores"]
 
-#: Version of what the artifact's meta and arrays mean (its container has one of its own).
-FORMAT = 2
+#: Version of what the artifact's meta and arrays mean (its container has one of its own). 3: time columns by name.
+FORMAT = 3
+_READ = (2, FORMAT)
 #: Campaigns kept prepared; each holds some hundred kB to some MB.
 _PREPARED = 64
 
@@ -33,8 +34,8 @@ class RewardModel:
     """A trained model, ready to score. Immutable once loaded, so threads share it; load it after a fork."""
 
     def __init__(self, graph: bytes, arrays: Mapping[str, NDArray[Any]], meta: JsonObject) -> None:
-        if meta.get("format") != FORMAT:
-            raise BadArtifact(f"model has format {meta.get('format')!r}, this release reads {FORMAT}")
+        if meta.get("format") not in _READ:
+            raise BadArtifact(f"model has format {meta.get('format')!r}, this release reads {_READ[0]} and {FORMAT}")
         try:
             self._spec = FeatureSpec.from_json(meta["spec"])
             self._message = Heads.load("message", arrays, meta["message"])

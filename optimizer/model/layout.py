@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from optimizer.model.cell import Cell
-from optimizer.model.timefeatures import HOURS_OF_DAY, SHORT, harmonics, hour_of_week
+from optimizer.model.timefeatures import HOURS_OF_DAY, SHORT, TIME_NAMES, WEEKEND_DAYS, harmonics, hour_of_week
 from storage.records import JsonObject
 
 Unit = Literal["one", "campaign", "channel", "feature", "variant", "pair"]
@@ -75,7 +75,9 @@ _OWNED: frozenset[Segment] = frozenset({"plain", "detail", "network", "plain_tim
 _PARTS = ("plain", "detail", "network", "time", "hour", "week", "owner")
 #: Limit on the weights of a head: a Cholesky factor of this size takes about .3 s. Beyond it, the keys with the fewest
 #: rows lose their own context and time weights first.
-MAX_WEIGHTS = 3_000
+MAX_WEIGHTS = 3_500
+#: The time columns of format 2, by the number under which it stored them.
+_TIMES_2: dict[Any, str] = dict(enumerate(name for i, name in enumerate(TIME_NAMES) if i not in WEEKEND_DAYS))
 
 
 def variant_key(campaign_id: str, variant_id: str) -> str:
@@ -273,6 +275,7 @@ class Layout:
         return {
             "blocks": [[b.unit, b.segment, list(b.keys), b.start, b.width, b.precision] for b in self.blocks],
             **{part: list(getattr(self, part)) for part in _PARTS},
+            "time": [TIME_NAMES[column] for column in self.time],
         }
 
     @classmethod
@@ -282,7 +285,8 @@ class Layout:
             Block(unit, segment, tuple(keys), start, width, precision)
             for unit, segment, keys, start, width, precision in data["blocks"]
         )
-        return cls(blocks, *(tuple(data[part]) for part in _PARTS))
+        parts = {part: tuple(data[part]) for part in _PARTS}
+        return cls(blocks, **{**parts, "time": tuple(_time_column(column) for column in data["time"])})
 
     def rows_of(self, block: Block, action: Action) -> list[tuple[int, float]]:
         """The rows of a block that act on an action, each with its factor."""
@@ -330,6 +334,11 @@ def build_layout(
             blocks.append(block)
             start += block.size
     return replace(empty, blocks=tuple(blocks))
+
+
+def _time_column(stored: Any) -> int:
+    """A time column by its name; format 2 stored its place among the 13 of that time."""
+    return TIME_NAMES.index(_TIMES_2.get(stored, stored))
 
 
 def _mark(out: NDArray[np.float32], start: int, live: Sequence[int], bucket: NDArray[np.int64]) -> None:

@@ -21,7 +21,7 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
-from optimizer.model.timefeatures import DAY, HOURS_OF_WEEK, TIME_NAMES, harmonics
+from optimizer.model.timefeatures import DAY, HOURS_OF_WEEK, TIME_NAMES, WEEKEND, harmonics
 
 Floats = NDArray[np.float64]
 
@@ -34,7 +34,6 @@ _DAYS = 7
 #: Monday 1970-01-05 00:00, in local seconds: hour 0 of the week.
 _MONDAY = 4 * DAY
 _DAILY = tuple(TIME_NAMES.index(f"day{k}_{part}") for k in (1, 2, 3, 4) for part in ("cos", "sin"))
-_WEEKEND = TIME_NAMES.index("weekend")
 #: Prior precision of a coefficient of a population curve; with hundreds of events it is as good as none.
 _RIDGE = 1.0
 #: Prior of Σ: inverse Wishart with this many people of this variance. It only keeps Σ regular where there are few.
@@ -51,7 +50,7 @@ _LARGEST = 2.0
 def rhythm_features(local: NDArray[np.int64]) -> Floats:
     """τ_u at local seconds (n,): (n, 13). Each averages to 0 over the week."""
     columns = harmonics(local)
-    weekend = columns[:, _WEEKEND, None]
+    weekend = columns[:, WEEKEND, None]
     return np.hstack((columns[:, _DAILY], weekend, columns[:, _DAILY[:4]] * weekend))
 
 

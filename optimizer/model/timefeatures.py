@@ -22,6 +22,10 @@ TIME_NAMES = (
     "day2_cos",
     "day2_sin",
     "weekend",
+    "weekend_day1_cos",
+    "weekend_day1_sin",
+    "weekend_day2_cos",
+    "weekend_day2_sin",
     "day3_cos",
     "day3_sin",
     "day4_cos",
@@ -34,15 +38,18 @@ TIME_NAMES = (
 TIME_WIDTH = len(TIME_NAMES)
 #: With the level before them.
 TIME_COLUMNS = TIME_WIDTH + 1
-SHORT = 5
+SHORT = 9
+WEEKEND = TIME_NAMES.index("weekend")
+WEEKEND_DAYS = tuple(i for i, name in enumerate(TIME_NAMES) if name.startswith("weekend_"))
 _DAILY = np.array([1.0, 2.0, 3.0, 4.0])
 _WEEKLY = np.array([1.0, 2.0])
 
 
 def harmonics(local: NDArray[np.int64]) -> NDArray[np.float64]:
-    """Fourier features of local seconds (n,): four daily and two weekly harmonics and the weekend, shape (n, 13).
+    """Fourier features of local seconds (n,), shape (n, 17): four daily and two weekly harmonics and the weekend.
 
-    The weekend is centred (5/7 on Saturday and Sunday, −2/7 else), so that it is orthogonal to the intercept.
+    The weekend is centred (5/7 on Saturday and Sunday, −2/7 else), so that it is orthogonal to the intercept; it also
+    multiplies the first two daily harmonics, since people's days have another shape then.
     """
     out = np.empty((TIME_WIDTH, len(local)))
     fill_harmonics(np.asarray(local, dtype=np.int64), out)
@@ -50,15 +57,16 @@ def harmonics(local: NDArray[np.int64]) -> NDArray[np.float64]:
 
 
 def fill_harmonics(local: NDArray[np.int64], out: NDArray[np.float64]) -> None:
-    """``harmonics`` of local seconds of any shape, column by column: fills ``out`` (13, …)."""
+    """``harmonics`` of local seconds of any shape, column by column: fills ``out`` (17, …)."""
     second = (local + _MONDAY) % WEEK
     angles = np.empty((6, *second.shape))
     np.multiply.outer(_DAILY, (2.0 * np.pi / DAY) * (second % DAY), out=angles[:4])
     np.multiply.outer(_WEEKLY, (2.0 * np.pi / WEEK) * second, out=angles[4:])
     cos, sin = np.cos(angles), np.sin(angles)
-    out[0:4:2], out[5::2] = cos[:2], cos[2:]
-    out[1:4:2], out[6::2] = sin[:2], sin[2:]
+    out[0:4:2], out[9::2] = cos[:2], cos[2:]
+    out[1:4:2], out[10::2] = sin[:2], sin[2:]
     out[4] = (second >= 5 * DAY) - 2.0 / 7.0
+    np.multiply(out[:4], out[4], out=out[5:9])
 
 
 def hour_of_week(local: NDArray[np.int64]) -> NDArray[np.int64]:

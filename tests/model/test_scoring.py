@@ -19,6 +19,7 @@ from optimizer.model.artifact import pack, unpack
 from optimizer.model.heads import Heads
 from optimizer.model.inference import RewardModel
 from optimizer.model.layout import Layout
+from optimizer.model.timefeatures import TIME_NAMES
 from optimizer.model.training.train import train
 from optimizer.model.values import expected_value
 from storage.records import Campaign, OutcomeWeight
@@ -37,14 +38,16 @@ def model() -> RewardModel:
 
 
 def tau(local: int) -> list[float]:
-    """The 13 time features, written out."""
+    """The 17 time features, written out."""
     day, week = local % 86_400 / 86_400, (local - MONDAY) % (7 * 86_400) / (7 * 86_400)
 
     def pair(turns: float) -> list[float]:
         return [math.cos(2 * math.pi * turns), math.sin(2 * math.pi * turns)]
 
     weekend = (1.0 if week >= 5 / 7 else 0.0) - 2 / 7
-    return [*pair(day), *pair(2 * day), weekend, *pair(3 * day), *pair(4 * day), *pair(week), *pair(2 * week)]
+    daily = [*pair(day), *pair(2 * day)]
+    longer = [*pair(3 * day), *pair(4 * day), *pair(week), *pair(2 * week)]
+    return [*daily, weekend, *(weekend * value for value in daily), *longer]
 
 
 def segment_row(layout: Layout, segment: str, x: NDArray[Any], local: int) -> list[float]:
@@ -57,7 +60,7 @@ def segment_row(layout: Layout, segment: str, x: NDArray[Any], local: int) -> li
         "detail": [float(x[i]) for i in layout.detail],
         "network": [float(x[i]) for i in layout.network],
         "time": [time[i] for i in layout.time],
-        "plain_time": [time[i] * float(x[j]) for i in layout.time if i < 5 for j in layout.plain],
+        "plain_time": [time[i] * float(x[j]) for i in layout.time if i < 9 for j in layout.plain],
         "hour": [float(hour % 24 == h) for h in layout.hour],
         "week": [float(hour == h) for h in layout.week],
     }
@@ -140,6 +143,24 @@ def test_scores_equal_the_dense_product(model: RewardModel) -> None:
         assert scores.outcome.keys() == chances.keys()
         assert all(np.abs(scores.outcome[name] - chances[name]).max() < 1e-6 for name in chances)
         assert scores.draws.std(axis=0).min() > 1e-4
+
+
+def test_a_model_that_stored_its_time_columns_by_their_place_scores_the_same() -> None:
+    """Format 2 had 13 of them, in this order: what later came between others was not there."""
+    examples = made_up(ROWS, 4)
+    monday = dataclasses.replace(examples, local=MONDAY + examples.local % 86_400)  # no weekend: 13 columns at most
+    blob = train(monday, attributes=(), seed=4, network=False).blob
+    graph, arrays, meta = unpack(blob)
+    former = [*TIME_NAMES[:5], *TIME_NAMES[9:]]
+    for kind in ("message", "no_send"):
+        layout = meta[kind]["layout"]
+        layout["time"] = [former.index(name) for name in layout["time"]]
+    assert meta["message"]["layout"]["time"] == [0, 1, 2, 3, 5, 6, 7, 8, 9, 10, 11, 12]
+    now, before = RewardModel.load(blob), RewardModel.load(pack(graph, arrays, {**meta, "format": 2}))
+    x = now.embed(PEOPLE)[0]
+    told = [model.score(x, SPACE, campaign(), {}) for model in (now, before)]
+    assert np.array_equal(told[0].reward, told[1].reward)
+    assert np.array_equal(told[0].draws, told[1].draws)
 
 
 def test_no_send_has_heads_of_its_own_and_no_message_outcomes(model: RewardModel) -> None:

@@ -19,7 +19,7 @@ from optimizer.model.layout import (
     Unit,
     build_layout,
 )
-from optimizer.model.timefeatures import HOURS_OF_DAY, harmonics, hour_of_week
+from optimizer.model.timefeatures import HOURS_OF_DAY, WEEKEND, WEEKEND_DAYS, harmonics, hour_of_week
 from optimizer.model.training.rowterms import row_terms
 from optimizer.model.variantbasis import VariantBasis
 
@@ -78,12 +78,20 @@ def message_layout(rows: RowSet, basis: VariantBasis, plain: Sequence[int], owne
     week: tuple[int, ...] = ()
     if len(rows.rows):
         local = rows.local[rows.rows]
-        time = tuple(np.flatnonzero(harmonics(local).std(axis=0) > _LIVE).tolist())
+        time = _live_times(local)
         buckets = np.unique(hour_of_week(local))
         hours = np.unique(buckets % HOURS_OF_DAY)
         hour = tuple(hours.tolist()) if len(hours) > 1 else ()
         week = tuple(buckets.tolist()) if len(buckets) > 1 else ()
     return build_layout(MESSAGE_BLOCKS, keys, **_parts(rows, plain, owner), time=time, hour=hour, week=week)
+
+
+def _live_times(local: NDArray[np.int64]) -> tuple[int, ...]:
+    """The time columns that varied; on weekdays alone (or weekends) the weekend's days are the days once more."""
+    varied = harmonics(local).std(axis=0) > _LIVE
+    if not varied[WEEKEND]:
+        varied[list(WEEKEND_DAYS)] = False
+    return tuple(np.flatnonzero(varied).tolist())
 
 
 def no_send_layout(rows: RowSet, plain: Sequence[int], owner: Sequence[int]) -> Layout:
