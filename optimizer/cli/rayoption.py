@@ -10,7 +10,8 @@ import click
 
 from optimizer.cli.call import option
 
-_ADDRESS = re.compile(r"auto|local|(?!.*//)[^\s/]+:\d{1,5}")
+_ADDRESS = re.compile(r"auto|local|(?!.*//)[^\s/]+:(\d{1,5})")
+_LAST_PORT = 65_535
 #: What the flag alone stands for: whatever Ray finds.
 ANY = ""
 
@@ -22,7 +23,8 @@ class RayAddress(click.ParamType[Any]):
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
         """The address as it was given."""
-        if value != ANY and not _ADDRESS.fullmatch(value):
+        found = _ADDRESS.fullmatch(value)
+        if value != ANY and (found is None or int(found[1] or 0) > _LAST_PORT):
             self.fail(
                 f"{value!r} is no address of a Ray cluster; allowed: HOST:PORT of its head, auto (the one on this "
                 "machine), local (one for this call). Without an address, let another flag follow.",

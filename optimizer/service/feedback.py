@@ -36,7 +36,7 @@ from optimizer.bandit.rewards import (
     window_hours,
 )
 from optimizer.model.examples import NO_SEND, Examples
-from optimizer.model.moment import seen_at
+from optimizer.model.moment import mark, seen_at
 from optimizer.service.offered import Offered
 from storage.log import COUNTED, Decision, FeedbackRow
 from storage.port import Reader
@@ -122,14 +122,18 @@ class Log:
 
 
 def load(reader: Reader, workspace_id: str, now: datetime, since: datetime | None = None) -> Log:
-    """Reads the feedback of a workspace; rewards are by the campaigns' present objectives."""
+    """Reads the feedback of a workspace, each context with its moment; rewards are by the campaigns' present
+    objectives."""
     campaigns = {c.campaign_id: c for c in all_campaigns(reader, workspace_id)}
-    rows = [
-        logged(campaigns[row.decision.campaign_id], row, now)
-        for row in reader.feedback(workspace_id, since=since, until=now)
-        if row.decision.campaign_id in campaigns
-    ]
-    return Log(campaigns, tuple(row for row in rows if row is not None), since)
+    rows = []
+    for found in reader.feedback(workspace_id, since=since, until=now):
+        decision = found.decision
+        campaign = campaigns.get(decision.campaign_id)
+        row = None if campaign is None else logged(campaign, found, now)
+        if row is not None:
+            mark(decision.snapshot.context, decision.decided_at)
+            rows.append(row)
+    return Log(campaigns, tuple(rows), since)
 
 
 def feedback_rows(reader: Reader, campaign: Campaign, since: datetime | None, until: datetime) -> Iterator[Logged]:

@@ -22,7 +22,7 @@ from optimizer.service.engagement import note_engagement
 from optimizer.service.erased import CODE, gone, hidden_message_id
 from optimizer.service.ids import decision_id
 from optimizer.service.labels import judge_alone, judge_anew
-from optimizer.service.optout import OPT_OUTS, apply_opt_outs, is_opt_out, suppress
+from optimizer.service.optout import OPT_OUTS, apply_opt_outs, is_opt_out, release_failed, suppress
 from optimizer.service.plainevents import Correlated, Plain, split
 from optimizer.service.requests import (
     CLOCK_SKEW_SECONDS,
@@ -37,7 +37,7 @@ from optimizer.service.rhythms import note_active, note_message
 from optimizer.service.webhooks.messages import normalised
 from optimizer.service.wiring import Services
 from storage.errors import OneByOne
-from storage.log import OPEN, Decision, Event, Named
+from storage.log import Decision, Event, Named
 from storage.port import Reader, Writer
 from storage.records import ANY
 
@@ -266,10 +266,7 @@ def _act_on(writer: Writer, event: Event, decision: Decision | None, now: dateti
         apply_opt_outs(writer, decision, [event], now)
         note_engagement(writer, decision, [event])
         note_message(writer, decision, decision, [event])
-        current = writer.decision(event.workspace_id, decision.decision_id) if event.type == "failed" else None
-        if current is not None and current.status in OPEN:
-            failed = replace(current, status="released", closed_at=now, close_reason=f"event:failed:{event.event_id}")
-            writer.update_decision(failed, None)
+        release_failed(writer, decision, [event], now)
     elif event.matched and event.recipient_id is not None and is_opt_out(event):
         source = f"event:{event.type}:{event.event_id}"
         suppress(writer, (event.workspace_id, event.recipient_id), (ANY, ANY), source=source, now=now)

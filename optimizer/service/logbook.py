@@ -16,7 +16,7 @@ from optimizer.service import displace
 from optimizer.service import recipients as people
 from optimizer.service.engagement import note_engagement
 from optimizer.service.labels import judge_anew
-from optimizer.service.optout import apply_opt_outs
+from optimizer.service.optout import apply_opt_outs, release_failed
 from optimizer.service.rows import Draft, told
 from storage.log import Decision
 from storage.port import Writer
@@ -76,6 +76,7 @@ def _join(writer: Writer, workspace_id: str, rows: Sequence[Draft], awaited: set
         if row.decision.decision_id in awaited:
             joined = judge_anew(writer, row.decision, row.decision, writer.match_events(workspace_id, row.decision))
             apply_opt_outs(writer, row.decision, joined, now)
+            release_failed(writer, row.decision, joined, now)
             note_engagement(writer, row.decision, joined)
 
 

@@ -1,4 +1,5 @@
-"""Refusals: an opt-out suppresses its channel and category and calls off what is reserved there, in one transaction."""
+"""Events that call messages off, in one transaction with them: an opt-out suppresses its channel and category and
+revokes what is reserved there; a failure gives back its own message's place."""
 
 from __future__ import annotations
 
@@ -7,7 +8,7 @@ from dataclasses import replace
 from datetime import datetime
 
 from optimizer.service import recipients as people
-from storage.log import Decision, Event
+from storage.log import OPEN, Decision, Event
 from storage.port import Writer
 from storage.records import ANY
 
@@ -35,6 +36,16 @@ def apply_opt_outs(writer: Writer, decision: Decision, events: Iterable[Event], 
                 answered=decision.decision_id,
             )
     return revoked
+
+
+def release_failed(writer: Writer, decision: Decision, events: Iterable[Event], now: datetime) -> None:
+    """Gives back the place of a message that the sender reports as failed, if it still has one."""
+    for event in events:
+        current = writer.decision(event.workspace_id, decision.decision_id) if event.type == "failed" else None
+        if current is not None and current.status in OPEN:
+            reason = f"event:failed:{event.event_id}"
+            released = replace(current, status="released", closed_at=now, close_reason=reason)
+            writer.update_decision(released, None)
 
 
 def suppress(

@@ -102,9 +102,10 @@ def _posted(url: str, body: bytes, headers: Mapping[str, str], started: float, *
     parts = urlsplit(url)
     host, tls = parts.hostname or "", parts.scheme == "https"
     port = parts.port or (443 if tls else 80)
-    connection = _Pinned(host, port, _resolve(host, port, private=private), tls=tls)
+    until = started + TOTAL_SECONDS
+    connection = _Pinned(host, port, _resolve(host, port, private=private), until, tls=tls)
     # A receiver that sends a byte now and then would never time out by itself.
-    guard = threading.Timer(max(0.0, TOTAL_SECONDS - (time.monotonic() - started)), connection.cut)
+    guard = threading.Timer(max(0.0, until - time.monotonic()), connection.cut)
     guard.daemon = True
     guard.start()
     try:
@@ -129,12 +130,12 @@ def _resolve(host: str, port: int, *, private: bool) -> list[tuple[str, int]]:
 
 
 class _Pinned(http.client.HTTPConnection):
-    """A connection to one of the addresses that were looked at, under the name of their host."""
+    """A connection to one of the addresses that were looked at, under the name of their host, and ``until`` when."""
 
-    def __init__(self, host: str, port: int, addresses: Sequence[tuple[str, int]], *, tls: bool) -> None:
+    def __init__(self, host: str, port: int, addresses: Sequence[tuple[str, int]], until: float, *, tls: bool) -> None:
         # Without a port the last group of an IPv6 address would be taken for one.
         super().__init__(host, port, timeout=TOTAL_SECONDS)
-        self._addresses = addresses
+        self._addresses, self._until = addresses, until
         self._context = ssl.create_default_context() if tls else None
         self.default_port = 443 if tls else 80
 
@@ -142,14 +143,18 @@ class _Pinned(http.client.HTTPConnection):
         """Connects to the first address that answers; the certificate must be that of the host."""
         for number, address in enumerate(self._addresses, start=1):
             try:
-                self.sock = socket.create_connection(address, CONNECT_SECONDS)
+                self.sock = socket.create_connection(address, min(CONNECT_SECONDS, self._left()))
                 break
             except OSError:
-                if number == len(self._addresses):
+                if number == len(self._addresses) or self._until <= time.monotonic():
                     raise
-        self.sock.settimeout(TOTAL_SECONDS)
+        self.sock.settimeout(self._left())
         if self._context is not None:
             self.sock = self._context.wrap_socket(self.sock, server_hostname=self.host)
+
+    def _left(self) -> float:
+        """Seconds that are left; a little where none are, since 0 would mean not to wait at all."""
+        return max(0.01, self._until - time.monotonic())
 
     def cut(self) -> None:
         """Ends the connection from another thread."""

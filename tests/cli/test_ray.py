@@ -174,6 +174,7 @@ def test_sqlite_is_refused_over_two_nodes_and_taken_on_this_one(nodes: Nodes, tm
         ("127.0.0.1:1", "--ray: nothing answers at 127.0.0.1:1"),
         ("people.parquet", "'people.parquet' is no address of a Ray cluster"),
         ("ray://127.0.0.1:10001", "is no address of a Ray cluster"),
+        ("127.0.0.1:70000", "is no address of a Ray cluster"),
     ],
 )
 def test_an_address_that_is_none_is_told_plainly(tmp_path: Path, address: str, told: str) -> None:

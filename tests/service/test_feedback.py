@@ -73,6 +73,23 @@ def test_an_event_ahead_of_its_decision_is_joined_when_it_appears(services: Serv
         assert [e.event_id for e in reader.events(WORKSPACE, decision)] == ["e1"]
 
 
+def test_a_failure_gives_the_place_back_also_ahead_of_its_decision(services: Services) -> None:
+    setup.put_campaign(services, campaign(allow_no_send=False))
+    ends = []
+    for who, ahead in (("early", True), ("late", False)):
+        failure = event("failed", at=0, event_id=who, request_id=f"of {who}")
+        if ahead:
+            assert ingest(services, WORKSPACE, [failure]).unmatched == 1
+        decided = services.decider.decide(WORKSPACE, DecisionRequest("spring", who, request_id=f"of {who}"))[0]
+        if not ahead:
+            ingest(services, WORKSPACE, [failure])
+        ended = stored(services, decided.decision_id)
+        with services.store.read() as reader:
+            held = reader.messages(WORKSPACE, [who], START - timedelta(days=1), START + timedelta(days=99))
+        ends.append((ended.status, ended.close_reason == f"event:failed:{who}", held))
+    assert ends == [("released", True, {})] * 2
+
+
 def test_a_bad_event_is_listed_and_the_others_are_kept(services: Services, sent: Decision) -> None:
     refused = RejectedEvent(index=1, code="invalid", detail="type: missing")
     report = ingest(

@@ -181,6 +181,22 @@ def test_whoever_asks_a_model_tells_it_the_moment(
     assert {one.get(MOMENT) for one in told} == {decided}
 
 
+def test_a_log_tells_its_moments_in_no_copies_and_the_store_keeps_none(
+    services: Services, spring: Campaign, clock: FakeClock
+) -> None:
+    lie = bought(clock.now, 8.0) | {MOMENT: 7.0}
+    ask_all(services, [DecisionRequest("spring", f"u{i}", context=lie) for i in range(3)])
+    at = clock.now.timestamp()
+    clock.forward(days=MONTH)
+    with services.store.read() as reader:
+        log = load(reader, WORKSPACE, clock.now)
+        stored = [row.decision.snapshot.context for row in reader.feedback(WORKSPACE, until=clock.now)]
+    told = examples(log.rows, log.campaigns).contexts
+    assert [one[MOMENT] for one in told] == [at] * 3
+    assert all(one is row.decision.snapshot.context for one, row in zip(told, log.rows, strict=True))
+    assert at not in [one.get(MOMENT) for one in stored]
+
+
 def test_a_model_of_before_chooses_and_replays_as_it_did(learned_before: Services, clock: FakeClock) -> None:
     """It can't tell an age at the decision, only a date, and goes on to see that alone."""
     told = bought(clock.now, 2.0)

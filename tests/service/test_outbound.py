@@ -6,6 +6,7 @@ import ipaddress
 import socket
 import ssl
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import closing
 from typing import Any
@@ -224,3 +225,20 @@ def test_a_receiver_that_never_ends_is_left_in_time(
     url, answers = receiver
     answers.append(answer)
     assert post(url, b"{}", {}, private=True) == Reply(None, "no answer in time")
+
+
+def test_a_name_with_many_dead_addresses_is_left_in_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    waited: list[float] = []
+
+    def connect(_: Any, seconds: float) -> socket.socket:
+        waited.append(seconds)
+        time.sleep(seconds)
+        raise TimeoutError("timed out")
+
+    told = [(socket.AF_INET, socket.SOCK_STREAM, 6, "", (f"93.184.215.{i}", 443)) for i in range(40)]
+    monkeypatch.setattr(outbound, "TOTAL_SECONDS", 0.3)
+    monkeypatch.setattr(outbound, "CONNECT_SECONDS", 0.1)
+    monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: told)
+    monkeypatch.setattr(socket, "create_connection", connect)
+    assert post("https://dead.example/", b"{}", {}, private=False) == Reply(None, "no answer in time")
+    assert sum(waited) < 0.4
