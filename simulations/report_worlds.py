@@ -2,7 +2,7 @@
 
 All looks of a campaign are computed at once: a recipient's sums change only on days with a decision of theirs, so the
 moments that a ratio's error is made of are running sums of changes. ``optimizer.bandit.comparison`` computes the same
-from the rows of one look; a test compares the two.
+from the rows of one look; a test compares the two. Where the control group's share changed, it is asked on each day.
 """
 
 from __future__ import annotations
@@ -14,7 +14,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from optimizer.bandit.lift import LEAST_OUTCOMES, Arm, Estimate, bounded, own_sums
+from optimizer.bandit.comparison import lift_of
+from optimizer.bandit.lift import LEAST_OUTCOMES, Arm, Estimate, Rows, bounded, own_sums, scalar, unbounded
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
@@ -30,8 +31,9 @@ class World:
 
     Attributes:
         unit: (n,) recipient. day: (n,) on which its reward is final. value: (n,) reward.
-        control: (units,) whether a recipient is in the control group.
+        control: (n,) whether its recipient was in the control group then.
         lift: (DAYS,) what a treated decision of that day brings more, on average.
+        changes: days on which the control group's share changed.
     """
 
     unit: Ints
@@ -39,6 +41,7 @@ class World:
     value: Floats
     control: NDArray[np.bool_]
     lift: Floats
+    changes: tuple[int, ...] = ()
 
     @property
     def truth(self) -> Floats:
@@ -47,15 +50,26 @@ class World:
         truth: Floats = np.cumsum(count * self.lift) / np.maximum(np.cumsum(count), 1)
         return truth
 
+    def rows(self, day: int, *, control: bool) -> Rows:
+        """What a report has of one group on a day."""
+        mine = (self.day <= day) & (self.control == control)
+        value, at = self.value[mine], self.day[mine]
+        return Rows(self.unit[mine], at, value, np.abs(value), np.searchsorted(self.changes, at, side="right"))
 
-def _made(rng: np.random.Generator, recipients: int, decisions: Floats) -> tuple[Ints, Ints, NDArray[np.bool_]]:
+
+def _made(
+    rng: np.random.Generator, recipients: int, decisions: Floats, share: Floats | float = CONTROL
+) -> tuple[Ints, Ints, NDArray[np.bool_]]:
+    """Unit, day and control; ``share`` (DAYS,) of recipients in the control group, each of whom enters and leaves it
+    once."""
     unit = np.repeat(np.arange(recipients), rng.poisson(decisions))
-    return unit, rng.integers(0, DAYS, unit.size), rng.random(recipients) < CONTROL
+    day, place = rng.integers(0, DAYS, unit.size), rng.random(recipients)
+    return unit, day, place[unit] < np.broadcast_to(share, DAYS)[day]
 
 
 def _coins(rng: np.random.Generator, base: float, lift: Floats, recipients: int = 20_000) -> World:
     unit, day, control = _made(rng, recipients, np.full(recipients, 2.0))
-    chance = base + np.where(control[unit], 0.0, lift[day])
+    chance = base + np.where(control, 0.0, lift[day])
     return World(unit, day, (rng.random(unit.size) < chance).astype(np.float64), control, lift)
 
 
@@ -79,7 +93,7 @@ def _orders(rng: np.random.Generator) -> World:
     """One in thirty buys, for a log-normal amount (σ = 1)."""
     more = 0.003
     unit, day, control = _made(rng, 40_000, np.full(40_000, 2.0))
-    buys = rng.random(unit.size) < 0.03 + np.where(control[unit], 0.0, more)
+    buys = rng.random(unit.size) < 0.03 + np.where(control, 0.0, more)
     return World(unit, day, buys * rng.lognormal(0.0, 1.0, unit.size), control, np.full(DAYS, more * math.exp(0.5)))
 
 
@@ -88,9 +102,28 @@ def _clusters(rng: np.random.Generator) -> World:
     (log-normal, mean 4, the busiest hundredth above 25 times)."""
     recipients = 12_000
     unit, day, control = _made(rng, recipients, 4.0 * rng.lognormal(-0.5, 1.0, recipients))
-    chance = rng.beta(0.5, 4.5, recipients)[unit] * np.where(control[unit], 1.0, 1.2)
+    chance = rng.beta(0.5, 4.5, recipients)[unit] * np.where(control, 1.0, 1.2)
     value = (rng.random(unit.size) < chance).astype(np.float64)
     return World(unit, day, value, control, np.full(DAYS, 0.02))
+
+
+def _shares(rng: np.random.Generator, changes: Mapping[int, float], more: float) -> World:
+    """Everybody clicks three times as often at the end as at the start, while the control group's share changes: from
+    each of the days on it is the one told. Recipients differ: their own chances scatter by a half."""
+    recipients, days = 20_000, np.arange(DAYS)
+    share = np.array(list(changes.values()))[np.searchsorted(list(changes), days, side="right") - 1]
+    unit, day, control = _made(rng, recipients, np.full(recipients, 2.0), share)
+    chance = (0.05 + 0.1 * day / DAYS) * rng.gamma(4.0, 0.25, recipients)[unit] + np.where(control, 0.0, more)
+    value = (rng.random(unit.size) < chance).astype(np.float64)
+    return World(unit, day, value, control, np.full(DAYS, more), tuple(changes)[1:])
+
+
+def _shrunk(rng: np.random.Generator) -> World:
+    return _shares(rng, {0: 0.2, 21: 0.01}, 0.0)
+
+
+def _grown(rng: np.random.Generator) -> World:
+    return _shares(rng, {0: 0.02, 14: 0.1, 35: 0.3}, 0.02)
 
 
 #: What each world is like, and how one is made.
@@ -101,6 +134,8 @@ WORLDS: Mapping[str, tuple[str, Callable[[np.random.Generator], World]]] = {
     "orders": ("heavy-tailed: 3.3 % against 3 % buy, log-normal amounts", _orders),
     "clusters": ("recipients asked about 1 to 100 times who differ, a fifth more from all", _clusters),
     "learning": ("a lift that grows from 0 to 3 points", _learning),
+    "shrunk": ("no lift; control 20 %, from day 22 on 1 %, while clicks rise from 5 to 15 %", _shrunk),
+    "grown": ("2 points more; control 2 %, then 10 and 30 %, while clicks rise from 5 to 15 %", _grown),
 }
 
 
@@ -131,6 +166,8 @@ class Seen:
 
 def watch(world: World) -> Seen:
     """Looks at a campaign on each of its days."""
+    if world.changes:
+        return _watch_each(world)
     treated, control = _arms(world)
     value, error = treated.value - control.value, np.sqrt(treated.variance + control.variance)
     clock = 1.0 / (1.0 / np.maximum(treated.rows, 1e-9) + 1.0 / np.maximum(control.rows, 1e-9))
@@ -141,6 +178,15 @@ def watch(world: World) -> Seen:
     found = bounded(value, error, clock, np.full(DAYS, start), before)
     low, high = np.where(enough, found.low, -np.inf), np.where(enough, found.high, np.inf)
     return Seen(Estimate(value, error, low, high), world.truth)
+
+
+def _watch_each(world: World) -> Seen:
+    looks = []
+    for day in range(DAYS):
+        found = lift_of(world.rows(day, control=False), world.rows(day, control=True))
+        looks.append(unbounded(scalar(0.0), scalar(math.inf)) if found is None else found)
+    columns = [np.array([getattr(look, name) for look in looks]) for name in ("value", "error", "low", "high")]
+    return Seen(Estimate(*columns), world.truth)
 
 
 def _arms(world: World) -> tuple[Arm, Arm]:
@@ -157,7 +203,7 @@ def _arms(world: World) -> tuple[Arm, Arm]:
         "yn": total + value * (count + 1.0),
         "nn": 2.0 * count + 1.0,
     }
-    in_control = world.control[unit]
+    in_control = world.control[order]
     return _arm(day, changes, ~in_control), _arm(day, changes, in_control)
 
 

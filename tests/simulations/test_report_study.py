@@ -11,16 +11,8 @@ import pytest
 from click.testing import CliRunner
 
 from optimizer.bandit.comparison import lift_of
-from optimizer.bandit.lift import Rows
 from simulations.report_study import command, lower_bound, study
-from simulations.report_worlds import DAYS, WORLDS, World, watch
-
-
-def rows(world: World, day: int, control: bool) -> Rows:
-    """What a report would have of one group on a day."""
-    mask = (world.day <= day) & (world.control[world.unit] == control)
-    value = world.value[mask]
-    return Rows(world.unit[mask], world.day[mask], value, np.abs(value), np.zeros(value.size, dtype=np.int64))
+from simulations.report_worlds import DAYS, WORLDS, watch
 
 
 @pytest.mark.parametrize("name", ["orders", "clusters", "learning"])
@@ -29,7 +21,7 @@ def test_a_day_of_the_study_is_what_the_report_states_on_that_day(name: str) -> 
     seen = watch(world)
     first = int(np.argmax(seen.stated))
     for day in (first - 1, first, (first + DAYS) // 2, DAYS - 1):
-        found = lift_of(rows(world, day, control=False), rows(world, day, control=True))
+        found = lift_of(world.rows(day, control=False), world.rows(day, control=True))
         assert found is not None
         assert float(found.value) == pytest.approx(float(seen.estimate.value[day]))
         assert float(found.error) == pytest.approx(float(seen.estimate.error[day]))
@@ -47,6 +39,18 @@ def test_campaigns_that_miss_on_any_day_are_not_covered() -> None:
     world = WORLDS["nothing"][1](np.random.default_rng(2))
     assert watch(world).covered
     assert not watch(replace(world, lift=np.full(DAYS, 0.5))).covered
+
+
+def test_a_campaign_whose_shares_change_is_compared_within_stretches() -> None:
+    world = WORLDS["grown"][1](np.random.default_rng(4))
+    treated, control = (world.rows(DAYS - 1, control=one) for one in (False, True))
+    assert [
+        float(np.mean(world.control[(world.day >= a) & (world.day < b)])) for a, b in ((0, 14), (14, 35), (35, 56))
+    ] == (pytest.approx([0.02, 0.1, 0.3], abs=0.01))
+    assert set(treated.epoch) == set(control.epoch) == {0, 1, 2}
+    seen = watch(world)
+    assert seen.covered
+    assert float(treated.value.mean() - control.value.mean()) < float(seen.estimate.low[-1]), "Simpson's paradox"
 
 
 def test_the_figures_of_a_world_say_how_many_were_covered() -> None:
