@@ -14,6 +14,7 @@ import psutil
 import pyarrow as pa
 from pyarrow import parquet
 
+from optimizer.config import Settings
 from simulations.bench import shop
 from simulations.bench.figure import Figure
 from simulations.bench.served import Shop
@@ -71,18 +72,18 @@ def _decide(stocked: Shop, rows: int, name: str) -> Ended:
     )
     out = stocked.folder / f"{name}-out"
     asked = ("decide", str(source), "--campaign", "c", "--out", str(out), "--processes", str(PROCESSES))
-    return ran(stocked, *asked)
+    return ran(stocked.settings, shop.WORKSPACE, *asked)
 
 
-def ran(stocked: Shop, *arguments: str) -> Ended:
-    """A ``sendtide`` command on the shop's database.
+def ran(settings: Settings, workspace: str, *arguments: str) -> Ended:
+    """A ``sendtide`` command on the database of these settings.
 
     Raises:
         ChildProcessError: it failed.
     """
-    command = [sys.executable, "-P", "-m", "optimizer.cli", *arguments, "--workspace", shop.WORKSPACE]
+    command = [sys.executable, "-P", "-m", "optimizer.cli", *arguments, "--workspace", workspace]
     started, peak = time.perf_counter(), 0
-    with subprocess.Popen(command, env=stocked.settings.child_environment(os.environ)) as child:  # noqa: S603  our own
+    with subprocess.Popen(command, env=settings.child_environment(os.environ)) as child:  # noqa: S603  our own
         while child.poll() is None:
             peak = max(peak, _held(child.pid))
             time.sleep(_LOOK)

@@ -43,7 +43,7 @@ def measure(decisions: int) -> list[Figure]:
     with TemporaryDirectory(prefix="sendtide-learn-") as name:
         stocked = prepared(Path(name), people=60_000, days=DAYS)
         _logged(stocked, decisions)
-        ended = ran(stocked, *_RETRAIN)
+        ended = ran(stocked.settings, shop.WORKSPACE, *_RETRAIN)
         (rate,) = medians([_learning()])
         refreshed = _refreshing(stocked)
         beside = _beside_serving(stocked)
@@ -86,7 +86,7 @@ def _logged(stocked: Shop, decisions: int) -> None:
             ingest(services, shop.WORKSPACE, [event for event in waiting if event.occurred_at <= clock()])
             waiting = [event for event in waiting if event.occurred_at > clock()]
             if beginner:
-                ran(stocked, *_RETRAIN)
+                ran(stocked.settings, shop.WORKSPACE, *_RETRAIN)
                 services.policies.refresh_now()
 
 
