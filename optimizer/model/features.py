@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 from functools import cached_property
 from hashlib import blake2b
 from typing import Any, cast
@@ -63,49 +63,69 @@ class Widths:
 
 
 @dataclass(frozen=True)
+class Product:
+    """Two encoded numbers of different features, multiplied and standardised: their places, mean and scale."""
+
+    left: int
+    right: int
+    mean: float
+    scale: float
+
+
+@dataclass(frozen=True)
 class FeatureSpec:
     """The frozen columns of a model, in order. ``dropped`` are features that were seen and left out.
 
     ``history``: how the recipient's history is read; its summary follows the columns. None = there was no history.
+    ``products``: of the columns' numbers, behind all else; a training finds them (``training.products``).
     """
 
     columns: tuple[Column, ...]
     dropped: tuple[str, ...] = ()
     history: HistorySpec | None = None
+    products: tuple[Product, ...] = ()
 
     @cached_property
     def labels(self) -> tuple[str, ...]:
-        """One name an encoded number, e.g. ``age.rank``, ``plan.=pro`` or ``@history.event.sent.7d``."""
+        """One name an encoded number: ``age.rank``, ``plan.=pro``, ``@history.event.sent.7d``, ``age.rank × plan.=pro``
+        for instance."""
         past = () if self.history is None else self.history.labels
         own = tuple(f"{column.name}.{label}" for column in self.columns for label in column.labels)
-        return own + tuple(f"{HISTORY}.{label}" for label in past)
+        pairs = tuple(f"{own[one.left]} × {own[one.right]}" for one in self.products)
+        return own + tuple(f"{HISTORY}.{label}" for label in past) + pairs
 
     @cached_property
     def plain(self) -> tuple[int, ...]:
         """Positions of the numbers that carry a feature's broad effect; the rest is detail (bins, hashes, words, the
         history's summary: as a rule little of it matters, so it is not multiplied by times)."""
         marks = [mark for column in self.columns for mark in column.plain]
-        return tuple(i for i, mark in enumerate(marks) if mark)
+        return (*(i for i, mark in enumerate(marks) if mark), *range(self.width - len(self.products), self.width))
 
     @cached_property
     def owners(self) -> tuple[str, ...]:
-        """Names of the features that numbers come from: the columns', and of each kind of thing that the history's
-        summary counts, at all its half-lives."""
-        counted = dict.fromkeys(self._counted)
-        return (*(column.name for column in self.columns), *counted)
+        """Names of the features that numbers come from: the columns', of each kind of thing that the history's summary
+        counts, at all its half-lives, and of each two that are multiplied."""
+        return (*(column.name for column in self.columns), *dict.fromkeys((*self._counted, *self._multiplied)))
 
     @cached_property
     def owner(self) -> tuple[int, ...]:
         """For each number the position of its feature in ``owners``."""
         own = tuple(i for i, column in enumerate(self.columns) for _ in column.labels)
-        place = {name: len(self.columns) + i for i, name in enumerate(dict.fromkeys(self._counted))}
-        return own + tuple(place[name] for name in self._counted)
+        rest = (*self._counted, *self._multiplied)
+        place = {name: len(self.columns) + i for i, name in enumerate(dict.fromkeys(rest))}
+        return own + tuple(place[name] for name in rest)
 
     @property
     def _counted(self) -> tuple[str, ...]:
         """For each number of the history's summary what it counts."""
         labels = () if self.history is None else self.history.labels
         return tuple(f"{HISTORY}.{label.rpartition('.')[0]}" for label in labels)
+
+    @property
+    def _multiplied(self) -> tuple[str, ...]:
+        """For each product the two features that it is of."""
+        own = [column.name for column in self.columns for _ in column.labels]
+        return tuple(f"{own[one.left]} × {own[one.right]}" for one in self.products)
 
     @property
     def width(self) -> int:
@@ -124,7 +144,9 @@ class FeatureSpec:
         parts = [np.zeros((len(contexts), 0)), *(column.bulk(contexts) for column in self.columns)]
         if self.history is not None:
             parts.append(self.history.summary(contexts))
-        return np.concatenate(parts, axis=1).astype(np.float32)
+        encoded = np.concatenate(parts, axis=1)
+        pairs = [(encoded[:, one.left] * encoded[:, one.right] - one.mean) / one.scale for one in self.products]
+        return np.column_stack((encoded, *pairs)).astype(np.float32)
 
     def encode_row(self, context: JsonObject) -> NDArray[np.float32]:
         """One context as numbers: float32 (width,); the fast path of a decision."""
@@ -133,6 +155,7 @@ class FeatureSpec:
             out.extend(column.row(context))
         if self.history is not None:
             out.extend(self.history.summary([context])[0].tolist())
+        out += [(out[one.left] * out[one.right] - one.mean) / one.scale for one in self.products]
         return np.array(out, dtype=np.float32)
 
     def describe(self) -> list[dict[str, Any]]:
@@ -142,12 +165,23 @@ class FeatureSpec:
         ]
         if self.history is not None:
             entries.append({"name": HISTORY, "type": "history", "numbers": list(self.history.labels)})
+        numbers = self.labels[self.width - len(self.products) :]
+        for pair in dict.fromkeys(self._multiplied):
+            own = [label for label, name in zip(numbers, self._multiplied, strict=True) if name == pair]
+            entries.append({"name": pair, "type": "product", "numbers": own})
         return entries + [{"name": name, "type": "dropped", "numbers": []} for name in self.dropped]
 
     def to_json(self) -> dict[str, Any]:
         """The spec as JSON; ``from_json`` gives an equal one."""
-        past = {} if self.history is None else {"history": self.history.to_json()}
-        return {"columns": [typed.to_json(column) for column in self.columns], "dropped": list(self.dropped), **past}
+        told: dict[str, Any] = {
+            "columns": [typed.to_json(column) for column in self.columns],
+            "dropped": list(self.dropped),
+        }
+        if self.history is not None:
+            told["history"] = self.history.to_json()
+        if self.products:
+            told["products"] = [list(astuple(one)) for one in self.products]
+        return told
 
     @classmethod
     def from_json(cls, data: JsonObject) -> FeatureSpec:
@@ -158,7 +192,9 @@ class FeatureSpec:
         """
         try:
             past = HistorySpec.from_json(data["history"]) if "history" in data else None
-            return cls(tuple(typed.from_json(column) for column in data["columns"]), tuple(data["dropped"]), past)
+            pairs = tuple(Product(*one) for one in data.get("products", ()))
+            columns = tuple(typed.from_json(column) for column in data["columns"])
+            return cls(columns, tuple(data["dropped"]), past, pairs)
         except (KeyError, TypeError, ValueError) as error:
             raise BadArtifact(f"feature spec can't be read: {error!r}") from error
 

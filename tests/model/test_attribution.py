@@ -21,7 +21,7 @@ from optimizer.model.learnedparts import learned_parts
 from optimizer.model.terms import LEVEL, Name, Seen, message_terms, no_send_terms
 from optimizer.model.training import train as training
 from optimizer.model.training.encoders import ENCODERS
-from optimizer.model.training.gate import EncoderVerdict, NetworkVerdict
+from optimizer.model.training.gate import EncoderVerdict, Judged, NetworkVerdict
 from optimizer.model.training.network import Network
 from storage.records import Campaign, Variant
 from tests.model.conftest import MONDAY, campaign, contexts, made_up
@@ -81,7 +81,8 @@ def networked() -> RewardModel:
         network.first.bias.normal_(std=0.5, generator=generator)
         reader.out.weight.normal_(std=0.5, generator=generator)
     reader.train(mode=False)
-    found = NetworkVerdict(network, 1.0, 9.0, 9, ""), EncoderVerdict(reader, "gru", 1.0, 9.0, 9, "", {})
+    encoder = EncoderVerdict(reader, "gru", 1.0, 9.0, 9, "", {})
+    found = Judged(spec, (), NetworkVerdict(network, 1.0, 9.0, 9, ""), encoder)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(training, "judge_columns", lambda *_, **__: found)
         model = RewardModel.load(training.train(examples, attributes=(), seed=4, calibrated=False).blob)

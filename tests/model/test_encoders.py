@@ -154,7 +154,9 @@ def test_each_encoder_joins_where_order_matters(kind: Encoder, plain: RewardMode
 @pytest.mark.parametrize("kind", KINDS)
 def test_no_encoder_joins_where_order_says_nothing(kind: Encoder) -> None:
     examples = ordered(1_200, 1, shuffled=True)
-    judged = judge_columns(examples, fit_spec(examples.contexts, []), training_basis(examples), encoder=kind, seed=1)[1]
+    judged = judge_columns(
+        examples, fit_spec(examples.contexts, []), training_basis(examples), encoder=kind, seed=1
+    ).encoder
     assert judged.reader is None, judged
 
 

@@ -23,7 +23,7 @@ for number, row in enumerate(ROWS):
     row["city"] = f"city{number % 90}"
     row["joined"] = f"2025-0{1 + number % 9}-01T00:00:00Z"
     row["note"] = f"the {number} quick brown foxes jump over it"
-ROWS = [seen_at(row, datetime(2026, 1, 1, tzinfo=UTC)) for row in ROWS]
+ROWS = [dict(seen_at(row, datetime(2026, 1, 1, tzinfo=UTC))) for row in ROWS]
 SPEC = fit_spec(ROWS, [])
 
 

@@ -1,5 +1,5 @@
-"""Whether learned columns join f(x), an encoder's of the history and a network's: only when held-out recipients are
-clearly better predicted with them."""
+"""Which columns join f(x): products of two features that residuals clearly ask for, and learned ones, an encoder's of
+the history and a network's, only when held-out recipients are clearly better predicted with them."""
 
 from __future__ import annotations
 
@@ -19,11 +19,12 @@ from optimizer.model.training.evaluate import clustered_z, likelihood, predictio
 from optimizer.model.training.lastlayer import tabulate
 from optimizer.model.training.network import Network, train_network
 from optimizer.model.training.options import DEFAULTS, TrainOptions
+from optimizer.model.training.products import Found, find_products
 from optimizer.model.variantbasis import VariantBasis
 
 #: Fewer rows can't teach a network, nor show that it helps. An encoder's first columns are simpler than a network's.
 LEAST_ROWS = 2_000
-LEAST_ENCODER_ROWS = 1_000
+LEAST_ENCODER_ROWS = LEAST_PRODUCT_ROWS = 1_000
 HELD_OUT = 0.25
 #: The comparison uses at most this many rows; more would only sharpen a difference that is already clear.
 MOST_ROWS = 40_000
@@ -60,10 +61,21 @@ class EncoderVerdict:
     tried: Mapping[Encoder, float]
 
 
-class Court:
-    """Rows on which learned columns prove themselves, one kind after another; what was let in is there for the next.
+@dataclass(frozen=True)
+class Judged:
+    """The spec with the products that join it, why they do, and what was decided of learned columns."""
 
-    Columns never see the recipients that judge them, nor does their early stopping (it has watched ones of its own).
+    spec: FeatureSpec
+    products: tuple[Found, ...]
+    network: NetworkVerdict
+    encoder: EncoderVerdict
+
+
+class Court:
+    """Rows on which columns prove themselves, one kind after another; what was let in is there for the next.
+
+    Learned columns never see the recipients that judge them, nor does their early stopping (it has watched ones of its
+    own).
     """
 
     def __init__(
@@ -84,6 +96,15 @@ class Court:
     def enough(self, rows: int) -> bool:
         """Whether what needs so many rows in all has its part on both sides."""
         return len(self._learn) >= rows // 2 and int(self._held_out.sum()) >= rows // 10
+
+    def products(self) -> tuple[FeatureSpec, tuple[Found, ...]]:
+        """The spec with those that join, before any learned column is judged."""
+        found = find_products(self.rows, self._spec, self._encoded, self._so_far())
+        if found:
+            self._spec = replace(self._spec, products=tuple(one for pair in found for one in pair.products))
+            self._encoded = self._columns = self._spec.encode(self.rows.contexts)
+            self._eta = None
+        return self._spec, found
 
     def network(self) -> NetworkVerdict:
         """Whether a network over the encoded context joins."""
@@ -143,6 +164,13 @@ class Court:
         )
 
 
+def unjudged(spec: FeatureSpec, encoder: Encoder, rows: int) -> Judged:
+    """Where nobody asked for more columns."""
+    why = "not asked for"
+    network = NetworkVerdict(None, 0.0, 0.0, rows, why)
+    return Judged(spec, (), network, EncoderVerdict(None, encoder, 0.0, 0.0, rows, why, {}))
+
+
 def judge_columns(
     examples: Examples,
     spec: FeatureSpec,
@@ -151,24 +179,26 @@ def judge_columns(
     encoder: Encoder,
     seed: int,
     options: TrainOptions = DEFAULTS,
-) -> tuple[NetworkVerdict, EncoderVerdict]:
-    """Trains an encoder and a network on three quarters of the recipients and compares them on the rest.
+) -> Judged:
+    """Looks for products; trains an encoder and a network on three quarters of the recipients and compares them on the
+    rest.
 
-    The encoder comes first: a network over the encoded context can't stand in for it.
+    The encoder comes before the network, since one over the encoded context can't stand in for it.
     """
     n = len(examples)
     network = NetworkVerdict(None, 0.0, 0.0, n, f"fewer than {LEAST_ROWS} rows, or no features")
     read = EncoderVerdict(None, encoder, 0.0, 0.0, n, "not asked for, or no history", {})
     reads = encoder != "none" and spec.history is not None
-    if n < (LEAST_ENCODER_ROWS if reads else LEAST_ROWS) or spec.width == 0:
+    if n < LEAST_PRODUCT_ROWS or spec.width == 0:
         few = f"fewer than {LEAST_ENCODER_ROWS} rows"
-        return network, replace(read, reason=few) if reads else read
+        return Judged(spec, (), network, replace(read, reason=few) if reads else read)
     court = Court(examples, spec, basis, seed=seed, options=options)
+    spec, products = court.products()
     if reads:
         read = court.encoder(encoder) if court.enough(LEAST_ENCODER_ROWS) else replace(read, reason=TOO_FEW)
     if n >= LEAST_ROWS:
         network = court.network() if court.enough(LEAST_ROWS) else replace(network, reason=TOO_FEW)
-    return network, read
+    return Judged(spec, products, network, read)
 
 
 def _apply(columns: Callable[[torch.Tensor], torch.Tensor], inputs: NDArray[np.generic]) -> NDArray[np.float32]:

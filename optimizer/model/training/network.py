@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from optimizer.model.examples import Examples
-from optimizer.model.timefeatures import SHORT, harmonics
+from optimizer.model.training.actionparts import action_parts
 from optimizer.model.training.options import TrainOptions
 from optimizer.model.training.rowterms import row_likelihood
 
@@ -202,29 +202,8 @@ def _task(examples: Examples, inputs: torch.Tensor, logits: Mapping[str, NDArray
 
 
 def _units(examples: Examples) -> NDArray[np.float32]:
-    """What the columns are multiplied by, (n, u): 1, no_send, short time harmonics, channel and variant."""
-    sent = examples.sent
-    time = harmonics(examples.local)[:, :SHORT] * sent[:, None]
-    names = np.array(
-        [
-            campaign.channels[channel].id if channel >= 0 else ""
-            for campaign, channel in zip(
-                (examples.campaigns[i] for i in examples.campaign.tolist()), examples.channel.tolist(), strict=True
-            )
-        ]
-    )
-    variants = examples.campaign * 4096 + examples.variant
-    columns = [np.ones((len(sent), 1)), ~sent[:, None], time]
-    columns += [_one_hot(names, sent), _one_hot(variants, sent)]
-    return np.concatenate(columns, axis=1).astype(np.float32)
-
-
-def _one_hot(keys: NDArray[np.generic], where: NDArray[np.bool_], most: int = 32) -> NDArray[np.bool_]:
-    """One-hot of the most frequent keys among the rows ``where``; rows elsewhere are zero."""
-    distinct, counts = np.unique(keys[where], return_counts=True)
-    kept = distinct[np.argsort(-counts, kind="stable")[:most]]
-    hit: NDArray[np.bool_] = (keys[:, None] == kept[None, :]) & where[:, None]
-    return hit
+    """What the columns are multiplied by, (n, u): all parts of the action beside each other."""
+    return np.concatenate(list(action_parts(examples).values()), axis=1).astype(np.float32)
 
 
 def _watched(cluster: NDArray[np.int64], seed: int) -> NDArray[np.bool_]:

@@ -20,7 +20,7 @@ from optimizer.model.rhythmterm import RhythmTerm
 from optimizer.model.training.calibrate import fit_calibration
 from optimizer.model.training.evaluate import training_basis
 from optimizer.model.training.export import export_graph
-from optimizer.model.training.gate import EncoderVerdict, NetworkVerdict, judge_columns
+from optimizer.model.training.gate import EncoderVerdict, Judged, NetworkVerdict, judge_columns, unjudged
 from optimizer.model.training.lastlayer import (
     Fits,
     Table,
@@ -84,11 +84,12 @@ def train(
     spec = fit_spec(examples.contexts, attributes)
     basis = training_basis(examples)
     asked = encoder or Wanted()
-    verdict = NetworkVerdict(None, 0.0, 0.0, len(examples), "not asked for")
-    read = EncoderVerdict(None, asked.kind, 0.0, 0.0, len(examples), "not asked for", {})
     if network:
-        verdict, read = judge_columns(examples, spec, basis, encoder=asked.kind, seed=seed, options=options)
-    graph = export_graph(spec, verdict.network, read.reader)
+        judged = judge_columns(examples, spec, basis, encoder=asked.kind, seed=seed, options=options)
+    else:
+        judged = unjudged(spec, asked.kind, len(examples))
+    spec = judged.spec
+    graph = export_graph(spec, judged.network.network, judged.encoder.reader)
     context = Embedder(spec, graph).bulk(examples.contexts)
     table = tabulate(examples, context, spec, basis)
     fits = fit_last_layer(table, seed=seed, options=options)
@@ -97,18 +98,20 @@ def train(
     if calibrated:
         heads = fits[0].heads("message", seed), fits[1].heads("no_send", seed)
         maps = fit_calibration(examples, context, spec, basis, heads, seed=seed)
-    kept = {"seed": seed, **_judged(verdict, read, asked), "calibration": maps}
+    kept = {"seed": seed, **_judged(judged, asked), "calibration": maps}
     return _assemble(_sums(examples), spec, graph, basis, fits, rhythm, kept)
 
 
-def _judged(network: NetworkVerdict, encoder: EncoderVerdict, asked: Wanted) -> dict[str, Any]:
-    """What was found of learned columns, for the artifact's meta; a later training reads which encoder was tried."""
+def _judged(judged: Judged, asked: Wanted) -> dict[str, Any]:
+    """What was found of columns, for the artifact's meta; a later training reads which encoder was tried."""
+    network, encoder = judged.network, judged.encoder
 
     def evidence(verdict: NetworkVerdict | EncoderVerdict, *, used: bool) -> dict[str, Any]:
         return {"used": used, "gain": verdict.gain, "z": verdict.z, "reason": verdict.reason}
 
     tried = {"kind": encoder.kind, "since": asked.since, "tried": dict(encoder.tried)}
     return {
+        "products": [one.to_json() for one in judged.products],
         "network": evidence(network, used=network.network is not None),
         "encoder": {**evidence(encoder, used=encoder.reader is not None), **tried},
     }
@@ -187,6 +190,7 @@ def _again(model: RewardModel, sums: _Sums, fits: tuple[Fits, Fits]) -> Trained:
     meta = model.artifact_meta
     kept = {
         "seed": int(meta["seed"]),
+        "products": list(meta.get("products", [])),
         "network": dict(meta["network"]),
         "encoder": dict(meta.get("encoder", {})),
         "calibration": meta.get("calibration", {}),
@@ -281,6 +285,7 @@ def _report(spec: FeatureSpec, fits: tuple[Fits, Fits], meta: JsonObject) -> dic
         "features": spec.describe(),
         "encoded_width": spec.width,
         "width": meta["width"],
+        "products": [{**one, "outcome": TITLES.get(one["outcome"], one["outcome"])} for one in meta["products"]],
         "network": dict(meta["network"]),
         "rhythm": dict(meta.get("rhythm", {})),
         "encoder": dict(meta["encoder"]),

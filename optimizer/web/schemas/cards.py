@@ -34,7 +34,7 @@ class ImportanceOut(Shown):
 
 
 class FeatureOut(Shown):
-    """A feature that the model reads; type `dropped`: one that it leaves out."""
+    """A feature that the model reads; type `product`: two that it multiplies; `dropped`: one that it leaves out."""
 
     name = Text(longest=10_000, required=True)
     type = Text(required=True)
