@@ -9,9 +9,9 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from optimizer.model.features import VARIANT_FEATURE_WIDTH, VARIANT_TEXT_WIDTH, feature_tokens
 from optimizer.model.hashing import hash_tokens, text_tokens
 from optimizer.model.variantbasis import VariantBasis
+from optimizer.model.variantfeatures import VARIANT_FEATURE_WIDTH, VARIANT_TEXT_WIDTH, feature_tokens
 from storage.records import Variant
 
 Floats = NDArray[np.float64]

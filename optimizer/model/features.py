@@ -21,10 +21,10 @@ from numpy.typing import NDArray
 from optimizer.errors import BadArtifact
 from optimizer.model import columns as typed
 from optimizer.model.columns import CategoryColumn, Column, NumberColumn, TextColumn
-from optimizer.model.hashing import hash_tokens, text_vector
+from optimizer.model.hashing import text_vector
 from optimizer.model.history import HISTORY
 from optimizer.model.historyspec import HistorySpec, fit_history
-from storage.records import Attribute, AttributeType, JsonObject, Variant
+from storage.records import Attribute, AttributeType, JsonObject
 
 #: Bins of a number are cut down until the whole encoding is about this wide: every column is multiplied by variants,
 #: channels and times later on. Bumps and thresholds of a dozen numbers need the room: in two worlds of 504 actions
@@ -39,8 +39,6 @@ FEW_ROWS = 2_000
 MAX_LEVELS = 24
 REST_BUCKETS = 4
 TEXT_WIDTH = 8
-VARIANT_FEATURE_WIDTH = 16
-VARIANT_TEXT_WIDTH = 16
 #: Rows looked at when a feature's type is inferred.
 _TYPING_SAMPLE = 1_000
 
@@ -231,31 +229,6 @@ def fit_spec(
     kept.sort(key=lambda column: column.name)
     used = {column.name for column in kept}
     return FeatureSpec(tuple(kept), tuple(name for name in names if name not in used), fit_history(contexts))
-
-
-def variant_features(variant: Variant) -> NDArray[np.float32]:
-    """A variant's features and text as hashed numbers, float32 (32,): the same for every model, no fitting.
-
-    Categories hash as ``name=value``, numbers as ``name`` weighted by their signed log; each half has unit length, so
-    a variant with many features doesn't outweigh one with few.
-    """
-    described = hash_tokens(feature_tokens(variant), VARIANT_FEATURE_WIDTH)
-    norm = float(np.linalg.norm(described))
-    described = described / max(norm, 1.0)
-    return np.concatenate((described, text_vector(variant.text, VARIANT_TEXT_WIDTH))).astype(np.float32)
-
-
-def feature_tokens(variant: Variant) -> list[tuple[str, float]]:
-    """What is hashed of a variant's features, each with its weight."""
-    tokens: list[tuple[str, float]] = []
-    for name, value in sorted(variant.features.items()):
-        number = None if isinstance(value, (bool, str)) else typed.parse_number(value)
-        level = typed.parse_category(value)
-        if number is not None:
-            tokens.append((name, float(np.sign(number) * np.log1p(abs(number)))))
-        elif level is not None:
-            tokens.append((f"{name}={level}", 1.0))
-    return tokens
 
 
 def _kind_of(column: Column) -> str:

@@ -76,7 +76,7 @@ _PARTS = ("plain", "detail", "network", "time", "hour", "week", "owner")
 #: Limit on the weights of a head: a Cholesky factor of this size takes about .3 s. Beyond it, the keys with the fewest
 #: rows lose their own context and time weights first.
 MAX_WEIGHTS = 3_500
-#: The time columns of format 2, by the number under which it stored them.
+#: Time columns are stored by name; format 2 stored these numbers.
 _TIMES_2: dict[Any, str] = dict(enumerate(name for i, name in enumerate(TIME_NAMES) if i not in WEEKEND_DAYS))
 
 
@@ -286,7 +286,8 @@ class Layout:
             for unit, segment, keys, start, width, precision in data["blocks"]
         )
         parts = {part: tuple(data[part]) for part in _PARTS}
-        return cls(blocks, **{**parts, "time": tuple(_time_column(column) for column in data["time"])})
+        parts["time"] = tuple(TIME_NAMES.index(_TIMES_2.get(column, column)) for column in data["time"])
+        return cls(blocks, **parts)
 
     def rows_of(self, block: Block, action: Action) -> list[tuple[int, float]]:
         """The rows of a block that act on an action, each with its factor."""
@@ -334,11 +335,6 @@ def build_layout(
             blocks.append(block)
             start += block.size
     return replace(empty, blocks=tuple(blocks))
-
-
-def _time_column(stored: Any) -> int:
-    """A time column by its name; format 2 stored its place among the 13 of that time."""
-    return TIME_NAMES.index(_TIMES_2.get(stored, stored))
 
 
 def _mark(out: NDArray[np.float32], start: int, live: Sequence[int], bucket: NDArray[np.int64]) -> None:

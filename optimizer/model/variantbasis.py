@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from optimizer.model.features import VARIANT_FEATURE_WIDTH, VARIANT_TEXT_WIDTH, variant_features
+from optimizer.model.variantfeatures import VARIANT_FEATURE_WIDTH, VARIANT_TEXT_WIDTH, variant_features
 from storage.records import Variant
 
 #: Directions kept; with at most nine variants nothing is lost.

@@ -14,7 +14,7 @@ from optimizer.bandit.rewards import LOOKED
 from optimizer.model.attribution import between_messages, over_no_send
 from optimizer.model.copywords import Token, token_coordinates, token_vectors
 from optimizer.model.examples import Examples
-from optimizer.model.features import fit_spec, variant_features
+from optimizer.model.features import fit_spec
 from optimizer.model.history import HISTORY, History, Past
 from optimizer.model.inference import RewardModel
 from optimizer.model.learnedparts import learned_parts
@@ -23,6 +23,7 @@ from optimizer.model.training import train as training
 from optimizer.model.training.encoders import ENCODERS
 from optimizer.model.training.gate import EncoderVerdict, Judged, NetworkVerdict
 from optimizer.model.training.network import Network
+from optimizer.model.variantfeatures import variant_features
 from storage.records import Campaign, Variant
 from tests.model.conftest import MONDAY, campaign, contexts, made_up
 

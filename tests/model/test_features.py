@@ -13,8 +13,9 @@ from hypothesis import strategies as st
 
 from optimizer.errors import BadArtifact
 from optimizer.model import columns
-from optimizer.model.features import MAX_WIDTH, FeatureSpec, fit_spec, variant_features
+from optimizer.model.features import MAX_WIDTH, FeatureSpec, fit_spec
 from optimizer.model.moment import seen_at
+from optimizer.model.variantfeatures import variant_features
 from storage.records import Attribute, Variant
 from tests.model.conftest import contexts
 
