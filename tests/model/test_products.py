@@ -131,6 +131,34 @@ def test_no_more_than_so_many_join(monkeypatch: pytest.MonkeyPatch) -> None:
     assert [one.chance for one in found] == sorted(one.chance for one in found)
 
 
+def test_what_comes_with_pairs_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    told = people(np.random.default_rng(10), 2_000)
+    for i, one in enumerate(told):
+        one |= {f"level{k}": str((i * (k + 3)) % 7) for k in range(20)}
+    spec = fit_spec(told, ())
+    features = len(spec.columns)
+    every = products._pairs(spec)
+    assert len(every) == features * (features - 1) // 2
+    assert max(len(pair.places) for pair in every) == products.LEVELS**2
+    monkeypatch.setattr(products, "MOST_PRODUCTS", 1_000)
+    fewer = products._pairs(spec)
+    assert len(fewer) == len(every)
+    assert 500 < sum(len(pair.places) for pair in fewer) <= 1_000
+    found = [Found("a", "b", "clicked", "level", 0.0, (Product(0, 1, 0.0, 1.0),) * size) for size in (25, 20, 15, 1)]
+    assert [len(one.products) for one in products._as_fit(found)] == [25, 15]
+    examples = turned(ROWS, 11)
+    monkeypatch.setattr(products, "WORK", 1.0)
+    (pair,) = found_in(examples, np.zeros(ROWS))
+    assert pair.left == "age", "from fewer rows"
+
+
+def test_levels_that_seldom_meet_are_not_blown_up() -> None:
+    seldom = np.zeros((5_000, 2))
+    seldom[:3] = 1.0
+    (product,) = products._Pair("a", "b", ((0, 1),)).as_products(seldom)
+    assert product.scale == 0.25
+
+
 def test_a_spec_with_products_encodes_a_row_as_many_and_lasts() -> None:
     told = people(np.random.default_rng(8), 300)
     single = fit_spec(told, ())

@@ -34,18 +34,25 @@ Floats = NDArray[np.float64]
 
 #: Chance that anything is let in where nothing is there.
 ERROR = 0.05
-#: Pairs that are let in at most, the clearest.
-MOST = 6
+#: Pairs that are let in at most, the clearest, and the numbers that come with them: each is multiplied by variants,
+#: channels and times.
+MOST, MOST_NUMBERS = 6, 40
 #: Rows that are looked at; what more of them would show is there at the next retrain as well.
 MOST_ROWS = 20_000
+LEAST_LOOKED_AT = 2_000
 #: Rows with a known outcome, and how often it happened, that an outcome needs to be asked.
 LEAST_ROWS, LEAST_HAPPENED = 500, 50
-#: Levels of a category that are multiplied, the most frequent.
+#: Levels of a category that are multiplied, the most frequent; fewer where products would be more than
+#: ``MOST_PRODUCTS``.
 LEVELS = 5
+MOST_PRODUCTS = 8_000
+#: Multiplications of the search for promising pairs; rows are fewer where it would take more. Some seconds of a core.
+WORK = 2e10
 #: For each outcome and part of the action the pairs that look most promising are tested, so many.
 TESTED = 12
 #: Directions of a test whose share of its variance is below this are left out: they are rounding.
 _REGULAR = 0.02
+_LEAST_SCALE = 0.25
 #: Products that are computed together.
 _TOGETHER = 256
 
@@ -88,11 +95,11 @@ def find_products(
     asked = _asked(examples, eta)
     if not pairs or not asked:
         return ()
-    rows = np.argsort(examples.cluster, kind="stable")
-    if len(rows) > MOST_ROWS:
-        rows = rows[np.sort(np.random.default_rng(len(rows)).permutation(len(rows))[:MOST_ROWS])]
+    parts = _through(examples)
+    columns = len(asked) * sum(part.shape[1] for part in parts.values())
+    rows = _looked_at(examples, int(WORK / (columns * sum(len(pair.places) for pair in pairs))))
     numbers = encoded[rows].astype(np.float64)
-    units = _through(examples.take(rows))
+    units = {name: part[rows] for name, part in parts.items()}
     terms = {name: (slope[rows], curvature[rows]) for name, (slope, curvature) in asked.items()}
     first = np.flatnonzero(np.concatenate(([True], np.diff(examples.cluster[rows]) != 0)))
     tests = len(pairs) * len(terms) * len(units)
@@ -101,10 +108,21 @@ def find_products(
         slope = terms[name][0]
         for place in promising:
             pair = pairs[place]
-            chance = tests * _chance(pair.products(numbers)[0] * slope[:, None], units[through], first)
+            chance = tests * _chance(pair.products(numbers) * slope[:, None], units[through], first)
             if chance < ERROR and (place not in best or chance < best[place].chance):
                 best[place] = Found(pair.left, pair.right, name, through, chance, pair.as_products(numbers))
-    return tuple(sorted(best.values(), key=lambda one: (one.chance, one.left, one.right))[:MOST])
+    return _as_fit(sorted(best.values(), key=lambda one: (one.chance, one.left, one.right)))
+
+
+def _as_fit(found: Sequence[Found]) -> tuple[Found, ...]:
+    """The first of them, without those whose numbers would be too many."""
+    kept: list[Found] = []
+    spare = MOST_NUMBERS
+    for one in found:
+        if len(one.products) <= spare and len(kept) < MOST:
+            kept.append(one)
+            spare -= len(one.products)
+    return tuple(kept)
 
 
 @dataclass(frozen=True)
@@ -115,36 +133,58 @@ class _Pair:
     right: str
     places: tuple[tuple[int, int], ...]
 
-    def products(self, numbers: Floats) -> tuple[Floats, Floats, Floats]:
-        """(n, k) standardised products of (n, width) numbers, their means and scales; all 0 where one is constant."""
-        left, right = np.array(self.places).T
-        out = numbers[:, left] * numbers[:, right]
-        mean, scale = out.mean(axis=0), out.std(axis=0)
-        return np.where(scale > 0.0, (out - mean) / np.where(scale > 0.0, scale, 1.0), 0.0), mean, scale
+    def products(self, numbers: Floats) -> Floats:
+        """(n, k) centred products of (n, width) numbers."""
+        raw = self._raw(numbers)
+        return np.asarray(raw - raw.mean(axis=0))
 
     def as_products(self, numbers: Floats) -> tuple[Product, ...]:
-        """What the spec needs of those that vary."""
-        _, mean, scale = self.products(numbers)
+        """What the spec needs of those that vary. Two levels that seldom meet are not blown up to unit variance."""
+        raw = self._raw(numbers)
+        mean, scale = raw.mean(axis=0), raw.std(axis=0)
         return tuple(
-            Product(left, right, float(mean[i]), float(scale[i]))
+            Product(left, right, float(mean[i]), max(_LEAST_SCALE, float(scale[i])))
             for i, (left, right) in enumerate(self.places)
             if scale[i] > 0.0
         )
 
+    def _raw(self, numbers: Floats) -> Floats:
+        left, right = np.array(self.places).T
+        return np.asarray(numbers[:, left] * numbers[:, right])
+
 
 def _pairs(spec: FeatureSpec) -> list[_Pair]:
     """Every two features that have a number worth multiplying: the rank (or what a number has of it), or a level."""
+    for levels in range(LEVELS, 0, -1):
+        own = _numbers(spec, levels)
+        of_each = np.array([len(places) for places in own.values()])
+        if (of_each.sum() ** 2 - (of_each**2).sum()) / 2 <= MOST_PRODUCTS:
+            break
+    return [
+        _Pair(left, right, tuple((i, j) for i in own[left] for j in own[right])) for left, right in combinations(own, 2)
+    ]
+
+
+def _numbers(spec: FeatureSpec, levels: int) -> dict[str, list[int]]:
+    """By feature the places of its numbers that are worth multiplying."""
     own: dict[str, list[int]] = {}
     start = 0
     for column in spec.columns:
         if isinstance(column, NumberColumn):
             own[column.name] = [start + max(i for i, label in enumerate(column.labels) if label in ("value", "rank"))]
         elif isinstance(column, CategoryColumn) and column.levels:
-            own[column.name] = [start + i for i in range(min(LEVELS, len(column.levels)))]
+            own[column.name] = [start + i for i in range(min(levels, len(column.levels)))]
         start += len(column.labels)
-    return [
-        _Pair(left, right, tuple((i, j) for i in own[left] for j in own[right])) for left, right in combinations(own, 2)
-    ]
+    return own
+
+
+def _looked_at(examples: Examples, most: int) -> NDArray[np.int64]:
+    """Rows, those of a recipient together; some at random where they are more than ``most`` or ``MOST_ROWS``."""
+    rows = np.argsort(examples.cluster, kind="stable")
+    most = min(MOST_ROWS, max(LEAST_LOOKED_AT, most))
+    if len(rows) > most:
+        rows = rows[np.sort(np.random.default_rng(len(rows)).permutation(len(rows))[:most])]
+    return rows
 
 
 def _asked(examples: Examples, eta: Mapping[str, Floats]) -> dict[str, tuple[Floats, Floats]]:
@@ -183,7 +223,7 @@ def _promising(
     edges = np.cumsum([0, *(units[through].shape[1] for _, through in keys)])
     score = np.empty((len(pairs), len(keys)))
     for some in _some(pairs):
-        products = np.concatenate([pairs[place].products(numbers)[0] for place in some], axis=1)
+        products = np.concatenate([pairs[place].products(numbers) for place in some], axis=1)
         squares = (products.T @ slopes) ** 2 / np.maximum((products**2).T @ curvatures, 1e-9)
         ends = np.cumsum([0, *(len(pairs[place].places) for place in some)])
         by_pair = np.add.reduceat(squares, ends[:-1], axis=0)
