@@ -25,9 +25,13 @@ def mark(context: JsonObject, decided_at: datetime) -> None:
     """Writes the moment into a context that was just read, and that nobody else holds, so that ``seen_at`` needs no
     copy: those of a million rows would be a third of a gigabyte.
 
+    An empty one is left as it is: stores hand out the same one for all rows.
+
     Raises:
         TypeError: the context can't be written to.
     """
+    if not context:
+        return
     if not isinstance(context, dict):
         raise TypeError(f"a context that is marked must be a dict, this is a {type(context).__name__}")
     context[MOMENT] = decided_at.timestamp()

@@ -186,15 +186,20 @@ def test_a_log_tells_its_moments_in_no_copies_and_the_store_keeps_none(
 ) -> None:
     lie = bought(clock.now, 8.0) | {MOMENT: 7.0}
     ask_all(services, [DecisionRequest("spring", f"u{i}", context=lie) for i in range(3)])
+    ask_all(services, [DecisionRequest("spring", f"v{i}") for i in range(2)])
     at = clock.now.timestamp()
     clock.forward(days=MONTH)
     with services.store.read() as reader:
         log = load(reader, WORKSPACE, clock.now)
-        stored = [row.decision.snapshot.context for row in reader.feedback(WORKSPACE, until=clock.now)]
+        stored = [row.decision for row in reader.feedback(WORKSPACE, until=clock.now)]
     told = examples(log.rows, log.campaigns).contexts
-    assert [one[MOMENT] for one in told] == [at] * 3
-    assert all(one is row.decision.snapshot.context for one, row in zip(told, log.rows, strict=True))
-    assert at not in [one.get(MOMENT) for one in stored]
+    assert [one[MOMENT] for one in told] == [at] * 5
+    same = [one is row.decision.snapshot.context for one, row in zip(told, log.rows, strict=True)]
+    assert same == [bool(row.decision.recipient_id.startswith("u")) for row in log.rows]
+    assert [one.snapshot.context.get(MOMENT) for one in stored] == [
+        7.0 if one.recipient_id.startswith("u") else None for one in stored
+    ]
+    assert all(one.metadata == {} for one in stored), "a store's one empty object is nobody's to write to"
 
 
 def test_a_model_of_before_chooses_and_replays_as_it_did(learned_before: Services, clock: FakeClock) -> None:
