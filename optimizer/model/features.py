@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from dataclasses import astuple, dataclass
 from functools import cached_property
 from hashlib import blake2b
-from typing import Any, cast
+from typing import Any, Literal, cast
 
 import numpy as np
 import orjson
@@ -112,6 +112,13 @@ class FeatureSpec:
         rest = (*self._counted, *self._multiplied)
         place = {name: len(self.columns) + i for i, name in enumerate(dict.fromkeys(rest))}
         return own + tuple(place[name] for name in rest)
+
+    def kind(self, owner: int) -> Literal["attribute", "history", "product"]:
+        """What the feature at this position in ``owners`` is."""
+        if owner < len(self.columns):
+            return "attribute"
+        counted = len(set(self._counted))
+        return "history" if owner < len(self.columns) + counted else "product"
 
     @property
     def _counted(self) -> tuple[str, ...]:

@@ -31,8 +31,9 @@ class Name:
     """What a term is of.
 
     ``kind``: level (of doing this at all), campaign, channel, variant, pair (variant on channel), copy (a feature or
-    word of the variant), attribute, history, hour, weekday, rhythm. ``through``: what an attribute, the history or the
-    time acts through: "" (alike for all messages), variant, channel, pair, campaign, time.
+    word of the variant), attribute, product (of two attributes), history, hour, weekday, rhythm. ``through``: what an
+    attribute, a product, the history or the time acts through: "" (alike for all messages), variant, channel, pair,
+    campaign, time.
     """
 
     kind: str
@@ -153,7 +154,8 @@ def _learned(spec: FeatureSpec, seen: Seen, positions: Sequence[int]) -> tuple[l
     if seen.parts is None or not positions:
         return _named([LEVEL] * len(positions), seen.x[list(positions)])
     places = [position - spec.width for position in positions]
-    names = [LEVEL, *(_of_owner(owner) for owner in seen.parts.owners), Name("history", "what happened last, in order")]
+    owners = (_of_owner(spec, owner) for owner in range(len(seen.parts.owners)))
+    names = [LEVEL, *owners, Name("history", "what happened last, in order")]
     parts = seen.parts
     values = np.vstack([parts.average, parts.by_owner, parts.history])[:, places]
     names.append(Name("residual", "residual of the network's path"))
@@ -162,13 +164,12 @@ def _learned(spec: FeatureSpec, seen: Seen, positions: Sequence[int]) -> tuple[l
 
 def owner_name(spec: FeatureSpec, position: int) -> Name:
     """The feature that a number of the encoded context comes from."""
-    return _of_owner(spec.owners[spec.owner[position]])
+    return _of_owner(spec, spec.owner[position])
 
 
-def _of_owner(owner: str) -> Name:
-    if owner.startswith(HISTORY):
-        return Name("history", owner.removeprefix(HISTORY).lstrip("."))
-    return Name("attribute", owner)
+def _of_owner(spec: FeatureSpec, owner: int) -> Name:
+    kind, name = spec.kind(owner), spec.owners[owner]
+    return Name(kind, name.removeprefix(HISTORY).lstrip(".") if kind == "history" else name)
 
 
 def _bare(name: Name) -> tuple[str, str]:

@@ -82,6 +82,7 @@ def feature(one: Mapping[str, Any]) -> str:
     name = one["feature"]
     told = {
         "attribute": f"{name} = {_short(one['value'])}" if one["value"] is not None else f"{name} (unknown)",
+        "product": f"{name} together",
         "history": f"the recipient's history ({name})",
         "price": f"the price of what {name} makes scarce",
         "copy": f"the variant's {name}",

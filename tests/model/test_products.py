@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from optimizer.model.examples import Examples
 from optimizer.model.features import FeatureSpec, Product, fit_spec
 from optimizer.model.inference import RewardModel
+from optimizer.model.terms import Name, owner_name
 from optimizer.model.training import products
 from optimizer.model.training.evaluate import log_likelihood
 from optimizer.model.training.products import MOST, Found, find_products
@@ -102,13 +103,26 @@ def test_what_does_not_act_together_is_seldom_found_though_recipients_differ() -
     assert sum(map(bool, repeated)) <= 8, "at 5 % in less than one of a hundred tests"
 
 
+@pytest.mark.parametrize(("n", "rate", "worlds", "most"), [(20_000, 0.01, 4, 1), (6_000, 0.02, 12, 3)])
+def test_what_seldom_happens_is_no_finding_where_it_does_not(n: int, rate: float, worlds: int, most: int) -> None:
+    found = 0
+    for seed in range(worlds):
+        rng = np.random.default_rng(seed)
+        levels = [rng.choice(list("abcde"), n, p=[0.45, 0.25, 0.15, 0.1, 0.05]) for _ in range(2)]
+        told = [{"plan": str(a), "country": str(b)} for a, b in zip(*levels, strict=True)]
+        eta = np.full(n, np.log(rate / (1.0 - rate)))
+        examples = clicks(replace(made_up(n, seed), contexts=told, cluster=np.arange(n)), eta, rng)
+        found += bool(found_in(examples, eta))
+    assert found <= most, "at 5 % in less than two of a hundred tests"
+
+
 def test_chances_hold_where_recipients_are_few() -> None:
     rng = np.random.default_rng(5)
     first = np.arange(0, 120, 3)
     told = []
     for _ in range(1_000):
         shared = np.repeat(rng.normal(size=(40, 4)), 3, axis=0)
-        told.append(products._chance(shared + rng.normal(size=(120, 4)), np.ones((120, 1)), first))
+        told.append(products._chance(shared + rng.normal(size=(120, 4)), first))
     assert np.mean(told) == pytest.approx(0.5, abs=0.04)
     assert np.mean(np.array(told) < 0.05) == pytest.approx(0.05, abs=0.025)
 
@@ -184,6 +198,9 @@ def test_a_model_that_has_found_a_pair_predicts_by_it_and_says_so(model: RewardM
     assert [(one["features"], one["through"]) for one in told] == [(["age", "visits"], "variant")]
     entry = model.spec.describe()[-1]
     assert entry == {"name": "age × visits", "type": "product", "numbers": ["age.rank × visits.rank"]}
+    last = model.spec.width - 1
+    assert owner_name(model.spec, last) == Name("product", "age × visits")
+    assert owner_name(model.spec, 0) == Name("attribute", "age")
     fresh = turned(1_000, 9)
     additive = RewardModel.load(train(turned(ROWS, 1), attributes=(), seed=1, network=False).blob)
     assert not additive.spec.products

@@ -50,6 +50,9 @@ MOST_PRODUCTS = 8_000
 WORK = 2e10
 #: For each outcome and part of the action the pairs that look most promising are tested, so many.
 TESTED = 12
+#: What a product has of an outcome in one part of the action is asked where about so many happenings tell of it, and of
+#: so many of these at most, those with the most: where hardly one is to be expected, none is no finding.
+LEAST_EXPECTED, MOST_ASKED = 10.0, 100
 #: Directions of a test whose share of its variance is below this are left out: they are rounding.
 _REGULAR = 0.02
 _LEAST_SCALE = 0.25
@@ -96,8 +99,8 @@ def find_products(
     if not pairs or not asked:
         return ()
     parts = _through(examples)
-    columns = len(asked) * sum(part.shape[1] for part in parts.values())
-    rows = _looked_at(examples, int(WORK / (columns * sum(len(pair.places) for pair in pairs))))
+    each = len(asked) * sum(part.shape[1] for part in parts.values())
+    rows = _looked_at(examples, int(WORK / (each * sum(len(pair.places) for pair in pairs))))
     numbers = encoded[rows].astype(np.float64)
     units = {name: part[rows] for name, part in parts.items()}
     terms = {name: (slope[rows], curvature[rows]) for name, (slope, curvature) in asked.items()}
@@ -105,10 +108,11 @@ def find_products(
     tests = len(pairs) * len(terms) * len(units)
     best: dict[int, Found] = {}
     for (name, through), promising in _promising(numbers, pairs, terms, units).items():
-        slope = terms[name][0]
+        slope, curvature = terms[name]
         for place in promising:
             pair = pairs[place]
-            chance = tests * _chance(pair.products(numbers) * slope[:, None], units[through], first)
+            columns = _columns(pair.products(numbers), units[through], curvature)
+            chance = tests * _chance(columns * slope[:, None], first)
             if chance < ERROR and (place not in best or chance < best[place].chance):
                 best[place] = Found(pair.left, pair.right, name, through, chance, pair.as_products(numbers))
     return _as_fit(sorted(best.values(), key=lambda one: (one.chance, one.left, one.right)))
@@ -219,17 +223,22 @@ def _promising(
     were independent and products uncorrelated."""
     keys = [(name, through) for name in terms for through in units]
     slopes = np.concatenate([terms[name][0][:, None] * units[through] for name, through in keys], axis=1)
-    curvatures = np.concatenate([terms[name][1][:, None] * units[through] ** 2 for name, through in keys], axis=1)
+    second, fourth = (
+        np.concatenate([terms[name][1][:, None] * units[through] ** power for name, through in keys], axis=1)
+        for power in (2, 4)
+    )
     edges = np.cumsum([0, *(units[through].shape[1] for _, through in keys)])
     score = np.empty((len(pairs), len(keys)))
     for some in _some(pairs):
         products = np.concatenate([pairs[place].products(numbers) for place in some], axis=1)
-        squares = (products.T @ slopes) ** 2 / np.maximum((products**2).T @ curvatures, 1e-9)
-        ends = np.cumsum([0, *(len(pairs[place].places) for place in some)])
-        by_pair = np.add.reduceat(squares, ends[:-1], axis=0)
+        information = (products**2).T @ second
+        told = _told(information, (products**4).T @ fourth)
+        squares = np.where(told, (products.T @ slopes) ** 2 / np.where(told, information, 1.0), 0.0)
+        starts = np.cumsum([0, *(len(pairs[place].places) for place in some)])[:-1]
+        squares, count = (np.add.reduceat(one, starts, axis=0) for one in (squares, told.astype(np.float64)))
         for i, (low, high) in enumerate(pairwise(edges.tolist())):
-            freedom = np.diff(ends) * (high - low)
-            score[some, i] = (by_pair[:, low:high].sum(axis=1) - freedom) / np.sqrt(2.0 * freedom)
+            freedom = count[:, low:high].sum(axis=1)
+            score[some, i] = (squares[:, low:high].sum(axis=1) - freedom) / np.sqrt(2.0 * np.maximum(freedom, 1.0))
     return {key: np.argsort(-score[:, i], kind="stable")[:TESTED].tolist() for i, key in enumerate(keys)}
 
 
@@ -247,18 +256,32 @@ def _some(pairs: Sequence[_Pair]) -> Iterator[list[int]]:
         yield some
 
 
-def _chance(residuals: Floats, unit: Floats, first: NDArray[np.int64]) -> float:
+def _told(information: Floats, fourth: Floats) -> NDArray[np.bool_]:
+    """Where about ``LEAST_EXPECTED`` happenings tell of a column z: (Σ w z²)² / Σ w z⁴ for curvatures w, which is m·w
+    for one that is 1 in m rows and 0 else."""
+    return information**2 >= LEAST_EXPECTED * np.maximum(fourth, 1e-300)
+
+
+def _columns(products: Floats, unit: Floats, curvature: Floats) -> Floats:
+    """What is asked of k products (n, k) in u parts (n, u) of the action: (n, q), each one product in one part."""
+    information = (products**2).T @ (curvature[:, None] * unit**2)
+    told = _told(information, (products**4).T @ (curvature[:, None] * unit**4))
+    asked = np.argsort(np.where(told, -information, 0.0), axis=None, kind="stable")[: min(MOST_ASKED, int(told.sum()))]
+    product, part = np.unravel_index(asked, told.shape)
+    return np.asarray(products[:, product] * unit[:, part])
+
+
+def _chance(residuals: Floats, first: NDArray[np.int64]) -> float:
     """How likely a score is at least so large where there is nothing.
 
     The statistic sᵀ(Σ c cᵀ)⁻¹s, with c the sums of C recipients and s = Σ c, is C times a Beta(p/2, (C − p)/2) where
     sums are Gaussian (as Hotelling 1931 has it for their mean), χ² with p degrees of freedom where recipients are many.
 
     Args:
-        residuals: (n, k) products times slopes, rows of one recipient together.
-        unit: (n, u). first: the first row of each recipient.
+        residuals: (n, q) columns times slopes, rows of one recipient together.
+        first: the first row of each recipient.
     """
-    columns = (residuals[:, :, None] * unit[:, None, :]).reshape(len(residuals), -1)
-    sums = np.add.reduceat(columns, first, axis=0)
+    sums = np.add.reduceat(residuals, first, axis=0)
     total, scale = sums.sum(axis=0), np.sqrt((sums**2).sum(axis=0))
     live = scale > 0.0
     standard = sums[:, live] / scale[live]

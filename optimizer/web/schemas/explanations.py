@@ -40,8 +40,8 @@ class ContributionOut(Shown):
     """What one feature adds to the difference of two scores."""
 
     kind = Text(
-        "level, campaign, channel, variant, pair, copy (a feature or word of the variant), attribute, history, hour, "
-        "weekday, rhythm, cost or price.",
+        "level, campaign, channel, variant, pair, copy (a feature or word of the variant), attribute, product (of two "
+        "attributes), history, hour, weekday, rhythm, cost or price.",
         required=True,
     )
     feature = Text(longest=10_000, required=True)
