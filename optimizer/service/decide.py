@@ -12,13 +12,14 @@ drawn anew: the same answers, in one commit, and no row is drawn again because o
 
 from __future__ import annotations
 
+import logging
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from datetime import datetime
 from functools import partial
 
-from optimizer.errors import SendtideError
+from optimizer.errors import SendtideError, Unrecorded
 from optimizer.service.catalog import Catalog
 from optimizer.service.drafting import Drafter, rivals_of
 from optimizer.service.facts import gather
@@ -28,8 +29,11 @@ from optimizer.service.requests import DecisionRequest
 from optimizer.service.rows import Draft, Read, Reads, Row, answers, carry_forward, same_set, to_log
 from optimizer.service.serving import PolicyServer
 from optimizer.service.together import Together
+from storage.errors import StoreError, StoreUnavailable
 from storage.log import Decision
 from storage.port import Reader, Store, Writer
+
+logger = logging.getLogger("sendtide.decide")
 
 #: How many rows of a batch share one write transaction: long enough to amortise the commit, short enough that
 #: single decisions beside the batch don't wait for it.
@@ -72,17 +76,48 @@ class Decider:
         return outcome, created
 
     def decide_batch(
-        self, workspace_id: str, requests: Sequence[DecisionRequest | SendtideError], run_id: str
+        self,
+        workspace_id: str,
+        requests: Sequence[DecisionRequest | SendtideError],
+        run_id: str,
+        *,
+        partly: bool = False,
     ) -> list[Decision | SendtideError]:
         """Decides rows in order; a recipient named twice sees the first reservation, a bad row spoils no other.
 
         A row's default request id is (run id, campaign, recipient, row): the same batch again answers the same.
+
+        Args:
+            workspace_id: whose rows they are.
+            requests: the rows, and in place of one that can't be read, why.
+            run_id: what names the rows that have no request id.
+            partly: for a caller who can't ask for the same batch again: where the store fails behind the first chunk,
+                the answers until then, and ``Unrecorded`` for every row from there on.
+
+        Raises:
+            StoreError: nothing was recorded; without ``partly``, what came before the chunk that failed was.
         """
         decided: list[Decision | SendtideError] = []
         for start in range(0, len(requests), CHUNK):
             asks = named_rows(self._salt, workspace_id, run_id, start, requests[start : start + CHUNK])
-            decided += [answer for answer, _ in self._decide_rows(workspace_id, asks)]
-        return self._as_they_stand(workspace_id, decided)
+            try:
+                decided += [answer for answer, _ in self._decide_rows(workspace_id, asks)]
+            except StoreError as fault:
+                if not partly or not start:
+                    raise
+                logger.error("store unavailable from row %d of a batch on: %s", start, fault)
+                return [*self._as_far_as_known(workspace_id, decided), *_unrecorded(requests[start:], fault)]
+        return self._as_far_as_known(workspace_id, decided) if partly else self._as_they_stand(workspace_id, decided)
+
+    def _as_far_as_known(
+        self, workspace_id: str, decided: list[Decision | SendtideError]
+    ) -> list[Decision | SendtideError]:
+        """The answers as they stand; as they were given where the store can't be asked, since they are recorded."""
+        try:
+            return self._as_they_stand(workspace_id, decided)
+        except StoreError as fault:
+            logger.error("store unavailable behind the last row of a batch: %s", fault)
+            return decided
 
     def _as_they_stand(
         self, workspace_id: str, decided: list[Decision | SendtideError]
@@ -163,6 +198,17 @@ def _read_again(writer: Writer, draft: Draft, reads: Reads) -> Read:
         return read
     found = rivals_of(writer, reads, draft.situation.campaign, draft.recipient)
     return replace(read, rivals=tuple(d.decision_id for d in found))
+
+
+def _unrecorded(rows: Sequence[DecisionRequest | SendtideError], fault: StoreError) -> list[SendtideError]:
+    """What the rows from a failed chunk on are answered; one that couldn't be read is answered so in any case."""
+    lost = "the store can't be used right now; nothing of this row was recorded, the rows before are: ask for it again"
+    doubtful = "the store went away during a commit: this row was recorded or not; the same request id again finds out"
+    unknown = isinstance(fault, StoreUnavailable) and fault.fate_unknown
+    return [
+        row if isinstance(row, SendtideError) else Unrecorded(doubtful if unknown and number < CHUNK else lost)
+        for number, row in enumerate(rows)
+    ]
 
 
 def _as_left(row: Row, displaced: dict[str, Decision]) -> Row:
