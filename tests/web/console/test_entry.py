@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 from datetime import UTC, datetime
+from urllib.parse import parse_qs, urlsplit
 
 import pytest
 from flask import Flask
@@ -28,6 +29,18 @@ def test_without_a_session_every_page_leads_to_the_sign_in_and_back(app: Flask, 
     assert (back.status_code, back.headers["Location"]) == (303, "/console?x=%C3%9C&y=1")
     assert stranger.get("/console").status_code == 200
     assert stranger.get("/console/sign-in").headers["Location"] == "/console"
+
+
+@pytest.mark.parametrize("name", ["endpoint", "_scheme", "_method", "_anchor", "_external", "self", "values"])
+def test_any_name_may_stand_in_a_query(app: Flask, stranger: Browser, name: str) -> None:
+    wanted = f"/console/campaigns?{name}=x&{name}=%C3%9C"
+    assert stranger.get(f"/console/sign-in?{name}=x").status_code == 200
+    sent = stranger.get(wanted).headers["Location"]
+    assert stranger.get(sent).status_code == 200
+    back = stranger.sign_in(key(app, "read"), next=parse_qs(urlsplit(sent).query)["next"][0])
+    assert back.headers["Location"] == wanted
+    assert stranger.get(wanted).status_code == 200
+    assert stranger.get(f"/console/policies/none?{name}=x").status_code == 404
 
 
 @pytest.mark.parametrize(
