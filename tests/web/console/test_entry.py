@@ -187,18 +187,24 @@ def test_a_form_has_a_size(signed_in: SignedIn, path: str) -> None:
 
 
 def test_failed_attempts_are_limited_by_address(app: Flask, stranger: Browser, clock: StillClock) -> None:
-    good = key(app, "read")
     for _ in range(MOST):
         assert stranger.sign_in("wrong").status_code == 401
-    answer = stranger.sign_in(good)
+    answer = stranger.sign_in("wrong")
     assert (answer.status_code, answer.headers["Retry-After"]) == (429, "60")
     assert "60 seconds" in answer.text
     elsewhere = Browser(app.test_client())
     elsewhere.get("/console/sign-in")
-    from_there = elsewhere.post("/console/sign-in", {"key": good}, environ_base={"REMOTE_ADDR": "192.0.2.7"})
-    assert from_there.status_code == 303
+    from_there = elsewhere.post("/console/sign-in", {"key": "wrong"}, environ_base={"REMOTE_ADDR": "192.0.2.7"})
+    assert from_there.status_code == 401
     clock.forward(minutes=1)
-    assert stranger.sign_in(good).status_code == 303
+    assert stranger.sign_in("wrong").status_code == 401
+
+
+def test_wrong_keys_keep_nobody_out_who_has_a_right_one(app: Flask, stranger: Browser) -> None:
+    for _ in range(MOST + 1):
+        stranger.sign_in("wrong")
+    assert stranger.sign_in("wrong").status_code == 429
+    assert Browser(app.test_client()).sign_in(key(app, "read")).status_code == 303
 
 
 def test_attempts_forget_what_is_long_ago_and_who_is_far_back() -> None:
