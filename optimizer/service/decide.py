@@ -19,12 +19,13 @@ from dataclasses import replace
 from datetime import datetime
 from functools import partial
 
-from optimizer.errors import SendtideError, Unrecorded
+from optimizer.errors import Conflict, SendtideError, Unrecorded
 from optimizer.service.catalog import Catalog
 from optimizer.service.drafting import Drafter, rivals_of
 from optimizer.service.facts import gather
+from optimizer.service.ids import fresh
 from optimizer.service.logbook import log
-from optimizer.service.record import Ask, answered, named_request, named_rows
+from optimizer.service.record import Ask, answered, is_repetition, named_batch, named_request, named_rows
 from optimizer.service.requests import DecisionRequest
 from optimizer.service.rows import Draft, Read, Reads, Row, answers, carry_forward, same_set, to_log
 from optimizer.service.serving import PolicyServer
@@ -76,38 +77,66 @@ class Decider:
         return outcome, created
 
     def decide_batch(
-        self,
-        workspace_id: str,
-        requests: Sequence[DecisionRequest | SendtideError],
-        run_id: str,
-        *,
-        partly: bool = False,
+        self, workspace_id: str, requests: Sequence[DecisionRequest | SendtideError], run_id: str
     ) -> list[Decision | SendtideError]:
         """Decides rows in order; a recipient named twice sees the first reservation, a bad row spoils no other.
 
         A row's default request id is (run id, campaign, recipient, row): the same batch again answers the same.
 
-        Args:
-            workspace_id: whose rows they are.
-            requests: the rows, and in place of one that can't be read, why.
-            run_id: what names the rows that have no request id.
-            partly: for a caller who can't ask for the same batch again: where the store fails behind the first chunk,
-                the answers until then, and ``Unrecorded`` for every row from there on.
-
         Raises:
-            StoreError: nothing was recorded; without ``partly``, what came before the chunk that failed was.
+            StoreError: what came before the chunk that failed was recorded; the same batch again goes on from there.
         """
         decided: list[Decision | SendtideError] = []
         for start in range(0, len(requests), CHUNK):
             asks = named_rows(self._salt, workspace_id, run_id, start, requests[start : start + CHUNK])
+            decided += [answer for answer, _ in self._decide_rows(workspace_id, asks)]
+        return self._as_they_stand(workspace_id, decided)
+
+    def answer_batch(
+        self, workspace_id: str, requests: Sequence[DecisionRequest | SendtideError], key: str | None = None
+    ) -> list[Decision | SendtideError]:
+        """``decide_batch`` for a caller who may not ask for the same batch again: where the store fails behind the
+        first chunk, the answers until then, and ``Unrecorded`` for every row from there on.
+
+        With an idempotency ``key`` the same batch again answers the same.
+
+        Raises:
+            Conflict: the key was used for another batch.
+            StoreError: nothing was recorded.
+        """
+        if key is None:
+            asks = named_rows(self._salt, workspace_id, fresh("run"), 0, requests)
+        else:
+            asks = named_batch(self._salt, workspace_id, key, requests)
+            self._require_same_batch(workspace_id, key, asks)
+        decided: list[Decision | SendtideError] = []
+        for start in range(0, len(asks), CHUNK):
             try:
-                decided += [answer for answer, _ in self._decide_rows(workspace_id, asks)]
+                decided += [answer for answer, _ in self._decide_rows(workspace_id, asks[start : start + CHUNK])]
             except StoreError as fault:
-                if not partly or not start:
+                if not start:
                     raise
                 logger.error("store unavailable from row %d of a batch on: %s", start, fault)
                 return [*self._as_far_as_known(workspace_id, decided), *_unrecorded(requests[start:], fault)]
-        return self._as_far_as_known(workspace_id, decided) if partly else self._as_they_stand(workspace_id, decided)
+        return self._as_far_as_known(workspace_id, decided)
+
+    def _require_same_batch(self, workspace_id: str, key: str, asks: Sequence[Ask | SendtideError]) -> None:
+        """Refuses a batch before any of its rows is decided where another one was recorded under its key."""
+        named = {a.decision_id: a for a in asks if isinstance(a, Ask) and not a.request.request_id}
+        ids = list(named)
+        for start in range(0, len(ids), CHUNK):
+            with self._store.read() as reader:
+                known = reader.decisions_by_id(workspace_id, ids[start : start + CHUNK])
+            for stored in known.values():
+                if stored.snapshot.erased:  # who it was is gone, and so is what was asked
+                    continue
+                if is_repetition(stored, named[stored.decision_id]):
+                    return  # one row tells of all
+                raise Conflict(
+                    f"Idempotency-Key {key!r} was used for another batch; allowed: the same one again",
+                    code="request_id_reused",
+                    errors={"header.Idempotency-Key": [f"{key!r} belongs to a batch with another body."]},
+                )
 
     def _as_far_as_known(
         self, workspace_id: str, decided: list[Decision | SendtideError]

@@ -192,6 +192,73 @@ def test_a_batch_that_is_recorded_is_answered_although_the_store_fails_then(
     assert [one["status"] for one in told["decisions"]] == ["reserved"]
 
 
+KEYED = {"Idempotency-Key": "monday"}
+PAIR: list[Any] = [{"recipient_id": "u0", "context": {"n": 1}}, {"recipient_id": "u1"}]
+
+
+def batch_of(rows: list[Any], **more: Any) -> dict[str, Any]:
+    return {"campaign_id": "c", "recipients": rows, **more}
+
+
+def test_a_batch_again_under_its_key_answers_the_same(ready: Caller) -> None:
+    rows = [*PAIR, {"recipient_id": ""}, {"recipient_id": "u2", "request_id": "mine"}]
+    first = ready("POST", "/v1/decisions/batch", batch_of(rows), headers=KEYED).get_json()
+    again = ready("POST", "/v1/decisions/batch", batch_of(rows), headers=KEYED).get_json()
+    assert again == first
+    assert recorded(ready) == 3
+    alone = {"campaign_id": "c", **PAIR[1], "request_id": first["decisions"][1]["request_id"]}
+    reply = ready("POST", "/v1/decisions", alone)
+    assert (reply.status_code, reply.get_json()) == (200, first["decisions"][1])
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        batch_of([{"recipient_id": "u9"}, {"recipient_id": "u8"}]),
+        batch_of(PAIR[::-1]),
+        batch_of(PAIR[:1]),
+        batch_of([*PAIR, {"recipient_id": "u2"}]),
+        batch_of([*PAIR, {"recipient_id": ""}]),
+        batch_of([7, PAIR[1]]),
+        batch_of([{**PAIR[0], "context": {"n": 2}}, PAIR[1]]),
+        batch_of([{**PAIR[0], "request_id": "mine"}, PAIR[1]]),
+        batch_of(PAIR, immediate=True),
+    ],
+    ids=["others", "reordered", "fewer", "more", "more, bad", "one bad", "one changed", "one named", "all changed"],
+)
+def test_another_batch_under_the_same_key_is_409_and_nothing_of_it_is_reserved(
+    ready: Caller, other: dict[str, Any]
+) -> None:
+    assert ready("POST", "/v1/decisions/batch", batch_of(PAIR), headers=KEYED).status_code == 200
+    reply = ready("POST", "/v1/decisions/batch", other, headers=KEYED)
+    assert (reply.status_code, reply.get_json()["code"]) == (409, "request_id_reused")
+    assert recorded(ready) == 2
+    assert ready("POST", "/v1/decisions/batch", other, headers={"Idempotency-Key": "tuesday"}).status_code == 200
+
+
+def test_a_batch_that_was_cut_off_goes_on_under_its_key_and_no_other_does(
+    ready: Caller, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rows = [{"recipient_id": f"u{i}"} for i in range(300)]
+    with monkeypatch.context() as broken:
+        failing_write(ready, broken, 2, StoreUnavailable("disk full"))
+        cut = ready("POST", "/v1/decisions/batch", batch_of(rows), headers=KEYED).get_json()["decisions"]
+    assert ready("POST", "/v1/decisions/batch", batch_of(rows[:299]), headers=KEYED).status_code == 409
+    assert recorded(ready) == 250
+    whole = ready("POST", "/v1/decisions/batch", batch_of(rows), headers=KEYED).get_json()["decisions"]
+    assert whole[:250] == cut[:250]
+    assert recorded(ready) == 300
+
+
+def test_a_batch_goes_on_under_its_key_when_one_of_its_people_was_erased(ready: Caller) -> None:
+    first = ready("POST", "/v1/decisions/batch", batch_of(PAIR), headers=KEYED).get_json()["decisions"]
+    ready("DELETE", "/v1/recipients/u0")
+    again = ready("POST", "/v1/decisions/batch", batch_of(PAIR), headers=KEYED).get_json()["decisions"]
+    assert (again[0]["code"], again[1]) == ("erased", first[1])
+    other = batch_of([PAIR[0], {"recipient_id": "u9"}])
+    assert ready("POST", "/v1/decisions/batch", other, headers=KEYED).status_code == 409
+
+
 def test_a_batch_of_recipients_stores_the_good_and_lists_the_bad(admin: Caller) -> None:
     rows: list[Any] = [{"recipient_id": "a", "timezone": "UTC"}, {"timezone": "UTC"}, 7, {"recipient_id": "a"}]
     told = admin("POST", "/v1/recipients/batch", {"recipients": rows}).get_json()
