@@ -100,6 +100,12 @@ class Unreachable(SendtideError):
     code = "unreachable"
 
 
+class Unrecorded(SendtideError):
+    """The store failed before this row of a batch, of which earlier rows are recorded; to be tried again."""
+
+    code = "store_unavailable"
+
+
 class ConfigError(SendtideError):
     """A setting that is unknown or can't be parsed; stops the start."""
 

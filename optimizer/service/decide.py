@@ -12,24 +12,29 @@ drawn anew: the same answers, in one commit, and no row is drawn again because o
 
 from __future__ import annotations
 
+import logging
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from datetime import datetime
 from functools import partial
 
-from optimizer.errors import SendtideError
+from optimizer.errors import Conflict, SendtideError, Unrecorded
 from optimizer.service.catalog import Catalog
 from optimizer.service.drafting import Drafter, rivals_of
 from optimizer.service.facts import gather
+from optimizer.service.ids import fresh
 from optimizer.service.logbook import log
-from optimizer.service.record import Ask, answered, named_request, named_rows
+from optimizer.service.record import Ask, answered, is_repetition, named_batch, named_request, named_rows
 from optimizer.service.requests import DecisionRequest
 from optimizer.service.rows import Draft, Read, Reads, Row, answers, carry_forward, same_set, to_log
 from optimizer.service.serving import PolicyServer
 from optimizer.service.together import Together
+from storage.errors import StoreError, StoreUnavailable
 from storage.log import Decision
 from storage.port import Reader, Store, Writer
+
+logger = logging.getLogger("sendtide.decide")
 
 #: How many rows of a batch share one write transaction: long enough to amortise the commit, short enough that
 #: single decisions beside the batch don't wait for it.
@@ -77,12 +82,71 @@ class Decider:
         """Decides rows in order; a recipient named twice sees the first reservation, a bad row spoils no other.
 
         A row's default request id is (run id, campaign, recipient, row): the same batch again answers the same.
+
+        Raises:
+            StoreError: what came before the chunk that failed was recorded; the same batch again goes on from there.
         """
         decided: list[Decision | SendtideError] = []
         for start in range(0, len(requests), CHUNK):
             asks = named_rows(self._salt, workspace_id, run_id, start, requests[start : start + CHUNK])
             decided += [answer for answer, _ in self._decide_rows(workspace_id, asks)]
         return self._as_they_stand(workspace_id, decided)
+
+    def answer_batch(
+        self, workspace_id: str, requests: Sequence[DecisionRequest | SendtideError], key: str | None = None
+    ) -> list[Decision | SendtideError]:
+        """``decide_batch`` for a caller who may not ask for the same batch again: where the store fails behind the
+        first chunk, the answers until then, and ``Unrecorded`` for every row from there on.
+
+        With an idempotency ``key`` the same batch again answers the same.
+
+        Raises:
+            Conflict: the key was used for another batch.
+            StoreError: nothing was recorded.
+        """
+        if key is None:
+            asks = named_rows(self._salt, workspace_id, fresh("run"), 0, requests)
+        else:
+            asks = named_batch(self._salt, workspace_id, key, requests)
+            self._require_same_batch(workspace_id, key, asks)
+        decided: list[Decision | SendtideError] = []
+        for start in range(0, len(asks), CHUNK):
+            try:
+                decided += [answer for answer, _ in self._decide_rows(workspace_id, asks[start : start + CHUNK])]
+            except StoreError as fault:
+                if not start:
+                    raise
+                logger.error("store unavailable from row %d of a batch on: %s", start, fault)
+                return [*self._as_far_as_known(workspace_id, decided), *_unrecorded(requests[start:], fault)]
+        return self._as_far_as_known(workspace_id, decided)
+
+    def _require_same_batch(self, workspace_id: str, key: str, asks: Sequence[Ask | SendtideError]) -> None:
+        """Refuses a batch before any of its rows is decided where another one was recorded under its key."""
+        named = {a.decision_id: a for a in asks if isinstance(a, Ask) and not a.request.request_id}
+        ids = list(named)
+        for start in range(0, len(ids), CHUNK):
+            with self._store.read() as reader:
+                known = reader.decisions_by_id(workspace_id, ids[start : start + CHUNK])
+            for stored in known.values():
+                if stored.snapshot.erased:  # who it was is gone, and so is what was asked
+                    continue
+                if is_repetition(stored, named[stored.decision_id]):
+                    return  # one row tells of all
+                raise Conflict(
+                    f"Idempotency-Key {key!r} was used for another batch; allowed: the same one again",
+                    code="request_id_reused",
+                    errors={"header.Idempotency-Key": [f"{key!r} belongs to a batch with another body."]},
+                )
+
+    def _as_far_as_known(
+        self, workspace_id: str, decided: list[Decision | SendtideError]
+    ) -> list[Decision | SendtideError]:
+        """The answers as they stand; as they were given where the store can't be asked, since they are recorded."""
+        try:
+            return self._as_they_stand(workspace_id, decided)
+        except StoreError as fault:
+            logger.error("store unavailable behind the last row of a batch: %s", fault)
+            return decided
 
     def _as_they_stand(
         self, workspace_id: str, decided: list[Decision | SendtideError]
@@ -163,6 +227,17 @@ def _read_again(writer: Writer, draft: Draft, reads: Reads) -> Read:
         return read
     found = rivals_of(writer, reads, draft.situation.campaign, draft.recipient)
     return replace(read, rivals=tuple(d.decision_id for d in found))
+
+
+def _unrecorded(rows: Sequence[DecisionRequest | SendtideError], fault: StoreError) -> list[SendtideError]:
+    """What the rows from a failed chunk on are answered; one that couldn't be read is answered so in any case."""
+    lost = "the store can't be used right now; nothing of this row was recorded, the rows before are: ask for it again"
+    doubtful = "the store went away during a commit: this row was recorded or not; the same request id again finds out"
+    unknown = isinstance(fault, StoreUnavailable) and fault.fate_unknown
+    return [
+        row if isinstance(row, SendtideError) else Unrecorded(doubtful if unknown and number < CHUNK else lost)
+        for number, row in enumerate(rows)
+    ]
 
 
 def _as_left(row: Row, displaced: dict[str, Decision]) -> Row:

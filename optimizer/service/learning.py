@@ -77,14 +77,29 @@ def require_model(policy: Policy) -> None:
         )
 
 
-def rollback(services: Services, workspace_id: str, campaign_id: str, by: str = "") -> Policy | None:
-    """Goes back to the gated policy that the current one replaced; None = to the cold start. ``by``: whom, logged.
+def rollback(
+    services: Services, workspace_id: str, campaign_id: str, by: str = "", *, expected: str | None = None
+) -> Policy | None:
+    """Goes back to the gated policy that the current one replaced; None = to the cold start.
 
     Refreshed revisions are skipped: they carry the policy that is being taken back.
+
+    Args:
+        services: the wired service.
+        workspace_id: whose campaign it is.
+        campaign_id: whose policy is taken back.
+        by: who asks, for the change feed.
+        expected: the policy that is meant (None = whichever serves).
+
+    Raises:
+        Conflict: code ``nothing_to_roll_back``, the campaign serves its cold start; code ``moved``, another policy than
+            the expected one serves, or the campaign's policy moved meanwhile.
     """
 
     def work(writer: Writer) -> Policy | None:
         pointer = writer.pointer(workspace_id, campaign_id)
+        if expected is not None:
+            require_serving(pointer, expected)
         if pointer is None or pointer.policy_id == COLD_POLICY:
             raise Conflict(
                 f"campaign {campaign_id!r} serves its cold start: nothing to roll back", code="nothing_to_roll_back"
@@ -94,6 +109,18 @@ def rollback(services: Services, workspace_id: str, campaign_id: str, by: str = 
         return None if earlier == COLD_POLICY else _stored(writer, workspace_id, earlier)
 
     return services.store.write(work)
+
+
+def require_serving(pointer: Pointer | None, policy_id: str) -> None:
+    """Refuses to take back a policy that its campaign doesn't serve.
+
+    Raises:
+        Conflict: code ``moved``.
+    """
+    if pointer is None or pointer.policy_id != policy_id:
+        raise Conflict(
+            f"policy {policy_id!r} doesn't serve (any more): look again at the list of policies", code="moved"
+        )
 
 
 def predecessor(reader: Reader, workspace_id: str, policy_id: str) -> str:

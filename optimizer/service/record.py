@@ -19,13 +19,17 @@ from storage.log import COUNTED, Decision, Message, Reason, ShadowChoice, Snapsh
 from storage.records import Campaign
 from storage.swift import swift
 
+#: Bytes of the hash of a request, and of that of a batch.
+_HASH = 16
+
 
 @swift
 @dataclass(frozen=True, slots=True)
 class Ask:
     """A request with its ids and the hash that tells a repetition from another request.
 
-    ``repeatable``: its id is the caller's or follows from a run, so it may have been answered before.
+    The hash of a row that is named by its batch's key is followed by that of the batch. ``repeatable``: its id is the
+    caller's or follows from a run, so it may have been answered before.
     """
 
     request: DecisionRequest
@@ -53,6 +57,40 @@ def named_rows(
         for number, row in enumerate(requests, first)
         if isinstance(row, DecisionRequest) and not row.request_id
     ]
+    return _all_named(salt, workspace_id, run_id, requests, unnamed)
+
+
+def named_batch(
+    salt: bytes, workspace_id: str, key: str, requests: Sequence[DecisionRequest | SendtideError]
+) -> list[Ask | SendtideError]:
+    """Names the rows of a whole batch under its idempotency key.
+
+    One without a ``request_id`` is named by its place alone, so that whatever another batch says there meets it, and
+    its hash tells of the whole batch, since an equal row in another batch is no repetition.
+    """
+    unnamed = [
+        (str(number).encode(),)
+        for number, row in enumerate(requests)
+        if isinstance(row, DecisionRequest) and not row.request_id
+    ]
+    rows = _all_named(salt, workspace_id, key, requests, unnamed)
+    batch = _batch_hash(rows)
+    return [
+        row
+        if isinstance(row, SendtideError) or row.request.request_id
+        else replace(row, request_hash=row.request_hash + batch)
+        for row in rows
+    ]
+
+
+def _all_named(
+    salt: bytes,
+    workspace_id: str,
+    run_id: str,
+    requests: Sequence[DecisionRequest | SendtideError],
+    unnamed: Sequence[Sequence[bytes]],
+) -> list[Ask | SendtideError]:
+    """Names rows; ``unnamed`` says of each that has no ``request_id`` what names it within the run."""
     places = iter(derived_many(salt, (workspace_id, run_id), unnamed))
     ids = [row.request_id or f"req{next(places)}" for row in requests if isinstance(row, DecisionRequest)]
     names = iter(zip(ids, derived_many(salt, (workspace_id,), [(one.encode(),) for one in ids]), strict=True))
@@ -60,6 +98,16 @@ def named_rows(
         row if isinstance(row, SendtideError) else _named(row, *next(names))  # decisions' ids come without their prefix
         for row in requests
     ]
+
+
+def _batch_hash(rows: Sequence[Ask | SendtideError]) -> bytes:
+    """What tells a batch from another: its rows in their order, and the ids that they name. What can't be read is the
+    same wherever it stands: nothing is recorded of it."""
+    digest = hashlib.blake2b(digest_size=_HASH)
+    for row in rows:
+        told = b"" if isinstance(row, SendtideError) else row.request_hash + (row.request.request_id or "").encode()
+        digest.update(len(told).to_bytes(4, "big") + told)
+    return digest.digest()
 
 
 def _named(request: DecisionRequest, request_id: str, bare: str) -> Ask:
@@ -83,7 +131,7 @@ def _content_hash(request: DecisionRequest) -> bytes:
             override_rules=request.override_rules,
         )
     content = msgspec.json.encode(told, order="deterministic")
-    return hashlib.blake2b(content, digest_size=16).digest()
+    return hashlib.blake2b(content, digest_size=_HASH).digest()
 
 
 def request_window(request: DecisionRequest, default_hours: float, now: datetime) -> tuple[datetime, datetime]:
@@ -99,13 +147,20 @@ def answered(decision: Decision, ask: Ask) -> Decision:
     compared since its person was erased."""
     if decision.snapshot.erased:
         raise Conflict(f"request_id {ask.request_id!r} was about a person who was erased", code="erased")
-    if decision.request_hash != ask.request_hash:
+    if not is_repetition(decision, ask):
         raise Conflict(
             f"request_id {ask.request_id!r} was used for another request",
             code="request_id_reused",
             errors={"request_id": [f"{ask.request_id!r} belongs to {decision.decision_id} with another body"]},
         )
     return decision
+
+
+def is_repetition(decision: Decision, ask: Ask) -> bool:
+    """Whether the same was asked for before; a row of a batch may also be asked for alone, by the id it was given."""
+    stored, asked = decision.request_hash, ask.request_hash
+    batches = stored[_HASH:], asked[_HASH:]
+    return stored[:_HASH] == asked[:_HASH] and (batches[0] == batches[1] or not all(batches))
 
 
 def message_of(decision: Decision) -> Message | None:

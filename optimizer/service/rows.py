@@ -216,7 +216,7 @@ def to_log(rows: Sequence[Row]) -> list[Draft]:
 def answers(rows: Sequence[Row]) -> list[tuple[Decision | SendtideError, bool]]:
     """What each row is answered, and whether it is new."""
     repeats = any(isinstance(row, Repeat) for row in rows)
-    by_id = {row.ask.decision_id: row.decision for row in rows if isinstance(row, Draft)} if repeats else {}
+    by_id = _decided(rows) if repeats else {}
     answers: list[tuple[Decision | SendtideError, bool]] = []
     for row in rows:
         if isinstance(row, Draft):
@@ -226,6 +226,12 @@ def answers(rows: Sequence[Row]) -> list[tuple[Decision | SendtideError, bool]]:
         else:
             answers.append((row, False))
     return answers
+
+
+def _decided(rows: Sequence[Row]) -> dict[str, Decision]:
+    """The decisions of the chunk by id, those too that somebody else has made since the chunk was drafted."""
+    found = [row.decision if isinstance(row, Draft) else row for row in rows if isinstance(row, Draft | Decision)]
+    return {decision.decision_id: decision for decision in found}
 
 
 def _repeated(row: Repeat, by_id: dict[str, Decision]) -> Decision | SendtideError:

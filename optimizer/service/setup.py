@@ -145,14 +145,20 @@ def _with_archived(variants: tuple[Variant, ...], stored: Campaign | None) -> tu
 
 def archive_campaign(services: Services, workspace_id: str, campaign_id: str, if_match: int | None = None) -> Campaign:
     """Archives a campaign: it answers no more requests, its log and what it learned stay."""
-    with services.store.read() as reader:
-        stored = reader.campaign(workspace_id, campaign_id)
-    if stored is None:
-        raise NotFound(f"no campaign {campaign_id!r} in this workspace")
-    if stored.status == "archived":
-        return stored
-    expected = stored.version if if_match is None else if_match
-    return put_campaign(services, replace(stored, status="archived"), expected)[0]
+    now = services.clock()
+
+    def work(writer: Writer) -> Campaign:
+        stored = writer.campaign(workspace_id, campaign_id)
+        if stored is None:
+            raise NotFound(f"no campaign {campaign_id!r} in this workspace")
+        if stored.status == "archived":
+            return stored
+        _check_version("campaign", campaign_id, stored.version, if_match)
+        archived = replace(stored, status="archived", version=stored.version + 1, updated_at=now)
+        writer.put_campaign(archived)
+        return archived
+
+    return services.store.write(work)
 
 
 def put_rule(services: Services, rule: Rule, if_match: int | None = None) -> tuple[Rule, bool]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import secrets
 from collections.abc import Sequence
 from dataclasses import replace
 from datetime import datetime
@@ -85,17 +84,18 @@ def decide(call: Call) -> Answer:
     },
     scope="decide",
     idempotency=True,
+    problems=(409,),
     example=examples.DECISIONS,
 )
 def decide_batch(call: Call) -> Answer:
     """Rows are decided in order: a recipient named twice sees the first reservation. A bad row never spoils the others.
     As `application/x-ndjson`, every line is a request as for a single decision. With an `Idempotency-Key` the same
-    batch again answers the same."""
-    run_id = call.idempotency_key or secrets.token_hex(12)
+    batch again answers the same, and another one is refused with 409 before any of its rows is decided. Where the store
+    fails after some rows were recorded, each row from there on is answered with a problem of status 503."""
     lines = call.media == body.NDJSON
     requests = _lines(call) if lines else _rows(call)
     started = call.services.clock()
-    outcomes = call.services.decider.decide_batch(call.workspace_id, requests, run_id)
+    outcomes = call.services.decider.answer_batch(call.workspace_id, requests, call.idempotency_key)
     _count(requests, outcomes, started)
     shown = [_outcome(one, index) for index, one in enumerate(outcomes)]
     if not lines:

@@ -34,6 +34,7 @@ STATUS: dict[type[SendtideError], int] = {
     errors.UnsupportedMedia: 415,
     errors.Invalid: 422,
     errors.Unreachable: 503,
+    errors.Unrecorded: 503,
 }
 
 

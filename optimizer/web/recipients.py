@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, cast
+from urllib.parse import unquote
+
+from flask import Response, current_app, request
 
 from optimizer.errors import Invalid, NotFound
 from optimizer.service import erasing, exports, setup
@@ -32,6 +35,8 @@ api = Operations("recipients", "Recipients")
 _SCHEMA = RecipientIn()
 _ROW = RecipientRow()
 _PATH = "/v1/recipients/{recipient_id}"
+#: Endpoints, as Flask names them.
+_READ, _EXPORT = "recipients.get_recipient", "recipients.export_recipient"
 
 
 @api.operation(
@@ -82,7 +87,7 @@ def patch_recipient(call: Call) -> Answer:
 
 @api.operation("GET", _PATH, "Read a recipient", answers={200: RecipientOut}, scope="read", etag=True, problems=(404,))
 def get_recipient(call: Call) -> Answer:
-    """What is stored of the person."""
+    """What is stored of the person. An id that ends in `/export` is written with `%2F`."""
     with call.services.store.read() as reader:
         stored = reader.recipient(call.workspace_id, call.path["recipient_id"])
     if stored is None:
@@ -120,6 +125,19 @@ def erase_recipient(call: Call) -> Answer:
 def export_recipient(call: Call) -> Answer:
     """Everything that is stored of the person, for their right of access."""
     return Answer(exports.of_recipient(call.services, call.workspace_id, call.path["recipient_id"]))
+
+
+@api.before_request
+def _read_whose_id_ends_like_the_export() -> Response | None:
+    """``GET /v1/recipients/a%2Fexport`` reads the recipient ``a/export``: routes are told apart by the unescaped path,
+    in which that slash is like any other."""
+    if request.endpoint != _EXPORT or request.view_args is None:
+        return None
+    written = str(request.environ.get("RAW_URI") or "/export").partition("?")[0]
+    if unquote(written.rpartition("/")[2]) == "export":
+        return None
+    view = current_app.view_functions[_READ]
+    return cast(Response, view(recipient_id=f"{request.view_args['recipient_id']}/export"))
 
 
 @api.operation(

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from optimizer.config import Settings
+from optimizer.errors import Conflict
 from optimizer.service import setup
 from optimizer.service.drafting import Drafter
 from optimizer.service.replay import Replayer
@@ -151,6 +152,20 @@ def test_only_the_rows_of_a_batch_whose_own_set_changed_are_drawn_anew(
     got = ask_all(shop, rows)
     assert [d.snapshot.attempt for d in got] == [0, 1, 0, 1, 0]
     assert all(d.status == "withheld" or replays(shop, d) for d in got)
+
+
+def test_a_request_id_that_two_rows_share_is_answered_to_both_where_another_worker_was_faster(
+    shop: Services, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made: list[Decision] = []
+    meanwhile(shop, monkeypatch, lambda: made.append(ask(another(shop), "u1", request_id="r")))
+    rows = [DecisionRequest("spring", "u1", request_id="r")] * 2
+    assert ask_all(shop, rows) == made * 2
+    other = [DecisionRequest("spring", "u1", request_id="s"), DecisionRequest("spring", "u2", request_id="s")]
+    meanwhile(shop, monkeypatch, lambda: ask(another(shop), "u1", request_id="s"))
+    conflict = shop.decider.decide_batch(WORKSPACE, other, "run1")[1]
+    assert isinstance(conflict, Conflict)
+    assert conflict.code == "request_id_reused"
 
 
 def test_a_batch_is_cut_off_by_nothing_and_later_rows_follow_a_new_draw(

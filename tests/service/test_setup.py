@@ -13,6 +13,7 @@ from optimizer.service.requests import DecisionRequest, RecipientPatch
 from optimizer.service.wiring import Services
 from storage.records import Campaign, Recipient, Suppression, Variant
 from storage.rules import Cap, Capacity, Rule, RuleKind, RuleParameters, WarmUpStep
+from tests.service.asking import meanwhile
 from tests.service.conftest import START, WORKSPACE, FakeClock, campaign
 
 
@@ -39,6 +40,20 @@ def test_an_archived_campaign_answers_no_more(services: Services, spring: Campai
     setup.archive_campaign(services, WORKSPACE, "spring")
     with pytest.raises(Invalid, match="archived"):
         services.decider.decide(WORKSPACE, DecisionRequest("spring", "u1"))
+
+
+def test_a_campaign_that_changes_meanwhile_is_archived_as_it_is_then(
+    services: Services, spring: Campaign, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    meanwhile(services, monkeypatch, lambda: setup.put_campaign(services, campaign(name="newer")))
+    archived = setup.archive_campaign(services, WORKSPACE, "spring")
+    assert (archived.status, archived.name, archived.version) == ("archived", "newer", 3)
+    assert setup.archive_campaign(services, WORKSPACE, "spring") == archived
+    setup.put_campaign(services, campaign())
+    with pytest.raises(PreconditionFailed, match="version 4"):
+        setup.archive_campaign(services, WORKSPACE, "spring", if_match=3)
+    with pytest.raises(NotFound):
+        setup.archive_campaign(services, WORKSPACE, "nope")
 
 
 def test_a_key_opens_until_it_is_revoked(services: Services) -> None:

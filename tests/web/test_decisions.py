@@ -9,6 +9,7 @@ import numpy as np
 import orjson
 import pytest
 
+from storage.errors import StoreUnavailable
 from tests.web.conftest import CAMPAIGN, Caller
 
 ASK: dict[str, Any] = {"campaign_id": "c", "recipient_id": "u"}
@@ -134,6 +135,128 @@ def test_ndjson_answers_line_by_line(ready: Caller) -> None:
 def test_an_empty_batch_answers_nothing(ready: Caller) -> None:
     assert ready("POST", "/v1/decisions/batch", {"campaign_id": "c", "recipients": []}).get_json() == {"decisions": []}
     assert ready("POST", "/v1/decisions/batch", b"\n", headers=NDJSON).data == b""
+
+
+def failing_write(caller: Caller, monkeypatch: pytest.MonkeyPatch, number: int, fault: StoreUnavailable) -> None:
+    """Lets one write of the store fail, counted from now."""
+    store = caller.app.extensions["sendtide"].get().store
+    real, seen = store.write, iter(range(1, 1_000_000))
+
+    def write(work: Any, **options: Any) -> Any:
+        if next(seen) == number:
+            raise fault
+        return real(work, **options)
+
+    monkeypatch.setattr(store, "write", write)
+
+
+def recorded(caller: Caller) -> int:
+    return len(caller("GET", "/v1/decisions?limit=500").get_json()["decisions"])
+
+
+def test_a_store_that_fails_within_a_batch_makes_problems_of_the_rows_that_it_did_not_take(
+    ready: Caller, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rows: list[Any] = [{"recipient_id": f"u{i}"} for i in range(600)]
+    rows[599] = 7
+    failing_write(ready, monkeypatch, 2, StoreUnavailable("disk full", fate_unknown=True))
+    reply = ready("POST", "/v1/decisions/batch", {"campaign_id": "c", "recipients": rows})
+    told = reply.get_json()["decisions"]
+    assert reply.status_code == 200
+    assert [one["status"] for one in told] == ["reserved"] * 250 + [503] * 349 + [422]
+    assert [one["index"] for one in told[250:]] == list(range(250, 600))
+    assert {one["code"] for one in told[250:599]} == {"store_unavailable"}
+    assert ["during a commit" in one["detail"] for one in told[250:599]] == [True] * 250 + [False] * 99
+    assert recorded(ready) == 250
+
+
+def test_a_store_that_fails_before_anything_of_a_batch_is_recorded_refuses_all_of_it(
+    ready: Caller, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    failing_write(ready, monkeypatch, 1, StoreUnavailable("disk full"))
+    batch = {"campaign_id": "c", "recipients": [{"recipient_id": f"u{i}"} for i in range(300)]}
+    assert ready("POST", "/v1/decisions/batch", batch).status_code == 503
+    assert recorded(ready) == 0
+
+
+def test_a_batch_that_is_recorded_is_answered_although_the_store_fails_then(
+    ready: Caller, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    decider = ready.app.extensions["sendtide"].get().decider
+
+    def fail(*_: object) -> None:
+        raise StoreUnavailable("gone")
+
+    monkeypatch.setattr(decider, "_as_they_stand", fail)
+    told = ready("POST", "/v1/decisions/batch", {"campaign_id": "c", "recipients": [{"recipient_id": "u"}]}).get_json()
+    assert [one["status"] for one in told["decisions"]] == ["reserved"]
+
+
+KEYED = {"Idempotency-Key": "monday"}
+PAIR: list[Any] = [{"recipient_id": "u0", "context": {"n": 1}}, {"recipient_id": "u1"}]
+
+
+def batch_of(rows: list[Any], **more: Any) -> dict[str, Any]:
+    return {"campaign_id": "c", "recipients": rows, **more}
+
+
+def test_a_batch_again_under_its_key_answers_the_same(ready: Caller) -> None:
+    rows = [*PAIR, {"recipient_id": ""}, {"recipient_id": "u2", "request_id": "mine"}]
+    first = ready("POST", "/v1/decisions/batch", batch_of(rows), headers=KEYED).get_json()
+    again = ready("POST", "/v1/decisions/batch", batch_of(rows), headers=KEYED).get_json()
+    assert again == first
+    assert recorded(ready) == 3
+    alone = {"campaign_id": "c", **PAIR[1], "request_id": first["decisions"][1]["request_id"]}
+    reply = ready("POST", "/v1/decisions", alone)
+    assert (reply.status_code, reply.get_json()) == (200, first["decisions"][1])
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        batch_of([{"recipient_id": "u9"}, {"recipient_id": "u8"}]),
+        batch_of(PAIR[::-1]),
+        batch_of(PAIR[:1]),
+        batch_of([*PAIR, {"recipient_id": "u2"}]),
+        batch_of([*PAIR, {"recipient_id": ""}]),
+        batch_of([7, PAIR[1]]),
+        batch_of([{**PAIR[0], "context": {"n": 2}}, PAIR[1]]),
+        batch_of([{**PAIR[0], "request_id": "mine"}, PAIR[1]]),
+        batch_of(PAIR, immediate=True),
+    ],
+    ids=["others", "reordered", "fewer", "more", "more, bad", "one bad", "one changed", "one named", "all changed"],
+)
+def test_another_batch_under_the_same_key_is_409_and_nothing_of_it_is_reserved(
+    ready: Caller, other: dict[str, Any]
+) -> None:
+    assert ready("POST", "/v1/decisions/batch", batch_of(PAIR), headers=KEYED).status_code == 200
+    reply = ready("POST", "/v1/decisions/batch", other, headers=KEYED)
+    assert (reply.status_code, reply.get_json()["code"]) == (409, "request_id_reused")
+    assert recorded(ready) == 2
+    assert ready("POST", "/v1/decisions/batch", other, headers={"Idempotency-Key": "tuesday"}).status_code == 200
+
+
+def test_a_batch_that_was_cut_off_goes_on_under_its_key_and_no_other_does(
+    ready: Caller, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rows = [{"recipient_id": f"u{i}"} for i in range(300)]
+    with monkeypatch.context() as broken:
+        failing_write(ready, broken, 2, StoreUnavailable("disk full"))
+        cut = ready("POST", "/v1/decisions/batch", batch_of(rows), headers=KEYED).get_json()["decisions"]
+    assert ready("POST", "/v1/decisions/batch", batch_of(rows[:299]), headers=KEYED).status_code == 409
+    assert recorded(ready) == 250
+    whole = ready("POST", "/v1/decisions/batch", batch_of(rows), headers=KEYED).get_json()["decisions"]
+    assert whole[:250] == cut[:250]
+    assert recorded(ready) == 300
+
+
+def test_a_batch_goes_on_under_its_key_when_one_of_its_people_was_erased(ready: Caller) -> None:
+    first = ready("POST", "/v1/decisions/batch", batch_of(PAIR), headers=KEYED).get_json()["decisions"]
+    ready("DELETE", "/v1/recipients/u0")
+    again = ready("POST", "/v1/decisions/batch", batch_of(PAIR), headers=KEYED).get_json()["decisions"]
+    assert (again[0]["code"], again[1]) == ("erased", first[1])
+    other = batch_of([PAIR[0], {"recipient_id": "u9"}])
+    assert ready("POST", "/v1/decisions/batch", other, headers=KEYED).status_code == 409
 
 
 def test_a_batch_of_recipients_stores_the_good_and_lists_the_bad(admin: Caller) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pytest
 from flask import Flask
 
 from tests.web.conftest import CAMPAIGN, Caller, key
@@ -21,6 +22,23 @@ def known(admin: Caller) -> str:
     )
     answer = admin("POST", "/v1/decisions", {"campaign_id": "spring", "recipient_id": NAME}).get_json()
     return str(answer["decision_id"])
+
+
+@pytest.mark.parametrize("written", ["a%2Fexport", "a%2fexport", "a%2Fexpor%74"])
+def test_a_recipient_whose_id_ends_like_the_export_is_read_and_the_other_not_exported(
+    app: Flask, admin: Caller, written: str
+) -> None:
+    admin("PUT", "/v1/recipients/a", {"attributes": {"secret": 1}})
+    assert admin("PUT", f"/v1/recipients/{written}", {"attributes": {"mine": 2}}).status_code == 201
+    read = Caller(app, key(app, "read"))("GET", f"/v1/recipients/{written}?")
+    assert (read.status_code, read.get_json()["attributes"]) == (200, {"mine": 2})
+    for of, attributes in (("a", {"secret": 1}), (written, {"mine": 2})):
+        export = admin("GET", f"/v1/recipients/{of}/export")
+        assert export.get_json()["recipient"]["attributes"] == attributes
+        assert admin("GET", f"/v1/recipients/{of}/%65xport").get_json()["recipient"]["attributes"] == attributes
+    assert admin("GET", "/v1/recipients/none%2Fexport").status_code == 404
+    unescaped = admin("GET", "/v1/recipients/a%2Fexport", environ_overrides={"RAW_URI": ""})
+    assert unescaped.get_json()["recipient"]["attributes"] == {"secret": 1}
 
 
 def test_the_export_holds_every_record_of_the_person(admin: Caller) -> None:

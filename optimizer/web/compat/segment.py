@@ -107,7 +107,10 @@ def _secret() -> str | None:
     """The key of Basic authentication; None = there is no such header, so the body must have it."""
     if "Authorization" not in request.headers:
         return None
-    given = request.authorization
+    try:
+        given = request.authorization
+    except ValueError:  # not even ASCII
+        given = None
     if given is None or given.type != "basic" or not given.username:
         raise Unauthenticated("send 'Authorization: Basic' with the write key as user name and no password")
     return given.username

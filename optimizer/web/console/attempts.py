@@ -1,6 +1,7 @@
-"""Limits failed sign-ins by address, in this process: so that guessing costs time and the store little.
+"""Counts failed sign-ins by address, in this process: so that whoever guesses is told to wait.
 
-Keys carry 256 random bits, so no limit is needed against guessing them; it is there so that nobody is kept busy by it.
+Keys carry 256 random bits, so no limit is needed against guessing them. A right key is never refused for the wrong ones
+before it: many people may have one address, that of their proxy.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Final
 
-#: Failures of one address within the window before it has to wait.
+#: Failures of one address within the window before it is told to wait.
 MOST: Final = 10
 WINDOW: Final = timedelta(minutes=1)
 #: Addresses remembered; the oldest are forgotten first.
@@ -25,7 +26,7 @@ class Attempts:
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
     def wait_seconds(self, address: str, now: datetime) -> int:
-        """How long this address has to wait before it may try again; 0 = not at all."""
+        """How long this address is told to wait before it tries again; 0 = not at all."""
         with self._lock:
             recent = [at for at in self._failed.get(address, ()) if now - at < WINDOW]
         if len(recent) < MOST:

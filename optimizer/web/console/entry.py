@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import re
+from datetime import datetime
 from http import HTTPStatus
 from typing import Final
 
@@ -57,25 +58,30 @@ def take_key() -> Response:
     """Looks the key up and opens a session; says why where it can't."""
     services = holder().get()
     seal, now = seal_of(services), services.clock()
-    address = request.remote_addr or ""
-    waits = attempts().wait_seconds(address, now)
     session = seal.opened(request.cookies.get(COOKIE), now)
-    if waits:
-        answer = _form(seal.token(session) if session else "", HTTPStatus.TOO_MANY_REQUESTS, "too_many", waits)
-        answer.headers["Retry-After"] = str(waits)
-        return answer
     if session is None or not seal.is_token(session, request.form.get("token", "")):
         session = Session.fresh(now)
         return sign(_form(seal.token(session), HTTPStatus.BAD_REQUEST, "stale"), seal, session)
     try:
         key = authenticate(services, request.form.get("key", "").strip()[:_LONGEST_KEY])
     except Unauthenticated:
-        attempts().failed(address, now)
-        return _form(seal.token(session), HTTPStatus.UNAUTHORIZED, "unknown")
+        return _wrong(seal.token(session), now)
     if not has(key, "read"):
         return _form(seal.token(session), HTTPStatus.FORBIDDEN, "scope")
     _note("sign_in", key)
     return sign(_on(key.workspace_id), seal, session.of(key, now))
+
+
+def _wrong(token: str, now: datetime) -> Response:
+    """What a wrong key is answered. Behind a proxy all have one address, so only wrong keys have to wait."""
+    address = request.remote_addr or ""
+    waits = attempts().wait_seconds(address, now)
+    if waits:
+        answer = _form(token, HTTPStatus.TOO_MANY_REQUESTS, "too_many", waits)
+        answer.headers["Retry-After"] = str(waits)
+        return answer
+    attempts().failed(address, now)
+    return _form(token, HTTPStatus.UNAUTHORIZED, "unknown")
 
 
 @console.route("/sign-out", methods=["POST"])

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from http import HTTPStatus
 from typing import Any, Final
+from urllib.parse import urlencode
 
 from flask import Blueprint, Response, current_app, g, render_template, request, url_for
 from werkzeug.exceptions import HTTPException, NotFound
@@ -159,8 +160,10 @@ def here() -> str:
     """The address of the page that is asked for; of the overview where it is none that can be come back to."""
     if request.endpoint is None or request.method != "GET" or "rest" in (request.view_args or {}):
         return PATH
-    parts = {**request.args.to_dict(flat=False), **(request.view_args or {})}
-    return url_for(request.endpoint, **parts)
+    path = url_for(request.endpoint, **(request.view_args or {}))
+    # The query is the visitor's: ``url_for`` would take names such as ``_scheme`` or ``endpoint`` for its own.
+    query = urlencode(list(request.args.items(multi=True)))
+    return f"{path}?{query}" if query else path
 
 
 def visitor(services: Services) -> Visit | None:

@@ -7,7 +7,7 @@ from typing import Any
 
 from flask import Response, request
 
-from optimizer.errors import Conflict, Invalid, NotFound
+from optimizer.errors import Invalid, NotFound
 from optimizer.service import learning
 from optimizer.service.card import card
 from optimizer.service.freshreports import Fresh
@@ -111,7 +111,7 @@ def confirm_roll_back(visit: Visit, policy_id: str) -> Response:
     with visit.services.store.read() as reader:
         pointer = reader.pointer(visit.workspace_id, found.campaign_id)
         earlier = learning.predecessor(reader, visit.workspace_id, policy_id)
-    _refuse_moved(pointer is not None and pointer.policy_id == policy_id)
+    learning.require_serving(pointer, policy_id)
     return visit.show("confirm_policy.html", policy=found, action="roll_back", to=earlier, cold=COLD_POLICY)
 
 
@@ -119,16 +119,8 @@ def confirm_roll_back(visit: Visit, policy_id: str) -> Response:
 def roll_back(visit: Visit, policy_id: str) -> Response:
     """Takes the policy that serves back; refused when another serves by now."""
     found = _stored(visit, policy_id)
-    with visit.services.store.read() as reader:
-        pointer = reader.pointer(visit.workspace_id, found.campaign_id)
-    _refuse_moved(pointer is not None and pointer.policy_id == policy_id)
-    learning.rollback(visit.services, visit.workspace_id, found.campaign_id, visit.by)
+    learning.rollback(visit.services, visit.workspace_id, found.campaign_id, visit.by, expected=policy_id)
     return see("policy", policy_id=policy_id, done="rolled_back")
-
-
-def _refuse_moved(serves: bool) -> None:
-    if not serves:
-        raise Conflict("this policy doesn't serve (any more): look again at the list of policies", code="moved")
 
 
 def _stored(visit: Visit, policy_id: str) -> Policy:

@@ -240,7 +240,7 @@ def test_the_key_may_be_in_the_body(track: Tracker, app: Flask) -> None:
     assert answer.get_json() == {"success": True}
 
 
-@pytest.mark.parametrize("header", ["", "Basic", "Basic !!!", "Basic Og==", "Bearer abc", "Basic eDp5"])
+@pytest.mark.parametrize("header", ["", "Basic", "Basic !!!", "Basic Og==", "Basic \xfc", "Bearer abc", "Basic eDp5"])
 def test_a_key_that_is_none_is_401_in_the_form_of_the_api(track: Tracker, header: str) -> None:
     answer = track("track", MESSAGE, Authorization=header)
     assert answer.status_code == 401

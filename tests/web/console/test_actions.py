@@ -134,6 +134,27 @@ def test_what_no_longer_serves_is_not_rolled_back(app: Flask, signed_in: SignedI
 
 
 @pytest.mark.usefixtures("stored")
+def test_a_second_click_takes_no_second_policy_back(
+    app: Flask, signed_in: SignedIn, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    browser, store = signed_in("admin"), app.extensions["sendtide"].get().store
+    store.write(lambda writer: writer.add_policy(policy("pol_newer", 3, parent_id="pol_new")))
+    browser.post("/console/policies/pol_newer/promote")
+    real, second = store.write, []
+
+    def write(work: Any, **options: Any) -> Any:
+        """The other click is carried out before this one's write, and after all that it read before."""
+        monkeypatch.setattr(store, "write", real)
+        second.append(browser.post("/console/policies/pol_newer/roll-back").status_code)
+        return real(work, **options)
+
+    monkeypatch.setattr(store, "write", write)
+    assert browser.post("/console/policies/pol_newer/roll-back").status_code == 409
+    assert second == [303]
+    assert serving(app) == "pol_new"
+
+
+@pytest.mark.usefixtures("stored")
 def test_a_rejected_candidate_has_no_model_to_serve(app: Flask, signed_in: SignedIn) -> None:
     browser = signed_in("admin")
     page = browser.get("/console/policies/pol_bad").text

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 from datetime import UTC, datetime
+from urllib.parse import parse_qs, urlsplit
 
 import pytest
 from flask import Flask
@@ -28,6 +29,18 @@ def test_without_a_session_every_page_leads_to_the_sign_in_and_back(app: Flask, 
     assert (back.status_code, back.headers["Location"]) == (303, "/console?x=%C3%9C&y=1")
     assert stranger.get("/console").status_code == 200
     assert stranger.get("/console/sign-in").headers["Location"] == "/console"
+
+
+@pytest.mark.parametrize("name", ["endpoint", "_scheme", "_method", "_anchor", "_external", "self", "values"])
+def test_any_name_may_stand_in_a_query(app: Flask, stranger: Browser, name: str) -> None:
+    wanted = f"/console/campaigns?{name}=x&{name}=%C3%9C"
+    assert stranger.get(f"/console/sign-in?{name}=x").status_code == 200
+    sent = stranger.get(wanted).headers["Location"]
+    assert stranger.get(sent).status_code == 200
+    back = stranger.sign_in(key(app, "read"), next=parse_qs(urlsplit(sent).query)["next"][0])
+    assert back.headers["Location"] == wanted
+    assert stranger.get(wanted).status_code == 200
+    assert stranger.get(f"/console/policies/none?{name}=x").status_code == 404
 
 
 @pytest.mark.parametrize(
@@ -174,18 +187,24 @@ def test_a_form_has_a_size(signed_in: SignedIn, path: str) -> None:
 
 
 def test_failed_attempts_are_limited_by_address(app: Flask, stranger: Browser, clock: StillClock) -> None:
-    good = key(app, "read")
     for _ in range(MOST):
         assert stranger.sign_in("wrong").status_code == 401
-    answer = stranger.sign_in(good)
+    answer = stranger.sign_in("wrong")
     assert (answer.status_code, answer.headers["Retry-After"]) == (429, "60")
     assert "60 seconds" in answer.text
     elsewhere = Browser(app.test_client())
     elsewhere.get("/console/sign-in")
-    from_there = elsewhere.post("/console/sign-in", {"key": good}, environ_base={"REMOTE_ADDR": "192.0.2.7"})
-    assert from_there.status_code == 303
+    from_there = elsewhere.post("/console/sign-in", {"key": "wrong"}, environ_base={"REMOTE_ADDR": "192.0.2.7"})
+    assert from_there.status_code == 401
     clock.forward(minutes=1)
-    assert stranger.sign_in(good).status_code == 303
+    assert stranger.sign_in("wrong").status_code == 401
+
+
+def test_wrong_keys_keep_nobody_out_who_has_a_right_one(app: Flask, stranger: Browser) -> None:
+    for _ in range(MOST + 1):
+        stranger.sign_in("wrong")
+    assert stranger.sign_in("wrong").status_code == 429
+    assert Browser(app.test_client()).sign_in(key(app, "read")).status_code == 303
 
 
 def test_attempts_forget_what_is_long_ago_and_who_is_far_back() -> None:

@@ -12,7 +12,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from optimizer.errors import Invalid
-from optimizer.web.compat.personalizer import durations
+from optimizer.web.compat.personalizer import bodies, durations
 from optimizer.web.compat.personalizer.leading import SingleSlash
 from storage.errors import StoreUnavailable
 from tests.web.conftest import Caller, key
@@ -91,6 +91,18 @@ def test_numbers_and_nesting_beyond_reason_are_ranked_and_learned_from(loop: Loo
         loop.reward(f"e{n}", 1e9 if n % 2 else -1e9)
     assert loop.learn()
     assert sum(one["probability"] for one in loop.rank("after")["ranking"]) == pytest.approx(1)
+
+
+def test_contexts_and_large_actions_are_not_kept_in_memory(loop: Loop) -> None:
+    large = [{f"k{n}": n for n in range(1_000)}]
+    bodies._kept.cache_clear()
+    for n in range(3):
+        actions = [{"id": "large", "features": [*large, {"n": n}]}, {"id": "small", "features": [{"n": 1}]}]
+        loop.rank(f"e{n}", contextFeatures=[*large, {"n": n}], actions=actions)
+        loop.reward(f"e{n}", 1.0)
+    assert bodies._kept.cache_info().currsize == 1
+    asked = bodies.rank_request(json.dumps(rank_body(actions=actions)).encode())
+    assert [one.raw is None for one in asked.actions] == [True, False]
 
 
 @pytest.mark.parametrize("value", ["1", None, True, 1e10, [1]])

@@ -6,7 +6,7 @@ Limits are those of Azure's specification: 50 actions, 50 slots, ids of 256 char
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from functools import lru_cache
 from typing import Annotated, Any, TypeVar
@@ -29,6 +29,8 @@ MOST_ACTIONS = 50
 MOST_SLOTS = 50
 #: Objects and lists in one another.
 MOST_DEPTH = 32
+#: Bytes of features of which is remembered what was made of them: objects take some twenty times their JSON.
+MOST_KEPT = 4096
 Days = Annotated[int, Meta(ge=-1, le=2**31 - 1)]
 Name = Annotated[str, Meta(min_length=1, max_length=256)]
 #: Rewards may be any number; this keeps sums of their squares finite.
@@ -183,7 +185,7 @@ def rank_request(raw: bytes) -> RankRequest:
     return RankRequest(
         actions=actions,
         slots=(Slot("", excluded),),
-        context=_features(bytes(told.context_features), "contextFeatures", code),
+        context=_features(_decoded, bytes(told.context_features), "contextFeatures", code),
         event_id=told.event_id or None,
         deferred=bool(told.defer_activation),
         fingerprint=_fingerprint(raw, told.event_id, code),
@@ -200,7 +202,7 @@ def multi_slot_request(raw: bytes) -> RankRequest:
         Slot(
             s.id,
             frozenset(s.excluded_actions or ()),
-            _features(bytes(s.features), f"slots[{number}].features", code),
+            _features(_remembered, bytes(s.features), f"slots[{number}].features", code),
             s.baseline_action,
         )
         for number, s in enumerate(told.slots)
@@ -209,7 +211,7 @@ def multi_slot_request(raw: bytes) -> RankRequest:
     return RankRequest(
         actions=actions,
         slots=slots,
-        context=_features(bytes(told.context_features), "contextFeatures", code),
+        context=_features(_decoded, bytes(told.context_features), "contextFeatures", code),
         event_id=told.event_id or None,
         deferred=bool(told.defer_activation),
         multi_slot=True,
@@ -233,28 +235,33 @@ def _actions(told: Sequence[ActionIn], code: str) -> tuple[Action, ...]:
     actions = []
     for number, action in enumerate(told):
         raw = bytes(action.features)
-        features = _features(raw, f"actions[{number}].features", code)
-        actions.append(Action(action.id, features, b"%b\0%b" % (action.id.encode(), raw)))
+        features = _features(_remembered, raw, f"actions[{number}].features", code)
+        name = b"%b\0%b" % (action.id.encode(), raw) if len(raw) <= MOST_KEPT else None
+        actions.append(Action(action.id, features, name))
     if len({action.id for action in actions}) < len(actions):
         raise Invalid.field("actions", "two actions have the same id", code=code)
     return tuple(actions)
 
 
-def _features(raw: bytes, target: str, code: str) -> tuple[Any, ...]:
-    """Feature objects of their JSON.
+def _features(decoded: Callable[[bytes], tuple[Any, ...]], raw: bytes, target: str, code: str) -> tuple[Any, ...]:
+    """Feature objects of their JSON; ``decoded`` makes them.
 
     Raises:
         Invalid: it is neither an object nor a list of objects, or nested deeper than anyone can mean.
     """
     try:
-        return _decoded(raw)
+        return decoded(raw)
     except (orjson.JSONDecodeError, ValueError) as fault:
         raise Invalid.field(target, str(fault), code=code) from None
 
 
-@lru_cache(maxsize=8192)
+def _remembered(raw: bytes) -> tuple[Any, ...]:
+    """The same actions and slots come with every request, so what was made of their bytes is kept, unless it is large.
+    Contexts are seldom the same twice."""
+    return _kept(raw) if len(raw) <= MOST_KEPT else _decoded(raw)
+
+
 def _decoded(raw: bytes) -> tuple[Any, ...]:
-    """The same actions come with every request, so what was made of their bytes is kept."""
     value = orjson.loads(raw)
     if value is None:
         return ()
@@ -264,6 +271,9 @@ def _decoded(raw: bytes) -> tuple[Any, ...]:
     if _depth(found) > MOST_DEPTH:
         raise ValueError(f"is nested deeper than {MOST_DEPTH}")
     return tuple(found)
+
+
+_kept = lru_cache(maxsize=8192)(_decoded)
 
 
 def _depth(value: Any) -> int:
