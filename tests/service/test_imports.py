@@ -8,15 +8,15 @@ from typing import Any
 import pytest
 
 from optimizer.errors import Invalid
-from optimizer.service import imports, importtargets
+from optimizer.service import imports, importtargets, setup
 from optimizer.service.imports import ImportReport, import_file
-from optimizer.service.importtargets import BadRow
+from optimizer.service.importtargets import BadRow, Kind
 from optimizer.service.requests import DecisionRequest
 from optimizer.service.wiring import Services
 from storage.errors import StoreUnavailable
 from storage.port import Writer
 from storage.records import Campaign, Suppression
-from tests.service.conftest import START, WORKSPACE
+from tests.service.conftest import START, WORKSPACE, campaign
 from tests.service.rows import decisions, history_rows, logged, write
 
 RECIPIENTS: list[dict[str, Any]] = [
@@ -154,6 +154,40 @@ def test_strict_stops_at_the_first_bad_row_and_keeps_what_came_before(services: 
     with services.store.read() as reader:
         assert set(reader.recipients(WORKSPACE, ["a", "b", "c"])) == {"a"}
     assert import_file(services, WORKSPACE, "recipients", file).resumed == 1
+
+
+def test_strict_refuses_the_same_file_again(services: Services, tmp_path: Path) -> None:
+    event = {"type": "viewed", "recipient_id": "u", "occurred_at": START}
+    campaigns = (None, "late", None)
+    file = write(tmp_path / "e.csv", [{**event, "campaign_id": one, "event_id": one or "e"} for one in campaigns])
+
+    for _ in range(2):
+        with pytest.raises(Invalid, match="line 3: campaign_id"):
+            import_file(services, WORKSPACE, "events", file, strict=True)
+
+
+@pytest.mark.parametrize("kind", ["history", "events"])
+def test_refused_rows_are_tried_again_when_the_file_is_imported_again(
+    services: Services, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: Kind
+) -> None:
+    """A chunk of good rows, one with a row whose campaign is not there yet, and good ones behind it."""
+    monkeypatch.setattr(imports, "CHUNK", 10)
+    setup.put_campaign(services, campaign())
+    event = {"type": "viewed", "recipient_id": "u", "occurred_at": START}
+    events: list[dict[str, Any]] = [{**event, "event_id": str(i), "campaign_id": None} for i in range(35)]
+    rows = history_rows(35) if kind == "history" else events
+    rows[12] = {**rows[12], "campaign_id": "late"}
+    file = write(tmp_path / "rows.csv", rows)
+
+    assert import_file(services, WORKSPACE, kind, file) == ImportReport(rows=35, stored=34, bad=1)
+    again = import_file(services, WORKSPACE, kind, file)
+    assert (again.rows, again.stored, again.bad) == (35, 0, 1)
+    assert again.resumed >= 10
+
+    setup.put_campaign(services, campaign(campaign_id="late"))
+    report = import_file(services, WORKSPACE, kind, file)
+    assert report == ImportReport(rows=35, stored=1, known=34 - again.resumed, resumed=again.resumed)
+    assert import_file(services, WORKSPACE, kind, file) == ImportReport(rows=35, resumed=35)
 
 
 def test_a_killed_import_goes_on_where_it_stopped(
