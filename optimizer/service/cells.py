@@ -17,6 +17,7 @@ from typing import Any
 
 import orjson
 
+from optimizer.bandit.rewards import LARGEST_VALUE
 from optimizer.errors import Invalid
 from optimizer.service import moments
 
@@ -91,6 +92,11 @@ class Cells:
         if number is None:
             raise Invalid.field(name, f"{value!r:.80} must be a finite number")
         return number
+
+    def worth(self, name: str) -> float | None:
+        """What an event was worth."""
+        number = self.number(name)
+        return None if number is None else _within(name, number)
 
     def switch(self, name: str) -> bool | None:
         """True or false."""
@@ -241,10 +247,16 @@ def outcome(name: str, value: Any) -> tuple[float | None, datetime | None] | Non
         return None, None
     number = _as_number(value)
     if number is not None:
-        return (number, None) if number != 0 else None
+        return (_within(name, number), None) if number != 0 else None
     if isinstance(value, str) and value.lower() in {"true", "false"}:
         return (None, None) if value.lower() == "true" else None
     return None, instant(name, value)
+
+
+def _within(name: str, number: float) -> float:
+    if abs(number) > LARGEST_VALUE:
+        raise Invalid.field(name, f"{number:g} must be from {-LARGEST_VALUE:.0f} to {LARGEST_VALUE:.0f}")
+    return number
 
 
 def _is_name(value: Any) -> bool:

@@ -70,7 +70,7 @@ def event_row(cells: Cells) -> EventInput:
         message_id=cells.id("message_id"),
         recipient_id=cells.id("recipient_id"),
         campaign_id=cells.id("campaign_id"),
-        value=cells.number("value"),
+        value=cells.worth("value"),
         automated=cells.switch("automated") or False,
         hard=True if hard is None else hard,
         properties=cells.nested("properties"),

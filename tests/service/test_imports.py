@@ -13,6 +13,7 @@ from optimizer.service.imports import ImportReport, import_file
 from optimizer.service.importtargets import BadRow, Kind
 from optimizer.service.requests import DecisionRequest
 from optimizer.service.wiring import Services
+from optimizer.web.schemas import limits
 from storage.errors import StoreUnavailable
 from storage.port import Writer
 from storage.records import Campaign, Suppression
@@ -243,6 +244,21 @@ def test_rows_and_their_position_are_stored_together_or_not_at_all(
         with pytest.raises(StoreUnavailable):
             import_file(services, WORKSPACE, "events", file)
     assert import_file(services, WORKSPACE, "events", file) == ImportReport(rows=1, stored=1)
+
+
+@pytest.mark.parametrize("suffix", [".csv", ".ndjson", ".parquet"])
+@pytest.mark.parametrize("kind", ["history", "events"])
+def test_values_that_the_api_refuses_are_bad_rows(
+    services: Services, spring: Campaign, tmp_path: Path, kind: Kind, suffix: str
+) -> None:
+    event = {"type": "converted", "recipient_id": "u", "occurred_at": START.isoformat()}
+    column, row = ("outcome.converted", history_rows(1)[0]) if kind == "history" else ("value", event)
+    for told, good in ((limits.AMOUNT, True), (-limits.AMOUNT, True), (1e308, False), (-1.1 * limits.AMOUNT, False)):
+        seen: list[BadRow] = []
+        file = write(tmp_path / f"{told}{suffix}", [{**row, column: told}])
+        report = import_file(services, WORKSPACE, kind, file, on_bad=seen.append)
+        assert (report.stored, report.bad) == (good, not good), told
+        assert all(f"{column}: {told:g} must be from -1000000000 to 1000000000" in one.error.detail for one in seen)
 
 
 def test_imported_events_reach_their_decisions_and_bad_ones_keep_their_lines(
