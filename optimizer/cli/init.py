@@ -101,7 +101,7 @@ def _variant(text: str) -> tuple[str, str]:
 def _answer(call: Call, wishes: Wishes, begun: Begun, next_steps: Sequence[Step]) -> dict[str, Any]:
     decision, source = begun.decision, begun.source
     return {
-        "key_file": str(key_path(call.settings)),
+        "key_file": str(key_path(call.settings, call.workspace)),
         "campaign": {"campaign_id": begun.campaign.campaign_id, "is_new": begun.is_new, "body": body_of(wishes)},
         "decision": {
             "decision_id": decision.decision_id,
@@ -126,7 +126,7 @@ def _lines(call: Call, wishes: Wishes, begun: Begun, next_steps: Sequence[Step])
     lines = [
         "",
         click.style("There is now", bold=True),
-        f"  a key       {key_path(call.settings)}, for everything; keep it secret",
+        f"  a key       {key_path(call.settings, call.workspace)}, for everything; keep it secret",
         f"  a campaign  {campaign.campaign_id}{made}: {offered}; by {by}; "
         f"{campaign.groups.holdout:.0%} of people get nothing, to compare with",
         f"  a decision  {_told(begun.decision)}",
@@ -155,7 +155,9 @@ def _told(decision: Decision) -> str:
 def _webhook(call: Call, wishes: Wishes, begun: Begun) -> list[str]:
     source = begun.source
     if source is not None:
-        secret = f"; its secret is in {webhook_path(call.settings)}" if source.vendor == "standard" else ""
+        secret = (
+            f"; its secret is in {webhook_path(call.settings, call.workspace)}" if source.vendor == "standard" else ""
+        )
         return [f"  a webhook   {webhook_url(wishes.base, source)} for {source.vendor} to call{secret}"]
     if wishes.vendor is None:
         return ["  no webhook: report outcomes to /v1/events"]
