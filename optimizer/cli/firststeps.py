@@ -87,7 +87,7 @@ def _campaign(services: Services, wishes: Wishes) -> Campaign:
     from optimizer.web.schemas.fields import Id
     from optimizer.web.validation import load
 
-    load(Body.from_dict({"campaign": Id()})(), {"campaign": wishes.campaign})
+    load(Body.from_dict({"campaign": Id(addressed=True)})(), {"campaign": wishes.campaign})
     loaded = load(CampaignIn(), body_of(wishes))
     now = services.clock()
     return campaign_of(loaded, workspace_id=wishes.workspace, campaign_id=wishes.campaign, now=now)

@@ -141,6 +141,9 @@ def test_a_wish_that_the_api_would_refuse_is_refused_in_its_words(sendtide: Send
     twice = sendtide("init", "--yes", "--variant", "a", "--variant", "a")
     assert twice.exit_code == 1
     assert "variants" in twice.stderr
+    path = sendtide("init", "--yes", "--campaign", "a/b")
+    assert path.exit_code == 1
+    assert "campaign: Must be a string of 1 to 256 characters without control characters or '/'." in path.stderr
     vendor = sendtide("init", "--yes", "--campaign", "x", "--vendor", "sendgrid", "--secret", "no key")
     assert vendor.exit_code == 1
     assert "secrets.0" in vendor.stderr
