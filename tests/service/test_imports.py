@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -84,6 +85,7 @@ def test_attributes_of_imported_recipients_are_listed_with_their_types(services:
 BAD_ROWS = [
     ({"recipient_id": None}, "recipient_id"),
     ({"timezone": "Mars/Base"}, "Mars/Base"),
+    ({"timezone": "Factory"}, "'Factory' is not a time zone"),
     ({"recipient_id": "x" * 257}, "256"),
     ({"channels.sms": "perhaps"}, "channels.sms"),
     ({"attributes.text": "y" * 9000}, "8192"),
@@ -104,6 +106,26 @@ def test_a_bad_row_is_reported_with_its_line_and_stops_nothing(
     assert named in seen[0].error.detail
     with services.store.read() as reader:
         assert set(reader.recipients(WORKSPACE, ["a", "bad", "c"])) == {"a", "c"}
+
+
+@pytest.mark.parametrize(
+    ("column", "most", "cells"),
+    [
+        ("channels", limits.CHANNELS, lambda n: {"channels": {f"c{i}": True for i in range(n)}}),
+        ("channels", limits.CHANNELS, lambda n: {f"channels.c{i}": True for i in range(n)}),
+        ("suppressed", limits.ENTRIES, lambda n: {"suppressed": [{"channel": f"c{i}"} for i in range(n)]}),
+    ],
+)
+def test_a_recipient_has_no_more_than_the_api_takes(
+    services: Services, tmp_path: Path, column: str, most: int, cells: Callable[[int], dict[str, Any]]
+) -> None:
+    seen: list[BadRow] = []
+    for n in (most, most + 1):
+        file = write(tmp_path / f"{n}.ndjson", [{"recipient_id": f"u{n}", **cells(n)}])
+        import_file(services, WORKSPACE, "recipients", file, on_bad=seen.append)
+    assert [bad.error.detail for bad in seen] == [f"{column}: {most + 1} values; must hold at most {most}"]
+    with services.store.read() as reader:
+        assert set(reader.recipients(WORKSPACE, [f"u{most}", f"u{most + 1}"])) == {f"u{most}"}
 
 
 def test_lines_that_cannot_be_read_at_all_are_bad_rows_too(services: Services, tmp_path: Path) -> None:
