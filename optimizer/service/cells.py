@@ -143,10 +143,13 @@ class Cells:
         for column, part in columns:
             parts[part] = self._guessed(column)
         parts = {part: value for part, value in parts.items() if value is not None}
-        plain = len(parts) <= OBJECT_VALUES and all(map(_is_plain, parts, parts.values()))
-        if not plain and _check_values(name, parts, 1) > OBJECT_VALUES:
+        if len(parts) <= OBJECT_VALUES and all(map(_is_plain, parts, parts.values())):
+            return parts
+        told = {part: _as_json(f"{name}.{part}", value) for part, value in parts.items()}
+        told = {part: value for part, value in told.items() if value == value}  # only NaN differs from itself
+        if _check_values(name, told, 1) > OBJECT_VALUES:
             raise Invalid.field(name, f"must hold at most {OBJECT_VALUES} values")
-        return parts
+        return told
 
     def switches(self, name: str) -> dict[str, bool]:
         """As ``nested``, of true or false only."""
@@ -299,8 +302,13 @@ def _as_switch(name: str, value: Any) -> bool:
     return known
 
 
-def _as_json(name: str, value: Any) -> Any:
-    """A typed cell as JSON has it: times of Parquet become RFC 3339 text, decimals numbers."""
+def _as_json(name: str, value: Any, depth: int = 1) -> Any:
+    """A typed cell as JSON has it, and what lies in it: times of Parquet become RFC 3339 text, decimals numbers. What
+    lies deeper than anything may is left to ``_check_values``."""
+    if isinstance(value, Mapping) and depth <= OBJECT_DEPTH:
+        return {key: _as_json(f"{name}.{key}", below, depth + 1) for key, below in value.items()}
+    if isinstance(value, list) and depth <= OBJECT_DEPTH:
+        return [_as_json(f"{name}.{place}", below, depth + 1) for place, below in enumerate(value)]
     if isinstance(value, datetime):
         return instant(name, value).isoformat()
     if isinstance(value, date):

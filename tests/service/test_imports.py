@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
+import pyarrow
 import pytest
+from pyarrow import parquet
 
 from optimizer.errors import Invalid
 from optimizer.service import imports, importtargets, setup
@@ -62,6 +65,41 @@ def test_csv_cells_are_read_by_the_grammar_of_json(services: Services, tmp_path:
     assert person is not None
     assert person.attributes == {"zip": "01234", "score": -150.0, "vip": True}
     assert person.suppressed == (Suppression(channel="email", category="marketing"),)
+
+
+@pytest.mark.parametrize(
+    ("cell", "meaning"),
+    [
+        (Decimal("1.5"), 1.5),
+        (float("nan"), None),
+        (START, START.isoformat()),
+        (START.date(), "2026-03-02"),
+        ([Decimal("1.5")], [1.5]),
+        ({"y": [Decimal("1.5")], "z": START}, {"y": [1.5], "z": START.isoformat()}),
+        (b"ab", "bytes are not a value"),
+        ([b"ab"], "bytes are not a value"),
+        ([float("nan")], "must be finite"),
+    ],
+)
+@pytest.mark.parametrize("nested", [False, True], ids=["in a column", "in an object"])
+def test_a_type_of_parquet_means_the_same_in_an_object(
+    services: Services, tmp_path: Path, cell: Any, meaning: Any, nested: bool
+) -> None:
+    row = {"attributes": {"x": cell, "kept": 1}} if nested else {"attributes.x": cell, "attributes.kept": 1}
+    file = tmp_path / "p.parquet"
+    parquet.write_table(pyarrow.table({name: [value] for name, value in {"recipient_id": "u", **row}.items()}), file)
+    seen: list[BadRow] = []
+    import_file(services, WORKSPACE, "recipients", file, on_bad=seen.append)
+
+    with services.store.read() as reader:
+        person = reader.recipient(WORKSPACE, "u")
+    if seen:
+        assert meaning in seen[0].error.detail
+        assert seen[0].error.detail.startswith("attributes.x")
+        assert person is None
+    else:
+        assert person is not None
+        assert person.attributes == {"kept": 1} | ({} if meaning is None else {"x": meaning})
 
 
 def test_a_number_that_no_double_holds_stays_text(services: Services, tmp_path: Path) -> None:
