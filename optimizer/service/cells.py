@@ -25,9 +25,9 @@ from optimizer.service import moments
 ID_LENGTH = 256
 #: Values in one object (those in lists and objects below it counted), levels of nesting, bytes of a string.
 OBJECT_VALUES, OBJECT_DEPTH, TEXT_BYTES = 200, 5, 8192
+NAME_ALLOWED = f"1 to {ID_LENGTH} characters, no control characters"
 _ID = re.compile(r"[^\u0000-\u001f\u007f-\u009f\ufffd]+")
 _NUMBER = re.compile(r"-?(0|[1-9]\d*)(\.\d+)?([eE][+-]?\d+)?")
-_NAME_ALLOWED = f"1 to {ID_LENGTH} characters, no control characters"
 #: What ``plain_value`` doesn't tell.
 LookClosely = object()
 #: Stands for a text that has to be looked at closely.
@@ -65,7 +65,7 @@ class Cells:
         value = self.value(name)
         if isinstance(value, int) and not isinstance(value, bool):
             return str(value)
-        if value is not None and not _is_name(value):
+        if value is not None and not is_name(value):
             raise Invalid.field(
                 name, f"{value!r:.80} must be text of 1 to {ID_LENGTH} characters without control characters"
             )
@@ -182,8 +182,8 @@ def _parts_of(columns: tuple[str, ...], name: str) -> tuple[tuple[str, str], ...
     prefix = name + "."
     found = tuple((column, column.removeprefix(prefix)) for column in columns if column.startswith(prefix))
     for column, part in found:
-        if not _is_name(part):
-            raise Invalid.field(column, f"the part {part!r:.80} must be {_NAME_ALLOWED}")
+        if not is_name(part):
+            raise Invalid.field(column, f"the part {part!r:.80} must be {NAME_ALLOWED}")
     return found
 
 
@@ -262,7 +262,8 @@ def _within(name: str, number: float) -> float:
     return number
 
 
-def _is_name(value: Any) -> bool:
+def is_name(value: Any) -> bool:
+    """Whether a value is a text that may be an id or a name."""
     return isinstance(value, str) and len(value) <= ID_LENGTH and _ID.fullmatch(value) is not None
 
 
@@ -279,8 +280,8 @@ def _check_values(name: str, value: Any, depth: int) -> int:
     pairs = value.items() if isinstance(value, Mapping) else enumerate(value)
     count = 0
     for key, below in pairs:
-        if isinstance(value, Mapping) and not _is_name(key):
-            raise Invalid.field(name, f"name {key!r:.80} must be {_NAME_ALLOWED}")
+        if isinstance(value, Mapping) and not is_name(key):
+            raise Invalid.field(name, f"name {key!r:.80} must be {NAME_ALLOWED}")
         count += _check_values(f"{name}.{key}", below, depth + 1)
     return count
 

@@ -138,6 +138,25 @@ def test_a_refusal_has_exit_code_1_and_its_reason_on_standard_error(sendtide: Se
     assert orjson.loads(result.stderr)["errors"] == {"scopes": ["everything; allowed: decide, feedback, read, admin"]}
 
 
+@pytest.mark.parametrize(
+    ("name", "workspace", "told"),
+    [
+        ("", "w", "name: '' must be a string of 1 to 256 characters"),
+        ("x" * 257, "w", "must be a string of 1 to 256 characters"),
+        ("x", "", "workspace: '' must be 1 to 256 characters, no control characters"),
+        ("x", "a\nb", r"workspace: 'a\nb' must be 1 to 256 characters"),
+    ],
+)
+def test_a_key_and_a_new_workspace_need_a_name_that_the_api_takes(
+    sendtide: Sendtide, services: Services, name: str, workspace: str, told: str
+) -> None:
+    result = sendtide("keys", "create", "--name", name, "--scopes", "read", "--workspace", workspace)
+    assert result.exit_code == 1
+    assert told in result.stderr
+    with services.store.read() as reader:
+        assert reader.workspace(workspace) is None
+
+
 def test_a_database_that_cannot_be_opened_is_told_without_a_trace(tmp_path: Path) -> None:
     (tmp_path / "x.db").write_bytes(b"this is no database" * 100)
     result = CliRunner().invoke(main, ["keys", "list", "--database", f"sqlite:///{tmp_path}/x.db"])
