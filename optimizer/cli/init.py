@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -24,10 +25,33 @@ _AIM = {
 }
 
 
+class _Parted(click.types.StringParamType):
+    """A text. In a variable there may be several, between marks; click would part them at blanks."""
+
+    def __init__(self, mark: str) -> None:
+        self._mark = mark
+
+    def split_envvar_value(self, rv: str) -> Sequence[str]:
+        """The parts of a variable's value."""
+        return re.split(self._mark, rv)
+
+
 @click.command(epilog=EXIT_CODES)
 @option("--campaign", help="The campaign's id.  [default: first]")
-@option("--variant", "variants", multiple=True, help="A message, as ID=TEXT; may be given several times.")
-@option("--channel", "channels", multiple=True, help="email, sms, push, …; may be given several times.")
+@option(
+    "--variant",
+    "variants",
+    multiple=True,
+    type=_Parted(r"\|"),
+    help="A message, as ID=TEXT; may be given several times (in the variable: split by |).",
+)
+@option(
+    "--channel",
+    "channels",
+    multiple=True,
+    type=_Parted(r"[,\s]+"),
+    help="email, sms, push, …; may be given several times (in the variable: split by commas).",
+)
 @option("--aim", type=click.Choice(list(AIMS)), help="What the campaign is for.")
 @option("--holdout", type=click.FloatRange(0, 0.5), help="Share of people who get nothing, to compare with.")
 @option("--vendor", type=click.Choice(_VENDORS), help="Who reports opens and clicks by webhook.")

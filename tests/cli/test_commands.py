@@ -86,6 +86,13 @@ def test_a_wrong_variable_stops_every_command_with_exit_code_2(env: dict[str, st
     assert not (tmp_path / "x.db").exists()
 
 
+def test_the_variables_that_are_named_as_known_are_those_of_flags(sendtide: Sendtide) -> None:
+    result = sendtide("keys", "list", env={"SENDTIDE_QQQQQQQQQ": "x"})
+    assert result.exit_code == 2
+    assert "SENDTIDE_KEYS_CREATE_NAME" in result.stderr
+    assert "HELP" not in result.stderr
+
+
 def test_a_variable_of_another_commands_flag_is_known(sendtide: Sendtide) -> None:
     sendtide.ok("keys", "list", env={"SENDTIDE_DECIDE_CAMPAIGN": "spring", "SENDTIDE_KEYS_CREATE_NAME": "x"})
 

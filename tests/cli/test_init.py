@@ -128,6 +128,13 @@ def test_questions_are_asked_and_their_answers_taken(sendtide: Sendtide) -> None
     assert "/v1/webhooks/mailgun/hooks-" in again
 
 
+def test_variables_are_split_as_answers_are(sendtide: Sendtide) -> None:
+    wishes = {"SENDTIDE_INIT_VARIANTS": "hello=Hello there | tips=Three tips", "SENDTIDE_INIT_CHANNELS": "email, push"}
+    told = orjson.loads(sendtide.ok("init", "--json", env=wishes))["campaign"]["body"]
+    assert told["variants"] == [{"id": "hello", "text": "Hello there"}, {"id": "tips", "text": "Three tips"}]
+    assert told["channels"] == ["email", "push"]
+
+
 def test_enter_takes_the_defaults_and_no_answers_are_an_error(sendtide: Sendtide) -> None:
     result = interactive(sendtide, "\n" * 5)
     assert result.exit_code == 0, result.output
