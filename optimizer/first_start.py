@@ -5,7 +5,11 @@ The arbiter imports this for its greeting, before it forks: so the service is im
 
 from __future__ import annotations
 
+import hashlib
+import itertools
 import os
+import re
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -22,9 +26,21 @@ EXAMPLE = "welcome"
 KEY_FILE = "first-key"
 
 
-def key_path(settings: Settings) -> Path:
-    """Where the first key lies, readable by its owner only: beside an embedded database, else in ``var``."""
-    return folder_of(settings.database) / KEY_FILE
+def key_path(settings: Settings, workspace_id: str = WORKSPACE) -> Path:
+    """Where a workspace's first key lies, readable by its owner only."""
+    return secret_path(settings, KEY_FILE, workspace_id)
+
+
+def secret_path(settings: Settings, name: str, workspace_id: str) -> Path:
+    """Where a secret lies: beside an embedded database, else in ``var``. Each workspace has a file of its own."""
+    own = name if workspace_id == WORKSPACE else f"{name}-{_as_file_name(workspace_id)}"
+    return folder_of(settings.database) / own
+
+
+def _as_file_name(workspace_id: str) -> str:
+    """A name for a file; small letters alone, since some file systems don't tell them from capitals."""
+    plain = re.sub(r"[^a-z0-9_-]+", "-", workspace_id)[:48]
+    return plain if plain == workspace_id else f"{plain}-{hashlib.sha256(workspace_id.encode()).hexdigest()[:16]}"
 
 
 def prepare(services: Services) -> None:
@@ -43,7 +59,7 @@ def ensure_key(services: Services, workspace_id: str = WORKSPACE) -> None:
     """Makes a first key, unless the one that lies in its file holds for the workspace."""
     from optimizer.service import setup
 
-    path = key_path(services.settings)
+    path = key_path(services.settings, workspace_id)
     with services.store.read() as reader:
         valid = {key.secret_hash for key in reader.keys(workspace_id) if key.revoked_at is None}
     if path.exists() and hash_secret(path.read_text(encoding="utf-8").strip()) in valid:
@@ -53,9 +69,11 @@ def ensure_key(services: Services, workspace_id: str = WORKSPACE) -> None:
 
 
 def write_secret(path: Path, secret: str) -> None:
-    """Writes a file that its owner alone can read, in the place of one that is there."""
+    """Writes a file that its owner alone can read. One that is there may hold the only copy of a secret, of another
+    database for instance; so it stays, under the first name of ``NAME.1``, ``NAME.2`` and so on that is free."""
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    path.unlink(missing_ok=True)
+    with suppress(FileNotFoundError):
+        path.rename(next(other for n in itertools.count(1) if not (other := Path(f"{path}.{n}")).exists()))
     # Made with its mode, not changed to it: it is at no time readable by others.
     file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     with os.fdopen(file, "w", encoding="utf-8") as out:

@@ -11,7 +11,7 @@ from bisect import bisect_right
 from collections.abc import Callable
 from datetime import UTC, datetime
 from functools import cache
-from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError, available_timezones
 
 import numpy as np
 from numpy.typing import NDArray
@@ -138,6 +138,12 @@ def zone(name: str) -> Zone:
         return Zone(ZoneInfo(name))
     except (ZoneInfoNotFoundError, ValueError, OSError) as error:
         raise ValueError(_unknown(name)) from error
+
+
+@cache
+def zone_names() -> frozenset[str]:
+    """The zones that a recipient may be in: all that are known here, without what stands for none."""
+    return frozenset(available_timezones() - {"Factory", "localtime"})
 
 
 def parse_clock(text: str, field: str) -> int:

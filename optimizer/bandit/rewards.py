@@ -22,6 +22,9 @@ MESSAGE_OUTCOMES = frozenset({"delivered", "opened", "clicked", "bounced", "fail
 LOOKED = "opened\x1fclicked"
 #: Outcomes that are a harm to the recipient.
 HARMFUL = frozenset({"unsubscribed", "complained"})
+#: What an event is worth at most, either sign. A log may hold more, from a mapped property for instance, and the sum of
+#: such values overflow.
+LARGEST_VALUE = 1e9
 #: Attribution window of an outcome for which the campaign names none.
 DEFAULT_WINDOW_HOURS = 72.0
 
@@ -33,7 +36,7 @@ class Outcome:
     Attributes:
         happened: whether an event of it counted so far.
         at: the first of those events.
-        value: the sum of their values, None if none has one.
+        value: the sum of their values, each of at most ``LARGEST_VALUE``; None if none has one.
         matured: whether its attribution window has passed, so that ``happened`` is final but for late arrivals.
         heard: when the first of those events was known here, which may be long after it occurred.
     """
@@ -259,7 +262,7 @@ _NOT_HAPPENED = tuple(Outcome(happened=False, at=None, value=None, matured=matur
 def _summary(found: list[tuple[datetime, datetime, float | None]] | None, is_matured: bool) -> Outcome:
     if not found:
         return _NOT_HAPPENED[is_matured]
-    values = [value for *_, value in found if value is not None]
+    values = [max(-LARGEST_VALUE, min(value, LARGEST_VALUE)) for *_, value in found if value is not None]
     # fsum rounds once, so the sum is the same in every order.
     total = math.fsum(values) if values else None
     at, heard = min(at for at, *_ in found), min(max(at, received) for at, received, _ in found)

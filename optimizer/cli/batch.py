@@ -132,7 +132,7 @@ def decide_all(folder: Path, run: Run, out: Path, crew: Crew, on_progress: Calla
     Args:
         folder: of the run's files.
         run: what to decide.
-        out: the folder of the answers. Parts that are there are taken as they are.
+        out: the folder of the answers. Parts that are there and whole are taken as they are.
         crew: who decides.
         on_progress: told how many rows are done.
     """
@@ -142,8 +142,9 @@ def decide_all(folder: Path, run: Run, out: Path, crew: Crew, on_progress: Calla
     while True:
         while len(lanes.open) < OPEN and (found := next(blocks, None)) is not None:
             number, rows = found
-            if part(out, number).exists():
-                done += _told(part(out, number))
+            told = _told(part(out, number), len(rows))
+            if told is not None:
+                done += told
                 on_progress(done.rows)
             else:
                 lanes.put(number, rows)
@@ -230,9 +231,14 @@ def _write(path: Path, rows: list[dict[str, Any]]) -> Done:
     return Done(len(rows) - failed, failed)
 
 
-def _told(path: Path) -> Done:
-    """What an earlier part says."""
-    from pyarrow import parquet
+def _told(path: Path, rows: int) -> Done | None:
+    """What an earlier part of so many rows says; None = there is none that is whole."""
+    from pyarrow import ArrowException, parquet
 
-    errors = parquet.read_table(path, columns=["error"]).column("error")
-    return Done(errors.null_count, len(errors) - errors.null_count)
+    if not path.exists():
+        return None
+    try:
+        errors = parquet.read_table(path, columns=["error"]).column("error")
+    except (ArrowException, OSError, KeyError):  # cut short, no Parquet, or of something else
+        return None
+    return Done(errors.null_count, len(errors) - errors.null_count) if len(errors) == rows else None

@@ -150,7 +150,8 @@ def command_variables() -> frozenset[str]:
 
 def _variables(found: click.Command, ctx: click.Context, prefix: str) -> Iterator[str]:
     for param in found.get_params(ctx):
-        if isinstance(param, click.Option) and param.allow_from_autoenv and param.name != "help":
+        is_help = not set(param.opts).isdisjoint(ctx.help_option_names)
+        if isinstance(param, click.Option) and param.allow_from_autoenv and not is_help:
             yield f"{prefix}_{(param.name or '').upper()}"
     if isinstance(found, click.Group):
         for name in found.list_commands(ctx):

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from optimizer.config import Settings
-from optimizer.first_start import ensure_key, key_path, write_secret
+from optimizer.first_start import ensure_key, key_path, secret_path, write_secret
 from optimizer.service.starters import (
     ask_command,
     campaign_body,
@@ -87,7 +87,7 @@ def _campaign(services: Services, wishes: Wishes) -> Campaign:
     from optimizer.web.schemas.fields import Id
     from optimizer.web.validation import load
 
-    load(Body.from_dict({"campaign": Id()})(), {"campaign": wishes.campaign})
+    load(Body.from_dict({"campaign": Id(addressed=True)})(), {"campaign": wishes.campaign})
     loaded = load(CampaignIn(), body_of(wishes))
     now = services.clock()
     return campaign_of(loaded, workspace_id=wishes.workspace, campaign_id=wishes.campaign, now=now)
@@ -126,13 +126,13 @@ def _source(services: Services, wishes: Wishes) -> WebhookSource | None:
     kind: Any = wishes.vendor
     made = new_source(services, wishes.workspace, kind, (secret,))
     if own is not None:
-        write_secret(webhook_path(services.settings), own)
+        write_secret(webhook_path(services.settings, wishes.workspace), own)
     return made
 
 
-def webhook_path(settings: Settings) -> Path:
-    """Where the secret of the first Standard Webhooks source lies: beside the first key."""
-    return key_path(settings).with_name(WEBHOOK_FILE)
+def webhook_path(settings: Settings, workspace_id: str) -> Path:
+    """Where the secret of a workspace's first Standard Webhooks source lies: beside the first key."""
+    return secret_path(settings, WEBHOOK_FILE, workspace_id)
 
 
 @dataclass(frozen=True)
@@ -145,7 +145,7 @@ class Step:
 
 def steps(settings: Settings, wishes: Wishes, begun: Begun) -> list[Step]:
     """How to go on, in order; each runs as it stands in the folder that ``init`` ran in."""
-    key, campaign = shlex.quote(str(key_path(settings))), begun.campaign.campaign_id
+    key, campaign = shlex.quote(str(key_path(settings, wishes.workspace))), begun.campaign.campaign_id
     auth = f'-H "Authorization: Bearer $(cat {key})"'
     base, decision, source = wishes.base, begun.decision.decision_id, begun.source
     found = [
@@ -164,7 +164,7 @@ def steps(settings: Settings, wishes: Wishes, begun: Begun) -> list[Step]:
         Step("Tell what came of it", event_command(base, auth, begun.campaign, decision)),
     ]
     if source is not None and source.vendor == "standard":
-        secret = f"cat {shlex.quote(str(webhook_path(settings)))}"
+        secret = f"cat {shlex.quote(str(webhook_path(settings, wishes.workspace)))}"
         signed = signed_command(webhook_url(base, source), secret, main_outcome(begun.campaign), decision)
         found.append(Step("Or let whoever sends tell by a signed webhook", signed))
     return [

@@ -48,7 +48,7 @@ def import_(call: Call, kind: Kind, file: Path, *, strict: bool, mapping: Path |
     ignore      their columns to leave out; true: all that columns doesn't name
 
     A killed import goes on where it stopped when it is called again, and the same file again adds nothing. Each bad
-    row is reported on standard error with its line (its number, in Parquet).
+    row is reported on standard error with its line (its number, in Parquet), and tried again with the same file.
     """
     from optimizer.service.imports import import_file
     from optimizer.service.mapping import read_mapping

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -24,10 +25,33 @@ _AIM = {
 }
 
 
+class _Parted(click.types.StringParamType):
+    """A text. In a variable there may be several, between marks; click would part them at blanks."""
+
+    def __init__(self, mark: str) -> None:
+        self._mark = mark
+
+    def split_envvar_value(self, rv: str) -> Sequence[str]:
+        """The parts of a variable's value."""
+        return re.split(self._mark, rv)
+
+
 @click.command(epilog=EXIT_CODES)
 @option("--campaign", help="The campaign's id.  [default: first]")
-@option("--variant", "variants", multiple=True, help="A message, as ID=TEXT; may be given several times.")
-@option("--channel", "channels", multiple=True, help="email, sms, push, …; may be given several times.")
+@option(
+    "--variant",
+    "variants",
+    multiple=True,
+    type=_Parted(r"\|"),
+    help="A message, as ID=TEXT; may be given several times (in the variable: split by |).",
+)
+@option(
+    "--channel",
+    "channels",
+    multiple=True,
+    type=_Parted(r"[,\s]+"),
+    help="email, sms, push, …; may be given several times (in the variable: split by commas).",
+)
 @option("--aim", type=click.Choice(list(AIMS)), help="What the campaign is for.")
 @option("--holdout", type=click.FloatRange(0, 0.5), help="Share of people who get nothing, to compare with.")
 @option("--vendor", type=click.Choice(_VENDORS), help="Who reports opens and clicks by webhook.")
@@ -101,7 +125,7 @@ def _variant(text: str) -> tuple[str, str]:
 def _answer(call: Call, wishes: Wishes, begun: Begun, next_steps: Sequence[Step]) -> dict[str, Any]:
     decision, source = begun.decision, begun.source
     return {
-        "key_file": str(key_path(call.settings)),
+        "key_file": str(key_path(call.settings, call.workspace)),
         "campaign": {"campaign_id": begun.campaign.campaign_id, "is_new": begun.is_new, "body": body_of(wishes)},
         "decision": {
             "decision_id": decision.decision_id,
@@ -126,7 +150,7 @@ def _lines(call: Call, wishes: Wishes, begun: Begun, next_steps: Sequence[Step])
     lines = [
         "",
         click.style("There is now", bold=True),
-        f"  a key       {key_path(call.settings)}, for everything; keep it secret",
+        f"  a key       {key_path(call.settings, call.workspace)}, for everything; keep it secret",
         f"  a campaign  {campaign.campaign_id}{made}: {offered}; by {by}; "
         f"{campaign.groups.holdout:.0%} of people get nothing, to compare with",
         f"  a decision  {_told(begun.decision)}",
@@ -155,7 +179,9 @@ def _told(decision: Decision) -> str:
 def _webhook(call: Call, wishes: Wishes, begun: Begun) -> list[str]:
     source = begun.source
     if source is not None:
-        secret = f"; its secret is in {webhook_path(call.settings)}" if source.vendor == "standard" else ""
+        secret = (
+            f"; its secret is in {webhook_path(call.settings, call.workspace)}" if source.vendor == "standard" else ""
+        )
         return [f"  a webhook   {webhook_url(wishes.base, source)} for {source.vendor} to call{secret}"]
     if wishes.vendor is None:
         return ["  no webhook: report outcomes to /v1/events"]

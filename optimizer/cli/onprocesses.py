@@ -21,7 +21,7 @@ A = TypeVar("A")
 B = TypeVar("B")
 
 #: Variables that say how many threads the numeric libraries start: processes are as many as processors already.
-THREADS = ("OMP_NUMTHREADS", "OPENBLAS_NUMTHREADS", "MKL_NUMTHREADS")
+THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 
 
 class ProcessDied(SendtideError):
@@ -36,8 +36,9 @@ class Crew(Generic[A, B]):
     def __init__(self, make: Callable[[], Callable[[A], B]], size: int) -> None:
         """``make`` gives the function that answers; picklable, and called once in each of ``size`` processes."""
         self.size = size
-        for name in THREADS:
-            os.environ.setdefault(name, "1")
+        # Processes begin as work comes and read this as they begin; this one is not to go on with it.
+        self._added = [name for name in THREADS if name not in os.environ]
+        os.environ.update(dict.fromkeys(self._added, "1"))
         self._pool = ProcessPoolExecutor(
             size, mp_context=multiprocessing.get_context("spawn"), initializer=_begin, initargs=(make,)
         )
@@ -50,6 +51,8 @@ class Crew(Generic[A, B]):
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._pool.shutdown(cancel_futures=True)
+        for name in self._added:
+            os.environ.pop(name, None)
 
     def submit(self, argument: A) -> None:
         """Has an argument answered as soon as a process is free."""

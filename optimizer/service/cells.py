@@ -17,6 +17,7 @@ from typing import Any
 
 import orjson
 
+from optimizer.bandit.rewards import LARGEST_VALUE
 from optimizer.errors import Invalid
 from optimizer.service import moments
 
@@ -24,9 +25,9 @@ from optimizer.service import moments
 ID_LENGTH = 256
 #: Values in one object (those in lists and objects below it counted), levels of nesting, bytes of a string.
 OBJECT_VALUES, OBJECT_DEPTH, TEXT_BYTES = 200, 5, 8192
+NAME_ALLOWED = f"1 to {ID_LENGTH} characters, no control characters"
 _ID = re.compile(r"[^\u0000-\u001f\u007f-\u009f\ufffd]+")
 _NUMBER = re.compile(r"-?(0|[1-9]\d*)(\.\d+)?([eE][+-]?\d+)?")
-_NAME_ALLOWED = f"1 to {ID_LENGTH} characters, no control characters"
 #: What ``plain_value`` doesn't tell.
 LookClosely = object()
 #: Stands for a text that has to be looked at closely.
@@ -64,7 +65,7 @@ class Cells:
         value = self.value(name)
         if isinstance(value, int) and not isinstance(value, bool):
             return str(value)
-        if value is not None and not _is_name(value):
+        if value is not None and not is_name(value):
             raise Invalid.field(
                 name, f"{value!r:.80} must be text of 1 to {ID_LENGTH} characters without control characters"
             )
@@ -91,6 +92,11 @@ class Cells:
         if number is None:
             raise Invalid.field(name, f"{value!r:.80} must be a finite number")
         return number
+
+    def worth(self, name: str) -> float | None:
+        """What an event was worth."""
+        number = self.number(name)
+        return None if number is None else _within(name, number)
 
     def switch(self, name: str) -> bool | None:
         """True or false."""
@@ -137,10 +143,13 @@ class Cells:
         for column, part in columns:
             parts[part] = self._guessed(column)
         parts = {part: value for part, value in parts.items() if value is not None}
-        plain = len(parts) <= OBJECT_VALUES and all(map(_is_plain, parts, parts.values()))
-        if not plain and _check_values(name, parts, 1) > OBJECT_VALUES:
+        if len(parts) <= OBJECT_VALUES and all(map(_is_plain, parts, parts.values())):
+            return parts
+        told = {part: _as_json(f"{name}.{part}", value) for part, value in parts.items()}
+        told = {part: value for part, value in told.items() if value == value}  # only NaN differs from itself
+        if _check_values(name, told, 1) > OBJECT_VALUES:
             raise Invalid.field(name, f"must hold at most {OBJECT_VALUES} values")
-        return parts
+        return told
 
     def switches(self, name: str) -> dict[str, bool]:
         """As ``nested``, of true or false only."""
@@ -173,8 +182,8 @@ def _parts_of(columns: tuple[str, ...], name: str) -> tuple[tuple[str, str], ...
     prefix = name + "."
     found = tuple((column, column.removeprefix(prefix)) for column in columns if column.startswith(prefix))
     for column, part in found:
-        if not _is_name(part):
-            raise Invalid.field(column, f"the part {part!r:.80} must be {_NAME_ALLOWED}")
+        if not is_name(part):
+            raise Invalid.field(column, f"the part {part!r:.80} must be {NAME_ALLOWED}")
     return found
 
 
@@ -241,13 +250,20 @@ def outcome(name: str, value: Any) -> tuple[float | None, datetime | None] | Non
         return None, None
     number = _as_number(value)
     if number is not None:
-        return (number, None) if number != 0 else None
+        return (_within(name, number), None) if number != 0 else None
     if isinstance(value, str) and value.lower() in {"true", "false"}:
         return (None, None) if value.lower() == "true" else None
     return None, instant(name, value)
 
 
-def _is_name(value: Any) -> bool:
+def _within(name: str, number: float) -> float:
+    if abs(number) > LARGEST_VALUE:
+        raise Invalid.field(name, f"{number:g} must be from {-LARGEST_VALUE:.0f} to {LARGEST_VALUE:.0f}")
+    return number
+
+
+def is_name(value: Any) -> bool:
+    """Whether a value is a text that may be an id or a name."""
     return isinstance(value, str) and len(value) <= ID_LENGTH and _ID.fullmatch(value) is not None
 
 
@@ -264,8 +280,8 @@ def _check_values(name: str, value: Any, depth: int) -> int:
     pairs = value.items() if isinstance(value, Mapping) else enumerate(value)
     count = 0
     for key, below in pairs:
-        if isinstance(value, Mapping) and not _is_name(key):
-            raise Invalid.field(name, f"name {key!r:.80} must be {_NAME_ALLOWED}")
+        if isinstance(value, Mapping) and not is_name(key):
+            raise Invalid.field(name, f"name {key!r:.80} must be {NAME_ALLOWED}")
         count += _check_values(f"{name}.{key}", below, depth + 1)
     return count
 
@@ -287,8 +303,13 @@ def _as_switch(name: str, value: Any) -> bool:
     return known
 
 
-def _as_json(name: str, value: Any) -> Any:
-    """A typed cell as JSON has it: times of Parquet become RFC 3339 text, decimals numbers."""
+def _as_json(name: str, value: Any, depth: int = 1) -> Any:
+    """A typed cell as JSON has it, and what lies in it: times of Parquet become RFC 3339 text, decimals numbers. What
+    lies deeper than anything may is left to ``_check_values``."""
+    if isinstance(value, Mapping) and depth <= OBJECT_DEPTH:
+        return {key: _as_json(f"{name}.{key}", below, depth + 1) for key, below in value.items()}
+    if isinstance(value, list) and depth <= OBJECT_DEPTH:
+        return [_as_json(f"{name}.{place}", below, depth + 1) for place, below in enumerate(value)]
     if isinstance(value, datetime):
         return instant(name, value).isoformat()
     if isinstance(value, date):

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from functools import lru_cache
+from collections.abc import Mapping, Sized
 from typing import Any
 
-from optimizer.bandit.localtime import zone
+from optimizer.bandit.localtime import zone_names
 from optimizer.errors import Invalid
 from optimizer.service.cells import Cells, instant
 from optimizer.service.recipients import consents
 from optimizer.service.requests import DecisionRequest, EventInput, RecipientPatch, ScoreRequest
 from storage.records import ANY, Consent, Recipient, Suppression
 
+#: Channels and refusals of one recipient, at most: the bounds of the API.
+CHANNELS, SUPPRESSIONS = 50, 200
 _RECIPIENT_COLUMNS = frozenset({"recipient_id", "timezone", "suppressed"})
 _RECIPIENT_NESTED = frozenset({"attributes", "channels"})
 _EVENT_COLUMNS = frozenset(
@@ -39,13 +40,16 @@ def recipient_row(cells: Cells, workspace_id: str) -> Recipient:
         Invalid: names the column, its value and what is allowed.
     """
     cells.refuse_unknown(_RECIPIENT_COLUMNS, _RECIPIENT_NESTED)
+    channels, suppressed = cells.nested("channels"), cells.listed("suppressed")
+    _at_most("channels", channels, CHANNELS)
+    _at_most("suppressed", suppressed, SUPPRESSIONS)
     return Recipient(
         workspace_id=workspace_id,
         recipient_id=cells.required_id("recipient_id"),
         timezone=_timezone(cells),
         attributes=cells.nested("attributes"),
-        channels={name: _consent(name, value) for name, value in cells.nested("channels").items()},
-        suppressed=tuple([_suppression(i, one) for i, one in enumerate(cells.listed("suppressed"))]),
+        channels={name: _consent(name, value) for name, value in channels.items()},
+        suppressed=tuple([_suppression(i, one) for i, one in enumerate(suppressed)]),
     )
 
 
@@ -70,7 +74,7 @@ def event_row(cells: Cells) -> EventInput:
         message_id=cells.id("message_id"),
         recipient_id=cells.id("recipient_id"),
         campaign_id=cells.id("campaign_id"),
-        value=cells.number("value"),
+        value=cells.worth("value"),
         automated=cells.switch("automated") or False,
         hard=True if hard is None else hard,
         properties=cells.nested("properties"),
@@ -110,6 +114,7 @@ def score_row(cells: Cells) -> ScoreRequest:
 def _told(cells: Cells) -> RecipientPatch | None:
     """What the row tells of its recipient; None = nothing."""
     attributes, channels, timezone = cells.nested("attributes"), cells.switches("channels"), _timezone(cells)
+    _at_most("channels", channels, CHANNELS)
     if not (attributes or channels or timezone):
         return None
     return RecipientPatch(timezone=timezone, attributes=attributes, channels=consents(channels))
@@ -117,16 +122,15 @@ def _told(cells: Cells) -> RecipientPatch | None:
 
 def _timezone(cells: Cells) -> str | None:
     name = cells.id("timezone")
-    return None if name is None else _known_zone(name)
-
-
-@lru_cache(maxsize=1024)
-def _known_zone(name: str) -> str:
-    try:
-        zone(name)
-    except ValueError as fault:
-        raise Invalid.field("timezone", str(fault), code="unknown_zone") from None
+    if name is not None and name not in zone_names():
+        allowed = "an IANA name such as Europe/Berlin or UTC"
+        raise Invalid.field("timezone", f"{name!r:.80} is not a time zone: must be {allowed}", code="unknown_zone")
     return name
+
+
+def _at_most(column: str, found: Sized, most: int) -> None:
+    if len(found) > most:
+        raise Invalid.field(column, f"{len(found)} values; must hold at most {most}")
 
 
 def _consent(channel: str, value: Any) -> Consent:

@@ -1,8 +1,10 @@
 """Imports of files: recipients, history, events. Resumable, idempotent, and one bad row spoils no other.
 
 Rows are stored in chunks. In the transaction of a chunk the position in the file is stored under the hash of the file's
-content, so a killed import goes on where it stopped, also when the file was moved. Every row may be stored again
-without harm: recipients are replaced by themselves, history and events have ids derived from content.
+content, so a killed import goes on where it stopped, also when the file was moved. It stays before the first row that
+was refused, since what a row lacked (its campaign, for instance) may be there when the import is run again. Every row
+may be stored again without harm: recipients are replaced by themselves, history and events have ids derived from
+content.
 """
 
 from __future__ import annotations
@@ -106,39 +108,44 @@ def _as_refusal(bad: BadRow) -> Invalid:
     return Invalid(f"line {bad.line}: {bad.error.detail}", code=bad.error.code, errors=bad.error.errors)
 
 
-@dataclass(frozen=True)
+@dataclass
 class _Run(Generic[T]):
-    """One import going on."""
+    """One import going on. ``clean``: no row of it has been refused, so its position moves on."""
 
     place: Place
     target: Target[T]
     typed: bool
     strict: bool
+    clean: bool = True
 
     def store(self, first: int, chunk: Part) -> Stored:
         """Stores a chunk whose first row is at position ``first``; when strict, only up to its first bad row."""
         table = chunk.table()
-        quick = None if table is None else self.target.put_whole(table, first + len(chunk))
+        quick = None if table is None else self.target.put_whole(table, first + len(chunk) if self.clean else None)
         if quick is not None:
             return quick
-        parsed, bad, taken = self._parse(chunk.rows())
-        part = self.target.put(parsed, first + taken)
-        return replace(part, bad=tuple(sorted([*bad, *part.bad], key=lambda row: row.line)))
+        parsed, bad, good = self._parse(chunk.rows())
+        part = self.target.put(parsed, first + good if self.clean else None)
+        bad = sorted([*bad, *part.bad], key=lambda row: row.line)
+        self.clean = self.clean and not bad
+        return replace(part, bad=tuple(bad))
 
     def _parse(self, rows: Sequence[NumberedRow]) -> tuple[list[tuple[int, T]], list[BadRow], int]:
-        """The good rows, the bad ones, and how many rows that is from the start (strict: those before the bad one)."""
+        """The good rows (strict: those before the first bad one), the bad ones, and how many lie before the first."""
         readable = [(line, row if isinstance(row, Invalid) else Cells(row, typed=self.typed)) for line, row in rows]
         with self.place.services.store.read() as reader:
             self.target.prepare(reader, [row for _, row in readable if isinstance(row, Cells)])
         parsed: list[tuple[int, T]] = []
         bad: list[BadRow] = []
-        for taken, (line, row) in enumerate(readable):
+        good = len(rows)
+        for place, (line, row) in enumerate(readable):
             try:
                 if isinstance(row, Invalid):
                     raise row
                 parsed.append((line, self.target.parse(line, row)))
             except Invalid as error:
+                good = min(good, place)
                 bad.append(BadRow(line, error))
                 if self.strict:
-                    return parsed, bad, taken
-        return parsed, bad, len(rows)
+                    break
+        return parsed, bad, good

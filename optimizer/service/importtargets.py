@@ -14,7 +14,7 @@ from optimizer.service.cells import Cells
 from optimizer.service.erased import any_erased, gone, refusal
 from optimizer.service.importrows import event_row, recipient_row
 from optimizer.service.ingest import ingest
-from optimizer.service.requests import EventInput
+from optimizer.service.requests import EventInput, IngestReport
 from optimizer.service.rowparts import Table
 from optimizer.service.wholecolumns import Unusual
 from optimizer.service.wholeevents import EventColumns
@@ -46,17 +46,22 @@ class Place:
     workspace_id: str
     import_id: str
 
-    def note(self, rows: int) -> Callable[[Writer], None]:
-        """What stores, in a transaction, that the first ``rows`` rows are done."""
-        return lambda writer: writer.put_import_position(self.workspace_id, self.import_id, rows)
+    def note(self, rows: int | None) -> Callable[[Writer], None]:
+        """What stores, in a transaction, that the first ``rows`` rows are done; None = it stays where it is."""
+
+        def work(writer: Writer) -> None:
+            if rows is not None:
+                writer.put_import_position(self.workspace_id, self.import_id, rows)
+
+        return work
 
 
 class Target(Protocol[T]):
     """What a kind of import does with its rows."""
 
-    def put_whole(self, table: Table, position: int) -> Stored | None:
-        """Stores a chunk in which nothing is unusual, and with it the position after it; None = nothing was stored, and
-        it is to be read row by row."""
+    def put_whole(self, table: Table, position: int | None) -> Stored | None:
+        """Stores a chunk in which nothing is unusual, and with it the position after it (None: which stays where it
+        is); None = nothing was stored, and it is to be read row by row."""
 
     def prepare(self, reader: Reader, rows: Sequence[Cells]) -> None:
         """Reads what ``parse`` needs for these rows."""
@@ -64,8 +69,9 @@ class Target(Protocol[T]):
     def parse(self, line: int, cells: Cells) -> T:
         """One row; ``Invalid`` when it is bad."""
 
-    def put(self, rows: Sequence[tuple[int, T]], position: int) -> Stored:
-        """Stores parsed rows and with them the position after them."""
+    def put(self, rows: Sequence[tuple[int, T]], position: int | None) -> Stored:
+        """Stores parsed rows and with them a position, before the first row that couldn't be parsed. It stays where it
+        is where that is None, or a row is refused here."""
 
 
 @dataclass(frozen=True)
@@ -78,7 +84,7 @@ class Stored:
 
 
 def _put_whole(
-    place: Place, table: Table, recipients: Sequence[str], store: Callable[[Writer], None], position: int
+    place: Place, table: Table, recipients: Sequence[str], store: Callable[[Writer], None], position: int | None
 ) -> Stored | None:
     """What ``Target.put_whole`` says, with ``store`` to do it."""
 
@@ -101,7 +107,7 @@ class _Recipients:
     place: Place
     columns: RecipientColumns
 
-    def put_whole(self, table: Table, position: int) -> Stored | None:
+    def put_whole(self, table: Table, position: int | None) -> Stored | None:
         """See ``Target``."""
         services, workspace_id = self.place.services, self.place.workspace_id
         try:
@@ -116,7 +122,7 @@ class _Recipients:
     def parse(self, line: int, cells: Cells) -> Recipient:  # noqa: ARG002  the protocol's signature
         return recipient_row(cells, self.place.workspace_id)
 
-    def put(self, rows: Sequence[tuple[int, Recipient]], position: int) -> Stored:
+    def put(self, rows: Sequence[tuple[int, Recipient]], position: int | None) -> Stored:
         people = [row for _, row in rows]
         setup.put_recipients(self.place.services, self.place.workspace_id, people, self.place.note(position))
         return Stored(stored=len(rows), known=0)
@@ -129,7 +135,7 @@ class _Events:
     place: Place
     columns: EventColumns
 
-    def put_whole(self, table: Table, position: int) -> Stored | None:
+    def put_whole(self, table: Table, position: int | None) -> Stored | None:
         """See ``Target``."""
         services, workspace_id = self.place.services, self.place.workspace_id
         try:
@@ -146,9 +152,13 @@ class _Events:
     def parse(self, line: int, cells: Cells) -> EventInput:  # noqa: ARG002  the protocol's signature
         return event_row(cells)
 
-    def put(self, rows: Sequence[tuple[int, EventInput]], position: int) -> Stored:
+    def put(self, rows: Sequence[tuple[int, EventInput]], position: int | None) -> Stored:
         events = [row for _, row in rows]
-        report = ingest(self.place.services, self.place.workspace_id, events, also=self.place.note(position))
+
+        def note(writer: Writer, report: IngestReport) -> None:
+            self.place.note(None if report.rejected else position)(writer)
+
+        report = ingest(self.place.services, self.place.workspace_id, events, also=note)
         refused = tuple(BadRow(rows[r.index][0], Invalid(r.detail, code=r.code)) for r in report.rejected)
         return Stored(stored=report.accepted, known=report.duplicates, bad=refused)
 
@@ -163,7 +173,7 @@ class _History:
     recipients: Mapping[str, Recipient] = field(default_factory=dict)
     gone: Set[str] = frozenset()
 
-    def put_whole(self, table: Table, position: int) -> Stored | None:
+    def put_whole(self, table: Table, position: int | None) -> Stored | None:
         """See ``Target``."""
         services, workspace_id = self.place.services, self.place.workspace_id
         try:
@@ -207,7 +217,7 @@ class _History:
         recipient = self.recipients.get(recipient_id)
         return history.read_row(cells, line, frame, recipient, self.place.services.clock())
 
-    def put(self, rows: Sequence[tuple[int, history.LoggedRow]], position: int) -> Stored:
+    def put(self, rows: Sequence[tuple[int, history.LoggedRow]], position: int | None) -> Stored:
         workspace_id = self.place.workspace_id
         logged = [row for _, row in rows]
 

@@ -47,7 +47,7 @@ def ingest(
     workspace_id: str,
     inputs: Sequence[EventInput | RejectedEvent],
     told: Mapping[int, Told] | None = None,
-    also: Callable[[Writer], None] | None = None,
+    also: Callable[[Writer, IngestReport], None] | None = None,
     token: OneTimeToken | None = None,
 ) -> IngestReport:
     """Stores an envelope of events in one transaction.
@@ -57,7 +57,7 @@ def ingest(
         workspace_id: whose events they are.
         inputs: the readable ones, and in their places those that the border refused already.
         told: what some of them, by place, tell of their recipient. It is taken over with the event, so once.
-        also: what is to be written in the same transaction.
+        also: what is to be written in the same transaction, given what became of the readable ones.
         token: what the envelope was signed with, if that serves for one event only.
 
     Raises:
@@ -70,7 +70,7 @@ def ingest(
     def work(writer: Writer, *, together: bool = True) -> IngestReport:
         report = _store(writer, services, workspace_id, inputs, told or {}, token, now, together=together)
         if also is not None:
-            also(writer)
+            also(writer, report)
         return report
 
     concerned = _recipients(services, workspace_id, inputs, now) if services.store.names_recipients else ()

@@ -13,7 +13,7 @@ from typing import Final
 
 import numpy as np
 
-from optimizer.bandit.rewards import HARMFUL, MESSAGE_OUTCOMES, outcome_names, window_hours
+from optimizer.bandit.rewards import HARMFUL, LARGEST_VALUE, MESSAGE_OUTCOMES, outcome_names, window_hours
 from optimizer.service.logcolumns import (
     GROUPS,
     MODES,
@@ -231,7 +231,7 @@ class _Joined:
             if among.size:
                 place = np.minimum(np.searchsorted(among, events[wanted][mine]), among.size - 1)
                 key[mine], known[mine] = place, among[place] == events[wanted][mine]
-        value = np.nan_to_num(events["value"][known])
+        value = np.clip(np.nan_to_num(events["value"][known]), -LARGEST_VALUE, LARGEST_VALUE)
         return cls(key[known], named[known], events["at"][known], value, events["outcome"][known], log.outcomes)
 
     def outcome(self, name: str, windows: _Windows, message: Mask) -> Outcomes:

@@ -12,6 +12,7 @@ import hashlib
 import os
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from types import TracebackType
@@ -151,14 +152,17 @@ class _Draft:
         self.file: IO[bytes] = self._draft.open("wb")
 
     def settle(self, *, keep: bool) -> None:
-        """Closes the draft and gives it the target's name, or removes it."""
-        if keep:
-            self.file.flush()
-            os.fsync(self.file.fileno())
-        self.file.close()
-        if keep:
-            self._draft.replace(self._path)
-        else:
+        """Closes the draft and gives it the target's name; removes it where it isn't kept, or can't be."""
+        try:
+            if keep:
+                self.file.flush()
+                os.fsync(self.file.fileno())
+                self.file.close()
+                self._draft.replace(self._path)
+        finally:
+            # What can't be written any more, to a full disk for instance, is not wanted any more.
+            with suppress(OSError):
+                self.file.close()
             self._draft.unlink(missing_ok=True)
 
 
@@ -203,13 +207,16 @@ class ParquetWriter:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        whole = False
         try:
             if kind is None:
                 self._gather()
                 self._flush()
             self._writer.close()
+            whole = kind is None
         finally:
-            self._draft.settle(keep=kind is None)
+            self._writer.is_open = False  # else, when it is collected, it would end the draft that is closed by then
+            self._draft.settle(keep=whole)
 
     def write(self, row: Mapping[str, Any]) -> None:
         """Appends a row; a cell left out is null."""

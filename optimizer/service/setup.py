@@ -10,6 +10,7 @@ from typing import get_args
 
 from optimizer.errors import Invalid, NotFound, PreconditionFailed, Unauthenticated
 from optimizer.service import recipients as people
+from optimizer.service.cells import ID_LENGTH, NAME_ALLOWED, is_name
 from optimizer.service.erased import graves
 from optimizer.service.ids import fresh
 from optimizer.service.keyring import hash_secret
@@ -24,7 +25,11 @@ DEFAULT_QUIET_HOURS = "default-quiet-hours"
 
 
 def ensure_workspace(services: Services, workspace_id: str) -> Workspace:
-    """The workspace of that id, made with its default rule when it is new."""
+    """The workspace of that id, made with its default rule when it is new.
+
+    Raises:
+        Invalid: it is new and can't be an id.
+    """
 
     def work(writer: Writer) -> Workspace:
         known = writer.workspace(workspace_id)
@@ -47,7 +52,11 @@ def ensure_workspace(services: Services, workspace_id: str) -> Workspace:
 
     with services.store.read() as reader:
         known = reader.workspace(workspace_id)
-    return known if known is not None else services.store.write(work)
+    if known is not None:
+        return known
+    if not is_name(workspace_id):
+        raise Invalid.field("workspace", f"{workspace_id!r:.80} must be {NAME_ALLOWED}")
+    return services.store.write(work)
 
 
 def set_mode(services: Services, workspace_id: str, mode: Mode) -> Workspace:
@@ -65,7 +74,13 @@ def set_mode(services: Services, workspace_id: str, mode: Mode) -> Workspace:
 
 
 def create_key(services: Services, workspace_id: str, name: str, scopes: Sequence[str]) -> tuple[ApiKey, str]:
-    """Makes a key; the secret is returned here and nowhere else, only its hash is stored."""
+    """Makes a key; the secret is returned here and nowhere else, only its hash is stored.
+
+    Raises:
+        Invalid: its name, its scopes or the id of a new workspace can't be these.
+    """
+    if not 1 <= len(name) <= ID_LENGTH or "\0" in name:
+        raise Invalid.field("name", f"{name!r:.80} must be a string of 1 to {ID_LENGTH} characters without NUL")
     unknown = [s for s in scopes if s not in SCOPES]
     if unknown or not scopes:
         raise Invalid.field("scopes", f"{', '.join(unknown) or 'none given'}; allowed: {', '.join(SCOPES)}")

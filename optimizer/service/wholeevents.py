@@ -68,7 +68,7 @@ class EventColumns:
         if name == "campaign_id":
             return one.id(name)
         if name == "value":
-            return one.number(name)
+            return one.worth(name)
         if name == "automated":
             return one.switch(name) or False
         raise KeyError(name)

@@ -10,7 +10,7 @@ from typing import Any
 from optimizer.service import recipients as people
 from optimizer.service.cells import OBJECT_VALUES, Cells
 from optimizer.service.erased import any_erased
-from optimizer.service.importrows import recipient_row
+from optimizer.service.importrows import CHANNELS, recipient_row
 from optimizer.service.rowparts import Table
 from optimizer.service.wholecolumns import Memo, first_seen, joined, member, plain_ids, require, require_names
 from storage.codec import pack_member, pack_recipient_members, to_micros
@@ -48,7 +48,8 @@ class RecipientColumns:
             if dot:
                 nested[group].append(self._memo(name, group).of(columns[name]))
         require_names(columns)
-        require("recipient_id" in columns and max(map(len, nested.values())) <= OBJECT_VALUES)
+        require(len(nested["attributes"]) <= OBJECT_VALUES and len(nested["channels"]) <= CHANNELS)
+        require("recipient_id" in columns)
         ids = plain_ids(columns["recipient_id"])
         zones: Sequence[str] = [""] * len(ids)
         if "timezone" in columns:

@@ -146,10 +146,17 @@ def test_outcomes_equal_the_rules_read_aloud(events: list[Event], decision: Deci
 
 
 def test_the_sum_of_values_is_the_same_in_every_order() -> None:
-    # Added one after another, these sum to 0.0 or to 0.1 by their order.
-    many = [event("converted", PLANNED, str(i), value=v) for i, v in enumerate((1e16, 0.1, -1e16))]
+    # Added one after another, these sum to 0.1 or to .10000002 by their order.
+    many = [event("converted", PLANNED, str(i), value=v) for i, v in enumerate((1e9, 0.1, -1e9))]
     for order in permutations(many):
         assert outcomes(CAMPAIGN, DECISION, order, LATER)["converted"].value == 0.1
+
+
+@pytest.mark.parametrize(("sign", "bound"), [(1, 2e9), (-1, -2e9)])
+def test_values_beyond_what_an_event_may_be_worth_count_as_the_largest(sign: int, bound: float) -> None:
+    """Their sum would be more than a double holds."""
+    told = [event("converted", PLANNED, f"e{i}", value=sign * 1e308) for i in range(2)]
+    assert outcomes(CAMPAIGN, DECISION, told, LATER)["converted"].value == bound
 
 
 def test_of_two_events_of_one_id_the_first_received_counts() -> None:

@@ -86,6 +86,13 @@ def test_a_wrong_variable_stops_every_command_with_exit_code_2(env: dict[str, st
     assert not (tmp_path / "x.db").exists()
 
 
+def test_the_variables_that_are_named_as_known_are_those_of_flags(sendtide: Sendtide) -> None:
+    result = sendtide("keys", "list", env={"SENDTIDE_QQQQQQQQQ": "x"})
+    assert result.exit_code == 2
+    assert "SENDTIDE_KEYS_CREATE_NAME" in result.stderr
+    assert "HELP" not in result.stderr
+
+
 def test_a_variable_of_another_commands_flag_is_known(sendtide: Sendtide) -> None:
     sendtide.ok("keys", "list", env={"SENDTIDE_DECIDE_CAMPAIGN": "spring", "SENDTIDE_KEYS_CREATE_NAME": "x"})
 
@@ -138,6 +145,25 @@ def test_a_refusal_has_exit_code_1_and_its_reason_on_standard_error(sendtide: Se
     assert orjson.loads(result.stderr)["errors"] == {"scopes": ["everything; allowed: decide, feedback, read, admin"]}
 
 
+@pytest.mark.parametrize(
+    ("name", "workspace", "told"),
+    [
+        ("", "w", "name: '' must be a string of 1 to 256 characters"),
+        ("x" * 257, "w", "must be a string of 1 to 256 characters"),
+        ("x", "", "workspace: '' must be 1 to 256 characters, no control characters"),
+        ("x", "a\nb", r"workspace: 'a\nb' must be 1 to 256 characters"),
+    ],
+)
+def test_a_key_and_a_new_workspace_need_a_name_that_the_api_takes(
+    sendtide: Sendtide, services: Services, name: str, workspace: str, told: str
+) -> None:
+    result = sendtide("keys", "create", "--name", name, "--scopes", "read", "--workspace", workspace)
+    assert result.exit_code == 1
+    assert told in result.stderr
+    with services.store.read() as reader:
+        assert reader.workspace(workspace) is None
+
+
 def test_a_database_that_cannot_be_opened_is_told_without_a_trace(tmp_path: Path) -> None:
     (tmp_path / "x.db").write_bytes(b"this is no database" * 100)
     result = CliRunner().invoke(main, ["keys", "list", "--database", f"sqlite:///{tmp_path}/x.db"])
@@ -160,7 +186,7 @@ def test_an_import_tells_bad_rows_by_file_and_line_and_counts_all(sendtide: Send
     assert result.stderr.startswith(f"{file}:3: variant_id: 'kids' is not one of the campaign's")
 
     again = sendtide.json("import", "history", file)
-    assert again == {"rows": 3, "stored": 0, "known": 0, "bad": 0, "resumed": 3}
+    assert again == {"rows": 3, "stored": 0, "known": 1, "bad": 1, "resumed": 1}
 
 
 def test_a_strict_import_fails_on_the_first_bad_row(sendtide: Sendtide, spring: Campaign) -> None:

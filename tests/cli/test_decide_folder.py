@@ -143,6 +143,26 @@ def test_a_run_that_was_cut_short_goes_on_to_the_answers_that_it_would_have_had(
     assert {part: part.stat().st_mtime_ns for part in out.glob("part-*")}.items() <= written.items()
 
 
+def _cut_short(part: Path) -> None:
+    part.write_bytes(part.read_bytes()[:-20])
+
+
+def _without_rows(part: Path) -> None:
+    parquet.write_table(parquet.read_table(part).slice(0, 0), part)
+
+
+@pytest.mark.parametrize("broken", [_cut_short, _without_rows, Path.unlink])
+def test_a_part_that_is_not_whole_is_written_anew(
+    sendtide: Sendtide, people: Path, tmp_path: Path, broken: Callable[[Path], None]
+) -> None:
+    out = tmp_path / "out"
+    decide(sendtide, people, out)
+    before = rows(out)
+    broken(out / "part-000001.parquet")
+    assert decide(sendtide, people, out) == {"decided": 5, "failed": 2, "folder": str(out)}
+    assert rows(out) == before
+
+
 def test_a_run_goes_on_with_the_policy_that_it_began_with(
     sendtide: Sendtide, people: Path, tmp_path: Path, services: Services
 ) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import shutil
 import socket
 import subprocess
@@ -14,6 +15,8 @@ from click.testing import CliRunner, Result
 
 from optimizer.cli import main
 from optimizer.config import Settings
+from optimizer.service.setup import authenticate
+from optimizer.service.wiring import Services
 from simulations.server import Server
 from tests.cli.conftest import Sendtide
 
@@ -80,6 +83,35 @@ def test_what_it_made_is_told_to_programs_and_made_once(sendtide: Sendtide) -> N
     assert len(sendtide.json("keys", "list")["keys"]) == 1
 
 
+def test_each_workspace_has_files_of_its_own_for_its_secrets(sendtide: Sendtide, services: Services) -> None:
+    names = ("default", "acme", "Acme", "a/b", "ü" * 256)
+    shown = {name: sendtide.json("init", "--workspace", name) for name in names}
+    files = {name: Path(told["key_file"]) for name, told in shown.items()}
+    assert files["default"] == sendtide.folder / "first-key"
+    assert files["acme"] == sendtide.folder / "first-key-acme"
+    assert len({file.name.lower() for file in files.values()}) == len(names)
+    for name, file in files.items():
+        assert authenticate(services, file.read_text().strip()).workspace_id == name
+        secret = file.with_name(file.name.replace("first-key", "webhook-secret"))
+        with services.store.read() as reader:
+            assert [one.secrets for one in reader.webhook_sources(name)] == [(secret.read_text().strip(),)]
+        commands = "\n".join(step["command"] for step in shown[name]["next"])
+        assert f"cat {shlex.quote(str(file))})" in commands
+        assert f"cat {shlex.quote(str(secret))}" in commands
+
+
+def test_secrets_of_another_database_in_the_folder_are_kept(sendtide: Sendtide) -> None:
+    key, hook = sendtide.folder / "first-key", sendtide.folder / "webhook-secret"
+    key.write_text("one")
+    hook.write_text("two")
+    (sendtide.folder / "first-key.1").write_text("older")
+    sendtide.ok("init", "--yes")
+    assert (sendtide.folder / "first-key.1").read_text() == "older"
+    assert (sendtide.folder / "first-key.2").read_text() == "one"
+    assert (sendtide.folder / "webhook-secret.1").read_text() == "two"
+    assert key.read_text().startswith("st_")
+
+
 def interactive(sendtide: Sendtide, answers: str) -> Result:
     return CliRunner().invoke(main, ["init", "--database", sendtide.database], input=answers)
 
@@ -96,6 +128,13 @@ def test_questions_are_asked_and_their_answers_taken(sendtide: Sendtide) -> None
     assert "/v1/webhooks/mailgun/hooks-" in again
 
 
+def test_variables_are_split_as_answers_are(sendtide: Sendtide) -> None:
+    wishes = {"SENDTIDE_INIT_VARIANTS": "hello=Hello there | tips=Three tips", "SENDTIDE_INIT_CHANNELS": "email, push"}
+    told = orjson.loads(sendtide.ok("init", "--json", env=wishes))["campaign"]["body"]
+    assert told["variants"] == [{"id": "hello", "text": "Hello there"}, {"id": "tips", "text": "Three tips"}]
+    assert told["channels"] == ["email", "push"]
+
+
 def test_enter_takes_the_defaults_and_no_answers_are_an_error(sendtide: Sendtide) -> None:
     result = interactive(sendtide, "\n" * 5)
     assert result.exit_code == 0, result.output
@@ -109,6 +148,9 @@ def test_a_wish_that_the_api_would_refuse_is_refused_in_its_words(sendtide: Send
     twice = sendtide("init", "--yes", "--variant", "a", "--variant", "a")
     assert twice.exit_code == 1
     assert "variants" in twice.stderr
+    path = sendtide("init", "--yes", "--campaign", "a/b")
+    assert path.exit_code == 1
+    assert "campaign: Must be a string of 1 to 256 characters without control characters or '/'." in path.stderr
     vendor = sendtide("init", "--yes", "--campaign", "x", "--vendor", "sendgrid", "--secret", "no key")
     assert vendor.exit_code == 1
     assert "secrets.0" in vendor.stderr

@@ -90,6 +90,31 @@ def test_each_process_makes_what_it_needs_once_and_errors_come_as_they_were_rais
         assert raised.value.errors == {"row": ["must be another"]}
 
 
+#: What OpenMP, OpenBLAS and MKL read as they are loaded.
+VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
+
+
+def _threads(_: str) -> list[str | None]:
+    return [os.environ.get(name) for name in VARIABLES]
+
+
+def make_teller() -> Callable[[str], list[str | None]]:
+    return _threads
+
+
+def test_a_process_has_one_thread_for_numbers_unless_a_variable_says_otherwise(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in VARIABLES:
+        monkeypatch.delenv(name, raising=False)
+    with Crew(make_teller, 1) as crew:
+        crew.submit("how many?")
+        assert crew.next()[1] == ["1", "1", "1"]
+    assert not set(VARIABLES) & set(os.environ), "this process may have more"
+    monkeypatch.setenv("OPENBLAS_NUM_THREADS", "2")
+    with Crew(make_teller, 1) as crew:
+        crew.submit("how many?")
+        assert crew.next()[1] == ["1", "2", "1"]
+
+
 def test_a_process_that_is_killed_ends_the_run_and_is_said() -> None:
     with Crew(make, 2) as crew:
         crew.submit("die")

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
+import resource
+import signal
+from collections.abc import Iterator
 from dataclasses import asdict, replace
 from datetime import timedelta
 from pathlib import Path
@@ -18,6 +22,7 @@ from optimizer.service.exports import Selection, export
 from optimizer.service.imports import import_file
 from optimizer.service.ingest import ingest
 from optimizer.service.requests import DecisionRequest, EventInput
+from optimizer.service.rowfiles import ParquetWriter, open_writer
 from optimizer.service.settle import confirm, release
 from optimizer.service.wiring import Services
 from storage.log import Decision
@@ -191,6 +196,49 @@ def test_an_export_that_fails_leaves_the_old_file_and_no_other(
         export(services, WORKSPACE, "decisions", path, Selection(), stop)
     assert read(path) == before
     assert [file.name for file in tmp_path.iterdir() if file.suffix in (".parquet", ".part")] == ["d.parquet"]
+
+
+@pytest.fixture
+def little_room() -> Iterator[None]:
+    """No file grows beyond 4 KiB, as on a disk that is full."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (4096, before[1]))
+    yield
+    resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    signal.signal(signal.SIGXFSZ, handler)
+
+
+def fill(path: Path, rows: int) -> None:
+    with open_writer(path, {"x": "string"}) as writer:
+        for i in range(rows):
+            writer.write({"x": hashlib.sha512(b"%d" % i).hexdigest()})
+
+
+@pytest.mark.usefixtures("little_room")
+@pytest.mark.parametrize("rows", [100, 3_000])
+@pytest.mark.parametrize("suffix", [".ndjson", ".parquet"])
+def test_on_a_full_disk_the_old_file_stays_and_no_draft(tmp_path: Path, suffix: str, rows: int) -> None:
+    path = tmp_path / f"d{suffix}"
+    path.write_text("the old one")
+    with pytest.raises(OSError, match="File too large"):
+        fill(path, rows)
+    assert [(file.name, file.read_text()) for file in tmp_path.iterdir()] == [(path.name, "the old one")]
+
+
+@pytest.mark.parametrize("step", ["_gather", "_flush"])
+def test_a_writer_that_is_stopped_at_its_end_leaves_the_old_file_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, step: str
+) -> None:
+    def stop(_: ParquetWriter) -> None:
+        raise KeyboardInterrupt
+
+    path = tmp_path / "d.parquet"
+    path.write_text("the old one")
+    monkeypatch.setattr(ParquetWriter, step, stop)
+    with pytest.raises(KeyboardInterrupt), open_writer(path, {"x": "bigint"}) as writer:
+        writer.write({"x": 1})
+    assert [(file.name, file.read_text()) for file in tmp_path.iterdir()] == [(path.name, "the old one")]
 
 
 def test_an_unknown_suffix_is_refused_with_those_that_are_known(services: Services, tmp_path: Path) -> None:

@@ -206,7 +206,7 @@ EVENT = {
     "type": st.sampled_from(["visited", "visited", "Viewed", "opened", "unsubscribed", ""]),
     "occurred_at": AT,
     "recipient_id": IDS,
-    "value": st.sampled_from(["", "1.5", "x"]),
+    "value": st.sampled_from(["", "1.5", "x", "1e10"]),
     "automated": st.sampled_from(["", "true", "no"]),
     "campaign_id": st.sampled_from(["", "", "spring", "nope"]),
     "properties.page": st.one_of(PLAIN, TEXT),
@@ -266,6 +266,7 @@ ODD_LOGGED = LOGGED | {
     "send_at": st.one_of(SENDS, AT),
     "propensity": st.sampled_from(["0.5", "1.5", "x", ""]),
     "context.age": TEXT,
+    "outcome.converted": st.sampled_from(["1.5", "0.0", "", "-1e300"]),
     "outcome.opened": st.sampled_from(["1", "", "2026-03-01T09:00:00Z", "2020-01-01T00:00:00Z", "x"]),
 }
 

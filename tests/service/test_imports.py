@@ -2,21 +2,26 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
+import pyarrow
 import pytest
+from pyarrow import parquet
 
 from optimizer.errors import Invalid
-from optimizer.service import imports, importtargets
+from optimizer.service import imports, importtargets, setup
 from optimizer.service.imports import ImportReport, import_file
-from optimizer.service.importtargets import BadRow
+from optimizer.service.importtargets import BadRow, Kind
 from optimizer.service.requests import DecisionRequest
 from optimizer.service.wiring import Services
+from optimizer.web.schemas import limits
 from storage.errors import StoreUnavailable
 from storage.port import Writer
 from storage.records import Campaign, Suppression
-from tests.service.conftest import START, WORKSPACE
+from tests.service.conftest import START, WORKSPACE, campaign
 from tests.service.rows import decisions, history_rows, logged, write
 
 RECIPIENTS: list[dict[str, Any]] = [
@@ -62,6 +67,41 @@ def test_csv_cells_are_read_by_the_grammar_of_json(services: Services, tmp_path:
     assert person.suppressed == (Suppression(channel="email", category="marketing"),)
 
 
+@pytest.mark.parametrize(
+    ("cell", "meaning"),
+    [
+        (Decimal("1.5"), 1.5),
+        (float("nan"), None),
+        (START, START.isoformat()),
+        (START.date(), "2026-03-02"),
+        ([Decimal("1.5")], [1.5]),
+        ({"y": [Decimal("1.5")], "z": START}, {"y": [1.5], "z": START.isoformat()}),
+        (b"ab", "bytes are not a value"),
+        ([b"ab"], "bytes are not a value"),
+        ([float("nan")], "must be finite"),
+    ],
+)
+@pytest.mark.parametrize("nested", [False, True], ids=["in a column", "in an object"])
+def test_a_type_of_parquet_means_the_same_in_an_object(
+    services: Services, tmp_path: Path, cell: Any, meaning: Any, nested: bool
+) -> None:
+    row = {"attributes": {"x": cell, "kept": 1}} if nested else {"attributes.x": cell, "attributes.kept": 1}
+    file = tmp_path / "p.parquet"
+    parquet.write_table(pyarrow.table({name: [value] for name, value in {"recipient_id": "u", **row}.items()}), file)
+    seen: list[BadRow] = []
+    import_file(services, WORKSPACE, "recipients", file, on_bad=seen.append)
+
+    with services.store.read() as reader:
+        person = reader.recipient(WORKSPACE, "u")
+    if seen:
+        assert meaning in seen[0].error.detail
+        assert seen[0].error.detail.startswith("attributes.x")
+        assert person is None
+    else:
+        assert person is not None
+        assert person.attributes == {"kept": 1} | ({} if meaning is None else {"x": meaning})
+
+
 def test_a_number_that_no_double_holds_stays_text(services: Services, tmp_path: Path) -> None:
     file = tmp_path / "people.csv"
     file.write_text("recipient_id,attributes.big,attributes.nul\nu1,1e999,x\nu2,7,a\0b\n", encoding="utf-8")
@@ -83,6 +123,7 @@ def test_attributes_of_imported_recipients_are_listed_with_their_types(services:
 BAD_ROWS = [
     ({"recipient_id": None}, "recipient_id"),
     ({"timezone": "Mars/Base"}, "Mars/Base"),
+    ({"timezone": "Factory"}, "'Factory' is not a time zone"),
     ({"recipient_id": "x" * 257}, "256"),
     ({"channels.sms": "perhaps"}, "channels.sms"),
     ({"attributes.text": "y" * 9000}, "8192"),
@@ -103,6 +144,26 @@ def test_a_bad_row_is_reported_with_its_line_and_stops_nothing(
     assert named in seen[0].error.detail
     with services.store.read() as reader:
         assert set(reader.recipients(WORKSPACE, ["a", "bad", "c"])) == {"a", "c"}
+
+
+@pytest.mark.parametrize(
+    ("column", "most", "cells"),
+    [
+        ("channels", limits.CHANNELS, lambda n: {"channels": {f"c{i}": True for i in range(n)}}),
+        ("channels", limits.CHANNELS, lambda n: {f"channels.c{i}": True for i in range(n)}),
+        ("suppressed", limits.ENTRIES, lambda n: {"suppressed": [{"channel": f"c{i}"} for i in range(n)]}),
+    ],
+)
+def test_a_recipient_has_no_more_than_the_api_takes(
+    services: Services, tmp_path: Path, column: str, most: int, cells: Callable[[int], dict[str, Any]]
+) -> None:
+    seen: list[BadRow] = []
+    for n in (most, most + 1):
+        file = write(tmp_path / f"{n}.ndjson", [{"recipient_id": f"u{n}", **cells(n)}])
+        import_file(services, WORKSPACE, "recipients", file, on_bad=seen.append)
+    assert [bad.error.detail for bad in seen] == [f"{column}: {most + 1} values; must hold at most {most}"]
+    with services.store.read() as reader:
+        assert set(reader.recipients(WORKSPACE, [f"u{most}", f"u{most + 1}"])) == {f"u{most}"}
 
 
 def test_lines_that_cannot_be_read_at_all_are_bad_rows_too(services: Services, tmp_path: Path) -> None:
@@ -154,6 +215,40 @@ def test_strict_stops_at_the_first_bad_row_and_keeps_what_came_before(services: 
     with services.store.read() as reader:
         assert set(reader.recipients(WORKSPACE, ["a", "b", "c"])) == {"a"}
     assert import_file(services, WORKSPACE, "recipients", file).resumed == 1
+
+
+def test_strict_refuses_the_same_file_again(services: Services, tmp_path: Path) -> None:
+    event = {"type": "viewed", "recipient_id": "u", "occurred_at": START}
+    campaigns = (None, "late", None)
+    file = write(tmp_path / "e.csv", [{**event, "campaign_id": one, "event_id": one or "e"} for one in campaigns])
+
+    for _ in range(2):
+        with pytest.raises(Invalid, match="line 3: campaign_id"):
+            import_file(services, WORKSPACE, "events", file, strict=True)
+
+
+@pytest.mark.parametrize("kind", ["history", "events"])
+def test_refused_rows_are_tried_again_when_the_file_is_imported_again(
+    services: Services, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: Kind
+) -> None:
+    """A chunk of good rows, one with a row whose campaign is not there yet, and good ones behind it."""
+    monkeypatch.setattr(imports, "CHUNK", 10)
+    setup.put_campaign(services, campaign())
+    event = {"type": "viewed", "recipient_id": "u", "occurred_at": START}
+    events: list[dict[str, Any]] = [{**event, "event_id": str(i), "campaign_id": None} for i in range(35)]
+    rows = history_rows(35) if kind == "history" else events
+    rows[12] = {**rows[12], "campaign_id": "late"}
+    file = write(tmp_path / "rows.csv", rows)
+
+    assert import_file(services, WORKSPACE, kind, file) == ImportReport(rows=35, stored=34, bad=1)
+    again = import_file(services, WORKSPACE, kind, file)
+    assert (again.rows, again.stored, again.bad) == (35, 0, 1)
+    assert again.resumed >= 10
+
+    setup.put_campaign(services, campaign(campaign_id="late"))
+    report = import_file(services, WORKSPACE, kind, file)
+    assert report == ImportReport(rows=35, stored=1, known=34 - again.resumed, resumed=again.resumed)
+    assert import_file(services, WORKSPACE, kind, file) == ImportReport(rows=35, resumed=35)
 
 
 def test_a_killed_import_goes_on_where_it_stopped(
@@ -209,6 +304,21 @@ def test_rows_and_their_position_are_stored_together_or_not_at_all(
         with pytest.raises(StoreUnavailable):
             import_file(services, WORKSPACE, "events", file)
     assert import_file(services, WORKSPACE, "events", file) == ImportReport(rows=1, stored=1)
+
+
+@pytest.mark.parametrize("suffix", [".csv", ".ndjson", ".parquet"])
+@pytest.mark.parametrize("kind", ["history", "events"])
+def test_values_that_the_api_refuses_are_bad_rows(
+    services: Services, spring: Campaign, tmp_path: Path, kind: Kind, suffix: str
+) -> None:
+    event = {"type": "converted", "recipient_id": "u", "occurred_at": START.isoformat()}
+    column, row = ("outcome.converted", history_rows(1)[0]) if kind == "history" else ("value", event)
+    for told, good in ((limits.AMOUNT, True), (-limits.AMOUNT, True), (1e308, False), (-1.1 * limits.AMOUNT, False)):
+        seen: list[BadRow] = []
+        file = write(tmp_path / f"{told}{suffix}", [{**row, column: told}])
+        report = import_file(services, WORKSPACE, kind, file, on_bad=seen.append)
+        assert (report.stored, report.bad) == (good, not good), told
+        assert all(f"{column}: {told:g} must be from -1000000000 to 1000000000" in one.error.detail for one in seen)
 
 
 def test_imported_events_reach_their_decisions_and_bad_ones_keep_their_lines(

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 from datetime import timedelta
+from typing import Any
 
 import numpy as np
 import pytest
@@ -140,6 +141,19 @@ def test_every_row_says_what_its_record_and_its_events_say(services: Services, s
         assert ledger.hour[place] == (local_seconds(decision) // 3600 + 72) % 168
         variant = ledger.variant[place]
         assert (None if variant == NONE else ledger.variants[variant]) == decision.variant_id
+
+
+@pytest.mark.parametrize("named", [True, False])
+def test_a_value_beyond_what_an_event_may_be_worth_counts_as_the_largest(services: Services, named: bool) -> None:
+    rng = np.random.default_rng(1)
+    sent = replace(some_decision(rng, 0), status="sent", group="treated", variant_id="mens", channel="email")
+    events = [replace(some_event(rng, number, [sent]), type="converted", automated=False) for number in range(2)]
+    whose: dict[str, Any] = {"decision_id": sent.decision_id if named else None, "recipient_id": sent.recipient_id}
+    told = [replace(one, occurred_at=sent.decided_at, campaign_id=None, value=-1e308, **whose) for one in events]
+    ledger = logged(services, [sent], told)
+    found = outcomes(shop(), sent, told, START + timedelta(days=99))
+    assert ledger.outcomes["converted"].value[0] == found["converted"].value == -2e9
+    assert ledger.reward[0] == pytest.approx(reward(shop(), sent, found))
 
 
 def _positions(services: Services) -> list[int]:

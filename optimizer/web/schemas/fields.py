@@ -11,12 +11,11 @@ import re
 from collections.abc import Collection
 from datetime import date, datetime
 from decimal import Decimal
-from functools import cache
 from typing import Any
-from zoneinfo import available_timezones
 
 from marshmallow import ValidationError, fields
 
+from optimizer.bandit.localtime import zone_names
 from optimizer.service import moments
 from optimizer.web.schemas import limits
 from storage.rules import MICROS
@@ -261,11 +260,6 @@ class Country(fields.String):
         return value
 
 
-@cache
-def _zones() -> frozenset[str]:
-    return frozenset(available_timezones() - {"Factory", "localtime"})
-
-
 class ZoneName(fields.String):
     """The IANA name of a time zone that this installation knows."""
 
@@ -273,6 +267,6 @@ class ZoneName(fields.String):
         super().__init__(**about_field(kwargs, about, maxLength=64, examples=["Europe/Berlin"]))
 
     def _deserialize(self, value: Any, *_: Any, **__: Any) -> str:
-        if not isinstance(value, str) or value not in _zones():
+        if not isinstance(value, str) or value not in zone_names():
             raise ValidationError("Unknown time zone. Must be an IANA name such as Europe/Berlin or UTC.")
         return value
