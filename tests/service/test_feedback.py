@@ -207,6 +207,26 @@ def test_a_vendors_event_that_names_no_decision_of_ours_joins_by_its_message(
     assert [(one.channel, one.category) for one in person.suppressed] == [(sent.channel, "marketing")]
 
 
+def test_what_a_second_report_says_under_a_stored_id_is_not_acted_on(services: Services, sent: Decision) -> None:
+    ingest(services, WORKSPACE, [event("opened", at=0, event_id="e1", provider="ses", message_id="m1")])
+    other = event("unsubscribed", at=0, event_id="e1", decision_id=sent.decision_id)
+    assert ingest(services, WORKSPACE, [other]).duplicates == 1
+    with services.store.read() as reader:
+        assert [(e.event_id, e.type) for e in reader.events(WORKSPACE, sent)] == [("e1", "opened")]
+        person = reader.recipient(WORKSPACE, "u1")
+    assert person is None or person.suppressed == ()
+    assert stored(services, sent.decision_id).status == "reserved"
+
+
+def test_a_stored_refusal_acts_once_a_second_report_names_its_message(services: Services, sent: Decision) -> None:
+    ingest(services, WORKSPACE, [event("unsubscribed", at=0, event_id="e1", provider="ses", message_id="m1")])
+    ingest(services, WORKSPACE, [event("opened", at=0, event_id="e1", decision_id=sent.decision_id)])
+    with services.store.read() as reader:
+        person = reader.recipient(WORKSPACE, "u1")
+    assert person is not None
+    assert [(one.channel, one.category) for one in person.suppressed] == [(sent.channel, "marketing")]
+
+
 def test_the_order_of_events_changes_no_reward(services: Services, sent: Decision, clock: FakeClock) -> None:
     worth = {"clicked": OutcomeWeight(fixed=1.0), "converted": OutcomeWeight(per_value=0.5, max_value=10.0)}
     changed = campaign(objective=worth, allow_no_send=False)
