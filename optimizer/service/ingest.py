@@ -22,7 +22,7 @@ from optimizer.service.engagement import note_engagement
 from optimizer.service.erased import CODE, gone, hidden_message_id
 from optimizer.service.ids import decision_id
 from optimizer.service.labels import judge_alone, judge_anew
-from optimizer.service.optout import OPT_OUTS, apply_opt_outs, is_opt_out, release_failed, suppress
+from optimizer.service.optout import OF_PEOPLE, apply_opt_outs, is_opt_out, release_failed, suppress
 from optimizer.service.plainevents import Correlated, Plain, split
 from optimizer.service.requests import (
     CLOCK_SKEW_SECONDS,
@@ -148,7 +148,7 @@ def _check(reader: Reader, workspace_id: str, one: EventInput, latest: datetime,
             "missing; allowed: decision_id, request_id, provider + message_id, or recipient_id",
             code="uncorrelated",
         )
-    if not named and one.recipient_id and one.type in MESSAGE_OUTCOMES and one.type not in OPT_OUTS:
+    if not named and one.recipient_id and one.type in MESSAGE_OUTCOMES and one.type not in OF_PEOPLE:
         raise Invalid.field(
             "recipient_id",
             f"{one.type!r} needs its message: decision_id, request_id or provider + message_id",

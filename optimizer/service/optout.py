@@ -14,6 +14,9 @@ from storage.records import ANY
 
 #: Outcomes that are a refusal. ``bounced`` is one only when it is hard: the address doesn't exist.
 OPT_OUTS = frozenset({"unsubscribed", "complained", "bounced"})
+#: Those that may name a recipient without a message: a person can refuse everything. A bounce tells of one address, so
+#: of the channel of the message that it names and of no other.
+OF_PEOPLE = OPT_OUTS - {"bounced"}
 
 
 def is_opt_out(event: Event) -> bool:

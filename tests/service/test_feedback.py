@@ -101,6 +101,7 @@ def test_a_bad_event_is_listed_and_the_others_are_kept(services: Services, sent:
             event(at=60 * 24 * 365, decision_id=sent.decision_id, event_id="far"),
             event(decision_id=sent.decision_id, campaign_id="nope", event_id="lost"),
             event("opened", recipient_id="u1", event_id="needs"),
+            event("bounced", recipient_id="u1", event_id="whose address"),
             event(event_id="nobody"),
         ],
     )
@@ -110,8 +111,10 @@ def test_a_bad_event_is_listed_and_the_others_are_kept(services: Services, sent:
         (2, "future"),
         (3, "unknown_campaign"),
         (4, "needs_message"),
-        (5, "uncorrelated"),
+        (5, "needs_message"),
+        (6, "uncorrelated"),
     ]
+    assert stored(services, sent.decision_id).status == "reserved"
 
 
 @pytest.mark.parametrize("kind", ["unsubscribed", "complained", "bounced"])
@@ -133,8 +136,11 @@ def test_a_soft_bounce_silences_nobody(services: Services, sent: Decision) -> No
     assert stored(services, sent.decision_id).status == "reserved"
 
 
-def test_an_opt_out_that_names_only_the_recipient_silences_every_channel(services: Services, sent: Decision) -> None:
-    ingest(services, WORKSPACE, [event("unsubscribed", at=0, recipient_id="u1")])
+@pytest.mark.parametrize("kind", ["unsubscribed", "complained"])
+def test_an_opt_out_that_names_only_the_recipient_silences_every_channel(
+    services: Services, sent: Decision, kind: str
+) -> None:
+    ingest(services, WORKSPACE, [event(kind, at=0, recipient_id="u1")])
     assert stored(services, sent.decision_id).status == "revoked"
 
 
