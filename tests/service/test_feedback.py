@@ -9,7 +9,7 @@ import pytest
 
 from optimizer.bandit.rewards import outcomes, reward
 from optimizer.errors import Conflict, Invalid, NotFound
-from optimizer.service import settle, setup, upkeep
+from optimizer.service import decide, settle, setup, upkeep
 from optimizer.service.ingest import ingest
 from optimizer.service.requests import DecisionRequest, EventInput, RejectedEvent, VendorEvent
 from optimizer.service.wiring import Services
@@ -84,10 +84,32 @@ def test_a_failure_gives_the_place_back_also_ahead_of_its_decision(services: Ser
         if not ahead:
             ingest(services, WORKSPACE, [failure])
         ended = stored(services, decided.decision_id)
+        assert decided.status == ("released" if ahead else "reserved")
         with services.store.read() as reader:
             held = reader.messages(WORKSPACE, [who], START - timedelta(days=1), START + timedelta(days=99))
         ends.append((ended.status, ended.close_reason == f"event:failed:{who}", held))
     assert ends == [("released", True, {})] * 2
+
+
+@pytest.mark.parametrize("chunk", [1, 250])
+def test_a_batch_answers_what_earlier_events_left_of_its_decisions(
+    services: Services, monkeypatch: pytest.MonkeyPatch, chunk: int
+) -> None:
+    monkeypatch.setattr(decide, "CHUNK", chunk)
+    setup.put_campaign(services, campaign(allow_no_send=False))
+    ingest(services, WORKSPACE, [event("bounced", at=0, event_id="b", request_id="third")])
+    ingest(services, WORKSPACE, [event("failed", at=0, event_id="f", request_id="fourth")])
+    first = services.decider.decide(WORKSPACE, DecisionRequest("spring", "u1", request_id="first"))[0]
+    others = (("second", "u1"), ("third", "u1"), ("fourth", "u2"), ("fifth", "u3"))
+    narrow = (first.channel or "",)
+    requests = [
+        DecisionRequest("spring", "u1", request_id="first"),
+        *(DecisionRequest("spring", who, request_id=name, channels=narrow) for name, who in others),
+    ]
+    answers = [one for one in services.decider.decide_batch(WORKSPACE, requests, "run") if isinstance(one, Decision)]
+    assert [one.status for one in answers] == ["revoked", "revoked", "revoked", "released", "reserved"]
+    assert [stored(services, one.decision_id).status for one in answers] == [one.status for one in answers]
+    assert answers[3].close_reason == "event:failed:f"
 
 
 def test_a_bad_event_is_listed_and_the_others_are_kept(services: Services, sent: Decision) -> None:
@@ -171,7 +193,7 @@ def test_an_opt_out_ahead_of_its_decision_acts_as_one_behind_it_whatever_was_dec
         if ahead:
             assert ingest(services, WORKSPACE, [refusal]).unmatched == 1
         decided = services.decider.decide(WORKSPACE, DecisionRequest("spring", who, request_id=f"of {who}"))[0]
-        assert decided.status == status
+        assert decided.status == ("revoked" if ahead and status == "reserved" else status)
         if not ahead:
             ingest(services, WORKSPACE, [refusal])
         with services.store.read() as reader:
