@@ -87,9 +87,11 @@ def event_type(vendor: str, name: str) -> str:
 
 
 def event_id(vendor: str, *parts: str) -> str:
-    """An event's id of its vendor's own facts; hashed where it would be long or odd."""
+    """An event's id of its vendor's own facts; hashed where it would be long or odd, or where other parts would give
+    the same: only the last one may hold what parts are joined by."""
     joined = ":".join((vendor, *parts))
-    if len(joined) <= _LONGEST_EVENT_ID and identifier(joined) is not None:
+    plain = not any(":" in part for part in parts[:-1])
+    if plain and len(joined) <= _LONGEST_EVENT_ID and identifier(joined) is not None:
         return joined
     return f"{vendor}:#{content_hash(parts)}"
 

@@ -18,7 +18,7 @@ from optimizer.service.webhooks.vendors import VENDORS as MODULES
 from optimizer.service.wiring import Services
 from simulations.drills.webhooks.senders import Happened, Mailgun, SendGrid
 from tests.web.conftest import NOW, Caller, StillClock
-from tests.web.webhooks.conftest import VENDORS, Hook, events_of, metric, unmatched
+from tests.web.webhooks.conftest import VENDORS, FarSide, Hook, events_of, hook_of, metric, unmatched
 
 TYPES = ("delivered", "opened", "clicked", "bounced", "complained", "unsubscribed")
 
@@ -100,6 +100,21 @@ def test_an_opt_out_silences_the_recipient(ready: Caller, hook: Hook, decision: 
     assert ready("GET", "/v1/recipients/u1").get_json()["suppressed"]
     asked = {"campaign_id": "c", "recipient_id": "u1", "request_id": "r2", "immediate": True}
     assert ready("POST", "/v1/decisions", asked).get_json()["status"] == "withheld"
+
+
+def test_the_ids_of_two_sources_never_make_one_event_of_two(
+    ready: Caller, clock: StillClock, far_side: FarSide, services: Services, decision: dict[str, Any]
+) -> None:
+    sources = {name: hook_of(ready, "standard", clock, far_side, name) for name in ("a:b", "a")}
+    for name, id, type in (("a:b", "c", "clicked"), ("a", "b:c", "unsubscribed"), ("a", "c", "opened")):
+        hook = sources[name]
+        request = hook.sender.request({**hook.sender.record(of(decision, type)), "@id": id}, clock.now)
+        assert hook.post(request).get_json()["accepted"] == 1
+        assert hook.post(request).get_json()["duplicates"] == 1
+    found = {event.type: event.event_id for event in events_of(services, decision["decision_id"])}
+    assert found.keys() == {"clicked", "unsubscribed", "opened"}
+    # Ids that held are what they were, so that a repetition is recognised by whoever stored the first.
+    assert (found["unsubscribed"], found["opened"]) == ("standard:a:b:c", "standard:a:c")
 
 
 SOFT: dict[str, tuple[str, dict[str, Any]]] = {
