@@ -62,12 +62,13 @@ UNDERSTOOD = Understood(
 def read(delivery: Delivery) -> Batch:
     """See ``webhooks``."""
     try:
-        body = members(parse(delivery.raw), "body")
+        body = parse(delivery.raw)
+        signature = members(below(body, "signature"), "signature")
     except Invalid as error:  # the signature is inside: without it nobody knows who wrote this
         raise Forged(f"no signature, {error.detail}") from None
-    stamp, token = _verify(delivery, body.get("signature"))
+    stamp, token = _verify(delivery, signature)
     try:
-        words = members(body.get("event-data"), "event-data")
+        words = members(below(body, "event-data"), "event-data")
         event, used_for = _event(words, delivery.now), content_hash(words)
     except Invalid as error:
         return Batch((RejectedEvent(0, error.code, error.detail),))

@@ -170,6 +170,34 @@ def test_what_is_signed_and_can_not_be_read_is_answered_2xx_since_it_would_be_no
     assert unmatched(services) == 0
 
 
+@pytest.mark.parametrize("levels", [99, 300, 990])
+def test_a_deeply_nested_event_is_refused_and_the_others_of_its_batch_are_kept(
+    hook: Hook, services: Services, decision: dict[str, Any], levels: int
+) -> None:
+    if hook.sender.vendor == "twilio":
+        return  # a form has no levels
+    deep = orjson.Fragment(b"[" * levels + b"]" * levels)
+    record = hook.sender.record(of(decision, "opened", 1)) | {"unheard_of": deep}
+    kept = int(levels < 100)
+    reply = hook.post(hook.sender.request(record, hook.clock.now))
+    assert reply.status_code == 200
+    assert len(types(services, decision)) == kept
+    assert metric(hook.app, hook.sender.vendor, "rejected") == 1 - kept
+    if hook.sender.vendor == "sendgrid":
+        batch = [hook.sender.record(of(decision, "delivered", 2)), record]
+        assert hook.post(hook.sender.request(batch, hook.clock.now)).get_json()["accepted"] == 1
+
+
+@pytest.mark.parametrize("place", ["event-data", "signature"])
+def test_a_signature_of_mailgun_that_is_nested_deeply_is_none(hooks: dict[Any, Hook], place: str) -> None:
+    hook = hooks["mailgun"]
+    request = hook.request(Happened(1, "opened", NOW, "m"))
+    body = orjson.loads(request.body)
+    body[place]["timestamp"] = orjson.Fragment(b"[" * 990 + b"]" * 990)
+    answer = hook.post(replace(request, body=orjson.dumps(body)))
+    assert answer.status_code == (401 if place == "signature" else 200)
+
+
 @pytest.mark.parametrize(
     "element",
     [
