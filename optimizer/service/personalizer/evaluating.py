@@ -149,7 +149,7 @@ def _applied(services: Services, workspace_id: str, done: Evaluation) -> Evaluat
     """An automatic evaluation puts what it found to work, if that is better."""
     if not done.better:
         return replace(done, status="OnlinePolicyRetained")
-    found = next(o for o in done.outcomes if o.name == OPTIMAL)
+    found = next(o for o in done.outcomes if o.source == "OfflineExperimentation")
     loops.set_policy(services, workspace_id, found.name, found.arguments)
     return replace(done, status="OptimalPolicyApplied")
 
