@@ -63,7 +63,7 @@ def run_waiting(services: Services, workspace_id: str) -> bool:
         _run(services, workspace_id, waiting[-1])
     except Exception:  # whatever it is, it would be again: the evaluation must not wait for ever
         failed = replace(waiting[-1], status="Failed", description="something went wrong on our side; see the log")
-        services.store.write(lambda writer: evaluations.SHELF.save(writer, workspace_id, failed))
+        evaluations.SHELF.note(services, workspace_id, failed)
         raise
     finally:
         services.store.write(lambda writer: writer.drop_lease(lease, holder))
@@ -91,7 +91,8 @@ def queue_due(services: Services, workspace_id: str) -> Evaluation | None:
 
 
 def _run(services: Services, workspace_id: str, asked: Evaluation) -> None:
-    services.store.write(lambda w: evaluations.SHELF.save(w, workspace_id, replace(asked, status="Running")))
+    if not evaluations.SHELF.note(services, workspace_id, replace(asked, status="Running")):
+        return  # deleted since it was listed
     with services.store.read() as reader:
         loop = loops.load(reader, workspace_id)
         found = replaying.trials(reader, workspace_id, loop, asked.start, asked.end, services.clock())
@@ -100,10 +101,17 @@ def _run(services: Services, workspace_id: str, asked: Evaluation) -> None:
         if found
         else replace(asked, status="Failed", description="no answer of this range is settled yet")
     )
-    if done.kind == "Auto" and done.status == "Succeeded":
+    if done.kind == "Auto" and done.status == "Succeeded" and _wanted(services, workspace_id, done):
         done = _applied(services, workspace_id, done)
-    services.store.write(lambda writer: evaluations.SHELF.save(writer, workspace_id, done))
-    log.info("evaluation ends", extra={"workspace": workspace_id, "evaluation": done.id, "status": done.status})
+    kept = evaluations.SHELF.note(services, workspace_id, done)
+    status = done.status if kept else "deleted"
+    log.info("evaluation ends", extra={"workspace": workspace_id, "evaluation": done.id, "status": status})
+
+
+def _wanted(services: Services, workspace_id: str, asked: Evaluation) -> bool:
+    """Whether it is still there: what was deleted meanwhile must not change the loop."""
+    with services.store.read() as reader:
+        return reader.loop_document(workspace_id, evaluations.SHELF.kind, asked.id) is not None
 
 
 def _judged(asked: Evaluation, found: Sequence[Trial], loop: Loop) -> Evaluation:
