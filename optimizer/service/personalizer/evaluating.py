@@ -19,7 +19,7 @@ from optimizer.service.personalizer import loop as loops
 from optimizer.service.personalizer.arguments import DEFAULT_ARGUMENTS, read_arguments
 from optimizer.service.personalizer.evaluations import Bucket, Evaluation, NamedPolicy, PolicyOutcome, Source
 from optimizer.service.personalizer.loop import Loop
-from optimizer.service.personalizer.replaying import Trial
+from optimizer.service.personalizer.replaying import Mask, Trial
 from optimizer.service.wiring import Services
 
 log = logging.getLogger("sendtide.personalizer")
@@ -28,6 +28,10 @@ _LEASE: Final = timedelta(minutes=10)
 #: With fewer answers to judge it by, nothing is called better.
 FEWEST: Final = 200
 OPTIMAL: Final = "Optimized"
+NOTHING_TOLD: Final = (
+    "each answer of this range was certain (Apprentice or LoggingOnly mode, or no exploration), so they tell of no "
+    "policy but Online and Baseline; allowed: a range with answers that were drawn, as Online mode does"
+)
 #: What an optimisation compares, beside the settings in service.
 CANDIDATES: Final = (
     DEFAULT_ARGUMENTS,
@@ -116,19 +120,33 @@ def _wanted(services: Services, workspace_id: str, asked: Evaluation) -> bool:
 
 def _judged(asked: Evaluation, found: Sequence[Trial], loop: Loop) -> Evaluation:
     width = evaluations.bucket_width(asked)
+    stretches = _Stretches(asked.start, width)
     outcomes: list[PolicyOutcome] = []
-    for policy, source, weight in _policies(asked, found, loop):
-        outcomes.extend(_outcomes(policy, source, found, weight, _Stretches(asked.start, width)))
+    for policy, source, weight, tells in _policies(asked, found, loop):
+        if tells.any():
+            outcomes.extend(_outcomes(policy, source, _where(found, tells), weight[tells], stretches))
     done = replace(asked, status="Succeeded", outcomes=tuple(outcomes))
-    return _optimised(done, found, loop, _Stretches(asked.start, width)) if asked.optimise else done
+    if not replaying.telling(found).any():
+        return replace(done, status="Failed", description=NOTHING_TOLD)
+    return _optimised(done, found, loop, stretches) if asked.optimise else done
 
 
-def _policies(asked: Evaluation, found: Sequence[Trial], loop: Loop) -> Iterator[tuple[NamedPolicy, Source, Floats]]:
-    yield NamedPolicy("Online", loop.arguments), "Online", replaying.online(found)
-    yield NamedPolicy("Baseline", ""), "Baseline", replaying.baseline(found)
-    yield NamedPolicy("Random", ""), "Random", replaying.uniform(found)
+def _policies(
+    asked: Evaluation, found: Sequence[Trial], loop: Loop
+) -> Iterator[tuple[NamedPolicy, Source, Floats, Mask]]:
+    """Each policy with the weight that rows have for it, and which of them judge it."""
+    tells = replaying.telling(found)
+    yield NamedPolicy("Online", loop.arguments), "Online", replaying.online(found), np.ones(len(found), np.bool_)
+    yield NamedPolicy("Baseline", ""), "Baseline", replaying.baseline(found), replaying.telling_of_baseline(found)
+    if not tells.any():
+        return
+    yield NamedPolicy("Random", ""), "Random", replaying.uniform(found), tells
     for policy in asked.policies:
-        yield policy, "Custom", _replayed(policy.arguments, found, loop)
+        yield policy, "Custom", _replayed(policy.arguments, found, loop), tells
+
+
+def _where(found: Sequence[Trial], mask: Mask) -> list[Trial]:
+    return [trial for trial, one in zip(found, mask, strict=True) if one]
 
 
 def _replayed(arguments: str, found: Sequence[Trial], loop: Loop) -> Floats:
@@ -141,10 +159,12 @@ def _optimised(done: Evaluation, found: Sequence[Trial], loop: Loop, stretches: 
     """Adds the candidate that earns most on the first two thirds, judged on the rest: where the best of several was
     chosen, it looks good by luck. It is ``better`` if both its value and its lower bound there are above those of what
     was in service."""
-    cut = len(found) * 2 // 3
-    early, late = found[:cut], found[cut:]
+    tells = replaying.telling(found)
+    judges = _where(found, tells)
+    cut = len(judges) * 2 // 3
+    early, late = judges[:cut], judges[cut:]
     candidates = dict.fromkeys((loop.arguments, *CANDIDATES))
-    replayed = {arguments: _replayed(arguments, found, loop) for arguments in candidates}
+    replayed = {arguments: _replayed(arguments, found, loop)[tells] for arguments in candidates}
     best = max(replayed, key=lambda arguments: _value(early, replayed[arguments][:cut])[0])
     policy = NamedPolicy(OPTIMAL, best)
     outcomes = tuple(_outcomes(policy, "OfflineExperimentation", late, replayed[best][cut:], stretches))

@@ -55,6 +55,44 @@ def test_an_optimisation_is_judged_on_rows_it_was_not_chosen_on(bench: Bench) ->
     assert found.better
 
 
+@pytest.mark.parametrize("mode", ["Apprentice", "LoggingOnly", "Online"])
+def test_a_log_without_choices_tells_of_no_other_policy(bench: Bench, mode: str) -> None:
+    """Exploration is 0 as well, so that a loop that has a model draws nothing."""
+    if mode == "Online":
+        bench.play(60)
+        bench.learn()
+        bench.clock.forward(days=1)
+    loops.change(bench.services, "w", {"mode": mode, "exploration": 0.0})
+    start = bench.clock()
+    earned = bench.play(30)
+    policies = (NamedPolicy("mine", "--cb_explore_adf --epsilon 0.05 -q ::"),)
+    now = bench.clock()
+    asked = Evaluation("ev", "n", start, now, now, policies=policies, optimise=True)
+    evaluations.create(bench.services, "w", asked)
+    assert evaluating.run_waiting(bench.services, "w")
+    with bench.services.store.read() as reader:
+        found = evaluations.SHELF.find(reader, "w", "ev")
+    assert (found.status, found.optimal) == ("Failed", None)
+    assert "certain" in found.description
+    values = {outcome.name: outcome.value for outcome in found.outcomes}
+    assert values.pop("Online") == pytest.approx(earned)
+    if mode != "Online":
+        assert values == {"Baseline": pytest.approx(earned)}
+    assert values.keys() <= {"Baseline"}
+
+
+def test_certain_answers_judge_no_other_policy(bench: Bench) -> None:
+    loops.change(bench.services, "w", {"mode": "Apprentice"})
+    bench.play(300)
+    loops.change(bench.services, "w", {"mode": "Online"})
+    bench.play(90)
+    mine = NamedPolicy("mine", "--cb_explore_adf --epsilon 0.05 -q ::")
+    found = evaluation(bench, policies=(mine,), optimise=True)
+    assert found.status == "Succeeded"
+    rows = {outcome.name: sum(bucket.rows for bucket in outcome.buckets) for outcome in found.outcomes}
+    assert rows == {"Online": 390, "Baseline": 390, "Random": 90, "mine": 90, "Optimized": 30}
+
+
 def test_auto_optimisation_runs_when_it_is_due_and_keeps_what_is_not_beaten(bench: Bench) -> None:
     loops.set_policy(bench.services, "w", "blind", "--cb_explore_adf --epsilon 1")
     loops.change(bench.services, "w", {"auto_optimization": True, "auto_every": timedelta(days=1)})

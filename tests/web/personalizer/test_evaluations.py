@@ -107,6 +107,17 @@ def test_what_an_optimisation_found_is_applied_and_not_a_custom_policy_of_its_na
     assert played.call("GET", f"/configurations/policy{LATER}").json["arguments"] != mine["arguments"]
 
 
+def test_a_series_leaves_out_what_tells_nothing_of_a_policy(played: Loop) -> None:
+    body = {"name": "n", **RANGE, "policies": []}
+    assert played.call("PUT", f"/evaluations/ev{LATER}", body).status_code == 200
+    played.work()
+    query = f"{LATER}&intervalInMinutes=5&window=Rolling"
+    found = {one["name"]: one for one in played.call("GET", f"/evaluations/ev{query}").json["content"]["value"]}
+    data = {name: one["timeseries"]["data"] for name, one in found.items()}
+    assert len(data["Baseline"]) < len(data["Online"]), "in some five minutes the baseline was never shown"
+    assert data["Baseline"]
+
+
 def test_stretches_sum_what_lies_in_them() -> None:
     buckets = [Bucket(NOW + timedelta(minutes=5 * n), 1, 1, 2.0, 3.0, 4.0, 5.0, 6.0) for n in (0, 1, 5, 13)]
 
