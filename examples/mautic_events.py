@@ -49,12 +49,14 @@ def reports(payload: dict[str, Any]) -> Iterator[Report]:
         yield event(f"hit {hit['id']}", one, {**seen, **told})
     for one in payload.get("mautic.lead_channel_subscription_changed", []):
         contact = str(one["contact"]["id"])
-        # Mautic doesn't say which message it was about, so it silences every channel: better too quiet. A contact who
-        # comes back ("contactable") is not reported: what someone refused, only they can take back, where you ask them.
-        kind = {"unsubscribed": "unsubscribed", "manual": "unsubscribed", "bounced": "bounced"}.get(one["new_status"])
-        if kind is not None:
+        # Mautic doesn't say which message it was about, so it silences every channel: better too quiet. A dead address
+        # is reported as a refusal for that reason: a bounce has to name its message. A contact who comes back
+        # ("contactable") is not reported: what someone refused, only they can take back, where you ask them.
+        if one["new_status"] in ("unsubscribed", "manual", "bounced"):
             yield event(
-                f"{one['new_status']} {contact} {one['timestamp']}", one, {"type": kind, "recipient_id": contact}
+                f"{one['new_status']} {contact} {one['timestamp']}",
+                one,
+                {"type": "unsubscribed", "recipient_id": contact},
             )
 
 

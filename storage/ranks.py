@@ -157,5 +157,8 @@ class RankWriter(Protocol):
     def put_loop_document(self, workspace_id: str, kind: DocumentKind, document_id: str, document: bytes) -> None:
         """Inserts or replaces."""
 
+    def replace_loop_document(self, workspace_id: str, kind: DocumentKind, document_id: str, document: bytes) -> bool:
+        """Replaces; False (and nothing stored) when there is none."""
+
     def drop_loop_document(self, workspace_id: str, kind: DocumentKind, document_id: str) -> bool:
         """Deletes; False when there was none."""

@@ -91,10 +91,13 @@ class WebhookWriter(WebhookReader, Protocol):
     def add_vendor_event(self, event: Event, vendor: str, words: JsonObject) -> bool:
         """``add_event``, with the vendor's words beside it."""
 
-    def join_event(self, event: Event) -> bool:
+    def join_event(self, event: Event) -> Event | None:
         """Joins the stored event of this id, while it is unmatched, to the decision, recipient and campaign that
-        ``event`` names, and notes the position as that of its report; False (and nothing changed) when it is matched
-        already, or isn't stored."""
+        ``event`` names, and notes the position as that of its report. Nothing else of ``event`` is taken over.
+
+        Returns:
+            The stored event as it is now; None (and nothing changed) when it is matched already, or isn't stored.
+        """
 
     def label_events(self, workspace_id: str, labels: Sequence[tuple[str, Label]]) -> None:
         """Sets the labels of stored events by event id. Where ``automated`` changes, the position is noted in

@@ -87,10 +87,13 @@ class Decider:
             StoreError: what came before the chunk that failed was recorded; the same batch again goes on from there.
         """
         decided: list[Decision | SendtideError] = []
+        closed: set[str] = set()
         for start in range(0, len(requests), CHUNK):
             asks = named_rows(self._salt, workspace_id, run_id, start, requests[start : start + CHUNK])
-            decided += [answer for answer, _ in self._decide_rows(workspace_id, asks)]
-        return self._as_they_stand(workspace_id, decided)
+            outcomes, gone = self._decide_chunk(workspace_id, asks)
+            decided += [answer for answer, _ in outcomes]
+            closed.update(gone)
+        return self._as_they_stand(workspace_id, decided, closed)
 
     def answer_batch(
         self, workspace_id: str, requests: Sequence[DecisionRequest | SendtideError], key: str | None = None
@@ -110,15 +113,18 @@ class Decider:
             asks = named_batch(self._salt, workspace_id, key, requests)
             self._require_same_batch(workspace_id, key, asks)
         decided: list[Decision | SendtideError] = []
+        closed: set[str] = set()
         for start in range(0, len(asks), CHUNK):
             try:
-                decided += [answer for answer, _ in self._decide_rows(workspace_id, asks[start : start + CHUNK])]
+                outcomes, gone = self._decide_chunk(workspace_id, asks[start : start + CHUNK])
             except StoreError as fault:
                 if not start:
                     raise
                 logger.error("store unavailable from row %d of a batch on: %s", start, fault)
-                return [*self._as_far_as_known(workspace_id, decided), *_unrecorded(requests[start:], fault)]
-        return self._as_far_as_known(workspace_id, decided)
+                return [*self._as_far_as_known(workspace_id, decided, closed), *_unrecorded(requests[start:], fault)]
+            decided += [answer for answer, _ in outcomes]
+            closed.update(gone)
+        return self._as_far_as_known(workspace_id, decided, closed)
 
     def _require_same_batch(self, workspace_id: str, key: str, asks: Sequence[Ask | SendtideError]) -> None:
         """Refuses a batch before any of its rows is decided where another one was recorded under its key."""
@@ -139,21 +145,20 @@ class Decider:
                 )
 
     def _as_far_as_known(
-        self, workspace_id: str, decided: list[Decision | SendtideError]
+        self, workspace_id: str, decided: list[Decision | SendtideError], closed: set[str]
     ) -> list[Decision | SendtideError]:
         """The answers as they stand; as they were given where the store can't be asked, since they are recorded."""
         try:
-            return self._as_they_stand(workspace_id, decided)
+            return self._as_they_stand(workspace_id, decided, closed)
         except StoreError as fault:
             logger.error("store unavailable behind the last row of a batch: %s", fault)
             return decided
 
     def _as_they_stand(
-        self, workspace_id: str, decided: list[Decision | SendtideError]
+        self, workspace_id: str, decided: list[Decision | SendtideError], closed: set[str]
     ) -> list[Decision | SendtideError]:
-        """The answers with what later chunks displaced of earlier ones."""
-        gone = {name for d in decided if isinstance(d, Decision) for name in d.snapshot.displaced}
-        stale = [d.decision_id for d in decided if isinstance(d, Decision) and d.decision_id in gone]
+        """The answers with what later chunks closed of earlier ones."""
+        stale = [d.decision_id for d in decided if isinstance(d, Decision) and d.decision_id in closed]
         if not stale:
             return decided
         with self._store.read() as reader:
@@ -162,16 +167,24 @@ class Decider:
 
     def _decide_rows(self, workspace_id: str, asks: Sequence[Ask | SendtideError]) -> list[Outcome]:
         """Drafts, then commits."""
+        return self._decide_chunk(workspace_id, asks)[0]
+
+    def _decide_chunk(
+        self, workspace_id: str, asks: Sequence[Ask | SendtideError]
+    ) -> tuple[list[Outcome], dict[str, Decision]]:
+        """Drafts, then commits; the answers, and the decisions that were closed by it."""
         now = self._clock()
         with self._store.read() as reader:
             reads = self._gather(reader, workspace_id, [a for a in asks if isinstance(a, Ask)], now, keep=True)
             drafts = self._drafter.draft_all(reader, asks, reads)
-        fresh = to_log(drafts)
-        if not fresh:
-            return answers(drafts)
-        pairs = [(workspace_id, d.ask.request.recipient_id) for d in fresh]
-        rows = self._store.write(lambda writer: self._commit(writer, workspace_id, drafts, now), recipients=pairs)
-        return answers(rows)
+        new = to_log(drafts)
+        if not new:
+            return answers(drafts), {}
+        pairs = [(workspace_id, d.ask.request.recipient_id) for d in new]
+        rows, closed = self._store.write(
+            lambda writer: self._commit(writer, workspace_id, drafts, now), recipients=pairs
+        )
+        return answers(rows), closed
 
     def _together(self, workspace_id: str) -> Together[Ask, Outcome]:
         """Who asks for one decision of a workspace while others do is served with them."""
@@ -186,7 +199,9 @@ class Decider:
         reads.once = frozenset([one for one, rows in named.items() if rows == 1])
         return reads
 
-    def _commit(self, writer: Writer, workspace_id: str, drafts: Sequence[Row], now: datetime) -> list[Row]:
+    def _commit(
+        self, writer: Writer, workspace_id: str, drafts: Sequence[Row], now: datetime
+    ) -> tuple[list[Row], dict[str, Decision]]:
         """Inside the write transaction: re-check each draft, re-draw where its eligible set has changed, log them."""
         reads = self._gather(writer, workspace_id, [d.ask for d in to_log(drafts)], now, keep=False)
         results: list[Row] = []
@@ -200,8 +215,8 @@ class Decider:
                 results.append(error)
                 continue
             carry_forward(reads, results[-1])
-        displaced = log(writer, workspace_id, to_log(results), now)
-        return [_as_left(row, displaced) for row in results] if displaced else results
+        closed = log(writer, workspace_id, to_log(results), now)
+        return ([_as_left(row, closed) for row in results] if closed else results), closed
 
     def _settle_draft(self, writer: Writer, draft: Draft, reads: Reads) -> Draft | Decision:
         repeated = reads.known.get(draft.ask.decision_id)
@@ -240,10 +255,11 @@ def _unrecorded(rows: Sequence[DecisionRequest | SendtideError], fault: StoreErr
     ]
 
 
-def _as_left(row: Row, displaced: dict[str, Decision]) -> Row:
-    """A row as a later one of its chunk left it."""
-    gone = displaced.get(row.decision.decision_id) if isinstance(row, Draft) else None
-    if not isinstance(row, Draft) or gone is None:
+def _as_left(row: Row, closed: dict[str, Decision]) -> Row:
+    """A row, new or answered before, as its chunk left it."""
+    decision = row.decision if isinstance(row, Draft) else row
+    gone = closed.get(decision.decision_id) if isinstance(decision, Decision) else None
+    if not isinstance(decision, Decision) or gone is None:
         return row
-    closed = replace(row.decision, status=gone.status, closed_at=gone.closed_at, close_reason=gone.close_reason)
-    return replace(row, decision=closed, message=None)
+    left = replace(decision, status=gone.status, closed_at=gone.closed_at, close_reason=gone.close_reason)
+    return replace(row, decision=left, message=None) if isinstance(row, Draft) else left

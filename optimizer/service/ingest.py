@@ -22,7 +22,7 @@ from optimizer.service.engagement import note_engagement
 from optimizer.service.erased import CODE, gone, hidden_message_id
 from optimizer.service.ids import decision_id
 from optimizer.service.labels import judge_alone, judge_anew
-from optimizer.service.optout import OPT_OUTS, apply_opt_outs, is_opt_out, release_failed, suppress
+from optimizer.service.optout import OF_PEOPLE, apply_opt_outs, is_opt_out, release_failed, suppress
 from optimizer.service.plainevents import Correlated, Plain, split
 from optimizer.service.requests import (
     CLOCK_SKEW_SECONDS,
@@ -148,7 +148,7 @@ def _check(reader: Reader, workspace_id: str, one: EventInput, latest: datetime,
             "missing; allowed: decision_id, request_id, provider + message_id, or recipient_id",
             code="uncorrelated",
         )
-    if not named and one.recipient_id and one.type in MESSAGE_OUTCOMES and one.type not in OPT_OUTS:
+    if not named and one.recipient_id and one.type in MESSAGE_OUTCOMES and one.type not in OF_PEOPLE:
         raise Invalid.field(
             "recipient_id",
             f"{one.type!r} needs its message: decision_id, request_id or provider + message_id",
@@ -236,18 +236,21 @@ def _store(
     about = {one.decision.decision_id for one in others if one.decision is not None}
     decisions = writer.decisions_by_id(workspace_id, sorted(about)) if about else {}
     for one in others:
-        new = _add(writer, one)
+        event, new = one.event, _add(writer, one)
         if new:
             accepted += 1
-            unmatched += not one.event.matched
+            unmatched += not event.matched
         else:
             duplicates += 1
             # Two reports of one event may name its decision differently: the first by a message id that nobody has
-            # confirmed, the second by the decision's own.
-            if one.decision is None or not writer.join_event(one.event):
+            # confirmed, the second by the decision's own. What happened is what was stored: a second report may say
+            # anything else under the same id.
+            joined = None if one.decision is None else writer.join_event(event)
+            if joined is None:
                 continue
+            event = joined
         decision = None if one.decision is None else decisions[one.decision.decision_id]
-        event = one.event if decision is None else judge_anew(writer, decision, decision, [one.event])[0]
+        event = event if decision is None else judge_anew(writer, decision, decision, [event])[0]
         if new and one.index in told:
             _learn(writer, services, event, told[one.index], now)
         _act_on(writer, event, decision, now)

@@ -14,6 +14,7 @@ from datetime import datetime
 from optimizer.service.engagement import engages, recount
 from optimizer.service.requests import VendorEvent
 from optimizer.service.rhythms import note_answer_changed
+from optimizer.service.webhooks.delivery import Signs
 from optimizer.service.webhooks.machines import Trace, judge
 from optimizer.service.webhooks.vendors import VENDORS
 from storage.log import Decision, Event
@@ -58,11 +59,14 @@ def judge_stored(writer: Writer, decision: Decision) -> dict[str, Label]:
 
 def _judged(writer: Writer, before: Decision, after: Decision, fresh: Collection[str]) -> dict[str, Label]:
     """Sets the labels that change, and puts right what was concluded from those of events that aren't ``fresh``."""
-    said = [one for one in writer.vendor_words(after.workspace_id, after.decision_id) if one.event.type in JUDGED]
+    words = writer.vendor_words(after.workspace_id, after.decision_id)
+    said = [one for one in words if one.event.type in JUDGED]
     if not said:
         return {}
+    untimed = {one.event.event_id for one in words if not _signs(one).timed}
     events = [e for e in writer.events(after.workspace_id, after) if e.decision_id == after.decision_id]
-    labels = judge([_trace(one) for one in said], after.sent_at, _delivered_at(events))
+    arrived = _delivered_at(event for event in events if event.event_id not in untimed)
+    labels = judge([_trace(one) for one in said], after.sent_at, arrived)
     changed = {
         one.event.event_id: label
         for one in said
@@ -87,8 +91,12 @@ def _labelled(event: Event, label: Label | None) -> Event:
 
 
 def _trace(one: VendorWords) -> Trace:
+    return Trace(one.event.event_id, one.event.type, one.event.occurred_at, _signs(one))
+
+
+def _signs(one: VendorWords) -> Signs:
     vendor: Vendor = one.vendor  # type: ignore[assignment]  # what was stored came from this table
-    return Trace(one.event.event_id, one.event.type, one.event.occurred_at, VENDORS[vendor].signs(one.words))
+    return VENDORS[vendor].signs(one.words)
 
 
 def _delivered_at(events: Iterable[Event]) -> datetime | None:

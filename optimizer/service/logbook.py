@@ -27,14 +27,15 @@ def log(writer: Writer, workspace_id: str, rows: Sequence[Draft], now: datetime)
     """Stores new decisions with all that comes with them.
 
     Returns:
-        What they displaced, as it is now, by id: stored earlier, or earlier rows of the same chunk.
+        What was closed by it, as it is now, by id: decisions that they displaced, and those that events which had come
+        before their decision called off. Both may be stored earlier, or rows of the same chunk.
     """
     if not rows:
         return {}
     people.sight(writer, workspace_id, rows[0].read.view.attributes, [told(row.ask.request) for row in rows])
     named = [row for row in rows if row.ask.repeatable]  # whatever came of them: a refusal holds without a message, too
     awaited = writer.ask(partial(writer.awaited, workspace_id, [row.decision.decision_id for row in named]))
-    displaced: dict[str, Decision] = {}
+    closed: dict[str, Decision] = {}
     page = _Page(writer)
     for row in rows:
         tells = row.ask.request.recipient is not None and not people.same(row.read.stored, row.recipient)
@@ -43,11 +44,11 @@ def log(writer: Writer, workspace_id: str, rows: Sequence[Draft], now: datetime)
         if tells:
             page.told.append(people.following(row.read.stored, row.recipient, now))
         if row.displaced:
-            displaced.update(_displace(writer, row, now))
+            closed.update(_displace(writer, row, now))
         page.add(row)
     page.turn()
-    _join(writer, workspace_id, named, awaited(), now)
-    return displaced
+    closed.update(_join(writer, workspace_id, named, awaited(), now))
+    return closed
 
 
 class _Page:
@@ -70,14 +71,22 @@ class _Page:
         self._rows, self.told, self.named = [], [], set()
 
 
-def _join(writer: Writer, workspace_id: str, rows: Sequence[Draft], awaited: set[str], now: datetime) -> None:
-    """Joins events that arrived before the decisions that they name: callers may know a decision's id beforehand."""
+def _join(
+    writer: Writer, workspace_id: str, rows: Sequence[Draft], awaited: set[str], now: datetime
+) -> dict[str, Decision]:
+    """Joins events that arrived before the decisions that they name: callers may know a decision's id beforehand.
+
+    Returns:
+        What they called off, as it is now, by id.
+    """
+    closed: dict[str, Decision] = {}
     for row in rows:
         if row.decision.decision_id in awaited:
             joined = judge_anew(writer, row.decision, row.decision, writer.match_events(workspace_id, row.decision))
-            apply_opt_outs(writer, row.decision, joined, now)
-            release_failed(writer, row.decision, joined, now)
+            closed.update((one.decision_id, one) for one in apply_opt_outs(writer, row.decision, joined, now))
+            closed.update((one.decision_id, one) for one in release_failed(writer, row.decision, joined, now))
             note_engagement(writer, row.decision, joined)
+    return closed
 
 
 def _displace(writer: Writer, row: Draft, now: datetime) -> dict[str, Decision]:

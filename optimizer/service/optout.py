@@ -14,6 +14,9 @@ from storage.records import ANY
 
 #: Outcomes that are a refusal. ``bounced`` is one only when it is hard: the address doesn't exist.
 OPT_OUTS = frozenset({"unsubscribed", "complained", "bounced"})
+#: Those that may name a recipient without a message: a person can refuse everything. A bounce tells of one address, so
+#: of the channel of the message that it names and of no other.
+OF_PEOPLE = OPT_OUTS - {"bounced"}
 
 
 def is_opt_out(event: Event) -> bool:
@@ -21,9 +24,10 @@ def is_opt_out(event: Event) -> bool:
     return event.type in OPT_OUTS and (event.type != "bounced" or event.properties.get("hard", True) is True)
 
 
-def apply_opt_outs(writer: Writer, decision: Decision, events: Iterable[Event], now: datetime) -> int:
-    """Suppresses what the opt-outs among ``events`` refuse; returns how many reserved messages were revoked."""
-    revoked = 0
+def apply_opt_outs(writer: Writer, decision: Decision, events: Iterable[Event], now: datetime) -> list[Decision]:
+    """Suppresses what the opt-outs among ``events`` refuse; returns the reserved messages that were revoked, as they
+    are now."""
+    revoked: list[Decision] = []
     for event in events:
         if is_opt_out(event):
             category = ANY if event.type == "bounced" else decision.category
@@ -38,14 +42,18 @@ def apply_opt_outs(writer: Writer, decision: Decision, events: Iterable[Event], 
     return revoked
 
 
-def release_failed(writer: Writer, decision: Decision, events: Iterable[Event], now: datetime) -> None:
-    """Gives back the place of a message that the sender reports as failed, if it still has one."""
+def release_failed(writer: Writer, decision: Decision, events: Iterable[Event], now: datetime) -> list[Decision]:
+    """Gives back the place of a message that the sender reports as failed, if it still has one; returns the decision as
+    it is now, if that changed it."""
+    found: list[Decision] = []
     for event in events:
         current = writer.decision(event.workspace_id, decision.decision_id) if event.type == "failed" else None
         if current is not None and current.status in OPEN:
             reason = f"event:failed:{event.event_id}"
             released = replace(current, status="released", closed_at=now, close_reason=reason)
             writer.update_decision(released, None)
+            found.append(released)
+    return found
 
 
 def suppress(
@@ -56,8 +64,9 @@ def suppress(
     source: str,
     now: datetime,
     answered: str | None = None,
-) -> int:
-    """Records that ``person`` (workspace, recipient) refuses (channel, category); revokes what is reserved there.
+) -> list[Decision]:
+    """Records that ``person`` (workspace, recipient) refuses (channel, category); revokes what is reserved there, and
+    returns that as it is now.
 
     The message that the refusal answers (``answered``, a decision's id) has gone out once its time has passed,
     confirmed or not: it stays, so that its harm is learned from.
@@ -66,18 +75,19 @@ def suppress(
     channel, category = refused
     stored = writer.recipient(workspace_id, recipient_id) or people.unknown(workspace_id, recipient_id)
     people.store(writer, stored, people.refused(stored, channel, category, source=source, at=now), now)
-    revoked = 0
+    revoked: list[Decision] = []
     for decision in writer.open_decisions(workspace_id, recipient_id):
         out = decision.decision_id == answered and decision.send_at is not None and decision.send_at <= now
         if channel in (ANY, decision.channel) and category in (ANY, decision.category) and not out:
-            revoke(writer, decision, reason=source, now=now)
-            revoked += 1
+            revoked.append(revoke(writer, decision, reason=source, now=now))
     return revoked
 
 
-def revoke(writer: Writer, decision: Decision, *, reason: str, now: datetime) -> None:
-    """Calls a reserved message off: its place in the caps is free again, and the sender learns of it."""
-    writer.update_decision(replace(decision, status="revoked", closed_at=now, close_reason=reason), None)
+def revoke(writer: Writer, decision: Decision, *, reason: str, now: datetime) -> Decision:
+    """Calls a reserved message off: its place in the caps is free again, and the sender learns of it. Returns it as it
+    is now."""
+    gone = replace(decision, status="revoked", closed_at=now, close_reason=reason)
+    writer.update_decision(gone, None)
     writer.add_change(
         decision.workspace_id,
         "revoked",
@@ -86,3 +96,4 @@ def revoke(writer: Writer, decision: Decision, *, reason: str, now: datetime) ->
         campaign_id=decision.campaign_id,
         detail=reason,
     )
+    return gone

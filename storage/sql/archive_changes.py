@@ -287,7 +287,7 @@ class ArchiveWriter(ArchiveReader, BulkWriter, DecisionWriter, ErasureWriter, Re
         self._revive(event.workspace_id, (event.decision_id,))
         return not self._taken(event.workspace_id, (event.event_id,)) and super().add_vendor_event(event, vendor, words)
 
-    def join_event(self, event: Event) -> bool:
+    def join_event(self, event: Event) -> Event | None:
         """See ``storage.webhooks``."""
         self._revive(event.workspace_id, (event.decision_id,))
         return super().join_event(event)

@@ -210,6 +210,14 @@ class RankWriter(RankReader):
             (workspace_id, kind, document_id, document),
         )
 
+    def replace_loop_document(self, workspace_id: str, kind: DocumentKind, document_id: str, document: bytes) -> bool:
+        """See ``storage.ranks``."""
+        replaced = self._query(
+            "UPDATE loop_documents SET document = ? WHERE workspace_id = ? AND kind = ? AND document_id = ?",
+            (document, workspace_id, kind, document_id),
+        )
+        return replaced.rowcount > 0
+
     def drop_loop_document(self, workspace_id: str, kind: DocumentKind, document_id: str) -> bool:
         """See ``storage.ranks``."""
         gone = self._query(

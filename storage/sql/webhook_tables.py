@@ -46,10 +46,10 @@ _ADD: Final = (
     "INSERT INTO events (workspace_id, " + EVENT_COLUMNS + ", words) "
     "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (workspace_id, event_id) DO NOTHING"
 )
-_JOIN: Final = """
-UPDATE events SET matched = 1, decision_id = ?, recipient_id = ?, campaign_id = ?, known_after = ?
-WHERE workspace_id = ? AND event_id = ? AND matched = 0
-"""
+_JOIN: Final = (
+    "UPDATE events SET matched = 1, decision_id = ?, recipient_id = ?, campaign_id = ?, known_after = ? "  # noqa: S608 - constants
+    "WHERE workspace_id = ? AND event_id = ? AND matched = 0 RETURNING " + EVENT_COLUMNS
+)
 _LABELLED: Final = "SELECT automated, flips FROM events WHERE workspace_id = ? AND event_id = ?"
 _LABEL: Final = """
 UPDATE events SET automated = ?, confidence = ?, reason = ?, flips = ? WHERE workspace_id = ? AND event_id = ?
@@ -118,11 +118,12 @@ class WebhookWriter(EventWriter, WebhookReader):
         said = codec.pack_object({_VENDOR: vendor, _EVENT: words})
         return self._query(_ADD, (*event_row(event, self._position(event.workspace_id)), said)).rowcount > 0
 
-    def join_event(self, event: Event) -> bool:
+    def join_event(self, event: Event) -> Event | None:
         """See ``storage.webhooks``."""
         self._count_rewritten_events(event.workspace_id, [event.event_id])
         named = (event.decision_id, event.recipient_id, event.campaign_id, self._position(event.workspace_id))
-        return self._query(_JOIN, (*named, event.workspace_id, event.event_id)).rowcount > 0
+        joined = self._rows(_JOIN, (*named, event.workspace_id, event.event_id))
+        return event_from(event.workspace_id, joined[0]) if joined else None
 
     def label_events(self, workspace_id: str, labels: Sequence[tuple[str, Label]]) -> None:
         """See ``storage.webhooks``."""

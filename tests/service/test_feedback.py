@@ -9,7 +9,7 @@ import pytest
 
 from optimizer.bandit.rewards import outcomes, reward
 from optimizer.errors import Conflict, Invalid, NotFound
-from optimizer.service import settle, setup, upkeep
+from optimizer.service import decide, settle, setup, upkeep
 from optimizer.service.ingest import ingest
 from optimizer.service.requests import DecisionRequest, EventInput, RejectedEvent, VendorEvent
 from optimizer.service.wiring import Services
@@ -84,10 +84,32 @@ def test_a_failure_gives_the_place_back_also_ahead_of_its_decision(services: Ser
         if not ahead:
             ingest(services, WORKSPACE, [failure])
         ended = stored(services, decided.decision_id)
+        assert decided.status == ("released" if ahead else "reserved")
         with services.store.read() as reader:
             held = reader.messages(WORKSPACE, [who], START - timedelta(days=1), START + timedelta(days=99))
         ends.append((ended.status, ended.close_reason == f"event:failed:{who}", held))
     assert ends == [("released", True, {})] * 2
+
+
+@pytest.mark.parametrize("chunk", [1, 250])
+def test_a_batch_answers_what_earlier_events_left_of_its_decisions(
+    services: Services, monkeypatch: pytest.MonkeyPatch, chunk: int
+) -> None:
+    monkeypatch.setattr(decide, "CHUNK", chunk)
+    setup.put_campaign(services, campaign(allow_no_send=False))
+    ingest(services, WORKSPACE, [event("bounced", at=0, event_id="b", request_id="third")])
+    ingest(services, WORKSPACE, [event("failed", at=0, event_id="f", request_id="fourth")])
+    first = services.decider.decide(WORKSPACE, DecisionRequest("spring", "u1", request_id="first"))[0]
+    others = (("second", "u1"), ("third", "u1"), ("fourth", "u2"), ("fifth", "u3"))
+    narrow = (first.channel or "",)
+    requests = [
+        DecisionRequest("spring", "u1", request_id="first"),
+        *(DecisionRequest("spring", who, request_id=name, channels=narrow) for name, who in others),
+    ]
+    answers = [one for one in services.decider.decide_batch(WORKSPACE, requests, "run") if isinstance(one, Decision)]
+    assert [one.status for one in answers] == ["revoked", "revoked", "revoked", "released", "reserved"]
+    assert [stored(services, one.decision_id).status for one in answers] == [one.status for one in answers]
+    assert answers[3].close_reason == "event:failed:f"
 
 
 def test_a_bad_event_is_listed_and_the_others_are_kept(services: Services, sent: Decision) -> None:
@@ -101,6 +123,7 @@ def test_a_bad_event_is_listed_and_the_others_are_kept(services: Services, sent:
             event(at=60 * 24 * 365, decision_id=sent.decision_id, event_id="far"),
             event(decision_id=sent.decision_id, campaign_id="nope", event_id="lost"),
             event("opened", recipient_id="u1", event_id="needs"),
+            event("bounced", recipient_id="u1", event_id="whose address"),
             event(event_id="nobody"),
         ],
     )
@@ -110,8 +133,10 @@ def test_a_bad_event_is_listed_and_the_others_are_kept(services: Services, sent:
         (2, "future"),
         (3, "unknown_campaign"),
         (4, "needs_message"),
-        (5, "uncorrelated"),
+        (5, "needs_message"),
+        (6, "uncorrelated"),
     ]
+    assert stored(services, sent.decision_id).status == "reserved"
 
 
 @pytest.mark.parametrize("kind", ["unsubscribed", "complained", "bounced"])
@@ -133,8 +158,11 @@ def test_a_soft_bounce_silences_nobody(services: Services, sent: Decision) -> No
     assert stored(services, sent.decision_id).status == "reserved"
 
 
-def test_an_opt_out_that_names_only_the_recipient_silences_every_channel(services: Services, sent: Decision) -> None:
-    ingest(services, WORKSPACE, [event("unsubscribed", at=0, recipient_id="u1")])
+@pytest.mark.parametrize("kind", ["unsubscribed", "complained"])
+def test_an_opt_out_that_names_only_the_recipient_silences_every_channel(
+    services: Services, sent: Decision, kind: str
+) -> None:
+    ingest(services, WORKSPACE, [event(kind, at=0, recipient_id="u1")])
     assert stored(services, sent.decision_id).status == "revoked"
 
 
@@ -165,7 +193,7 @@ def test_an_opt_out_ahead_of_its_decision_acts_as_one_behind_it_whatever_was_dec
         if ahead:
             assert ingest(services, WORKSPACE, [refusal]).unmatched == 1
         decided = services.decider.decide(WORKSPACE, DecisionRequest("spring", who, request_id=f"of {who}"))[0]
-        assert decided.status == status
+        assert decided.status == ("revoked" if ahead and status == "reserved" else status)
         if not ahead:
             ingest(services, WORKSPACE, [refusal])
         with services.store.read() as reader:
@@ -203,6 +231,26 @@ def test_a_vendors_event_that_names_no_decision_of_ours_joins_by_its_message(
         person = reader.recipient(WORKSPACE, "u1")
         assert [(e.event_id, e.decision_id) for e in reader.events(WORKSPACE, sent)] == [("v1", sent.decision_id)]
         assert reader.unmatched_events(WORKSPACE) == 0
+    assert person is not None
+    assert [(one.channel, one.category) for one in person.suppressed] == [(sent.channel, "marketing")]
+
+
+def test_what_a_second_report_says_under_a_stored_id_is_not_acted_on(services: Services, sent: Decision) -> None:
+    ingest(services, WORKSPACE, [event("opened", at=0, event_id="e1", provider="ses", message_id="m1")])
+    other = event("unsubscribed", at=0, event_id="e1", decision_id=sent.decision_id)
+    assert ingest(services, WORKSPACE, [other]).duplicates == 1
+    with services.store.read() as reader:
+        assert [(e.event_id, e.type) for e in reader.events(WORKSPACE, sent)] == [("e1", "opened")]
+        person = reader.recipient(WORKSPACE, "u1")
+    assert person is None or person.suppressed == ()
+    assert stored(services, sent.decision_id).status == "reserved"
+
+
+def test_a_stored_refusal_acts_once_a_second_report_names_its_message(services: Services, sent: Decision) -> None:
+    ingest(services, WORKSPACE, [event("unsubscribed", at=0, event_id="e1", provider="ses", message_id="m1")])
+    ingest(services, WORKSPACE, [event("opened", at=0, event_id="e1", decision_id=sent.decision_id)])
+    with services.store.read() as reader:
+        person = reader.recipient(WORKSPACE, "u1")
     assert person is not None
     assert [(one.channel, one.category) for one in person.suppressed] == [(sent.channel, "marketing")]
 

@@ -130,5 +130,11 @@ def test_documents_are_kept_by_kind_and_id(store: Store) -> None:
         assert reader.loop_documents(WORKSPACE, "evaluation") == (b"2", b"3")
         assert reader.loop_document(WORKSPACE, "importance", "a") == b"4"
         assert reader.loop_document(WORKSPACE, "loop", "a") is None
+    assert store.write(lambda writer: writer.replace_loop_document(WORKSPACE, "evaluation", "a", b"6"))
+    with store.read() as reader:
+        assert reader.loop_documents(WORKSPACE, "evaluation") == (b"6", b"3")
     assert store.write(lambda writer: writer.drop_loop_document(WORKSPACE, "evaluation", "a"))
+    assert not store.write(lambda writer: writer.replace_loop_document(WORKSPACE, "evaluation", "a", b"7"))
+    with store.read() as reader:
+        assert reader.loop_documents(WORKSPACE, "evaluation") == (b"3",)
     assert not store.write(lambda writer: writer.drop_loop_document(WORKSPACE, "evaluation", "a"))

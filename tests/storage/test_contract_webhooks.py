@@ -166,12 +166,13 @@ def test_a_new_label_notes_where_in_the_log_it_turned_the_old_one_round(store: S
 def test_an_unmatched_event_joins_the_decision_that_another_report_of_it_names(store: Store) -> None:
     waiting = make_event(decision_id=None, provider="ses", message_id="m", matched=False)
     named = make_event(recipient_id="u1", campaign_id="spring", provider="ses", message_id="m")
-    assert store.write(lambda writer: writer.join_event(named)) is False
+    assert store.write(lambda writer: writer.join_event(named)) is None
     store.write(lambda writer: writer.add_event(waiting))
-    assert store.write(lambda writer: writer.join_event(replace(named, workspace_id="w2"))) is False
+    assert store.write(lambda writer: writer.join_event(replace(named, workspace_id="w2"))) is None
     store.write(lambda writer: writer.add_decision(make_decision(), None))
-    assert store.write(lambda writer: writer.join_event(named)) is True
-    assert store.write(lambda writer: writer.join_event(replace(named, decision_id="dec_2"))) is False
+    told = replace(named, type="unsubscribed", value=7.0, properties={"hard": False})
+    assert store.write(lambda writer: writer.join_event(told)) == named
+    assert store.write(lambda writer: writer.join_event(replace(named, decision_id="dec_2"))) is None
     with store.read() as reader:
         (joined,), logged = reader.events(WORKSPACE, make_decision()), reader.decision(WORKSPACE, "dec_1")
         assert logged is not None

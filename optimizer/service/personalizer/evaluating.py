@@ -19,7 +19,7 @@ from optimizer.service.personalizer import loop as loops
 from optimizer.service.personalizer.arguments import DEFAULT_ARGUMENTS, read_arguments
 from optimizer.service.personalizer.evaluations import Bucket, Evaluation, NamedPolicy, PolicyOutcome, Source
 from optimizer.service.personalizer.loop import Loop
-from optimizer.service.personalizer.replaying import Trial
+from optimizer.service.personalizer.replaying import Mask, Trial
 from optimizer.service.wiring import Services
 
 log = logging.getLogger("sendtide.personalizer")
@@ -28,6 +28,10 @@ _LEASE: Final = timedelta(minutes=10)
 #: With fewer answers to judge it by, nothing is called better.
 FEWEST: Final = 200
 OPTIMAL: Final = "Optimized"
+NOTHING_TOLD: Final = (
+    "each answer of this range was certain (Apprentice or LoggingOnly mode, or no exploration), so they tell of no "
+    "policy but Online and Baseline; allowed: a range with answers that were drawn, as Online mode does"
+)
 #: What an optimisation compares, beside the settings in service.
 CANDIDATES: Final = (
     DEFAULT_ARGUMENTS,
@@ -63,7 +67,7 @@ def run_waiting(services: Services, workspace_id: str) -> bool:
         _run(services, workspace_id, waiting[-1])
     except Exception:  # whatever it is, it would be again: the evaluation must not wait for ever
         failed = replace(waiting[-1], status="Failed", description="something went wrong on our side; see the log")
-        services.store.write(lambda writer: evaluations.SHELF.save(writer, workspace_id, failed))
+        evaluations.SHELF.note(services, workspace_id, failed)
         raise
     finally:
         services.store.write(lambda writer: writer.drop_lease(lease, holder))
@@ -91,7 +95,8 @@ def queue_due(services: Services, workspace_id: str) -> Evaluation | None:
 
 
 def _run(services: Services, workspace_id: str, asked: Evaluation) -> None:
-    services.store.write(lambda w: evaluations.SHELF.save(w, workspace_id, replace(asked, status="Running")))
+    if not evaluations.SHELF.note(services, workspace_id, replace(asked, status="Running")):
+        return  # deleted since it was listed
     with services.store.read() as reader:
         loop = loops.load(reader, workspace_id)
         found = replaying.trials(reader, workspace_id, loop, asked.start, asked.end, services.clock())
@@ -100,27 +105,48 @@ def _run(services: Services, workspace_id: str, asked: Evaluation) -> None:
         if found
         else replace(asked, status="Failed", description="no answer of this range is settled yet")
     )
-    if done.kind == "Auto" and done.status == "Succeeded":
+    if done.kind == "Auto" and done.status == "Succeeded" and _wanted(services, workspace_id, done):
         done = _applied(services, workspace_id, done)
-    services.store.write(lambda writer: evaluations.SHELF.save(writer, workspace_id, done))
-    log.info("evaluation ends", extra={"workspace": workspace_id, "evaluation": done.id, "status": done.status})
+    kept = evaluations.SHELF.note(services, workspace_id, done)
+    status = done.status if kept else "deleted"
+    log.info("evaluation ends", extra={"workspace": workspace_id, "evaluation": done.id, "status": status})
+
+
+def _wanted(services: Services, workspace_id: str, asked: Evaluation) -> bool:
+    """Whether it is still there: what was deleted meanwhile must not change the loop."""
+    with services.store.read() as reader:
+        return reader.loop_document(workspace_id, evaluations.SHELF.kind, asked.id) is not None
 
 
 def _judged(asked: Evaluation, found: Sequence[Trial], loop: Loop) -> Evaluation:
     width = evaluations.bucket_width(asked)
+    stretches = _Stretches(asked.start, width)
     outcomes: list[PolicyOutcome] = []
-    for policy, source, weight in _policies(asked, found, loop):
-        outcomes.extend(_outcomes(policy, source, found, weight, _Stretches(asked.start, width)))
+    for policy, source, weight, tells in _policies(asked, found, loop):
+        if tells.any():
+            outcomes.extend(_outcomes(policy, source, _where(found, tells), weight[tells], stretches))
     done = replace(asked, status="Succeeded", outcomes=tuple(outcomes))
-    return _optimised(done, found, loop, _Stretches(asked.start, width)) if asked.optimise else done
+    if not replaying.telling(found).any():
+        return replace(done, status="Failed", description=NOTHING_TOLD)
+    return _optimised(done, found, loop, stretches) if asked.optimise else done
 
 
-def _policies(asked: Evaluation, found: Sequence[Trial], loop: Loop) -> Iterator[tuple[NamedPolicy, Source, Floats]]:
-    yield NamedPolicy("Online", loop.arguments), "Online", replaying.online(found)
-    yield NamedPolicy("Baseline", ""), "Baseline", replaying.baseline(found)
-    yield NamedPolicy("Random", ""), "Random", replaying.uniform(found)
+def _policies(
+    asked: Evaluation, found: Sequence[Trial], loop: Loop
+) -> Iterator[tuple[NamedPolicy, Source, Floats, Mask]]:
+    """Each policy with the weight that rows have for it, and which of them judge it."""
+    tells = replaying.telling(found)
+    yield NamedPolicy("Online", loop.arguments), "Online", replaying.online(found), np.ones(len(found), np.bool_)
+    yield NamedPolicy("Baseline", ""), "Baseline", replaying.baseline(found), replaying.telling_of_baseline(found)
+    if not tells.any():
+        return
+    yield NamedPolicy("Random", ""), "Random", replaying.uniform(found), tells
     for policy in asked.policies:
-        yield policy, "Custom", _replayed(policy.arguments, found, loop)
+        yield policy, "Custom", _replayed(policy.arguments, found, loop), tells
+
+
+def _where(found: Sequence[Trial], mask: Mask) -> list[Trial]:
+    return [trial for trial, one in zip(found, mask, strict=True) if one]
 
 
 def _replayed(arguments: str, found: Sequence[Trial], loop: Loop) -> Floats:
@@ -133,10 +159,12 @@ def _optimised(done: Evaluation, found: Sequence[Trial], loop: Loop, stretches: 
     """Adds the candidate that earns most on the first two thirds, judged on the rest: where the best of several was
     chosen, it looks good by luck. It is ``better`` if both its value and its lower bound there are above those of what
     was in service."""
-    cut = len(found) * 2 // 3
-    early, late = found[:cut], found[cut:]
+    tells = replaying.telling(found)
+    judges = _where(found, tells)
+    cut = len(judges) * 2 // 3
+    early, late = judges[:cut], judges[cut:]
     candidates = dict.fromkeys((loop.arguments, *CANDIDATES))
-    replayed = {arguments: _replayed(arguments, found, loop) for arguments in candidates}
+    replayed = {arguments: _replayed(arguments, found, loop)[tells] for arguments in candidates}
     best = max(replayed, key=lambda arguments: _value(early, replayed[arguments][:cut])[0])
     policy = NamedPolicy(OPTIMAL, best)
     outcomes = tuple(_outcomes(policy, "OfflineExperimentation", late, replayed[best][cut:], stretches))
@@ -149,7 +177,7 @@ def _applied(services: Services, workspace_id: str, done: Evaluation) -> Evaluat
     """An automatic evaluation puts what it found to work, if that is better."""
     if not done.better:
         return replace(done, status="OnlinePolicyRetained")
-    found = next(o for o in done.outcomes if o.name == OPTIMAL)
+    found = next(o for o in done.outcomes if o.source == "OfflineExperimentation")
     loops.set_policy(services, workspace_id, found.name, found.arguments)
     return replace(done, status="OptimalPolicyApplied")
 

@@ -23,6 +23,9 @@ Status = Literal[
 ]
 Source = Literal["Online", "Baseline", "Random", "Custom", "OfflineExperimentation"]
 MOST_POLICIES: Final = 10
+#: Names of what every evaluation compares, and of what an optimisation finds. Whoever applies a policy has nothing but
+#: its name, so a custom one can't have one of these.
+OURS: Final = ("Online", "Baseline", "Random", "Optimized")
 #: Sums are kept by five minutes, of a longer range by the hour.
 _FINE: Final = timedelta(minutes=5)
 _COARSE: Final = timedelta(hours=1)
@@ -129,6 +132,13 @@ def _check(asked: Evaluation) -> None:
     names = [policy.name for policy in asked.policies]
     if len(set(names)) < len(names):
         raise Invalid.field("policies", "two have the same name", code="DuplicateCustomPolicyNames")
+    for place, name in enumerate(names):
+        if name in OURS:
+            raise Invalid.field(
+                f"policies.{place}.name",
+                f"{name!r} is one of ours; allowed: any name but {', '.join(OURS)}",
+                code="DuplicateCustomPolicyNames",
+            )
     for policy in asked.policies:
         read_arguments(policy.arguments)
 
@@ -141,7 +151,9 @@ def apply(services: Services, workspace_id: str, evaluation_id: str, policy_name
     """
     with services.store.read() as reader:
         evaluation = SHELF.find(reader, workspace_id, evaluation_id)
-    found = next((o for o in evaluation.outcomes if o.name == policy_name and o.arguments), None)
+    named = [o for o in evaluation.outcomes if o.name == policy_name and o.arguments]
+    # Evaluations that were asked for before our names were kept free may have a custom policy under one of them.
+    found = min(named, key=lambda o: o.source == "Custom", default=None)
     if found is None:
         raise NotFound(f"no learning settings {policy_name!r:.80} in it", code="LearningSettingsNotFound")
     loops.set_policy(services, workspace_id, found.name, found.arguments)

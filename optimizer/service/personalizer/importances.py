@@ -81,17 +81,26 @@ def run_waiting(services: Services, workspace_id: str) -> bool:
     """Carries out the oldest job that waits; False where none does. Twice by two schedulers does no harm."""
     with services.store.read() as reader:
         waiting = [job for job in SHELF.listed(reader, workspace_id) if job.status == "NotSubmitted"]
-        if not waiting:
-            return False
-        asked = waiting[-1]
+    if not waiting:
+        return False
+    asked = waiting[-1]
+    try:
+        done = _done(services, workspace_id, asked)
+    except Exception:  # whatever it is, it would be again: those behind this one must not wait for ever
+        failed = replace(asked, status="Failed", description="something went wrong on our side; see the log")
+        SHELF.note(services, workspace_id, failed)
+        raise
+    SHELF.note(services, workspace_id, done)
+    return True
+
+
+def _done(services: Services, workspace_id: str, asked: Importance) -> Importance:
+    with services.store.read() as reader:
         loop = loops.load(reader, workspace_id)
         found = replaying.trials(reader, workspace_id, loop, asked.start, asked.end, services.clock())
-    if found:
-        done = replace(asked, status="Succeeded", scores=tuple(scores(found, loop)))
-    else:
-        done = replace(asked, status="Failed", description="no answer of this range is settled yet")
-    services.store.write(lambda writer: SHELF.save(writer, workspace_id, done))
-    return True
+    if not found:
+        return replace(asked, status="Failed", description="no answer of this range is settled yet")
+    return replace(asked, status="Succeeded", scores=tuple(scores(found, loop)))
 
 
 def scores(found: Sequence[Trial], loop: Loop) -> list[Score]:

@@ -3,6 +3,9 @@
 The logging probabilities are exact and stored, so weights are too. A policy that learns is replayed as it would have
 learned: the log is cut into parts by time, and each part is judged by a model of the parts before it, so no row judges
 a model that saw it.
+
+Where one of several actions was certain to be shown (an apprentice, a loop that only logs, or one that never explores),
+nothing tells what another would have earned: such a row judges no policy but the baseline, if that is what was shown.
 """
 
 from __future__ import annotations
@@ -31,8 +34,11 @@ MOST = 50_000
 MOST_ACTIONS = 250_000
 #: Parts of the log; the first is drawn evenly by a policy that learns.
 PARTS = 8
+#: A probability from which on an action was certain; what is missing to 1 is rounding.
+_CERTAIN = 1.0 - 1e-9
 
 Floats = NDArray[np.float64]
+Mask = NDArray[np.bool_]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -47,6 +53,11 @@ class Trial:
     def propensity(self) -> float:
         """The probability with which the choice was logged."""
         return self.slot.probability[self.slot.eligible.index(self.slot.chosen)]
+
+    @property
+    def telling(self) -> bool:
+        """Whether the log tells of other choices: another could have been made, or none was open."""
+        return len(self.slot.eligible) == 1 or self.propensity < _CERTAIN
 
 
 def trials(reader: Reader, workspace_id: str, loop: Loop, start: datetime, end: datetime, now: datetime) -> list[Trial]:
@@ -71,6 +82,16 @@ def online(log: Sequence[Trial]) -> Floats:
 def baseline(log: Sequence[Trial]) -> Floats:
     """(n,) weights of always showing the baseline."""
     return np.array([float(t.slot.chosen == _baseline_of(t.slot)) / t.propensity for t in log])
+
+
+def telling(log: Sequence[Trial]) -> Mask:
+    """(n,) which rows judge any policy."""
+    return np.array([trial.telling for trial in log], np.bool_)
+
+
+def telling_of_baseline(log: Sequence[Trial]) -> Mask:
+    """(n,) which rows judge the baseline: those that show it, too, however certain that was."""
+    return np.array([t.telling or t.slot.chosen == _baseline_of(t.slot) for t in log], np.bool_)
 
 
 def _baseline_of(slot: SlotChoice) -> int:

@@ -49,6 +49,13 @@ class Shelf(Generic[T]):
         """Stores it under its id."""
         writer.put_loop_document(workspace_id, self.kind, document.id, msgspec.json.encode(document))
 
+    def note(self, services: Services, workspace_id: str, document: T) -> bool:
+        """Stores how a document that was asked for is now; False (and nothing is stored) where it was deleted."""
+        told = msgspec.json.encode(document)
+        return services.store.write(
+            lambda writer: writer.replace_loop_document(workspace_id, self.kind, document.id, told)
+        )
+
     def find(self, reader: Reader, workspace_id: str, document_id: str) -> T:
         """One of them; ``NotFound`` where there is none."""
         stored = reader.loop_document(workspace_id, self.kind, document_id)

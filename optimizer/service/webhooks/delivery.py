@@ -60,13 +60,18 @@ class Batch:
 
 @dataclass(frozen=True, slots=True)
 class Signs:
-    """What may betray a machine, in one vendor's words. ``flagged``: the vendor's own verdict, empty where none."""
+    """What may betray a machine, in one vendor's words.
+
+    ``flagged``: the vendor's own verdict, empty where none. ``timed``: whether the vendor says when it happened; else
+    the event's time is that of the report, which may come in any order and tells nothing of who did it.
+    """
 
     flagged: str = ""
     user_agent: str = ""
     address: str = ""
     url: str = ""
     method: str = ""
+    timed: bool = True
 
 
 @dataclass(frozen=True, slots=True)

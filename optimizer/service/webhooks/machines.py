@@ -4,7 +4,7 @@ Privacy proxies load every picture, mail filters follow every link. Counted as p
 write to mail filters. Each rule below gives a confidence, from 0 to 1, that a machine did it; the surest one speaks,
 and from ``AUTOMATED_FROM`` on the event counts for nothing. The label of one event may hang on the others of the same
 message and on when that went out and arrived, so all of them are judged together, and the same set in any order gets
-the same labels.
+the same labels. What a vendor reports without a time is judged by all but the rules that look at times.
 
 What is *not* a sign: an open and a click close together (people who click have just opened), the picture proxies of
 Gmail and Yahoo (they load when a person looks, unless the vendor says otherwise), a recipient who clicks often.
@@ -89,14 +89,17 @@ def judge(traces: Iterable[Trace], sent_at: datetime | None, delivered_at: datet
     Args:
         traces: all that are known, in any order; several of one id count once.
         sent_at: when the sender says that it went out, None while nobody has.
-        delivered_at: when it is first known to have arrived, None while nobody has said.
+        delivered_at: when it is first known to have arrived, None while nobody has said when.
     """
     ordered = sorted({trace.event_id: trace for trace in traces}.values(), key=lambda one: (one.at, one.event_id))
-    found = {one.event_id: [*_alone(one), *_in_time(one, sent_at, delivered_at)] for one in ordered}
-    for event_id in _bursts([one for one in ordered if one.type == "clicked" and one.signs.url]):
+    timed = [one for one in ordered if one.signs.timed]
+    found = {one.event_id: [*_alone(one)] for one in ordered}
+    for one in timed:
+        found[one.event_id] += _in_time(one, sent_at, delivered_at)
+    for event_id in _bursts([one for one in timed if one.type == "clicked" and one.signs.url]):
         found[event_id].append(_finding("burst", f"{BURST_LINKS} links in {BURST.total_seconds():g} s"))
-    machines = [one for one in ordered if any(finding.rule in _OF_A_CLIENT for finding in found[one.event_id])]
-    for one in ordered:
+    machines = [one for one in timed if any(finding.rule in _OF_A_CLIENT for finding in found[one.event_id])]
+    for one in timed:
         if not found[one.event_id] and _in_company(one, machines):
             found[one.event_id].append(_finding("same_client"))
     return {event_id: _label(findings) for event_id, findings in found.items()}

@@ -1,7 +1,8 @@
 """Mailgun's webhooks: one event, HMAC-SHA256 over a time and a token. The event itself is not signed.
 
 So whoever sees one delivery could send another event under its signature. Hence the age is bounded, and a token serves
-for one event: a retry, which carries the same token and the same event, passes; another event under it is forged.
+for one event's words: a retry, which carries the same token and the same words, passes; whatever else comes under it is
+forged, also under the event's own id, which whoever saw the delivery knows.
 
 Fields, signature, retries: documentation.mailgun.com, "Events", "Securing Webhooks", "Webhook Retries", "Open and Click
 Bot Detection".
@@ -61,17 +62,18 @@ UNDERSTOOD = Understood(
 def read(delivery: Delivery) -> Batch:
     """See ``webhooks``."""
     try:
-        body = members(parse(delivery.raw), "body")
+        body = parse(delivery.raw)
+        signature = members(below(body, "signature"), "signature")
     except Invalid as error:  # the signature is inside: without it nobody knows who wrote this
         raise Forged(f"no signature, {error.detail}") from None
-    stamp, token = _verify(delivery, body.get("signature"))
+    stamp, token = _verify(delivery, signature)
     try:
-        words = members(body.get("event-data"), "event-data")
-        event = _event(words, delivery.now)
+        words = members(below(body, "event-data"), "event-data")
+        event, used_for = _event(words, delivery.now), content_hash(words)
     except Invalid as error:
         return Batch((RejectedEvent(0, error.code, error.detail),))
     until = delivery.now + MAX_AGE + 2 * SKEW
-    once = OneTimeToken(delivery.source.source_id, f"{stamp}{token}", event.event_id or "", until)
+    once = OneTimeToken(delivery.source.source_id, f"{stamp}{token}", used_for, until)
     return Batch((event,), int(UNDERSTOOD.of(text(words.get("event"))) is None), once)
 
 

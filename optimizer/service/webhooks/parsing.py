@@ -24,6 +24,8 @@ SKEW = timedelta(seconds=CLOCK_SKEW_SECONDS)
 #: No control characters (C0, DEL, C1), as in every id of ours.
 _ID = re.compile(r"[^\u0000-\u001f\u007f-\u009f\ufffd]{1,256}")
 _LONGEST_EVENT_ID = 200
+#: Levels of objects and lists in what is read. orjson reads 1,024, and what stores and reports words fewer.
+DEEPEST = 100
 #: Bytes of one event's words that are kept whole; of longer ones long texts and lists are cut.
 _WORDS_BYTES = 16 * 1024
 _CUT_TEXT, _CUT_LIST, _CUT_DEPTH = 200, 10, 6
@@ -56,10 +58,23 @@ def _mended(value: Any) -> Any:
 
 
 def members(value: Any, what: str) -> dict[str, Any]:
-    """``value`` as an object (``Invalid`` when it is none)."""
+    """``value`` as an object (``Invalid`` when it is none, or nested deeper than whatever reads it can follow)."""
     if not isinstance(value, dict):
         raise Invalid.field(what, f"must be an object, not {type(value).__name__}", code="unreadable")
+    if _deeper(value, DEEPEST):
+        raise Invalid.field(what, f"nested too deeply; allowed: {DEEPEST} levels", code="unreadable")
     return value
+
+
+def _deeper(value: dict[str, Any], levels: int) -> bool:
+    """Whether objects and lists lie deeper in one another; level by level, since a recursion would end in an error."""
+    level: list[Any] = [value]
+    for _ in range(levels):
+        within = (one.values() if isinstance(one, dict) else one for one in level)
+        level = [one for members in within for one in members if isinstance(one, dict | list)]
+        if not level:
+            return False
+    return True
 
 
 def below(value: Any, *path: str) -> Any:
@@ -87,9 +102,11 @@ def event_type(vendor: str, name: str) -> str:
 
 
 def event_id(vendor: str, *parts: str) -> str:
-    """An event's id of its vendor's own facts; hashed where it would be long or odd."""
+    """An event's id of its vendor's own facts; hashed where it would be long or odd, or where other parts would give
+    the same: only the last one may hold what parts are joined by."""
     joined = ":".join((vendor, *parts))
-    if len(joined) <= _LONGEST_EVENT_ID and identifier(joined) is not None:
+    plain = not any(":" in part for part in parts[:-1])
+    if plain and len(joined) <= _LONGEST_EVENT_ID and identifier(joined) is not None:
         return joined
     return f"{vendor}:#{content_hash(parts)}"
 

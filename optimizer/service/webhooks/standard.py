@@ -155,6 +155,7 @@ def signs(words: JsonObject) -> Signs:
         address=text(below(data, "ip")),
         url=text(below(data, "url")),
         method=text(below(data, "method"), 20),
+        timed=words.get("timestamp") is not None,
     )
 
 

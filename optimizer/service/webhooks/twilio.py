@@ -145,4 +145,4 @@ def _event(words: dict[str, Any], delivery: Delivery) -> VendorEvent:
 
 def signs(words: JsonObject) -> Signs:  # noqa: ARG001 - nothing in them betrays a machine
     """See ``webhooks``. A read receipt is sent by the recipient's app, not fetched by whoever sees the message."""
-    return Signs()
+    return Signs(timed=False)

@@ -17,7 +17,8 @@ _NAMES = ("decision_id", "request_id", "message_id", "recipient_id")
 
 class EventIn(Body):
     """Something that happened. It names its decision by the first that is given of `decision_id`, `request_id`,
-    `provider` + `message_id`; an outcome that needs no message may name its `recipient_id` alone."""
+    `provider` + `message_id`; an outcome that needs no message may name its `recipient_id` alone, and so may
+    `unsubscribed` and `complained`, which then hold for every channel and category."""
 
     event_id = Id("The same again counts once; left out: derived from the content.", load_default=None)
     type = Id(

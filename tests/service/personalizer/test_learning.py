@@ -10,10 +10,8 @@ import pytest
 
 from optimizer.errors import Invalid
 from optimizer.model.adf import AdfModel
-from optimizer.service.personalizer import evaluating, evaluations, importances, learning, logs, models
+from optimizer.service.personalizer import learning, logs, models
 from optimizer.service.personalizer import loop as loops
-from optimizer.service.personalizer.evaluations import Evaluation, NamedPolicy
-from optimizer.service.personalizer.importances import Importance
 from optimizer.service.personalizer.learning import LoopLearner
 from optimizer.service.wiring import open_services
 from storage.ranks import RankModel
@@ -193,93 +191,3 @@ def test_another_process_serves_a_new_generation_with_its_next_rank(bench: Bench
     with other.store.read() as reader:
         assert other.loops.current(reader, "w").generation == 1
     other.close()
-
-
-def evaluation(bench: Bench, **changes: object) -> Evaluation:
-    now = bench.clock()
-    asked = Evaluation("ev", "n", now - timedelta(days=30), now, now, **changes)  # type: ignore[arg-type]  # any field
-    evaluations.create(bench.services, "w", asked)
-    assert evaluating.run_waiting(bench.services, "w")
-    with bench.services.store.read() as reader:
-        return evaluations.SHELF.find(reader, "w", "ev")
-
-
-def test_an_evaluation_finds_what_policies_would_have_earned(bench: Bench) -> None:
-    """Drawn evenly, a third of readers gets what they like, whatever the policy: random and baseline (always "a", liked
-    by a third) earn 1/3, the service's own log as it was, and a policy that learns much more. Bounds are five standard
-    errors wide."""
-    earned = bench.play(600)
-    custom = (NamedPolicy("learns", "--cb_explore_adf --epsilon 0.1 -q ::"), NamedPolicy("flat", "--cb_explore_adf"))
-    found = evaluation(bench, policies=custom)
-    values = {outcome.name: outcome.value for outcome in found.outcomes}
-    assert values["Online"] == pytest.approx(earned)
-    assert values["Random"] == pytest.approx(earned, abs=0.02)
-    assert values["Baseline"] == pytest.approx(1 / 3, abs=0.17)
-    assert values["learns"] > 0.65
-    assert values["flat"] < 0.5
-    for outcome in found.outcomes:
-        assert outcome.low <= outcome.value <= outcome.high
-        assert sum(bucket.rows for bucket in outcome.buckets) == 600
-
-
-def test_an_optimisation_is_judged_on_rows_it_was_not_chosen_on(bench: Bench) -> None:
-    loops.set_policy(bench.services, "w", "blind", "--cb_explore_adf --epsilon 1")
-    bench.play(600)
-    found = evaluation(bench, optimise=True)
-    best = next(outcome for outcome in found.outcomes if outcome.source == "OfflineExperimentation")
-    assert found.optimal == best.name
-    assert "-q ::" in best.arguments
-    assert sum(bucket.rows for bucket in best.buckets) == 200
-    assert found.better
-
-
-def test_auto_optimisation_runs_when_it_is_due_and_keeps_what_is_not_beaten(bench: Bench) -> None:
-    loops.set_policy(bench.services, "w", "blind", "--cb_explore_adf --epsilon 1")
-    loops.change(bench.services, "w", {"auto_optimization": True, "auto_every": timedelta(days=1)})
-    bench.play(900)
-    assert evaluating.queue_due(bench.services, "w") is None
-    bench.clock.forward(hours=23, minutes=46)
-    asked = evaluating.queue_due(bench.services, "w")
-    assert asked is not None
-    assert evaluating.queue_due(bench.services, "w") is None, "once"
-    assert evaluating.run_waiting(bench.services, "w")
-    with bench.services.store.read() as reader:
-        assert evaluations.SHELF.find(reader, "w", asked.id).status == "OptimalPolicyApplied"
-    assert loops.get(bench.services, "w").policy_name == evaluating.OPTIMAL
-    bench.clock.forward(days=2)
-    assert evaluating.queue_due(bench.services, "w") is None, "nothing was logged since"
-    bench.play(100)
-    again = evaluating.queue_due(bench.services, "w")
-    assert again is not None
-    assert evaluating.run_waiting(bench.services, "w")
-    with bench.services.store.read() as reader:
-        assert evaluations.SHELF.find(reader, "w", again.id).status == "OnlinePolicyRetained"
-
-
-def test_an_evaluation_that_breaks_fails_and_waits_no_more(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
-    bench.play(5)
-
-    def broken(*_: object) -> None:
-        raise ZeroDivisionError
-
-    monkeypatch.setattr(evaluating, "_judged", broken)
-    now = bench.clock()
-    evaluations.create(bench.services, "w", Evaluation("ev", "n", now - timedelta(days=1), now, now))
-    with pytest.raises(ZeroDivisionError):
-        evaluating.run_waiting(bench.services, "w")
-    assert not evaluating.run_waiting(bench.services, "w")
-    with bench.services.store.read() as reader:
-        assert evaluations.SHELF.find(reader, "w", "ev").status == "Failed"
-
-
-def test_jobs_of_a_range_where_nothing_is_settled_fail_with_a_reason(bench: Bench) -> None:
-    bench.rank()
-    bench.clock.forward(minutes=1)
-    assert evaluation(bench).status == "Failed"
-    now = bench.clock()
-    importances.create(bench.services, "w", Importance("f", "n", now - timedelta(days=1), now, now))
-    assert importances.run_waiting(bench.services, "w")
-    with bench.services.store.read() as reader:
-        found = importances.SHELF.find(reader, "w", "f")
-    assert (found.status, found.scores) == ("Failed", ())
-    assert "settled" in found.description

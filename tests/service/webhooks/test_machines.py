@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -24,7 +25,7 @@ def trace(
     name: str, seconds: float = 60.0, type: str = "clicked", url: str = "https://shop.example/a", **signs: str
 ) -> Trace:
     """A click by a browser, so many seconds after the arrival."""
-    told = {"user_agent": BROWSER, "address": "203.0.113.7", **signs}
+    told: dict[str, Any] = {"user_agent": BROWSER, "address": "203.0.113.7", **signs}
     return Trace(name, type, ARRIVED + timedelta(seconds=seconds), Signs(url=url, **told))
 
 

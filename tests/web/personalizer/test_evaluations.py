@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from optimizer.service.personalizer import evaluations
 from optimizer.service.personalizer.evaluations import Bucket
 from optimizer.web.compat.personalizer.shapes import stretches
 from tests.web.conftest import NOW
@@ -79,6 +80,42 @@ def test_later_versions_tell_series_by_interval_and_window(played: Loop, minutes
         "GET", f"/evaluations/ev{query}&startTime=2026-11-24T10:00:00Z&endTime=2026-11-24T11:00:00Z"
     ).json
     assert len(part["content"]["value"][0]["timeseries"]["data"]) == min(count, 60 // minutes or 1)
+
+
+@pytest.mark.parametrize("name", ["Online", "Baseline", "Random", "Optimized"])
+def test_no_custom_policy_takes_the_name_of_one_of_ours(played: Loop, name: str) -> None:
+    mine = {"name": name, "arguments": "--cb_explore_adf --epsilon 0.77 -q ::"}
+    asked = {"name": "n", **RANGE, "enablePolicyOptimization": True, "policies": [{**mine, "name": "fine"}, mine]}
+    answer = played.call("PUT", f"/evaluations/ev{LATER}", asked)
+    assert answer.status_code == 400
+    assert answer.json["error"]["code"] == "DuplicateCustomPolicyNames"
+    assert name in answer.json["error"]["message"]
+    assert played.call("GET", f"/evaluations/ev{LATER}").status_code == 404
+
+
+def test_what_an_optimisation_found_is_applied_and_not_a_custom_policy_of_its_name(
+    played: Loop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    mine = {"name": "Optimized", "arguments": "--cb_explore_adf --epsilon 0.77 -q ::"}
+    with monkeypatch.context() as before:
+        before.setattr(evaluations, "OURS", ())
+        asked = {"name": "n", **RANGE, "enablePolicyOptimization": True, "policies": [mine]}
+        assert played.call("PUT", f"/evaluations/ev{LATER}", asked).status_code == 200
+    played.work()
+    body = {"evaluationId": "ev", "policyName": "Optimized"}
+    assert played.call("POST", f"/configurations/applyFromEvaluation{LATER}", body).status_code == 204
+    assert played.call("GET", f"/configurations/policy{LATER}").json["arguments"] != mine["arguments"]
+
+
+def test_a_series_leaves_out_what_tells_nothing_of_a_policy(played: Loop) -> None:
+    body = {"name": "n", **RANGE, "policies": []}
+    assert played.call("PUT", f"/evaluations/ev{LATER}", body).status_code == 200
+    played.work()
+    query = f"{LATER}&intervalInMinutes=5&window=Rolling"
+    found = {one["name"]: one for one in played.call("GET", f"/evaluations/ev{query}").json["content"]["value"]}
+    data = {name: one["timeseries"]["data"] for name, one in found.items()}
+    assert len(data["Baseline"]) < len(data["Online"]), "in some five minutes the baseline was never shown"
+    assert data["Baseline"]
 
 
 def test_stretches_sum_what_lies_in_them() -> None:

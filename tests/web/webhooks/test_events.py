@@ -18,7 +18,7 @@ from optimizer.service.webhooks.vendors import VENDORS as MODULES
 from optimizer.service.wiring import Services
 from simulations.drills.webhooks.senders import Happened, Mailgun, SendGrid
 from tests.web.conftest import NOW, Caller, StillClock
-from tests.web.webhooks.conftest import VENDORS, Hook, events_of, metric, unmatched
+from tests.web.webhooks.conftest import VENDORS, FarSide, Hook, events_of, hook_of, metric, unmatched
 
 TYPES = ("delivered", "opened", "clicked", "bounced", "complained", "unsubscribed")
 
@@ -102,6 +102,21 @@ def test_an_opt_out_silences_the_recipient(ready: Caller, hook: Hook, decision: 
     assert ready("POST", "/v1/decisions", asked).get_json()["status"] == "withheld"
 
 
+def test_the_ids_of_two_sources_never_make_one_event_of_two(
+    ready: Caller, clock: StillClock, far_side: FarSide, services: Services, decision: dict[str, Any]
+) -> None:
+    sources = {name: hook_of(ready, "standard", clock, far_side, name) for name in ("a:b", "a")}
+    for name, id, type in (("a:b", "c", "clicked"), ("a", "b:c", "unsubscribed"), ("a", "c", "opened")):
+        hook = sources[name]
+        request = hook.sender.request({**hook.sender.record(of(decision, type)), "@id": id}, clock.now)
+        assert hook.post(request).get_json()["accepted"] == 1
+        assert hook.post(request).get_json()["duplicates"] == 1
+    found = {event.type: event.event_id for event in events_of(services, decision["decision_id"])}
+    assert found.keys() == {"clicked", "unsubscribed", "opened"}
+    # Ids that held are what they were, so that a repetition is recognised by whoever stored the first.
+    assert (found["unsubscribed"], found["opened"]) == ("standard:a:b:c", "standard:a:c")
+
+
 SOFT: dict[str, tuple[str, dict[str, Any]]] = {
     "sendgrid": ("bounced", {"type": "blocked"}),
     "mailgun": ("failed", {"severity": "permanent", "reason": "old"}),
@@ -153,6 +168,34 @@ def test_what_is_signed_and_can_not_be_read_is_answered_2xx_since_it_would_be_no
     told = postmark.request(Happened(1, "opened", NOW, "m"))
     assert postmark.post(replace(told, body=raw)).status_code == 200
     assert unmatched(services) == 0
+
+
+@pytest.mark.parametrize("levels", [99, 300, 990])
+def test_a_deeply_nested_event_is_refused_and_the_others_of_its_batch_are_kept(
+    hook: Hook, services: Services, decision: dict[str, Any], levels: int
+) -> None:
+    if hook.sender.vendor == "twilio":
+        return  # a form has no levels
+    deep = orjson.Fragment(b"[" * levels + b"]" * levels)
+    record = hook.sender.record(of(decision, "opened", 1)) | {"unheard_of": deep}
+    kept = int(levels < 100)
+    reply = hook.post(hook.sender.request(record, hook.clock.now))
+    assert reply.status_code == 200
+    assert len(types(services, decision)) == kept
+    assert metric(hook.app, hook.sender.vendor, "rejected") == 1 - kept
+    if hook.sender.vendor == "sendgrid":
+        batch = [hook.sender.record(of(decision, "delivered", 2)), record]
+        assert hook.post(hook.sender.request(batch, hook.clock.now)).get_json()["accepted"] == 1
+
+
+@pytest.mark.parametrize("place", ["event-data", "signature"])
+def test_a_signature_of_mailgun_that_is_nested_deeply_is_none(hooks: dict[Any, Hook], place: str) -> None:
+    hook = hooks["mailgun"]
+    request = hook.request(Happened(1, "opened", NOW, "m"))
+    body = orjson.loads(request.body)
+    body[place]["timestamp"] = orjson.Fragment(b"[" * 990 + b"]" * 990)
+    answer = hook.post(replace(request, body=orjson.dumps(body)))
+    assert answer.status_code == (401 if place == "signature" else 200)
 
 
 @pytest.mark.parametrize(

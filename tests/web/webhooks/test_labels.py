@@ -25,7 +25,7 @@ from optimizer.service.webhooks import machines
 from optimizer.service.webhooks.delivery import Signs
 from optimizer.service.wiring import Services, open_services
 from simulations.audit.requires import Reply
-from simulations.drills.webhooks.senders import Happened
+from simulations.drills.webhooks.senders import Happened, Standard
 from storage.log import Decision
 from storage.records import Campaign, Channel, Variant
 from tests.web.conftest import NOW, Caller
@@ -69,6 +69,40 @@ def test_the_arrival_and_the_confirm_are_evidence_too_whenever_they_come(
     assert told(services, decision)["sg-event-1"] == (True, "too_soon")
     hook.say(happened(2, "delivered", 19, decision))
     assert told(services, decision)["sg-event-1"] == (False, "")
+
+
+@pytest.mark.parametrize(
+    "reported",
+    [
+        (("opened", 0.0), ("delivered", 3.0)),
+        (("delivered", 0.0), ("opened", 1.0)),
+        (("delivered", 0.0), ("opened", 60.0)),
+    ],
+)
+def test_a_read_receipt_is_a_persons_whenever_its_callback_comes(
+    hooks: dict[Any, Hook], services: Services, decision: dict[str, Any], reported: tuple[tuple[str, float], ...]
+) -> None:
+    hook, start = hooks["twilio"], hooks["twilio"].clock.now
+    for number, (type, seconds) in enumerate(reported):
+        hook.clock.now = start + timedelta(seconds=seconds)
+        assert hook.say(happened(number, type, 0.0, decision))[0].status_code == 204
+    found = {e.type: (e.automated, e.reason) for e in events_of(services, decision["decision_id"])}
+    assert found["opened"] == (False, "")
+    assert relabel(services, "default").events == 0
+
+
+@pytest.mark.parametrize(("stamp", "machine"), [(None, False), (NOW.isoformat(), True)])
+def test_what_comes_without_a_time_is_not_judged_by_the_time_of_its_report(
+    hooks: dict[Any, Hook], services: Services, decision: dict[str, Any], stamp: str | None, machine: bool
+) -> None:
+    hook = hooks["standard"]
+    assert isinstance(hook.sender, Standard)
+    for number, type in enumerate(("opened", "delivered")):
+        record = hook.sender.record(happened(number, type, 0.0, decision))
+        record["timestamp"] = stamp if type == "opened" else NOW.isoformat()
+        assert hook.post(hook.sender.request(record, hook.clock.now)).get_json()["accepted"] == 1
+    found = {e.type: e.automated for e in events_of(services, decision["decision_id"])}
+    assert found["opened"] is machine
 
 
 def test_what_a_caller_says_of_its_own_events_stands(

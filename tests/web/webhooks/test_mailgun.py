@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
@@ -30,6 +31,19 @@ def test_a_mailgun_token_serves_for_one_event_however_often(
     assert metric(hook.app, "mailgun", "accepted") == 1
     again = hook.post(sender.under("u" * 50, event, clock.now))  # signed anew, were Mailgun to do that
     assert again.get_json()["duplicates"] == 1
+
+
+def test_a_mailgun_token_serves_for_no_other_words_under_the_events_own_id(
+    ready: Caller, clock: StillClock, far_side: FarSide, decision: dict[str, Any]
+) -> None:
+    hook = hook_of(ready, "mailgun", clock, far_side)
+    sender = hook.sender
+    assert isinstance(sender, Mailgun)
+    event = sender.record(replace(OPENED, decision_id=None))
+    assert hook.post(sender.under("t" * 50, event, NOW)).get_json()["unmatched"] == 1
+    forged = {**event, "event": "unsubscribed", "user-variables": {"sendtide_decision_id": decision["decision_id"]}}
+    assert hook.post(sender.under("t" * 50, forged, NOW)).status_code == 401
+    assert ready("GET", f"/v1/decisions/{decision['decision_id']}").get_json()["status"] == "reserved"
 
 
 def test_a_mailgun_token_of_a_refused_delivery_is_not_used_up(

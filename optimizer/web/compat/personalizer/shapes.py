@@ -144,6 +144,7 @@ def _policy_result(
             "data": [
                 {"timeStamp": sums.start, "expectedReward": _mean(sums), "confidenceInterval": _interval(sums)}
                 for sums in stretches(outcome.buckets, start, end, width, expanding=expanding)
+                if sums.w > 0  # else the stretch tells nothing of this policy
             ]
         },
     }

@@ -1,0 +1,212 @@
+"""Evaluations and feature importances: what they find, when they run by themselves, what breaks or is deleted."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from dataclasses import replace
+from datetime import timedelta
+from typing import Any
+
+import pytest
+
+from optimizer.service.personalizer import evaluating, evaluations, importances, replaying
+from optimizer.service.personalizer import loop as loops
+from optimizer.service.personalizer.evaluations import Evaluation, NamedPolicy
+from optimizer.service.personalizer.importances import Importance
+from storage.port import Reader
+from tests.service.personalizer.conftest import Bench
+
+
+def evaluation(bench: Bench, **changes: object) -> Evaluation:
+    now = bench.clock()
+    asked = Evaluation("ev", "n", now - timedelta(days=30), now, now, **changes)  # type: ignore[arg-type]  # any field
+    evaluations.create(bench.services, "w", asked)
+    assert evaluating.run_waiting(bench.services, "w")
+    with bench.services.store.read() as reader:
+        return evaluations.SHELF.find(reader, "w", "ev")
+
+
+def test_an_evaluation_finds_what_policies_would_have_earned(bench: Bench) -> None:
+    """Drawn evenly, a third of readers gets what they like, whatever the policy: random and baseline (always "a", liked
+    by a third) earn 1/3, the service's own log as it was, and a policy that learns much more. Bounds are five standard
+    errors wide."""
+    earned = bench.play(600)
+    custom = (NamedPolicy("learns", "--cb_explore_adf --epsilon 0.1 -q ::"), NamedPolicy("flat", "--cb_explore_adf"))
+    found = evaluation(bench, policies=custom)
+    values = {outcome.name: outcome.value for outcome in found.outcomes}
+    assert values["Online"] == pytest.approx(earned)
+    assert values["Random"] == pytest.approx(earned, abs=0.02)
+    assert values["Baseline"] == pytest.approx(1 / 3, abs=0.17)
+    assert values["learns"] > 0.65
+    assert values["flat"] < 0.5
+    for outcome in found.outcomes:
+        assert outcome.low <= outcome.value <= outcome.high
+        assert sum(bucket.rows for bucket in outcome.buckets) == 600
+
+
+def test_an_optimisation_is_judged_on_rows_it_was_not_chosen_on(bench: Bench) -> None:
+    loops.set_policy(bench.services, "w", "blind", "--cb_explore_adf --epsilon 1")
+    bench.play(600)
+    found = evaluation(bench, optimise=True)
+    best = next(outcome for outcome in found.outcomes if outcome.source == "OfflineExperimentation")
+    assert found.optimal == best.name
+    assert "-q ::" in best.arguments
+    assert sum(bucket.rows for bucket in best.buckets) == 200
+    assert found.better
+
+
+@pytest.mark.parametrize("mode", ["Apprentice", "LoggingOnly", "Online"])
+def test_a_log_without_choices_tells_of_no_other_policy(bench: Bench, mode: str) -> None:
+    """Exploration is 0 as well, so that a loop that has a model draws nothing."""
+    if mode == "Online":
+        bench.play(60)
+        bench.learn()
+        bench.clock.forward(days=1)
+    loops.change(bench.services, "w", {"mode": mode, "exploration": 0.0})
+    start = bench.clock()
+    earned = bench.play(30)
+    policies = (NamedPolicy("mine", "--cb_explore_adf --epsilon 0.05 -q ::"),)
+    now = bench.clock()
+    asked = Evaluation("ev", "n", start, now, now, policies=policies, optimise=True)
+    evaluations.create(bench.services, "w", asked)
+    assert evaluating.run_waiting(bench.services, "w")
+    with bench.services.store.read() as reader:
+        found = evaluations.SHELF.find(reader, "w", "ev")
+    assert (found.status, found.optimal) == ("Failed", None)
+    assert "certain" in found.description
+    values = {outcome.name: outcome.value for outcome in found.outcomes}
+    assert values.pop("Online") == pytest.approx(earned)
+    if mode != "Online":
+        assert values == {"Baseline": pytest.approx(earned)}
+    assert values.keys() <= {"Baseline"}
+
+
+def test_certain_answers_judge_no_other_policy(bench: Bench) -> None:
+    loops.change(bench.services, "w", {"mode": "Apprentice"})
+    bench.play(300)
+    loops.change(bench.services, "w", {"mode": "Online"})
+    bench.play(90)
+    mine = NamedPolicy("mine", "--cb_explore_adf --epsilon 0.05 -q ::")
+    found = evaluation(bench, policies=(mine,), optimise=True)
+    assert found.status == "Succeeded"
+    rows = {outcome.name: sum(bucket.rows for bucket in outcome.buckets) for outcome in found.outcomes}
+    assert rows == {"Online": 390, "Baseline": 390, "Random": 90, "mine": 90, "Optimized": 30}
+
+
+def test_auto_optimisation_runs_when_it_is_due_and_keeps_what_is_not_beaten(bench: Bench) -> None:
+    loops.set_policy(bench.services, "w", "blind", "--cb_explore_adf --epsilon 1")
+    loops.change(bench.services, "w", {"auto_optimization": True, "auto_every": timedelta(days=1)})
+    bench.play(900)
+    assert evaluating.queue_due(bench.services, "w") is None
+    bench.clock.forward(hours=23, minutes=46)
+    asked = evaluating.queue_due(bench.services, "w")
+    assert asked is not None
+    assert evaluating.queue_due(bench.services, "w") is None, "once"
+    assert evaluating.run_waiting(bench.services, "w")
+    with bench.services.store.read() as reader:
+        assert evaluations.SHELF.find(reader, "w", asked.id).status == "OptimalPolicyApplied"
+    assert loops.get(bench.services, "w").policy_name == evaluating.OPTIMAL
+    bench.clock.forward(days=2)
+    assert evaluating.queue_due(bench.services, "w") is None, "nothing was logged since"
+    bench.play(100)
+    again = evaluating.queue_due(bench.services, "w")
+    assert again is not None
+    assert evaluating.run_waiting(bench.services, "w")
+    with bench.services.store.read() as reader:
+        assert evaluations.SHELF.find(reader, "w", again.id).status == "OnlinePolicyRetained"
+
+
+def test_an_evaluation_that_breaks_fails_and_waits_no_more(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    bench.play(5)
+
+    def broken(*_: object) -> None:
+        raise ZeroDivisionError
+
+    monkeypatch.setattr(evaluating, "_judged", broken)
+    now = bench.clock()
+    evaluations.create(bench.services, "w", Evaluation("ev", "n", now - timedelta(days=1), now, now))
+    with pytest.raises(ZeroDivisionError):
+        evaluating.run_waiting(bench.services, "w")
+    assert not evaluating.run_waiting(bench.services, "w")
+    with bench.services.store.read() as reader:
+        assert evaluations.SHELF.find(reader, "w", "ev").status == "Failed"
+
+
+def test_a_feature_importance_that_breaks_fails_and_those_behind_it_are_done(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bench.play(5)
+    now = bench.clock()
+    importances.create(bench.services, "w", Importance("first", "n", now - timedelta(days=1), now, now))
+    bench.clock.forward(minutes=1)
+    importances.create(bench.services, "w", Importance("second", "n", now - timedelta(days=1), now, now))
+
+    def broken(*_: object) -> None:
+        raise ZeroDivisionError
+
+    with monkeypatch.context() as once:
+        once.setattr(importances, "scores", broken)
+        with pytest.raises(ZeroDivisionError):
+            importances.run_waiting(bench.services, "w")
+    assert importances.run_waiting(bench.services, "w")
+    with bench.services.store.read() as reader:
+        found = {one.id: one.status for one in importances.SHELF.listed(reader, "w")}
+    assert found == {"first": "Failed", "second": "Succeeded"}
+
+
+@pytest.mark.parametrize("breaks", [False, True])
+def test_what_is_deleted_while_it_is_worked_on_stays_deleted(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch, breaks: bool
+) -> None:
+    bench.play(5)
+    now = bench.clock()
+    evaluations.create(bench.services, "w", Evaluation("ev", "n", now - timedelta(days=1), now, now))
+    importances.create(bench.services, "w", Importance("f", "n", now - timedelta(days=1), now, now))
+    trials = replaying.trials
+
+    def deleted(reader: Reader, *range: Any) -> list[replaying.Trial]:
+        bench.services.store.write(lambda writer: writer.drop_loop_document("w", "evaluation", "ev"))
+        bench.services.store.write(lambda writer: writer.drop_loop_document("w", "importance", "f"))
+        if breaks:
+            raise ZeroDivisionError
+        return trials(reader, *range)
+
+    for job in (evaluating.run_waiting, importances.run_waiting):
+        with monkeypatch.context() as meanwhile, suppress(ZeroDivisionError):
+            meanwhile.setattr(replaying, "trials", deleted)
+            job(bench.services, "w")
+    with bench.services.store.read() as reader:
+        assert evaluations.SHELF.listed(reader, "w") == []
+        assert importances.SHELF.listed(reader, "w") == []
+
+
+def test_an_automatic_evaluation_that_is_deleted_changes_no_settings(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    loops.set_policy(bench.services, "w", "blind", "--cb_explore_adf --epsilon 1")
+    bench.play(20)
+    now = bench.clock()
+    auto = Evaluation("ev", "n", now - timedelta(days=1), now, now, optimise=True, kind="Auto")
+    evaluations.create(bench.services, "w", auto)
+    judged = evaluating._judged
+
+    def deleted(*given: Any) -> Evaluation:
+        evaluations.SHELF.delete(bench.services, "w", "ev")
+        return replace(judged(*given), better=True)
+
+    monkeypatch.setattr(evaluating, "_judged", deleted)
+    assert evaluating.run_waiting(bench.services, "w")
+    assert loops.get(bench.services, "w").policy_name == "blind"
+
+
+def test_jobs_of_a_range_where_nothing_is_settled_fail_with_a_reason(bench: Bench) -> None:
+    bench.rank()
+    bench.clock.forward(minutes=1)
+    assert evaluation(bench).status == "Failed"
+    now = bench.clock()
+    importances.create(bench.services, "w", Importance("f", "n", now - timedelta(days=1), now, now))
+    assert importances.run_waiting(bench.services, "w")
+    with bench.services.store.read() as reader:
+        found = importances.SHELF.find(reader, "w", "f")
+    assert (found.status, found.scores) == ("Failed", ())
+    assert "settled" in found.description
