@@ -54,7 +54,7 @@ PARTS: tuple[Part, ...] = (
     ),
     Part(
         "stationary",
-        ("ours", "ours:opens=false", *_VW, "vw-egreedy", "linucb-crossed", "network", *_SIMPLE),
+        ("ours", *_VW, "vw-egreedy", "linucb-crossed", "network", *_SIMPLE),
         "504 actions, against rivals that learn from so many decisions in reasonable time",
     ),
     Part("long", ("ours", "vw-squarecb", "full-oracle"), "how near to the oracle 20,000 and 30,000 decisions lead"),
