@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,6 +18,8 @@ Floats = NDArray[np.float64]
 
 #: Points of a curve: more can't be told apart on paper.
 POINTS = 400
+#: What no policy can be, or is: not one more colour.
+_ENDS = {"full-oracle": ":", "informed-oracle": "--", "random": "-."}
 _WEEKDAYS = ("Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun")
 
 
@@ -34,12 +37,15 @@ def regret_curves(path: Path, played: Mapping[str, Sequence[Played]], *, title: 
         total = np.array([np.cumsum(p.regret) for p in seeds])
         at = np.unique(np.linspace(0, total.shape[1] - 1, POINTS).astype(int))
         mean = total.mean(axis=0)[at]
-        (line,) = left.plot(at + 1, mean, label=name, linewidth=2.2 if name.startswith("ours") else 1.2)
+        style: dict[str, Any] = {"linewidth": 2.2 if name.startswith("ours") else 1.2}
+        if name in _ENDS:
+            style |= {"linestyle": _ENDS[name], "color": "black"}
+        (line,) = left.plot(at + 1, mean, label=name, **style)
         if len(seeds) > 1:
             error = total.std(axis=0, ddof=1)[at] / np.sqrt(len(seeds))
             left.fill_between(at + 1, mean - error, mean + error, color=line.get_color(), alpha=0.15, linewidth=0)
         edges, shares = _shares(seeds)
-        right.plot(edges, shares, color=line.get_color(), linewidth=2.2 if name.startswith("ours") else 1.2)
+        right.plot(edges, shares, **{**style, "color": line.get_color()})
     left.set_ylabel("cumulative regret to the informed oracle")
     left.legend(fontsize=8)
     right.set_ylabel("share of the way from chance to the informed oracle")
