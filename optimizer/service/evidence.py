@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -107,18 +108,23 @@ def factor_names(variants: Sequence[str], channels: Sequence[str]) -> list[str]:
 
 def subset_masses(space: ActionSpace, vector: Floats, action: int) -> list[tuple[str, float, bool]]:
     """Of each variant, channel, daypart and ``no_send``: its probability, and whether ``action`` lies in it."""
-    cube = vector[: space.messages].reshape(space.shape)
-    at = space.factors(action)
-    dayparts = space.dayparts
-    by_daypart = np.bincount(dayparts, cube.sum(axis=(0, 2)), DAYPARTS)
-    v, slot, c = at if at is not None else (-1, -1, -1)
-    d = int(dayparts[slot]) if at is not None else -1
-    masses = [(f"variant:{name}", float(cube[i].sum()), i == v) for i, name in enumerate(space.variants)]
-    masses += [(f"channel:{name}", float(cube[:, :, i].sum()), i == c) for i, name in enumerate(space.channels)]
-    masses += [(f"daypart:{i}", float(by_daypart[i]), i == d) for i in range(DAYPARTS)]
-    if space.no_send:
-        masses.append(("no_send", float(vector[-1]), at is None))
-    return masses
+    names, inside = _subsets(space.variants, space.channels, tuple(space.dayparts.tolist()), space.no_send)
+    return list(zip(names, (vector @ inside).tolist(), (inside[action] > 0.0).tolist(), strict=True))
+
+
+@lru_cache(512)
+def _subsets(
+    variants: tuple[str, ...], channels: tuple[str, ...], dayparts: tuple[int, ...], no_send: bool
+) -> tuple[list[str], Floats]:
+    """The J subsets of an action space by name, and (K, J) whether an action lies in each, 1 or 0."""
+    v, s, c = np.indices((len(variants), len(dayparts), len(channels))).reshape(3, -1)
+    parts = [np.eye(len(variants))[v], np.eye(len(channels))[c], np.eye(DAYPARTS)[np.array(dayparts)[s]]]
+    inside = np.concatenate(parts, axis=1)
+    names = factor_names(variants, channels)
+    if not no_send:
+        return names[:-1], inside
+    width = inside.shape[1]
+    return names, np.block([[inside, np.zeros((len(inside), 1))], [np.zeros((1, width)), np.ones((1, 1))]])
 
 
 def pair(

@@ -7,11 +7,15 @@ from typing import Any
 
 from optimizer.service.apart import Apart
 from optimizer.service.canary import watch
+from optimizer.service.garbage import rarely_collected
 from optimizer.service.refreshing import refresh
 from optimizer.service.retrain import retrain
 from optimizer.service.runs import Ended
 from optimizer.service.wiring import Services
 from storage.policies import TrainingRun
+
+#: Rows of a log that may be read between looks for garbage.
+_ROWS = 10_000
 
 
 def carry_out(services: Services, run: TrainingRun) -> Ended:
@@ -20,11 +24,12 @@ def carry_out(services: Services, run: TrainingRun) -> Ended:
     Published when any campaign's policy is; failed when something unforeseen happened, which stops no other campaign.
     """
     apart = Apart(run.workspace_id)
-    watched = watch(services, run.workspace_id, run.campaign_id, apart)
-    if run.kind == "retrain":
-        verdicts = retrain(services, run.workspace_id, run.campaign_id, run, apart)
-    else:
-        verdicts = refresh(services, run.workspace_id, run.campaign_id, apart)
+    with rarely_collected(_ROWS):
+        watched = watch(services, run.workspace_id, run.campaign_id, apart)
+        if run.kind == "retrain":
+            verdicts = retrain(services, run.workspace_id, run.campaign_id, run, apart)
+        else:
+            verdicts = refresh(services, run.workspace_id, run.campaign_id, apart)
     told = [*watched, *verdicts, *apart.answers]
     if apart.error is not None:
         return Ended("failed", told, apart.error)

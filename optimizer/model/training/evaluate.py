@@ -15,7 +15,7 @@ from optimizer.model.funnel import joined
 from optimizer.model.heads import Heads
 from optimizer.model.inference import RewardModel
 from optimizer.model.rhythmterm import deviations
-from optimizer.model.training.lastlayer import Table, fit_last_layer, tabulate
+from optimizer.model.training.lastlayer import Fits, Table, fit_last_layer, tabulate
 from optimizer.model.training.rows import Design, RowSet, split_rows
 from optimizer.model.training.rowterms import row_likelihood
 from optimizer.model.training.threads import set_threads
@@ -87,11 +87,20 @@ def predictions(
 
     ``start``: heads whose prior precisions are kept and from whose weights Newton starts: a quarter of the time.
     """
+    return logits(table, fit_last_layer(only(table, learn), start=start))
+
+
+def only(table: Table, learn: NDArray[np.int64]) -> Table:
+    """The table with the outcomes of the rows ``learn`` alone."""
     mask = np.zeros(len(table.examples), dtype=bool)
     mask[learn] = True
     hidden = {name: np.where(mask, column, np.nan) for name, column in table.examples.outcome.items()}
-    fits = fit_last_layer(replace(table, examples=replace(table.examples, outcome=hidden)), start=start)
-    out = {name: np.full(len(mask), np.nan) for name in table.examples.outcomes}
+    return replace(table, examples=replace(table.examples, outcome=hidden))
+
+
+def logits(table: Table, fits: tuple[Fits, Fits]) -> dict[str, NDArray[np.float64]]:
+    """η of every row under posterior means, by outcome (n,); NaN where there is no head."""
+    out = {name: np.full(len(table.examples), np.nan) for name in table.examples.outcomes}
     for (rows, layout), fitted in zip((table.message, table.no_send), fits, strict=True):
         design = Design(layout, rows)
         parts = [design.logits(posterior.mean) + posterior.offset for posterior in fitted.posteriors.values()]

@@ -25,7 +25,7 @@ from optimizer.model.variantbasis import VariantBasis
 DRAWS = 32
 #: Precisions are first learned on this many rows: they hardly depend on the rest, and passes over all rows are dear.
 PILOT = 30_000
-_PILOT_FROM = 2 * PILOT
+PILOT_FROM = 2 * PILOT
 #: What not sending shares with sending a priori: whom the outcome happens to. Its own weights are differences from the
 #: message heads', which matters where few are left without a message (Hillstrom at 2,000 rows: z 3.2 -> 3.4).
 _SHARED = frozenset({"one*plain", "one*detail", "one*network"})
@@ -81,19 +81,27 @@ def tabulate(examples: Examples, context: NDArray[np.float32], spec: FeatureSpec
 
 
 def fit_last_layer(
-    table: Table, *, start: tuple[Heads, Heads] | None = None, seed: int = 0, options: TrainOptions = DEFAULTS
+    table: Table,
+    *,
+    start: tuple[Heads, Heads] | None = None,
+    near: tuple[Fits, Fits] | None = None,
+    seed: int = 0,
+    options: TrainOptions = DEFAULTS,
 ) -> tuple[Fits, Fits]:
     """Posteriors of the message heads and of the no_send heads.
 
     Args:
         table: the rows.
         start: heads to start from, whose prior precisions are kept: a refresh. None learns the precisions.
+        near: posteriors of nearly the same rows and columns, from which precisions and weights are learned on: a
+            quarter of the time, since what they found idle stays so.
         seed: of the pilot sample.
         options: the prior on the precisions, where they are learned.
     """
-    message = _fit_kind(table, "message", {}, None if start is None else start[0], seed, options)
+    starts, nears = start or (None, None), near or (None, None)
+    message = _fit_kind(table, "message", {}, starts[0], nears[0], seed, options)
     shared = _shared(table.no_send[1], message)
-    return message, _fit_kind(table, "no_send", shared, None if start is None else start[1], seed, options)
+    return message, _fit_kind(table, "no_send", shared, starts[1], nears[1], seed, options)
 
 
 def continue_last_layer(table: Table, settled: tuple[SettledKind, SettledKind]) -> tuple[Fits, Fits]:
@@ -219,14 +227,16 @@ def _fit_kind(
     kind: str,
     centres: Mapping[str, NDArray[np.float64]],
     start: Heads | None,
+    near: Fits | None,
     seed: int,
     options: TrainOptions,
 ) -> Fits:
     """Fits the heads of one kind; ``centres`` are prior means of the weights, by outcome (0 where there is none)."""
     rows, layout = table.message if kind == "message" else table.no_send
     design = Design(layout, rows)
+    large = len(rows.rows) > PILOT_FROM
     pilot: NDArray[np.int64] | None = None
-    if start is None and len(rows.rows) > _PILOT_FROM:
+    if start is None and near is None and large:
         pilot = np.sort(np.random.default_rng(seed).choice(len(rows.rows), PILOT, replace=False))
     small = None if pilot is None else Design(layout, _subset(rows, pilot))
     posteriors = {}
@@ -241,26 +251,31 @@ def _fit_kind(
                 seen=target.seen,
                 centre=centre,
                 mean=_carried(layout, start.layout, start.mean[head]),
-                precision=_precisions(layout, start, head),
+                precision=_precisions(layout, start.layout, start.precision[head]),
                 steps=6,
                 empirical=False,
             )
             continue
-        first: Posterior | None = None
-        if small is not None and pilot is not None:
+        mean, precision = None, None
+        if near is not None and name in near.posteriors:
+            found = near.posteriors[name]
+            mean = _carried(layout, near.layout, found.mean)
+            precision = _precisions(layout, near.layout, found.precision)
+        elif small is not None and pilot is not None:
             waiting = target.seen[pilot]
-            first = fit_posterior(
+            found = fit_posterior(
                 small, target.outcome[pilot], target.offset, seen=waiting, centre=centre, options=options
             )
+            mean, precision = found.mean, found.precision
         posteriors[name] = fit_posterior(
             design,
             target.outcome,
             target.offset,
             seen=target.seen,
             centre=centre,
-            mean=None if first is None else first.mean,
-            precision=None if first is None else first.precision,
-            steps=8 if first is None else 3,
+            mean=mean,
+            precision=precision,
+            steps=3 if large and mean is not None else 8,
             options=options,
         )
     return Fits(layout, posteriors)
@@ -287,10 +302,10 @@ def _carried(
     return out
 
 
-def _precisions(layout: Layout, start: Heads, head: int) -> NDArray[np.float64]:
-    """The prior precisions of earlier heads, (groups,); a new group has its starting one."""
-    old = {name: float(start.precision[head, i]) for i, (name, _) in enumerate(start.layout.groups)}
-    return np.array([old.get(name, first) for name, first in layout.groups])
+def _precisions(layout: Layout, old: Layout, precision: NDArray[np.float64]) -> NDArray[np.float64]:
+    """The prior precisions (groups,) of an old layout moved into a new one; a new group has its starting one."""
+    before = {name: float(value) for (name, _), value in zip(old.groups, precision, strict=True)}
+    return np.array([before.get(name, first) for name, first in layout.groups])
 
 
 def _subset(rows: RowSet, index: NDArray[np.int64]) -> RowSet:

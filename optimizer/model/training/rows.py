@@ -21,12 +21,15 @@ from optimizer.model.layout import (
 )
 from optimizer.model.timefeatures import HOURS_OF_DAY, WEEKEND, WEEKEND_DAYS, harmonics, hour_of_week
 from optimizer.model.training.rowterms import row_terms
+from optimizer.model.training.symmetric import mirror
 from optimizer.model.variantbasis import VariantBasis
 
 #: Rows of one matrix product; also the most that is built at once when the base rows don't fit in memory.
 CHUNK = 16_384
 #: Base rows are kept between passes up to this many numbers (4 bytes each).
 KEEP = 60_000_000
+#: Pairs of weights are kept between passes up to this many (12 bytes each).
+PAIRS = 5_000_000
 #: Inner products are taken in so many strips, of so many columns at least: narrow ones are slow.
 _STRIPS, _STRIP = 4, 96
 #: A time column whose spread over the rows is below this is as good as constant.
@@ -165,12 +168,10 @@ class Design:
             slope += (rows.T @ gain).double().numpy()
             _add_inner(rows * torch.sqrt(curvature)[:, None], inner)
             if stop == self._bounds[cell + 1]:
-                _mirror(inner)
-                at.accumulate(gradient, hessian, slope, inner.numpy())
+                at.accumulate(gradient, hessian, slope, mirror(inner.numpy()))
                 slope[:] = 0.0
                 inner.zero_()
-        lower = torch.from_numpy(hessian).tril_()
-        return total, gradient, (lower + lower.tril(-1).T).numpy()
+        return total, gradient, mirror(hessian)
 
     def _only(self, live: NDArray[np.int64] | None) -> _Part:
         """What a pass over some of the weights needs; kept for the next pass, which mostly wants the same."""
@@ -180,7 +181,10 @@ class Design:
             cells = [cell.among(live) for cell in self._cells]
             columns = np.unique(np.concatenate([np.zeros(0, np.int64), *(cell.target for cell in cells)]))
             kept = None if self._kept is None else self._kept[:, torch.from_numpy(columns)]
-            self._part = _Part(live, tuple(cell.onto(columns) for cell in cells), columns, kept)
+            cells = [cell.onto(columns) for cell in cells]
+            if sum(len(cell.source) ** 2 for cell in cells) <= PAIRS:
+                cells = [cell.paired(len(live), len(columns)) for cell in cells]
+            self._part = _Part(live, tuple(cells), columns, kept)
         return self._part
 
     def _sorted(self, column: NDArray[np.float64]) -> torch.Tensor:
@@ -211,12 +215,6 @@ def _add_inner(rows: torch.Tensor, inner: torch.Tensor) -> None:
     strips take five eighths of the work of the whole product."""
     for start, stop in _strips(len(inner)):
         inner[start:stop, :stop] += rows[:, start:stop].T @ rows[:, :stop]
-
-
-def _mirror(inner: torch.Tensor) -> None:
-    """Makes what ``_add_inner`` has summed symmetric."""
-    for start, stop in _strips(len(inner)):
-        inner[:start, start:stop] = inner[start:stop, :start].T
 
 
 def _strips(size: int) -> list[tuple[int, int]]:

@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from optimizer.model.layout import Layout
+from optimizer.model.training.symmetric import mirror
 from optimizer.model.values import joined
 from storage.records import JsonObject
 
@@ -140,4 +141,4 @@ def _symmetric(triangle: NDArray[np.float32], size: int) -> Floats:
     """The (size, size) matrix of a lower triangle."""
     out = np.zeros((size, size))
     out[np.tril_indices(size)] = triangle
-    return out + np.tril(out, -1).T
+    return mirror(out)

@@ -22,6 +22,7 @@ from optimizer.model.training.evaluate import training_basis
 from optimizer.model.training.export import export_graph
 from optimizer.model.training.gate import EncoderVerdict, Judged, NetworkVerdict, judge_columns, unjudged
 from optimizer.model.training.lastlayer import (
+    PILOT_FROM,
     Fits,
     Table,
     continue_last_layer,
@@ -92,7 +93,10 @@ def train(
     graph = export_graph(spec, judged.network.network, judged.encoder.reader)
     context = Embedder(spec, graph).bulk(examples.contexts)
     table = tabulate(examples, context, spec, basis)
-    fits = fit_last_layer(table, seed=seed, options=options)
+    # Of a long log the judges' fits do for the pilot. Of a short one, a quarter less rows take more weights for idle:
+    # that saved a seventh of the time of 10,000 simulated decisions and added 2, 2 and 6 % to the regret of three runs.
+    near = judged.fits if len(examples) > PILOT_FROM else None
+    fits = fit_last_layer(table, near=near, seed=seed, options=options)
     rhythm = fit_rhythm(table, fits[0], seed=seed)
     maps: JsonObject = {}
     if calibrated:
