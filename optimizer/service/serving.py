@@ -17,6 +17,7 @@ from optimizer.errors import BadArtifact, SendtideError
 from optimizer.model.inference import RewardModel
 from optimizer.model.policy import LivePolicy
 from optimizer.service.choose import factors
+from optimizer.service.freed import give_back
 from optimizer.service.ids import COLD_POLICY
 from storage.errors import StoreError
 from storage.policies import Pointer
@@ -96,6 +97,7 @@ class PolicyServer:
 
     def refresh_now(self) -> None:
         """Loads every policy whose pointer has moved; faults are kept for ``status``, never raised."""
+        changed = False
         with self._refreshing, self._store.read() as reader:
             served, faults = dict(self._served), dict(self._faults)
             for pointer in reader.pointers():
@@ -107,11 +109,14 @@ class PolicyServer:
                 try:
                     served[key] = Served(pointer, self._load(reader, pointer))
                     faults.pop(key, None)
+                    changed = True
                 except SendtideError as fault:
                     faults[key] = f"{pointer.policy_id}: {fault.detail}"
                     log.error("policy not loaded; the old one stays", extra={"campaign": key, "fault": faults[key]})
             self._served, self._faults = served, faults
             self._forget_unused()
+        if changed:
+            give_back()
 
     def hold(self, workspace_id: str, campaign_id: str, policy_id: str) -> None:
         """Serves this policy for a campaign, wherever its pointer is, until ``refresh_now`` is called.

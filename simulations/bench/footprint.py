@@ -16,6 +16,7 @@ from simulations.server import Server
 
 #: After the start a refresh looks at what there is, within so many seconds; once it has ended, nothing happens.
 FIRST_REFRESH = 180.0
+SETTLING = 10.0
 IDLE_SECONDS = 65.0
 MIB = 1 << 20
 
@@ -53,6 +54,7 @@ def _until_refreshed() -> None:
     while time.monotonic() < until:
         running = any("train-job" in _command(p) for p in psutil.Process().children(recursive=True))
         if begun and not running:
+            time.sleep(SETTLING)  # until its parent has counted its time, and workers have what it published
             return
         begun = begun or running
         time.sleep(1.0)

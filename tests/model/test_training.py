@@ -61,6 +61,23 @@ def test_planted_effects_come_back() -> None:
         assert np.abs(clicked - np.array([a, a + 0.08, 0.45 - a, 0.53 - a])).max() < 0.07
 
 
+def test_a_long_log_is_fitted_from_where_the_judges_ended(monkeypatch: pytest.MonkeyPatch) -> None:
+    owner, examples = planted(6_000, 12)
+    local = MONDAY + np.array([8 * 3_600, 20 * 3_600], dtype=np.int64)
+    space = ActionSpace(("a", "b"), ("email",), local, local, False)
+
+    def clicks() -> NDArray[np.float64]:
+        model = RewardModel.load(train(examples, attributes=(), seed=0).blob)
+        people = [model.embed([{"member": member}])[0] for member in (True, False)]
+        return np.array([model.score(person, space, owner, {}).outcome["clicked"] for person in people])
+
+    short = clicks()
+    monkeypatch.setattr("optimizer.model.training.train.PILOT_FROM", 2_000)
+    long = clicks()
+    assert np.abs(long - short).max() < 0.005
+    assert not np.array_equal(long, short), "the judges' fits were not begun from"
+
+
 def test_draws_cover_the_truth_about_as_often_as_they_say() -> None:
     """Undone for the width factor, draws are posterior draws: over 40 seeds the truth lies within two of their standard
     deviations in ≥ 85 % (nominally 95 %; binomial chance of fewer under 95 % coverage: 3 in 1,000)."""

@@ -61,6 +61,20 @@ def test_a_published_policy_is_served_after_the_next_look(served: tuple[Services
     assert [(s.policy_id, s.generation, s.fault) for s in services.policies.status()] == [(again, 2, None)]
 
 
+def test_what_a_replaced_model_held_is_given_back_once(
+    served: tuple[Services, Pointer], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    services, pointer = served
+    given = []
+    monkeypatch.setattr("optimizer.service.serving.give_back", lambda: given.append(1))
+    services.policies.refresh_now()
+    assert not given, "nothing has moved"
+    publish_artifact(services, pointer, stored_artifact(services, pointer))
+    services.policies.refresh_now()
+    services.policies.refresh_now()
+    assert len(given) == 1
+
+
 def test_a_policy_is_ready_for_its_campaign_before_it_is_served(
     served: tuple[Services, Pointer], monkeypatch: pytest.MonkeyPatch
 ) -> None:
