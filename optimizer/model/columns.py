@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from bisect import bisect_right
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from functools import cached_property
@@ -31,8 +32,8 @@ MOMENT = "@moment"
 #: of the training rows; another name, so that what such columns chose replays as it was chosen.
 _MOMENT_BEFORE = "@decided_at"
 _DAY = 86_400.0
-#: What numpy reads as ``parse_number`` does, None as NaN.
-_PLAIN = {float, bool, type(None)}
+#: What numpy reads as ``parse_number`` does, None as NaN; but for whole numbers that no float can hold.
+_PLAIN = {float, int, bool, type(None)}
 #: Larger numbers are cut, so that differences and squares of two of them stay finite.
 _HUGE = 1e100
 #: Epoch numbers above this are milliseconds (as seconds they would lie after the year 5000).
@@ -178,8 +179,9 @@ class NumberColumn:
         """``parse`` of many contexts, NaN for None; quick where all are numbers, as they mostly are."""
         given = [context.get(self.name) for context in contexts]
         if not self.timestamp and {*map(type, given)} <= _PLAIN:
-            x = np.array(given, dtype=np.float64)
-            return np.where(np.isfinite(x), x.clip(-_HUGE, _HUGE), math.nan)
+            with suppress(OverflowError):
+                x = np.array(given, dtype=np.float64)
+                return np.where(np.isfinite(x), x.clip(-_HUGE, _HUGE), math.nan)
         parsed = [self.parse(context) for context in contexts]
         return np.array([math.nan if value is None else value for value in parsed], dtype=np.float64)
 

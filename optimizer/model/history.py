@@ -7,9 +7,12 @@ what came of them, tracked events such as purchases and page views. ``model.hist
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final, Literal, NamedTuple, get_args
+
+import numpy as np
+from numpy.typing import NDArray
 
 from optimizer.errors import Invalid
 from optimizer.model.columns import parse_category
@@ -114,6 +117,48 @@ def read(context: JsonObject) -> list[Past]:
     if not isinstance(found, (list, tuple)):
         return []
     return [event for entry in found[-LENGTH:] if (event := _event(entry)) is not None]
+
+
+class Events(NamedTuple):
+    """The events of n histories as columns, for what is computed of many at once.
+
+    ``counts`` (n,): how many each has. ``minutes``, ``alike`` (m,): of each event its age, and which of ``distinct`` it
+    is like, whose ages are 0.
+    """
+
+    counts: NDArray[np.int64]
+    minutes: NDArray[np.float64]
+    alike: NDArray[np.int64]
+    distinct: list[Past]
+
+
+def read_all(contexts: Sequence[JsonObject]) -> Events:
+    """What ``read`` finds in n contexts. Events that differ in their ages alone are looked at once: a long log has
+    millions of events, and some hundred others."""
+    known: dict[tuple[object, ...], int] = {}
+    counts: list[int] = []
+    minutes: list[int] = []
+    alike: list[int] = []
+    distinct: list[Past] = []
+    for context in contexts:
+        found = context.get(HISTORY)
+        before = len(alike)
+        for entry in found[-LENGTH:] if isinstance(found, (list, tuple)) else ():
+            try:
+                age, *said = entry
+                # True is 1 to a dictionary, and no kind.
+                which = known.get((type(said[0]), *said))
+            except (TypeError, ValueError, IndexError):
+                continue  # no list, an empty one, or it holds one
+            if which is None:
+                event = _event([0, *said])
+                which = known[(type(said[0]), *said)] = -1 if event is None else len(distinct)
+                distinct += [] if event is None else [event]
+            if which >= 0 and type(age) in (int, float) and 0 <= age < math.inf:
+                minutes.append(int(age))
+                alike.append(which)
+        counts.append(len(alike) - before)
+    return Events(np.array(counts, np.int64), np.array(minutes, np.float64), np.array(alike, np.int64), distinct)
 
 
 def _event(entry: object) -> Past | None:

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from optimizer.errors import BadArtifact
 from optimizer.model.columns import CLIP
 from optimizer.model.hashing import signed_bucket
-from optimizer.model.history import LENGTH, SENT, Past, read
+from optimizer.model.history import LENGTH, SENT, Events, Past, read, read_all
 from storage.records import JsonObject
 
 #: Kinds that say a recipient took note of a message.
@@ -83,7 +83,7 @@ class HistorySpec:
     def summary(self, contexts: Sequence[JsonObject]) -> NDArray[np.float64]:
         """The summary of the histories in n contexts, standardised, (n, width)."""
         place, mean, scale = self._standard
-        raw = self._sums.of([read(context) for context in contexts])[:, place]
+        raw = self._sums.of(read_all(contexts))[:, place]
         return np.clip((raw - mean) / scale, -CLIP, CLIP)
 
     def ids(self, contexts: Sequence[JsonObject]) -> NDArray[np.int32]:
@@ -175,7 +175,7 @@ def fit_history(contexts: Sequence[JsonObject]) -> HistorySpec | None:
         steps=_frequent(steps, enough, "steps"),
         columns=(),
     )
-    sums = spec._sums.of(histories)
+    sums = spec._sums.of(read_all(contexts))
     mean, scale = sums.mean(axis=0), sums.std(axis=0)
     kept = [i for i in range(len(scale)) if scale[i] > _FLAT]
     return replace(spec, columns=tuple((spec._sums.names[i], float(mean[i]), float(scale[i])) for i in kept))
@@ -219,14 +219,15 @@ class _Sums:
         fresh = tuple(f"{variant}{name}.{VARIANT_HALF_LIFE:g}d" for name in self.variants)
         return (*decayed, *fresh, "since.sent", "since.engaged")
 
-    def of(self, histories: Sequence[Sequence[Past]]) -> NDArray[np.float64]:
+    def of(self, events: Events) -> NDArray[np.float64]:
         """The numbers of n histories, (n, len(names)); each row depends on its own history alone."""
-        events = [event for history in histories for event in history]
-        row = np.repeat(np.arange(len(histories)), [len(history) for history in histories])
-        hours = np.array([event.minutes for event in events], dtype=np.float64) / 60.0
-        sums = np.zeros((len(histories), len(self.names)))
-        for group, lives in zip(self._places(events), (HALF_LIVES, HALF_LIVES, (VARIANT_HALF_LIFE,)), strict=True):
-            place = np.array(group, dtype=np.int64)
+        count = len(events.counts)
+        row = np.repeat(np.arange(count), events.counts)
+        hours = events.minutes / 60.0
+        sums = np.zeros((count, len(self.names)))
+        groups = self._places(events.distinct)
+        for group, lives in zip(groups, (HALF_LIVES, HALF_LIVES, (VARIANT_HALF_LIFE,)), strict=True):
+            place = np.array(group, dtype=np.int64)[events.alike]
             some = np.flatnonzero(place >= 0)
             at, age = row[some] * sums.shape[1] + place[some], hours[some]
             for i, days in enumerate(lives):
@@ -234,7 +235,7 @@ class _Sums:
                 sums += np.bincount(at + i, left, minlength=sums.size).reshape(sums.shape)
         sums[:, -2:] = NEVER
         for column, kinds in ((-2, {SENT}), (-1, ENGAGED)):
-            which = np.array([event.kind in kinds for event in events], dtype=np.bool_)
+            which = np.array([event.kind in kinds for event in events.distinct], dtype=np.bool_)[events.alike]
             np.minimum.at(sums[:, column], row[which], hours[which])
         return np.log1p(sums)
 

@@ -26,6 +26,8 @@ from storage.records import Workspace
 SCENARIO = "stationary"
 #: A seed of its own, beside those that are compared and those that rivals are tuned on.
 SEED = 2_000_001
+#: The log spans so many days, however long it is: all of it must have happened before today.
+DAYS = 180.0
 #: Decisions that are written together.
 PAGE = 1_000
 _GIB = 1 << 30
@@ -112,7 +114,8 @@ def measure(decisions: int) -> list[Figure]:
 
 def logged(settings: Settings, decisions: int) -> None:
     """Plays so many decisions into a new database."""
-    game = Game(scenario(SCENARIO), SEED, decisions)
+    world = scenario(SCENARIO)
+    game = Game(replace(world, days=DAYS * world.decisions / decisions), SEED, decisions)
     services = open_services(settings, seed=game.seed, watch=False)
     try:
         scribe = _Scribe(game, store=services.store)
