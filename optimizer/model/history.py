@@ -7,6 +7,7 @@ what came of them, tracked events such as purchases and page views. ``model.hist
 from __future__ import annotations
 
 import math
+from array import array
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final, Literal, NamedTuple, get_args
@@ -30,6 +31,8 @@ LENGTH: Final = 32
 SENT: Final = "sent"
 #: Which property of an event says what it was about: the first of these that it has.
 SUBJECTS: Final = ("topic", "category", "product", "name", "page")
+#: Ages in minutes are below this: 2^53, what a float can hold.
+_OLDEST: Final = 1 << 53
 #: Longer values of such a property are cut: they are texts, not categories.
 _LONGEST = 40
 #: Frequent kinds are stored as numbers. On disk: may grow, never change.
@@ -111,12 +114,70 @@ class History:
         return out
 
 
+@dataclass(frozen=True, slots=True)
+class Packed:
+    """A history in a tenth of the room.
+
+    ``minutes``: the age of each event. ``alike``: what else is said of each, which many share; ages are 0 there.
+    """
+
+    minutes: array[int]
+    alike: tuple[Past, ...]
+
+
+def pack(context: JsonObject) -> None:
+    """Packs the history in a context that was just read, and that nobody else holds: those of a long log would fill
+    gigabytes, and take long to look through again and again.
+
+    Raises:
+        TypeError: the context can't be written to.
+    """
+    if HISTORY not in context:
+        return
+    if not isinstance(context, dict):
+        raise TypeError(f"a context that is packed must be a dict, this is a {type(context).__name__}")
+    context[HISTORY] = _packed(context[HISTORY])
+
+
+def _packed(found: object) -> Packed:
+    """A history as a context holds it; what can't be read is left out."""
+    if isinstance(found, Packed):
+        return found
+    minutes, alike = array("q"), []
+    for entry in found[-LENGTH:] if isinstance(found, (list, tuple)) else ():
+        try:
+            age, *said = entry
+            # True is 1 to a dictionary, and no kind.
+            key = (type(said[0]), *said)
+            event = _known.get(key, _UNKNOWN)
+            if event is _UNKNOWN:
+                event = _alike(key)
+        except (TypeError, ValueError, IndexError):
+            continue  # no list, an empty one, or it holds one
+        if event is not None and type(age) in (int, float) and 0 <= age < _OLDEST:
+            minutes.append(int(age))
+            alike.append(event)
+    return Packed(minutes, tuple(alike))
+
+
+#: One event for all of which the same is said, by the type of the kind and what is said; None where it can't be read.
+_known: dict[tuple[object, ...], Past | None] = {}
+_MOST_KNOWN: Final = 8_192
+_UNKNOWN: Final = Past(-1, "")
+
+
+def _alike(key: tuple[object, ...]) -> Past | None:
+    """The event of which this is said, remembered."""
+    if len(_known) >= _MOST_KNOWN:
+        _known.clear()
+    event = _known[key] = _event([0, *key[1:]])
+    return event
+
+
 def read(context: JsonObject) -> list[Past]:
     """The history in a context, oldest first; what can't be read is left out, so that any context has one."""
-    found = context.get(HISTORY)
-    if not isinstance(found, (list, tuple)):
-        return []
-    return [event for entry in found[-LENGTH:] if (event := _event(entry)) is not None]
+    found = _packed(context.get(HISTORY))
+    return [Past(age, *event[1:]) for age, event in zip(found.minutes, found.alike, strict=True)]
 
 
 class Events(NamedTuple):
@@ -133,32 +194,18 @@ class Events(NamedTuple):
 
 
 def read_all(contexts: Sequence[JsonObject]) -> Events:
-    """What ``read`` finds in n contexts. Events that differ in their ages alone are looked at once: a long log has
-    millions of events, and some hundred others."""
-    known: dict[tuple[object, ...], int] = {}
+    """What ``read`` finds in n contexts: a long log has millions of events, which differ in some hundred ways beside
+    their ages."""
+    known: dict[Past, int] = {}
     counts: list[int] = []
-    minutes: list[int] = []
+    minutes = array("q")
     alike: list[int] = []
-    distinct: list[Past] = []
     for context in contexts:
-        found = context.get(HISTORY)
-        before = len(alike)
-        for entry in found[-LENGTH:] if isinstance(found, (list, tuple)) else ():
-            try:
-                age, *said = entry
-                # True is 1 to a dictionary, and no kind.
-                which = known.get((type(said[0]), *said))
-            except (TypeError, ValueError, IndexError):
-                continue  # no list, an empty one, or it holds one
-            if which is None:
-                event = _event([0, *said])
-                which = known[(type(said[0]), *said)] = -1 if event is None else len(distinct)
-                distinct += [] if event is None else [event]
-            if which >= 0 and type(age) in (int, float) and 0 <= age < math.inf:
-                minutes.append(int(age))
-                alike.append(which)
-        counts.append(len(alike) - before)
-    return Events(np.array(counts, np.int64), np.array(minutes, np.float64), np.array(alike, np.int64), distinct)
+        found = _packed(context.get(HISTORY))
+        counts.append(len(found.alike))
+        minutes += found.minutes
+        alike += [known.setdefault(event, len(known)) for event in found.alike]
+    return Events(np.array(counts, np.int64), np.array(minutes, np.float64), np.array(alike, np.int64), list(known))
 
 
 def _event(entry: object) -> Past | None:

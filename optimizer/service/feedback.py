@@ -36,6 +36,7 @@ from optimizer.bandit.rewards import (
     window_hours,
 )
 from optimizer.model.examples import NO_SEND, Examples
+from optimizer.model.history import pack
 from optimizer.model.moment import mark, seen_at
 from optimizer.service.offered import Offered
 from storage.log import COUNTED, Decision, FeedbackRow
@@ -122,7 +123,7 @@ class Log:
 
 
 def load(reader: Reader, workspace_id: str, now: datetime, since: datetime | None = None) -> Log:
-    """Reads the feedback of a workspace, each context with its moment; rewards are by the campaigns' present
+    """Reads the feedback of a workspace, each context with its moment, its history packed; rewards are by the present
     objectives."""
     campaigns = {c.campaign_id: c for c in all_campaigns(reader, workspace_id)}
     rows = []
@@ -132,6 +133,7 @@ def load(reader: Reader, workspace_id: str, now: datetime, since: datetime | Non
         row = None if campaign is None else logged(campaign, found, now)
         if row is not None:
             mark(decision.snapshot.context, decision.decided_at)
+            pack(decision.snapshot.context)
             rows.append(row)
     return Log(campaigns, tuple(rows), since)
 

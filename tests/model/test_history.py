@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import pickle
 from typing import Any
 
 import numpy as np
@@ -12,7 +13,7 @@ from hypothesis import strategies as st
 
 from optimizer.errors import BadArtifact, Invalid
 from optimizer.model.features import FeatureSpec, fit_spec
-from optimizer.model.history import HISTORY, KEPT_DAYS, LENGTH, History, Past, Wanted, read, subject_of, wanted
+from optimizer.model.history import HISTORY, KEPT_DAYS, LENGTH, History, Past, Wanted, pack, read, subject_of, wanted
 from optimizer.model.historyspec import FACTS, HistorySpec, fit_history
 
 DAY = 24 * 60
@@ -66,6 +67,30 @@ def test_anything_may_stand_there(value: Any) -> None:
     assert np.isfinite(summary).all()
     assert ids.min() >= 0
     assert ids.max() < SPEC.size
+
+
+@given(value=JSON | st.lists(st.lists(st.integers(0, 9) | st.sampled_from(["sent", "", True, 1.0, "x"]), max_size=6)))
+def test_a_packed_history_says_the_same(value: Any) -> None:
+    assert SPEC is not None
+    plain = {HISTORY: value}
+    packed = dict(plain)
+    pack(packed)
+    pack(packed)
+    assert read(packed) == read(plain)
+    both = [plain, packed, pickle.loads(pickle.dumps(packed))]  # noqa: S301  our own
+    assert len({row.tobytes() for row in SPEC.summary(both)}) == 1
+    assert len({row.tobytes() for row in SPEC.ids(both)}) == 1
+
+
+def test_true_is_not_the_kind_1() -> None:
+    assert [event.kind for event in read({HISTORY: [[9, 1], [8, True], [7, 1.0], [6, 1]]})] == ["opened", "opened"]
+
+
+def test_more_events_than_are_remembered_are_read_all_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("optimizer.model.history._MOST_KNOWN", 3)
+    for i in range(10):
+        told = context(Past(9, "viewed", f"shoe {i}"), Past(5, "viewed", "hat"))
+        assert [event.subject for event in read(told)] == [f"shoe {i}", "hat"]
 
 
 def test_the_subject_is_the_first_known_property() -> None:
