@@ -95,7 +95,7 @@ def alone() -> bool:
 
 
 def _alive() -> list[dict[str, Any]]:
-    return [node for node in ray.nodes() if node["Alive"]]  # type: ignore[no-untyped-call]
+    return [node for node in ray.nodes() if node["Alive"]]  # type: ignore[no-untyped-call]  # ray leaves it untyped
 
 
 def each(work: Callable[[A], B], arguments: Sequence[A], on_done: Callable[[int], None] | None = None) -> list[B]:

@@ -108,7 +108,7 @@ class Court:
         if found:
             self._spec = replace(self._spec, products=tuple(one for pair in found for one in pair.products))
             self._encoded = self._columns = self._spec.encode(self.rows.contexts)
-            self._eta = None
+            self._eta = self.fits = None
         return self._spec, found
 
     def network(self) -> NetworkVerdict:
