@@ -14,8 +14,13 @@ help: ## what can be made
 
 install: $(STAMP) ## make .venv and install everything into it
 
-$(STAMP): setup.cfg pyproject.toml
+$(STAMP): setup.cfg setup.py pyproject.toml $(wildcard optimizer/bandit/kernel/*.[ch])
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Sendtide needs Python 3.11 or newer")'
+	@# A few loops of a decision are compiled. Without a compiler, and without the right to install it, NumPy does the same.
+	@if ! { command -v cc && $(PYTHON) -c 'import sysconfig; open(sysconfig.get_path("include") + "/Python.h")'; } >/dev/null 2>&1 \
+		&& [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
+		apt-get update -qq && apt-get install -y -qq --no-install-recommends gcc libc6-dev python3-dev; \
+	fi || true
 	$(PYTHON) -m venv .venv
 	.venv/bin/python -m pip install --quiet --disable-pip-version-check $(PIP_FLAGS) --editable '.[simulations,dev]'
 	@touch $@

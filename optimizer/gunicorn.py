@@ -27,6 +27,7 @@ from gunicorn.arbiter import Arbiter
 from gunicorn.glogging import Logger
 
 from optimizer import logs
+from optimizer.bandit import kernel
 from optimizer.config import Settings
 from optimizer.first_start import banner
 
@@ -244,6 +245,8 @@ def main(arguments: Sequence[str] = ()) -> None:
     """Serves with the settings of the environment; ``--first-start`` greets. The store is prepared already."""
     settings = Settings.from_environment(os.environ)
     logs.configure(settings.log_level, settings.log_format)
+    if not kernel.available:
+        log.warning("no compiled loops: a decision takes twice as long; a C compiler and make install change that")
     folder, ours = prepare_metrics(settings.metrics_dir)
     # Before anything imports prometheus_client: it chooses its kind of storage at import.
     os.environ[METRICS] = str(folder)

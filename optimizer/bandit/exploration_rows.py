@@ -12,6 +12,7 @@ from functools import lru_cache
 import numpy as np
 from numpy.typing import NDArray
 
+from optimizer.bandit import kernel
 from optimizer.bandit.actions import DAYPARTS, Spaces
 
 #: (n, K) float64 and bool.
@@ -128,6 +129,8 @@ def with_floor(
     """
     if not 0 <= rate <= 1:
         raise ValueError(f"rate {rate} must be in [0, 1]")
+    if kernel.available:
+        return _with_floor_compiled(p, spaces, mask, greedy, rate, young)
     q = coordinate(spaces, greedy, mask)
     q *= rate
     q += (1 - rate) * p
@@ -153,6 +156,21 @@ def with_floor(
     raised = q * (1.0 - total)[:, None]
     raised[:, : spaces.messages] += extra.reshape(n, -1)
     return np.where(short[:, None], raised, q)
+
+
+def _with_floor_compiled(
+    p: Vectors, spaces: Spaces, mask: Masks, greedy: NDArray[np.int64], rate: float, young: Mapping[str, float]
+) -> Vectors:
+    """The rest of ``with_floor``."""
+    variants, slots, channels = spaces.shape
+    asked = _asked_for(tuple(spaces.variants), variants + channels + DAYPARTS, rate, tuple(young.items()))
+    sizes = (len(p), variants, slots, channels, spaces.no_send)
+    whole = np.ascontiguousarray
+    out = np.empty(p.shape)
+    arrays = (whole(p, np.float64), whole(mask, np.bool_), whole(greedy, np.int64), whole(spaces.dayparts, np.int64))
+    if not kernel.with_floor(sizes, rate, *arrays, asked, out):
+        raise ValueError(f"greedy action {greedy} is not eligible")
+    return out
 
 
 def _minima(spaces: Spaces, size: Vectors, rate: float, young: Mapping[str, float]) -> Vectors:

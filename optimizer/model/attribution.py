@@ -18,7 +18,7 @@ import numpy as np
 
 from optimizer.model.funnel import chances, sigmoid, slopes, steps
 from optimizer.model.inference import RewardModel
-from optimizer.model.scoring import worth_of
+from optimizer.model.prepared import worth_of
 from optimizer.model.terms import LEVEL, Floats, Name, Terms
 from storage.records import Campaign
 

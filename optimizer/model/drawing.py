@@ -14,6 +14,7 @@ from typing import Any, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
+from optimizer.bandit import kernel
 from optimizer.bandit.actions import Spaces
 from optimizer.model.timefeatures import SHORT, TIME_WIDTH
 
@@ -134,6 +135,8 @@ class Drawing:
         """
         if not self.spaces.messages:
             return np.full(self.stay.shape, self.spaces.size - 1)
+        if kernel.available and self.stay.shape[1] % kernel.DRAWS_TOGETHER == 0:
+            return self._best_compiled(mask, toll)
         height = max(1, TOGETHER // self.spaces.size)
         parts = [slice(start, start + height) for start in range(0, len(mask), height)]
         if len(parts) == 1:
@@ -171,6 +174,33 @@ class Drawing:
         if not np.isfinite(top).all():
             raise ValueError("draws of eligible actions must be finite")
         return np.asarray(best, np.int64)
+
+    def _best_compiled(self, mask: NDArray[np.bool_], toll: NDArray[np.float64] | None) -> NDArray[np.int64]:
+        """The rest of ``best``."""
+        bank, spaces, whole = self.bank, self.spaces, np.ascontiguousarray
+        (n, draws), heads, features = self.stay.shape, self.slope.shape[1], self.x.shape[1]
+        variants, slots, channels = spaces.shape
+        chosen = np.empty((n, draws), np.int64)
+        finite = kernel.best(
+            (n, variants, slots, channels, spaces.no_send, heads, draws, features, SHORT, TIME_WIDTH),
+            whole(self.x, np.float32),
+            whole(self.basis, np.float32),
+            whole(self.hours, np.int64),
+            whole(self.slope, np.float32),
+            whole(self.reward, np.float32),
+            whole(self.stay, np.float32),
+            whole(mask, np.bool_),
+            None if toll is None else whole(toll, np.float64),
+            bank.context,
+            bank.level,
+            bank.short,
+            bank.time,
+            bank.bucket,
+            chosen,
+        )
+        if not finite:
+            raise ValueError("draws of eligible actions must be finite")
+        return chosen
 
     def _messages(self, reward: NDArray[np.floating]) -> Floats:
         """Drawn rewards (n, P, S, M) of messages whose mean is ``reward`` (n, P, S).

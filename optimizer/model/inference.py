@@ -15,9 +15,10 @@ from optimizer.model.embedding import Embedder
 from optimizer.model.features import FeatureSpec
 from optimizer.model.funnel import visible
 from optimizer.model.heads import Heads
+from optimizer.model.prepared import Prepared, prepare
 from optimizer.model.recalibration import Recalibration
 from optimizer.model.rhythmterm import RhythmTerm
-from optimizer.model.scoring import Prepared, ScoredRows, Scores, prepare, score_rows
+from optimizer.model.scoring import ScoredRows, Scores, score_rows
 from optimizer.model.variantbasis import VariantBasis
 from storage.records import Campaign, JsonObject
 

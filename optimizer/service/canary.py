@@ -23,7 +23,7 @@ from typing import Any
 
 import numpy as np
 
-from optimizer.bandit.evidence import Condition, GateLimits
+from optimizer.bandit.evidence import Condition, GateLimits, replay_error
 from optimizer.bandit.gate import watched
 from optimizer.bandit.sequences import Wager
 from optimizer.service.apart import Apart, attempted
@@ -234,14 +234,18 @@ def _added(
     if not fresh:
         return state
     increments: dict[str, list[float]] = {name: [] for name in state.wagers}
-    error = state.error
+    errors = []
     for _, row in fresh:
         compared = _compare(replayer, row)
-        error = max(error, compared.error)
+        errors.append(compared.error)
+        if compared.error > LARGEST_ERROR:  # bounds of increments hold for true propensities alone
+            continue
         for name, value in state.stakes.increments(campaign, row, compared).items():
             increments[name].append(value)
-    state = replace(state, seen=fresh[-1][0], error=error)
-    if error > LARGEST_ERROR:  # nothing is judged any more, and bounds of increments hold for true propensities alone
+    state = replace(state, seen=fresh[-1][0], error=max(state.error, replay_error(errors)))
+    if (
+        state.error > LARGEST_ERROR
+    ):  # nothing is judged any more, and bounds of increments hold for true propensities alone
         return state
     return replace(state, wagers={name: wager.after(increments[name]) for name, wager in state.wagers.items()})
 

@@ -18,7 +18,7 @@ from optimizer.model.funnel import slopes, steps, visible
 from optimizer.model.inference import RewardModel
 from optimizer.model.learnedparts import learned_parts
 from optimizer.model.moment import seen_at
-from optimizer.model.scoring import worth_of
+from optimizer.model.prepared import worth_of
 from optimizer.model.terms import Seen, message_terms
 from optimizer.service.feedback import Logged, local_seconds, logged
 from optimizer.service.insights import heaviest

@@ -86,13 +86,10 @@ class Decider:
         Raises:
             StoreError: what came before the chunk that failed was recorded; the same batch again goes on from there.
         """
-        decided: list[Decision | SendtideError] = []
-        closed: set[str] = set()
-        for start in range(0, len(requests), CHUNK):
-            asks = named_rows(self._salt, workspace_id, run_id, start, requests[start : start + CHUNK])
-            outcomes, gone = self._decide_chunk(workspace_id, asks)
-            decided += [answer for answer, _ in outcomes]
-            closed.update(gone)
+        asks = named_rows(self._salt, workspace_id, run_id, requests)
+        decided, closed, fault = self._by_chunks(workspace_id, asks)
+        if fault is not None:
+            raise fault
         return self._as_they_stand(workspace_id, decided, closed)
 
     def answer_batch(
@@ -108,23 +105,34 @@ class Decider:
             StoreError: nothing was recorded.
         """
         if key is None:
-            asks = named_rows(self._salt, workspace_id, fresh("run"), 0, requests)
+            asks = named_rows(self._salt, workspace_id, fresh("run"), requests)
         else:
             asks = named_batch(self._salt, workspace_id, key, requests)
             self._require_same_batch(workspace_id, key, asks)
+        decided, closed, fault = self._by_chunks(workspace_id, asks)
+        if fault is None:
+            return self._as_far_as_known(workspace_id, decided, closed)
+        if not decided:
+            raise fault
+        logger.error("store unavailable from row %d of a batch on: %s", len(decided), fault)
+        lost = _unrecorded(requests[len(decided) :], fault)
+        return [*self._as_far_as_known(workspace_id, decided, closed), *lost]
+
+    def _by_chunks(
+        self, workspace_id: str, asks: Sequence[Ask | SendtideError]
+    ) -> tuple[list[Decision | SendtideError], set[str], StoreError | None]:
+        """The answers, the ids of decisions that were closed on the way, and what the store failed with: then the
+        answers are those of the chunks before."""
         decided: list[Decision | SendtideError] = []
         closed: set[str] = set()
         for start in range(0, len(asks), CHUNK):
             try:
                 outcomes, gone = self._decide_chunk(workspace_id, asks[start : start + CHUNK])
             except StoreError as fault:
-                if not start:
-                    raise
-                logger.error("store unavailable from row %d of a batch on: %s", start, fault)
-                return [*self._as_far_as_known(workspace_id, decided, closed), *_unrecorded(requests[start:], fault)]
+                return decided, closed, fault
             decided += [answer for answer, _ in outcomes]
             closed.update(gone)
-        return self._as_far_as_known(workspace_id, decided, closed)
+        return decided, closed, None
 
     def _require_same_batch(self, workspace_id: str, key: str, asks: Sequence[Ask | SendtideError]) -> None:
         """Refuses a batch before any of its rows is decided where another one was recorded under its key."""

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from optimizer.bandit.actions import DAYPARTS, ActionSpace, Spaces
+from optimizer.bandit.evidence import replay_error
 from optimizer.model.inference import RewardModel
 from optimizer.model.moment import seen_at
 from optimizer.model.policy import BLOCK, Asked, LivePolicy, distribution
@@ -33,7 +34,7 @@ class Replayed:
     """How well the log replays: recomputed against logged propensities, and draws against their probabilities.
 
     Attributes:
-        largest_error: largest difference between a recomputed and a logged propensity (0 when no row could be checked).
+        largest_error: between recomputed and logged propensities, see ``replay_error``.
         checked: rows checked; imported rows are not.
         names: (S,) names of the subsets of actions.
         drawn: (n, S) bool, whether the drawn action lies in the subset.
@@ -82,18 +83,18 @@ def check_integrity(replayer: Replayer, rows: Sequence[Logged]) -> Replayed:
     place = {name: i for i, name in enumerate(names)}
     drawn = np.zeros((len(own), len(names)), dtype=np.bool_)
     expected = np.zeros((len(own), len(names)))
-    error = 0.0
+    errors = []
     logged = [row.decision for row in own]
     for i, (decision, vector) in enumerate(zip(logged, vectors(replayer, logged), strict=True)):
         if decision.action is None or decision.propensity is None:
             continue
-        error = max(error, abs(float(vector[decision.action]) - decision.propensity))
+        errors.append(abs(float(vector[decision.action]) - decision.propensity))
         space = plan_of(decision, replayer.campaign(decision)).space
         for name, mass, hit in subset_masses(space, vector, decision.action):
             if name in place:
                 expected[i, place[name]] = mass
                 drawn[i, place[name]] = hit
-    return Replayed(error, len(own), tuple(names), drawn, expected, clusters(own))
+    return Replayed(replay_error(errors), len(own), tuple(names), drawn, expected, clusters(own))
 
 
 def factor_names(variants: Sequence[str], channels: Sequence[str]) -> list[str]:

@@ -48,13 +48,12 @@ def named_request(salt: bytes, workspace_id: str, request: DecisionRequest, defa
 
 
 def named_rows(
-    salt: bytes, workspace_id: str, run_id: str, first: int, requests: Sequence[DecisionRequest | SendtideError]
+    salt: bytes, workspace_id: str, run_id: str, requests: Sequence[DecisionRequest | SendtideError]
 ) -> list[Ask | SendtideError]:
-    """Names the rows of a run from number ``first`` on; one without a ``request_id`` gets that of its place in the
-    run."""
+    """Names the rows of a run; one without a ``request_id`` gets that of its place in the run."""
     unnamed = [
         (row.campaign_id.encode(), row.recipient_id.encode(), str(number).encode())
-        for number, row in enumerate(requests, first)
+        for number, row in enumerate(requests)
         if isinstance(row, DecisionRequest) and not row.request_id
     ]
     return _all_named(salt, workspace_id, run_id, requests, unnamed)

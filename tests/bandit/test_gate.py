@@ -13,6 +13,7 @@ import pytest
 
 from optimizer.bandit.balance import balance_test
 from optimizer.bandit.calibration import Calibration
+from optimizer.bandit.evidence import replay_error
 from optimizer.bandit.gate import (
     Condition,
     FirstEvidence,
@@ -36,6 +37,22 @@ def named(verdict: Verdict, name: str) -> Condition:
 
 def failed(verdict: Verdict) -> list[str]:
     return [c.name for c in verdict.conditions if not c.passed]
+
+
+@pytest.mark.parametrize(
+    ("errors", "told"),
+    [
+        ([], 0.0),
+        ([0.5], 0.0),
+        ([0.5, 1e-12], 1e-12),
+        ([0.5, 0.25, 0.0], 0.25),
+        ([0.5, *[0.0] * 998], 0.0),
+        ([0.5] * 3 + [1e-9] * 2_997, 1e-9),
+        ([0.5] * 4 + [1e-9] * 2_996, 0.5),
+    ],
+)
+def test_one_row_in_a_thousand_may_replay_otherwise(errors: list[float], told: float) -> None:
+    assert replay_error(errors) == told
 
 
 class TestSpending:

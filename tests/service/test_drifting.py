@@ -136,16 +136,25 @@ class TestCalibration:
         assert one.rows == 300
 
 
+def lie(services: Services, decision_id: str, name: str) -> None:
+    """Adds the decision once more under another name, with half its propensity."""
+    with services.store.read() as reader:
+        stored = reader.decision(WORKSPACE, decision_id)
+    assert stored is not None
+    assert stored.propensity is not None
+    wrong = replace(stored, decision_id=name, request_id=name, propensity=stored.propensity / 2)
+    services.store.write(lambda writer: writer.add_decision(wrong, None))
+
+
 class TestPropensities:
     def test_a_log_that_does_not_replay_is_an_alarm_at_once(self, learned: Services, clock: FakeClock) -> None:
         decided = audience(learned, clock, 50, seed=50)
-        with learned.store.read() as reader:
-            stored = reader.decision(WORKSPACE, decided[0].decision_id)
-        assert stored is not None
-        assert stored.propensity is not None
-        wrong = replace(stored, decision_id="dec_x", request_id="x", propensity=stored.propensity / 2)
-        learned.store.write(lambda writer: writer.add_decision(wrong, None))
-        state = looked(learned, "run_0")
+        lie(learned, decided[0].decision_id, "dec_x")
+        assert looked(learned, "run_0").alarms == ()  # one row: another machine may have rounded otherwise
+        decided = audience(learned, clock, 50, seed=51)
+        lie(learned, decided[0].decision_id, "dec_y")
+        lie(learned, decided[1].decision_id, "dec_z")
+        state = looked(learned, "run_1")
         assert [a.what for a in state.alarms] == ["propensities.replay"]
         assert not state.raised
         assert state.changed is None
