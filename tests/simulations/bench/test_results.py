@@ -46,4 +46,4 @@ def test_rivals_are_measured_in_turn() -> None:
 def test_unknown_areas_are_named(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit):
         main(["http", "htp"])
-    assert "unknown: htp; allowed: inprocess, http" in capsys.readouterr().err
+    assert "unknown: htp; allowed: inprocess, footprint, http" in capsys.readouterr().err
