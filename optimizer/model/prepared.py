@@ -55,7 +55,7 @@ class Tower:
 
 @dataclass(frozen=True)
 class Prepared:
-    """What scoring needs of one campaign over given variants and channels.
+    """What scoring needs of one campaign over given variants and channels; every array lies in one piece.
 
     Attributes:
         mean: message heads. draws: their draws, width factor included.
@@ -117,8 +117,8 @@ def prepare(
         worth=worth,
         steps=order,
         cost=cost,
-        no_send_mean=no_send.coefficients(outside),
-        no_send_draws=(width * no_send.deviations(outside, no_send_weighted)).astype(np.float32),
+        no_send_mean=np.ascontiguousarray(no_send.coefficients(outside), np.float64),
+        no_send_draws=np.ascontiguousarray(width * no_send.deviations(outside, no_send_weighted), np.float32),
         no_send_weighted=no_send_weighted,
         no_send_worth=no_send_worth,
         no_send_context=np.array(no_send.layout.context, np.int64),
@@ -140,7 +140,12 @@ def _tower(heads: Heads, base: NDArray[np.float64], bucket: NDArray[np.float64])
     short[np.ix_(range(rows), layout.short, layout.plain)] = base[:, 0, at["plain_time"]].reshape(
         rows, len(layout.short), len(layout.plain)
     )
-    return Tower(context.reshape(rows * pairs, width), time, short.reshape(rows * SHORT, width), bucket)
+    return Tower(
+        context.reshape(rows * pairs, width),
+        time,
+        short.reshape(rows * SHORT, width),
+        np.ascontiguousarray(bucket, np.float64),
+    )
 
 
 def _bank(message: Heads, actions: Sequence[Action], weighted: NDArray[np.int64], width: float) -> Bank:

@@ -181,7 +181,7 @@ def _means_compiled(
     ready: Prepared, x: Floats, local: NDArray[np.int64], own: Sequence[NDArray[np.float64] | None]
 ) -> _Means:
     """The same."""
-    tower, weighted, whole = ready.mean, len(ready.weighted), np.ascontiguousarray
+    tower, weighted = ready.mean, len(ready.weighted)
     (n, slots), (heads, pairs, _) = local.shape, tower.time.shape
     added: NDArray[np.float64] | None = None
     if any(one is not None for one in own):
@@ -195,17 +195,17 @@ def _means_compiled(
     )
     kernel.score(
         (n, heads, pairs, slots, x.shape[1], SHORT, len(ready.steps), weighted),
-        whole(x, np.float32),
-        whole(local, np.int64),
+        np.ascontiguousarray(x, np.float32),
+        np.ascontiguousarray(local, np.int64),
         added,
-        whole(tower.context, np.float64),
-        whole(tower.time, np.float64),
-        whole(tower.short, np.float64),
-        whole(tower.bucket, np.float64),
-        whole(ready.worth, np.float64),
-        whole(ready.cost, np.float64),
+        tower.context,
+        tower.time,
+        tower.short,
+        tower.bucket,
+        ready.worth,
+        ready.cost,
         np.array(ready.steps, np.int64),
-        whole(ready.weighted, np.int64),
+        ready.weighted,
         found.basis,
         found.hours,
         found.chance,
@@ -238,18 +238,18 @@ def _staying_compiled(
     ready: Prepared, outcomes: int, x: NDArray[np.float32]
 ) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float32]]:
     """The same as ``_staying``."""
-    (n, features), whole = x.shape, np.ascontiguousarray
+    n, features = x.shape
     weighted, draws, base = ready.no_send_draws.shape
     stay, reward, drawn = np.zeros((n, outcomes)), np.empty(n), np.empty((n, draws), np.float32)
     kernel.stay(
         (n, features, len(ready.no_send_mean), base, weighted, draws, outcomes),
-        whole(x, np.float32),
-        whole(ready.no_send_context, np.int64),
-        whole(ready.no_send_mean, np.float64),
-        whole(ready.no_send_draws, np.float32),
-        whole(ready.no_send_worth, np.float64),
-        whole(ready.no_send_weighted, np.int64),
-        whole(ready.no_send_places, np.int64),
+        np.ascontiguousarray(x, np.float32),
+        ready.no_send_context,
+        ready.no_send_mean,
+        ready.no_send_draws,
+        ready.no_send_worth,
+        ready.no_send_weighted,
+        ready.no_send_places,
         stay,
         reward,
         drawn,

@@ -10,7 +10,7 @@ import pytest
 from numpy.typing import NDArray
 
 from optimizer.bandit.actions import ActionSpace, Spaces
-from optimizer.model.drawing import Bank
+from optimizer.model.drawing import Bank, Drawing
 from optimizer.model.prepared import Prepared, Tower
 from optimizer.model.scoring import ScoredRows, score_rows
 from optimizer.model.timefeatures import SHORT, TIME_COLUMNS
@@ -102,13 +102,17 @@ def test_scores_and_winners_are_the_same(shape: tuple[int, ...], no_send: bool, 
         assert np.array_equal(again.drawing.best(mask[i : i + 1], None if toll is None else toll[i : i + 1])[0], won[i])
 
 
-def test_a_reward_that_is_not_a_number_is_refused_where_it_is_eligible() -> None:
-    rng = np.random.default_rng(0)
-    ready = made_up_heads(rng, 2, 2, 3, 2, 32)
+def small_drawing() -> Drawing:
+    """One row: two variants, two channels, five slots, and not sending."""
+    ready = made_up_heads(np.random.default_rng(0), 2, 2, 3, 2, 32)
     local = MONDAY + 3_600 * np.arange(5)
     spaces = Spaces.stacked([ActionSpace(("a", "b"), ("c", "d"), local, local, True)])
-    drawing = scored(ready, np.ones((1, 3), np.float32), spaces, [None]).drawing
-    reward = drawing.reward.copy()
+    return scored(ready, np.ones((1, 3), np.float32), spaces, [None]).drawing
+
+
+def test_a_reward_that_is_not_a_number_is_refused_where_it_is_eligible() -> None:
+    drawing = small_drawing()
+    reward, spaces = drawing.reward.copy(), drawing.spaces
     reward[0, 3, 4] = np.nan  # of b on d: the last message
     broken, mask = replace(drawing, reward=reward), np.ones((1, spaces.size), np.bool_)
     with pytest.raises(ValueError, match="finite"):
@@ -118,12 +122,8 @@ def test_a_reward_that_is_not_a_number_is_refused_where_it_is_eligible() -> None
 
 
 def test_only_not_sending_is_left() -> None:
-    rng = np.random.default_rng(0)
-    ready = made_up_heads(rng, 2, 2, 3, 2, 32)
-    local = MONDAY + 3_600 * np.arange(5)
-    spaces = Spaces.stacked([ActionSpace(("a", "b"), ("c", "d"), local, local, True)])
-    drawing = scored(ready, np.ones((1, 3), np.float32), spaces, [None]).drawing
-    mask = np.zeros((1, spaces.size), np.bool_)
+    drawing = small_drawing()
+    mask = np.zeros((1, drawing.spaces.size), np.bool_)
     mask[0, -1] = True
-    dear = np.full((1, spaces.size), 1e6)  # even where that is worth less than nothing
-    assert (drawing.best(mask, dear) == spaces.size - 1).all()
+    dear = np.full(mask.shape, 1e6)  # even where that is worth less than nothing
+    assert (drawing.best(mask, dear) == drawing.spaces.size - 1).all()
