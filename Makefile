@@ -22,6 +22,7 @@ $(STAMP): setup.cfg setup.py pyproject.toml $(wildcard optimizer/bandit/kernel/*
 		apt-get update -qq && apt-get install -y -qq --no-install-recommends gcc libc6-dev python3-dev; \
 	fi || true
 	$(PYTHON) -m venv .venv
+	rm -f optimizer/bandit/kernel/*.so
 	.venv/bin/python -m pip install --quiet --disable-pip-version-check $(PIP_FLAGS) --editable '.[simulations,dev]'
 	@touch $@
 
@@ -73,5 +74,6 @@ results: $(STAMP) ## play the goals table, 10 seeds a row, and write simulations
 	.venv/bin/sendtide results --processes 2
 
 clean: ## remove .venv and what tools cached; leaves ./var/ alone
+	rm -f optimizer/bandit/kernel/*.so
 	rm -rf tests/node/node_modules .venv .mypy_cache .ruff_cache .hypothesis .import_linter_cache docs/_build build dist *.egg-info
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,6 +18,11 @@ from optimizer.bandit.balance import Balance
 from optimizer.bandit.calibration import Calibration
 from optimizer.bandit.clusters import Floats
 from optimizer.bandit.ope import check_propensity
+
+#: A logged propensity further than this from the recomputed one doesn't replay.
+LARGEST_ERROR = 1e-6
+#: Rows of which one may be off; and differences that are remembered, more than a look's worth of such rows.
+STRETCH, MOST_OFF = 1_000, 50
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +58,7 @@ class GateLimits:
     min_effective_rows: float = 1000.0
     min_effective_share: float = 0.05
     min_rewarded_rows: float = 100.0
-    max_replay_error: float = 1e-6
+    max_replay_error: float = LARGEST_ERROR
     replay_rows: int = 5000
     balance_level: float = 0.001
     guardrail_error: float = 0.05
@@ -87,14 +92,45 @@ class Integrity:
     balance: Balance | None
 
 
-def replay_error(errors: Sequence[float]) -> float:
-    """The largest |recomputed − logged| propensity, one row in a thousand (and at least one) left out.
+def replay_error(errors: Sequence[float], rows: int) -> float:
+    """The largest |recomputed − logged| propensity of so many rows, one in a thousand (and at least one) left out.
 
     Another processor rounds otherwise, or another build of what computes: about one in 500,000 draws of a bank falls to
     another action then, which moves two propensities of that row by a whole draw. A log that lies does so more often.
+
+    Args:
+        errors: differences, of the rows or of those alone that are off. rows: how many were recomputed.
     """
-    spared = max(1, len(errors) // 1_000)
+    spared = max(1, rows // STRETCH)
     return sorted(errors)[-1 - spared] if len(errors) > spared else 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Replays:
+    """Rows of one look after another, as ``replay_error`` takes them; after ``STRETCH`` rows it begins anew.
+
+    Attributes:
+        rows: recomputed in this stretch. off: differences above ``LARGEST_ERROR``, the largest ``MOST_OFF``.
+    """
+
+    rows: int = 0
+    off: tuple[float, ...] = ()
+
+    def after(self, errors: Sequence[float]) -> Replays:
+        """With the rows of another look."""
+        before = Replays() if self.rows >= STRETCH else self
+        off = sorted((*before.off, *(error for error in errors if error > LARGEST_ERROR)))
+        return Replays(before.rows + len(errors), tuple(off[-MOST_OFF:]))
+
+    @property
+    def error(self) -> float:
+        """``replay_error`` of the stretch."""
+        return replay_error(self.off, self.rows)
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> Replays:
+        """What ``asdict`` makes of one."""
+        return cls(int(data["rows"]), tuple(float(error) for error in data["off"]))
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -54,6 +54,9 @@ class RewardModel:
             wanted, given = len(heads.layout.context), self._embedder.width
             if wanted != given:
                 raise BadArtifact(f"the graph gives {given} features, the heads want {wanted}")
+        banks = self._message.bank.shape[1], self._no_send.bank.shape[1]
+        if banks[0] != banks[1]:
+            raise BadArtifact(f"message heads have {banks[0]} draws, those without a message {banks[1]}")
         self._prepared: dict[tuple[object, ...], Prepared] = {}
 
     @classmethod

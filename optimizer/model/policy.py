@@ -38,6 +38,10 @@ Masks = NDArray[np.bool_]
 #: Actions that are worked out together: enough that a step over arrays costs a row little.
 BLOCK = 32_768
 
+#: Rewards that differ by less than this and this share of the largest are equal, and the first action is the greedy
+#: one: the last bits are another machine's choice.
+EQUAL = 1e-9
+
 #: A variant with fewer matured rows than this is young, and keeps at least ``YOUNG_MASS``.
 YOUNG_ROWS = 500
 YOUNG_MASS = 0.03
@@ -230,7 +234,9 @@ def _learned(
     spaces = scored.spaces
     unmasked = risk_mask(scored.chances, campaign, mask, rows[0].limits)
     reward = scored.reward if toll is None else scored.reward - toll
-    greedy = np.where(unmasked, reward, -np.inf).argmax(axis=1)
+    value = np.where(unmasked, reward, -np.inf)
+    top = value.max(axis=1, keepdims=True)
+    greedy = (value >= top - EQUAL * (1.0 + np.abs(top))).argmax(axis=1)
     anneal = float(live.exploration.get("anneal", 1.0))
     method, number = campaign.exploration_method, campaign.exploration_parameter
     if method == "posterior_bank":

@@ -15,7 +15,7 @@ is chosen by what was drawn.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from datetime import datetime
 from functools import partial
 from hashlib import blake2b
@@ -23,7 +23,7 @@ from typing import Any
 
 import numpy as np
 
-from optimizer.bandit.evidence import Condition, GateLimits, replay_error
+from optimizer.bandit.evidence import LARGEST_ERROR, Condition, GateLimits, Replays
 from optimizer.bandit.gate import watched
 from optimizer.bandit.sequences import Wager
 from optimizer.service.apart import Apart, attempted
@@ -41,8 +41,6 @@ from storage.policies import Pointer, Policy
 from storage.port import Reader
 from storage.records import Campaign, JsonObject
 
-#: A logged propensity further than this from the recomputed one: the log can't be trusted, and nothing is rolled back.
-LARGEST_ERROR = 1e-6
 #: Seconds by which a decision may be committed after a look that its time of decision precedes.
 LATE_COMMIT = 600.0
 _LIMITS = GateLimits()
@@ -59,7 +57,7 @@ class Watch:
         wagers: by name of what is watched.
         seen: (closing time as epoch seconds, decision id) of the last row.
         since: decisions older than this (epoch seconds) have all been seen.
-        error: largest difference of a recomputed propensity from the logged one.
+        replays: how propensities replay. error: how far they were off when more were than rounding explains; 0 = never.
     """
 
     policy_id: str
@@ -68,6 +66,7 @@ class Watch:
     wagers: Mapping[str, Wager]
     seen: tuple[float, str] = (0.0, "")
     since: float = 0.0
+    replays: Replays = field(default_factory=Replays)
     error: float = 0.0
 
     @property
@@ -90,7 +89,9 @@ class Watch:
         """What ``to_json`` wrote."""
         wagers = {name: Wager(**{**w, "capital": tuple(w["capital"])}) for name, w in data["wagers"].items()}
         seen = (float(data["seen"][0]), str(data["seen"][1]))
-        return cls(**{**data, "stakes": Stakes.from_json(data["stakes"]), "wagers": wagers, "seen": seen})
+        replays = Replays.from_json(data.get("replays", asdict(Replays())))
+        stakes = Stakes.from_json(data["stakes"])
+        return cls(**{**data, "stakes": stakes, "wagers": wagers, "seen": seen, "replays": replays})
 
 
 def watch(
@@ -242,10 +243,9 @@ def _added(
             continue
         for name, value in state.stakes.increments(campaign, row, compared).items():
             increments[name].append(value)
-    state = replace(state, seen=fresh[-1][0], error=max(state.error, replay_error(errors)))
-    if (
-        state.error > LARGEST_ERROR
-    ):  # nothing is judged any more, and bounds of increments hold for true propensities alone
+    replays = state.replays.after(errors)
+    state = replace(state, seen=fresh[-1][0], replays=replays, error=max(state.error, replays.error))
+    if state.error > LARGEST_ERROR:  # nothing is judged any more
         return state
     return replace(state, wagers={name: wager.after(increments[name]) for name, wager in state.wagers.items()})
 

@@ -28,6 +28,7 @@ from typing import Any
 import numpy as np
 
 from optimizer.bandit.drift import Crossing, Detectors
+from optimizer.bandit.evidence import Replays
 from optimizer.bandit.rewards import max_window, planned_start
 from optimizer.model.moment import seen_at
 from optimizer.model.policy import LivePolicy
@@ -51,8 +52,6 @@ FALSE_ALARM_ROWS = 1e6
 QUIET_ROWS = 1_000
 #: The newest rows that one look takes at most; of a larger backlog the older ones are left out, by time alone.
 MOST_ROWS = 5_000
-#: A logged propensity further than this from the recomputed one is an alarm at once.
-LARGEST_ERROR = 1e-6
 _LATE_COMMIT = 600.0
 
 
@@ -89,6 +88,7 @@ class Drift:
         decided: the same of the last row in a block.
         since: decisions older than this have all been seen.
         rows: rows compared with their predictions so far; drawn: rows whose draws were looked at.
+        replays: how their propensities replay; more of them off than rounding explains is an alarm at once.
         alarms: those that stand.
         changed: estimated time of the last change of outcomes, whose older rows are forgotten; None = none.
         features: feature -> (stability index, limit) in the last full block.
@@ -102,6 +102,7 @@ class Drift:
     since: float = 0.0
     rows: int = 0
     drawn: int = 0
+    replays: Replays = field(default_factory=Replays)
     alarms: tuple[Alarm, ...] = ()
     changed: float | None = None
     features: Mapping[str, tuple[float, float]] = field(default_factory=dict)
@@ -138,6 +139,7 @@ class Drift:
                 "centres": {name: (int(n), float(total)) for name, (n, total) in data["centres"].items()},
                 "matured": _key(data["matured"]),
                 "decided": _key(data["decided"]),
+                "replays": Replays.from_json(data.get("replays", asdict(Replays()))),
                 "alarms": tuple(Alarm(**alarm) for alarm in data["alarms"]),
                 "features": {name: (float(x), float(y)) for name, (x, y) in data.get("features", {}).items()},
             }
@@ -287,14 +289,16 @@ def _balanced(past: Past, state: Drift, campaign: Campaign, rows: Sequence[Logge
     """
     if not rows:
         return state
-    ratios, error = driftratios.balance(past, driftratios.subsets(campaign), rows)
+    ratios, errors = driftratios.balance(past, driftratios.subsets(campaign), rows)
     at = driftratios.times(rows)
     silent = np.full((len(rows), len(state.detectors.names) - ratios.shape[1]), np.nan)
     detectors, crossed = state.detectors.after(np.concatenate((silent, ratios), axis=1), at)
-    if error > LARGEST_ERROR:
+    replays = state.replays.after(errors)
+    if replays.error > 0.0:
         crossed.append(Crossing("propensities.replay", len(rows) - 1, float(at[0])))
     before = state.drawn
-    return _alarmed(replace(state, detectors=detectors, drawn=before + len(rows)), before, crossed, now)
+    state = replace(state, detectors=detectors, drawn=before + len(rows), replays=replays)
+    return _alarmed(state, before, crossed, now)
 
 
 def _alarmed(state: Drift, before: int, crossed: Sequence[Crossing], now: datetime) -> Drift:

@@ -8,7 +8,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from optimizer.bandit.drift import CALIBRATION, balance_ratios, calibration_ratios
-from optimizer.bandit.evidence import replay_error
 from optimizer.bandit.rewards import outcome_names
 from optimizer.service.evidence import factor_names, known_outcome, predicted_outcomes, subset_masses
 from optimizer.service.feedback import Logged
@@ -47,18 +46,18 @@ def calibration(
     return np.concatenate(ratios, axis=1), after
 
 
-def balance(past: Past, subsets: Sequence[str], rows: Sequence[Logged]) -> tuple[Floats, float]:
-    """Bets (n, 2 a subset of actions) on the draws of rows, and how far recomputed propensities are off."""
+def balance(past: Past, subsets: Sequence[str], rows: Sequence[Logged]) -> tuple[Floats, list[float]]:
+    """Bets (n, 2 a subset of actions) on the draws of rows, and how far each recomputed propensity is off."""
     inside, expected = np.zeros((len(rows), len(subsets)), np.bool_), np.zeros((len(rows), len(subsets)))
     place = {name: i for i, name in enumerate(subsets)}
-    errors = []
+    errors: list[float] = []
     for i, (row, vector) in enumerate(zip(rows, vectors(past, [row.decision for row in rows]), strict=True)):
         decision, action = row.decision, row.decision.action or 0
         errors.append(abs(float(vector[action]) - (decision.propensity or 0.0)))
         for name, mass, hit in subset_masses(space_logged(decision, past.campaign(decision)), vector, action):
             if name in place:
                 inside[i, place[name]], expected[i, place[name]] = hit, min(mass, 1.0)
-    return balance_ratios(inside, expected), replay_error(errors)
+    return balance_ratios(inside, expected), errors
 
 
 def detector_names(campaign: Campaign) -> tuple[str, ...]:

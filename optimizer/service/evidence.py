@@ -94,7 +94,7 @@ def check_integrity(replayer: Replayer, rows: Sequence[Logged]) -> Replayed:
             if name in place:
                 expected[i, place[name]] = mass
                 drawn[i, place[name]] = hit
-    return Replayed(replay_error(errors), len(own), tuple(names), drawn, expected, clusters(own))
+    return Replayed(replay_error(errors, len(errors)), len(own), tuple(names), drawn, expected, clusters(own))
 
 
 def factor_names(variants: Sequence[str], channels: Sequence[str]) -> list[str]:

@@ -13,7 +13,7 @@ import pytest
 
 from optimizer.bandit.balance import balance_test
 from optimizer.bandit.calibration import Calibration
-from optimizer.bandit.evidence import replay_error
+from optimizer.bandit.evidence import Replays, replay_error
 from optimizer.bandit.gate import (
     Condition,
     FirstEvidence,
@@ -52,7 +52,18 @@ def failed(verdict: Verdict) -> list[str]:
     ],
 )
 def test_one_row_in_a_thousand_may_replay_otherwise(errors: list[float], told: float) -> None:
-    assert replay_error(errors) == told
+    assert replay_error(errors, len(errors)) == told
+
+
+def test_rows_that_do_not_replay_are_counted_from_look_to_look() -> None:
+    one = Replays().after([0.5])
+    assert one.error == 0.0
+    assert one.after([0.0, 0.25]).error == 0.25
+    honest = one.after([0.0] * 999)
+    assert honest.error == 0.0
+    assert honest.after([0.25]).error == 0.0  # another thousand
+    assert Replays().after([0.5] * 5_000).error == 0.5
+    assert Replays.from_json(dataclasses.asdict(one)) == one
 
 
 class TestSpending:

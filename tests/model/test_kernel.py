@@ -110,6 +110,23 @@ def small_drawing() -> Drawing:
     return scored(ready, np.ones((1, 3), np.float32), spaces, [None]).drawing
 
 
+@pytest.mark.parametrize(("variants", "heads"), [(1, 1), (3, 1), (2, 3), (4, 4)])
+def test_drawn_rewards_of_a_row_are_the_same_to_the_last_bit_alone_and_among_others(variants: int, heads: int) -> None:
+    """Not sending is worth what the best message is in each draw: which one wins tells of the last bit."""
+    rng = np.random.default_rng(variants)
+    ready = made_up_heads(rng, variants, 1, 30, heads, 32)
+    local = np.tile(MONDAY + 3_600 * np.arange(3), (40, 1))
+    names = tuple(f"v{i}" for i in range(variants))
+    spaces = Spaces.stacked([ActionSpace(names, ("c",), row, row, True) for row in local])
+    drawing = scored(ready, rng.normal(0, 1, (40, 30)).astype(np.float32), spaces, [None] * 40).drawing
+    even = replace(drawing, stay=drawing.actions[:, :, : spaces.messages].max(axis=2))
+    mask = np.ones((40, spaces.size), np.bool_)
+    together = even.best(mask, None)
+    assert 0.1 < np.mean(together == spaces.messages) < 0.9
+    for i in range(40):
+        assert np.array_equal(even._rows(slice(i, i + 1)).best(mask[i : i + 1], None)[0], together[i])
+
+
 def test_a_reward_that_is_not_a_number_is_refused_where_it_is_eligible() -> None:
     drawing = small_drawing()
     reward, spaces = drawing.reward.copy(), drawing.spaces

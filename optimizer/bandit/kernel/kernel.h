@@ -11,7 +11,7 @@
 
 /* Where the C library can choose at load time, there is a version for each width of the processor's registers. */
 #if defined(__x86_64__) && defined(__GNUC__) && !defined(__clang__) && defined(__GLIBC__)
-#define FOR_EVERY_WIDTH __attribute__((target_clones("arch=x86-64-v4", "arch=x86-64-v3", "default")))
+#define FOR_EVERY_WIDTH __attribute__((target_clones("avx512f", "avx2", "default")))
 #else
 #define FOR_EVERY_WIDTH
 #endif
