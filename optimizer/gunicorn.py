@@ -246,7 +246,7 @@ def main(arguments: Sequence[str] = ()) -> None:
     settings = Settings.from_environment(os.environ)
     logs.configure(settings.log_level, settings.log_format)
     if not kernel.available:
-        log.warning("no compiled loops: a decision takes twice as long; a C compiler and make install change that")
+        log.warning("no compiled loops: choosing takes twice as long; a C compiler and make install change that")
     folder, ours = prepare_metrics(settings.metrics_dir)
     # Before anything imports prometheus_client: it chooses its kind of storage at import.
     os.environ[METRICS] = str(folder)

@@ -22,7 +22,8 @@ from optimizer.model.history import LENGTH, SENT, Encoder, wanted
 from optimizer.model.inference import RewardModel
 from optimizer.model.policy import LivePolicy
 from optimizer.service.choose import Drawn, draw
-from optimizer.service.drifting import Drift, advanced, beginning, following, planned_maturity
+from optimizer.service.drifting import advanced, beginning, following, planned_maturity
+from optimizer.service.driftstate import Drift
 from optimizer.service.feedback import Log, Logged, examples, logged
 from optimizer.service.ids import COLD_POLICY
 from optimizer.service.past import with_past

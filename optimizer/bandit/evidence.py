@@ -95,8 +95,9 @@ class Integrity:
 def replay_error(errors: Sequence[float], rows: int) -> float:
     """The largest |recomputed − logged| propensity of so many rows, one in a thousand (and at least one) left out.
 
-    Another processor rounds otherwise, or another build of what computes: about one in 500,000 draws of a bank falls to
-    another action then, which moves two propensities of that row by a whole draw. A log that lies does so more often.
+    What computes on another machine may round otherwise. Between the compiled loops and NumPy 3 of 960,000 draws of a
+    bank fell to another action, which moves two propensities of that row by a whole draw. A log that lies does so more
+    often.
 
     Args:
         errors: differences, of the rows or of those alone that are off. rows: how many were recomputed.
@@ -128,9 +129,9 @@ class Replays:
         return replay_error(self.off, self.rows)
 
     @classmethod
-    def from_json(cls, data: Mapping[str, Any]) -> Replays:
-        """What ``asdict`` makes of one."""
-        return cls(int(data["rows"]), tuple(float(error) for error in data["off"]))
+    def from_json(cls, data: Mapping[str, Any] | None) -> Replays:
+        """What ``asdict`` makes of one; None = kept before there were any."""
+        return cls() if data is None else cls(int(data["rows"]), tuple(float(error) for error in data["off"]))
 
 
 @dataclass(frozen=True, slots=True, eq=False)

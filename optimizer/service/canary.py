@@ -89,7 +89,7 @@ class Watch:
         """What ``to_json`` wrote."""
         wagers = {name: Wager(**{**w, "capital": tuple(w["capital"])}) for name, w in data["wagers"].items()}
         seen = (float(data["seen"][0]), str(data["seen"][1]))
-        replays = Replays.from_json(data.get("replays", asdict(Replays())))
+        replays = Replays.from_json(data.get("replays"))
         stakes = Stakes.from_json(data["stakes"])
         return cls(**{**data, "stakes": stakes, "wagers": wagers, "seen": seen, "replays": replays})
 

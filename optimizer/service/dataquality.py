@@ -13,7 +13,7 @@ from itertools import islice
 from typing import Any, Final
 
 from optimizer.bandit.drift import CALIBRATION
-from optimizer.service.drifting import Alarm, Drift, quiet_left
+from optimizer.service.driftstate import Alarm, Drift, quiet_left
 from optimizer.service.featureblocks import BLOCK_ROWS
 from optimizer.service.ids import COLD_POLICY
 from optimizer.service.runs import LEAST_ROWS

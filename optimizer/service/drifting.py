@@ -19,23 +19,22 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import replace
 from datetime import UTC, datetime
 from functools import partial
 from heapq import heappush, heappushpop
-from typing import Any
 
 import numpy as np
 
 from optimizer.bandit.drift import Crossing, Detectors
-from optimizer.bandit.evidence import Replays
 from optimizer.bandit.rewards import max_window, planned_start
 from optimizer.model.moment import seen_at
 from optimizer.model.policy import LivePolicy
 from optimizer.service import driftratios
 from optimizer.service.apart import Apart, attempted
+from optimizer.service.driftstate import Alarm, Drift, quiet_left
 from optimizer.service.evidence import heaviest_model
-from optimizer.service.featureblocks import Block, compared, empty_block
+from optimizer.service.featureblocks import compared, empty_block
 from optimizer.service.feedback import Log, Logged, feedback_rows
 from optimizer.service.ids import COLD_POLICY
 from optimizer.service.replay import Past, Replayer
@@ -44,106 +43,13 @@ from optimizer.service.told import last_told
 from optimizer.service.wiring import Services
 from storage.policies import Pointer
 from storage.port import Reader
-from storage.records import Campaign, JsonObject
+from storage.records import Campaign
 
 #: Rows between false alarms on average, over all detectors of a campaign.
 FALSE_ALARM_ROWS = 1e6
-#: An alarm ends after this many rows without another.
-QUIET_ROWS = 1_000
 #: The newest rows that one look takes at most; of a larger backlog the older ones are left out, by time alone.
 MOST_ROWS = 5_000
 _LATE_COMMIT = 600.0
-
-
-@dataclass(frozen=True)
-class Alarm:
-    """Something has changed.
-
-    Attributes:
-        what: the detector.
-        noticed: time of the look, in epoch seconds; changed: estimated time of the change.
-        row: the row, counted from the first that was ever compared (drawn, for propensities), at which it crossed;
-            latest: at which it last did.
-        figure: what was compared with ``limit``.
-    """
-
-    what: str
-    noticed: float
-    changed: float
-    row: int
-    latest: int
-    figure: float
-    limit: float
-
-
-@dataclass(frozen=True)
-class Drift:
-    """What is known of a campaign after a look.
-
-    Attributes:
-        detectors: of calibration and propensities.
-        centres: outcome -> (count, sum) of predicted logits so far.
-        block: the feature block that is being filled.
-        matured: (time, decision id) of the last row that was compared with its prediction.
-        decided: the same of the last row in a block.
-        since: decisions older than this have all been seen.
-        rows: rows compared with their predictions so far; drawn: rows whose draws were looked at.
-        replays: how their propensities replay; more of them off than rounding explains is an alarm at once.
-        alarms: those that stand.
-        changed: estimated time of the last change of outcomes, whose older rows are forgotten; None = none.
-        features: feature -> (stability index, limit) in the last full block.
-    """
-
-    detectors: Detectors
-    block: Block
-    centres: Mapping[str, tuple[int, float]] = field(default_factory=dict)
-    matured: tuple[float, str] = (0.0, "")
-    decided: tuple[float, str] = (0.0, "")
-    since: float = 0.0
-    rows: int = 0
-    drawn: int = 0
-    replays: Replays = field(default_factory=Replays)
-    alarms: tuple[Alarm, ...] = ()
-    changed: float | None = None
-    features: Mapping[str, tuple[float, float]] = field(default_factory=dict)
-
-    @property
-    def raised(self) -> bool:
-        """Whether exploration is raised: outcomes or features have changed. Broken propensities need a repair."""
-        return any(not alarm.what.startswith("propensities") for alarm in self.alarms)
-
-    def to_json(self) -> dict[str, Any]:
-        """For the run's verdict; ``from_json`` gives an equal one."""
-        return asdict(self)
-
-    def told(self) -> dict[str, Any]:
-        """What people are told of the alarms that stand."""
-        return {
-            "alarms": [
-                {**asdict(alarm), "noticed": _moment(alarm.noticed), "changed": _moment(alarm.changed)}
-                for alarm in self.alarms
-            ],
-            "changed": None if self.changed is None else _moment(self.changed),
-        }
-
-    @classmethod
-    def from_json(cls, data: JsonObject) -> Drift:
-        """What ``to_json`` wrote."""
-        d = data["detectors"]
-        detectors = Detectors(tuple(d["names"]), tuple(d["value"]), tuple(d["since"]), float(d["limit"]))
-        return cls(
-            **{
-                **data,
-                "detectors": detectors,
-                "block": Block(**data["block"]),
-                "centres": {name: (int(n), float(total)) for name, (n, total) in data["centres"].items()},
-                "matured": _key(data["matured"]),
-                "decided": _key(data["decided"]),
-                "replays": Replays.from_json(data.get("replays", asdict(Replays()))),
-                "alarms": tuple(Alarm(**alarm) for alarm in data["alarms"]),
-                "features": {name: (float(x), float(y)) for name, (x, y) in data.get("features", {}).items()},
-            }
-        )
 
 
 def planned_maturity(campaign: Campaign, row: Logged) -> float:
@@ -318,17 +224,6 @@ def _alarmed(state: Drift, before: int, crossed: Sequence[Crossing], now: dateti
     return replace(state, alarms=tuple(sorted(standing, key=lambda alarm: alarm.what)), changed=changed)
 
 
-def quiet_left(alarm: Alarm, state: Drift) -> int | None:
-    """How many more rows an alarm stands unless it is heard again, at least 0; None = it ends with a feature block.
-
-    Rows are counted as the alarm counts them: draws for propensities, else rows compared with their predictions.
-    """
-    if alarm.what.startswith("features"):
-        return None
-    count = state.drawn if alarm.what.startswith("propensities") else state.rows
-    return max(0, QUIET_ROWS - (count - alarm.latest))
-
-
 def _featured(state: Drift, shifts: Mapping[str, tuple[float, float]], now: datetime) -> Drift:
     """Feature alarms: begun by a block in which the figure is above the limit, ended by one in which it isn't."""
     alarms = {alarm.what: alarm for alarm in state.alarms}
@@ -344,11 +239,3 @@ def _featured(state: Drift, shifts: Mapping[str, tuple[float, float]], now: date
             )
     standing = sorted(alarms.values(), key=lambda alarm: alarm.what)
     return replace(state, alarms=tuple(standing), features=dict(shifts) or state.features)
-
-
-def _key(pair: Sequence[Any]) -> tuple[float, str]:
-    return float(pair[0]), str(pair[1])
-
-
-def _moment(epoch: float) -> str:
-    return datetime.fromtimestamp(epoch, UTC).isoformat()

@@ -18,7 +18,8 @@ from optimizer.model.training.evaluate import clustered_z, log_likelihood
 from optimizer.model.training.options import DEFAULTS, TrainOptions
 from optimizer.model.training.quality import Quality, examine
 from optimizer.model.training.train import Trained, train
-from optimizer.service.drifting import Drift, changes
+from optimizer.service.drifting import changes
+from optimizer.service.driftstate import Drift
 from optimizer.service.feedback import Log, Logged, examples
 from optimizer.service.forgetting import remembered
 from optimizer.service.ids import COLD_POLICY

@@ -24,7 +24,8 @@ from optimizer.model.training.train import follow
 from optimizer.model.training.train import refresh as refit
 from optimizer.service import settledrows
 from optimizer.service.apart import Apart, attempted, attempted_for_all
-from optimizer.service.drifting import Drift, changes, look
+from optimizer.service.drifting import changes, look
+from optimizer.service.driftstate import Drift
 from optimizer.service.feedback import Hazards, Log, Logged, delays_json, examples, judgeable, load, usable
 from optimizer.service.forgetting import remembered
 from optimizer.service.ids import COLD_POLICY

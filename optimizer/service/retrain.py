@@ -18,7 +18,8 @@ from optimizer.model.inference import RewardModel
 from optimizer.model.policy import LivePolicy
 from optimizer.model.training.train import Trained
 from optimizer.service.apart import Apart, attempted, fallen
-from optimizer.service.drifting import Drift, look
+from optimizer.service.drifting import look
+from optimizer.service.driftstate import Drift
 from optimizer.service.evidence import pair
 from optimizer.service.feedback import Log, Logged, delays_json, judgeable, load, people, usable
 from optimizer.service.fitting import Job, cross_fitted, settled

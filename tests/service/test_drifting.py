@@ -12,8 +12,9 @@ import orjson
 import pytest
 
 from optimizer.service import setup
-from optimizer.service.drifting import QUIET_ROWS, Alarm, Drift, look
+from optimizer.service.drifting import look
 from optimizer.service.driftratios import detector_names
+from optimizer.service.driftstate import QUIET_ROWS, Alarm, Drift
 from optimizer.service.featureblocks import BLOCK_ROWS
 from optimizer.service.feedback import load
 from optimizer.service.fitting import Job, settled

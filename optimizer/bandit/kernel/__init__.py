@@ -1,6 +1,6 @@
 """The compiled loops of a decision, if a C compiler was at hand when this was installed.
 
-``available`` says so. Without it the same is done in NumPy, and a decision takes about twice as long. Both differ by
+``available`` says so. Without it the same is done in NumPy, and choosing takes about twice as long. Both differ by
 rounding alone, and both give a row the very bits that it gets alone or among any others.
 """
 

@@ -12,7 +12,8 @@ import pytest
 from flask import Flask
 
 from optimizer.service import dataquality, freshreports
-from optimizer.service.drifting import Alarm, Drift, beginning
+from optimizer.service.drifting import beginning
+from optimizer.service.driftstate import Alarm, Drift
 from storage.policies import Component, Pointer, Policy, TrainingRun
 from storage.port import Writer
 from tests.web.conftest import NOW, Caller
