@@ -14,6 +14,7 @@ import torch
 from numpy.typing import NDArray
 
 from optimizer.model.layout import Layout
+from optimizer.model.training.cholesky import Floats, factored, solved, spread, variances
 from optimizer.model.training.options import DEFAULTS, TrainOptions
 from optimizer.model.training.rows import Design
 from optimizer.model.training.settled import SettledHead
@@ -49,7 +50,7 @@ class Posterior:
     mean: NDArray[np.float64]
     precision: NDArray[np.float64]
     live: NDArray[np.int64]
-    factor: torch.Tensor
+    factor: Floats
     offset: float
     rows: int
     positives: int
@@ -59,7 +60,7 @@ class Posterior:
         generator = torch.Generator().manual_seed(seed)
         noise = torch.randn((self.mean.shape[0], count), generator=generator, dtype=torch.float64)[self.live]
         out = np.zeros((count, self.mean.shape[0]), dtype=np.float32)
-        out[:, self.live] = torch.linalg.solve_triangular(self.factor.T, noise, upper=True).T.float().numpy()
+        out[:, self.live] = spread(self.factor, noise.numpy()).T
         return out
 
 
@@ -146,7 +147,7 @@ class _Quadratic:
     mean: NDArray[np.float64]
     precision: NDArray[np.float64]
     live: NDArray[np.int64]
-    factor: torch.Tensor
+    factor: Floats
 
 
 def _quadratic(
@@ -164,68 +165,72 @@ def _quadratic(
     """
     groups = precision.copy()
     rounds = 0 if options is None else ROUNDS
-    live, matrix, target = _live(layout, groups, known, hessian, linear)
+    live = _live(layout, groups, known)
+    matrix, target = _part(hessian, linear, known, live)
     for turn in range(rounds + 1):
-        factor = _factor(matrix, torch.from_numpy(groups[layout.group[live]]), rough=turn < rounds)
-        solved = torch.cholesky_solve(target.to(factor.dtype), factor)[:, 0].double().numpy()
+        factor = _factor(matrix, groups[layout.group[live]], rough=turn < rounds)
         mean = np.zeros(layout.size)
-        mean[live] = solved
+        mean[live] = solved(factor, target)
         if options is None or turn == rounds:
             break
         groups = _moved_precisions(layout, mean, _variances(layout, live, factor), groups, options)
-        kept, *parts = _live(layout, groups, known, hessian, linear)
-        if len(kept) < PRUNE * len(live) or turn == rounds - 1:
-            live, (matrix, target) = kept, parts
+        kept = _live(layout, groups, known)
+        if len(kept) < PRUNE * len(live) or (turn == rounds - 1 and len(kept) < len(live)):
+            live = kept
+            matrix, target = _part(hessian, linear, known, live)
     return _Quadratic(mean, groups, live, factor)
 
 
-def _factor(matrix: torch.Tensor, prior: torch.Tensor, *, rough: bool) -> torch.Tensor:
+def _factor(matrix: NDArray[np.float64], prior: NDArray[np.float64], *, rough: bool) -> Floats:
     """Lower Cholesky factor of ``matrix`` (d, d) with ``prior`` (d,) on its diagonal.
 
     ``rough``: precisions are moved by it, and nothing else. Where many weights are live it is in single precision then,
     if that comes to an end: the first round, over all weights, is half of a fit.
     """
-    factor: torch.Tensor
     if rough and len(matrix) > WIDE:
-        single = matrix.float()
-        single.diagonal().add_(prior)
-        factor, failed = torch.linalg.cholesky_ex(single)
-        if not failed:
+        factor = factored(_with(matrix.astype(np.float32), prior))
+        if factor is not None:
             return factor
-    whole = matrix.clone()
-    whole.diagonal().add_(prior)
-    factor = torch.linalg.cholesky(whole)
+    factor = factored(_with(matrix.copy(), prior))
+    if factor is None:
+        raise np.linalg.LinAlgError("the information of the rows and the prior together are not positive definite")
     return factor
 
 
-def _live(
-    layout: Layout,
-    precision: NDArray[np.float64],
-    known: NDArray[np.int64],
-    hessian: NDArray[np.float64],
-    linear: NDArray[np.float64],
-) -> tuple[NDArray[np.int64], torch.Tensor, torch.Tensor]:
-    """The weights whose group is not idle, with their part of the quadratic over the ``known`` ones."""
-    at = np.flatnonzero(precision[layout.group[known]] < IDLE)
-    matrix, target = (hessian, linear) if len(at) == len(known) else (hessian[np.ix_(at, at)], linear[at])
-    return known[at], torch.from_numpy(matrix), torch.from_numpy(target)[:, None]
+def _with(matrix: Floats, prior: NDArray[np.float64]) -> Floats:
+    """The matrix, ``prior`` added to its diagonal in place."""
+    matrix.flat[:: len(matrix) + 1] += prior
+    return matrix
 
 
-def _variances(layout: Layout, live: NDArray[np.int64], factor: torch.Tensor) -> NDArray[np.float64]:
+def _live(layout: Layout, precision: NDArray[np.float64], known: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Those of the ``known`` weights whose group is not idle."""
+    return known[precision[layout.group[known]] < IDLE]
+
+
+def _part(
+    hessian: NDArray[np.float64], linear: NDArray[np.float64], known: NDArray[np.int64], live: NDArray[np.int64]
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """What the quadratic over the ``known`` weights says of the ``live`` ones among them; both sorted."""
+    if len(live) == len(known):
+        return hessian, linear
+    at = np.searchsorted(known, live)
+    return hessian[np.ix_(at, at)], linear[at]
+
+
+def _variances(layout: Layout, live: NDArray[np.int64], factor: Floats) -> NDArray[np.float64]:
     """(d,) diagonal of (L Lᵀ)⁻¹; 0 for idle weights, where nobody reads it.
 
     Where many weights are live it is the mean square of ``PROBES`` draws L⁻ᵀε: precisions need its sums over groups
     alone, and the inverse costs three times the factorisation.
     """
+    out = np.zeros(layout.size)
     if len(live) > WIDE:
         generator = torch.Generator().manual_seed(0)
-        noise = torch.randn((len(live), PROBES), generator=generator, dtype=torch.float64).to(factor.dtype)
-        squares = (torch.linalg.solve_triangular(factor.T, noise, upper=True) ** 2).mean(dim=1)
+        noise = torch.randn((len(live), PROBES), generator=generator, dtype=torch.float64).numpy()
+        out[live] = (spread(factor, noise) ** 2).mean(axis=1)
     else:
-        unit = torch.eye(len(live), dtype=factor.dtype)
-        squares = (torch.linalg.solve_triangular(factor, unit, upper=False) ** 2).sum(dim=0)
-    out = np.zeros(layout.size)
-    out[live] = squares.numpy()
+        out[live] = variances(factor)
     return out
 
 

@@ -110,7 +110,7 @@ class _Part:
     live: NDArray[np.int64]
     cells: tuple[Cell, ...]
     columns: NDArray[np.int64] | None
-    kept: torch.Tensor | None
+    kept: NDArray[np.float32] | None
 
 
 class Design:
@@ -131,8 +131,8 @@ class Design:
         """η without offset, (m,), of weights (d,)."""
         out = np.empty(self.count)
         for cell, start, stop in self._chunks():
-            coefficients = torch.from_numpy(self._cells[cell].coefficients(weights, self.layout.base)).float()
-            out[self._order[start:stop]] = (self._base(start, stop) @ coefficients).numpy()
+            coefficients = self._cells[cell].coefficients(weights, self.layout.base).astype(np.float32)
+            out[self._order[start:stop]] = self._base(start, stop) @ coefficients
         return out
 
     def derivatives(
@@ -156,21 +156,21 @@ class Design:
         part = self._only(live)
         size, base = len(part.live), self.layout.base if part.columns is None else len(part.columns)
         total, gradient, hessian = 0.0, np.zeros(size), np.zeros((size, size))
-        inner = torch.zeros((base, base), dtype=torch.float64)
+        inner = np.zeros((base, base))
         slope = np.zeros(base)
         wanted = weights[part.live]
         for cell, start, stop in self._chunks():
             at = part.cells[cell]
             rows = self._base(start, stop, part)
-            eta = rows @ torch.from_numpy(at.coefficients(wanted, base)).float() + fixed[start:stop]
+            eta = torch.from_numpy(rows @ at.coefficients(wanted, base).astype(np.float32)) + fixed[start:stop]
             likelihood, gain, curvature = row_terms(eta, target[start:stop], share[start:stop])
             total += float(likelihood.sum(dtype=torch.float64))
-            slope += (rows.T @ gain).double().numpy()
-            _add_inner(rows * torch.sqrt(curvature)[:, None], inner)
+            slope += gain.numpy() @ rows
+            _add_inner(rows * torch.sqrt(curvature).numpy()[:, None], inner)
             if stop == self._bounds[cell + 1]:
-                at.accumulate(gradient, hessian, slope, mirror(inner.numpy()))
+                at.accumulate(gradient, hessian, slope, mirror(inner))
                 slope[:] = 0.0
-                inner.zero_()
+                inner[:] = 0.0
         return total, gradient, mirror(hessian)
 
     def _only(self, live: NDArray[np.int64] | None) -> _Part:
@@ -180,7 +180,7 @@ class Design:
         if not np.array_equal(self._part.live, live):
             cells = [cell.among(live) for cell in self._cells]
             columns = np.unique(np.concatenate([np.zeros(0, np.int64), *(cell.target for cell in cells)]))
-            kept = None if self._kept is None else self._kept[:, torch.from_numpy(columns)]
+            kept = None if self._kept is None else self._kept[:, columns]
             cells = [cell.onto(columns) for cell in cells]
             if sum(len(cell.source) ** 2 for cell in cells) <= PAIRS:
                 cells = [cell.paired(len(live), len(columns)) for cell in cells]
@@ -197,20 +197,20 @@ class Design:
             for start in range(int(self._bounds[cell]), int(self._bounds[cell + 1]), CHUNK)
         ]
 
-    def _base(self, start: int, stop: int, part: _Part | None = None) -> torch.Tensor:
+    def _base(self, start: int, stop: int, part: _Part | None = None) -> NDArray[np.float32]:
         part = part or self._whole
         if part.kept is not None:
             return part.kept[start:stop]
         rows = self._built(start, stop)
-        return rows if part.columns is None else rows[:, torch.from_numpy(part.columns)]
+        return rows if part.columns is None else rows[:, part.columns]
 
-    def _built(self, start: int, stop: int) -> torch.Tensor:
+    def _built(self, start: int, stop: int) -> NDArray[np.float32]:
         """Base rows in the order of cells."""
         place = self._place[start:stop]
-        return torch.from_numpy(self.layout.base_rows(self._context[place], self._local[place]))
+        return self.layout.base_rows(self._context[place], self._local[place])
 
 
-def _add_inner(rows: torch.Tensor, inner: torch.Tensor) -> None:
+def _add_inner(rows: NDArray[np.float32], inner: NDArray[np.float64]) -> None:
     """Adds the inner products of columns (n, b), strip by strip, to the lower half of ``inner`` (b, b), float64: four
     strips take five eighths of the work of the whole product."""
     for start, stop in _strips(len(inner)):

@@ -1,12 +1,15 @@
-"""How many threads torch takes. Set before every fit, since the process also does other things."""
+"""How many threads numerical libraries take: torch, and the BLAS of NumPy and of SciPy. Set before every fit, since the
+process also does other things."""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cache
 
 import torch
+from threadpoolctl import ThreadpoolController
 
 #: Training runs beside the service; it takes two cores unless the usual variable says otherwise.
 MOST = int(os.environ.get("OMP_NUM_THREADS", "2"))
@@ -16,8 +19,10 @@ SMALL = 25_000
 
 
 def set_threads(rows: int) -> None:
-    """Sets torch's threads for a fit of so many rows; the same rows always get the same number, so fits repeat."""
-    torch.set_num_threads(1 if rows < SMALL else MOST)
+    """Sets the threads for a fit of so many rows; the same rows always get the same number, so fits repeat."""
+    count = 1 if rows < SMALL else MOST
+    torch.set_num_threads(count)
+    _pools().limit(limits=count, user_api="blas")
 
 
 @contextmanager
@@ -27,6 +32,13 @@ def one_thread() -> Iterator[None]:
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
-        yield
+        with _pools().limit(limits=1, user_api="blas"):
+            yield
     finally:
         torch.set_num_threads(before)
+
+
+@cache
+def _pools() -> ThreadpoolController:
+    """The libraries of this process; to look for them takes milliseconds."""
+    return ThreadpoolController()

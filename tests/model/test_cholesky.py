@@ -1,0 +1,57 @@
+"""Cholesky factors against NumPy's, in both precisions; and how many threads fits take."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from numpy.typing import NDArray
+from threadpoolctl import threadpool_info
+
+from optimizer.model.training.cholesky import factored, solved, spread, variances
+from optimizer.model.training.threads import MOST, SMALL, one_thread, set_threads
+
+Matrix = NDArray[Any]
+
+
+def _definite(size: int, kind: type[np.floating[Any]]) -> Matrix:
+    rows = np.random.default_rng(size).standard_normal((size + 3, size))
+    return np.asarray(rows.T @ rows + np.eye(size), dtype=kind)
+
+
+@pytest.mark.parametrize(("kind", "error"), [(np.float64, 1e-10), (np.float32, 1e-3)])
+@pytest.mark.parametrize("size", [1, 2, 40])
+def test_what_a_factor_gives_is_what_the_inverse_gives(size: int, kind: type[Any], error: float) -> None:
+    matrix = _definite(size, kind)
+    factor = factored(matrix.copy())
+    assert factor is not None
+    assert factor.dtype == kind
+    inverse = np.linalg.inv(matrix.astype(np.float64))
+    assert np.allclose(factor, np.linalg.cholesky(matrix), rtol=error, atol=error)
+    right = np.random.default_rng(1).standard_normal((size, 5))
+    assert np.allclose(solved(factor, right), inverse @ right, rtol=error, atol=error)
+    assert np.allclose(solved(factor, right[:, 0]), inverse @ right[:, 0], rtol=error, atol=error)
+    assert np.allclose(variances(factor), np.diag(inverse), rtol=error, atol=error)
+    root = spread(factor, np.eye(size))
+    assert np.allclose(root @ root.T, inverse, rtol=error, atol=error)
+
+
+def test_a_matrix_that_is_not_positive_definite_has_no_factor() -> None:
+    assert factored(np.diag([1.0, -1.0])) is None
+    assert factored(np.array([[1.0, 2.0], [2.0, 1.0]], dtype=np.float32)) is None
+
+
+def _blas() -> set[int]:
+    return {int(pool["num_threads"]) for pool in threadpool_info() if pool["user_api"] == "blas"}
+
+
+def test_short_logs_and_factorisations_take_one_thread() -> None:
+    set_threads(SMALL)
+    assert (torch.get_num_threads(), _blas()) == (MOST, {MOST})
+    with one_thread():
+        assert (torch.get_num_threads(), _blas()) == (1, {1})
+    assert (torch.get_num_threads(), _blas()) == (MOST, {MOST})
+    set_threads(SMALL - 1)
+    assert (torch.get_num_threads(), _blas()) == (1, {1})
