@@ -289,9 +289,17 @@ def lines(one: Mapping[str, Any]) -> list[str]:
     return [*_sentences(one), f"{'95 % interval':<26} {'holds':>8} {'at least':>8} {'width':>8}  enough", *told, ""]
 
 
+_ABOUT = (
+    "Logs are drawn from worlds in which every chance is known. `dr` and the gate's difference are what verdicts rest "
+    "on. `dm` and `switch_dr` take the model's word, and `ips` counts what the log can't show as nothing; they stand "
+    "here to show what that costs. The null's reward model is the candidate's own; a retrain's are also fitted to the "
+    "half of the log that they don't judge. Gate: the value test alone, every other condition left out."
+)
+
+
 def markdown(found: Sequence[Mapping[str, Any]]) -> str:
     """The fragment for the report of results."""
-    parts = ["## estimators: intervals, power and wrong promotions where the truth is known"]
+    parts = ["## estimators: intervals, power and wrong promotions where the truth is known", _ABOUT]
     for one in found:
         parts += [*_sentences(one), table(_HEAD, _rows(one))]
     return "\n\n".join([*parts, played()]) + "\n"

@@ -9,6 +9,8 @@ actions (Foster & Rakhlin 2020), γ growing with the root of time.
 from __future__ import annotations
 
 import itertools
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -17,7 +19,6 @@ import torch
 from numpy.typing import NDArray
 
 from optimizer.bandit.actions import ActionSpace
-from optimizer.model.training.threads import one_thread
 from optimizer.service.choose import Drawn
 from simulations.baselines.features import Columns, Encoding, make_features
 from simulations.game import Game, Turn
@@ -115,7 +116,7 @@ class Network:
         x = self._context.vector(self._features.of(turn.situation.seen))
         rows = self._columned.rows(x, turn.space)
         places = np.flatnonzero(turn.plan.mask)
-        with one_thread(), torch.inference_mode():
+        with _one_thread(), torch.inference_mode():
             score = self._net(torch.from_numpy(rows[places]))[:, 0].double().numpy()
         vector = np.zeros(turn.space.size)
         vector[places] = gap_weights(score, self.options.scale * np.sqrt(self._count))
@@ -130,7 +131,7 @@ class Network:
         self._count += 1
         if self._count < _LEAST:
             return
-        with one_thread():
+        with _one_thread():
             for _ in range(self.options.steps):
                 batch = torch.from_numpy(self._rng.integers(self._count, size=_BATCH))
                 loss = torch.nn.functional.mse_loss(self._net(self._rows[batch])[:, 0], self._rewards[batch])
@@ -146,3 +147,14 @@ def gap_weights(score: NDArray[np.float64], gamma: float) -> NDArray[np.float64]
     weights[best] = 0.0
     weights[best] = 1.0 - weights.sum()
     return np.asarray(weights)
+
+
+@contextmanager
+def _one_thread() -> Iterator[None]:
+    """Two threads of torch mostly wait for each other over matrices as small as these."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)

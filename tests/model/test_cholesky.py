@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 import torch
 from numpy.typing import NDArray
-from threadpoolctl import threadpool_info
+from threadpoolctl import threadpool_info, threadpool_limits
 
 from optimizer.model.training.cholesky import factored, solved, spread, variances
-from optimizer.model.training.threads import MOST, SMALL, one_thread, set_threads
+from optimizer.model.training.threads import MOST, SMALL, set_threads
 
 Matrix = NDArray[Any]
 
@@ -47,11 +47,8 @@ def _blas() -> set[int]:
     return {int(pool["num_threads"]) for pool in threadpool_info() if pool["user_api"] == "blas"}
 
 
-def test_short_logs_and_factorisations_take_one_thread() -> None:
-    set_threads(SMALL)
-    assert (torch.get_num_threads(), _blas()) == (MOST, {MOST})
-    with one_thread():
-        assert (torch.get_num_threads(), _blas()) == (1, {1})
-    assert (torch.get_num_threads(), _blas()) == (MOST, {MOST})
-    set_threads(SMALL - 1)
-    assert (torch.get_num_threads(), _blas()) == (1, {1})
+def test_long_logs_take_more_threads_of_torch_and_none_of_blas() -> None:
+    for rows, threads in ((SMALL, MOST), (SMALL - 1, 1)):
+        with threadpool_limits(limits=2, user_api="blas"):
+            set_threads(rows)
+            assert (torch.get_num_threads(), _blas()) == (threads, {1})

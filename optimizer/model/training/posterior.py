@@ -18,7 +18,6 @@ from optimizer.model.training.cholesky import Floats, factored, solved, spread, 
 from optimizer.model.training.options import DEFAULTS, TrainOptions
 from optimizer.model.training.rows import Design
 from optimizer.model.training.settled import SettledHead
-from optimizer.model.training.threads import one_thread
 
 LOWEST = 2.0
 #: The precision of a group that has proved idle: its weights are 0 and stay so until precisions are learned anew.
@@ -123,8 +122,7 @@ def fit_posterior(
             weights = 0.5 * (weights + before)
             continue
         before, before_likelihood = weights, likelihood
-        with one_thread():
-            fitted = _quadratic(layout, quick, hessian, gradient + hessian @ weights[quick], groups, learned)
+        fitted = _quadratic(layout, quick, hessian, gradient + hessian @ weights[quick], groups, learned)
         moved = float(np.abs(np.log(fitted.precision / groups)).max())
         change = (fitted.mean - weights)[quick]
         decrement = float(change @ (gradient - (prior * weights)[quick]))
