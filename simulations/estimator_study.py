@@ -40,8 +40,6 @@ Floats = NDArray[np.float64]
 #: What must be shown: the lower bound (one-sided, 95 %) of the share of intervals that hold the truth; the power beside
 #: that with the true reward model.
 LEAST_COVERAGE, LEAST_POWER = 0.93, 0.9
-#: Folds of recipients by which a retrain fits the reward models that it judges with.
-FOLDS = 2
 #: A campaign without anything to learn is judged so often, with so many rows more each time.
 LOOKS, STEP = 40, 250
 #: Rows before a confidence sequence says anything.
@@ -149,6 +147,7 @@ def cross_fitted(pool: Pool, log: Drawn) -> Floats:
     """(n, K) predicted rewards, each row's by a model of the candidate's rows and of other people's in the log."""
     from optimizer.model.inference import RewardModel
     from optimizer.model.training.train import train
+    from optimizer.service.fitting import FOLDS
     from simulations.estimator_worlds import joined, predicted
 
     rows = log.examples(pool)

@@ -121,10 +121,10 @@ def pool_of(name: str) -> Pool:
     """The pool of a setting, the same in every process."""
     from optimizer.model.training.train import train
 
-    game = Game(replace(scenario("stationary"), world=SETTINGS[name].world, slot_minutes=1_440), seed=1)
+    game = Game(replace(scenario("stationary"), world=SETTINGS[name].world, slot_minutes=1_440), 1, 2 * PEOPLE * EACH)
     campaign, rng = game.campaigns[0], np.random.default_rng([_STREAM, sum(name.encode())])
-    arrivals = {person: [a for a in game.arrivals if a.moment.person == person] for person in range(2 * PEOPLE)}
-    turns = [game.turn(a, Memory(), []) for person in range(2 * PEOPLE) for a in arrivals[person][:EACH]]
+    # Everybody comes as often as the others, so that sorted by person it is five of each.
+    turns = [game.turn(a, Memory(), []) for a in sorted(game.arrivals, key=lambda one: one.moment.person)]
     contexts = [seen_at(t.situation.context, t.arrival.at) for t in turns]
     spaces = [t.space for t in turns]
     truth = np.array([game.values(game.chances(t), t.space) for t in turns])
@@ -215,8 +215,8 @@ def _vectors(model: RewardModel, campaign: Campaign, asked: Sequence[Asked]) -> 
 
 
 def _equal(incumbent: Floats, candidate: Floats, truth: Floats) -> Floats:
-    """A policy that chooses otherwise than the incumbent and earns the same: the candidate, spoiled by what it likes
-    least."""
+    """A policy that chooses otherwise than the incumbent and earns the same: the candidate, spoiled by the actions
+    that truly are the worst."""
     worst = np.zeros_like(candidate)
     worst[np.arange(len(truth)), truth.argmin(axis=1)] = 1.0
     low, wanted, high = (float((vector * truth).sum(axis=1).mean()) for vector in (worst, incumbent, candidate))
