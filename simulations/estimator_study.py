@@ -26,7 +26,7 @@ from optimizer.bandit.intervals import Difference, difference_bound, one_sided_q
 from optimizer.bandit.sequences import confidence_sequence
 from optimizer.cli.call import option, reported
 from optimizer.cli.group import EXIT_CODES
-from optimizer.service.estimates import Judged, estimates
+from optimizer.service.estimates import SEQUENCE_START, Judged, estimates
 from simulations.fragments import leave, played, table
 from simulations.gate_study import most_by_chance
 from simulations.parallel import in_processes
@@ -42,8 +42,6 @@ Floats = NDArray[np.float64]
 LEAST_COVERAGE, LEAST_POWER = 0.93, 0.9
 #: A campaign without anything to learn is judged so often, with so many rows more each time.
 LOOKS, STEP = 40, 250
-#: Rows before a confidence sequence says anything.
-START = 200
 #: Repetitions in one call of a process.
 BLOCK = 10
 _STREAM = 204
@@ -132,7 +130,7 @@ def _seen(pool: Pool, log: Drawn) -> Seen:
             held[f"{name} {kind}"], width[f"{name} {kind}"] = low <= truth <= high, high - low
     # What is watched all along: a sequence holds when it holds at every row.
     terms = candidate.terms()["dr"]
-    sequence = confidence_sequence(terms, start=START)
+    sequence = confidence_sequence(terms, start=SEQUENCE_START)
     held["dr sequence"] = bool(((sequence.low <= truth) & (truth <= sequence.high)).all())
     width["dr sequence"] = float(sequence.high[-1] - sequence.low[-1])
     low, error = value_test(pool, log, "candidate", q, tries=1)

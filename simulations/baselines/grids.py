@@ -15,7 +15,8 @@ Turns = Sequence[tuple[str, tuple[Any, ...]]]
 Score = Callable[[Any], float]
 
 _VW: Turns = (
-    ("rate", (0.1, 0.5, 2.0)),
+    ("rate", (0.02, 0.1, 0.5, 2.0)),
+    ("unit", (1.0, 5.0, 20.0)),
     ("cost", ("zero_one", "negative")),
     ("features", ("raw", "encoded")),
     ("crossing", ("first", "second", "third")),

@@ -47,11 +47,12 @@ BITS = 22
 
 @dataclass(frozen=True)
 class VwOptions:
-    """What a grid varies. ``rate`` is the learning rate, ``normal`` whether updates are adaptive and normalised (VW's
-    default) or plain gradient steps with a constant rate."""
+    """What a grid varies. ``rate`` is the learning rate; ``unit`` what rewards are divided by: Vowpal Wabbit is at home
+    with costs in [0, 1], and a purchase may be worth twenty clicks."""
 
     algorithm: str = "squarecb"
     cost: Cost = "zero_one"
+    unit: float = 1.0
     features: Encoding = "raw"
     crossing: Crossing = "first"
     rate: float = 0.5
@@ -113,7 +114,8 @@ class VowpalWabbit:
         shared = self._asked.pop(decision.decision_id)
         if decision.action is None or decision.propensity is None:
             return
-        cost = -result.reward if self.options.cost == "negative" else 1.0 - result.reward
+        reward = result.reward / self.options.unit
+        cost = -reward if self.options.cost == "negative" else 1.0 - reward
         lines = self._action_lines(result.turn.space)
         places = np.flatnonzero(result.turn.plan.mask).tolist()
         label = f"0:{cost:.6g}:{decision.propensity:.8g} "

@@ -13,9 +13,13 @@ from numpy.typing import NDArray
 from optimizer.model.examples import Examples
 from optimizer.model.features import FeatureSpec, Product, fit_spec
 from optimizer.model.inference import RewardModel
+from optimizer.model.layout import THROUGH
 from optimizer.model.terms import Name, owner_name
 from optimizer.model.training import products
-from optimizer.model.training.evaluate import log_likelihood
+from optimizer.model.training.evaluate import log_likelihood, training_basis
+from optimizer.model.training.lastlayer import fit_last_layer, tabulate
+from optimizer.model.training.options import DEFAULTS
+from optimizer.model.training.posterior import IDLE
 from optimizer.model.training.products import MOST, Found, find_products
 from optimizer.model.training.train import refresh, train
 from tests.model.conftest import made_up
@@ -59,9 +63,11 @@ def alone(n: int, recipients: int, seed: int) -> tuple[Examples, NDArray[np.floa
     return clicks(examples, eta + rng.normal(size=recipients)[who], rng), eta * 0.85
 
 
-def found_in(examples: Examples, eta: NDArray[np.float64]) -> tuple[Found, ...]:
+def found_in(
+    examples: Examples, eta: NDArray[np.float64], working: products.Working | None = None
+) -> tuple[Found, ...]:
     spec = fit_spec(examples.contexts, ())
-    return find_products(examples, spec, spec.encode(examples.contexts), {"clicked": eta})
+    return find_products(examples, spec, spec.encode(examples.contexts), {"clicked": eta}, working)
 
 
 @pytest.fixture(scope="module")
@@ -96,6 +102,58 @@ def test_by_time_too() -> None:
     late = np.array([one["spend"] * (1.0 if one["member"] else -1.0) for one in examples.contexts])
     (pair,) = found_in(clicks(examples, late * morning, rng), np.zeros(ROWS))
     assert (pair.left, pair.right, pair.through) == ("member", "spend", "time")
+
+
+def faint(seed: int) -> Examples:
+    """Age moves people through the day, a little, and one way for members and the other for the rest."""
+    rng = np.random.default_rng(seed)
+    examples = replace(made_up(ROWS, seed), contexts=people(rng, ROWS))
+    morning = np.cos(examples.local / 86_400 * 2 * np.pi)
+    bent = np.array([one["age"] * (0.3 if one["member"] else -0.3) for one in examples.contexts])
+    return clicks(examples, bent * morning, rng)
+
+
+def test_of_a_feature_at_work_a_fainter_pair_is_enough() -> None:
+    alone, at_work, elsewhere = 0, 0, 0
+    for seed in range(12):
+        examples, none = faint(seed), np.zeros(ROWS)
+        alone += any(one.through == "time" for one in found_in(examples, none))
+        at_work += any(
+            (one.left, one.right, one.through) == ("age", "member", "time")
+            for one in found_in(examples, none, {("clicked", "time"): frozenset({"age"})})
+        )
+        elsewhere += any(
+            one.through == "time" for one in found_in(examples, none, {("clicked", "level"): frozenset({"age"})})
+        )
+    assert at_work >= alone + 2
+    assert elsewhere == alone
+
+
+def test_a_feature_at_work_lets_in_by_chance_no_more_than_is_said() -> None:
+    working = {("clicked", through): frozenset({"age", "plan"}) for through in THROUGH}
+    repeated = [found_in(*alone(1_500, 300, seed), working) for seed in range(60)]
+    assert sum(map(bool, repeated)) <= 26, "at 25 and 5 % in less than one of a hundred tests"
+
+
+def test_what_was_found_does_not_rest() -> None:
+    """Many small weights tell much together, while each is as small as what noise has."""
+    examples = turned(ROWS, 2)
+    groups = {}
+    for through in ("variant", "channel"):
+        spec = fit_spec(examples.contexts, ())
+        (pair,) = found_in(examples, np.zeros(ROWS))
+        asked = tuple(replace(one, through=through) for one in pair.products)
+        spec = replace(spec, products=asked)
+        table = tabulate(examples, spec.encode(examples.contexts), spec, training_basis(examples))
+        fits, _ = fit_last_layer(table)
+        owner = spec.owners.index("age × visits")
+        at = {name.partition(":")[0]: i for i, (name, _) in enumerate(fits.layout.groups) if name.endswith(f":{owner}")}
+        precision = fits.posteriors["clicked"].precision
+        groups[through] = {block: float(precision[i]) for block, i in at.items()}
+    assert groups["variant"]["channel*plain"] == IDLE, "nothing is there"
+    assert groups["channel"]["channel*plain"] <= DEFAULTS.shape / DEFAULTS.rate, (
+        "nothing is there, but it was asked for"
+    )
 
 
 def test_what_does_not_act_together_is_seldom_found_though_recipients_differ() -> None:
@@ -169,7 +227,7 @@ def test_what_comes_with_pairs_is_bounded(monkeypatch: pytest.MonkeyPatch) -> No
 def test_levels_that_seldom_meet_are_not_blown_up() -> None:
     seldom = np.zeros((5_000, 2))
     seldom[:3] = 1.0
-    (product,) = products._Pair("a", "b", ((0, 1),)).as_products(seldom)
+    (product,) = products._Pair("a", "b", ((0, 1),)).as_products(seldom, "level")
     assert product.scale == 0.25
 
 

@@ -13,13 +13,15 @@ from numpy.typing import NDArray
 from optimizer.model.examples import Examples
 from optimizer.model.features import FeatureSpec
 from optimizer.model.history import Encoder
+from optimizer.model.layout import THROUGH, Through
 from optimizer.model.training.choosing import NATS_PER_US, Chosen, train_encoder
 from optimizer.model.training.encoders import COST_US, Reader
 from optimizer.model.training.evaluate import clustered_z, likelihood, logits, only
 from optimizer.model.training.lastlayer import Fits, fit_last_layer, tabulate
 from optimizer.model.training.network import Network, train_network
 from optimizer.model.training.options import DEFAULTS, TrainOptions
-from optimizer.model.training.products import Found, find_products
+from optimizer.model.training.posterior import IDLE
+from optimizer.model.training.products import Found, Working, find_products
 from optimizer.model.variantbasis import VariantBasis
 
 #: Fewer rows can't teach a network, nor show that it helps. An encoder's first columns are simpler than a network's.
@@ -104,7 +106,9 @@ class Court:
 
     def products(self) -> tuple[FeatureSpec, tuple[Found, ...]]:
         """The spec with those that join, before any learned column is judged."""
-        found = find_products(self.rows, self._spec, self._encoded, self._so_far())
+        eta = self._so_far()
+        working = {} if self.fits is None else _working(self.fits[0], self._spec)
+        found = find_products(self.rows, self._spec, self._encoded, eta, working)
         if found:
             self._spec = replace(self._spec, products=tuple(one for pair in found for one in pair.products))
             self._encoded = self._columns = self._spec.encode(self.rows.contexts)
@@ -175,6 +179,18 @@ class Court:
             passed,
             f"held-out gain {gain:.2e} nats a row, z = {z:.2f}, needed > {least:.0e} and > {margin:g}",
         )
+
+
+def _working(fits: Fits, spec: FeatureSpec) -> Working:
+    """The features whose weights in the message heads are not at rest, by outcome and part of the action."""
+    found: dict[tuple[str, Through], frozenset[str]] = {}
+    for name, posterior in fits.posteriors.items():
+        live = [
+            group.split(":") for (group, _), p in zip(fits.layout.groups, posterior.precision, strict=True) if p < IDLE
+        ]
+        for through, blocks in THROUGH.items():
+            found[name, through] = frozenset(spec.owners[int(one[1])] for one in live if one[0] in blocks)
+    return found
 
 
 def unjudged(spec: FeatureSpec, encoder: Encoder, rows: int) -> Judged:

@@ -14,7 +14,7 @@ from optimizer.model.examples import Examples
 from optimizer.model.features import FeatureSpec
 from optimizer.model.funnel import taught
 from optimizer.model.heads import Heads
-from optimizer.model.layout import Layout
+from optimizer.model.layout import THROUGH, Layout
 from optimizer.model.training.options import DEFAULTS, TrainOptions
 from optimizer.model.training.posterior import IDLE, Posterior, base_offset, fit_posterior
 from optimizer.model.training.rows import Design, RowSet, message_layout, no_send_layout, split_rows
@@ -39,6 +39,7 @@ class Table:
         examples: the n rows. basis: coordinates of variants.
         context: (n, F) embedded contexts.
         message, no_send: rows of each kind with their layout.
+        asked: the groups of weights that the spec's products were found to be asked for.
     """
 
     examples: Examples
@@ -46,6 +47,7 @@ class Table:
     context: NDArray[np.float32]
     message: tuple[RowSet, Layout]
     no_send: tuple[RowSet, Layout]
+    asked: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True)
@@ -77,7 +79,19 @@ def tabulate(examples: Examples, context: NDArray[np.float32], spec: FeatureSpec
     parts = (spec.plain, spec.owner)
     message, no_send = split_rows(examples, context, basis)
     sent, stayed = message_layout(message, basis, *parts), no_send_layout(no_send, *parts)
-    return Table(examples, basis, context, (message, sent), (no_send, stayed))
+    return Table(examples, basis, context, (message, sent), (no_send, stayed), _asked(spec))
+
+
+def _asked(spec: FeatureSpec) -> frozenset[str]:
+    """The groups through which each product was found to act."""
+    first = spec.width - len(spec.products)
+    return frozenset(
+        f"{block}:{spec.owner[first + i]}"
+        for i, product in enumerate(spec.products)
+        for through, blocks in THROUGH.items()
+        if product.through == through
+        for block in blocks
+    )
 
 
 def fit_last_layer(
@@ -264,7 +278,13 @@ def _fit_kind(
         elif small is not None and pilot is not None:
             waiting = target.seen[pilot]
             found = fit_posterior(
-                small, target.outcome[pilot], target.offset, seen=waiting, centre=centre, options=options
+                small,
+                target.outcome[pilot],
+                target.offset,
+                seen=waiting,
+                centre=centre,
+                asked=table.asked,
+                options=options,
             )
             mean, precision = found.mean, found.precision
         posteriors[name] = fit_posterior(
@@ -276,6 +296,7 @@ def _fit_kind(
             mean=mean,
             precision=precision,
             steps=3 if large and mean is not None else 8,
+            asked=table.asked,
             options=options,
         )
     return Fits(layout, posteriors)

@@ -85,6 +85,7 @@ def fit_posterior(
     precision: NDArray[np.float64] | None = None,
     steps: int = 8,
     empirical: bool = True,
+    asked: frozenset[str] = frozenset(),
     options: TrainOptions = DEFAULTS,
     settled: SettledHead | None = None,
 ) -> Posterior:
@@ -98,6 +99,8 @@ def fit_posterior(
         precision: (groups,) prior precisions to start with (default the layout's).
         steps: most passes over the rows.
         empirical: whether the precisions are learned, or stay as given.
+        asked: groups that never rest, since a test of their own has found them: many small weights may tell much
+            together, while each alone is as small as what a group of noise has.
         options: the prior on the precisions.
         settled: what earlier rows say beside the design's; its precisions are those to start with.
     """
@@ -107,6 +110,7 @@ def fit_posterior(
     weights = np.zeros(layout.size) if mean is None else mean - middle
     fixed = np.full(design.count, offset) if centre is None else offset + design.logits(centre)
     groups = np.array([start for _, start in layout.groups]) if precision is None else precision.copy()
+    awake = np.array([name in asked for name, _ in layout.groups], np.bool_)
     weights = np.where(groups[layout.group] < IDLE, weights, 0.0)
     before = weights
     before_likelihood = -np.inf
@@ -122,7 +126,7 @@ def fit_posterior(
             weights = 0.5 * (weights + before)
             continue
         before, before_likelihood = weights, likelihood
-        fitted = _quadratic(layout, quick, hessian, gradient + hessian @ weights[quick], groups, learned)
+        fitted = _quadratic(layout, quick, hessian, gradient + hessian @ weights[quick], groups, awake, learned)
         moved = float(np.abs(np.log(fitted.precision / groups)).max())
         change = (fitted.mean - weights)[quick]
         decrement = float(change @ (gradient - (prior * weights)[quick]))
@@ -154,6 +158,7 @@ def _quadratic(
     hessian: NDArray[np.float64],
     linear: NDArray[np.float64],
     precision: NDArray[np.float64],
+    awake: NDArray[np.bool_],
     options: TrainOptions | None,
 ) -> _Quadratic:
     """Mode of ½wᵀHw − linearᵀw + ½Σλw² with λ moved to its fixed point on the way (None = it stays as it is); the
@@ -171,7 +176,7 @@ def _quadratic(
         mean[live] = solved(factor, target)
         if options is None or turn == rounds:
             break
-        groups = _moved_precisions(layout, mean, _variances(layout, live, factor), groups, options)
+        groups = _moved_precisions(layout, mean, _variances(layout, live, factor), groups, awake, options)
         kept = _live(layout, groups, known)
         if len(kept) < PRUNE * len(live) or (turn == rounds - 1 and len(kept) < len(live)):
             live = kept
@@ -237,9 +242,10 @@ def _moved_precisions(
     mean: NDArray[np.float64],
     variance: NDArray[np.float64],
     precision: NDArray[np.float64],
+    awake: NDArray[np.bool_],
     options: TrainOptions,
 ) -> NDArray[np.float64]:
-    """λ ← (γ + shape) / (‖w‖² + rate) of every group; an idle one stays idle.
+    """λ ← (γ + shape) / (‖w‖² + rate) of every group; an idle one stays idle, one of ``awake`` never becomes it.
 
     Only what the context adds may become idle. What actions differ in by themselves stays in doubt however little is
     known: with draws that are all alike, posterior sampling would take one and the same action for ever.
@@ -249,7 +255,8 @@ def _moved_precisions(
     determined = np.maximum(size - precision * np.bincount(layout.group, variance, count), 0.0)
     moved = (determined + options.shape) / (np.bincount(layout.group, mean**2, count) + options.rate)
     may_rest = np.array([":" in name for name, _ in layout.groups])
-    idle = may_rest & (moved > NEARLY * options.shape / options.rate)
+    moved = np.where(awake, np.minimum(moved, options.shape / options.rate), moved)
+    idle = may_rest & ~awake & (moved > NEARLY * options.shape / options.rate)
     moved = np.where(idle, IDLE, moved.clip(LOWEST, None))
     fixed = np.array([name in FIXED for name, _ in layout.groups])
     return np.where(fixed | (precision >= IDLE), precision, moved)
