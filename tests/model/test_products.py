@@ -109,7 +109,7 @@ def faint(seed: int) -> Examples:
     rng = np.random.default_rng(seed)
     examples = replace(made_up(ROWS, seed), contexts=people(rng, ROWS))
     morning = np.cos(examples.local / 86_400 * 2 * np.pi)
-    bent = np.array([one["age"] * (0.3 if one["member"] else -0.3) for one in examples.contexts])
+    bent = np.array([one["age"] * (0.17 if one["member"] else -0.17) for one in examples.contexts])
     return clicks(examples, bent * morning, rng)
 
 
