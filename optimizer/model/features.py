@@ -64,7 +64,8 @@ class Widths:
 class Product:
     """Two encoded numbers of different features, multiplied and standardised: their places, mean and scale.
 
-    ``through``: the part of the action in which residuals asked for it (``layout.THROUGH``); "" in older artifacts.
+    ``through``: the part of the action in which residuals asked for it (``training.actionparts``); "" in older
+    artifacts.
     """
 
     left: int

@@ -25,7 +25,6 @@ from storage.records import JsonObject
 
 Unit = Literal["one", "campaign", "channel", "feature", "variant", "pair"]
 Segment = Literal["one", "plain", "detail", "network", "time", "plain_time", "hour", "week"]
-Through = Literal["level", "variant", "channel", "time"]
 SEGMENTS: tuple[Segment, ...] = ("one", "plain", "detail", "network", "time", "plain_time", "hour", "week")
 
 #: Blocks of a message head and the prior precision each starts with; empirical Bayes moves it from there.
@@ -72,13 +71,6 @@ _DISPENSABLE: tuple[tuple[Unit, Segment], ...] = (
     ("variant", "time"),
     ("variant", "plain"),
 )
-#: The blocks through which a feature acts on all actions alike, by variant, by channel, by time.
-THROUGH: Mapping[Through, tuple[str, ...]] = {
-    "level": ("one*plain",),
-    "variant": ("variant*plain", "feature*plain"),
-    "channel": ("channel*plain",),
-    "time": ("one*plain_time",),
-}
 _OWNED: frozenset[Segment] = frozenset({"plain", "detail", "network", "plain_time"})
 _PARTS = ("plain", "detail", "network", "time", "hour", "week", "owner")
 #: Limit on the weights of a head: a Cholesky factor of this size takes about .3 s. Beyond it, the keys with the fewest

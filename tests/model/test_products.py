@@ -13,9 +13,9 @@ from numpy.typing import NDArray
 from optimizer.model.examples import Examples
 from optimizer.model.features import FeatureSpec, Product, fit_spec
 from optimizer.model.inference import RewardModel
-from optimizer.model.layout import THROUGH
 from optimizer.model.terms import Name, owner_name
 from optimizer.model.training import products
+from optimizer.model.training.actionparts import THROUGH
 from optimizer.model.training.evaluate import log_likelihood, training_basis
 from optimizer.model.training.lastlayer import fit_last_layer, tabulate
 from optimizer.model.training.options import DEFAULTS

@@ -2,12 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Literal
+
 import numpy as np
 from numpy.typing import NDArray
 
 from optimizer.model.examples import Examples
 from optimizer.model.timefeatures import SHORT, harmonics
 
+Through = Literal["level", "variant", "channel", "time"]
+#: The blocks of weights (``layout``) by which a feature acts through a part: on all actions alike, by variant, …
+THROUGH: Mapping[Through, tuple[str, ...]] = {
+    "level": ("one*plain",),
+    "variant": ("variant*plain", "feature*plain"),
+    "channel": ("channel*plain",),
+    "time": ("one*plain_time",),
+}
 #: Channels, or variants, that are told apart: those with the most rows.
 MOST = 32
 

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from optimizer.model.examples import Examples
 from optimizer.model.features import FeatureSpec
 from optimizer.model.history import Encoder
-from optimizer.model.layout import THROUGH, Through
+from optimizer.model.training.actionparts import THROUGH, Through
 from optimizer.model.training.choosing import NATS_PER_US, Chosen, train_encoder
 from optimizer.model.training.encoders import COST_US, Reader
 from optimizer.model.training.evaluate import clustered_z, likelihood, logits, only

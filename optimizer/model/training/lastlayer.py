@@ -14,7 +14,8 @@ from optimizer.model.examples import Examples
 from optimizer.model.features import FeatureSpec
 from optimizer.model.funnel import taught
 from optimizer.model.heads import Heads
-from optimizer.model.layout import THROUGH, Layout
+from optimizer.model.layout import Layout
+from optimizer.model.training.actionparts import THROUGH
 from optimizer.model.training.options import DEFAULTS, TrainOptions
 from optimizer.model.training.posterior import IDLE, Posterior, base_offset, fit_posterior
 from optimizer.model.training.rows import Design, RowSet, message_layout, no_send_layout, split_rows

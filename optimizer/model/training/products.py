@@ -31,9 +31,8 @@ from scipy.stats import beta
 from optimizer.model.columns import CategoryColumn, NumberColumn
 from optimizer.model.examples import Examples
 from optimizer.model.features import FeatureSpec, Product
-from optimizer.model.layout import THROUGH, Through
 from optimizer.model.timefeatures import WEEKEND
-from optimizer.model.training.actionparts import action_parts
+from optimizer.model.training.actionparts import THROUGH, Through, action_parts
 from optimizer.model.training.rowterms import row_terms
 
 Floats = NDArray[np.float64]
