@@ -67,7 +67,7 @@ def found_in(
     examples: Examples, eta: NDArray[np.float64], working: products.Working | None = None
 ) -> tuple[Found, ...]:
     spec = fit_spec(examples.contexts, ())
-    return find_products(examples, spec, spec.encode(examples.contexts), {"clicked": eta}, working)
+    return find_products(examples, spec, spec.encode(examples.contexts), {"clicked": eta}, working or {})
 
 
 @pytest.fixture(scope="module")

@@ -97,7 +97,7 @@ def find_products(
     spec: FeatureSpec,
     encoded: NDArray[np.float32],
     eta: Mapping[str, Floats],
-    working: Working | None = None,
+    working: Working,
 ) -> tuple[Found, ...]:
     """The pairs that join, the clearest first.
 
@@ -118,24 +118,24 @@ def find_products(
     units = {name: part[rows] for name, part in parts.items()}
     terms = {name: (slope[rows], curvature[rows]) for name, (slope, curvature) in asked.items()}
     first = np.flatnonzero(np.concatenate(([True], np.diff(examples.cluster[rows]) != 0)))
-    heirs = _heirs(pairs, list(terms), list(units), working or {})
-    best: dict[int, Found] = {}
+    heirs = _heirs(pairs, list(terms), list(units), working)
+    tests = len(pairs) * len(terms) * len(units)
+    best: dict[int, tuple[float, Found]] = {}
     for (name, through), promising in _promising(numbers, pairs, terms, units).items():
         slope, curvature = terms[name]
-        tests = len(pairs) * len(terms) * len(units)
         likely = len(units) * sum(len(heirs[other, through]) for other in terms)
         for place in promising:
             pair = pairs[place]
             columns = _columns(pair.products(numbers), units[through], curvature)
             single = _chance(columns * slope[:, None], first)
-            chance = tests * single
-            if chance >= ERROR and place in heirs[name, through] and likely * single < HEIRS_ERROR:
-                chance = likely * single
-            elif chance >= ERROR:
-                continue
-            if place not in best or chance < best[place].chance:
-                best[place] = Found(pair.left, pair.right, name, through, chance, pair.as_products(numbers, through))
-    return _as_fit(sorted(best.values(), key=lambda one: (one.chance, one.left, one.right)))
+            clear = tests * single < ERROR
+            heir = place in heirs[name, through] and likely * single < HEIRS_ERROR
+            if (clear or heir) and (place not in best or single < best[place][0]):
+                chance = single * (tests if clear else likely)
+                found = Found(pair.left, pair.right, name, through, chance, pair.as_products(numbers, through))
+                best[place] = (single, found)
+    clearest = sorted(best.values(), key=lambda one: (one[0], one[1].left, one[1].right))
+    return _as_fit([found for _, found in clearest])
 
 
 def _heirs(
