@@ -234,7 +234,7 @@ def test_levels_that_seldom_meet_are_not_blown_up() -> None:
 def test_a_spec_with_products_encodes_a_row_as_many_and_lasts() -> None:
     told = people(np.random.default_rng(8), 300)
     single = fit_spec(told, ())
-    spec = replace(single, products=(Product(1, 0, 0.25, 2.0), Product(0, single.width - 1, -0.5, 0.5)))
+    spec = replace(single, products=(Product(1, 0, 0.25, 2.0), Product(0, single.width - 1, -0.5, 0.5, "time")))
     many = spec.encode(told)
     assert np.array_equal(many, np.stack([spec.encode_row(one) for one in told]))
     assert np.array_equal(many[:, : single.width], single.encode(told))
@@ -245,6 +245,8 @@ def test_a_spec_with_products_encodes_a_row_as_many_and_lasts() -> None:
     again = FeatureSpec.from_json(orjson.loads(orjson.dumps(spec.to_json())))
     assert again == spec
     assert again.hash == spec.hash != single.hash
+    stored = [[1, 0, 0.25, 2.0], [0, single.width - 1, -0.5, 0.5, "time"]]
+    assert spec.to_json()["products"] == stored, "the hash of a stored spec must not change"
     assert "products" not in single.to_json(), "the hash of a stored spec must not change"
     assert len(spec.owner) == len(spec.labels) == spec.width
     assert spec.owners[spec.owner[-1]] == f"{single.columns[0].name} × {single.columns[-1].name}"
