@@ -40,6 +40,7 @@ class OursOptions:
     retrain: float = Schedule.retrain
     refresh: float = Schedule.refresh
     step: int = Schedule.step
+    early: float = Schedule.early
     naive: bool = False
     network: bool = True
     encoder: Encoder = "auto"
@@ -77,7 +78,7 @@ class Family:
 
 
 def _ours(game: Game, options: OursOptions) -> Player:
-    schedule = Schedule(options.retrain, options.refresh, options.step)
+    schedule = Schedule(options.retrain, options.refresh, options.step, options.early)
     if options.method not in get_args(ExplorationMethod):
         raise Invalid.field(
             "policies", f"method={options.method}: must be one of: {', '.join(get_args(ExplorationMethod))}"
@@ -96,7 +97,7 @@ def _ours(game: Game, options: OursOptions) -> Player:
 
 
 def _service(game: Game, options: ServiceOptions) -> Player:
-    schedule = Schedule(options.retrain, options.refresh, options.step)
+    schedule = Schedule(options.retrain, options.refresh, options.step, early=options.retrain)
     return open_service(game, schedule, gate=options.gate, lie=options.lie)
 
 

@@ -40,25 +40,31 @@ from storage.records import Attribute, Campaign, ExplorationMethod, JsonObject
 Floats = NDArray[np.float64]
 
 
+#: Rows up to which a log is short: most of what there is to learn is learned here.
+EARLY = 1_500
+
+
 @dataclass(frozen=True)
 class Schedule:
     """When the service learns, in rows whose clock has started.
 
     The service retrains every four hours and refreshes every minute, or when the log has grown by 2 %; a simulation's
     clock has no hours of computing, so both go by growth here: a retrain when the log has grown by ``retrain`` (.5 =
-    by half: 10 retrains in 10,000 decisions over four weeks, where the service would make 168), a refresh when it has
-    grown by ``refresh``, by ``step`` rows at least.
+    by half), or while it is shorter than ``EARLY`` rows by ``early``, since a short log is fitted in a second or two:
+    17 retrains in 10,000 decisions over four weeks, where the service would make 168. A refresh when it has grown by
+    ``refresh``, by ``step`` rows at least.
     """
 
     retrain: float = 0.5
     refresh: float = 0.05
     step: int = 25
+    early: float = 0.2
 
     def due(self, rows: int, retrained: int, refreshed: int) -> str | None:
         """``retrain``, ``refresh`` or None, for so many rows now and at the last of each."""
         if retrained == 0:
             return "retrain" if rows >= LEAST_ROWS else None
-        if rows >= (1 + self.retrain) * retrained:
+        if rows >= (1 + (self.early if retrained < EARLY else self.retrain)) * retrained:
             return "retrain"
         return "refresh" if rows - refreshed >= max(self.step, self.refresh * refreshed) else None
 

@@ -15,7 +15,7 @@ from typing import Any
 from optimizer.bandit.evidence import Condition, Verdict
 from optimizer.bandit.tolls import Price
 from optimizer.model.inference import RewardModel
-from optimizer.model.policy import LivePolicy
+from optimizer.model.policy import LivePolicy, young_below
 from optimizer.model.training.train import Trained
 from optimizer.service.apart import Apart, attempted, fallen
 from optimizer.service.drifting import look
@@ -273,10 +273,11 @@ def exploration_numbers(rows: Sequence[Logged], drift: Drift | None = None, befo
     """
     found = Facts.of(rows, drift.changed if drift is not None else None)
     found = found if before is None else before + found
-    raised = drift is not None and drift.raised
+    matured = dict(found.matured or {})
     numbers: dict[str, Any] = {
-        "anneal": 1.0 if raised else 1.0 / (1.0 + found.known / ANNEAL_ROWS),
-        "matured_rows": dict(found.matured or {}),
+        "anneal": 1.0 if drift is not None and drift.raised else 1.0 / (1.0 + found.known / ANNEAL_ROWS),
+        "matured_rows": matured,
+        "young_below": young_below(matured),
         "rows": found.rows,
         "told": found.told,
     }

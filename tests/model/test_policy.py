@@ -13,7 +13,16 @@ from numpy.typing import NDArray
 from optimizer.bandit.actions import ActionSpace
 from optimizer.bandit.tolls import Price
 from optimizer.model.inference import RewardModel, Scores
-from optimizer.model.policy import Asked, Choice, LivePolicy, distribution, distributions, risk_mask
+from optimizer.model.policy import (
+    Asked,
+    Choice,
+    LivePolicy,
+    distribution,
+    distributions,
+    risk_mask,
+    young_below,
+    young_variants,
+)
 from optimizer.model.training.train import train
 from storage.policies import Component
 from storage.records import ExplorationMethod, Guardrail
@@ -145,6 +154,36 @@ def test_a_cold_component_pays_no_toll() -> None:
     cold = policy(None)
     priced = dataclasses.replace(cold, exploration={**cold.exploration, "prices": [dear]})
     assert np.array_equal(chosen(priced).probability, chosen(cold).probability)
+
+
+@pytest.mark.parametrize(
+    ("matured", "young"),
+    [
+        ({}, {"a", "b", "c"}),
+        ({"a": 70, "b": 60, "c": 40}, set()),
+        ({"a": 900, "b": 900, "c": 100}, {"c"}),
+        ({"a": 9_000, "b": 600}, {"c"}),
+        ({"a": 9_000, "b": 600, "c": 499}, {"c"}),
+    ],
+)
+def test_young_is_who_came_later_than_others(matured: dict[str, int], young: set[str]) -> None:
+    numbers = {"matured_rows": matured, "young_below": young_below(matured)}
+    assert young_variants(numbers, ("a", "b", "c")).keys() == young
+
+
+def test_a_young_variant_keeps_its_share_and_an_old_policy_its_limit(models: tuple[RewardModel, RewardModel]) -> None:
+    owner = campaign(exploration_method="epsilon_greedy", exploration_parameter=0.01, exploration_rate=0.0)
+    best = int(cube(scores_of(models[0]).reward).max(axis=(1, 2)).argmax())
+    greedy, other = SPACE.variants[best], SPACE.variants[1 - best]
+
+    def least(matured: dict[str, int], **limit: float) -> float:
+        live = policy(models[0], matured_rows=matured, **limit)
+        return float(cube(chosen(live, owner=owner).probability).sum(axis=(1, 2)).min())
+
+    together, later = {"a": 90, "b": 90}, {greedy: 900, other: 90}
+    assert least(together, young_below=young_below(together)) < 0.01
+    assert least(later, young_below=young_below(later)) == pytest.approx(0.03)
+    assert least(together) == pytest.approx(0.03), "a policy of before the limit replays as it decided"
 
 
 @pytest.mark.parametrize("method", ["posterior_bank", "epsilon_greedy", "uniform"])

@@ -11,7 +11,7 @@ from simulations.pure import Schedule, Sendtide
 from simulations.scenarios import Scenario, scenario
 from simulations.world.spec import WorldSpec
 
-SCHEDULE = Schedule(retrain=5.0, refresh=0.2, step=50)
+SCHEDULE = Schedule(retrain=5.0, refresh=0.2, step=50, early=5.0)
 DAILY = replace(scenario("drift"), world=WorldSpec(recipients=60, content=1.5), slot_minutes=1440)
 
 

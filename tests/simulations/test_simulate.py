@@ -12,7 +12,7 @@ from optimizer.service.choose import Drawn
 from simulations.game import Game, Turn
 from simulations.oracle import BestStatic, Chance, Oracle
 from simulations.play import Play, Played, Result
-from simulations.pure import Schedule, Sendtide
+from simulations.pure import EARLY, Schedule, Sendtide
 from simulations.scenarios import Scenario, scenario
 from simulations.standings import share_of
 from simulations.world.memory import Memory
@@ -170,7 +170,7 @@ def test_a_new_variant_is_no_action_before_its_launch() -> None:
 def test_sendtide_learns_on_its_schedule_and_beats_chance() -> None:
     """600 decisions in a world of strong tastes; the share after learning is four times what chance varies by."""
     game = Game(replace(SMALL, decisions=600), 1)
-    player = Sendtide(game, Schedule(retrain=1.0, refresh=0.3), network=False)
+    player = Sendtide(game, Schedule(retrain=1.0, refresh=0.3, early=1.0), network=False)
     score = Play(game, player).run("ours")
     assert player.notes["retrains"] == 2
     assert 1 <= player.notes["refreshes"] <= 4
@@ -179,13 +179,15 @@ def test_sendtide_learns_on_its_schedule_and_beats_chance() -> None:
 
 
 def test_schedule_counts_growth() -> None:
-    schedule = Schedule(retrain=1.0, refresh=0.1, step=25)
+    schedule = Schedule(retrain=1.0, refresh=0.1, step=25, early=0.5)
     assert schedule.due(199, 0, 0) is None
     assert schedule.due(200, 0, 0) == "retrain"
     assert schedule.due(224, 200, 200) is None
     assert schedule.due(225, 200, 200) == "refresh"
-    assert schedule.due(399, 200, 380) is None
-    assert schedule.due(400, 200, 399) == "retrain"
+    assert schedule.due(299, 200, 280) is None
+    assert schedule.due(300, 200, 299) == "retrain"
+    assert schedule.due(2_999, EARLY, 2_980) is None
+    assert schedule.due(3_000, EARLY, 2_999) == "retrain"
 
 
 def test_at_the_send_everything_is_known_of_messages_that_have_gone_out() -> None:

@@ -14,7 +14,7 @@ from simulations.scenarios import scenario
 from simulations.through_service import Lie, open_service
 from simulations.world.spec import WorldSpec
 
-SCHEDULE = Schedule(retrain=0.4, refresh=0.15, step=25)
+SCHEDULE = Schedule(retrain=0.4, refresh=0.15, step=25, early=0.4)
 
 
 @pytest.mark.parametrize("name", ["stationary", "delays", "cap-pressure", "new-variant", "history"])
@@ -42,7 +42,9 @@ def test_the_gate_refuses_what_a_lying_log_teaches(lie: Lie, published: bool) ->
         decisions=1001,
     )
     game = Game(small, 1)
-    whole = Play(game, open_service(game, Schedule(retrain=4.0, refresh=9.0), gate=True, lie=lie)).run("service")
+    whole = Play(game, open_service(game, Schedule(retrain=4.0, refresh=9.0, early=4.0), gate=True, lie=lie)).run(
+        "service"
+    )
     verdicts = [v for v in whole.notes["verdicts"] if v["kind"] == "retrain"]
     assert verdicts
     assert any(v["decision"] == "publish" for v in verdicts) is published
