@@ -236,10 +236,16 @@ class TestConsequences:
 
 
 class TestRecall:
-    @pytest.mark.parametrize("swapped", [False, True])
-    def test_old_rows_come_back_unless_they_mislead(self, learned: Services, clock: FakeClock, swapped: bool) -> None:
-        """After a supposed change old rows fade; the newest rows decide whether they are missed."""
-        audience(learned, clock, 700, seed=90)
+    @pytest.mark.parametrize(("swapped", "old"), [(False, 2000), (True, 700)])
+    def test_old_rows_come_back_unless_they_mislead(
+        self, learned: Services, clock: FakeClock, swapped: bool, old: int
+    ) -> None:
+        """After a supposed change old rows fade; the newest rows decide whether they are missed.
+
+        240 of them judge. With these numbers of rows they are right about 9 of 10 logs; of 700 old ones that don't
+        mislead, about 6.
+        """
+        audience(learned, clock, old, seed=90)
         changed = clock.now.timestamp()
         audience(learned, clock, 1200, seed=91, swapped=swapped)
         with learned.store.read() as reader:
