@@ -42,9 +42,9 @@ BLOCK = 32_768
 #: one: the last bits are another machine's choice.
 EQUAL = 1e-9
 
-#: A variant with fewer matured rows than this is young, and keeps at least ``YOUNG_MASS``: it came later than others,
-#: with fewer than ``YOUNG_PART`` of what variants have on average. Where all have few, draws explore by themselves: to
-#: hold up those that none of them wants cost 9 % of the regret of 10,000 decisions in eight simulated campaigns.
+#: A variant with fewer matured rows than this is young, and keeps at least ``YOUNG_MASS``: it came later than others
+#: (or is hardly ever chosen), with fewer than ``YOUNG_PART`` of what variants have on average. Where all have few,
+#: draws explore by themselves: to hold up those that none wants cost 9 % of the regret of eight simulated campaigns.
 YOUNG_ROWS, YOUNG_PART = 500, 0.25
 YOUNG_MASS = 0.03
 #: Young variants together never take more than this share from what is known to work.
