@@ -63,11 +63,11 @@ NO_SEND_BLOCKS: tuple[tuple[Unit, Segment, float], ...] = (
     ("one", "detail", 30.0),
     ("one", "network", 10.0),
 )
-#: The order in which keys with few rows lose weights of their own: what has the fewest rows a weight goes first.
+#: The order in which keys with few rows lose weights of their own.
 _DISPENSABLE: tuple[tuple[Unit, Segment], ...] = (
+    ("variant", "detail"),
     ("pair", "time"),
     ("variant", "network"),
-    ("variant", "detail"),
     ("variant", "time"),
     ("variant", "plain"),
 )

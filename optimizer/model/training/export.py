@@ -19,8 +19,9 @@ from optimizer.model.training.network import Network
 OPSET = 17
 #: ONNX IR version of opset 17's time; every ONNX Runtime since 1.13 reads it.
 IR_VERSION = 8
-#: Of float32 sums in another order, per unit of a column's own size (columns are standardised; some are larger).
-TOLERANCE = 1e-5
+#: Of float32 sums in another order, per unit of a column's own size (columns are standardised; some are larger). The
+#: largest met in some thousand exports was 1.05e-5; a graph that is another function is off by far more.
+TOLERANCE = 1e-4
 
 
 def export_graph(spec: FeatureSpec, network: Network | None, reader: Reader | None = None) -> bytes:
