@@ -41,7 +41,8 @@ class RewardModel:
             self._spec = FeatureSpec.from_json(meta["spec"])
             self._message = Heads.load("message", arrays, meta["message"])
             self._no_send = Heads.load("no_send", arrays, meta["no_send"])
-            self._basis = VariantBasis(arrays["basis.mean"], arrays["basis.directions"])
+            tastes = any(b.unit == "feature" and b.segment != "one" for b in self._message.layout.blocks)
+            self._basis = VariantBasis(arrays["basis.mean"], arrays["basis.directions"], tastes)
             self._values: JsonObject = meta["values"]
             self._width = float(meta["width"])
         except (KeyError, TypeError, ValueError) as error:
