@@ -41,8 +41,7 @@ class RewardModel:
             self._spec = FeatureSpec.from_json(meta["spec"])
             self._message = Heads.load("message", arrays, meta["message"])
             self._no_send = Heads.load("no_send", arrays, meta["no_send"])
-            tastes = any(b.unit == "feature" and b.segment != "one" for b in self._message.layout.blocks)
-            self._basis = VariantBasis(arrays["basis.mean"], arrays["basis.directions"], tastes)
+            self._basis = VariantBasis(arrays["basis.mean"], arrays["basis.directions"])
             self._values: JsonObject = meta["values"]
             self._width = float(meta["width"])
         except (KeyError, TypeError, ValueError) as error:

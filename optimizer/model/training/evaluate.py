@@ -19,7 +19,7 @@ from optimizer.model.training.lastlayer import Fits, Table, fit_last_layer, tabu
 from optimizer.model.training.rows import Design, RowSet, split_rows
 from optimizer.model.training.rowterms import row_likelihood
 from optimizer.model.training.threads import set_threads
-from optimizer.model.variantbasis import VariantBasis, fit_basis, tastes_pay
+from optimizer.model.variantbasis import VariantBasis, fit_basis
 from storage.records import Attribute, Variant
 
 _CHUNK = 16_384
@@ -112,15 +112,10 @@ def logits(table: Table, fits: tuple[Fits, Fits]) -> dict[str, NDArray[np.float6
 
 def training_basis(examples: Examples) -> VariantBasis:
     """The basis of the variants that occur in some examples."""
-    variants: list[Variant] = []
-    rows: list[int] = []
-    for i in np.unique(examples.campaign[examples.sent]).tolist():
-        own = examples.campaigns[i].variants
-        counts = np.bincount(examples.variant[examples.sent & (examples.campaign == i)], minlength=len(own))
-        variants += [variant for variant, count in zip(own, counts, strict=True) if count]
-        rows += [int(count) for variant, count in zip(own, counts, strict=True) if count or variant.status == "active"]
-    basis = fit_basis(variants)
-    return replace(basis, tastes=tastes_pay(basis.width, rows))
+    sent = examples.sent
+    pairs = np.unique(np.stack((examples.campaign[sent], examples.variant[sent]), axis=1), axis=0)
+    variants: list[Variant] = [examples.campaigns[int(i)].variants[int(j)] for i, j in pairs]
+    return fit_basis(variants)
 
 
 def likelihood(

@@ -86,8 +86,7 @@ def message_layout(rows: RowSet, basis: VariantBasis, plain: Sequence[int], owne
         hours = np.unique(buckets % HOURS_OF_DAY)
         hour = tuple(hours.tolist()) if len(hours) > 1 else ()
         week = tuple(buckets.tolist()) if len(buckets) > 1 else ()
-    blocks = [b for b in MESSAGE_BLOCKS if basis.tastes or b[0] != "feature" or b[1] == "one"]
-    return build_layout(blocks, keys, **_parts(rows, plain, owner), time=time, hour=hour, week=week)
+    return build_layout(MESSAGE_BLOCKS, keys, **_parts(rows, plain, owner), time=time, hour=hour, week=week)
 
 
 def _live_times(local: NDArray[np.int64]) -> tuple[int, ...]:
