@@ -52,8 +52,7 @@ class Schedule:
     clock has no hours of computing, so both go by growth here: a retrain when the log has grown by ``retrain`` (.5 =
     by half), or while it is shorter than ``EARLY`` rows by ``early``, since a short log is fitted in a second or two:
     17 retrains in 10,000 decisions over four weeks, where the service would make 168. A refresh when it has grown by
-    ``refresh``, by ``step`` rows at least; a retrain in its place once the campaign has other variants, which the
-    service meets with its next retrain, hours later.
+    ``refresh``, by ``step`` rows at least.
     """
 
     retrain: float = 0.5
@@ -154,22 +153,19 @@ class Sendtide:
         self._drift: Drift | None = None
         self._clocks = Clocks(self.game.scenario.feedback)
         self._retrained = self._refreshed = 0
-        self._changed = False
         self.notes |= {"choose": 0.0, "read": 0.0, "refresh": 0.0, "retrain": 0.0, "refreshes": 0, "retrains": 0}
 
     def choose(self, turn: Turn) -> Drawn:
         """See ``Player``: the service's own draw."""
         campaign = turn.situation.campaign
         if (campaign.version, campaign.updated_at) != (self._campaign.version, self._campaign.updated_at):
-            self._changed |= campaign.variants != self._campaign.variants
             self._campaign = self._exploring(campaign)
         self._kept.campaigns[self._campaign.version] = self._campaign
         rows = len(self._decisions) if self.naive else self._clocks.started(turn.arrival.at)
         due = self.schedule.due(rows, self._retrained, self._refreshed)
         if due is not None:
-            due = "retrain" if self._changed else due
             self._learn(due, turn.arrival.at)
-            self._refreshed, self._changed = rows, False
+            self._refreshed = rows
             self._retrained = rows if due == "retrain" else self._retrained
         started = time.perf_counter()
         self._seen = with_past(turn.situation.context, self._past(turn), turn.arrival.at)
