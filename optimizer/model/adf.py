@@ -28,6 +28,9 @@ KIND = "adf"
 BITS = 20
 #: So many tokens of each side are multiplied with others; longer lists keep their own weights and no products.
 MAX_CROSSED = 64
+#: Bytes of encoded actions that a model remembers. Most loops ask about the same ones again and again; of those whose
+#: actions are never the same twice (a price, a counter among their features) none is worth its memory.
+REMEMBERED = 16 << 20
 _TO_BUCKET = np.uint64(64 - BITS)
 _WITHIN = np.uint64(0x9E3779B97F4A7C15)
 _ROUND = 1 << 64
@@ -50,6 +53,16 @@ class Encoded:
     column: Columns
     weight: Values
     group: Keys
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of memory, about."""
+        arrays = (self.key, self.value, self.name, self.column, self.weight, self.group)
+        return _OVERHEAD + sum(array.nbytes for array in arrays)
+
+
+#: Bytes of six array objects, a dictionary's entry, and the object that holds them.
+_OVERHEAD = 1_000
 
 
 def bucket(keys: Keys) -> Columns:
@@ -148,6 +161,7 @@ class AdfModel:
         nothing = np.zeros((1, self.weights.shape[1]), np.float32)
         self._table = np.concatenate([nothing, self.weights])
         self._known: dict[bytes, Encoded] = {}
+        self._held = 0
 
     @property
     def draws(self) -> int:
@@ -184,10 +198,16 @@ class AdfModel:
         if known is None:
             known = encode(tokens(action.features, "a", action.id), self.scales, products=self.products)
             if action.raw is not None:
-                if len(self._known) >= _REMEMBERED:
-                    self._known.clear()
-                self._known[action.raw] = known
+                self._remember(action.raw, known)
         return known
+
+    def _remember(self, raw: bytes, encoded: Encoded) -> None:
+        size = len(raw) + encoded.nbytes
+        if self._held + size > REMEMBERED:
+            self._known.clear()
+            self._held = 0
+        self._known[raw] = encoded
+        self._held += size
 
     def to_blob(self) -> bytes:
         """The model as bytes: JSON and safetensors under a checksum, never pickle."""
@@ -223,10 +243,6 @@ class AdfModel:
         except (KeyError, TypeError, ValueError) as error:
             raise BadArtifact(f"model is incomplete: {error!r}") from error
         return made
-
-
-#: Actions whose encoding a model remembers.
-_REMEMBERED = 20_000
 
 
 _LARGEST = 1e12

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import pytest
 
 from optimizer.errors import BadArtifact
+from optimizer.model import adf
 from optimizer.model.adf import Action, AdfModel, bucket, crossed, encode
 from optimizer.model.artifact import pack, unpack
 from optimizer.model.scales import Scales
@@ -179,6 +181,24 @@ def test_constant_rewards_and_an_empty_log_make_a_model() -> None:
     model = trained([AdfRow(r.context, r.action, 1.0) for r in rows(80)])
     assert np.isfinite(model.score([{}], ACTIONS)).all()
     assert model.noise > 0
+
+
+def test_actions_that_are_never_the_same_twice_fill_no_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(adf, "REMEMBERED", 200_000)
+    model = trained(rows(100))
+    context = [{"likes": "red", "age": 3}]
+    held, worth = [], []
+    for price in range(1_000):
+        action = Action("one", [{"color": "red", "price": price}], b"one %d" % price)
+        (again, known), (new, _) = (
+            model.score(context, [action, action]),
+            model.score(context, [replace(action, raw=None)] * 2),
+        )
+        held.append(sum(len(raw) + encoded.nbytes for raw, encoded in model._known.items()))
+        worth.append(again.tolist() == known.tolist() == new.tolist())
+    assert all(worth)
+    assert max(held) <= 200_000
+    assert min(held[100:]) < 100_000 < held[99]  # it was full, and began anew
 
 
 def test_a_model_survives_its_file() -> None:

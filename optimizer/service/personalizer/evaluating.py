@@ -115,7 +115,7 @@ def _run(services: Services, workspace_id: str, asked: Evaluation) -> None:
 def _wanted(services: Services, workspace_id: str, asked: Evaluation) -> bool:
     """Whether it is still there: what was deleted meanwhile must not change the loop."""
     with services.store.read() as reader:
-        return reader.loop_document(workspace_id, evaluations.SHELF.kind, asked.id) is not None
+        return evaluations.SHELF.has(reader, workspace_id, asked)
 
 
 def _judged(asked: Evaluation, found: Sequence[Trial], loop: Loop) -> Evaluation:

@@ -52,9 +52,18 @@ class Shelf(Generic[T]):
     def note(self, services: Services, workspace_id: str, document: T) -> bool:
         """Stores how a document that was asked for is now; False (and nothing is stored) where it was deleted."""
         told = msgspec.json.encode(document)
-        return services.store.write(
-            lambda writer: writer.replace_loop_document(workspace_id, self.kind, document.id, told)
-        )
+
+        def work(writer: Writer) -> bool:
+            if not self.has(writer, workspace_id, document):
+                return False
+            return writer.replace_loop_document(workspace_id, self.kind, document.id, told)
+
+        return services.store.write(work)
+
+    def has(self, reader: Reader, workspace_id: str, document: T) -> bool:
+        """Whether it is still there, and not another that was asked for under its id since."""
+        stored = reader.loop_document(workspace_id, self.kind, document.id)
+        return stored is not None and self.decoder.decode(stored).created_at == document.created_at
 
     def find(self, reader: Reader, workspace_id: str, document_id: str) -> T:
         """One of them; ``NotFound`` where there is none."""

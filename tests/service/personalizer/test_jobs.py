@@ -180,6 +180,37 @@ def test_what_is_deleted_while_it_is_worked_on_stays_deleted(
         assert importances.SHELF.listed(reader, "w") == []
 
 
+@pytest.mark.parametrize("breaks", [False, True])
+def test_what_is_asked_for_anew_under_the_id_of_what_is_worked_on_waits_for_its_own_turn(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch, breaks: bool
+) -> None:
+    bench.play(5)
+    now = bench.clock()
+    evaluations.create(bench.services, "w", Evaluation("ev", "first", now - timedelta(days=1), now, now))
+    importances.create(bench.services, "w", Importance("f", "first", now - timedelta(days=1), now, now))
+    trials = replaying.trials
+
+    def remade(reader: Reader, *range: Any) -> list[replaying.Trial]:
+        bench.clock.forward(minutes=1)
+        bench.services.store.write(lambda writer: writer.drop_loop_document("w", "evaluation", "ev"))
+        bench.services.store.write(lambda writer: writer.drop_loop_document("w", "importance", "f"))
+        evaluations.create(bench.services, "w", Evaluation("ev", "second", now - timedelta(days=1), now, now))
+        importances.create(bench.services, "w", Importance("f", "second", now - timedelta(days=1), now, now))
+        if breaks:
+            raise ZeroDivisionError
+        return trials(reader, *range)
+
+    for job in (evaluating.run_waiting, importances.run_waiting):
+        with monkeypatch.context() as meanwhile, suppress(ZeroDivisionError):
+            meanwhile.setattr(replaying, "trials", remade)
+            job(bench.services, "w")
+    with bench.services.store.read() as reader:
+        (evaluation,) = evaluations.SHELF.listed(reader, "w")
+        (importance,) = importances.SHELF.listed(reader, "w")
+    assert (evaluation.name, evaluation.status) == ("second", "NotSubmitted")
+    assert (importance.name, importance.status) == ("second", "NotSubmitted")
+
+
 def test_an_automatic_evaluation_that_is_deleted_changes_no_settings(
     bench: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -273,7 +273,7 @@ def _decoded(raw: bytes) -> tuple[Any, ...]:
     return tuple(found)
 
 
-_kept = lru_cache(maxsize=8192)(_decoded)
+_kept = lru_cache(maxsize=2048)(_decoded)
 
 
 def _depth(value: Any) -> int:
