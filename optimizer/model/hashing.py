@@ -15,10 +15,26 @@ _WORD = re.compile(r"\w+", re.UNICODE)
 MAX_WORDS = 200
 
 
-@lru_cache(maxsize=65_536)
+#: Longer texts (what somebody wrote, an address with its query) are seldom the same twice and are not remembered.
+LONGEST_KEPT = 100
+
+
+def hashed(text: str) -> int:
+    """64 bits of a text; the same on every machine and in every process."""
+    return _kept(text) if len(text) <= LONGEST_KEPT else _digest(text)
+
+
+def _digest(text: str) -> int:
+    return int.from_bytes(blake2b(text.encode("utf-8", "replace"), digest_size=8).digest(), "little")
+
+
+#: Some 20 MiB when it is full.
+_kept = lru_cache(maxsize=65_536)(_digest)
+
+
 def signed_bucket(token: str, buckets: int) -> tuple[int, float]:
     """The bucket in ``[0, buckets)`` and the sign of a token (feature hashing, Weinberger et al. 2009)."""
-    digest = int.from_bytes(blake2b(token.encode("utf-8", "replace"), digest_size=8).digest(), "little")
+    digest = hashed(token)
     return (digest >> 1) % buckets, 1.0 if digest & 1 else -1.0
 
 

@@ -9,12 +9,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
-from hashlib import blake2b
 from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
+
+from optimizer.model.hashing import hashed
 
 Keys = NDArray[np.uint64]
 Values = NDArray[np.float64]
@@ -46,12 +46,6 @@ class Tokens:
     value: Values
     number: NDArray[np.bool_]
     texts: tuple[str, ...]
-
-
-@lru_cache(maxsize=131_072)
-def hashed(text: str) -> int:
-    """64 bits of a text; the same on every machine and in every process."""
-    return int.from_bytes(blake2b(text.encode("utf-8", "replace"), digest_size=8).digest(), "little")
 
 
 def tokens(features: Sequence[Any], side: Side, identity: str | None = None) -> Tokens:

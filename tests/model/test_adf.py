@@ -13,8 +13,9 @@ from optimizer.errors import BadArtifact
 from optimizer.model import adf
 from optimizer.model.adf import Action, AdfModel, bucket, crossed, encode
 from optimizer.model.artifact import pack, unpack
+from optimizer.model.hashing import hashed
 from optimizer.model.scales import Scales
-from optimizer.model.tokens import MAX_TOKENS, hashed, tokens
+from optimizer.model.tokens import MAX_TOKENS, tokens
 from optimizer.model.training.adf import AdfOptions, AdfRow, AdfTrainer
 
 ACTIONS = [Action(str(n), [{"color": "red" if n % 2 else "blue", "size": n}]) for n in range(6)]

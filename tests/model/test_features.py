@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from optimizer.errors import BadArtifact
-from optimizer.model import columns
+from optimizer.model import columns, hashing
 from optimizer.model.features import MAX_WIDTH, FeatureSpec, fit_spec
 from optimizer.model.moment import seen_at
 from optimizer.model.variantfeatures import variant_features
@@ -181,3 +181,12 @@ def test_variant_features_are_stable_and_tell_variants_apart() -> None:
     assert not np.array_equal(a, b)
     assert not variant_features(Variant("empty")).any()
     assert np.flatnonzero(a).tolist() == [11, 12, 18, 21, 28, 29], "hashing changed: stored models would misread"
+
+
+def test_long_texts_are_hashed_and_not_remembered() -> None:
+    hashing._kept.cache_clear()
+    long = [f"{n} {'x' * hashing.LONGEST_KEPT}" for n in range(50)]
+    assert len({hashing.hashed(text) for text in long}) == 50
+    assert hashing._kept.cache_info().currsize == 0
+    hashing.hashed("a short text that no other test hashes")
+    assert hashing._kept.cache_info().currsize == 1

@@ -6,7 +6,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from optimizer.model.adf import BITS, Columns, bucket
-from optimizer.model.tokens import Keys, Values, hashed
+from optimizer.model.hashing import hashed
+from optimizer.model.tokens import Keys, Values
 from optimizer.model.training.solving import Floats
 
 INTERCEPT = np.uint64(hashed("@intercept"))
