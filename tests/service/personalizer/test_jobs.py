@@ -154,19 +154,28 @@ def test_a_feature_importance_that_breaks_fails_and_those_behind_it_are_done(
     assert found == {"first": "Failed", "second": "Succeeded"}
 
 
+def _asked(bench: Bench, name: str) -> None:
+    """Asks for an evaluation ``ev`` and a feature importance ``f``."""
+    start, end = bench.clock() - timedelta(days=1), bench.clock()
+    evaluations.create(bench.services, "w", Evaluation("ev", name, start, end, end))
+    importances.create(bench.services, "w", Importance("f", name, start, end, end))
+
+
 @pytest.mark.parametrize("breaks", [False, True])
-def test_what_is_deleted_while_it_is_worked_on_stays_deleted(
-    bench: Bench, monkeypatch: pytest.MonkeyPatch, breaks: bool
+@pytest.mark.parametrize("anew", [False, True])
+def test_what_is_deleted_while_it_is_worked_on_stays_deleted_and_what_is_asked_for_in_its_place_waits(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch, anew: bool, breaks: bool
 ) -> None:
     bench.play(5)
-    now = bench.clock()
-    evaluations.create(bench.services, "w", Evaluation("ev", "n", now - timedelta(days=1), now, now))
-    importances.create(bench.services, "w", Importance("f", "n", now - timedelta(days=1), now, now))
+    _asked(bench, "first")
     trials = replaying.trials
 
     def deleted(reader: Reader, *range: Any) -> list[replaying.Trial]:
+        bench.clock.forward(minutes=1)
         bench.services.store.write(lambda writer: writer.drop_loop_document("w", "evaluation", "ev"))
         bench.services.store.write(lambda writer: writer.drop_loop_document("w", "importance", "f"))
+        if anew:
+            _asked(bench, "second")
         if breaks:
             raise ZeroDivisionError
         return trials(reader, *range)
@@ -176,39 +185,11 @@ def test_what_is_deleted_while_it_is_worked_on_stays_deleted(
             meanwhile.setattr(replaying, "trials", deleted)
             job(bench.services, "w")
     with bench.services.store.read() as reader:
-        assert evaluations.SHELF.listed(reader, "w") == []
-        assert importances.SHELF.listed(reader, "w") == []
-
-
-@pytest.mark.parametrize("breaks", [False, True])
-def test_what_is_asked_for_anew_under_the_id_of_what_is_worked_on_waits_for_its_own_turn(
-    bench: Bench, monkeypatch: pytest.MonkeyPatch, breaks: bool
-) -> None:
-    bench.play(5)
-    now = bench.clock()
-    evaluations.create(bench.services, "w", Evaluation("ev", "first", now - timedelta(days=1), now, now))
-    importances.create(bench.services, "w", Importance("f", "first", now - timedelta(days=1), now, now))
-    trials = replaying.trials
-
-    def remade(reader: Reader, *range: Any) -> list[replaying.Trial]:
-        bench.clock.forward(minutes=1)
-        bench.services.store.write(lambda writer: writer.drop_loop_document("w", "evaluation", "ev"))
-        bench.services.store.write(lambda writer: writer.drop_loop_document("w", "importance", "f"))
-        evaluations.create(bench.services, "w", Evaluation("ev", "second", now - timedelta(days=1), now, now))
-        importances.create(bench.services, "w", Importance("f", "second", now - timedelta(days=1), now, now))
-        if breaks:
-            raise ZeroDivisionError
-        return trials(reader, *range)
-
-    for job in (evaluating.run_waiting, importances.run_waiting):
-        with monkeypatch.context() as meanwhile, suppress(ZeroDivisionError):
-            meanwhile.setattr(replaying, "trials", remade)
-            job(bench.services, "w")
-    with bench.services.store.read() as reader:
-        (evaluation,) = evaluations.SHELF.listed(reader, "w")
-        (importance,) = importances.SHELF.listed(reader, "w")
-    assert (evaluation.name, evaluation.status) == ("second", "NotSubmitted")
-    assert (importance.name, importance.status) == ("second", "NotSubmitted")
+        found: list[Evaluation | Importance] = [
+            *evaluations.SHELF.listed(reader, "w"),
+            *importances.SHELF.listed(reader, "w"),
+        ]
+    assert [(one.name, one.status) for one in found] == ([("second", "NotSubmitted")] * 2 if anew else [])
 
 
 def test_an_automatic_evaluation_that_is_deleted_changes_no_settings(
