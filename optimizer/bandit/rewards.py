@@ -49,7 +49,7 @@ class Outcome:
 
 
 def clock_start(decision: Decision) -> datetime:
-    """When attribution windows start: at the send, else the planned send; without a message, at the decision."""
+    """When attribution windows of messages start: at the send, else the planned send; without one, at the decision."""
     if decision.variant_id is None:
         return decision.decided_at
     return decision.sent_at or planned_start(decision)
@@ -60,6 +60,29 @@ def planned_start(decision: Decision) -> datetime:
     if decision.variant_id is None:
         return decision.decided_at
     return decision.send_at or decision.decided_at
+
+
+def latest_start(decision: Decision) -> datetime:
+    """When they would at the latest, whatever had been drawn: the last moment that a message could be planned for."""
+    snapshot = decision.snapshot
+    latest = snapshot.window_start if snapshot.immediate else snapshot.window_end
+    return max(latest, decision.decided_at)
+
+
+def planned_end(campaign: Campaign, decision: Decision) -> datetime:
+    """When the last of them ends if it was sent as planned."""
+    return max(_ends(campaign, decision, planned_start(decision)).values(), default=planned_start(decision))
+
+
+def _ends(campaign: Campaign, decision: Decision, start: datetime) -> dict[str, datetime]:
+    """When the window of each outcome ends, if those of messages start at ``start``.
+
+    What needs no message happens by itself, too. So it is looked for as long whatever was drawn: were it counted from
+    the send, those who get a message tomorrow would seem to buy more than those who get one now or none at all.
+    """
+    latest = latest_start(decision)
+    windows = _windows(_One(campaign)).windows
+    return {name: (start if name in MESSAGE_OUTCOMES else latest) + window for name, window in windows.items()}
 
 
 def window_hours(campaign: Campaign, outcome: str) -> float:
@@ -115,15 +138,16 @@ def outcomes(campaign: Campaign, decision: Decision, events: Iterable[Event], no
     """The outcomes of a decision, one for each of ``outcome_names(campaign)``.
 
     An event counts for an outcome if it has that type (after the campaign's ``event_mapping``), is not automated, lies
-    within [decided_at, clock start + window] (both ends included), and belongs to the decision:
+    within its window (both ends included), and belongs to the decision:
 
     - it names the decision; or
     - it names no decision and no message but the decision's recipient, the outcome needs no message, and it names
       either no campaign or this one.
 
-    An outcome that needs a message never counts for a decision without one. The same event id counts once; of several
-    events with one id the first received is taken, as the store does. ``now`` decides maturity alone: matured from
-    clock start + window on.
+    An outcome that needs a message never counts for a decision without one. Its window is [decided_at, clock start +
+    window]; that of others is [decided_at, latest start + window], whatever was drawn. The same event id counts once;
+    of several events with one id the first received is taken, as the store does. ``now`` decides maturity alone:
+    matured from the window's end on.
 
     Args:
         campaign: objective, guardrails, windows and mapping.
@@ -144,8 +168,7 @@ def outcomes_and_look(
     campaign: Campaign, decision: Decision, events: Iterable[Event], now: datetime
 ) -> tuple[Mapping[str, Outcome], Outcome | None]:
     """``outcomes`` and ``looked``, from one pass over the events."""
-    start = clock_start(decision)
-    ends = {name: start + window for name, window in _windows(_One(campaign)).windows.items()}
+    ends = _ends(campaign, decision, clock_start(decision))
     end = ends.get("clicked")
     latest = ends if end is None else {**ends, "opened": max(end, ends.get("opened", end))}
     found = _found(campaign, decision, events, latest)

@@ -27,7 +27,7 @@ from heapq import heappush, heappushpop
 import numpy as np
 
 from optimizer.bandit.drift import Crossing, Detectors
-from optimizer.bandit.rewards import max_window, planned_start
+from optimizer.bandit.rewards import planned_end
 from optimizer.model.moment import seen_at
 from optimizer.model.policy import LivePolicy
 from optimizer.service import driftratios
@@ -54,7 +54,7 @@ _LATE_COMMIT = 600.0
 
 def planned_maturity(campaign: Campaign, row: Logged) -> float:
     """When the outcomes of the drawn action are known. Calibration is conditional on the action, so it may choose."""
-    return planned_start(row.decision).timestamp() + 3600.0 * max_window(campaign)
+    return planned_end(campaign, row.decision).timestamp()
 
 
 def changes(drift: Mapping[str, Drift]) -> dict[str, float]:

@@ -28,8 +28,10 @@ from optimizer.bandit.rewards import (
     MESSAGE_OUTCOMES,
     Outcome,
     clock_start,
+    latest_start,
     matured,
     max_window,
+    needs_message,
     outcome_names,
     outcomes_and_look,
     reward,
@@ -185,9 +187,7 @@ def closes(campaign: Campaign, decision: Decision) -> datetime:
     A row matures with the action that was drawn, so the matured rows of the last days are those with early sends, and
     of these only. Where rows must not be chosen by their action, they are taken once they are closed.
     """
-    snapshot = decision.snapshot
-    latest = snapshot.window_start if snapshot.immediate else snapshot.window_end
-    return max(latest, decision.decided_at) + timedelta(hours=max_window(campaign))
+    return latest_start(decision) + timedelta(hours=max_window(campaign))
 
 
 def hazards_of(rows: Iterable[Logged], campaigns: Mapping[str, Campaign]) -> dict[tuple[str, float], Hazard]:
@@ -309,7 +309,8 @@ def _seen(
             open_.setdefault((row.decision.campaign_id, row.decision.channel or ""), []).append(i)
     for (campaign_id, channel), places in open_.items():
         hazard = hazards[_key(campaigns[campaign_id], kind)]
-        share[places] = hazard.seen([rows[i].age for i in places], channel)
+        known = hazard.seen if needs_message(kind) else hazard.known
+        share[places] = known([rows[i].age for i in places], channel)
     return share
 
 

@@ -117,10 +117,11 @@ def ledger_of(log: LogColumns, campaign: Campaign, since: datetime, until: datet
     joined = _Joined.of(log, rows["position"], hashes)
     names = sorted({*outcome_names(campaign), *HARMFUL})
     span = max(window_hours(campaign, name) for name in names)
-    starts = _starts(rows)
+    starts, latest = _starts(rows), np.maximum(rows["latest"], rows["decided"])
     outcomes = {}
     for name in names:
-        window = _Windows(rows["decided"], starts + int(window_hours(campaign, name) * HOUR), recipient)
+        start = starts if name in MESSAGE_OUTCOMES else latest
+        window = _Windows(rows["decided"], start + int(window_hours(campaign, name) * HOUR), recipient)
         outcomes[name] = joined.outcome(name, window, rows["variant"] != NONE)
     cost, worths = _costs(campaign, log, rows), _worths(campaign, outcomes)
     return Ledger(
@@ -128,7 +129,7 @@ def ledger_of(log: LogColumns, campaign: Campaign, since: datetime, until: datet
         channels=log.channels,
         recipient=recipient.astype(np.int64, copy=False),
         **{name: rows[name].astype(np.int64) for name in ("group", "status", "mode", "version", "decided")},
-        closes=np.maximum(rows["latest"], rows["decided"]) + int(span * HOUR),
+        closes=latest + int(span * HOUR),
         **{name: rows[name].astype(np.int64) for name in ("variant", "channel", "hour")},
         reward=sum(worths, np.zeros(n)) - cost,
         revenue=_revenue(campaign, outcomes, n),
@@ -161,7 +162,7 @@ def _reasons(log: LogColumns, rows: Arrays, masked: Arrays) -> dict[Rule, tuple[
 
 
 def _starts(rows: Arrays) -> Ints:
-    """When attribution windows start, as ``rewards.clock_start`` says."""
+    """When attribution windows of messages start, as ``rewards.clock_start`` says."""
     sent = np.where(rows["sent"] == NONE, rows["planned"], rows["sent"])
     starts: Ints = np.where((rows["variant"] == NONE) | (sent == NONE), rows["decided"], sent)
     return starts

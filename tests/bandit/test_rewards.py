@@ -116,13 +116,14 @@ def test_any_order_and_any_repetition_gives_the_same_outcomes_and_reward(
 def counted_by_reference(events: list[Event], decision: Decision, name: str) -> list[Event]:
     """One event an id, each asked the rules one by one."""
     hours = {"opened": 48, "converted": 168, "visited": 24, "unsubscribed": 72, "complained": 72}[name]
-    start = decision.decided_at if decision.variant_id is None else decision.send_at
+    message = name in ("opened", "unsubscribed", "complained")
+    sent = decision.decided_at if decision.variant_id is None else decision.send_at
+    start = sent if message else decision.snapshot.window_end
     assert start is not None
     kept = []
     for e in events:
         means = {"Order Completed": "converted", "Product Viewed": "visited"}.get(e.type, e.type)
         on_time = decision.decided_at <= e.occurred_at <= start + timedelta(hours=hours)
-        message = name in ("opened", "unsubscribed", "complained")
         if e.decision_id is not None:
             mine = e.decision_id == decision.decision_id
         else:
@@ -236,16 +237,40 @@ def test_mapped_events_take_their_value_from_the_named_property() -> None:
     assert happened(event("Product Viewed", PLANNED)) == {"visited"}
 
 
+def until(hours: float, decision: Decision = DECISION) -> Decision:
+    """The decision with a message that could have been planned for so many hours after ``PLANNED`` at the latest."""
+    return replace(decision, snapshot=replace(decision.snapshot, window_end=PLANNED + timedelta(hours=hours)))
+
+
 def test_outcomes_mature_when_their_own_window_has_passed() -> None:
     def known(hours: float) -> list[str]:
-        found = outcomes(CAMPAIGN, DECISION, [], PLANNED + timedelta(hours=hours))
-        assert rewards.matured(CAMPAIGN, found) == (hours >= 168)
+        found = outcomes(CAMPAIGN, until(6.0), [], PLANNED + timedelta(hours=hours))
+        assert rewards.matured(CAMPAIGN, found) == (hours >= 174)
         return sorted(name for name, o in found.items() if o.matured)
 
-    assert known(23.99) == []
-    assert known(24) == ["visited"]
+    assert known(29.99) == []
+    assert known(30) == ["visited"]
+    assert known(48) == ["opened", "visited"]
     assert known(72) == ["complained", "opened", "unsubscribed", "visited"]
-    assert known(168) == ["complained", "converted", "opened", "unsubscribed", "visited"]
+    assert known(173.99) == ["complained", "opened", "unsubscribed", "visited"]
+    assert known(174) == ["complained", "converted", "opened", "unsubscribed", "visited"]
+    assert rewards.planned_end(CAMPAIGN, until(6.0)) == PLANNED + timedelta(hours=174)
+
+
+def test_what_needs_no_message_counts_as_long_whatever_was_drawn() -> None:
+    last = PLANNED + timedelta(hours=6 + 168)
+    late = replace(DECISION, send_at=PLANNED + timedelta(hours=6), sent_at=PLANNED + timedelta(hours=9))
+    now = replace(SILENT, decided_at=DECIDED, status="withheld", action=None)
+    for drawn in (DECISION, late, SILENT, now):
+        assert happened(organic("converted", last), decision=until(6.0, drawn)) == {"converted"}, drawn
+        assert happened(organic("converted", last + SECOND), decision=until(6.0, drawn)) == set(), drawn
+
+
+def test_what_is_sent_at_once_could_not_have_been_sent_later() -> None:
+    at_once = replace(DECISION, snapshot=replace(DECISION.snapshot, immediate=True), send_at=DECIDED)
+    last = DECIDED + timedelta(hours=168)
+    assert happened(organic("converted", last), decision=at_once) == {"converted"}
+    assert happened(organic("converted", last + SECOND), decision=at_once) == set()
 
 
 def test_an_outcome_that_is_missing_is_not_matured() -> None:

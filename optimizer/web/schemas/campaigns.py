@@ -217,7 +217,8 @@ class CampaignIn(Stored):
     )
     attribution_hours = Table(
         Number(above=0, maximum=limits.ATTRIBUTION_HOURS),
-        "How long after the message an outcome counts; 72 where not said.",
+        "How long after the message an outcome counts; 72 where not said. What needs no message counts so long after "
+        "the end of the decision's window, whatever was chosen.",
         largest=limits.OUTCOMES,
         load_default=dict,
     )
