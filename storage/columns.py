@@ -20,7 +20,7 @@ class DecisionColumns:
     """Decisions of one campaign; every column has n entries.
 
     ``latest`` is the latest moment that the decision could have planned a message for. ``reasons`` are what masked
-    actions, each (rule id, kind, actions masked, dry run).
+    actions, each (rule id, kind, actions masked, dry run). ``cost`` is what the message cost, in micros.
     """
 
     position: Sequence[int]
@@ -37,6 +37,7 @@ class DecisionColumns:
     sent: Sequence[int]
     timezone: Sequence[str]
     reasons: Sequence[Sequence[tuple[str, str, int, bool]]]
+    cost: Sequence[int]
 
 
 @dataclass(frozen=True, slots=True)

@@ -66,6 +66,7 @@ class _Outline(msgspec.Struct, frozen=True, gc=False):
     timezone: str = msgspec.field(name="z")
     immediate: bool = msgspec.field(default=False, name="i")
     reasons: tuple[tuple[Any, ...], ...] = msgspec.field(default=(), name="r")
+    cost: int = msgspec.field(default=0, name="p")
 
 
 class _Whose(msgspec.Struct, frozen=True, gc=False):
@@ -191,14 +192,15 @@ def unpack_detail(document: bytes) -> tuple[Snapshot, tuple[Reason, ...], JsonOb
 
 def outlines(
     documents: Sequence[bytes],
-) -> tuple[list[int], list[str], list[tuple[tuple[str, str, int, bool], ...]]]:
-    """Of many documents: the latest moments to plan for (microseconds), the zones, and what masked actions (see
-    ``storage.columns``)."""
+) -> tuple[list[int], list[str], list[tuple[tuple[str, str, int, bool], ...]], list[int]]:
+    """Of many documents: the latest moments to plan for (microseconds), the zones, what masked actions (see
+    ``storage.columns``), and what the messages cost (micros)."""
     bodies = list(map(_outline_decoder.decode, documents))
     return (
         [body.window[0] if body.immediate else body.window[1] for body in bodies],
         [body.timezone for body in bodies],
         [tuple(map(_masked, body.reasons)) if body.reasons else () for body in bodies],
+        [body.cost for body in bodies],
     )
 
 

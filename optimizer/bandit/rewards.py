@@ -14,6 +14,7 @@ from functools import lru_cache
 
 from storage.log import COUNTED, Decision, Event
 from storage.records import Campaign
+from storage.rules import MICROS
 
 #: Outcomes that need a message; no other decision can have them.
 MESSAGE_OUTCOMES = frozenset({"delivered", "opened", "clicked", "bounced", "failed", "complained", "unsubscribed"})
@@ -216,7 +217,8 @@ def reward(campaign: Campaign, decision: Decision, outcomes: Mapping[str, Outcom
     """Worth of a decision in units of the objective: the sum over outcomes that happened, minus the message's cost.
 
     An outcome adds ``fixed`` + ``per_value`` x its value, the value clipped from above at ``max_value`` (no value: 0).
-    The cost of variant and channel is paid while the message is held or once it went out, not after it was given back.
+    The cost of variant and channel is paid while the message is held or once it went out, not after it was given back;
+    what it was then where the campaign no longer has one of them.
     """
     terms = [-_cost(campaign, decision)]
     for name, weight in campaign.objective.items():
@@ -295,5 +297,8 @@ def _summary(found: list[tuple[datetime, datetime, float | None]] | None, is_mat
 def _cost(campaign: Campaign, decision: Decision) -> float:
     if decision.variant_id is None or decision.status not in COUNTED:
         return 0.0
-    variant = sum(v.cost for v in campaign.variants if v.id == decision.variant_id)
-    return variant + sum(c.cost for c in campaign.channels if c.id == decision.channel)
+    variant = [v.cost for v in campaign.variants if v.id == decision.variant_id]
+    channel = [c.cost for c in campaign.channels if c.id == decision.channel]
+    if not (variant and channel):  # no longer offered, so it costs what it did
+        return decision.snapshot.cost / MICROS
+    return variant[0] + channel[0]

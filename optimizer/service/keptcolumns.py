@@ -35,7 +35,7 @@ LEAST: Final = 20_000
 #: Blocks that have to be new before the file is written again.
 _WORTH_WRITING: Final = 8
 #: Another number makes nothing of older files.
-_FORMAT: Final = "1"
+_FORMAT: Final = "2"
 
 
 @dataclass(frozen=True)

@@ -32,6 +32,7 @@ from storage.codec import to_micros
 from storage.log import COUNTED
 from storage.port import Reader
 from storage.records import Campaign
+from storage.rules import MICROS
 
 __all__ = ["DAY", "GROUPS", "HOUR", "MODES", "NONE", "STATUSES", "Floats", "Ints", "Ledger", "Mask", "Outcomes"]
 
@@ -42,10 +43,15 @@ _HELD: Final = np.array([status in COUNTED for status in STATUSES])
 
 @dataclass(frozen=True)
 class Outcomes:
-    """One outcome of n decisions: whether it happened, and the sum of its values (0 where it has none)."""
+    """One outcome of n decisions: whether it happened, and the sum of its values (0 where it has none).
+
+    ``part`` is the sum of what is a decision's own of them: an event that names no decision counts for each in whose
+    window it lies, but money is earned once. So its value is divided evenly over those of them that were live.
+    """
 
     happened: Mask
     value: Floats
+    part: Floats
 
 
 @dataclass(frozen=True)
@@ -60,7 +66,8 @@ class Ledger:
         group, status, mode, version: (n,).
         decided: (n,). closes: (n,) when all attribution windows have passed, whatever was drawn.
         variant, channel: (n,). hour: (n,) local hour of the week at the planned send, else at the decision.
-        reward: (n,) by the campaign's present objective. revenue: (n,) the values of outcomes that pay by their value.
+        reward: (n,) by the campaign's present objective. revenue: (n,) its part of the values of outcomes that pay by
+            their value; negative of those that cost by it, refunds for instance.
         cost: (n,) of messages that went out or still may.
         outcomes: by name. worth: (n,) the size of what outcomes are worth together, harms too, without costs.
         reasons: (rule, kind, dry run) -> decisions that it masked something of, how many of these were withheld, and
@@ -118,10 +125,11 @@ def ledger_of(log: LogColumns, campaign: Campaign, since: datetime, until: datet
     names = sorted({*outcome_names(campaign), *HARMFUL})
     span = max(window_hours(campaign, name) for name in names)
     starts, latest = _starts(rows), np.maximum(rows["latest"], rows["decided"])
+    live = rows["mode"] == MODES.index("live")
     outcomes = {}
     for name in names:
         start = starts if name in MESSAGE_OUTCOMES else latest
-        window = _Windows(rows["decided"], start + int(window_hours(campaign, name) * HOUR), recipient)
+        window = _Windows(rows["decided"], start + int(window_hours(campaign, name) * HOUR), recipient, live)
         outcomes[name] = joined.outcome(name, window, rows["variant"] != NONE)
     cost, worths = _costs(campaign, log, rows), _worths(campaign, outcomes)
     return Ledger(
@@ -172,10 +180,12 @@ def _costs(campaign: Campaign, log: LogColumns, rows: Arrays) -> Floats:
     """What each message costs, as ``rewards.reward`` says."""
     variants = {variant.id: variant.cost for variant in campaign.variants}
     channels = {channel.id: channel.cost for channel in campaign.channels}
-    by_variant = np.array([*(variants.get(name, 0.0) for name in log.variants), 0.0])
-    by_channel = np.array([*(channels.get(name, 0.0) for name in log.channels), 0.0])
+    now = sum(
+        np.array([*(costs.get(name, np.nan) for name in names), np.nan])[rows[kind]]
+        for kind, costs, names in (("variant", variants, log.variants), ("channel", channels, log.channels))
+    )
     paid = _HELD[rows["status"]] & (rows["variant"] != NONE)
-    cost: Floats = np.where(paid, by_variant[rows["variant"]] + by_channel[rows["channel"]], 0.0)
+    cost: Floats = np.where(paid, np.where(np.isnan(now), rows["cost"] / MICROS, now), 0.0)
     return cost
 
 
@@ -191,18 +201,19 @@ def _worths(campaign: Campaign, outcomes: Mapping[str, Outcomes]) -> list[Floats
 
 
 def _revenue(campaign: Campaign, outcomes: Mapping[str, Outcomes], n: int) -> Floats:
-    paying = [outcomes[name].value for name, weight in campaign.objective.items() if weight.per_value]
-    revenue: Floats = np.sum(paying, axis=0) if paying else np.zeros(n)
-    return revenue
+    signs = {name: np.sign(weight.per_value) for name, weight in campaign.objective.items() if weight.per_value}
+    return sum((sign * outcomes[name].part for name, sign in signs.items()), np.zeros(n))
 
 
 @dataclass(frozen=True)
 class _Windows:
-    """When events count for each of n decisions: from ``first`` to ``last``, both included; and whose they are."""
+    """When events count for each of n decisions: from ``first`` to ``last``, both included; whose they are, and which
+    were ``live``."""
 
     first: Ints
     last: Ints
     recipient: Ints
+    live: Mask
 
 
 @dataclass(frozen=True)
@@ -244,21 +255,23 @@ class _Joined:
         inside = (at >= windows.first[key]) & (at <= windows.last[key])
         happened = np.bincount(key[inside], minlength=n)
         total = np.bincount(key[inside], weights=self.value[of_decision][inside], minlength=n).astype(np.float64)
+        part = total.copy()
         if name in MESSAGE_OUTCOMES:
             happened[~message] = 0
         else:
             of_recipient = mine & ~self.named
-            rows, found, sums = _stabbed(
-                self.key[of_recipient], self.at[of_recipient], self.value[of_recipient], windows
-            )
+            who, at, value = self.key[of_recipient], self.at[of_recipient], self.value[of_recipient]
+            rows, found, sums, parts = _stabbed(who, at, value, windows)
             happened[rows] += found
             total[rows] += sums
-        return Outcomes(happened > 0, np.where(happened > 0, total, 0.0))
+            part[rows] += parts
+        some = happened > 0
+        return Outcomes(some, np.where(some, total, 0.0), np.where(some, part, 0.0))
 
 
-def _stabbed(who: Ints, at: Ints, value: Floats, windows: _Windows) -> tuple[Ints, Ints, Floats]:
+def _stabbed(who: Ints, at: Ints, value: Floats, windows: _Windows) -> tuple[Ints, Ints, Floats, Floats]:
     """Events that name a recipient: rows of decisions of these recipients, how many events lie in the window of each,
-    and the sum of their values.
+    the sum of their values, and of the decision's part of them.
 
     However many decisions and events a recipient has, one sort and two look-ups a decision do.
     """
@@ -270,9 +283,21 @@ def _stabbed(who: Ints, at: Ints, value: Floats, windows: _Windows) -> tuple[Int
     step = times.size + 1
     place = who * step + rank
     order = np.argsort(place, kind="stable")
-    place = place[order]
-    sums = np.concatenate(([0.0], np.cumsum(value[order])))
+    place, value = place[order], value[order]
     base = windows.recipient[rows] * step
-    low = np.searchsorted(place, base + np.searchsorted(times, windows.first[rows]))
-    high = np.searchsorted(place, base + np.searchsorted(times, windows.last[rows], side="right"))
-    return rows, np.maximum(high - low, 0), np.where(high > low, sums[high] - sums[low], 0.0)
+    first = base + np.searchsorted(times, windows.first[rows])
+    last = np.maximum(first, base + np.searchsorted(times, windows.last[rows], side="right"))
+    live = windows.live[rows]
+    # Live windows that have begun by an event, less those that are over: each recipient's lie within its own numbers.
+    begun, over = (np.searchsorted(np.sort(ends[live]), place, side="right") for ends in (first, last))
+    parted = value / np.maximum(begun - over, 1)
+    low, high = np.searchsorted(place, first), np.searchsorted(place, last)
+    sums, parts = _between(value, low, high), np.where(live, _between(parted, low, high), 0.0)
+    return rows, high - low, sums, parts
+
+
+def _between(value: Floats, low: Ints, high: Ints) -> Floats:
+    """Sums of the values from each ``low`` up to its ``high``; none are exactly 0."""
+    sums = np.concatenate(([0.0], np.cumsum(value)))
+    found: Floats = np.where(high > low, sums[high] - sums[low], 0.0)
+    return found

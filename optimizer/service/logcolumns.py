@@ -37,7 +37,7 @@ NONE: Final = -1
 
 #: The columns of each kind of row, as narrow as they can be: they are read from a file for every report.
 DECISIONS: Final[Mapping[str, type[np.generic]]] = {
-    **dict.fromkeys(("position", "recipient", "decided", "latest", "planned", "sent"), np.int64),
+    **dict.fromkeys(("position", "recipient", "decided", "latest", "planned", "sent", "cost"), np.int64),
     **dict.fromkeys(("version", "variant", "channel"), np.int32),
     **dict.fromkeys(("status", "group", "mode"), np.int8),
     "hour": np.int16,
@@ -56,7 +56,8 @@ Rule = tuple[str, str, bool]
 class LogColumns:
     """The log of one campaign, or a part of it.
 
-    Times are microseconds since 1970; codes are places in ``GROUPS``, ``STATUSES``, ``MODES`` and the names here.
+    Times are microseconds since 1970, costs micros of money; codes are places in ``GROUPS``, ``STATUSES``, ``MODES``
+    and the names here.
 
     Attributes:
         decisions: name -> (n,), see ``DECISIONS``; by position. ``recipient`` is a hash.
@@ -181,6 +182,7 @@ class Gathered:
             "channel": list(map(self._channels.__getitem__, chunk.channel)),
             "planned": planned,
             "sent": chunk.sent,
+            "cost": chunk.cost,
             "hour": _hours(np.where(planned == NONE, decided, planned), chunk.timezone),
         }
         self._add("decisions", columns)

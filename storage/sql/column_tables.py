@@ -114,7 +114,7 @@ def turned(rows: Sequence[Row]) -> DecisionColumns:
     seq, recipient, version, status, group, mode, decided, variant, channel, planned, sent, detail = zip(
         *rows, strict=True
     )
-    latest, timezone, reasons = outlines(detail)
+    latest, timezone, reasons, cost = outlines(detail)
     return DecisionColumns(
         position=seq,
         recipient=recipient,
@@ -130,6 +130,7 @@ def turned(rows: Sequence[Row]) -> DecisionColumns:
         sent=sent,
         timezone=timezone,
         reasons=reasons,
+        cost=cost,
     )
 
 

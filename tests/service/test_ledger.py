@@ -104,7 +104,10 @@ def some_event(rng: np.random.Generator, number: int, decisions: Sequence[Decisi
     )
 
 
-def logged(services: Services, decisions: Sequence[Decision], events: Sequence[Event] = ()) -> Ledger:
+def logged(
+    services: Services, decisions: Sequence[Decision], events: Sequence[Event] = (), made: Campaign | None = None
+) -> Ledger:
+    """What is read of a log; ``made``: the campaign as it is by then."""
     setup.put_campaign(services, shop())
 
     def work(writer: object) -> None:
@@ -113,7 +116,7 @@ def logged(services: Services, decisions: Sequence[Decision], events: Sequence[E
 
     services.store.write(work)
     with services.store.read() as reader:
-        return read_ledger(reader, shop(), START, START + timedelta(days=30))
+        return read_ledger(reader, made or shop(), START, START + timedelta(days=30))
 
 
 @pytest.mark.parametrize("seed", range(3))
@@ -141,6 +144,68 @@ def test_every_row_says_what_its_record_and_its_events_say(services: Services, s
         assert ledger.hour[place] == (local_seconds(decision) // 3600 + 72) % 168
         variant = ledger.variant[place]
         assert (None if variant == NONE else ledger.variants[variant]) == decision.variant_id
+
+
+def test_a_message_that_is_no_longer_offered_costs_what_it_did(services: Services) -> None:
+    rng = np.random.default_rng(4)
+    sent = [replace(some_decision(rng, n), status="sent", group="treated", variant_id="mens") for n in range(3)]
+    sent = [replace(one, channel=name) for one, name in zip(sent, ("email", "push", "push"), strict=True)]
+    sent = [replace(one, snapshot=replace(one.snapshot, cost=400_000 + n)) for n, one in enumerate(sent)]
+    fewer = replace(shop(), channels=(Channel("email", cost=0.3),))
+    ledger = logged(services, [*sent, replace(some_decision(rng, 4), status="released")], made=fewer)
+    assert sorted(ledger.cost.tolist()) == pytest.approx([0.0, 0.400001, 0.400002, 0.8])
+    for one in sent:
+        mine = ledger.decided == round(one.decided_at.timestamp() * 1e6)
+        assert ledger.reward[mine] == pytest.approx(reward(fewer, one, {}))
+
+
+def test_money_that_names_no_decision_is_earned_once(services: Services) -> None:
+    """Three decisions of one person within a day, one of them in shadow, and one of somebody else; an order in the
+    windows of all, one in those of the last two."""
+    rng = np.random.default_rng(6)
+    plain = replace(some_decision(rng, 2), status="no_send", group="holdout", variant_id=None, channel=None)
+    plain = replace(plain, send_at=None, sent_at=None)
+
+    def made(number: int, recipient: str, hours: float, **fields: Any) -> Decision:
+        at = START + timedelta(hours=hours)
+        snapshot = replace(plain.snapshot, window_start=at, window_end=at + timedelta(hours=1))
+        return replace(
+            plain,
+            decision_id=f"dec_{number}",
+            request_id=f"r{number}",
+            recipient_id=recipient,
+            decided_at=at,
+            snapshot=snapshot,
+            **fields,
+        )
+
+    decisions = [made(0, "u", 0.0), made(1, "u", 6.0), made(2, "u", 6.5, mode="shadow"), made(3, "other", 1.0)]
+
+    def order(number: int, hours: float, value: float) -> Event:
+        at = START + timedelta(hours=hours)
+        return Event(WORKSPACE, f"e{number}", "converted", at, at, True, recipient_id="u", value=value)
+
+    ledger = logged(services, decisions, [order(0, 10.0, 30.0), order(1, 22.0, 7.0), order(2, 99.0, 500.0)])
+    assert ledger.outcomes["converted"].value.tolist() == [30.0, 37.0, 37.0, 0.0]
+    assert ledger.revenue.tolist() == [15.0, 22.0, 0.0, 0.0], (
+        "the first order is of two live decisions, the second of one"
+    )
+    assert ledger.reward.tolist() == [60.5, 60.5, 60.5, 0.0], (
+        "what a choice is worth is not divided: each might be its cause"
+    )
+
+
+def test_what_costs_by_its_value_is_no_income(services: Services) -> None:
+    rng = np.random.default_rng(7)
+    sent = replace(some_decision(rng, 0), status="sent", group="treated", variant_id="womens", channel="push")
+    at = sent.decided_at
+    told = [
+        Event(WORKSPACE, name, name, at, at, True, sent.decision_id, value=value)
+        for name, value in (("converted", 50.0), ("refunded", 20.0))
+    ]
+    returns = replace(shop(), objective={**shop().objective, "refunded": OutcomeWeight(per_value=-1.0)})
+    ledger = logged(services, [sent], told, made=returns)
+    assert ledger.revenue.tolist() == [30.0]
 
 
 @pytest.mark.parametrize("named", [True, False])

@@ -90,7 +90,11 @@ class ReportGroupOut(Shown):
     messages = _count("Decisions for a message, whatever became of it.")
     compared = _count()
     value = _nested(EstimateOut, "Reward a compared decision, in the objective's unit, costs deducted.")
-    money = _nested(EstimateOut, "The same in `currency`: values of outcomes that pay by value, less costs.")
+    money = _nested(
+        EstimateOut,
+        "The same in `currency`: values of outcomes that pay by value, less those that cost by it, less costs. An order "
+        "that names no decision is divided evenly over the recipient's decisions that it counts for.",
+    )
     revenue = _number("Of the compared decisions, in `currency`.")
     cost = _number("Of the compared decisions, in `currency`.", least=0)
     outcomes = _table(CountedOut, "By outcome, over the compared decisions.")
