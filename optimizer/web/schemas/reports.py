@@ -92,7 +92,7 @@ class ReportGroupOut(Shown):
     value = _nested(EstimateOut, "Reward a compared decision, in the objective's unit, costs deducted.")
     money = _nested(
         EstimateOut,
-        "The same in `currency`: values of outcomes that pay by value, less those that cost by it, less costs. An order "
+        "The same in `currency`: values of outcomes that pay by value, less those that cost by it and costs. An order "
         "that names no decision is divided evenly over the recipient's decisions that it counts for.",
     )
     revenue = _number("Of the compared decisions, in `currency`.")
