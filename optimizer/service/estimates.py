@@ -2,9 +2,9 @@
 
 Each has a value with its standard error clustered by recipient, and intervals at 95 %: the normal one, the cluster
 bootstrap's, the empirical likelihood's and Cressie–Read's (for inverse propensities, whose weights have a known mean;
-the latter only where no recipient repeats), and a confidence sequence's (rows in order of time), which may be looked at
-again and again. How much they can be trusted is told beside them: effective sample size, weights, the smallest
-difference that these rows would have shown.
+the latter only where no recipient repeats), and a confidence sequence's (rows in order of time; wider by as much as
+recipients who repeat make the standard error larger), which may be looked at again and again. How much they can be
+trusted is told beside them: effective sample size, weights, the smallest difference that these rows would have shown.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from optimizer.bandit import ope
-from optimizer.bandit.clusters import Clusters, clusters
+from optimizer.bandit.clusters import Clusters, clusters, robust_error
 from optimizer.bandit.conditions import support as gate_support
 from optimizer.bandit.cressieread import Bounds, cressie_read_interval
 from optimizer.bandit.evidence import GateLimits
@@ -78,13 +78,12 @@ def estimates(judged: Judged) -> dict[str, dict[str, Any]]:
     """Every estimate by name: ips, snips, and where predictions are known dm, dr, switch_dr."""
     found: dict[str, dict[str, Any]] = {}
     for name, rows in judged.terms().items():
-        sequence = confidence_sequence(rows, LEVEL, start=SEQUENCE_START)
         found[name] = {
             **asdict(_estimate(name, judged)),
             "bootstrap": _bootstrap(rows, None, judged.cluster),
             "empirical_likelihood": None,
             "cressie_read": None,
-            "confidence_sequence": _pair(sequence.low[-1], sequence.high[-1]),
+            "confidence_sequence": _sequence(rows, judged.cluster),
         }
     found["ips"]["empirical_likelihood"] = _pair(
         *empirical_likelihood_interval(judged.reward, judged.weight, judged.cluster, LEVEL)
@@ -118,11 +117,16 @@ def as_logged(judged: Judged) -> dict[str, Any]:
     return asdict(ope.ips(judged.reward, np.ones(judged.reward.size), judged.cluster, LEVEL))
 
 
-def support(judged: Judged, limits: GateLimits | None = None) -> dict[str, Any]:
-    """Whether the log holds enough of what the policy would do; ``conditions`` are the gate's own for it."""
+def support(judged: Judged, rewarded: NDArray[np.bool_], limits: GateLimits | None = None) -> dict[str, Any]:
+    """Whether the log holds enough of what the policy would do; ``conditions`` are the gate's own for it.
+
+    Args:
+        judged: the policy on n rows.
+        rewarded: (n,) in which something of worth happened (see ``judging.rewarded``).
+        limits: the gate's.
+    """
     weight = judged.weight
     mean = float(np.mean(weight))
-    rewarded = judged.reward != 0.0
     return {
         "largest_weight": float(np.max(weight)),
         "mean_weight": mean,
@@ -183,6 +187,20 @@ def by_group(policies: Mapping[str, Judged], by: str, labels: Sequence[str], lea
 def _best(judged: Judged) -> dict[str, Any]:
     name = "dr" if "dr" in judged.terms() else "ips"
     return {"estimator": name, **asdict(_estimate(name, judged))}
+
+
+def _sequence(rows: Floats, cluster: Clusters) -> list[float] | None:
+    """The confidence sequence's bounds by now.
+
+    It takes rows for independent. Of 300 logs of 6,000 rows with ten or thirty a recipient, in order of time or not, so
+    many missed the truth at some of nine looks: a fifth to two fifths by it alone, none to .05 when it is widened.
+    """
+    found = confidence_sequence(rows, LEVEL, start=SEQUENCE_START)
+    mean, half = float(found.mean[-1]), float(found.high[-1] - found.mean[-1])
+    alone = float(np.std(rows)) / math.sqrt(rows.size)
+    if cluster.count < rows.size and alone > 0.0:
+        half *= max(1.0, robust_error(rows - mean, cluster) / alone)
+    return _pair(mean - half, mean + half)
 
 
 def _cressie_read(judged: Judged) -> list[float] | None:

@@ -25,7 +25,7 @@ from optimizer.service.evidence import Target, Weighed, clusters, vector_of, wei
 from optimizer.service.feedback import Log, Logged, judgeable, load, people
 from optimizer.service.fitting import Job, cross_fitted
 from optimizer.service.ids import COLD_POLICY
-from optimizer.service.judging import segments, values_of
+from optimizer.service.judging import rewarded, segments, values_of
 from optimizer.service.policyfile import Given, read_policy
 from optimizer.service.replay import Replayer
 from optimizer.service.retrain import MOST_JUDGED
@@ -190,6 +190,7 @@ class _Scene:
     def report(self, policies: dict[str, Judged], by: str | None) -> dict[str, Any]:
         """The figures, the first policy being the one that is asked about."""
         own = policies["policy"]
+        of_worth = rewarded(self.log.campaigns[self.campaign_id], self.rows)
         found = segments(self.rows) if by is None else (by, values_of(self.rows, by))
         kinds = [row.decision.group for row in self.rows]
         groups = by_group(policies, "group", kinds, LEAST_GROUP) if len(set(kinds)) > 1 else []
@@ -201,7 +202,7 @@ class _Scene:
             "recipients": own.cluster.count,
             "logged": as_logged(own),
             **{name: estimates(judged) for name, judged in policies.items()},
-            "support": {name: support(judged) for name, judged in policies.items()},
+            "support": {name: support(judged, of_worth) for name, judged in policies.items()},
             "difference": {
                 "logged": difference(own, None),
                 **{name: difference(own, other) for name, other in policies.items() if other is not own},

@@ -53,14 +53,14 @@ def first_verdict(
     rows = first_rows(logged, campaign)
     data = examples(rows, {campaign.campaign_id: campaign})
     gains = cross_fit_gain(data, LEAST_RECIPIENTS, attributes=attributes)
-    rewarded = {k: gains[k] for k in campaign.objective if k in gains}
+    of_worth = {k: gains[k] for k in campaign.objective if k in gains}
     weight = None
     if campaign.guardrails:
         policies = policy_for(rows)
         propensity = np.array([r.decision.propensity for r in rows], dtype=np.float64)
         weight = policy_probability(replayer, rows, campaign, policies) / propensity
     evidence = FirstEvidence(
-        gains=rewarded,
+        gains=of_worth,
         cluster=data.cluster,
         integrity=_integrity(check_integrity(replayer, logged), logged),
         tries=tries,
@@ -100,7 +100,7 @@ def later_verdict(
         likelihood_gain=_likelihood_gain(rows, campaign, models),
         harms=_harms(campaign, rows),
         segments=segment_labels(rows),
-        rewarded=_rewarded(campaign, rows),
+        rewarded=rewarded(campaign, rows),
     )
     return judge(evidence)
 
@@ -156,7 +156,7 @@ def _harmed(row: Logged, name: str) -> float:
     return float(outcome.happened)
 
 
-def _rewarded(campaign: Campaign, rows: Sequence[Logged]) -> NDArray[np.bool_]:
+def rewarded(campaign: Campaign, rows: Sequence[Logged]) -> NDArray[np.bool_]:
     """Whether something of worth happened; costs alone don't make a row informative."""
     return np.array([any(o.happened for k, o in r.outcomes.items() if k in campaign.objective) for r in rows], np.bool_)
 

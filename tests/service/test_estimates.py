@@ -101,6 +101,18 @@ class TestIntervals:
         single = Judged(j.reward, j.weight, clusters(None, 300))
         assert estimates(repeated)["ips"]["standard_error"] == pytest.approx(estimates(single)["ips"]["standard_error"])
 
+    def test_the_sequence_is_widened_with_them(self) -> None:
+        """Each row three times tells a third of what as many rows of different people tell."""
+        j = made_up(1_000)
+        thrice = np.repeat(np.arange(1_000), 3)
+        widths = []
+        for group in (clusters(thrice, 3_000), clusters(None, 3_000)):
+            found = estimates(Judged(j.reward[thrice], j.weight[thrice], group))["ips"]
+            low, high = found["confidence_sequence"]
+            assert (low + high) / 2.0 == pytest.approx(found["value"])
+            widths.append(high - low)
+        assert widths[0] / widths[1] == pytest.approx(np.sqrt(3.0), rel=1e-3)
+
     def test_it_is_json_and_the_same_each_time(self) -> None:
         first, again = (orjson.dumps(estimates(made_up(400))) for _ in range(2))
         assert first == again
@@ -108,7 +120,8 @@ class TestIntervals:
 
 class TestTrust:
     def test_support_tells_what_is_missing(self) -> None:
-        found = support(made_up(900))
+        j = made_up(900)
+        found = support(j, j.reward != 0.0)
         assert found["largest_weight"] == 3.0
         assert found["never_taken"] == 0.0
         assert abs(found["mean_weight_z"]) < 4
@@ -117,6 +130,12 @@ class TestTrust:
             "support.effective_rows": False,
             "support.rewarded_rows": True,
         }
+
+    def test_costs_alone_are_no_reward(self) -> None:
+        j = made_up(900)
+        happened = np.arange(900) < 7
+        found = support(Judged(j.reward - 0.5, j.weight, j.cluster), happened)
+        assert found["effective_rewarded_rows"] < 8.0
 
     def test_the_minimum_detectable_effect_is_found_with_its_power(self) -> None:
         """400 logs whose true gain is the stated one: shown in .8 of them, within 4 standard errors."""
