@@ -24,11 +24,11 @@ from optimizer.service.estimates import Judged, as_logged, by_group, difference,
 from optimizer.service.evidence import Target, Weighed, clusters, vector_of, weigh
 from optimizer.service.feedback import Log, Logged, judgeable, load, people
 from optimizer.service.fitting import Job, cross_fitted
+from optimizer.service.heldout import MOST_JUDGED
 from optimizer.service.ids import COLD_POLICY
 from optimizer.service.judging import rewarded, segments, values_of
 from optimizer.service.policyfile import Given, read_policy
 from optimizer.service.replay import Replayer
-from optimizer.service.retrain import MOST_JUDGED
 from optimizer.service.runs import LEAST_RECIPIENTS, LEAST_ROWS
 from optimizer.service.serving import load_policy
 from optimizer.service.wiring import Services

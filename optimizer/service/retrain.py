@@ -18,11 +18,13 @@ from optimizer.model.inference import RewardModel
 from optimizer.model.policy import LivePolicy, young_below
 from optimizer.model.training.train import Trained
 from optimizer.service.apart import Apart, attempted, fallen
+from optimizer.service.canary import not_watched_enough
 from optimizer.service.drifting import look
 from optimizer.service.driftstate import Drift
 from optimizer.service.evidence import pair
 from optimizer.service.feedback import Log, Logged, delays_json, judgeable, load, people, usable
 from optimizer.service.fitting import Job, cross_fitted, settled
+from optimizer.service.heldout import held_out
 from optimizer.service.ids import COLD_POLICY
 from optimizer.service.judging import first_rows, first_verdict, later_verdict
 from optimizer.service.pricing import with_prices
@@ -38,10 +40,6 @@ from storage.policies import Component, Pointer, Policy, TrainingRun
 from storage.port import Reader
 from storage.records import Campaign, JsonObject
 
-#: The share of the log, newest last, that a later candidate is not trained on: it is judged there.
-HELD_OUT = 0.3
-#: The newest held-out rows that are replayed at most: enough for every test, and bounded in time.
-MOST_JUDGED = 20_000
 #: Rows over which the exploration rate falls to a half: rate x 1 / (1 + n / ANNEAL_ROWS).
 ANNEAL_ROWS = 20_000
 
@@ -185,11 +183,12 @@ def _first(job: Job, reader: Reader, campaign: Campaign, pointer: Pointer | None
 def _later(
     job: Job, reader: Reader, campaign: Campaign, pointer: Pointer | None, mine: Sequence[Logged]
 ) -> dict[str, Any]:
+    policy_id = pointer.policy_id if pointer is not None else COLD_POLICY
+    if pointer is not None and (waiting := not_watched_enough(reader, pointer, campaign)) is not None:
+        return _answer(campaign, "skipped", waiting, len(mine))
     replayer = Replayer(reader, job.services.salt)
-    logged = judgeable(job.log.of(campaign.campaign_id), campaign)
-    evaluable = comparable(logged, cold=pointer is None or pointer.policy_id == COLD_POLICY)
-    evaluable = since_change(evaluable, job.changed.get(campaign.campaign_id))
-    held = evaluable[int(len(evaluable) * (1 - HELD_OUT)) :][-MOST_JUDGED:]
+    logged, changed = job.log.of(campaign.campaign_id), job.changed.get(campaign.campaign_id)
+    held = held_out(logged, campaign, cold=policy_id == COLD_POLICY, changed=changed)
     if len(held) < LEAST_ROWS:
         return _answer(campaign, "skipped", f"{len(held)} held-out rows; {LEAST_ROWS} are needed", len(mine))
     if (few := _few_people(held)) is not None:
@@ -197,7 +196,6 @@ def _later(
     start = held[0].decision.decided_at
     earlier = [r for r in job.log.rows if r.decision.decided_at < start]
     trained = job.fit(earlier)
-    policy_id = pointer.policy_id if pointer is not None else COLD_POLICY
     incumbent = load_policy(reader, job.workspace_id, policy_id, {})
     candidate_model = RewardModel.load(trained.blob)
     # What is scarce has its price under both: the incumbent's.
@@ -210,25 +208,6 @@ def _later(
     if verdict.decision == "reject":
         return _reject(job, campaign, pointer, verdict, len(mine))
     return _publish(job, campaign, pointer, trained, verdict, len(mine), incumbent)
-
-
-def comparable(rows: Sequence[Logged], *, cold: bool) -> list[Logged]:
-    """The rows that a candidate and the incumbent are compared on.
-
-    Once a learned policy serves, rows that uniform choices drew (the cold start's, the random group's) would give the
-    incumbent itself importance weights far over the gate's limit, in any large action space, and block every step. So
-    they are left out then, by policy and by group, never by the action drawn: that keeps every estimate unbiased.
-    """
-    evaluable = [r for r in rows if r.evaluable]
-    if cold:
-        return evaluable
-    return [r for r in evaluable if r.decision.group == "treated" and r.decision.policy_id != COLD_POLICY]
-
-
-def since_change(rows: Sequence[Logged], changed: float | None) -> list[Logged]:
-    """The rows that are still true: those from after the last change of outcomes, once they are enough to be split."""
-    newer = [] if changed is None else [r for r in rows if r.decision.decided_at.timestamp() >= changed]
-    return newer if len(newer) * HELD_OUT >= LEAST_ROWS else list(rows)
 
 
 def _rung(reader: Reader, workspace_id: str, pointer: Pointer | None) -> float:

@@ -13,7 +13,7 @@ import pytest
 
 from optimizer.model.training.train import train
 from optimizer.service import setup
-from optimizer.service.canary import Watch, lineage_of, watch
+from optimizer.service.canary import Watch, lineage_of, not_watched_enough, watch
 from optimizer.service.feedback import closes, examples, load
 from optimizer.service.ids import COLD_POLICY
 from optimizer.service.ingest import ingest
@@ -279,3 +279,36 @@ def test_a_decision_closes_by_its_window_and_not_by_what_was_drawn(shop: Service
     ends = [(closes(SHOP, d) - clock.now).total_seconds() / 3600 for d in decided]
     assert ends == [25.0, 25.0, 1.0]
     assert np.unique([d.send_at for d in decided]).size > 1
+
+
+class TestWhatFollows:
+    def test_no_candidate_follows_before_the_canary_has_been_watched(self, learned: Services, clock: FakeClock) -> None:
+        canary = plant(learned, clock, bad=False)
+        for seed, known in ((60, 600), (61, 1_100)):
+            audience(learned, clock, known - (seed - 60) * 600, seed=seed)
+            clock.forward(hours=100)
+            assert look(learned, f"run_{seed}")["rows"] == known
+            told = retrain(learned, WORKSPACE)[0]
+            if known < 1_000:
+                assert told["decision"] == "skipped"
+                assert f"the canary {canary.policy_id} is watched first: outcomes of 600 decisions" in told["reason"]
+        assert told["decision"] in ("publish", "reject"), told["reason"]
+
+    def test_a_canary_whose_log_does_not_replay_holds_nothing_up(self, learned: Services, clock: FakeClock) -> None:
+        canary = plant(learned, clock, bad=False)
+        audience(learned, clock, 100, seed=62)
+        clock.forward(hours=100)
+        told = look(learned, "run_1")
+        with learned.store.read() as reader:
+            made = reader.campaign(WORKSPACE, "spring")
+            assert made is not None
+            assert not_watched_enough(reader, pointer_of(learned), made) is not None
+        told["watch"]["error"] = 0.1
+        clock.forward(hours=1)
+        off = TrainingRun(
+            WORKSPACE, "run_2", "refresh", "rejected", clock.now, verdict=Ended("rejected", [told]).verdict
+        )
+        learned.store.write(lambda writer: writer.put_training_run(off))
+        with learned.store.read() as reader:
+            assert not_watched_enough(reader, pointer_of(learned), made) is None
+        assert canary.mixture[-1].weight == 0.1

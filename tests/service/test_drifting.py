@@ -18,9 +18,10 @@ from optimizer.service.driftstate import QUIET_ROWS, Alarm, Drift
 from optimizer.service.featureblocks import BLOCK_ROWS
 from optimizer.service.feedback import load
 from optimizer.service.fitting import Job, settled
+from optimizer.service.heldout import since_change
 from optimizer.service.ingest import ingest
 from optimizer.service.requests import DecisionRequest, EventInput
-from optimizer.service.retrain import exploration_numbers, retrain, since_change
+from optimizer.service.retrain import exploration_numbers, retrain
 from optimizer.service.runs import Ended
 from optimizer.service.wiring import Services
 from storage.log import Decision

@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
+import math
 from datetime import timedelta
 
 import numpy as np
 import pytest
 
 from optimizer.errors import Invalid
-from optimizer.service import learning, settle, setup
+from optimizer.service import heldout, learning, settle, setup
 from optimizer.service.evaluate import evaluate
 from optimizer.service.feedback import load
+from optimizer.service.heldout import comparable
 from optimizer.service.ids import COLD_POLICY
 from optimizer.service.ingest import ingest
 from optimizer.service.refreshing import refresh
 from optimizer.service.replay import Replayer
 from optimizer.service.requests import DecisionRequest, EventInput
-from optimizer.service.retrain import comparable, retrain
+from optimizer.service.retrain import retrain
 from optimizer.service.wiring import Services
 from storage.log import Decision
 from storage.records import Channel, GroupShares, Guardrail, OutcomeWeight
@@ -223,6 +225,29 @@ def test_once_a_policy_serves_it_is_compared_on_what_it_drew_itself(shop: Servic
     own = {d.decision_id for d in drawn if d.group == "treated"}
     assert {r.decision.decision_id for r in comparable(rows, cold=False)} == own
     assert len(comparable(rows, cold=True)) == len(rows)
+
+
+def test_where_little_is_earned_more_rows_are_judged(
+    shop: Services, clock: FakeClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    audience(shop, clock, 1_000, seed=18)
+    clock.forward(hours=200)
+    with shop.store.read() as reader:
+        log = load(reader, WORKSPACE, clock.now)
+    newest = log.of("spring")[700:]
+    clicked = sum(row.outcomes["clicked"].happened for row in newest)
+
+    def judged(most: int, rewarded: float, longest: int) -> int:
+        for name, value in (("MOST_JUDGED", most), ("_REWARDED", rewarded), ("LONGEST_JUDGED", longest)):
+            monkeypatch.setattr(heldout, name, value)
+        held = heldout.held_out(log.of("spring"), log.campaigns["spring"], cold=True, changed=None)
+        assert held == newest[-len(held) :]
+        return len(held)
+
+    assert judged(50, 10.0, 250) == 50, "enough bring something"
+    assert judged(50, 60.0, 250) == math.ceil(60 * 300 / clicked)
+    assert judged(50, 60.0, 80) == 80
+    assert judged(50, 1e6, 10_000) == 300, "never what it was trained on"
 
 
 def test_who_leaves_before_the_confirm_stays_in_the_log_of_harms(shop: Services, clock: FakeClock) -> None:
