@@ -124,6 +124,14 @@ class TestBounds:
         found = stakes_of(made, np.repeat([0.0, 1.0, -50.0], [8000, 1999, 1]), "h")
         assert found == Stakes("h", (0.0, 1.0), (-50.0, 1.0))
 
+    def test_rare_gains_that_are_most_of_what_there_is_are_not_clipped(self) -> None:
+        made = self.shop(clicked=OutcomeWeight(0.05), bought=OutcomeWeight(0.0, per_value=1.0))
+        earlier = np.repeat([-0.03, 0.0, 0.05, 100.0], [5_000, 44_000, 980, 20])
+        assert stakes_of(made, earlier, "h").usual == (-0.03, 100.0)
+        assert stakes_of(made, np.repeat([0.0, 0.05, 100.0], [40_000, 9_950, 1]), "h").usual == (0.0, 100.0)
+        frequent = stakes_of(made, np.repeat([0.0, 50.0, 90.0], [9_800, 195, 5]), "h").usual
+        assert frequent == (0.0, 50.0)
+
     def test_without_a_history_the_objective_speaks(self) -> None:
         assert stakes_of(SHOP, np.zeros(3), "h") == Stakes("h", (0.0, 1.0), None)
         valued = self.shop(bought=OutcomeWeight(0.0, per_value=1.0))
