@@ -61,6 +61,17 @@ class Situation:
         return self.group != "holdout" and (self.group == "baseline" or self.mode in ("shadow", "baseline_only"))
 
     @property
+    def silenced(self) -> str | None:
+        """Why nothing is chosen, whatever is eligible; None = something is.
+
+        ``paused``, or ``no_baseline``: the baseline is to answer and the campaign has none, as may be where the whole
+        workspace was switched to baselines.
+        """
+        if self.mode == "paused":
+            return "paused"
+        return "no_baseline" if self.on_baseline and self.campaign.baseline is None else None
+
+    @property
     def seen(self) -> JsonObject:
         """What a model sees; ``context`` is the part of it that is stored in the decision's snapshot."""
         return seen_at(self.context, self.decided_at)
@@ -188,7 +199,7 @@ def plan(
         ruled = eligible(question, rules, usage)
     if override_rules:
         return _overriding(s, question, rules, ruled)
-    if s.mode != "paused" and displace.wanted(question, ruled) and (decisions := rivals()):
+    if s.silenced is None and displace.wanted(question, ruled) and (decisions := rivals()):
         freed = replace(question, messages=displace.without(question.messages, decisions))
         emptied = eligible(freed, rules, usage)
         if emptied.mask[: space.messages].any():
@@ -254,11 +265,11 @@ def _vector(s: Situation, p: Plan, choice: Choice | None) -> Floats:
 
 
 def draw(s: Situation, p: Plan, live: LivePolicy, salt: bytes, attempt: int, known: Choice | None = None) -> Drawn:
-    """Samples an action from the exact vector; withheld when no message action is eligible.
+    """Samples an action from the exact vector; withheld when nothing is chosen or no message action is eligible.
 
     ``known`` is what ``live`` makes of the plan, where that was worked out already together with other rows'.
     """
-    if s.mode == "paused" or not (s.group == "holdout" or p.sends):
+    if s.silenced is not None or not (s.group == "holdout" or p.sends):
         return Drawn(action=None, propensity=1.0, policy_id=live.policy_id)
     choice = _choice(s, p, live) if known is None else known
     vector = _vector(s, p, choice)

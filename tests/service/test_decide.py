@@ -181,6 +181,30 @@ def test_modes_answer_as_they_should(services: Services, mode: Mode) -> None:
     assert (decision.snapshot.shadow is not None) == (mode == "shadow")
 
 
+@pytest.mark.parametrize("mode", ["shadow", "baseline_only"])
+def test_a_campaign_without_a_baseline_sends_nothing_where_the_baseline_answers(
+    services: Services, spring: Campaign, mode: Mode
+) -> None:
+    setup.set_mode(services, WORKSPACE, mode)
+    decision = ask(services)
+    assert (decision.status, decision.action, decision.propensity) == ("withheld", None, 1.0)
+    assert (decision.reasons[0].rule_id, decision.reasons[0].kind) == ("mode", "no_baseline")
+    assert (decision.snapshot.shadow is not None) == (mode == "shadow")
+    with services.store.read() as reader:
+        replayer = Replayer(reader, services.salt)
+        assert (replayer.draw(decision), replayer.vector(decision).sum()) == (None, 0.0)
+
+
+def test_a_decision_of_before_that_was_made_for_want_of_a_baseline_still_replays(
+    services: Services, spring: Campaign
+) -> None:
+    """Its first eligible action was taken, of the policy's own space."""
+    made = replace(ask(services), mode="baseline_only", action=0, propensity=1.0)
+    with services.store.read() as reader:
+        replayer = Replayer(reader, services.salt)
+        assert (replayer.draw(made), replayer.vector(made)[0]) == (0, 1.0)
+
+
 def test_the_stricter_of_workspace_and_campaign_mode_wins(services: Services, spring: Campaign) -> None:
     setup.set_mode(services, WORKSPACE, "paused")
     assert ask(services).status == "withheld"

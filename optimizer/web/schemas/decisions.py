@@ -139,7 +139,8 @@ class ActionOut(Shown):
 
 
 class ReasonOut(Shown):
-    """What masked actions: a rule, `consent`, `suppression`, or a variant's own conditions (`requires`)."""
+    """What masked actions: a rule, `consent`, `suppression`, a variant's own conditions (`requires`), or the mode
+    (`paused`; `no_baseline` where the baseline was to answer and the campaign has none)."""
 
     rule_id = Id(required=True)
     kind = Text(required=True)
