@@ -179,7 +179,7 @@ def plan(
     """The eligible set of a question, and what masked the rest.
 
     Overriding leaves consent, suppression and what variants require in force: they are the recipient's word and the
-    campaign's own sense, not the operator's rule.
+    campaign's own sense, not the operator's rule. What the request leaves out stays closed, too.
 
     Args:
         s: the situation.
@@ -197,6 +197,8 @@ def plan(
         return Plan(space, mask, ())
     if ruled is None:
         ruled = eligible(question, rules, usage)
+    if s.on_baseline and not (set(space.variants) <= set(s.variants) and set(space.channels) <= set(s.channels)):
+        return _unrequested(space, ruled)
     if override_rules:
         return _overriding(s, question, rules, ruled)
     if s.silenced is None and displace.wanted(question, ruled) and (decisions := rivals()):
@@ -205,6 +207,13 @@ def plan(
         if emptied.mask[: space.messages].any():
             return Plan(space, emptied.mask, emptied.reasons, displaceable=decisions)
     return Plan(space, ruled.mask, ruled.reasons)
+
+
+def _unrequested(space: ActionSpace, ruled: Eligibility) -> Plan:
+    """A baseline that the request leaves out, so that its caller couldn't send it: nothing is eligible."""
+    note = f"{space.variants[0]} by {space.channels[0]} is not among the variants and channels of the request"
+    reason = Reason("baseline", "not_requested", space.messages, note=note)
+    return Plan(space, np.zeros(space.size, dtype=np.bool_), (reason, *ruled.reasons))
 
 
 def _overriding(s: Situation, question: Question, rules: Sequence[Rule], ruled: Eligibility) -> Plan:

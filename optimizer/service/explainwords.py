@@ -18,6 +18,7 @@ _THROUGH = {
 _WITHHELD = {
     "paused": "the campaign is paused",
     "no_baseline": "the baseline was to answer, and the campaign has none",
+    "not_requested": "the baseline is not among the variants and channels that were asked for",
 }
 
 

@@ -212,6 +212,30 @@ def test_the_stricter_of_workspace_and_campaign_mode_wins(services: Services, sp
     assert ask(services).status in ("reserved", "no_send")
 
 
+@pytest.mark.parametrize(
+    "made", [{"groups": GroupShares(baseline=1.0)}, {"mode": "shadow"}, {"mode": "baseline_only"}], ids=str
+)
+@pytest.mark.parametrize("asked", [{"variants": ("mens",)}, {"channels": ("push",)}], ids=str)
+@pytest.mark.parametrize("override", [False, True])
+def test_a_baseline_that_the_request_leaves_out_is_withheld_and_says_why(
+    services: Services, made: dict[str, object], asked: dict[str, object], override: bool
+) -> None:
+    setup.put_campaign(services, campaign(baseline=Baseline("womens", "email", "12:00"), **made))
+    decision = ask(services, "u1", override_rules=override, **asked)
+    assert (decision.status, decision.action, decision.eligible_actions) == ("withheld", None, 0)
+    reason = decision.reasons[0]
+    assert (reason.rule_id, reason.kind, reason.masked) == ("baseline", "not_requested", 1)
+    assert reason.note.startswith("womens by email")
+    with services.store.read() as reader:
+        replayer = Replayer(reader, services.salt)
+        assert (replayer.draw(decision), replayer.vector(decision).sum()) == (None, 0.0)
+
+
+def test_a_baseline_that_the_request_names_is_sent(services: Services) -> None:
+    setup.put_campaign(services, campaign(mode="baseline_only", baseline=Baseline("womens", "email", "12:00")))
+    assert ask(services, variants=("womens",), channels=("email",)).status == "reserved"
+
+
 def test_a_masked_baseline_moves_to_the_next_eligible_time(services: Services) -> None:
     setup.put_campaign(
         services,

@@ -222,6 +222,12 @@ def test_a_mode_in_which_nothing_is_chosen_is_told(services: Services, mode: Mod
     assert (found["kind"], found["sentence"].startswith(f"Withheld: {why}")) == ("withheld", True)
 
 
+def test_a_baseline_that_was_not_asked_for_is_told(services: Services) -> None:
+    setup.put_campaign(services, shop(mode="baseline_only", baseline=Baseline("mens", "email", "09:00")))
+    sentence = explained(services, ask(services, variants=("womens",)))["sentence"]
+    assert sentence.startswith("Withheld: the baseline is not among the variants and channels that were asked for.")
+
+
 def test_shadow_mode_is_explained_by_the_baseline(services: Services) -> None:
     made, _ = setup.put_campaign(services, shop(mode="shadow", baseline=Baseline("mens", "email", "09:00")))
     publish_model(services, made)
