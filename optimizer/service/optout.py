@@ -28,10 +28,10 @@ def is_opt_out(event: Event) -> bool:
 
 def apply_opt_outs(writer: Writer, decision: Decision, events: Iterable[Event], now: datetime) -> list[Decision]:
     """Suppresses what the opt-outs among ``events`` refuse; returns the reserved messages that were revoked, as they
-    are now."""
+    are now. A bounce of a decision without a message tells of no address, and silences nothing."""
     revoked: list[Decision] = []
     for event in events:
-        if is_opt_out(event):
+        if is_opt_out(event) and (event.type != "bounced" or decision.channel is not None):
             category = ANY if event.type == "bounced" else decision.category
             revoked += suppress(
                 writer,
