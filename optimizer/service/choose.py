@@ -111,12 +111,23 @@ class Drawn:
 
 
 def resolve_zone(recipient: Recipient, campaign: Campaign) -> tuple[Zone, ZoneSource]:
-    """The recipient's zone, else the campaign's, else UTC, and which of them it is."""
+    """The recipient's zone, else the campaign's, else UTC, and which of them it is.
+
+    Raises:
+        Invalid: code ``unknown_zone``, one that another host stored and this one's time zone database lacks.
+    """
     if recipient.timezone is not None:
-        return zone(recipient.timezone), "recipient"
+        return _known_zone("recipient.timezone", recipient.timezone), "recipient"
     if campaign.timezone is not None:
-        return zone(campaign.timezone), "campaign"
+        return _known_zone("campaign.timezone", campaign.timezone), "campaign"
     return zone("UTC"), "default"
+
+
+def _known_zone(field: str, name: str) -> Zone:
+    try:
+        return zone(name)
+    except ValueError as error:
+        raise Invalid.field(field, str(error), code="unknown_zone") from error
 
 
 def factors(

@@ -109,6 +109,19 @@ def test_a_bad_row_spoils_no_other(services: Services, spring: Campaign) -> None
     assert [type(g).__name__ for g in got] == ["Decision", "Invalid", "Invalid", "Decision"]
 
 
+def test_a_stored_zone_that_this_host_lacks_spoils_no_other_row(services: Services, spring: Campaign) -> None:
+    setup.put_campaign(services, campaign(campaign_id="afar", timezone="America/Nowhere"))
+    setup.put_recipient(services, Recipient(WORKSPACE, "u2", timezone="America/Nowhere"))
+    rows = [DecisionRequest(*names) for names in (("spring", "u1"), ("spring", "u2"), ("afar", "u3"), ("spring", "u4"))]
+    first, who, where, last = services.decider.decide_batch(WORKSPACE, rows, "run1")
+    assert isinstance(first, Decision)
+    assert isinstance(last, Decision)
+    for refused, field in ((who, "recipient.timezone"), (where, "campaign.timezone")):
+        assert isinstance(refused, Invalid)
+        assert (refused.code, list(refused.errors)) == ("unknown_zone", [field])
+        assert "'America/Nowhere' is not a time zone" in refused.detail
+
+
 def test_a_request_id_repeated_within_a_batch_answers_once(services: Services, spring: Campaign) -> None:
     rows = [DecisionRequest("spring", "u1", request_id="r"), DecisionRequest("spring", "u1", request_id="r")]
     first, second = services.decider.decide_batch(WORKSPACE, rows, "run1")
