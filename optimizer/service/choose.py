@@ -61,6 +61,17 @@ class Situation:
         return self.group != "holdout" and (self.group == "baseline" or self.mode in ("shadow", "baseline_only"))
 
     @property
+    def silenced(self) -> str | None:
+        """Why nothing is chosen, whatever is eligible; None = something is.
+
+        ``paused``, or ``no_baseline``: the baseline is to answer and the campaign has none, as may be where the whole
+        workspace was switched to baselines.
+        """
+        if self.mode == "paused":
+            return "paused"
+        return "no_baseline" if self.on_baseline and self.campaign.baseline is None else None
+
+    @property
     def seen(self) -> JsonObject:
         """What a model sees; ``context`` is the part of it that is stored in the decision's snapshot."""
         return seen_at(self.context, self.decided_at)
@@ -100,12 +111,23 @@ class Drawn:
 
 
 def resolve_zone(recipient: Recipient, campaign: Campaign) -> tuple[Zone, ZoneSource]:
-    """The recipient's zone, else the campaign's, else UTC, and which of them it is."""
+    """The recipient's zone, else the campaign's, else UTC, and which of them it is.
+
+    Raises:
+        Invalid: code ``unknown_zone``, one that another host stored and this one's time zone database lacks.
+    """
     if recipient.timezone is not None:
-        return zone(recipient.timezone), "recipient"
+        return _known_zone("recipient.timezone", recipient.timezone), "recipient"
     if campaign.timezone is not None:
-        return zone(campaign.timezone), "campaign"
+        return _known_zone("campaign.timezone", campaign.timezone), "campaign"
     return zone("UTC"), "default"
+
+
+def _known_zone(field: str, name: str) -> Zone:
+    try:
+        return zone(name)
+    except ValueError as error:
+        raise Invalid.field(field, str(error), code="unknown_zone") from error
 
 
 def factors(
@@ -168,7 +190,7 @@ def plan(
     """The eligible set of a question, and what masked the rest.
 
     Overriding leaves consent, suppression and what variants require in force: they are the recipient's word and the
-    campaign's own sense, not the operator's rule.
+    campaign's own sense, not the operator's rule. What the request leaves out stays closed, too.
 
     Args:
         s: the situation.
@@ -186,14 +208,23 @@ def plan(
         return Plan(space, mask, ())
     if ruled is None:
         ruled = eligible(question, rules, usage)
+    if s.on_baseline and not (set(space.variants) <= set(s.variants) and set(space.channels) <= set(s.channels)):
+        return _unrequested(space, ruled)
     if override_rules:
         return _overriding(s, question, rules, ruled)
-    if s.mode != "paused" and displace.wanted(question, ruled) and (decisions := rivals()):
+    if s.silenced is None and displace.wanted(question, ruled) and (decisions := rivals()):
         freed = replace(question, messages=displace.without(question.messages, decisions))
         emptied = eligible(freed, rules, usage)
         if emptied.mask[: space.messages].any():
             return Plan(space, emptied.mask, emptied.reasons, displaceable=decisions)
     return Plan(space, ruled.mask, ruled.reasons)
+
+
+def _unrequested(space: ActionSpace, ruled: Eligibility) -> Plan:
+    """A baseline that the request leaves out, so that its caller couldn't send it: nothing is eligible."""
+    note = f"{space.variants[0]} by {space.channels[0]} is not among the variants and channels of the request"
+    reason = Reason("baseline", "not_requested", space.messages, note=note)
+    return Plan(space, np.zeros(space.size, dtype=np.bool_), (reason, *ruled.reasons))
 
 
 def _overriding(s: Situation, question: Question, rules: Sequence[Rule], ruled: Eligibility) -> Plan:
@@ -254,11 +285,11 @@ def _vector(s: Situation, p: Plan, choice: Choice | None) -> Floats:
 
 
 def draw(s: Situation, p: Plan, live: LivePolicy, salt: bytes, attempt: int, known: Choice | None = None) -> Drawn:
-    """Samples an action from the exact vector; withheld when no message action is eligible.
+    """Samples an action from the exact vector; withheld when nothing is chosen or no message action is eligible.
 
     ``known`` is what ``live`` makes of the plan, where that was worked out already together with other rows'.
     """
-    if s.mode == "paused" or not (s.group == "holdout" or p.sends):
+    if s.silenced is not None or not (s.group == "holdout" or p.sends):
         return Drawn(action=None, propensity=1.0, policy_id=live.policy_id)
     choice = _choice(s, p, live) if known is None else known
     vector = _vector(s, p, choice)

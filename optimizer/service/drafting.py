@@ -189,7 +189,8 @@ class Drafter:
         shadowed: Plan | None = None
         if s.mode == "shadow" and s.group != "holdout":
             question = question_of(s, policy_space(s), ready.recipient, read)
-            shadowed = plan(s, question, rules, used, override_rules=override, rivals=rivals)
+            as_live = replace(s, mode="live")  # what would have been chosen, also where nothing is
+            shadowed = plan(as_live, question, rules, used, override_rules=override, rivals=rivals)
         if consulted:
             read = replace(read, rivals=tuple(d.decision_id for d in consulted[0]))
         return Planned(ask, read, s, ready.recipient, ready.question, made, shadowed)

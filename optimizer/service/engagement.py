@@ -32,7 +32,8 @@ def note_engagement(writer: Writer, decision: Decision, events: Iterable[Event])
 
 
 def note_sent(writer: Writer, before: Decision, after: Decision) -> None:
-    """Counts a message that has come to count as sent, takes back one that no longer does.
+    """Counts a message that has come to count as sent, takes back one that no longer does: unless an engagement has
+    cleared it since, which the log alone tells.
 
     Args:
         writer: the transaction in which ``after`` was stored and joined with the events that awaited it.
@@ -40,7 +41,9 @@ def note_sent(writer: Writer, before: Decision, after: Decision) -> None:
         after: as it is now.
     """
     change = (after.status in OUT) - (before.status in OUT)
-    if change and not _answered(writer, after):
+    if change < 0:
+        recount(writer, after.workspace_id, after.recipient_id)
+    elif change and not _answered(writer, after):
         writer.add_unanswered(after.workspace_id, after.recipient_id, change)
 
 

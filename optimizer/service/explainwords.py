@@ -14,6 +14,12 @@ _THROUGH = {
     "campaign": "in this campaign",
     "time": "at this time",
 }
+#: Why nothing was chosen, by the kind of the first reason; else no message was eligible.
+_WITHHELD = {
+    "paused": "the campaign is paused",
+    "no_baseline": "the baseline was to answer, and the campaign has none",
+    "not_requested": "the baseline is not among the variants and channels that were asked for",
+}
 
 
 def sentence(facts: Mapping[str, Any]) -> str:
@@ -26,7 +32,8 @@ def _why(facts: Mapping[str, Any]) -> Iterator[str]:
     if kind == "imported":
         yield "This decision was made by another system and imported; there is nothing to explain it by."
     elif kind == "withheld":
-        yield "Withheld: no message was eligible." if facts["mode"] != "paused" else "Withheld: the campaign is paused."
+        first = facts["masked"][0]["kind"] if facts["masked"] else ""
+        yield f"Withheld: {_WITHHELD.get(first, 'no message was eligible')}."
     elif kind == "holdout":
         yield "Nothing was sent: the recipient is in the group holdout, which shows what happens without messages."
     elif kind == "baseline":

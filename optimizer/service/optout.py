@@ -8,6 +8,8 @@ from dataclasses import replace
 from datetime import datetime
 
 from optimizer.service import recipients as people
+from optimizer.service.engagement import note_sent
+from optimizer.service.rhythms import note_message
 from storage.log import OPEN, Decision, Event
 from storage.port import Writer
 from storage.records import ANY
@@ -26,10 +28,10 @@ def is_opt_out(event: Event) -> bool:
 
 def apply_opt_outs(writer: Writer, decision: Decision, events: Iterable[Event], now: datetime) -> list[Decision]:
     """Suppresses what the opt-outs among ``events`` refuse; returns the reserved messages that were revoked, as they
-    are now."""
+    are now. A bounce of a decision without a message tells of no address, and silences nothing."""
     revoked: list[Decision] = []
     for event in events:
-        if is_opt_out(event):
+        if is_opt_out(event) and (event.type != "bounced" or decision.channel is not None):
             category = ANY if event.type == "bounced" else decision.category
             revoked += suppress(
                 writer,
@@ -43,15 +45,17 @@ def apply_opt_outs(writer: Writer, decision: Decision, events: Iterable[Event], 
 
 
 def release_failed(writer: Writer, decision: Decision, events: Iterable[Event], now: datetime) -> list[Decision]:
-    """Gives back the place of a message that the sender reports as failed, if it still has one; returns the decision as
-    it is now, if that changed it."""
+    """Gives back the place of a message that the sender reports as failed, if it still has one and nobody has confirmed
+    it; returns the decision as it is now, if that changed it."""
     found: list[Decision] = []
     for event in events:
         current = writer.decision(event.workspace_id, decision.decision_id) if event.type == "failed" else None
-        if current is not None and current.status in OPEN:
+        if current is not None and current.status in (*OPEN, "assumed_sent"):
             reason = f"event:failed:{event.event_id}"
             released = replace(current, status="released", closed_at=now, close_reason=reason)
             writer.update_decision(released, None)
+            note_sent(writer, current, released)
+            note_message(writer, current, released)
             found.append(released)
     return found
 

@@ -236,8 +236,8 @@ def kept_record(decision: Decision, s: Situation, p: Plan, shadow: ShadowChoice 
 
 
 def _reasons(s: Situation, p: Plan) -> tuple[Reason, ...]:
-    if s.mode == "paused":
-        return (Reason(rule_id="mode", kind="paused", masked=p.space.messages), *p.reasons)
+    if s.silenced is not None:
+        return (Reason(rule_id="mode", kind=s.silenced, masked=p.space.messages), *p.reasons)
     return p.reasons
 
 

@@ -47,11 +47,14 @@ class Read:
     def same_as(self, other: Read, question: Question) -> bool:
         """Whether both give the same eligible set for a row's question, and the same reasons, without computing it.
 
-        Shared limits are compared by what they close, not by their counters: those move with every commit.
+        Shared limits are compared by what they close, not by their counters: those move with every commit. Recipients
+        are compared by their content too: of one whom an earlier row changed, the next version is foreseen, and another
+        writer may have stored it with something else.
         """
         return (
             self.view.version == other.view.version
             and self.stored.version == other.stored.version
+            and (self.stored is other.stored or people.same(self.stored, other.stored))
             and self.messages == other.messages
             and self.unanswered == other.unanswered
             and self.answers == other.answers

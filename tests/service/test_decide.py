@@ -109,6 +109,19 @@ def test_a_bad_row_spoils_no_other(services: Services, spring: Campaign) -> None
     assert [type(g).__name__ for g in got] == ["Decision", "Invalid", "Invalid", "Decision"]
 
 
+def test_a_stored_zone_that_this_host_lacks_spoils_no_other_row(services: Services, spring: Campaign) -> None:
+    setup.put_campaign(services, campaign(campaign_id="afar", timezone="America/Nowhere"))
+    setup.put_recipient(services, Recipient(WORKSPACE, "u2", timezone="America/Nowhere"))
+    rows = [DecisionRequest(*names) for names in (("spring", "u1"), ("spring", "u2"), ("afar", "u3"), ("spring", "u4"))]
+    first, who, where, last = services.decider.decide_batch(WORKSPACE, rows, "run1")
+    assert isinstance(first, Decision)
+    assert isinstance(last, Decision)
+    for refused, field in ((who, "recipient.timezone"), (where, "campaign.timezone")):
+        assert isinstance(refused, Invalid)
+        assert (refused.code, list(refused.errors)) == ("unknown_zone", [field])
+        assert "'America/Nowhere' is not a time zone" in refused.detail
+
+
 def test_a_request_id_repeated_within_a_batch_answers_once(services: Services, spring: Campaign) -> None:
     rows = [DecisionRequest("spring", "u1", request_id="r"), DecisionRequest("spring", "u1", request_id="r")]
     first, second = services.decider.decide_batch(WORKSPACE, rows, "run1")
@@ -181,11 +194,59 @@ def test_modes_answer_as_they_should(services: Services, mode: Mode) -> None:
     assert (decision.snapshot.shadow is not None) == (mode == "shadow")
 
 
+@pytest.mark.parametrize("mode", ["shadow", "baseline_only"])
+def test_a_campaign_without_a_baseline_sends_nothing_where_the_baseline_answers(
+    services: Services, spring: Campaign, mode: Mode
+) -> None:
+    setup.set_mode(services, WORKSPACE, mode)
+    decision = ask(services)
+    assert (decision.status, decision.action, decision.propensity) == ("withheld", None, 1.0)
+    assert (decision.reasons[0].rule_id, decision.reasons[0].kind) == ("mode", "no_baseline")
+    assert (decision.snapshot.shadow is not None) == (mode == "shadow")
+    with services.store.read() as reader:
+        replayer = Replayer(reader, services.salt)
+        assert (replayer.draw(decision), replayer.vector(decision).sum()) == (None, 0.0)
+
+
+def test_a_decision_of_before_that_was_made_for_want_of_a_baseline_still_replays(
+    services: Services, spring: Campaign
+) -> None:
+    """Its first eligible action was taken, of the policy's own space."""
+    made = replace(ask(services), mode="baseline_only", action=0, propensity=1.0)
+    with services.store.read() as reader:
+        replayer = Replayer(reader, services.salt)
+        assert (replayer.draw(made), replayer.vector(made)[0]) == (0, 1.0)
+
+
 def test_the_stricter_of_workspace_and_campaign_mode_wins(services: Services, spring: Campaign) -> None:
     setup.set_mode(services, WORKSPACE, "paused")
     assert ask(services).status == "withheld"
     setup.set_mode(services, WORKSPACE, "live")
     assert ask(services).status in ("reserved", "no_send")
+
+
+@pytest.mark.parametrize(
+    "made", [{"groups": GroupShares(baseline=1.0)}, {"mode": "shadow"}, {"mode": "baseline_only"}], ids=str
+)
+@pytest.mark.parametrize("asked", [{"variants": ("mens",)}, {"channels": ("push",)}], ids=str)
+@pytest.mark.parametrize("override", [False, True])
+def test_a_baseline_that_the_request_leaves_out_is_withheld_and_says_why(
+    services: Services, made: dict[str, object], asked: dict[str, object], override: bool
+) -> None:
+    setup.put_campaign(services, campaign(baseline=Baseline("womens", "email", "12:00"), **made))
+    decision = ask(services, "u1", override_rules=override, **asked)
+    assert (decision.status, decision.action, decision.eligible_actions) == ("withheld", None, 0)
+    reason = decision.reasons[0]
+    assert (reason.rule_id, reason.kind, reason.masked) == ("baseline", "not_requested", 1)
+    assert reason.note.startswith("womens by email")
+    with services.store.read() as reader:
+        replayer = Replayer(reader, services.salt)
+        assert (replayer.draw(decision), replayer.vector(decision).sum()) == (None, 0.0)
+
+
+def test_a_baseline_that_the_request_names_is_sent(services: Services) -> None:
+    setup.put_campaign(services, campaign(mode="baseline_only", baseline=Baseline("womens", "email", "12:00")))
+    assert ask(services, variants=("womens",), channels=("email",)).status == "reserved"
 
 
 def test_a_masked_baseline_moves_to_the_next_eligible_time(services: Services) -> None:

@@ -275,6 +275,15 @@ def test_while_paused_nothing_is_displaced_and_the_reasons_are_those_of_the_full
     assert stored(shop, low).status == "reserved"
 
 
+def test_where_a_baseline_is_missing_nothing_is_displaced_and_shadow_tells_what_would_have_been(shop: Services) -> None:
+    low = ask(shop, window=NOON)
+    setup.set_mode(shop, WORKSPACE, "shadow")
+    withheld = ask(shop, campaign="urgent", window=EVENING)
+    assert (withheld.status, [r.kind for r in withheld.reasons]) == ("withheld", ["no_baseline", "cap"])
+    assert withheld.snapshot.shadow is not None
+    assert stored(shop, low).status == "reserved"
+
+
 def test_an_override_displaces_nothing(shop: Services) -> None:
     low = ask(shop, window=NOON)
     assert ask(shop, campaign="urgent", window=EVENING, override_rules=True).snapshot.displaced == ()

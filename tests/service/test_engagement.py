@@ -132,6 +132,17 @@ def test_an_answered_message_that_is_then_called_unsent_takes_nothing_back(servi
     assert after_steps(service, engaged("b", "clicked"), released("b")) == 0
 
 
+@pytest.mark.parametrize("taken_back", [released("a"), engaged("a", "failed")], ids=["released", "failed"])
+def test_an_assumed_message_that_a_later_ones_answer_has_cleared_is_not_taken_back_from_what_went_out_since(
+    service: Services, taken_back: Step
+) -> None:
+    assert after_steps(service, confirmed("b"), assumed("a")) == 2
+    assert after_steps(service, engaged("b")) == 0
+    reserve(service, "c")
+    assert after_steps(service, confirmed("c")) == 1
+    assert after_steps(service, taken_back) == 1
+
+
 def test_recipients_are_counted_apart(service: Services) -> None:
     reserve(service, "c", 6.0, recipient_id="u2")
     assert after_steps(service, confirmed("a"), confirmed("c"), engaged("c")) == 1

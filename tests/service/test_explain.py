@@ -17,7 +17,7 @@ from optimizer.service.requests import DecisionRequest, RecipientPatch
 from optimizer.service.wiring import Services
 from storage.log import Decision
 from storage.policies import Component
-from storage.records import Baseline, Campaign, Channel, Consent, GroupShares, Guardrail, OutcomeWeight, Variant
+from storage.records import Baseline, Campaign, Channel, Consent, GroupShares, Guardrail, Mode, OutcomeWeight, Variant
 from storage.rules import Cap
 from tests.service.asking import ask, put_rule
 from tests.service.conftest import WORKSPACE, campaign
@@ -206,6 +206,26 @@ def test_a_withheld_decision_says_why(services: Services) -> None:
     assert (found["kind"], found["chosen"]) == ("withheld", None)
     assert found["sentence"].startswith("Withheld: no message was eligible. Masked by rules: ")
     assert "never (cap, 96), of 97 actions." in found["sentence"]
+
+
+@pytest.mark.parametrize(
+    ("mode", "why"),
+    [
+        ("paused", "the campaign is paused."),
+        ("baseline_only", "the baseline was to answer, and the campaign has none."),
+    ],
+)
+def test_a_mode_in_which_nothing_is_chosen_is_told(services: Services, mode: Mode, why: str) -> None:
+    setup.put_campaign(services, shop())
+    setup.set_mode(services, WORKSPACE, mode)
+    found = explained(services, ask(services))
+    assert (found["kind"], found["sentence"].startswith(f"Withheld: {why}")) == ("withheld", True)
+
+
+def test_a_baseline_that_was_not_asked_for_is_told(services: Services) -> None:
+    setup.put_campaign(services, shop(mode="baseline_only", baseline=Baseline("mens", "email", "09:00")))
+    sentence = explained(services, ask(services, variants=("womens",)))["sentence"]
+    assert sentence.startswith("Withheld: the baseline is not among the variants and channels that were asked for.")
 
 
 def test_shadow_mode_is_explained_by_the_baseline(services: Services) -> None:

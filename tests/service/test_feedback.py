@@ -174,22 +174,23 @@ def test_an_opt_out_joined_late_still_acts(services: Services, sent: Decision) -
 
 
 @pytest.mark.parametrize(
-    ("changes", "status"),
+    ("changes", "status", "kind"),
     [
-        ({"allow_no_send": False}, "reserved"),
-        ({"groups": GroupShares(holdout=1.0)}, "no_send"),
-        ({"mode": "paused"}, "withheld"),
+        ({"allow_no_send": False}, "reserved", "bounced"),
+        ({"allow_no_send": False}, "reserved", "complained"),
+        ({"groups": GroupShares(holdout=1.0)}, "no_send", "complained"),
+        ({"mode": "paused"}, "withheld", "complained"),
     ],
 )
 def test_an_opt_out_ahead_of_its_decision_acts_as_one_behind_it_whatever_was_decided(
-    services: Services, changes: dict[str, object], status: str
+    services: Services, changes: dict[str, object], status: str, kind: str
 ) -> None:
     setup.put_campaign(services, campaign(campaign_id="other", allow_no_send=False))
     setup.put_campaign(services, campaign(**changes))
     ends = []
     for who, ahead in (("early", True), ("late", False)):
         reserved = services.decider.decide(WORKSPACE, DecisionRequest("other", who))[0]
-        refusal = event("bounced", at=0, event_id=who, request_id=f"of {who}")
+        refusal = event(kind, at=0, event_id=who, request_id=f"of {who}")
         if ahead:
             assert ingest(services, WORKSPACE, [refusal]).unmatched == 1
         decided = services.decider.decide(WORKSPACE, DecisionRequest("spring", who, request_id=f"of {who}"))[0]
@@ -206,6 +207,29 @@ def test_an_opt_out_ahead_of_its_decision_acts_as_one_behind_it_whatever_was_dec
         if decided.channel in (None, reserved.channel):
             assert stored(services, reserved.decision_id).status == "revoked"
     assert ends[0] == ends[1]
+
+
+@pytest.mark.parametrize("ahead", [True, False])
+@pytest.mark.parametrize(
+    ("changes", "status"), [({"groups": GroupShares(holdout=1.0)}, "no_send"), ({"mode": "paused"}, "withheld")]
+)
+def test_a_bounce_of_a_decision_without_a_message_silences_nothing(
+    services: Services, changes: dict[str, object], status: str, ahead: bool
+) -> None:
+    setup.put_campaign(services, campaign(campaign_id="other", allow_no_send=False))
+    setup.put_campaign(services, campaign(**changes))
+    reserved = services.decider.decide(WORKSPACE, DecisionRequest("other", "u1"))[0]
+    bounce = event("bounced", at=0, event_id="b", request_id="r1")
+    if ahead:
+        ingest(services, WORKSPACE, [bounce])
+    assert services.decider.decide(WORKSPACE, DecisionRequest("spring", "u1", request_id="r1"))[0].status == status
+    if not ahead:
+        ingest(services, WORKSPACE, [bounce])
+    with services.store.read() as reader:
+        person = reader.recipient(WORKSPACE, "u1")
+        assert reader.unmatched_events(WORKSPACE) == 0
+    assert person is None or person.suppressed == ()
+    assert stored(services, reserved.decision_id).status == "reserved"
 
 
 @pytest.mark.parametrize("ahead", [True, False])

@@ -18,7 +18,7 @@ from optimizer.service.replay import Replayer
 from optimizer.service.requests import DecisionRequest, RecipientPatch
 from optimizer.service.wiring import Services, open_services
 from storage.log import Decision
-from storage.records import Channel, Recipient
+from storage.records import Channel, Consent, Recipient
 from storage.rules import Adapt, Budget, Cap, Capacity, Fatigue, Selector
 from tests.service.asking import another, ask, ask_all, meanwhile, put_rule
 from tests.service.conftest import START, WORKSPACE, FakeClock, campaign
@@ -141,6 +141,27 @@ def test_a_recipient_who_moved_draws_anew_for_the_wall_clock_of_their_zone(
     meanwhile(shop, monkeypatch, lambda: setup.put_recipient(shop, moved))
     decision = ask(shop)
     assert (decision.snapshot.attempt, decision.snapshot.timezone) == (1, "Asia/Tokyo")
+
+
+@pytest.mark.parametrize("told", [None, RecipientPatch(attributes={"plan": "pro"})])
+def test_a_refusal_stored_as_the_version_that_an_earlier_row_foresaw_is_heeded_and_kept(
+    services: Services, monkeypatch: pytest.MonkeyPatch, told: RecipientPatch | None
+) -> None:
+    setup.put_campaign(services, campaign(allow_no_send=False))
+    refused = Recipient(WORKSPACE, "u1", channels={"push": Consent(False)})
+    meanwhile(services, monkeypatch, lambda: setup.put_recipient(services, refused))
+    agreed = RecipientPatch(channels={"push": Consent(True)})
+    rows = [
+        DecisionRequest("spring", "u1", channels=("email",), recipient=agreed),
+        DecisionRequest("spring", "u1", channels=("push",), recipient=told),
+    ]
+    got = ask_all(services, rows)
+    assert [(d.status, d.snapshot.attempt) for d in got] == [("reserved", 0), ("withheld", 1)]
+    with services.store.read() as reader:
+        stored = reader.recipient(WORKSPACE, "u1")
+    assert stored is not None
+    assert not stored.channels["push"].state
+    assert stored.attributes == ({} if told is None else told.attributes)
 
 
 def test_only_the_rows_of_a_batch_whose_own_set_changed_are_drawn_anew(

@@ -83,6 +83,11 @@ def test_what_did_not_go_out_is_taken_back_with_its_answer(service: Services) ->
     assert tallied(service, released("a")) == {}
 
 
+def test_what_was_assumed_sent_and_failed_is_taken_back_with_its_answer(service: Services) -> None:
+    assert tallied(service, assumed("a"), engaged("a")) == {("answered", PLANNED): 1.0, ("sent", PLANNED): 1.0}
+    assert tallied(service, engaged("a", "failed")) == {}
+
+
 def test_a_reservation_that_never_went_out_is_not_tallied(service: Services) -> None:
     assert tallied(service, engaged("a"), released("a")) == {}
 

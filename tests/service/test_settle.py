@@ -153,6 +153,25 @@ def test_what_was_assumed_sent_may_still_be_released(services: Services, spring:
     assert (counted(services), used(services)) == ((), 0)
 
 
+def test_a_failure_that_is_reported_late_gives_back_what_was_assumed_sent_and_nothing_that_was_confirmed(
+    services: Services, spring: Campaign, clock: FakeClock
+) -> None:
+    setup.put_rule(services, EVERYTHING)
+    reserve(services, "d")
+    reserve(services, "other", 6.5)
+    clock.forward(hours=8)
+    upkeep.expire(services, WORKSPACE)
+    confirm(services, "other", 6.5)
+    assert (used(services), unanswered(services)) == (2, 2)
+    failures = [replace(_event("failed", f"f {name}"), decision_id=name) for name in ("d", "other")]
+    for _ in range(2):
+        ingest(services, WORKSPACE, failures)
+    assert (stored(services, "d").status, stored(services, "d").close_reason) == ("released", "event:failed:f d")
+    assert stored(services, "other").status == "sent"
+    assert [m.message_ref for m in counted(services)] == ["other"]
+    assert (used(services), unanswered(services)) == (1, 1)
+
+
 Step = Callable[[Services], object]
 RIVALS: dict[str, Step] = {
     "claim": lambda s: settle.claim(s, WORKSPACE, "d"),

@@ -139,7 +139,9 @@ class ActionOut(Shown):
 
 
 class ReasonOut(Shown):
-    """What masked actions: a rule, `consent`, `suppression`, or a variant's own conditions (`requires`)."""
+    """What masked actions: a rule, `consent`, `suppression`, a variant's own conditions (`requires`), the mode
+    (`paused`; `no_baseline` where the baseline was to answer and the campaign has none), or the request, whose variants
+    and channels leave the baseline out (`not_requested`)."""
 
     rule_id = Id(required=True)
     kind = Text(required=True)
