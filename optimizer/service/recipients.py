@@ -69,8 +69,9 @@ def same(one: Recipient, other: Recipient) -> bool:
 
 
 def refused(recipient: Recipient, channel: str, category: str, *, source: str, at: datetime) -> Recipient:
-    """The recipient with a refusal of this channel and category recorded (once)."""
-    if any(s.channel == channel and s.category == category for s in recipient.suppressed):
+    """The recipient with a refusal of this channel and category recorded (once). A caller's own entry of the same is
+    not enough: it goes with the next PUT that leaves it out."""
+    if any(s.channel == channel and s.category == category and _by_event(s) for s in recipient.suppressed):
         return recipient
     refusal = Suppression(channel=channel, category=category, source=source, at=at)
     return replace(recipient, suppressed=(*recipient.suppressed, refusal))
@@ -111,14 +112,16 @@ def replaced(stored: Recipient | None, new: Recipient, now: datetime) -> Recipie
 
 
 def kept_refusals(stored: Recipient, new: Recipient) -> Recipient:
-    """``new`` in place of ``stored``, with the refusals that events recorded: a CRM's PUT knows nothing of them."""
-    known = {(s.channel, s.category) for s in new.suppressed}
-    recorded = tuple(
-        s
-        for s in stored.suppressed
-        if (s.source or "").startswith(EVENT_SOURCE) and (s.channel, s.category) not in known
-    )
-    return replace(new, suppressed=(*new.suppressed, *recorded))
+    """``new`` in place of ``stored``, with the refusals that events recorded: a CRM's PUT knows nothing of them, and an
+    entry of its own, which it may take back, doesn't stand for one. Of entries that are alike one is kept, or the list
+    would grow with every PUT of a CRM that gives back what it read without sources."""
+    told = {(s.channel, s.category, s.source) for s in new.suppressed}
+    recorded = [s for s in stored.suppressed if _by_event(s) and (s.channel, s.category, s.source) not in told]
+    return replace(new, suppressed=(*dict.fromkeys(new.suppressed), *recorded)) if recorded else new
+
+
+def _by_event(refusal: Suppression) -> bool:
+    return (refusal.source or "").startswith(EVENT_SOURCE)
 
 
 def attribute_type(value: Any) -> AttributeType | None:

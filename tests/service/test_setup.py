@@ -82,6 +82,22 @@ def test_a_replaced_recipient_keeps_refusals_that_events_recorded(services: Serv
     assert stored.suppressed == (by_event,)
 
 
+def test_a_refusal_that_an_event_recorded_outlives_a_callers_own_of_the_same(services: Services) -> None:
+    by_event = Suppression("email", "marketing", source="event:unsubscribed:e1", at=START)
+    own = Suppression("email", "marketing")
+
+    def put(*suppressed: Suppression) -> tuple[Suppression, ...]:
+        return setup.put_recipient(services, Recipient(WORKSPACE, "u1", suppressed=suppressed))[0].suppressed
+
+    assert put(by_event) == (by_event,)
+    assert put(own) == (own, by_event)
+    assert put(own, own) == (own, by_event)  # as read, without sources
+    assert put(own, by_event) == (own, by_event)
+    rewritten = replace(by_event, at=None)
+    assert put(rewritten) == (rewritten,)
+    assert put() == (rewritten,)
+
+
 def test_attributes_are_typed_at_first_sight(services: Services, spring: Campaign) -> None:
     told = {"age": 33, "plan": "pro", "vip": True, "joined": "2026-01-02T03:04:05Z", "nothing": None}
     patch = RecipientPatch(attributes=told)
