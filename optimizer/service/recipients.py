@@ -7,10 +7,10 @@ from dataclasses import replace
 from datetime import datetime
 from typing import Any
 
-from optimizer.service.cells import OBJECT_VALUES
+from optimizer.service.cells import CHANNELS, OBJECT_VALUES, values_in
 from optimizer.service.requests import RecipientPatch
 from storage.port import Writer
-from storage.records import Attribute, AttributeType, Consent, Recipient, Suppression
+from storage.records import Attribute, AttributeType, Consent, JsonObject, Recipient, Suppression
 
 #: How the source of a refusal begins that an event recorded.
 EVENT_SOURCE = "event:"
@@ -22,20 +22,23 @@ def unknown(workspace_id: str, recipient_id: str) -> Recipient:
 
 
 def patched(recipient: Recipient, patch: RecipientPatch | None) -> Recipient:
-    """The recipient with what a request tells of it; a recorded refusal of a channel stays a refusal."""
+    """The recipient with what a request tells of it; a recorded refusal of a channel stays a refusal.
+
+    A record holds no more than a PUT of it may: what is told now, then of what was known as much as there is room for.
+    """
     if patch is None:
         return recipient
-    channels = dict(recipient.channels)
-    for name, consent in patch.channels.items():
-        recorded = channels.get(name)
-        if recorded is None or recorded.state or not consent.state:
-            channels[name] = consent
+    attributes, channels = recipient.attributes, recipient.channels
+    if patch.attributes:
+        attributes = _roomed({**attributes, **patch.attributes}, patch.attributes)
+    if patch.channels:
+        channels = _consented(channels, patch.channels)
     return Recipient(
         recipient.workspace_id,
         recipient.recipient_id,
         recipient.version,
         patch.timezone or recipient.timezone,
-        {**recipient.attributes, **patch.attributes},
+        attributes,
         channels,
         recipient.suppressed,
         recipient.updated_at,
@@ -46,15 +49,38 @@ def patched(recipient: Recipient, patch: RecipientPatch | None) -> Recipient:
 def learned(recipient: Recipient, patch: RecipientPatch) -> Recipient:
     """As ``patched``, for what is told again and again: null forgets an attribute, and a recipient that is full keeps
     what is known rather than taking more."""
-    changed = patched(recipient, patch)
-    kept: dict[str, Any] = {}
+    told = {**recipient.attributes, **patch.attributes}
+    kept = _roomed({name: value for name, value in told.items() if value is not None}, ())
+    return replace(patched(recipient, replace(patch, attributes={})), attributes=kept)
+
+
+def _roomed(attributes: JsonObject, first: Iterable[str]) -> JsonObject:
+    """As many attributes as a record has room for, those named ``first`` before the others."""
+    sizes = {name: values_in(value) for name, value in attributes.items()}
+    if sum(sizes.values()) <= OBJECT_VALUES:
+        return attributes
+    kept: set[str] = set()
     left = OBJECT_VALUES
-    for name, value in changed.attributes.items():
-        size = 1 + len(value) if isinstance(value, list | Mapping) else 1
-        if value is not None and size <= left:
-            kept[name] = value
-            left -= size
-    return replace(changed, attributes=kept)
+    for name in dict.fromkeys((*first, *attributes)):
+        if sizes[name] <= left:
+            kept.add(name)
+            left -= sizes[name]
+    return {name: value for name, value in attributes.items() if name in kept}
+
+
+def _consented(known: Mapping[str, Consent], told: Mapping[str, Consent]) -> Mapping[str, Consent]:
+    """What a recipient said of each channel. No refusal is left out for want of room: who loses one is written to."""
+    merged = {**known, **{name: one for name, one in told.items() if not one.state or _open(known, name)}}
+    left = CHANNELS - sum(not one.state for one in merged.values())
+    agreed = [name for name in dict.fromkeys((*told, *merged)) if merged[name].state]
+    if len(agreed) <= left:
+        return merged
+    dropped = set(agreed[max(left, 0) :])
+    return {name: one for name, one in merged.items() if name not in dropped}
+
+
+def _open(known: Mapping[str, Consent], channel: str) -> bool:
+    return channel not in known or known[channel].state
 
 
 def same(one: Recipient, other: Recipient) -> bool:

@@ -228,6 +228,40 @@ def test_inline_consent_is_stored_but_never_loosens_a_refusal(services: Services
     assert not refused.channels["push"].state
 
 
+def test_what_is_told_inline_is_stored_and_takes_the_room_of_what_came_last_before_it(
+    services: Services, spring: Campaign
+) -> None:
+    stored = Recipient(WORKSPACE, "u1")
+    for i in range(3):
+        values: dict[str, object] = {f"a{i}_{j}": j for j in range(99)}
+        agreed = {f"c{i}_{j}": Consent(True) for j in range(30)}
+        patch = RecipientPatch(attributes={**values, "lists": [i] * 10}, channels={**agreed, f"no{i}": Consent(False)})
+        services.decider.decide(WORKSPACE, DecisionRequest("spring", "u1", recipient=patch))
+        with services.store.read() as reader:
+            stored = reader.recipients(WORKSPACE, ["u1"])["u1"]
+        assert patch.attributes.items() <= stored.attributes.items()
+        assert patch.channels.items() <= stored.channels.items()
+    names = [name.partition("_")[0] for name in stored.attributes]
+    assert {name: names.count(name) for name in names} == {"a0": 90, "a2": 99, "lists": 1}  # the list counts as 11
+    assert len(stored.channels) == 50
+    assert [name for name, one in stored.channels.items() if not one.state] == ["no0", "no1", "no2"]
+    services.decider.decide(WORKSPACE, DecisionRequest("spring", "u1", recipient=RecipientPatch("Europe/Berlin")))
+    with services.store.read() as reader:
+        told = reader.recipients(WORKSPACE, ["u1"])["u1"]
+    assert (told.attributes, told.channels) == (stored.attributes, stored.channels)
+
+
+def test_no_refusal_that_is_told_inline_is_left_out(services: Services, spring: Campaign) -> None:
+    for i in range(2):
+        refused = {f"c{i}_{j}": Consent(False) for j in range(30)}
+        services.decider.decide(WORKSPACE, DecisionRequest("spring", "u1", recipient=RecipientPatch(channels=refused)))
+    agreed = RecipientPatch(channels={"push": Consent(True)})
+    services.decider.decide(WORKSPACE, DecisionRequest("spring", "u1", recipient=agreed))
+    with services.store.read() as reader:
+        channels = reader.recipients(WORKSPACE, ["u1"])["u1"].channels
+    assert [one.state for one in channels.values()] == [False] * 60
+
+
 def test_overriding_rules_leaves_the_recipients_word_in_force(services: Services) -> None:
     setup.put_campaign(services, campaign(allow_no_send=False, channels=(Channel("email"), Channel("sms"))))
     cap(services, 0)
