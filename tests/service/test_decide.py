@@ -109,6 +109,13 @@ def test_a_bad_row_spoils_no_other(services: Services, spring: Campaign) -> None
     assert [type(g).__name__ for g in got] == ["Decision", "Invalid", "Invalid", "Decision"]
 
 
+def test_only_campaigns_that_exist_are_remembered(services: Services, spring: Campaign) -> None:
+    services.decider.decide_batch(WORKSPACE, [DecisionRequest(name, "u1") for name in ("nope", "spring")], "run1")
+    view = services.catalog.newest(WORKSPACE)
+    assert view is not None
+    assert [view.knows(name) for name in ("nope", "spring")] == [False, True]
+
+
 def test_a_request_id_repeated_within_a_batch_answers_once(services: Services, spring: Campaign) -> None:
     rows = [DecisionRequest("spring", "u1", request_id="r"), DecisionRequest("spring", "u1", request_id="r")]
     first, second = services.decider.decide_batch(WORKSPACE, rows, "run1")
