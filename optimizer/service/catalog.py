@@ -33,7 +33,7 @@ class View:
     workspace: Workspace
     rules: tuple[Rule, ...]
     attributes: dict[str, Attribute]
-    _campaigns: dict[str, Campaign | None] = field(default_factory=dict)
+    _campaigns: dict[str, Campaign] = field(default_factory=dict)
     _limits: dict[str, tuple[RiskLimit, ...]] = field(default_factory=dict)
 
     @cached_property
@@ -68,14 +68,18 @@ class View:
         return self._limits[campaign.campaign_id]
 
     def knows(self, campaign_id: str) -> bool:
-        """Whether the campaign of that id, or that there is none, was read before."""
+        """Whether the campaign of that id was read before."""
         return campaign_id in self._campaigns
 
     def standing(self, reader: Reader, campaign_id: str) -> Campaign | None:
-        """The campaign of that id, archived or not; None when there is none."""
-        if campaign_id not in self._campaigns:
-            self._campaigns[campaign_id] = reader.campaign(self.workspace.workspace_id, campaign_id)
-        return self._campaigns[campaign_id]
+        """The campaign of that id, archived or not; None when there is none, which is not remembered: callers can name
+        any number of those."""
+        known = self._campaigns.get(campaign_id)
+        if known is None:
+            known = reader.campaign(self.workspace.workspace_id, campaign_id)
+            if known is not None:
+                self._campaigns[campaign_id] = known
+        return known
 
     def campaign(self, reader: Reader, campaign_id: str) -> Campaign:
         """The campaign of that id; ``Invalid`` when there is none or it is archived."""

@@ -25,6 +25,8 @@ from optimizer.service import moments
 ID_LENGTH = 256
 #: Values in one object (those in lists and objects below it counted), levels of nesting, bytes of a string.
 OBJECT_VALUES, OBJECT_DEPTH, TEXT_BYTES = 200, 5, 8192
+#: Channels and refusals of one recipient, at most.
+CHANNELS, SUPPRESSIONS = 50, 200
 NAME_ALLOWED = f"1 to {ID_LENGTH} characters, no control characters"
 _ID = re.compile(r"[^\u0000-\u001f\u007f-\u009f\ufffd]+")
 _NUMBER = re.compile(r"-?(0|[1-9]\d*)(\.\d+)?([eE][+-]?\d+)?")
@@ -265,6 +267,13 @@ def _within(name: str, number: float) -> float:
 def is_name(value: Any) -> bool:
     """Whether a value is a text that may be an id or a name."""
     return isinstance(value, str) and len(value) <= ID_LENGTH and _ID.fullmatch(value) is not None
+
+
+def values_in(value: Any) -> int:
+    """How many values that is, those in lists and objects counted."""
+    if isinstance(value, dict):
+        return 1 + sum(map(values_in, value.values()))
+    return 1 + sum(map(values_in, value)) if isinstance(value, list) else 1
 
 
 def _check_values(name: str, value: Any, depth: int) -> int:

@@ -7,13 +7,11 @@ from typing import Any
 
 from optimizer.bandit.localtime import zone_names
 from optimizer.errors import Invalid
-from optimizer.service.cells import Cells, instant
+from optimizer.service.cells import CHANNELS, SUPPRESSIONS, Cells, instant
 from optimizer.service.recipients import consents
 from optimizer.service.requests import DecisionRequest, EventInput, RecipientPatch, ScoreRequest
 from storage.records import ANY, Consent, Recipient, Suppression
 
-#: Channels and refusals of one recipient, at most: the bounds of the API.
-CHANNELS, SUPPRESSIONS = 50, 200
 _RECIPIENT_COLUMNS = frozenset({"recipient_id", "timezone", "suppressed"})
 _RECIPIENT_NESTED = frozenset({"attributes", "channels"})
 _EVENT_COLUMNS = frozenset(

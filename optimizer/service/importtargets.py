@@ -218,21 +218,22 @@ class _History:
         return history.read_row(cells, line, frame, recipient, self.place.services.clock())
 
     def put(self, rows: Sequence[tuple[int, history.LoggedRow]], position: int | None) -> Stored:
-        workspace_id = self.place.workspace_id
-        logged = [row for _, row in rows]
+        workspace_id, salt = self.place.workspace_id, self.place.services.salt
+        named = sorted({row.decision.recipient_id for _, row in rows})
 
-        def work(writer: Writer) -> int:
+        def work(writer: Writer) -> Stored:
+            erased = gone(writer, salt, workspace_id, named)  # since ``prepare`` asked
+            bad = [BadRow(line, refusal(who)) for line, row in rows if (who := row.decision.recipient_id) in erased]
+            logged = [row for _, row in rows if row.decision.recipient_id not in erased]
             known = writer.decisions_by_id(workspace_id, [row.decision.decision_id for row in logged])
             new = [row for row in logged if row.decision.decision_id not in known]
             people.sight(writer, workspace_id, {}, [row.decision.snapshot.context for row in new])
             writer.add_decisions([(row.decision, row.message) for row in new])
             writer.add_events([event for row in new for event in row.events])
-            self.place.note(position)(writer)
-            return len(new)
+            self.place.note(None if bad else position)(writer)
+            return Stored(stored=len(new), known=len(logged) - len(new), bad=tuple(bad))
 
-        pairs = sorted({(workspace_id, row.decision.recipient_id) for row in logged})
-        new = self.place.services.store.write(work, recipients=pairs)
-        return Stored(stored=new, known=len(logged) - new)
+        return self.place.services.store.write(work, recipients=[(workspace_id, one) for one in named])
 
 
 def _ids(rows: Sequence[Cells], column: str) -> set[str]:

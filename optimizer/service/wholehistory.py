@@ -12,6 +12,7 @@ from optimizer.service import history
 from optimizer.service import recipients as people
 from optimizer.service.cells import OBJECT_VALUES, Cells, instant, outcome
 from optimizer.service.choose import resolve_zone
+from optimizer.service.erased import any_erased
 from optimizer.service.history import Frame
 from optimizer.service.ids import IMPORTED_POLICY
 from optimizer.service.rowparts import Table
@@ -19,6 +20,7 @@ from optimizer.service.wholecolumns import Memo, first_seen, joined, member, pla
 from storage.bulk import NewLogged, NewOutcomes
 from storage.codec import from_micros, to_micros
 from storage.decision_codec import Details
+from storage.errors import OneByOne
 from storage.log import Snapshot
 from storage.port import Writer
 from storage.records import Recipient
@@ -157,7 +159,9 @@ class HistoryColumns:
         return one.number(name) if name == "propensity" else one.id(name)
 
     def store(self, writer: Writer, workspace_id: str, table: Table, found: NewLogged) -> None:
-        """Stores them; ``OneByOne`` when they are not all new, or something counts them."""
+        """Stores them; ``OneByOne`` when they are not all new, something counts them, or somebody was erased once."""
+        if any_erased(writer, workspace_id):
+            raise OneByOne("decisions about people who may have been erased")
         writer.add_new_logged(workspace_id, found)
         known = {attribute.name: attribute for attribute in writer.attributes(workspace_id)}
         people.sight(writer, workspace_id, known, first_seen(known, table.columns, "context", typed=self.typed))

@@ -8,9 +8,9 @@ from datetime import datetime
 from typing import Any
 
 from optimizer.service import recipients as people
-from optimizer.service.cells import OBJECT_VALUES, Cells
+from optimizer.service.cells import CHANNELS, OBJECT_VALUES, Cells
 from optimizer.service.erased import any_erased
-from optimizer.service.importrows import CHANNELS, recipient_row
+from optimizer.service.importrows import recipient_row
 from optimizer.service.rowparts import Table
 from optimizer.service.wholecolumns import Memo, first_seen, joined, member, plain_ids, require, require_names
 from storage.codec import pack_member, pack_recipient_members, to_micros

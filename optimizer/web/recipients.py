@@ -9,6 +9,7 @@ from flask import Response, current_app, request
 
 from optimizer.errors import Invalid, NotFound
 from optimizer.service import erasing, exports, setup
+from optimizer.service.recipients import LISTED
 from optimizer.web import body, examples, render
 from optimizer.web.operation import Answer, Call, Operations, Told
 from optimizer.web.paging import sliced
@@ -179,18 +180,22 @@ def put_recipients(call: Call) -> Answer:
     example={"type": "number"},
 )
 def put_attribute(call: Call) -> Answer:
-    """Its type, whether the model may use it, how long it is kept. An undeclared one is typed at first sight."""
+    """Its type, whether the model may use it, how long it is kept. An undeclared one is typed at first sight and
+    listed, as long as the registry isn't full."""
     made = attribute_of(call.loaded, workspace_id=call.workspace_id, name=call.path["name"])
     return Answer(render.attribute(setup.put_attribute(call.services, made)))
 
 
 @api.operation("GET", "/v1/attributes", "List attributes", query=PageQuery, answers={200: AttributesPage}, scope="read")
 def list_attributes(call: Call) -> Answer:
-    """The attribute registry by name, the undeclared ones too."""
+    """The attribute registry by name, the undeclared ones too. Once it is `full`, new names are listed only if they are
+    declared, or are traits by which Segment says who someone is; models use the others all the same, typed by their
+    values at each training."""
     with call.services.store.read() as reader:
         stored = reader.attributes(call.workspace_id)
     items, cursor = sliced(stored, lambda a: a.name, limit=call.query["limit"], cursor=call.query["cursor"])
-    return Answer(render.page("attributes", [render.attribute(a) for a in items], cursor))
+    page = render.page("attributes", [render.attribute(a) for a in items], cursor)
+    return Answer({**page, "full": len(stored) >= LISTED})
 
 
 def _made(call: Call, loaded: dict[str, Any]) -> Recipient:

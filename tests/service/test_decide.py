@@ -122,6 +122,13 @@ def test_a_stored_zone_that_this_host_lacks_spoils_no_other_row(services: Servic
         assert "'America/Nowhere' is not a time zone" in refused.detail
 
 
+def test_only_campaigns_that_exist_are_remembered(services: Services, spring: Campaign) -> None:
+    services.decider.decide_batch(WORKSPACE, [DecisionRequest(name, "u1") for name in ("nope", "spring")], "run1")
+    view = services.catalog.newest(WORKSPACE)
+    assert view is not None
+    assert [view.knows(name) for name in ("nope", "spring")] == [False, True]
+
+
 def test_a_request_id_repeated_within_a_batch_answers_once(services: Services, spring: Campaign) -> None:
     rows = [DecisionRequest("spring", "u1", request_id="r"), DecisionRequest("spring", "u1", request_id="r")]
     first, second = services.decider.decide_batch(WORKSPACE, rows, "run1")
@@ -287,6 +294,40 @@ def test_inline_consent_is_stored_but_never_loosens_a_refusal(services: Services
         refused = reader.recipient(WORKSPACE, "u9")
     assert refused is not None
     assert not refused.channels["push"].state
+
+
+def test_what_is_told_inline_is_stored_and_takes_the_room_of_what_came_last_before_it(
+    services: Services, spring: Campaign
+) -> None:
+    stored = Recipient(WORKSPACE, "u1")
+    for i in range(3):
+        values: dict[str, object] = {f"a{i}_{j}": j for j in range(99)}
+        agreed = {f"c{i}_{j}": Consent(True) for j in range(30)}
+        patch = RecipientPatch(attributes={**values, "lists": [i] * 10}, channels={**agreed, f"no{i}": Consent(False)})
+        services.decider.decide(WORKSPACE, DecisionRequest("spring", "u1", recipient=patch))
+        with services.store.read() as reader:
+            stored = reader.recipients(WORKSPACE, ["u1"])["u1"]
+        assert patch.attributes.items() <= stored.attributes.items()
+        assert patch.channels.items() <= stored.channels.items()
+    names = [name.partition("_")[0] for name in stored.attributes]
+    assert {name: names.count(name) for name in names} == {"a0": 90, "a2": 99, "lists": 1}  # the list counts as 11
+    assert len(stored.channels) == 50
+    assert [name for name, one in stored.channels.items() if not one.state] == ["no0", "no1", "no2"]
+    services.decider.decide(WORKSPACE, DecisionRequest("spring", "u1", recipient=RecipientPatch("Europe/Berlin")))
+    with services.store.read() as reader:
+        told = reader.recipients(WORKSPACE, ["u1"])["u1"]
+    assert (told.attributes, told.channels) == (stored.attributes, stored.channels)
+
+
+def test_no_refusal_that_is_told_inline_is_left_out(services: Services, spring: Campaign) -> None:
+    for i in range(2):
+        refused = {f"c{i}_{j}": Consent(False) for j in range(30)}
+        services.decider.decide(WORKSPACE, DecisionRequest("spring", "u1", recipient=RecipientPatch(channels=refused)))
+    agreed = RecipientPatch(channels={"push": Consent(True)})
+    services.decider.decide(WORKSPACE, DecisionRequest("spring", "u1", recipient=agreed))
+    with services.store.read() as reader:
+        channels = reader.recipients(WORKSPACE, ["u1"])["u1"].channels
+    assert [one.state for one in channels.values()] == [False] * 60
 
 
 def test_overriding_rules_leaves_the_recipients_word_in_force(services: Services) -> None:

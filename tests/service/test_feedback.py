@@ -14,7 +14,7 @@ from optimizer.service.ingest import ingest
 from optimizer.service.requests import DecisionRequest, EventInput, RejectedEvent, VendorEvent
 from optimizer.service.wiring import Services
 from storage.log import Decision, Message
-from storage.records import Campaign, GroupShares, OutcomeWeight
+from storage.records import Campaign, GroupShares, OutcomeWeight, Recipient, Suppression
 from storage.rules import Cap, Rule
 from tests.service.conftest import START, WORKSPACE, FakeClock, campaign
 
@@ -151,6 +151,17 @@ def test_an_opt_out_suppresses_and_revokes_at_once(services: Services, kind: str
         assert [c.kind for c in reader.changes(WORKSPACE, after=0, limit=10)] == ["revoked", "revoked"]
     with pytest.raises(Conflict, match="revoked"):
         settle.claim(services, WORKSPACE, one.decision_id)
+
+
+def test_an_opt_out_outlives_a_callers_suppression_of_the_same(services: Services, sent: Decision) -> None:
+    own = Suppression("email", "marketing", source="crm: on holiday")
+    setup.put_recipient(services, Recipient(WORKSPACE, "u1", suppressed=(own,)))
+    ingest(services, WORKSPACE, [event("unsubscribed", at=0, event_id="e1", decision_id=sent.decision_id)])
+    by_event = Suppression("email", "marketing", source="event:unsubscribed:e1", at=START)
+    with services.store.read() as reader:
+        assert reader.recipients(WORKSPACE, ["u1"])["u1"].suppressed == (own, by_event)
+    assert setup.put_recipient(services, Recipient(WORKSPACE, "u1"))[0].suppressed == (by_event,)
+    assert services.decider.decide(WORKSPACE, DecisionRequest("spring", "u1"))[0].status == "withheld"
 
 
 def test_a_soft_bounce_silences_nobody(services: Services, sent: Decision) -> None:

@@ -9,11 +9,13 @@ from typing import Any
 import pytest
 
 from optimizer.service import setup
+from optimizer.service.erasing import erase
 from optimizer.service.feedback import load
 from optimizer.service.imports import import_file
 from optimizer.service.importtargets import BadRow
 from optimizer.service.wiring import Services
-from storage.records import Campaign, Channel, Variant
+from storage.records import Campaign, Channel, Recipient, Variant
+from tests.service.asking import meanwhile
 from tests.service.conftest import START, WORKSPACE, campaign
 from tests.service.rows import decisions, history_rows, logged, write
 
@@ -153,3 +155,21 @@ def test_sent_history_counts_against_caps_like_any_message(
     with services.store.read() as reader:
         found = reader.messages(WORKSPACE, ["u0", "u1", "u2"], START - 11 * DAY, START)
     assert {person: len(messages) for person, messages in found.items()} == {"u0": 1, "u1": 1, "u2": 1}
+
+
+@pytest.mark.parametrize("earlier", [(), ("u9",)], ids=["whole columns", "row by row"])
+def test_an_erasure_while_a_history_is_imported_counts(
+    services: Services, spring: Campaign, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, earlier: tuple[str, ...]
+) -> None:
+    for one in ("u1", *earlier):
+        setup.put_recipient(services, Recipient(WORKSPACE, one))
+    for one in earlier:
+        erase(services, WORKSPACE, one)
+    bad: list[BadRow] = []
+    file = write(tmp_path / "h.csv", history_rows(9))
+    meanwhile(services, monkeypatch, lambda: erase(services, WORKSPACE, "u1"))
+    done = import_file(services, WORKSPACE, "history", file, on_bad=bad.append)
+    assert (done.stored, [(one.line, one.error.code) for one in bad]) == (7, [(3, "erased"), (10, "erased")])
+    assert "u1" not in {decision.recipient_id for decision in decisions(services)}
+    setup.put_recipient(services, Recipient(WORKSPACE, "u1"))
+    assert import_file(services, WORKSPACE, "history", file).stored == 2

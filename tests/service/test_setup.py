@@ -8,10 +8,11 @@ from datetime import UTC, datetime
 import pytest
 
 from optimizer.errors import Invalid, NotFound, PreconditionFailed, Unauthenticated
+from optimizer.service import recipients as people
 from optimizer.service import setup
 from optimizer.service.requests import DecisionRequest, RecipientPatch
 from optimizer.service.wiring import Services
-from storage.records import Campaign, Recipient, Suppression, Variant
+from storage.records import Attribute, Campaign, Recipient, Suppression, Variant
 from storage.rules import Cap, Capacity, Rule, RuleKind, RuleParameters, WarmUpStep
 from tests.service.asking import meanwhile
 from tests.service.conftest import START, WORKSPACE, FakeClock, campaign
@@ -82,6 +83,22 @@ def test_a_replaced_recipient_keeps_refusals_that_events_recorded(services: Serv
     assert stored.suppressed == (by_event,)
 
 
+def test_a_refusal_that_an_event_recorded_outlives_a_callers_own_of_the_same(services: Services) -> None:
+    by_event = Suppression("email", "marketing", source="event:unsubscribed:e1", at=START)
+    own = Suppression("email", "marketing")
+
+    def put(*suppressed: Suppression) -> tuple[Suppression, ...]:
+        return setup.put_recipient(services, Recipient(WORKSPACE, "u1", suppressed=suppressed))[0].suppressed
+
+    assert put(by_event) == (by_event,)
+    assert put(own) == (own, by_event)
+    assert put(own, own) == (own, by_event)  # as read, without sources
+    assert put(own, by_event) == (own, by_event)
+    rewritten = replace(by_event, at=None)
+    assert put(rewritten) == (rewritten,)
+    assert put() == (rewritten,)
+
+
 def test_attributes_are_typed_at_first_sight(services: Services, spring: Campaign) -> None:
     told = {"age": 33, "plan": "pro", "vip": True, "joined": "2026-01-02T03:04:05Z", "nothing": None}
     patch = RecipientPatch(attributes=told)
@@ -95,6 +112,28 @@ def test_attributes_are_typed_at_first_sight(services: Services, spring: Campaig
         "joined": ("timestamp", False),
         "cart_value": ("number", False),
     }
+
+
+def test_a_full_registry_lists_only_what_is_declared_or_private(
+    services: Services, spring: Campaign, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(people, "LISTED", 3)
+
+    def ask(context: dict[str, object]) -> tuple[list[str], int]:
+        decision = services.decider.decide(WORKSPACE, DecisionRequest("spring", "u1", context=context))[0]
+        assert context.items() <= decision.snapshot.context.items()
+        with services.store.read() as reader:
+            return [a.name for a in reader.attributes(WORKSPACE)], reader.config_version(WORKSPACE)
+
+    assert ask({"a": 1, "b": 1})[0] == ["a", "b"]
+    names, version = ask({"c": 1, "d": 1})
+    assert names == ["a", "b", "c"]
+    assert ask({"d": 1, "e": 1}) == (names, version)
+    services.store.write(lambda writer: people.sight(writer, WORKSPACE, {}, [{"email": "x@y", "f": 1}], {"email"}))
+    setup.put_attribute(services, Attribute(WORKSPACE, "d", "text", use_in_model=False))
+    with services.store.read() as reader:
+        listed = {a.name: a.use_in_model for a in reader.attributes(WORKSPACE)}
+    assert listed == {"a": True, "b": True, "c": True, "d": False, "email": False}
 
 
 WARM = Capacity(9, 60, (WarmUpStep(1, 2),))

@@ -256,6 +256,20 @@ def test_pages_hold_every_item_once(ready: Caller, plural: str, name: str, make:
     assert len(set(paged)) == len(paged) >= 5
 
 
+def test_the_list_of_attributes_says_that_it_is_full_and_takes_up_declared_ones(ready: Caller) -> None:
+    def listed() -> tuple[bool, bool]:
+        page = ready("GET", "/v1/attributes?limit=1").get_json()
+        return page["full"], any(one["name"] == "a" for one in page["attributes"])
+
+    assert listed() == (False, False)
+    rows = [{"recipient_id": f"u{i}", "attributes": {f"b{i}_{j}": j for j in range(200)}} for i in range(10)]
+    assert ready("POST", "/v1/recipients/batch", {"recipients": rows}).get_json()["stored"] == 10
+    assert ready("POST", "/v1/decisions", {**ASK, "context": {"a": 1}}).status_code == 201
+    assert listed() == (True, False)
+    assert ready("PUT", "/v1/attributes/a", {"type": "number"}).status_code == 200
+    assert listed() == (True, True)
+
+
 def test_decisions_are_listed_by_campaign_recipient_and_status(ready: Caller) -> None:
     ready("POST", "/v1/decisions", {**ASK, "recipient_id": "one"})
     two = ready("POST", "/v1/decisions", {**ASK, "recipient_id": "two"}).get_json()

@@ -11,6 +11,7 @@ from typing import Any
 
 from marshmallow import ValidationError
 
+from optimizer.service.cells import values_in
 from optimizer.web.schemas import limits
 from optimizer.web.schemas.containers import Attributes
 from optimizer.web.schemas.fields import ID
@@ -29,7 +30,7 @@ def trimmed(values: Mapping[str, Any]) -> dict[str, Any]:
     kept: dict[str, Any] = {}
     left = limits.ATTRIBUTES
     for name, value in values.items():
-        size = _size(value)
+        size = values_in(value)
         if size <= left and _fits(name, value):
             kept[name] = value
             left -= size
@@ -57,10 +58,3 @@ def _fits(name: str, value: Any) -> bool:
     except ValidationError:
         return False
     return True
-
-
-def _size(value: Any) -> int:
-    """How many values that is, those in lists and objects counted."""
-    if isinstance(value, Mapping):
-        return 1 + sum(_size(one) for one in value.values())
-    return 1 + sum(_size(one) for one in value) if isinstance(value, list) else 1

@@ -78,11 +78,13 @@ class Problem(Shown):
     index = Whole("The row of a batch.", maximum=limits.ROWS)
 
 
-def page_of(item: type[Schema], plural: str) -> type[Schema]:
-    """The answer of a list route: items under their own name and the cursor of the next page."""
+def page_of(item: type[Schema], plural: str, **more: fields.Field[Any]) -> type[Schema]:
+    """The answer of a list route: items under their own name, the cursor of the next page, and ``more`` about the list
+    as a whole."""
     members: dict[str, Any] = {
         plural: fields.List(fields.Nested(item), required=True),
         "cursor": Text("The next page; null at the end.", longest=1024, required=True, allow_none=True),
+        **more,
         "__doc__": f"A page of {plural}.",
     }
     return type(f"{plural.title().replace('_', '')}Page", (Shown,), members)

@@ -38,7 +38,8 @@ class WindowIn(Body):
 
 
 class RecipientPatchIn(Body):
-    """Updates the stored recipient; never loosens a recorded refusal."""
+    """Updates the stored recipient; never loosens a recorded refusal. What is told now takes the room of stored
+    attributes and consents where the record would hold more than a PUT of it may; refusals all stay."""
 
     timezone = ZoneName(load_default=None, allow_none=True)
     attributes = Attributes(load_default=dict)

@@ -7,6 +7,7 @@ from typing import Any, get_args
 
 from marshmallow import ValidationError, fields, post_load
 
+from optimizer.service.recipients import LISTED
 from optimizer.web.schemas import limits
 from optimizer.web.schemas.body import Body, Shown, Stored, page_of, rows, shown
 from optimizer.web.schemas.containers import Attributes, Either, Many, Table
@@ -156,4 +157,8 @@ def attribute_of(data: dict[str, Any], *, workspace_id: str, name: str) -> Attri
 
 
 AttributeOut = shown(AttributeIn, "Attribute")
-AttributesPage = page_of(AttributeOut, "attributes")
+AttributesPage = page_of(
+    AttributeOut,
+    "attributes",
+    full=Flag(f"true: {LISTED:,} names or more; new ones that nobody declared are no longer listed.", required=True),
+)
