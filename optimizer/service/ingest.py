@@ -236,7 +236,7 @@ def _store(
     about = {one.decision.decision_id for one in others if one.decision is not None}
     decisions = writer.decisions_by_id(workspace_id, sorted(about)) if about else {}
     for one in others:
-        event, new = one.event, _add(writer, one)
+        event, new = _add(writer, one)
         if new:
             accepted += 1
             unmatched += not event.matched
@@ -258,10 +258,12 @@ def _store(
     return IngestReport(accepted, duplicates, unmatched, tuple(refused))
 
 
-def _add(writer: Writer, one: Correlated) -> bool:
+def _add(writer: Writer, one: Correlated) -> tuple[Event, bool]:
+    """Stores an event; returns it with the label that it has by itself, and whether it was new."""
     if one.said is None:
-        return writer.add_event(one.event)
-    return writer.add_vendor_event(judge_alone(one.event, one.said), one.said.vendor, one.said.words)
+        return one.event, writer.add_event(one.event)
+    event = judge_alone(one.event, one.said)
+    return event, writer.add_vendor_event(event, one.said.vendor, one.said.words)
 
 
 def _act_on(writer: Writer, event: Event, decision: Decision | None, now: datetime) -> None:

@@ -179,6 +179,20 @@ def test_what_a_machines_open_had_cleared_counts_again(
         assert unanswered() == 0  # a person's click came after all three
 
 
+def test_what_a_machine_opens_is_no_answer_from_the_start(
+    ready: Caller, hooks: dict[Any, Hook], services: Services, decision: dict[str, Any]
+) -> None:
+    path = f"/v1/decisions/{decision['decision_id']}/confirm"
+    assert ready("POST", path, {"sent_at": NOW.isoformat()}).status_code == 200
+    hooks["sendgrid"].clock.forward(hours=1)
+    hooks["sendgrid"].say(happened(1, "clicked", 600, decision, useragent="curl/8"))
+    with services.store.read() as reader:
+        assert reader.unanswered("default", ["u1"]) == {"u1": 1}
+    hooks["sendgrid"].say(happened(2, "clicked", 900, decision))
+    with services.store.read() as reader:
+        assert reader.unanswered("default", ["u1"]) == {}
+
+
 def test_the_audit_knows_what_was_believed_at_each_position() -> None:
     always, turned = Reply("clicked", NOW, 0, 0, True), Reply("clicked", NOW, 0, 0, True, True, (5,))
     back = replace(turned, automated=False, flips=(5, 8))
