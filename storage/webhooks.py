@@ -69,6 +69,10 @@ class WebhookReader(Protocol):
     def vendor_words(self, workspace_id: str, decision_id: str) -> tuple[VendorWords, ...]:
         """The events that name or were joined to this decision and have a vendor's words, by occurrence, then id."""
 
+    def labelled(self, workspace_id: str, decision_id: str, *, limit: int) -> int:
+        """How many events name or were joined to this decision and have a label's confidence; counted up to ``limit``,
+        and no more are read."""
+
     def vendor_decisions(self, workspace_id: str, *, after: str = "", limit: int) -> tuple[str, ...]:
         """Ids of decisions that such events name, in order, beginning behind ``after``."""
 

@@ -21,7 +21,7 @@ from optimizer.service import recipients as people
 from optimizer.service.engagement import note_engagement
 from optimizer.service.erased import CODE, gone, hidden_message_id
 from optimizer.service.ids import decision_id
-from optimizer.service.labels import judge_alone, judge_anew
+from optimizer.service.labels import judge_all_anew, judge_alone
 from optimizer.service.optout import OF_PEOPLE, apply_opt_outs, is_opt_out, release_failed, suppress
 from optimizer.service.plainevents import Correlated, Plain, split
 from optimizer.service.requests import (
@@ -37,7 +37,7 @@ from optimizer.service.rhythms import note_active, note_message
 from optimizer.service.webhooks.messages import normalised
 from optimizer.service.wiring import Services
 from storage.errors import OneByOne
-from storage.log import Decision, Event, Named
+from storage.log import Event, Named
 from storage.port import Reader, Writer
 from storage.records import ANY
 
@@ -233,10 +233,9 @@ def _store(
     plain.store(writer, workspace_id, now)
     accepted, duplicates = len(plain.rows), 0
     unmatched = sum(not one.event.matched for one in plain.rows)
-    about = {one.decision.decision_id for one in others if one.decision is not None}
-    decisions = writer.decisions_by_id(workspace_id, sorted(about)) if about else {}
+    fresh: list[Event] = []
     for one in others:
-        event, new = one.event, _add(writer, one)
+        event, new = _add(writer, one)
         if new:
             accepted += 1
             unmatched += not event.matched
@@ -249,30 +248,42 @@ def _store(
             if joined is None:
                 continue
             event = joined
-        decision = None if one.decision is None else decisions[one.decision.decision_id]
-        event = event if decision is None else judge_anew(writer, decision, decision, [event])[0]
         if new and one.index in told:
             _learn(writer, services, event, told[one.index], now)
-        _act_on(writer, event, decision, now)
         note_active(writer, event)
+        fresh.append(event)
+    _act_on(writer, workspace_id, fresh, now)
     return IngestReport(accepted, duplicates, unmatched, tuple(refused))
 
 
-def _add(writer: Writer, one: Correlated) -> bool:
+def _add(writer: Writer, one: Correlated) -> tuple[Event, bool]:
+    """Stores an event; returns it with the label that it got by itself, and whether it was new."""
     if one.said is None:
-        return writer.add_event(one.event)
-    return writer.add_vendor_event(judge_alone(one.event, one.said), one.said.vendor, one.said.words)
+        return one.event, writer.add_event(one.event)
+    event = judge_alone(one.event, one.said)
+    return event, writer.add_vendor_event(event, one.said.vendor, one.said.words)
 
 
-def _act_on(writer: Writer, event: Event, decision: Decision | None, now: datetime) -> None:
-    if decision is not None:
-        apply_opt_outs(writer, decision, [event], now)
-        note_engagement(writer, decision, [event])
-        note_message(writer, decision, decision, [event])
-        release_failed(writer, decision, [event], now)
-    elif event.matched and event.recipient_id is not None and is_opt_out(event):
-        source = f"event:{event.type}:{event.event_id}"
-        suppress(writer, (event.workspace_id, event.recipient_id), (ANY, ANY), source=source, now=now)
+def _act_on(writer: Writer, workspace_id: str, events: Sequence[Event], now: datetime) -> None:
+    """Does what follows from events, all of which are stored: what hangs on all of a message's events once for each
+    message, else each delivery of thousands of clicks would read them thousands of times."""
+    of: dict[str, list[Event]] = {}
+    for event in events:
+        if event.matched and event.decision_id is not None:
+            of.setdefault(event.decision_id, []).append(event)
+    decisions = writer.decisions_by_id(workspace_id, sorted(of)) if of else {}
+    judged = judge_all_anew(writer, [(decisions[key], new) for key, new in of.items()])
+    for key, new in zip(of, judged, strict=True):
+        note_engagement(writer, decisions[key], new)
+        note_message(writer, decisions[key], decisions[key], new)
+    for event in events:  # in their order, since the first that calls a message off is the reason
+        decision = None if event.decision_id is None else decisions.get(event.decision_id)
+        if decision is not None:
+            apply_opt_outs(writer, decision, [event], now)
+            release_failed(writer, decision, [event], now)
+        elif event.matched and event.recipient_id is not None and is_opt_out(event):
+            source = f"event:{event.type}:{event.event_id}"
+            suppress(writer, (event.workspace_id, event.recipient_id), (ANY, ANY), source=source, now=now)
 
 
 def _learn(writer: Writer, services: Services, event: Event, told: Told, now: datetime) -> None:

@@ -85,6 +85,7 @@ def read_mapping(path: Path) -> ColumnMapping:
     except ValueError as fault:  # what both parsers, and UTF-8, raise
         raise Invalid.field("mapping", f"{path.name}: {fault}", code="unreadable_file") from None
     _refuse_unknown("mapping", told, _PARTS)
+    _refuse_wide("mapping", told)
     columns, constants = _table(told, "columns"), _table(told, "constants")
     for name, source in columns.items():
         if not isinstance(source, str) or not source:
@@ -114,6 +115,15 @@ def _refuse_unknown(where: str, told: Any, allowed: frozenset[str]) -> None:
     for name in told:
         if name not in allowed:
             raise Invalid.field(f"{where}.{name}", f"unknown; known: {', '.join(sorted(allowed))}")
+
+
+def _refuse_wide(where: str, told: Any) -> None:
+    """TOML knows whole numbers of any length, JSON as we write it those of 64 bits."""
+    pairs = told.items() if isinstance(told, dict) else enumerate(told) if isinstance(told, list) else ()
+    for name, value in pairs:
+        _refuse_wide(f"{where}.{name}", value)
+    if isinstance(told, int) and not -(2**63) <= told < 2**64:
+        raise Invalid.field(where, "is a whole number of more than 64 bits; allowed: up to 64 bits")
 
 
 def _at(row: Mapping[str, Any], path: str) -> Any:

@@ -128,7 +128,7 @@ def note_message(writer: Writer, before: Decision, after: Decision, joined: Iter
     """
     if before.status not in OUT and after.status not in OUT:
         return
-    new = {event.event_id for event in joined}
+    new = {event.event_id for event in joined if engages(writer, after, event)}
     if before == after and not new:
         return
     answers = [

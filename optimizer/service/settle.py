@@ -82,7 +82,7 @@ def confirm(
             raise Invalid.field("decision_id", f"{decision_id} is {decision.status}: it has no message to confirm")
         told = message_id
         if decision.snapshot.erased and message_id is not None:
-            told = hidden_message_id(services.salt, workspace_id, provider or "", message_id)
+            told = _hidden(writer, services.salt, decision, provider or decision.provider, message_id)
         provider_, message_id_ = _named(decision, provider, told)
         confirmed = replace(
             decision,
@@ -101,6 +101,13 @@ def confirm(
         return confirmed
 
     return _write(services, workspace_id, decision_id, work)
+
+
+def _hidden(writer: Writer, salt: bytes, decision: Decision, provider: str | None, message_id: str) -> str:
+    """What stands for the message id of an erased person; what waited under the id itself is theirs and goes."""
+    waiting = writer.match_events(decision.workspace_id, replace(decision, provider=provider, message_id=message_id))
+    writer.drop_events(decision.workspace_id, [event.event_id for event in waiting])
+    return hidden_message_id(salt, decision.workspace_id, provider or "", message_id)
 
 
 def _named(decision: Decision, provider: str | None, message_id: str | None) -> tuple[str | None, str | None]:

@@ -38,6 +38,12 @@ _WORDS: Final = (
     "SELECT " + EVENT_COLUMNS + ", words FROM events INDEXED BY events_decision "  # noqa: S608 - constants
     "WHERE workspace_id = ? AND decision_id = ? AND words IS NOT NULL ORDER BY occurred_at, event_id"
 )
+_LABELLED_OF: Final = """
+SELECT count(*) FROM (
+  SELECT 1 FROM events INDEXED BY events_decision
+  WHERE workspace_id = ? AND decision_id = ? AND confidence IS NOT NULL LIMIT ?
+) AS labelled
+"""
 _DECISIONS: Final = """
 SELECT DISTINCT decision_id FROM events INDEXED BY events_decision
 WHERE workspace_id = ? AND decision_id > ? AND words IS NOT NULL ORDER BY decision_id LIMIT ?
@@ -80,6 +86,11 @@ class WebhookReader(Tables):
             said = codec.unpack_object(row[-1])
             found.append(VendorWords(event_from(workspace_id, row), said[_VENDOR], said[_EVENT]))
         return tuple(found)
+
+    def labelled(self, workspace_id: str, decision_id: str, *, limit: int) -> int:
+        """See ``storage.webhooks``."""
+        row = self._row(_LABELLED_OF, (workspace_id, decision_id, limit))
+        return 0 if row is None else int(row[0])
 
     def vendor_decisions(self, workspace_id: str, *, after: str = "", limit: int) -> tuple[str, ...]:
         """See ``storage.webhooks``."""

@@ -272,6 +272,33 @@ def test_a_late_confirm_is_a_fact_and_names_nobody(
     assert read(services, lambda reader: audit(reader, WORKSPACE)).clean
 
 
+@pytest.mark.parametrize("provider_told_before", [True, False])
+def test_what_waited_under_a_message_id_goes_when_a_late_confirm_tells_whose_it_is(
+    services: Services, decided: list[Decision], provider_told_before: bool
+) -> None:
+    made = ask(services, name_of(2))
+    if provider_told_before:
+        settle.confirm(services, WORKSPACE, made.decision_id, services.clock(), "acme", None)
+    for message in ("theirs", "another's"):
+        arrived = VendorEvent(
+            "delivered",
+            services.clock(),
+            provider="acme",
+            message_id=message,
+            vendor="standard",
+            words={"email": "anna@secret.example"},
+        )
+        assert ingest(services, WORKSPACE, [arrived]).unmatched == 1
+    erase(services, 2)
+    for _ in range(2):
+        provider = None if provider_told_before else "acme"
+        settle.confirm(services, WORKSPACE, made.decision_id, services.clock(), provider, "theirs")
+    assert read(services, lambda reader: reader.unmatched_events(WORKSPACE)) == 1  # another message's
+    opened = EventInput("opened", services.clock(), provider="acme", message_id="theirs")
+    assert rejected(services, opened) == ["erased"]
+    assert read(services, lambda reader: audit(reader, WORKSPACE)).clean
+
+
 def test_who_is_put_back_keeps_the_refusals_that_events_recorded(
     services: Services, decided: list[Decision], clock: FakeClock
 ) -> None:

@@ -142,3 +142,21 @@ def test_another_mapping_is_another_import(services: Services, tmp_path: Path) -
 def test_a_mapping_that_says_nonsense_is_refused_by_name(tmp_path: Path, content: Any, named: str) -> None:
     with pytest.raises(Invalid, match=named.replace(".", r"\.")):
         read_mapping(mapping(tmp_path, content))
+
+
+@pytest.mark.parametrize(
+    ("content", "named"),
+    [
+        ('[constants]\n"attributes.a" = 18446744073709551616', "mapping.constants.attributes.a"),
+        (f"[constants.metadata]\na = [1, {{b = 0x{'f' * 9000}}}]", "mapping.constants.metadata.a.1.b"),
+        ("[formats.value.values]\nmuch = -9223372036854775809", "mapping.formats.value.values.much"),
+    ],
+)
+def test_a_whole_number_of_more_than_64_bits_is_refused_where_it_stands(
+    tmp_path: Path, content: str, named: str
+) -> None:
+    with pytest.raises(Invalid) as refused:
+        read_mapping(mapping(tmp_path, content, "m.toml"))
+    assert list(refused.value.errors) == [named]
+    widest = "[constants]\na = 18446744073709551615\nb = -9223372036854775808"
+    assert read_mapping(mapping(tmp_path, widest, "m.toml")).constants == {"a": 2**64 - 1, "b": -(2**63)}

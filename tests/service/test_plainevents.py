@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import ast
+import json
 import tempfile
 from collections.abc import Sequence
 from datetime import timedelta
@@ -65,7 +67,8 @@ def prepared(services: Services, *, vendors: bool) -> None:
     setup.put_recipients(services, WORKSPACE, people)
     for name, person in (("sent", "u1"), ("other", "u2"), ("reserved", "u1"), ("late", "u2")):
         reserve(services, name, 30.0 if name == "reserved" else 6.0, recipient_id=person)
-    for name in ("sent", "other"):
+    reserve(services, "second", 6.0, recipient_id="u1")
+    for name in ("sent", "other", "second"):
         settle.confirm(services, WORKSPACE, name, after(hours=6), "ses", f"message of {name}")
     if vendors:
         source = WebhookSource(WORKSPACE, "hook", "sendgrid", version=1)
@@ -97,6 +100,48 @@ def test_together_or_one_by_one_makes_no_difference(envelopes: list[list[dict[st
     events = [[event(one if vendors else {**one, "vendor": ""}) for one in envelope] for envelope in envelopes]
     by_both = [outcome(events, together=together, vendors=vendors) for together in (True, False)]
     assert by_both[0] == by_both[1]
+
+
+REPORTED = st.fixed_dictionaries(
+    {
+        "event_id": st.sampled_from([f"v{i}" for i in range(30)]),
+        "type": st.sampled_from(["clicked"] * 6 + ["opened", "delivered", "delivered", *TYPES]),
+        "named": st.sampled_from([{"decision_id": "sent"}, {"decision_id": "second"}, *NAMES[:8]]),
+        "seconds": st.integers(-6, 12),
+        "agent": st.sampled_from(["", "", "curl/8"]),
+        "link": st.sampled_from("123"),
+    }
+)
+
+
+def reported(one: dict[str, Any]) -> EventInput:
+    return VendorEvent(
+        one["type"],
+        START + timedelta(hours=6, seconds=one["seconds"] / 2),
+        one["event_id"],
+        vendor="sendgrid",
+        words={"useragent": one["agent"], "ip": "203.0.113.7", "url": one["link"]},
+        **one["named"],
+    )
+
+
+def settled(tables: dict[str, list[str]]) -> Any:
+    """What is stored, but for how often a label turned round within one position, and the last digits of sums."""
+    rows = {name: [ast.literal_eval(row) for row in tables[name]] for name in ("events", "rhythms")}
+    events = [(*row[:-2], len(json.loads(row[-2] or b"[]")) % 2, row[-1]) for row in rows["events"]]
+    rhythms = [(*row[:-1], f"{row[-1]:.9e}") for row in rows["rhythms"] if row[-1]]
+    return {**tables, "events": events, "rhythms": rhythms, "rewrites": None}
+
+
+@given(envelopes=st.lists(st.lists(REPORTED | EVENT, max_size=16), min_size=1, max_size=2))
+@settings(max_examples=30, deadline=None, derandomize=True, database=None, phases=[Phase.explicit, Phase.generate])
+def test_what_vendors_report_at_once_leaves_what_it_leaves_one_by_one(envelopes: list[list[dict[str, Any]]]) -> None:
+    events = [[reported(one) if "agent" in one else event(one) for one in envelope] for envelope in envelopes]
+    at_once, tables = outcome(events, together=True, vendors=True)
+    singly, same = outcome([[one] for envelope in events for one in envelope], together=True, vendors=True)
+    for name in ("accepted", "duplicates", "unmatched"):
+        assert sum(getattr(one, name) for one in at_once) == sum(getattr(one, name) for one in singly)
+    assert settled(tables) == settled(same)
 
 
 def test_ordinary_events_are_stored_together(services: Services, clock: FakeClock) -> None:

@@ -138,6 +138,23 @@ def test_a_vendors_words_stay_beside_the_event_and_go_with_the_decision(store: S
         assert reader.vendor_words(WORKSPACE, "dec_1") == ()
 
 
+def test_labelled_events_of_a_decision_are_counted_up_to_a_limit(store: Store) -> None:
+    def add(name: str, confidence: float | None, decision_id: str | None = "dec_1") -> None:
+        event = make_event(event_id=name, confidence=confidence, decision_id=decision_id)
+        store.write(lambda writer: writer.add_vendor_event(event, "ses", WORDS))
+
+    for name in "abc":
+        add(name, 0.0)
+    add("machine", 0.9)
+    add("plain", None)
+    add("of another", 0.0, "dec_2")
+    add("of none", 0.0, None)
+    with store.read() as reader:
+        counts = [reader.labelled(WORKSPACE, "dec_1", limit=limit) for limit in (1, 3, 4, 9)]
+        assert counts == [1, 3, 4, 4]
+        assert reader.labelled("w2", "dec_1", limit=9) == 0
+
+
 def test_a_new_label_notes_where_in_the_log_it_turned_the_old_one_round(store: Store) -> None:
     store.write(lambda writer: writer.add_event(make_event()))
 

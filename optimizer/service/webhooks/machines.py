@@ -4,7 +4,8 @@ Privacy proxies load every picture, mail filters follow every link. Counted as p
 write to mail filters. Each rule below gives a confidence, from 0 to 1, that a machine did it; the surest one speaks,
 and from ``AUTOMATED_FROM`` on the event counts for nothing. The label of one event may hang on the others of the same
 message and on when that went out and arrived, so all of them are judged together, and the same set in any order gets
-the same labels. What a vendor reports without a time is judged by all but the rules that look at times.
+the same labels. What a vendor reports without a time is judged by all but the rules that look at times. Anybody can
+follow a link thousands of times: the first ``MOST`` are judged together, what comes later is no one person's reading.
 
 What is *not* a sign: an open and a click close together (people who click have just opened), the picture proxies of
 Gmail and Yahoo (they load when a person looks, unless the vendor says otherwise), a recipient who clicks often.
@@ -13,7 +14,9 @@ Gmail and Yahoo (they load when a person looks, unless the vendor says otherwise
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from bisect import bisect_left
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
@@ -32,6 +35,8 @@ BURST_LINKS = 3
 BURST = timedelta(seconds=2)
 #: The same program at the same address, so close to what a machine did, is that machine.
 COMPANY = timedelta(seconds=10)
+#: Opens and clicks of one message that are judged together, the first by time; all others are a machine's.
+MOST = 1_000
 
 _APPLE = "Mozilla/5.0"
 _SCANNERS = re.compile(
@@ -41,6 +46,10 @@ _SCANNERS = re.compile(
     r"|googlebot|bingbot|crawler|spider|(?<![a-z])bot\b",
     re.IGNORECASE,
 )
+
+
+#: An address and a user agent.
+_Client = tuple[str, str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,10 +86,14 @@ CONFIDENCE = {
     "burst": 0.9,
     "too_soon": 0.8,
     "same_client": 0.8,
+    "too_many": 0.8,
 }
 #: Rules whose findings tell of the client that did it, and not only of this fetch.
 _OF_A_CLIENT = frozenset({"scanner", "head", "before_delivery", "burst", "too_soon"})
+_AFTER_MOST = f"after {MOST:,}"
 PERSON = Label(False, 0.0, "")
+#: What comes when ``MOST`` are known already, and shows no surer sign by itself.
+TOO_MANY = Label(True, CONFIDENCE["too_many"], f"too_many: {_AFTER_MOST}")
 
 
 def judge(traces: Iterable[Trace], sent_at: datetime | None, delivered_at: datetime | None) -> dict[str, Label]:
@@ -92,13 +105,18 @@ def judge(traces: Iterable[Trace], sent_at: datetime | None, delivered_at: datet
         delivered_at: when it is first known to have arrived, None while nobody has said when.
     """
     ordered = sorted({trace.event_id: trace for trace in traces}.values(), key=lambda one: (one.at, one.event_id))
-    timed = [one for one in ordered if one.signs.timed]
+    timed = [one for one in ordered[:MOST] if one.signs.timed]
     found = {one.event_id: [*_alone(one)] for one in ordered}
+    for one in ordered[MOST:]:
+        found[one.event_id].append(_finding("too_many", _AFTER_MOST))
     for one in timed:
         found[one.event_id] += _in_time(one, sent_at, delivered_at)
     for event_id in _bursts([one for one in timed if one.type == "clicked" and one.signs.url]):
         found[event_id].append(_finding("burst", f"{BURST_LINKS} links in {BURST.total_seconds():g} s"))
-    machines = [one for one in timed if any(finding.rule in _OF_A_CLIENT for finding in found[one.event_id])]
+    machines: dict[_Client, list[datetime]] = {}
+    for one in timed:
+        if any(finding.rule in _OF_A_CLIENT for finding in found[one.event_id]):
+            machines.setdefault(_client(one), []).append(one.at)
     for one in timed:
         if not found[one.event_id] and _in_company(one, machines):
             found[one.event_id].append(_finding("same_client"))
@@ -145,19 +163,29 @@ def _in_time(one: Trace, sent_at: datetime | None, delivered_at: datetime | None
 def _bursts(clicks: Sequence[Trace]) -> set[str]:
     """The clicks, given in order of time, that lie in a stretch with too many different links."""
     found: set[str] = set()
-    first = 0
+    links: Counter[str] = Counter()
+    first = told = 0
     for last, click in enumerate(clicks):
+        links[click.signs.url] += 1
         while click.at - clicks[first].at > BURST:
+            left = clicks[first].signs.url
+            links[left] -= 1
+            if not links[left]:
+                del links[left]
             first += 1
-        stretch = clicks[first : last + 1]
-        if len({one.signs.url for one in stretch}) >= BURST_LINKS:
-            found.update(one.event_id for one in stretch)
+        if len(links) >= BURST_LINKS:
+            found.update(one.event_id for one in clicks[max(first, told) : last + 1])
+            told = last + 1
     return found
 
 
-def _in_company(one: Trace, machines: Sequence[Trace]) -> bool:
-    client = (one.signs.address, one.signs.user_agent)
-    return all(client) and any(
-        (other.signs.address, other.signs.user_agent) == client and abs(other.at - one.at) <= COMPANY
-        for other in machines
-    )
+def _client(one: Trace) -> _Client:
+    return one.signs.address, one.signs.user_agent
+
+
+def _in_company(one: Trace, machines: Mapping[_Client, Sequence[datetime]]) -> bool:
+    """Whether a machine, of those by client in order of time, came from the same one at about that time."""
+    client = _client(one)
+    times = machines.get(client, ()) if all(client) else ()
+    next_ = bisect_left(times, one.at - COMPANY)
+    return next_ < len(times) and times[next_] <= one.at + COMPANY

@@ -24,6 +24,8 @@ SKEW = timedelta(seconds=CLOCK_SKEW_SECONDS)
 #: No control characters (C0, DEL, C1), as in every id of ours.
 _ID = re.compile(r"[^\u0000-\u001f\u007f-\u009f\ufffd]{1,256}")
 _LONGEST_EVENT_ID = 200
+#: Digits of a whole number of 64 bits, or of a sign and one of 63.
+_LONGEST_WHOLE = 20
 #: Levels of objects and lists in what is read. orjson reads 1,024, and what stores and reports words fewer.
 DEEPEST = 100
 #: Bytes of one event's words that are kept whole; of longer ones long texts and lists are cut.
@@ -33,7 +35,7 @@ _CUT_TEXT, _CUT_LIST, _CUT_DEPTH = 200, 10, 6
 
 def parse(raw: bytes) -> Any:
     """The JSON value of ``raw``; broken UTF-8 and lone surrogates, which a recipient's mail client can cause, are
-    replaced by U+FFFD and lose nothing else.
+    replaced by U+FFFD and lose nothing else. A number beyond 64 bits is the nearest float, null where there is none.
 
     Raises:
         Invalid: it is not JSON.
@@ -42,9 +44,15 @@ def parse(raw: bytes) -> Any:
         return orjson.loads(raw)
     except orjson.JSONDecodeError as strict:
         try:
-            return _mended(json.loads(raw.decode("utf-8", "replace")))
+            return _mended(json.loads(raw.decode("utf-8", "replace"), parse_int=_whole))
         except (ValueError, RecursionError):
             raise Invalid(f"the body is not JSON: {strict}", code="unreadable") from None
+
+
+def _whole(digits: str) -> int | float:
+    """A whole number, as orjson reads it and can write it again."""
+    value = int(digits) if len(digits) <= _LONGEST_WHOLE else None
+    return value if value is not None and -(2**63) <= value < 2**64 else float(digits)
 
 
 def _mended(value: Any) -> Any:

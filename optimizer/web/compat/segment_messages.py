@@ -28,7 +28,7 @@ from optimizer.service.ids import fresh
 from optimizer.service.requests import EventInput, RecipientPatch, Told
 from optimizer.web.compat.traits import PRIVATE, flat, trimmed
 from optimizer.web.schemas import limits
-from optimizer.web.schemas.fields import ID, ZoneName
+from optimizer.web.schemas.fields import ID, ZoneName, is_id
 
 #: The calls of the API; each is also the type of its messages in a batch.
 CALLS: tuple[str, ...] = ("track", "identify", "page", "screen", "group", "alias")
@@ -78,12 +78,11 @@ def read(message: Any, call: str | None, envelope: Envelope) -> tuple[EventInput
     event_type, properties = _content(str(kind), message)
     if kind in ("identify", "group", "alias") and user and anonymous:
         properties = {**properties, "anonymous_id": anonymous}
-    decision = properties.get("sendtide_decision_id")
     event = EventInput(
         type=event_type,
         occurred_at=_occurred_at(message, envelope),
         event_id=_event_id(message),
-        decision_id=decision if isinstance(decision, str) and decision.startswith("dec_") else None,
+        decision_id=_decision_id(properties),
         recipient_id=recipient_id,
         value=_worth(properties) if kind == "track" else None,
         automated=kind in ("identify", "group", "alias"),
@@ -155,6 +154,12 @@ def _object(message: Mapping[str, Any], name: str) -> dict[str, Any]:
     if not isinstance(value, dict):
         raise Invalid.field(name, f"is {value!r:.80}; allowed: an object")
     return value
+
+
+def _decision_id(properties: Mapping[str, Any]) -> str | None:
+    """The decision that an event is about, where it names what can be one's id."""
+    told = properties.get("sendtide_decision_id")
+    return told if isinstance(told, str) and told.startswith("dec_") and is_id(told) else None
 
 
 def _worth(properties: Mapping[str, Any]) -> float | None:

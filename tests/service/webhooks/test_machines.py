@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from optimizer.service.webhooks.delivery import Signs
-from optimizer.service.webhooks.machines import AUTOMATED_FROM, CONFIDENCE, PERSON, Trace, judge
+from optimizer.service.webhooks.machines import AUTOMATED_FROM, CONFIDENCE, MOST, PERSON, TOO_MANY, Trace, judge
 from simulations.drills.webhooks.senders import BROWSER
 
 SENT = datetime(2026, 11, 24, 9, tzinfo=UTC)
@@ -117,6 +117,16 @@ def test_the_open_of_the_client_that_scanned_is_a_machines() -> None:
         "late": "",
         "elsewhere": "",
     }
+
+
+def test_only_the_first_thousand_are_judged_together_and_later_ones_are_no_persons() -> None:
+    clicks = [trace(f"c{n:04}", 60.0 + 10 * n) for n in range(MOST)]
+    late = 70.0 + 10 * MOST
+    more = [trace("scanner", late, user_agent="curl/8"), *(trace(f"l{n}", late, url=f"{n}") for n in range(3))]
+    found = reason(*more, *clicks)
+    assert [found.pop(one.event_id) for one in more] == ["scanner", "too_many", "too_many", "too_many"]
+    assert set(found.values()) == {""}
+    assert judge([*more, *clicks], SENT, ARRIVED)["l0"] == TOO_MANY
 
 
 TRACES = st.lists(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from optimizer.service.webhooks.delivery import DECISION_ARGUMENT
-from optimizer.service.webhooks.machines import AUTOMATED_FROM, BURST_LINKS, TOO_SOON
+from optimizer.service.webhooks.machines import AUTOMATED_FROM, BURST_LINKS, MOST, TOO_SOON
 from optimizer.service.webhooks.tables import FIELDS, tables
 from optimizer.service.webhooks.vendors import VENDORS
 
@@ -23,6 +23,6 @@ def test_the_tables_of_the_page_are_those_of_the_code() -> None:
 
 def test_the_numbers_of_the_page_are_those_of_the_code() -> None:
     page = PAGE.read_text(encoding="utf-8")
-    assert (AUTOMATED_FROM, BURST_LINKS, TOO_SOON.total_seconds()) == (0.5, 3, 1.5)
+    assert (AUTOMATED_FROM, BURST_LINKS, TOO_SOON.total_seconds(), MOST) == (0.5, 3, 1.5, 1000)
     assert DECISION_ARGUMENT in page
     assert len(DECISION_ARGUMENT) <= 20  # Postmark's limit

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import gzip
+import hashlib
 from datetime import timedelta
 from typing import Any
 
@@ -213,6 +214,20 @@ def test_a_tracked_event_may_name_its_decision(track: Tracker, ready: Caller) ->
         assert decision is not None
         (event,) = reader.events("default", decision)
     assert (event.type, event.matched) == ("clicked", True)
+
+
+#: Nothing that a database packs small.
+_LONG = "".join(hashlib.sha256(bytes([n])).hexdigest() for n in range(60))
+
+
+@pytest.mark.parametrize("named", [f"dec_{_LONG}", "dec_a\u0001b", "dec_\ufffd", "another's", 7])
+def test_what_can_be_no_decisions_id_names_none_and_spoils_no_other_event(track: Tracker, named: Any) -> None:
+    good = {**MESSAGE, "type": "track"}
+    odd = {**good, "event": "Odd", "messageId": "m2", "properties": {"sendtide_decision_id": named, "x": 1}}
+    assert track("batch", {"batch": [good, odd]}).get_json() == {"success": True}
+    events = track.events()
+    assert {name: events[name].matched for name in ("Seen", "Odd")} == {"Seen": True, "Odd": True}
+    assert events["Odd"].properties["x"] == 1
 
 
 def test_messages_without_an_id_count_once_if_they_say_when_they_happened(track: Tracker) -> None:

@@ -170,6 +170,26 @@ def test_what_is_signed_and_can_not_be_read_is_answered_2xx_since_it_would_be_no
     assert unmatched(services) == 0
 
 
+def test_numbers_beyond_64_bits_beside_broken_text_are_kept_as_they_can_be_told_again(
+    ready: Caller, hooks: dict[Any, Hook], services: Services, decision: dict[str, Any]
+) -> None:
+    hook = hooks["sendgrid"]
+    record = hook.sender.record(of(decision, "opened", 1))
+    record["numbers"] = [orjson.Fragment(digits) for digits in ("-9223372036854775808", "18446744073709551615")]
+    record["wide"] = [orjson.Fragment(d) for d in (b"18446744073709551616", b"-9223372036854775809", b"9" * 5000)]
+    raw = hook.sender.request(record, hook.clock.now).body.replace(b'"numbers"', b'"\\ud800":null,"numbers"')
+    assert hook.post(cast(SendGrid, hook.sender).signed(raw, hook.clock.now)).get_json()["accepted"] == 1
+    with services.store.read() as reader:
+        (stored,) = reader.vendor_words("default", decision["decision_id"])
+    assert stored.words["numbers"] == [-(2**63), 2**64 - 1]
+    assert [(type(one), one) for one in stored.words["wide"]] == [
+        (float, 2.0**64),
+        (float, -(2.0**63)),
+        (type(None), None),
+    ]
+    assert ready("GET", "/v1/recipients/u1/export").status_code == 200
+
+
 @pytest.mark.parametrize("levels", [99, 300, 990])
 def test_a_deeply_nested_event_is_refused_and_the_others_of_its_batch_are_kept(
     hook: Hook, services: Services, decision: dict[str, Any], levels: int

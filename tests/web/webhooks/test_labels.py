@@ -28,6 +28,8 @@ from simulations.audit.requires import Reply
 from simulations.drills.webhooks.senders import Happened, Standard
 from storage.log import Decision
 from storage.records import Campaign, Channel, Variant
+from storage.sql.event_tables import EventReader
+from storage.sql.webhook_tables import WebhookReader
 from tests.web.conftest import NOW, Caller
 from tests.web.webhooks.conftest import Hook, events_of
 
@@ -177,6 +179,95 @@ def test_what_a_machines_open_had_cleared_counts_again(
         better.setattr(machines, "_SCANNERS", re.compile("newfilter", re.IGNORECASE))
         relabel(services, "default")
         assert unanswered() == 0  # a person's click came after all three
+
+
+def test_what_a_machine_opens_is_no_answer_from_the_start(
+    ready: Caller, hooks: dict[Any, Hook], services: Services, decision: dict[str, Any]
+) -> None:
+    path = f"/v1/decisions/{decision['decision_id']}/confirm"
+    assert ready("POST", path, {"sent_at": NOW.isoformat()}).status_code == 200
+    hooks["sendgrid"].clock.forward(hours=1)
+    hooks["sendgrid"].say(happened(1, "clicked", 600, decision, useragent="curl/8"))
+    with services.store.read() as reader:
+        assert reader.unanswered("default", ["u1"]) == {"u1": 1}
+    hooks["sendgrid"].say(happened(2, "clicked", 900, decision))
+    with services.store.read() as reader:
+        assert reader.unanswered("default", ["u1"]) == {}
+
+
+def test_messages_of_one_delivery_are_all_judged_before_a_recipients_unanswered_ones_are_counted(
+    ready: Caller, hooks: dict[Any, Hook], services: Services
+) -> None:
+    hook = hooks["sendgrid"]
+    asked = {"campaign_id": "c", "recipient_id": "u9", "immediate": True}
+    sent = [ready("POST", "/v1/decisions", asked).get_json() for _ in range(2)]
+    for one in sent:
+        ready("POST", f"/v1/decisions/{one['decision_id']}/confirm", {"sent_at": NOW.isoformat()})
+    hook.clock.forward(hours=1)
+    hook.say(happened(0, "opened", 60, sent[0]))
+    together = [happened(1, "delivered", 61, sent[0])]
+    together += [happened(2 + n, "clicked", 300, sent[1], url=f"{URL}{n}") for n in range(3)]
+    deliver(hook, together)
+    with services.store.read() as reader:
+        assert reader.unanswered("default", ["u9"]) == {"u9": 2}
+
+
+def test_a_delivery_of_many_clicks_of_a_message_reads_its_events_as_often_as_one_of_few(
+    hooks: dict[Any, Hook], services: Services, decision: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hook = hooks["sendgrid"]
+    hook.clock.forward(hours=1)
+    rows = rows_read(monkeypatch)
+    clicks = [happened(n, "clicked", 10 * n, decision) for n in range(100)]
+    deliver(hook, clicks[:2])
+    few = len(rows)
+    deliver(hook, clicks[2:])
+    assert len(rows) == 2 * few
+    assert rows[few:] == [100] * few
+
+
+def test_once_a_thousand_clicks_of_a_message_are_known_no_further_one_looks_at_them(
+    hooks: dict[Any, Hook], services: Services, decision: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hook = hooks["sendgrid"]
+    hook.clock.forward(hours=4)
+    clicks = [happened(n, "clicked", 10 * n, decision) for n in range(machines.MOST + 2)]
+    deliver(hook, clicks[: machines.MOST - 1])
+    rows = rows_read(monkeypatch)
+    deliver(hook, clicks[machines.MOST - 1 : -1])
+    assert max(rows) == machines.MOST + 1
+    rows.clear()
+    deliver(hook, clicks[-1:])
+    assert rows == []
+    labels = told(services, decision)
+    assert [labels[f"sg-event-{n}"] for n in (machines.MOST - 1, machines.MOST, machines.MOST + 1)] == [
+        (False, ""),
+        (True, "too_many"),
+        (True, "too_many"),
+    ]
+    assert relabel(services, "default").events == 0
+
+
+def deliver(hook: Hook, together: list[Happened]) -> None:
+    request = hook.sender.request([hook.sender.record(one) for one in together], hook.clock.now, hook.url)
+    assert hook.post(request).get_json()["accepted"] == len(together)
+
+
+def rows_read(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """How many events each reading of a message's events finds from now on."""
+    found: list[int] = []
+    for kind, name in ((EventReader, "events"), (WebhookReader, "vendor_words")):
+        monkeypatch.setattr(kind, name, _counted(getattr(kind, name), found))
+    return found
+
+
+def _counted(read: Any, found: list[int]) -> Any:
+    def reading(*asked: Any) -> Any:
+        rows = read(*asked)
+        found.append(len(rows))
+        return rows
+
+    return reading
 
 
 def test_the_audit_knows_what_was_believed_at_each_position() -> None:
