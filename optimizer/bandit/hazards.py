@@ -71,13 +71,9 @@ class Hazard:
     def seen(self, age: ArrayLike, channel: str) -> Floats:
         """Share in [0, 1] of what happens that is known by an age in hours; 1 from the window on, as for the reward."""
         given = np.asarray(age, dtype=np.float64)
-        share: Floats = np.where(given >= self.window, 1.0, self.known(given, channel))
+        curve = self.channels.get(channel, self.pooled)
+        share: Floats = np.where(given >= self.window, 1.0, curve.at(given))
         return share
-
-    def known(self, age: ArrayLike, channel: str) -> Floats:
-        """The same where the outcome is looked for beyond the window, as after a message that was sent early what needs
-        none is (see ``rewards.outcomes``)."""
-        return self.channels.get(channel, self.pooled).at(age)
 
     def to_json(self) -> dict[str, Any]:
         """For people: hours, and the share known by then, over all channels and by channel."""

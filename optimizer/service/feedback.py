@@ -5,16 +5,17 @@ send. Rows that never went out (released, revoked, displaced, expired, failed) s
 evaluation, by intention to treat: leaving them out would choose rows by the action drawn, since only messages can be
 called off, and every estimate and the balance test would be biased.
 
-Training need not wait for attribution windows: with the hazards of the log's outcomes (``bandit.hazards``) every row
-whose clock has started teaches what it shows so far. Which rows those are hangs on the clock alone, never on what came
-of them. Whatever needs a final reward (the gate, off-policy evaluation) asks without hazards, and gets matured ones.
+Training need not wait for attribution windows of messages: with the hazards of the log's outcomes (``bandit.hazards``)
+every row whose clock has started teaches what it shows so far, whatever came of it. What needs no message is learned
+once it is final: it goes on by itself, until the same moment whatever was drawn, so that shares seen since the send
+would make late sends look better. Whatever needs a final reward (gate, off-policy evaluation) asks without hazards.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from functools import cached_property
 
@@ -51,10 +52,8 @@ Hazards = Mapping[tuple[str, float], Hazard]
 
 @dataclass(frozen=True, slots=True)
 class Logged:
-    """One decision with its outcomes as known now; ``age`` is the time in hours since its clock started.
-
-    ``looked``: whether it was opened or clicked (see ``rewards.looked``).
-    """
+    """One decision with its outcomes as known now; ``age`` in hours since its clock started; ``looked``: whether it was
+    opened or clicked (see ``rewards.looked``)."""
 
     decision: Decision
     outcomes: Mapping[str, Outcome]
@@ -105,10 +104,8 @@ class Logged:
 
 @dataclass(frozen=True)
 class Log:
-    """The feedback of a workspace, with its campaigns as they are now (the objective may have changed since).
-
-    ``since``: only what was decided from then on (None = all).
-    """
+    """The feedback of a workspace decided ``since`` then (None = all), with its campaigns as they are now: objectives
+    may have changed."""
 
     campaigns: dict[str, Campaign]
     rows: tuple[Logged, ...]
@@ -122,6 +119,10 @@ class Log:
     def of(self, campaign_id: str) -> list[Logged]:
         """The rows of one campaign, by time of decision."""
         return [row for row in self.rows if row.decision.campaign_id == campaign_id]
+
+    def without(self, campaign_ids: Collection[str]) -> Log:
+        """The log without the rows of some campaigns."""
+        return replace(self, rows=tuple(r for r in self.rows if r.decision.campaign_id not in campaign_ids))
 
 
 def load(reader: Reader, workspace_id: str, now: datetime, since: datetime | None = None) -> Log:
@@ -169,10 +170,10 @@ def logged(campaign: Campaign, row: FeedbackRow, now: datetime) -> Logged | None
     known, look = outcomes_and_look(campaign, decision, row.events, now)
     named = [event for event in row.events if event.decision_id == decision.decision_id]
     return Logged(
-        decision=decision,
-        outcomes=known,
-        reward=reward(campaign, decision, known),
-        matured=matured(campaign, known),
+        decision,
+        known,
+        reward(campaign, decision, known),
+        matured(campaign, known),
         failed=any(event.type == "failed" for event in named),
         closed=closes(campaign, decision) <= now,
         answered=any(event.type in MESSAGE_OUTCOMES and event.type != "failed" for event in named),
@@ -184,8 +185,8 @@ def logged(campaign: Campaign, row: FeedbackRow, now: datetime) -> Logged | None
 def closes(campaign: Campaign, decision: Decision) -> datetime:
     """When a decision's reward would be final whatever had been drawn: its latest possible send + the longest window.
 
-    A row matures with the action that was drawn, so the matured rows of the last days are those with early sends, and
-    of these only. Where rows must not be chosen by their action, they are taken once they are closed.
+    The matured rows of the last days are those with early sends. Where rows must not be chosen by their action, they
+    are taken once closed.
     """
     return latest_start(decision) + timedelta(hours=max_window(campaign))
 
@@ -227,9 +228,9 @@ def examples(rows: Sequence[Logged], campaigns: dict[str, Campaign], hazards: Ha
     Args:
         rows: those that are not trainable are left out.
         campaigns: as they are now.
-        hazards: with them an outcome whose window is still open is told as it is so far, with the share of its
-            happenings that would be seen by now; it is unknown (NaN) only where the clock has not started. Without
-            them (None) an outcome that has not matured is unknown, a yes too: else young rows would show yeses only.
+        hazards: with them an outcome of a message whose window is still open is told as it is so far, with the share
+            of its happenings seen by now, unless the clock has not started. All others that have not matured are
+            unknown (NaN), a yes too: else young rows would show yeses only.
     """
     names = sorted(dict.fromkeys(r.decision.campaign_id for r in rows))
     used = tuple(campaigns[name] for name in names)
@@ -249,7 +250,7 @@ def examples(rows: Sequence[Logged], campaigns: dict[str, Campaign], hazards: Ha
         channel=_column(taken, campaign, channels, "channel"),
         local=np.array([local_seconds(r.decision) for r in taken], dtype=np.int64),
         outcome={kind: np.array([_happened(r, kind, young) for r in taken], dtype=np.float64) for kind in kinds},
-        value={kind: np.array([_value(r.told(kind)) for r in taken], dtype=np.float64) for kind in kinds},
+        value={kind: np.array([_value(r, kind, campaigns) for r in taken], dtype=np.float64) for kind in kinds},
         effects=[r.decision.snapshot.effects for r in taken],
         cluster=np.array([clusters.setdefault(r.decision.recipient_id, len(clusters)) for r in taken], dtype=np.int64),
         seen={} if hazards is None else {kind: _seen(taken, kind, campaigns, hazards) for kind in kinds},
@@ -292,7 +293,7 @@ def local_seconds(decision: Decision) -> int:
 
 def _happened(row: Logged, kind: str, young: bool) -> float:
     outcome = row.told(kind)
-    if outcome is None or not (outcome.matured or (young and row.started)):
+    if outcome is None or not (outcome.matured or (young and row.started and needs_message(kind))):
         return math.nan
     return float(outcome.happened)
 
@@ -308,16 +309,19 @@ def _seen(
         if outcome is not None and not outcome.matured and row.started:
             open_.setdefault((row.decision.campaign_id, row.decision.channel or ""), []).append(i)
     for (campaign_id, channel), places in open_.items():
-        hazard = hazards[_key(campaigns[campaign_id], kind)]
-        known = hazard.seen if needs_message(kind) else hazard.known
-        share[places] = known([rows[i].age for i in places], channel)
+        share[places] = hazards[_key(campaigns[campaign_id], kind)].seen([rows[i].age for i in places], channel)
     return share
 
 
-def _value(outcome: Outcome | None) -> float:
-    if outcome is None or outcome.value is None or not outcome.happened or not outcome.matured:
+def _value(row: Logged, kind: str, campaigns: Mapping[str, Campaign]) -> float:
+    """What an outcome was worth; what pays by its value and came without one was worth 0, as for the reward."""
+    outcome = row.told(kind)
+    if outcome is None or not outcome.happened or not outcome.matured:
         return math.nan
-    return outcome.value
+    if outcome.value is not None:
+        return outcome.value
+    weight = campaigns[row.decision.campaign_id].objective.get(kind)
+    return 0.0 if weight is not None and weight.per_value else math.nan
 
 
 def matured_rows(rows: Iterable[Logged]) -> dict[str, int]:

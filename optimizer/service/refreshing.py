@@ -36,6 +36,7 @@ from optimizer.service.replay import Replayer, plan_of, situation_of
 from optimizer.service.retrain import exploration_numbers
 from optimizer.service.serving import load_policy
 from optimizer.service.settledrows import SettledRows, comparable, settled_until
+from optimizer.service.soundness import sound
 from optimizer.service.wiring import Services
 from storage.errors import VersionConflict
 from storage.log import Decision
@@ -58,6 +59,7 @@ class _Read:
         before: what the settled rows say, where it is kept.
         drift: what the drift detectors know, by campaign.
         until: up to when the rows of ``log`` are settled, where it is worth keeping what they say.
+        refused: campaigns whose data is absurd (see ``soundness``): none of their rows is in ``log``.
         fitted: artifact that is served -> what became of it; told: artifact of a retrain -> what settled rows say.
     """
 
@@ -65,6 +67,7 @@ class _Read:
     before: SettledRows | None
     drift: Mapping[str, Drift]
     until: datetime | None
+    refused: frozenset[str]
     fitted: dict[str, Artifact] = field(default_factory=dict)
     told: dict[str, Settled] = field(default_factory=dict)
 
@@ -134,7 +137,8 @@ def _keep(services: Services, workspace_id: str, read: _Read) -> None:
     if read.until is None or not read.told:
         return
     if read.before is None:
-        kept = SettledRows.of(read.log, read.until, services.clock(), changes(read.drift), read.told)
+        changed = changes(read.drift)
+        kept = SettledRows.of(read.log, read.until, services.clock(), changed, read.told, read.refused)
     else:
         kept = read.before.followed(read.log, read.until, changes(read.drift), read.told)
     kept.write(services, workspace_id)
@@ -157,7 +161,9 @@ def _read(
     drift = look(services, reader, workspace_id, campaign_id, log, apart)
     if before is not None and not before.holds_for(log, changes(drift)):
         before, log = None, load(reader, workspace_id, now)
-    return _Read(log, before, drift, settled_until(log.rows, now, before))
+    refused = frozenset(sound(log)[1]) if before is None else before.refused
+    log = log.without(refused)
+    return _Read(log, before, drift, settled_until(log.rows, now, before), refused)
 
 
 def _lineage(reader: Reader, policy: Policy) -> dict[str, str]:
@@ -173,7 +179,7 @@ def _refresh_campaign(
     now = services.clock()
     policy = reader.policy(pointer.workspace_id, pointer.policy_id)
     campaign = read.log.campaigns.get(pointer.campaign_id)
-    if policy is None or campaign is None:
+    if policy is None or campaign is None or pointer.campaign_id in read.refused:
         return _answer(pointer, "skipped", 0)
     own = prices_of(policy.exploration) if prices is None else prices.get(pointer.campaign_id, ())
     numbers = read.numbers(pointer.campaign_id)

@@ -33,7 +33,7 @@ from optimizer.service.replay import Replayer
 from optimizer.service.runs import LEAST_RECIPIENTS, LEAST_ROWS
 from optimizer.service.serving import load_policy
 from optimizer.service.settledrows import Facts
-from optimizer.service.soundness import soundness
+from optimizer.service.soundness import sound
 from optimizer.service.wiring import Services
 from storage.errors import VersionConflict
 from storage.policies import Component, Pointer, Policy, TrainingRun
@@ -74,11 +74,11 @@ def retrain(
         wanted = [c for c in active if not fallen(apart, c.campaign_id)]
         enough = [c for c in wanted if len(_teaching(services, log, c)) >= LEAST_ROWS]
         answers = [_skipped(c, len(_matured(log, c))) for c in wanted if c not in enough]
-        sound, refused = _sound(log) if enough else (log, {})
+        fit, refused = sound(log) if enough else (log, {})
         answers += [_refused(c, refused[c.campaign_id], _matured(log, c)) for c in enough if c.campaign_id in refused]
         left = [c for c in enough if c.campaign_id not in refused]
         if left:
-            job = settled(Job.of(services, reader, workspace_id, sound, run.run_id if run is not None else None, drift))
+            job = settled(Job.of(services, reader, workspace_id, fit, run.run_id if run is not None else None, drift))
             drift = dict(job.drift)
             judged = [attempted(apart, c.campaign_id, partial(_retrain_campaign, job, reader, c)) for c in left]
             answers += [one for one in judged if one is not None]
@@ -99,18 +99,6 @@ def _teaching(services: Services, log: Log, campaign: Campaign) -> list[Logged]:
     if services.settings.gate:
         return _matured(log, campaign)
     return [r for r in usable(log.of(campaign.campaign_id), log.campaigns) if r.started]
-
-
-def _sound(log: Log) -> tuple[Log, dict[str, list[Condition]]]:
-    """The log without the campaigns whose data is absurd, and what is wrong with those that have enough rows."""
-    refused = {}
-    for name, campaign in log.campaigns.items():
-        rows = log.of(name)
-        failed = [c for c in soundness(campaign, rows) if not c.passed] if rows else []
-        # Too few rows to show anything yet is no fault of the data; they may teach, and are checked again later.
-        if failed and len(rows) >= LEAST_ROWS:
-            refused[name] = failed
-    return Log(log.campaigns, tuple(r for r in log.rows if r.decision.campaign_id not in refused)), refused
 
 
 def _retrain_campaign(job: Job, reader: Reader, campaign: Campaign) -> dict[str, Any]:

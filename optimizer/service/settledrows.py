@@ -45,7 +45,7 @@ LONGEST: Final = timedelta(days=1)
 #: Settled decisions of each campaign that are named, newest last: to compare policies on.
 RECENT: Final = 200
 #: Another number makes nothing of older files.
-_FORMAT: Final = 1
+_FORMAT: Final = 2
 
 #: (campaign, variant, channel); both None = not sending.
 Shown = tuple[str, str | None, str | None]
@@ -89,6 +89,7 @@ class SettledRows:
         hazards: how outcomes become known, from the whole log at that time.
         shown: the actions of the whole log at that time.
         models: artifact of the retrain -> what the rows say of its weights.
+        refused: campaigns whose data was absurd: their rows are not among these, nor read with those since.
     """
 
     made: datetime
@@ -99,15 +100,22 @@ class SettledRows:
     hazards: Hazards
     shown: frozenset[Shown]
     models: Mapping[str, Settled]
+    refused: frozenset[str] = frozenset()
 
     @classmethod
     def of(
-        cls, whole: Log, until: datetime, now: datetime, changed: Mapping[str, float], models: Mapping[str, Settled]
+        cls,
+        whole: Log,
+        until: datetime,
+        now: datetime,
+        changed: Mapping[str, float],
+        models: Mapping[str, Settled],
+        refused: frozenset[str] = frozenset(),
     ) -> SettledRows:
         """Of a log that was read whole; ``changed``: when outcomes last changed, by campaign."""
         nothing = dict.fromkeys(whole.campaigns, Facts())
         basis, shown = basis_of(whole.campaigns, changed), _shown(whole.rows)
-        begun = cls(now, until, basis, nothing, {}, whole.hazards, shown, models)
+        begun = cls(now, until, basis, nothing, {}, whole.hazards, shown, models, refused)
         return begun.followed(whole, until, changed, models)
 
     def followed(
@@ -128,7 +136,8 @@ class SettledRows:
 
     def holds_for(self, since: Log, changed: Mapping[str, float]) -> bool:
         """Whether it rests on what is so now, and the rows since show no action that the whole log did not."""
-        return self.basis == basis_of(since.campaigns, changed) and _shown(since.rows) <= self.shown
+        rows = since.without(self.refused).rows
+        return self.basis == basis_of(since.campaigns, changed) and _shown(rows) <= self.shown
 
     def write(self, services: Services, workspace_id: str) -> None:
         """Puts it in the place of what was there; where that can't be, a warning says so."""
@@ -146,6 +155,7 @@ class SettledRows:
             "recent": {name: list(ids) for name, ids in self.recent.items()},
             "hazards": [[name, _hazard_json(hazard)] for (name, _), hazard in sorted(self.hazards.items())],
             "shown": sorted(map(list, self.shown), key=str),
+            "refused": sorted(self.refused),
             "models": models,
         }
         path = _path(services, workspace_id)
@@ -185,6 +195,7 @@ def read(services: Services, workspace_id: str, models: frozenset[str]) -> Settl
                 for i, (name, told) in enumerate(sorted(meta["models"].items()))
                 if name in models
             },
+            refused=frozenset(meta["refused"]),
         )
     except (OSError, BadArtifact, KeyError, TypeError, ValueError):
         return None

@@ -1,7 +1,8 @@
 """Is the log fit to learn from at all? Absurd data is refused with a reason, and the incumbent stays.
 
-Asked of each campaign by itself, before anything is trained; the rows of a refused campaign teach no other either,
-since one model is trained for the whole workspace. These are faults of the data; weak evidence is the gate's business.
+Asked of each campaign by itself, before anything is trained or refreshed; the rows of a refused campaign teach no other
+either, since one model is trained for the whole workspace. These are faults of the data; weak evidence is the gate's
+business.
 """
 
 from __future__ import annotations
@@ -12,7 +13,8 @@ from collections.abc import Callable, Iterable, Sequence
 from optimizer.bandit.conditions import condition
 from optimizer.bandit.evidence import Condition
 from optimizer.bandit.ope import TINY_PROPENSITY
-from optimizer.service.feedback import Logged
+from optimizer.service.feedback import Log, Logged
+from optimizer.service.runs import LEAST_ROWS
 from storage.records import Campaign
 
 #: More than this share of rows with times in the wrong order is no skew of clocks.
@@ -21,6 +23,18 @@ MOST_DISORDERED = 0.01
 MOST_EMPTY = 0.5
 #: Share of rows that a single impossible propensity already exceeds: the log is the service's own, or was checked.
 _NONE = 0.0
+
+
+def sound(log: Log) -> tuple[Log, dict[str, list[Condition]]]:
+    """The log without the campaigns whose data is absurd, and what is wrong with those that have enough rows."""
+    refused = {}
+    for name, campaign in log.campaigns.items():
+        rows = log.of(name)
+        failed = [c for c in soundness(campaign, rows) if not c.passed] if rows else []
+        # Too few rows to show anything yet is no fault of the data; they may teach, and are checked again later.
+        if failed and len(rows) >= LEAST_ROWS:
+            refused[name] = failed
+    return log.without(refused), refused
 
 
 def soundness(campaign: Campaign, rows: Sequence[Logged]) -> list[Condition]:

@@ -14,6 +14,7 @@ from optimizer.model.inference import RewardModel
 from optimizer.service import setup
 from optimizer.service.feedback import Logged
 from optimizer.service.ingest import ingest
+from optimizer.service.refreshing import refresh
 from optimizer.service.requests import DecisionRequest, EventInput
 from optimizer.service.retrain import retrain
 from optimizer.service.soundness import soundness
@@ -122,6 +123,25 @@ class TestRefusal:
         told = {verdict["campaign_id"]: verdict["decision"] for verdict in retrain(shop, WORKSPACE)}
         assert told["broken"] == "refused"
         assert told["spring"] in ("publish", "reject")
+
+    def test_a_refresh_leaves_out_what_a_retrain_refuses(self, shop: Services, clock: FakeClock) -> None:
+        audience(shop, clock, 600, lambda rng: rng.random() < 0.3)
+        shop = replace(shop, settings=replace(shop.settings, gate=False))
+        assert retrain(shop, WORKSPACE)[0]["decision"] == "publish"
+        shop.policies.refresh_now()
+        setup.put_campaign(shop, replace(SHOP, campaign_id="broken", objective={"bought": OutcomeWeight(1.0)}))
+        for name, people in (("broken", 300), ("spring", 100)):
+            rows = [DecisionRequest(name, f"{name}{i}", immediate=True) for i in range(people)]
+            shop.decider.decide_batch(WORKSPACE, rows, name)
+        clock.forward(hours=100)
+        (told,) = refresh(shop, WORKSPACE)
+        assert told["decision"] == "publish"
+        with shop.store.read() as reader:
+            policy = reader.policy(WORKSPACE, told["policy_id"])
+            assert policy is not None
+            artifact = reader.artifact(WORKSPACE, policy.mixture[0].artifact_id or "")
+        assert artifact is not None
+        assert RewardModel.load(artifact.blob).artifact_meta["rows"] == 700
 
 
 def logged(decision: Decision, *, hit: bool) -> Logged:

@@ -16,7 +16,7 @@ from optimizer.service.requests import DecisionRequest, EventInput
 from optimizer.service.retrain import retrain
 from optimizer.service.wiring import Services
 from storage.log import Decision
-from storage.records import Channel
+from storage.records import Channel, OutcomeWeight
 from tests.service.conftest import START, WORKSPACE, FakeClock, campaign
 
 
@@ -102,8 +102,32 @@ def test_rows_whose_send_lies_ahead_tell_nothing_even_where_something_happened(
     assert told(log.rows) == 0
     clock.now = max(d.send_at for d in decided if d.send_at is not None) + timedelta(hours=1)
     log = _log(services, clock)
-    assert np.nansum(examples(log.rows, log.campaigns, log.hazards).outcome["converted"]) == 1.0
     assert told(log.rows) == len(decided) + 1
+    for hours, known in ((71, 0), (72, 60)):  # purchases go on by themselves, so all of them are final at once
+        clock.now = START + timedelta(hours=24 + hours)
+        log = _log(services, clock)
+        bought_by_now = examples(log.rows, log.campaigns, log.hazards).outcome["converted"]
+        assert np.isfinite(bought_by_now).sum() == known
+        assert np.nansum(bought_by_now) == min(known, 1)
+
+
+def test_what_pays_by_its_value_and_came_without_one_is_worth_nothing(services: Services, clock: FakeClock) -> None:
+    """As in the reward: a mean of those alone that told a value would promise more than is ever counted."""
+    paying = OutcomeWeight(per_value=1.0)
+    setup.put_campaign(services, campaign(objective={"converted": paying, "visited": OutcomeWeight(1.0)}))
+    decided = _ask(services, 40, "now", immediate=True)
+    orders = [
+        EventInput(type=kind, occurred_at=clock.now, decision_id=d.decision_id, value=value)
+        for kind in ("converted", "visited")
+        for d, value in zip(decided, [40.0, None] * 20, strict=True)
+    ]
+    ingest(services, WORKSPACE, orders)
+    clock.forward(hours=200)
+    log = _log(services, clock)
+    data = examples(log.rows, log.campaigns)
+    assert sorted(data.value["converted"]) == [0.0] * 20 + [40.0] * 20
+    assert np.nanmean(data.value["converted"]) == np.mean([row.reward for row in log.rows]) - 1.0
+    assert np.isnan(data.value["visited"]).sum() == 20, "its value counts for nothing, so nothing is known of it"
 
 
 def test_at_the_end_of_the_window_the_row_is_final(shop: Services, clock: FakeClock) -> None:
