@@ -8,7 +8,7 @@ may leave a fragment (``*.md``) in that folder; fragments come into the report i
 from __future__ import annotations
 
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, get_args
@@ -132,7 +132,8 @@ def section(part: Part, figures: Mapping[str, Any], folder: str) -> str:
     pictures = f"![regret]({folder}/{part.scenario}-regret.png)\n\n![week]({folder}/{part.scenario}-week.png)"
     verdicts = [_verdicts(name, notes) for name, notes in figures["notes"].items() if _has_verdicts(notes)]
     table = "\n".join([head, "| --- | --- | --- | --- | --- | --- |", *rows])
-    blocks = [f"## {part.scenario}: {part.asks}", told, table, *verdicts]
+    tenths = _tenths(figures["standings"], ("ours", reference))
+    blocks = [f"## {part.scenario}: {part.asks}", told, table, *tenths, *verdicts]
     if figures["recovery"]:
         blocks.append("\n".join(_recovery(figures["recovery"], part.policies)))
     if tuned:
@@ -171,6 +172,16 @@ def _row(one: Mapping[str, Any]) -> str:
         _figure(one["full_regret"], 0),
     )
     return f"| {' | '.join(cells)} |"
+
+
+def _tenths(standings: Sequence[Mapping[str, Any]], names: Collection[str | None]) -> list[str]:
+    """The way from chance to the informed oracle as it went, of the policies that the table is about."""
+    told = [
+        f"{one['policy']} {' '.join(f'{share:.3f}' for share in one['path'])}"
+        for one in standings
+        if one["policy"] in names
+    ]
+    return [f"/inf in each tenth of the decisions: {'; '.join(told)}."] if told else []
 
 
 def _recovery(found: Mapping[str, Sequence[Mapping[str, Any]]], policies: Sequence[str]) -> list[str]:
