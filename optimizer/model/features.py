@@ -39,6 +39,9 @@ FEW_ROWS = 2_000
 MAX_LEVELS = 24
 REST_BUCKETS = 4
 TEXT_WIDTH = 8
+#: Names up to which all are looked at. Of more those are left out that nobody declared and fewer contexts than one in
+#: 500 have: names that never repeat say nothing, and each would cost a pass over all contexts.
+MOST_NAMES = 2_000
 #: Rows looked at when a feature's type is inferred.
 _TYPING_SAMPLE = 1_000
 
@@ -224,10 +227,11 @@ def fit_spec(
     widths = widths or Widths()
     registry = {attribute.name: attribute for attribute in attributes}
     present = Counter(name for context in contexts for name, value in context.items() if value is not None)
+    least = max(5, len(contexts) // 500) if len(present) > MOST_NAMES else 0
     names = [
         name
         for name in sorted(present)
-        if not name.startswith("@") and (name not in registry or registry[name].use_in_model)
+        if not name.startswith("@") and (registry[name].use_in_model if name in registry else present[name] >= least)
     ]
     types: dict[str, AttributeType | None] = {
         name: registry[name].type if name in registry else _infer(contexts, name) for name in names

@@ -70,11 +70,14 @@ _DISPENSABLE: tuple[tuple[Unit, Segment], ...] = (
     ("variant", "network"),
     ("variant", "time"),
     ("variant", "plain"),
+    ("pair", "one"),
+    ("variant", "one"),
+    ("campaign", "one"),
 )
 _OWNED: frozenset[Segment] = frozenset({"plain", "detail", "network", "plain_time"})
 _PARTS = ("plain", "detail", "network", "time", "hour", "week", "owner")
-#: Limit on the weights of a head: a Cholesky factor of this size takes about .3 s. Beyond it, the keys with the fewest
-#: rows lose their own context and time weights first.
+#: Limit on the weights of a head: a Cholesky factor of this size takes about .3 s. Beyond it the keys with the fewest
+#: rows lose their own weights, those for context and time first.
 MAX_WEIGHTS = 3_500
 #: Time columns are stored by name; format 2 stored these numbers.
 _TIMES_2: dict[Any, str] = dict(enumerate(name for i, name in enumerate(TIME_NAMES) if i not in WEEKEND_DAYS))
@@ -331,9 +334,8 @@ def build_layout(
     start = 0
     for i, (unit, segment, precision) in enumerate(shape):
         if counts[i]:
-            block = Block(unit, segment, tuple(keys[unit][: counts[i]]), start, widths[segment], precision)
-            blocks.append(block)
-            start += block.size
+            blocks.append(Block(unit, segment, tuple(keys[unit][: counts[i]]), start, widths[segment], precision))
+            start += blocks[-1].size
     return replace(empty, blocks=tuple(blocks))
 
 

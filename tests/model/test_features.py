@@ -190,3 +190,14 @@ def test_long_texts_are_hashed_and_not_remembered() -> None:
     assert hashing._kept.cache_info().currsize == 0
     hashing.hashed("a short text that no other test hashes")
     assert hashing._kept.cache_info().currsize == 1
+
+
+def test_names_that_never_repeat_are_no_features_once_there_are_thousands() -> None:
+    contexts: list[dict[str, Any]] = [{"age": float(i % 60), f"viewed-{i}": True} for i in range(2_500)]
+    spec = fit_spec(contexts, ())
+    assert [column.name for column in spec.columns] == ["age"]
+    assert spec.dropped == ()
+    declared = Attribute(workspace_id="w", name="viewed-7", type="boolean")
+    assert [column.name for column in fit_spec(contexts, (declared,)).columns] == ["age", "viewed-7"]
+    few = fit_spec(contexts[:500], ())
+    assert len(few.dropped) == 500 - (len(few.columns) - 1), "of fewer each is looked at"

@@ -275,6 +275,19 @@ def test_the_number_of_weights_is_bounded_and_the_busiest_keys_keep_theirs() -> 
     assert kept["variant*plain"]
 
 
+def test_hundreds_of_campaigns_keep_to_the_bound() -> None:
+    campaigns = [f"c{i}" for i in range(1_500)]
+    variants = [variant_key(campaign, f"v{i}") for campaign in campaigns for i in range(4)]
+    pairs = [f"{variant}\x1f{channel}" for variant in variants for channel in ("email", "sms", "push")]
+    keys = {"one": ("",), "campaign": campaigns, "channel": ("email", "sms", "push"), "variant": variants}
+    layout = build_layout(MESSAGE_BLOCKS, {**keys, "pair": pairs}, plain=range(20), time=range(13))  # type: ignore[dict-item]
+    assert layout.size <= MAX_WEIGHTS
+    kept = {block.name: block.keys for block in layout.blocks}
+    assert kept["campaign*one"] == tuple(campaigns)
+    assert kept["variant*one"] == tuple(variants[: len(kept["variant*one"])])
+    assert layout.rows_of(next(b for b in layout.blocks if b.name == "variant*one"), Action("c1499", "v3", "sms")) == []
+
+
 def _space() -> ActionSpace:
     return ActionSpace(("a", "new"), ("email", "sms"), NOON, NOON, True)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -20,7 +21,10 @@ from optimizer.model.training.rows import Design, RowSet, split_rows
 from optimizer.model.training.rowterms import row_likelihood
 from optimizer.model.training.threads import set_threads
 from optimizer.model.variantbasis import VariantBasis, fit_basis
-from storage.records import Attribute, Variant
+from storage.records import Attribute, JsonObject, Variant
+
+#: Contexts of which the encoding is learned at most.
+SPEC_ROWS = 25_000
 
 _CHUNK = 16_384
 
@@ -66,7 +70,7 @@ def cross_fit_gain(
     set_threads(len(examples))
     order = np.random.default_rng(seed).permutation(len(distinct))
     fold = (order % folds)[place.reshape(-1)]
-    spec = fit_spec(examples.contexts, attributes)
+    spec = fit_spec(telling(examples.contexts, seed), attributes)
     table = tabulate(examples, spec.encode(examples.contexts), spec, training_basis(examples))
     out = {name: np.full(len(examples), np.nan) for name in examples.outcomes}
     for k in range(folds):
@@ -78,6 +82,14 @@ def cross_fit_gain(
             gain = likelihood(eta, outcome, share) - likelihood(base, outcome, share)
             out[name][judge] = gain[judge]
     return out
+
+
+def telling(contexts: Sequence[JsonObject], seed: int) -> Sequence[JsonObject]:
+    """The contexts that say how all are to be encoded: means, bins and words settle long before a long log ends."""
+    if len(contexts) <= SPEC_ROWS:
+        return contexts
+    places = np.random.default_rng(seed).choice(len(contexts), SPEC_ROWS, replace=False)
+    return [contexts[i] for i in np.sort(places).tolist()]
 
 
 def predictions(

@@ -18,7 +18,7 @@ from optimizer.model.history import Wanted
 from optimizer.model.inference import FORMAT, RewardModel
 from optimizer.model.rhythmterm import RhythmTerm
 from optimizer.model.training.calibrate import fit_calibration
-from optimizer.model.training.evaluate import training_basis
+from optimizer.model.training.evaluate import telling, training_basis
 from optimizer.model.training.export import export_graph
 from optimizer.model.training.gate import EncoderVerdict, Judged, NetworkVerdict, judge_columns, unjudged
 from optimizer.model.training.lastlayer import (
@@ -39,8 +39,6 @@ from optimizer.model.values import fit_values, joined
 from optimizer.model.variantbasis import VariantBasis
 from storage.records import Attribute, JsonObject
 
-#: Contexts of which the encoding is learned at most.
-SPEC_ROWS = 25_000
 #: Posterior width factor v = WIDE / √(1 + n / HALVED), at least NARROW: exploration shrinks faster than the posterior.
 WIDE, HALVED, NARROW = 0.5, 2_500.0, 0.05
 
@@ -84,7 +82,7 @@ def train(
     _check(examples)
     examples = told_apart(examples)
     set_threads(len(examples))
-    spec = fit_spec(_some(examples.contexts, seed), attributes)
+    spec = fit_spec(telling(examples.contexts, seed), attributes)
     basis = training_basis(examples)
     asked = encoder or Wanted()
     if network:
@@ -106,14 +104,6 @@ def train(
         maps = fit_calibration(examples, context, spec, basis, heads, seed=seed)
     kept = {"seed": seed, **_judged(judged, asked), "calibration": maps}
     return _assemble(_sums(examples), spec, graph, basis, fits, rhythm, kept)
-
-
-def _some(contexts: Sequence[JsonObject], seed: int) -> Sequence[JsonObject]:
-    """The contexts that say how all are to be encoded: means, bins and words settle long before a long log ends."""
-    if len(contexts) <= SPEC_ROWS:
-        return contexts
-    places = np.random.default_rng(seed).choice(len(contexts), SPEC_ROWS, replace=False)
-    return [contexts[i] for i in np.sort(places).tolist()]
 
 
 def _judged(judged: Judged, asked: Wanted) -> dict[str, Any]:
