@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tracemalloc
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
@@ -160,6 +161,37 @@ def test_ids_that_come_and_go_make_room() -> None:
     assert np.ptp(model.score([{"likes": "red"}], ACTIONS)[:, 0]) > 0.6, "what is seen all the time stays"
 
 
+def test_many_rows_at_once_take_little_more_memory_than_may_be_kept() -> None:
+    """A million entries are offered, a tenth of them may be kept; all at once they took 80 MB."""
+    rng = np.random.default_rng(0)
+
+    def numbers() -> list[dict[str, float]]:
+        return [{str(n): float(x) for n, x in enumerate(rng.random(20))}]
+
+    made = [AdfRow(tokens(numbers(), "c"), tokens(numbers(), "a"), float(rng.random())) for _ in range(300)]
+    options = AdfOptions(entries=100_000, draws=1)
+    assert sum(one.entries(products=True) for one in made) > 9 * options.entries
+    trainer = AdfTrainer(options)
+    tracemalloc.start()
+    try:
+        trainer.add(made)
+        kept, most = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert kept < 10_000_000
+    assert most < 20_000_000
+    assert trainer.fit().rows == 300
+
+
+def test_a_row_takes_as_many_entries_as_it_says() -> None:
+    trainers = {products: AdfTrainer(AdfOptions(products=products)) for products in (True, False)}
+    made = rows(200)
+    for products, trainer in trainers.items():
+        trainer.add(made)
+        told = sum(one.entries(products=products) for one in made)
+        assert 0.7 * told < trainer._kept.entries <= told
+
+
 def test_tastes_that_change_are_unlearned() -> None:
     trainer = AdfTrainer(AdfOptions(rows=200))
     for part in range(16):
@@ -175,6 +207,15 @@ def test_rewards_of_any_size_are_learned() -> None:
         made = [AdfRow(r.context, r.action, scale * r.reward, r.weight) for r in rows(400)]
         score = trained(made).score([{"likes": "red"}], ACTIONS)[:, 0] / scale
         assert score[1] - score[0] > 0.5
+
+
+def test_rewards_of_any_size_are_learned_where_rows_are_folded_before_the_first_model() -> None:
+    for scale in (1e-6, 1e6):
+        made = [AdfRow(r.context, r.action, scale * r.reward, r.weight) for r in rows(400)]
+        model = trained(made, entries=6_000)
+        score = model.score([{"likes": "red"}], ACTIONS) / scale
+        assert score[1, 0] - score[0, 0] > 0.5
+        assert np.ptp(score[1, 1:] - score[0, 1:]) < 3.0, "draws lie apart in the size of the rewards"
 
 
 def test_constant_rewards_and_an_empty_log_make_a_model() -> None:

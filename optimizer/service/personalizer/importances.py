@@ -15,7 +15,7 @@ from typing import Final, Literal
 import msgspec
 
 from optimizer.errors import Invalid
-from optimizer.model.training.adf import AdfOptions, AdfTrainer
+from optimizer.model.training.adf import KEPT_ENTRIES, AdfOptions, AdfRow, AdfTrainer
 from optimizer.service.personalizer import loop as loops
 from optimizer.service.personalizer import replaying
 from optimizer.service.personalizer.evaluations import check_range
@@ -28,6 +28,8 @@ from storage.port import Writer
 
 #: Namespace of features that stand in none.
 DEFAULT_NAMESPACE: Final = "Default"
+#: Entries of the matrix of all answers that are looked at.
+_MOST_ENTRIES: Final = KEPT_ENTRIES
 _SIDES: Final[Mapping[str, str]] = {"c": "Context", "a": "Action"}
 
 
@@ -106,17 +108,25 @@ def _done(services: Services, workspace_id: str, asked: Importance) -> Importanc
 def scores(found: Sequence[Trial], loop: Loop) -> list[Score]:
     """The features of these answers, those that matter most first."""
     trainer = AdfTrainer(AdfOptions(products=loop.settings.products))
-    rows = [
-        row
-        for trial in found
-        for row in lessons(replace(trial.rank, slots=(trial.slot,)), (trial.reward,), loop.default_reward)
-    ]
-    trainer.add(rows)
+    trainer.add(_newest(found, loop))
     trainer.fit()
     by_name = trainer.importance()
     largest = max(by_name.values(), default=0.0)
     told = [_score(name, value / largest if largest > 0 else 0.0) for name, value in by_name.items()]
     return sorted(told, key=lambda score: (-score.score, score.namespace, score.feature))
+
+
+def _newest(found: Sequence[Trial], loop: Loop) -> list[AdfRow]:
+    """What these answers teach; of more than fit into memory the newest."""
+    rows: list[AdfRow] = []
+    entries = 0
+    for trial in reversed(found):
+        taught = list(lessons(replace(trial.rank, slots=(trial.slot,)), (trial.reward,), loop.default_reward))
+        entries += sum(row.entries(products=loop.settings.products) for row in taught)
+        if rows and entries > _MOST_ENTRIES:
+            break
+        rows.extend(reversed(taught))
+    return rows[::-1]
 
 
 def _score(name: str, value: float) -> Score:

@@ -15,7 +15,7 @@ from datetime import datetime, timedelta
 from optimizer.errors import BadArtifact
 from optimizer.model.adf import AdfModel
 from optimizer.model.tokens import Tokens, tokens
-from optimizer.model.training.adf import AdfOptions, AdfRow, AdfTrainer
+from optimizer.model.training.adf import KEPT_ENTRIES, AdfOptions, AdfRow, AdfTrainer
 from optimizer.service.ids import fresh
 from optimizer.service.personalizer import apprentice
 from optimizer.service.personalizer import loop as loops
@@ -39,8 +39,9 @@ PATIENCE = timedelta(hours=1)
 _IMITATION = 0.25
 #: How long the process that learns a loop keeps it: of many schedulers one holds the rows in memory.
 _LEASE = timedelta(minutes=1)
-#: Settled answers that one refresh takes in at most.
+#: Settled answers that one refresh takes in at most, and entries of the matrix that they make: these fill the memory.
 _MOST = 50_000
+_MOST_ENTRIES = KEPT_ENTRIES
 
 
 @dataclass
@@ -201,9 +202,9 @@ def _take(reader: Reader, workspace_id: str, loop: Loop, after: int, now: dateti
     """Rows of the settled answers after a position, up to the first open one."""
     rows: list[AdfRow] = []
     tally: Tally | None = None
-    position = after
+    position, entries = after, 0
     for number, row in enumerate(reader.ranks(workspace_id, after=after)):
-        if number >= _MOST and upto is None:
+        if upto is None and (number >= _MOST or entries >= _MOST_ENTRIES):
             break
         if upto is not None and row.rank.position > upto:
             break
@@ -213,7 +214,9 @@ def _take(reader: Reader, workspace_id: str, loop: Loop, after: int, now: dateti
         position = row.rank.position
         if row.rank.mode != "LoggingOnly" and rewards:
             tally = apprentice.together(tally, apprentice.of(row.rank, rewards))
-            rows.extend(lessons(row.rank, rewards, loop.default_reward))
+            taught = list(lessons(row.rank, rewards, loop.default_reward))
+            entries += sum(one.entries(products=loop.settings.products) for one in taught)
+            rows.extend(taught)
     return _Taken(rows, position, tally)
 
 

@@ -68,6 +68,16 @@ def test_a_few_new_rows_wait_for_more_but_not_for_ever(bench: Bench) -> None:
     assert loaded(bench).rows == 203
 
 
+def test_a_backlog_of_large_rows_is_taken_in_by_parts(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    bench.play(10)
+    entries = 1 + 3 + 3  # an intercept, three features, every two of them
+    monkeypatch.setattr(learning, "_MOST_ENTRIES", 4 * entries)
+    rows = []
+    while bench.learn():
+        rows.append(loaded(bench).rows)
+    assert rows == [4, 8, 10]
+
+
 def test_a_process_that_starts_reads_the_log_again_and_learns_the_same(bench: Bench) -> None:
     bench.play(90)
     bench.learn()
