@@ -58,6 +58,11 @@ class _Ready:
     fitted_rows: int = 0
     tally: Tally | None = None
 
+    def worth_a_model(self, is_old: bool) -> bool:
+        """Whether enough was taken in since the last model to make another one; after an old one a row is enough."""
+        grown = self.trainer.rows - self.fitted_rows
+        return grown > 0 and (is_old or grown >= GROWTH * self.fitted_rows)
+
 
 class LoopLearner:
     """Refreshes loops of one process. Not for use by two threads at once."""
@@ -94,31 +99,20 @@ class LoopLearner:
         with services.store.read() as reader:
             ready = self._prepared(reader, workspace_id, loop, stored, now)
             taken = _take(reader, workspace_id, loop, ready.upto, now)
-        ready.trainer.add(taken.rows)
-        ready.upto = taken.upto
-        ready.tally = apprentice.together(ready.tally, taken.tally)
-        grown = ready.trainer.rows - ready.fitted_rows
         is_old = stored is not None and now >= stored.made_at + PATIENCE
-        if not grown or (grown < GROWTH * ready.fitted_rows and not is_old):
-            return False
-        model = ready.trainer.fit()
-        model.facts = {"teaching": told(loop), "since": ready.since, "whole": ready.trainer.whole}
-        ready.fitted_rows = ready.trainer.rows
-        made = RankModel(workspace_id, ready.generation + 1, ready.born_at, now, ready.upto, model.to_blob())
-        tally = ready.tally
-
-        def work(writer: Writer) -> None:
-            writer.put_rank_model(made)
-            if tally is not None:
-                apprentice.add(writer, workspace_id, tally)
-
         try:
-            services.store.write(work)
+            ready.trainer.add(taken.rows)
+            ready.upto = taken.upto
+            ready.tally = apprentice.together(ready.tally, taken.tally)
+            if not ready.worth_a_model(is_old):
+                return False
+            _publish(services, workspace_id, loop, ready, now)
         except VersionConflict:  # reset or imported meanwhile: what was learned is not wanted any more
             del self._ready[workspace_id]
             return False
-        ready.generation += 1
-        ready.tally = None
+        except Exception:  # stopped half-way, it would take rows in twice, or hold back what it has fitted
+            del self._ready[workspace_id]
+            raise
         return True
 
     def _prepared(
@@ -133,6 +127,24 @@ class LoopLearner:
             del self._ready[next(iter(self._ready))]
         self._ready[workspace_id] = ready
         return ready
+
+
+def _publish(services: Services, workspace_id: str, loop: Loop, ready: _Ready, now: datetime) -> None:
+    """Fits, and stores the next generation; ``VersionConflict`` where another was stored meanwhile."""
+    model = ready.trainer.fit()
+    model.facts = {"teaching": told(loop), "since": ready.since, "whole": ready.trainer.whole}
+    made = RankModel(workspace_id, ready.generation + 1, ready.born_at, now, ready.upto, model.to_blob())
+    tally = ready.tally
+
+    def work(writer: Writer) -> None:
+        writer.put_rank_model(made)
+        if tally is not None:
+            apprentice.add(writer, workspace_id, tally)
+
+    services.store.write(work)
+    ready.fitted_rows = ready.trainer.rows
+    ready.generation += 1
+    ready.tally = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from datetime import timedelta
 
@@ -10,11 +11,14 @@ import pytest
 
 from optimizer.errors import Invalid
 from optimizer.model.adf import AdfModel
+from optimizer.model.training.adf import AdfRow, AdfTrainer
 from optimizer.service.personalizer import learning, logs, models
 from optimizer.service.personalizer import loop as loops
 from optimizer.service.personalizer.learning import LoopLearner
 from optimizer.service.wiring import open_services
+from storage.errors import StoreUnavailable
 from storage.ranks import RankModel
+from storage.sql import rank_tables
 from tests.service.personalizer.conftest import ACTIONS, Bench
 
 
@@ -115,6 +119,38 @@ def test_what_was_published_meanwhile_is_not_overwritten(bench: Bench, monkeypat
     bench.play(5)
     assert bench.learn()
     assert loaded(bench).rows == 5
+
+
+def test_a_store_that_fails_once_holds_back_no_model(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    bench.play(10)
+    with monkeypatch.context() as away:
+
+        def refused(*_: object) -> None:
+            raise StoreUnavailable("away for a moment")
+
+        away.setattr(rank_tables.RankWriter, "put_rank_model", refused)
+        with pytest.raises(StoreUnavailable):
+            bench.learn()
+    assert bench.learn()
+    assert loaded(bench).rows == 10
+
+
+def test_rows_that_were_half_taken_in_count_once(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    bench.play(30)
+    assert bench.learn()
+    bench.play(10)
+    append = AdfTrainer._append
+
+    def full(self: AdfTrainer, rows: Sequence[AdfRow]) -> None:
+        append(self, rows)
+        raise MemoryError
+
+    with monkeypatch.context() as once:
+        once.setattr(AdfTrainer, "_append", full)
+        with pytest.raises(MemoryError):
+            bench.learn()
+    assert bench.learn()
+    assert loaded(bench).rows == 40
 
 
 def _never() -> RankModel:
