@@ -12,12 +12,13 @@ import pytest
 
 from optimizer.errors import BadArtifact
 from optimizer.model import adf
-from optimizer.model.adf import Action, AdfModel, bucket, crossed, encode
+from optimizer.model.adf import Action, AdfModel, GroupNames, bucket, crossed, encode
 from optimizer.model.artifact import pack, unpack
 from optimizer.model.hashing import hashed
 from optimizer.model.scales import Scales
 from optimizer.model.tokens import MAX_TOKENS, tokens
 from optimizer.model.training.adf import AdfOptions, AdfRow, AdfTrainer
+from optimizer.model.training.importance import importance
 
 ACTIONS = [Action(str(n), [{"color": "red" if n % 2 else "blue", "size": n}]) for n in range(6)]
 
@@ -132,6 +133,41 @@ def test_features_that_say_nothing_are_shrunk() -> None:
     found = trainer.importance()
     assert found["c:likes"] > 20 * max(found["c:age"], found["c:noise"])
     assert found["a:color"] > 20 * found["a:size"]
+
+
+def test_importances_are_variances_of_what_groups_add_also_where_names_are_data() -> None:
+    rng = np.random.default_rng(0)
+    trainer = AdfTrainer()
+    for part in range(2):
+        made = rows(150, seed=part)
+        for one in range(0, 150, 2):
+            viewed = {f"sku{n}": bool(n % 2) for n in rng.integers(60, size=4).tolist()}
+            told = tokens([{"viewed": viewed, "hour": one % 24}], "c")
+            made[one] = replace(made[one], context=told)
+        trainer.add(made)
+        trainer.fit()
+    names_of = GroupNames(told for row in trainer._kept.source for told in (row.context, row.action))
+    matrix, weights = trainer._matrix().toarray().astype(float), trainer._weights
+    expected: dict[str, float] = {}
+    for key, group in weights.groups.items():
+        columns = weights.group == group
+        added = float((matrix[:, columns] @ weights.solution[columns, 0]).var())
+        for name in names_of.of(key):
+            expected[name] = expected.get(name, 0.0) + added / len(names_of.of(key))
+    assert len(expected) > 60
+    found = trainer.importance()
+    assert found.keys() == expected.keys()
+    assert found == pytest.approx(expected, rel=1e-3, abs=1e-9)
+
+
+def test_names_of_features_are_looked_for_in_rows_until_all_are_known() -> None:
+    trainer = AdfTrainer()
+    made = rows(200)
+    trainer.add(made)
+    trainer.fit()
+    left = iter([(one.context, one.action) for one in made])
+    assert importance(trainer._matrix(), trainer._weights, left, trainer._scales) == trainer.importance()
+    assert len(list(left)) == 199
 
 
 def test_learning_goes_on_from_a_model_and_from_folded_rows() -> None:

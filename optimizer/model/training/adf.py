@@ -24,9 +24,10 @@ import numpy as np
 import scipy.sparse as sp
 from numpy.typing import NDArray
 
-from optimizer.model.adf import MAX_CROSSED, AdfModel, Columns, GroupNames, bucket, crossed, encode
+from optimizer.model.adf import MAX_CROSSED, AdfModel, Columns, bucket, crossed, encode
 from optimizer.model.scales import Scales
 from optimizer.model.tokens import Keys, Tokens, Values
+from optimizer.model.training.importance import importance
 from optimizer.model.training.solving import Floats, System, solve
 from optimizer.model.training.weights import INTERCEPT, Weights
 from storage.records import JsonObject
@@ -279,21 +280,9 @@ class AdfTrainer:
         self._noise = noise
 
     def importance(self) -> dict[str, float]:
-        """How much of the predicted reward's variance over the kept rows each feature adds, by its name.
-
-        A product of two features counts half for each. Columns of a model that was begun from belong to no feature.
-        """
-        matrix = self._matrix()
-        names_of = GroupNames(told for row in self._kept.source for told in (row.context, row.action))
-        found: dict[str, float] = {}
-        weights = self._weights
-        for key, group in weights.groups.items():
-            names = names_of.of(key)
-            columns = np.flatnonzero(weights.group == group)
-            added = matrix[:, columns] @ weights.solution[columns, 0]
-            for name in names:
-                found[name] = found.get(name, 0.0) + float(added.var()) / len(names)
-        return found
+        """How much of the predicted reward's variance over the kept rows each feature adds, by its name."""
+        rows = ((row.context, row.action) for row in self._kept.source)
+        return importance(self._matrix(), self._weights, rows, self._scales)
 
     def _fold(self) -> None:
         """Turns the older half of the rows into a prior, when more are kept than ``options`` allow."""

@@ -7,6 +7,7 @@ being 1. Shapes follow Azure's specification (``FeatureImportance``).
 
 from __future__ import annotations
 
+import heapq
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
@@ -30,6 +31,8 @@ from storage.port import Writer
 DEFAULT_NAMESPACE: Final = "Default"
 #: Entries of the matrix of all answers that are looked at.
 _MOST_ENTRIES: Final = KEPT_ENTRIES
+#: Features that are told; where their names are data there may be as many as answers.
+MOST_FEATURES: Final = 1_000
 _SIDES: Final[Mapping[str, str]] = {"c": "Context", "a": "Action"}
 
 
@@ -111,8 +114,9 @@ def scores(found: Sequence[Trial], loop: Loop) -> list[Score]:
     trainer.add(_newest(found, loop))
     trainer.fit()
     by_name = trainer.importance()
+    first = heapq.nsmallest(MOST_FEATURES, by_name.items(), key=lambda one: (-one[1], one[0]))
     largest = max(by_name.values(), default=0.0)
-    told = [_score(name, value / largest if largest > 0 else 0.0) for name, value in by_name.items()]
+    told = [_score(name, value / largest if largest > 0 else 0.0) for name, value in first]
     return sorted(told, key=lambda score: (-score.score, score.namespace, score.feature))
 
 

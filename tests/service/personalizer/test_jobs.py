@@ -261,6 +261,17 @@ def test_a_feature_importance_learns_from_the_newest_answers_that_fit_into_memor
     ]
 
 
+def test_of_many_features_those_that_matter_most_are_told(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    bench.play(60)
+    now = bench.clock()
+    with bench.services.store.read() as reader:
+        found = replaying.trials(reader, "w", Loop(), now - timedelta(days=1), now, now)
+    every = importances.scores(found, Loop())
+    assert len(every) == 3
+    monkeypatch.setattr(importances, "MOST_FEATURES", 2)
+    assert importances.scores(found, Loop()) == every[:2]
+
+
 def test_jobs_of_a_range_where_nothing_is_settled_fail_with_a_reason(bench: Bench) -> None:
     bench.rank()
     bench.clock.forward(minutes=1)
