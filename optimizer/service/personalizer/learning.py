@@ -47,7 +47,7 @@ _MOST_ENTRIES = KEPT_ENTRIES
 @dataclass
 class _Ready:
     """A trainer with what it knows of the store: the generation it made last, the position it has taken in, where it
-    began; ``tally`` is of an apprentice's answers that no stored generation counts yet."""
+    began, and the ``floor`` below which nothing is learned any more, since a reset or an import passed over it."""
 
     trainer: AdfTrainer
     generation: int
@@ -55,6 +55,7 @@ class _Ready:
     teaching: tuple[object, ...]
     born_at: datetime
     since: int
+    floor: int
     fitted_rows: int = 0
     tally: Tally | None = None
 
@@ -132,7 +133,7 @@ class LoopLearner:
 def _publish(services: Services, workspace_id: str, loop: Loop, ready: _Ready, now: datetime) -> None:
     """Fits, and stores the next generation; ``VersionConflict`` where another was stored meanwhile."""
     model = ready.trainer.fit()
-    model.facts = {"teaching": told(loop), "since": ready.since, "whole": ready.trainer.whole}
+    model.facts = {"teaching": told(loop), "since": ready.since, "floor": ready.floor, "whole": ready.trainer.whole}
     made = RankModel(workspace_id, ready.generation + 1, ready.born_at, now, ready.upto, model.to_blob())
     tally = ready.tally
 
@@ -168,14 +169,14 @@ def _begin(reader: Reader, workspace_id: str, loop: Loop, stored: RankModel | No
     generation = 0 if stored is None else stored.generation
     born = now if stored is None else stored.born_at
     upto = 0 if stored is None else stored.upto
-    ready = _Ready(AdfTrainer(options), generation, upto, loop.teaching, born, upto)
+    # What a reset (without a model) or an import (its model never began in this log) leaves tells where it was.
+    floor = upto if model is None else int(model.facts.get("floor", 0 if "since" in model.facts else upto))
+    ready = _Ready(AdfTrainer(options), generation, upto, loop.teaching, born, upto, floor)
     if model is None:
         return ready
     if model.facts.get("teaching") != told(loop) and (loop.retrain_days or model.products != options.products):
-        ready.upto = _position_before(
-            reader, workspace_id, now - timedelta(days=min(loop.retrain_days, loops.LONGEST_DAYS)), upto
-        )
-        ready.since = ready.upto
+        days = timedelta(days=min(loop.retrain_days, loops.LONGEST_DAYS))
+        ready.upto = ready.since = max(_position_before(reader, workspace_id, now - days, upto), floor)
         return ready
     ready.fitted_rows = model.rows
     if model.facts.get("whole") is True:

@@ -211,6 +211,26 @@ def test_a_change_of_what_is_taught_makes_the_model_anew_from_the_days_that_the_
     assert loaded(bench).rows == 50, "no day of the log: the model goes on"
 
 
+@pytest.mark.parametrize("imports", [False, True])
+def test_what_a_reset_or_an_import_passed_over_is_not_learned_again_when_what_is_taught_changes(
+    bench: Bench, imports: bool
+) -> None:
+    bench.play(30)
+    assert bench.learn()
+    if imports:
+        models.take_in(bench.services, "w", models.export(bench.services, "w", signed=False))
+    else:
+        learning.reset(bench.services, "w")
+    bench.play(5)
+    assert bench.learn()
+    for generations, aggregation in enumerate(("sum", "max", "earliest"), 1):
+        loops.change(bench.services, "w", {"aggregation": aggregation})
+        bench.play(5)
+        bench.clock.forward(minutes=11)
+        assert LoopLearner().refresh(bench.services, "w"), "a process that knows the store alone"
+        assert loaded(bench).rows == 5 + 5 * generations
+
+
 def test_a_stored_model_that_cant_be_read_never_serves_and_learning_begins_anew(bench: Bench) -> None:
     bench.play(10)
     bench.learn()
