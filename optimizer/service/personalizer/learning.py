@@ -47,7 +47,8 @@ _MOST_ENTRIES = KEPT_ENTRIES
 @dataclass
 class _Ready:
     """A trainer with what it knows of the store: the generation it made last, the position it has taken in, where it
-    began, and the ``floor`` below which nothing is learned any more, since a reset or an import passed over it."""
+    began, the ``floor`` below which nothing is learned any more, since a reset or an import passed over it, and up to
+    where an apprentice's answers are ``counted``; ``tally`` is of those that no stored generation counts yet."""
 
     trainer: AdfTrainer
     generation: int
@@ -56,6 +57,7 @@ class _Ready:
     born_at: datetime
     since: int
     floor: int
+    counted: int
     fitted_rows: int = 0
     tally: Tally | None = None
 
@@ -99,7 +101,7 @@ class LoopLearner:
     ) -> bool:
         with services.store.read() as reader:
             ready = self._prepared(reader, workspace_id, loop, stored, now)
-            taken = _take(reader, workspace_id, loop, ready.upto, now)
+            taken = _take(reader, workspace_id, loop, ready.upto, now, counted=ready.counted)
         is_old = stored is not None and now >= stored.made_at + PATIENCE
         try:
             ready.trainer.add(taken.rows)
@@ -133,7 +135,14 @@ class LoopLearner:
 def _publish(services: Services, workspace_id: str, loop: Loop, ready: _Ready, now: datetime) -> None:
     """Fits, and stores the next generation; ``VersionConflict`` where another was stored meanwhile."""
     model = ready.trainer.fit()
-    model.facts = {"teaching": told(loop), "since": ready.since, "floor": ready.floor, "whole": ready.trainer.whole}
+    counted = max(ready.counted, ready.upto)
+    model.facts = {
+        "teaching": told(loop),
+        "since": ready.since,
+        "floor": ready.floor,
+        "counted": counted,
+        "whole": ready.trainer.whole,
+    }
     made = RankModel(workspace_id, ready.generation + 1, ready.born_at, now, ready.upto, model.to_blob())
     tally = ready.tally
 
@@ -145,12 +154,12 @@ def _publish(services: Services, workspace_id: str, loop: Loop, ready: _Ready, n
     services.store.write(work)
     ready.fitted_rows = ready.trainer.rows
     ready.generation += 1
-    ready.tally = None
+    ready.counted, ready.tally = counted, None
 
 
 @dataclass(frozen=True, slots=True)
 class _Taken:
-    """Rows to learn from, the position up to which they go, and the tally of an apprentice's answers among them."""
+    """Rows to learn from, the position up to which they go, and the tally of an apprentice's new answers among them."""
 
     rows: list[AdfRow]
     upto: int
@@ -171,7 +180,8 @@ def _begin(reader: Reader, workspace_id: str, loop: Loop, stored: RankModel | No
     upto = 0 if stored is None else stored.upto
     # What a reset (without a model) or an import (its model never began in this log) leaves tells where it was.
     floor = upto if model is None else int(model.facts.get("floor", 0 if "since" in model.facts else upto))
-    ready = _Ready(AdfTrainer(options), generation, upto, loop.teaching, born, upto, floor)
+    counted = upto if model is None else max(upto, int(model.facts.get("counted", 0)))
+    ready = _Ready(AdfTrainer(options), generation, upto, loop.teaching, born, upto, floor, counted)
     if model is None:
         return ready
     if model.facts.get("teaching") != told(loop) and (loop.retrain_days or model.products != options.products):
@@ -181,7 +191,7 @@ def _begin(reader: Reader, workspace_id: str, loop: Loop, stored: RankModel | No
     ready.fitted_rows = model.rows
     if model.facts.get("whole") is True:
         since = int(model.facts.get("since", 0))
-        again = _take(reader, workspace_id, loop, since, now, upto=upto)
+        again = _take(reader, workspace_id, loop, since, now, counted=counted, upto=upto)
         if len(again.rows) == model.rows:
             ready.trainer.add(again.rows)
             ready.since = since
@@ -211,8 +221,10 @@ def told(loop: Loop) -> list[str]:
     return [str(part) for part in loop.teaching]
 
 
-def _take(reader: Reader, workspace_id: str, loop: Loop, after: int, now: datetime, upto: int | None = None) -> _Taken:
-    """Rows of the settled answers after a position, up to the first open one."""
+def _take(
+    reader: Reader, workspace_id: str, loop: Loop, after: int, now: datetime, *, counted: int, upto: int | None = None
+) -> _Taken:
+    """Rows of the settled answers after a position, up to the first open one; the tally is of those not ``counted``."""
     rows: list[AdfRow] = []
     tally: Tally | None = None
     position, entries = after, 0
@@ -226,7 +238,8 @@ def _take(reader: Reader, workspace_id: str, loop: Loop, after: int, now: dateti
             break
         position = row.rank.position
         if row.rank.mode != "LoggingOnly" and rewards:
-            tally = apprentice.together(tally, apprentice.of(row.rank, rewards))
+            if position > counted:
+                tally = apprentice.together(tally, apprentice.of(row.rank, rewards))
             taught = list(lessons(row.rank, rewards, loop.default_reward))
             entries += sum(one.entries(products=loop.settings.products) for one in taught)
             rows.extend(taught)

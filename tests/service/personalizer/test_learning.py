@@ -12,7 +12,7 @@ import pytest
 from optimizer.errors import Invalid
 from optimizer.model.adf import AdfModel
 from optimizer.model.training.adf import AdfRow, AdfTrainer
-from optimizer.service.personalizer import learning, logs, models
+from optimizer.service.personalizer import apprentice, learning, logs, models
 from optimizer.service.personalizer import loop as loops
 from optimizer.service.personalizer.learning import LoopLearner
 from optimizer.service.wiring import open_services
@@ -209,6 +209,25 @@ def test_a_change_of_what_is_taught_makes_the_model_anew_from_the_days_that_the_
     bench.play(10)
     assert bench.learn()
     assert loaded(bench).rows == 50, "no day of the log: the model goes on"
+
+
+@pytest.mark.parametrize("by_parts", [False, True])
+def test_an_apprentices_answers_are_counted_once_however_often_they_are_learned(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch, by_parts: bool
+) -> None:
+    loops.change(bench.services, "w", {"mode": "Apprentice"})
+    bench.play(30)
+    assert bench.learn()
+    if by_parts:
+        monkeypatch.setattr(learning, "_MOST", 8)
+    loops.change(bench.services, "w", {"aggregation": "sum"})
+    bench.play(3)
+    bench.clock.forward(minutes=11)
+    while bench.learn():
+        bench.clock.forward(hours=1)
+    metrics = apprentice.get(bench.services, "w")
+    assert metrics is not None
+    assert (metrics.total.events, metrics.last.events) == (33, 33 % 8 if by_parts else 3)
 
 
 @pytest.mark.parametrize("imports", [False, True])
