@@ -18,6 +18,7 @@ from optimizer.service.personalizer.evaluations import Evaluation, NamedPolicy
 from optimizer.service.personalizer.importances import Importance
 from optimizer.service.personalizer.loop import Loop
 from storage.port import Reader
+from storage.sql.learning_tables import LearningWriter
 from tests.service.personalizer.conftest import Bench
 
 
@@ -156,6 +157,39 @@ def test_a_feature_importance_that_breaks_fails_and_those_behind_it_are_done(
     with bench.services.store.read() as reader:
         found = {one.id: one.status for one in importances.SHELF.listed(reader, "w")}
     assert found == {"first": "Failed", "second": "Succeeded"}
+
+
+def test_a_feature_importance_that_ends_its_process_is_taken_up_once(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bench.play(5)
+    now = bench.clock()
+    importances.create(bench.services, "w", Importance("deadly", "n", now - timedelta(days=1), now, now))
+    bench.clock.forward(minutes=1)
+    importances.create(bench.services, "w", Importance("next", "n", now - timedelta(days=1), now, now))
+
+    def statuses() -> dict[str, str]:
+        with bench.services.store.read() as reader:
+            return {one.id: one.status for one in importances.SHELF.listed(reader, "w")}
+
+    def killed(*_: object) -> None:
+        assert not importances.run_waiting(bench.services, "w"), "another process leaves it alone"
+        assert statuses() == {"deadly": "Running", "next": "NotSubmitted"}
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as once:
+        once.setattr(importances, "scores", killed)
+        once.setattr(LearningWriter, "drop_lease", lambda *_: None)  # a process that is killed gives nothing back
+        with pytest.raises(KeyboardInterrupt):
+            importances.run_waiting(bench.services, "w")
+    assert statuses() == {"deadly": "Running", "next": "NotSubmitted"}
+    bench.clock.forward(minutes=10)
+    assert importances.run_waiting(bench.services, "w")
+    assert importances.run_waiting(bench.services, "w")
+    assert not importances.run_waiting(bench.services, "w")
+    assert statuses() == {"deadly": "Failed", "next": "Succeeded"}
+    with bench.services.store.read() as reader:
+        assert importances.SHELF.find(reader, "w", "deadly").description == importances.ABANDONED
 
 
 def _asked(bench: Bench, name: str) -> None:
