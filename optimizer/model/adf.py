@@ -32,7 +32,8 @@ MAX_CROSSED = 64
 #: actions are never the same twice (a price, a counter among their features) none is worth its memory.
 REMEMBERED = 16 << 20
 _TO_BUCKET = np.uint64(64 - BITS)
-_WITHIN = np.uint64(0x9E3779B97F4A7C15)
+#: Added to the sum of two names, or keys, of one side where they are multiplied.
+WITHIN = np.uint64(0x9E3779B97F4A7C15)
 _ROUND = 1 << 64
 
 Columns = NDArray[np.int64]
@@ -79,9 +80,9 @@ def encode(told: Tokens, scales: Scales, *, products: bool, within: bool = True)
         first, second = _pairs(min(len(key), MAX_CROSSED))
         other = name[first] != name[second]
         first, second = first[other], second[other]
-        column = np.concatenate([column, bucket(key[first] + key[second] + _WITHIN)])
+        column = np.concatenate([column, bucket(key[first] + key[second] + WITHIN)])
         weight = np.concatenate([weight, value[first] * value[second]])
-        group = np.concatenate([group, name[first] + name[second] + _WITHIN])
+        group = np.concatenate([group, name[first] + name[second] + WITHIN])
     return Encoded(key[crossed], value[crossed], name[crossed], column, weight, group)
 
 
@@ -117,7 +118,7 @@ class GroupNames:
         if group in self._texts:
             return (self._texts[group],)
         for one, text in self._texts.items():
-            for apart in (0, int(_WITHIN)):
+            for apart in (0, int(WITHIN)):
                 other = self._texts.get((group - one - apart) % _ROUND)
                 if other is not None:
                     return (text, other)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tracemalloc
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
@@ -11,12 +12,13 @@ import pytest
 
 from optimizer.errors import BadArtifact
 from optimizer.model import adf
-from optimizer.model.adf import Action, AdfModel, bucket, crossed, encode
+from optimizer.model.adf import Action, AdfModel, GroupNames, bucket, crossed, encode
 from optimizer.model.artifact import pack, unpack
 from optimizer.model.hashing import hashed
 from optimizer.model.scales import Scales
 from optimizer.model.tokens import MAX_TOKENS, tokens
 from optimizer.model.training.adf import AdfOptions, AdfRow, AdfTrainer
+from optimizer.model.training.importance import importance
 
 ACTIONS = [Action(str(n), [{"color": "red" if n % 2 else "blue", "size": n}]) for n in range(6)]
 
@@ -133,6 +135,41 @@ def test_features_that_say_nothing_are_shrunk() -> None:
     assert found["a:color"] > 20 * found["a:size"]
 
 
+def test_importances_are_variances_of_what_groups_add_also_where_names_are_data() -> None:
+    rng = np.random.default_rng(0)
+    trainer = AdfTrainer()
+    for part in range(2):
+        made = rows(150, seed=part)
+        for one in range(0, 150, 2):
+            viewed = {f"sku{n}": bool(n % 2) for n in rng.integers(60, size=4).tolist()}
+            told = tokens([{"viewed": viewed, "hour": one % 24}], "c")
+            made[one] = replace(made[one], context=told)
+        trainer.add(made)
+        trainer.fit()
+    names_of = GroupNames(told for row in trainer._kept.source for told in (row.context, row.action))
+    matrix, weights = trainer._matrix().toarray().astype(float), trainer._weights
+    expected: dict[str, float] = {}
+    for key, group in weights.groups.items():
+        columns = weights.group == group
+        added = float((matrix[:, columns] @ weights.solution[columns, 0]).var())
+        for name in names_of.of(key):
+            expected[name] = expected.get(name, 0.0) + added / len(names_of.of(key))
+    assert len(expected) > 60
+    found = trainer.importance()
+    assert found.keys() == expected.keys()
+    assert found == pytest.approx(expected, rel=1e-3, abs=1e-9)
+
+
+def test_names_of_features_are_looked_for_in_rows_until_all_are_known() -> None:
+    trainer = AdfTrainer()
+    made = rows(200)
+    trainer.add(made)
+    trainer.fit()
+    left = iter([(one.context, one.action) for one in made])
+    assert importance(trainer._matrix(), trainer._weights, left, trainer._scales) == trainer.importance()
+    assert len(list(left)) == 199
+
+
 def test_learning_goes_on_from_a_model_and_from_folded_rows() -> None:
     whole = trained(rows(1200))
     for trainer in (AdfTrainer(AdfOptions(rows=300)), AdfTrainer(AdfOptions(), trained(rows(1200)[:600]))):
@@ -160,6 +197,37 @@ def test_ids_that_come_and_go_make_room() -> None:
     assert np.ptp(model.score([{"likes": "red"}], ACTIONS)[:, 0]) > 0.6, "what is seen all the time stays"
 
 
+def test_many_rows_at_once_take_little_more_memory_than_may_be_kept() -> None:
+    """A million entries are offered, a tenth of them may be kept; all at once they took 80 MB."""
+    rng = np.random.default_rng(0)
+
+    def numbers() -> list[dict[str, float]]:
+        return [{str(n): float(x) for n, x in enumerate(rng.random(20))}]
+
+    made = [AdfRow(tokens(numbers(), "c"), tokens(numbers(), "a"), float(rng.random())) for _ in range(300)]
+    options = AdfOptions(entries=100_000, draws=1)
+    assert sum(one.entries(products=True) for one in made) > 9 * options.entries
+    trainer = AdfTrainer(options)
+    tracemalloc.start()
+    try:
+        trainer.add(made)
+        kept, most = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert kept < 10_000_000
+    assert most < 20_000_000
+    assert trainer.fit().rows == 300
+
+
+def test_a_row_takes_as_many_entries_as_it_says() -> None:
+    trainers = {products: AdfTrainer(AdfOptions(products=products)) for products in (True, False)}
+    made = rows(200)
+    for products, trainer in trainers.items():
+        trainer.add(made)
+        told = sum(one.entries(products=products) for one in made)
+        assert 0.7 * told < trainer._kept.entries <= told
+
+
 def test_tastes_that_change_are_unlearned() -> None:
     trainer = AdfTrainer(AdfOptions(rows=200))
     for part in range(16):
@@ -175,6 +243,15 @@ def test_rewards_of_any_size_are_learned() -> None:
         made = [AdfRow(r.context, r.action, scale * r.reward, r.weight) for r in rows(400)]
         score = trained(made).score([{"likes": "red"}], ACTIONS)[:, 0] / scale
         assert score[1] - score[0] > 0.5
+
+
+def test_rewards_of_any_size_are_learned_where_rows_are_folded_before_the_first_model() -> None:
+    for scale in (1e-6, 1e6):
+        made = [AdfRow(r.context, r.action, scale * r.reward, r.weight) for r in rows(400)]
+        model = trained(made, entries=6_000)
+        score = model.score([{"likes": "red"}], ACTIONS) / scale
+        assert score[1, 0] - score[0, 0] > 0.5
+        assert np.ptp(score[1, 1:] - score[0, 1:]) < 3.0, "draws lie apart in the size of the rewards"
 
 
 def test_constant_rewards_and_an_empty_log_make_a_model() -> None:

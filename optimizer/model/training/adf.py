@@ -15,7 +15,7 @@ is folded stays learned, fades as more is folded, and costs nothing more.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import Any
@@ -24,9 +24,10 @@ import numpy as np
 import scipy.sparse as sp
 from numpy.typing import NDArray
 
-from optimizer.model.adf import AdfModel, Columns, GroupNames, bucket, crossed, encode
+from optimizer.model.adf import MAX_CROSSED, AdfModel, Columns, bucket, crossed, encode
 from optimizer.model.scales import Scales
 from optimizer.model.tokens import Keys, Tokens, Values
+from optimizer.model.training.importance import importance
 from optimizer.model.training.solving import Floats, System, solve
 from optimizer.model.training.weights import INTERCEPT, Weights
 from storage.records import JsonObject
@@ -35,6 +36,10 @@ from storage.records import JsonObject
 _REMEMBERED_NUMBERS = 2_000
 #: Rows before groups get precisions of their own.
 _FEWEST_FOR_BAYES = 60
+#: Entries of rows that are kept.
+KEPT_ENTRIES = 10_000_000
+#: Rows are encoded in so many parts of what may be kept: an entry takes three times as much until it has a place.
+_PARTS = 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +63,7 @@ class AdfOptions:
     highest: float = 1e5
     steps: int = 25
     tolerance: float = 2e-3
-    entries: int = 10_000_000
+    entries: int = KEPT_ENTRIES
     rows: int = 50_000
     columns: int = 100_000
     seed: int = 20_221_101
@@ -72,6 +77,12 @@ class AdfRow:
     action: Tokens
     reward: float
     weight: float = 1.0
+
+    def entries(self, *, products: bool) -> int:
+        """The entries of a matrix that it takes at most: as many as it does where each of its numbers has a bin."""
+        sizes = [len(side.key) + int(side.number.sum()) for side in (self.context, self.action)]
+        multiplied = sum(min(size, MAX_CROSSED) for size in sizes) if products else 0
+        return 1 + sum(sizes) + multiplied * (multiplied - 1) // 2
 
 
 @dataclass
@@ -128,14 +139,27 @@ class AdfTrainer:
             return
         for row in new:
             self._note_numbers(row)
-        self._kept.source.extend(new)
         shocks = self._rng.standard_normal((len(new), self.options.draws), np.float32)
         self._row_shock = np.concatenate([self._row_shock, shocks])
         self.rows += len(new)
         if not self._scales_frozen and self.rows >= 2 * self._scaled_at:
-            self._rescale()
-        else:
-            self._append(new)
+            new = self._rescaled(new)
+        for block in self._blocks(new):
+            self._append(block)
+            self._fold()
+
+    def _blocks(self, rows: Iterable[AdfRow]) -> Iterator[list[AdfRow]]:
+        """The rows in parts of about equally many entries."""
+        block: list[AdfRow] = []
+        entries = 0
+        for row in rows:
+            block.append(row)
+            entries += row.entries(products=self.options.products)
+            if entries >= self.options.entries // _PARTS:
+                yield block
+                block, entries = [], 0
+        if block:
+            yield block
 
     def _note_numbers(self, row: AdfRow) -> None:
         for told in (row.context, row.action):
@@ -146,13 +170,12 @@ class AdfTrainer:
                 else:
                     values[self.rows % _REMEMBERED_NUMBERS] = float(told.value[at])
 
-    def _rescale(self) -> None:
-        """Scales follow what was seen, at every doubling of the rows; rows are encoded anew."""
+    def _rescaled(self, new: list[AdfRow]) -> list[AdfRow]:
+        """Scales follow what was seen, at every doubling of the rows. Returns what is to be encoded: all rows, anew."""
         self._scaled_at = max(self.rows, 32)
         self._scales = Scales.fit(self._seen)
-        source = self._kept.source
-        self._kept = _Rows(source=source)
-        self._append(source)
+        kept, self._kept = self._kept, _Rows()
+        return [*kept.source, *new]
 
     def _append(self, rows: Sequence[AdfRow]) -> None:
         """Encodes rows, and gives the columns that are new a place."""
@@ -160,6 +183,7 @@ class AdfTrainer:
         self._weights.admit(
             np.concatenate([columns for columns, _, _ in encoded]), np.concatenate([groups for _, _, groups in encoded])
         )
+        self._kept.source.extend(rows)
         for columns, values, _ in encoded:
             self._kept.columns.append(self._weights.places(columns))
             self._kept.values.append(values.astype(np.float32))
@@ -182,7 +206,6 @@ class AdfTrainer:
 
     def fit(self, facts: JsonObject | None = None) -> AdfModel:
         """The model of all rows taken in so far."""
-        self._fold()
         rewards = np.array([row.reward for row in self._kept.source])
         if len(rewards):
             self._set_unit(rewards)
@@ -257,21 +280,9 @@ class AdfTrainer:
         self._noise = noise
 
     def importance(self) -> dict[str, float]:
-        """How much of the predicted reward's variance over the kept rows each feature adds, by its name.
-
-        A product of two features counts half for each. Columns of a model that was begun from belong to no feature.
-        """
-        matrix = self._matrix()
-        names_of = GroupNames(told for row in self._kept.source for told in (row.context, row.action))
-        found: dict[str, float] = {}
-        weights = self._weights
-        for key, group in weights.groups.items():
-            names = names_of.of(key)
-            columns = np.flatnonzero(weights.group == group)
-            added = matrix[:, columns] @ weights.solution[columns, 0]
-            for name in names:
-                found[name] = found.get(name, 0.0) + float(added.var()) / len(names)
-        return found
+        """How much of the predicted reward's variance over the kept rows each feature adds, by its name."""
+        rows = ((row.context, row.action) for row in self._kept.source)
+        return importance(self._matrix(), self._weights, rows, self._scales)
 
     def _fold(self) -> None:
         """Turns the older half of the rows into a prior, when more are kept than ``options`` allow."""
@@ -279,8 +290,9 @@ class AdfTrainer:
         if len(kept.source) <= options.rows and kept.entries <= options.entries:
             return
         half = len(kept.source) // 2
-        matrix = self._matrix()[:half]
-        rewards = np.array([row.reward for row in kept.source[:half]])
+        rewards = np.array([row.reward for row in kept.source])
+        self._set_unit(rewards)
+        matrix, rewards = self._matrix()[:half], rewards[:half]
         weight = np.array([row.weight for row in kept.source[:half]], np.float32)
         shocks, self._row_shock = self._row_shock, self._row_shock[:half]
         prior = self._weights.prior()

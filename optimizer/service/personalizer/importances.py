@@ -7,27 +7,36 @@ being 1. Shapes follow Azure's specification (``FeatureImportance``).
 
 from __future__ import annotations
 
+import heapq
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Final, Literal
 
 import msgspec
 
 from optimizer.errors import Invalid
-from optimizer.model.training.adf import AdfOptions, AdfTrainer
+from optimizer.model.training.adf import KEPT_ENTRIES, AdfOptions, AdfRow, AdfTrainer
+from optimizer.service.ids import fresh
 from optimizer.service.personalizer import loop as loops
 from optimizer.service.personalizer import replaying
-from optimizer.service.personalizer.evaluations import check_range
+from optimizer.service.personalizer.evaluations import WAITING, check_range
 from optimizer.service.personalizer.learning import lessons
 from optimizer.service.personalizer.loop import Loop
 from optimizer.service.personalizer.replaying import Trial
 from optimizer.service.personalizer.shelf import Shelf
 from optimizer.service.wiring import Services
-from storage.port import Writer
+from storage.port import Reader, Writer
 
+#: How long one process is at work on a job; whoever finds it running later knows that its process has ended.
+_LEASE: Final = timedelta(minutes=10)
+ABANDONED: Final = "the process that was at work on it ended before it was done; allowed: ask for another one"
 #: Namespace of features that stand in none.
 DEFAULT_NAMESPACE: Final = "Default"
+#: Entries of the matrix of all answers that are looked at.
+_MOST_ENTRIES: Final = KEPT_ENTRIES
+#: Features that are told; where their names are data there may be as many as answers.
+MOST_FEATURES: Final = 1_000
 _SIDES: Final[Mapping[str, str]] = {"c": "Context", "a": "Action"}
 
 
@@ -78,23 +87,43 @@ def create(services: Services, workspace_id: str, asked: Importance) -> Importan
 
 
 def run_waiting(services: Services, workspace_id: str) -> bool:
-    """Carries out the oldest job that waits; False where none does. Twice by two schedulers does no harm."""
+    """Carries out the oldest job that waits; False where none does, or where another process is at work on one."""
     with services.store.read() as reader:
-        waiting = [job for job in SHELF.listed(reader, workspace_id) if job.status == "NotSubmitted"]
-    if not waiting:
+        if _oldest(reader, workspace_id) is None:
+            return False
+    now = services.clock()
+    lease, holder = f"personalizer-importances/{workspace_id}", fresh("job")
+
+    def take_up(writer: Writer) -> Importance | None:
+        asked = _oldest(writer, workspace_id)
+        if asked is None or not writer.take_lease(lease, holder, now, now + _LEASE):
+            return None
+        SHELF.save(writer, workspace_id, replace(asked, status="Running"))
+        return asked
+
+    asked = services.store.write(take_up)
+    if asked is None:
         return False
-    asked = waiting[-1]
     try:
-        done = _done(services, workspace_id, asked)
+        SHELF.note(services, workspace_id, _done(services, workspace_id, asked))
     except Exception:  # whatever it is, it would be again: those behind this one must not wait for ever
         failed = replace(asked, status="Failed", description="something went wrong on our side; see the log")
         SHELF.note(services, workspace_id, failed)
         raise
-    SHELF.note(services, workspace_id, done)
+    finally:
+        services.store.write(lambda writer: writer.drop_lease(lease, holder))
     return True
 
 
+def _oldest(reader: Reader, workspace_id: str) -> Importance | None:
+    """The oldest job that isn't done."""
+    waiting = [job for job in SHELF.listed(reader, workspace_id) if job.status in WAITING]
+    return waiting[-1] if waiting else None
+
+
 def _done(services: Services, workspace_id: str, asked: Importance) -> Importance:
+    if asked.status == "Running":  # nobody is at work on it, and what ended a process once would end the next one
+        return replace(asked, status="Failed", description=ABANDONED)
     with services.store.read() as reader:
         loop = loops.load(reader, workspace_id)
         found = replaying.trials(reader, workspace_id, loop, asked.start, asked.end, services.clock())
@@ -106,17 +135,26 @@ def _done(services: Services, workspace_id: str, asked: Importance) -> Importanc
 def scores(found: Sequence[Trial], loop: Loop) -> list[Score]:
     """The features of these answers, those that matter most first."""
     trainer = AdfTrainer(AdfOptions(products=loop.settings.products))
-    rows = [
-        row
-        for trial in found
-        for row in lessons(replace(trial.rank, slots=(trial.slot,)), (trial.reward,), loop.default_reward)
-    ]
-    trainer.add(rows)
+    trainer.add(_newest(found, loop))
     trainer.fit()
     by_name = trainer.importance()
+    first = heapq.nsmallest(MOST_FEATURES, by_name.items(), key=lambda one: (-one[1], one[0]))
     largest = max(by_name.values(), default=0.0)
-    told = [_score(name, value / largest if largest > 0 else 0.0) for name, value in by_name.items()]
+    told = [_score(name, value / largest if largest > 0 else 0.0) for name, value in first]
     return sorted(told, key=lambda score: (-score.score, score.namespace, score.feature))
+
+
+def _newest(found: Sequence[Trial], loop: Loop) -> list[AdfRow]:
+    """What these answers teach; of more than fit into memory the newest."""
+    rows: list[AdfRow] = []
+    entries = 0
+    for trial in reversed(found):
+        taught = list(lessons(replace(trial.rank, slots=(trial.slot,)), (trial.reward,), loop.default_reward))
+        entries += sum(row.entries(products=loop.settings.products) for row in taught)
+        if rows and entries > _MOST_ENTRIES:
+            break
+        rows.extend(reversed(taught))
+    return rows[::-1]
 
 
 def _score(name: str, value: float) -> Score:

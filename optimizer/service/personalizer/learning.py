@@ -15,7 +15,7 @@ from datetime import datetime, timedelta
 from optimizer.errors import BadArtifact
 from optimizer.model.adf import AdfModel
 from optimizer.model.tokens import Tokens, tokens
-from optimizer.model.training.adf import AdfOptions, AdfRow, AdfTrainer
+from optimizer.model.training.adf import KEPT_ENTRIES, AdfOptions, AdfRow, AdfTrainer
 from optimizer.service.ids import fresh
 from optimizer.service.personalizer import apprentice
 from optimizer.service.personalizer import loop as loops
@@ -39,14 +39,16 @@ PATIENCE = timedelta(hours=1)
 _IMITATION = 0.25
 #: How long the process that learns a loop keeps it: of many schedulers one holds the rows in memory.
 _LEASE = timedelta(minutes=1)
-#: Settled answers that one refresh takes in at most.
+#: Settled answers that one refresh takes in at most, and entries of the matrix that they make: these fill the memory.
 _MOST = 50_000
+_MOST_ENTRIES = KEPT_ENTRIES
 
 
 @dataclass
 class _Ready:
     """A trainer with what it knows of the store: the generation it made last, the position it has taken in, where it
-    began; ``tally`` is of an apprentice's answers that no stored generation counts yet."""
+    began, the ``floor`` below which nothing is learned any more, since a reset or an import passed over it, and up to
+    where an apprentice's answers are ``counted``; ``tally`` is of those that no stored generation counts yet."""
 
     trainer: AdfTrainer
     generation: int
@@ -54,8 +56,15 @@ class _Ready:
     teaching: tuple[object, ...]
     born_at: datetime
     since: int
+    floor: int
+    counted: int
     fitted_rows: int = 0
     tally: Tally | None = None
+
+    def worth_a_model(self, is_old: bool) -> bool:
+        """Whether enough was taken in since the last model to make another one; after an old one a row is enough."""
+        grown = self.trainer.rows - self.fitted_rows
+        return grown > 0 and (is_old or grown >= GROWTH * self.fitted_rows)
 
 
 class LoopLearner:
@@ -92,32 +101,21 @@ class LoopLearner:
     ) -> bool:
         with services.store.read() as reader:
             ready = self._prepared(reader, workspace_id, loop, stored, now)
-            taken = _take(reader, workspace_id, loop, ready.upto, now)
-        ready.trainer.add(taken.rows)
-        ready.upto = taken.upto
-        ready.tally = apprentice.together(ready.tally, taken.tally)
-        grown = ready.trainer.rows - ready.fitted_rows
+            taken = _take(reader, workspace_id, loop, ready.upto, now, counted=ready.counted)
         is_old = stored is not None and now >= stored.made_at + PATIENCE
-        if not grown or (grown < GROWTH * ready.fitted_rows and not is_old):
-            return False
-        model = ready.trainer.fit()
-        model.facts = {"teaching": told(loop), "since": ready.since, "whole": ready.trainer.whole}
-        ready.fitted_rows = ready.trainer.rows
-        made = RankModel(workspace_id, ready.generation + 1, ready.born_at, now, ready.upto, model.to_blob())
-        tally = ready.tally
-
-        def work(writer: Writer) -> None:
-            writer.put_rank_model(made)
-            if tally is not None:
-                apprentice.add(writer, workspace_id, tally)
-
         try:
-            services.store.write(work)
+            ready.trainer.add(taken.rows)
+            ready.upto = taken.upto
+            ready.tally = apprentice.together(ready.tally, taken.tally)
+            if not ready.worth_a_model(is_old):
+                return False
+            _publish(services, workspace_id, loop, ready, now)
         except VersionConflict:  # reset or imported meanwhile: what was learned is not wanted any more
             del self._ready[workspace_id]
             return False
-        ready.generation += 1
-        ready.tally = None
+        except Exception:  # stopped half-way, it would take rows in twice, or hold back what it has fitted
+            del self._ready[workspace_id]
+            raise
         return True
 
     def _prepared(
@@ -134,9 +132,34 @@ class LoopLearner:
         return ready
 
 
+def _publish(services: Services, workspace_id: str, loop: Loop, ready: _Ready, now: datetime) -> None:
+    """Fits, and stores the next generation; ``VersionConflict`` where another was stored meanwhile."""
+    model = ready.trainer.fit()
+    counted = max(ready.counted, ready.upto)
+    model.facts = {
+        "teaching": told(loop),
+        "since": ready.since,
+        "floor": ready.floor,
+        "counted": counted,
+        "whole": ready.trainer.whole,
+    }
+    made = RankModel(workspace_id, ready.generation + 1, ready.born_at, now, ready.upto, model.to_blob())
+    tally = ready.tally
+
+    def work(writer: Writer) -> None:
+        writer.put_rank_model(made)
+        if tally is not None:
+            apprentice.add(writer, workspace_id, tally)
+
+    services.store.write(work)
+    ready.fitted_rows = ready.trainer.rows
+    ready.generation += 1
+    ready.counted, ready.tally = counted, None
+
+
 @dataclass(frozen=True, slots=True)
 class _Taken:
-    """Rows to learn from, the position up to which they go, and the tally of an apprentice's answers among them."""
+    """Rows to learn from, the position up to which they go, and the tally of an apprentice's new answers among them."""
 
     rows: list[AdfRow]
     upto: int
@@ -155,19 +178,20 @@ def _begin(reader: Reader, workspace_id: str, loop: Loop, stored: RankModel | No
     generation = 0 if stored is None else stored.generation
     born = now if stored is None else stored.born_at
     upto = 0 if stored is None else stored.upto
-    ready = _Ready(AdfTrainer(options), generation, upto, loop.teaching, born, upto)
+    # What a reset (without a model) or an import (its model never began in this log) leaves tells where it was.
+    floor = upto if model is None else int(model.facts.get("floor", 0 if "since" in model.facts else upto))
+    counted = upto if model is None else max(upto, int(model.facts.get("counted", 0)))
+    ready = _Ready(AdfTrainer(options), generation, upto, loop.teaching, born, upto, floor, counted)
     if model is None:
         return ready
     if model.facts.get("teaching") != told(loop) and (loop.retrain_days or model.products != options.products):
-        ready.upto = _position_before(
-            reader, workspace_id, now - timedelta(days=min(loop.retrain_days, loops.LONGEST_DAYS)), upto
-        )
-        ready.since = ready.upto
+        days = timedelta(days=min(loop.retrain_days, loops.LONGEST_DAYS))
+        ready.upto = ready.since = max(_position_before(reader, workspace_id, now - days, upto), floor)
         return ready
     ready.fitted_rows = model.rows
     if model.facts.get("whole") is True:
         since = int(model.facts.get("since", 0))
-        again = _take(reader, workspace_id, loop, since, now, upto=upto)
+        again = _take(reader, workspace_id, loop, since, now, counted=counted, upto=upto)
         if len(again.rows) == model.rows:
             ready.trainer.add(again.rows)
             ready.since = since
@@ -197,13 +221,15 @@ def told(loop: Loop) -> list[str]:
     return [str(part) for part in loop.teaching]
 
 
-def _take(reader: Reader, workspace_id: str, loop: Loop, after: int, now: datetime, upto: int | None = None) -> _Taken:
-    """Rows of the settled answers after a position, up to the first open one."""
+def _take(
+    reader: Reader, workspace_id: str, loop: Loop, after: int, now: datetime, *, counted: int, upto: int | None = None
+) -> _Taken:
+    """Rows of the settled answers after a position, up to the first open one; the tally is of those not ``counted``."""
     rows: list[AdfRow] = []
     tally: Tally | None = None
-    position = after
+    position, entries = after, 0
     for number, row in enumerate(reader.ranks(workspace_id, after=after)):
-        if number >= _MOST and upto is None:
+        if upto is None and (number >= _MOST or entries >= _MOST_ENTRIES):
             break
         if upto is not None and row.rank.position > upto:
             break
@@ -212,8 +238,11 @@ def _take(reader: Reader, workspace_id: str, loop: Loop, after: int, now: dateti
             break
         position = row.rank.position
         if row.rank.mode != "LoggingOnly" and rewards:
-            tally = apprentice.together(tally, apprentice.of(row.rank, rewards))
-            rows.extend(lessons(row.rank, rewards, loop.default_reward))
+            if position > counted:
+                tally = apprentice.together(tally, apprentice.of(row.rank, rewards))
+            taught = list(lessons(row.rank, rewards, loop.default_reward))
+            entries += sum(one.entries(products=loop.settings.products) for one in taught)
+            rows.extend(taught)
     return _Taken(rows, position, tally)
 
 

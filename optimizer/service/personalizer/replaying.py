@@ -11,7 +11,7 @@ nothing tells what another would have earned: such a row judges no policy but th
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 
@@ -29,9 +29,13 @@ from optimizer.service.personalizer.ranking import slot_context
 from storage.port import Reader
 from storage.ranks import Rank, SlotChoice
 
-#: Answers that are looked at, the newest ones of a range; and actions in them, since these fill the memory.
+#: Answers that are looked at, the newest ones of a range; and actions and values of features in them, since these fill
+#: the memory.
 MOST = 50_000
 MOST_ACTIONS = 250_000
+MOST_VALUES = 5_000_000
+#: Characters that take as much memory as a number.
+_TEXT = 50
 #: Parts of the log; the first is drawn evenly by a policy that learns.
 PARTS = 8
 #: A probability from which on an action was certain; what is missing to 1 is rounding.
@@ -62,16 +66,37 @@ class Trial:
 
 def trials(reader: Reader, workspace_id: str, loop: Loop, start: datetime, end: datetime, now: datetime) -> list[Trial]:
     """The settled answers of a range that count, oldest first; of too many the newest."""
-    found: deque[Trial] = deque(maxlen=MOST)
-    actions = 0
+    found: deque[tuple[Trial, int]] = deque()
+    actions = values = 0
     for row in reader.ranks(workspace_id, since=start, until=end):
         rewards = settled(row, loop, now)
-        if rewards:
-            found.extend(Trial(row.rank, s, r) for s, r in zip(row.rank.slots, rewards, strict=True))
-            actions += len(row.rank.actions) * len(rewards)
-            while actions > MOST_ACTIONS and len(found) > 1:
-                actions -= len(found.popleft().rank.actions)
-    return list(found)
+        if not rewards:
+            continue
+        size = _values(row.rank)
+        found.extend((Trial(row.rank, s, r), size) for s, r in zip(row.rank.slots, rewards, strict=True))
+        actions += len(row.rank.actions) * len(rewards)
+        values += size * len(rewards)
+        while len(found) > 1 and (len(found) > MOST or actions > MOST_ACTIONS or values > MOST_VALUES):
+            gone, size = found.popleft()
+            actions -= len(gone.rank.actions)
+            values -= size
+    return [trial for trial, _ in found]
+
+
+def _values(rank: Rank) -> int:
+    """How many values the features of an answer have, lists and objects among them; a long text counts as several."""
+    values = 0
+    left = [*rank.context, *(action.features for action in rank.actions), *(slot.features for slot in rank.slots)]
+    while left:
+        one = left.pop()
+        values += 1
+        if isinstance(one, Mapping):
+            left.extend(one.values())
+        elif isinstance(one, list | tuple):
+            left.extend(one)
+        elif isinstance(one, str):
+            values += len(one) // _TEXT
+    return values
 
 
 def online(log: Sequence[Trial]) -> Floats:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import replace
 from datetime import timedelta
@@ -9,11 +10,15 @@ from typing import Any
 
 import pytest
 
+from optimizer.model.tokens import tokens
+from optimizer.model.training.adf import AdfRow, AdfTrainer
 from optimizer.service.personalizer import evaluating, evaluations, importances, replaying
 from optimizer.service.personalizer import loop as loops
 from optimizer.service.personalizer.evaluations import Evaluation, NamedPolicy
 from optimizer.service.personalizer.importances import Importance
+from optimizer.service.personalizer.loop import Loop
 from storage.port import Reader
+from storage.sql.learning_tables import LearningWriter
 from tests.service.personalizer.conftest import Bench
 
 
@@ -154,6 +159,39 @@ def test_a_feature_importance_that_breaks_fails_and_those_behind_it_are_done(
     assert found == {"first": "Failed", "second": "Succeeded"}
 
 
+def test_a_feature_importance_that_ends_its_process_is_taken_up_once(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bench.play(5)
+    now = bench.clock()
+    importances.create(bench.services, "w", Importance("deadly", "n", now - timedelta(days=1), now, now))
+    bench.clock.forward(minutes=1)
+    importances.create(bench.services, "w", Importance("next", "n", now - timedelta(days=1), now, now))
+
+    def statuses() -> dict[str, str]:
+        with bench.services.store.read() as reader:
+            return {one.id: one.status for one in importances.SHELF.listed(reader, "w")}
+
+    def killed(*_: object) -> None:
+        assert not importances.run_waiting(bench.services, "w"), "another process leaves it alone"
+        assert statuses() == {"deadly": "Running", "next": "NotSubmitted"}
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as once:
+        once.setattr(importances, "scores", killed)
+        once.setattr(LearningWriter, "drop_lease", lambda *_: None)  # a process that is killed gives nothing back
+        with pytest.raises(KeyboardInterrupt):
+            importances.run_waiting(bench.services, "w")
+    assert statuses() == {"deadly": "Running", "next": "NotSubmitted"}
+    bench.clock.forward(minutes=10)
+    assert importances.run_waiting(bench.services, "w")
+    assert importances.run_waiting(bench.services, "w")
+    assert not importances.run_waiting(bench.services, "w")
+    assert statuses() == {"deadly": "Failed", "next": "Succeeded"}
+    with bench.services.store.read() as reader:
+        assert importances.SHELF.find(reader, "w", "deadly").description == importances.ABANDONED
+
+
 def _asked(bench: Bench, name: str) -> None:
     """Asks for an evaluation ``ev`` and a feature importance ``f``."""
     start, end = bench.clock() - timedelta(days=1), bench.clock()
@@ -209,6 +247,63 @@ def test_an_automatic_evaluation_that_is_deleted_changes_no_settings(
     monkeypatch.setattr(evaluating, "_judged", deleted)
     assert evaluating.run_waiting(bench.services, "w")
     assert loops.get(bench.services, "w").policy_name == "blind"
+
+
+def test_jobs_look_at_the_newest_answers_whose_features_fit_into_memory(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bench.play(12)
+    now = bench.clock()
+
+    def looked_at() -> list[str]:
+        with bench.services.store.read() as reader:
+            found = replaying.trials(reader, "w", Loop(), now - timedelta(days=1), now, now)
+        return [trial.rank.event_id for trial in found]
+
+    newest = [f"e{n}" for n in range(1, 13)]
+    assert looked_at() == newest
+    whole = 2 + 3 * 3 + 1  # an object with a value, three times in a list; a list of a slot
+    monkeypatch.setattr(replaying, "MOST_VALUES", 5 * whole)
+    assert looked_at() == newest[-5:]
+    monkeypatch.setattr(replaying, "MOST", 3)
+    assert looked_at() == newest[-3:]
+
+
+def test_a_feature_importance_learns_from_the_newest_answers_that_fit_into_memory(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bench.play(12)
+    now = bench.clock()
+    with bench.services.store.read() as reader:
+        found = replaying.trials(reader, "w", Loop(), now - timedelta(days=1), now, now)
+    taken: list[list[AdfRow]] = []
+    add = AdfTrainer.add
+
+    def noted(self: AdfTrainer, rows: Iterable[AdfRow]) -> None:
+        taken.append(list(rows))
+        add(self, taken[-1])
+
+    monkeypatch.setattr(AdfTrainer, "add", noted)
+    monkeypatch.setattr(
+        importances, "_MOST_ENTRIES", 4 * (1 + 3 + 3)
+    )  # an intercept, three features, every two of them
+    assert importances.scores(found, Loop())
+    assert [row.reward for row in taken[0]] == [trial.reward for trial in found[-4:]]
+    assert [row.action.key.tolist() for row in taken[0]] == [
+        tokens(t.rank.actions[t.slot.chosen].features, "a", t.rank.actions[t.slot.chosen].id).key.tolist()
+        for t in found[-4:]
+    ]
+
+
+def test_of_many_features_those_that_matter_most_are_told(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    bench.play(60)
+    now = bench.clock()
+    with bench.services.store.read() as reader:
+        found = replaying.trials(reader, "w", Loop(), now - timedelta(days=1), now, now)
+    every = importances.scores(found, Loop())
+    assert len(every) == 3
+    monkeypatch.setattr(importances, "MOST_FEATURES", 2)
+    assert importances.scores(found, Loop()) == every[:2]
 
 
 def test_jobs_of_a_range_where_nothing_is_settled_fail_with_a_reason(bench: Bench) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from datetime import timedelta
 
@@ -10,11 +11,14 @@ import pytest
 
 from optimizer.errors import Invalid
 from optimizer.model.adf import AdfModel
-from optimizer.service.personalizer import learning, logs, models
+from optimizer.model.training.adf import AdfRow, AdfTrainer
+from optimizer.service.personalizer import apprentice, learning, logs, models
 from optimizer.service.personalizer import loop as loops
 from optimizer.service.personalizer.learning import LoopLearner
 from optimizer.service.wiring import open_services
+from storage.errors import StoreUnavailable
 from storage.ranks import RankModel
+from storage.sql import rank_tables
 from tests.service.personalizer.conftest import ACTIONS, Bench
 
 
@@ -68,6 +72,16 @@ def test_a_few_new_rows_wait_for_more_but_not_for_ever(bench: Bench) -> None:
     assert loaded(bench).rows == 203
 
 
+def test_a_backlog_of_large_rows_is_taken_in_by_parts(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    bench.play(10)
+    entries = 1 + 3 + 3  # an intercept, three features, every two of them
+    monkeypatch.setattr(learning, "_MOST_ENTRIES", 4 * entries)
+    rows = []
+    while bench.learn():
+        rows.append(loaded(bench).rows)
+    assert rows == [4, 8, 10]
+
+
 def test_a_process_that_starts_reads_the_log_again_and_learns_the_same(bench: Bench) -> None:
     bench.play(90)
     bench.learn()
@@ -105,6 +119,38 @@ def test_what_was_published_meanwhile_is_not_overwritten(bench: Bench, monkeypat
     bench.play(5)
     assert bench.learn()
     assert loaded(bench).rows == 5
+
+
+def test_a_store_that_fails_once_holds_back_no_model(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    bench.play(10)
+    with monkeypatch.context() as away:
+
+        def refused(*_: object) -> None:
+            raise StoreUnavailable("away for a moment")
+
+        away.setattr(rank_tables.RankWriter, "put_rank_model", refused)
+        with pytest.raises(StoreUnavailable):
+            bench.learn()
+    assert bench.learn()
+    assert loaded(bench).rows == 10
+
+
+def test_rows_that_were_half_taken_in_count_once(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    bench.play(30)
+    assert bench.learn()
+    bench.play(10)
+    append = AdfTrainer._append
+
+    def full(self: AdfTrainer, rows: Sequence[AdfRow]) -> None:
+        append(self, rows)
+        raise MemoryError
+
+    with monkeypatch.context() as once:
+        once.setattr(AdfTrainer, "_append", full)
+        with pytest.raises(MemoryError):
+            bench.learn()
+    assert bench.learn()
+    assert loaded(bench).rows == 40
 
 
 def _never() -> RankModel:
@@ -163,6 +209,45 @@ def test_a_change_of_what_is_taught_makes_the_model_anew_from_the_days_that_the_
     bench.play(10)
     assert bench.learn()
     assert loaded(bench).rows == 50, "no day of the log: the model goes on"
+
+
+@pytest.mark.parametrize("by_parts", [False, True])
+def test_an_apprentices_answers_are_counted_once_however_often_they_are_learned(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch, by_parts: bool
+) -> None:
+    loops.change(bench.services, "w", {"mode": "Apprentice"})
+    bench.play(30)
+    assert bench.learn()
+    if by_parts:
+        monkeypatch.setattr(learning, "_MOST", 8)
+    loops.change(bench.services, "w", {"aggregation": "sum"})
+    bench.play(3)
+    bench.clock.forward(minutes=11)
+    while bench.learn():
+        bench.clock.forward(hours=1)
+    metrics = apprentice.get(bench.services, "w")
+    assert metrics is not None
+    assert (metrics.total.events, metrics.last.events) == (33, 33 % 8 if by_parts else 3)
+
+
+@pytest.mark.parametrize("imports", [False, True])
+def test_what_a_reset_or_an_import_passed_over_is_not_learned_again_when_what_is_taught_changes(
+    bench: Bench, imports: bool
+) -> None:
+    bench.play(30)
+    assert bench.learn()
+    if imports:
+        models.take_in(bench.services, "w", models.export(bench.services, "w", signed=False))
+    else:
+        learning.reset(bench.services, "w")
+    bench.play(5)
+    assert bench.learn()
+    for generations, aggregation in enumerate(("sum", "max", "earliest"), 1):
+        loops.change(bench.services, "w", {"aggregation": aggregation})
+        bench.play(5)
+        bench.clock.forward(minutes=11)
+        assert LoopLearner().refresh(bench.services, "w"), "a process that knows the store alone"
+        assert loaded(bench).rows == 5 + 5 * generations
 
 
 def test_a_stored_model_that_cant_be_read_never_serves_and_learning_begins_anew(bench: Bench) -> None:
