@@ -7,6 +7,7 @@ the wall clock read as if it were UTC, so that ``local // 86400`` is the local d
 
 from __future__ import annotations
 
+import logging
 from bisect import bisect_right
 from collections.abc import Callable
 from datetime import UTC, datetime
@@ -17,6 +18,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from optimizer.errors import Invalid
+
+log = logging.getLogger("sendtide.localtime")
 
 DAY = 86_400
 #: The table covers 1980–2109; instants outside it are answered by ``zoneinfo`` one at a time, just as exactly.
@@ -138,6 +141,25 @@ def zone(name: str) -> Zone:
         return Zone(ZoneInfo(name))
     except (ZoneInfoNotFoundError, ValueError, OSError) as error:
         raise ValueError(_unknown(name)) from error
+
+
+@cache
+def known_zone(name: str) -> Zone | None:
+    """The zone of a name that was stored; None where another host stored it and this one's database lacks it.
+
+    A name that is lacked is warned of once.
+    """
+    try:
+        return zone(name)
+    except ValueError as error:
+        log.warning("a stored time zone is not known on this host; its time zone database may be an old one: %s", error)
+        return None
+
+
+def at_zone(at: datetime, name: str) -> datetime:
+    """An aware instant on the wall clock of a stored zone; in UTC where this host doesn't know the zone."""
+    where = known_zone(name)
+    return at.astimezone(UTC if where is None else where._info)
 
 
 @cache

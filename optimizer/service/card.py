@@ -23,7 +23,7 @@ from optimizer.model.terms import Seen, message_terms
 from optimizer.service.feedback import Logged, local_seconds, logged
 from optimizer.service.insights import heaviest
 from optimizer.service.offered import Offered
-from optimizer.service.replay import Replayer, space_logged
+from optimizer.service.replay import Replayer, on_known_clock, space_logged
 from optimizer.service.serving import load_policy
 from optimizer.service.wiring import Services
 from storage.log import FeedbackRow
@@ -101,7 +101,7 @@ def _rows(reader: Reader, campaign: Campaign, policy: Policy, services: Services
     for _ in range(_PAGES):
         page = reader.decisions(campaign.workspace_id, limit=_PAGE, cursor=cursor, campaign_id=campaign.campaign_id)
         for decision in page.items:
-            if decision.imported or decision.action is None or decision.mode != "live":
+            if decision.imported or decision.action is None or decision.mode != "live" or not on_known_clock(decision):
                 continue
             row = logged(campaign, FeedbackRow(decision, reader.events(campaign.workspace_id, decision)), now)
             if row is not None and row.closed and row.trainable and offered.whole(decision):

@@ -10,12 +10,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Final, Literal
-from zoneinfo import ZoneInfo
 
 import numpy as np
 from numpy.typing import NDArray
 
 from optimizer.bandit.actions import Spaces
+from optimizer.bandit.localtime import at_zone
 from optimizer.bandit.tolls import tolls
 from optimizer.errors import NotFound
 from optimizer.model.attribution import between_messages, over_no_send
@@ -41,7 +41,8 @@ def explain(services: Services, workspace_id: str, decision_id: str) -> dict[str
     """The explanation of a stored decision.
 
     Raises:
-        NotFound: no such decision, or its policy or campaign version is no longer kept, or its person was erased.
+        NotFound: no such decision, or its policy or campaign version is no longer kept, or its person was erased, or
+            this host doesn't know the zone that it was made in.
     """
     with services.store.read() as reader:
         decision = reader.decision(workspace_id, decision_id)
@@ -142,7 +143,7 @@ def _component(live: LivePolicy) -> int | None:
 def _told(plan: Plan, situation: Situation, action: int) -> dict[str, Any]:
     """An action in words, without scores."""
     variant, channel, send_at = named(plan.space, action)
-    local = None if send_at is None else send_at.astimezone(ZoneInfo(situation.zone.name))
+    local = None if send_at is None else at_zone(send_at, situation.zone.name)
     told = {"variant_id": variant, "channel": channel, "send_at": send_at, "send_at_local": local}
     return {**told, "score": None, "probability": None, "outcomes": {}}
 

@@ -42,6 +42,7 @@ from optimizer.model.examples import NO_SEND, Examples
 from optimizer.model.history import pack
 from optimizer.model.moment import mark, seen_at
 from optimizer.service.offered import Offered
+from optimizer.service.replay import on_known_clock
 from storage.log import COUNTED, Decision, FeedbackRow
 from storage.port import Reader
 from storage.records import Campaign, JsonObject
@@ -127,14 +128,14 @@ class Log:
 
 def load(reader: Reader, workspace_id: str, now: datetime, since: datetime | None = None) -> Log:
     """Reads the feedback of a workspace, each context with its moment, its history packed; rewards are by the present
-    objectives."""
+    objectives. Of people whose zone this host doesn't know nothing is learned: their local hours are not known."""
     campaigns = {c.campaign_id: c for c in all_campaigns(reader, workspace_id)}
     rows = []
     for found in reader.feedback(workspace_id, since=since, until=now):
         decision = found.decision
         campaign = campaigns.get(decision.campaign_id)
         row = None if campaign is None else logged(campaign, found, now)
-        if row is not None:
+        if row is not None and on_known_clock(decision):
             mark(decision.snapshot.context, decision.decided_at)
             pack(decision.snapshot.context)
             rows.append(row)
@@ -142,11 +143,13 @@ def load(reader: Reader, workspace_id: str, now: datetime, since: datetime | Non
 
 
 def feedback_rows(reader: Reader, campaign: Campaign, since: datetime | None, until: datetime) -> Iterator[Logged]:
-    """The campaign's own decisions (no imported ones) with ``since <= decided_at < until``, by time, as known then."""
+    """The campaign's own decisions (no imported ones) with ``since <= decided_at < until``, by time, as known then, but
+    for those that can't be replayed on this host's clocks."""
     found = reader.feedback(
         campaign.workspace_id, campaign_id=campaign.campaign_id, since=since, until=until, imported=False
     )
-    return (row for one in found if (row := logged(campaign, one, until)) is not None)
+    known = (one for one in found if on_known_clock(one.decision))
+    return (row for one in known if (row := logged(campaign, one, until)) is not None)
 
 
 def all_campaigns(reader: Reader, workspace_id: str) -> list[Campaign]:

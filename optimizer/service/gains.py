@@ -26,7 +26,7 @@ from optimizer.service import recipients as people
 from optimizer.service.holidays import holidays_of
 from optimizer.service.offered import Offered
 from optimizer.service.questions import SAMPLE, Watched
-from optimizer.service.replay import Replayer, eligible_logged, situation_of, space_logged
+from optimizer.service.replay import Replayer, eligible_logged, on_known_clock, situation_of, space_logged
 from storage.log import Decision, Message
 from storage.port import Reader
 from storage.records import Campaign
@@ -112,7 +112,8 @@ def score_all(
     Args:
         reader: the snapshot.
         salt: of the installation.
-        decisions: the questions; those of campaigns without a learned model are left out.
+        decisions: the questions; those of campaigns without a learned model are left out, and those in zones that
+            this host doesn't know.
         policies: campaign id -> the campaign and its policy now.
         rules: those that act.
         without: ids of the rules that are to be priced; they mask nothing here.
@@ -123,7 +124,7 @@ def score_all(
     keys: dict[str, Key] = {}
     offered = {name: Offered.of(campaign) for name, (campaign, _) in policies.items()}
     for d in decisions:
-        if d.campaign_id in models and offered[d.campaign_id].whole(d):
+        if d.campaign_id in models and offered[d.campaign_id].whole(d) and on_known_clock(d):
             artifact_id, version = models[d.campaign_id][0], policies[d.campaign_id][0].version
             keys[d.decision_id] = (d.workspace_id, d.decision_id, artifact_id, version, without, drawn)
     found = {name: scored for name, key in keys.items() if (scored := scores.of(key)) is not None}

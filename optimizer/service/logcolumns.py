@@ -13,7 +13,7 @@ from typing import Any, Final, get_args
 import numpy as np
 from numpy.typing import NDArray
 
-from optimizer.bandit.localtime import zone
+from optimizer.bandit.localtime import known_zone
 from optimizer.bandit.rewards import HARMFUL, outcome_names
 from optimizer.model.timefeatures import hour_of_week
 from storage.blocks import EventBlock
@@ -251,12 +251,14 @@ def _ordered(rows: dict[str, NDArray[Any]], by: str) -> Arrays:
 
 
 def _hours(moments: Ints, zones: Sequence[str]) -> Ints:
-    """The local hour of the week of each moment."""
+    """The local hour of the week of each moment; that of UTC where this host doesn't know the zone."""
     epoch = moments // 1_000_000
     codes = _Codes()
     code = np.array(list(map(codes.__getitem__, zones)), dtype=np.int64)
     local = epoch.copy()
     for number, name in enumerate(codes.names):
         mine = code == number
-        local[mine] += zone(name or "UTC").offsets(epoch[mine])
+        where = known_zone(name or "UTC")
+        if where is not None:
+            local[mine] += where.offsets(epoch[mine])
     return hour_of_week(local)

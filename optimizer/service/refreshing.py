@@ -32,7 +32,7 @@ from optimizer.service.ids import COLD_POLICY
 from optimizer.service.priceable import priceable
 from optimizer.service.pricing import moved, publish_prices, with_prices, work_out
 from optimizer.service.publish import artifact_of, new_policy, publish
-from optimizer.service.replay import Replayer, plan_of, situation_of
+from optimizer.service.replay import Replayer, on_known_clock, plan_of, situation_of
 from optimizer.service.retrain import exploration_numbers
 from optimizer.service.serving import load_policy
 from optimizer.service.settledrows import SettledRows, comparable, settled_until
@@ -285,7 +285,7 @@ def _recent(reader: Reader, read: _Read, campaign: Campaign) -> list[Decision]:
         return since
     names = read.before.recent.get(campaign.campaign_id, ())[len(since) - DIVERGENCE_ROWS :]
     found = [reader.decision(campaign.workspace_id, name) for name in names]
-    return [*(one for one in found if one is not None), *since]
+    return [*(one for one in found if one is not None and on_known_clock(one)), *since]
 
 
 def _divergence(

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from optimizer.bandit import exploration
 from optimizer.bandit.actions import ActionSpace
-from optimizer.bandit.localtime import zone
+from optimizer.bandit.localtime import known_zone
 from optimizer.errors import NotFound
 from optimizer.model.inference import RewardModel
 from optimizer.model.policy import LivePolicy
@@ -101,16 +101,28 @@ def _unasked(decision: Decision, campaign: Campaign) -> NDArray[np.float64]:
     return np.zeros(made.space.size) if decision.action is None else exploration.uniform(made.mask)
 
 
+def on_known_clock(decision: Decision) -> bool:
+    """Whether this host knows the zone that a decision was made in; on another clock nothing can be made of it."""
+    return known_zone(decision.snapshot.timezone) is not None
+
+
 def situation_of(decision: Decision, campaign: Campaign) -> Situation:
-    """The situation that a decision was made in, from its record."""
+    """The situation that a decision was made in, from its record.
+
+    Raises:
+        NotFound: its zone is not known on this host; on another clock it would be another situation.
+    """
     snapshot = decision.snapshot
+    where = known_zone(snapshot.timezone)
+    if where is None:
+        raise NotFound(f"this host knows no zone {snapshot.timezone!r}: {decision.decision_id} can't be replayed")
     return Situation(
         decision_id=decision.decision_id,
         campaign=campaign,
         variants=snapshot.variants,
         channels=snapshot.channels,
         window=(snapshot.window_start, snapshot.window_end),
-        zone=zone(snapshot.timezone),
+        zone=where,
         zone_source=snapshot.timezone_source,
         group=decision.group,
         mode=decision.mode,

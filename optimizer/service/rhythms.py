@@ -15,7 +15,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime, timedelta
 
-from optimizer.bandit.localtime import Zone, zone
+from optimizer.bandit.localtime import Zone, known_zone
 from optimizer.bandit.rewards import MESSAGE_OUTCOMES
 from optimizer.model.rhythm import EFFECT
 from optimizer.model.timefeatures import DAY, hour_of_week_at
@@ -40,6 +40,7 @@ def note_active(writer: Writer, event: Event) -> None:
     """Tallies a stored event that names a recipient and no message, if it is the first of its kind in its hour.
 
     Someone of whom no zone is known is active at no local hour: neither the recipient's nor the campaign's, if any.
+    Nor is someone whose zone this host doesn't know.
     """
     if event.recipient_id is None or not _unprompted(event):
         return
@@ -58,7 +59,7 @@ def note_all_active(writer: Writer, workspace_id: str, events: Sequence[Event]) 
     for (recipient_id, start), there in hours.items():
         person = people.get(recipient_id)
         known = None if person is None else person.timezone
-        where = _campaign_zone(writer, there[0]) if known is None else zone(known)
+        where = _campaign_zone(writer, there[0]) if known is None else known_zone(known)
         if where is not None:
             _tally_hour(writer, (workspace_id, recipient_id), start, where, len(there))
 
@@ -88,13 +89,20 @@ def add_new_events(writer: Writer, workspace_id: str, events: NewEvents, zones: 
     before = writer.unprompted_hours(workspace_id, list(hours), MESSAGE_OUTCOMES)
     writer.add_new_events(workspace_id, events)
     places = {place: _place(*place) for place in {(start, name or "") for (_, start), name in hours.items()}}
-    added = [(one, *places[start, name or ""]) for (one, start), name in hours.items() if (one, start) not in before]
+    added = [
+        (one, *place)
+        for (one, start), name in hours.items()
+        if (one, start) not in before and (place := places[start, name or ""]) is not None
+    ]
     writer.add_to_rhythms(workspace_id, "active", added)
 
 
-def _place(start: int, name: str) -> tuple[int, float]:
+def _place(start: int, name: str) -> tuple[int, float] | None:
     """The hour of the week in a zone, and the weight, of what happened at a time in microseconds."""
-    one = _sum("active", start // 1_000_000, zone(name))
+    where = known_zone(name)
+    if where is None:
+        return None
+    one = _sum("active", start // 1_000_000, where)
     return one.hour, one.weight
 
 
@@ -150,9 +158,9 @@ def note_message(writer: Writer, before: Decision, after: Decision, joined: Iter
 def note_answered(writer: Writer, workspace_id: str, decisions: Iterable[Named]) -> None:
     """What ``note_message`` tallies of messages, of status ``OUT``, that were answered for the first time."""
     answered = [
-        (one.recipient_id, _sum("answered", int(one.at.timestamp()), zone(one.timezone)))
+        (one.recipient_id, _sum("answered", int(one.at.timestamp()), where))
         for one in decisions
-        if one.at is not None
+        if one.at is not None and (where := known_zone(one.timezone)) is not None
     ]
     added = [(recipient_id, one.hour, one.weight) for recipient_id, one in answered]
     writer.add_to_rhythms(workspace_id, "answered", added)
@@ -184,22 +192,22 @@ def effects_of(sums: Sequence[RhythmSum], now: datetime) -> JsonObject:
 def _zone_of(writer: Writer, event: Event, recipient_id: str) -> Zone | None:
     recipient = writer.recipient(event.workspace_id, recipient_id)
     if recipient is not None and recipient.timezone is not None:
-        return zone(recipient.timezone)
+        return known_zone(recipient.timezone)
     return _campaign_zone(writer, event)
 
 
 def _campaign_zone(writer: Writer, event: Event) -> Zone | None:
     campaign = None if event.campaign_id is None else writer.campaign(event.workspace_id, event.campaign_id)
-    return None if campaign is None or campaign.timezone is None else zone(campaign.timezone)
+    return None if campaign is None or campaign.timezone is None else known_zone(campaign.timezone)
 
 
 def _sums(decision: Decision, *, answered: bool) -> list[RhythmSum]:
     """What a message adds to its recipient's tallies."""
     at = decision.sent_at or decision.send_at
-    if decision.status not in OUT or at is None:
+    where = known_zone(decision.snapshot.timezone)
+    if decision.status not in OUT or at is None or where is None:
         return []
     kinds: tuple[RhythmKind, ...] = ("sent", "answered") if answered else ("sent",)
-    where = zone(decision.snapshot.timezone)
     return [_sum(kind, int(at.timestamp()), where) for kind in kinds]
 
 

@@ -14,7 +14,8 @@ import numpy as np
 
 from optimizer.bandit.actions import ActionSpace
 from optimizer.bandit.eligibility import Eligibility, Question, eligible_many, longest_reach, needs_unanswered
-from optimizer.errors import NotFound
+from optimizer.bandit.localtime import zone
+from optimizer.errors import Invalid, NotFound
 from optimizer.service import recipients as people
 from optimizer.service.choose import resolve_zone
 from optimizer.service.excess import CHUNK, OPEN_STATUSES, Overfull, excess
@@ -185,7 +186,10 @@ def _question(d: Decision, stored: Campaign | None, recipient: Recipient, others
     variants, channels = (Variant(variant),), (Channel(channel),)
     known = stored or Campaign(d.workspace_id, d.campaign_id, variants, channels, d.decided_at, d.decided_at)
     campaign = replace(known, variants=variants, channels=channels, category=d.category)
-    where, _ = resolve_zone(recipient, campaign)
+    try:
+        where, _ = resolve_zone(recipient, campaign)
+    except Invalid:  # a zone that this host doesn't know; caps and gaps can be judged all the same
+        where = zone("UTC")
     at = np.array([int(send_at.timestamp())], np.int64)
     space = ActionSpace((variant,), (channel,), at, at + where.offsets(at), no_send=False)
     return Question(space=space, campaign=campaign, recipient=recipient, messages=others, zone=where)

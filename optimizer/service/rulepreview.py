@@ -139,7 +139,7 @@ def _questions(
     for decision in rows:
         try:
             space = space_logged(decision, replayer.campaign(decision))
-        except NotFound:  # a campaign whose version is not kept
+        except NotFound:  # a campaign whose version is not kept, a zone that this host doesn't know
             continue
         if space.messages and space.size == decision.actions:
             kept.append((decision, space))

@@ -107,7 +107,7 @@ class Scorer:
             scored = iter(self._asked([row for row in chunk if isinstance(row, ScoreRequest)]))
             yield from (row if isinstance(row, SendtideError) else next(scored) for row in chunk)
 
-    def _asked(self, asked: Sequence[ScoreRequest]) -> list[Score]:
+    def _asked(self, asked: Sequence[ScoreRequest]) -> list[Score | Invalid]:
         if not asked:
             return []
         whom = self._recipients(asked)
@@ -117,11 +117,23 @@ class Scorer:
         ]
         spaces: dict[str, ActionSpace] = {}
         return [
-            self._score(row, resolve_zone(recipient, self.campaign)[0], channels, x, effects, spaces)
-            for row, recipient, channels, x, effects in zip(
-                asked, whom, self._open(whom), self.model.embed(contexts), self._effects(asked), strict=True
+            where if isinstance(where, Invalid) else self._score(row, where, channels, x, effects, spaces)
+            for row, where, channels, x, effects in zip(
+                asked,
+                map(self._zone, whom),
+                self._open(whom),
+                self.model.embed(contexts),
+                self._effects(asked),
+                strict=True,
             )
         ]
+
+    def _zone(self, recipient: Recipient) -> Zone | Invalid:
+        """Where they are scored; the refusal of who is where this host knows no zone."""
+        try:
+            return resolve_zone(recipient, self.campaign)[0]
+        except Invalid as unknown:
+            return unknown
 
     def _pasts(self, asked: Sequence[ScoreRequest]) -> list[tuple[Happening, ...]]:
         """Each recipient's last messages and events, as a decision would be told."""

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Final
 
+from optimizer.bandit.localtime import known_zone
 from optimizer.bandit.rewards import MESSAGE_OUTCOMES
 from optimizer.service import history
 from optimizer.service import recipients as people
@@ -75,6 +76,8 @@ class HistoryColumns:
         for name in columns:
             require(name in history.COLUMNS or name.startswith(("context.", "outcome.")))
         recipients = plain_ids(columns["recipient_id"])
+        clocks = {zones.get(one) or frame.campaign.timezone or "UTC" for one in recipients}
+        require(None not in map(known_zone, clocks))
         sent = self._sent(table, frame, to_micros(now))
         contexts = [self._of(name, cells) for name, cells in columns.items() if name.startswith("context.")]
         require(len(contexts) <= OBJECT_VALUES)

@@ -6,8 +6,8 @@ from base64 import b64encode
 from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any
-from zoneinfo import ZoneInfo
 
+from optimizer.bandit.localtime import at_zone
 from optimizer.service.requests import IngestReport
 from optimizer.service.rulecheck import Breach
 from optimizer.web.schemas.rules import KINDS
@@ -60,7 +60,7 @@ def _action(d: Decision) -> Json | None:
         "variant_id": d.variant_id,
         "channel": d.channel,
         "send_at": d.send_at,
-        "send_at_local": d.send_at.astimezone(ZoneInfo(d.snapshot.timezone)),
+        "send_at_local": at_zone(d.send_at, d.snapshot.timezone),
     }
 
 

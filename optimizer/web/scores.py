@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from typing import Any
-from zoneinfo import ZoneInfo
 
+from optimizer.bandit.localtime import at_zone
 from optimizer.errors import Invalid, SendtideError
 from optimizer.service.requests import ScoreRequest
 from optimizer.service.scores import Score, Scorer
@@ -60,7 +60,7 @@ def _score(s: Score) -> dict[str, Any]:
         "variant_id": s.variant_id,
         "channel": s.channel,
         "send_at": s.send_at,
-        "send_at_local": s.send_at.astimezone(ZoneInfo(s.timezone)),
+        "send_at_local": at_zone(s.send_at, s.timezone),
     }
     chances = {"without_message": s.without_message, "with_message": s.with_message, "uplift": s.uplift}
     return {"recipient_id": s.recipient_id, **chances, "best": best}

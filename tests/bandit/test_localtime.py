@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from optimizer.bandit.localtime import DAY, FIRST, LAST, Zone, parse_clock, zone
+from optimizer.bandit.localtime import DAY, FIRST, LAST, Zone, at_zone, known_zone, parse_clock, zone
 from optimizer.errors import Invalid
 
 ZONES = (
@@ -201,3 +201,16 @@ def test_a_wrong_time_of_day_is_refused_by_field_and_value(text: str) -> None:
         parse_clock(text, "quiet.start")
     assert list(caught.value.errors) == ["quiet.start"]
     assert repr(text) in caught.value.detail
+
+
+def test_a_stored_zone_that_this_host_lacks_is_none_warned_of_once_and_shown_in_utc(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    known_zone.cache_clear()
+    assert known_zone("Europe/Berlin") is zone("Europe/Berlin")
+    assert [known_zone("America/Nowhere") for _ in range(2)] == [None, None]
+    (warned,) = caplog.messages
+    assert "'America/Nowhere' is not a time zone" in warned
+    noon = datetime(2026, 3, 2, 12, tzinfo=UTC)
+    assert at_zone(noon, "America/Nowhere").isoformat() == "2026-03-02T12:00:00+00:00"
+    assert at_zone(noon, "Asia/Tokyo").isoformat() == "2026-03-02T21:00:00+09:00"

@@ -85,6 +85,17 @@ def test_predictions_are_those_of_the_slots_that_were_decided_over(
     assert sum(one["rows"] for one in after["calibration"]) > 60
 
 
+def test_a_card_leaves_out_who_was_asked_in_a_zone_that_this_host_lacks(
+    services: Services, clock: FakeClock, served: tuple[Campaign, Policy]
+) -> None:
+    made = asked(services)
+    snapshot = replace(made.snapshot, timezone="America/Nowhere")
+    afar = replace(made, decision_id="dec_afar", request_id="afar", snapshot=snapshot)
+    services.store.write(lambda writer: writer.add_decision(afar, None))
+    clock.forward(days=7)
+    assert card(services, WORKSPACE, served[1].policy_id)["evaluated_on"]["decisions"] == 1
+
+
 def test_a_card_says_who_put_the_policy_into_service(services: Services, served: tuple[Campaign, Policy]) -> None:
     _, policy = served
     assert [(move["kind"], move["by"]) for move in card(services, WORKSPACE, policy.policy_id)["moves"]] == [

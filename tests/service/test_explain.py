@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
@@ -240,3 +241,12 @@ def test_a_decision_of_another_workspace_is_not_found(learned: Services) -> None
     for workspace, name in (("other", decision.decision_id), (WORKSPACE, "dec_none")):
         with pytest.raises(NotFound):
             explain(learned, workspace, name)
+
+
+def test_what_was_chosen_on_a_clock_that_this_host_lacks_is_not_explained_on_another(learned: Services) -> None:
+    made = asked(learned)
+    snapshot = replace(made.snapshot, timezone="America/Nowhere")
+    afar = replace(made, decision_id="dec_afar", request_id="afar", snapshot=snapshot)
+    learned.store.write(lambda writer: writer.add_decision(afar, None))
+    with pytest.raises(NotFound, match="this host knows no zone 'America/Nowhere': dec_afar can't be replayed"):
+        explained(learned, afar)

@@ -244,3 +244,15 @@ def test_a_writer_that_is_stopped_at_its_end_leaves_the_old_file_too(
 def test_an_unknown_suffix_is_refused_with_those_that_are_known(services: Services, tmp_path: Path) -> None:
     with pytest.raises(Invalid, match=r"\.ndjson, \.jsonl, \.parquet"):
         export(services, WORKSPACE, "decisions", tmp_path / "d.csv", Selection())
+
+
+def test_a_zone_that_this_host_lacks_is_told_in_its_rows_and_ends_nothing(
+    services: Services, logged: list[Decision], tmp_path: Path
+) -> None:
+    snapshot = replace(logged[0].snapshot, timezone="America/Nowhere")
+    afar = replace(logged[0], decision_id="dec_afar", request_id="afar", snapshot=snapshot)
+    services.store.write(lambda writer: writer.add_decision(afar, None))
+    rows = {row["decision_id"]: row for row in out(services, "feedback", tmp_path / "f.ndjson")}
+    assert len(rows) == len(logged) + 1
+    assert (rows["dec_afar"]["probability"], rows["dec_afar"]["reward"]) == (None, 0.0)
+    assert "America/Nowhere" in rows["dec_afar"]["fault"]

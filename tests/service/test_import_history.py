@@ -173,3 +173,13 @@ def test_an_erasure_while_a_history_is_imported_counts(
     assert "u1" not in {decision.recipient_id for decision in decisions(services)}
     setup.put_recipient(services, Recipient(WORKSPACE, "u1"))
     assert import_file(services, WORKSPACE, "history", file).stored == 2
+
+
+def test_a_stored_zone_that_this_host_lacks_refuses_its_rows_alone(
+    services: Services, spring: Campaign, tmp_path: Path
+) -> None:
+    rows = history_rows(4)
+    setup.put_recipient(services, Recipient(WORKSPACE, rows[1]["recipient_id"], timezone="America/Nowhere"))
+    bad: list[BadRow] = []
+    done = import_file(services, WORKSPACE, "history", write(tmp_path / "h.csv", rows), on_bad=bad.append)
+    assert (done.stored, [(one.line, one.error.code) for one in bad]) == (3, [(3, "unknown_zone")])

@@ -20,7 +20,7 @@ from optimizer.service.wiring import Services
 from optimizer.web.schemas import limits
 from storage.errors import StoreUnavailable
 from storage.port import Writer
-from storage.records import Campaign, Suppression
+from storage.records import Campaign, Recipient, Suppression
 from tests.service.conftest import START, WORKSPACE, campaign
 from tests.service.rows import decisions, history_rows, logged, write
 
@@ -341,3 +341,15 @@ def test_imported_events_reach_their_decisions_and_bad_ones_keep_their_lines(
     (found,) = logged(services)
     assert found.decision.decision_id == decision.decision_id
     assert [event.event_id for event in found.events] == ["e1", "e4"]
+
+
+def test_imported_events_of_who_lives_in_a_zone_that_this_host_lacks_are_stored_and_not_tallied(
+    services: Services, tmp_path: Path
+) -> None:
+    for name, zone in (("u1", "America/Nowhere"), ("u2", "Asia/Tokyo")):
+        setup.put_recipient(services, Recipient(WORKSPACE, name, timezone=zone))
+    one = {"type": "visited", "occurred_at": START.isoformat()}
+    rows = [{**one, "event_id": f"e of {name}", "recipient_id": name} for name in ("u1", "u2")]
+    assert import_file(services, WORKSPACE, "events", write(tmp_path / "e.csv", rows)).stored == 2
+    with services.store.read() as reader:
+        assert list(reader.rhythms(WORKSPACE, ["u1", "u2"])) == ["u2"]

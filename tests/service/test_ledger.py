@@ -285,3 +285,10 @@ def test_a_campaign_without_decisions_is_an_empty_ledger(services: Services) -> 
     assert ledger.decided.size == 0
     assert ledger.reward.size == 0
     assert ledger.outcomes["clicked"].happened.size == 0
+
+
+def test_the_hour_of_who_lives_in_a_zone_that_this_host_lacks_is_that_of_utc(services: Services) -> None:
+    made = some_decision(np.random.default_rng(0), 1)
+    afar = replace(made, snapshot=replace(made.snapshot, timezone="America/Nowhere"))
+    at = int((made.send_at or made.decided_at).timestamp())
+    assert logged(services, [afar]).hour.tolist() == [(at // 3600 + 72) % 168]

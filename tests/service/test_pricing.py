@@ -248,6 +248,16 @@ def test_what_a_rule_closed_is_open_again_when_it_is_priced(shop: Services) -> N
         assert len(mine.gain) == 6
 
 
+def test_questions_asked_in_a_zone_that_this_host_lacks_are_left_out(shop: Services) -> None:
+    decided = ask(shop, 4, "free")
+    afar = [replace(d, snapshot=replace(d.snapshot, timezone="America/Nowhere")) for d in decided[:2]]
+    with shop.store.read() as reader:
+        at = priceable(reader, WORKSPACE, shop.clock())
+        live = {"spring": (at.campaigns["spring"], shop.policies.current(WORKSPACE, "spring"))}
+        scored = score_all(reader, shop.salt, [*afar, *decided[2:]], live, at.rules, frozenset(), Scores())
+    assert [one.decision for one in scored] == decided[2:]
+
+
 def test_questions_can_be_scored_by_the_draws_that_the_policy_chooses_by(shop: Services) -> None:
     decided = ask(shop, 100, "free")
     with shop.store.read() as reader:

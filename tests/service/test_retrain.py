@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from datetime import timedelta
 
 import numpy as np
@@ -278,3 +279,28 @@ def test_rows_are_evaluated_once_no_action_could_still_earn(services: Services, 
     clock.forward(hours=13.5)
     with services.store.read() as reader:
         assert all(r.evaluable for r in load(reader, WORKSPACE, clock.now).of("spring"))
+
+
+def test_who_was_asked_in_a_zone_that_this_host_lacks_keeps_no_campaign_from_learning(
+    shop: Services, clock: FakeClock
+) -> None:
+    """Of them nothing is learned: on another clock the log would look crooked."""
+
+    def moved(decided: list[Decision], count: int) -> None:
+        afar = [
+            replace(d, decision_id=f"{i} of {d.decision_id}", request_id=f"{i} of {d.request_id}", snapshot=snapshot)
+            for i, d in enumerate(decided[:count])
+            for snapshot in [replace(d.snapshot, timezone="America/Nowhere")]
+        ]
+        shop.store.write(lambda writer: writer.add_decisions([(one, None) for one in afar]))
+
+    moved(audience(shop, clock, 800, seed=7), 20)
+    gated = retrain(shop, WORKSPACE)[0]
+    assert gated["decision"] == "publish", gated["reason"]
+    shop.policies.refresh_now()
+    moved(audience(shop, clock, 200, seed=8), 20)
+    refreshed = refresh(shop, WORKSPACE)[0]
+    assert refreshed["decision"] == "publish", refreshed
+    assert evaluate(shop, WORKSPACE, gated["policy_id"])["policy_id"] == gated["policy_id"]
+    with shop.store.read() as reader:
+        assert len(load(reader, WORKSPACE, clock()).rows) == 1_000

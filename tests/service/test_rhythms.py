@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import itertools
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from functools import partial
 
 import pytest
 
@@ -13,12 +15,13 @@ from optimizer.service.replay import situation_of
 from optimizer.service.requests import DecisionRequest, EventInput, RecipientPatch
 from optimizer.service.rhythms import HALF_LIFE_DAYS, effects_of
 from optimizer.service.wiring import Services
-from storage.records import Campaign
+from storage.records import Campaign, Recipient
 from storage.rhythm import RhythmSum
 from tests.service.asking import ask
 from tests.service.conftest import START, WORKSPACE, FakeClock, campaign
-from tests.service.reserved import after, reserve
+from tests.service.reserved import after, reserve, stored
 from tests.service.test_engagement import Step, assumed, confirmed, engaged, released
+from tests.storage.builders import make_decision
 
 #: Hour of the week of the message: Monday 15:00 UTC, on a clock in Berlin.
 PLANNED = 16
@@ -183,3 +186,36 @@ def test_many_events_at_once_are_tallied_as_one_by_one(service: Services) -> Non
         ingest(service, WORKSPACE, [inputs["u2"][number]])
     ingest(service, WORKSPACE, inputs["u5"])
     assert tallied(service, recipient_id="u2") == tallied(service, recipient_id="u5") != {}
+
+
+def test_a_stored_zone_that_this_host_lacks_keeps_no_event_from_being_stored(service: Services) -> None:
+    setup.put_recipient(service, Recipient(WORKSPACE, "u2", timezone="America/Nowhere"))
+    setup.put_campaign(service, campaign(campaign_id="afar", timezone="America/Nowhere"))
+    living_in(service, "Asia/Tokyo", "u3")
+    one = partial(EventInput, type="Seen", occurred_at=START - timedelta(days=1))
+    for name, told in (
+        ("together", [one(recipient_id="u2"), one(recipient_id="u3")]),
+        ("of a campaign", [one(recipient_id="u2", campaign_id="afar"), one(recipient_id="u4", campaign_id="afar")]),
+        ("one by one", [one(recipient_id="u2", event_id="e"), one(recipient_id="u2", event_id="e")]),
+    ):
+        report = ingest(service, WORKSPACE, told)
+        assert report.accepted + report.duplicates == len(told), name
+    assert {who: tallied(service, recipient_id=who) for who in ("u2", "u3", "u4")} == {
+        "u2": {},
+        "u3": {("active", 6 * 24 + 18): 1.0},
+        "u4": {},
+    }
+
+
+def test_a_message_in_a_zone_that_this_host_lacks_is_settled_and_answered_and_not_tallied(service: Services) -> None:
+    afar = replace(make_decision().snapshot, timezone="America/Nowhere")
+    for name in ("b", "c"):
+        reserve(service, name, 6.0, recipient_id=f"owner of {name}", snapshot=afar)
+    steps = (confirmed("b"), engaged("b"), engaged("b", "clicked"), assumed("a"))
+    assert tallied(service, *steps, engaged("c"), recipient_id="owner of b") == {}
+    assert {name: stored(service, name).status for name in "abc"} == {
+        "a": "assumed_sent",
+        "b": "sent",
+        "c": "assumed_sent",
+    }
+    assert tallied(service) == {("sent", PLANNED): 1.0}, "of others it is"

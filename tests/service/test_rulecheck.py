@@ -297,3 +297,11 @@ def test_a_period_in_the_past_is_looked_at_as_long_as_something_is_open_in_it(
     put(services, "capacity", Capacity(1, 60))
     clock.now += timedelta(hours=7)
     assert names(services) == [("r", "b")]
+
+
+def test_who_lives_in_a_zone_that_this_host_lacks_is_judged_all_the_same(services: Services) -> None:
+    setup.put_recipient(services, Recipient(WORKSPACE, "u1", timezone="America/Nowhere"))
+    for name in ("a", "b"):
+        reserve(services, name)
+    put(services, "cap", Cap(1, rolling_hours=24))
+    assert names(services) == [("r", "a"), ("r", "b")]

@@ -132,3 +132,11 @@ def test_a_fatigue_rule_is_not_tried(services: Services) -> None:
 
 def test_a_workspace_without_decisions_has_nothing_to_try_it_on(services: Services) -> None:
     assert figures(tried(services, "gap", Cap(1, rolling_hours=1.0))) == (0, 0, 0, 0, 0)
+
+
+def test_who_was_asked_in_a_zone_that_this_host_lacks_is_left_out(services: Services) -> None:
+    made = ask(services)
+    snapshot = replace(made.snapshot, timezone="America/Nowhere")
+    afar = replace(made, decision_id="dec_afar", request_id="afar", snapshot=snapshot)
+    services.store.write(lambda writer: writer.add_decision(afar, None))
+    assert tried(services, "cap", Cap(0, rolling_hours=24.0))["decisions"] == 1

@@ -124,3 +124,13 @@ def test_no_model_no_head_no_campaign(services: Services, spring: Campaign) -> N
     setup.put_campaign(services, replace(spring, status="archived"))
     with pytest.raises(Invalid, match="archived"):
         Scorer.of(services, WORKSPACE, "spring", "converted")
+
+
+def test_a_stored_zone_that_this_host_lacks_spoils_no_other_row(learned: Services) -> None:
+    setup.put_recipient(learned, Recipient(WORKSPACE, "u2", timezone="America/Nowhere"))
+    asked = [ScoreRequest(f"u{i}") for i in (1, 2, 3)]
+    first, refused, last = Scorer.of(learned, WORKSPACE, "spring", "converted").scores(asked)
+    assert isinstance(first, Score)
+    assert isinstance(last, Score)
+    assert isinstance(refused, Invalid)
+    assert (refused.code, list(refused.errors)) == ("unknown_zone", ["recipient.timezone"])

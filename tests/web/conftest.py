@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -14,6 +14,7 @@ from werkzeug.test import TestResponse
 
 from optimizer.config import Settings
 from optimizer.service import setup
+from optimizer.service.record import message_of
 from optimizer.web import create_app
 
 NOW = datetime(2026, 11, 24, 9, tzinfo=UTC)
@@ -89,3 +90,14 @@ def ready(admin: Caller) -> Caller:
     """An admin's key, and a campaign ``c`` of two variants on email."""
     assert admin("PUT", "/v1/campaigns/c", CAMPAIGN).status_code == 201
     return admin
+
+
+def moved_afar(ready: Caller, decision_id: str) -> str:
+    """Stores a decision again, as if another host had made it in a zone that this one doesn't know; its id."""
+    services = ready.app.extensions["sendtide"].get()
+    with services.store.read() as reader:
+        made = reader.decision("default", decision_id)
+    snapshot = replace(made.snapshot, timezone="America/Nowhere")
+    afar = replace(made, decision_id="dec_afar", request_id="afar", snapshot=snapshot)
+    services.store.write(lambda writer: writer.add_decision(afar, message_of(afar)))
+    return "dec_afar"

@@ -239,3 +239,14 @@ def test_another_content_type_is_refused(ready: Caller, headers: dict[str, str],
 )
 def test_bad_parameters_are_refused(admin: Caller, path: str, field: str, allowed: str) -> None:
     assert_problem(admin("GET", path), 422, field, "", allowed)
+
+
+@pytest.mark.parametrize("path", ["/v1/campaigns/c", "/v1/rules/default-quiet-hours", "/v1/recipients/u"])
+@pytest.mark.parametrize(("levels", "status"), [(499, 422), (500, 400), (999, 400), (1_022, 400)])
+def test_a_patch_is_read_to_a_depth_and_refused_beyond(ready: Caller, path: str, levels: int, status: int) -> None:
+    assert ready("PUT", "/v1/recipients/u", {}).status_code == 201
+    before = ready("GET", path).data
+    nested = b'{"attributes":' + b'{"a":' * levels + b"1" + b"}" * levels + b"}"
+    reply = ready("PATCH", path, nested, headers={"Content-Type": "application/merge-patch+json"})
+    assert_problem(reply, status, "", "", "500 levels" if status == 400 else "")
+    assert ready("GET", path).data == before

@@ -216,3 +216,9 @@ def test_a_bad_rule_is_refused_and_leaves_nothing(admin: Caller, case: str) -> N
     reply = admin("PUT", "/v1/rules/new", changed(base, path, value))
     assert_problem(reply, 422, field, told, allowed)
     assert admin("GET", "/v1/rules/new").status_code == 404
+
+
+@pytest.mark.parametrize(("method", "path"), [("PUT", "/v1/rules/new"), ("POST", "/v1/rules/new/preview")])
+def test_a_rule_that_says_nothing_is_told_what_it_lacks(admin: Caller, method: str, path: str) -> None:
+    assert_problem(admin(method, path, {}), 422, "kind", "", KINDS)
+    assert admin("GET", "/v1/rules/new").status_code == 404

@@ -10,7 +10,7 @@ import orjson
 import pytest
 
 from storage.errors import StoreUnavailable
-from tests.web.conftest import CAMPAIGN, Caller
+from tests.web.conftest import CAMPAIGN, Caller, moved_afar
 
 ASK: dict[str, Any] = {"campaign_id": "c", "recipient_id": "u"}
 NDJSON = {"Content-Type": "application/x-ndjson"}
@@ -294,3 +294,16 @@ def test_only_variants_and_channels_are_required_and_defaults_are_the_contracts(
     assert told["groups"] == {"holdout": 0.0, "random": 0.0, "baseline": 0.0}
     told = admin("PUT", "/v1/campaigns/t", {**least, "category": "transactional", "groups": {"random": 0.1}}).get_json()
     assert told["groups"] == {"holdout": 0.0, "random": 0.1, "baseline": 0.0}
+
+
+def test_a_decision_in_a_zone_that_this_host_lacks_is_told_in_utc(ready: Caller) -> None:
+    made = ready("POST", "/v1/decisions", ASK).get_json()["decision_id"]
+    afar = moved_afar(ready, made)
+    told = ready("GET", f"/v1/decisions/{afar}").get_json()
+    assert told["timezone"] == "America/Nowhere"
+    assert told["action"]["send_at_local"] == told["action"]["send_at"]
+    listed = ready("GET", "/v1/decisions").get_json()["decisions"]
+    assert {one["decision_id"] for one in listed} == {made, afar}
+    assert ready("POST", f"/v1/decisions/{afar}/claim").get_json()["status"] == "claimed"
+    why = ready("GET", f"/v1/decisions/{afar}/explanation")
+    assert (why.status_code, "America/Nowhere" in why.get_json()["detail"]) == (404, True)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from urllib.parse import quote
+
 import pytest
 from flask import Flask
 
@@ -77,6 +79,26 @@ def test_the_erased_are_named_to_whoever_brings_them_up(admin: Caller) -> None:
     assert [one["code"] for one in told.get_json()["rejected"]] == ["erased"]
     assert admin("PUT", PATH, {"attributes": {}}).status_code == 201
     assert admin("POST", "/v1/decisions", {"campaign_id": "spring", "recipient_id": NAME}).status_code == 201
+
+
+@pytest.mark.parametrize("name", ["/home/u1", "/", "//", "/export", "/a/export", "a/", "batch/"])
+def test_whoever_can_be_stored_can_be_read_changed_exported_and_erased(admin: Caller, name: str) -> None:
+    path = f"/v1/recipients/{quote(name, safe='')}"
+    rows = [{"recipient_id": one, "attributes": {"mine": one}} for one in (name, "a", "home/u1")]
+    assert admin("POST", "/v1/recipients/batch", {"recipients": rows}).get_json()["stored"] == 3
+    raw = {"environ_overrides": {"RAW_URI": path}}
+    assert admin("GET", path, **raw).get_json()["attributes"] == {"mine": name}
+    assert admin("PATCH", path, {"attributes": {"more": 1}}).get_json()["attributes"] == {"mine": name, "more": 1}
+    assert admin("GET", f"{path}/export").get_json()["recipient"]["recipient_id"] == name
+    assert admin("DELETE", path).status_code == 204
+    assert admin("GET", path, **raw).status_code == 404
+    assert admin("GET", "/v1/recipients/a").get_json()["attributes"] == {"mine": "a"}
+    assert admin("GET", "/v1/recipients/home/u1").get_json()["attributes"] == {"mine": "home/u1"}
+
+
+@pytest.mark.parametrize(("path", "status"), [("/v1/recipients/", 404), ("/v1/recipients/a%0Ab", 422)])
+def test_what_is_no_id_addresses_nobody(admin: Caller, path: str, status: int) -> None:
+    assert admin("DELETE", path).status_code == status
 
 
 def test_only_an_admin_sees_and_erases(app: Flask, admin: Caller) -> None:

@@ -18,6 +18,7 @@ from optimizer.web.schemas.decisions import DecisionIn, DecisionsIn, RowIn
 from optimizer.web.schemas.events import EventIn
 from optimizer.web.schemas.quick import quick
 from optimizer.web.schemas.recipients import RecipientIn
+from optimizer.web.schemas.rules import RuleIn
 from optimizer.web.schemas.scores import ScoreRowIn
 from optimizer.web.validation import load
 
@@ -128,6 +129,6 @@ def test_a_refusal_says_everything_that_is_wrong() -> None:
     assert set(refused.value.errors) == {"recipient_id", "context", "surplus"}
 
 
-@pytest.mark.parametrize("schema", [CampaignIn(), RecipientIn()])
+@pytest.mark.parametrize("schema", [CampaignIn(), RecipientIn(), RuleIn()])
 def test_schemas_that_do_more_than_their_fields_are_left_to_marshmallow(schema: Schema) -> None:
     assert quick(schema) is None

@@ -6,10 +6,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, get_args
-from zoneinfo import ZoneInfo
 
 from flask import Response, request
 
+from optimizer.bandit.localtime import at_zone
 from optimizer.errors import NotFound
 from optimizer.service.explain import explain
 from optimizer.service.explainwords import feature
@@ -69,7 +69,7 @@ def decision(visit: Visit, decision_id: str) -> Response:
     try:
         why = explain(visit.services, visit.workspace_id, decision_id)
     except NotFound:
-        why = None  # its policy or its campaign's version is no longer kept; the record is shown without
+        why = None  # e.g. its policy or its campaign's version is no longer kept; the record is shown without
     return visit.show(
         "decision.html",
         decision=found,
@@ -83,9 +83,9 @@ def decision(visit: Visit, decision_id: str) -> Response:
 
 
 def local_time(one: Decision) -> datetime | None:
-    """When it is, or was, to be sent, in the zone that it was decided in."""
+    """When it is, or was, to be sent, in the zone that it was decided in; in UTC where this host doesn't know it."""
     at = one.sent_at or one.send_at
-    return None if at is None else at.astimezone(ZoneInfo(one.snapshot.timezone))
+    return None if at is None else at_zone(at, one.snapshot.timezone)
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,12 +18,13 @@ Load = Callable[[Any], Any]
 
 
 def quick(schema: Schema) -> Load | None:
-    """A loader of bodies that the schema accepts; None where the schema does more than its fields and ``post_load``.
+    """A loader of bodies that the schema accepts; None where the schema does more than its fields and ``post_load``,
+    or loads in a way of its own.
 
     The loader raises ``ValidationError``, without saying what is wrong, where the schema would have refused.
     """
     hooks = schema._hooks
-    if any(names for kind, names in hooks.items() if kind != "post_load"):
+    if any(names for kind, names in hooks.items() if kind != "post_load") or type(schema).load is not Schema.load:
         return None
     if schema.many or schema.partial or schema.unknown != RAISE:
         return None

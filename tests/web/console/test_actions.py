@@ -206,23 +206,24 @@ def test_what_was_done_is_in_the_audit_log_and_what_was_refused_is_not(
     assert noted["request_id"]
 
 
+@pytest.mark.parametrize("person", ["ada/1", "/home/ada"])
 def test_a_person_is_exported_and_erased_after_a_confirmation(
-    app: Flask, signed_in: SignedIn, ready: Caller, caplog: pytest.LogCaptureFixture
+    app: Flask, signed_in: SignedIn, ready: Caller, caplog: pytest.LogCaptureFixture, person: str
 ) -> None:
-    asked = {"campaign_id": "c", "recipient_id": "ada/1", "recipient": {"attributes": {"city": "Kyiv"}}}
+    asked = {"campaign_id": "c", "recipient_id": person, "recipient": {"attributes": {"city": "Kyiv"}}}
     ready("POST", "/v1/decisions", asked)
     browser = signed_in("admin")
-    page = browser.get("/console/recipients/ada/1").text
-    assert "/console/export/ada/1" in page
-    export = browser.get("/console/export/ada/1")
+    page = browser.get(f"/console/recipients/{person}").text
+    assert f"/console/export/{person}" in page
+    export = browser.get(f"/console/export/{person}")
     assert export.headers["Content-Disposition"] == 'attachment; filename="recipient.json"'
     assert export.get_json()["recipient"]["attributes"] == {"city": "Kyiv"}
-    assert "Erase this person?" in browser.get("/console/erase/ada/1").text
-    assert browser.get("/console/recipients/ada/1").status_code == 200, "asking changes nothing"
+    assert "Erase this person?" in browser.get(f"/console/erase/{person}").text
+    assert browser.get(f"/console/recipients/{person}").status_code == 200, "asking changes nothing"
     with caplog.at_level(logging.INFO, "sendtide.audit"):
-        done = browser.post("/console/erase/ada/1")
+        done = browser.post(f"/console/erase/{person}")
     assert "The person was erased: 1 decisions" in done.text
-    assert browser.get("/console/recipients/ada/1").status_code == 404
+    assert browser.get(f"/console/recipients/{person}").status_code == 404
     (noted,) = [vars(r) for r in caplog.records if r.name == "sendtide.audit"]
     assert noted["action"] == "erase_recipient"
     assert "ada" not in str(noted), "logs name no person"

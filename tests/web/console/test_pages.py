@@ -11,11 +11,12 @@ from urllib.parse import quote
 import pytest
 from flask import Flask
 
-from optimizer.service import freshreports
+from optimizer.service import freshreports, setup
 from optimizer.service.report import report_with_trends
 from optimizer.web.console import reports
 from storage.policies import TrainingRun
-from tests.web.conftest import CAMPAIGN, NOW, Caller, StillClock, key
+from storage.records import Recipient
+from tests.web.conftest import CAMPAIGN, NOW, Caller, StillClock, key, moved_afar
 from tests.web.console.conftest import Browser
 
 SignedIn = Callable[..., Browser]
@@ -306,3 +307,15 @@ def test_a_campaign_with_a_control_group_is_not_told_to_have_none(
     assert overview.count("No decision has been asked for yet.") == 1
     assert "No control group" in browser.get("/console/campaigns/c").text
     assert "Too early" in browser.get("/console/campaigns/held").text
+
+
+def test_a_zone_that_this_host_lacks_spoils_no_page(
+    signed_in: SignedIn, shop: dict[str, str], ready: Caller, app: Flask
+) -> None:
+    afar = moved_afar(ready, shop["decision"])
+    setup.put_recipient(app.extensions["sendtide"].get(), Recipient("default", "ada", timezone="America/Nowhere"))
+    browser = signed_in("read")
+    for path in ("/console", "/console/decisions", f"/console/decisions/{afar}", "/console/recipients/ada"):
+        page = browser.get(path)
+        assert (path, page.status_code) == (path, 200)
+    assert "America/Nowhere" in browser.get(f"/console/decisions/{afar}").text

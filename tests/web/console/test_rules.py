@@ -207,6 +207,7 @@ def test_an_edited_rule_keeps_what_its_document_says(signed_in: SignedIn, ready:
     [
         ({"kind": "gap", "minutes": "long"}, "mine", "<code>minutes</code>"),
         ({"kind": "odd"}, "mine", "<code>kind</code>"),
+        ({}, "mine", "<code>kind</code>"),
         ("{", "mine", "not JSON"),
         ("[]", "mine", "must be a JSON object"),
         (GAP, "a/b", "<code>rule_id</code>"),

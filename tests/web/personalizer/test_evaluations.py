@@ -128,3 +128,10 @@ def test_stretches_sum_what_lies_in_them() -> None:
     assert told(False) == [(0, 2), (15, 1)]
     assert told(True) == [(0, 2), (15, 3)]
     assert told(False, 5) == [(0, 1), (5, 1), (25, 1)]
+
+
+def test_an_evaluation_of_any_id_can_be_read_and_deleted(played: Loop) -> None:
+    path = f"/evaluations/%2Fnightly{LATER}"
+    assert played.call("PUT", path, {"name": "n", **RANGE, "policies": []}).status_code == 200
+    assert played.call("GET", path).json["id"] == "/nightly"
+    assert played.call("DELETE", path).status_code == 204

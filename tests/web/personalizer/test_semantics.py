@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from typing import Any
+from urllib.parse import quote
 
 import pytest
 
@@ -47,6 +48,20 @@ def test_activated_without_a_reward_is_the_default_reward_after_the_wait(loop: L
     loop.clock.forward(minutes=2)
     assert loop.learn()
     assert evaluate(loop)["Online"] == pytest.approx(-0.75)
+
+
+@pytest.mark.parametrize("event_id", ["/abs", "/", "a//b", "trail/", "x\n", "/reward", "v1.0/events/e/reward"])
+@pytest.mark.parametrize("slots", ["", "/multislot"])
+def test_an_event_of_any_id_can_be_activated_and_rewarded(loop: Loop, event_id: str, slots: str) -> None:
+    two = {"slots": [{"id": "s", "baselineAction": "a"}]} if slots else {}
+    path = f"{slots}/events/{quote(event_id, safe='')}"
+    told = {"reward": [{"slotId": "s", "value": 1.0}]} if slots else {"value": 1.0}
+    body = {**rank_body(event_id), **two, "deferActivation": True}
+    assert loop.call("POST", f"{slots}/rank{LATER}", body).status_code == 201
+    assert loop.call("POST", f"{path}/activate{LATER}").status_code == 204
+    assert loop.call("POST", f"{path}/reward{LATER}", told).status_code == 204
+    with loop.services.store.read() as reader:
+        assert len(reader.rank_rewards("default", event_id)) == 1
 
 
 def evaluate(loop: Loop, **contract: Any) -> dict[str, float]:
