@@ -20,7 +20,9 @@ log = logging.getLogger("sendtide.upkeep")
 
 #: How long after its planned time a message may still be confirmed before it is settled without a word.
 GRACE = timedelta(hours=1)
-#: How many messages of other systems, and how many events, go in one transaction: others wait for it.
+#: How many decisions, with all that is theirs, go in one transaction: others wait for it.
+STEP = 1000
+#: How many messages of other systems, and how many events, do.
 LOOSE = 1000
 
 
@@ -69,7 +71,9 @@ def retain(services: Services, workspace_id: str) -> int:
     before = services.clock() - timedelta(days=services.settings.retention_days)
     with services.store.read() as reader:  # asked before: files that retention drops are removed, the last one too
         archived = bool(reader.archive_files(workspace_id)) or services.settings.archive_days > 0
-    pruned = services.store.write(lambda writer: writer.prune(workspace_id, before))
+    pruned = 0
+    while gone := services.store.write(lambda writer: writer.prune(workspace_id, before, limit=STEP)):
+        pruned += gone
     while services.store.write(lambda writer: writer.prune_loose(workspace_id, before, limit=LOOSE)):
         pass
     forget_outdated(services, workspace_id)

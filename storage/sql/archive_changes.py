@@ -299,14 +299,18 @@ class ArchiveWriter(ArchiveReader, BulkWriter, DecisionWriter, ErasureWriter, Re
 
     # --- retention
 
-    def prune(self, workspace_id: str, before: datetime) -> int:
+    def prune(self, workspace_id: str, before: datetime, *, limit: int | None = None) -> int:
         """See ``storage.retention``; a file goes once all of it is old enough."""
         old = to_micros(before)
         files = self.archive_files(workspace_id)
         going = [file for file in files if file.last < old and file.moved == file.rows]
+        if limit is not None:
+            going = going[:1]
         bound = min([old, *(file.first for file in files if file not in going)])
         dropped = sum(self._drop(file, bound) for file in going)
-        return dropped + super().prune(workspace_id, before)
+        if limit is not None and dropped:
+            return dropped
+        return dropped + super().prune(workspace_id, before, limit=limit)
 
     def _oldest_archived(self, workspace_id: str) -> int:
         return min([super()._oldest_archived(workspace_id), *(one.first for one in self.archive_files(workspace_id))])

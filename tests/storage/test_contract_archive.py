@@ -543,6 +543,21 @@ def test_retention_drops_a_file_that_is_old_enough(filled: Store) -> None:
         assert reader.archive_files(WORKSPACE) == ()
 
 
+def test_retention_in_steps_drops_a_file_at_a_time(filled: Store) -> None:
+    oldest = candidates(filled, at(10))
+    move(filled, write_file(filled, oldest), oldest)
+    archive_all(filled, BEFORE, 2)
+    with filled.read() as reader:
+        rows = [file.rows for file in reader.archive_files(WORKSPACE)]
+    assert len(rows) == 2
+    gone = [filled.write(lambda writer: writer.prune(WORKSPACE, at(8_999), limit=3)) for _ in rows]
+    assert gone == rows
+    with filled.read() as reader:
+        assert reader.archive_files(WORKSPACE) == ()
+        ids = {row.decision.decision_id for row in reader.feedback(WORKSPACE)}
+        assert {one.decision_id for one in reader.message_log(WORKSPACE) if one.decision_id is not None} <= ids
+
+
 def test_events_of_archived_decisions_are_not_loose(filled: Store) -> None:
     archive_all(filled, BEFORE, 2)
     with filled.read() as reader:

@@ -11,7 +11,8 @@ import pytest
 
 from storage.log import Decision, Event, FeedbackRow, ShadowChoice
 from storage.policies import Component, Pointer
-from storage.port import Store, Writer
+from storage.port import Reader, Store, Writer
+from storage.rules import Capacity, Selector
 from tests.storage.builders import (
     WORKSPACE,
     at,
@@ -21,6 +22,7 @@ from tests.storage.builders import (
     make_event,
     make_message,
     make_policy,
+    make_rule,
 )
 
 ORGANIC = make_event(event_id="buy", type="converted", decision_id=None, recipient_id="u1", value=19.5)
@@ -306,6 +308,36 @@ class TestPrune:
             assert [e.event_id for e in of_u2] == ["u2 organic old"]
             assert len(reader.events(WORKSPACE, make_decision(decision_id="new"))) == 2
             assert len(reader.events("w2", make_decision(decision_id="old"))) == 1
+
+    def test_steps_take_the_oldest_with_what_is_theirs_and_what_is_shared_goes_last(self, store: Store) -> None:
+        daily = make_rule(rule_id="daily", kind="capacity", parameters=Capacity(9, 1440), counts=Selector())
+        store.write(lambda writer: writer.put_rule(daily))
+
+        def left(reader: Reader) -> tuple[str, str, int, int]:
+            names = ["of old", "late of old", "u1 organic old", "u2 organic old"]
+            return (
+                " ".join(sorted(d.decision_id for d in reader.decisions(WORKSPACE, limit=9).items)),
+                " ".join(sorted(m.message_ref for m in reader.message_log(WORKSPACE))),
+                len(reader.known_events(WORKSPACE, names)),
+                len(reader.policies(WORKSPACE, limit=9).items)
+                + len(reader.usage(WORKSPACE, [("daily", -999, 99_999)])),
+            )
+
+        seen: list[object] = []
+        for _ in range(4):
+            with store.read() as reader:
+                seen.append(left(reader))
+            seen.append(store.write(lambda writer: writer.prune(WORKSPACE, at(-50), limit=1)))
+        assert seen == [
+            ("new old open theirs", "crm-1 new old open theirs", 4, 9),
+            1,
+            ("new open theirs", "crm-1 new open theirs", 1, 9),
+            1,
+            ("new open", "crm-1 new open", 1, 9),
+            0,
+            ("new open", "crm-1 new open", 1, 6),
+            0,
+        ]
 
     def prune_loose(self, store: Store, hours: float, limit: int = 10) -> int:
         return store.write(lambda writer: writer.prune_loose(WORKSPACE, at(hours), limit=limit))
