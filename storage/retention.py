@@ -14,6 +14,10 @@ class RetentionQueries(Protocol):
     def recipients_after(self, workspace_id: str, after: str, *, limit: int) -> tuple[Recipient, ...]:
         """The next recipients behind an id ("" = from the first on), by id."""
 
+    def forgotten_until(self, workspace_id: str) -> datetime | None:
+        """The latest time of a message that ``prune`` deleted, or its latest ``before`` (None = it never ran): up to
+        the period of this moment, sums count messages that are stored no more."""
+
 
 class RetentionChanges(Protocol):
     """Part of ``storage.port.Writer``."""

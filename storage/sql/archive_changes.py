@@ -327,6 +327,7 @@ class ArchiveWriter(ArchiveReader, BulkWriter, DecisionWriter, ErasureWriter, Re
             for _, row in rows
             if row.decision[_MESSAGE_AT] is not None
         ]
+        self._note_forgotten(whose, max((at for _, _, at, _ in told), default=None))
         self._query_many(_DROP_MESSAGE, told)
         self._query_many(_DELETE_KEY, [(whose, key, file.number, p) for p, r in rows for key in keys_of(r)])
         for statement in _DROP:

@@ -89,7 +89,9 @@ class RetentionWriter(LearningWriter, RewriteWriter):
             self._forget_usage(workspace_id, before)
         return pruned
 
-    def _prune_decisions(self, step: tuple[object, ...]) -> int:
+    def _prune_decisions(self, step: tuple[str, int, int]) -> int:
+        latest = self._row("SELECT max(message_at) " + _GOING, step)
+        self._note_forgotten(step[0], None if latest is None else latest[0])
         for statement in (
             _NAMING_EVENTS,
             _ORGANIC_EVENTS,
