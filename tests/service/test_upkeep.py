@@ -15,6 +15,7 @@ from optimizer.service.wiring import Services
 from storage.errors import StoreUnavailable
 from storage.log import Message
 from storage.port import Writer
+from storage.rules import Cap, Rule
 from tests.service.conftest import WORKSPACE, FakeClock, campaign
 from tests.service.reserved import EVERYTHING, after, counted, reserve, stored, unanswered, used
 
@@ -91,6 +92,36 @@ def test_retention_that_is_cut_off_goes_on_with_the_next_run(
         left = {decision.decision_id for decision in reader.decisions(WORKSPACE, limit=9).items}
         assert {message.message_ref for message in reader.message_log(WORKSPACE)} == left == {"d4", "d5"}
     assert upkeep.retain(services, WORKSPACE) == 1, "the newest of all stays"
+
+
+def test_what_a_cap_still_counts_outlives_the_retention(
+    services: Services, clock: FakeClock, caplog: pytest.LogCaptureFixture
+) -> None:
+    setup.put_campaign(services, campaign())
+    ever = Rule(WORKSPACE, "once", "cap", Cap(limit=1, rolling_hours=24 * 450))
+    reserve(services, "d", 24.0 * 10, status="sent", sent_at=after(days=10))
+    settle.record_send(services, Message(WORKSPACE, "u1", after(days=5), "theirs", "email", "marketing"))
+    reserve(services, "newest", status="released", recipient_id="u2")
+    setup.put_rule(services, ever)
+    for days, left in ((445, ["theirs", "d"]), (456, ["d"]), (459, ["d"]), (461, [])):
+        clock.now = after(days=days)
+        upkeep.retain(services, WORKSPACE)
+        assert [message.message_ref for message in counted(services)] == left
+    assert [record.cap_days for record in caplog.records if "looks back farther" in record.message] == [450.0] * 4  # type: ignore[attr-defined]  # an extra
+
+
+def test_a_cap_of_all_time_keeps_all_messages_and_one_that_is_archived_none(
+    services: Services, clock: FakeClock
+) -> None:
+    setup.put_campaign(services, campaign())
+    reserve(services, "d", status="sent", sent_at=after(hours=6))
+    reserve(services, "newest", status="released", recipient_id="u2")
+    ever = Rule(WORKSPACE, "once", "cap", Cap(limit=1, rolling_hours=24 * 365 * 5000))
+    setup.put_rule(services, ever)
+    clock.forward(days=5_000)
+    assert upkeep.retain(services, WORKSPACE) == 0
+    setup.archive_rule(services, WORKSPACE, "once")
+    assert upkeep.retain(services, WORKSPACE) == 1
 
 
 def test_a_claimed_message_that_was_never_confirmed_is_settled_too(services: Services, clock: FakeClock) -> None:

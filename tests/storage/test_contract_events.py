@@ -6,6 +6,7 @@ import itertools
 import random
 from collections.abc import Callable
 from dataclasses import replace
+from datetime import datetime
 
 import pytest
 
@@ -281,8 +282,8 @@ class TestPrune:
 
         store.write(work)
 
-    def prune(self, store: Store, hours: float) -> int:
-        return store.write(lambda writer: writer.prune(WORKSPACE, at(hours)))
+    def prune(self, store: Store, hours: float, counting_from: datetime | None = None) -> int:
+        return store.write(lambda writer: writer.prune(WORKSPACE, at(hours), counting_from=counting_from))
 
     def test_closed_decisions_before_the_time_go_and_open_ones_stay(self, store: Store) -> None:
         assert self.prune(store, -100) == 0
@@ -338,6 +339,20 @@ class TestPrune:
             ("new open", "crm-1 new open", 1, 6),
             0,
         ]
+
+    def test_a_message_that_still_counts_keeps_its_decision_with_what_is_theirs(self, store: Store) -> None:
+        later = make_decision(
+            decision_id="later", recipient_id="u3", status="sent", decided_at=at(-100), sent_at=at(-60)
+        )
+        add(store, later)
+        store.write(lambda writer: writer.add_event(make_event(event_id="of later", decision_id="later")))
+        add(store, make_decision(decision_id="newest", decided_at=at(9)))
+        for counting_from, gone in ((at(-60), 2), (at(-60), 0), (at(-59), 1)):
+            with store.read() as reader:
+                assert reader.decision(WORKSPACE, "later") is not None
+                assert reader.known_events(WORKSPACE, ["of later"])
+                assert "later" in {message.message_ref for message in reader.message_log(WORKSPACE)}
+            assert self.prune(store, -50, counting_from) == gone
 
     def prune_loose(self, store: Store, hours: float, limit: int = 10) -> int:
         return store.write(lambda writer: writer.prune_loose(WORKSPACE, at(hours), limit=limit))
