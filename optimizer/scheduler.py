@@ -1,11 +1,9 @@
-"""The scheduler process: refreshes, retrains, prices what is scarce, expires reservations, pushes changes, forgets old
-rows.
+"""The scheduler process: refreshes, retrains, prices what is scarce, expires reservations, pushes, forgets old rows.
 
 APScheduler triggers what is short (queue a due run, price, expire, retain, look what is to be pushed) on its threads.
-Webhooks have threads of their own, since a receiver may be slow. Training is long and greedy,
-so it runs in a child process with low priority and a memory limit; the main thread starts it, keeps its lease alive,
-reads its end and answers signals. Any number of schedulers may run: leases and transactions keep them out of each
-other's way.
+Webhooks have threads of their own, since a receiver may be slow. Training is long and greedy, so it runs in a child
+process with low priority and a memory limit; the main thread starts it, keeps its lease alive, reads its end and
+answers signals. Any number of schedulers may run: leases and transactions keep them out of each other's way.
 """
 
 from __future__ import annotations
@@ -38,6 +36,7 @@ from optimizer.service.personalizer import evaluating, importances, logs
 from optimizer.service.personalizer.learning import LoopLearner
 from optimizer.service.runs import Ended
 from optimizer.service.wiring import Services
+from optimizer.wallclock import WallClock
 from storage.endpoints import Endpoint
 from storage.errors import StoreError
 from storage.policies import TrainingRun
@@ -223,12 +222,13 @@ class Scheduler:
         """Runs until SIGTERM, SIGINT or the death of ``parent`` (the process id of who started it)."""
         settings = self.services.settings
         trainer = Trainer(self.services, holder=fresh("scheduler"))
-        jobs = self._jobs(settings)
+        jobs, clock = self._jobs(settings), WallClock()
         with self._signals():
             jobs.start()
             log.info("scheduler runs", extra={"retrain_minutes": settings.retrain_minutes})
             try:
                 while not self.stopping and self._parent_lives():
+                    clock.follow(jobs)
                     if not _guarded("training", trainer.tick):
                         _guarded("training", lambda: trainer.stop("an error of the scheduler, see its log"))
                     # Not an Event: setting one from a signal handler can deadlock with the wait it interrupts.

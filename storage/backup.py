@@ -23,6 +23,8 @@ from storage.transfer import CopyRefused, Note, transfer
 
 #: Beside a file that is being written; it becomes the file once it is whole and on disk.
 _PART: Final = ".part"
+#: What SQLite keeps beside a database until it is closed in order, and plays into whatever file has its name.
+_JOURNALS: Final = ("-wal", "-shm", "-journal")
 
 
 def backup(url: str, path: Path, note: Note = lambda *_: None, *, archive: Path | None = None) -> None:
@@ -30,7 +32,7 @@ def backup(url: str, path: Path, note: Note = lambda *_: None, *, archive: Path 
     copied to a folder beside that file. ``archive`` is the archive's folder (None = the database's own).
 
     Raises:
-        CopyRefused: the file is there already, or there is no such database.
+        CopyRefused: the file is there already, or journals of one that was; or there is no such database.
         StoreUnavailable: the database or the file can't be read or written; no file is left.
     """
     _fill(path, url, note, archive or archive_folder(url), beside(path))
@@ -40,7 +42,7 @@ def restore(path: Path, url: str, note: Note = lambda *_: None, *, archive: Path
     """Makes a new database of a backup; ``archive`` is the folder of its archive (None = the database's own).
 
     Raises:
-        CopyRefused: the database holds something already, or the file is not there.
+        CopyRefused: the database holds something already, or journals of one lie there; or the file is not there.
         StoreUnavailable: one of the two can't be read or written.
     """
     file, folder = embedded(url), archive or archive_folder(url)
@@ -57,6 +59,7 @@ def restore(path: Path, url: str, note: Note = lambda *_: None, *, archive: Path
 def _fill(path: Path, url: str, note: Note, archive: Path, target: Path) -> None:
     if path.exists():
         raise CopyRefused(f"file {path} is there already; name a new one")
+    _require_no_journals(path)
     part = path.with_name(path.name + _PART)
     _remove(part)
     try:
@@ -79,6 +82,16 @@ def _fill(path: Path, url: str, note: Note, archive: Path, target: Path) -> None
 def _require(source: Path) -> None:
     if not source.exists():
         raise CopyRefused(f"file {source} is not there")
+
+
+def _require_no_journals(path: Path) -> None:
+    """A journal that a killed process left would be played into the new file, which is then neither of the two."""
+    left = [path.name + ending for ending in _JOURNALS if path.with_name(path.name + ending).exists()]
+    if left:
+        raise CopyRefused(
+            f"file {path} is not there, but what belonged to one of its name: {', '.join(left)}; SQLite would mix that "
+            f"into the new file, so stop whoever still uses it and move it away, or name a new file"
+        )
 
 
 def _image(source: Path, part: Path) -> None:

@@ -14,14 +14,28 @@ class RetentionQueries(Protocol):
     def recipients_after(self, workspace_id: str, after: str, *, limit: int) -> tuple[Recipient, ...]:
         """The next recipients behind an id ("" = from the first on), by id."""
 
+    def forgotten_until(self, workspace_id: str) -> datetime | None:
+        """The latest time of a message that ``prune`` deleted, or its latest ``before`` (None = it never ran): up to
+        the period of this moment, sums count messages that are stored no more."""
+
 
 class RetentionChanges(Protocol):
     """Part of ``storage.port.Writer``."""
 
-    def prune(self, workspace_id: str, before: datetime) -> int:
+    def prune(
+        self, workspace_id: str, before: datetime, *, counting_from: datetime | None = None, limit: int | None = None
+    ) -> int:
         """Retention: deletes closed decisions made before ``before`` with their events and messages, policies and
         artifacts that nothing uses, and sums of periods that ended by ``before`` (see ``usage``); returns how many
-        decisions went. The newest stays until one is newer, of the workspace or (one series of positions) of any."""
+        decisions went. The newest stays until one is newer, of the workspace or (one series of positions) of any.
+
+        Args:
+            workspace_id: whose.
+            before: see above.
+            counting_from: messages at or after this moment still count, so their decisions stay.
+            limit: at most so many decisions go, the oldest first (or those of one file of the archive, all of them),
+                each with what is its own; policies, artifacts and sums once no decision is left to go, which 0 says.
+        """
 
     def prune_loose(self, workspace_id: str, before: datetime, *, limit: int) -> int:
         """Deletes what ``prune`` takes along with no decision, the oldest first: messages of other systems of before

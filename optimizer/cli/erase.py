@@ -30,7 +30,8 @@ def erase(call: Call, recipient: str, *, yes: bool) -> None:
     files = (
         ""
         if done.scrubbed
-        else "; somebody reads the database or writes its archive, so their files still hold something: do it again"
+        else "; somebody reads the database or writes its archive, or a disk is full, so their files still hold "
+        "something: do it again"
     )
     call.answer(
         asdict(done),

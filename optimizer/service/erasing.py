@@ -71,7 +71,17 @@ def erase(services: Services, workspace_id: str, recipient_id: str) -> Erased:
     done = services.store.write(work, recipients=[(workspace_id, one) for one in records])
     settledrows.forget(services, workspace_id)
     cleaned = _cleaned(services, workspace_id)
-    return replace(done, scrubbed=services.store.scrub(words) and cleaned)  # later, nobody would know the words
+    return replace(done, scrubbed=_scrubbed(services, words) and cleaned)  # later, nobody would know the words
+
+
+def _scrubbed(services: Services, words: Collection[str]) -> bool:
+    """Whether the store's files are clean. That they can't be now (a disk without room for a second copy) is told so:
+    the person is erased by then."""
+    try:
+        return services.store.scrub(words)
+    except StoreUnavailable as error:
+        log.warning("erasure: %s", error)
+        return False
 
 
 def _cleaned(services: Services, workspace_id: str) -> bool:

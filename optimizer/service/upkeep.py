@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import logging
 from dataclasses import asdict, replace
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 
+from optimizer.bandit.eligibility import longest_reach
 from optimizer.errors import Conflict
 from optimizer.service import archiving, cleaning
 from optimizer.service.engagement import note_sent
@@ -14,13 +15,15 @@ from optimizer.service.record import message_of
 from optimizer.service.rhythms import note_message
 from optimizer.service.wiring import Services
 from storage.log import OPEN, Decision
-from storage.port import Writer
+from storage.port import Reader, Writer
 
 log = logging.getLogger("sendtide.upkeep")
 
 #: How long after its planned time a message may still be confirmed before it is settled without a word.
 GRACE = timedelta(hours=1)
-#: How many messages of other systems, and how many events, go in one transaction: others wait for it.
+#: How many decisions, with all that is theirs, go in one transaction: others wait for it.
+STEP = 1000
+#: How many messages of other systems, and how many events, do.
 LOOSE = 1000
 
 
@@ -63,13 +66,16 @@ def _assumes_sent(writer: Writer, decision: Decision) -> bool:
 
 
 def retain(services: Services, workspace_id: str) -> int:
-    """Deletes what is older than the retention allows, attribute values included, and archives what is older than the
-    other age; returns how many decisions were deleted. What an erasure left in files that somebody was reading goes as
-    well."""
-    before = services.clock() - timedelta(days=services.settings.retention_days)
+    """Deletes what is older than the retention allows and than any cap looks back, attribute values included, and
+    archives what is older than the other age; returns how many decisions were deleted. What an erasure left in files
+    that somebody was reading goes as well."""
     with services.store.read() as reader:  # asked before: files that retention drops are removed, the last one too
         archived = bool(reader.archive_files(workspace_id)) or services.settings.archive_days > 0
-    pruned = services.store.write(lambda writer: writer.prune(workspace_id, before))
+        counting = _counting_from(services, reader, workspace_id)
+    before = min(services.clock() - timedelta(days=services.settings.retention_days), counting)
+    pruned = 0
+    while gone := services.store.write(lambda w: w.prune(workspace_id, before, counting_from=counting, limit=STEP)):
+        pruned += gone
     while services.store.write(lambda writer: writer.prune_loose(workspace_id, before, limit=LOOSE)):
         pass
     forget_outdated(services, workspace_id)
@@ -77,6 +83,16 @@ def retain(services: Services, workspace_id: str) -> int:
     if archived:
         _archive(services, workspace_id)
     return pruned
+
+
+def _counting_from(services: Services, reader: Reader, workspace_id: str) -> datetime:
+    """From when on messages may still count for a cap: without them it would let through more than it says."""
+    now, days = services.clock(), services.settings.retention_days
+    reach = longest_reach(reader.rules(workspace_id))
+    if reach > timedelta(days=days):
+        told = {"workspace": workspace_id, "retention_days": days, "cap_days": reach / timedelta(days=1)}
+        log.warning("a cap looks back farther than the retention: what it counts is kept as long", extra=told)
+    return now - min(reach, now - datetime.min.replace(tzinfo=UTC))  # a cap may look at all of time
 
 
 def _archive(services: Services, workspace_id: str) -> None:

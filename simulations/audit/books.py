@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from datetime import datetime, timedelta
 
 from simulations.audit.holdings import GONE, Held, final_place
-from simulations.audit.scarce import Sums
+from simulations.audit.scarce import Sums, period_at
 from simulations.audit.verdicts import Judgement
 from storage.log import FeedbackRow, Message
 from storage.port import Reader
@@ -90,7 +90,8 @@ def judge_cost(held: Held, campaign: Campaign | None) -> Judgement | None:
 def miscounted(reader: Reader, workspace_id: str, rule: Rule, messages: Iterable[Held]) -> Iterator[str]:
     """Periods of a capacity or budget whose stored sum differs from that of the messages that count by now.
 
-    Periods before the first that the store has a sum of are not looked at: retention deletes old sums.
+    Periods before the first that the store has a sum of are not looked at: retention deletes old sums. Where it has
+    deleted messages of a period that it keeps the sum of, more may be booked than is left, and nothing less.
     """
     sums = Sums(rule)
     for held in messages:
@@ -99,8 +100,11 @@ def miscounted(reader: Reader, workspace_id: str, rule: Rule, messages: Iterable
             sums.move(held, frozenset(), frozenset({place}))
     stored = {period: used for (_, period), used in reader.usage(workspace_id, [(rule.rule_id, *_ALL_PERIODS)]).items()}
     first = min(stored, default=None)
+    forgotten = reader.forgotten_until(workspace_id)
+    cut = None if forgotten is None else period_at(sums.parameters, forgotten)
     for period in sorted(stored.keys() | sums.certain.keys()):
         if first is not None and period < first:
             continue
-        if stored.get(period, 0) != sums.certain.get(period, 0):
-            yield f"period {period}: {stored.get(period, 0)} booked, {sums.certain.get(period, 0)} by the messages"
+        booked, left = stored.get(period, 0), sums.certain.get(period, 0)
+        if booked < left or (booked > left and (cut is None or period > cut)):
+            yield f"period {period}: {booked} booked, {left} by the messages"

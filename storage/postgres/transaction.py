@@ -287,11 +287,13 @@ class PostgresWriter(
         self._locks.take("decision", workspace_id, logged.ids)
         super().add_new_logged(workspace_id, logged)
 
-    def prune(self, workspace_id: str, before: datetime) -> int:
+    def prune(
+        self, workspace_id: str, before: datetime, *, counting_from: datetime | None = None, limit: int | None = None
+    ) -> int:
         """See ``storage.retention``."""
         self._locks.close_gate(workspace_id)
         self._query("SET LOCAL statement_timeout = 0")  # the first one of a grown log takes its time
-        return super().prune(workspace_id, before)
+        return super().prune(workspace_id, before, counting_from=counting_from, limit=limit)
 
     def prune_loose(self, workspace_id: str, before: datetime, *, limit: int) -> int:
         """See ``storage.retention``."""

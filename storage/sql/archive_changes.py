@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from functools import partial
+from itertools import islice
 from typing import Final
 
 import msgspec
@@ -23,7 +24,7 @@ from storage.sql.archive_tables import CLEANED, CLEANING_WANTED, ArchiveReader
 from storage.sql.bulk_tables import BulkWriter
 from storage.sql.decision_tables import DecisionWriter
 from storage.sql.erasure_tables import ErasureWriter
-from storage.sql.retention import RetentionWriter
+from storage.sql.retention import FREE_EVENTS, RetentionWriter
 from storage.sql.tables import Row
 from storage.sql.webhook_tables import WebhookWriter
 
@@ -61,17 +62,6 @@ _DROP: Final = (
 )
 _DROP_MESSAGE: Final = "DELETE FROM messages WHERE workspace_id = ? AND recipient_id = ? AND at = ? AND message_ref = ?"
 _USES: Final = "UPDATE policy_uses SET decisions = decisions - ? WHERE workspace_id = ? AND policy_id = ?"
-# Of people without an older decision in the tables; the bound is before what is left in files.
-_FREE: Final = """
-FROM events WHERE workspace_id = ?1 AND seq IN (
-  SELECT e.seq FROM events AS e INDEXED BY events_recipient
-  WHERE e.workspace_id = ?1 AND e.recipient_id = ?2 AND e.decision_id IS NULL AND e.occurred_at < ?3
-    AND NOT EXISTS (
-      SELECT 1 FROM decisions k INDEXED BY decisions_recipient
-      WHERE k.workspace_id = e.workspace_id AND k.recipient_id = e.recipient_id AND k.decided_at <= e.occurred_at
-    )
-)
-"""
 _RECEIVED: Final = parquet.EVENT.index("received_at")
 _POLICY, _SHADOW, _MESSAGE_AT = (parquet.DECISION.index(one) for one in ("policy_id", "shadow_policy_id", "message_at"))
 
@@ -299,21 +289,34 @@ class ArchiveWriter(ArchiveReader, BulkWriter, DecisionWriter, ErasureWriter, Re
 
     # --- retention
 
-    def prune(self, workspace_id: str, before: datetime) -> int:
+    def prune(
+        self, workspace_id: str, before: datetime, *, counting_from: datetime | None = None, limit: int | None = None
+    ) -> int:
         """See ``storage.retention``; a file goes once all of it is old enough."""
         old = to_micros(before)
         files = self.archive_files(workspace_id)
-        going = [file for file in files if file.last < old and file.moved == file.rows]
+        over = (file for file in files if file.last < old and file.moved == file.rows)
+        idle = (file for file in over if counting_from is None or not self._counts(file, to_micros(counting_from)))
+        going = list(islice(idle, None if limit is None else 1))
         bound = min([old, *(file.first for file in files if file not in going)])
         dropped = sum(self._drop(file, bound) for file in going)
-        return dropped + super().prune(workspace_id, before)
+        if limit is not None and dropped:
+            return dropped
+        return dropped + super().prune(workspace_id, before, counting_from=counting_from, limit=limit)
 
     def _oldest_archived(self, workspace_id: str) -> int:
         return min([super()._oldest_archived(workspace_id), *(one.first for one in self.archive_files(workspace_id))])
 
+    def _counts(self, file: ArchiveFile, since: int) -> bool:
+        """Whether a message of the file's decisions is as young as that."""
+        return any((row.decision[_MESSAGE_AT] or since - 1) >= since for _, row in self._rows_of(file))
+
+    def _rows_of(self, file: ArchiveFile) -> list[tuple[int, Archived]]:
+        return [one for group in range(len(file.contents.groups)) for one in self._group(file, group)]
+
     def _drop(self, file: ArchiveFile, bound: int) -> int:
         whose = file.workspace_id
-        rows = [one for group in range(len(file.contents.groups)) for one in self._group(file, group)]
+        rows = self._rows_of(file)
         uses: Counter[str] = Counter()
         for _, row in rows:
             uses.update(one for one in (row.decision[_POLICY], row.decision[_SHADOW]) if one is not None)
@@ -323,6 +326,7 @@ class ArchiveWriter(ArchiveReader, BulkWriter, DecisionWriter, ErasureWriter, Re
             for _, row in rows
             if row.decision[_MESSAGE_AT] is not None
         ]
+        self._note_forgotten(whose, max((at for _, _, at, _ in told), default=None))
         self._query_many(_DROP_MESSAGE, told)
         self._query_many(_DELETE_KEY, [(whose, key, file.number, p) for p, r in rows for key in keys_of(r)])
         for statement in _DROP:
@@ -330,8 +334,8 @@ class ArchiveWriter(ArchiveReader, BulkWriter, DecisionWriter, ErasureWriter, Re
         self._forget_archive()
         for who in sorted({row.decision[parquet.RECIPIENT] for _, row in rows}):
             span = (whose, who, bound)
-            self._count_all("events", _FREE, span)
-            self._query("DELETE " + _FREE, span)
+            self._count_all("events", FREE_EVENTS, span)
+            self._query("DELETE " + FREE_EVENTS, span)
         for block in file.contents.decisions:
             self._count_rewrite(whose, "decisions", block * BLOCK)
         for block in file.contents.events:

@@ -9,12 +9,17 @@ from storage.codec import POLICY, to_micros
 from storage.sql.block_tables import RewriteWriter
 from storage.sql.learning_tables import LearningWriter
 
-#: The decisions that go: parameters workspace, time. 0 and 1 are the codes of reserved and claimed. The newest decision
-#: of all stays, since the next one gets its number + 1: numbers are positions, which must never come twice.
-_GOING: Final = """
-FROM decisions INDEXED BY decisions_time WHERE workspace_id = ?1 AND decided_at < ?2 AND status NOT IN (0, 1)
-  AND seq < (SELECT max(seq) FROM decisions)
+#: Later than any time, and more than any number of rows.
+_NEVER: Final = 2**62
+#: The numbers of the decisions that go: parameters workspace, time, how many, time from which on messages still count.
+#: 0 and 1 are the codes of reserved and claimed. The newest decision of all stays, since the next one gets its number
+#: + 1: numbers are positions, which must never come twice.
+_NUMBERS: Final = """
+SELECT seq FROM decisions INDEXED BY decisions_time WHERE workspace_id = ?1 AND decided_at < ?2 AND status NOT IN (0, 1)
+  AND seq < (SELECT max(seq) FROM decisions) AND (message_at IS NULL OR message_at < ?4)
+ORDER BY decided_at, seq LIMIT ?3
 """
+_GOING: Final = f"FROM decisions NOT INDEXED WHERE workspace_id = ?1 AND seq IN ({_NUMBERS})"
 # An event without a decision belongs to every decision of its recipient that was made before it: it goes with the last.
 _ORGANIC_EVENTS: Final = """
 DELETE FROM events WHERE seq IN (
@@ -24,7 +29,7 @@ DELETE FROM events WHERE seq IN (
   WHERE NOT EXISTS (
     SELECT 1 FROM decisions k INDEXED BY decisions_recipient
     WHERE k.workspace_id = ?1 AND k.recipient_id = e.recipient_id AND k.decided_at <= e.occurred_at
-      AND NOT (k.decided_at < ?2 AND k.status NOT IN (0, 1) AND k.seq < (SELECT max(seq) FROM decisions))
+      AND k.seq NOT IN (NUMBERS)
   )
 )
 """
@@ -48,6 +53,18 @@ WHERE e.workspace_id = ?1 AND e.occurred_at < ?2 AND (e.decision_id IS NULL OR e
   )
 ORDER BY e.occurred_at LIMIT ?3
 """
+#: What goes with a file of the archive: parameters workspace, recipient, time. Of people without an older decision in
+#: the tables; the time is before what is left in files.
+FREE_EVENTS: Final = """
+FROM events WHERE workspace_id = ?1 AND seq IN (
+  SELECT e.seq FROM events AS e INDEXED BY events_recipient
+  WHERE e.workspace_id = ?1 AND e.recipient_id = ?2 AND e.decision_id IS NULL AND e.occurred_at < ?3
+    AND NOT EXISTS (
+      SELECT 1 FROM decisions k INDEXED BY decisions_recipient
+      WHERE k.workspace_id = e.workspace_id AND k.recipient_id = e.recipient_id AND k.decided_at <= e.occurred_at
+    )
+)
+"""
 _DROP_EVENT: Final = "DELETE FROM events WHERE workspace_id = ? AND seq = ?"
 _LOOSE_MESSAGES: Final = """
 DELETE FROM messages WHERE (workspace_id, recipient_id, at, message_ref) IN (
@@ -62,8 +79,6 @@ UPDATE policy_uses SET decisions = decisions - gone.n
 FROM (SELECT COLUMN AS policy_id, count(*) AS n GOING AND COLUMN IS NOT NULL GROUP BY 1) AS gone
 WHERE policy_uses.workspace_id = ?1 AND policy_uses.policy_id = gone.policy_id
 """
-#: Later than any time.
-_NEVER: Final = 2**62
 _POLICIES: Final = """
 SELECT policy_id, document FROM policies p WHERE workspace_id = ?1 AND created_at < ?2
 AND NOT EXISTS (SELECT 1 FROM pointers WHERE workspace_id = ?1 AND policy_id = p.policy_id)
@@ -74,11 +89,23 @@ AND NOT EXISTS (SELECT 1 FROM policy_uses WHERE workspace_id = ?1 AND policy_id 
 class RetentionWriter(LearningWriter, RewriteWriter):
     """Deletes what is older than anybody needs."""
 
-    def prune(self, workspace_id: str, before: datetime) -> int:
+    def prune(
+        self, workspace_id: str, before: datetime, *, counting_from: datetime | None = None, limit: int | None = None
+    ) -> int:
         """See ``storage.retention``. Policies and artifacts go only when they were made before ``before``, too: one
         that was just trained is not in use yet. An event that names no decision goes with the last one it counts for.
         """
-        span = (workspace_id, to_micros(before))
+        old, counting = to_micros(before), _NEVER if counting_from is None else to_micros(counting_from)
+        pruned = self._prune_decisions((workspace_id, old, _NEVER if limit is None else limit, counting))
+        if limit is None or not pruned:
+            self._query("DELETE FROM policy_uses WHERE workspace_id = ? AND decisions <= 0", (workspace_id,))
+            self._prune_policies(workspace_id, old)
+            self._forget_usage(workspace_id, before)
+        return pruned
+
+    def _prune_decisions(self, step: tuple[str, int, int, int]) -> int:
+        latest = self._row("SELECT max(message_at) " + _GOING, step)
+        self._note_forgotten(step[0], None if latest is None else latest[0])
         for statement in (
             _NAMING_EVENTS,
             _ORGANIC_EVENTS,
@@ -86,16 +113,12 @@ class RetentionWriter(LearningWriter, RewriteWriter):
             _USES.replace("COLUMN", "policy_id"),
             _USES.replace("COLUMN", "shadow_policy_id"),
         ):
-            filled = statement.replace("GOING", _GOING)
+            filled = statement.replace("GOING", _GOING).replace("NUMBERS", _NUMBERS)
             if filled.lstrip().startswith(_DELETE_EVENTS):
-                self._count_all("events", filled.replace("DELETE", "", 1), span)
-            self._query(filled, span)
-        self._count_all("decisions", _GOING, span)
-        pruned = self._query("DELETE " + _GOING, span).rowcount
-        self._query("DELETE FROM policy_uses WHERE workspace_id = ? AND decisions <= 0", (workspace_id,))
-        self._prune_policies(*span)
-        self._forget_usage(workspace_id, before)
-        return pruned
+                self._count_all("events", filled.replace("DELETE", "", 1), step)
+            self._query(filled, step)
+        self._count_all("decisions", _GOING, step)
+        return self._query("DELETE " + _GOING, step).rowcount
 
     def prune_loose(self, workspace_id: str, before: datetime, *, limit: int) -> int:
         """See ``storage.retention``."""

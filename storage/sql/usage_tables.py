@@ -16,6 +16,13 @@ from storage.usage import counted_by, period_of, taken
 
 #: The counter that holds the time of the last prune, in microseconds: what ended before is neither kept nor booked.
 _PRUNED_TO: Final = "usage_from"
+#: The counter that holds the latest time of a message that a prune deleted: it may lie behind that of the prune.
+_FORGOTTEN_TO: Final = "usage_whole_from"
+_LATEST: Final = """
+INSERT INTO counters (workspace_id, name, value) VALUES (?, ?, ?)
+ON CONFLICT (workspace_id, name) DO UPDATE
+SET value = CASE WHEN excluded.value > counters.value THEN excluded.value ELSE counters.value END
+"""
 _EVER: Final = -(2**63)
 
 _USED: Final = """
@@ -60,6 +67,15 @@ class UsageReader(Tables):
     def unanswered(self, workspace_id: str, recipient_ids: Sequence[str]) -> dict[str, int]:
         """See ``storage.port``."""
         return dict(self._rows_in(_UNANSWERED, (workspace_id,), recipient_ids))
+
+    def forgotten_until(self, workspace_id: str) -> datetime | None:
+        """See ``storage.retention``."""
+        times = [self._time(workspace_id, name) for name in (_PRUNED_TO, _FORGOTTEN_TO)]
+        return max((time for time in times if time is not None), default=None)
+
+    def _time(self, workspace_id: str, counter: str) -> datetime | None:
+        row = self._row("SELECT value FROM counters WHERE workspace_id = ? AND name = ?", (workspace_id, counter))
+        return None if row is None else from_micros(row[0])
 
 
 class UsageWriter(UsageReader):
@@ -135,24 +151,20 @@ class UsageWriter(UsageReader):
 
     def _forget_usage(self, workspace_id: str, before: datetime) -> None:
         """Deletes the sums of periods that ended by ``before``; from now on they are kept no more."""
-        kept = self._pruned_to(workspace_id)
-        pruned_to = before if kept is None else max(kept, before)
-        self._query(
-            """
-            INSERT INTO counters (workspace_id, name, value) VALUES (?, ?, ?)
-            ON CONFLICT (workspace_id, name) DO UPDATE SET value = excluded.value
-            """,
-            (workspace_id, _PRUNED_TO, to_micros(pruned_to)),
-        )
+        self._query(_LATEST, (workspace_id, _PRUNED_TO, to_micros(before)))
         self._summed.pop(workspace_id, None)
         self._query_many(
             "DELETE FROM usage WHERE workspace_id = ? AND rule_id = ? AND period < ?",
             [(workspace_id, rule.rule_id, first) for rule, first in self._summed_rules(workspace_id)],
         )
 
+    def _note_forgotten(self, workspace_id: str, latest: int | None) -> None:
+        """Messages up to this time (None = none) are deleted, and still counted."""
+        if latest is not None:
+            self._query(_LATEST, (workspace_id, _FORGOTTEN_TO, latest))
+
     def _pruned_to(self, workspace_id: str) -> datetime | None:
-        row = self._row("SELECT value FROM counters WHERE workspace_id = ? AND name = ?", (workspace_id, _PRUNED_TO))
-        return None if row is None else from_micros(row[0])
+        return self._time(workspace_id, _PRUNED_TO)
 
 
 def _first_period(rule: Rule, pruned_to: datetime | None) -> int:

@@ -48,6 +48,20 @@ def meaning(error: sqlite3.Error, path: Path) -> Exception:
     return error
 
 
+def identity(path: Path) -> tuple[int, int]:
+    """Which file lies at the path: a connection goes on with one that was deleted or swapped under it, and is then
+    alone with what it writes or reads.
+
+    Raises:
+        StoreUnavailable: none does.
+    """
+    try:
+        found = path.stat()
+    except OSError as error:
+        raise StoreUnavailable(f"database {path}: {error.strerror}") from error
+    return found.st_dev, found.st_ino
+
+
 def create_file(path: Path) -> None:
     """Makes the database file (mode 0600) and the folders above it that are missing (mode 0700).
 

@@ -50,6 +50,7 @@ def scrub(path: Path, lock_path: Path, timeout_seconds: float, words: Collection
         lock = FileLock(lock_path)
         try:
             lock.acquire_within(timeout_seconds)
+            db.execute("PRAGMA temp_store = FILE")  # where the new file is built: memory need not have room for it
             db.execute("VACUUM")
         finally:
             lock.close()

@@ -17,7 +17,7 @@ from storage.errors import StoreUnavailable
 from storage.file_lock import FileLock
 from storage.group_commit import GroupCommit
 from storage.port import Reader, Writer
-from storage.sqlite.connect import connect, meaning
+from storage.sqlite.connect import connect, identity, meaning
 from storage.sqlite.migrate import prepare
 from storage.sqlite.scrub import scrub
 from storage.sqlite.transaction import SqliteReader, SqliteTransaction, SqliteWriter
@@ -46,7 +46,9 @@ class SqliteStore:
         self._wait_seconds = wait_seconds
         self._pid = os.getpid()
         self._gate = threading.Lock()
+        #: All of them are connected to this file.
         self._idle: list[Database] = []
+        self._file: tuple[int, int] | None = None
         self._closed = False
         self._lock_path = self._path.with_name(self._path.name + ".lock")
         prepare(self._path, self._lock_path, wait_seconds)
@@ -93,19 +95,24 @@ class SqliteStore:
         if os.getpid() != self._pid:
             raise RuntimeError("this store was opened before the fork; open one in every process, after it")
 
-    def _take(self) -> Database:
-        """A read connection for one transaction."""
+    def _take(self) -> tuple[Database, tuple[int, int]]:
+        """A read connection for one transaction, and the file that it is connected to."""
         self._require_own_process()
         with self._gate:
             if self._closed:
                 raise StoreUnavailable("the store is closed")
+            file = identity(self._path)
+            if file != self._file:
+                for db in self._idle:
+                    db.close()
+                self._idle, self._file = [], file
             if self._idle:
-                return self._idle.pop()
-        return connect(self._path, "ro", self._wait_seconds)
+                return self._idle.pop(), file
+        return connect(self._path, "ro", self._wait_seconds), file
 
-    def _give_back(self, db: Database) -> None:
+    def _give_back(self, db: Database, file: tuple[int, int]) -> None:
         with self._gate:
-            if not self._closed and len(self._idle) < _IDLE_READERS:
+            if not self._closed and file == self._file and len(self._idle) < _IDLE_READERS:
                 self._idle.append(db)
                 return
         db.close()
@@ -114,16 +121,17 @@ class SqliteStore:
 class _Read:
     """One read transaction, as a context manager: a class, since a generator costs twice as much on the hot path."""
 
-    __slots__ = ("_db", "_reader", "_store")
+    __slots__ = ("_db", "_file", "_reader", "_store")
 
     def __init__(self, store: SqliteStore) -> None:
         self._store = store
         self._db: Database | None = None
+        self._file = (0, 0)
         self._reader: SqliteReader | None = None
 
     def __enter__(self) -> Reader:
         try:
-            db = self._store._take()
+            db, self._file = self._store._take()
             try:
                 db.conn.execute("BEGIN")
             except sqlite3.Error:
@@ -152,4 +160,4 @@ class _Read:
         except sqlite3.Error:
             db.close()
             raise
-        self._store._give_back(db)
+        self._store._give_back(db, self._file)

@@ -13,7 +13,6 @@ from typing import Any
 from sqlite_utils import Database
 
 from storage.codec import to_micros
-from storage.errors import StoreUnavailable
 from storage.file_lock import FileLock
 from storage.group_commit import TransactionLostError
 from storage.log import Happening
@@ -25,7 +24,7 @@ from storage.sql.past_tables import PastReader
 from storage.sql.rank_tables import RankReader, RankWriter
 from storage.sql.rhythm_tables import RhythmReader, RhythmWriter
 from storage.sql.session_tables import SessionReader, SessionWriter
-from storage.sqlite.connect import connect, meaning
+from storage.sqlite.connect import connect, identity, meaning
 from storage.sqlite.migrate import require_ours
 from storage.sqlite.tables import SqliteTables
 
@@ -113,8 +112,6 @@ class SqliteTransaction:
             self._drop_if_replaced()
             self._connected().conn.execute("BEGIN IMMEDIATE")
             self._empty = True
-        except OSError as error:
-            raise StoreUnavailable(f"database {self._path}: {error.strerror}") from error
         except sqlite3.Error as error:
             self._disconnect()
             raise meaning(error, self._path) from error
@@ -178,12 +175,11 @@ class SqliteTransaction:
         return self._db
 
     def _drop_if_replaced(self) -> None:
-        """SQLite would go on writing to a file that was deleted or swapped under it, and all of that be lost."""
-        found = self._path.stat()
-        if self._file != (found.st_dev, found.st_ino):
+        found = identity(self._path)
+        if self._file != found:
             self._disconnect()
             require_ours(self._connected(), self._path)
-            self._file = (found.st_dev, found.st_ino)
+            self._file = found
 
     def _disconnect(self) -> None:
         db, self._db = self._db, None

@@ -8,14 +8,18 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from datetime import UTC, datetime
 
 import pytest
+import time_machine
+from apscheduler.schedulers.background import BackgroundScheduler
 
 from optimizer.config import Settings
-from optimizer.scheduler import Trainer
+from optimizer.scheduler import Scheduler, Trainer
 from optimizer.service import runs, setup
 from optimizer.service.learning import queue_training
 from optimizer.service.wiring import Services
+from optimizer.wallclock import WallClock
 from storage.errors import StoreUnavailable
 from storage.policies import TrainingRun
 from storage.records import Campaign
@@ -190,3 +194,37 @@ def test_a_scheduler_stopped_in_the_middle_of_a_training_fails_the_run_within_fi
         process.wait()
     assert stored(services, replace(queued)).status == "failed"
     assert "stopped" in (stored(services, queued).error or "")
+
+
+@pytest.mark.parametrize(("seconds", "runs_now"), [(-3600, True), (-6, True), (-4, False), (3600, False)])
+def test_a_clock_that_is_set_back_silences_no_job(services: Services, seconds: int, runs_now: bool) -> None:
+    with time_machine.travel(datetime(2026, 3, 2, 9, tzinfo=UTC), tick=False) as travel:
+        jobs = Scheduler(services)._jobs(services.settings)
+        jobs.start(paused=True)
+        try:
+            due = {job.id: job.next_run_time for job in jobs.get_jobs()}
+            clock = WallClock()
+            travel.shift(seconds)
+            clock.follow(jobs)
+            now = datetime.now(UTC)
+            assert {job.id: job.next_run_time for job in jobs.get_jobs()} == (
+                dict.fromkeys(due, now) if runs_now else due
+            )
+            assert len(due) > 5
+            travel.shift(-1)
+            clock.follow(jobs)
+            assert {job.next_run_time for job in jobs.get_jobs()} == ({now} if runs_now else set(due.values()))
+        finally:
+            jobs.shutdown(wait=False)
+
+
+def test_the_scheduler_looks_at_the_clock_while_it_runs(services: Services, monkeypatch: pytest.MonkeyPatch) -> None:
+    scheduler, running = Scheduler(services), []
+
+    def follow(_: WallClock, jobs: BackgroundScheduler) -> None:
+        running.append(jobs.running)
+        scheduler.stopping = True
+
+    monkeypatch.setattr(WallClock, "follow", follow)
+    scheduler.run()
+    assert running == [True]

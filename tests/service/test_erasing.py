@@ -20,6 +20,7 @@ from optimizer.service.report import report
 from optimizer.service.requests import DecisionRequest, EventInput, RecipientPatch, VendorEvent
 from optimizer.service.wiring import Services, open_services
 from simulations.audit import audit
+from storage.errors import StoreUnavailable
 from storage.log import Decision, Message
 from storage.port import Reader
 from storage.records import Consent, EventMapping, OutcomeWeight, Recipient, Suppression
@@ -222,6 +223,19 @@ def test_an_erasure_between_the_draw_and_the_commit_counts(
     meanwhile(services, monkeypatch, lambda: erase(services, 2))
     with pytest.raises(Invalid, match="erased"):
         ask(services, name_of(2))
+
+
+def test_a_disk_without_room_to_clean_the_files_is_told_and_the_person_is_erased(
+    services: Services, decided: list[Decision], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(_: object) -> bool:
+        raise StoreUnavailable("database or disk is full")
+
+    with monkeypatch.context() as cramped:
+        cramped.setattr(services.store, "scrub", full)
+        done = erase(services, 2)
+    assert (done.decisions, done.scrubbed) == (1, False)
+    assert erase(services, 2) == erasing.Erased(scrubbed=True)
 
 
 def test_a_repeated_request_is_told_why_there_is_no_answer(services: Services, decided: list[Decision]) -> None:

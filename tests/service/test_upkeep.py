@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
+import itertools
+from collections.abc import Callable
+from typing import Any
+
 import pytest
 
 from optimizer.service import settle, setup, upkeep
 from optimizer.service.ingest import ingest
 from optimizer.service.requests import EventInput
 from optimizer.service.wiring import Services
+from storage.errors import StoreUnavailable
 from storage.log import Message
+from storage.port import Writer
+from storage.rules import Cap, Rule
 from tests.service.conftest import WORKSPACE, FakeClock, campaign
-from tests.service.reserved import EVERYTHING, counted, reserve, stored, unanswered, used
+from tests.service.reserved import EVERYTHING, after, counted, reserve, stored, unanswered, used
 
 
 def kinds_of_changes(services: Services) -> list[tuple[str, str | None]]:
@@ -60,6 +67,61 @@ def test_retention_takes_what_hangs_on_no_decision(
         visits = {event.event_id for n in range(5) for event, _ in reader.events_about(WORKSPACE, f"u{n}")}
         assert visits == young
         assert reader.unmatched_events(WORKSPACE) == 5
+
+
+def test_retention_that_is_cut_off_goes_on_with_the_next_run(
+    services: Services, clock: FakeClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    setup.put_campaign(services, campaign())
+    monkeypatch.setattr(upkeep, "STEP", 2)
+    for n in range(6):
+        reserve(services, f"d{n}", status="sent", sent_at=after(hours=6), recipient_id=f"u{n}")
+    clock.forward(days=500)
+    write, writes = services.store.write, itertools.count()
+
+    def breaks(work: Callable[[Writer], object], **named: Any) -> object:
+        if next(writes) == 2:
+            raise StoreUnavailable("cut off")
+        return write(work, **named)
+
+    with monkeypatch.context() as cut:
+        cut.setattr(services.store, "write", breaks)
+        with pytest.raises(StoreUnavailable):
+            upkeep.retain(services, WORKSPACE)
+    with services.store.read() as reader:
+        left = {decision.decision_id for decision in reader.decisions(WORKSPACE, limit=9).items}
+        assert {message.message_ref for message in reader.message_log(WORKSPACE)} == left == {"d4", "d5"}
+    assert upkeep.retain(services, WORKSPACE) == 1, "the newest of all stays"
+
+
+def test_what_a_cap_still_counts_outlives_the_retention(
+    services: Services, clock: FakeClock, caplog: pytest.LogCaptureFixture
+) -> None:
+    setup.put_campaign(services, campaign())
+    ever = Rule(WORKSPACE, "once", "cap", Cap(limit=1, rolling_hours=24 * 450))
+    reserve(services, "d", 24.0 * 10, status="sent", sent_at=after(days=10))
+    settle.record_send(services, Message(WORKSPACE, "u1", after(days=5), "theirs", "email", "marketing"))
+    reserve(services, "newest", status="released", recipient_id="u2")
+    setup.put_rule(services, ever)
+    for days, left in ((445, ["theirs", "d"]), (456, ["d"]), (459, ["d"]), (461, [])):
+        clock.now = after(days=days)
+        upkeep.retain(services, WORKSPACE)
+        assert [message.message_ref for message in counted(services)] == left
+    assert [record.cap_days for record in caplog.records if "looks back farther" in record.message] == [450.0] * 4  # type: ignore[attr-defined]  # an extra
+
+
+def test_a_cap_of_all_time_keeps_all_messages_and_one_that_is_archived_none(
+    services: Services, clock: FakeClock
+) -> None:
+    setup.put_campaign(services, campaign())
+    reserve(services, "d", status="sent", sent_at=after(hours=6))
+    reserve(services, "newest", status="released", recipient_id="u2")
+    ever = Rule(WORKSPACE, "once", "cap", Cap(limit=1, rolling_hours=24 * 365 * 5000))
+    setup.put_rule(services, ever)
+    clock.forward(days=5_000)
+    assert upkeep.retain(services, WORKSPACE) == 0
+    setup.archive_rule(services, WORKSPACE, "once")
+    assert upkeep.retain(services, WORKSPACE) == 1
 
 
 def test_a_claimed_message_that_was_never_confirmed_is_settled_too(services: Services, clock: FakeClock) -> None:

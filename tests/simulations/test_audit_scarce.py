@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sqlite3
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -174,8 +175,6 @@ def test_sums_that_differ_from_the_messages_are_found(shop: Store, database: str
     log(shop, to(1, NOW), paid(2, NOW + DAY))
     released(shop, "to1")
     assert audited(shop).clean
-    import sqlite3
-
     with sqlite3.connect(database.removeprefix("sqlite:///")) as db:
         db.execute("UPDATE usage SET used = used + 1 WHERE used > 0 AND rule_id = 'the-rule'")
         db.execute("DELETE FROM usage WHERE rule_id = 'money'")
@@ -183,3 +182,24 @@ def test_sums_that_differ_from_the_messages_are_found(shop: Store, database: str
     found = audited(shop).breaches
     assert [(b.kind, b.decision_id) for b in found] == [("books", "money"), ("books", "the-rule")]
     assert found[0].detail.endswith("0 booked, 10000 by the messages")
+
+
+def test_of_a_period_that_retention_has_cut_more_may_be_booked_than_is_left_and_not_less(
+    shop: Store, database: str
+) -> None:
+    put_rule(shop, Budget(10**9, "week"))
+    log(shop, paid(1, NOW), paid(2, NOW + 10 * DAY))
+    log(shop, *(paid(i, NOW + days * DAY, decided_at=NOW + DAY) for i, days in ((3, 2), (4, 11), (5, 20))))
+    changed(shop, "to1", "sent", sent_at=NOW)
+    changed(shop, "to2", "sent", sent_at=NOW + 10 * DAY)
+    assert shop.write(lambda writer: writer.prune(SHOP, NOW + HOUR)) == 2
+    assert audited(shop).clean
+    for statement, found in (
+        ("UPDATE usage SET used = used + 1", ["10001 booked, 10000"]),
+        ("UPDATE usage SET used = 9999", ["9999 booked, 10000"] * 3),
+    ):
+        with sqlite3.connect(database.removeprefix("sqlite:///")) as db:
+            db.execute(statement)
+        db.close()
+        told = [breach.detail.partition(": ")[2] for breach in audited(shop).breaches]
+        assert told == [f"{one} by the messages" for one in found]

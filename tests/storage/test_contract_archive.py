@@ -543,6 +543,38 @@ def test_retention_drops_a_file_that_is_old_enough(filled: Store) -> None:
         assert reader.archive_files(WORKSPACE) == ()
 
 
+def test_retention_in_steps_drops_a_file_at_a_time(filled: Store) -> None:
+    oldest = candidates(filled, at(10))
+    move(filled, write_file(filled, oldest), oldest)
+    archive_all(filled, BEFORE, 2)
+    with filled.read() as reader:
+        rows = [file.rows for file in reader.archive_files(WORKSPACE)]
+    assert len(rows) == 2
+    gone = [filled.write(lambda writer: writer.prune(WORKSPACE, at(8_999), limit=3)) for _ in rows]
+    assert gone == rows
+    with filled.read() as reader:
+        assert reader.archive_files(WORKSPACE) == ()
+        ids = {row.decision.decision_id for row in reader.feedback(WORKSPACE)}
+        assert {one.decision_id for one in reader.message_log(WORKSPACE) if one.decision_id is not None} <= ids
+
+
+def test_a_message_that_still_counts_keeps_its_file(filled: Store) -> None:
+    ids = {row.decision[0] for row in candidates(filled, BEFORE)}
+    archive_all(filled, BEFORE)
+    with filled.read() as reader:
+        (file,) = reader.archive_files(WORKSPACE)
+        latest = max(one.at for one in reader.message_log(WORKSPACE) if one.decision_id in ids)
+
+    def prune(counting_from: datetime) -> int:
+        return filled.write(lambda writer: writer.prune(WORKSPACE, at(8_999), counting_from=counting_from, limit=99))
+
+    while prune(latest):
+        pass
+    with filled.read() as reader:
+        assert reader.archive_files(WORKSPACE) == (file,)
+    assert prune(latest + timedelta(microseconds=1)) == file.rows
+
+
 def test_events_of_archived_decisions_are_not_loose(filled: Store) -> None:
     archive_all(filled, BEFORE, 2)
     with filled.read() as reader:

@@ -6,12 +6,14 @@ import itertools
 import random
 from collections.abc import Callable
 from dataclasses import replace
+from datetime import datetime
 
 import pytest
 
 from storage.log import Decision, Event, FeedbackRow, ShadowChoice
 from storage.policies import Component, Pointer
-from storage.port import Store, Writer
+from storage.port import Reader, Store, Writer
+from storage.rules import Capacity, Selector
 from tests.storage.builders import (
     WORKSPACE,
     at,
@@ -21,6 +23,7 @@ from tests.storage.builders import (
     make_event,
     make_message,
     make_policy,
+    make_rule,
 )
 
 ORGANIC = make_event(event_id="buy", type="converted", decision_id=None, recipient_id="u1", value=19.5)
@@ -279,8 +282,8 @@ class TestPrune:
 
         store.write(work)
 
-    def prune(self, store: Store, hours: float) -> int:
-        return store.write(lambda writer: writer.prune(WORKSPACE, at(hours)))
+    def prune(self, store: Store, hours: float, counting_from: datetime | None = None) -> int:
+        return store.write(lambda writer: writer.prune(WORKSPACE, at(hours), counting_from=counting_from))
 
     def test_closed_decisions_before_the_time_go_and_open_ones_stay(self, store: Store) -> None:
         assert self.prune(store, -100) == 0
@@ -306,6 +309,50 @@ class TestPrune:
             assert [e.event_id for e in of_u2] == ["u2 organic old"]
             assert len(reader.events(WORKSPACE, make_decision(decision_id="new"))) == 2
             assert len(reader.events("w2", make_decision(decision_id="old"))) == 1
+
+    def test_steps_take_the_oldest_with_what_is_theirs_and_what_is_shared_goes_last(self, store: Store) -> None:
+        daily = make_rule(rule_id="daily", kind="capacity", parameters=Capacity(9, 1440), counts=Selector())
+        store.write(lambda writer: writer.put_rule(daily))
+
+        def left(reader: Reader) -> tuple[str, str, int, int]:
+            names = ["of old", "late of old", "u1 organic old", "u2 organic old"]
+            return (
+                " ".join(sorted(d.decision_id for d in reader.decisions(WORKSPACE, limit=9).items)),
+                " ".join(sorted(m.message_ref for m in reader.message_log(WORKSPACE))),
+                len(reader.known_events(WORKSPACE, names)),
+                len(reader.policies(WORKSPACE, limit=9).items)
+                + len(reader.usage(WORKSPACE, [("daily", -999, 99_999)])),
+            )
+
+        seen: list[object] = []
+        for _ in range(4):
+            with store.read() as reader:
+                seen.append(left(reader))
+            seen.append(store.write(lambda writer: writer.prune(WORKSPACE, at(-50), limit=1)))
+        assert seen == [
+            ("new old open theirs", "crm-1 new old open theirs", 4, 9),
+            1,
+            ("new open theirs", "crm-1 new open theirs", 1, 9),
+            1,
+            ("new open", "crm-1 new open", 1, 9),
+            0,
+            ("new open", "crm-1 new open", 1, 6),
+            0,
+        ]
+
+    def test_a_message_that_still_counts_keeps_its_decision_with_what_is_theirs(self, store: Store) -> None:
+        later = make_decision(
+            decision_id="later", recipient_id="u3", status="sent", decided_at=at(-100), sent_at=at(-60)
+        )
+        add(store, later)
+        store.write(lambda writer: writer.add_event(make_event(event_id="of later", decision_id="later")))
+        add(store, make_decision(decision_id="newest", decided_at=at(9)))
+        for counting_from, gone in ((at(-60), 2), (at(-60), 0), (at(-59), 1)):
+            with store.read() as reader:
+                assert reader.decision(WORKSPACE, "later") is not None
+                assert reader.known_events(WORKSPACE, ["of later"])
+                assert "later" in {message.message_ref for message in reader.message_log(WORKSPACE)}
+            assert self.prune(store, -50, counting_from) == gone
 
     def prune_loose(self, store: Store, hours: float, limit: int = 10) -> int:
         return store.write(lambda writer: writer.prune_loose(WORKSPACE, at(hours), limit=limit))

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from datetime import datetime
 
 import pytest
 
@@ -258,6 +259,21 @@ class TestRuleChanges:
         change(store, "hourly", parameters=Capacity(9, 30))
         change(store, "hourly", parameters=Capacity(9, 60))
         assert used(store, "hourly") == {"hourly": [1]}, "what was pruned is not found again"
+
+    def test_the_store_tells_how_far_messages_reach_that_pruning_deleted(self, store: Store) -> None:
+        def told(workspace_id: str = WORKSPACE) -> datetime | None:
+            with store.read() as reader:
+                return reader.forgotten_until(workspace_id)
+
+        assert told() is None
+        update(store, priced("dec_0", 1, status="sent", sent_at=at(99), recipient_id="u0"))
+        store.write(lambda writer: writer.prune(WORKSPACE, at(-9)))
+        assert told() == at(-9)
+        store.write(lambda writer: writer.prune(WORKSPACE, at(8)))
+        assert told() == at(99)
+        store.write(lambda writer: writer.prune(WORKSPACE, at(9)))
+        assert told() == at(99)
+        assert told("w2") is None
 
 
 def test_reservations_that_come_together_are_summed_once_each(store: Store) -> None:

@@ -140,6 +140,28 @@ def test_a_database_that_was_deleted_is_unavailable(opener: Opener, path: Path) 
         store.check()
 
 
+def test_reads_and_writes_follow_a_file_that_replaces_the_database(opener: Opener, path: Path, tmp_path: Path) -> None:
+    restored = SqliteStore(tmp_path / "restored.db")
+    restored.write(log(7))
+    restored.close()
+    store = opener()
+    store.write(log(1))
+    with store.read() as under_way:
+        assert logged(store) == {"dec_1"}
+        for ending in ("", "-wal", "-shm"):
+            path.with_name(path.name + ending).unlink()
+        with pytest.raises(StoreUnavailable, match=str(path)), store.read():
+            pass
+        (tmp_path / "restored.db").rename(path)
+        assert under_way.decision(WORKSPACE, "dec_1") is not None, "one snapshot to its end"
+        for _ in range(2):
+            assert logged(store) == {"dec_7"}
+    assert logged(store) == {"dec_7"}
+    store.write(log(8))
+    assert logged(store) == {"dec_7", "dec_8"}
+    assert len(store._idle) == 1
+
+
 def test_a_full_database_is_unavailable_and_only_for_what_does_not_fit(opener: Opener) -> None:
     store = opener(5.0)
     store.write(log(1))

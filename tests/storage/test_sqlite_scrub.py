@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
+
+import pytest
+from sqlite_utils import Database
 
 from storage.port import Writer
 from storage.records import Recipient
+from storage.sqlite.connect import connect
 from tests.storage.builders import WORKSPACE, make_recipient
 from tests.storage.conftest import Opener
 
@@ -25,6 +31,15 @@ def person(number: int, version: int = 1) -> Recipient:
 def drop(writer: Writer, numbers: range) -> None:
     for i in numbers:
         writer.forget_recipient(WORKSPACE, person(i).recipient_id)
+
+
+def temporary_files() -> set[str]:
+    """Those of SQLite's that this process has open, which have no name any more."""
+    found = set()
+    for one in Path("/proc/self/fd").iterdir():
+        with suppress(OSError):  # the one that listed them
+            found.add(str(one.readlink()))
+    return {name for name in found if "/etilqs_" in name}
 
 
 def test_deleted_records_leave_no_trace(path: Path, opener: Opener) -> None:
@@ -64,3 +79,22 @@ def test_while_somebody_reads_the_files_are_not_clean(path: Path, opener: Opener
         assert in_files(path, "who-leaves")
     assert store.scrub()
     assert not in_files(path, "who-leaves")
+
+
+def test_a_file_is_written_anew_by_way_of_the_disk_and_not_of_memory(
+    opener: Opener, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: set[str] = set()
+
+    def watched(*arguments: Any) -> Database:
+        db = connect(*arguments)
+        db.execute("PRAGMA cache_size = 10")  # of a larger file no more than a part fits into the usual one
+        db.conn.set_progress_handler(lambda: seen.update(temporary_files()), 1_000)
+        return db
+
+    monkeypatch.setattr("storage.sqlite.scrub.connect", watched)
+    store = opener()
+    store.write(lambda writer: writer.put_recipients([person(i) for i in range(1_000)]))
+    store.write(lambda writer: drop(writer, range(0, 1_000, 2)))
+    assert store.scrub([person(i).recipient_id for i in range(0, 1_000, 2)])
+    assert seen

@@ -371,6 +371,28 @@ def test_a_backup_never_overwrites_and_needs_a_database(make_database: MakeDatab
         restore(tmp_path / "nothing.sqlite", f"sqlite:///{tmp_path}/new.db")
 
 
+@pytest.mark.parametrize("kind", ["sqlite", "postgresql"])
+@pytest.mark.parametrize("ending", ["-wal", "-shm", "-journal"])
+def test_nothing_is_written_beside_what_a_killed_process_left_of_another_file(
+    kind: str, ending: str, make_database: MakeDatabase, tmp_path: Path
+) -> None:
+    url, file, new = make_database(kind), tmp_path / "b.sqlite", tmp_path / "new.db"
+    with closing(open_store(url, ARCHIVE)) as store:
+        store.write(set_up)
+    backup(url, file)
+    left = tmp_path / f"new.db{ending}"
+    left.write_bytes(b"of the file that was here")
+    with pytest.raises(CopyRefused, match=rf"new\.db{ending}.*move it away"):
+        restore(file, f"sqlite:///{new}")
+    with pytest.raises(CopyRefused, match=rf"new\.db{ending}.*move it away"):
+        backup(url, new)
+    assert left.read_bytes() == b"of the file that was here"
+    assert not new.exists()
+    left.unlink()
+    restore(file, f"sqlite:///{new}")
+    assert read(f"sqlite:///{new}") == read(url)
+
+
 def test_files_of_an_archive_are_copied_and_compared(make_database: MakeDatabase, tmp_path: Path) -> None:
     url, copies = make_database("sqlite"), tmp_path / "copies"
     grow(url)
