@@ -41,3 +41,7 @@ class RetentionChanges(Protocol):
         """Deletes what ``prune`` takes along with no decision, the oldest first: messages of other systems of before
         ``before``, and events that occurred before it and belong to no decision that is stored, in the tables or in the
         archive. At most ``limit`` of each; returns how many went in all (0 = none is left)."""
+
+    def prune_runs(self, workspace_id: str, before: datetime, *, refreshes_before: datetime, limit: int) -> int:
+        """Deletes training runs that are over: retrains of before ``before``, refreshes of before ``refreshes_before``,
+        but for the newest run of all. At most ``limit``, the oldest first; returns how many went (0 = none is left)."""

@@ -23,6 +23,8 @@ log = logging.getLogger("sendtide.upkeep")
 GRACE = timedelta(hours=1)
 #: How many decisions, with all that is theirs, go in one transaction: others wait for it.
 STEP = 1000
+#: How long the records of refreshes are kept: one a minute is half a million a year, of 2 kB for each campaign.
+REFRESHES_KEPT = timedelta(days=30)
 #: How many messages of other systems, and how many events, do.
 LOOSE = 1000
 
@@ -77,6 +79,9 @@ def retain(services: Services, workspace_id: str) -> int:
     while gone := services.store.write(lambda w: w.prune(workspace_id, before, counting_from=counting, limit=STEP)):
         pruned += gone
     while services.store.write(lambda writer: writer.prune_loose(workspace_id, before, limit=LOOSE)):
+        pass
+    recent = services.clock() - REFRESHES_KEPT
+    while services.store.write(lambda w: w.prune_runs(workspace_id, before, refreshes_before=recent, limit=STEP)):
         pass
     forget_outdated(services, workspace_id)
     services.store.scrub()

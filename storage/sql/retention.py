@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Final
 
-from storage.codec import POLICY, to_micros
+from storage.codec import POLICY, TRAINING_RUN, to_micros
 from storage.sql.block_tables import RewriteWriter
 from storage.sql.learning_tables import LearningWriter
 
@@ -65,6 +65,16 @@ FROM events WHERE workspace_id = ?1 AND seq IN (
     )
 )
 """
+#: Parameters workspace, before when, the last one seen (time and id), how many. The newest of all stays: what it tells
+#: of canaries and drift is where the next one goes on.
+_OLD_RUNS: Final = """
+SELECT created_at, run_id, document FROM training_runs
+WHERE workspace_id = ?1 AND created_at < ?2 AND (created_at, run_id) > (?3, ?4)
+  AND status NOT IN ('queued', 'running')
+  AND created_at < (SELECT max(created_at) FROM training_runs WHERE workspace_id = ?1)
+ORDER BY created_at, run_id LIMIT ?5
+"""
+_DROP_RUN: Final = "DELETE FROM training_runs WHERE workspace_id = ? AND run_id = ?"
 _DROP_EVENT: Final = "DELETE FROM events WHERE workspace_id = ? AND seq = ?"
 _LOOSE_MESSAGES: Final = """
 DELETE FROM messages WHERE (workspace_id, recipient_id, at, message_ref) IN (
@@ -130,6 +140,18 @@ class RetentionWriter(LearningWriter, RewriteWriter):
         if going:
             self._query_many(_DROP_EVENT, [(workspace_id, seq) for seq in going])
         return gone + len(going)
+
+    def prune_runs(self, workspace_id: str, before: datetime, *, refreshes_before: datetime, limit: int) -> int:
+        """See ``storage.retention``."""
+        until, last = to_micros(max(before, refreshes_before)), (0, "")
+        while rows := self._rows(_OLD_RUNS, (workspace_id, until, *last, limit)):
+            last = rows[-1][0], rows[-1][1]
+            runs = [TRAINING_RUN.unpack(document) for *_, document in rows]
+            going = [r for r in runs if r.created_at < (refreshes_before if r.kind == "refresh" else before)]
+            if going:
+                self._query_many(_DROP_RUN, [(workspace_id, run.run_id) for run in going])
+                return len(going)
+        return 0
 
     def _oldest_archived(self, workspace_id: str) -> int:  # noqa: ARG002 - for who overrides
         """When the oldest decision in files was made; what occurred before belongs to none of those."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -14,6 +15,7 @@ from optimizer.service.requests import EventInput
 from optimizer.service.wiring import Services
 from storage.errors import StoreUnavailable
 from storage.log import Message
+from storage.policies import TrainingRun
 from storage.port import Writer
 from storage.rules import Cap, Rule
 from tests.service.conftest import WORKSPACE, FakeClock, campaign
@@ -131,3 +133,20 @@ def test_a_claimed_message_that_was_never_confirmed_is_settled_too(services: Ser
     assert upkeep.expire(services, WORKSPACE) == 1
     assert (stored(services, "d").status, stored(services, "d").close_reason) == ("expired", "unconfirmed")
     assert counted(services) == ()
+
+
+def test_records_of_refreshes_go_after_a_month(services: Services, clock: FakeClock) -> None:
+    runs = [
+        TrainingRun(WORKSPACE, f"run_{number}", "refresh", "rejected", clock.now + timedelta(days=days))
+        for number, days in enumerate((0, 20, 29))
+    ]
+
+    def work(writer: Writer) -> None:
+        for run in runs:
+            writer.put_training_run(run)
+
+    services.store.write(work)
+    clock.forward(days=31)
+    upkeep.retain(services, WORKSPACE)
+    with services.store.read() as reader:
+        assert [run.run_id for run in reader.training_runs(WORKSPACE, limit=9).items] == ["run_2", "run_1"]

@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from typing import Literal
 
 import pytest
 
 from storage.errors import AlreadyExists, VersionConflict
-from storage.policies import Pointer, Policy
+from storage.policies import Pointer, Policy, RunStatus, TrainingRun
 from storage.port import Store, Writer
 from tests.storage.builders import WORKSPACE, at, make_artifact, make_policy, make_run
 from tests.storage.conftest import StoreFactory
@@ -113,6 +114,43 @@ def test_a_failed_publish_leaves_neither_artifact_nor_policy(store: Store) -> No
     with store.read() as reader:
         assert reader.artifact(WORKSPACE, "art_1") is None
         assert reader.policy(WORKSPACE, "pol_1") is None
+
+
+def test_refreshes_go_before_retrains_and_never_the_newest_run_nor_one_that_is_not_over(store: Store) -> None:
+    def run(n: int, kind: Literal["retrain", "refresh"], status: RunStatus = "rejected") -> TrainingRun:
+        return make_run(run_id=f"run_{n}", created_at=at(n), kind=kind, status=status)
+
+    runs = [
+        run(0, "retrain"),
+        run(1, "refresh"),
+        run(2, "retrain", "failed"),
+        run(3, "refresh"),
+        run(4, "refresh", "running"),
+        run(5, "retrain"),
+        run(6, "refresh", "failed"),
+        run(7, "refresh"),
+    ]
+
+    def work(writer: Writer) -> None:
+        for one in runs:
+            writer.put_training_run(one)
+        writer.put_training_run(replace(runs[1], workspace_id="w2"))
+        writer.put_training_run(replace(runs[7], workspace_id="w2"))
+
+    store.write(work)
+
+    def prune(limit: int) -> int:
+        return store.write(lambda w: w.prune_runs(WORKSPACE, at(1), refreshes_before=at(60), limit=limit))
+
+    assert [prune(2) for _ in range(4)] == [2, 1, 1, 0]
+    with store.read() as reader:
+        assert [one.run_id for one in reader.training_runs(WORKSPACE, limit=9).items] == [
+            "run_7",
+            "run_5",
+            "run_4",
+            "run_2",
+        ]
+        assert len(reader.training_runs("w2", limit=9).items) == 2
 
 
 def test_training_runs_are_replaced_and_paged_newest_first(store: Store) -> None:
