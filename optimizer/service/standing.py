@@ -23,8 +23,8 @@ Level = Literal["good", "note", "warn", "bad"]
 _QUIET: Final = timedelta(hours=24)
 #: How late a scheduled run may be before it is told.
 _LATE: Final = timedelta(minutes=15)
-#: Training runs that are looked through for the last retrain.
-_LOOK_BACK: Final = 300
+#: Training runs that are looked through for the last retrain: three days of a refresh a minute.
+_LOOK_BACK: Final = 5_000
 
 
 @dataclass(frozen=True, slots=True)
