@@ -188,8 +188,7 @@ def logged(campaign: Campaign, row: FeedbackRow, now: datetime) -> Logged | None
 def closes(campaign: Campaign, decision: Decision) -> datetime:
     """When a decision's reward would be final whatever had been drawn: its latest possible send + the longest window.
 
-    The matured rows of the last days are those with early sends. Where rows must not be chosen by their action, they
-    are taken once closed.
+    Matured rows of the last days are those sent early: rows that must not be chosen by their action are taken closed.
     """
     return latest_start(decision) + timedelta(hours=max_window(campaign))
 
@@ -340,9 +339,10 @@ def matured_rows(rows: Iterable[Logged]) -> dict[str, int]:
 def told(rows: Iterable[Logged]) -> int:
     """A number that grows with everything that is learned of these rows: a start, a happening, a maturity."""
     return sum(
-        1 + row.matured + sum(outcome.happened for outcome in row.outcomes.values())
-        for row in rows
-        if row.trainable and row.started
+        1
+        + row.matured
+        + sum(o.happened if needs_message(k) else (1 + o.happened) * o.matured for k, o in known.items())
+        for row, known in ((row, row.outcomes) for row in rows if row.trainable and row.started)
     )
 
 

@@ -179,7 +179,11 @@ def _refresh_campaign(
     now = services.clock()
     policy = reader.policy(pointer.workspace_id, pointer.policy_id)
     campaign = read.log.campaigns.get(pointer.campaign_id)
-    if policy is None or campaign is None or pointer.campaign_id in read.refused:
+    if policy is None or campaign is None:
+        return _answer(pointer, "skipped", 0)
+    if pointer.campaign_id in read.refused:
+        if read.until is not None:
+            _refitted(reader, read, pointer, policy)  # what settled rows say of this model is kept all the same
         return _answer(pointer, "skipped", 0)
     own = prices_of(policy.exploration) if prices is None else prices.get(pointer.campaign_id, ())
     numbers = read.numbers(pointer.campaign_id)

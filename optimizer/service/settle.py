@@ -104,10 +104,14 @@ def confirm(
 
 
 def _hidden(writer: Writer, salt: bytes, decision: Decision, provider: str | None, message_id: str) -> str:
-    """What stands for the message id of an erased person; what waited under the id itself is theirs and goes."""
-    waiting = writer.match_events(decision.workspace_id, replace(decision, provider=provider, message_id=message_id))
-    writer.drop_events(decision.workspace_id, [event.event_id for event in waiting])
-    return hidden_message_id(salt, decision.workspace_id, provider or "", message_id)
+    """What stands for the message id of an erased person. If it is theirs, what waited under the id itself goes: a
+    later confirm may name somebody else's."""
+    hidden = hidden_message_id(salt, decision.workspace_id, provider or "", message_id)
+    if decision.message_id in (None, hidden):
+        named = replace(decision, provider=provider, message_id=message_id)
+        waiting = writer.match_events(decision.workspace_id, named)
+        writer.drop_events(decision.workspace_id, [event.event_id for event in waiting])
+    return hidden
 
 
 def _named(decision: Decision, provider: str | None, message_id: str | None) -> tuple[str | None, str | None]:

@@ -80,8 +80,9 @@ def retain(services: Services, workspace_id: str) -> int:
         pruned += gone
     while services.store.write(lambda writer: writer.prune_loose(workspace_id, before, limit=LOOSE)):
         pass
-    recent = services.clock() - REFRESHES_KEPT
-    while services.store.write(lambda w: w.prune_runs(workspace_id, before, refreshes_before=recent, limit=STEP)):
+    recent, last = services.clock() - REFRESHES_KEPT, 2 * timedelta(minutes=services.settings.retrain_minutes)
+    known = min(before, services.clock() - last)  # the last retrain stays, else the next one would come early
+    while services.store.write(lambda w: w.prune_runs(workspace_id, known, refreshes_before=recent, limit=STEP)):
         pass
     forget_outdated(services, workspace_id)
     services.store.scrub()

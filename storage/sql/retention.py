@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import datetime
 from typing import Final
 
@@ -21,24 +22,24 @@ ORDER BY decided_at, seq LIMIT ?3
 """
 _GOING: Final = f"FROM decisions NOT INDEXED WHERE workspace_id = ?1 AND seq IN ({_NUMBERS})"
 # An event without a decision belongs to every decision of its recipient that was made before it: it goes with the last.
+# Without the OFFSET PostgreSQL would join with all decisions, in every step.
 _ORGANIC_EVENTS: Final = """
-DELETE FROM events WHERE seq IN (
-  SELECT e.seq FROM (SELECT DISTINCT recipient_id GOING) d
-  JOIN events e INDEXED BY events_recipient
-    ON e.workspace_id = ?1 AND e.recipient_id = d.recipient_id AND e.decision_id IS NULL AND e.occurred_at < ?2
-  WHERE NOT EXISTS (
-    SELECT 1 FROM decisions k INDEXED BY decisions_recipient
-    WHERE k.workspace_id = ?1 AND k.recipient_id = e.recipient_id AND k.decided_at <= e.occurred_at
-      AND k.seq NOT IN (NUMBERS)
-  )
+SELECT e.seq FROM (SELECT DISTINCT recipient_id GOING) d
+JOIN events e INDEXED BY events_recipient
+  ON e.workspace_id = ?1 AND e.recipient_id = d.recipient_id AND e.decision_id IS NULL AND e.occurred_at < ?2
+WHERE NOT EXISTS (
+  SELECT 1 FROM decisions k INDEXED BY decisions_recipient
+  WHERE k.workspace_id = ?1 AND k.recipient_id = e.recipient_id AND k.decided_at <= e.occurred_at
+    AND k.seq NOT IN (NUMBERS)
+  LIMIT 1 OFFSET 0
 )
-"""
-_NAMING_EVENTS: Final = "DELETE FROM events WHERE workspace_id = ?1 AND decision_id IN (SELECT decision_id GOING)"
+""".replace("GOING", _GOING).replace("NUMBERS", _NUMBERS)
+_NAMING_EVENTS: Final = f"FROM events WHERE workspace_id = ?1 AND decision_id IN (SELECT decision_id {_GOING})"
 _MESSAGES: Final = """
 DELETE FROM messages WHERE (workspace_id, recipient_id, at, message_ref) IN (
   SELECT workspace_id, recipient_id, message_at, decision_id GOING AND message_at IS NOT NULL
 )
-"""
+""".replace("GOING", _GOING)
 _LOOSE_EVENTS: Final = """
 SELECT e.seq FROM events AS e INDEXED BY events_loose
 WHERE e.workspace_id = ?1 AND e.occurred_at < ?2 AND (e.decision_id IS NULL OR e.matched = 0)
@@ -83,12 +84,11 @@ DELETE FROM messages WHERE (workspace_id, recipient_id, at, message_ref) IN (
   ORDER BY at LIMIT ?3
 )
 """
-_DELETE_EVENTS: Final = "DELETE FROM events"
 _USES: Final = """
 UPDATE policy_uses SET decisions = decisions - gone.n
 FROM (SELECT COLUMN AS policy_id, count(*) AS n GOING AND COLUMN IS NOT NULL GROUP BY 1) AS gone
 WHERE policy_uses.workspace_id = ?1 AND policy_uses.policy_id = gone.policy_id
-"""
+""".replace("GOING", _GOING)
 _POLICIES: Final = """
 SELECT policy_id, document FROM policies p WHERE workspace_id = ?1 AND created_at < ?2
 AND NOT EXISTS (SELECT 1 FROM pointers WHERE workspace_id = ?1 AND policy_id = p.policy_id)
@@ -116,17 +116,11 @@ class RetentionWriter(LearningWriter, RewriteWriter):
     def _prune_decisions(self, step: tuple[str, int, int, int]) -> int:
         latest = self._row("SELECT max(message_at) " + _GOING, step)
         self._note_forgotten(step[0], None if latest is None else latest[0])
-        for statement in (
-            _NAMING_EVENTS,
-            _ORGANIC_EVENTS,
-            _MESSAGES,
-            _USES.replace("COLUMN", "policy_id"),
-            _USES.replace("COLUMN", "shadow_policy_id"),
-        ):
-            filled = statement.replace("GOING", _GOING).replace("NUMBERS", _NUMBERS)
-            if filled.lstrip().startswith(_DELETE_EVENTS):
-                self._count_all("events", filled.replace("DELETE", "", 1), step)
-            self._query(filled, step)
+        self._count_all("events", _NAMING_EVENTS, step)
+        self._query("DELETE " + _NAMING_EVENTS, step)
+        self._drop_numbered(step[0], [row[0] for row in self._rows(_ORGANIC_EVENTS, step)])
+        for statement in (_MESSAGES, _USES.replace("COLUMN", "policy_id"), _USES.replace("COLUMN", "shadow_policy_id")):
+            self._query(statement, step)
         self._count_all("decisions", _GOING, step)
         return self._query("DELETE " + _GOING, step).rowcount
 
@@ -135,11 +129,14 @@ class RetentionWriter(LearningWriter, RewriteWriter):
         gone = self._query(_LOOSE_MESSAGES, (workspace_id, to_micros(before), limit)).rowcount
         bound = min(to_micros(before), self._oldest_archived(workspace_id))
         going = [row[0] for row in self._rows(_LOOSE_EVENTS, (workspace_id, bound, limit))]
-        for seq in going:
-            self._count_rewrite(workspace_id, "events", seq)
-        if going:
-            self._query_many(_DROP_EVENT, [(workspace_id, seq) for seq in going])
+        self._drop_numbered(workspace_id, going)
         return gone + len(going)
+
+    def _drop_numbered(self, workspace_id: str, events: Sequence[int]) -> None:
+        for seq in events:
+            self._count_rewrite(workspace_id, "events", seq)
+        if events:
+            self._query_many(_DROP_EVENT, [(workspace_id, seq) for seq in events])
 
     def prune_runs(self, workspace_id: str, before: datetime, *, refreshes_before: datetime, limit: int) -> int:
         """See ``storage.retention``."""

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import timedelta
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 
@@ -150,3 +151,20 @@ def test_records_of_refreshes_go_after_a_month(services: Services, clock: FakeCl
     upkeep.retain(services, WORKSPACE)
     with services.store.read() as reader:
         assert [run.run_id for run in reader.training_runs(WORKSPACE, limit=9).items] == ["run_2", "run_1"]
+
+
+def test_the_last_retrain_is_known_until_the_next_is_due(services: Services, clock: FakeClock) -> None:
+    rare = replace(services.settings, retention_days=7, retrain_minutes=14 * 24 * 60)
+    kinds: tuple[Literal["retrain", "refresh"], ...] = ("retrain", "refresh")
+
+    def work(writer: Writer) -> None:
+        for kind in kinds:
+            writer.put_training_run(TrainingRun(WORKSPACE, kind, kind, "rejected", clock.now))
+            clock.forward(hours=1)
+
+    services.store.write(work)
+    for days, left in ((8, ["refresh", "retrain"]), (21, ["refresh"])):
+        clock.forward(days=days)
+        upkeep.retain(replace(services, settings=rare), WORKSPACE)
+        with services.store.read() as reader:
+            assert [run.run_id for run in reader.training_runs(WORKSPACE, limit=9).items] == left

@@ -102,13 +102,14 @@ def test_rows_whose_send_lies_ahead_tell_nothing_even_where_something_happened(
     assert told(log.rows) == 0
     clock.now = max(d.send_at for d in decided if d.send_at is not None) + timedelta(hours=1)
     log = _log(services, clock)
-    assert told(log.rows) == len(decided) + 1
+    assert told(log.rows) == len(decided), "a purchase tells nothing yet"
     for hours, known in ((71, 0), (72, 60)):  # purchases go on by themselves, so all of them are final at once
         clock.now = START + timedelta(hours=24 + hours)
         log = _log(services, clock)
         bought_by_now = examples(log.rows, log.campaigns, log.hazards).outcome["converted"]
         assert np.isfinite(bought_by_now).sum() == known
         assert np.nansum(bought_by_now) == min(known, 1)
+    assert told(log.rows) == 3 * len(decided) + 1, "started, final, and known of the purchase; one of them bought"
 
 
 def test_what_pays_by_its_value_and_came_without_one_is_worth_nothing(services: Services, clock: FakeClock) -> None:
@@ -128,6 +129,20 @@ def test_what_pays_by_its_value_and_came_without_one_is_worth_nothing(services: 
     assert sorted(data.value["converted"]) == [0.0] * 20 + [40.0] * 20
     assert np.nanmean(data.value["converted"]) == np.mean([row.reward for row in log.rows]) - 1.0
     assert np.isnan(data.value["visited"]).sum() == 20, "its value counts for nothing, so nothing is known of it"
+
+
+def test_a_purchase_is_told_of_once_it_is_learned(services: Services, clock: FakeClock) -> None:
+    """Not before, and not with the longest window of the campaign: else a refresh would find nothing new in it."""
+    windows = {"converted": 24.0, "unsubscribed": 168.0}
+    setup.put_campaign(services, campaign(objective={"converted": OutcomeWeight(1.0)}, attribution_hours=windows))
+    decided = _ask(services, 30, "now", immediate=True)
+    ingest(services, WORKSPACE, [EventInput(type="converted", occurred_at=clock.now, recipient_id="now-0")])
+    numbers = []
+    for hours in (1, 22, 2, 142, 2):
+        clock.forward(hours=hours)
+        numbers.append(told(_log(services, clock).rows))
+    people = len(decided)
+    assert numbers == [people, people, 2 * people + 1, 2 * people + 1, 3 * people + 1]
 
 
 def test_at_the_end_of_the_window_the_row_is_final(shop: Services, clock: FakeClock) -> None:
