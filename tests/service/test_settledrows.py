@@ -25,7 +25,7 @@ from optimizer.service.retrain import exploration_numbers, retrain
 from optimizer.service.wiring import Services
 from storage.log import Decision
 from storage.policies import Policy
-from storage.records import Channel, Variant
+from storage.records import Channel, OutcomeWeight, Variant
 from tests.service.conftest import WORKSPACE, FakeClock, campaign
 
 WEEK = timedelta(days=7)
@@ -73,12 +73,14 @@ def shop(taught: Services, read: list[int]) -> Services:
     return taught
 
 
-def _log(services: Services, clock: FakeClock, people: int, run: str, days: float = 4.0) -> None:
+def _log(
+    services: Services, clock: FakeClock, people: int, run: str, days: float = 4.0, campaign_id: str = "spring"
+) -> None:
     """Decisions for any slot of the week from tomorrow on, and clicks by who they are for in its first days."""
     tomorrow = clock.now.replace(hour=0) + timedelta(days=1)
     window = (tomorrow, tomorrow + WEEK)
     asked = [
-        DecisionRequest("spring", f"{run}-{i}", window=window, context={"plan": ("pro", "free")[i % 2]})
+        DecisionRequest(campaign_id, f"{run}-{i}", window=window, context={"plan": ("pro", "free")[i % 2]})
         for i in range(people)
     ]
     decided = [d for d in services.decider.decide_batch(WORKSPACE, asked, run) if isinstance(d, Decision)]
@@ -246,3 +248,21 @@ def test_where_it_cannot_be_kept_a_warning_says_so(
 def test_of_a_short_log_nothing_is_kept(taught: Services) -> None:
     assert refresh(taught, WORKSPACE)[0]["decision"] == "publish"
     assert not settledrows._path(taught, WORKSPACE).exists()
+
+
+def test_a_campaign_that_is_refused_does_not_have_each_refresh_read_all(
+    services: Services, clock: FakeClock, read: list[int]
+) -> None:
+    services = replace(services, settings=replace(services.settings, gate=False))
+    for name in ("other", "spring"):
+        setup.put_campaign(services, campaign(campaign_id=name, **SENT))
+        _log(services, clock, 400, name, days=10.0, campaign_id=name)
+        assert retrain(services, WORKSPACE, name)[0]["decision"] == "publish"
+    absurd = {"objective": {"bought": OutcomeWeight(1.0)}, "attribution_hours": {"bought": 1.0}}
+    setup.put_campaign(services, campaign(campaign_id="other", **{**SENT, **absurd}))
+    for run, rows in (("second", 860), ("third", 120)):
+        _log(services, clock, 60, run)
+        told = {one["campaign_id"]: one["decision"] for one in refresh(services, WORKSPACE)}
+        assert (told["other"], told["spring"]) == ("skipped", "publish")
+        assert read == [rows]
+        read.clear()
