@@ -125,7 +125,7 @@ def report(options: Options, played: Mapping[str, Sequence[Played]]) -> dict[str
         "options": asdict(options),
         "scenario": scenario(options.scenario).about,
         "played": fragments.played(),
-        "gate": "off",
+        "gate": gate_of(options),
         "reference": reference,
         "standings": as_json(standings(played, reference)),
         "recovery": recoveries(options, played),
@@ -134,6 +134,12 @@ def report(options: Options, played: Mapping[str, Sequence[Played]]) -> dict[str
         },
         "notes": {text: [p.notes for p in seeds] for text, seeds in played.items()},
     }
+
+
+def gate_of(options: Options) -> str:
+    """Which of the policies had a gate, and with it a canary."""
+    had = [text for text in options.policies if getattr(parse(text, options.scenario).options, "gate", False)]
+    return "off" if not had else "on" if len(had) == len(options.policies) else f"on in {', '.join(had)}"
 
 
 def recoveries(options: Options, played: Mapping[str, Sequence[Played]]) -> dict[str, list[dict[str, Any]]]:

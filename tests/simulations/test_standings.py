@@ -22,7 +22,7 @@ from simulations.recovery import recovery
 from simulations.results import PARTS, document
 from simulations.scenarios import scenario
 from simulations.simulate import command
-from simulations.simulate_run import Options, run, with_ends
+from simulations.simulate_run import Options, gate_of, run, with_ends
 from simulations.standings import figure_of, standings
 from simulations.world.spec import WorldSpec
 
@@ -116,6 +116,15 @@ def test_a_run_has_every_policy_in_every_seed_and_both_ends(monkeypatch: pytest.
     for seeds in found.values():
         assert [p.seed for p in seeds] == [1, 2]
         assert all(p.regret.size == 40 for p in seeds)
+
+
+def test_a_report_says_which_policies_had_a_gate() -> None:
+    def told(*policies: str) -> str:
+        return gate_of(Options("stationary", policies, 1))
+
+    assert told("ours", "vw-squarecb") == "off"
+    assert told("service", "service-false-draws") == "on"
+    assert told("ours", "service") == "on in service"
 
 
 def test_the_command_prints_tables_json_and_pictures(tmp_path: Path) -> None:
