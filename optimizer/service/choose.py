@@ -117,13 +117,13 @@ def resolve_zone(recipient: Recipient, campaign: Campaign) -> tuple[Zone, ZoneSo
         Invalid: code ``unknown_zone``, one that another host stored and this one's time zone database lacks.
     """
     if recipient.timezone is not None:
-        return _known_zone("recipient.timezone", recipient.timezone), "recipient"
+        return _zone_or_refusal("recipient.timezone", recipient.timezone), "recipient"
     if campaign.timezone is not None:
-        return _known_zone("campaign.timezone", campaign.timezone), "campaign"
+        return _zone_or_refusal("campaign.timezone", campaign.timezone), "campaign"
     return zone("UTC"), "default"
 
 
-def _known_zone(field: str, name: str) -> Zone:
+def _zone_or_refusal(field: str, name: str) -> Zone:
     try:
         return zone(name)
     except ValueError as error:
