@@ -5,13 +5,17 @@ wager, a test that stays honest however rare the rewards are.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
+from statistics import NormalDist
 
 import numpy as np
 from numpy.typing import ArrayLike
 
 from optimizer.bandit.clusters import Floats
 from optimizer.bandit.intervals import one_sided_quantile
+
+_NORMAL = NormalDist()
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -43,10 +47,8 @@ def confidence_sequence(
     """Bounds of the running mean of increments that hold at all times t at once, with probability ``level``.
 
     Without ``bounds`` the increments may be heavy-tailed (doubly robust differences): an asymptotic confidence sequence
-    (Waudby-Smith, Arbour, Sinha, Kennedy & Ramdas 2021) with Robbins' delayed-start boundary (Robbins 1970; Bibaut,
-    Kallus & Lindon 2022): from row ``start`` on, mean ± σ_t √((a² + log(t/start))/t), where a solves
-    2(1 − Φ(a) + a·φ(a)) = 1 − level. It is valid in the limit of large ``start``. At 95 % a = 2.795: 1.43 times the
-    fixed-time width at ``start`` and below 1.5 times up to twice that.
+    (Waudby-Smith, Arbour, Sinha, Kennedy & Ramdas 2021) with a delayed start (Bibaut, Kallus & Lindon 2022): from row
+    ``start`` on, mean ± b·σ_t/√t, where b = ``mixed_boundary(t/start)``. It is valid in the limit of large ``start``.
 
     With ``bounds`` nothing is asymptotic: the predictable plug-in empirical Bernstein sequence (Waudby-Smith & Ramdas
     2020, theorem 2), intersected over time; wider, but it holds at every t and for any distribution within the bounds.
@@ -74,11 +76,7 @@ def confidence_sequence(
     # Welford by sums of a shifted series, so that a large common offset doesn't cancel the variance away.
     shifted = x - (x[0] if x.size else 0.0)
     variance = np.maximum(np.cumsum(shifted**2) / time - (np.cumsum(shifted) / time) ** 2, 0.0)
-    boundary = delayed_start_boundary(1.0 - level)
-    with np.errstate(divide="ignore"):
-        half = np.sqrt(variance * time / np.maximum(time - 1.0, 1.0)) * np.sqrt(
-            (boundary**2 + np.log(np.maximum(time / start, 1.0))) / time
-        )
+    half = np.sqrt(variance / np.maximum(time - 1.0, 1.0)) * mixed_boundary(np.maximum(time / start, 1.0), 1.0 - level)
     half[: start - 1] = math.inf
     return ConfidenceSequence(mean, mean - half, mean + half)
 
@@ -94,6 +92,54 @@ def delayed_start_boundary(error: float) -> float:
         middle = (low + high) / 2.0
         tail = math.erfc(middle / math.sqrt(2.0)) + middle * math.sqrt(2.0 / math.pi) * math.exp(-(middle**2) / 2.0)
         low, high = (middle, high) if tail > error else (low, middle)
+    return high
+
+
+#: Mixture of ``mixed_boundary``: the share of the flat part, and the precision of the others, in starts.
+_FLAT, _PRECISION = 0.25, 6.0
+
+
+def mixed_boundary(time: Floats, error: float) -> Floats:
+    """b(t) with P(|S_t| ≥ b(t)·√t for some t ≥ 1) ≤ error for a Gaussian walk S; time in starts, (n,) of at least 1.
+
+    ``delayed_start_boundary`` mixes all drifts alike, so it is narrowest at the start and widens with the logarithm of
+    time. What is watched from row 1,000 on is mostly looked at with 2,000 to 20,000 rows; hence three quarters of this
+    mixture are the drifts that are found by then, N(±a/2, 1/6), with a of ``delayed_start_boundary``: the boundary of a
+    single drift is lowest at the time at which twice that drift is found. Ville's inequality given S_1 holds as it does
+    there. At 95 %, in fixed-time widths at 1, 2, 5, 10, 20, 50 starts: 1.49, 1.48, 1.49, 1.57, 1.68, 1.81; flat alone
+    1.43, 1.49, 1.57, 1.62, 1.68, 1.75. No single normal mixture is below 1.54 at 5.
+    """
+    drift = delayed_start_boundary(error) / 2.0
+
+    def capital(z: Floats, t: Floats) -> Floats:
+        """Logarithm of the mixture, a martingale, where the walk is at z·√t ≥ 0."""
+        walk, spread = z * np.sqrt(t), 2.0 * (t + _PRECISION)
+        shared = (walk**2 - _PRECISION * drift**2 * t) / spread + 0.5 * np.log(_PRECISION / (t + _PRECISION))
+        tilt = 2.0 * _PRECISION * drift * walk / spread
+        humps: Floats = math.log((1.0 - _FLAT) / 2.0) + shared + np.logaddexp(tilt, -tilt)
+        flat: Floats = math.log(_FLAT) - 0.5 * np.log(t) + z**2 / 2.0
+        return np.asarray(np.logaddexp(humps, flat))
+
+    def crossed(z: float) -> float:
+        """Chance of ever crossing the boundary that is z at the start."""
+        scale = math.sqrt(1.0 + 1.0 / _PRECISION)
+        humps = _NORMAL.cdf((z - drift) / scale) - _NORMAL.cdf((-z - drift) / scale)
+        flat = z * math.sqrt(2.0 / math.pi)
+        below = ((1.0 - _FLAT) * humps + _FLAT * flat) / math.exp(capital(np.array(z), np.array(1.0)))
+        return 2.0 * _NORMAL.cdf(-z) + below
+
+    first = _rising_root(lambda z: np.array([-crossed(float(z[0]))]), -error, 1)
+    level = float(capital(first, np.ones(1))[0])
+    return _rising_root(lambda z: capital(z, time), level, time.size)
+
+
+def _rising_root(function: Callable[[Floats], Floats], value: float, size: int) -> Floats:
+    """(size,) z ≥ 0 at which a rising function reaches the value, from above."""
+    low, high = np.zeros(size), np.full(size, 64.0)
+    for _ in range(60):
+        middle = (low + high) / 2.0
+        short = function(middle) < value
+        low, high = np.where(short, middle, low), np.where(short, high, middle)
     return high
 
 

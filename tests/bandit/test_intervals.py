@@ -19,7 +19,7 @@ from optimizer.bandit.ope import (
     normal_interval,
     snips,
 )
-from optimizer.bandit.sequences import delayed_start_boundary
+from optimizer.bandit.sequences import delayed_start_boundary, mixed_boundary
 
 
 def binomial_floor(rate: float, n: int) -> float:
@@ -182,6 +182,10 @@ class TestIntervals:
         assert hits / 1000 >= binomial_floor(0.95, 1000)
 
 
+def _boundary(starts: float) -> float:
+    return float(mixed_boundary(np.array([starts]), 0.05)[0])
+
+
 class TestConfidenceSequence:
     def test_boundary_solves_its_equation(self) -> None:
         a, normal = delayed_start_boundary(0.05), NormalDist()
@@ -189,17 +193,47 @@ class TestConfidenceSequence:
         assert a == pytest.approx(2.795, abs=1e-3)
 
     def test_by_hand_at_the_start(self) -> None:
-        # −1, 1, −1, 1: mean 0, s² = 4/3, half-width a·√(4/3)/√4 with start = 4; nothing is said before
+        # −1, 1, −1, 1: mean 0, s² = 4/3, half-width b(1)·√(4/3)/√4 with start = 4; nothing is said before
         found = confidence_sequence([-1.0, 1.0, -1.0, 1.0], start=4)
         assert found.low[:3].tolist() == [-math.inf] * 3
-        assert found.high[3] == pytest.approx(delayed_start_boundary(0.05) * math.sqrt(4 / 3) / 2)
+        assert found.high[3] == pytest.approx(_boundary(1.0) * math.sqrt(4 / 3) / 2)
         assert found.mean.tolist() == pytest.approx([-1.0, 0.0, -1 / 3, 0.0])
 
-    def test_width_after_the_start_pays_for_the_logarithm_of_time(self) -> None:
-        # −1, 1 repeated four times: s² = 8/7, half-width √(a² + log 2)·√(8/7)/√8 with start = 4
+    def test_width_after_the_start_is_the_boundarys(self) -> None:
+        # −1, 1 repeated four times: s² = 8/7, half-width b(2)·√(8/7)/√8 with start = 4
         found = confidence_sequence([-1.0, 1.0] * 4, start=4)
-        boundary = math.sqrt(delayed_start_boundary(0.05) ** 2 + math.log(2))
-        assert found.high[7] == pytest.approx(boundary * math.sqrt(8 / 7) / math.sqrt(8))
+        assert found.high[7] == pytest.approx(_boundary(2.0) * math.sqrt(8 / 7) / math.sqrt(8))
+
+    def test_widths_of_the_boundary(self) -> None:
+        """In fixed-time widths; the mixture is written out, and what it says at the boundary is the same everywhere."""
+        times = np.array([1.0, 2.0, 5.0, 10.0, 20.0, 50.0])
+        found = mixed_boundary(times, 0.05)
+        assert (found / 1.959964).round(2).tolist() == [1.49, 1.48, 1.49, 1.57, 1.68, 1.81]
+        drift, normal = delayed_start_boundary(0.05) / 2, NormalDist()
+        at = np.linspace(-6.0, 6.0, 24_001)
+        prior = np.exp(-3.0 * (at - drift) ** 2) + np.exp(-3.0 * (at + drift) ** 2)
+        prior = 0.75 * prior / prior.sum()
+        said = [
+            float(np.sum(prior * np.exp(at * z * math.sqrt(t) - at**2 * t / 2)))
+            + 0.25 * math.exp(z * z / 2) / math.sqrt(t)
+            for z, t in zip(found, times, strict=True)
+        ]
+        assert said == pytest.approx([said[0]] * 6, rel=1e-6)
+        z = np.linspace(-found[0], found[0], 20_001)
+        below = np.trapezoid(
+            [float(np.sum(prior * np.exp(at * s - at**2 / 2))) * normal.pdf(s) for s in z[::20]], z[::20]
+        )
+        below += 0.25 * 2 * found[0] / math.sqrt(2 * math.pi)
+        assert 2 * normal.cdf(-float(found[0])) + below / said[0] == pytest.approx(0.05, abs=1e-5)
+
+    @pytest.mark.parametrize("error", [0.01, 0.05, 0.2])
+    def test_a_walk_crosses_the_boundary_no_more_often_than_stated(self, error: float) -> None:
+        """4,000 walks over 40 starts in steps of a fiftieth; at most three standard errors above."""
+        steps = np.random.default_rng(38).standard_normal((4_000, 2_000)) / math.sqrt(50)
+        walk = np.cumsum(steps, axis=1)[:, 49:]
+        time = np.arange(50, 2_001) / 50
+        crossed = (np.abs(walk) >= mixed_boundary(time, error) * np.sqrt(time)).any(axis=1).mean()
+        assert 0.5 * error <= crossed <= error + 3 * math.sqrt(error * (1 - error) / 4_000)
 
     def test_bounded_sequence_bets_on_the_past_only(self) -> None:
         """Row by row as in theorem 2 of Waudby-Smith & Ramdas 2020: every estimate is made before its row is seen."""
@@ -244,10 +278,10 @@ class TestConfidenceSequence:
             wrong += bool(np.any((found.low > -0.02) | (found.high < -0.02)))
         assert wrong / 400 <= 0.05 + 3.1 * math.sqrt(0.05 * 0.95 / 400)
 
-    def test_width_stays_below_one_and_a_half_fixed_intervals_up_to_twice_the_start(self) -> None:
-        rows = np.random.default_rng(33).standard_normal(400)
+    def test_width_stays_below_one_and_a_half_fixed_intervals_up_to_five_starts(self) -> None:
+        rows = np.random.default_rng(33).standard_normal(1000)
         found = confidence_sequence(rows, start=200)
-        for t in (200, 300, 400):
+        for t in (200, 300, 400, 600, 800, 1000):
             fixed = 1.959964 * float(np.std(rows[:t], ddof=1)) / math.sqrt(t)
             assert 1.4 < (found.high[t - 1] - found.mean[t - 1]) / fixed < 1.5
 

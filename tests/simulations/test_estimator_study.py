@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from unittest.mock import Mock
 
 import numpy as np
 import orjson
@@ -11,7 +12,18 @@ import pytest
 from click.testing import CliRunner
 
 from simulations import estimator_study, estimator_worlds
-from simulations.estimator_study import Seen, command, cross_fitted, figures, lines, look, markdown, value_test
+from simulations.estimator_study import (
+    Null,
+    Seen,
+    command,
+    cross_fitted,
+    figures,
+    lines,
+    look,
+    markdown,
+    supported,
+    value_test,
+)
 from simulations.estimator_worlds import EACH, SETTINGS, Pool, draw_log, joined, pool_of, predicted
 
 
@@ -82,13 +94,28 @@ def test_a_log_says_the_same_whatever_the_number_of_logs(pool: Pool) -> None:
     assert look("explored", 1, 1) == look("explored", 0, 2)[1:]
 
 
+_MET, _VALUED, _NOTHING = Null(valued=True, promoted=True), Null(valued=True, promoted=False), Null(False, False)
+
+
+def test_a_promotion_needs_support(pool: Pool, monkeypatch: pytest.MonkeyPatch) -> None:
+    log = draw_log(pool, "incumbent", 3_000, np.random.default_rng(5))
+    assert supported(pool, log, "equal")
+    assert not supported(pool, log.first(500), "equal"), "1,000 effective rows are needed"
+    monkeypatch.setattr(estimator_study, "LOOKS", 3)
+    monkeypatch.setattr(estimator_study, "STEP", 1_000)
+    for met, expected in ((1, _VALUED), (3, _MET), (4, _NOTHING)):  # 1,000 rows can't be worth 1,000 reweighted ones
+        said = Mock(side_effect=lambda *_, tries, met=met: (1.0 if tries == met else -1.0, 1.0))
+        monkeypatch.setattr(estimator_study, "value_test", said)
+        assert estimator_study.wrong("explored", 0, 1) == [expected]
+
+
 def _seen(*, held: bool, low: float, truth: float) -> Seen:
     return Seen({"dr normal": held, "ips normal": True}, {"dr normal": 0.5, "ips normal": 1.0}, low, truth)
 
 
 def test_figures_say_what_was_seen() -> None:
     seen = [_seen(held=i != 0, low=0.1 if i < 85 else -0.1, truth=0.1 if i < 90 else -0.1) for i in range(100)]
-    found = figures("explored", seen, [True] * 2 + [False] * 98)
+    found = figures("explored", seen, [_MET] * 2 + [_VALUED] * 8 + [_NOTHING] * 90)
     assert found["intervals"][0] == {
         "interval": "dr normal",
         "held": 99,
@@ -98,8 +125,9 @@ def test_figures_say_what_was_seen() -> None:
     }
     assert found["intervals"][1]["relative_width"] == 2.0
     assert (found["power"], found["power_with_the_true_model"], found["power_passed"]) == (0.85, 0.9, True)
-    assert (found["wrong"], found["most_by_chance"], found["null_passed"]) == (2, 9, True)
-    bad = figures("explored", [replace(one, low=-1.0) for one in seen], [True] * 10 + [False] * 90)
+    assert (found["wrong"], found["wrong_by_value"]) == (2, 10)
+    assert (found["most_by_chance"], found["null_passed"]) == (9, True)
+    bad = figures("explored", [replace(one, low=-1.0) for one in seen], [_MET] * 10 + [_NOTHING] * 90)
     assert (bad["power_passed"], bad["null_passed"]) == (False, False)
     assert "0.850; with the true reward model 0.900 (asked: 0.9 of it): passed" in markdown([found])
     assert markdown([bad]).count("NOT passed") == 2
