@@ -192,7 +192,9 @@ def _later(
     tries = _tries(reader, job.workspace_id, campaign.campaign_id) + 1
     rung = _rung(reader, job.workspace_id, pointer)
     models = _heaviest(incumbent), candidate_model
-    verdict = later_verdict(replayer, held, campaign, paired, tries, rung, models)
+    drift = job.drift.get(campaign.campaign_id)
+    refuted = drift is not None and drift.refuted
+    verdict = later_verdict(replayer, held, campaign, paired, tries, rung, models, refuted=refuted)
     if verdict.decision == "reject":
         return _reject(job, campaign, pointer, verdict, len(mine))
     return _publish(job, campaign, pointer, trained, verdict, len(mine), incumbent)

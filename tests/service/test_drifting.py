@@ -222,6 +222,27 @@ class TestConsequences:
         forgetful = float(right)
         assert forgetful > 0.35, forgetful
 
+    def test_a_gate_lets_in_what_predicts_better_than_a_refuted_incumbent(
+        self, learned: Services, clock: FakeClock
+    ) -> None:
+        """With 300 held-out rows nothing has the support that the gate asks for, and the log holds what was liked."""
+        audience(learned, clock, 400, seed=75)
+        looked(learned, "run_0")
+        audience(learned, clock, 1_000, seed=76, swapped=True)
+        (verdict,) = retrain(learned, WORKSPACE)
+        assert (verdict["decision"], verdict["alpha"]) == ("publish", 0.1), verdict["reason"]
+        assert [c["name"] for c in verdict["conditions"] if c["name"] == "refuted"]
+        with learned.store.read() as reader:
+            policy = reader.policy(WORKSPACE, verdict["policy_id"])
+        assert policy is not None
+        assert [part.weight for part in policy.mixture] == pytest.approx([0.9, 0.1])
+
+    def test_without_an_alarm_the_gate_asks_what_it_always_does(self, learned: Services, clock: FakeClock) -> None:
+        audience(learned, clock, 1_400, seed=77)
+        (verdict,) = retrain(learned, WORKSPACE)
+        assert verdict["decision"] == "reject"
+        assert "refuted" not in {c["name"] for c in verdict["conditions"]}
+
     def test_a_later_candidate_is_judged_on_rows_from_after_the_change(
         self, learned: Services, clock: FakeClock
     ) -> None:
