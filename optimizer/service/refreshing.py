@@ -1,8 +1,10 @@
 """The refresh between retrains: the last layer's posterior follows newly arrived outcomes.
 
 It publishes a revision with an id of its own. A revision must stay within ``MOST_DIVERGENCE`` of the gated policy that
-it came from (mean total variation over recent contexts); beyond that nothing is published and the next gate decides.
-Both are compared at the revision's prices: what is scarce now is no departure from what was learned.
+it came from (mean total variation over recent contexts, both with the revision's prices and exploration: what is scarce
+now is no departure from what was learned). A model that goes farther gets such a share of the traffic that the whole
+stays within: (1 − s)·π_gated + s·π_refitted is s times as far. So learning goes on between gates, and the log shows the
+next one what the newer model does. Of a canary's mixture, whose shares are the gate's, the canary alone follows then.
 """
 
 from __future__ import annotations
@@ -13,17 +15,16 @@ from datetime import datetime
 from functools import cached_property, partial
 from typing import Any
 
-import numpy as np
-
 from optimizer.bandit.tolls import Price, prices_of
 from optimizer.model.examples import Examples
 from optimizer.model.inference import RewardModel
-from optimizer.model.policy import Asked, LivePolicy, distributions
+from optimizer.model.policy import LivePolicy
 from optimizer.model.training.settled import Settled
 from optimizer.model.training.train import follow
 from optimizer.model.training.train import refresh as refit
 from optimizer.service import settledrows
 from optimizer.service.apart import Apart, attempted, attempted_for_all
+from optimizer.service.departure import DIVERGENCE_ROWS, MOST_DIVERGENCE, divergence, nearer_mixture
 from optimizer.service.drifting import changes, look
 from optimizer.service.driftstate import Drift
 from optimizer.service.feedback import Hazards, Log, Logged, delays_json, examples, judgeable, load, usable
@@ -32,7 +33,7 @@ from optimizer.service.ids import COLD_POLICY
 from optimizer.service.priceable import priceable
 from optimizer.service.pricing import moved, publish_prices, with_prices, work_out
 from optimizer.service.publish import artifact_of, new_policy, publish
-from optimizer.service.replay import Replayer, on_known_clock, plan_of, situation_of
+from optimizer.service.replay import on_known_clock
 from optimizer.service.retrain import exploration_numbers
 from optimizer.service.serving import load_policy
 from optimizer.service.settledrows import SettledRows, comparable, settled_until
@@ -43,11 +44,6 @@ from storage.log import Decision
 from storage.policies import Artifact, Component, Pointer, Policy
 from storage.port import Reader
 from storage.records import Campaign, JsonObject
-
-#: How far a revision may move from its gated ancestor: mean total variation over recent contexts.
-MOST_DIVERGENCE = 0.25
-#: Recent decisions over which that divergence is measured.
-DIVERGENCE_ROWS = 200
 
 
 @dataclass(frozen=True)
@@ -97,8 +93,8 @@ def refresh(
 ) -> list[dict[str, Any]]:
     """Refits every served model on the outcomes that have arrived; publishes a revision where something changed.
 
-    A revision carries the prices of this moment (``pricing``). Where the model stays as it is, prices that moved are
-    published alone. Of a long log only the rows since are read, where what the others say is kept (``settledrows``).
+    A revision carries the prices of this moment (``pricing``); where the model stays, prices that moved are published
+    alone. Of a long log only the rows since are read, where what the others say is kept (``settledrows``).
 
     Args:
         services: the wired service. workspace_id: whose models.
@@ -109,7 +105,7 @@ def refresh(
     Returns:
         For each campaign with a learned policy ``campaign_id, decision, policy_id, divergence, rows, prices`` (the
         rules that have one under the policy that serves now). ``decision`` is publish, repriced (prices alone),
-        unchanged, waits (too far from the gated policy), superseded or skipped.
+        unchanged, waits (a canary that went too far), superseded or skipped.
     """
     with services.store.read() as reader:
         learned = [
@@ -169,8 +165,13 @@ def _read(
 def _lineage(reader: Reader, policy: Policy) -> dict[str, str]:
     """The artifacts of a policy, each with that of the retrain that it came from."""
     gated = _gated(reader, policy)
-    pairs = zip(policy.mixture, gated.mixture, strict=True)
+    pairs = zip(_following(policy, gated), gated.mixture, strict=True)
     return {one.artifact_id: of.artifact_id for one, of in pairs if one.artifact_id and of.artifact_id}
+
+
+def _following(policy: Policy, gated: Policy) -> tuple[Component, ...]:
+    """The components of a revision that follow those of its gated ancestor: all, or what shares the traffic with it."""
+    return policy.mixture[-len(gated.mixture) :]
 
 
 def _refresh_campaign(
@@ -205,20 +206,29 @@ def _refresh_campaign(
         run_id=None,
         revision=True,
     )
-    ancestor = load_policy(reader, policy.workspace_id, _gated(reader, policy).policy_id, {})
-    gated = replace(ancestor, exploration=with_prices(ancestor.exploration, own))
-    recent = _recent(reader, read, campaign)
-    distance = _divergence(reader, services, campaign, recent, LivePolicy.of(revision, models), gated)
+    origin = _gated(reader, policy)
+    ancestor = load_policy(reader, policy.workspace_id, origin.policy_id, {})
+    gated = replace(ancestor, exploration=revision.exploration)
+    apart = partial(divergence, reader, services, campaign, _recent(reader, read, campaign), gated)
+    distance = refitted = apart(LivePolicy.of(revision, models))
+    if services.settings.gate and distance > MOST_DIVERGENCE:
+        nearer = replace(revision, mixture=nearer_mixture(origin.mixture, parts, distance))
+        older = zip(ancestor.mixture, ancestor.models, strict=True)
+        known = {part.artifact_id: model for part, model in older if part.artifact_id and model}
+        closer = apart(LivePolicy.of(nearer, {**known, **models}))
+        if closer <= MOST_DIVERGENCE + 1e-9:
+            revision, distance = nearer, min(closer, MOST_DIVERGENCE)
     if services.settings.gate and distance > MOST_DIVERGENCE:
         answer = _answer(pointer, "waits", count, divergence=distance)
         if alike:
             return _repriced(services, pointer, policy, own, answer)
         # The model waits for the gate, the alarm doesn't: the same model goes on at another rate of exploration.
-        revision, artifacts, distance = replace(revision, mixture=policy.mixture), [], 0.0
-    near = {"revision": True, "divergence": distance, "limit": MOST_DIVERGENCE}
+        revision, distance = replace(revision, mixture=policy.mixture), 0.0
+    near = {"revision": True, "divergence": distance, "limit": MOST_DIVERGENCE, "refitted": refitted}
     revision = replace(revision, verdict={**near, "delays": delays_json(campaign, read.hazards)})
+    new = [one for one in artifacts if one.artifact_id in {part.artifact_id for part in revision.mixture}]
     try:
-        publish(services, artifacts, revision, pointer, now)
+        publish(services, new, revision, pointer, now)
     except VersionConflict:
         return _answer(pointer, "superseded", count, divergence=distance)
     return _answer(pointer, "publish", count, policy_id=revision.policy_id, divergence=distance, prices=own)
@@ -238,21 +248,21 @@ def _repriced(
 def _refitted(
     reader: Reader, read: _Read, pointer: Pointer, policy: Policy
 ) -> tuple[tuple[Component, ...], list[Artifact], dict[str, RewardModel]]:
-    """The policy's mixture with every model refitted on all rows with a running clock that are remembered."""
-    lineage = _lineage(reader, policy)
+    """The gated policy's mixture with every model refitted on all rows with a running clock that are remembered."""
+    lineage, gated = _lineage(reader, policy), _gated(reader, policy)
     parts, artifacts, models = [], [], {}
-    for component in policy.mixture:
+    for component, of in zip(_following(policy, gated), gated.mixture, strict=True):
         name = component.artifact_id
         stored = None if name is None else reader.artifact(pointer.workspace_id, name)
         if name is None or stored is None:
-            parts.append(component)
+            parts.append(Component(of.weight, name))
             continue
         if name not in read.fitted:
             read.fitted[name] = _refit(read, stored, lineage[name], pointer.moved_at)
         artifact = read.fitted[name]
         artifacts.append(artifact)
         models[artifact.artifact_id] = RewardModel.load(artifact.blob)
-        parts.append(Component(component.weight, artifact.artifact_id))
+        parts.append(Component(of.weight, artifact.artifact_id))
     return tuple(parts), artifacts, models
 
 
@@ -290,25 +300,6 @@ def _recent(reader: Reader, read: _Read, campaign: Campaign) -> list[Decision]:
     names = read.before.recent.get(campaign.campaign_id, ())[len(since) - DIVERGENCE_ROWS :]
     found = [reader.decision(campaign.workspace_id, name) for name in names]
     return [*(one for one in found if one is not None and on_known_clock(one)), *since]
-
-
-def _divergence(
-    reader: Reader,
-    services: Services,
-    campaign: Campaign,
-    decisions: Sequence[Decision],
-    revision: LivePolicy,
-    gated: LivePolicy,
-) -> float:
-    """Mean total variation between two policies over the newest decisions' contexts and eligible sets, in [0, 1]."""
-    replayer = Replayer(reader, services.salt)
-    asked = []
-    for decision in decisions:
-        made, s = plan_of(decision, replayer.campaign(decision)), situation_of(decision, campaign)
-        asked.append(Asked(made.space, made.mask, s.seen, s.effects))
-    pairs = zip(*(distributions(live, campaign, asked) for live in (revision, gated)), strict=True)
-    distances = [0.5 * float(np.abs(one.probability - other.probability).sum()) for one, other in pairs]
-    return float(np.mean(distances)) if distances else 0.0
 
 
 def _answer(

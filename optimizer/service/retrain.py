@@ -18,7 +18,7 @@ from optimizer.model.inference import RewardModel
 from optimizer.model.policy import LivePolicy, young_below
 from optimizer.model.training.train import Trained
 from optimizer.service.apart import Apart, attempted, fallen
-from optimizer.service.canary import not_watched_enough
+from optimizer.service.canary import lineage_of, not_watched_enough
 from optimizer.service.drifting import look
 from optimizer.service.driftstate import Drift
 from optimizer.service.evidence import pair
@@ -190,7 +190,7 @@ def _later(
     candidate = _live(candidate_model, mine, incumbent.prices)
     paired = pair(replayer, held, campaign, incumbent, candidate, cross_fitted(job, earlier, held))
     tries = _tries(reader, job.workspace_id, campaign.campaign_id) + 1
-    rung = _rung(reader, job.workspace_id, pointer)
+    rung = _rung(reader, pointer)
     models = _heaviest(incumbent), candidate_model
     drift = job.drift.get(campaign.campaign_id)
     refuted = drift is not None and drift.refuted
@@ -200,15 +200,16 @@ def _later(
     return _publish(job, campaign, pointer, trained, verdict, len(mine), incumbent)
 
 
-def _rung(reader: Reader, workspace_id: str, pointer: Pointer | None) -> float:
-    """The share of the mixture that its newest component holds: the ladder's next step starts there.
+def _rung(reader: Reader, pointer: Pointer | None) -> float:
+    """The share of the gated mixture that its newest component holds: the ladder's next step starts there.
 
-    A policy that is whole has no step to go on from: what comes after it is a new lineage, and a canary first.
+    A policy that is whole has no step to go on from: what comes after it is a new lineage, and a canary first. What a
+    refresh lets a refitted model have (``refreshing``) is no step of the ladder.
     """
-    policy = reader.policy(workspace_id, pointer.policy_id) if pointer is not None else None
-    if policy is None or len(policy.mixture) < 2 or policy.mixture[-1].artifact_id is None:
+    lineage = [] if pointer is None else lineage_of(reader, pointer)
+    if not lineage or len(lineage[-1].mixture) < 2 or lineage[-1].mixture[-1].artifact_id is None:
         return 0.0
-    return policy.mixture[-1].weight
+    return lineage[-1].mixture[-1].weight
 
 
 def _cross_fitted_policy(job: Job, rows: Sequence[Logged]) -> Callable[[Logged], LivePolicy]:

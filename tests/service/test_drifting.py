@@ -20,12 +20,14 @@ from optimizer.service.feedback import load
 from optimizer.service.fitting import Job, settled
 from optimizer.service.heldout import since_change
 from optimizer.service.ingest import ingest
+from optimizer.service.refreshing import refresh
+from optimizer.service.replay import Replayer
 from optimizer.service.requests import DecisionRequest, EventInput
 from optimizer.service.retrain import exploration_numbers, retrain
 from optimizer.service.runs import Ended
 from optimizer.service.wiring import Services
 from storage.log import Decision
-from storage.policies import TrainingRun
+from storage.policies import Policy, TrainingRun
 from storage.port import Writer
 from storage.records import Channel
 from tests.service.conftest import WORKSPACE, FakeClock, campaign
@@ -77,6 +79,15 @@ def learned(services: Services, clock: FakeClock) -> Services:
     assert retrain(services, WORKSPACE)[0]["decision"] == "publish"
     services.policies.refresh_now()
     return services
+
+
+def served(services: Services) -> Policy:
+    """The policy that the pointer names."""
+    with services.store.read() as reader:
+        pointer = reader.pointer(WORKSPACE, "spring")
+        policy = None if pointer is None else reader.policy(WORKSPACE, pointer.policy_id)
+    assert policy is not None
+    return policy
 
 
 class TestCalibration:
@@ -236,6 +247,52 @@ class TestConsequences:
             policy = reader.policy(WORKSPACE, verdict["policy_id"])
         assert policy is not None
         assert [part.weight for part in policy.mixture] == pytest.approx([0.9, 0.1])
+
+    def test_a_refit_that_goes_far_has_a_share_of_the_traffic(self, learned: Services, clock: FakeClock) -> None:
+        gated = served(learned)
+        audience(learned, clock, 400, seed=78)
+        setup.put_campaign(learned, replace(SHOP, exploration_method="uniform"))  # so that the log shows both sides
+        audience(learned, clock, 800, seed=79, swapped=True)
+        setup.put_campaign(learned, SHOP)
+        (answer,) = refresh(learned, WORKSPACE)
+        assert (answer["decision"], answer["divergence"]) == ("publish", pytest.approx(0.25))
+        first = served(learned)
+        held, newer = first.mixture
+        assert held.artifact_id == gated.mixture[0].artifact_id
+        assert newer.weight == pytest.approx(0.25 / first.verdict["refitted"])
+        assert held.weight + newer.weight == pytest.approx(1.0)
+        learned.policies.refresh_now()
+        decided = audience(learned, clock, 500, seed=80, swapped=True)
+        right = np.mean([(d.variant_id == "mens") != (d.snapshot.context["plan"] == "pro") for d in decided])
+        assert right > 0.5 * newer.weight, "what serves follows the new tastes before any gate"
+        with learned.store.read() as reader:
+            replayer = Replayer(reader, learned.salt)
+            for decision in decided[:50]:
+                assert replayer.vector(decision)[decision.action or 0] == pytest.approx(decision.propensity, abs=1e-9)
+        refresh(learned, WORKSPACE)
+        second = served(learned)
+        assert second.mixture[0].artifact_id == gated.mixture[0].artifact_id, "the gated model stays as it was judged"
+        assert second.mixture[1].artifact_id not in {newer.artifact_id, held.artifact_id}
+        # A share that a refresh gave is no step of the ladder: what the gate lets in is a canary.
+        (verdict,) = retrain(learned, WORKSPACE)
+        assert next(c["limit"] for c in verdict["conditions"] if c["name"] == "canary") == 0.1
+
+    def test_of_a_canary_s_mixture_the_canary_follows(self, learned: Services, clock: FakeClock) -> None:
+        audience(learned, clock, 400, seed=75)
+        looked(learned, "run_0")
+        audience(learned, clock, 1_000, seed=76, swapped=True)
+        assert retrain(learned, WORKSPACE)[0]["alpha"] == 0.1
+        learned.policies.refresh_now()
+        gated = served(learned)
+        audience(learned, clock, 1_000, seed=82, swapped=True)
+        (answer,) = refresh(learned, WORKSPACE)
+        assert answer["decision"] == "publish"
+        assert 0.0 < answer["divergence"] <= 0.1, "the canary's share at most"
+        revision = served(learned)
+        assert revision.verdict["refitted"] > 0.25
+        assert revision.mixture[0] == gated.mixture[0]
+        assert revision.mixture[1].weight == pytest.approx(0.1)
+        assert revision.mixture[1].artifact_id != gated.mixture[1].artifact_id
 
     def test_without_an_alarm_the_gate_asks_what_it_always_does(self, learned: Services, clock: FakeClock) -> None:
         audience(learned, clock, 1_400, seed=77)

@@ -169,7 +169,7 @@ def test_policies_are_compared_on_settled_rows_too(
         compared.extend(decision.decided_at for decision in args[3])
         return 0.0
 
-    monkeypatch.setattr(refreshing, "_divergence", told)
+    monkeypatch.setattr(refreshing, "divergence", told)
     _log(shop, clock, 80, "third")
     refresh(shop, WORKSPACE)
     assert len(compared) == refreshing.DIVERGENCE_ROWS

@@ -1,0 +1,49 @@
+"""How far a revision departs from its gated policy, and which mixture is nearer to that than a refitted model alone."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
+
+from optimizer.model.policy import Asked, LivePolicy, distributions
+from optimizer.service.replay import Replayer, plan_of, situation_of
+from optimizer.service.wiring import Services
+from storage.log import Decision
+from storage.policies import Component
+from storage.port import Reader
+from storage.records import Campaign
+
+#: How far a revision may move from its gated ancestor: mean total variation over recent contexts.
+MOST_DIVERGENCE = 0.25
+#: Recent decisions over which that divergence is measured.
+DIVERGENCE_ROWS = 200
+
+
+def nearer_mixture(gated: Sequence[Component], refitted: Sequence[Component], distance: float) -> tuple[Component, ...]:
+    """A mixture that is nearer to the gated one: of a whole policy with a share of the refitted model that keeps it
+    within ``MOST_DIVERGENCE``, of a canary's mixture with the canary alone refitted."""
+    if len(gated) > 1:
+        return (*gated[:-1], refitted[-1])
+    share = MOST_DIVERGENCE / distance
+    return replace(gated[0], weight=1.0 - share), replace(refitted[0], weight=share)
+
+
+def divergence(
+    reader: Reader,
+    services: Services,
+    campaign: Campaign,
+    decisions: Sequence[Decision],
+    gated: LivePolicy,
+    revision: LivePolicy,
+) -> float:
+    """Mean total variation of two policies over the newest decisions' contexts and eligible sets, in [0, 1]."""
+    replayer = Replayer(reader, services.salt)
+    asked = []
+    for decision in decisions:
+        made, s = plan_of(decision, replayer.campaign(decision)), situation_of(decision, campaign)
+        asked.append(Asked(made.space, made.mask, s.seen, s.effects))
+    pairs = zip(*(distributions(live, campaign, asked) for live in (revision, gated)), strict=True)
+    distances = [0.5 * float(np.abs(one.probability - other.probability).sum()) for one, other in pairs]
+    return float(np.mean(distances)) if distances else 0.0
