@@ -170,6 +170,16 @@ def test_a_recipient_page_tells_what_is_reserved_and_what_is_open(
     assert len(ready("GET", "/v1/decisions").get_json()["decisions"]) == 1, "looking reserves nothing"
 
 
+def test_a_recipients_group_is_that_of_a_request_now(signed_in: SignedIn, shop: dict[str, str], ready: Caller) -> None:
+    browser = signed_in("read")
+    assert "the policy chooses" in browser.get("/console/recipients/ada").text
+    ready("PUT", "/v1/campaigns/c", {**CAMPAIGN, "groups": {"holdout": 1, "random": 0, "baseline": 0}})
+    page = browser.get("/console/recipients/ada").text
+    assert ready("POST", "/v1/decisions", {"campaign_id": "c", "recipient_id": "ada"}).get_json()["group"] == "holdout"
+    assert "gets nothing, to show what happens" in page
+    assert "the policy chooses" not in page
+
+
 @pytest.mark.parametrize("recipient", ["a/b", "a//b", "a b+c", "50%", "a?b#c", ODD, "Ä" * 200])
 def test_odd_names_stay_text_and_can_be_followed(signed_in: SignedIn, ready: Caller, recipient: str) -> None:
     context = {"note": "<script>alert(1)</script>"}
