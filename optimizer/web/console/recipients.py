@@ -37,9 +37,15 @@ def recipients(visit: Visit) -> Response:
     asked = request.args.get("recipient_id", "").strip()
     if asked:
         return see("recipient", recipient_id=asked)
+    return _asked_for(visit)
+
+
+def _asked_for(visit: Visit, unknown: str | None = None) -> Response:
+    """The form, with whom was decided for; ``unknown``: an id that was looked for and that nothing is stored of."""
     with visit.services.store.read() as reader:
         newest = reader.decisions(visit.workspace_id, limit=50).items
-    return visit.show("recipients.html", newest=list(dict.fromkeys(one.recipient_id for one in newest))[:12])
+    shown = list(dict.fromkeys(one.recipient_id for one in newest))[:12]
+    return visit.show("recipients.html", 200 if unknown is None else 404, newest=shown, unknown=unknown)
 
 
 @console.page("/recipients/<path:recipient_id>")
@@ -51,7 +57,7 @@ def recipient(visit: Visit, recipient_id: str) -> Response:
         page = reader.decisions(workspace_id, limit=_TOLD, recipient_id=recipient_id)
         told = Story.read(reader, workspace_id, recipient_id, page.items)
         if person is None and told.empty:
-            raise NotFound(f"nothing is stored of recipient {recipient_id!r} in this workspace")
+            return _asked_for(visit, recipient_id)
         reserved = reader.open_decisions(workspace_id, recipient_id)
         sums = reader.rhythms(workspace_id, [recipient_id]).get(recipient_id, ())
         unanswered = reader.unanswered(workspace_id, [recipient_id]).get(recipient_id, 0)

@@ -146,6 +146,20 @@ def test_decisions_are_found_by_what_is_known_of_them(signed_in: SignedIn, shop:
     assert browser.get("/console/decisions?cursor=broken").status_code == 422
 
 
+@pytest.mark.parametrize(
+    ("path", "name"), [("/console/decisions", "decision_id"), ("/console/recipients", "recipient_id")]
+)
+def test_a_search_that_finds_nothing_can_be_changed(
+    signed_in: SignedIn, shop: dict[str, str], path: str, name: str
+) -> None:
+    browser = signed_in("read")
+    answer = browser.get(browser.get(f"{path}?{name}=no%3Cone").headers["Location"])
+    assert answer.status_code == 404
+    assert "“no&lt;one”" in answer.text
+    assert f'name="{name}" value="no&lt;one"' in answer.text
+    assert f"/console/recipients/{shop['recipient']}" in answer.text, "what there is stays in sight"
+
+
 def test_decisions_are_paged(signed_in: SignedIn, ready: Caller) -> None:
     people = [{"recipient_id": f"u{n}"} for n in range(60)]
     ready("POST", "/v1/decisions/batch", {"campaign_id": "c", "recipients": people})
