@@ -317,6 +317,27 @@ def test_a_report_is_of_the_period_that_was_asked_for(
     assert page.count('aria-current="true"') == (0 if "from" in asked or "to" in asked else 1)
 
 
+def test_a_variant_keeps_its_colour_in_every_period(
+    signed_in: SignedIn, ready: Caller, clock: StillClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(reports, "PATIENCE_SECONDS", 20.0)
+
+    def only(variant: str, days: int) -> None:
+        variants = [{"id": one, "status": "active" if one == variant else "paused"} for one in ("a", "b")]
+        ready("PUT", "/v1/campaigns/c", {**CAMPAIGN, "variants": variants})
+        ready("POST", "/v1/decisions", {"campaign_id": "c", "recipient_id": f"{variant}{days}"})
+        clock.forward(days=days)
+
+    only("a", 10)
+    only("b", 1)
+    only("a", 0)
+    browser = signed_in("read")
+    for period in ("", "?days=7"):
+        page = browser.get(f"/console/campaigns/c{period}").text
+        assert '<span class="swatch s1"></span>a<' in page
+        assert '<span class="swatch s2"></span>b<' in page
+
+
 def test_a_campaign_with_a_control_group_is_not_told_to_have_none(
     signed_in: SignedIn, ready: Caller, monkeypatch: pytest.MonkeyPatch
 ) -> None:
