@@ -354,6 +354,43 @@ def test_a_campaign_with_a_control_group_is_not_told_to_have_none(
     assert "Too early" in browser.get("/console/campaigns/held").text
 
 
+def test_no_card_of_a_campaign_without_decisions_is_bare(
+    signed_in: SignedIn, ready: Caller, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(reports, "PATIENCE_SECONDS", 20.0)
+    page = signed_in("read").get("/console/campaigns/c").text
+    cards = page.split('<section class="card"')[2:]
+    assert len(cards) == 6
+    assert all('<div class="empty">' in card and "<table" not in card for card in cards)
+
+
+def test_a_band_is_told_of_where_there_is_one(
+    signed_in: SignedIn, ready: Caller, clock: StillClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(reports, "PATIENCE_SECONDS", 20.0)
+    halves = {"groups": {"holdout": 0.5, "random": 0, "baseline": 0}, "objective": {"converted": 1}}
+    ready("PUT", "/v1/campaigns/c", {**CAMPAIGN, **halves})
+
+    def page(people: int, days: int, first: int = 0) -> str:
+        for day in range(days):
+            asked = [{"recipient_id": f"u{first + n}-{day}"} for n in range(people)]
+            ready("POST", "/v1/decisions/batch", {"campaign_id": "c", "recipients": asked})
+            clock.forward(hours=1)
+            bought = {"type": "converted", "occurred_at": clock().isoformat(), "value": 1.0}
+            events = [{"event_id": f"e{one['recipient_id']}", **bought, **one} for one in asked[::2]]
+            assert ready("POST", "/v1/events", {"events": events}).status_code == 202
+            clock.forward(hours=23)
+        clock.forward(days=30)
+        return signed_in("read").get("/console/campaigns/c").text
+
+    few = page(5, 2)
+    assert "still without bounds" in few
+    assert "The band is" not in few
+    many = page(250, 4, first=5)
+    assert "still without bounds" not in many
+    assert "The band is" in many
+
+
 def test_a_zone_that_this_host_lacks_spoils_no_page(
     signed_in: SignedIn, shop: dict[str, str], ready: Caller, app: Flask
 ) -> None:
