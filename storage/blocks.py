@@ -52,6 +52,9 @@ class BlockQueries(Protocol):
     def has_decisions(self, workspace_id: str, campaign_id: str, count: int) -> bool:
         """Whether the campaign has at least so many decisions; the cost grows with ``count`` alone."""
 
+    def has_answers(self, workspace_id: str) -> bool:
+        """Whether an event names a decision that was found; the cost grows with the events that await theirs alone."""
+
     def block_stamps(self, workspace_id: str) -> Stamps:
         """The stamps of all blocks. A stamp changes with every change of a row of this workspace in the block, whether
         it is added, rewritten or deleted, and differs between databases that went different ways from one backup."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import secrets
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from itertools import count, islice
 from typing import Final
@@ -20,7 +20,7 @@ from storage.port import Reader
 from storage.records import Campaign
 from storage.webhooks import Vendor, WebhookSource
 
-#: Decisions that are looked through for a first event.
+#: Decisions that are looked through for the newest event.
 _RECENT: Final = 20
 #: The vendor whose secrets are ours to make; Postmark's are a name and a password of one's own.
 _MADE: Final = ("standard", "postmark")
@@ -69,6 +69,8 @@ class Progress:
         campaign: the one that it is about; None = there is none.
         decision: its newest with a message, else its newest; None = none was asked for.
         event: the newest event of one of its newest decisions.
+        own, decided, answered: whether the workspace ever had a campaign that isn't the example, has any decision, and
+            an event of one: what was done with another campaign stays done.
         rejected: events that callers of the API reported and that could not be used.
         sources: the webhook sources, with what came from each.
         person: a made-up recipient whom the policy chooses for, so that a first decision isn't a holdout's.
@@ -77,6 +79,9 @@ class Progress:
     campaign: Campaign | None
     decision: Decision | None = None
     event: Event | None = None
+    own: bool = False
+    decided: bool = False
+    answered: bool = False
     rejected: int = 0
     sources: tuple[Heard, ...] = ()
     person: str = "customer-1"
@@ -104,18 +109,24 @@ def progress(services: Services, reader: Reader, workspace_id: str, campaign_id:
         for source in reader.webhook_sources(workspace_id)
     )
     campaign = _campaign(reader, workspace_id, campaign_id)
+    begun = Progress(
+        campaign,
+        own=any(one.campaign_id != EXAMPLE for one in reader.campaigns(workspace_id, limit=2).items),
+        decided=bool(reader.decisions(workspace_id, limit=1).items),
+        answered=reader.has_answers(workspace_id),
+        sources=heard,
+    )
     if campaign is None:
-        return Progress(None, sources=heard)
+        return begun
     recent = reader.decisions(workspace_id, limit=_RECENT, campaign_id=campaign.campaign_id).items
     events = [event for one in recent for event in reader.events(workspace_id, one)]
     asked = {one.recipient_id for one in recent}
-    return Progress(
-        campaign,
-        next((one for one in recent if one.variant_id is not None), recent[0] if recent else None),
-        max(events, key=lambda one: one.received_at, default=None),
-        sum(c.count for c in counts if c.source == "api" and c.result.startswith("rejected")),
-        heard,
-        _person(services, campaign, asked),
+    return replace(
+        begun,
+        decision=next((one for one in recent if one.variant_id is not None), recent[0] if recent else None),
+        event=max(events, key=lambda one: one.received_at, default=None),
+        rejected=sum(c.count for c in counts if c.source == "api" and c.result.startswith("rejected")),
+        person=_person(services, campaign, asked),
     )
 
 

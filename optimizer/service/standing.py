@@ -91,11 +91,12 @@ def _policies(services: Services, workspace_id: str) -> Iterator[Check]:
 
 
 def _training(services: Services, reader: Reader, workspace_id: str, now: datetime) -> Check:
-    """The last retrain, unless the next is late."""
+    """The last retrain, unless the next is late: a run that fell due while nothing ran is due from when this process
+    began, since the scheduler starts beside it and has yet to look."""
     run, workspace = last_run(reader, workspace_id, "retrain"), reader.workspace(workspace_id)
     every = timedelta(minutes=services.settings.retrain_minutes)
     since = run.created_at if run is not None else None if workspace is None else workspace.created_at
-    late = since is not None and now - since > every + _LATE
+    late = since is not None and now - max(since + every, services.opened_at) > _LATE
     if run is not None and run.status == "running" and now - (run.started_at or now) > timedelta(hours=6) + LEASE:
         return Check("training_stuck", "bad", {"at": run.started_at})
     if run is not None and run.status == "failed":

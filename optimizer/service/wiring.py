@@ -36,7 +36,10 @@ def utc_now() -> datetime:
 
 @dataclass(frozen=True)
 class Services:
-    """Everything that a caller of the service needs. ``salt`` keys ids, groups and draws of this installation."""
+    """Everything that a caller of the service needs. ``salt`` keys ids, groups and draws of this installation.
+
+    ``opened_at`` is when this process began to look at the store.
+    """
 
     settings: Settings
     store: Store
@@ -48,6 +51,7 @@ class Services:
     columns: KeptColumns
     intake: Tally
     keys: KeyRing
+    opened_at: datetime
     loops: LoopModels = field(default_factory=LoopModels)
     reports: KeptReports = field(default_factory=KeptReports)
     fresh: FreshReports = field(default_factory=FreshReports)
@@ -81,9 +85,8 @@ def open_services(
     policies = PolicyServer(store, settings.reload_seconds)
     decider = Decider(store, policies, catalog, salt, clock)
     columns = KeptColumns(settings.report_path, salt)
-    services = Services(
-        settings, store, clock, salt, catalog, policies, decider, columns, Tally(store, clock), KeyRing(store)
-    )
+    tally, keys = Tally(store, clock), KeyRing(store)
+    services = Services(settings, store, clock, salt, catalog, policies, decider, columns, tally, keys, clock())
     if watch:
         policies.start()
     else:

@@ -111,6 +111,16 @@ class ArchiveColumnReader(ArchiveReader, BlockReader, ColumnReader):
         archived = sum(self._count(file, campaign_id) for file in self.archive_files(workspace_id))
         return archived >= count or super().has_decisions(workspace_id, campaign_id, count - archived)
 
+    def has_answers(self, workspace_id: str) -> bool:
+        """See ``storage.blocks``."""
+        return super().has_answers(workspace_id) or any(
+            row.events
+            for file in self.archive_files(workspace_id)
+            for number, group in enumerate(file.contents.groups)
+            if group.events[1] >= 0
+            for _, row in self._group(file, number)
+        )
+
     def _count(self, file: ArchiveFile, campaign_id: str) -> int:
         """How many rows of a campaign count; a file of which all rows do says so itself."""
         count = file.contents.campaigns.get(campaign_id, 0)

@@ -19,6 +19,11 @@ SELECT count(*) FROM (
   SELECT 1 FROM decisions AS d INDEXED BY decisions_campaign WHERE d.workspace_id = ? AND d.campaign_id = ? LIMIT ?
 ) AS found
 """
+#: In the index's order, so that a planner that takes no hints goes by it as well.
+_ANSWERED: Final = """
+SELECT 1 FROM events INDEXED BY events_decision
+WHERE workspace_id = ? AND decision_id IS NOT NULL AND matched = 1 ORDER BY decision_id LIMIT 1
+"""
 #: The last row of a block tells one database from another that went a different way from the same backup.
 #: SQLite takes that of any workspace, which costs nothing to find. Where workspaces commit side by side, it has to be
 #: one's own, or a row of theirs would hide that one of ours came later: ``?2 IS NOT NULL`` does so there.
@@ -69,6 +74,10 @@ class BlockReader(Tables):
         """See ``storage.blocks``."""
         row = self._row(_HAS, (workspace_id, campaign_id, count))
         return row is not None and row[0] >= count
+
+    def has_answers(self, workspace_id: str) -> bool:
+        """See ``storage.blocks``."""
+        return self._row(_ANSWERED, (workspace_id,)) is not None
 
     def block_stamps(self, workspace_id: str) -> Stamps:
         """See ``storage.blocks``."""

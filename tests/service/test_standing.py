@@ -76,6 +76,15 @@ def test_a_schedule_that_is_late_is_told_and_so_is_a_run_without_end(services: S
     assert looked_at(services)["training_stuck"].level == "bad"
 
 
+def test_a_schedule_that_has_just_started_is_not_late(services: Services, clock: FakeClock) -> None:
+    ran(services, "published")
+    clock.forward(days=11)
+    reopened = replace(services, opened_at=clock())
+    assert "training_published" in looked_at(reopened)
+    clock.forward(minutes=15, seconds=1)
+    assert looked_at(reopened)["training_late"] == Check("training_late", "warn", {"at": START}), "it doesn't run"
+
+
 def test_webhooks_that_fail_are_told(services: Services) -> None:
     endpoint = Endpoint(WORKSPACE, "crm", "https://crm.example", ("whsec_x",), ("revoked",), START, START)
     failing = Delivery(WORKSPACE, "crm", 0, failures=3, failing_since=START)

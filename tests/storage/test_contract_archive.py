@@ -184,6 +184,7 @@ def told(store: Store) -> dict[str, object]:
             "columns": columns(reader, *EVER),
             "some columns": columns(reader, at(5), at(12)),
             "many": [reader.has_decisions(WORKSPACE, "spring", count) for count in (30, 37, 38, 50)],
+            "answers": [reader.has_answers(workspace) for workspace in (WORKSPACE, "w2")],
             "stamps": stamps,
             "blocks": [reader.decision_block(WORKSPACE, "spring", block) for block in stamps.decisions],
             "event blocks": [

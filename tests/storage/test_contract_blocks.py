@@ -189,6 +189,21 @@ def test_a_campaign_is_long_or_not(store: Store) -> None:
         assert not reader.has_decisions(WORKSPACE, "autumn", 1)
 
 
+def test_a_workspace_has_answers_once_an_event_names_a_stored_decision(store: Store) -> None:
+    answer = make_event(decision_id="dec_1")
+    waiting = replace(answer, event_id="e2", decision_id="dec_unknown", matched=False)
+    organic = replace(answer, event_id="e3", decision_id=None, recipient_id="u1")
+
+    def told(*events: Event) -> list[bool]:
+        store.write(lambda writer: writer.add_events(events))
+        with store.read() as reader:
+            return [reader.has_answers(workspace_id) for workspace_id in (WORKSPACE, OTHER)]
+
+    store.write(lambda writer: writer.add_decision(make_decision(), None))
+    assert told(waiting, organic) == [False, False]
+    assert told(answer) == [True, False]
+
+
 def test_a_log_that_went_another_way_has_other_stamps(store: Store) -> None:
     """As after going back to a backup: the same numbers, other rows."""
     store.write(lambda writer: writer.add_decision(make_decision(), None))

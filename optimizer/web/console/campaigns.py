@@ -54,7 +54,7 @@ def campaign(visit: Visit, campaign_id: str) -> Response:
     fresh = report_of(visit, campaign_id, period)
     facts: dict[str, Any] = {}
     if fresh.report is not None:
-        facts = _facts(visit, fresh.report)
+        facts = _facts(visit, found, fresh.report)
     return visit.show(
         "campaign.html",
         refresh_seconds=_REFRESH_SECONDS,
@@ -72,7 +72,7 @@ def campaign(visit: Visit, campaign_id: str) -> Response:
     )
 
 
-def _facts(visit: Visit, report: Mapping[str, Any]) -> dict[str, Any]:
+def _facts(visit: Visit, campaign: Campaign, report: Mapping[str, Any]) -> dict[str, Any]:
     """What the report's charts are drawn from."""
     trends, standing = report["trends"], standing_of(report)
     groups = charts.whiskers([estimate(one["value"]) for one in report["groups"]])
@@ -84,7 +84,7 @@ def _facts(visit: Visit, report: Mapping[str, Any]) -> dict[str, Any]:
         "group_whiskers": groups,
         "variants": variants,
         "variant_whiskers": charts.whiskers(both),
-        "traffic": _traffic(visit, trends["traffic"]),
+        "traffic": _traffic(visit, campaign, trends["traffic"]),
         "weeks": [{**one, "cells": charts.heat(one["messages"], one["value"])} for one in trends["week"]],
     }
 
@@ -103,10 +103,10 @@ def _lifts(visit: Visit, curves: Sequence[Mapping[str, Any]], first: str | None)
     return found
 
 
-def _traffic(visit: Visit, told: Mapping[str, Any]) -> dict[str, Any] | None:
-    """What the treated were given, day by day, as shares."""
+def _traffic(visit: Visit, campaign: Campaign, told: Mapping[str, Any]) -> dict[str, Any] | None:
+    """What the treated were given, day by day, as shares; a variant has its colour whatever the period."""
     bars = told["bars"]
-    series = charts.colours(told["variants"])
+    series = charts.colours(told["variants"], [one.id for one in campaign.variants])
     chart = charts.shares([bar["counts"] for bar in bars], series)
     if chart is None:
         return None

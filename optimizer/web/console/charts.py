@@ -141,9 +141,13 @@ def curve(points: Sequence[Estimate], days: Sequence[int]) -> Curve | None:
     return Curve(line, band, y(0.0), ticks, places, (places[-1], y(estimates[-1].value or 0.0)))
 
 
-def colours(names: Sequence[str | None]) -> list[int]:
-    """The colour of each series: nothing (None) has the quiet last one, later series share the one before it."""
-    return [SERIES if name is None else min(place + 1, SERIES - 1) for place, name in enumerate(names)]
+def colours(names: Sequence[str | None], known: Sequence[str] = ()) -> list[int]:
+    """The colour of each series: nothing (None) has the quiet last one, later series share the one before it.
+
+    Those that are ``known`` come first and in that order, so that each has its colour whichever others are shown.
+    """
+    places = {name: place for place, name in enumerate(dict.fromkeys([*known, *names]))}
+    return [SERIES if name is None else min(places[name] + 1, SERIES - 1) for name in names]
 
 
 def _usual_bounds(estimates: Sequence[Estimate]) -> list[float]:

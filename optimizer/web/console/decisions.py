@@ -28,11 +28,14 @@ STATUSES: tuple[Status, ...] = get_args(Status)
 @console.page("/decisions")
 def decisions(visit: Visit) -> Response:
     """The newest decisions, all of them or those that were looked for."""
-    asked = {
-        name: request.args.get(name, "").strip() for name in ("decision_id", "campaign_id", "recipient_id", "status")
-    }
+    asked = {name: request.args.get(name, "").strip() for name in _CONDITIONS}
     if asked["decision_id"]:
         return see("decision", decision_id=asked["decision_id"])
+    return _listed(visit, asked)
+
+
+def _listed(visit: Visit, asked: dict[str, str], unknown: str | None = None) -> Response:
+    """The form with the decisions of its conditions; ``unknown``: an id that was looked for and that there is not."""
     status = asked["status"] if asked["status"] in STATUSES else None
     with own_cursor(), visit.services.store.read() as reader:
         page = reader.decisions(
@@ -47,6 +50,8 @@ def decisions(visit: Visit) -> Response:
     kept = {name: value for name, value in asked.items() if value}
     return visit.show(
         "decisions.html",
+        200 if unknown is None else 404,
+        unknown=unknown,
         rows=[(one, local_time(one)) for one in page.items],
         cursor=page.cursor,
         asked=asked,
@@ -63,7 +68,7 @@ def decision(visit: Visit, decision_id: str) -> Response:
     with visit.services.store.read() as reader:
         found = reader.decision(visit.workspace_id, decision_id)
         if found is None:
-            raise NotFound(f"no decision {decision_id!r} in this workspace")
+            return _listed(visit, dict.fromkeys(_CONDITIONS, ""), decision_id)
         events = reader.events(visit.workspace_id, found)
         campaign = reader.campaign(visit.workspace_id, found.campaign_id)
     try:

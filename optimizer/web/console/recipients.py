@@ -10,6 +10,7 @@ from typing import Any, Final
 import orjson
 from flask import Response, request
 
+from optimizer.bandit.groups import assign
 from optimizer.errors import NotFound, SendtideError
 from optimizer.model.rhythm import EFFECT
 from optimizer.service import erasing, exports
@@ -19,7 +20,7 @@ from optimizer.web.console.charts import Cell, intensity
 from optimizer.web.console.decisions import local_time
 from optimizer.web.console.pages import Visit, console, see
 from optimizer.web.operation import ORJSON
-from storage.log import OPEN, Decision, Event, Message
+from storage.log import OPEN, Decision, Event, Group, Message
 from storage.port import Reader
 from storage.records import Campaign, Recipient
 
@@ -36,9 +37,15 @@ def recipients(visit: Visit) -> Response:
     asked = request.args.get("recipient_id", "").strip()
     if asked:
         return see("recipient", recipient_id=asked)
+    return _asked_for(visit)
+
+
+def _asked_for(visit: Visit, unknown: str | None = None) -> Response:
+    """The form, with whom was decided for; ``unknown``: an id that was looked for and that nothing is stored of."""
     with visit.services.store.read() as reader:
         newest = reader.decisions(visit.workspace_id, limit=50).items
-    return visit.show("recipients.html", newest=list(dict.fromkeys(one.recipient_id for one in newest))[:12])
+    shown = list(dict.fromkeys(one.recipient_id for one in newest))[:12]
+    return visit.show("recipients.html", 200 if unknown is None else 404, newest=shown, unknown=unknown)
 
 
 @console.page("/recipients/<path:recipient_id>")
@@ -50,16 +57,17 @@ def recipient(visit: Visit, recipient_id: str) -> Response:
         page = reader.decisions(workspace_id, limit=_TOLD, recipient_id=recipient_id)
         told = Story.read(reader, workspace_id, recipient_id, page.items)
         if person is None and told.empty:
-            raise NotFound(f"nothing is stored of recipient {recipient_id!r} in this workspace")
+            return _asked_for(visit, recipient_id)
         reserved = reader.open_decisions(workspace_id, recipient_id)
         sums = reader.rhythms(workspace_id, [recipient_id]).get(recipient_id, ())
         unanswered = reader.unanswered(workspace_id, [recipient_id]).get(recipient_id, 0)
         campaigns = _live_campaigns(reader, workspace_id)
+        groups = _groups(visit, reader, recipient_id, page.items)
     return visit.show(
         "recipient.html",
         recipient_id=recipient_id,
         person=person,
-        groups=sorted({(one.campaign_id, one.group) for one in page.items}),
+        groups=groups,
         reserved=[(one, local_time(one)) for one in reserved if one.status in OPEN],
         entries=told.entries(),
         more=page.cursor is not None,
@@ -144,6 +152,15 @@ class Story:
             yield Entry(event.occurred_at, "event", answered, event)
         for message in self.messages:
             yield Entry(message.at, "message", message=message)
+
+
+def _groups(visit: Visit, reader: Reader, recipient_id: str, decisions: Sequence[Decision]) -> list[tuple[str, Group]]:
+    """The group that a request would find the recipient in now, in each campaign of these decisions that goes on: since
+    they were made, its shares may have changed."""
+    salt, workspace_id = visit.services.salt, visit.workspace_id
+    known = [reader.campaign(workspace_id, name) for name in sorted({one.campaign_id for one in decisions})]
+    active = [one for one in known if one is not None and one.status == "active"]
+    return [(one.campaign_id, assign(salt, workspace_id, one.campaign_id, recipient_id, one.groups)) for one in active]
 
 
 def _live_campaigns(reader: Reader, workspace_id: str) -> list[Campaign]:

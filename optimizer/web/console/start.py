@@ -215,9 +215,9 @@ def _shown(
 def _done(found: Progress) -> dict[str, bool]:
     """The steps, in order."""
     return {
-        "campaign": found.campaign is not None and not _is_example(found),
-        "decision": found.decision is not None,
-        "event": found.event is not None,
+        "campaign": found.own,
+        "decision": found.decided,
+        "event": found.answered or found.event is not None,
         "source": bool(found.sources),
         "heard": any(one.events for one in found.sources),
     }

@@ -34,7 +34,7 @@ def stored(app: Flask, ready: Caller) -> None:
     def work(writer: Any) -> None:
         writer.add_policy(policy("pol_old", 1))
         writer.add_policy(policy("pol_new", 2, parent_id="pol_old"))
-        writer.add_policy(policy("pol_bad", 3, mixture=(), status="rejected", verdict=rejected))
+        writer.add_policy(policy("pol_bad", 3, parent_id="pol_old", mixture=(), status="rejected", verdict=rejected))
 
     app.extensions["sendtide"].get().store.write(work)
 
@@ -163,6 +163,19 @@ def test_a_rejected_candidate_has_no_model_to_serve(app: Flask, signed_in: Signe
     assert "Put into service" not in page
     assert browser.post("/console/policies/pol_bad/promote").status_code == 409
     assert serving(app) == COLD_POLICY
+
+
+@pytest.mark.usefixtures("stored")
+def test_a_rejected_candidate_replaced_nothing_and_keeps_no_model(signed_in: SignedIn) -> None:
+    browser = signed_in("admin")
+    page = browser.get("/console/policies/pol_bad").text
+    assert "Judged against" in page
+    assert "Replaced" not in page
+    assert "No model of it is kept: it was rejected." in page
+    browser.post("/console/policies/pol_new/promote")
+    page = browser.get("/console/policies/pol_new").text
+    assert "Replaced" in page
+    assert "Judged against" not in page
 
 
 @pytest.mark.usefixtures("stored")

@@ -103,6 +103,12 @@ def test_nothing_has_a_colour_of_its_own() -> None:
     assert colours([str(n) for n in range(12)])[-1] == SERIES - 1
 
 
+def test_a_known_series_has_its_colour_whichever_others_are_shown() -> None:
+    known = ["tips", "offer", "news"]
+    assert colours(["offer", "tips", None], known) == [2, 1, SERIES]
+    assert colours(["news", "gone", None], known) == [3, 4, SERIES]
+
+
 def test_whiskers_share_a_scale_and_wide_ones_are_cut() -> None:
     made = whiskers([Estimate(1.0, 0.5, 1.5), Estimate(2.0, 1.5, 2.5), Estimate(1.0, -90.0, 90.0), Estimate(None)])
     assert made is not None

@@ -146,6 +146,20 @@ def test_decisions_are_found_by_what_is_known_of_them(signed_in: SignedIn, shop:
     assert browser.get("/console/decisions?cursor=broken").status_code == 422
 
 
+@pytest.mark.parametrize(
+    ("path", "name"), [("/console/decisions", "decision_id"), ("/console/recipients", "recipient_id")]
+)
+def test_a_search_that_finds_nothing_can_be_changed(
+    signed_in: SignedIn, shop: dict[str, str], path: str, name: str
+) -> None:
+    browser = signed_in("read")
+    answer = browser.get(browser.get(f"{path}?{name}=no%3Cone").headers["Location"])
+    assert answer.status_code == 404
+    assert "“no&lt;one”" in answer.text
+    assert f'name="{name}" value="no&lt;one"' in answer.text
+    assert f"/console/recipients/{shop['recipient']}" in answer.text, "what there is stays in sight"
+
+
 def test_decisions_are_paged(signed_in: SignedIn, ready: Caller) -> None:
     people = [{"recipient_id": f"u{n}"} for n in range(60)]
     ready("POST", "/v1/decisions/batch", {"campaign_id": "c", "recipients": people})
@@ -168,6 +182,16 @@ def test_a_recipient_page_tells_what_is_reserved_and_what_is_open(
     assert "Nothing is open" in page
     assert shop["decision"] in page
     assert len(ready("GET", "/v1/decisions").get_json()["decisions"]) == 1, "looking reserves nothing"
+
+
+def test_a_recipients_group_is_that_of_a_request_now(signed_in: SignedIn, shop: dict[str, str], ready: Caller) -> None:
+    browser = signed_in("read")
+    assert "the policy chooses" in browser.get("/console/recipients/ada").text
+    ready("PUT", "/v1/campaigns/c", {**CAMPAIGN, "groups": {"holdout": 1, "random": 0, "baseline": 0}})
+    page = browser.get("/console/recipients/ada").text
+    assert ready("POST", "/v1/decisions", {"campaign_id": "c", "recipient_id": "ada"}).get_json()["group"] == "holdout"
+    assert "gets nothing, to show what happens" in page
+    assert "the policy chooses" not in page
 
 
 @pytest.mark.parametrize("recipient", ["a/b", "a//b", "a b+c", "50%", "a?b#c", ODD, "Ä" * 200])
@@ -293,6 +317,27 @@ def test_a_report_is_of_the_period_that_was_asked_for(
     assert page.count('aria-current="true"') == (0 if "from" in asked or "to" in asked else 1)
 
 
+def test_a_variant_keeps_its_colour_in_every_period(
+    signed_in: SignedIn, ready: Caller, clock: StillClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(reports, "PATIENCE_SECONDS", 20.0)
+
+    def only(variant: str, days: int) -> None:
+        variants = [{"id": one, "status": "active" if one == variant else "paused"} for one in ("a", "b")]
+        ready("PUT", "/v1/campaigns/c", {**CAMPAIGN, "variants": variants})
+        ready("POST", "/v1/decisions", {"campaign_id": "c", "recipient_id": f"{variant}{days}"})
+        clock.forward(days=days)
+
+    only("a", 10)
+    only("b", 1)
+    only("a", 0)
+    browser = signed_in("read")
+    for period in ("", "?days=7"):
+        page = browser.get(f"/console/campaigns/c{period}").text
+        assert '<span class="swatch s1"></span>a<' in page
+        assert '<span class="swatch s2"></span>b<' in page
+
+
 def test_a_campaign_with_a_control_group_is_not_told_to_have_none(
     signed_in: SignedIn, ready: Caller, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -307,6 +352,43 @@ def test_a_campaign_with_a_control_group_is_not_told_to_have_none(
     assert overview.count("No decision has been asked for yet.") == 1
     assert "No control group" in browser.get("/console/campaigns/c").text
     assert "Too early" in browser.get("/console/campaigns/held").text
+
+
+def test_no_card_of_a_campaign_without_decisions_is_bare(
+    signed_in: SignedIn, ready: Caller, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(reports, "PATIENCE_SECONDS", 20.0)
+    page = signed_in("read").get("/console/campaigns/c").text
+    cards = page.split('<section class="card"')[2:]
+    assert len(cards) == 6
+    assert all('<div class="empty">' in card and "<table" not in card for card in cards)
+
+
+def test_a_band_is_told_of_where_there_is_one(
+    signed_in: SignedIn, ready: Caller, clock: StillClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(reports, "PATIENCE_SECONDS", 20.0)
+    halves = {"groups": {"holdout": 0.5, "random": 0, "baseline": 0}, "objective": {"converted": 1}}
+    ready("PUT", "/v1/campaigns/c", {**CAMPAIGN, **halves})
+
+    def page(people: int, days: int, first: int = 0) -> str:
+        for day in range(days):
+            asked = [{"recipient_id": f"u{first + n}-{day}"} for n in range(people)]
+            ready("POST", "/v1/decisions/batch", {"campaign_id": "c", "recipients": asked})
+            clock.forward(hours=1)
+            bought = {"type": "converted", "occurred_at": clock().isoformat(), "value": 1.0}
+            events = [{"event_id": f"e{one['recipient_id']}", **bought, **one} for one in asked[::2]]
+            assert ready("POST", "/v1/events", {"events": events}).status_code == 202
+            clock.forward(hours=23)
+        clock.forward(days=30)
+        return signed_in("read").get("/console/campaigns/c").text
+
+    few = page(5, 2)
+    assert "still without bounds" in few
+    assert "The band is" not in few
+    many = page(250, 4, first=5)
+    assert "still without bounds" not in many
+    assert "The band is" in many
 
 
 def test_a_zone_that_this_host_lacks_spoils_no_page(

@@ -189,6 +189,15 @@ def test_a_rule_is_saved_only_as_it_was_tried(signed_in: SignedIn, ready: Caller
     assert stored(ready, "mine")["minutes"] == 60
 
 
+def test_a_rule_that_is_tried_is_not_said_to_act(signed_in: SignedIn, ready: Caller) -> None:
+    page = signed_in("admin").post("/console/try-rule", form(GAP, new="yes")).text
+    assert "Not saved" in page
+    assert "Once it is saved, it is enforced." in page
+    assert "Acts" not in page
+    assert "It is enforced." not in page
+    assert stored(ready, "mine") == {}
+
+
 def test_an_edited_rule_keeps_what_its_document_says(signed_in: SignedIn, ready: Caller) -> None:
     full = {**GAP, "applies_to": {"channels": ["email"]}, "counts": {"channels": ["email", "sms"]}, "dry_run": True}
     ready("PUT", "/v1/rules/gap", full)

@@ -142,6 +142,25 @@ def test_it_sees_a_decision_and_what_came_of_it(signed_in: SignedIn, admin: Call
     assert "“Clicked” came in" in page
 
 
+def test_what_was_done_stays_done(signed_in: SignedIn, ready: Caller, clock: StillClock) -> None:
+    answered = ready("POST", "/v1/decisions", {"campaign_id": "c", "recipient_id": "ada"}).get_json()
+    event = {"decision_id": answered["decision_id"], "type": "clicked", "occurred_at": NOW.isoformat()}
+    ready("POST", "/v1/events", {"events": [event]})
+    clock.forward(minutes=1)
+    later = [{"recipient_id": f"u{n}"} for n in range(25)]
+    ready("POST", "/v1/decisions/batch", {"campaign_id": "c", "recipients": later})
+    browser = signed_in("read")
+    assert done(browser.get("/console/start").text) == 3, "however many decisions came since"
+    clock.forward(minutes=1)
+    ready("PUT", "/v1/campaigns/newer", CAMPAIGN)
+    page = browser.get("/console/start").text
+    assert done(page) == 3, "a new campaign takes nothing back"
+    assert "No decision of this campaign was asked for yet." in page
+    for name in ("c", "newer"):
+        ready("DELETE", f"/v1/campaigns/{name}")
+    assert done(browser.get("/console/start").text) == 3
+
+
 def test_a_rejected_event_is_told_while_none_has_come(signed_in: SignedIn, ready: Caller, app: Flask) -> None:
     ready("POST", "/v1/decisions", {"campaign_id": "c", "recipient_id": "ada"})
     ready("POST", "/v1/events", {"events": [{"type": "clicked"}]})
