@@ -66,19 +66,25 @@ class Call:
     as_json: bool
 
     @contextmanager
-    def services(self, now: datetime | None = None) -> Iterator[Services]:
+    def services(self, now: datetime | None = None, *, create: bool = False) -> Iterator[Services]:
         """The service on this call's store, closed at the end. It doesn't watch for new policies.
 
         Args:
             now: what time it is all along (None = what time it is).
+            create: whether an embedded database is made where there is none; else a mistyped name would be taken for
+                an empty installation.
 
         Raises:
-            Invalid: that is yet to come.
+            Invalid: the time is yet to come.
+            FileNotFoundError: there is no such database, and it was not to be made.
         """
         from optimizer.service.wiring import open_services, utc_now
+        from storage.open import require_there
 
         if now is not None and now > utc_now():
             raise Invalid.field("now", f"{now.isoformat()} is yet to come")
+        if not create:
+            require_there(self.settings.database)
         services = open_services(self.settings, utc_now if now is None else lambda: now, watch=False)
         try:
             yield services

@@ -67,7 +67,7 @@ def init(call: Call, *, yes: bool, **given: Any) -> None:
         wishes = _wishes(call, given, asks=not yes and not call.as_json)
     except click.Abort:
         raise click.UsageError("stopped before the last answer; nothing was made. --yes takes the defaults") from None
-    with call.services() as services:
+    with call.services(create=True) as services:
         begun = begin(services, wishes)
     next_steps = steps(call.settings, wishes, begun)
     if call.as_json:

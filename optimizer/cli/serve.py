@@ -53,7 +53,7 @@ def serve(call: Call, *, first_start: bool) -> None:
     from optimizer.first_start import WORKSPACE, prepare
     from optimizer.service.setup import ensure_workspace
 
-    with call.services() as services:
+    with call.services(create=True) as services:
         ensure_workspace(services, WORKSPACE)
         if first_start:
             prepare(services)

@@ -93,7 +93,7 @@ def test_the_variables_that_are_named_as_known_are_those_of_flags(sendtide: Send
     assert "HELP" not in result.stderr
 
 
-def test_a_variable_of_another_commands_flag_is_known(sendtide: Sendtide) -> None:
+def test_a_variable_of_another_commands_flag_is_known(sendtide: Sendtide, services: Services) -> None:
     sendtide.ok("keys", "list", env={"SENDTIDE_DECIDE_CAMPAIGN": "spring", "SENDTIDE_KEYS_CREATE_NAME": "x"})
 
 
@@ -169,6 +169,41 @@ def test_a_database_that_cannot_be_opened_is_told_without_a_trace(tmp_path: Path
     result = CliRunner().invoke(main, ["keys", "list", "--database", f"sqlite:///{tmp_path}/x.db"])
     assert (result.exit_code, result.stdout) == (1, "")
     assert result.stderr.startswith("Error: ")
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["archive", "--before", "2026-01"],
+        ["audit"],
+        ["card", "pol_1"],
+        ["decide", "who.csv", "--campaign", "spring", "--out", "out.ndjson"],
+        ["erase", "anna", "--yes"],
+        ["evaluate", "--policy", "pol_1"],
+        ["explain", "dec_1"],
+        ["export", "decisions", "--out", "out.ndjson"],
+        ["import", "recipients", "who.csv"],
+        ["insights", "spring"],
+        ["keys", "list"],
+        ["keys", "revoke", "key_1"],
+        ["relabel"],
+        ["report", "spring"],
+        ["retrain"],
+        ["rules", "breaches"],
+        ["score", "who.csv", "--campaign", "spring", "--outcome", "clicked", "--out", "out.ndjson"],
+        ["tune"],
+    ],
+    ids=" ".join,
+)
+def test_a_database_that_is_not_there_is_told_and_nothing_is_made(
+    arguments: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("who.csv").write_text("recipient_id\na\n")
+    result = CliRunner().invoke(main, [*arguments, "--database", "sqlite:///new/typo.db"])
+    assert (result.exit_code, result.stdout) == (1, "")
+    assert result.stderr == "Error: new/typo.db: no such database\n"
+    assert [one.name for one in tmp_path.iterdir()] == ["who.csv"]
 
 
 HISTORY = """recipient_id,campaign_id,variant_id,channel,send_at,propensity,outcome.clicked
@@ -308,7 +343,7 @@ def test_serve_and_schedule_have_a_flag_for_each_of_their_settings() -> None:
 
 
 def test_a_command_of_another_package_that_cannot_be_loaded_spoils_no_other(
-    sendtide: Sendtide, monkeypatch: pytest.MonkeyPatch
+    sendtide: Sendtide, services: Services, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from importlib.metadata import EntryPoint
 
