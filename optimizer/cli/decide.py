@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Iterator
-from contextlib import closing
+from contextlib import closing, contextmanager
 from datetime import datetime
 from functools import partial
 from pathlib import Path
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from optimizer.config import Settings
     from optimizer.service.rowfiles import RowFile
     from optimizer.service.rowparts import NumberedRow
+    from optimizer.service.wiring import Services
 
 #: Rows of a file that are decided together.
 CHUNK = 1000
@@ -90,6 +91,19 @@ def decide(
     call.answer(told, f"{done.decided} decided, {done.failed} failed: {out}")
 
 
+@contextmanager
+def _services(call: Call, campaign: str, now: datetime | None) -> Iterator[Services]:
+    """The service, once the campaign is known: what all rows lack is told once and not in each.
+
+    Raises:
+        Invalid: there is none of that id, or it is archived.
+    """
+    with call.services(now) as services:
+        with services.store.read() as reader:
+            services.catalog.view(reader, call.workspace).campaign(reader, campaign)
+        yield services
+
+
 def _decide_file(call: Call, file: Path, campaign: str, out: Path, now: datetime | None) -> None:
     from optimizer.cli.answerrows import COLUMNS, answer_row, request_of
     from optimizer.service.garbage import rarely_collected
@@ -97,7 +111,7 @@ def _decide_file(call: Call, file: Path, campaign: str, out: Path, now: datetime
 
     run, counts = "file-" + fingerprint(file, campaign), {"decided": 0, "failed": 0}
     with (
-        call.services(now) as services,
+        _services(call, campaign, now) as services,
         open_writer(out, COLUMNS) as writer,
         RowFile(file) as rows,
         progress("decide") as on_progress,
@@ -138,7 +152,7 @@ def _decide_folder(
     if out.resolve().is_relative_to(file.resolve()):
         raise Invalid.field("out", f"{out} lies in {file}, all of which is decided")
     files = batchrun.sources(file, campaign)
-    with call.services(now) as services:
+    with _services(call, campaign, now) as services:
         wanted = batchrun.planned(services, call.workspace, campaign, files, part_rows, services.clock())
         run = batchrun.begin(out, wanted, same_now=now is not None)
     folder = batchrun.folder_of(file)

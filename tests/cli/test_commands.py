@@ -258,12 +258,21 @@ def _rows(path: Path) -> list[dict[str, Any]]:
     return [orjson.loads(line) for line in path.read_bytes().splitlines()]
 
 
-def test_decide_for_an_unknown_campaign_fails_row_by_row(sendtide: Sendtide, services: Services) -> None:
+@pytest.mark.parametrize("more", [[], ["--processes", "2"]], ids=["a file", "a folder of parts"])
+def test_decide_for_an_unknown_campaign_is_refused_before_the_first_row(
+    sendtide: Sendtide, services: Services, more: list[str]
+) -> None:
     setup.ensure_workspace(services, "default")
     file = sendtide.file("who.ndjson", '{"recipient_id":"a"}\n')
     out = sendtide.folder / "out.ndjson"
-    assert sendtide.json("decide", file, "--campaign", "nope", "--out", str(out))["failed"] == 1
-    assert _rows(out)[0]["error"]["code"] == "unknown_campaign"
+    result = sendtide("decide", file, "--campaign", "nope", "--out", str(out), "--json", *more)
+    assert (result.exit_code, result.stdout) == (1, "")
+    told = orjson.loads(result.stderr)
+    assert (told["code"], told["detail"]) == (
+        "unknown_campaign",
+        "campaign_id: no campaign 'nope' in this workspace",
+    )
+    assert not out.exists()
 
 
 @pytest.mark.parametrize("what", ["decisions", "feedback"])
