@@ -149,7 +149,7 @@ def read_settings() -> Settings:
 
 
 def command_variables() -> frozenset[str]:
-    """The variables of all flags of all commands, those of other packages included."""
+    """The variables of all flags of all commands that help shows, those of other packages included."""
     root = click.get_current_context().find_root()
     return frozenset(_variables(root.command, root, PREFIX.rstrip("_")))
 
@@ -162,7 +162,7 @@ def _variables(found: click.Command, ctx: click.Context, prefix: str) -> Iterato
     if isinstance(found, click.Group):
         for name in found.list_commands(ctx):
             below = found.get_command(ctx, name)
-            if below is not None:
+            if below is not None and not below.hidden:
                 yield from _variables(below, ctx, f"{prefix}_{name.upper().replace('-', '_')}")
 
 

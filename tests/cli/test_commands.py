@@ -86,11 +86,21 @@ def test_a_wrong_variable_stops_every_command_with_exit_code_2(env: dict[str, st
     assert not (tmp_path / "x.db").exists()
 
 
-def test_the_variables_that_are_named_as_known_are_those_of_flags(sendtide: Sendtide) -> None:
-    result = sendtide("keys", "list", env={"SENDTIDE_QQQQQQQQQ": "x"})
+@pytest.mark.parametrize("variable", ["SENDTIDE_FOO", "SENDTIDE_QQQQQQQQQ", "SENDTIDE_TRAIN_JOB_PARENT"])
+def test_a_variable_that_is_like_no_other_is_told_with_a_few_and_where_all_of_them_stand(
+    sendtide: Sendtide, variable: str
+) -> None:
+    result = sendtide("keys", "list", env={variable: "1"})
     assert result.exit_code == 2
-    assert "SENDTIDE_KEYS_CREATE_NAME" in result.stderr
-    assert "HELP" not in result.stderr
+    assert f"Error: {variable} is not a setting; " in result.stderr
+    assert "`sendtide serve --help`" in result.stderr
+    assert result.stderr.replace(variable, "").count("SENDTIDE_") <= 3
+    assert "SENDTIDE_TRAIN_JOB_" not in result.stderr.replace(variable, "")
+
+
+def test_the_help_of_serve_lists_the_variable_of_every_setting() -> None:
+    help_ = CliRunner().invoke(main, ["serve", "--help"]).stdout
+    assert [name for name in SETTINGS if f"SENDTIDE_{name.upper()}" not in help_] == []
 
 
 def test_a_variable_of_another_commands_flag_is_known(sendtide: Sendtide, services: Services) -> None:
