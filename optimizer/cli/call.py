@@ -137,6 +137,16 @@ def command(
     return decorate
 
 
+def require_some(good: int, bad: int, why: str) -> None:
+    """Ends a command all of whose rows failed as one that failed.
+
+    Raises:
+        Invalid: there were bad rows alone.
+    """
+    if bad and not good:
+        raise Invalid(f"all {bad:,} rows failed; {why}", code="all_failed")
+
+
 def read_settings() -> Settings:
     """The settings that the environment gives.
 

@@ -234,6 +234,56 @@ def test_an_import_tells_bad_rows_by_file_and_line_and_counts_all(sendtide: Send
     assert again == {"rows": 3, "stored": 0, "known": 1, "bad": 1, "resumed": 1}
 
 
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["import", "recipients", "who.csv"],
+        ["decide", "who.csv", "--campaign", "spring", "--out", "out.ndjson"],
+        ["decide", "who.csv", "--campaign", "spring", "--out", "parts", "--processes", "2"],
+        ["score", "who.csv", "--campaign", "spring", "--outcome", "clicked", "--out", "out.ndjson"],
+    ],
+    ids=["import", "decide", "decide in parts", "score"],
+)
+def test_a_wrong_header_is_told_once_and_nothing_is_done(
+    sendtide: Sendtide, spring: Campaign, arguments: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(sendtide.folder)
+    sendtide.file("who.csv", "foo,bar\n1,2\n3,4\n")
+    result = sendtide(*arguments)
+    assert (result.exit_code, result.stdout) == (1, "")
+    assert result.stderr.startswith("Error: who.csv: foo: unknown column; known: recipient_id, ")
+    assert result.stderr.count("\n") == 1
+    assert not {"out.ndjson", "parts"} & {one.name for one in sendtide.folder.iterdir()}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "why"),
+    [
+        (["import", "recipients", "who.csv"], "their reasons stand above"),
+        (
+            ["decide", "who.csv", "--campaign", "spring", "--out", "out.ndjson"],
+            "the column `error` in out.ndjson says why",
+        ),
+        (
+            ["decide", "people", "--campaign", "spring", "--out", "parts", "--part-rows", "1"],
+            "the column `error` in parts says why",
+        ),
+    ],
+    ids=["import", "decide", "decide in parts"],
+)
+def test_a_run_in_which_every_row_failed_has_failed(
+    sendtide: Sendtide, spring: Campaign, arguments: list[str], why: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(sendtide.folder)
+    (sendtide.folder / "people").mkdir()
+    for name in ("who.csv", "people/who.csv"):
+        sendtide.file(name, "recipient_id,timezone\na,Mars/Base\nb,Mars/Base\n")
+    result = sendtide(*arguments)
+    assert result.exit_code == 1
+    assert result.stderr.endswith(f"Error: all 2 rows failed; {why}\n")
+    assert "2 failed" in result.stdout or "2 bad" in result.stdout
+
+
 def test_a_strict_import_fails_on_the_first_bad_row(sendtide: Sendtide, spring: Campaign) -> None:
     result = sendtide("import", "history", sendtide.file("h.csv", HISTORY), "--strict")
     assert result.exit_code == 1
