@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing
 from datetime import datetime
 from functools import partial
 from pathlib import Path
@@ -93,17 +93,14 @@ def decide(
     require_some(done.decided, done.failed, f"the column `error` in {out} says why")
 
 
-@contextmanager
-def _services(call: Call, campaign: str, now: datetime | None) -> Iterator[Services]:
-    """The service, once the campaign is known: what all rows lack is told once and not in each.
+def _require_campaign(services: Services, workspace_id: str, campaign: str) -> None:
+    """Tells what all rows lack once, and not in each.
 
     Raises:
-        Invalid: there is none of that id, or it is archived.
+        Invalid: there is no campaign of that id, or it is archived.
     """
-    with call.services(now) as services:
-        with services.store.read() as reader:
-            services.catalog.view(reader, call.workspace).campaign(reader, campaign)
-        yield services
+    with services.store.read() as reader:
+        services.catalog.view(reader, workspace_id).campaign(reader, campaign)
 
 
 def _decide_file(call: Call, file: Path, campaign: str, out: Path, now: datetime | None) -> None:
@@ -115,12 +112,13 @@ def _decide_file(call: Call, file: Path, campaign: str, out: Path, now: datetime
 
     run, counts = "file-" + fingerprint(file, campaign), {"decided": 0, "failed": 0}
     with (
-        _services(call, campaign, now) as services,
+        call.services(now) as services,
         open_writer(out, COLUMNS) as writer,
         RowFile(file) as rows,
         progress("decide") as on_progress,
         rarely_collected(CHUNK),
     ):
+        _require_campaign(services, call.workspace, campaign)
         require_known(rows, REQUEST_ROW)
         for first, chunk in _chunks(rows):
             requests = [
@@ -158,8 +156,10 @@ def _decide_folder(
     if out.resolve().is_relative_to(file.resolve()):
         raise Invalid.field("out", f"{out} lies in {file}, all of which is decided")
     files = batchrun.sources(file, campaign)
-    with _services(call, campaign, now) as services:
+    with call.services(now) as services:
         wanted = batchrun.planned(services, call.workspace, campaign, files, part_rows, services.clock())
+        if not (out / batchrun.RUN).exists():  # else that run is compared with this one first
+            _require_campaign(services, call.workspace, campaign)
         run = batchrun.begin(out, wanted, same_now=now is not None)
     folder = batchrun.folder_of(file)
     total = batchrun.rows_in(folder, run)
