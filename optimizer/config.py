@@ -265,6 +265,12 @@ def parse_setting(name: str, text: str, *, shown_as: str) -> Any:
 def _unknown(variable_name: str, also: Collection[str]) -> ConfigError:
     known = sorted({*(variable(name) for name in SETTINGS), *(PREFIX + name for name in SHARED_FLAGS), *also})
     names = {name.removeprefix(PREFIX): name for name in known}  # the prefix would make everything look alike
-    close = [names[name] for name in difflib.get_close_matches(variable_name.removeprefix(PREFIX), names, n=1)]
-    hint = f"did you mean {close[0]}?" if close else "known: " + ", ".join(known)
-    return ConfigError(f"{variable_name} is not a setting; {hint}", errors={variable_name: ["unknown setting"]})
+    told = variable_name.removeprefix(PREFIX)
+    close = difflib.get_close_matches(told, names, n=1)
+    nearest = close or difflib.get_close_matches(told, names, n=3, cutoff=0.0)
+    hint = f"did you mean {names[close[0]]}?" if close else "nearest: " + ", ".join(names[name] for name in nearest)
+    return ConfigError(
+        f"{variable_name} is not a setting; {hint} (`sendtide COMMAND --help` lists a command's variables, "
+        "`sendtide serve --help` those of all settings)",
+        errors={variable_name: ["unknown setting"]},
+    )

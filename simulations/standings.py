@@ -9,9 +9,9 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from rich.console import Console
-from rich.table import Table
+from rich.console import Console, RenderableType
 
+from optimizer.cli.tables import table
 from simulations.play import Played
 
 Floats = NDArray[np.float64]
@@ -106,22 +106,19 @@ def as_json(found: Sequence[Standing]) -> list[dict[str, Any]]:
     return [asdict(standing) for standing in found]
 
 
-def table_of(found: Sequence[Standing], title: str, reference: str | None) -> Table:
+def table_of(found: Sequence[Standing], title: str) -> RenderableType:
     """The figures for people."""
-    table = Table(title=title, caption=_caption(reference))
-    for heading in (
+    columns = (
         "policy",
         "regret",
         "of the way, last fifth",
         "reward a decision",
         "regret ratio",
         "full regret",
-        "s",
-    ):
-        first = heading == "policy"
-        table.add_column(heading, justify="left" if first else "right", no_wrap=first)
-    for one in found:
-        table.add_row(
+        "seconds",
+    )
+    rows = (
+        [
             one.policy,
             _shown(one.regret, 0),
             _shown(one.share, 3),
@@ -129,25 +126,23 @@ def table_of(found: Sequence[Standing], title: str, reference: str | None) -> Ta
             "" if one.ratio is None else _shown(one.ratio, 3),
             f"{one.full_regret.mean:,.0f}",
             f"{one.seconds:.0f}",
-        )
-    return table
+        ]
+        for one in found
+    )
+    return table(title, columns, rows)
 
 
-def paths_of(found: Sequence[Standing]) -> Table:
+def paths_of(found: Sequence[Standing]) -> RenderableType:
     """How far each policy is in each tenth of the decisions."""
-    title = "Share of the way from chance to the informed oracle, by tenth of the decisions"
-    table = Table(title=title, box=None, padding=(0, 1))
-    table.add_column("policy", no_wrap=True)
-    for i in range(SPANS):
-        table.add_column(str(i + 1), justify="right", no_wrap=True)
-    for one in found:
-        table.add_row(one.policy, *(f"{share:.2f}" for share in one.path))
-    return table
+    title = "Share of the way from chance to the informed oracle, in percent, by tenth of the decisions"
+    rows = ([one.policy, *(f"{100 * share:.0f}" for share in one.path)] for one in found)
+    return table(title, ["policy", *(str(i + 1) for i in range(SPANS))], rows)
 
 
 def print_standings(console: Console, found: Sequence[Standing], title: str, reference: str | None) -> None:
     """Both tables."""
-    console.print(table_of(found, title, reference))
+    console.print(table_of(found, title))
+    console.print(_caption(reference))
     console.print(paths_of(found))
 
 

@@ -10,7 +10,7 @@ import os
 import sqlite3
 from contextlib import closing, suppress
 from pathlib import Path
-from typing import Final
+from typing import Final, Literal
 
 from storage.archive import beside
 from storage.archive_folder import copy_files
@@ -39,7 +39,8 @@ def backup(url: str, path: Path, note: Note = lambda *_: None, *, archive: Path 
 
 
 def restore(path: Path, url: str, note: Note = lambda *_: None, *, archive: Path | None = None) -> None:
-    """Makes a new database of a backup; ``archive`` is the folder of its archive (None = the database's own).
+    """Makes a new database of a backup, which stays as it was; ``archive`` is the folder of the database's archive
+    (None = its own).
 
     Raises:
         CopyRefused: the database holds something already, or journals of one lie there; or the file is not there.
@@ -47,16 +48,23 @@ def restore(path: Path, url: str, note: Note = lambda *_: None, *, archive: Path
     """
     file, folder = embedded(url), archive or archive_folder(url)
     if file is not None:
-        _fill(file, f"sqlite:///{path.absolute()}", note, beside(path), folder)
+        _fill(file, f"sqlite:///{path.absolute()}", note, beside(path), folder, mode="rw")
         return
     _require(path)
-    source = SqliteRows(path)
-    with source.reading() as reader:
-        copy_files(reader, beside(path), folder, note)
-    transfer(source, open_rows(url), note)
+    part = path.with_name(path.name + _PART)
+    _remove(part)
+    try:
+        create_file(part)
+        _image(path, part, "rw")
+        source = SqliteRows(part)  # which migrates the copy, not the backup
+        with source.reading() as reader:
+            copy_files(reader, beside(path), folder, note)
+        transfer(source, open_rows(url), note)
+    finally:
+        _remove(part)
 
 
-def _fill(path: Path, url: str, note: Note, archive: Path, target: Path) -> None:
+def _fill(path: Path, url: str, note: Note, archive: Path, target: Path, *, mode: Literal["ro", "rw"] = "ro") -> None:
     if path.exists():
         raise CopyRefused(f"file {path} is there already; name a new one")
     _require_no_journals(path)
@@ -69,7 +77,7 @@ def _fill(path: Path, url: str, note: Note, archive: Path, target: Path) -> None
         else:
             _require(source)
             create_file(part)
-            _image(source, part)
+            _image(source, part, mode)
         with SqliteRows(part).reading() as reader:
             copy_files(reader, archive, target, note)
         _publish(part, path)
@@ -94,10 +102,14 @@ def _require_no_journals(path: Path) -> None:
         )
 
 
-def _image(source: Path, part: Path) -> None:
-    """One image of the whole file: writers go on, and what they commit meanwhile is not in it."""
+def _image(source: Path, part: Path, mode: Literal["ro", "rw"]) -> None:
+    """One image of the whole file: writers go on, and what they commit meanwhile is not in it.
+
+    Nothing is written to it, but only a connection that may write takes its ``-wal`` and ``-shm`` away when it is the
+    last one to close: so ``rw`` for a file that nobody else uses.
+    """
     try:
-        with closing(connect(source, "ro", WAIT_SECONDS)) as db, closing(sqlite3.connect(part)) as copy:
+        with closing(connect(source, mode, WAIT_SECONDS)) as db, closing(sqlite3.connect(part)) as copy:
             require_ours(db, source)
             db.conn.backup(copy)
             (verdict,) = copy.execute("PRAGMA quick_check(1)").fetchone()

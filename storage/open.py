@@ -48,10 +48,21 @@ def open_rows(url: str, *, create: bool = True) -> RowStore:
         with _driver():
             from storage.postgres.rows import PostgresRows  # an extra: not everyone has the driver
         return PostgresRows(url)
-    path = _path(url)
-    if not create and not path.exists():
+    if not create:
+        require_there(url)
+    return SqliteRows(_path(url))
+
+
+def require_there(url: str) -> None:
+    """Refuses an embedded database that is not there; of a server's, opening it tells.
+
+    Raises:
+        FileNotFoundError: its file is not there.
+        ValueError: the URL is of another form.
+    """
+    path = embedded(url)
+    if path is not None and not path.exists():
         raise FileNotFoundError(ENOENT, "no such database", str(path))
-    return SqliteRows(path)
 
 
 def migrate(url: str) -> str:

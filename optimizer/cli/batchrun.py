@@ -15,7 +15,9 @@ from pathlib import Path
 import msgspec
 
 from optimizer.errors import Invalid
+from optimizer.service.header import require_known
 from optimizer.service.ids import COLD_POLICY, derived
+from optimizer.service.importrows import REQUEST_ROW
 from optimizer.service.rowfiles import READABLE, RowFile, fingerprint, suffix_of
 from optimizer.service.wiring import Services
 
@@ -55,19 +57,24 @@ def sources(file: Path, campaign: str) -> tuple[Source, ...]:
     """A file, or all files below a folder by name, without those whose name (or folder's name) begins with . or _.
 
     Raises:
-        Invalid: there is none, or one that can't be read.
+        Invalid: there is none, or one that can't be read or whose columns are none of a request's.
     """
     if not file.is_dir():
-        suffix_of(file, READABLE)
+        _require_usable(file)
         return (Source(file.name, "file-" + fingerprint(file, campaign)),)
     names = sorted(path.relative_to(file).as_posix() for path in file.rglob("*") if path.is_file())
     wanted = [name for name in names if not any(part[0] in "._" for part in name.split("/"))]
     if not wanted:
         raise Invalid.field("file", f"{file} holds no file of recipients", code="unknown_file_format")
     for name in wanted:
-        suffix_of(file / name, READABLE)
+        _require_usable(file / name)
     # Two files of a folder may hold the same rows; their names tell them apart.
     return tuple(Source(name, "file-" + fingerprint(file / name, campaign, name)) for name in wanted)
+
+
+def _require_usable(path: Path) -> None:
+    with RowFile(path) as rows:
+        require_known(rows, REQUEST_ROW)
 
 
 def rows_in(folder: Path, run: Run) -> int | None:

@@ -66,19 +66,25 @@ class Call:
     as_json: bool
 
     @contextmanager
-    def services(self, now: datetime | None = None) -> Iterator[Services]:
+    def services(self, now: datetime | None = None, *, create: bool = False) -> Iterator[Services]:
         """The service on this call's store, closed at the end. It doesn't watch for new policies.
 
         Args:
             now: what time it is all along (None = what time it is).
+            create: whether an embedded database is made where there is none; else a mistyped name would be taken for
+                an empty installation.
 
         Raises:
-            Invalid: that is yet to come.
+            Invalid: the time is yet to come.
+            FileNotFoundError: there is no such database, and it was not to be made.
         """
         from optimizer.service.wiring import open_services, utc_now
+        from storage.open import require_there
 
         if now is not None and now > utc_now():
             raise Invalid.field("now", f"{now.isoformat()} is yet to come")
+        if not create:
+            require_there(self.settings.database)
         services = open_services(self.settings, utc_now if now is None else lambda: now, watch=False)
         try:
             yield services
@@ -131,6 +137,16 @@ def command(
     return decorate
 
 
+def require_some(good: int, bad: int, why: str) -> None:
+    """Ends a command all of whose rows failed as one that failed.
+
+    Raises:
+        Invalid: there were bad rows alone.
+    """
+    if bad and not good:
+        raise Invalid(f"all {bad:,} rows failed; {why}", code="all_failed")
+
+
 def read_settings() -> Settings:
     """The settings that the environment gives.
 
@@ -143,7 +159,7 @@ def read_settings() -> Settings:
 
 
 def command_variables() -> frozenset[str]:
-    """The variables of all flags of all commands, those of other packages included."""
+    """The variables of all flags of all commands that help shows, those of other packages included."""
     root = click.get_current_context().find_root()
     return frozenset(_variables(root.command, root, PREFIX.rstrip("_")))
 
@@ -156,7 +172,7 @@ def _variables(found: click.Command, ctx: click.Context, prefix: str) -> Iterato
     if isinstance(found, click.Group):
         for name in found.list_commands(ctx):
             below = found.get_command(ctx, name)
-            if below is not None:
+            if below is not None and not below.hidden:
                 yield from _variables(below, ctx, f"{prefix}_{name.upper().replace('-', '_')}")
 
 

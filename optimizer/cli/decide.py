@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from optimizer.cli.call import Call, command, option
+from optimizer.cli.call import Call, command, option, require_some
 from optimizer.cli.group import EXIT_CODES
 from optimizer.cli.progress import progress
 from optimizer.cli.rayoption import ray_option
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from optimizer.config import Settings
     from optimizer.service.rowfiles import RowFile
     from optimizer.service.rowparts import NumberedRow
+    from optimizer.service.wiring import Services
 
 #: Rows of a file that are decided together.
 CHUNK = 1000
@@ -69,7 +70,8 @@ def decide(
 
     Columns: recipient_id, and if wanted request_id, timezone, attributes.NAME, channels.NAME (true or false),
     context.NAME, metadata.NAME. Messages are reserved as over the API; the window is the campaign's default, from now.
-    A row that can't be decided has its reason in the column `error`; it spoils no other. The same file again gets the
+    A row that can't be decided has its reason in the column `error`; it spoils no other. Where none can, the exit code
+    is 1. The same file again gets the
     same decisions and reserves nothing more.
 
     FILE may be a folder of such files. Then the whole of it is decided as of the time when it began, with the policy
@@ -88,11 +90,24 @@ def decide(
     done = _decide_folder(call, file, campaign, out, at, part_rows, processes, ray)
     told = {"decided": done.decided, "failed": done.failed, "folder": str(out)}
     call.answer(told, f"{done.decided} decided, {done.failed} failed: {out}")
+    require_some(done.decided, done.failed, f"the column `error` in {out} says why")
+
+
+def _require_campaign(services: Services, workspace_id: str, campaign: str) -> None:
+    """Tells what all rows lack once, and not in each.
+
+    Raises:
+        Invalid: there is no campaign of that id, or it is archived.
+    """
+    with services.store.read() as reader:
+        services.catalog.view(reader, workspace_id).campaign(reader, campaign)
 
 
 def _decide_file(call: Call, file: Path, campaign: str, out: Path, now: datetime | None) -> None:
     from optimizer.cli.answerrows import COLUMNS, answer_row, request_of
     from optimizer.service.garbage import rarely_collected
+    from optimizer.service.header import require_known
+    from optimizer.service.importrows import REQUEST_ROW
     from optimizer.service.rowfiles import RowFile, fingerprint, open_writer
 
     run, counts = "file-" + fingerprint(file, campaign), {"decided": 0, "failed": 0}
@@ -103,6 +118,8 @@ def _decide_file(call: Call, file: Path, campaign: str, out: Path, now: datetime
         progress("decide") as on_progress,
         rarely_collected(CHUNK),
     ):
+        _require_campaign(services, call.workspace, campaign)
+        require_known(rows, REQUEST_ROW)
         for first, chunk in _chunks(rows):
             requests = [
                 request_of(row, campaign, f"{run}/{first + i}", typed=rows.typed) for i, (_, row) in enumerate(chunk)
@@ -113,6 +130,7 @@ def _decide_file(call: Call, file: Path, campaign: str, out: Path, now: datetime
                 writer.write({**answer_row(asked, answer), "line": line})
             on_progress(rows.done(), rows.total)
     call.answer({**counts, "file": str(out)}, f"{counts['decided']} decided, {counts['failed']} failed: {out}")
+    require_some(counts["decided"], counts["failed"], f"the column `error` in {out} says why")
 
 
 def _chunks(rows: RowFile) -> Iterator[tuple[int, list[NumberedRow]]]:
@@ -140,6 +158,8 @@ def _decide_folder(
     files = batchrun.sources(file, campaign)
     with call.services(now) as services:
         wanted = batchrun.planned(services, call.workspace, campaign, files, part_rows, services.clock())
+        if not (out / batchrun.RUN).exists():  # else that run is compared with this one first
+            _require_campaign(services, call.workspace, campaign)
         run = batchrun.begin(out, wanted, same_now=now is not None)
     folder = batchrun.folder_of(file)
     total = batchrun.rows_in(folder, run)

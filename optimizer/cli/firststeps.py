@@ -124,7 +124,9 @@ def _source(services: Services, wishes: Wishes) -> WebhookSource | None:
     if secret is None:
         return None
     kind: Any = wishes.vendor
-    made = new_source(services, wishes.workspace, kind, (secret,))
+    # Whoever has a topic can have Amazon sign for it: what SES is known by is its topic.
+    secrets, topics = ((), (secret,)) if kind == "ses" else ((secret,), ())
+    made = new_source(services, wishes.workspace, kind, secrets, topics)
     if own is not None:
         write_secret(webhook_path(services.settings, wishes.workspace), own)
     return made

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from optimizer.cli.call import Call, command, option
+from optimizer.cli.call import Call, command, option, require_some
 from optimizer.cli.group import EXIT_CODES
 from optimizer.cli.progress import progress
 
@@ -48,7 +48,8 @@ def import_(call: Call, kind: Kind, file: Path, *, strict: bool, mapping: Path |
     ignore      their columns to leave out; true: all that columns doesn't name
 
     A killed import goes on where it stopped when it is called again, and the same file again adds nothing. Each bad
-    row is reported on standard error with its line (its number, in Parquet), and tried again with the same file.
+    row is reported on standard error with its line (its number, in Parquet), and tried again with the same file; where
+    all rows are bad, the exit code is 1. Columns that are none of these, in the file or the mapping, are told once.
     """
     from optimizer.service.imports import import_file
     from optimizer.service.mapping import read_mapping
@@ -65,3 +66,4 @@ def import_(call: Call, kind: Kind, file: Path, *, strict: bool, mapping: Path |
     call.answer(
         asdict(report), f"{report.rows} rows: {report.stored} stored, {report.known} known, {report.bad} bad{resumed}"
     )
+    require_some(report.stored + report.known + report.resumed, report.bad, "their reasons stand above")

@@ -17,7 +17,9 @@ from optimizer.service.starters import AIMS, HOLDOUT, VARIANTS, webhook_url
 if TYPE_CHECKING:
     from storage.log import Decision
 
-_VENDORS = ("standard", "sendgrid", "mailgun", "postmark", "twilio", "none")
+_VENDORS = ("standard", "sendgrid", "mailgun", "postmark", "ses", "twilio", "none")
+#: What is asked for where nobody says otherwise.
+_DEFAULTS = {"campaign": "first", "channels": "email", "aim": "clicks", "vendor": "standard"}
 _AIM = {
     "clicks": "a click is worth 1",
     "orders": "an order is worth its amount",
@@ -37,25 +39,39 @@ class _Parted(click.types.StringParamType):
 
 
 @click.command(epilog=EXIT_CODES)
-@option("--campaign", help="The campaign's id.  [default: first]")
+@option("--campaign", help=f"The campaign's id.  [default: {_DEFAULTS['campaign']}]")
 @option(
     "--variant",
     "variants",
     multiple=True,
     type=_Parted(r"\|"),
-    help="A message, as ID=TEXT; may be given several times (in the variable: split by |).",
+    help="A message, as ID=TEXT or an ID alone; may be given several times (in the variable: split by |).  "
+    f"[default: {', '.join(name for name, _ in VARIANTS)}, each with a text]",
 )
 @option(
     "--channel",
     "channels",
     multiple=True,
     type=_Parted(r"[,\s]+"),
-    help="email, sms, push, …; may be given several times (in the variable: split by commas).",
+    help="email, sms, push, …; may be given several times (in the variable: split by commas).  "
+    f"[default: {_DEFAULTS['channels']}]",
 )
-@option("--aim", type=click.Choice(list(AIMS)), help="What the campaign is for.")
-@option("--holdout", type=click.FloatRange(0, 0.5), help="Share of people who get nothing, to compare with.")
-@option("--vendor", type=click.Choice(_VENDORS), help="Who reports opens and clicks by webhook.")
-@option("--secret", help="What the vendor's webhooks are checked with; `standard` makes one.")
+@option("--aim", type=click.Choice(list(AIMS)), help=f"What the campaign is for.  [default: {_DEFAULTS['aim']}]")
+@option(
+    "--holdout",
+    type=click.FloatRange(0, 0.5),
+    help=f"Share of people who get nothing, to compare with.  [default: {HOLDOUT:g}]",
+)
+@option(
+    "--vendor",
+    type=click.Choice(_VENDORS),
+    help=f"Who reports opens and clicks by webhook.  [default: {_DEFAULTS['vendor']}]",
+)
+@option(
+    "--secret",
+    help="What the vendor's webhooks are checked with: its key; of `ses` the ARN of the SNS topic that posts them. "
+    "`standard` makes one.",
+)
 @option("--yes", is_flag=True, help="Ask nothing: what no flag says has its default.")
 @command(settings=("bind", "public_url"))
 def init(call: Call, *, yes: bool, **given: Any) -> None:
@@ -67,7 +83,7 @@ def init(call: Call, *, yes: bool, **given: Any) -> None:
         wishes = _wishes(call, given, asks=not yes and not call.as_json)
     except click.Abort:
         raise click.UsageError("stopped before the last answer; nothing was made. --yes takes the defaults") from None
-    with call.services() as services:
+    with call.services(create=True) as services:
         begun = begin(services, wishes)
     next_steps = steps(call.settings, wishes, begun)
     if call.as_json:
@@ -82,23 +98,27 @@ def _wishes(call: Call, given: dict[str, Any], *, asks: bool) -> Wishes:
     if asks:
         click.echo("Five questions; Enter takes what stands in brackets.\n")
 
-    def wish(name: str, question: str, default: str, kind: Any = None) -> Any:
+    def wish(name: str, question: str, default: str = "", kind: Any = None) -> Any:
+        default = default or _DEFAULTS[name]
         if given[name] not in (None, ()):
             return given[name]
         return click.prompt(question, default=default, type=kind) if asks else default
 
-    campaign = wish("campaign", "A name for the campaign, without blanks", "first")
+    campaign = wish("campaign", "An id for the campaign")
     variants = wish(
-        "variants", "Its messages, ID=TEXT, split by |", "|".join(f"{name}={text}" for name, text in VARIANTS)
+        "variants",
+        "Its messages, ID=TEXT or an ID alone, split by |",
+        "|".join(f"{name}={text}" for name, text in VARIANTS),
     )
-    channels = wish("channels", "Channels, split by commas", "email")
+    channels = wish("channels", "Channels, split by commas")
     if asks and given["aim"] is None:
         click.echo("What is it for? " + "; ".join(f"{aim}: {what}" for aim, what in _AIM.items()))
-    aim = wish("aim", "Aim", "clicks", click.Choice(list(AIMS)))
-    vendor = wish("vendor", "Who reports opens and clicks to you", "standard", click.Choice(_VENDORS))
+    aim = wish("aim", "Aim", kind=click.Choice(list(AIMS)))
+    vendor = wish("vendor", "Who reports opens and clicks to you", kind=click.Choice(_VENDORS))
     secret = given["secret"]
     if asks and secret is None and vendor not in ("standard", "none"):
-        secret = click.prompt(f"The key that {vendor} signs with (empty: later)", default="", show_default=False)
+        what = "The ARN of the SNS topic that posts" if vendor == "ses" else f"The key that {vendor} signs with"
+        secret = click.prompt(f"{what} (empty: later)", default="", show_default=False)
     return Wishes(
         workspace=call.workspace,
         campaign=campaign,
@@ -185,4 +205,5 @@ def _webhook(call: Call, wishes: Wishes, begun: Begun) -> list[str]:
         return [f"  a webhook   {webhook_url(wishes.base, source)} for {source.vendor} to call{secret}"]
     if wishes.vendor is None:
         return ["  no webhook: report outcomes to /v1/events"]
-    return [f"  no webhook: run this again with --vendor {wishes.vendor} --secret KEY once you have the key"]
+    what = "TOPIC_ARN once you have the topic" if wishes.vendor == "ses" else "KEY once you have the key"
+    return [f"  no webhook: run this again with --vendor {wishes.vendor} --secret {what}"]

@@ -21,7 +21,7 @@ def create(call: Call, name: str, scopes: str) -> None:
     """Make a key and print its secret once, alone on standard output. Only its hash is stored."""
     from optimizer.service.setup import create_key
 
-    with call.services() as services:
+    with call.services(create=True) as services:
         wanted = [scope.strip() for scope in scopes.split(",") if scope.strip()]
         key, secret = create_key(services, call.workspace, name, wanted)
     call.answer(

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from optimizer.cli.call import Call, command, option
+from optimizer.cli.call import Call, command, option, require_some
 from optimizer.cli.group import EXIT_CODES
 from optimizer.cli.progress import progress
 
@@ -47,10 +47,13 @@ def score(call: Call, file: Path, campaign: str, outcome: str, by: str, out: Pat
     best one, and the uplift between the two. Nothing is stored or reserved. Rows that can't be scored come last, with
     the reason in the column `error`; those without an open channel have no message and rank last by it.
     """
+    from optimizer.service.header import require_known
+    from optimizer.service.importrows import SCORE_ROW
     from optimizer.service.rowfiles import RowFile, open_writer
     from optimizer.service.scores import Scorer
 
     with call.services() as services, open_writer(out, _COLUMNS) as writer, RowFile(file) as rows:
+        require_known(rows, SCORE_ROW)
         scorer = Scorer.of(services, call.workspace, campaign, outcome)
         numbered = [(line, _request(row, rows)) for line, row in rows.rows()]
         scored: list[dict[str, Any]] = []
@@ -67,6 +70,7 @@ def score(call: Call, file: Path, campaign: str, outcome: str, by: str, out: Pat
             writer.write({**dict.fromkeys(_COLUMNS), **row})
     told = {"scored": len(scored), "failed": len(failed), "policy_id": scorer.policy_id, "file": str(out)}
     call.answer(told, f"{len(scored)} scored, {len(failed)} failed: {out}")
+    require_some(len(scored), len(failed), f"the column `error` in {out} says why")
 
 
 def _request(row: Any, rows: RowFile) -> ScoreRequest | SendtideError:

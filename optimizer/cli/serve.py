@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import errno
 import os
+import socket
 import sys
 
 import click
 
 from optimizer.cli.call import Call, command, option
 from optimizer.cli.group import EXIT_CODES
+from optimizer.errors import Conflict
 
 #: The settings that have flags here; the others are set by their variables.
 SERVE = (
@@ -53,7 +56,8 @@ def serve(call: Call, *, first_start: bool) -> None:
     from optimizer.first_start import WORKSPACE, prepare
     from optimizer.service.setup import ensure_workspace
 
-    with call.services() as services:
+    _require_free(call.settings.bind)
+    with call.services(create=True) as services:
         ensure_workspace(services, WORKSPACE)
         if first_start:
             prepare(services)
@@ -62,3 +66,21 @@ def serve(call: Call, *, first_start: bool) -> None:
     # Else glibc gives threads up to eight heaps a core, and each keeps what it once needed.
     environment = {"MALLOC_ARENA_MAX": "2", **call.settings.child_environment(os.environ)}
     os.execve(sys.executable, become, environment)  # noqa: S606  our own program
+
+
+def _require_free(bind: str) -> None:
+    """Refuses an address that can't be listened on: gunicorn would say so after seconds of trying, in its log.
+
+    Raises:
+        Conflict: somebody listens there already, or the address is none of this machine's.
+    """
+    if "LISTEN_FDS" in os.environ:  # systemd listens there for us
+        return
+    host, _, port = bind.rpartition(":")
+    with socket.socket(socket.AF_INET6 if host.startswith("[") else socket.AF_INET) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # as gunicorn does, just after another one ended
+        try:
+            probe.bind((host.strip("[]"), int(port)))
+        except OSError as error:
+            told = "already in use" if error.errno == errno.EADDRINUSE else error.strerror
+            raise Conflict(f"--bind {bind}: {told}", code="bind") from error

@@ -48,10 +48,7 @@ class Cells:
 
     def refuse_unknown(self, names: frozenset[str], nested: frozenset[str]) -> None:
         """Refuses columns that are neither in ``names`` nor ``nested`` nor ``nested.NAME``."""
-        column = _unknown(self._columns, names, nested)
-        if column is not None:
-            allowed = [*sorted(names), *(f"{name}.NAME" for name in sorted(nested))]
-            raise Invalid.field(column, f"unknown column; known: {', '.join(allowed)}", code="unknown_field")
+        refuse_unknown(self._columns, names, nested)
 
     def value(self, name: str) -> Any:
         """The cell as it is; None when it is missing, empty or NaN."""
@@ -162,6 +159,15 @@ class Cells:
         if self._typed or not isinstance(value, str):
             return _as_json(column, value)
         return value if _guess(value) is _ODD else _guess(value)
+
+
+def refuse_unknown(columns: tuple[str, ...], names: frozenset[str], nested: frozenset[str], *, where: str = "") -> None:
+    """Refuses columns that are neither in ``names`` nor ``nested`` nor ``nested.NAME``; ``where`` they are named is
+    told before the column."""
+    column = _unknown(columns, names, nested)
+    if column is not None:
+        allowed = [*sorted(names), *(f"{name}.NAME" for name in sorted(nested))]
+        raise Invalid.field(where + column, f"unknown column; known: {', '.join(allowed)}", code="unknown_field")
 
 
 @lru_cache(maxsize=256)

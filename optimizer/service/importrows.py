@@ -23,6 +23,11 @@ _REQUEST_COLUMNS = frozenset({"recipient_id", "timezone", "request_id"})
 _REQUEST_NESTED = frozenset({"attributes", "channels", "context", "metadata"})
 _SCORE_COLUMNS = frozenset({"recipient_id", "timezone"})
 _SCORE_NESTED = frozenset({"attributes", "channels", "context"})
+#: The columns that a row of each kind may have, and those that may be NAME or NAME.PART.
+RECIPIENT_ROW = (_RECIPIENT_COLUMNS, _RECIPIENT_NESTED)
+EVENT_ROW = (_EVENT_COLUMNS, _EVENT_NESTED)
+REQUEST_ROW = (_REQUEST_COLUMNS, _REQUEST_NESTED)
+SCORE_ROW = (_SCORE_COLUMNS, _SCORE_NESTED)
 _CONSENT_COLUMNS = frozenset({"state", "source", "at"})
 _SUPPRESSION_COLUMNS = frozenset({"channel", "category", "source", "at"})
 _PLAIN_CONSENTS = {state: Consent(state=state) for state in (True, False)}
@@ -37,7 +42,7 @@ def recipient_row(cells: Cells, workspace_id: str) -> Recipient:
     Raises:
         Invalid: names the column, its value and what is allowed.
     """
-    cells.refuse_unknown(_RECIPIENT_COLUMNS, _RECIPIENT_NESTED)
+    cells.refuse_unknown(*RECIPIENT_ROW)
     channels, suppressed = cells.nested("channels"), cells.listed("suppressed")
     _at_most("channels", channels, CHANNELS)
     _at_most("suppressed", suppressed, SUPPRESSIONS)
@@ -57,7 +62,7 @@ def event_row(cells: Cells) -> EventInput:
     Raises:
         Invalid: names the column, its value and what is allowed.
     """
-    cells.refuse_unknown(_EVENT_COLUMNS, _EVENT_NESTED)
+    cells.refuse_unknown(*EVENT_ROW)
     occurred_at = cells.instant("occurred_at")
     if occurred_at is None:
         raise Invalid.field("occurred_at", "missing; it is required", code="required")
@@ -88,7 +93,7 @@ def request_row(cells: Cells, campaign_id: str, request_id: str) -> DecisionRequ
     Raises:
         Invalid: names the column, its value and what is allowed.
     """
-    cells.refuse_unknown(_REQUEST_COLUMNS, _REQUEST_NESTED)
+    cells.refuse_unknown(*REQUEST_ROW)
     return DecisionRequest(
         campaign_id=campaign_id,
         recipient_id=cells.required_id("recipient_id"),
@@ -105,7 +110,7 @@ def score_row(cells: Cells) -> ScoreRequest:
     Raises:
         Invalid: names the column, its value and what is allowed.
     """
-    cells.refuse_unknown(_SCORE_COLUMNS, _SCORE_NESTED)
+    cells.refuse_unknown(*SCORE_ROW)
     return ScoreRequest(cells.id("recipient_id"), cells.nested("context"), _told(cells))
 
 

@@ -18,7 +18,8 @@ from optimizer.errors import Invalid
 from optimizer.service import settledrows, setup
 from optimizer.service.cells import Cells
 from optimizer.service.garbage import rarely_collected
-from optimizer.service.importtargets import BadRow, Kind, Place, Stored, Target, target_of
+from optimizer.service.header import require_known
+from optimizer.service.importtargets import ALLOWED, BadRow, Kind, Place, Stored, Target, target_of
 from optimizer.service.mapping import ColumnMapping
 from optimizer.service.rowfiles import RowFile, fingerprint
 from optimizer.service.rowparts import NumberedRow, Part, Rows
@@ -64,7 +65,8 @@ def import_file(
         on_progress: told after each chunk how much of the file is done: bytes (rows, in Parquet) and their total.
 
     Raises:
-        Invalid: the file as a whole can't be read; or, when ``strict``, a row is bad (the detail names its line).
+        Invalid: the file as a whole can't be read, or its columns or the mapping's are none of ours; or, when
+            ``strict``, a row is bad (the detail names its line).
         StoreUnavailable: the rows of this chunk were not stored; the import can be run again.
     """
     setup.ensure_workspace(services, workspace_id)
@@ -73,6 +75,7 @@ def import_file(
         resumed = reader.import_position(workspace_id, place.import_id)
     report = ImportReport(resumed=resumed)
     with RowFile(path) as file, rarely_collected(CHUNK):
+        require_known(file, ALLOWED[kind], mapping)
         run = _Run(place, target_of(kind, place, typed=file.typed), file.typed, strict)
         for first, chunk in _chunks(file, mapping, resumed):
             part = run.store(first, chunk)

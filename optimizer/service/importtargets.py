@@ -12,7 +12,8 @@ from optimizer.service import history, setup
 from optimizer.service import recipients as people
 from optimizer.service.cells import Cells
 from optimizer.service.erased import any_erased, gone, refusal
-from optimizer.service.importrows import event_row, recipient_row
+from optimizer.service.header import Allowed
+from optimizer.service.importrows import EVENT_ROW, RECIPIENT_ROW, event_row, recipient_row
 from optimizer.service.ingest import ingest
 from optimizer.service.requests import EventInput, IngestReport
 from optimizer.service.rowparts import Table
@@ -28,6 +29,12 @@ from storage.records import Recipient
 T = TypeVar("T")
 Kind = Literal["recipients", "history", "events"]
 KINDS: tuple[Kind, ...] = get_args(Kind)
+#: The columns that files of each kind may have.
+ALLOWED: Mapping[Kind, Allowed] = {
+    "recipients": RECIPIENT_ROW,
+    "history": (history.COLUMNS, history.NESTED),
+    "events": EVENT_ROW,
+}
 
 
 @dataclass(frozen=True)

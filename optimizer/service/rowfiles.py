@@ -21,7 +21,16 @@ from typing import IO, Any, Protocol, cast
 import orjson
 
 from optimizer.errors import Invalid
-from optimizer.service.rowparts import NumberedRow, Part, Table, csv_parts, ndjson_parts, open_parquet, parquet_columns
+from optimizer.service.rowparts import (
+    NumberedRow,
+    Part,
+    Table,
+    csv_header,
+    csv_parts,
+    ndjson_parts,
+    open_parquet,
+    parquet_columns,
+)
 
 #: What a file may end with, to be read.
 READABLE = (".csv", ".csv.gz", ".ndjson", ".ndjson.gz", ".jsonl", ".jsonl.gz", ".parquet")
@@ -101,6 +110,22 @@ class RowFile:
             return self._rows_done
         return self.total if self._raw.closed else self._raw.tell()
 
+    def header(self) -> tuple[str, ...] | None:
+        """The columns of all rows; None where each row names its own (NDJSON).
+
+        Raises:
+            Invalid: the file has none, or is not what its suffix says.
+        """
+        if self._parquet is not None:
+            return tuple(self._parquet.schema_arrow.names)
+        if self.typed:
+            return None
+        try:
+            with self.path.open("rb") as raw:
+                return csv_header(self._plain(raw))
+        except _BROKEN as fault:
+            raise Invalid.field("file", f"{self.path.name}: {fault}", code="unreadable_file") from None
+
     def rows(self) -> Iterator[NumberedRow]:
         """Every row in order; otherwise as ``parts``."""
         for part in self.parts(_ROWS):
@@ -120,8 +145,11 @@ class RowFile:
     def _parts(self, size: int) -> Iterator[Part]:
         if self._parquet is not None:
             return self._parquet_parts(size)
-        plain = cast("IO[bytes]", gzip.GzipFile(fileobj=self._raw)) if self._suffix.endswith(".gz") else self._raw
+        plain = self._plain(self._raw)
         return csv_parts(plain, size) if self._suffix.startswith(".csv") else ndjson_parts(plain, size)
+
+    def _plain(self, raw: IO[bytes]) -> IO[bytes]:
+        return cast("IO[bytes]", gzip.GzipFile(fileobj=raw)) if self._suffix.endswith(".gz") else raw
 
     def _parquet_parts(self, size: int) -> Iterator[Part]:
         for batch in self._parquet.iter_batches(batch_size=size):

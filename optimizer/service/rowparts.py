@@ -129,16 +129,30 @@ def _micros() -> Any:
     return pyarrow.timestamp("us", tz="UTC")
 
 
-def csv_parts(raw: IO[bytes], size: int) -> Iterator[Part]:
-    """Rows of a CSV with a header; a row's line is that of its end, which matters only for quoted line breaks."""
-    lines = _Lines(raw)
-    reader = csv.reader(lines, strict=True)
+def csv_header(raw: IO[bytes]) -> tuple[str, ...]:
+    """The columns of a CSV.
+
+    Raises:
+        Invalid: its first line doesn't name every column once.
+    """
+    return tuple(_header(csv.reader(_Lines(raw), strict=True)))
+
+
+def _header(reader: Any) -> list[str]:
     try:
-        header = next(reader, [])
+        header: list[str] = next(reader, [])
     except csv.Error as fault:
         raise Invalid.field("file", f"line 1: {fault}", code="unreadable_file") from None
     if not header or len(set(header)) != len(header):
         raise Invalid.field("file", "line 1 must name every column once", code="unreadable_file")
+    return header
+
+
+def csv_parts(raw: IO[bytes], size: int) -> Iterator[Part]:
+    """Rows of a CSV with a header; a row's line is that of its end, which matters only for quoted line breaks."""
+    lines = _Lines(raw)
+    reader = csv.reader(lines, strict=True)
+    header = _header(reader)
     lines.broken = False
     while True:
         for first, block in lines.plain_blocks(size):

@@ -15,7 +15,7 @@ from optimizer.cli.group import EXIT_CODES
 from optimizer.errors import ConfigError, NotFound
 from simulations.audit.court import audit
 from simulations.audit.report import Breach, Report, as_document, lines
-from storage.open import open_store, shown
+from storage.open import open_store, require_there, shown
 from storage.transfer import UNFINISHED, unfinished
 
 __all__ = ["Breach", "Report", "as_document", "audit", "audit_workspace", "command", "lines"]
@@ -27,7 +27,9 @@ def audit_workspace(call: Call) -> Report:
     Raises:
         ConfigError: a copy into the database is unfinished; half a log proves nothing.
         NotFound: there is no such workspace; an empty log must not pass for a clean one.
+        FileNotFoundError: there is no such database.
     """
+    require_there(call.settings.database)
     store = open_store(call.settings.database, call.settings.archive_path)
     try:
         with store.read() as reader:

@@ -86,14 +86,24 @@ def test_a_wrong_variable_stops_every_command_with_exit_code_2(env: dict[str, st
     assert not (tmp_path / "x.db").exists()
 
 
-def test_the_variables_that_are_named_as_known_are_those_of_flags(sendtide: Sendtide) -> None:
-    result = sendtide("keys", "list", env={"SENDTIDE_QQQQQQQQQ": "x"})
+@pytest.mark.parametrize("variable", ["SENDTIDE_FOO", "SENDTIDE_QQQQQQQQQ", "SENDTIDE_TRAIN_JOB_PARENT"])
+def test_a_variable_that_is_like_no_other_is_told_with_a_few_and_where_all_of_them_stand(
+    sendtide: Sendtide, variable: str
+) -> None:
+    result = sendtide("keys", "list", env={variable: "1"})
     assert result.exit_code == 2
-    assert "SENDTIDE_KEYS_CREATE_NAME" in result.stderr
-    assert "HELP" not in result.stderr
+    assert f"Error: {variable} is not a setting; " in result.stderr
+    assert "`sendtide serve --help`" in result.stderr
+    assert result.stderr.replace(variable, "").count("SENDTIDE_") <= 3
+    assert "SENDTIDE_TRAIN_JOB_" not in result.stderr.replace(variable, "")
 
 
-def test_a_variable_of_another_commands_flag_is_known(sendtide: Sendtide) -> None:
+def test_the_help_of_serve_lists_the_variable_of_every_setting() -> None:
+    help_ = CliRunner().invoke(main, ["serve", "--help"]).stdout
+    assert [name for name in SETTINGS if f"SENDTIDE_{name.upper()}" not in help_] == []
+
+
+def test_a_variable_of_another_commands_flag_is_known(sendtide: Sendtide, services: Services) -> None:
     sendtide.ok("keys", "list", env={"SENDTIDE_DECIDE_CAMPAIGN": "spring", "SENDTIDE_KEYS_CREATE_NAME": "x"})
 
 
@@ -171,6 +181,41 @@ def test_a_database_that_cannot_be_opened_is_told_without_a_trace(tmp_path: Path
     assert result.stderr.startswith("Error: ")
 
 
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["archive", "--before", "2026-01"],
+        ["audit"],
+        ["card", "pol_1"],
+        ["decide", "who.csv", "--campaign", "spring", "--out", "out.ndjson"],
+        ["erase", "anna", "--yes"],
+        ["evaluate", "--policy", "pol_1"],
+        ["explain", "dec_1"],
+        ["export", "decisions", "--out", "out.ndjson"],
+        ["import", "recipients", "who.csv"],
+        ["insights", "spring"],
+        ["keys", "list"],
+        ["keys", "revoke", "key_1"],
+        ["relabel"],
+        ["report", "spring"],
+        ["retrain"],
+        ["rules", "breaches"],
+        ["score", "who.csv", "--campaign", "spring", "--outcome", "clicked", "--out", "out.ndjson"],
+        ["tune"],
+    ],
+    ids=" ".join,
+)
+def test_a_database_that_is_not_there_is_told_and_nothing_is_made(
+    arguments: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("who.csv").write_text("recipient_id\na\n")
+    result = CliRunner().invoke(main, [*arguments, "--database", "sqlite:///new/typo.db"])
+    assert (result.exit_code, result.stdout) == (1, "")
+    assert result.stderr == "Error: new/typo.db: no such database\n"
+    assert [one.name for one in tmp_path.iterdir()] == ["who.csv"]
+
+
 HISTORY = """recipient_id,campaign_id,variant_id,channel,send_at,propensity,outcome.clicked
 u1,spring,mens,email,2026-02-01T10:00:00Z,0.5,1
 u2,spring,kids,email,2026-02-01T11:00:00Z,0.5,0
@@ -187,6 +232,56 @@ def test_an_import_tells_bad_rows_by_file_and_line_and_counts_all(sendtide: Send
 
     again = sendtide.json("import", "history", file)
     assert again == {"rows": 3, "stored": 0, "known": 1, "bad": 1, "resumed": 1}
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["import", "recipients", "who.csv"],
+        ["decide", "who.csv", "--campaign", "spring", "--out", "out.ndjson"],
+        ["decide", "who.csv", "--campaign", "spring", "--out", "parts", "--processes", "2"],
+        ["score", "who.csv", "--campaign", "spring", "--outcome", "clicked", "--out", "out.ndjson"],
+    ],
+    ids=["import", "decide", "decide in parts", "score"],
+)
+def test_a_wrong_header_is_told_once_and_nothing_is_done(
+    sendtide: Sendtide, spring: Campaign, arguments: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(sendtide.folder)
+    sendtide.file("who.csv", "foo,bar\n1,2\n3,4\n")
+    result = sendtide(*arguments)
+    assert (result.exit_code, result.stdout) == (1, "")
+    assert result.stderr.startswith("Error: who.csv: foo: unknown column; known: recipient_id, ")
+    assert result.stderr.count("\n") == 1
+    assert not {"out.ndjson", "parts"} & {one.name for one in sendtide.folder.iterdir()}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "why"),
+    [
+        (["import", "recipients", "who.csv"], "their reasons stand above"),
+        (
+            ["decide", "who.csv", "--campaign", "spring", "--out", "out.ndjson"],
+            "the column `error` in out.ndjson says why",
+        ),
+        (
+            ["decide", "people", "--campaign", "spring", "--out", "parts", "--part-rows", "1"],
+            "the column `error` in parts says why",
+        ),
+    ],
+    ids=["import", "decide", "decide in parts"],
+)
+def test_a_run_in_which_every_row_failed_has_failed(
+    sendtide: Sendtide, spring: Campaign, arguments: list[str], why: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(sendtide.folder)
+    (sendtide.folder / "people").mkdir()
+    for name in ("who.csv", "people/who.csv"):
+        sendtide.file(name, "recipient_id,timezone\na,Mars/Base\nb,Mars/Base\n")
+    result = sendtide(*arguments)
+    assert result.exit_code == 1
+    assert result.stderr.endswith(f"Error: all 2 rows failed; {why}\n")
+    assert "2 failed" in result.stdout or "2 bad" in result.stdout
 
 
 def test_a_strict_import_fails_on_the_first_bad_row(sendtide: Sendtide, spring: Campaign) -> None:
@@ -223,12 +318,21 @@ def _rows(path: Path) -> list[dict[str, Any]]:
     return [orjson.loads(line) for line in path.read_bytes().splitlines()]
 
 
-def test_decide_for_an_unknown_campaign_fails_row_by_row(sendtide: Sendtide, services: Services) -> None:
+@pytest.mark.parametrize("more", [[], ["--processes", "2"]], ids=["a file", "a folder of parts"])
+def test_decide_for_an_unknown_campaign_is_refused_before_the_first_row(
+    sendtide: Sendtide, services: Services, more: list[str]
+) -> None:
     setup.ensure_workspace(services, "default")
     file = sendtide.file("who.ndjson", '{"recipient_id":"a"}\n')
     out = sendtide.folder / "out.ndjson"
-    assert sendtide.json("decide", file, "--campaign", "nope", "--out", str(out))["failed"] == 1
-    assert _rows(out)[0]["error"]["code"] == "unknown_campaign"
+    result = sendtide("decide", file, "--campaign", "nope", "--out", str(out), "--json", *more)
+    assert (result.exit_code, result.stdout) == (1, "")
+    told = orjson.loads(result.stderr)
+    assert (told["code"], told["detail"]) == (
+        "unknown_campaign",
+        "campaign_id: no campaign 'nope' in this workspace",
+    )
+    assert not out.exists()
 
 
 @pytest.mark.parametrize("what", ["decisions", "feedback"])
@@ -308,7 +412,7 @@ def test_serve_and_schedule_have_a_flag_for_each_of_their_settings() -> None:
 
 
 def test_a_command_of_another_package_that_cannot_be_loaded_spoils_no_other(
-    sendtide: Sendtide, monkeypatch: pytest.MonkeyPatch
+    sendtide: Sendtide, services: Services, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from importlib.metadata import EntryPoint
 

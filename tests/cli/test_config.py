@@ -110,7 +110,7 @@ def test_a_value_that_cannot_be_read_is_named_with_what_is_allowed(name: str, te
         ("SENDTIDE_WORKER", "did you mean SENDTIDE_WORKERS?"),
         ("SENDTIDE_workers", "SENDTIDE_workers is not a setting"),
         ("SENDTIDE_DATABASE_URL", "did you mean SENDTIDE_DATABASE?"),
-        ("SENDTIDE_XYZZY", "known: SENDTIDE_ARCHIVE_DAYS"),
+        ("SENDTIDE_XYZZY", "nearest: SENDTIDE_"),
         ("SENDTIDE_", "is not a setting"),
     ],
 )

@@ -7,7 +7,7 @@ import shutil
 import socket
 import subprocess
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import orjson
 import pytest
@@ -18,6 +18,7 @@ from optimizer.config import Settings
 from optimizer.service.setup import authenticate
 from optimizer.service.wiring import Services
 from simulations.server import Server
+from storage.webhooks import Vendor
 from tests.cli.conftest import Sendtide
 
 NEEDED = pytest.mark.skipif(
@@ -126,6 +127,30 @@ def test_questions_are_asked_and_their_answers_taken(sendtide: Sendtide) -> None
     again = sendtide.ok("init", "--yes", "--campaign", "autumn", "--vendor", "mailgun", "--secret", "k")
     assert "was there already, and stays as it is" in again
     assert "/v1/webhooks/mailgun/hooks-" in again
+
+
+def test_amazon_ses_is_known_by_its_topic(sendtide: Sendtide, services: Services) -> None:
+    later = interactive(sendtide, "\n\n\n\nses\n\n")
+    assert "The ARN of the SNS topic that posts (empty: later)" in later.stdout
+    assert "no webhook: run this again with --vendor ses --secret TOPIC_ARN once you have the topic" in later.stdout
+    topic = "arn:aws:sns:eu-central-1:123456789012:events"
+    assert "/v1/webhooks/ses/hooks-" in sendtide.ok("init", "--yes", "--vendor", "ses", "--secret", topic)
+    with services.store.read() as reader:
+        (source,) = reader.webhook_sources("default")
+    assert (source.vendor, source.secrets, source.topic_arns) == ("ses", (), (topic,))
+
+
+def test_every_vendor_of_the_api_is_offered_and_help_tells_every_default() -> None:
+    told = " ".join(CliRunner().invoke(main, ["init", "--help"]).stdout.split())
+    assert all(vendor in told for vendor in get_args(Vendor))
+    for default in ("first", "hello, tips, each with a text", "email", "clicks", "0.1", "standard"):
+        assert f"[default: {default}]" in told
+
+
+def test_an_id_may_hold_blanks_as_over_the_api(sendtide: Sendtide) -> None:
+    result = interactive(sendtide, "the first one\nhello\n\n\n\n")
+    assert "without blanks" not in result.stdout
+    assert "the first one: hello; by email" in result.stdout
 
 
 def test_variables_are_split_as_answers_are(sendtide: Sendtide) -> None:

@@ -132,6 +132,20 @@ def server(sendtide: Sendtide) -> Iterator[Server]:
         process.wait()
 
 
+@pytest.mark.parametrize("json", [[], ["--json"]], ids=["people", "programs"])
+def test_an_address_in_use_is_told_at_once_and_nothing_is_made(
+    sendtide: Sendtide, monkeypatch: pytest.MonkeyPatch, json: list[str]
+) -> None:
+    monkeypatch.setattr(os, "execve", lambda *_: pytest.fail("the service was started"))
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        address = f"127.0.0.1:{taken.getsockname()[1]}"
+        result = sendtide("serve", "--bind", address, *json)
+    assert (result.exit_code, result.stdout) == (1, "")
+    told = orjson.loads(result.stderr)["detail"] if json else result.stderr.removeprefix("Error: ").rstrip()
+    assert told == f"--bind {address}: already in use"
+    assert list(sendtide.folder.iterdir()) == []
+
+
 def test_serve_answers_heals_and_stops_without_leaving_a_process(server: Server, sendtide: Sendtide) -> None:
     _first_start_answers_with_a_decision(server, sendtide)
 

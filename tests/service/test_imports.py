@@ -180,10 +180,23 @@ def test_lines_that_cannot_be_read_at_all_are_bad_rows_too(services: Services, t
     assert [bad.line for bad in seen] == [2, 4, 3, 4, 5]
 
 
-def test_an_unknown_column_is_refused_by_name(services: Services, tmp_path: Path) -> None:
+@pytest.mark.parametrize("suffix", [".csv", ".parquet"])
+def test_an_unknown_column_of_a_whole_file_is_refused_once_by_name(
+    services: Services, tmp_path: Path, suffix: str
+) -> None:
     seen: list[BadRow] = []
-    file = write(tmp_path / "p.csv", [{"recipient_id": "a", "tmezone": "UTC"}])
-    import_file(services, WORKSPACE, "recipients", file, on_bad=seen.append)
+    file = write(tmp_path / f"p{suffix}", [{"recipient_id": one, "tmezone": "UTC"} for one in ("a", "b")])
+    with pytest.raises(Invalid) as refused:
+        import_file(services, WORKSPACE, "recipients", file, on_bad=seen.append)
+    assert refused.value.detail.startswith(f"{file}: tmezone: unknown column; known: recipient_id")
+    assert list(refused.value.errors) == ["tmezone"]
+    assert seen == []
+
+
+def test_an_unknown_column_of_a_json_line_is_refused_in_its_row(services: Services, tmp_path: Path) -> None:
+    seen: list[BadRow] = []
+    file = write(tmp_path / "p.ndjson", [{"recipient_id": "a", "tmezone": "UTC"}, {"recipient_id": "b"}])
+    assert import_file(services, WORKSPACE, "recipients", file, on_bad=seen.append).stored == 1
     assert "tmezone: unknown column; known: recipient_id" in seen[0].error.detail
 
 

@@ -123,6 +123,38 @@ def test_another_mapping_is_another_import(services: Services, tmp_path: Path) -
 
 
 @pytest.mark.parametrize(
+    ("how", "told"),
+    [
+        ({"columns": {"recipient_idd": "No"}}, "mapping.columns.recipient_idd: unknown column; known: recipient_id"),
+        ({"columns": {"recipient_id": "No"}, "constants": {"zone": "UTC"}}, "mapping.constants.zone: unknown column"),
+        ({"columns": {"recipient_id": "No"}, "formats": {"spent": {"decimal": ","}}}, "mapping.formats.spent: unknown"),
+        (
+            {"columns": {"recipient_id": "Number"}},
+            "mapping.columns.recipient_id: the file has no column 'Number'; it has: No, Spent",
+        ),
+        ({"columns": {"recipient_id": "No"}}, "crm.csv: Spent: unknown column; known: recipient_id"),
+    ],
+)
+def test_a_mapping_that_does_not_fit_is_refused_once_where_it_does_not(
+    services: Services, tmp_path: Path, how: Any, told: str
+) -> None:
+    file = tmp_path / "crm.csv"
+    file.write_text("No,Spent\n7,5\n8,6\n")
+    seen: list[BadRow] = []
+    with pytest.raises(Invalid) as refused:
+        import_file(
+            services,
+            WORKSPACE,
+            "recipients",
+            file,
+            mapping=read_mapping(mapping(tmp_path, how)),
+            on_bad=seen.append,
+        )
+    assert told in refused.value.detail
+    assert seen == []
+
+
+@pytest.mark.parametrize(
     ("content", "named"),
     [
         ("{", "m.json"),

@@ -10,6 +10,7 @@ import numpy as np
 import orjson
 import pytest
 from click.testing import CliRunner
+from rich.console import Console
 
 from optimizer.errors import Invalid, NotFound
 from simulations import scenarios
@@ -23,7 +24,7 @@ from simulations.results import PARTS, document
 from simulations.scenarios import scenario
 from simulations.simulate import command
 from simulations.simulate_run import Options, gate_of, run, with_ends
-from simulations.standings import figure_of, standings
+from simulations.standings import Standing, figure_of, print_standings, standings
 from simulations.world.spec import WorldSpec
 
 SMALL = replace(scenario("stationary"), world=WorldSpec(recipients=60), decisions=300)
@@ -140,6 +141,21 @@ def test_the_command_prints_tables_json_and_pictures(tmp_path: Path) -> None:
     people = CliRunner().invoke(command, arguments, catch_exceptions=False)
     assert "full-oracle" in people.stdout
     assert "Share of the way" in people.stdout
+
+
+def test_no_figure_is_cut_on_a_terminal_of_eighty_columns() -> None:
+    figure = figure_of([1229.0, 1300.0])
+    path = (-0.05, 0.11, 0.22, 0.33, 0.44, 0.55, 0.66, 0.77, 1.0, 0.99)
+    one = Standing("vw-squarecb-encoded", figure, figure, figure, figure, figure, 1.0, path, 12.0)
+    console = Console(width=80)
+    with console.capture() as captured:
+        print_standings(console, [one], "stationary", "vw-egreedy")
+    text = captured.get()
+    assert "…" not in text
+    assert ["vw-squarecb-encoded", *(f"{100 * share:.0f}" for share in path)] in [x.split() for x in text.splitlines()]
+    assert "1,264 [813, 1,716]" in text
+    assert "seconds" in text
+    assert "Regret ratio: to vw-egreedy" in text
 
 
 def test_policies_told_earlier_meet_the_same_stream_and_are_what_others_are_compared_with() -> None:

@@ -345,6 +345,18 @@ def test_a_backup_under_load_is_whole_and_restores_to_either_kind(
             restore(file, target)
 
 
+@pytest.mark.parametrize("target", ["sqlite", "postgresql"])
+def test_a_backup_that_is_restored_stays_as_it_was(target: str, make_database: MakeDatabase, tmp_path: Path) -> None:
+    url, folder = make_database("sqlite"), tmp_path / "backups"
+    grow(url)
+    folder.mkdir()
+    backup(url, folder / "b.sqlite", archive=ARCHIVE)
+    names, content = sorted(one.name for one in folder.iterdir()), (folder / "b.sqlite").read_bytes()
+    restore(folder / "b.sqlite", make_database(target), archive=tmp_path / "restored")
+    assert sorted(one.name for one in folder.iterdir()) == names
+    assert (folder / "b.sqlite").read_bytes() == content
+
+
 def test_what_pg_dump_wrote_can_be_served(make_database: MakeDatabase, postgresql: Server, tmp_path: Path) -> None:
     old, new, file = make_database("postgresql"), postgresql.create(template=None), tmp_path / "dump"
     grow(old)
