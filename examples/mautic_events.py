@@ -129,4 +129,6 @@ def serve(port: int, url: str, key: str, secret: str) -> ThreadingHTTPServer:
 
 if __name__ == "__main__":
     told = os.environ
+    if len(sys.argv) != 2 or not {"DECIDE_URL", "DECIDE_KEY", "MAUTIC_SECRET"} <= told.keys():
+        sys.exit("usage: DECIDE_URL=… DECIDE_KEY=… MAUTIC_SECRET=… python mautic_events.py PORT")
     serve(int(sys.argv[1]), told["DECIDE_URL"], told["DECIDE_KEY"], told["MAUTIC_SECRET"]).serve_forever()

@@ -167,6 +167,8 @@ class Sender:
 
 def main(argv: list[str], clock: Callable[[], datetime] = lambda: datetime.now(UTC), pause: float = 5.0) -> None:
     """Plans a run for the people in a file, then works until all of it is sent and reported."""
+    if len(argv) != 2 or not {"DECIDE_URL", "DECIDE_KEY", "SENDGRID_KEY"} <= os.environ.keys():
+        sys.exit("usage: DECIDE_URL=… DECIDE_KEY=… SENDGRID_KEY=… python sendgrid_sender.py PEOPLE.csv")
     sender = Sender(
         os.environ["DECIDE_URL"],
         os.environ["DECIDE_KEY"],

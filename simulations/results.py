@@ -96,7 +96,7 @@ PARTS: tuple[Part, ...] = (
 def command(seeds: int, processes: int, only: tuple[str, ...], write_only: bool) -> None:
     """Play every scenario with its rivals and write simulations/RESULTS.md.
 
-    Takes hours; a run that was stopped goes on where it was, while the code stays the same.
+    Takes most of a day on two cores; a run that was stopped goes on where it was, while the code stays the same.
     """
     from simulations.scenarios import scenario
 

@@ -51,17 +51,25 @@ def command(
     """
     with reported(as_json=as_json):
         if listing or scenario is None:
-            _list()
+            _list(as_json=as_json)
             return
         names = tuple(name.strip().replace("+", ",") for name in policies.split(",") if name.strip())
         rival = None if against is None else against.strip().replace("+", ",")
         _play(scenario, names, seeds, decisions, processes, ray, rival, out, tuning=tune, as_json=as_json)
 
 
-def _list() -> None:
+def _list(*, as_json: bool) -> None:
     from simulations.policies import FAMILIES
     from simulations.scenarios import SCENARIOS
 
+    if as_json:
+        scenarios = [
+            {"scenario": name, "about": one.about, "actions": one.actions, "decisions": one.decisions}
+            for name, one in SCENARIOS.items()
+        ]
+        policies = [{"policy": name, "about": family.about} for name, family in FAMILIES.items()]
+        click.echo(orjson.dumps({"scenarios": scenarios, "policies": policies}, option=orjson.OPT_INDENT_2).decode())
+        return
     click.echo("Scenarios:")
     for name, one in SCENARIOS.items():
         click.echo(f"  {name:20} {one.about} ({one.actions:,} actions, {one.decisions:,} decisions)")

@@ -182,20 +182,21 @@ def reported(*, as_json: bool) -> Iterator[None]:
     try:
         yield
     except ConfigError as error:
-        _tell(error.code, error.detail, error.errors, as_json=as_json)
+        tell(error.code, error.detail, error.errors, as_json=as_json)
         sys.exit(2)
     except SendtideError as error:
-        _tell(error.code, error.detail, error.errors, as_json=as_json)
+        tell(error.code, error.detail, error.errors, as_json=as_json)
         sys.exit(1)
     except StoreError as error:
-        _tell("store", str(error), {}, as_json=as_json)
+        tell("store", str(error), {}, as_json=as_json)
         sys.exit(1)
     except OSError as error:
-        _tell("file", f"{error.filename or ''}: {error.strerror or error}".removeprefix(": "), {}, as_json=as_json)
+        tell("file", f"{error.filename or ''}: {error.strerror or error}".removeprefix(": "), {}, as_json=as_json)
         sys.exit(1)
 
 
-def _tell(code: str, detail: str, errors: dict[str, list[str]], *, as_json: bool) -> None:
+def tell(code: str, detail: str, errors: dict[str, list[str]], *, as_json: bool) -> None:
+    """Tells an error on standard error."""
     if as_json:
         click.echo(orjson.dumps({"code": code, "detail": detail, "errors": errors}), err=True)
         return

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
+import os
 from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any
@@ -62,6 +63,19 @@ class Commands(click.Group):
             except (ImportError, AttributeError) as fault:
                 return _broken(cmd_name, f"{point.value}: {fault}")
         return super().get_command(ctx, cmd_name)
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Runs the command that was asked for; a wrong usage is told in JSON where it was asked to answer so."""
+        as_json = "--json" in ctx.args or bool(click.BOOL.str_to_bool(os.environ.get("SENDTIDE_JSON", "")))
+        try:
+            return super().invoke(ctx)
+        except click.UsageError as error:
+            if not as_json:
+                raise
+            from optimizer.cli.call import tell
+
+            tell("usage", error.format_message(), {}, as_json=True)
+            ctx.exit(error.exit_code)
 
 
 def _as_command(name: str, found: Any) -> click.Command:

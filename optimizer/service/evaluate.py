@@ -55,7 +55,7 @@ def evaluate(services: Services, workspace_id: str, policy_id: str, by: str | No
 
     Raises:
         NotFound: no such policy.
-        Invalid: it was rejected (its model is not kept), or too few rows are closed.
+        Invalid: it was rejected (its model is not kept), too few rows are closed, or none has the attribute.
     """
     with services.store.read() as reader:
         policy = reader.policy(workspace_id, policy_id)
@@ -69,6 +69,7 @@ def evaluate(services: Services, workspace_id: str, policy_id: str, by: str | No
         unseen = len(newer) >= LEAST_ROWS
         rows = (newer if unseen else mine)[-MOST_JUDGED:]
         _enough(rows, "policy_id")
+        _known(rows, by)
         scene = _Scene(services, reader, log, policy.campaign_id, rows)
         live = load_policy(reader, workspace_id, policy_id, {})
         weighed = scene.weigh({"policy": _of(live), **scene.others(policy_id)})
@@ -91,7 +92,7 @@ def evaluate_file(
 
     Raises:
         NotFound: no such campaign.
-        Invalid: an unreadable row, a distribution that is none, or too few rows.
+        Invalid: an unreadable row, a distribution that is none, too few rows, or none that has the attribute.
     """
     given = read_policy(path)
     with services.store.read() as reader:
@@ -101,6 +102,7 @@ def evaluate_file(
         mine = _closed(log, campaign_id)
         rows = [r for r in mine if r.decision.decision_id in given][-MOST_JUDGED:]
         _enough(rows, "file")
+        _known(rows, by)
         scene = _Scene(services, reader, log, campaign_id, rows)
         told = _from_file(scene, [given[r.decision.decision_id] for r in rows])
         covered = sum(r.decision.decision_id in given for r in mine) / len(mine)
@@ -119,6 +121,12 @@ def _enough(rows: Sequence[Logged], field: str) -> None:
         raise Invalid.field(
             field, f"closed rows of too few recipients: {people(rows)}, and {LEAST_RECIPIENTS} are needed"
         )
+
+
+def _known(rows: Sequence[Logged], by: str | None) -> None:
+    names = sorted({name for row in rows for name in row.decision.snapshot.context})
+    if by is not None and by not in names:
+        raise Invalid.field("by", f"no row has an attribute {by!r}; there are: {', '.join(names) or 'none'}")
 
 
 def _from_file(scene: _Scene, given: Sequence[Given]) -> dict[str, Judged]:

@@ -122,7 +122,7 @@ def _facts(
         "level": LEVEL,
         "decisions": _counts(ledger, compared),
         "groups": [_group(compared, group, shares) for group in GROUPS if np.any(ledger.group == GROUPS.index(group))],
-        "lifts": [found for group in CONTROLS if (found := _lift(compared, group)) is not None],
+        "lifts": [_lift(compared, group) for group in CONTROLS if _compares(compared, group, campaign.groups)],
         "group_sizes": _sizes(ledger, shares),
         "rules": _rules(ledger),
         **breakdowns(compared),
@@ -200,12 +200,15 @@ def _outcome(ledger: Ledger, part: Part, name: str) -> dict[str, Any]:
     return {"count": count, **part.mean(value, value)}
 
 
-def _lift(compared: Compared, control: Group) -> dict[str, Any] | None:
-    """The treated against a control group; None where one of them has no decisions that can be compared."""
+def _compares(compared: Compared, control: Group, present: GroupShares) -> bool:
+    """Whether the campaign has this control group, even if nobody of it was asked about yet, or had it."""
+    return _share(present, control) > 0.0 or bool(np.any(compared.ledger.group == GROUPS.index(control)))
+
+
+def _lift(compared: Compared, control: Group) -> dict[str, Any]:
+    """The treated against a control group; nothing but its name where one of them has no decisions to compare."""
     ledger = compared.ledger
     treated, other = compared.groups["treated"], compared.groups[control]
-    if not np.any(ledger.group == GROUPS.index(control)):
-        return None
     if not treated.rows.size or not other.rows.size:
         return {"control": control, "compared": int(other.rows.size), "value": None, "money": None, "harms": {}}
     value = _difference(treated, other, ledger.reward, ledger.worth)

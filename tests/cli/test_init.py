@@ -63,6 +63,12 @@ def test_a_stranger_gets_from_nothing_to_a_report_by_what_is_printed(sendtide: S
     assert found["by_variant"], "the confirmed message is one of them"
 
 
+def test_a_report_right_after_it_knows_the_control_groups(sendtide: Sendtide) -> None:
+    sendtide.ok("init", "--yes")
+    told = " ".join(sendtide.ok("report", "first", env={"COLUMNS": "200"}).split())
+    assert "Lift over sending nothing (holdout): nothing to say yet" in told
+
+
 def test_what_it_made_is_told_to_programs_and_made_once(sendtide: Sendtide) -> None:
     first = sendtide.json("init", "--campaign", "spring", "--variant", "a=One", "--variant", "b", "--channel", "sms")
     assert first["campaign"] == {

@@ -69,11 +69,8 @@ class TestFiles:
         plans = {g["group"]: g for g in report["groups"] if g["by"] == "plan"}
         assert set(plans) == {"pro", "free"}
         assert sum(g["rows"] for g in plans.values()) == 1200
-        by_group = {
-            g["group"]: g["rows"]
-            for g in evaluate_file(shop, WORKSPACE, "spring", tmp_path / "p.ndjson", by="nothing")["groups"]
-        }
-        assert by_group == {"": 1200}
+        with pytest.raises(Invalid, match=r"no row has an attribute 'nothing'; there are: .*plan"):
+            evaluate_file(shop, WORKSPACE, "spring", tmp_path / "p.ndjson", by="nothing")
 
     def test_one_number_a_row_is_enough_for_weights(self, shop: Services, clock: FakeClock, tmp_path: Path) -> None:
         decided = audience(shop, clock, 400, seed=3)

@@ -231,6 +231,21 @@ def test_a_campaign_of_which_nobody_was_treated_yet_has_nothing_to_say(services:
     assert any("holdout): nothing to say yet" in line for line in reported(services)["summary"])
 
 
+@pytest.mark.parametrize("treated", [0, 3])
+def test_control_groups_of_which_nobody_was_asked_about_yet_are_told(services: Services, treated: int) -> None:
+    write(services, [decision(number, "treated") for number in range(treated)])
+    found = reported(services)
+    assert [(one["control"], one["compared"], one["value"]) for one in found["lifts"]] == [
+        ("holdout", 0, None),
+        ("random", 0, None),
+    ]
+    assert (
+        "Lift over sending nothing (holdout): nothing to say yet, no decisions of both groups can be compared."
+        in (found["summary"])
+    )
+    assert not any("nothing to compare with" in line for line in found["summary"])
+
+
 def test_the_pace_is_that_of_what_the_stretches_tell(services: Services, clock: FakeClock) -> None:
     """A thousand treated a day beside hardly any control tell next to nothing: no lift comes clear within ten years."""
     setup.put_campaign(services, shop(groups=GroupShares(holdout=0.5)))
@@ -299,6 +314,7 @@ def test_a_period_takes_the_decisions_made_in_it(services: Services, later: Fake
 
 
 def test_a_campaign_without_decisions_or_controls_says_so(services: Services) -> None:
+    setup.put_campaign(services, shop(groups=GroupShares()))
     assert reported(services)["summary"] == [
         "There is nothing to compare with: the campaign has no holdout, random or baseline group.",
         "No decisions in this period.",

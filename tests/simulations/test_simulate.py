@@ -6,6 +6,8 @@ from dataclasses import dataclass, field, replace
 from datetime import timedelta
 
 import numpy as np
+import orjson
+from click.testing import CliRunner
 
 from optimizer.bandit.rewards import clock_start
 from optimizer.service.choose import Drawn
@@ -13,7 +15,8 @@ from simulations.game import Game, Turn
 from simulations.oracle import BestStatic, Chance, Oracle
 from simulations.play import Play, Played, Result
 from simulations.pure import EARLY, Schedule, Sendtide
-from simulations.scenarios import Scenario, scenario
+from simulations.scenarios import SCENARIOS, Scenario, scenario
+from simulations.simulate import command
 from simulations.standings import share_of
 from simulations.world.memory import Memory
 from simulations.world.spec import Tiring, WorldSpec
@@ -199,3 +202,11 @@ def test_at_the_send_everything_is_known_of_messages_that_have_gone_out() -> Non
     assert max(event.occurred_at for event in listener.events) > last
     known = {result.decision.decision_id for result in listener.results}
     assert {event.decision_id for event in listener.events if event.decision_id is not None} <= known
+
+
+def test_scenarios_and_policies_are_listed_in_json_for_programs() -> None:
+    listed = CliRunner().invoke(command, ["--list", "--json"])
+    assert listed.exit_code == 0
+    found = orjson.loads(listed.stdout)
+    assert [one["scenario"] for one in found["scenarios"]] == list(SCENARIOS)
+    assert found["policies"][0].keys() == {"policy", "about"}

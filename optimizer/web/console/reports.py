@@ -69,7 +69,7 @@ def standing_of(report: Mapping[str, Any]) -> Standing:
     if report["group_sizes"]["mismatch"]:
         return Standing("broken")
     if not told:
-        verdict = "new" if not report["groups"] else "early" if lifts or _has_controls(report) else "alone"
+        verdict = "new" if not report["groups"] else "early" if lifts else "alone"
         return Standing(verdict, next(iter(lifts), None))
     best = next((one for one in told if one["value"]["low"] is not None), told[0])
     value, money = best["value"], best["money"]
@@ -80,11 +80,6 @@ def standing_of(report: Mapping[str, Any]) -> Standing:
     treated = sum(one["compared"] for one in report["groups"] if one["group"] == "treated")
     partial = shown is not None and shown["total"]["decisions"] < treated
     return Standing(verdict, best["control"], value, shown, partial)
-
-
-def _has_controls(report: Mapping[str, Any]) -> bool:
-    """Whether there is a control group, even if nobody of it was asked about yet."""
-    return any(one["group"] == "treated" and one["configured_share"] < 1.0 - 1e-9 for one in report["groups"])
 
 
 def estimate(told: Mapping[str, Any] | None) -> Estimate:

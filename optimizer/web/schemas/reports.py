@@ -237,7 +237,7 @@ class ReportOut(Shown):
     summary = fields.List(Text(longest=10_000), required=True, metadata={"description": "The report in sentences."})
     decisions = _nested(ReportCountsOut)
     groups = _list(ReportGroupOut, "Groups that have decisions.")
-    lifts = _list(ComparisonOut, "The treated against each control group.")
+    lifts = _list(ComparisonOut, "The treated against each control group, one without decisions included.")
     group_sizes = _nested(GroupSizesOut)
     rules = _list(RuleCountOut, "What masked actions, the most often first.")
     by_variant = _list(VariantPartOut, "The most frequent first.")

@@ -30,3 +30,12 @@ def test_money_of_some_of_the_treated_decisions_is_said_to_be_that(counted: int,
 def test_money_of_which_nobody_can_tell_is_not_shown() -> None:
     standing = standing_of(reported(1_000, 1_000, low=None))
     assert (standing.verdict, standing.money, standing.partial) == ("paying", None, False)
+
+
+@pytest.mark.parametrize(("controls", "verdict"), [((), "alone"), (("holdout",), "early")])
+def test_a_control_group_is_one_even_if_nobody_of_it_was_asked_about_yet(
+    controls: tuple[str, ...], verdict: str
+) -> None:
+    lifts: list[dict[str, Any]] = [{"control": name, "value": None, "money": None} for name in controls]
+    standing = standing_of({**reported(0, 0), "groups": [{"group": "treated", "compared": 0}], "lifts": lifts})
+    assert standing.verdict == verdict
