@@ -14,7 +14,7 @@ import pytest
 from optimizer.bandit.actions import ActionSpace
 from optimizer.model.inference import RewardModel
 from optimizer.model.training.train import refresh as refit
-from optimizer.service import refreshing, settledrows, setup
+from optimizer.service import departure, refreshing, settledrows, setup
 from optimizer.service.erasing import erase
 from optimizer.service.feedback import Log, examples, load
 from optimizer.service.imports import import_file
@@ -172,7 +172,7 @@ def test_policies_are_compared_on_settled_rows_too(
     monkeypatch.setattr(refreshing, "divergence", told)
     _log(shop, clock, 80, "third")
     refresh(shop, WORKSPACE)
-    assert len(compared) == refreshing.DIVERGENCE_ROWS
+    assert len(compared) == departure.DIVERGENCE_ROWS
     assert compared == sorted(compared)
 
 
