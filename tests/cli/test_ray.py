@@ -181,6 +181,7 @@ def test_an_address_that_is_none_is_told_plainly(tmp_path: Path, address: str, t
     file = tmp_path / "people.csv"
     file.write_text("recipient_id\nu000000\n")
     database = f"sqlite:///{tmp_path}/one.db"
+    scene.prepare(Settings(database=database), 1, cap=1, seed=3)
     refused = decide(file, tmp_path / "out", database, "--ray", address)
     assert refused.exit_code == 2
     assert told in refused.stderr
@@ -200,11 +201,12 @@ def test_without_the_extra_a_command_says_what_is_missing(
     file = tmp_path / "people.csv"
     file.write_text("recipient_id\nu000000\n")
     given = {
-        "decide": ["decide", str(file), "--campaign", "spring", "--out", str(tmp_path / "out"), "--database", database],
+        "decide": ["decide", str(file), "--campaign", scene.LEARNED, "--out", str(tmp_path / "out")],
         "simulate": ["simulate", "stationary", "--decisions", "20"],
         "tune": ["tune", "--database", database, "--workspace", scene.WORKSPACE],
     }
-    refused = sendtide(*given[command], "--ray", "local")
+    whose = ["--database", database, "--workspace", scene.WORKSPACE] if command == "decide" else []
+    refused = sendtide(*given[command], *whose, "--ray", "local")
     assert refused.exit_code == 2
     assert "--ray needs ray: pip install 'sendtide[ray]'" in refused.stderr
 
