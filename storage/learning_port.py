@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import datetime
 from typing import Protocol
 
 from storage.log import Page
@@ -46,8 +47,10 @@ class LearningChanges(Protocol):
     def add_policy(self, policy: Policy) -> None:
         """Stores a new policy; ``AlreadyExists`` when its id is taken."""
 
-    def set_policy_status(self, workspace_id: str, policy_id: str, status: PolicyStatus) -> None:
-        """Sets the one thing of a policy that changes; ``VersionConflict`` when there is no such policy."""
+    def set_policy_status(
+        self, workspace_id: str, policy_id: str, status: PolicyStatus, *, superseded_at: datetime | None = None
+    ) -> None:
+        """Sets what became of a policy; ``VersionConflict`` when there is no such policy."""
 
     def move_pointer(self, pointer: Pointer) -> None:
         """Compare-and-set: ``VersionConflict`` unless ``generation`` is the stored generation + 1 (none stored = 0)."""

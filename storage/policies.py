@@ -34,10 +34,12 @@ class Artifact:
 
 @dataclass(frozen=True, slots=True)
 class Policy:
-    """A campaign's policy: a mixture of components; weights sum to 1. Immutable but for ``status``.
+    """A campaign's policy: a mixture of components; weights sum to 1. Immutable but for what became of it: ``status``,
+    ``superseded_at``, and ``parent_id``, which skips revisions that were deleted.
 
     ``exploration`` holds the numbers that the distribution is computed with (rate, matured rows by variant, …);
-    ``verdict`` is what the gate found, each condition with its number.
+    ``verdict`` is what the gate found, each condition with its number; ``superseded_at`` is when a revision of it took
+    its place, or it was taken back (None = neither, since it last went into service).
     """
 
     workspace_id: str
@@ -51,6 +53,7 @@ class Policy:
     revision: bool = False
     exploration: JsonObject = field(default_factory=dict)
     verdict: JsonObject = field(default_factory=dict)
+    superseded_at: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -185,6 +185,11 @@ class Reader(
     ) -> dict[str, tuple[Happening, ...]]:
         """``past`` of many; recipients without any are left out."""
 
+    def pasts_before(
+        self, workspace_id: str, asked: Sequence[tuple[str, datetime]], *, limit: int
+    ) -> dict[tuple[str, datetime], tuple[Happening, ...]]:
+        """``past`` of many, each before a moment of its own; those without any are left out."""
+
     def known_events(self, workspace_id: str, event_ids: Sequence[str]) -> set[str]:
         """Those of the given event ids that are stored."""
 

@@ -45,3 +45,8 @@ class RetentionChanges(Protocol):
     def prune_runs(self, workspace_id: str, before: datetime, *, refreshes_before: datetime, limit: int) -> int:
         """Deletes training runs that are over: retrains of before ``before``, refreshes of before ``refreshes_before``,
         but for the newest run of all. At most ``limit``, the oldest first; returns how many went (0 = none is left)."""
+
+    def prune_revisions(self, workspace_id: str, before: datetime, *, limit: int) -> int:
+        """Deletes refreshed revisions of before ``before`` that nothing was decided under, with the artifacts that only
+        they named: those that were superseded before it. What came from one comes from its parent from then on. At most
+        ``limit``, the oldest first; returns how many went (0 = none is left)."""

@@ -12,7 +12,7 @@ refusals come with the recipients' file or as events.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any, Literal
 
@@ -25,8 +25,11 @@ from optimizer.service import recipients as people
 from optimizer.service.cells import Cells, outcome
 from optimizer.service.choose import ZoneSource, resolve_zone
 from optimizer.service.ids import IMPORTED_POLICY, derived, derived_many
+from optimizer.service.importedpast import Occasion, pasts
+from optimizer.service.past import with_past
 from optimizer.service.record import cost_of, message_of
 from storage.log import Decision, Event, Message, Snapshot
+from storage.port import Reader
 from storage.records import Campaign, Recipient
 
 #: Columns of a history file, beside ``context.NAME`` and ``outcome.NAME``.
@@ -226,6 +229,29 @@ def _propensity(cells: Cells) -> float | None:
     if propensity is not None and propensity > 1:
         raise Invalid.field("propensity", f"{propensity:g} must not be above 1")
     return propensity if propensity is not None and propensity > 0 else None
+
+
+def with_pasts(reader: Reader, workspace_id: str, rows: Sequence[LoggedRow]) -> list[Decision]:
+    """The decisions of rows that are not stored, their contexts with what had happened before them."""
+    decided = []
+    for row, past in zip(rows, pasts(reader, workspace_id, list(map(_occasion, rows))), strict=True):
+        context = with_past(row.decision.snapshot.context, past, row.decision.decided_at)
+        decided.append(replace(row.decision, snapshot=replace(row.decision.snapshot, context=context)))
+    return decided
+
+
+def _occasion(row: LoggedRow) -> Occasion:
+    decision = row.decision
+    return Occasion(
+        recipient_id=decision.recipient_id,
+        decided_at=decision.decided_at,
+        decision_id=decision.decision_id,
+        campaign_id=decision.campaign_id,
+        variant_id=decision.variant_id,
+        channel=decision.channel,
+        sent_at=decision.sent_at,
+        outcomes=[(event.event_id, event.type, event.occurred_at) for event in row.events],
+    )
 
 
 def _events(cells: Cells, decision: Decision, send: _Send, now: datetime) -> list[Event]:

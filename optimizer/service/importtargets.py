@@ -190,8 +190,7 @@ class _History:
                 frame = self.campaigns[campaign_id]
                 if frame is None or any_erased(reader, workspace_id):
                     return None
-                zones = reader.timezones(workspace_id, [str(one) for one in table.columns.get("recipient_id", ())])
-            found = self.columns.read(table, frame, zones, services.clock())
+                found = self.columns.read(table, frame, reader, services.clock())
         except Unusual:
             return None
         return _put_whole(
@@ -235,7 +234,8 @@ class _History:
             known = writer.decisions_by_id(workspace_id, [row.decision.decision_id for row in logged])
             new = [row for row in logged if row.decision.decision_id not in known]
             people.sight(writer, workspace_id, {}, [row.decision.snapshot.context for row in new])
-            writer.add_decisions([(row.decision, row.message) for row in new])
+            decided = history.with_pasts(writer, workspace_id, new)
+            writer.add_decisions([(one, row.message) for one, row in zip(decided, new, strict=True)])
             writer.add_events([event for row in new for event in row.events])
             self.place.note(None if bad else position)(writer)
             return Stored(stored=len(new), known=len(logged) - len(new), bad=tuple(bad))

@@ -150,7 +150,7 @@ def _move(
     except VersionConflict as race:
         raise Conflict("the campaign's policy was moved at the same time; look again and retry", code="moved") from race
     if pointer is not None and pointer.policy_id != COLD_POLICY:
-        writer.set_policy_status(workspace_id, pointer.policy_id, "retired")
+        writer.set_policy_status(workspace_id, pointer.policy_id, "retired", superseded_at=now)
     if policy_id != COLD_POLICY:
         writer.set_policy_status(workspace_id, policy_id, "live")
     writer.add_change(workspace_id, kind, now, campaign_id=campaign_id, policy_id=policy_id, detail=by)

@@ -19,8 +19,13 @@ def with_past(context: JsonObject, past: Sequence[Happening], now: datetime) -> 
     told = dict(context)
     told.pop(HISTORY, None)
     if past:
-        told[HISTORY] = History(tuple(_past(one, now) for one in past[-LENGTH:])).to_json()
+        told[HISTORY] = as_told(past, now)
     return told
+
+
+def as_told(past: Sequence[Happening], now: datetime) -> list[list[int | str]]:
+    """A recipient's last events, all before ``now`` and oldest first, as a context holds them."""
+    return History(tuple(_past(one, now) for one in past[-LENGTH:])).to_json()
 
 
 def _past(one: Happening, now: datetime) -> Past:

@@ -72,7 +72,9 @@ def publish(
             Pointer(live.workspace_id, live.campaign_id, live.policy_id, generation, now),
         )
         if expected is not None and expected.policy_id != COLD_POLICY:
-            writer.set_policy_status(live.workspace_id, expected.policy_id, "retired")
+            # What a gated policy replaced stays, to go back to.
+            superseded_at = now if live.revision else None
+            writer.set_policy_status(live.workspace_id, expected.policy_id, "retired", superseded_at=superseded_at)
         if not live.revision:
             writer.add_change(
                 live.workspace_id, "promoted", now, campaign_id=live.campaign_id, policy_id=live.policy_id
@@ -98,7 +100,7 @@ def roll_back(services: Services, serving: Pointer, to: str, now: datetime, deta
 
     def work(writer: Writer) -> None:
         writer.move_pointer(Pointer(serving.workspace_id, serving.campaign_id, to, serving.generation + 1, now))
-        writer.set_policy_status(serving.workspace_id, serving.policy_id, "retired")
+        writer.set_policy_status(serving.workspace_id, serving.policy_id, "retired", superseded_at=now)
         if to != COLD_POLICY:
             writer.set_policy_status(serving.workspace_id, to, "live")
         writer.add_change(

@@ -25,8 +25,12 @@ GRACE = timedelta(hours=1)
 STEP = 1000
 #: How long the records of refreshes are kept: one a minute is half a million a year, of 2 kB for each campaign.
 REFRESHES_KEPT = timedelta(days=30)
+#: How long a revision is kept that took no part in any decision, after it served. With one a minute that is a GB.
+REVISIONS_KEPT = timedelta(days=1)
 #: How many messages of other systems, and how many events, do.
 LOOSE = 1000
+#: How many revisions do, each with a model of a MB.
+REVISIONS = 50
 
 
 def expire(services: Services, workspace_id: str, limit: int = 1000) -> int:
@@ -83,6 +87,9 @@ def retain(services: Services, workspace_id: str) -> int:
     recent, last = services.clock() - REFRESHES_KEPT, 2 * timedelta(minutes=services.settings.retrain_minutes)
     known = min(before, services.clock() - last)  # the last retrain stays, else the next one would come early
     while services.store.write(lambda w: w.prune_runs(workspace_id, known, refreshes_before=recent, limit=STEP)):
+        pass
+    idle = services.clock() - REVISIONS_KEPT
+    while services.store.write(lambda w: w.prune_revisions(workspace_id, idle, limit=REVISIONS)):
         pass
     forget_outdated(services, workspace_id)
     services.store.scrub()

@@ -9,6 +9,7 @@ from typing import Any, Final
 
 from optimizer.bandit.localtime import known_zone
 from optimizer.bandit.rewards import MESSAGE_OUTCOMES
+from optimizer.model.history import HISTORY
 from optimizer.service import history
 from optimizer.service import recipients as people
 from optimizer.service.cells import OBJECT_VALUES, Cells, instant, outcome
@@ -16,14 +17,16 @@ from optimizer.service.choose import resolve_zone
 from optimizer.service.erased import any_erased
 from optimizer.service.history import Frame
 from optimizer.service.ids import IMPORTED_POLICY
+from optimizer.service.importedpast import Occasion, pasts
+from optimizer.service.past import as_told
 from optimizer.service.rowparts import Table
 from optimizer.service.wholecolumns import Memo, first_seen, joined, member, plain_ids, require, require_names
 from storage.bulk import NewLogged, NewOutcomes
-from storage.codec import from_micros, to_micros
+from storage.codec import from_micros, pack_member, to_micros
 from storage.decision_codec import Details
 from storage.errors import OneByOne
 from storage.log import Snapshot
-from storage.port import Writer
+from storage.port import Reader, Writer
 from storage.records import Recipient
 
 _EPOCH: Final = from_micros(0)
@@ -59,13 +62,13 @@ class HistoryColumns:
         require(len(named) == 1)
         return named.pop()
 
-    def read(self, table: Table, frame: Frame, zones: Mapping[str, str | None], now: datetime) -> NewLogged:
+    def read(self, table: Table, frame: Frame, reader: Reader, now: datetime) -> NewLogged:
         """A chunk's decisions.
 
         Args:
             table: the rows, all of ``frame``'s campaign.
             frame: that campaign.
-            zones: of recipients who are stored.
+            reader: what is stored of their recipients.
             now: nothing lies after it.
 
         Raises:
@@ -75,7 +78,9 @@ class HistoryColumns:
         require_names(columns)
         for name in columns:
             require(name in history.COLUMNS or name.startswith(("context.", "outcome.")))
+        require(f"context.{HISTORY}" not in columns)
         recipients = plain_ids(columns["recipient_id"])
+        zones = reader.timezones(frame.campaign.workspace_id, recipients)
         clocks = {zones.get(one) or frame.campaign.timezone or "UTC" for one in recipients}
         require(None not in map(known_zone, clocks))
         sent = self._sent(table, frame, to_micros(now))
@@ -85,6 +90,8 @@ class HistoryColumns:
         require(all(one is None or one <= 1 for one in propensities))
         names = history.row_names(frame.campaign, recipients, table.dicts(), table.lines)
         ids = [f"dec{name}" for name in names]
+        outcomes = self._outcomes(table, ids, sent, to_micros(now))
+        contexts.append(_pasts(reader, frame, recipients, ids, sent, outcomes))
         pairs = list(zip(sent.variants, sent.channels, strict=True))
         costs, actions = ({pair: told(*pair) for pair in set(pairs)} for told in (frame.cost, frame.action))
         return NewLogged(
@@ -105,7 +112,7 @@ class HistoryColumns:
             channels=sent.channels,
             costs=[costs[pair] for pair in pairs],
             details=_details(frame, zones, recipients, sent, [costs[p] for p in pairs], joined(contexts, len(ids))),
-            outcomes=self._outcomes(table, ids, sent, to_micros(now)),
+            outcomes=outcomes,
         )
 
     def _sent(self, table: Table, frame: Frame, now: int) -> _Sent:
@@ -168,6 +175,34 @@ class HistoryColumns:
         writer.add_new_logged(workspace_id, found)
         known = {attribute.name: attribute for attribute in writer.attributes(workspace_id)}
         people.sight(writer, workspace_id, known, first_seen(known, table.columns, "context", typed=self.typed))
+
+
+def _pasts(
+    reader: Reader, frame: Frame, recipients: Sequence[str], ids: Sequence[str], sent: _Sent, outcomes: NewOutcomes
+) -> list[str]:
+    """What each context says of its recipient's past."""
+    happened: dict[int, list[tuple[str, str, datetime]]] = {}
+    brought = zip(outcomes.places, outcomes.ids, outcomes.types, outcomes.occurred_at, strict=True)
+    for place, event_id, kind, at in brought:
+        happened.setdefault(place, []).append((event_id, kind, from_micros(at)))
+    occasions = [
+        Occasion(
+            recipient_id=recipient_id,
+            decided_at=from_micros(sent.decided_at[i]),
+            decision_id=ids[i],
+            campaign_id=frame.campaign.campaign_id,
+            variant_id=sent.variants[i],
+            channel=sent.channels[i],
+            sent_at=None if sent.variants[i] is None else from_micros(sent.send_at[i]),
+            outcomes=happened.get(i, ()),
+        )
+        for i, recipient_id in enumerate(recipients)
+    ]
+    found = pasts(reader, frame.campaign.workspace_id, occasions)
+    return [
+        pack_member(as_told(past, one.decided_at), HISTORY) if past else ""
+        for one, past in zip(occasions, found, strict=True)
+    ]
 
 
 def _details(

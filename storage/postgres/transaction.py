@@ -29,6 +29,12 @@ SELECT people.who, told.* FROM unnest(CAST(?2 AS TEXT[])) AS people (who)
 CROSS JOIN LATERAL ({PAST.replace("?2", "people.who")}) AS told (at, ref, kind, channel, campaign, variant, properties)
 ORDER BY people.who, told.at, told.ref
 """  # noqa: S608 - statements of this package
+_PASTS_BEFORE = f"""
+SELECT asked.who, asked.before, told.* FROM unnest(CAST(?2 AS TEXT[]), CAST(?3 AS BIGINT[])) AS asked (who, before)
+CROSS JOIN LATERAL ({PAST.replace("?2", "asked.who").replace("?3", "asked.before")})
+  AS told (at, ref, kind, channel, campaign, variant, properties)
+ORDER BY asked.who, asked.before, told.at, told.ref
+"""  # noqa: S608 - statements of this package
 _USED = """
 SELECT used.rule_id, used.period, used.used
 FROM unnest(CAST(?2 AS TEXT[]), CAST(?3 AS BIGINT[]), CAST(?4 AS BIGINT[])) AS span (rule_id, first, last)
@@ -63,6 +69,17 @@ class PostgresReader(
         for who, *row in self._rows(_PASTS, (workspace_id, list(set(recipient_ids)), to_micros(before), limit)):
             found.setdefault(who, []).append(happening_from(tuple(row)))
         return {who: tuple(past) for who, past in found.items()}
+
+    def pasts_before(
+        self, workspace_id: str, asked: Sequence[tuple[str, datetime]], *, limit: int
+    ) -> dict[tuple[str, datetime], tuple[Happening, ...]]:
+        """See ``storage.port``; as ``pasts``."""
+        moments = {(who, to_micros(before)): (who, before) for who, before in asked}
+        people, befores = [who for who, _ in moments], [before for _, before in moments]
+        found: dict[tuple[str, datetime], list[Happening]] = {}
+        for who, before, *row in self._rows(_PASTS_BEFORE, (workspace_id, people, befores, limit)):
+            found.setdefault(moments[who, before], []).append(happening_from(tuple(row)))
+        return {one: tuple(past) for one, past in found.items()}
 
     def usage(self, workspace_id: str, spans: Sequence[tuple[str, int, int]]) -> dict[tuple[str, int], int]:
         """See ``storage.port``; by one statement, as ``pasts``."""

@@ -149,14 +149,19 @@ class LearningWriter(LearningReader, SetupWriter):
         if not added.rowcount:
             raise AlreadyExists(f"policy {policy.policy_id} is stored already")
 
-    def set_policy_status(self, workspace_id: str, policy_id: str, status: PolicyStatus) -> None:
+    def set_policy_status(
+        self, workspace_id: str, policy_id: str, status: PolicyStatus, *, superseded_at: datetime | None = None
+    ) -> None:
         """See ``storage.port``; ``VersionConflict`` when there is no such policy (any more)."""
         policy = self.policy(workspace_id, policy_id)
         if policy is None:
             raise VersionConflict(f"policy {policy_id} is not stored")
+        self._rewrite_policy(replace(policy, status=status, superseded_at=superseded_at))
+
+    def _rewrite_policy(self, policy: Policy) -> None:
         self._query(
             "UPDATE policies SET document = ? WHERE workspace_id = ? AND policy_id = ?",
-            (POLICY.pack(replace(policy, status=status)), workspace_id, policy_id),
+            (POLICY.pack(policy), policy.workspace_id, policy.policy_id),
         )
 
     def move_pointer(self, pointer: Pointer) -> None:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from datetime import datetime
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from datetime import datetime, timedelta
 from typing import Final
 
-from storage.codec import POLICY, TRAINING_RUN, to_micros
+from storage.codec import POLICY, TRAINING_RUN, from_micros, to_micros
+from storage.policies import Policy
 from storage.sql.block_tables import RewriteWriter
 from storage.sql.learning_tables import LearningWriter
 
@@ -94,6 +96,11 @@ SELECT policy_id, document FROM policies p WHERE workspace_id = ?1 AND created_a
 AND NOT EXISTS (SELECT 1 FROM pointers WHERE workspace_id = ?1 AND policy_id = p.policy_id)
 AND NOT EXISTS (SELECT 1 FROM policy_uses WHERE workspace_id = ?1 AND policy_id = p.policy_id AND decisions > 0)
 """
+_POLICIES_SINCE: Final = "SELECT document FROM policies WHERE workspace_id = ? AND created_at >= ?"
+_DROP_POLICY: Final = "DELETE FROM policies WHERE workspace_id = ? AND policy_id = ?"
+_DROP_ARTIFACT: Final = "DELETE FROM artifacts WHERE workspace_id = ? AND artifact_id = ?"
+#: A retrain dates its policy to its own beginning: what it came from, and shares a model with, may be younger.
+_LONGEST_RUN: Final = timedelta(days=2)
 
 
 class RetentionWriter(LearningWriter, RewriteWriter):
@@ -156,10 +163,7 @@ class RetentionWriter(LearningWriter, RewriteWriter):
 
     def _prune_policies(self, workspace_id: str, before: int) -> None:
         unused = [policy_id for policy_id, _ in self._rows(_POLICIES, (workspace_id, before))]
-        self._query_many(
-            "DELETE FROM policies WHERE workspace_id = ? AND policy_id = ?",
-            [(workspace_id, policy_id) for policy_id in unused],
-        )
+        self._query_many(_DROP_POLICY, [(workspace_id, policy_id) for policy_id in unused])
         kept = {
             component.artifact_id
             for row in self._rows("SELECT document FROM policies WHERE workspace_id = ?", (workspace_id,))
@@ -168,7 +172,38 @@ class RetentionWriter(LearningWriter, RewriteWriter):
         old = self._rows(
             "SELECT artifact_id FROM artifacts WHERE workspace_id = ? AND created_at < ?", (workspace_id, before)
         )
-        self._query_many(
-            "DELETE FROM artifacts WHERE workspace_id = ? AND artifact_id = ?",
-            [(workspace_id, row[0]) for row in old if row[0] not in kept],
+        self._query_many(_DROP_ARTIFACT, [(workspace_id, row[0]) for row in old if row[0] not in kept])
+
+    def prune_revisions(self, workspace_id: str, before: datetime, *, limit: int) -> int:
+        """See ``storage.retention``."""
+        unused = [POLICY.unpack(document) for _, document in self._rows(_POLICIES, (workspace_id, to_micros(before)))]
+        idle = [p for p in unused if p.revision and p.superseded_at is not None and p.superseded_at < before]
+        going = {p.policy_id: p for p in sorted(idle, key=lambda p: p.created_at)[:limit]}
+        if not going:
+            return 0
+        named = {part.artifact_id for p in going.values() for part in p.mixture if part.artifact_id is not None}
+        made = [made for one in sorted(named) if (made := self._made(workspace_id, one)) is not None]
+        since = min([*made, *(p.created_at for p in going.values())]) - _LONGEST_RUN
+        younger = [POLICY.unpack(row[0]) for row in self._rows(_POLICIES_SINCE, (workspace_id, to_micros(since)))]
+        staying = [p for p in younger if p.policy_id not in going]
+        for policy in staying:
+            self._skip_parents(policy, going)
+        self._query_many(_DROP_POLICY, [(workspace_id, one) for one in going])
+        kept = {part.artifact_id for p in staying for part in p.mixture}
+        self._query_many(_DROP_ARTIFACT, [(workspace_id, one) for one in sorted(named) if one not in kept])
+        return len(going)
+
+    def _made(self, workspace_id: str, artifact_id: str) -> datetime | None:
+        """When an artifact was stored first: no older policy names it."""
+        row = self._row(
+            "SELECT created_at FROM artifacts WHERE workspace_id = ? AND artifact_id = ?", (workspace_id, artifact_id)
         )
+        return None if row is None else from_micros(row[0])
+
+    def _skip_parents(self, policy: Policy, going: Mapping[str, Policy]) -> None:
+        """Makes a policy that stays come from one that does, so that its line of revisions has no gap."""
+        parent_id = policy.parent_id
+        while parent_id is not None and parent_id in going:
+            parent_id = going[parent_id].parent_id
+        if parent_id != policy.parent_id:
+            self._rewrite_policy(replace(policy, parent_id=parent_id))

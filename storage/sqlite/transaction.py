@@ -63,6 +63,17 @@ class SqliteReader(
         found = {one: self.past(workspace_id, one, before, limit=limit) for (one,) in known}
         return {one: past for one, past in found.items() if past}
 
+    def pasts_before(
+        self, workspace_id: str, asked: Sequence[tuple[str, datetime]], *, limit: int
+    ) -> dict[tuple[str, datetime], tuple[Happening, ...]]:
+        """See ``storage.port``; as ``pasts``."""
+        if not asked:
+            return {}
+        people, last = sorted({who for who, _ in asked}), max(before for _, before in asked)
+        known = {who for (who,) in self._rows(_WITH_PAST, (json.dumps(people), workspace_id, to_micros(last)))}
+        found = {one: self.past(workspace_id, *one, limit=limit) for one in set(asked) if one[0] in known}
+        return {one: past for one, past in found.items() if past}
+
 
 class SqliteWriter(
     SqliteReader,

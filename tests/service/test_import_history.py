@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from optimizer.model.history import HISTORY
 from optimizer.service import setup
 from optimizer.service.erasing import erase
 from optimizer.service.feedback import load
@@ -37,6 +38,46 @@ def test_a_history_that_has_grown_adds_only_what_is_new(services: Services, spri
     import_file(services, WORKSPACE, "history", write(file, history_rows(12)))
     report = import_file(services, WORKSPACE, "history", write(file, history_rows(20)))
     assert (report.stored, report.known) == (8, 12)
+
+
+@pytest.mark.parametrize("context", [{"context.plan": "pro"}, {"context": {"plan": "pro", HISTORY: [[1, 2]]}}])
+def test_an_imported_decision_knows_what_its_recipient_had_done_before_it(
+    services: Services, spring: Campaign, tmp_path: Path, context: dict[str, Any]
+) -> None:
+    def row(who: str, days: float, variant: str, **outcomes: Any) -> dict[str, Any]:
+        at = {"send_at": (START - days * DAY).isoformat()}
+        sent = {"recipient_id": who, "campaign_id": "spring", "variant_id": variant, "channel": "email", **at}
+        return {**sent, **context, "outcome.clicked": 0, "outcome.delivered": 1, **outcomes}
+
+    views = [
+        {
+            "type": "viewed",
+            "recipient_id": "u1",
+            "occurred_at": (START - d * DAY).isoformat(),
+            "properties.topic": topic,
+        }
+        for d, topic in ((12, "shoes"), (8, "hats"))
+    ]
+    first = [row("u1", 10, "mens", **{"outcome.clicked": 1}), row("u1", 9, "womens"), row("u2", 9, "mens")]
+    import_file(services, WORKSPACE, "events", write(tmp_path / "e.ndjson", views))
+    import_file(services, WORKSPACE, "history", write(tmp_path / "h.ndjson", first))
+    import_file(services, WORKSPACE, "history", write(tmp_path / "later.ndjson", [row("u1", 7, "mens")]))
+    day, mens, womens = 24 * 60, ["", "email", "spring/mens"], ["", "email", "spring/womens"]
+    found = {(d.recipient_id, (START - d.decided_at).days): d.snapshot.context for d in decisions(services)}
+    assert found == {
+        ("u1", 10): {"plan": "pro", HISTORY: [[2 * day, 6, "shoes"]]},
+        ("u1", 9): {"plan": "pro", HISTORY: [[3 * day, 6, "shoes"], [day, 0, *mens], [day, 2, *mens]]},
+        ("u2", 9): {"plan": "pro"},
+        ("u1", 7): {
+            "plan": "pro",
+            HISTORY: [
+                *([5 * day, 6, "shoes"], [3 * day, 0, *mens], [3 * day, 2, *mens], [2 * day, 0, *womens]),
+                [day, 6, "hats"],
+            ],
+        },
+    }
+    with services.store.read() as reader:
+        assert [one.name for one in reader.attributes(WORKSPACE)] == ["plan"]
 
 
 def test_equal_rows_of_a_history_are_two_decisions(services: Services, spring: Campaign, tmp_path: Path) -> None:

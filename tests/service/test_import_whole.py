@@ -136,7 +136,8 @@ class Both:
 
 def _nameless(tables: dict[str, list[tuple[Any, ...]]], workspace_id: str) -> dict[str, list[str]]:
     """Ids of history are hashes in which the workspace is: each is replaced by the place where it first occurs in the
-    order of the log. Tables that lie in the order of such ids are sorted."""
+    order of the log. Tables that lie in the order of such ids are sorted, and so is what happened to one person at one
+    time."""
     places: dict[str, str] = {}
 
     def named(found: re.Match[str]) -> str:
@@ -144,9 +145,14 @@ def _nameless(tables: dict[str, list[tuple[Any, ...]]], workspace_id: str) -> di
 
     shown = {}
     for name in ("decisions", "events", *(one for one in tables if one not in ("decisions", "events"))):
-        rows = [re.sub(r"(?<=[a-z]_)[a-z2-7]{26}", named, repr(row).replace(workspace_id, "W")) for row in tables[name]]
+        told = [re.sub(r'(?<="@history":)\[\[.*?\]\]', _by_time, repr(row)) for row in tables[name]]
+        rows = [re.sub(r"(?<=[a-z]_)[a-z2-7]{26}", named, row.replace(workspace_id, "W")) for row in told]
         shown[name] = sorted(rows) if name == "messages" else rows
     return shown
+
+
+def _by_time(found: re.Match[str]) -> str:
+    return repr(sorted(orjson.loads(found[0]), key=lambda one: (-one[0], str(one))))
 
 
 @pytest.fixture(scope="module")

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from optimizer.errors import Invalid
-from optimizer.service import heldout, learning, settle, setup
+from optimizer.service import heldout, learning, settle, setup, upkeep
 from optimizer.service.evaluate import evaluate
 from optimizer.service.feedback import load
 from optimizer.service.heldout import comparable
@@ -157,6 +157,32 @@ def test_a_refresh_publishes_a_revision_of_the_gated_policy(shop: Services, cloc
         revision = reader.policy(WORKSPACE, refreshed["policy_id"])
     assert revision is not None
     assert (revision.revision, revision.parent_id) == (True, gated)
+
+
+def test_revisions_that_decided_nothing_are_forgotten_and_what_was_decided_replays(
+    shop: Services, clock: FakeClock
+) -> None:
+    audience(shop, clock, 800, seed=1)
+    gated = retrain(shop, WORKSPACE)[0]["policy_id"]
+    shop.policies.refresh_now()
+    revisions = []
+    for n in range(4):
+        audience(shop, clock, 40, seed=2 + n)
+        revisions.append(refresh(shop, WORKSPACE)[0]["policy_id"])
+        if n == 1:
+            shop.policies.refresh_now()
+    decided = audience(shop, clock, 40, seed=9)
+    assert len({gated, *revisions}) == 5
+    clock.forward(days=2)
+    upkeep.retain(shop, WORKSPACE)
+    with shop.store.read() as reader:
+        kept = reader.policies(WORKSPACE, limit=99).items
+        line = [(p.policy_id, p.parent_id) for p in kept if p.mixture]
+        assert line == [(revisions[3], revisions[1]), (revisions[1], gated), (gated, COLD_POLICY)]
+        assert {d.policy_id for d in decided} == {revisions[1]}
+        replayer = Replayer(reader, shop.salt)
+        assert [replayer.draw(d) for d in decided] == [d.action for d in decided]
+    assert refresh(shop, WORKSPACE)[0]["decision"] == "publish"
 
 
 def test_a_later_candidate_is_judged_against_the_incumbent(shop: Services, clock: FakeClock) -> None:

@@ -10,9 +10,9 @@ from typing import Literal
 import pytest
 
 from storage.errors import AlreadyExists, VersionConflict
-from storage.policies import Pointer, Policy, RunStatus, TrainingRun
+from storage.policies import Component, Pointer, Policy, RunStatus, TrainingRun
 from storage.port import Store, Writer
-from tests.storage.builders import WORKSPACE, at, make_artifact, make_policy, make_run
+from tests.storage.builders import WORKSPACE, at, make_artifact, make_decision, make_policy, make_run
 from tests.storage.conftest import StoreFactory
 
 
@@ -151,6 +151,74 @@ def test_refreshes_go_before_retrains_and_never_the_newest_run_nor_one_that_is_n
             "run_2",
         ]
         assert len(reader.training_runs("w2", limit=9).items) == 2
+
+
+def _line() -> list[Policy]:
+    """A gated policy and the revisions that followed, one an hour; then the next gated one and its revision."""
+    named = [
+        ("gated", "art_0"),
+        *(
+            ("idle", "art_1"),
+            ("repriced", "art_1"),
+            ("used", "art_2"),
+            ("idle too", "art_3"),
+            ("repriced too", "art_2"),
+        ),
+        *(("replaced", "art_4"), ("next", "art_5"), ("serves", "art_6")),
+    ]
+    policies = []
+    for n, (name, artifact_id) in enumerate(named):
+        policy = make_policy(
+            policy_id=name,
+            created_at=at(n),
+            mixture=(Component(0.3, None), Component(0.7, artifact_id)),
+            parent_id=named[n - 1][0] if n else None,
+            revision=name not in ("gated", "next"),
+            superseded_at=at(n + 1) if name not in ("replaced", "serves") else None,
+        )
+        policies.append(policy)
+    return policies
+
+
+def test_revisions_that_decided_nothing_go_with_their_models_once_they_were_superseded_for_long(store: Store) -> None:
+    policies = _line()
+
+    def work(writer: Writer) -> None:
+        for n, policy in enumerate(policies):
+            writer.put_artifact(make_artifact(artifact_id=f"art_{n}", created_at=at(n)))
+            writer.add_policy(policy)
+        writer.move_pointer(pointer(1, "serves"))
+        writer.add_decision(make_decision(policy_id="used"), None)
+
+    def left() -> tuple[dict[str, str | None], list[int]]:
+        with store.read() as reader:
+            found = [p for policy in policies if (p := reader.policy(WORKSPACE, policy.policy_id)) is not None]
+            kept = [n for n in range(len(policies)) if reader.artifact(WORKSPACE, f"art_{n}") is not None]
+        return {p.policy_id: p.parent_id for p in found}, kept
+
+    store.write(work)
+    before = left()
+    assert store.write(lambda w: w.prune_revisions(WORKSPACE, at(2), limit=9)) == 0, "one was superseded just then"
+    assert store.write(lambda w: w.prune_revisions("w2", at(99), limit=9)) == 0
+    assert left() == before
+    gone = [store.write(lambda w: w.prune_revisions(WORKSPACE, at(99), limit=3)) for _ in range(3)]
+    assert gone == [3, 1, 0]
+    line = {"gated": None, "used": "gated", "replaced": "used", "next": "replaced", "serves": "next"}
+    assert left() == (line, [0, 2, 4, 5, 6, 7, 8])
+
+
+def test_what_serves_again_was_not_superseded(store: Store) -> None:
+    def status(now: Literal["live", "retired"], hours: float | None) -> None:
+        when = None if hours is None else at(hours)
+        store.write(lambda w: w.set_policy_status(WORKSPACE, "pol_1", now, superseded_at=when))
+
+    store.write(lambda w: w.add_policy(make_policy(revision=True)))
+    status("retired", 1)
+    status("live", None)
+    assert store.write(lambda w: w.prune_revisions(WORKSPACE, at(9), limit=9)) == 0
+    status("retired", 5)
+    assert store.write(lambda w: w.prune_revisions(WORKSPACE, at(5), limit=9)) == 0
+    assert store.write(lambda w: w.prune_revisions(WORKSPACE, at(6), limit=9)) == 1
 
 
 def test_training_runs_are_replaced_and_paged_newest_first(store: Store) -> None:

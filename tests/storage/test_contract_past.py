@@ -63,6 +63,22 @@ def test_the_pasts_of_many_are_those_of_each(store: Store) -> None:
         assert reader.pasts(WORKSPACE, [], at(3), limit=2) == {}
 
 
+def test_each_is_asked_before_a_moment_of_its_own(store: Store) -> None:
+    views = [
+        replace(VIEW, event_id=f"{who} {n}", recipient_id=who, occurred_at=at(n)) for who in "ab" for n in (3, 1, 2)
+    ]
+    store.write(lambda writer: writer.add_events(views))
+    store.write(lambda writer: writer.add_message(foreign_message(recipient_id="b", at=at(0.5))))
+    asked = [("a", at(3)), ("b", at(2)), ("a", at(9)), ("b", at(0.5)), ("nobody", at(9)), ("a", at(3))]
+    with store.read() as reader:
+        found = reader.pasts_before(WORKSPACE, asked, limit=2)
+        assert found == {
+            (who, at(n)): reader.past(WORKSPACE, who, at(n), limit=2) for who, n in (("a", 3), ("b", 2), ("a", 9))
+        }
+        assert [one.ref for one in found["a", at(3)]] == ["a 1", "a 2"]
+        assert reader.pasts_before(WORKSPACE, [], limit=2) == {}
+
+
 def test_what_says_nothing_of_the_recipient_is_left_out(store: Store) -> None:
     events = [
         VIEW,
