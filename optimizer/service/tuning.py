@@ -30,11 +30,13 @@ from optimizer.model.training.options import DEFAULTS, RANGES, TrainOptions
 from optimizer.service.evidence import clusters, pair
 from optimizer.service.feedback import Logged, examples, judgeable, load, people
 from optimizer.service.fitting import Job, cross_fitted
+from optimizer.service.ids import derived
 from optimizer.service.replay import Replayer
 from optimizer.service.retrain import exploration_numbers
 from optimizer.service.runs import LEAST_RECIPIENTS, LEAST_ROWS
 from optimizer.service.trials import Across, Exam, here, row_likelihood
 from optimizer.service.wiring import Services
+from storage.open import name_of
 from storage.policies import Component
 from storage.port import Reader, Writer
 
@@ -97,7 +99,7 @@ def tune(
         ConfigError: Optuna is not installed.
         Invalid: too few matured rows.
     """
-    study = _study(journal, workspace_id, services.clock())
+    study = _study(journal, _search_id(services, workspace_id), services.clock())
     until = datetime.fromisoformat(study.user_attrs[_UNTIL])
     with services.store.read() as reader:
         job, parts = _cut(services, reader, workspace_id, until)
@@ -125,7 +127,12 @@ def reset(services: Services, workspace_id: str) -> None:
     _store(services, workspace_id, DEFAULTS)
 
 
-def _study(journal: Path, workspace_id: str, now: datetime) -> optuna.Study:
+def _search_id(services: Services, workspace_id: str) -> str:
+    """Whose searches these are: databases of one folder share a journal, and their workspaces may have the same ids."""
+    return derived("search", services.salt, name_of(services.settings.database), workspace_id)
+
+
+def _study(journal: Path, search_id: str, now: datetime) -> optuna.Study:
     """The search that is under way, else a new one, whose first trial is the defaults."""
     try:
         import optuna
@@ -134,15 +141,15 @@ def _study(journal: Path, workspace_id: str, now: datetime) -> optuna.Study:
         raise ConfigError("tuning needs Optuna: pip install 'sendtide[tune]'") from None
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     storage = optuna.storages.JournalStorage(JournalFileBackend(str(journal)))
-    names = [name for name in optuna.get_all_study_names(storage) if name.rpartition("/")[0] == workspace_id]
+    names = [name for name in optuna.get_all_study_names(storage) if name.rpartition("/")[0] == search_id]
     last = max((int(name.rpartition("/")[2]) for name in names), default=0)
     if last:
-        study = optuna.load_study(study_name=f"{workspace_id}/{last}", storage=storage)
+        study = optuna.load_study(study_name=f"{search_id}/{last}", storage=storage)
         if _DONE not in study.user_attrs:
             study.sampler = optuna.samplers.TPESampler(seed=_SEED + len(study.trials))
             return study
     sampler = optuna.samplers.TPESampler(seed=_SEED)
-    name = f"{workspace_id}/{last + 1}"
+    name = f"{search_id}/{last + 1}"
     study = optuna.create_study(study_name=name, storage=storage, sampler=sampler, direction="maximize")
     study.set_user_attr(_UNTIL, now.isoformat())
     study.enqueue_trial(DEFAULTS.to_json())
