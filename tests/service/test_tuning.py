@@ -141,6 +141,35 @@ def test_only_what_is_clearly_likelier_and_not_worth_less_is_adopted(
     assert stored(shop) == DEFAULTS
 
 
+def test_numbers_adopted_before_stay_unless_a_candidate_is_clearly_better(
+    shop: Services, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    adopted = replace(DEFAULTS, shape=3.7, rate=0.005)
+    compared: list[TrainOptions] = []
+    likeliest, z = adopted.shape, 0.0
+
+    def tie(job: Any, reader: Any, parts: Any, current: TrainOptions, best: TrainOptions) -> dict[str, Any]:
+        compared.append(current)
+        return {"likelihood": {"z": z}, "value": None}
+
+    monkeypatch.setattr(tuning, "_compared", tie)
+    monkeypatch.setattr(Exam, "__call__", lambda _, options: -abs(options.shape - likeliest))
+    tuning._store(shop, WORKSPACE, adopted)
+    kept = tuning.tune(shop, WORKSPACE, tmp_path / "j", replace(HOUR, trials=3))
+    assert kept["best"] == kept["options"] == kept["current"] == adopted.to_json()
+    assert kept["reason"] == "no candidate was likelier than the numbers that were adopted before"
+    likeliest = DEFAULTS.shape
+    unclear = tuning.tune(shop, WORKSPACE, tmp_path / "j", replace(HOUR, trials=2))
+    assert (unclear["decision"], unclear["best"]) == ("kept", DEFAULTS.to_json())
+    assert "not clearly likelier than the numbers that were adopted before" in unclear["reason"]
+    assert stored(shop) == adopted
+    z = 3.0
+    better = tuning.tune(shop, WORKSPACE, tmp_path / "j", replace(HOUR, trials=2))
+    assert better["decision"] == "adopted"
+    assert stored(shop) == DEFAULTS
+    assert compared == [adopted] * 3
+
+
 def test_a_retrain_uses_what_is_stored_and_a_change_of_mode_keeps_it(shop: Services) -> None:
     chosen = replace(DEFAULTS, shape=7.0)
     tuning._store(shop, WORKSPACE, chosen)
