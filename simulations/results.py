@@ -124,7 +124,8 @@ def document(folder: Path) -> str:
 def section(part: Part, figures: Mapping[str, Any], folder: str) -> str:
     """One scenario: the table, how its rivals were tuned, its pictures."""
     options, reference = figures["options"], figures["reference"]
-    told = f"{figures['scenario'].capitalize()}. {options['seeds']} seeds, gate {figures['gate']}. {figures['played']}"
+    how = f"{options['seeds']} seeds, gate and canary {figures['gate']}"
+    told = f"{figures['scenario'].capitalize()}. {how}. {figures['played']}"
     rows = [_row(one) for one in figures["standings"]]
     ratio = f"regret / {reference}" if reference else "regret ratio"
     head = f"| policy | regret | /inf, last fifth | reward a decision | {ratio} | regret to the full oracle |"

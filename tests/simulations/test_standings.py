@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import platform
 from dataclasses import replace
+from io import StringIO
 from pathlib import Path
 
 import numpy as np
 import orjson
 import pytest
 from click.testing import CliRunner
+from rich.console import Console
 
 from optimizer.errors import Invalid, NotFound
 from simulations import scenarios
@@ -22,7 +24,7 @@ from simulations.recovery import recovery
 from simulations.results import PARTS, document
 from simulations.scenarios import scenario
 from simulations.simulate import command
-from simulations.simulate_run import Options, gate_of, run, with_ends
+from simulations.simulate_run import Options, gate_of, run, show, with_ends
 from simulations.standings import figure_of, standings
 from simulations.world.spec import WorldSpec
 
@@ -107,8 +109,6 @@ def test_a_search_keeps_the_best_of_each_option_and_tells_all_that_it_tried() ->
 
 
 def test_a_run_has_every_policy_in_every_seed_and_both_ends(monkeypatch: pytest.MonkeyPatch) -> None:
-    from rich.console import Console
-
     monkeypatch.setitem(scenarios.SCENARIOS, "small", replace(SMALL, name="small", decisions=40))
     found = run(Options("small", ("full-oracle",), 2), processes=1, console=Console(quiet=True))
     assert list(found) == ["full-oracle", "random", "informed-oracle"]
@@ -125,6 +125,19 @@ def test_a_report_says_which_policies_had_a_gate() -> None:
     assert told("ours", "vw-squarecb") == "off"
     assert told("service", "service-false-draws") == "on"
     assert told("ours", "service") == "on in service"
+
+
+def test_people_are_told_which_policies_had_a_gate_and_a_canary(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(scenarios.SCENARIOS, "small", replace(SMALL, name="small", decisions=40))
+    found = run(Options("small", ("full-oracle",), 1), processes=1, console=Console(quiet=True))
+
+    def told(*policies: str) -> str:
+        console = Console(record=True, width=400, file=StringIO())
+        show(console, Options("small", policies, 1), {**found, **dict.fromkeys(policies, found["full-oracle"])})
+        return " ".join(console.export_text().split())
+
+    assert "40 decisions, 1 seeds, gate and canary off" in told("ours")
+    assert "1 seeds, gate and canary on in service" in told("ours", "service")
 
 
 def test_the_command_prints_tables_json_and_pictures(tmp_path: Path) -> None:
