@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import platform
 from dataclasses import replace
+from importlib.metadata import entry_points
 from io import StringIO
 from pathlib import Path
 
@@ -13,6 +14,7 @@ import pytest
 from click.testing import CliRunner
 from rich.console import Console
 
+from optimizer.cli.group import COMMANDS
 from optimizer.errors import Invalid, NotFound
 from simulations import scenarios
 from simulations.baselines.grids import GRIDS, search
@@ -21,7 +23,8 @@ from simulations.play import Played
 from simulations.policies import FAMILIES, OursOptions, parse, with_options
 from simulations.pure import Sendtide
 from simulations.recovery import recovery
-from simulations.results import PARTS, document
+from simulations.results import FOLDER, PARTS, STUDIES, document
+from simulations.results import command as results_command
 from simulations.scenarios import scenario
 from simulations.simulate import command
 from simulations.simulate_run import Options, gate_of, run, show, with_ends
@@ -202,6 +205,17 @@ def test_the_report_is_written_from_what_lies_there(tmp_path: Path) -> None:
     figures["recovery"] = {"full-oracle": [{"to_informed": None, "to_before": 250, "to_final": 1450}] * 2}
     (tmp_path / "xor.json").write_bytes(orjson.dumps(figures))
     assert "| full-oracle | –, – | 250, 250 | 1,450, 1,450 |" in document(tmp_path)
+
+
+def test_every_section_of_the_report_names_the_command_that_it_comes_from() -> None:
+    helped = " ".join(CliRunner().invoke(results_command, ["--help"], catch_exceptions=False).stdout.split())
+    head = document(FOLDER).partition("\n## ")[0]
+    commands = {point.name for point in entry_points(group=COMMANDS)}
+    for fragment in FOLDER.glob("*.md"):
+        assert f"- *{fragment.stem}*: `sendtide {STUDIES[fragment.stem]}`" in head
+    for told in STUDIES.values():
+        assert told.split()[0] in commands
+        assert told in helped
 
 
 def test_every_part_of_the_report_can_be_played() -> None:
