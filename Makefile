@@ -70,7 +70,7 @@ docs: $(STAMP) ## build the pages of docs/ as a site: docs/_build/index.html
 bench: $(STAMP) ## measure what a decision costs, beside the bare inserts that bound it
 	.venv/bin/python -m simulations.bench
 
-results: $(STAMP) ## play the goals table, 10 seeds a row, and write simulations/RESULTS.md: most of a day on two cores
+results: $(STAMP) ## play the scenarios of the goals table, 10 seeds each, and write simulations/RESULTS.md: most of a day on two cores
 	.venv/bin/sendtide results --processes 2
 
 clean: ## remove .venv and what tools cached; leaves ./var/ alone

@@ -106,11 +106,11 @@ def _vw(name: str) -> Family:
 
 
 FAMILIES: Mapping[str, Family] = {
-    "ours": Family("Sendtide with its defaults, gate off", OursOptions(), _ours),
+    "ours": Family("Sendtide with its defaults, gate and canary off", OursOptions(), _ours),
     "ours-naive": Family("the same, taking what has not happened yet for a no", OursOptions(naive=True), _ours),
     "ours-at-send": Family("the same, told every outcome when the message goes out", OursOptions(), _ours, "at_send"),
     "ours-at-once": Family("the same, told every outcome with the decision", OursOptions(), _ours, "immediate"),
-    "service": Family("the whole service on SQLite, gate on", ServiceOptions(), _service),
+    "service": Family("the whole service on SQLite, gate and canary on", ServiceOptions(), _service),
     "service-false-numbers": Family(
         "the same, with wrong propensities in its log", ServiceOptions(lie="numbers"), _service
     ),

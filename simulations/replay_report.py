@@ -148,8 +148,9 @@ def markdown(summary: Summary, options: Options) -> str:
     """The fragment for the report of results."""
     told = (
         f"Reward: a visit. Choices that agree with the experiment's are accepted, {options.accepted:,} a seed; a "
-        f"refresh every {options.refresh_every}; gate {'on' if options.gate else 'off'}; {len(summary.results)} random "
-        f"orders. Mean reward ± standard error over seeds; static: always {ARM_NAMES[summary.best_arm]}."
+        f"refresh every {options.refresh_every}; gate and canary {'on' if options.gate else 'off'}; "
+        f"{len(summary.results)} random orders. Mean reward ± standard error over seeds; "
+        f"static: always {ARM_NAMES[summary.best_arm]}."
     )
     head = ["", "Sendtide", "Thompson", "static", "random", "− Thompson, paired", "goal", ""]
     blocks = [

@@ -2,7 +2,7 @@
 
 Each scenario's figures and pictures go into ``simulations/results/`` as soon as it is done, and the report is written
 from what lies there. Single plays are kept until then, so a run that is stopped goes on where it was. Other commands
-may leave a fragment (``*.md``) in that folder; fragments come into the report in order of their names.
+(``STUDIES``) may leave a fragment (``*.md``) in that folder; fragments come into the report in order of their names.
 """
 
 from __future__ import annotations
@@ -25,6 +25,15 @@ FOLDER = Path(__file__).with_name("results")
 #: Plays of a scenario that is not done yet.
 PLAYED = Path("var") / "played"
 REPORT = Path(__file__).with_name("RESULTS.md")
+#: Fragments by name, each with the command that leaves it.
+STUDIES: Mapping[str, str] = {
+    "estimators": "estimator-study",
+    "gate": "gate-study --data DIR",
+    "hillstrom": "replay --data DIR",
+    "lift-intervals": "report-study",
+    "send-times": "send-times --data DIR",
+    "uci": "uci --data DIR",
+}
 _SIMPLE = ("best-static", "static-ab", "segment-best", "shrunk-histogram", "full-oracle")
 #: Tuned over a scenario's whole length, and best of those that were; bag, cover, regcb and rnd take a minute or more
 #: for a thousand decisions, and play the first thousand.
@@ -88,7 +97,7 @@ PARTS: tuple[Part, ...] = (
 )
 
 
-@click.command("results", epilog=EXIT_CODES)
+@click.command("results", epilog=f"The other sections: {'; '.join(STUDIES.values())}.\n\n{EXIT_CODES}")
 @option("--seeds", type=click.IntRange(1, 1000), default=10, show_default=True, help="Worlds of each scenario; paired.")
 @option("--processes", type=click.IntRange(1, 64), default=2, show_default=True, help="Seeds at a time.")
 @option("--only", multiple=True, help="Play this scenario alone (repeatable); the rest stays as it is.")
@@ -97,6 +106,8 @@ def command(seeds: int, processes: int, only: tuple[str, ...], write_only: bool)
     """Play every scenario with its rivals and write simulations/RESULTS.md.
 
     Takes most of a day on two cores; a run that was stopped goes on where it was, while the code stays the same.
+    Sections that are no scenarios come in as commands of their own left them in simulations/results, with --out
+    simulations/results.
     """
     from simulations.scenarios import scenario
 
@@ -112,7 +123,8 @@ def command(seeds: int, processes: int, only: tuple[str, ...], write_only: bool)
 
 def document(folder: Path) -> str:
     """The report, from the figures and fragments that lie in ``folder``."""
-    parts = [_HEAD]
+    lying = [f"- *{name}*: `sendtide {told}`" for name, told in STUDIES.items() if (folder / f"{name}.md").exists()]
+    parts = [_HEAD.format(studies="\n".join(lying) or "none so far.")]
     for part in PARTS:
         path = folder / f"{part.scenario}.json"
         if path.exists():
@@ -124,7 +136,8 @@ def document(folder: Path) -> str:
 def section(part: Part, figures: Mapping[str, Any], folder: str) -> str:
     """One scenario: the table, how its rivals were tuned, its pictures."""
     options, reference = figures["options"], figures["reference"]
-    told = f"{figures['scenario'].capitalize()}. {options['seeds']} seeds, gate {figures['gate']}. {figures['played']}"
+    how = f"{options['seeds']} seeds, gate and canary {figures['gate']}"
+    told = f"{figures['scenario'].capitalize()}. {how}. {figures['played']}"
     rows = [_row(one) for one in figures["standings"]]
     ratio = f"regret / {reference}" if reference else "regret ratio"
     head = f"| policy | regret | /inf, last fifth | reward a decision | {ratio} | regret to the full oracle |"
@@ -143,10 +156,16 @@ def section(part: Part, figures: Mapping[str, Any], folder: str) -> str:
 
 _HEAD = """# Results
 
-Written by `make results`; what stands in one table was played side by side in one run. Regret is by exact expected
-rewards against the *informed oracle* (the best choice that features, events and the past allow); "/inf" is the share
-of the way from chance to it. Intervals are 95 % over paired seeds (Student's t). Rivals see the same stream and
-features and were tuned on seeds of their own; every setting that was tried is listed."""
+Written by `sendtide results`, which `make results` calls; it plays the scenarios alone, the sections down to
+*broken-propensities*. Those after it come in as other commands, which no make target calls, left them with `--out
+simulations/results`:
+
+{studies}
+
+What stands in one table was played side by side in one run. Regret is by exact expected rewards against the *informed
+oracle* (the best choice that features, events and the past allow); "/inf" is the share of the way from chance to it.
+Intervals are 95 % over paired seeds (Student's t). Rivals see the same stream and features and were tuned on seeds of
+their own; every setting that was tried is listed."""
 
 
 def _play(part: Part, seeds: int, processes: int, console: Console) -> None:

@@ -158,7 +158,8 @@ def show(console: Console, options: Options, played: Mapping[str, Sequence[Playe
     one = scenario(options.scenario)
     reference = options.against or best_rival(played)
     count = next(iter(played.values()))[0].regret.size
-    title = f"{one.name}: {one.about}. {one.actions:,} actions, {count:,} decisions, {options.seeds} seeds, gate off"
+    told = f"{options.seeds} seeds, gate and canary {gate_of(options)}"
+    title = f"{one.name}: {one.about}. {one.actions:,} actions, {count:,} decisions, {told}"
     print_standings(console, standings(played, reference), title, reference)
     for name, seeds in recoveries(options, played).items():
         console.print(f"{name} after the change: {'; '.join(_recovered(one) for one in seeds)}")

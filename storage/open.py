@@ -106,6 +106,12 @@ def folder_of(url: str) -> Path:
     return Path(url.removeprefix(_SQLITE)).parent if url.startswith(_SQLITE) else Path("var")
 
 
+def name_of(url: str) -> str:
+    """What tells a database from others with the same ``folder_of``: its file, or the URL behind the password."""
+    file = embedded(url)
+    return url.rpartition("@")[2] if file is None else file.name
+
+
 @contextmanager
 def _driver() -> Iterator[None]:
     try:

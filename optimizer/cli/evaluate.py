@@ -29,7 +29,8 @@ def evaluate(call: Call, policy: str | None, probabilities: Path | None, campaig
 
     Mean reward a decision, on the logged eligible sets, with 95 % intervals whose errors are clustered by recipient: by
     inverse propensities (ips, snips), by the reward model alone (dm) and by both (dr, switch_dr); beside it the policy
-    that serves now and the campaign's cold start.
+    that serves now and the campaign's cold start. Rows are used that neither policy can have learned from; where they
+    are too few, it says whose figures are flattered.
 
     \b
     A file of probabilities has one row a decision: decision_id and probability, which is
@@ -56,8 +57,13 @@ def _lines(report: Mapping[str, Any]) -> Iterator[str]:
     seen = {True: "decided after it was made", False: "that it may have been trained on", None: "of its file"}
     name = report.get("policy_id") or report["file"]
     yield f"{name} of campaign {report['campaign_id']} on {report['rows']} rows {seen[report['unseen']]},"
-    covered = f", {report['covered']:.1%} of all closed rows" if "covered" in report else ""
+    covered = f"; the file speaks of {report['covered']:.1%} of all closed rows" if "covered" in report else ""
     yield f"{report['recipients']} recipients{covered}"
+    if "serving" in report and "serving" not in report["seen_by"]:
+        yield "all decided after the policy that serves now was made: it can't have learned from them"
+    for policy, policy_id in report["seen_by"].items():
+        told = f"{_TITLES[policy]} ({policy_id}) may have learned from these rows"
+        yield f"{told}: its figures are flattered, and with them its side of every difference"
     yield ""
     more = "bootstrap, empirical likelihood, Cressie–Read, sequence"
     yield f"{'':24}{'value':>10}{'low':>10}{'high':>10}{'eff. rows':>11}  {more}"

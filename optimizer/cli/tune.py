@@ -36,8 +36,9 @@ def tune(call: Call, minutes: float, trials: int | None, together: int | None, r
     """Search the numbers of training on the log, and use them in later retrains if they are clearly better.
 
     Optional: the defaults are good. A search that is interrupted goes on where it was left. Candidates are ranked by
-    held-out likelihood; the best one is compared with the defaults on newer rows that the search never saw, by
-    likelihood and by the doubly robust value of the two policies. Needs the extra "tune" (Optuna).
+    held-out likelihood; the best one is compared with the numbers in use (those adopted before, else the defaults) on
+    newer rows that the search never saw, by likelihood and by the doubly robust value of the two policies. Needs the
+    extra "tune" (Optuna).
     """
     from optimizer.service import tuning
 
@@ -80,7 +81,13 @@ def _journal(database: str) -> Path:
 
 def _lines(found: dict[str, Any]) -> list[str]:
     likelihood, value = found["likelihood"], found["value"]
-    changed = ", ".join(f"{k} {found['best'][k]:.4g} (default {v:g})" for k, v in found["defaults"].items())
+    known = {"default": found["defaults"]}
+    if found["current"] != found["defaults"]:
+        known["until now"] = found["current"]
+    changed = ", ".join(
+        f"{name} {value:.4g} ({', '.join(f'{which} {numbers[name]:.4g}' for which, numbers in known.items())})"
+        for name, value in found["best"].items()
+    )
     lines = [
         f"{found['decision']}: {found['reason']}",
         f"best of {found['trials']} trials: {changed}",

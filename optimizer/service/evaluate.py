@@ -1,13 +1,13 @@
 """Off-policy report of a policy, stored or given as a file: what it would have earned on the logged decisions.
 
-Rows decided after a stored policy was made are preferred: it can't have been trained on them. Where they are too few,
-all rows are used and the report says so. Beside it stand the policy that serves now and the campaign's cold start.
-Values are conditional on the logged eligible sets.
+Beside it stand the policy that serves now and the campaign's cold start. Rows decided after both policies were made are
+preferred: neither can have learned from them. Where they are too few, others are used, and the report names who may
+have. Values are conditional on the logged eligible sets.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -32,6 +32,7 @@ from optimizer.service.replay import Replayer
 from optimizer.service.runs import LEAST_RECIPIENTS, LEAST_ROWS
 from optimizer.service.serving import load_policy
 from optimizer.service.wiring import Services
+from storage.policies import Policy
 from storage.port import Reader
 
 #: Groups of recipients with fewer rows are not shown.
@@ -48,10 +49,12 @@ def evaluate(services: Services, workspace_id: str, policy_id: str, by: str | No
         by: an attribute whose values are groups of recipients; None = the one that divides the rows most evenly.
 
     Returns:
-        ``policy_id, campaign_id, rows, recipients, unseen, logged, policy, serving, cold_start, support, difference,
-        groups``: ``logged`` is the mean reward as it was; ``policy``, ``serving`` (absent if it is the same) and
-        ``cold_start`` are estimates by name (see ``estimates``); ``difference`` is paired, to what was logged and to
-        the other two; ``groups`` the best estimates in each group.
+        ``policy_id, campaign_id, rows, recipients, unseen, seen_by, logged, policy, serving, cold_start, support,
+        difference, groups``: ``unseen`` says that the policy can't have learned from the rows; ``seen_by`` has the id
+        of each of ``policy`` and ``serving`` that may have, which flatters its estimates; ``logged`` is the mean reward
+        as it was; ``policy``, ``serving`` (absent if it is the same) and ``cold_start`` are estimates by name (see
+        ``estimates``); ``difference`` is paired, to what was logged and to the other two; ``groups`` the best estimates
+        in each group.
 
     Raises:
         NotFound: no such policy.
@@ -64,17 +67,14 @@ def evaluate(services: Services, workspace_id: str, policy_id: str, by: str | No
         if not policy.mixture:
             raise Invalid.field("policy_id", f"{policy_id} was rejected: only its verdict is kept, not its model")
         log = load(reader, workspace_id, services.clock())
-        mine = _closed(log, policy.campaign_id)
-        newer = [r for r in mine if r.decision.decided_at >= policy.created_at]
-        unseen = len(newer) >= LEAST_ROWS
-        rows = (newer if unseen else mine)[-MOST_JUDGED:]
+        stored = _stored(reader, workspace_id, policy.campaign_id, policy)
+        rows = _least_seen(_closed(log, policy.campaign_id), stored)
         _enough(rows, "policy_id")
         _known(rows, by)
-        scene = _Scene(services, reader, log, policy.campaign_id, rows)
-        live = load_policy(reader, workspace_id, policy_id, {})
-        weighed = scene.weigh({"policy": _of(live), **scene.others(policy_id)})
+        scene = _Scene(services, reader, log, policy.campaign_id, rows, stored)
+        weighed = scene.weigh(scene.targets())
         told = {name: scene.judged(weighed, name) for name in weighed.probability}
-        return {"policy_id": policy_id, **scene.report(told, by), "unseen": unseen}
+        return {"policy_id": policy_id, **scene.report(told, by), "unseen": "policy" not in scene.seen_by}
 
 
 def evaluate_file(
@@ -100,10 +100,11 @@ def evaluate_file(
             raise NotFound(f"no campaign {campaign_id!r} in this workspace")
         log = load(reader, workspace_id, services.clock())
         mine = _closed(log, campaign_id)
-        rows = [r for r in mine if r.decision.decision_id in given][-MOST_JUDGED:]
+        stored = _stored(reader, workspace_id, campaign_id, None)
+        rows = _least_seen([r for r in mine if r.decision.decision_id in given], stored)
         _enough(rows, "file")
         _known(rows, by)
-        scene = _Scene(services, reader, log, campaign_id, rows)
+        scene = _Scene(services, reader, log, campaign_id, rows, stored)
         told = _from_file(scene, [given[r.decision.decision_id] for r in rows])
         covered = sum(r.decision.decision_id in given for r in mine) / len(mine)
         return {"file": str(path), **scene.report(told, by), "unseen": None, "covered": covered}
@@ -114,13 +115,41 @@ def _closed(log: Log, campaign_id: str) -> list[Logged]:
     return [r for r in judgeable(log.of(campaign_id), log.campaigns[campaign_id]) if r.evaluable]
 
 
-def _enough(rows: Sequence[Logged], field: str) -> None:
+def _stored(reader: Reader, workspace_id: str, campaign_id: str, asked: Policy | None) -> dict[str, Policy]:
+    """The stored policies that are compared: the one asked about, and the one that serves, unless it is the same."""
+    named = {} if asked is None else {"policy": asked}
+    pointer = reader.pointer(workspace_id, campaign_id)
+    serving = None if pointer is None else reader.policy(workspace_id, pointer.policy_id)
+    if serving is not None and (asked is None or serving.policy_id != asked.policy_id):
+        named["serving"] = serving
+    return named
+
+
+def _least_seen(rows: Sequence[Logged], stored: Mapping[str, Policy]) -> Sequence[Logged]:
+    """The newest rows that no policy can have learned from; if they are too few, those that the one asked about can't;
+    if these are, too, all."""
+    asked = stored.get("policy")
+    for without in (stored.values(), () if asked is None else (asked,)):
+        since = max((policy.created_at for policy in without), default=None)
+        newer = [row for row in rows if since is None or row.decision.decided_at >= since]
+        if _lacking(newer) is None:
+            return newer[-MOST_JUDGED:]
+    return rows[-MOST_JUDGED:]
+
+
+def _lacking(rows: Sequence[Logged]) -> str | None:
+    """What rows lack to be evaluated on."""
     if len(rows) < LEAST_ROWS:
-        raise Invalid.field(field, f"{len(rows)} closed rows to evaluate on; {LEAST_ROWS} are needed")
+        return f"{len(rows)} closed rows to evaluate on; {LEAST_ROWS} are needed"
     if people(rows) < LEAST_RECIPIENTS:
-        raise Invalid.field(
-            field, f"closed rows of too few recipients: {people(rows)}, and {LEAST_RECIPIENTS} are needed"
-        )
+        return f"closed rows of too few recipients: {people(rows)}, and {LEAST_RECIPIENTS} are needed"
+    return None
+
+
+def _enough(rows: Sequence[Logged], field: str) -> None:
+    lacking = _lacking(rows)
+    if lacking is not None:
+        raise Invalid.field(field, lacking)
 
 
 def _known(rows: Sequence[Logged], by: str | None) -> None:
@@ -133,7 +162,7 @@ def _from_file(scene: _Scene, given: Sequence[Given]) -> dict[str, Judged]:
     """The file's policy beside the others; with its own predictions where it names only the logged actions."""
     vectors = [one.vector(row.decision) for one, row in zip(given, scene.rows, strict=True)]
     whole = [vector for vector in vectors if vector is not None]
-    others = scene.others(None)
+    others = scene.targets()
     if len(whole) == len(vectors):
         place = {id(row): vector for row, vector in zip(scene.rows, whole, strict=True)}
         weighed = scene.weigh({"policy": lambda row, s, made: place[id(row)], **others})  # noqa: ARG005
@@ -161,26 +190,30 @@ def _of(live: LivePolicy) -> Target:
 
 @dataclass(frozen=True)
 class _Scene:
-    """The rows that are judged, and what is needed to replay them."""
+    """The rows that are judged, what is needed to replay them, and the stored policies by name."""
 
     services: Services
     reader: Reader
     log: Log
     campaign_id: str
     rows: Sequence[Logged]
+    stored: Mapping[str, Policy]
 
     @property
     def clusters(self) -> Any:
         """The recipients of the rows."""
         return labelled(clusters(self.rows), len(self.rows))
 
-    def others(self, policy_id: str | None) -> dict[str, Target]:
-        """What a policy is compared with: the one that serves, unless it is this one, and the cold start."""
+    @property
+    def seen_by(self) -> dict[str, str]:
+        """The stored policies that may have learned from some of the rows: their ids by name."""
+        first = min(row.decision.decided_at for row in self.rows)
+        return {name: policy.policy_id for name, policy in self.stored.items() if policy.created_at > first}
+
+    def targets(self) -> dict[str, Target]:
+        """The stored policies, and the cold start."""
         workspace_id = self.log.campaigns[self.campaign_id].workspace_id
-        pointer = self.reader.pointer(workspace_id, self.campaign_id)
-        named = {"cold_start": COLD_POLICY}
-        if pointer is not None and pointer.policy_id not in (policy_id, COLD_POLICY):
-            named = {"serving": pointer.policy_id, **named}
+        named = {**{name: policy.policy_id for name, policy in self.stored.items()}, "cold_start": COLD_POLICY}
         return {name: _of(load_policy(self.reader, workspace_id, one, {})) for name, one in named.items()}
 
     def weigh(self, targets: dict[str, Target]) -> Weighed:
@@ -208,6 +241,7 @@ class _Scene:
             "campaign_id": self.campaign_id,
             "rows": len(self.rows),
             "recipients": own.cluster.count,
+            "seen_by": self.seen_by,
             "logged": as_logged(own),
             **{name: estimates(judged) for name, judged in policies.items()},
             "support": {name: support(judged, of_worth) for name, judged in policies.items()},

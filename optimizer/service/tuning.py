@@ -1,8 +1,9 @@
 """Tuning the numbers of training on a workspace's own log, by Optuna, within a time budget.
 
 The log is cut by time into three parts. Candidates learn on the first and are ranked by the likelihood of the second;
-the best one and the defaults then learn on both and are compared once on the third, which the search never saw, so that
-the figure that is told is not the best of many tries. Likelihood decides; a doubly robust comparison of the policies
+the best one and the numbers in use (those adopted before, else the defaults) then learn on both and are compared once
+on the third, which the search never saw, so that the figure that is told is not the best of many tries. Among the
+candidates are the numbers in use and the defaults. Likelihood decides; a doubly robust comparison of the policies
 that the two models would be has a veto. Values alone could not decide: on most logs they are far too noisy.
 
 The search is kept in a journal file and goes on where it was left: with the log as it stood when it began.
@@ -29,12 +30,14 @@ from optimizer.model.training.evaluate import clustered_z
 from optimizer.model.training.options import DEFAULTS, RANGES, TrainOptions
 from optimizer.service.evidence import clusters, pair
 from optimizer.service.feedback import Logged, examples, judgeable, load, people
-from optimizer.service.fitting import Job, cross_fitted
+from optimizer.service.fitting import Job, cross_fitted, tuned
+from optimizer.service.ids import derived
 from optimizer.service.replay import Replayer
 from optimizer.service.retrain import exploration_numbers
 from optimizer.service.runs import LEAST_RECIPIENTS, LEAST_ROWS
 from optimizer.service.trials import Across, Exam, here, row_likelihood
 from optimizer.service.wiring import Services
+from storage.open import name_of
 from storage.policies import Component
 from storage.port import Reader, Writer
 
@@ -78,7 +81,7 @@ def tune(
     on_trial: Progress | None = None,
     across: Across = here,
 ) -> dict[str, Any]:
-    """Searches, compares the best candidate with the defaults, and stores it where it is clearly better.
+    """Searches, compares the best candidate with the numbers in use, and stores it where it is clearly better.
 
     Args:
         services: the wired service.
@@ -89,24 +92,27 @@ def tune(
         across: makes the trials that were drawn together.
 
     Returns:
-        ``decision`` (adopted or kept), ``reason, trials, rows, options, defaults, likelihood, value``: the last two are
-        gains over the defaults on the third part, in nats and in reward a row, with standard errors; ``value`` is None
-        where no campaign has enough rows to evaluate.
+        ``decision`` (adopted or kept), ``reason, trials, rows, options, best, current, defaults, likelihood, value``:
+        the numbers that hold from now on, the best candidate, and those that held until now; the last two are gains
+        over these on the third part, in nats and in reward a row, with standard errors; ``value`` is None where no
+        campaign has enough rows to evaluate.
 
     Raises:
         ConfigError: Optuna is not installed.
         Invalid: too few matured rows.
     """
-    study = _study(journal, workspace_id, services.clock())
-    until = datetime.fromisoformat(study.user_attrs[_UNTIL])
     with services.store.read() as reader:
+        current = tuned(reader, workspace_id)
+        study = _study(journal, _search_id(services, workspace_id), services.clock(), current)
+        until = datetime.fromisoformat(study.user_attrs[_UNTIL])
         job, parts = _cut(services, reader, workspace_id, until)
         _search(study, Exam.of(job, parts[0], parts[1]), budget, on_trial, across)
         best = TrainOptions.from_json(study.best_params)
-        found = _compared(job, reader, parts, best)
-    decision, reason = _decided(best, found)
-    chosen = best if decision == "adopted" else DEFAULTS
-    _store(services, workspace_id, chosen)
+        found = _compared(job, reader, parts, current, best)
+    decision, reason = _decided(current, best, found)
+    chosen = best if decision == "adopted" else current
+    if chosen != current:
+        _store(services, workspace_id, chosen)
     study.set_user_attr(_DONE, True)
     return {
         "decision": decision,
@@ -115,6 +121,7 @@ def tune(
         "rows": [len(part) for part in parts],
         "options": chosen.to_json(),
         "best": best.to_json(),
+        "current": current.to_json(),
         "defaults": DEFAULTS.to_json(),
         **found,
     }
@@ -125,8 +132,13 @@ def reset(services: Services, workspace_id: str) -> None:
     _store(services, workspace_id, DEFAULTS)
 
 
-def _study(journal: Path, workspace_id: str, now: datetime) -> optuna.Study:
-    """The search that is under way, else a new one, whose first trial is the defaults."""
+def _search_id(services: Services, workspace_id: str) -> str:
+    """Whose searches these are: databases of one folder share a journal, and their workspaces may have the same ids."""
+    return derived("search", services.salt, name_of(services.settings.database), workspace_id)
+
+
+def _study(journal: Path, search_id: str, now: datetime, current: TrainOptions) -> optuna.Study:
+    """The search that is under way, else a new one; the numbers in use and the defaults are among its first trials."""
     try:
         import optuna
         from optuna.storages.journal import JournalFileBackend
@@ -134,18 +146,15 @@ def _study(journal: Path, workspace_id: str, now: datetime) -> optuna.Study:
         raise ConfigError("tuning needs Optuna: pip install 'sendtide[tune]'") from None
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     storage = optuna.storages.JournalStorage(JournalFileBackend(str(journal)))
-    names = [name for name in optuna.get_all_study_names(storage) if name.rpartition("/")[0] == workspace_id]
+    names = [name for name in optuna.get_all_study_names(storage) if name.rpartition("/")[0] == search_id]
     last = max((int(name.rpartition("/")[2]) for name in names), default=0)
-    if last:
-        study = optuna.load_study(study_name=f"{workspace_id}/{last}", storage=storage)
-        if _DONE not in study.user_attrs:
-            study.sampler = optuna.samplers.TPESampler(seed=_SEED + len(study.trials))
-            return study
-    sampler = optuna.samplers.TPESampler(seed=_SEED)
-    name = f"{workspace_id}/{last + 1}"
-    study = optuna.create_study(study_name=name, storage=storage, sampler=sampler, direction="maximize")
-    study.set_user_attr(_UNTIL, now.isoformat())
-    study.enqueue_trial(DEFAULTS.to_json())
+    study = optuna.load_study(study_name=f"{search_id}/{last}", storage=storage) if last else None
+    if study is None or _DONE in study.user_attrs:
+        study = optuna.create_study(study_name=f"{search_id}/{last + 1}", storage=storage, direction="maximize")
+        study.set_user_attr(_UNTIL, now.isoformat())
+    study.sampler = optuna.samplers.TPESampler(seed=_SEED + len(study.trials))
+    for known in (current, DEFAULTS):
+        study.enqueue_trial(known.to_json(), skip_if_exists=True)
     return study
 
 
@@ -191,11 +200,15 @@ def _model(job: Job, learn: Sequence[Logged], options: TrainOptions) -> RewardMo
 
 
 def _compared(
-    job: Job, reader: Reader, parts: tuple[list[Logged], list[Logged], list[Logged]], best: TrainOptions
+    job: Job,
+    reader: Reader,
+    parts: tuple[list[Logged], list[Logged], list[Logged]],
+    current: TrainOptions,
+    best: TrainOptions,
 ) -> dict[str, Any]:
-    """The best candidate against the defaults on the third part: likelihood and off-policy value."""
+    """The best candidate against the numbers in use on the third part: likelihood and off-policy value."""
     learn, judge = [*parts[0], *parts[1]], parts[2]
-    models = [_model(job, learn, options) for options in (DEFAULTS, best)]
+    models = [_model(job, learn, options) for options in (current, best)]
     held = examples(judge, job.log.campaigns)
     before, after = (row_likelihood(model, held) for model in models)
     gain, z = clustered_z(after - before, held.cluster)
@@ -216,26 +229,27 @@ def _value(
         if len(rows) < LEAST_ROWS or people(rows) < LEAST_RECIPIENTS:
             continue
         numbers = exploration_numbers([r for r in learn if r.decision.campaign_id == name])
-        default, best = (LivePolicy("tuning", (Component(1.0, "tuning"),), (m,), numbers) for m in models)
-        found = pair(replayer, rows, campaign, default, best, cross_fitted(job, learn, rows))
+        current, best = (LivePolicy("tuning", (Component(1.0, "tuning"),), (m,), numbers) for m in models)
+        found = pair(replayer, rows, campaign, current, best, cross_fitted(job, learn, rows))
         weights = (ope.importance_weight(p, found.propensity) for p in (found.p_candidate, found.p_incumbent))
         columns.append((found.reward, *weights, found.q_logged, found.value_candidate, found.value_incumbent))
         kept += rows
     if not columns:
         return None
-    reward, above, below, q, v_best, v_default = (np.concatenate(part) for part in zip(*columns, strict=True))
-    return asdict(ope.paired_difference(reward, above, below, q, v_best, v_default, clusters(kept)))
+    reward, above, below, q, v_best, v_current = (np.concatenate(part) for part in zip(*columns, strict=True))
+    return asdict(ope.paired_difference(reward, above, below, q, v_best, v_current, clusters(kept)))
 
 
-def _decided(best: TrainOptions, found: dict[str, Any]) -> tuple[str, str]:
+def _decided(current: TrainOptions, best: TrainOptions, found: dict[str, Any]) -> tuple[str, str]:
     z, value = found["likelihood"]["z"], found["value"]
-    if best == DEFAULTS:
-        return "kept", "no candidate was likelier than the defaults"
+    against = "the defaults" if current == DEFAULTS else "the numbers that were adopted before"
+    if best == current:
+        return "kept", f"no candidate was likelier than {against}"
     if z <= CLEAR:
-        return "kept", f"not clearly likelier than the defaults: z = {z:.2f}, needed > {CLEAR:g}"
+        return "kept", f"not clearly likelier than {against}: z = {z:.2f}, needed > {CLEAR:g}"
     if value is not None and value["value"] < VETO * value["standard_error"]:
         return "kept", f"likelier (z = {z:.2f}), but its policy looks worse: {value['value']:.4g} a decision"
-    return "adopted", f"clearly likelier than the defaults: z = {z:.2f}"
+    return "adopted", f"clearly likelier than {against}: z = {z:.2f}"
 
 
 def _store(services: Services, workspace_id: str, options: TrainOptions) -> None:

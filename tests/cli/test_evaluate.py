@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from optimizer.service import setup
@@ -10,6 +12,7 @@ from storage.records import Channel
 from tests.cli.conftest import Sendtide
 from tests.cli.test_loop import ROWS, history
 from tests.service.conftest import campaign
+from tests.service.trained import publish_model
 
 
 @pytest.fixture
@@ -33,6 +36,29 @@ def test_a_file_of_probabilities_is_evaluated(sendtide: Sendtide, shop: Services
     text = sendtide.ok("evaluate", "--probabilities", path, "--campaign", "spring", "--by", "plan")
     for part in ("policy, dr", "cold start, dr", "policy − as logged", "support: largest weight", "plan=pro"):
         assert part in text
+    assert "may have learned" not in text
+
+
+def test_a_policy_that_serves_and_is_older_than_the_rows_is_told_to_be(sendtide: Sendtide, shop: Services) -> None:
+    with shop.store.read() as reader:
+        made = reader.campaign("default", "spring")
+        rows = [row.decision for row in reader.feedback("default")]
+    assert made is not None
+    publish_model(replace(shop, clock=lambda: min(d.decided_at for d in rows)), made)
+    lines = "".join(f'{{"decision_id":"{d.decision_id}","probability":[0.5,0.5]}}\n' for d in rows)
+    text = sendtide.ok("evaluate", "--probabilities", sendtide.file("p.ndjson", lines), "--campaign", "spring")
+    assert "100.0% of all closed rows" in text
+    assert "all decided after the policy that serves now was made" in text
+    assert "may have learned" not in text
+
+
+def test_a_policy_that_may_have_learned_from_the_rows_is_named(sendtide: Sendtide, shop: Services) -> None:
+    with shop.store.read() as reader:
+        made = reader.campaign("default", "spring")
+    assert made is not None
+    serving = publish_model(shop, made).policy_id
+    text = sendtide.ok("evaluate", "--policy", serving)
+    assert f"policy ({serving}) may have learned from these rows: its figures are flattered" in text
 
 
 @pytest.mark.parametrize(

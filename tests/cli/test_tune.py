@@ -36,6 +36,10 @@ def test_a_search_is_told_with_its_errors_and_kept_beside_the_database(
     assert "kept: no candidate was likelier than the defaults" in text
     assert "best of 1 trials: shape 3 (default 3)" in text
     assert "nats a row on 180 rows that the search never saw" in text
+    tuning._store(shop, "default", TrainOptions(shape=9.0))
+    text = sendtide.ok("tune", "--trials", "1")
+    assert "kept: no candidate was likelier than the numbers that were adopted before" in text
+    assert "best of 1 trials: shape 9 (default 3, until now 9)" in text
 
 
 def test_a_short_log_is_refused_and_reset_undoes(sendtide: Sendtide, shop: Services) -> None:

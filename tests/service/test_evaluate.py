@@ -13,12 +13,14 @@ from optimizer.errors import Invalid, NotFound
 from optimizer.service import setup
 from optimizer.service.evaluate import evaluate, evaluate_file
 from optimizer.service.exports import Selection, export
+from optimizer.service.publish import roll_back
 from optimizer.service.retrain import retrain
 from optimizer.service.wiring import Services
 from storage.log import Decision
 from storage.records import Channel
 from tests.service.conftest import WORKSPACE, FakeClock, campaign
 from tests.service.test_retrain import audience
+from tests.service.trained import publish_model
 
 SHOP = campaign(channels=(Channel("email"),), allow_no_send=False)
 
@@ -99,6 +101,19 @@ class TestFiles:
         report = evaluate_file(shop, WORKSPACE, "spring", write(tmp_path / "p.ndjson", decided[::2], best))
         assert (report["rows"], report["covered"]) == (250, 0.5)
 
+    def test_what_serves_is_judged_on_rows_that_it_cannot_have_learned_from(
+        self, shop: Services, clock: FakeClock, tmp_path: Path
+    ) -> None:
+        before = audience(shop, clock, 300, seed=7)
+        serving = publish_model(shop, SHOP).policy_id
+        path = write(tmp_path / "p.ndjson", [*before, *audience(shop, clock, 100, seed=8)], best)
+        few = evaluate_file(shop, WORKSPACE, "spring", path)
+        assert (few["rows"], few["seen_by"]) == (400, {"serving": serving})
+        path = write(tmp_path / "p.ndjson", [*before, *audience(shop, clock, 250, seed=9)], best)
+        enough = evaluate_file(shop, WORKSPACE, "spring", path)
+        assert (enough["rows"], enough["seen_by"], enough["unseen"]) == (250, {}, None)
+        assert enough["serving"]["ips"]["value"] == pytest.approx(enough["logged"]["value"])
+
     def test_what_cannot_be_evaluated_is_refused(self, shop: Services, clock: FakeClock, tmp_path: Path) -> None:
         decided = audience(shop, clock, 300, seed=5)
         with pytest.raises(NotFound):
@@ -120,3 +135,33 @@ class TestStored:
         assert not alone["unseen"]
         assert alone["recipients"] == alone["rows"] == 800
         assert alone["difference"]["cold_start"]["minimum_detectable_effect"] > 0
+
+    def test_rows_that_a_newer_serving_policy_may_have_learned_from_are_left_out_or_told(
+        self, shop: Services, clock: FakeClock
+    ) -> None:
+        audience(shop, clock, 300, seed=7)
+        first = publish_model(shop, SHOP).policy_id
+        audience(shop, clock, 300, seed=8)
+        serving = publish_model(shop, SHOP, seed=2).policy_id
+        audience(shop, clock, 100, seed=9)
+        few = evaluate(shop, WORKSPACE, first)
+        assert (few["rows"], few["unseen"], few["seen_by"]) == (400, True, {"serving": serving})
+        audience(shop, clock, 150, seed=10)
+        enough = evaluate(shop, WORKSPACE, first)
+        assert (enough["rows"], enough["unseen"], enough["seen_by"]) == (250, True, {})
+
+    def test_a_policy_newer_than_most_rows_is_told_beside_the_one_that_serves(
+        self, shop: Services, clock: FakeClock
+    ) -> None:
+        first = publish_model(shop, SHOP).policy_id
+        audience(shop, clock, 300, seed=7)
+        second = publish_model(shop, SHOP, seed=2).policy_id
+        audience(shop, clock, 100, seed=8)
+        with shop.store.read() as reader:
+            pointer = reader.pointer(WORKSPACE, "spring")
+        assert pointer is not None
+        roll_back(shop, pointer, first, clock(), "by hand")
+        report = evaluate(shop, WORKSPACE, second)
+        assert (report["rows"], report["unseen"], report["seen_by"]) == (400, False, {"policy": second})
+        assert "serving" in report["difference"]
+        assert evaluate(shop, WORKSPACE, first)["seen_by"] == {}

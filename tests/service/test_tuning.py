@@ -71,6 +71,33 @@ def test_an_interrupted_search_goes_on_with_the_log_that_it_began_with(
     assert again["reason"] == "no candidate was likelier than the defaults"
 
 
+def test_a_search_of_another_database_is_not_gone_on_with(
+    shop: Services, tmp_path: Path, clock: FakeClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A copy that lies beside: the same workspace, the same salt, one journal."""
+    monkeypatch.setattr(tuning, "_compared", lambda *_: {"likelihood": {"z": 0.0}, "value": None})
+    monkeypatch.setattr(Exam, "__call__", lambda _, options: -abs(options.shape - 9.0))
+    journal, copied = tmp_path / "j", "copied.db"
+
+    def interrupt(done: int) -> None:
+        if done == 2:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        tuning.tune(shop, WORKSPACE, journal, HOUR, interrupt)
+    other = replace(shop, settings=replace(shop.settings, database=f"sqlite:///{tmp_path / copied}"))
+    assert tuning.tune(other, WORKSPACE, journal, replace(HOUR, trials=1))["trials"] == 1
+    assert tuning.tune(shop, WORKSPACE, journal, replace(HOUR, trials=3))["trials"] == 3
+
+
+def test_databases_of_one_server_have_searches_of_their_own_whatever_the_password(services: Services) -> None:
+    def search(url: str) -> str:
+        return tuning._search_id(replace(services, settings=replace(services.settings, database=url)), WORKSPACE)
+
+    assert search("postgresql://u:old@host/one") == search("postgresql://u:new@host/one")
+    assert search("postgresql://u:old@host/one") != search("postgresql://u:old@host/two")
+
+
 def test_trials_that_are_drawn_together_depend_on_their_number_and_not_on_who_makes_them(
     shop: Services, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -112,6 +139,35 @@ def test_only_what_is_clearly_likelier_and_not_worth_less_is_adopted(
     assert stored(shop) == (TrainOptions.from_json(found["best"]) if decision == "adopted" else DEFAULTS)
     tuning.reset(shop, WORKSPACE)
     assert stored(shop) == DEFAULTS
+
+
+def test_numbers_adopted_before_stay_unless_a_candidate_is_clearly_better(
+    shop: Services, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    adopted = replace(DEFAULTS, shape=3.7, rate=0.005)
+    compared: list[TrainOptions] = []
+    likeliest, z = adopted.shape, 0.0
+
+    def tie(job: Any, reader: Any, parts: Any, current: TrainOptions, best: TrainOptions) -> dict[str, Any]:
+        compared.append(current)
+        return {"likelihood": {"z": z}, "value": None}
+
+    monkeypatch.setattr(tuning, "_compared", tie)
+    monkeypatch.setattr(Exam, "__call__", lambda _, options: -abs(options.shape - likeliest))
+    tuning._store(shop, WORKSPACE, adopted)
+    kept = tuning.tune(shop, WORKSPACE, tmp_path / "j", replace(HOUR, trials=3))
+    assert kept["best"] == kept["options"] == kept["current"] == adopted.to_json()
+    assert kept["reason"] == "no candidate was likelier than the numbers that were adopted before"
+    likeliest = DEFAULTS.shape
+    unclear = tuning.tune(shop, WORKSPACE, tmp_path / "j", replace(HOUR, trials=2))
+    assert (unclear["decision"], unclear["best"]) == ("kept", DEFAULTS.to_json())
+    assert "not clearly likelier than the numbers that were adopted before" in unclear["reason"]
+    assert stored(shop) == adopted
+    z = 3.0
+    better = tuning.tune(shop, WORKSPACE, tmp_path / "j", replace(HOUR, trials=2))
+    assert better["decision"] == "adopted"
+    assert stored(shop) == DEFAULTS
+    assert compared == [adopted] * 3
 
 
 def test_a_retrain_uses_what_is_stored_and_a_change_of_mode_keeps_it(shop: Services) -> None:

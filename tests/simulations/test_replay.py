@@ -89,7 +89,7 @@ def test_the_command_prints_json_and_leaves_a_fragment_with_curves(experiment: P
     assert (tmp_path / "hillstrom.png").read_bytes().startswith(b"\x89PNG")
     assert orjson.loads((tmp_path / "hillstrom.json").read_bytes()) == report
     text = (tmp_path / "hillstrom.md").read_text()
-    assert "gate off; 2 random orders" in text
+    assert "gate and canary off; 2 random orders" in text
     assert f"{report['spans'][0]['service']['mean']:.4f}" in text
 
 

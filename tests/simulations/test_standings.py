@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import platform
 from dataclasses import replace
+from importlib.metadata import entry_points
+from io import StringIO
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +14,7 @@ import pytest
 from click.testing import CliRunner
 from rich.console import Console
 
+from optimizer.cli.group import COMMANDS
 from optimizer.errors import Invalid, NotFound
 from simulations import scenarios
 from simulations.baselines.grids import GRIDS, search
@@ -20,10 +23,11 @@ from simulations.play import Played
 from simulations.policies import FAMILIES, OursOptions, parse, with_options
 from simulations.pure import Sendtide
 from simulations.recovery import recovery
-from simulations.results import PARTS, document
+from simulations.results import FOLDER, PARTS, STUDIES, document
+from simulations.results import command as results_command
 from simulations.scenarios import scenario
 from simulations.simulate import command
-from simulations.simulate_run import Options, gate_of, run, with_ends
+from simulations.simulate_run import Options, gate_of, run, show, with_ends
 from simulations.standings import Standing, figure_of, print_standings, standings
 from simulations.world.spec import WorldSpec
 
@@ -108,8 +112,6 @@ def test_a_search_keeps_the_best_of_each_option_and_tells_all_that_it_tried() ->
 
 
 def test_a_run_has_every_policy_in_every_seed_and_both_ends(monkeypatch: pytest.MonkeyPatch) -> None:
-    from rich.console import Console
-
     monkeypatch.setitem(scenarios.SCENARIOS, "small", replace(SMALL, name="small", decisions=40))
     found = run(Options("small", ("full-oracle",), 2), processes=1, console=Console(quiet=True))
     assert list(found) == ["full-oracle", "random", "informed-oracle"]
@@ -126,6 +128,19 @@ def test_a_report_says_which_policies_had_a_gate() -> None:
     assert told("ours", "vw-squarecb") == "off"
     assert told("service", "service-false-draws") == "on"
     assert told("ours", "service") == "on in service"
+
+
+def test_people_are_told_which_policies_had_a_gate_and_a_canary(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(scenarios.SCENARIOS, "small", replace(SMALL, name="small", decisions=40))
+    found = run(Options("small", ("full-oracle",), 1), processes=1, console=Console(quiet=True))
+
+    def told(*policies: str) -> str:
+        console = Console(record=True, width=400, file=StringIO())
+        show(console, Options("small", policies, 1), {**found, **dict.fromkeys(policies, found["full-oracle"])})
+        return " ".join(console.export_text().split())
+
+    assert "40 decisions, 1 seeds, gate and canary off" in told("ours")
+    assert "1 seeds, gate and canary on in service" in told("ours", "service")
 
 
 def test_the_command_prints_tables_json_and_pictures(tmp_path: Path) -> None:
@@ -205,6 +220,17 @@ def test_the_report_is_written_from_what_lies_there(tmp_path: Path) -> None:
     figures["recovery"] = {"full-oracle": [{"to_informed": None, "to_before": 250, "to_final": 1450}] * 2}
     (tmp_path / "xor.json").write_bytes(orjson.dumps(figures))
     assert "| full-oracle | –, – | 250, 250 | 1,450, 1,450 |" in document(tmp_path)
+
+
+def test_every_section_of_the_report_names_the_command_that_it_comes_from() -> None:
+    helped = " ".join(CliRunner().invoke(results_command, ["--help"], catch_exceptions=False).stdout.split())
+    head = document(FOLDER).partition("\n## ")[0]
+    commands = {point.name for point in entry_points(group=COMMANDS)}
+    for fragment in FOLDER.glob("*.md"):
+        assert f"- *{fragment.stem}*: `sendtide {STUDIES[fragment.stem]}`" in head
+    for told in STUDIES.values():
+        assert told.split()[0] in commands
+        assert told in helped
 
 
 def test_every_part_of_the_report_can_be_played() -> None:
