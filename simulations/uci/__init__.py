@@ -16,7 +16,6 @@ from rich.console import Console
 
 from optimizer.cli.call import option, reported
 from optimizer.cli.group import EXIT_CODES
-from optimizer.errors import ConfigError
 
 FOLDER = Path(__file__).parents[1] / "results"
 SETS = ("shuttle", "mushroom", "adult", "covertype", "letter")
@@ -61,11 +60,12 @@ def command(
     as_json: bool,
 ) -> None:
     """Replay UCI classification sets as bandits and compare the error with rivals at their best settings."""
+    from simulations.uci.data import file_of
+
     with reported(as_json=as_json):
         wanted = sets or SETS
-        unknown = [name for name in wanted if name not in SETS]
-        if unknown:
-            raise ConfigError(f"set {unknown[0]!r} is not one of {', '.join(SETS)}")
+        for name in wanted:
+            file_of(data, name)
         options = Options(data, wanted, tuple(policies.split(",")), seeds, rounds, processes)
         console = Console(stderr=True)
         if tune:

@@ -74,11 +74,11 @@ class Classification:
         return Classification(contexts, self.label[order], self.classes, self.attributes)
 
 
-def load(folder: Path, name: str) -> Classification:
-    """A set from the folder of data.
+def file_of(folder: Path, name: str) -> Path:
+    """Where the file of a set lies.
 
     Raises:
-        ConfigError: no such set, or its file is missing or not as expected.
+        ConfigError: no such set, or its file is missing.
     """
     if name not in SETS:
         raise ConfigError(f"set {name!r} is not one of {', '.join(SETS)}")
@@ -87,6 +87,16 @@ def load(folder: Path, name: str) -> Classification:
     path = next((place for place in places if place.is_file()), None)
     if path is None:
         raise ConfigError(f"{source.file} is neither in {folder} nor in {folder / 'uci'}")
+    return path
+
+
+def load(folder: Path, name: str) -> Classification:
+    """A set from the folder of data.
+
+    Raises:
+        ConfigError: no such set, or its file is missing or not as expected.
+    """
+    path, source = file_of(folder, name), SETS[name]
     names, rows = _table(path, source)
     kept = [i for i in range(len(names)) if i not in source.left_out]
     columns = [[row[i] for row in rows] for i in kept]

@@ -80,6 +80,13 @@ def test_what_is_missing_is_named(data: Path, tmp_path: Path) -> None:
         load(tmp_path, "adult")
 
 
+def test_a_missing_file_is_told_before_anything_is_played(tmp_path: Path) -> None:
+    said = CliRunner().invoke(command, ["--data", str(tmp_path), "--seeds", "1"])
+    assert said.exit_code == 2
+    assert "shuttle.trn.gz is neither in" in said.stderr
+    assert "runs" not in said.stderr
+
+
 @pytest.mark.parametrize(
     "options",
     [
