@@ -22,6 +22,8 @@ from storage.log import Decision
 from storage.port import Reader
 from storage.records import Campaign
 
+#: Policies that are held at a time: a refresh a minute makes over a thousand a day, and a gate replays days.
+MOST_HELD = 32
 #: Decisions whose vectors are held at a time.
 _TOGETHER = 512
 
@@ -38,7 +40,7 @@ class Past(Protocol):
 
 @dataclass
 class Replayer:
-    """Recomputes logged decisions on one reader; keeps campaigns and policies that it has loaded."""
+    """Recomputes logged decisions on one reader; keeps campaigns and the last policies that it has loaded."""
 
     reader: Reader
     salt: bytes
@@ -59,9 +61,15 @@ class Replayer:
     def policy(self, workspace_id: str, policy_id: str) -> LivePolicy:
         """A stored policy, loaded."""
         key = (workspace_id, policy_id)
-        if key not in self._policies:
-            self._policies[key] = load_policy(self.reader, workspace_id, policy_id, self._models)
-        return self._policies[key]
+        live = self._policies.pop(key, None)
+        if live is None:
+            live = load_policy(self.reader, workspace_id, policy_id, self._models)
+        self._policies[key] = live  # last: the most recently used
+        if len(self._policies) > MOST_HELD:
+            del self._policies[next(iter(self._policies))]
+            named = {part.artifact_id for held in self._policies.values() for part in held.mixture}
+            self._models = {name: model for name, model in self._models.items() if name in named}
+        return live
 
     def vector(self, decision: Decision) -> NDArray[np.float64]:
         """The whole probability vector (K,) that the decision was drawn from; all zero when it was withheld."""

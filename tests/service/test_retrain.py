@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from optimizer.errors import Invalid
-from optimizer.service import heldout, learning, settle, setup, upkeep
+from optimizer.service import heldout, learning, replay, settle, setup, upkeep
 from optimizer.service.evaluate import evaluate
 from optimizer.service.feedback import load
 from optimizer.service.heldout import comparable
@@ -143,6 +143,27 @@ def test_learned_decisions_replay_exactly(shop: Services, clock: FakeClock) -> N
             assert replayer.draw(decision) == decision.action
             assert decision.action is not None
             assert replayer.vector(decision)[decision.action] == pytest.approx(decision.propensity, abs=1e-6)
+
+
+def test_few_of_many_policies_are_held_while_a_log_is_replayed(
+    shop: Services, clock: FakeClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A refresh a minute is a thousand models a day."""
+    monkeypatch.setattr(replay, "MOST_HELD", 2)
+    audience(shop, clock, 800, seed=7)
+    retrain(shop, WORKSPACE)
+    decided = []
+    for step in range(3):
+        shop.policies.refresh_now()
+        decided += audience(shop, clock, 100, seed=70 + step)
+        refresh(shop, WORKSPACE)
+    with shop.store.read() as reader:
+        replayer = Replayer(reader, shop.salt)
+        for decision in [*decided, *decided]:
+            assert replayer.vector(decision)[decision.action or 0] == pytest.approx(decision.propensity, abs=1e-9)
+            assert len(replayer._policies) <= 2
+            assert len(replayer._models) <= 2
+    assert len({decision.policy_id for decision in decided}) == 3
 
 
 def test_a_refresh_publishes_a_revision_of_the_gated_policy(shop: Services, clock: FakeClock) -> None:
