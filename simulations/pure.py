@@ -21,6 +21,7 @@ from optimizer.bandit.rewards import clock_start
 from optimizer.model.history import LENGTH, SENT, Encoder, wanted
 from optimizer.model.inference import RewardModel
 from optimizer.model.policy import LivePolicy
+from optimizer.service.annealing import exploration_numbers
 from optimizer.service.choose import Drawn, draw
 from optimizer.service.drifting import advanced, beginning, following, planned_maturity
 from optimizer.service.driftstate import Drift
@@ -28,7 +29,6 @@ from optimizer.service.feedback import Log, Logged, examples, logged
 from optimizer.service.ids import COLD_POLICY
 from optimizer.service.past import with_past
 from optimizer.service.record import message_of
-from optimizer.service.retrain import exploration_numbers
 from optimizer.service.runs import LEAST_ROWS
 from simulations.game import Game, Turn
 from simulations.play import AT_ONCE, Result

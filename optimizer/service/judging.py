@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from optimizer.bandit.balance import Balance, balance_test
 from optimizer.bandit.calibration import Calibration, calibration
-from optimizer.bandit.evidence import FirstEvidence, Harm, Integrity, PairedEvidence, Verdict
+from optimizer.bandit.evidence import FirstEvidence, GateLimits, Harm, Integrity, PairedEvidence, Verdict
 from optimizer.bandit.gate import judge, judge_first
 from optimizer.model.inference import RewardModel
 from optimizer.model.policy import LivePolicy
@@ -22,6 +22,7 @@ from storage.records import Attribute, Campaign
 
 Floats = NDArray[np.float64]
 
+_LIMITS = GateLimits()
 #: An attribute with 2 to this many values can name segments.
 MOST_SEGMENTS = 20
 
@@ -80,6 +81,7 @@ def later_verdict(
     models: tuple[RewardModel | None, RewardModel],
     *,
     refuted: bool = False,
+    limits: GateLimits = _LIMITS,
 ) -> Verdict:
     """Judges a candidate against the incumbent on judgeable rows that it was not trained on.
 
@@ -106,7 +108,7 @@ def later_verdict(
         rewarded=rewarded(campaign, rows),
         refuted=refuted,
     )
-    return judge(evidence)
+    return judge(evidence, limits)
 
 
 def _integrity(found: Replayed, rows: Sequence[Logged]) -> Integrity:

@@ -23,6 +23,7 @@ from optimizer.model.training.settled import Settled
 from optimizer.model.training.train import follow
 from optimizer.model.training.train import refresh as refit
 from optimizer.service import settledrows
+from optimizer.service.annealing import exploration_numbers
 from optimizer.service.apart import Apart, attempted, attempted_for_all
 from optimizer.service.departure import DIVERGENCE_ROWS, MOST_DIVERGENCE, divergence, nearer_mixture
 from optimizer.service.drifting import changes, look
@@ -34,7 +35,6 @@ from optimizer.service.priceable import priceable
 from optimizer.service.pricing import moved, publish_prices, with_prices, work_out
 from optimizer.service.publish import artifact_of, new_policy, publish
 from optimizer.service.replay import on_known_clock
-from optimizer.service.retrain import exploration_numbers
 from optimizer.service.serving import load_policy
 from optimizer.service.settledrows import SettledRows, comparable, settled_until
 from optimizer.service.soundness import sound

@@ -12,11 +12,12 @@ from dataclasses import asdict
 from functools import partial
 from typing import Any
 
-from optimizer.bandit.evidence import Condition, Verdict
+from optimizer.bandit.evidence import Condition, GateLimits, Verdict
 from optimizer.bandit.tolls import Price
 from optimizer.model.inference import RewardModel
-from optimizer.model.policy import LivePolicy, young_below
+from optimizer.model.policy import LivePolicy
 from optimizer.model.training.train import Trained
+from optimizer.service.annealing import exploration_numbers
 from optimizer.service.apart import Apart, attempted, fallen
 from optimizer.service.canary import lineage_of, not_watched_enough
 from optimizer.service.drifting import look
@@ -32,16 +33,13 @@ from optimizer.service.publish import artifact_of, mixture, new_policy, publish,
 from optimizer.service.replay import Replayer
 from optimizer.service.runs import LEAST_RECIPIENTS, LEAST_ROWS
 from optimizer.service.serving import load_policy
-from optimizer.service.settledrows import Facts
+from optimizer.service.sharing import paired, shared_rows
 from optimizer.service.soundness import sound
 from optimizer.service.wiring import Services
 from storage.errors import VersionConflict
 from storage.policies import Component, Pointer, Policy, TrainingRun
 from storage.port import Reader
 from storage.records import Campaign, JsonObject
-
-#: Rows over which the exploration rate falls to a half: rate x 1 / (1 + n / ANNEAL_ROWS).
-ANNEAL_ROWS = 20_000
 
 
 def retrain(
@@ -175,7 +173,15 @@ def _later(
     if pointer is not None and (waiting := not_watched_enough(reader, pointer, campaign)) is not None:
         return _answer(campaign, "skipped", waiting, len(mine))
     replayer = Replayer(reader, job.services.salt)
+    tries = _tries(reader, job.workspace_id, campaign.campaign_id) + 1
     logged, changed = job.log.of(campaign.campaign_id), job.changed.get(campaign.campaign_id)
+    lineage = [] if pointer is None else lineage_of(reader, pointer)
+    limits = GateLimits()
+    if pointer is not None and (shared := shared_rows(logged, campaign, lineage, changed)):
+        limits = GateLimits(family_error=limits.family_error / 2.0)  # the other half is the candidate's
+        served = _shared(job, reader, campaign, pointer, lineage[0], shared, tries, limits)
+        if served is not None:
+            return served
     held = held_out(logged, campaign, cold=policy_id == COLD_POLICY, changed=changed)
     if len(held) < LEAST_ROWS:
         return _answer(campaign, "skipped", f"{len(held)} held-out rows; {LEAST_ROWS} are needed", len(mine))
@@ -188,25 +194,60 @@ def _later(
     candidate_model = RewardModel.load(trained.blob)
     # What is scarce has its price under both: the incumbent's.
     candidate = _live(candidate_model, mine, incumbent.prices)
-    paired = pair(replayer, held, campaign, incumbent, candidate, cross_fitted(job, earlier, held))
-    tries = _tries(reader, job.workspace_id, campaign.campaign_id) + 1
-    rung = _rung(reader, pointer)
+    told = pair(replayer, held, campaign, incumbent, candidate, cross_fitted(job, earlier, held))
+    rung = _rung(lineage)
     models = _heaviest(incumbent), candidate_model
     drift = job.drift.get(campaign.campaign_id)
     refuted = drift is not None and drift.refuted
-    verdict = later_verdict(replayer, held, campaign, paired, tries, rung, models, refuted=refuted)
+    verdict = later_verdict(replayer, held, campaign, told, tries, rung, models, refuted=refuted, limits=limits)
     if verdict.decision == "reject":
         return _reject(job, campaign, pointer, verdict, len(mine))
     return _publish(job, campaign, pointer, trained, verdict, len(mine), incumbent)
 
 
-def _rung(reader: Reader, pointer: Pointer | None) -> float:
+def _shared(
+    job: Job,
+    reader: Reader,
+    campaign: Campaign,
+    pointer: Pointer,
+    serving: Policy,
+    rows: Sequence[Logged],
+    tries: int,
+    limits: GateLimits,
+) -> dict[str, Any] | None:
+    """Gives the newest part of what serves a larger share, if the rows that the mixture drew show it to be better."""
+    if len(rows) < LEAST_ROWS or _few_people(rows) is not None:
+        return None
+    replayer, newest = Replayer(reader, job.services.salt), serving.mixture[-1]
+    live = load_policy(reader, job.workspace_id, serving.policy_id, {})
+    model = live.models[-1]
+    if model is None or newest.artifact_id is None:
+        return None
+    told = paired(reader, replayer, rows, campaign)
+    verdict = later_verdict(replayer, rows, campaign, told, tries, newest.weight, (None, model), limits=limits)
+    if verdict.decision == "reject" or verdict.alpha <= newest.weight:
+        return None
+    policy = new_policy(
+        job.workspace_id,
+        campaign.campaign_id,
+        job.now,
+        mixture(serving.mixture[:-1], newest.artifact_id, verdict.alpha),
+        parent=pointer,
+        exploration=serving.exploration,
+        verdict={**_verdict_json(job, verdict), "delays": delays_json(campaign, job.log.hazards)},
+        run_id=job.run_id,
+    )
+    publish(job.services, [], policy, pointer, job.now)
+    reason = f"{verdict.reason}, on {len(rows):,} decisions that both had a share in"
+    return _answer(campaign, "publish", reason, len(rows), policy, verdict)
+
+
+def _rung(lineage: Sequence[Policy]) -> float:
     """The share of the gated mixture that its newest component holds: the ladder's next step starts there.
 
     A policy that is whole has no step to go on from: what comes after it is a new lineage, and a canary first. What a
     refresh lets a refitted model have (``refreshing``) is no step of the ladder.
     """
-    lineage = [] if pointer is None else lineage_of(reader, pointer)
     if not lineage or len(lineage[-1].mixture) < 2 or lineage[-1].mixture[-1].artifact_id is None:
         return 0.0
     return lineage[-1].mixture[-1].weight
@@ -230,28 +271,6 @@ def _heaviest(live: LivePolicy) -> RewardModel | None:
     """The model of the heaviest component."""
     heaviest = max(range(len(live.mixture)), key=lambda i: live.mixture[i].weight)
     return live.models[heaviest]
-
-
-def exploration_numbers(rows: Sequence[Logged], drift: Drift | None = None, before: Facts | None = None) -> JsonObject:
-    """The numbers that a policy's exploration is computed with: annealing, and which variants are still young.
-
-    ``rows`` are the campaign's, ``before`` what is counted of earlier ones; matured ones count. ``told`` is what all of
-    them have told, for the next refresh.
-
-    Once outcomes have changed, only later rows count: what was settled is open again, and so are its variants. While an
-    alarm stands nothing is annealed; the alarm stands beside the numbers.
-    """
-    found = Facts.of(rows, drift.changed if drift is not None else None)
-    found = found if before is None else before + found
-    matured = dict(found.matured or {})
-    numbers: dict[str, Any] = {
-        "anneal": 1.0 if drift is not None and drift.raised else 1.0 / (1.0 + found.known / ANNEAL_ROWS),
-        "matured_rows": matured,
-        "young_below": young_below(matured),
-        "rows": found.rows,
-        "told": found.told,
-    }
-    return {**numbers, "drift": drift.told()} if drift is not None and drift.alarms else numbers
 
 
 def _publish(

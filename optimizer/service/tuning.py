@@ -28,12 +28,12 @@ from optimizer.model.inference import RewardModel
 from optimizer.model.policy import LivePolicy
 from optimizer.model.training.evaluate import clustered_z
 from optimizer.model.training.options import DEFAULTS, RANGES, TrainOptions
+from optimizer.service.annealing import exploration_numbers
 from optimizer.service.evidence import clusters, pair
 from optimizer.service.feedback import Logged, examples, judgeable, load, people
 from optimizer.service.fitting import Job, cross_fitted, tuned
 from optimizer.service.ids import derived
 from optimizer.service.replay import Replayer
-from optimizer.service.retrain import exploration_numbers
 from optimizer.service.runs import LEAST_RECIPIENTS, LEAST_ROWS
 from optimizer.service.trials import Across, Exam, here, row_likelihood
 from optimizer.service.wiring import Services

@@ -13,6 +13,7 @@ import pytest
 
 from optimizer.model.training.train import train
 from optimizer.service import setup
+from optimizer.service.annealing import exploration_numbers
 from optimizer.service.canary import Watch, lineage_of, not_watched_enough, watch
 from optimizer.service.feedback import closes, examples, load
 from optimizer.service.ids import COLD_POLICY
@@ -20,7 +21,7 @@ from optimizer.service.ingest import ingest
 from optimizer.service.publish import artifact_of, mixture, new_policy, publish
 from optimizer.service.refreshing import refresh
 from optimizer.service.requests import DecisionRequest, EventInput
-from optimizer.service.retrain import exploration_numbers, retrain
+from optimizer.service.retrain import retrain
 from optimizer.service.runs import Ended
 from optimizer.service.wiring import Services
 from storage.log import Decision

@@ -12,6 +12,7 @@ import orjson
 import pytest
 
 from optimizer.service import setup
+from optimizer.service.annealing import exploration_numbers
 from optimizer.service.drifting import look
 from optimizer.service.driftratios import detector_names
 from optimizer.service.driftstate import QUIET_ROWS, Alarm, Drift
@@ -23,7 +24,7 @@ from optimizer.service.ingest import ingest
 from optimizer.service.refreshing import refresh
 from optimizer.service.replay import Replayer
 from optimizer.service.requests import DecisionRequest, EventInput
-from optimizer.service.retrain import exploration_numbers, retrain
+from optimizer.service.retrain import retrain
 from optimizer.service.runs import Ended
 from optimizer.service.wiring import Services
 from storage.log import Decision
@@ -276,6 +277,32 @@ class TestConsequences:
         # A share that a refresh gave is no step of the ladder: what the gate lets in is a canary.
         (verdict,) = retrain(learned, WORKSPACE)
         assert next(c["limit"] for c in verdict["conditions"] if c["name"] == "canary") == 0.1
+
+    def test_what_shares_the_traffic_climbs_once_the_decisions_show_it_to_be_better(
+        self, learned: Services, clock: FakeClock
+    ) -> None:
+        audience(learned, clock, 400, seed=78)
+        setup.put_campaign(learned, replace(SHOP, exploration_method="uniform"))
+        audience(learned, clock, 800, seed=79, swapped=True)
+        setup.put_campaign(learned, SHOP)
+        refresh(learned, WORKSPACE)
+        learned.policies.refresh_now()
+        before = served(learned)
+        assert len(before.mixture) == 2
+        audience(learned, clock, 600, seed=83, swapped=True)
+        assert retrain(learned, WORKSPACE)[0]["alpha"] in {0.0, 0.1}, "too few decisions: 1,000 are needed"
+        assert served(learned).policy_id == before.policy_id
+        audience(learned, clock, 1_200, seed=84, swapped=True)
+        (verdict,) = retrain(learned, WORKSPACE)
+        assert (verdict["decision"], verdict["rows"]) == ("publish", 1_800)
+        assert "on 1,800 decisions that both had a share in" in verdict["reason"]
+        after = served(learned)
+        assert not after.revision
+        assert after.mixture[-1].artifact_id == before.mixture[-1].artifact_id
+        assert after.mixture[-1].weight > before.mixture[-1].weight
+        assert after.mixture[-1].weight in {0.3, 0.6, 1.0}
+        # No step is taken twice on the same decisions.
+        assert retrain(learned, WORKSPACE)[0]["alpha"] != after.mixture[-1].weight
 
     def test_of_a_canary_s_mixture_the_canary_follows(self, learned: Services, clock: FakeClock) -> None:
         audience(learned, clock, 400, seed=75)

@@ -15,13 +15,14 @@ from optimizer.bandit.actions import ActionSpace
 from optimizer.model.inference import RewardModel
 from optimizer.model.training.train import refresh as refit
 from optimizer.service import departure, refreshing, settledrows, setup
+from optimizer.service.annealing import exploration_numbers
 from optimizer.service.erasing import erase
 from optimizer.service.feedback import Log, examples, load
 from optimizer.service.imports import import_file
 from optimizer.service.ingest import ingest
 from optimizer.service.refreshing import refresh
 from optimizer.service.requests import DecisionRequest, EventInput
-from optimizer.service.retrain import exploration_numbers, retrain
+from optimizer.service.retrain import retrain
 from optimizer.service.wiring import Services
 from storage.log import Decision
 from storage.policies import Policy
