@@ -121,19 +121,6 @@ def likelihood(gain: Floats | None, groups: Clusters, limits: GateLimits) -> lis
     return [condition("calibration.likelihood", best >= 0.0, best, 0.0, detail)]
 
 
-def refuted(gain: Floats | None, groups: Clusters, z: float) -> list[Condition]:
-    """The candidate's heads predict held-out rows clearly better than those of an incumbent that is refuted.
-
-    The counterpart of a first policy's ``gain``: what serves has lost its claim to be kept.
-    """
-    known = np.zeros(0, np.bool_) if gain is None else ~np.isnan(gain)
-    low, mean = -math.inf, math.nan
-    if gain is not None and np.any(known):
-        low, mean = lower_bound(gain[known], _some(groups, known), z), float(np.mean(gain[known]))
-    detail = f"lower bound of the log-likelihood gain over the refuted incumbent, z {z:.2f}; mean {mean:.5f} nats a row"
-    return [condition("refuted", low > 0.0, low, 0.0, detail)]
-
-
 def segments(
     difference: Difference, label: NDArray[np.int64] | None, groups: Clusters, limits: GateLimits
 ) -> list[Condition]:

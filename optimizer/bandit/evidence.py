@@ -210,7 +210,6 @@ class PairedEvidence:
         segments: (n,) segment label of each row, or None.
         rewarded: (n,) whether the row earned something; None = reward ≠ 0. Give it when messages cost something, since
             then every row has a reward.
-        refuted: whether what the incumbent predicts is shown to be false by rows that came after it (the drift alarm).
     """
 
     reward: Floats
@@ -229,7 +228,6 @@ class PairedEvidence:
     harms: tuple[Harm, ...] = ()
     segments: NDArray[np.int64] | None = None
     rewarded: NDArray[np.bool_] | None = None
-    refuted: bool = False
 
     def __post_init__(self) -> None:
         n = self.reward.size

@@ -108,20 +108,13 @@ def judge(evidence: PairedEvidence, limits: GateLimits = _DEFAULT) -> Verdict:
 
     The value condition is the lower bound of the paired doubly robust difference candidate − incumbent, clustered by
     recipient, one-sided at the level spent on this try, with the cautious error of ``intervals.difference_bound``.
-
-    An incumbent that is refuted has a log that can't show what is better: it holds what used to be good. Waiting for
-    support would keep it for ever (measured: 15,000 decisions, a tenth of what chance would have hit). A share of the
-    ladder then also passes by ``conditions.refuted``, without value, support, and the calibration that a model has with
-    so little to learn from; half of the level goes to each way. The canary's watch, integrity and guardrails stay.
     """
     level = spend(evidence.tries, limits.family_error)
-    z = one_sided_quantile(level / 2.0 if evidence.refuted else level)
+    z = one_sided_quantile(level)
     groups = clusters(evidence.cluster, evidence.reward.size)
     w_incumbent, w_candidate = evidence.p_incumbent / evidence.propensity, evidence.p_candidate / evidence.propensity
     rewarded = evidence.reward != 0.0 if evidence.rewarded is None else evidence.rewarded
-    honest = conditions.integrity(evidence.integrity, limits)
-    shared = list(honest)
-    refuted = conditions.refuted(evidence.likelihood_gain, groups, z) if evidence.refuted else []
+    shared = conditions.integrity(evidence.integrity, limits)
     difference = Difference(
         evidence.v_candidate - evidence.v_incumbent, w_candidate - w_incumbent, evidence.reward - evidence.q_logged
     )
@@ -134,16 +127,12 @@ def judge(evidence: PairedEvidence, limits: GateLimits = _DEFAULT) -> Verdict:
     by_rung: dict[float, list[Condition]] = {}
     for alpha in sorted(limits.ladder, reverse=True):
         weight = (1.0 - alpha) * w_incumbent + alpha * w_candidate
-        own: list[Condition] = []
+        own = conditions.support(weight, rewarded, limits, w_incumbent)
         for harm in evidence.harms:
             own += conditions.guardrails(harm, weight, w_incumbent, groups, limits, canary=alpha <= smallest)
         detail = f"the lineage holds {evidence.rung:g} now, so at most {allowed:g}"
         own.append(conditions.condition("canary", alpha <= allowed + 1e-9, alpha, allowed, detail))
-        found = shared + conditions.support(weight, rewarded, limits, w_incumbent) + own
-        if refuted and not _passed(found):
-            otherwise = honest + refuted + own
-            found = otherwise if _passed(otherwise) else found + refuted
-        by_rung[alpha] = found
+        by_rung[alpha] = shared + own
     return _verdict(by_rung, level, _detectable(error, z, limits))
 
 
@@ -190,7 +179,8 @@ def _gain_error(evidence: FirstEvidence) -> float:
 
 def _verdict(by_rung: dict[float, list[Condition]], level: float, effect: float | None) -> Verdict:
     rungs = tuple(
-        Rung(alpha, _passed(found), tuple(c.name for c in found if not c.passed)) for alpha, found in by_rung.items()
+        Rung(alpha, all(c.passed for c in found), tuple(c.name for c in found if not c.passed))
+        for alpha, found in by_rung.items()
     )
     best = max((rung.alpha for rung in rungs if rung.passed), default=None)
     if best is None:
@@ -199,14 +189,8 @@ def _verdict(by_rung: dict[float, list[Condition]], level: float, effect: float 
         return Verdict("reject", 0.0, tuple(smallest), reason, level, effect, rungs)
     above = [rung for rung in rungs if rung.alpha > best]  # in falling order: the last is the next one up
     held = f"; {above[-1].alpha:g} is held back by {', '.join(above[-1].failed)}" if above else ""
-    by_value = any(c.name == "value" for c in by_rung[best])
-    shown = "better than the incumbent" if by_value else "the incumbent is refuted, what comes is told better"
-    reason = f"{shown}, published at {best:g}{held}"
+    reason = f"better than the incumbent, published at {best:g}{held}"
     return Verdict("publish", best, tuple(by_rung[best]), reason, level, effect, rungs)
-
-
-def _passed(found: list[Condition]) -> bool:
-    return all(c.passed for c in found)
 
 
 def _because(failed: list[Condition]) -> str:

@@ -80,14 +80,12 @@ def later_verdict(
     rung: float,
     models: tuple[RewardModel | None, RewardModel],
     *,
-    refuted: bool = False,
     limits: GateLimits = _LIMITS,
 ) -> Verdict:
     """Judges a candidate against the incumbent on judgeable rows that it was not trained on.
 
     ``models`` are the incumbent's heaviest model (None = cold start) and the candidate's; ``rung`` is the share that
-    the candidate's lineage holds in the incumbent's mixture; ``refuted``: whether an alarm stands that what the
-    incumbent predicts is not what happens.
+    the candidate's lineage holds in the incumbent's mixture.
     """
     evidence = PairedEvidence(
         reward=paired.reward,
@@ -106,7 +104,6 @@ def later_verdict(
         harms=_harms(campaign, rows),
         segments=segment_labels(rows),
         rewarded=rewarded(campaign, rows),
-        refuted=refuted,
     )
     return judge(evidence, limits)
 

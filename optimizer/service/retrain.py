@@ -197,9 +197,7 @@ def _later(
     told = pair(replayer, held, campaign, incumbent, candidate, cross_fitted(job, earlier, held))
     rung = _rung(lineage)
     models = _heaviest(incumbent), candidate_model
-    drift = job.drift.get(campaign.campaign_id)
-    refuted = drift is not None and drift.refuted
-    verdict = later_verdict(replayer, held, campaign, told, tries, rung, models, refuted=refuted, limits=limits)
+    verdict = later_verdict(replayer, held, campaign, told, tries, rung, models, limits=limits)
     if verdict.decision == "reject":
         return _reject(job, campaign, pointer, verdict, len(mine))
     return _publish(job, campaign, pointer, trained, verdict, len(mine), incumbent)

@@ -6,15 +6,13 @@ import dataclasses
 import itertools
 import json
 import math
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 import pytest
 
 from optimizer.bandit.balance import balance_test
 from optimizer.bandit.calibration import Calibration
-from optimizer.bandit.clusters import clusters
-from optimizer.bandit.conditions import refuted
 from optimizer.bandit.evidence import Replays, replay_error
 from optimizer.bandit.gate import (
     Condition,
@@ -235,55 +233,6 @@ class TestConditions:
         )
         assert verdict.decision == "reject"
         assert verdict.minimum_detectable_effect is None
-
-
-class TestRefuted:
-    """An incumbent whose predictions are shown to be false gives way without the support that its log can't have."""
-
-    FEW = 600
-    SHORT: ClassVar = ["support.effective_rows", "support.rewarded_rows"]
-
-    def told(self, mean: float, **changes: Any) -> Verdict:
-        gain = mean + 0.5 * np.random.default_rng(66).standard_normal(self.FEW)
-        return judge(good(self.FEW, likelihood_gain=gain, **changes))
-
-    def test_clearly_better_predictions_are_a_canary(self) -> None:
-        assert failed(self.told(0.2)) == self.SHORT
-        verdict = self.told(0.2, refuted=True, calibration={"clicked": dataclasses.replace(FINE, slope=3.0)})
-        assert (verdict.decision, verdict.alpha) == ("publish", 0.1)
-        assert named(verdict, "refuted").passed
-        assert not any(c.name.startswith(("value", "support", "calibration")) for c in verdict.conditions)
-        assert verdict.reason.startswith("the incumbent is refuted")
-
-    def test_an_alarm_alone_opens_nothing(self) -> None:
-        for verdict in (self.told(0.0, refuted=True), judge(good(self.FEW, refuted=True))):
-            assert verdict.decision == "reject"
-            assert failed(verdict) == [*self.SHORT, "refuted"]
-
-    def test_a_lineage_climbs_the_same_ladder(self) -> None:
-        assert [self.told(0.2, refuted=True, rung=rung).alpha for rung in (0.0, 0.1, 0.3, 0.6)] == [0.1, 0.3, 0.6, 1.0]
-
-    def test_logs_must_be_honest_and_no_harm_shown(self) -> None:
-        lying = dataclasses.replace(HONEST, max_error=0.1)
-        assert "integrity.replay" in failed(self.told(0.2, refuted=True, integrity=lying))
-        harm = Harm("unsubscribed", (np.arange(self.FEW) % 10 == 0).astype(float), max_rate=0.05)
-        assert "guardrails.unsubscribed.rate" in failed(self.told(0.2, refuted=True, harms=(harm,)))
-
-    def test_each_way_has_half_of_the_level(self) -> None:
-        half = f"z {one_sided_quantile(spend(1, 0.05) / 2):.2f}"
-        assert half in named(self.told(0.2, refuted=True), "refuted").detail
-        assert half in named(judge(good(refuted=True)), "value").detail
-        assert half not in named(judge(good()), "value").detail
-
-    def test_what_predicts_no_better_seldom_passes(self) -> None:
-        """2,000 logs of gains without a mean at the first try's level, .0064; three standard errors above at most."""
-        rng = np.random.default_rng(67)
-        z = one_sided_quantile(spend(1, 0.05) / 2)
-        groups = clusters(np.arange(400) // 2, 400)
-        # What is told better on one row is told worse on others: leaning right and left.
-        for lean in (-1.0, 1.0):
-            passed = sum(refuted(lean * (rng.exponential(1.0, 400) - 1.0), groups, z)[0].passed for _ in range(2_000))
-            assert passed / 2_000 <= 0.0064 + 3 * math.sqrt(0.0064 / 2_000)
 
 
 class TestGuardrails:
