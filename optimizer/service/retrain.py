@@ -177,7 +177,8 @@ def _later(
     logged, changed = job.log.of(campaign.campaign_id), job.changed.get(campaign.campaign_id)
     lineage = [] if pointer is None else lineage_of(reader, pointer)
     limits = GateLimits()
-    if pointer is not None and (shared := shared_rows(logged, campaign, lineage, changed)):
+    shared = shared_rows(logged, campaign, lineage, changed)
+    if pointer is not None and len(shared) >= limits.min_effective_rows and _few_people(shared) is None:
         limits = GateLimits(family_error=limits.family_error / 2.0)  # the other half is the candidate's
         served = _shared(job, reader, campaign, pointer, lineage[0], shared, tries, limits)
         if served is not None:
@@ -214,8 +215,6 @@ def _shared(
     limits: GateLimits,
 ) -> dict[str, Any] | None:
     """Gives the newest part of what serves a larger share, if the rows that the mixture drew show it to be better."""
-    if len(rows) < LEAST_ROWS or _few_people(rows) is not None:
-        return None
     replayer, newest = Replayer(reader, job.services.salt), serving.mixture[-1]
     live = load_policy(reader, job.workspace_id, serving.policy_id, {})
     model = live.models[-1]
