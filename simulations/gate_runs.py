@@ -12,66 +12,157 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 
 from optimizer.bandit.exploration import draw_uniform, sample, uniform
 from optimizer.service.ids import decision_id
 from simulations.hillstrom import ARMS, Customers, load
-from simulations.stage import WORKSPACE, app_stage, put_campaign
-from simulations.stream import CAMPAIGN, Replayed, arrive, campaign_body
+from simulations.stage import WORKSPACE, AppStage, app_stage, put_campaign, served
+from simulations.stream import CAMPAIGN, Replayed, UnexpectedError, arrive, campaign_body
 
 #: Keeps this study's random numbers apart from those of the replay.
 _STREAM = 201
 
 
+#: ``null``: outcomes are dealt out anew, so nothing can be learned. ``power``: the true ones. ``later``: the true ones
+#: until a first policy serves, and from then on dealt out anew whatever is chosen: every policy is worth the same.
+Part = Literal["null", "later", "power"]
+#: Matured rows within which a first policy must have come for ``later``.
+FIRST_ROWS = 10_000
+
+
 @dataclass(frozen=True)
 class Study:
-    """What is repeated: ``shuffled`` outcomes (nothing can be learned) or the true ones."""
+    """What is repeated. ``retrains`` are those that are judged: of ``later`` those after the first policy."""
 
     data: Path
-    shuffled: bool
+    part: Part
     retrains: int = 40
     step_rows: int = 250
 
 
 @dataclass(frozen=True)
 class Run:
-    """A run at its end: the first promotion ends it. ``promoted_at`` is in matured rows, None = never."""
+    """A run at its end: the first promotion ends it.
+
+    Attributes:
+        promoted_at: in matured rows; None = never.
+        results: of the judged retrains, in order.
+        refreshes: of ``later``: how each refresh ended.
+        shared: of ``later``: retrains before which two models had shared the traffic.
+    """
 
     seed: int
-    shuffled: bool
+    part: Part
     promoted_at: int | None
     results: tuple[str, ...]
     seconds: float
     training_seconds: float
+    refreshes: tuple[str, ...] = ()
+    shared: int = 0
 
 
 def run_once(study: Study, seed: int, on_progress: Callable[[int], None] | None = None) -> Run:
     """Logs customers in steps and retrains after each, until a candidate is promoted or all steps are done."""
     started = time.perf_counter()
-    rng = np.random.default_rng([_STREAM, study.shuffled, seed])
-    everyone = load(study.data)
-    dealt = everyone.shuffled(rng) if study.shuffled else everyone
-    arriving = dealt.take(rng.permutation(len(dealt))[: study.retrains * study.step_rows])
-    results: list[str] = []
-    promoted_at, training = None, 0.0
     with app_stage(seed=seed, gate=True) as stage:
         put_campaign(stage, CAMPAIGN, campaign_body(stage.attribution_hours))
-        replayed = Replayed()
+        play = _Play(stage, study, seed)
+        if study.part == "later":
+            play.until_first()
         for step in range(study.retrains):
-            places = range(step * study.step_rows, min((step + 1) * study.step_rows, len(arriving)))
-            arrive(stage, arriving, replayed, agreeing_ids(stage.services.salt, arriving, places))
-            stage.mature()
-            before = time.perf_counter()
-            results.append(stage.learn(CAMPAIGN, full=True))
-            training += time.perf_counter() - before
+            if play.step() == "publish" or play.exhausted:
+                break
             if on_progress is not None:
                 on_progress(step + 1)
-            if results[-1] == "publish":
-                promoted_at = len(replayed.reward)
-                break
-    return Run(seed, study.shuffled, promoted_at, tuple(results), time.perf_counter() - started, training)
+    promoted_at = play.rows if play.results and play.results[-1] == "publish" else None
+    return Run(
+        seed,
+        study.part,
+        promoted_at,
+        tuple(play.results),
+        time.perf_counter() - started,
+        play.training,
+        tuple(play.refreshes),
+        play.shared,
+    )
+
+
+class _Play:
+    """A run under way: the next customers arrive, and then a retrain judges."""
+
+    def __init__(self, stage: AppStage, study: Study, seed: int) -> None:
+        rng = np.random.default_rng([_STREAM, ("power", "null", "later").index(study.part), seed])
+        everyone = load(study.data)
+        self._study, self._stage, self._replayed = study, stage, Replayed()
+        dealt = everyone.shuffled(rng) if study.part == "null" else everyone
+        order = rng.permutation(len(dealt))
+        self._arriving = dealt.take(order)
+        self._dealt_anew = self._arriving.shuffled(rng)
+        self.results: list[str] = []
+        self.refreshes: list[str] = []
+        self.training, self.shared = 0.0, 0
+
+    @property
+    def rows(self) -> int:
+        """Matured rows so far."""
+        return len(self._replayed.reward)
+
+    @property
+    def exhausted(self) -> bool:
+        """Whether fewer customers are left than a step takes."""
+        return self._replayed.consumed + self._study.step_rows > len(self._arriving)
+
+    def until_first(self) -> None:
+        """Goes on with the true outcomes until a first policy serves.
+
+        Raises:
+            UnexpectedError: none did within ``FIRST_ROWS``.
+        """
+        while self._logged() != "publish":
+            if self.rows >= FIRST_ROWS or self.exhausted:
+                raise UnexpectedError(f"no first policy within {self.rows:,} rows of the true outcomes")
+
+    def step(self) -> str:
+        """The next customers, and how the retrain after them ended."""
+        self.results.append(self._logged() if self._study.part != "later" else self._served())
+        return self.results[-1]
+
+    def _places(self) -> range:
+        start = self._replayed.consumed
+        return range(start, min(start + self._study.step_rows, len(self._arriving)))
+
+    def _logged(self) -> str:
+        """Customers as the experiment assigned them, at a cold start."""
+        places = self._places()
+        arrive(
+            self._stage,
+            self._arriving,
+            self._replayed,
+            agreeing_ids(self._stage.services.salt, self._arriving, places),
+        )
+        return self._retrained()
+
+    def _served(self) -> str:
+        """A refresh, and customers as the policy chooses, who do the same whatever that is."""
+        self.refreshes.append(self._timed(full=False))
+        live, _ = served(self._stage, CAMPAIGN)
+        self.shared += len(live.mixture) > 1
+        ids = {place: f"arrival-{place}" for place in self._places()}
+        arrive(self._stage, self._dealt_anew, self._replayed, ids, all_count=True)
+        return self._retrained()
+
+    def _retrained(self) -> str:
+        self._stage.mature()
+        return self._timed(full=True)
+
+    def _timed(self, *, full: bool) -> str:
+        before = time.perf_counter()
+        result = self._stage.learn(CAMPAIGN, full=full)
+        self.training += time.perf_counter() - before
+        return result
 
 
 def agreeing_ids(salt: bytes, customers: Customers, places: Sequence[int]) -> dict[int, str]:

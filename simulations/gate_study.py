@@ -1,7 +1,8 @@
 """``sendtide gate-study``: how often the gate lets through what is nothing, and how soon what is something.
 
-Null: the outcomes of the Hillstrom experiment dealt out anew, so that every promotion is a wrong one. Power: the true
-outcomes. Both run the production retrain on a store of their own.
+Null: the outcomes of the Hillstrom experiment dealt out anew, so that every promotion is a wrong one. Later: the same
+once a first policy serves, with a refresh before each step, so that models share the traffic. Power: the true outcomes.
+All run the production retrain on a store of their own.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import click
 import orjson
@@ -21,8 +22,9 @@ from optimizer.cli.group import EXIT_CODES
 from simulations.fragments import leave, played
 
 if TYPE_CHECKING:
-    from simulations.gate_runs import Run
+    from simulations.gate_runs import Part, Run
 
+PARTS: tuple[Part, ...] = ("null", "later", "power")
 #: By how many matured rows a true difference is to be promoted, and in which share of runs.
 POWER_ROWS, POWER_SHARE = 5000, 0.9
 #: The study calls the gate too lenient when so few wrong promotions as were seen would be this improbable.
@@ -34,7 +36,7 @@ LEVEL = 0.95
 @option("--runs", type=click.IntRange(1, 1000), default=20, show_default=True, help="Runs of each part.")
 @option("--retrains", type=click.IntRange(1, 200), default=40, show_default=True, help="Retrains of a null run.")
 @option("--step-rows", type=click.IntRange(50), default=250, show_default=True, help="Rows from retrain to retrain.")
-@option("--part", type=click.Choice(["both", "null", "power"]), default="both", show_default=True, help="What to run.")
+@option("--part", type=click.Choice(["all", *PARTS]), default="all", show_default=True, help="What to run.")
 @option("--processes", type=click.IntRange(1, 64), default=2, show_default=True, help="Runs at a time.")
 @option("--out", type=click.Path(path_type=Path, file_okay=False), help="Folder of gate.json and gate.md.")
 @option("--json", "as_json", is_flag=True, envvar="SENDTIDE_JSON", help="Print the figures as JSON.")
@@ -44,7 +46,7 @@ def command(
     runs: int,
     retrains: int,
     step_rows: int,
-    part: Literal["both", "null", "power"],
+    part: str,
     processes: int,
     out: Path | None,
     as_json: bool,
@@ -70,22 +72,19 @@ def _run(
 
     console = Console(stderr=True)
     power_retrains = -(-POWER_ROWS // step_rows)
-    studies = {
-        "null": Study(data, shuffled=True, retrains=retrains, step_rows=step_rows),
-        "power": Study(data, shuffled=False, retrains=power_retrains, step_rows=step_rows),
-    }
     found: dict[str, Any] = {}
-    for name in (part,) if part != "both" else ("null", "power"):
+    for name in PARTS if part == "all" else [one for one in PARTS if one == part]:
+        study = Study(data, name, power_retrains if name == "power" else retrains, step_rows)
         started = time.perf_counter()
         done = in_processes(
             run_once,
-            [(studies[name], seed) for seed in range(1, runs + 1)],
+            [(study, seed) for seed in range(1, runs + 1)],
             processes=processes,
             console=console,
             label=name,
-            total=studies[name].retrains,
+            total=study.retrains,
         )
-        figures = null_figures(done) if name == "null" else power_figures(done)
+        figures = power_figures(done) if name == "power" else null_figures(done)
         found[name] = {**figures, "seconds": time.perf_counter() - started, "each": [asdict(run) for run in done]}
         if not as_json:
             click.echo(f"{figures['sentence']} ({found[name]['seconds']:.0f} s)")
@@ -96,7 +95,8 @@ def markdown(found: Mapping[str, Any], step_rows: int) -> str:
     """The fragment for the report of results."""
     told = (
         f"The production retrain with the gate on, every {step_rows} rows, on Hillstrom's uniformly logged experiment: "
-        "outcomes dealt out anew, so that nothing can be learned (null), and the true ones (power)."
+        "outcomes dealt out anew, so that nothing can be learned (null), the same once a first policy serves, with a "
+        "refresh before every step (later), and the true ones (power)."
     )
     sentences = [one["sentence"] for one in found.values()]
     return "\n\n".join(["## gate: wrong promotions and power", told, *sentences, played()]) + "\n"
@@ -110,17 +110,21 @@ def null_figures(runs: Sequence[Run]) -> dict[str, Any]:
     wrong = sum(run.promoted_at is not None for run in runs)
     most = most_by_chance(len(runs), stated)
     judged = sum(len(run.results) for run in runs)
+    shared = sum(run.shared for run in runs)
     passed = wrong <= most
+    name = runs[0].part.capitalize()
+    between = f", before {shared} of which two models had shared the traffic" if runs[0].part == "later" else ""
     return {
         "runs": len(runs),
         "retrains": judged,
+        "shared": shared,
         "wrong": wrong,
         "stated_rate": stated,
         "most_by_chance": most,
         "passed": passed,
         "sentence": (
-            f"Null: {wrong} of {len(runs)} runs had a wrong promotion in {judged} retrains; stated family-wise rate "
-            f"{stated:g}, under which up to {most} are within {LEVEL:.0%} of binomial chance: "
+            f"{name}: {wrong} of {len(runs)} runs had a wrong promotion in {judged} retrains{between}; stated "
+            f"family-wise rate {stated:g}, under which up to {most} are within {LEVEL:.0%} of binomial chance: "
             f"{'passed' if passed else 'NOT passed'}"
         ),
     }

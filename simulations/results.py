@@ -67,6 +67,7 @@ PARTS: tuple[Part, ...] = (
         "504 actions, against rivals that learn from so many decisions in reasonable time",
     ),
     Part("long", ("ours", "vw-squarecb", "full-oracle"), "how near to the oracle 20,000 and 30,000 decisions lead"),
+    Part("gated", ("service", "ours", "vw-squarecb", "full-oracle"), "what gate and canary cost while they protect"),
     Part("many-slots", ("ours", "vw-squarecb", "best-static", "full-oracle"), "3,024 actions against the 504"),
     Part("cold-start", ("ours", *_VW, "linucb-crossed", *_SIMPLE), "recipients that nobody has met"),
     Part("three-way", ("ours", *_VW, "network", "full-oracle"), "misspecified: a free three-way table"),
@@ -145,7 +146,7 @@ def section(part: Part, figures: Mapping[str, Any], folder: str) -> str:
     pictures = f"![regret]({folder}/{part.scenario}-regret.png)\n\n![week]({folder}/{part.scenario}-week.png)"
     verdicts = [_verdicts(name, notes) for name, notes in figures["notes"].items() if _has_verdicts(notes)]
     table = "\n".join([head, "| --- | --- | --- | --- | --- | --- |", *rows])
-    tenths = _tenths(figures["standings"], ("ours", reference))
+    tenths = _tenths(figures["standings"], ("ours", "service", reference))
     blocks = [f"## {part.scenario}: {part.asks}", told, table, *tenths, *verdicts]
     if figures["recovery"]:
         blocks.append("\n".join(_recovery(figures["recovery"], part.policies)))

@@ -174,7 +174,8 @@ def _gain_error(evidence: FirstEvidence) -> float:
     joint, known = conditions.joint_gain(evidence.gains)
     if joint.size == 0:
         return math.inf
-    return robust_error(joint - float(np.mean(joint)), clusters(evidence.cluster[known], joint.size))
+    alone = robust_error(joint - float(np.mean(joint)), clusters(evidence.cluster[known], joint.size))
+    return conditions.CROSS_FITTED * alone
 
 
 def _verdict(by_rung: dict[float, list[Condition]], level: float, effect: float | None) -> Verdict:

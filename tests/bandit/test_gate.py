@@ -295,6 +295,15 @@ class TestFirstPolicy:
     def test_no_gain_is_rejected(self) -> None:
         assert failed(judge_first(self.first(gain=-0.001))) == ["calibration.gain"]
 
+    def test_gains_of_rows_that_taught_each_other_are_less_sure(self) -> None:
+        # by 1,000 people; the first try's z is 2.23: .1/√2000·√2·2.23 = .0071 is needed and not .0050
+        twice = np.tile(np.random.default_rng(67).permuted(np.repeat([-0.1, 0.1], 500)), 2)
+        cluster = np.arange(2000)
+        assert failed(judge_first(self.first(gains={"opened": twice + 0.0062}, cluster=cluster))) == [
+            "calibration.gain"
+        ]
+        assert judge_first(self.first(gains={"opened": twice + 0.0080}, cluster=cluster)).decision == "publish"
+
     def test_outcomes_are_judged_together(self) -> None:
         # each gain .0003 ± .1/√2000 alone says nothing; eight independent ones together do
         rng = np.random.default_rng(66)

@@ -24,7 +24,7 @@ def experiment(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def run(promoted_at: int | None) -> Run:
-    return Run(1, True, promoted_at, ("reject",) * 40, 1.0, 0.5)
+    return Run(1, "null", promoted_at, ("reject",) * 40, 1.0, 0.5)
 
 
 def test_every_logged_row_is_the_services_own_draw_of_the_recorded_assignment(experiment: Path) -> None:
@@ -42,15 +42,25 @@ def test_every_logged_row_is_the_services_own_draw_of_the_recorded_assignment(ex
 
 
 def test_a_strong_difference_is_promoted_and_ends_the_run(experiment: Path) -> None:
-    done = run_once(Study(experiment, shuffled=False, retrains=3, step_rows=300), seed=1)
+    done = run_once(Study(experiment, part="power", retrains=3, step_rows=300), seed=1)
     assert done.results[-1] == "publish"
     assert done.promoted_at == 300 * len(done.results)
 
 
 def test_nothing_is_promoted_from_shuffled_outcomes(experiment: Path) -> None:
     # One fixed seed; under the null two tries pass with a chance of at most .05.
-    done = run_once(Study(experiment, shuffled=True, retrains=2, step_rows=300), seed=1)
+    done = run_once(Study(experiment, part="null", retrains=2, step_rows=300), seed=1)
     assert done.results == ("reject", "reject")
+    assert done.promoted_at is None
+
+
+def test_nothing_is_promoted_once_every_choice_is_worth_the_same(tmp_path: Path) -> None:
+    # One fixed seed. A first policy of the true outcomes, then four retrains, each after a refresh; the first two have
+    # too few rows that the policy drew.
+    data = write_experiment(tmp_path / "hillstrom.csv", 2_000)
+    done = run_once(Study(data, part="later", retrains=4, step_rows=300), seed=1)
+    assert done.results == ("skipped", "skipped", "reject", "reject")
+    assert done.refreshes == ("unchanged", "publish", "publish", "publish")
     assert done.promoted_at is None
 
 
