@@ -28,6 +28,7 @@ from optimizer.service.fitting import Job, cross_fitted, settled
 from optimizer.service.heldout import held_out
 from optimizer.service.ids import COLD_POLICY
 from optimizer.service.judging import first_rows, first_verdict, later_verdict
+from optimizer.service.pacing import judged, too_soon
 from optimizer.service.pricing import with_prices
 from optimizer.service.publish import artifact_of, mixture, new_policy, publish, reject
 from optimizer.service.replay import Replayer
@@ -72,6 +73,10 @@ def retrain(
         wanted = [c for c in active if not fallen(apart, c.campaign_id)]
         enough = [c for c in wanted if len(_teaching(services, log, c)) >= LEAST_ROWS]
         answers = [_skipped(c, len(_matured(log, c))) for c in wanted if c not in enough]
+        if services.settings.gate and run is not None and run.trigger == "schedule":
+            early = [(c, why) for c in enough if (why := too_soon(reader, c, _matured(log, c))) is not None]
+            answers += [_answer(c, "skipped", why, len(_matured(log, c))) for c, why in early]
+            enough = [c for c in enough if c not in [left for left, _ in early]]
         fit, refused = sound(log) if enough else (log, {})
         answers += [_refused(c, refused[c.campaign_id], _matured(log, c)) for c in enough if c.campaign_id in refused]
         left = [c for c in enough if c.campaign_id not in refused]
@@ -142,23 +147,12 @@ def _refused(campaign: Campaign, failed: Sequence[Condition], rows: Sequence[Log
     return {**_answer(campaign, "refused", reason, len(rows)), "conditions": [asdict(c) for c in failed]}
 
 
-def _tries(reader: Reader, workspace_id: str, campaign_id: str) -> int:
-    """How many candidates of this campaign have been judged before: the gate's error rate is spent over all of them."""
-    tries, cursor = 0, None
-    while True:
-        page = reader.policies(workspace_id, limit=500, cursor=cursor, campaign_id=campaign_id)
-        tries += sum(not policy.revision for policy in page.items)
-        cursor = page.cursor
-        if cursor is None:
-            return tries
-
-
 def _first(job: Job, reader: Reader, campaign: Campaign, pointer: Pointer | None, matured: int) -> dict[str, Any]:
     logged = job.log.of(campaign.campaign_id)
     if (few := _few_people(first_rows(logged, campaign))) is not None:
         return _answer(campaign, "skipped", few, matured)
     replayer = Replayer(reader, job.services.salt)
-    tries = _tries(reader, job.workspace_id, campaign.campaign_id) + 1
+    tries = len(judged(reader, campaign)) + 1
     policy_for = partial(_cross_fitted_policy, job)
     verdict = first_verdict(replayer, logged, campaign, job.attributes, tries, policy_for)
     if verdict.decision == "reject":
@@ -173,7 +167,7 @@ def _later(
     if pointer is not None and (waiting := not_watched_enough(reader, pointer, campaign)) is not None:
         return _answer(campaign, "skipped", waiting, len(mine))
     replayer = Replayer(reader, job.services.salt)
-    tries = _tries(reader, job.workspace_id, campaign.campaign_id) + 1
+    tries = len(judged(reader, campaign)) + 1
     logged, changed = job.log.of(campaign.campaign_id), job.changed.get(campaign.campaign_id)
     lineage = [] if pointer is None else lineage_of(reader, pointer)
     limits = GateLimits()
@@ -231,7 +225,7 @@ def _shared(
         mixture(serving.mixture[:-1], newest.artifact_id, verdict.alpha),
         parent=pointer,
         exploration=serving.exploration,
-        verdict={**_verdict_json(job, verdict), "delays": delays_json(campaign, job.log.hazards)},
+        verdict={**_verdict_json(job, campaign, verdict), "delays": delays_json(campaign, job.log.hazards)},
         run_id=job.run_id,
     )
     publish(job.services, [], policy, pointer, job.now)
@@ -289,7 +283,7 @@ def _publish(
         mixture(incumbent.mixture if incumbent is not None else (), artifact.artifact_id, alpha),
         parent=pointer,
         exploration=with_prices(numbers, incumbent.prices if incumbent is not None else ()),
-        verdict={**_verdict_json(job, verdict), "delays": delays_json(campaign, job.log.hazards)},
+        verdict={**_verdict_json(job, campaign, verdict), "delays": delays_json(campaign, job.log.hazards)},
         run_id=job.run_id,
     )
     publish(job.services, [artifact], policy, pointer, job.now)
@@ -305,14 +299,15 @@ def _reject(job: Job, campaign: Campaign, pointer: Pointer | None, verdict: Verd
         (),
         parent=pointer,
         exploration={},
-        verdict=_verdict_json(job, verdict),
+        verdict=_verdict_json(job, campaign, verdict),
         run_id=job.run_id,
     )
     return _answer(campaign, "reject", verdict.reason, rows, reject(job.services, policy), verdict)
 
 
-def _verdict_json(job: Job, verdict: Verdict | None) -> JsonObject:
+def _verdict_json(job: Job, campaign: Campaign, verdict: Verdict | None) -> JsonObject:
     told = asdict(verdict) if verdict is not None else {"decision": "publish", "reason": "published without a gate"}
+    told |= {"rows": len(_matured(job.log, campaign))}
     told |= {"period": [row.decision.decided_at for row in (job.log.rows[0], job.log.rows[-1])] if job.log.rows else []}
     return told if job.quality is None else {**told, "data": job.quality.to_json()}
 

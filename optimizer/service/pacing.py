@@ -1,0 +1,49 @@
+"""Which scheduled retrains judge a campaign: those that have clearly more to go by than the one before.
+
+The gate's error rate is spent over all candidates of a campaign, later ones getting less. A campaign of fifty outcomes
+a day that is judged every four hours has made a hundred tries before it has a thousand. At a tenth more each it makes
+seventeen, and what passes then (z 3.4) would need 1.4 times the rows to pass as the hundredth (z 4.0).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+from optimizer.service.feedback import Logged, closes
+from storage.policies import Policy
+from storage.port import Reader
+from storage.records import Campaign
+
+#: By how much the matured rows must have grown since the last verdict, and the rows that are enough however many there
+#: were: a large campaign goes on being judged within a day.
+GROWTH, ENOUGH = 0.1, 1_000
+
+
+def judged(reader: Reader, campaign: Campaign) -> list[Policy]:
+    """The candidates of this campaign that the gate has judged, newest first."""
+    found: list[Policy] = []
+    cursor = None
+    while True:
+        page = reader.policies(campaign.workspace_id, limit=500, cursor=cursor, campaign_id=campaign.campaign_id)
+        found += [policy for policy in page.items if not policy.revision]
+        cursor = page.cursor
+        if cursor is None:
+            return found
+
+
+def too_soon(reader: Reader, campaign: Campaign, matured: Sequence[Logged]) -> str | None:
+    """Why a scheduled retrain leaves a campaign alone, if it has little more to go by than the last verdict had.
+
+    A campaign that was changed since is judged. Rows are new where there are more of them (an import), or where they
+    became final since (retention takes as many away).
+    """
+    last = next(iter(judged(reader, campaign)), None)
+    told = None if last is None else last.verdict.get("rows")
+    if last is None or not isinstance(told, int) or campaign.updated_at > last.created_at:
+        return None
+    final = sum(closes(campaign, row.decision) > last.created_at for row in matured)
+    new, needed = max(len(matured) - told, final), min(ENOUGH, math.ceil(GROWTH * told))
+    if new >= needed:
+        return None
+    return f"{new:,} outcomes more than at the last verdict; the next scheduled one comes after {needed:,}"

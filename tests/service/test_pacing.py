@@ -1,0 +1,83 @@
+"""Scheduled retrains judge a campaign once there is clearly more to go by; whoever asks for one gets a verdict."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from optimizer.service import setup
+from optimizer.service.feedback import judgeable, load
+from optimizer.service.pacing import judged, too_soon
+from optimizer.service.retrain import retrain
+from optimizer.service.wiring import Services
+from storage.policies import TrainingRun
+from tests.service.conftest import WORKSPACE, FakeClock
+from tests.service.test_retrain import audience, shop
+
+__all__ = ["shop"]
+
+
+def scheduled(shop: Services, clock: FakeClock, trigger: str = "schedule") -> dict[str, Any]:
+    """What a retrain by the schedule (or by whoever asks) answers for the one campaign."""
+    run = TrainingRun(WORKSPACE, f"run_{clock.now.timestamp()}", "retrain", "running", clock.now, trigger=trigger)
+    (told,) = retrain(shop, WORKSPACE, run=run)
+    return told
+
+
+def tries(shop: Services) -> int:
+    """How many candidates of the campaign the gate has judged."""
+    with shop.store.read() as reader:
+        found = reader.campaign(WORKSPACE, "spring")
+        assert found is not None
+        return len(judged(reader, found))
+
+
+@pytest.fixture
+def refused(shop: Services, clock: FakeClock) -> Services:
+    """A shop of 400 outcomes without a pattern, judged once."""
+    audience(shop, clock, 400, seed=1, effect=0.0)
+    assert scheduled(shop, clock)["decision"] == "reject"
+    return shop
+
+
+def test_the_schedule_waits_for_a_tenth_more_and_spends_no_error_meanwhile(refused: Services, clock: FakeClock) -> None:
+    audience(refused, clock, 39, seed=2, effect=0.0)
+    told = scheduled(refused, clock)
+    assert told["decision"] == "skipped"
+    assert told["reason"] == "39 outcomes more than at the last verdict; the next scheduled one comes after 40"
+    assert (told["rows"], tries(refused)) == (439, 1)
+    audience(refused, clock, 1, seed=3, effect=0.0)
+    assert scheduled(refused, clock)["decision"] == "reject"
+    assert tries(refused) == 2
+
+
+def test_who_asks_gets_a_verdict(refused: Services, clock: FakeClock) -> None:
+    assert scheduled(refused, clock, "cli")["decision"] == "reject"
+    assert retrain(refused, WORKSPACE)[0]["decision"] == "reject"
+    assert tries(refused) == 3
+
+
+def test_a_campaign_that_was_changed_is_judged(refused: Services, clock: FakeClock) -> None:
+    clock.forward(hours=1)
+    with refused.store.read() as reader:
+        found = reader.campaign(WORKSPACE, "spring")
+    assert found is not None
+    setup.put_campaign(refused, replace(found, name="Spring again"))
+    assert scheduled(refused, clock)["decision"] == "reject"
+
+
+def test_what_counts_as_new(refused: Services, clock: FakeClock, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Rows that became final since, also where retention has taken others; and older rows that an import brought."""
+    audience(refused, clock, 50, seed=4, effect=0.0)
+    with refused.store.read() as reader:
+        log = load(reader, WORKSPACE, clock.now)
+        spring = log.campaigns["spring"]
+        rows = [r for r in judgeable(log.of("spring"), spring) if r.matured]
+        assert len(rows) == 450
+        assert too_soon(reader, spring, rows[100:]) is None, "50 are new, though there are fewer than there were"
+        assert too_soon(reader, spring, rows[:430]) is not None, "30 are new"
+        assert too_soon(reader, spring, [*rows[:400], *rows[:40]]) is None, "40 more, all from before the verdict"
+        monkeypatch.setattr("optimizer.service.pacing.ENOUGH", 30)
+        assert too_soon(reader, spring, rows[:430]) is None, "so many are enough for any campaign"
