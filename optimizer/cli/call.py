@@ -14,17 +14,20 @@ import click
 import orjson
 
 from optimizer.config import ABOUT, PREFIX, SETTINGS, Settings, parse_setting, unknown_variables, variable
-from optimizer.errors import ConfigError, Invalid, SendtideError
+from optimizer.errors import ConfigError, Invalid, NotFound, SendtideError
 from storage.errors import StoreError
 
 if TYPE_CHECKING:
     from datetime import datetime
 
     from optimizer.service.wiring import Services
+    from storage.port import Reader
 
 #: An option whose environment variable stands in its help.
 option = functools.partial(click.option, show_envvar=True)
 _DEFAULTS = Settings()
+#: Workspaces that an error names at most.
+_MOST_NAMES = 10
 _JSON = orjson.OPT_UTC_Z | orjson.OPT_INDENT_2 | orjson.OPT_NON_STR_KEYS | orjson.OPT_SERIALIZE_NUMPY
 
 
@@ -59,11 +62,15 @@ def setting_option(setting: str) -> Callable[[Any], Any]:
 
 @dataclass(frozen=True)
 class Call:
-    """One call of a command: its settings, its workspace, and whether a program reads the answer."""
+    """One call of a command: its settings, its workspace, and whether a program reads the answer.
+
+    ``of_one``: whether it works on that workspace, which must be there then.
+    """
 
     settings: Settings
     workspace: str
     as_json: bool
+    of_one: bool = True
 
     @contextmanager
     def services(self, now: datetime | None = None, *, create: bool = False) -> Iterator[Services]:
@@ -71,12 +78,13 @@ class Call:
 
         Args:
             now: what time it is all along (None = what time it is).
-            create: whether an embedded database is made where there is none; else a mistyped name would be taken for
-                an empty installation.
+            create: whether an embedded database is made where there is none, and a workspace may be; else a mistyped
+                name would be taken for an empty installation.
 
         Raises:
             Invalid: the time is yet to come.
             FileNotFoundError: there is no such database, and it was not to be made.
+            NotFound: there is no such workspace, and it was not to be made.
         """
         from optimizer.service.wiring import open_services, utc_now
         from storage.open import require_there
@@ -87,9 +95,21 @@ class Call:
             require_there(self.settings.database)
         services = open_services(self.settings, utc_now if now is None else lambda: now, watch=False)
         try:
+            if self.of_one and not create:
+                with services.store.read() as reader:
+                    self.require_workspace(reader)
             yield services
         finally:
             services.close()
+
+    def require_workspace(self, reader: Reader) -> None:
+        """Refuses a name that no workspace has: "nothing found" would pass for "all is well" (``NotFound``)."""
+        from storage.open import shown
+
+        if reader.workspace(self.workspace) is None:
+            names = [one.workspace_id for one in reader.workspaces()]
+            told = ", ".join(names[:_MOST_NAMES]) + (", …" if len(names) > _MOST_NAMES else "") or "none"
+            raise NotFound(f"no workspace {self.workspace!r} in {shown(self.settings.database)}; there are: {told}")
 
     def answer(self, answer: Any, *lines: str) -> None:
         """Prints the answer: as JSON for programs, else as lines for people."""
@@ -115,13 +135,13 @@ def command(
     """
 
     def decorate(function: Callable[..., None]) -> Callable[..., None]:
-        names = ("database", *settings)
+        names, of_one = ("database", *settings), workspace
 
         @functools.wraps(function)
         def run(*, as_json: bool, workspace: str = "default", **given: Any) -> None:
             flags = {name: given.pop(name) for name in names}
             with reported(as_json=as_json):
-                function(Call(read_settings().override(**flags), workspace, as_json), **given)
+                function(Call(read_settings().override(**flags), workspace, as_json, of_one), **given)
 
         wrapped: Callable[..., None] = option(
             "--json", "as_json", is_flag=True, envvar="SENDTIDE_JSON", help="Answer in JSON; errors too, on stderr."

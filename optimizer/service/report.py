@@ -49,7 +49,7 @@ def report(
     """
     now = services.clock()
     if since is not None and until is not None and until <= since:
-        raise Invalid.field("query.until", f"{until.isoformat()} must be after since ({since.isoformat()})")
+        raise Invalid.field("until", f"{until.isoformat()} must be after since ({since.isoformat()})")
     key = (workspace_id, campaign_id, since, until)
     return services.reports.get(key, now, lambda: _made(services, workspace_id, campaign_id, since, until, now))
 

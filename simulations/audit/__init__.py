@@ -12,10 +12,10 @@ import click
 from optimizer.cli.call import Call
 from optimizer.cli.call import command as shared_flags
 from optimizer.cli.group import EXIT_CODES
-from optimizer.errors import ConfigError, NotFound
+from optimizer.errors import ConfigError
 from simulations.audit.court import audit
 from simulations.audit.report import Breach, Report, as_document, lines
-from storage.open import open_store, require_there, shown
+from storage.open import open_store, require_there
 from storage.transfer import UNFINISHED, unfinished
 
 __all__ = ["Breach", "Report", "as_document", "audit", "audit_workspace", "command", "lines"]
@@ -35,8 +35,7 @@ def audit_workspace(call: Call) -> Report:
         with store.read() as reader:
             if unfinished(reader):
                 raise ConfigError(UNFINISHED)
-            if reader.workspace(call.workspace) is None:
-                raise NotFound(f"no workspace {call.workspace!r} in {shown(call.settings.database)}")
+            call.require_workspace(reader)
             return audit(reader, call.workspace)
     finally:
         store.close()

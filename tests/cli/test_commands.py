@@ -103,7 +103,8 @@ def test_the_help_of_serve_lists_the_variable_of_every_setting() -> None:
     assert [name for name in SETTINGS if f"SENDTIDE_{name.upper()}" not in help_] == []
 
 
-def test_a_variable_of_another_commands_flag_is_known(sendtide: Sendtide, services: Services) -> None:
+@pytest.mark.usefixtures("spring")
+def test_a_variable_of_another_commands_flag_is_known(sendtide: Sendtide) -> None:
     sendtide.ok("keys", "list", env={"SENDTIDE_DECIDE_CAMPAIGN": "spring", "SENDTIDE_KEYS_CREATE_NAME": "x"})
 
 
@@ -181,30 +182,30 @@ def test_a_database_that_cannot_be_opened_is_told_without_a_trace(tmp_path: Path
     assert result.stderr.startswith("Error: ")
 
 
-@pytest.mark.parametrize(
-    "arguments",
-    [
-        ["archive", "--before", "2026-01"],
-        ["audit"],
-        ["card", "pol_1"],
-        ["decide", "who.csv", "--campaign", "spring", "--out", "out.ndjson"],
-        ["erase", "anna", "--yes"],
-        ["evaluate", "--policy", "pol_1"],
-        ["explain", "dec_1"],
-        ["export", "decisions", "--out", "out.ndjson"],
-        ["import", "recipients", "who.csv"],
-        ["insights", "spring"],
-        ["keys", "list"],
-        ["keys", "revoke", "key_1"],
-        ["relabel"],
-        ["report", "spring"],
-        ["retrain"],
-        ["rules", "breaches"],
-        ["score", "who.csv", "--campaign", "spring", "--outcome", "clicked", "--out", "out.ndjson"],
-        ["tune"],
-    ],
-    ids=" ".join,
-)
+#: Commands that begin nothing: what they are to work on is there.
+ON_WHAT_IS_THERE = [
+    ["archive", "--before", "2026-01"],
+    ["audit"],
+    ["card", "pol_1"],
+    ["decide", "who.csv", "--campaign", "spring", "--out", "out.ndjson"],
+    ["erase", "anna", "--yes"],
+    ["evaluate", "--policy", "pol_1"],
+    ["explain", "dec_1"],
+    ["export", "decisions", "--out", "out.ndjson"],
+    ["import", "recipients", "who.csv"],
+    ["insights", "spring"],
+    ["keys", "list"],
+    ["keys", "revoke", "key_1"],
+    ["relabel"],
+    ["report", "spring"],
+    ["retrain"],
+    ["rules", "breaches"],
+    ["score", "who.csv", "--campaign", "spring", "--outcome", "clicked", "--out", "out.ndjson"],
+    ["tune"],
+]
+
+
+@pytest.mark.parametrize("arguments", ON_WHAT_IS_THERE, ids=" ".join)
 def test_a_database_that_is_not_there_is_told_and_nothing_is_made(
     arguments: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -214,6 +215,18 @@ def test_a_database_that_is_not_there_is_told_and_nothing_is_made(
     assert (result.exit_code, result.stdout) == (1, "")
     assert result.stderr == "Error: new/typo.db: no such database\n"
     assert [one.name for one in tmp_path.iterdir()] == ["who.csv"]
+
+
+@pytest.mark.parametrize("arguments", ON_WHAT_IS_THERE, ids=" ".join)
+def test_a_workspace_that_is_not_there_is_told(
+    arguments: list[str], sendtide: Sendtide, spring: Campaign, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("who.csv").write_text("recipient_id\na\n")
+    result = sendtide(*arguments, "--workspace", "spirng")
+    assert (result.exit_code, result.stdout) == (1, "")
+    told = f"Error: no workspace 'spirng' in {sendtide.database}; there are: {spring.workspace_id}\n"
+    assert result.stderr == told
 
 
 HISTORY = """recipient_id,campaign_id,variant_id,channel,send_at,propensity,outcome.clicked
@@ -411,8 +424,9 @@ def test_serve_and_schedule_have_a_flag_for_each_of_their_settings() -> None:
     assert Settings().scheduler
 
 
+@pytest.mark.usefixtures("spring")
 def test_a_command_of_another_package_that_cannot_be_loaded_spoils_no_other(
-    sendtide: Sendtide, services: Services, monkeypatch: pytest.MonkeyPatch
+    sendtide: Sendtide, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from importlib.metadata import EntryPoint
 
