@@ -1,8 +1,9 @@
 """Which scheduled retrains judge a campaign: those that have clearly more to go by than the one before.
 
-The gate's error rate is spent over all candidates of a campaign, later ones getting less. A campaign of fifty outcomes
-a day that is judged every four hours has made a hundred tries before it has a thousand. At a tenth more each it makes
-seventeen, and what passes then (z 3.4) would need 1.4 times the rows to pass as the hundredth (z 4.0).
+The gate's error rate is spent over all candidates of a campaign, later ones getting less. One that is judged every four
+hours has made two thousand tries within a year, and passes at z 4.9; at a tenth more each it has made some seventy, and
+passes at 3.9, which is worth a third of the rows. First policies come no sooner by it (on Hillstrom, ten orders, a look
+every 25 rows: 1,950 rows with all looks, 1,975 with those that are a tenth apart).
 """
 
 from __future__ import annotations
