@@ -24,7 +24,7 @@ from storage.open import open_store
 from storage.port import Writer
 from storage.sqlite import SqliteStore
 from storage.sqlite.transaction import SqliteWriter
-from tests.storage.builders import WORKSPACE, make_campaign, make_decision, make_event, make_message
+from tests.storage.builders import WORKSPACE, make_artifact, make_campaign, make_decision, make_event, make_message
 from tests.storage.conftest import Opener
 
 ROOT = Path(__file__).parents[2]
@@ -316,3 +316,22 @@ def test_hot_statements_search_an_index_and_never_scan_or_sort(opener: Opener) -
         for statement, parameters in statements.items():
             plan = reader._rows("EXPLAIN QUERY PLAN " + statement.replace("{marks}", "?"), (0,) * parameters)  # type: ignore[attr-defined]  # past the port on purpose
             assert [step[3].split()[0] for step in plan] == ["SEARCH"], (statement, plan)
+
+
+def test_artifacts_are_stored_compressed_and_those_of_earlier_versions_are_read(tmp_path: Path) -> None:
+    path = tmp_path / "a.db"
+    store = open_store(f"sqlite:///{path}")
+    artifact = make_artifact(blob=b"model" + bytes(100_000))
+    try:
+        store.write(lambda writer: writer.put_artifact(artifact))
+        with closing(sqlite3.connect(path, isolation_level=None)) as raw:
+            ((kept,),) = raw.execute("SELECT length(blob) FROM artifacts").fetchall()
+            assert kept < 1_000
+            for stored in (artifact.blob, b"zlib\0 cut short"):
+                raw.execute("UPDATE artifacts SET blob = ?", (stored,))
+                with store.read() as reader:
+                    found = reader.artifact(WORKSPACE, artifact.artifact_id)
+                assert found is not None
+                assert found.blob == stored, "as it lies there; whoever loads it checks its sum"
+    finally:
+        store.close()
