@@ -91,7 +91,8 @@ def _looked_up(reader: Reader, workspace_id: str, wanted: set[str]) -> dict[str,
             if mine is None:
                 continue
             for kind in ("training", "data", "drift"):
-                says = run.kind == "retrain" if kind == "training" else verdict.get(kind) is not None
+                judged = run.kind == "retrain" and verdict.get("decision") != "waits"
+                says = judged if kind == "training" else verdict.get(kind) is not None
                 if says and kind not in mine:
                     mine[kind] = _Told(run, verdict)
                     missing -= 1

@@ -62,8 +62,8 @@ def retrain(
     Returns:
         For each campaign ``campaign_id, decision, policy_id, alpha, reason, conditions, rows, data, drift``; ``data``
         is what was found wrong with the features, ``drift`` what the drift detectors know (None before the first
-        policy). ``decision`` is publish, reject, skipped (too few rows or people), superseded (the policy was moved
-        meanwhile) or refused (absurd data; ``conditions`` say which).
+        policy). ``decision`` is publish, reject, skipped (too few rows or people), waits (see ``pacing``), superseded
+        (the policy was moved meanwhile) or refused (absurd data; ``conditions`` say which).
     """
     now = services.clock()
     with services.store.read() as reader:
@@ -74,8 +74,8 @@ def retrain(
         enough = [c for c in wanted if len(_teaching(services, log, c)) >= LEAST_ROWS]
         answers = [_skipped(c, len(_matured(log, c))) for c in wanted if c not in enough]
         if services.settings.gate and run is not None and run.trigger == "schedule":
-            early = [(c, why) for c in enough if (why := too_soon(reader, c, _matured(log, c))) is not None]
-            answers += [_answer(c, "skipped", why, len(_matured(log, c))) for c, why in early]
+            early = [(c, why) for c in enough if (why := too_soon(reader, c, _matured(log, c), now)) is not None]
+            answers += [_answer(c, "waits", why, len(_matured(log, c))) for c, why in early]
             enough = [c for c in enough if c not in [left for left, _ in early]]
         fit, refused = sound(log) if enough else (log, {})
         answers += [_refused(c, refused[c.campaign_id], _matured(log, c)) for c in enough if c.campaign_id in refused]

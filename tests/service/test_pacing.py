@@ -45,8 +45,8 @@ def refused(shop: Services, clock: FakeClock) -> Services:
 def test_the_schedule_waits_for_a_tenth_more_and_spends_no_error_meanwhile(refused: Services, clock: FakeClock) -> None:
     audience(refused, clock, 39, seed=2, effect=0.0)
     told = scheduled(refused, clock)
-    assert told["decision"] == "skipped"
-    assert told["reason"] == "39 outcomes more than at the last verdict; the next scheduled one comes after 40"
+    assert told["decision"] == "waits"
+    assert told["reason"] == "39 outcomes more than at the last verdict; the next comes after 40, or a day"
     assert (told["rows"], tries(refused)) == (439, 1)
     audience(refused, clock, 1, seed=3, effect=0.0)
     assert scheduled(refused, clock)["decision"] == "reject"
@@ -68,6 +68,13 @@ def test_a_campaign_that_was_changed_is_judged(refused: Services, clock: FakeClo
     assert scheduled(refused, clock)["decision"] == "reject"
 
 
+def test_a_day_after_the_last_verdict_a_campaign_is_judged(refused: Services, clock: FakeClock) -> None:
+    clock.forward(hours=23.9)
+    assert scheduled(refused, clock)["decision"] == "waits"
+    clock.forward(hours=0.2)
+    assert scheduled(refused, clock)["decision"] == "reject"
+
+
 def test_what_counts_as_new(refused: Services, clock: FakeClock, monkeypatch: pytest.MonkeyPatch) -> None:
     """Rows that became final since, also where retention has taken others; and older rows that an import brought."""
     audience(refused, clock, 50, seed=4, effect=0.0)
@@ -76,8 +83,12 @@ def test_what_counts_as_new(refused: Services, clock: FakeClock, monkeypatch: py
         spring = log.campaigns["spring"]
         rows = [r for r in judgeable(log.of("spring"), spring) if r.matured]
         assert len(rows) == 450
-        assert too_soon(reader, spring, rows[100:]) is None, "50 are new, though there are fewer than there were"
-        assert too_soon(reader, spring, rows[:430]) is not None, "30 are new"
-        assert too_soon(reader, spring, [*rows[:400], *rows[:40]]) is None, "40 more, all from before the verdict"
+        assert too_soon(reader, spring, rows[100:], clock.now) is None, (
+            "50 are new, though there are fewer than there were"
+        )
+        assert too_soon(reader, spring, rows[:430], clock.now) is not None, "30 are new"
+        assert too_soon(reader, spring, [*rows[:400], *rows[:40]], clock.now) is None, (
+            "40 more, all from before the verdict"
+        )
         monkeypatch.setattr("optimizer.service.pacing.ENOUGH", 30)
-        assert too_soon(reader, spring, rows[:430]) is None, "so many are enough for any campaign"
+        assert too_soon(reader, spring, rows[:430], clock.now) is None, "so many are enough for any campaign"
