@@ -8,7 +8,7 @@ assignment. The log that the gate sees is the service's own, replayable to the l
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
@@ -29,6 +29,8 @@ _STREAM = 201
 #: ``null``: outcomes are dealt out anew, so nothing can be learned. ``power``: the true ones. ``later``: the true ones
 #: until a first policy serves, and from then on dealt out anew whatever is chosen: every policy is worth the same.
 Part = Literal["null", "later", "power"]
+#: Keeps the parts' random numbers apart.
+_SEED_OF: Mapping[Part, int] = {"power": 0, "null": 1, "later": 2}
 #: Matured rows within which a first policy must have come for ``later``.
 FIRST_ROWS = 10_000
 
@@ -73,7 +75,7 @@ def run_once(study: Study, seed: int, on_progress: Callable[[int], None] | None 
         if study.part == "later":
             play.until_first()
         for step in range(study.retrains):
-            if play.step() == "publish" or play.exhausted:
+            if play.exhausted or play.step() == "publish":
                 break
             if on_progress is not None:
                 on_progress(step + 1)
@@ -94,7 +96,7 @@ class _Play:
     """A run under way: the next customers arrive, and then a retrain judges."""
 
     def __init__(self, stage: AppStage, study: Study, seed: int) -> None:
-        rng = np.random.default_rng([_STREAM, ("power", "null", "later").index(study.part), seed])
+        rng = np.random.default_rng([_STREAM, _SEED_OF[study.part], seed])
         everyone = load(study.data)
         self._study, self._stage, self._replayed = study, stage, Replayed()
         dealt = everyone.shuffled(rng) if study.part == "null" else everyone
@@ -121,9 +123,10 @@ class _Play:
         Raises:
             UnexpectedError: none did within ``FIRST_ROWS``.
         """
-        while self._logged() != "publish":
-            if self.rows >= FIRST_ROWS or self.exhausted:
-                raise UnexpectedError(f"no first policy within {self.rows:,} rows of the true outcomes")
+        while self.rows < FIRST_ROWS and not self.exhausted:
+            if self._logged() == "publish":
+                return
+        raise UnexpectedError(f"no first policy within {self.rows:,} rows of the true outcomes")
 
     def step(self) -> str:
         """The next customers, and how the retrain after them ended."""
@@ -132,7 +135,7 @@ class _Play:
 
     def _places(self) -> range:
         start = self._replayed.consumed
-        return range(start, min(start + self._study.step_rows, len(self._arriving)))
+        return range(start, start + self._study.step_rows)
 
     def _logged(self) -> str:
         """Customers as the experiment assigned them, at a cold start."""

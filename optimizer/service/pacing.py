@@ -9,10 +9,11 @@ rows. First policies come no sooner by it (on Hillstrom, ten orders, a look ever
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from datetime import datetime, timedelta
 
-from optimizer.service.feedback import Logged, closes
+from optimizer.bandit.rewards import planned_end
+from optimizer.service.feedback import Logged
 from storage.policies import Policy
 from storage.port import Reader
 from storage.records import Campaign
@@ -24,16 +25,15 @@ GROWTH, ENOUGH = 0.1, 1_000
 LONGEST = timedelta(days=1)
 
 
-def judged(reader: Reader, campaign: Campaign) -> list[Policy]:
+def judged(reader: Reader, campaign: Campaign) -> Iterator[Policy]:
     """The candidates of this campaign that the gate has judged, newest first."""
-    found: list[Policy] = []
     cursor = None
     while True:
         page = reader.policies(campaign.workspace_id, limit=500, cursor=cursor, campaign_id=campaign.campaign_id)
-        found += [policy for policy in page.items if not policy.revision]
+        yield from (policy for policy in page.items if not policy.revision)
         cursor = page.cursor
         if cursor is None:
-            return found
+            return
 
 
 def too_soon(reader: Reader, campaign: Campaign, matured: Sequence[Logged], now: datetime) -> str | None:
@@ -42,13 +42,13 @@ def too_soon(reader: Reader, campaign: Campaign, matured: Sequence[Logged], now:
     A campaign that was changed since is judged. Rows are new where there are more of them (an import), or where they
     became final since (retention takes as many away).
     """
-    last = next(iter(judged(reader, campaign)), None)
+    last = next(judged(reader, campaign), None)
     if last is None or campaign.updated_at > last.created_at or now - last.created_at >= LONGEST:
         return None
     told = last.verdict.get("rows")
     if not isinstance(told, int):
         return None
-    final = sum(closes(campaign, row.decision) > last.created_at for row in matured)
+    final = sum(planned_end(campaign, row.decision) > last.created_at for row in matured)
     new, needed = max(len(matured) - told, final), min(ENOUGH, math.ceil(GROWTH * told))
     if new >= needed:
         return None

@@ -74,17 +74,18 @@ def retrain(
         enough = [c for c in wanted if len(_teaching(services, log, c)) >= LEAST_ROWS]
         answers = [_skipped(c, len(_matured(log, c))) for c in wanted if c not in enough]
         if services.settings.gate and run is not None and run.trigger == "schedule":
-            early = [(c, why) for c in enough if (why := too_soon(reader, c, _matured(log, c), now)) is not None]
+            reasons = [too_soon(reader, c, _matured(log, c), now) for c in enough]
+            early = [(c, why) for c, why in zip(enough, reasons, strict=True) if why is not None]
             answers += [_answer(c, "waits", why, len(_matured(log, c))) for c, why in early]
-            enough = [c for c in enough if c not in [left for left, _ in early]]
+            enough = [c for c, why in zip(enough, reasons, strict=True) if why is None]
         fit, refused = sound(log) if enough else (log, {})
         answers += [_refused(c, refused[c.campaign_id], _matured(log, c)) for c in enough if c.campaign_id in refused]
         left = [c for c in enough if c.campaign_id not in refused]
         if left:
             job = settled(Job.of(services, reader, workspace_id, fit, run.run_id if run is not None else None, drift))
             drift = dict(job.drift)
-            judged = [attempted(apart, c.campaign_id, partial(_retrain_campaign, job, reader, c)) for c in left]
-            answers += [one for one in judged if one is not None]
+            made = [attempted(apart, c.campaign_id, partial(_retrain_campaign, job, reader, c)) for c in left]
+            answers += [one for one in made if one is not None]
     return [_with_drift(answer, drift) for answer in answers]
 
 
@@ -152,7 +153,7 @@ def _first(job: Job, reader: Reader, campaign: Campaign, pointer: Pointer | None
     if (few := _few_people(first_rows(logged, campaign))) is not None:
         return _answer(campaign, "skipped", few, matured)
     replayer = Replayer(reader, job.services.salt)
-    tries = len(judged(reader, campaign)) + 1
+    tries = sum(1 for _ in judged(reader, campaign)) + 1
     policy_for = partial(_cross_fitted_policy, job)
     verdict = first_verdict(replayer, logged, campaign, job.attributes, tries, policy_for)
     if verdict.decision == "reject":
@@ -167,7 +168,7 @@ def _later(
     if pointer is not None and (waiting := not_watched_enough(reader, pointer, campaign)) is not None:
         return _answer(campaign, "skipped", waiting, len(mine))
     replayer = Replayer(reader, job.services.salt)
-    tries = len(judged(reader, campaign)) + 1
+    tries = sum(1 for _ in judged(reader, campaign)) + 1
     logged, changed = job.log.of(campaign.campaign_id), job.changed.get(campaign.campaign_id)
     lineage = [] if pointer is None else lineage_of(reader, pointer)
     limits = GateLimits()

@@ -31,7 +31,7 @@ def tries(shop: Services) -> int:
     with shop.store.read() as reader:
         found = reader.campaign(WORKSPACE, "spring")
         assert found is not None
-        return len(judged(reader, found))
+        return sum(1 for _ in judged(reader, found))
 
 
 @pytest.fixture
@@ -90,5 +90,8 @@ def test_what_counts_as_new(refused: Services, clock: FakeClock, monkeypatch: py
         assert too_soon(reader, spring, [*rows[:400], *rows[:40]], clock.now) is None, (
             "40 more, all from before the verdict"
         )
+        snapshots = [replace(r.decision.snapshot, immediate=False, window_end=clock.now) for r in rows[:400]]
+        early = [replace(r, decision=replace(r.decision, snapshot=s)) for r, s in zip(rows, snapshots, strict=False)]
+        assert too_soon(reader, spring, early, clock.now) is not None, "final at the verdict, if others could be later"
         monkeypatch.setattr("optimizer.service.pacing.ENOUGH", 30)
         assert too_soon(reader, spring, rows[:430], clock.now) is None, "so many are enough for any campaign"
