@@ -23,10 +23,12 @@ from optimizer.model.inference import RewardModel
 from optimizer.model.policy import LivePolicy
 from optimizer.service.annealing import exploration_numbers
 from optimizer.service.choose import Drawn, draw
-from optimizer.service.drifting import advanced, beginning, following, planned_maturity
+from optimizer.service.drifting import advanced, beginning, changes, following, planned_maturity
 from optimizer.service.driftstate import Drift
 from optimizer.service.feedback import Log, Logged, examples, logged
+from optimizer.service.forgetting import remembered
 from optimizer.service.ids import COLD_POLICY
+from optimizer.service.pacing import unsettled
 from optimizer.service.past import with_past
 from optimizer.service.record import message_of
 from optimizer.service.runs import LEAST_ROWS
@@ -42,6 +44,8 @@ Floats = NDArray[np.float64]
 
 #: Rows up to which a log is short: most of what there is to learn is learned here.
 EARLY = 1_500
+#: Rows after which the drift detectors look, at the latest; the service looks at each refresh, every minute.
+LOOK = 100
 
 
 @dataclass(frozen=True)
@@ -52,7 +56,7 @@ class Schedule:
     clock has no hours of computing, so both go by growth here: a retrain when the log has grown by ``retrain`` (.5 =
     by half), or while it is shorter than ``EARLY`` rows by ``early``, since a short log is fitted in a second or two:
     17 retrains in 10,000 decisions over four weeks, where the service would make 168. A refresh when it has grown by
-    ``refresh``, by ``step`` rows at least.
+    ``refresh``, by ``step`` rows at least. What is forgotten after a change of outcomes doesn't count.
     """
 
     retrain: float = 0.5
@@ -66,7 +70,11 @@ class Schedule:
             return "retrain" if rows >= LEAST_ROWS else None
         if rows >= (1 + (self.early if retrained < EARLY else self.retrain)) * retrained:
             return "retrain"
-        return "refresh" if rows - refreshed >= max(self.step, self.refresh * refreshed) else None
+        return "refresh" if self.refreshes(rows, refreshed) else None
+
+    def refreshes(self, rows: int, refreshed: int) -> bool:
+        """Whether a refresh is due."""
+        return rows - refreshed >= max(self.step, self.refresh * refreshed)
 
 
 class Clocks:
@@ -152,7 +160,8 @@ class Sendtide:
         self._kept = Kept()
         self._drift: Drift | None = None
         self._clocks = Clocks(self.game.scenario.feedback)
-        self._retrained = self._refreshed = 0
+        self._retrained = self._refreshed = self._looked = self._forgotten = 0
+        self._unsettled = False
         self.notes |= {"choose": 0.0, "read": 0.0, "refresh": 0.0, "retrain": 0.0, "refreshes": 0, "retrains": 0}
 
     def choose(self, turn: Turn) -> Drawn:
@@ -162,17 +171,35 @@ class Sendtide:
             self._campaign = self._exploring(campaign)
         self._kept.campaigns[self._campaign.version] = self._campaign
         rows = len(self._decisions) if self.naive else self._clocks.started(turn.arrival.at)
-        due = self.schedule.due(rows, self._retrained, self._refreshed)
+        due = self._due(rows, turn.arrival.at)
         if due is not None:
             self._learn(due, turn.arrival.at)
-            self._refreshed = rows
-            self._retrained = rows if due == "retrain" else self._retrained
+            self._looked, self._refreshed = rows, rows - self._forgotten
+            # What a model was fitted to beyond what is remembered now is of no use to it any more.
+            self._retrained = self._refreshed if due == "retrain" else min(self._retrained, self._refreshed)
         started = time.perf_counter()
         self._seen = with_past(turn.situation.context, self._past(turn), turn.arrival.at)
         situation = replace(turn.situation, campaign=self._campaign, context=self._seen)
         made = draw(situation, turn.plan, self._live, self.game.salt, 0)
         self.notes["choose"] += time.perf_counter() - started
         return made
+
+    def _due(self, rows: int, now: datetime) -> str | None:
+        """What is due after so many rows; an alarm asks for a refresh, and a change has retrains wait, as there."""
+        known = rows - self._forgotten
+        due = self.schedule.due(known, self._retrained, self._refreshed)
+        if due is None and rows - self._looked >= LOOK:
+            before, self._looked = self._changed, rows
+            self._look(self.rows(now), now)
+            due = "refresh" if self._changed != before else None
+        if due == "retrain" and self._unsettled:
+            due = "refresh" if self.schedule.refreshes(known, self._refreshed) else None
+        return due
+
+    @property
+    def _changed(self) -> float | None:
+        """When outcomes last changed, as far as is known."""
+        return None if self._drift is None else self._drift.changed
 
     def _exploring(self, campaign: Campaign) -> Campaign:
         return replace(campaign, exploration_method=self.method, exploration_parameter=self.parameter)
@@ -238,8 +265,10 @@ class Sendtide:
         state = beginning(self._campaign) if self._drift is None else following(self._drift, self._campaign)
         state = advanced(state, self._kept, self._campaign, rows, self._live, now, self._known_at)
         self._drift = state
+        self._forgotten = len(rows) - len(remembered(rows, changes({CAMPAIGN: state})))
+        self._unsettled = unsettled(rows, state.changed) is not None
         open_ = [r for r in rows if (self._known_at(self._campaign, r), r.decision.decision_id) > state.matured]
-        self._kept.keep_only({r.decision.policy_id for r in open_})
+        self._kept.keep_only({self._live.policy_id, *(r.decision.policy_id for r in open_)})
 
     def _known_at(self, campaign: Campaign, row: Logged) -> float:
         """When a row's outcomes are known, in epoch seconds."""

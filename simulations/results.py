@@ -20,6 +20,7 @@ from rich.console import Console
 from optimizer.cli.call import option, reported
 from optimizer.cli.group import EXIT_CODES
 from optimizer.model.history import Encoder
+from simulations import goals
 
 FOLDER = Path(__file__).with_name("results")
 #: Plays of a scenario that is not done yet.
@@ -125,7 +126,7 @@ def command(seeds: int, processes: int, only: tuple[str, ...], write_only: bool)
 def document(folder: Path) -> str:
     """The report, from the figures and fragments that lie in ``folder``."""
     lying = [f"- *{name}*: `sendtide {told}`" for name, told in STUDIES.items() if (folder / f"{name}.md").exists()]
-    parts = [_HEAD.format(studies="\n".join(lying) or "none so far.")]
+    parts = [_HEAD.format(studies="\n".join(lying) or "none so far."), *goals.section(folder)]
     for part in PARTS:
         path = folder / f"{part.scenario}.json"
         if path.exists():
@@ -149,7 +150,8 @@ def section(part: Part, figures: Mapping[str, Any], folder: str) -> str:
     tenths = _tenths(figures["standings"], ("ours", "service", reference))
     blocks = [f"## {part.scenario}: {part.asks}", told, table, *tenths, *verdicts]
     if figures["recovery"]:
-        blocks.append("\n".join(_recovery(figures["recovery"], part.policies)))
+        together = figures.get("recovery_together", {})
+        blocks.append("\n".join(_recovery(figures["recovery"], together, part.policies)))
     if tuned:
         blocks.append("Tuned on seeds of their own:\n\n" + "\n".join(tuned))
     return "\n\n".join([*blocks, pictures])
@@ -204,20 +206,29 @@ def _tenths(standings: Sequence[Mapping[str, Any]], names: Collection[str | None
     return [f"/inf in each tenth of the decisions: {'; '.join(told)}."] if told else []
 
 
-def _recovery(found: Mapping[str, Sequence[Mapping[str, Any]]], policies: Sequence[str]) -> list[str]:
-    """How fast each policy caught up after the change: one number a seed, – = not before the end."""
+def _recovery(
+    found: Mapping[str, Sequence[Mapping[str, Any]]], together: Mapping[str, Mapping[str, Any]], policies: Sequence[str]
+) -> list[str]:
+    """How fast each policy caught up after the change: by shares averaged over seeds, then one number a seed; – = not
+    before the end."""
     rows = [
-        "| after the change, decisions until | 90 % of the informed lift | 90 % of the share before "
+        "| decisions after the change (**worlds together**; each) until | 90 % of the informed lift "
+        "| 90 % of the share before "
         "| 90 % of the newest variant's final share of messages |",
         "| --- | --- | --- | --- |",
     ]
     for name in [policy for policy in policies if policy in found]:
         cells = [
-            ", ".join("–" if one[what] is None else f"{one[what]:,}" for one in found[name])
+            (f"**{_decisions(together[name][what])}**; " if name in together else "")
+            + ", ".join(_decisions(one[what]) for one in found[name])
             for what in ("to_informed", "to_before", "to_final")
         ]
         rows.append(f"| {name} | {' | '.join(cells)} |")
     return rows
+
+
+def _decisions(count: int | None) -> str:
+    return "–" if count is None else f"{count:,}"
 
 
 def _figure(figure: Mapping[str, Any], digits: int) -> str:

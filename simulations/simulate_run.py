@@ -129,6 +129,7 @@ def report(options: Options, played: Mapping[str, Sequence[Played]]) -> dict[str
         "reference": reference,
         "standings": as_json(standings(played, reference)),
         "recovery": recoveries(options, played),
+        "recovery_together": recoveries_together(options, played),
         "tuning": {
             text: tuned.record(parse(text, options.scenario).family, options.scenario) for text in options.policies
         },
@@ -144,13 +145,25 @@ def gate_of(options: Options) -> str:
 
 def recoveries(options: Options, played: Mapping[str, Sequence[Played]]) -> dict[str, list[dict[str, Any]]]:
     """How each policy recovered from what happens in the middle of the scenario, seed by seed; empty if none does."""
+    change = _change(options, played)
+    if change is None:
+        return {}
+    return {name: [asdict(recovery([p], change)) for p in seeds] for name, seeds in played.items()}
+
+
+def recoveries_together(options: Options, played: Mapping[str, Sequence[Played]]) -> dict[str, dict[str, Any]]:
+    """The same by shares averaged over the seeds."""
+    change = _change(options, played)
+    return {} if change is None else {name: asdict(recovery(seeds, change)) for name, seeds in played.items()}
+
+
+def _change(options: Options, played: Mapping[str, Sequence[Played]]) -> int | None:
+    """The decision before which something changes; None where nothing does, or too early to tell."""
     one = scenario(options.scenario)
     share = one.drift_at if one.drift_at is not None else one.launch_at
     count = next(iter(played.values()))[0].regret.size
-    if share is None or round(share * count) < 2 * WINDOW:
-        return {}
-    change = round(share * count)
-    return {name: [asdict(recovery(p, change)) for p in seeds] for name, seeds in played.items()}
+    change = None if share is None else round(share * count)
+    return None if change is None or change < 2 * WINDOW else change
 
 
 def show(console: Console, options: Options, played: Mapping[str, Sequence[Played]]) -> None:

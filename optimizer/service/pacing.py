@@ -1,4 +1,5 @@
-"""Which scheduled retrains judge a campaign: those that have clearly more to go by than the one before.
+"""Which scheduled retrains have something to go by: with a gate, clearly more than the last verdict had; without one,
+enough since outcomes have changed.
 
 The gate's error rate is spent over all candidates of a campaign, later ones getting less. One that is judged every four
 hours has made 2,190 tries within a year and passes at z 4.9; judged daily at most it passes at 4.4, on a fifth fewer
@@ -9,7 +10,7 @@ rows. First policies come no sooner by it (on Hillstrom, ten orders, a look ever
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from datetime import datetime, timedelta
 
 from optimizer.bandit.rewards import planned_end
@@ -23,6 +24,10 @@ from storage.records import Campaign
 GROWTH, ENOUGH = 0.1, 1_000
 #: After so long a campaign is judged however little there is: its features, its network and its findings stay fresh.
 LONGEST = timedelta(days=1)
+
+#: Rows since a change of outcomes from which on all is learned anew. Before, the model that serves knows more:
+#: refreshes take what came before the change out of it, and leave which features matter, and how much.
+SINCE_CHANGE = 1_000
 
 
 def judged(reader: Reader, campaign: Campaign) -> Iterator[Policy]:
@@ -53,3 +58,18 @@ def too_soon(reader: Reader, campaign: Campaign, matured: Sequence[Logged], now:
     if new >= needed:
         return None
     return f"{new:,} outcomes more than at the last verdict; the next comes after {needed:,}, or a day"
+
+
+def unsettled(rows: Iterable[Logged], changed: float | None) -> str | None:
+    """Why a retrain would know less than the model that serves, if the outcomes have changed lately.
+
+    Args:
+        rows: those of the campaign that may be learned from.
+        changed: when its outcomes last changed, in epoch seconds (None = they have not).
+    """
+    if changed is None:
+        return None
+    known = sum(row.decision.decided_at.timestamp() >= changed for row in rows)
+    if known >= SINCE_CHANGE:
+        return None
+    return f"outcomes have changed, and {known:,} of {SINCE_CHANGE:,} rows since are known; refreshes go on"

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
+from datetime import datetime
 from functools import partial
 from typing import Any
 
@@ -28,7 +29,7 @@ from optimizer.service.fitting import Job, cross_fitted, settled
 from optimizer.service.heldout import held_out
 from optimizer.service.ids import COLD_POLICY
 from optimizer.service.judging import first_rows, first_verdict, later_verdict
-from optimizer.service.pacing import judged, too_soon
+from optimizer.service.pacing import judged, too_soon, unsettled
 from optimizer.service.pricing import with_prices
 from optimizer.service.publish import artifact_of, mixture, new_policy, publish, reject
 from optimizer.service.replay import Replayer
@@ -73,8 +74,8 @@ def retrain(
         wanted = [c for c in active if not fallen(apart, c.campaign_id)]
         enough = [c for c in wanted if len(_teaching(services, log, c)) >= LEAST_ROWS]
         answers = [_skipped(c, len(_matured(log, c))) for c in wanted if c not in enough]
-        if services.settings.gate and run is not None and run.trigger == "schedule":
-            reasons = [too_soon(reader, c, _matured(log, c), now) for c in enough]
+        if run is not None and run.trigger == "schedule":
+            reasons = [_waiting(services, reader, log, c, drift.get(c.campaign_id), now) for c in enough]
             early = [(c, why) for c, why in zip(enough, reasons, strict=True) if why is not None]
             answers += [_answer(c, "waits", why, len(_matured(log, c))) for c, why in early]
             enough = [c for c, why in zip(enough, reasons, strict=True) if why is None]
@@ -92,6 +93,15 @@ def retrain(
 def _with_drift(answer: dict[str, Any], drift: Mapping[str, Drift]) -> dict[str, Any]:
     found = drift.get(answer["campaign_id"])
     return {**answer, "drift": None if found is None else found.to_json()}
+
+
+def _waiting(
+    services: Services, reader: Reader, log: Log, campaign: Campaign, drift: Drift | None, now: datetime
+) -> str | None:
+    """Why a scheduled retrain leaves a campaign alone, if it does."""
+    if services.settings.gate:
+        return too_soon(reader, campaign, _matured(log, campaign), now)
+    return unsettled(_teaching(services, log, campaign), None if drift is None else drift.changed)
 
 
 def _matured(log: Log, campaign: Campaign) -> list[Logged]:

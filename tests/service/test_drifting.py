@@ -337,6 +337,24 @@ class TestConsequences:
         assert since_change(rows, None) == rows
 
 
+class TestRetrains:
+    def test_a_scheduled_retrain_without_a_gate_waits_for_rows_from_after_the_change(
+        self, learned: Services, clock: FakeClock
+    ) -> None:
+        """With a gate a candidate has to prove itself; without one, few rows would replace a model that knows more."""
+        free = replace(learned, settings=replace(learned.settings, gate=False))
+        audience(learned, clock, 400, seed=70, swapped=True)
+        run = TrainingRun(WORKSPACE, "run_7", "retrain", "running", clock.now, trigger="schedule")
+        (told,) = retrain(free, WORKSPACE, run=run)
+        assert told["decision"] == "waits"
+        assert "of 1,000 rows since are known; refreshes go on" in told["reason"]
+        assert told["drift"]["changed"] is not None
+        assert retrain(free, WORKSPACE)[0]["decision"] == "publish", "who asks gets one"
+        audience(learned, clock, 1_000, seed=71, swapped=True)
+        (told,) = retrain(free, WORKSPACE, run=run)
+        assert told["decision"] == "publish"
+
+
 class TestRecall:
     @pytest.mark.parametrize(("swapped", "old"), [(False, 2000), (True, 700)])
     def test_old_rows_come_back_unless_they_mislead(

@@ -3,8 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from datetime import datetime
+
+import pytest
 
 from optimizer.bandit.rewards import LOOKED
+from optimizer.service.feedback import Logged
+from optimizer.service.pacing import SINCE_CHANGE
 from simulations.game import Game
 from simulations.play import Play
 from simulations.pure import Schedule, Sendtide
@@ -30,6 +35,33 @@ def test_each_row_of_a_learned_policy_is_compared_once() -> None:
     assert player.drift.rows == 100
     assert player.drift.alarms == ()
     assert player.drift.changed is None
+
+
+def test_a_change_is_noticed_between_refreshes_and_retrains_wait_for_rows_from_after_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Swapped at 2,000, where the next refresh would come by 2,500; the first retrain after it has 1,000 new rows."""
+    learned: list[tuple[str, int]] = []
+    fit = Sendtide._fit
+
+    def noted(self: Sendtide, kind: str, rows: list[Logged], now: datetime) -> bytes:
+        learned.append((kind, len(rows)))
+        return fit(self, kind, rows, now)
+
+    monkeypatch.setattr(Sendtide, "_fit", noted)
+    one = replace(DAILY, drift_at=0.5, decisions=4_000, days=20.0)
+    game = Game(one, 1)
+    player = Sendtide(game, replace(SCHEDULE, refresh=0.3, retrain=0.5, early=0.5), network=False)
+    Play(game, player).run("ours")
+    assert player.drift is not None
+    changed = player.drift.changed
+    assert changed is not None
+    assert abs(changed - game.arrivals[2_000].at.timestamp()) < 43_200
+    after = [(kind, rows) for kind, rows in learned if rows > 2_000]
+    assert after[0][0] == "refresh"
+    assert after[0][1] < 2_400, "the alarm asks for it"
+    before = sum(arrival.at.timestamp() < changed for arrival in game.arrivals)
+    assert min(rows for kind, rows in after if kind == "retrain") - before == pytest.approx(SINCE_CHANGE, abs=60)
 
 
 def test_who_is_told_of_no_opens_learns_clicks_from_clicks_alone() -> None:

@@ -246,7 +246,7 @@ def test_recovery_counts_decisions_until_the_level_is_reached_again() -> None:
     ones, zeros = np.ones(n), np.zeros(n)
     numbers = {"value": value, "best": ones, "informed": ones, "chance": zeros, "reward": zeros, "propensity": ones}
     variant = np.where(np.arange(n) >= 2500, 1, 0)
-    found = recovery(Played("ours", 1, numbers, {"variant": variant}, 1.0), change)
+    found = recovery([Played("ours", 1, numbers, {"variant": variant}, 1.0)], change)
     assert found.before == pytest.approx(0.8)
     assert found.after == pytest.approx(0.95)
     # .72 of the window at .95 and the rest at 0: reached when 379 of 500 lie behind 3,000; in steps of 50.

@@ -30,7 +30,8 @@ class TrainOptions:
             worlds; on 100 Hillstrom samples of 2,000 rows drawn afterwards the cross-fitted gain had a median z of 3.4,
             against 1.9 with (2, .2).
         decay: weight decay of the network.
-        margin: paired z of the held-out likelihood from which the network's columns are let in.
+        margin: paired z of the held-out likelihood from which an encoder's columns are let in; twice that for a
+            network's (``gate.NETWORK_SURER``).
 
     Raises:
         Invalid: a number outside its range in ``RANGES``.
