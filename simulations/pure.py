@@ -281,13 +281,18 @@ class Sendtide:
     def _fit(self, kind: str, rows: list[Logged], now: datetime) -> bytes:
         # Imported here: torch takes seconds, and the command line's help must not wait for it.
         from optimizer.model.training.quality import examine
-        from optimizer.model.training.train import refresh
+        from optimizer.model.training.train import anchor, refresh
         from optimizer.service.fitting import Fitting, settled
+        from optimizer.service.footing import footing_of
 
         log = Log({CAMPAIGN: self._campaign}, tuple(rows))
         drift = {} if self._drift is None else {CAMPAIGN: self._drift}
         if kind == "refresh" and self._blob is not None:
-            return refresh(self._blob, Fitting(log=log, attributes=self._attributes, drift=drift).data(rows)).blob
+            footing = footing_of(self._blob, changes(drift))
+            data = Fitting(log=log, attributes=self._attributes, drift=drift).data(rows, footing)
+            if footing.anchor is not None:
+                return anchor(self._blob, data, footing.anchor).blob
+            return refresh(self._blob, data).blob
         registry = examine(examples(rows, log.campaigns), self._attributes).registry(self._attributes, WORKSPACE)
         served = [model.artifact_meta.get("encoder", {}) for model in self._live.models if model is not None]
         asked = wanted(self.encoder, now.timestamp(), *served)

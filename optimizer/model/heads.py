@@ -30,6 +30,8 @@ class Heads:
         mean: (H, d) float64. bank: (H, M, d) float32 draws of the deviation from the mean.
         precision: (H, groups) prior precisions. offset: (H,) prior mean of each intercept.
         seed: keys the draws of weights that did not exist in training.
+        centre: (H, d) prior means where they aren't 0: the weights before outcomes changed, if the model has been
+            anchored there (see ``training.train.anchor``).
     """
 
     outcomes: tuple[str, ...]
@@ -39,6 +41,7 @@ class Heads:
     precision: NDArray[np.float64]
     offset: NDArray[np.float64]
     seed: int
+    centre: NDArray[np.float64] | None = None
 
     def coefficients(self, action: Action) -> NDArray[np.float64]:
         """Mean base coefficients (H, base) of an action, offset included."""
@@ -86,6 +89,8 @@ class Heads:
             f"{prefix}.precision": self.precision,
             f"{prefix}.offset": self.offset,
         }
+        if self.centre is not None:
+            arrays[f"{prefix}.centre"] = self.centre
         return arrays, {"outcomes": list(self.outcomes), "layout": self.layout.to_json(), "seed": self.seed}
 
     @classmethod
@@ -100,7 +105,8 @@ class Heads:
             mean, bank, precision, offset = (
                 arrays[f"{prefix}.{name}"] for name in ("mean", "bank", "precision", "offset")
             )
-            heads = cls(tuple(data["outcomes"]), layout, mean, bank, precision, offset, int(data["seed"]))
+            centre = arrays.get(f"{prefix}.centre")
+            heads = cls(tuple(data["outcomes"]), layout, mean, bank, precision, offset, int(data["seed"]), centre)
         except (KeyError, TypeError, ValueError) as error:
             raise BadArtifact(f"{prefix} heads can't be read: {error!r}") from error
         count = len(heads.outcomes)
@@ -110,6 +116,7 @@ class Heads:
             and (bank.shape[0], bank.shape[2]) == mean.shape
             and precision.shape == (count, len(layout.groups))
             and offset.shape == (count,)
+            and (centre is None or centre.shape == mean.shape)
         )
         if not fits:
             raise BadArtifact(f"{prefix} heads have arrays whose shapes don't fit {count} outcomes of {layout.size}")

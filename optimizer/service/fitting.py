@@ -21,7 +21,7 @@ from optimizer.model.training.train import Trained, train
 from optimizer.service.drifting import changes
 from optimizer.service.driftstate import Drift
 from optimizer.service.feedback import Log, Logged, examples
-from optimizer.service.forgetting import remembered
+from optimizer.service.footing import Footing, latest
 from optimizer.service.ids import COLD_POLICY
 from optimizer.service.judging import fold_of
 from optimizer.service.wiring import Services
@@ -66,12 +66,18 @@ class Fitting:
         One without a network only serves to judge another: nobody asks it for scores, so it isn't calibrated.
         """
         return model_of(
-            self.data(rows), self.attributes, self.encoder, self.options, network=network, calibrated=calibrated
+            self.data(rows),
+            self.attributes,
+            self.encoder,
+            self.options,
+            network=network,
+            calibrated=calibrated,
+            changed=latest(self.changed),
         )
 
-    def data(self, rows: Sequence[Logged]) -> Examples:
-        """The training rows among these."""
-        kept = remembered([r for r in rows if r.started], self.changed)
+    def data(self, rows: Sequence[Logged], footing: Footing | None = None) -> Examples:
+        """The training rows among these; ``footing``: of a model that is refitted."""
+        kept = (footing or Footing()).rows(rows, self.changed)
         return examples(kept, self.log.campaigns, self.log.hazards)
 
 
@@ -83,8 +89,9 @@ def model_of(
     *,
     network: bool = True,
     calibrated: bool = True,
+    changed: float | None = None,
 ) -> Trained:
-    """The model of some rows: the same rows and options give the same one."""
+    """The model of some rows: the same rows and options give the same one. ``changed``: see ``train``."""
     return train(
         data,
         attributes=attributes,
@@ -93,6 +100,7 @@ def model_of(
         encoder=encoder,
         calibrated=calibrated and network,
         options=options,
+        changed=changed,
     )
 
 

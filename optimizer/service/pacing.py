@@ -27,7 +27,7 @@ LONGEST = timedelta(days=1)
 
 #: Rows since a change of outcomes from which on all is learned anew. Before, the model that serves knows more:
 #: refreshes take what came before the change out of it, and leave which features matter, and how much.
-SINCE_CHANGE = 1_000
+SINCE_CHANGE = 10_000
 
 
 def judged(reader: Reader, campaign: Campaign) -> Iterator[Policy]:

@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
-from functools import cached_property, partial
+from functools import partial
 from typing import Any
 
 from optimizer.bandit.tolls import Price, prices_of
@@ -20,7 +20,7 @@ from optimizer.model.examples import Examples
 from optimizer.model.inference import RewardModel
 from optimizer.model.policy import LivePolicy
 from optimizer.model.training.settled import Settled
-from optimizer.model.training.train import follow
+from optimizer.model.training.train import anchor, follow
 from optimizer.model.training.train import refresh as refit
 from optimizer.service import settledrows
 from optimizer.service.annealing import exploration_numbers
@@ -28,8 +28,8 @@ from optimizer.service.apart import Apart, attempted, attempted_for_all
 from optimizer.service.departure import DIVERGENCE_ROWS, MOST_DIVERGENCE, divergence, nearer_mixture
 from optimizer.service.drifting import changes, look
 from optimizer.service.driftstate import Drift
-from optimizer.service.feedback import Hazards, Log, Logged, delays_json, examples, judgeable, load, usable
-from optimizer.service.forgetting import remembered
+from optimizer.service.feedback import Hazards, Log, delays_json, examples, judgeable, load, usable
+from optimizer.service.footing import Footing, footing_of
 from optimizer.service.ids import COLD_POLICY
 from optimizer.service.priceable import priceable
 from optimizer.service.pricing import moved, publish_prices, with_prices, work_out
@@ -57,6 +57,7 @@ class _Read:
         until: up to when the rows of ``log`` are settled, where it is worth keeping what they say.
         refused: campaigns whose data is absurd (see ``soundness``): none of their rows is in ``log``.
         fitted: artifact that is served -> what became of it; told: artifact of a retrain -> what settled rows say.
+        columns: the rows by where they begin, with the number of settled ones.
     """
 
     log: Log
@@ -66,21 +67,21 @@ class _Read:
     refused: frozenset[str]
     fitted: dict[str, Artifact] = field(default_factory=dict)
     told: dict[str, Settled] = field(default_factory=dict)
+    columns: dict[float | None, tuple[Examples, int]] = field(default_factory=dict)
 
     @property
     def hazards(self) -> Hazards:
         """How outcomes become known."""
         return self.log.hazards if self.before is None else self.before.hazards
 
-    @cached_property
-    def rows(self) -> list[Logged]:
-        """The rows of the log with a running clock that are remembered."""
-        return remembered([r for r in self.log.rows if r.started], changes(self.drift))
-
-    @cached_property
-    def data(self) -> Examples:
-        """These rows as columns."""
-        return examples(self.rows, self.log.campaigns, self.hazards)
+    def data(self, footing: Footing) -> tuple[Examples, int]:
+        """The rows that a model of that footing is refitted on, as columns, and how many of them are settled."""
+        if footing.since not in self.columns:
+            rows = footing.rows(self.log.rows, changes(self.drift))
+            settled = [r for r in rows if self.until is not None and r.decision.decided_at < self.until]
+            count = len(usable(settled, self.log.campaigns))
+            self.columns[footing.since] = examples(rows, self.log.campaigns, self.hazards), count
+        return self.columns[footing.since]
 
     def numbers(self, campaign_id: str) -> JsonObject:
         """The exploration numbers of a campaign."""
@@ -155,11 +156,20 @@ def _read(
     before = settledrows.read(services, workspace_id, models)
     log = load(reader, workspace_id, now, since=None if before is None else before.until)
     drift = look(services, reader, workspace_id, campaign_id, log, apart)
-    if before is not None and not before.holds_for(log, changes(drift)):
+    if before is not None and not (before.holds_for(log, changes(drift)) and _stand(reader, policies, changes(drift))):
         before, log = None, load(reader, workspace_id, now)
     refused = frozenset(sound(log)[1]) if before is None else before.refused
     log = log.without(refused)
     return _Read(log, before, drift, settled_until(log.rows, now, before), refused)
+
+
+def _stand(reader: Reader, policies: Sequence[Policy], changed: Mapping[str, float]) -> bool:
+    """Whether no served model has yet to be anchored at a change: for that, settled rows are read again."""
+    if not changed:
+        return True
+    names = {(p.workspace_id, part.artifact_id) for p in policies for part in _following(p, _gated(reader, p))}
+    found = [reader.artifact(workspace, name) for workspace, name in names if name is not None]
+    return not any(footing_of(one.blob, changed).anchors for one in found if one is not None)
 
 
 def _lineage(reader: Reader, policy: Policy) -> dict[str, str]:
@@ -268,14 +278,16 @@ def _refitted(
 
 def _refit(read: _Read, stored: Artifact, origin: str, now: datetime) -> Artifact:
     """A model after the outcomes that have arrived; ``origin``: the artifact of the retrain that it came from."""
-    if len(read.data) == 0:
+    footing = footing_of(stored.blob, changes(read.drift))
+    data, settled = read.data(footing)
+    if len(data) == 0:
         return stored
-    settled = [r for r in read.rows if read.until is not None and r.decision.decided_at < read.until]
-    count = len(usable(settled, read.log.campaigns))
-    if read.before is None:
-        trained = refit(stored.blob, read.data, settled=count)
+    if footing.anchor is not None:
+        trained = anchor(stored.blob, data, footing.anchor, settled)
+    elif read.before is None:
+        trained = refit(stored.blob, data, settled)
     else:
-        trained = follow(stored.blob, read.before.models[origin], read.data, settled=count)
+        trained = follow(stored.blob, read.before.models[origin], data, settled)
     if trained.settled is not None:
         read.told[origin] = trained.settled
     return artifact_of(stored.workspace_id, trained.blob, trained.feature_hash, now)

@@ -11,6 +11,7 @@ import numpy as np
 import orjson
 import pytest
 
+from optimizer.model.artifact import unpack
 from optimizer.service import setup
 from optimizer.service.annealing import exploration_numbers
 from optimizer.service.drifting import look
@@ -235,6 +236,44 @@ class TestConsequences:
         forgetful = float(right)
         assert forgetful > 0.35, forgetful
 
+    def test_a_refresh_is_anchored_at_the_change_and_reads_what_came_after_it(
+        self, learned: Services, clock: FakeClock
+    ) -> None:
+        learned = replace(learned, settings=replace(learned.settings, gate=False))
+        audience(learned, clock, 3000, seed=70)
+        looked(learned, "run_0")
+        audience(learned, clock, 600, seed=71, swapped=True)
+        (answer,) = refresh(learned, WORKSPACE)
+        changed = Drift.from_json(answer["drift"]).changed
+        (part,) = served(learned).mixture
+        meta = self.meta(learned, part.artifact_id)
+        assert (meta["anchored"], meta["changed"]) == (True, changed)
+        assert 550 < meta["rows"] < 700, "what came before the change is in the weights that it is anchored at"
+        learned.policies.refresh_now()
+        decided = audience(learned, clock, 300, seed=72, swapped=True)
+        right = np.mean([(d.variant_id == "mens") != (d.snapshot.context["plan"] == "pro") for d in decided])
+        assert right > 0.6, right
+        (answer,) = refresh(learned, WORKSPACE)
+        # It was still too careful of the new tastes for the detectors: that is another change, and another anchor.
+        changed = Drift.from_json(answer["drift"]).changed
+        meta = self.meta(learned, served(learned).mixture[0].artifact_id)
+        assert (meta["anchored"], meta["changed"]) == (True, changed)
+        assert retrain(learned, WORKSPACE)[0]["decision"] == "publish"
+        meta = self.meta(learned, served(learned).mixture[0].artifact_id)
+        assert not meta["anchored"], "a retrain begins anew"
+        assert 300 + 200 < meta["rows"] < 300 + 500, (
+            "and reads what is remembered: some 360 rows from before the change"
+        )
+        refresh(learned, WORKSPACE)
+
+    def meta(self, services: Services, artifact_id: str | None) -> dict[str, Any]:
+        """What a stored model says of itself."""
+        assert artifact_id is not None
+        with services.store.read() as reader:
+            artifact = reader.artifact(WORKSPACE, artifact_id)
+        assert artifact is not None
+        return dict(unpack(artifact.blob)[2])
+
     def test_a_refit_that_goes_far_has_a_share_of_the_traffic(self, learned: Services, clock: FakeClock) -> None:
         gated = served(learned)
         audience(learned, clock, 400, seed=78)
@@ -339,9 +378,10 @@ class TestConsequences:
 
 class TestRetrains:
     def test_a_scheduled_retrain_without_a_gate_waits_for_rows_from_after_the_change(
-        self, learned: Services, clock: FakeClock
+        self, learned: Services, clock: FakeClock, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         """With a gate a candidate has to prove itself; without one, few rows would replace a model that knows more."""
+        monkeypatch.setattr("optimizer.service.pacing.SINCE_CHANGE", 1_000)
         free = replace(learned, settings=replace(learned.settings, gate=False))
         audience(learned, clock, 400, seed=70, swapped=True)
         run = TrainingRun(WORKSPACE, "run_7", "retrain", "running", clock.now, trigger="schedule")

@@ -9,7 +9,6 @@ import pytest
 
 from optimizer.bandit.rewards import LOOKED
 from optimizer.service.feedback import Logged
-from optimizer.service.pacing import SINCE_CHANGE
 from simulations.game import Game
 from simulations.play import Play
 from simulations.pure import Schedule, Sendtide
@@ -49,6 +48,7 @@ def test_a_change_is_noticed_between_refreshes_and_retrains_wait_for_rows_from_a
         return fit(self, kind, rows, now)
 
     monkeypatch.setattr(Sendtide, "_fit", noted)
+    monkeypatch.setattr("optimizer.service.pacing.SINCE_CHANGE", 1_000)
     one = replace(DAILY, drift_at=0.5, decisions=4_000, days=20.0)
     game = Game(one, 1)
     player = Sendtide(game, replace(SCHEDULE, refresh=0.3, retrain=0.5, early=0.5), network=False)
@@ -61,7 +61,7 @@ def test_a_change_is_noticed_between_refreshes_and_retrains_wait_for_rows_from_a
     assert after[0][0] == "refresh"
     assert after[0][1] < 2_400, "the alarm asks for it"
     before = sum(arrival.at.timestamp() < changed for arrival in game.arrivals)
-    assert min(rows for kind, rows in after if kind == "retrain") - before == pytest.approx(SINCE_CHANGE, abs=60)
+    assert min(rows for kind, rows in after if kind == "retrain") - before == pytest.approx(1_000, abs=60)
 
 
 def test_who_is_told_of_no_opens_learns_clicks_from_clicks_alone() -> None:

@@ -53,10 +53,11 @@ class Table:
 
 @dataclass(frozen=True)
 class Fits:
-    """Posteriors by outcome, of one kind, over one layout."""
+    """Posteriors by outcome, of one kind, over one layout; ``centres``: prior means of an anchored model's weights."""
 
     layout: Layout
     posteriors: Mapping[str, Posterior]
+    centres: Mapping[str, NDArray[np.float64]] | None = None
 
     def heads(self, kind: str, seed: int) -> Heads:
         """The heads to serve; draws are keyed by (seed, kind, outcome)."""
@@ -72,6 +73,7 @@ class Fits:
             precision=np.array([part.precision for part in parts]).reshape(len(names), groups),
             offset=np.array([part.offset for part in parts]),
             seed=_key(seed, kind, "unseen"),
+            centre=None if self.centres is None else np.array([self.centres[n] for n in names]).reshape(-1, size),
         )
 
 
@@ -119,6 +121,12 @@ def fit_last_layer(
     return message, _fit_kind(table, "no_send", shared, starts[1], nears[1], seed, options)
 
 
+def may_differ(layout: Layout, centre: NDArray[np.float64]) -> NDArray[np.bool_]:
+    """(groups,) whether a group was in use, or can't be idle: what only a context adds may be."""
+    used = np.bincount(layout.group, np.abs(centre), len(layout.groups)) > 0.0
+    return np.asarray(used | np.array([":" not in name for name, _ in layout.groups]))
+
+
 def continue_last_layer(table: Table, settled: tuple[SettledKind, SettledKind]) -> tuple[Fits, Fits]:
     """Posteriors of the message heads and of the no_send heads from settled rows and those of the table, which come
     after them. Layouts and precisions stay as they were."""
@@ -131,7 +139,7 @@ def _continued(table: Table, kind: str, centres: Mapping[str, NDArray[np.float64
     known = targets(table, kind)
     posteriors = {}
     for name, head in before.heads.items():
-        target = known.get(name) or _nothing(design.count)
+        target = known.get(name) or nothing(design.count)
         posteriors[name] = fit_posterior(
             design,
             target.outcome,
@@ -155,10 +163,10 @@ def settled_kinds(
     ``before``: what earlier rows say; the same weights are spoken of then.
     """
     message, no_send = before or (None, None)
-    centres = _shared(fits[1].layout, fits[0])
+    shared = _shared(fits[1].layout, fits[0]) if fits[1].centres is None else fits[1].centres
     return (
-        _settled_kind(table, "message", fits[0], {}, count, message),
-        _settled_kind(table, "no_send", fits[1], centres, count, no_send),
+        _settled_kind(table, "message", fits[0], fits[0].centres or {}, count, message),
+        _settled_kind(table, "no_send", fits[1], shared, count, no_send),
     )
 
 
@@ -175,10 +183,11 @@ def _settled_kind(
     told = targets(table, kind)
     heads = {}
     for name, posterior in fitted.posteriors.items():
-        target, centre = told.get(name) or _nothing(design.count), centres.get(name, np.zeros(layout.size))
+        target, centre = told.get(name) or nothing(design.count), centres.get(name, np.zeros(layout.size))
         outcome = np.where(settled, target.outcome, np.nan)
         # An idle weight is 0 unless its centre isn't, and then it moves with it.
-        speaks = np.flatnonzero((posterior.precision[layout.group] < IDLE) | (centre != 0.0))
+        used = (posterior.precision < IDLE) | (fitted.centres is not None and may_differ(layout, centre))
+        speaks = np.flatnonzero(used[layout.group] | (centre != 0.0))
         if before is not None:
             speaks = before.heads[name].known
         fixed = np.full(design.count, posterior.offset)
@@ -197,7 +206,7 @@ def _settled_kind(
     return SettledKind(layout, heads)
 
 
-def _nothing(count: int) -> Target:
+def nothing(count: int) -> Target:
     """The target of a head of which no row knows anything."""
     return Target(np.full(count, np.nan), np.ones(count), 0.0)
 

@@ -105,7 +105,8 @@ def fit_posterior(
         settled: what earlier rows say beside the design's; its precisions are those to start with.
     """
     layout = design.layout
-    learned = options.at(int(np.count_nonzero(np.isfinite(outcome)))) if empirical else None
+    told = int(np.count_nonzero(np.isfinite(outcome))) + (0 if settled is None else settled.rows)
+    learned = options.at(told) if empirical else None
     middle = np.zeros(layout.size) if centre is None else centre
     weights = np.zeros(layout.size) if mean is None else mean - middle
     fixed = np.full(design.count, offset) if centre is None else offset + design.logits(centre)

@@ -18,6 +18,7 @@ from optimizer.model.history import Wanted
 from optimizer.model.inference import FORMAT, RewardModel
 from optimizer.model.rhythmterm import RhythmTerm
 from optimizer.model.training.calibrate import fit_calibration
+from optimizer.model.training.differences import fit_differences
 from optimizer.model.training.evaluate import telling, training_basis
 from optimizer.model.training.export import export_graph
 from optimizer.model.training.gate import EncoderVerdict, Judged, NetworkVerdict, judge_columns, unjudged
@@ -63,6 +64,7 @@ def train(
     encoder: Wanted | None = None,
     calibrated: bool = True,
     options: TrainOptions = DEFAULTS,
+    changed: float | None = None,
 ) -> Trained:
     """Trains a model from scratch: feature spec, learned columns (where they prove themselves), prior precisions,
     posterior.
@@ -75,6 +77,7 @@ def train(
         encoder: which encoder of the history is tried (None = ``auto``).
         calibrated: False skips the maps that only scores need (see ``recalibration``), and their fits.
         options: the numbers that can be tuned.
+        changed: when outcomes last changed, in epoch seconds, if the rows go by it; kept with the model.
 
     Raises:
         Invalid: no rows or no outcomes.
@@ -102,7 +105,7 @@ def train(
     if calibrated:
         heads = fits[0].heads("message", seed), fits[1].heads("no_send", seed)
         maps = fit_calibration(examples, context, spec, basis, heads, seed=seed)
-    kept = {"seed": seed, **_judged(judged, asked), "calibration": maps}
+    kept = {"changed": changed, "anchored": False, "seed": seed, **_judged(judged, asked), "calibration": maps}
     return _assemble(_sums(examples), spec, graph, basis, fits, rhythm, kept)
 
 
@@ -135,8 +138,31 @@ def refresh(blob: bytes, examples: Examples, settled: int = 0) -> Trained:
         BadArtifact: the blob can't be read. Invalid: no rows or no outcomes.
     """
     model, table = _opened(blob, examples)
-    fits = fit_last_layer(table, start=(model.message, model.no_send))
+    heads = model.message, model.no_send
+    anchored = model.message.centre is not None
+    fits = fit_differences(table, heads) if anchored else fit_last_layer(table, start=heads)
     trained = _again(model, _sums(table.examples), fits)
+    return replace(trained, settled=_settled(table, fits, settled)) if settled else trained
+
+
+def anchor(blob: bytes, examples: Examples, changed: float, settled: int = 0) -> Trained:
+    """The model after outcomes have changed: what it was, and what has become different since.
+
+    A change seldom takes everything: where a message's appeal has changed, people's hours have not. So the weights from
+    before become prior means, and the rows since tell which groups of them have moved and how far
+    (``differences.fit_differences``). ``refresh`` and ``follow`` go on from there; a training begins anew.
+
+    Args:
+        blob: the model as it was. examples: the rows since the change.
+        changed: when outcomes changed, in epoch seconds: kept with the model, which knows nothing of older rows' luck.
+        settled: see ``refresh``.
+
+    Raises:
+        BadArtifact: the blob can't be read. Invalid: no rows or no outcomes.
+    """
+    model, table = _opened(blob, examples)
+    before = replace(model.message, centre=None), replace(model.no_send, centre=None)
+    trained = _again(model, _sums(table.examples), fits := fit_differences(table, before), changed)
     return replace(trained, settled=_settled(table, fits, settled)) if settled else trained
 
 
@@ -155,7 +181,10 @@ def follow(blob: bytes, before: Settled, examples: Examples, settled: int = 0) -
     model, table = _opened(blob, examples)
     examples = table.examples
     kinds = before.message, before.no_send
-    fits = continue_last_layer(table, kinds)
+    anchored = model.message.centre is not None
+    fits = (
+        fit_differences(table, (model.message, model.no_send), kinds) if anchored else continue_last_layer(table, kinds)
+    )
     names = before.told.keys() | set(examples.outcomes)
     told = max((before.told.get(name, 0.0) + _told(examples, name) for name in names), default=0.0)
     sums = _Sums(before.rows + len(examples), told, joined(before.values, fit_values(examples)))
@@ -189,10 +218,12 @@ def _told(examples: Examples, name: str, first: int | None = None) -> float:
     return float(examples.share(name)[:first][known].sum()) if known.size else 0.0
 
 
-def _again(model: RewardModel, sums: _Sums, fits: tuple[Fits, Fits]) -> Trained:
-    """The artifact of a refreshed model."""
+def _again(model: RewardModel, sums: _Sums, fits: tuple[Fits, Fits], changed: float | None = None) -> Trained:
+    """The artifact of a refreshed model; ``changed``: of one that is anchored now."""
     meta = model.artifact_meta
     kept = {
+        "changed": meta.get("changed") if changed is None else changed,
+        "anchored": fits[0].centres is not None,
         "seed": int(meta["seed"]),
         "products": list(meta.get("products", [])),
         "network": dict(meta["network"]),

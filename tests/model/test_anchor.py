@@ -1,0 +1,111 @@
+"""A model that is anchored at a change keeps what has not changed, and learns the rest from the rows since."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from optimizer.model.artifact import unpack
+from optimizer.model.examples import Examples
+from optimizer.model.inference import RewardModel
+from optimizer.model.training.evaluate import log_likelihood
+from optimizer.model.training.train import anchor, follow, refresh, train
+from tests.model.conftest import Maker
+from tests.model.test_settled import told
+
+CHANGED = 1_772_000_000.0
+
+
+def clicks(examples: Examples, seed: int, *, swapped: bool) -> Examples:
+    """With clicks drawn anew: what age likes about the variants (swapped: the reverse), and an hour that all like."""
+    age = np.array([person["age"] for person in examples.contexts])
+    liked = np.where((examples.variant == 1) != swapped, 0.12, -0.06)
+    eta = -1.0 + liked * (age - 40.0) + 1.2 * np.cos(examples.local / 86_400 * 2 * np.pi)
+    drawn = np.random.default_rng(seed).random(len(examples)) < 1.0 / (1.0 + np.exp(-eta))
+    clicked = np.where(examples.variant >= 0, drawn.astype(float), np.nan)
+    return replace(examples, outcome={"clicked": clicked})
+
+
+def known(blob: bytes, held: Examples) -> float:
+    """Mean log-likelihood of the clicks of rows that the model has not seen."""
+    return float(np.nanmean(log_likelihood(RewardModel.load(blob), held)["clicked"]))
+
+
+def apart(one: bytes, other: bytes, rows: Examples) -> float:
+    """The largest difference between two models in the log-likelihood of a row's click."""
+    found = [log_likelihood(RewardModel.load(blob), rows)["clicked"] for blob in (one, other)]
+    return float(np.nanmax(np.abs(found[0] - found[1])))
+
+
+@pytest.fixture(scope="module")
+def before(make_examples: Maker) -> bytes:
+    """A model of many rows from before the change."""
+    return train(clicks(make_examples(6_000, 1), 1, swapped=False), attributes=(), seed=1, network=False).blob
+
+
+@pytest.fixture(scope="module")
+def since(make_examples: Maker) -> Examples:
+    """Rows from after it."""
+    return clicks(make_examples(8_000, 2), 2, swapped=True)
+
+
+def test_what_has_changed_is_learned_and_the_rest_is_kept(before: bytes, since: Examples, make_examples: Maker) -> None:
+    few = since.take(np.arange(500))
+    anchored = anchor(before, few, CHANGED)
+    held = clicks(make_examples(4_000, 3), 3, swapped=True)
+    best = known(train(clicks(make_examples(20_000, 4), 4, swapped=True), attributes=(), seed=1).blob, held)
+    lost = {
+        "anchored": best - known(anchored.blob, held),
+        "refreshed": best - known(refresh(before, few).blob, held),
+        "anew": best - known(train(few, attributes=(), seed=1, network=False).blob, held),
+        "as it was": best - known(before, held),
+    }
+    assert lost["anchored"] < 0.5 * min(lost["refreshed"], lost["anew"]), lost
+    assert lost["refreshed"] < lost["as it was"], lost
+
+
+def test_where_nothing_has_changed_a_false_alarm_costs_little(before: bytes, make_examples: Maker) -> None:
+    few = clicks(make_examples(500, 5), 5, swapped=False)
+    held = clicks(make_examples(4_000, 6), 6, swapped=False)
+    lost = known(before, held) - known(anchor(before, few, CHANGED).blob, held)
+    assert lost < 0.1 * (known(before, held) - known(refresh(before, few).blob, held)), lost
+
+
+def test_what_is_not_shown_since_keeps_its_weights(before: bytes, since: Examples) -> None:
+    shown = since.take(np.flatnonzero(since.variant == 0)[:500])
+    anchored = refresh(anchor(before, shown, CHANGED).blob, shown)
+    heads = RewardModel.load(anchored.blob).message
+    old = RewardModel.load(before).message
+    assert heads.layout == old.layout
+    assert heads.centre is not None
+    assert np.array_equal(heads.centre, old.mean)
+    assert set(heads.layout.blocks[-1].position) == set(old.layout.blocks[-1].position)
+    for block in heads.layout.blocks:
+        for key in [key for key in block.position if block.unit == "variant" and "b" in key]:
+            row = block.start + block.position[key] * block.width
+            assert np.array_equal(heads.mean[0, row : row + block.width], old.mean[0, row : row + block.width])
+
+
+def test_it_goes_on_from_its_anchor(before: bytes, since: Examples) -> None:
+    """Refreshed with more rows it is what it would be had it been anchored with all of them."""
+    early = anchor(before, since.take(np.arange(500)), CHANGED)
+    more = since.take(np.arange(2_000))
+    later, at_once = refresh(early.blob, more), anchor(before, more, CHANGED)
+    meta = unpack(later.blob)[2]
+    assert (meta["changed"], meta["anchored"], meta["rows"]) == (CHANGED, True, 2_000)
+    assert apart(later.blob, at_once.blob, more) < 0.05
+    again = anchor(later.blob, more, CHANGED + 1.0)
+    centre = RewardModel.load(again.blob).message.centre
+    assert centre is not None
+    assert np.array_equal(centre, RewardModel.load(later.blob).message.mean), "a later change is another anchor"
+
+
+def test_settled_rows_since_stand_for_themselves(before: bytes, since: Examples) -> None:
+    first = anchor(before, since.take(np.arange(6_000)), CHANGED, settled=5_500)
+    followed = follow(first.blob, told(first), since.take(np.arange(5_500, 8_000)))
+    everything = refresh(first.blob, since)
+    moved = apart(first.blob, everything.blob, since)
+    assert apart(followed.blob, everything.blob, since) < 0.1 * moved, moved
+    assert unpack(followed.blob)[2]["rows"] == 8_000
