@@ -88,6 +88,21 @@ def test_what_is_not_shown_since_keeps_its_weights(before: bytes, since: Example
             assert np.array_equal(heads.mean[0, row : row + block.width], old.mean[0, row : row + block.width])
 
 
+def test_a_variant_that_is_new_since_gets_weights_of_its_own(make_examples: Maker) -> None:
+    many = clicks(make_examples(6_000, 1), 1, swapped=False)
+    one = many.take(np.flatnonzero((many.variant != 1) & (many.campaign == 0)))
+    alone = train(one, attributes=(), seed=1, network=False).blob
+    since = clicks(make_examples(8_000, 2), 2, swapped=False)
+    mine = since.take(np.flatnonzero(since.campaign == 0))
+    few, held = mine.take(np.arange(800)), mine.take(np.flatnonzero(mine.variant == 1)[400:])
+    anchored = anchor(alone, few, CHANGED)
+    blocks = {block.name: block.keys for block in RewardModel.load(anchored.blob).message.layout.blocks}
+    assert len(blocks["variant*plain"]) == 2
+    assert known(anchored.blob, held) > known(alone, held) + 0.1
+    later = refresh(anchored.blob, mine.take(np.arange(1_500)))
+    assert known(later.blob, held) > known(alone, held) + 0.1
+
+
 def test_it_goes_on_from_its_anchor(before: bytes, since: Examples) -> None:
     """Refreshed with more rows it is what it would be had it been anchored with all of them."""
     early = anchor(before, since.take(np.arange(500)), CHANGED)

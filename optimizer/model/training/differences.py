@@ -7,7 +7,8 @@ from functools import partial
 import numpy as np
 
 from optimizer.model.heads import Heads
-from optimizer.model.training.lastlayer import Fits, Table, may_differ, nothing, targets
+from optimizer.model.layout import MESSAGE_BLOCKS, NO_SEND_BLOCKS, Layout, Unit, build_layout
+from optimizer.model.training.lastlayer import Fits, Table, carried, may_differ, nothing, targets
 from optimizer.model.training.posterior import IDLE, fit_posterior
 from optimizer.model.training.rows import Design
 from optimizer.model.training.settled import SettledKind
@@ -22,7 +23,7 @@ def fit_differences(
     """Posteriors whose prior means are the weights from before a change: what rows since say is the difference.
 
     How much may differ is learned from the rows, a group of weights at a time: one in which nothing has changed comes
-    to rest where it was. What was idle before stays so.
+    to rest where it was. What was idle before stays so; what is new (a variant, an hour) was 0.
 
     Args:
         table: the rows since the change, or those of them that are not settled.
@@ -34,10 +35,14 @@ def fit_differences(
 
 
 def _differences(table: Table, kind: str, before: Heads, settled: SettledKind | None) -> Fits:
-    layout = before.layout
-    design = Design(layout, (table.message if kind == "message" else table.no_send)[0])
+    rows, shown = table.message if kind == "message" else table.no_send
+    layout = joined(before.layout, shown, kind) if settled is None else settled.layout
+    design = Design(layout, rows)
     known = targets(table, kind)
-    centres = before.mean if before.centre is None else before.centre
+    centres, means = (
+        [carried(layout, before.layout, weights) for weights in of]
+        for of in (before.mean if before.centre is None else before.centre, before.mean)
+    )
     starts = np.array([start for _, start in layout.groups])
     posteriors = {}
     for i, name in enumerate(before.outcomes):
@@ -55,6 +60,26 @@ def _differences(table: Table, kind: str, before: Heads, settled: SettledKind | 
         )
         # Where much has changed the old weights are sure and wrong: Newton's first steps from there go much too far,
         # and precisions that were learned on the way would go with them.
-        mean = before.mean[i] if before.centre is not None else fit(empirical=False, steps=ROUGH).mean
+        mean = means[i] if before.centre is not None else fit(empirical=False, steps=ROUGH).mean
         posteriors[name] = fit(mean=mean)
     return Fits(layout, posteriors, dict(zip(before.outcomes, centres, strict=True)))
+
+
+def joined(old: Layout, new: Layout, kind: str) -> Layout:
+    """The old layout with the keys, hours and time columns that only the new one has; the old one where it has all."""
+    keys = {
+        unit: _keys(old, unit, _keys(new, unit, ()))
+        for unit in dict.fromkeys(b.unit for b in (*old.blocks, *new.blocks))
+    }
+    times = {part: tuple(sorted({*getattr(old, part), *getattr(new, part)})) for part in ("time", "hour", "week")}
+    kept = all(keys[unit] == _keys(old, unit, ()) for unit in keys)
+    if kept and all(times[part] == getattr(old, part) for part in times):
+        return old
+    parts = {part: getattr(old, part) for part in ("plain", "detail", "network", "owner")}
+    return build_layout(MESSAGE_BLOCKS if kind == "message" else NO_SEND_BLOCKS, keys, **parts, **times)
+
+
+def _keys(layout: Layout, unit: Unit, more: tuple[str, ...]) -> tuple[str, ...]:
+    """The keys of a unit in a layout, and ``more``, each once."""
+    mine = max((b.keys for b in layout.blocks if b.unit == unit), key=len, default=())
+    return tuple(dict.fromkeys((*mine, *more)))

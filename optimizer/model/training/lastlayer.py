@@ -214,8 +214,7 @@ def nothing(count: int) -> Target:
 def _shared(layout: Layout, message: Fits) -> dict[str, NDArray[np.float64]]:
     """Prior means of the no_send weights of ``layout``, by outcome: what sending and not sending share."""
     return {
-        name: _carried(layout, message.layout, posterior.mean, _SHARED)
-        for name, posterior in message.posteriors.items()
+        name: carried(layout, message.layout, posterior.mean, _SHARED) for name, posterior in message.posteriors.items()
     }
 
 
@@ -274,7 +273,7 @@ def _fit_kind(
                 float(start.offset[head]),
                 seen=target.seen,
                 centre=centre,
-                mean=_carried(layout, start.layout, start.mean[head]),
+                mean=carried(layout, start.layout, start.mean[head]),
                 precision=_precisions(layout, start.layout, start.precision[head]),
                 steps=6,
                 empirical=False,
@@ -283,7 +282,7 @@ def _fit_kind(
         mean, precision = None, None
         if near is not None and name in near.posteriors:
             found = near.posteriors[name]
-            mean = _carried(layout, near.layout, found.mean)
+            mean = carried(layout, near.layout, found.mean)
             precision = _precisions(layout, near.layout, found.precision)
         elif small is not None and pilot is not None:
             waiting = target.seen[pilot]
@@ -312,7 +311,7 @@ def _fit_kind(
     return Fits(layout, posteriors)
 
 
-def _carried(
+def carried(
     layout: Layout, old: Layout, weights: NDArray[np.float64], only: frozenset[str] | None = None
 ) -> NDArray[np.float64]:
     """Weights (d,) of an old layout moved into a new one by block, key and column; what is new is 0."""
