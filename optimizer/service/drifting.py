@@ -10,9 +10,10 @@ At each refresh and retrain three kinds of detector read the rows that have arri
 
 The first two raise a false alarm every million rows on average, all detectors together, however often they are asked;
 a block of unchanged features does in one of 1,000. While a calibration or feature alarm stands, the next revision
-explores at the campaign's full rate, and training forgets what came before the change (``forgetting``). An alarm ends
-after 1,000 rows without another one, that of a feature with the first block that looks as expected. The state is kept
-with the training run, so that a look reads each row once.
+explores at the campaign's full rate. What serves when outcomes change is anchored there (``footing``), and what is
+trained anew lets older rows fade (``forgetting``). An alarm ends after 1,000 rows without another one, that of a
+feature with the first block that looks as expected. The state is kept with the training run, so that a look reads each
+row once.
 """
 
 from __future__ import annotations

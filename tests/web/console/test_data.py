@@ -156,7 +156,7 @@ def test_alarms_stand_with_their_figures_and_what_they_do(
     assert "3 alarms" in page
     assert "“Clicked” less often than predicted" in page
     assert "after 900 more decisions without an alarm" in page
-    assert "training forgets what came before the change" in page
+    assert "rows since the change tell what is different" in page
     assert "Feature “age” unlike the rows that were trained on features.age" in page
     assert "0.61 0.2 Exploration is at the campaign’s full rate." in page
     assert "Logged probabilities that can’t be computed again" in page
