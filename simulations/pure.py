@@ -283,15 +283,15 @@ class Sendtide:
         from optimizer.model.training.quality import examine
         from optimizer.model.training.train import anchor, refresh
         from optimizer.service.fitting import Fitting, settled
-        from optimizer.service.footing import footing_of
+        from optimizer.service.footing import footing_of, known_of
 
         log = Log({CAMPAIGN: self._campaign}, tuple(rows))
         drift = {} if self._drift is None else {CAMPAIGN: self._drift}
         if kind == "refresh" and self._blob is not None:
-            footing = footing_of(self._blob, changes(drift))
+            footing = footing_of(known_of(self._blob), CAMPAIGN, changes(drift))
             data = Fitting(log=log, attributes=self._attributes, drift=drift).data(rows, footing)
             if footing.anchor is not None:
-                return anchor(self._blob, data, footing.anchor).blob
+                return anchor(self._blob, data, CAMPAIGN, footing.anchor).blob
             return refresh(self._blob, data).blob
         registry = examine(examples(rows, log.campaigns), self._attributes).registry(self._attributes, WORKSPACE)
         served = [model.artifact_meta.get("encoder", {}) for model in self._live.models if model is not None]

@@ -21,7 +21,7 @@ from optimizer.model.training.train import Trained, train
 from optimizer.service.drifting import changes
 from optimizer.service.driftstate import Drift
 from optimizer.service.feedback import Log, Logged, examples
-from optimizer.service.footing import Footing, latest
+from optimizer.service.footing import Footing
 from optimizer.service.ids import COLD_POLICY
 from optimizer.service.judging import fold_of
 from optimizer.service.wiring import Services
@@ -72,7 +72,7 @@ class Fitting:
             self.options,
             network=network,
             calibrated=calibrated,
-            changed=latest(self.changed),
+            changed=self.changed,
         )
 
     def data(self, rows: Sequence[Logged], footing: Footing | None = None) -> Examples:
@@ -89,7 +89,7 @@ def model_of(
     *,
     network: bool = True,
     calibrated: bool = True,
-    changed: float | None = None,
+    changed: Mapping[str, float] | None = None,
 ) -> Trained:
     """The model of some rows: the same rows and options give the same one. ``changed``: see ``train``."""
     return train(

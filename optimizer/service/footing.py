@@ -1,8 +1,9 @@
-"""What a served model is refitted on once outcomes have changed.
+"""What a served model is refitted on once a campaign's outcomes have changed.
 
-A model from before a change is anchored there: its weights become prior means, and only rows since are read
-(``model.training.train.anchor``). It keeps that footing until a retrain replaces it or outcomes change again. A model
-that was trained since has what is remembered (``forgetting``), as that training had.
+A model from before the change is anchored there for that campaign: its weights become prior means, and only rows since
+are read (``model.training.train.anchor``). It keeps that footing until a retrain replaces it or outcomes change again.
+A model that was trained since has what is remembered (``forgetting``), as that training had; so has a young one, which
+knows little that could be kept, and one that was stored before models knew of changes.
 """
 
 from __future__ import annotations
@@ -13,6 +14,9 @@ from dataclasses import dataclass
 from optimizer.model.artifact import unpack
 from optimizer.service.feedback import Logged
 from optimizer.service.forgetting import remembered
+
+#: Rows from which on a model is worth anchoring: it is measured on models of 10,000, and a resting group has no draws.
+GROWN = 2_000
 
 
 @dataclass(frozen=True)
@@ -36,19 +40,36 @@ class Footing:
         return [row for row in started if row.decision.decided_at.timestamp() >= self.since]
 
 
-def latest(changed: Mapping[str, float]) -> float | None:
-    """When outcomes last changed in any campaign: a model is of all campaigns of its workspace."""
-    return max(changed.values(), default=None)
+@dataclass(frozen=True)
+class Known:
+    """What a stored model says of itself.
 
-
-def footing_of(blob: bytes, changed: Mapping[str, float]) -> Footing:
-    """What the model in ``blob`` is refitted on; ``changed``: when outcomes last changed, by campaign.
-
-    Raises:
-        BadArtifact: the blob can't be read.
+    Attributes:
+        rows: how many it has learned from.
+        changed: campaign -> when its outcomes last changed, as far as its training knew (None = it wasn't asked yet).
+        since: where it is anchored, in epoch seconds (None = nowhere).
     """
+
+    rows: int
+    changed: Mapping[str, float] | None
+    since: float | None
+
+
+def known_of(blob: bytes) -> Known:
+    """What the model in ``blob`` says of itself; ``BadArtifact`` if it can't be read."""
     meta = unpack(blob)[2]
-    known, last = meta.get("changed"), latest(changed)
-    if last is not None and (known is None or known < last):
-        return Footing(last, anchors=True)
-    return Footing(known if meta.get("anchored") else None, anchors=False)
+    anchored = meta.get("anchored")
+    return Known(meta["rows"], meta.get("changed"), anchored["since"] if anchored else None)
+
+
+def footing_of(model: Known, campaign_id: str, changed: Mapping[str, float]) -> Footing:
+    """What a model is refitted on for a campaign; ``changed``: when outcomes last changed, by campaign."""
+    last, known = changed.get(campaign_id), model.changed
+    new = last is not None and known is not None and known.get(campaign_id, 0.0) < last
+    return Footing(last, anchors=True) if new and model.rows >= GROWN else Footing(model.since)
+
+
+def told_as(origin: str, footing: Footing) -> str:
+    """Under which name it is kept what settled rows say of a model from the retrain ``origin``: anchored elsewhere, it
+    is another one."""
+    return origin if footing.since is None else f"{origin}@{footing.since:.6f}"

@@ -28,6 +28,8 @@ LONGEST = timedelta(days=1)
 #: Rows since a change of outcomes from which on all is learned anew. Before, the model that serves knows more:
 #: refreshes take what came before the change out of it, and leave which features matter, and how much.
 SINCE_CHANGE = 10_000
+#: Since the last training; after so long it is worth a look how features, network and findings would be now.
+LONGEST_UNSETTLED = timedelta(days=30)
 
 
 def judged(reader: Reader, campaign: Campaign) -> Iterator[Policy]:
@@ -58,6 +60,17 @@ def too_soon(reader: Reader, campaign: Campaign, matured: Sequence[Logged], now:
     if new >= needed:
         return None
     return f"{new:,} outcomes more than at the last verdict; the next comes after {needed:,}, or a day"
+
+
+def anchored_still(
+    reader: Reader, campaign: Campaign, rows: Iterable[Logged], changed: float | None, now: datetime
+) -> str | None:
+    """Why a scheduled retrain without a gate leaves a campaign alone, if its outcomes have changed lately. A campaign
+    that was changed itself since its last training is trained."""
+    last = next(judged(reader, campaign), None)
+    if last is None or campaign.updated_at > last.created_at or now - last.created_at >= LONGEST_UNSETTLED:
+        return None
+    return unsettled(rows, changed)
 
 
 def unsettled(rows: Iterable[Logged], changed: float | None) -> str | None:

@@ -29,12 +29,13 @@ from optimizer.service.departure import DIVERGENCE_ROWS, MOST_DIVERGENCE, diverg
 from optimizer.service.drifting import changes, look
 from optimizer.service.driftstate import Drift
 from optimizer.service.feedback import Hazards, Log, delays_json, examples, judgeable, load, usable
-from optimizer.service.footing import Footing, footing_of
+from optimizer.service.footing import Footing, footing_of, known_of, told_as
 from optimizer.service.ids import COLD_POLICY
 from optimizer.service.priceable import priceable
 from optimizer.service.pricing import moved, publish_prices, with_prices, work_out
 from optimizer.service.publish import artifact_of, new_policy, publish
 from optimizer.service.replay import on_known_clock
+from optimizer.service.served import Served, following, gated_of, lineage_of
 from optimizer.service.serving import load_policy
 from optimizer.service.settledrows import SettledRows, comparable, settled_until
 from optimizer.service.soundness import sound
@@ -56,7 +57,8 @@ class _Read:
         drift: what the drift detectors know, by campaign.
         until: up to when the rows of ``log`` are settled, where it is worth keeping what they say.
         refused: campaigns whose data is absurd (see ``soundness``): none of their rows is in ``log``.
-        fitted: artifact that is served -> what became of it; told: artifact of a retrain -> what settled rows say.
+        fitted: artifact that is served, footing -> what became of it; told: artifact of a retrain (``_told_as``) ->
+            what settled rows say.
         columns: the rows by where they begin, with the number of settled ones.
     """
 
@@ -65,21 +67,22 @@ class _Read:
     drift: Mapping[str, Drift]
     until: datetime | None
     refused: frozenset[str]
-    fitted: dict[str, Artifact] = field(default_factory=dict)
+    fitted: dict[tuple[str, Footing], Artifact] = field(default_factory=dict)
     told: dict[str, Settled] = field(default_factory=dict)
-    columns: dict[float | None, tuple[Examples, int]] = field(default_factory=dict)
+    columns: dict[float | None, tuple[Examples, int | None]] = field(default_factory=dict)
 
     @property
     def hazards(self) -> Hazards:
         """How outcomes become known."""
         return self.log.hazards if self.before is None else self.before.hazards
 
-    def data(self, footing: Footing) -> tuple[Examples, int]:
-        """The rows that a model of that footing is refitted on, as columns, and how many of them are settled."""
+    def data(self, footing: Footing) -> tuple[Examples, int | None]:
+        """The rows that a model of that footing is refitted on, as columns, and how many of them are settled (None =
+        it isn't worth keeping what they say)."""
         if footing.since not in self.columns:
             rows = footing.rows(self.log.rows, changes(self.drift))
             settled = [r for r in rows if self.until is not None and r.decision.decided_at < self.until]
-            count = len(usable(settled, self.log.campaigns))
+            count = None if self.until is None else len(usable(settled, self.log.campaigns))
             self.columns[footing.since] = examples(rows, self.log.campaigns, self.hazards), count
         return self.columns[footing.since]
 
@@ -151,37 +154,18 @@ def _read(
 ) -> _Read:
     """The rows since what is kept, if that fits; else the whole log."""
     now = services.clock()
-    policies = [found for p in learned if (found := reader.policy(workspace_id, p.policy_id)) is not None]
-    models = frozenset(name for policy in policies for name in _lineage(reader, policy).values())
+    served = [Served.of(reader, p) for p in learned]
+    models = frozenset(name for one in served for name in one.told_as)
     before = settledrows.read(services, workspace_id, models)
     log = load(reader, workspace_id, now, since=None if before is None else before.until)
     drift = look(services, reader, workspace_id, campaign_id, log, apart)
-    if before is not None and not (before.holds_for(log, changes(drift)) and _stand(reader, policies, changes(drift))):
-        before, log = None, load(reader, workspace_id, now)
+    if before is not None:
+        stand = all(one.stands(changes(drift)) for one in served if one.campaign_id in log.campaigns)
+        if not (stand and before.holds_for(log, changes(drift))):
+            before, log = None, load(reader, workspace_id, now)
     refused = frozenset(sound(log)[1]) if before is None else before.refused
     log = log.without(refused)
     return _Read(log, before, drift, settled_until(log.rows, now, before), refused)
-
-
-def _stand(reader: Reader, policies: Sequence[Policy], changed: Mapping[str, float]) -> bool:
-    """Whether no served model has yet to be anchored at a change: for that, settled rows are read again."""
-    if not changed:
-        return True
-    names = {(p.workspace_id, part.artifact_id) for p in policies for part in _following(p, _gated(reader, p))}
-    found = [reader.artifact(workspace, name) for workspace, name in names if name is not None]
-    return not any(footing_of(one.blob, changed).anchors for one in found if one is not None)
-
-
-def _lineage(reader: Reader, policy: Policy) -> dict[str, str]:
-    """The artifacts of a policy, each with that of the retrain that it came from."""
-    gated = _gated(reader, policy)
-    pairs = zip(_following(policy, gated), gated.mixture, strict=True)
-    return {one.artifact_id: of.artifact_id for one, of in pairs if one.artifact_id and of.artifact_id}
-
-
-def _following(policy: Policy, gated: Policy) -> tuple[Component, ...]:
-    """The components of a revision that follow those of its gated ancestor: all, or what shares the traffic with it."""
-    return policy.mixture[-len(gated.mixture) :]
 
 
 def _refresh_campaign(
@@ -216,7 +200,7 @@ def _refresh_campaign(
         run_id=None,
         revision=True,
     )
-    origin = _gated(reader, policy)
+    origin = gated_of(reader, policy)
     ancestor = load_policy(reader, policy.workspace_id, origin.policy_id, {})
     gated = replace(ancestor, exploration=revision.exploration)
     apart = partial(divergence, reader, services, campaign, _recent(reader, read, campaign), gated)
@@ -259,48 +243,38 @@ def _refitted(
     reader: Reader, read: _Read, pointer: Pointer, policy: Policy
 ) -> tuple[tuple[Component, ...], list[Artifact], dict[str, RewardModel]]:
     """The gated policy's mixture with every model refitted on all rows with a running clock that are remembered."""
-    lineage, gated = _lineage(reader, policy), _gated(reader, policy)
+    origins, gated = lineage_of(reader, policy), gated_of(reader, policy)
     parts, artifacts, models = [], [], {}
-    for component, of in zip(_following(policy, gated), gated.mixture, strict=True):
+    for component, of in zip(following(policy, gated), gated.mixture, strict=True):
         name = component.artifact_id
         stored = None if name is None else reader.artifact(pointer.workspace_id, name)
         if name is None or stored is None:
             parts.append(Component(of.weight, name))
             continue
-        if name not in read.fitted:
-            read.fitted[name] = _refit(read, stored, lineage[name], pointer.moved_at)
-        artifact = read.fitted[name]
+        footing = footing_of(known_of(stored.blob), pointer.campaign_id, changes(read.drift))
+        if (name, footing) not in read.fitted:
+            read.fitted[name, footing] = _refit(read, stored, origins[name], footing, pointer)
+        artifact = read.fitted[name, footing]
         artifacts.append(artifact)
         models[artifact.artifact_id] = RewardModel.load(artifact.blob)
         parts.append(Component(of.weight, artifact.artifact_id))
     return tuple(parts), artifacts, models
 
 
-def _refit(read: _Read, stored: Artifact, origin: str, now: datetime) -> Artifact:
+def _refit(read: _Read, stored: Artifact, origin: str, footing: Footing, pointer: Pointer) -> Artifact:
     """A model after the outcomes that have arrived; ``origin``: the artifact of the retrain that it came from."""
-    footing = footing_of(stored.blob, changes(read.drift))
     data, settled = read.data(footing)
     if len(data) == 0:
         return stored
     if footing.anchor is not None:
-        trained = anchor(stored.blob, data, footing.anchor, settled)
+        trained = anchor(stored.blob, data, pointer.campaign_id, footing.anchor, settled)
     elif read.before is None:
         trained = refit(stored.blob, data, settled)
     else:
-        trained = follow(stored.blob, read.before.models[origin], data, settled)
+        trained = follow(stored.blob, read.before.models[told_as(origin, footing)], data, settled)
     if trained.settled is not None:
-        read.told[origin] = trained.settled
-    return artifact_of(stored.workspace_id, trained.blob, trained.feature_hash, now)
-
-
-def _gated(reader: Reader, policy: Policy) -> Policy:
-    """The gated policy that a line of revisions started from."""
-    while policy.revision and policy.parent_id is not None:
-        parent = reader.policy(policy.workspace_id, policy.parent_id)
-        if parent is None:
-            break
-        policy = parent
-    return policy
+        read.told[told_as(origin, footing)] = trained.settled
+    return artifact_of(stored.workspace_id, trained.blob, trained.feature_hash, pointer.moved_at)
 
 
 def _recent(reader: Reader, read: _Read, campaign: Campaign) -> list[Decision]:

@@ -29,7 +29,7 @@ from optimizer.service.fitting import Job, cross_fitted, settled
 from optimizer.service.heldout import held_out
 from optimizer.service.ids import COLD_POLICY
 from optimizer.service.judging import first_rows, first_verdict, later_verdict
-from optimizer.service.pacing import judged, too_soon, unsettled
+from optimizer.service.pacing import anchored_still, judged, too_soon
 from optimizer.service.pricing import with_prices
 from optimizer.service.publish import artifact_of, mixture, new_policy, publish, reject
 from optimizer.service.replay import Replayer
@@ -101,7 +101,8 @@ def _waiting(
     """Why a scheduled retrain leaves a campaign alone, if it does."""
     if services.settings.gate:
         return too_soon(reader, campaign, _matured(log, campaign), now)
-    return unsettled(_teaching(services, log, campaign), None if drift is None else drift.changed)
+    changed = None if drift is None else drift.changed
+    return anchored_still(reader, campaign, _teaching(services, log, campaign), changed, now)
 
 
 def _matured(log: Log, campaign: Campaign) -> list[Logged]:

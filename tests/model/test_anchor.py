@@ -53,7 +53,7 @@ def since(make_examples: Maker) -> Examples:
 
 def test_what_has_changed_is_learned_and_the_rest_is_kept(before: bytes, since: Examples, make_examples: Maker) -> None:
     few = since.take(np.arange(500))
-    anchored = anchor(before, few, CHANGED)
+    anchored = anchor(before, few, "spring", CHANGED)
     held = clicks(make_examples(4_000, 3), 3, swapped=True)
     best = known(train(clicks(make_examples(20_000, 4), 4, swapped=True), attributes=(), seed=1).blob, held)
     lost = {
@@ -69,13 +69,13 @@ def test_what_has_changed_is_learned_and_the_rest_is_kept(before: bytes, since: 
 def test_where_nothing_has_changed_a_false_alarm_costs_little(before: bytes, make_examples: Maker) -> None:
     few = clicks(make_examples(500, 5), 5, swapped=False)
     held = clicks(make_examples(4_000, 6), 6, swapped=False)
-    lost = known(before, held) - known(anchor(before, few, CHANGED).blob, held)
+    lost = known(before, held) - known(anchor(before, few, "spring", CHANGED).blob, held)
     assert lost < 0.1 * (known(before, held) - known(refresh(before, few).blob, held)), lost
 
 
 def test_what_is_not_shown_since_keeps_its_weights(before: bytes, since: Examples) -> None:
     shown = since.take(np.flatnonzero(since.variant == 0)[:500])
-    anchored = refresh(anchor(before, shown, CHANGED).blob, shown)
+    anchored = refresh(anchor(before, shown, "spring", CHANGED).blob, shown)
     heads = RewardModel.load(anchored.blob).message
     old = RewardModel.load(before).message
     assert heads.layout == old.layout
@@ -95,7 +95,7 @@ def test_a_variant_that_is_new_since_gets_weights_of_its_own(make_examples: Make
     since = clicks(make_examples(8_000, 2), 2, swapped=False)
     mine = since.take(np.flatnonzero(since.campaign == 0))
     few, held = mine.take(np.arange(800)), mine.take(np.flatnonzero(mine.variant == 1)[400:])
-    anchored = anchor(alone, few, CHANGED)
+    anchored = anchor(alone, few, "spring", CHANGED)
     blocks = {block.name: block.keys for block in RewardModel.load(anchored.blob).message.layout.blocks}
     assert len(blocks["variant*plain"]) == 2
     assert known(anchored.blob, held) > known(alone, held) + 0.1
@@ -105,22 +105,55 @@ def test_a_variant_that_is_new_since_gets_weights_of_its_own(make_examples: Make
 
 def test_it_goes_on_from_its_anchor(before: bytes, since: Examples) -> None:
     """Refreshed with more rows it is what it would be had it been anchored with all of them."""
-    early = anchor(before, since.take(np.arange(500)), CHANGED)
+    early = anchor(before, since.take(np.arange(500)), "spring", CHANGED)
     more = since.take(np.arange(2_000))
-    later, at_once = refresh(early.blob, more), anchor(before, more, CHANGED)
+    later, at_once = refresh(early.blob, more), anchor(before, more, "spring", CHANGED)
     meta = unpack(later.blob)[2]
-    assert (meta["changed"], meta["anchored"], meta["rows"]) == (CHANGED, True, 2_000)
+    assert meta["changed"] == {"spring": CHANGED}
+    assert meta["anchored"]["since"] == CHANGED
+    assert meta["rows"] == 6_000 + 2_000
     assert apart(later.blob, at_once.blob, more) < 0.05
-    again = anchor(later.blob, more, CHANGED + 1.0)
+    again = anchor(later.blob, more, "spring", CHANGED + 1.0)
     centre = RewardModel.load(again.blob).message.centre
     assert centre is not None
     assert np.array_equal(centre, RewardModel.load(later.blob).message.mean), "a later change is another anchor"
 
 
 def test_settled_rows_since_stand_for_themselves(before: bytes, since: Examples) -> None:
-    first = anchor(before, since.take(np.arange(6_000)), CHANGED, settled=5_500)
+    first = anchor(before, since.take(np.arange(6_000)), "spring", CHANGED, 5_500)
     followed = follow(first.blob, told(first), since.take(np.arange(5_500, 8_000)))
     everything = refresh(first.blob, since)
     moved = apart(first.blob, everything.blob, since)
     assert apart(followed.blob, everything.blob, since) < 0.1 * moved, moved
-    assert unpack(followed.blob)[2]["rows"] == 8_000
+    assert unpack(followed.blob)[2]["rows"] == 6_000 + 8_000
+    none_yet = anchor(before, since.take(np.arange(500)), "spring", CHANGED, 0)
+    again = follow(none_yet.blob, told(none_yet), since.take(np.arange(600)))
+    assert unpack(again.blob)[2]["rows"] == 6_000 + 600, "nothing is settled, and that is told"
+
+
+def test_what_outcomes_are_worth_is_remembered(make_examples: Maker) -> None:
+    rows = make_examples(6_000, 1)
+    old = train(rows, attributes=(), seed=1, network=False).blob
+    few = make_examples(200, 2)
+    few = replace(few, outcome={**few.outcome, "converted": np.zeros(200)}, value={})
+    values = [unpack(blob)[2]["values"] for blob in (old, anchor(old, few, "spring", CHANGED).blob)]
+    assert values[0] == values[1]
+
+
+def test_where_nothing_is_known_since_nothing_is_more_in_doubt(before: bytes, since: Examples) -> None:
+    """Rows without a message tell nothing of messages; whether to send at all is not to become a matter of luck."""
+    sent = since.take(np.flatnonzero(since.variant >= 0)[:500])
+    both = replace(sent, outcome={**sent.outcome, "converted": np.zeros(500)})
+    old = train(
+        replace(since, outcome={**since.outcome, "converted": 1.0 * (since.local % 7 == 0)}), attributes=(), seed=1
+    )
+    heads = [RewardModel.load(b).no_send for b in (old.blob, anchor(old.blob, both, "spring", CHANGED).blob)]
+    spread = [float(one.bank[0, :, 0].std()) for one in heads]
+    assert spread[1] < 0.2, spread
+
+
+def test_an_outcome_that_is_new_since_gets_a_head(before: bytes, since: Examples) -> None:
+    few = since.take(np.arange(1_000))
+    more = replace(few, outcome={**few.outcome, "booked": few.outcome["clicked"]})
+    anchored = refresh(anchor(before, more, "spring", CHANGED).blob, more)
+    assert RewardModel.load(anchored.blob).message.outcomes == ("booked", "clicked")

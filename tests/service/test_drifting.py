@@ -39,13 +39,20 @@ SHOP = campaign(channels=(Channel("email"),), allow_no_send=False)
 
 
 def audience(
-    services: Services, clock: FakeClock, people: int, *, seed: int, swapped: bool = False, pro: float = 0.5
+    services: Services,
+    clock: FakeClock,
+    people: int,
+    *,
+    seed: int,
+    swapped: bool = False,
+    pro: float = 0.5,
+    campaign_id: str = "spring",
 ) -> list[Decision]:
     """One decision each; "pro" people click on mens, the others on womens, with .7 against .2; swapped: the reverse."""
     rng = np.random.default_rng(seed)
     plans = rng.choice(["pro", "free"], people, p=[pro, 1 - pro])
     rows = [
-        DecisionRequest("spring", f"p{seed}-{i}", context={"plan": str(plan)}, immediate=True)
+        DecisionRequest(campaign_id, f"p{seed}-{i}", context={"plan": str(plan)}, immediate=True)
         for i, plan in enumerate(plans)
     ]
     decided = [d for d in services.decider.decide_batch(WORKSPACE, rows, f"run{seed}") if isinstance(d, Decision)]
@@ -84,10 +91,10 @@ def learned(services: Services, clock: FakeClock) -> Services:
     return services
 
 
-def served(services: Services) -> Policy:
+def served(services: Services, campaign_id: str = "spring") -> Policy:
     """The policy that the pointer names."""
     with services.store.read() as reader:
-        pointer = reader.pointer(WORKSPACE, "spring")
+        pointer = reader.pointer(WORKSPACE, campaign_id)
         policy = None if pointer is None else reader.policy(WORKSPACE, pointer.policy_id)
     assert policy is not None
     return policy
@@ -242,13 +249,16 @@ class TestConsequences:
         learned = replace(learned, settings=replace(learned.settings, gate=False))
         audience(learned, clock, 3000, seed=70)
         looked(learned, "run_0")
+        refresh(learned, WORKSPACE)
+        learned.policies.refresh_now()
         audience(learned, clock, 600, seed=71, swapped=True)
         (answer,) = refresh(learned, WORKSPACE)
         changed = Drift.from_json(answer["drift"]).changed
         (part,) = served(learned).mixture
         meta = self.meta(learned, part.artifact_id)
-        assert (meta["anchored"], meta["changed"]) == (True, changed)
-        assert 550 < meta["rows"] < 700, "what came before the change is in the weights that it is anchored at"
+        assert (meta["anchored"]["since"], meta["changed"]) == (changed, {"spring": changed})
+        since = meta["rows"] - meta["anchored"]["rows"]
+        assert 550 < since < 700, "what came before the change is in the weights that it is anchored at"
         learned.policies.refresh_now()
         decided = audience(learned, clock, 300, seed=72, swapped=True)
         right = np.mean([(d.variant_id == "mens") != (d.snapshot.context["plan"] == "pro") for d in decided])
@@ -257,14 +267,34 @@ class TestConsequences:
         # It was still too careful of the new tastes for the detectors: that is another change, and another anchor.
         changed = Drift.from_json(answer["drift"]).changed
         meta = self.meta(learned, served(learned).mixture[0].artifact_id)
-        assert (meta["anchored"], meta["changed"]) == (True, changed)
+        assert (meta["anchored"]["since"], meta["changed"]) == (changed, {"spring": changed})
         assert retrain(learned, WORKSPACE)[0]["decision"] == "publish"
         meta = self.meta(learned, served(learned).mixture[0].artifact_id)
-        assert not meta["anchored"], "a retrain begins anew"
+        assert meta["anchored"] is None, "a retrain begins anew"
         assert 300 + 200 < meta["rows"] < 300 + 500, (
             "and reads what is remembered: some 360 rows from before the change"
         )
         refresh(learned, WORKSPACE)
+
+    def test_a_change_of_one_campaign_leaves_the_others_models_alone(self, learned: Services, clock: FakeClock) -> None:
+        """Two campaigns are served by models of one retrain; only the one whose outcomes changed is anchored."""
+        learned = replace(learned, settings=replace(learned.settings, gate=False))
+        setup.put_campaign(learned, replace(SHOP, campaign_id="autumn"))
+        audience(learned, clock, 1200, seed=73)
+        audience(learned, clock, 1200, seed=74, campaign_id="autumn")
+        retrain(learned, WORKSPACE)
+        learned.policies.refresh_now()
+        audience(learned, clock, 600, seed=75, swapped=True)
+        audience(learned, clock, 200, seed=76, campaign_id="autumn")
+        changed = {a["campaign_id"]: Drift.from_json(a["drift"]).changed for a in refresh(learned, WORKSPACE)}
+        assert changed["spring"] is not None
+        assert changed["autumn"] is None
+        spring, autumn = (
+            self.meta(learned, served(learned, name).mixture[0].artifact_id) for name in ("spring", "autumn")
+        )
+        assert spring["anchored"]["since"] == changed["spring"]
+        assert autumn["anchored"] is None
+        assert autumn["rows"] > 1_400, "its rows from before are read as ever"
 
     def meta(self, services: Services, artifact_id: str | None) -> dict[str, Any]:
         """What a stored model says of itself."""

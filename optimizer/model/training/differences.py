@@ -5,6 +5,7 @@ from __future__ import annotations
 from functools import partial
 
 import numpy as np
+from numpy.typing import NDArray
 
 from optimizer.model.heads import Heads
 from optimizer.model.layout import MESSAGE_BLOCKS, NO_SEND_BLOCKS, Layout, Unit, build_layout
@@ -23,7 +24,7 @@ def fit_differences(
     """Posteriors whose prior means are the weights from before a change: what rows since say is the difference.
 
     How much may differ is learned from the rows, a group of weights at a time: one in which nothing has changed comes
-    to rest where it was. What was idle before stays so; what is new (a variant, an hour) was 0.
+    to rest where it was. What was idle before stays so; what is new (a variant, an hour, an outcome) was 0.
 
     Args:
         table: the rows since the change, or those of them that are not settled.
@@ -43,9 +44,9 @@ def _differences(table: Table, kind: str, before: Heads, settled: SettledKind | 
         [carried(layout, before.layout, weights) for weights in of]
         for of in (before.mean if before.centre is None else before.centre, before.mean)
     )
-    starts = np.array([start for _, start in layout.groups])
-    posteriors = {}
+    posteriors, means_of, centres_of = {}, dict(zip(before.outcomes, means, strict=True)), {}
     for i, name in enumerate(before.outcomes):
+        centre = centres_of[name] = centres[i]
         target = known.get(name) or nothing(design.count)
         fit = partial(
             fit_posterior,
@@ -53,16 +54,29 @@ def _differences(table: Table, kind: str, before: Heads, settled: SettledKind | 
             target.outcome,
             float(before.offset[i]),
             seen=target.seen,
-            centre=centres[i],
-            precision=np.where(may_differ(layout, centres[i]), starts, IDLE),
+            centre=centre,
+            precision=_starts(layout, centre, before, i),
             asked=table.asked,
             settled=None if settled is None else settled.heads[name],
+            # The base rate's difference is a difference as any: where no rows tell of it there should be none.
+            fixed_groups=frozenset(),
         )
         # Where much has changed the old weights are sure and wrong: Newton's first steps from there go much too far,
         # and precisions that were learned on the way would go with them.
-        mean = means[i] if before.centre is not None else fit(empirical=False, steps=ROUGH).mean
+        mean = means_of[name] if before.centre is not None else fit(empirical=False, steps=ROUGH).mean
         posteriors[name] = fit(mean=mean)
-    return Fits(layout, posteriors, dict(zip(before.outcomes, centres, strict=True)))
+    for name in known.keys() - posteriors.keys() if settled is None else ():
+        target, centres_of[name] = known[name], np.zeros(layout.size)
+        posteriors[name] = fit_posterior(design, target.outcome, target.offset, seen=target.seen, asked=table.asked)
+    return Fits(layout, posteriors, centres_of)
+
+
+def _starts(layout: Layout, centre: NDArray[np.float64], before: Heads, head: int) -> NDArray[np.float64]:
+    """(groups,) the precisions to start with: those of idle groups stay so, but for ones that there were not before."""
+    starts = np.array([start for _, start in layout.groups])
+    old = {name: float(value) for (name, _), value in zip(before.layout.groups, before.precision[head], strict=True)}
+    live = np.array([old.get(name, 0.0) < IDLE for name, _ in layout.groups])
+    return np.where(may_differ(layout, centre) | live, starts, IDLE)
 
 
 def joined(old: Layout, new: Layout, kind: str) -> Layout:

@@ -88,6 +88,7 @@ def fit_posterior(
     asked: frozenset[str] = frozenset(),
     options: TrainOptions = DEFAULTS,
     settled: SettledHead | None = None,
+    fixed_groups: frozenset[str] = FIXED,
 ) -> Posterior:
     """Fits one head to the outcomes (m,) of a design's rows; NaN = unknown.
 
@@ -103,6 +104,7 @@ def fit_posterior(
             together, while each alone is as small as what a group of noise has.
         options: the prior on the precisions.
         settled: what earlier rows say beside the design's; its precisions are those to start with.
+        fixed_groups: groups whose precision stays as given.
     """
     layout = design.layout
     told = int(np.count_nonzero(np.isfinite(outcome))) + (0 if settled is None else settled.rows)
@@ -112,6 +114,7 @@ def fit_posterior(
     fixed = np.full(design.count, offset) if centre is None else offset + design.logits(centre)
     groups = np.array([start for _, start in layout.groups]) if precision is None else precision.copy()
     awake = np.array([name in asked for name, _ in layout.groups], np.bool_)
+    still = np.array([name in fixed_groups for name, _ in layout.groups], np.bool_)
     weights = np.where(groups[layout.group] < IDLE, weights, 0.0)
     before = weights
     before_likelihood = -np.inf
@@ -127,7 +130,8 @@ def fit_posterior(
             weights = 0.5 * (weights + before)
             continue
         before, before_likelihood = weights, likelihood
-        fitted = _quadratic(layout, quick, hessian, gradient + hessian @ weights[quick], groups, awake, learned)
+        free = gradient + hessian @ weights[quick]
+        fitted = _quadratic(layout, quick, hessian, free, groups, awake, still, learned)
         moved = float(np.abs(np.log(fitted.precision / groups)).max())
         change = (fitted.mean - weights)[quick]
         decrement = float(change @ (gradient - (prior * weights)[quick]))
@@ -160,6 +164,7 @@ def _quadratic(
     linear: NDArray[np.float64],
     precision: NDArray[np.float64],
     awake: NDArray[np.bool_],
+    still: NDArray[np.bool_],
     options: TrainOptions | None,
 ) -> _Quadratic:
     """Mode of ½wᵀHw − linearᵀw + ½Σλw² with λ moved to its fixed point on the way (None = it stays as it is); the
@@ -177,7 +182,7 @@ def _quadratic(
         mean[live] = solved(factor, target)
         if options is None or turn == rounds:
             break
-        groups = _moved_precisions(layout, mean, _variances(layout, live, factor), groups, awake, options)
+        groups = _moved_precisions(layout, mean, _variances(layout, live, factor), groups, awake, still, options)
         kept = _live(layout, groups, known)
         if len(kept) < PRUNE * len(live) or (turn == rounds - 1 and len(kept) < len(live)):
             live = kept
@@ -244,9 +249,11 @@ def _moved_precisions(
     variance: NDArray[np.float64],
     precision: NDArray[np.float64],
     awake: NDArray[np.bool_],
+    still: NDArray[np.bool_],
     options: TrainOptions,
 ) -> NDArray[np.float64]:
-    """λ ← (γ + shape) / (‖w‖² + rate) of every group; an idle one stays idle, one of ``awake`` never becomes it.
+    """λ ← (γ + shape) / (‖w‖² + rate) of every group; an idle one stays idle, one of ``awake`` never becomes it, one
+    of ``still`` stays as it is.
 
     Only what the context adds may become idle. What actions differ in by themselves stays in doubt however little is
     known: with draws that are all alike, posterior sampling would take one and the same action for ever.
@@ -259,8 +266,7 @@ def _moved_precisions(
     moved = np.where(awake, np.minimum(moved, options.shape / options.rate), moved)
     idle = may_rest & ~awake & (moved > NEARLY * options.shape / options.rate)
     moved = np.where(idle, IDLE, moved.clip(LOWEST, None))
-    fixed = np.array([name in FIXED for name, _ in layout.groups])
-    return np.where(fixed | (precision >= IDLE), precision, moved)
+    return np.where(still | (precision >= IDLE), precision, moved)
 
 
 def _worse(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -64,7 +64,7 @@ def train(
     encoder: Wanted | None = None,
     calibrated: bool = True,
     options: TrainOptions = DEFAULTS,
-    changed: float | None = None,
+    changed: Mapping[str, float] | None = None,
 ) -> Trained:
     """Trains a model from scratch: feature spec, learned columns (where they prove themselves), prior precisions,
     posterior.
@@ -77,7 +77,7 @@ def train(
         encoder: which encoder of the history is tried (None = ``auto``).
         calibrated: False skips the maps that only scores need (see ``recalibration``), and their fits.
         options: the numbers that can be tuned.
-        changed: when outcomes last changed, in epoch seconds, if the rows go by it; kept with the model.
+        changed: campaign -> when its outcomes last changed, in epoch seconds, where the rows go by that; kept with it.
 
     Raises:
         Invalid: no rows or no outcomes.
@@ -105,7 +105,13 @@ def train(
     if calibrated:
         heads = fits[0].heads("message", seed), fits[1].heads("no_send", seed)
         maps = fit_calibration(examples, context, spec, basis, heads, seed=seed)
-    kept = {"changed": changed, "anchored": False, "seed": seed, **_judged(judged, asked), "calibration": maps}
+    kept = {
+        "changed": dict(changed or {}),
+        "anchored": None,
+        "seed": seed,
+        **_judged(judged, asked),
+        "calibration": maps,
+    }
     return _assemble(_sums(examples), spec, graph, basis, fits, rhythm, kept)
 
 
@@ -124,15 +130,16 @@ def _judged(judged: Judged, asked: Wanted) -> dict[str, Any]:
     }
 
 
-def refresh(blob: bytes, examples: Examples, settled: int = 0) -> Trained:
+def refresh(blob: bytes, examples: Examples, settled: int | None = None) -> Trained:
     """Refits the last layer to newer rows; spec, network, variant directions, precisions, calibration, rhythm stay.
+    (Of an anchored model the rows are those since its anchor, and precisions of differences are learned anew.)
 
     Newton starts from the old weights. The draws use the old seed, so that the new bank differs from the old one by
     what was learned and not by luck. What is new (a variant, an hour) gets weights with the starting precision.
 
     Args:
         blob: the model. examples: all rows.
-        settled: the first so many rows are final: what they say is told for ``follow`` (0 = it isn't).
+        settled: the first so many rows are final: what they say is told for ``follow`` (None = it isn't).
 
     Raises:
         BadArtifact: the blob can't be read. Invalid: no rows or no outcomes.
@@ -142,10 +149,10 @@ def refresh(blob: bytes, examples: Examples, settled: int = 0) -> Trained:
     anchored = model.message.centre is not None
     fits = fit_differences(table, heads) if anchored else fit_last_layer(table, start=heads)
     trained = _again(model, _sums(table.examples), fits)
-    return replace(trained, settled=_settled(table, fits, settled)) if settled else trained
+    return trained if settled is None else replace(trained, settled=_settled(table, fits, settled))
 
 
-def anchor(blob: bytes, examples: Examples, changed: float, settled: int = 0) -> Trained:
+def anchor(blob: bytes, examples: Examples, campaign_id: str, changed: float, settled: int | None = None) -> Trained:
     """The model after outcomes have changed: what it was, and what has become different since.
 
     A change seldom takes everything: where a message's appeal has changed, people's hours have not. So the weights from
@@ -154,7 +161,7 @@ def anchor(blob: bytes, examples: Examples, changed: float, settled: int = 0) ->
 
     Args:
         blob: the model as it was. examples: the rows since the change.
-        changed: when outcomes changed, in epoch seconds: kept with the model, which knows nothing of older rows' luck.
+        campaign_id: whose outcomes changed. changed: when, in epoch seconds; both are kept with the model.
         settled: see ``refresh``.
 
     Raises:
@@ -162,11 +169,15 @@ def anchor(blob: bytes, examples: Examples, changed: float, settled: int = 0) ->
     """
     model, table = _opened(blob, examples)
     before = replace(model.message, centre=None), replace(model.no_send, centre=None)
-    trained = _again(model, _sums(table.examples), fits := fit_differences(table, before), changed)
-    return replace(trained, settled=_settled(table, fits, settled)) if settled else trained
+    meta = model.artifact_meta
+    since = {"since": changed, "rows": int(meta["rows"]), "values": dict(meta["values"])}
+    known = {**(meta.get("changed") or {}), campaign_id: changed}
+    fits = fit_differences(table, before)
+    trained = _again(model, _sums(table.examples), fits, {"changed": known, "anchored": since})
+    return trained if settled is None else replace(trained, settled=_settled(table, fits, settled))
 
 
-def follow(blob: bytes, before: Settled, examples: Examples, settled: int = 0) -> Trained:
+def follow(blob: bytes, before: Settled, examples: Examples, settled: int | None = None) -> Trained:
     """The refresh of a long log: what its settled rows say stands for them, and only the rows since are read.
 
     Args:
@@ -189,7 +200,7 @@ def follow(blob: bytes, before: Settled, examples: Examples, settled: int = 0) -
     told = max((before.told.get(name, 0.0) + _told(examples, name) for name in names), default=0.0)
     sums = _Sums(before.rows + len(examples), told, joined(before.values, fit_values(examples)))
     trained = _again(model, sums, fits)
-    return replace(trained, settled=before + _settled(table, fits, settled, kinds)) if settled else trained
+    return trained if settled is None else replace(trained, settled=before + _settled(table, fits, settled, kinds))
 
 
 def _opened(blob: bytes, examples: Examples) -> tuple[RewardModel, Table]:
@@ -218,12 +229,18 @@ def _told(examples: Examples, name: str, first: int | None = None) -> float:
     return float(examples.share(name)[:first][known].sum()) if known.size else 0.0
 
 
-def _again(model: RewardModel, sums: _Sums, fits: tuple[Fits, Fits], changed: float | None = None) -> Trained:
-    """The artifact of a refreshed model; ``changed``: of one that is anchored now."""
-    meta = model.artifact_meta
+def _again(model: RewardModel, sums: _Sums, fits: tuple[Fits, Fits], more: JsonObject | None = None) -> Trained:
+    """The artifact of a refreshed model; ``more``: what else it says of itself from now on.
+
+    What an anchored model had seen before its anchor counts with what it has seen since: how many rows its features
+    were fitted to, what outcomes were worth.
+    """
+    meta = {**model.artifact_meta, **(more or {})}
+    anchored = meta.get("anchored")
+    if anchored:
+        sums = replace(sums, rows=anchored["rows"] + sums.rows, values=joined(anchored["values"], sums.values))
     kept = {
-        "changed": meta.get("changed") if changed is None else changed,
-        "anchored": fits[0].centres is not None,
+        **({"changed": meta["changed"], "anchored": anchored} if "changed" in meta else {}),
         "seed": int(meta["seed"]),
         "products": list(meta.get("products", [])),
         "network": dict(meta["network"]),
