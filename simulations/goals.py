@@ -87,10 +87,10 @@ def _uci(read: Read) -> Iterator[Goal]:
         yield Goal(
             "uci",
             f"UCI as bandits, mean error of 10,000: {row['set']}",
-            _shown(ours, 4),
+            _shown(ours, 5),
             f"≤ {goal:g}",
             ours["mean"] <= goal,
-            f"{best} {_shown(row['errors'][best], 4)}; lints {_shown(row['errors']['lints'], 4)}",
+            f"{best} {_shown(row['errors'][best], 5)}; lints {_shown(row['errors']['lints'], 5)}",
             "" if stretch is None else f"≤ {stretch:g}",
             stretch is not None and ours["mean"] <= stretch,
         )

@@ -28,7 +28,8 @@ class Heads:
     Attributes:
         outcomes: H names. layout: what the weights mean.
         mean: (H, d) float64. bank: (H, M, d) float32 draws of the deviation from the mean.
-        precision: (H, groups) prior precisions. offset: (H,) prior mean of each intercept.
+        precision: (H, groups) prior precisions, of differences where there is a centre. offset: (H,) prior mean of
+            each intercept.
         seed: keys the draws of weights that did not exist in training.
         centre: (H, d) prior means where they aren't 0: the weights before outcomes changed, if the model has been
             anchored there (see ``training.train.anchor``).

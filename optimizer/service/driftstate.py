@@ -51,7 +51,7 @@ class Drift:
         rows: rows compared with their predictions so far; drawn: rows whose draws were looked at.
         replays: how their propensities replay; more of them off than rounding explains is an alarm at once.
         alarms: those that stand.
-        changed: estimated time of the last change of outcomes, whose older rows are forgotten; None = none.
+        changed: estimated time of the last change of outcomes (see ``footing``, ``forgetting``); None = none.
         features: feature -> (stability index, limit) in the last full block.
     """
 

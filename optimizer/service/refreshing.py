@@ -242,7 +242,7 @@ def _repriced(
 def _refitted(
     reader: Reader, read: _Read, pointer: Pointer, policy: Policy
 ) -> tuple[tuple[Component, ...], list[Artifact], dict[str, RewardModel]]:
-    """The gated policy's mixture with every model refitted on all rows with a running clock that are remembered."""
+    """The gated policy's mixture with every model refitted on the rows of its footing."""
     origins, gated = lineage_of(reader, policy), gated_of(reader, policy)
     parts, artifacts, models = [], [], {}
     for component, of in zip(following(policy, gated), gated.mixture, strict=True):
