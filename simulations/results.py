@@ -150,7 +150,7 @@ def section(part: Part, figures: Mapping[str, Any], folder: str) -> str:
     tenths = _tenths(figures["standings"], ("ours", "service", reference))
     blocks = [f"## {part.scenario}: {part.asks}", told, table, *tenths, *verdicts]
     if figures["recovery"]:
-        together = figures.get("recovery_together", {})
+        together = figures["recovery_together"]
         blocks.append("\n".join(_recovery(figures["recovery"], together, part.policies)))
     if tuned:
         blocks.append("Tuned on seeds of their own:\n\n" + "\n".join(tuned))
@@ -219,8 +219,7 @@ def _recovery(
     ]
     for name in [policy for policy in policies if policy in found]:
         cells = [
-            (f"**{_decisions(together[name][what])}**; " if name in together else "")
-            + ", ".join(_decisions(one[what]) for one in found[name])
+            f"**{_decisions(together[name][what])}**; " + ", ".join(_decisions(one[what]) for one in found[name])
             for what in ("to_informed", "to_before", "to_final")
         ]
         rows.append(f"| {name} | {' | '.join(cells)} |")

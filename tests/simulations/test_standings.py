@@ -217,9 +217,10 @@ def test_the_report_is_written_from_what_lies_there(tmp_path: Path) -> None:
     assert f"cores; Python {platform.python_version()}" in report
     assert "after the change" not in report
     figures = orjson.loads((tmp_path / "xor.json").read_bytes())
-    figures["recovery"] = {"full-oracle": [{"to_informed": None, "to_before": 250, "to_final": 1450}] * 2}
+    one = {"to_informed": None, "to_before": 250, "to_final": 1450}
+    figures |= {"recovery": {"full-oracle": [one] * 2}, "recovery_together": {"full-oracle": {**one, "to_final": 900}}}
     (tmp_path / "xor.json").write_bytes(orjson.dumps(figures))
-    assert "| full-oracle | –, – | 250, 250 | 1,450, 1,450 |" in document(tmp_path)
+    assert "| full-oracle | **–**; –, – | **250**; 250, 250 | **900**; 1,450, 1,450 |" in document(tmp_path)
 
 
 def test_every_section_of_the_report_names_the_command_that_it_comes_from() -> None:
