@@ -1,4 +1,4 @@
-"""What bounds the goals that are missed, and what was tried, by ``goals.Goal.key``.
+"""What bounds the goals that are missed, and what was tried, by ``goalrows.Goal.key``.
 
 Figures here were measured apart from the tables beside them, on fewer worlds; they say where a loss comes from.
 """

@@ -44,7 +44,7 @@ def _differences(table: Table, kind: str, before: Heads, settled: SettledKind | 
         [carried(layout, before.layout, weights) for weights in of]
         for of in (before.mean if before.centre is None else before.centre, before.mean)
     )
-    posteriors, means_of, centres_of = {}, dict(zip(before.outcomes, means, strict=True)), {}
+    posteriors, centres_of = {}, {}
     for i, name in enumerate(before.outcomes):
         centre = centres_of[name] = centres[i]
         target = known.get(name) or nothing(design.count)
@@ -63,7 +63,7 @@ def _differences(table: Table, kind: str, before: Heads, settled: SettledKind | 
         )
         # Where much has changed the old weights are sure and wrong: Newton's first steps from there go much too far,
         # and precisions that were learned on the way would go with them.
-        mean = means_of[name] if before.centre is not None else fit(empirical=False, steps=ROUGH).mean
+        mean = means[i] if before.centre is not None else fit(empirical=False, steps=ROUGH).mean
         posteriors[name] = fit(mean=mean)
     for name in known.keys() - posteriors.keys() if settled is None else ():
         target, centres_of[name] = known[name], np.zeros(layout.size)
