@@ -26,6 +26,7 @@ from optimizer.service.choose import Drawn, draw
 from optimizer.service.drifting import advanced, beginning, changes, following, planned_maturity
 from optimizer.service.driftstate import Drift
 from optimizer.service.feedback import Log, Logged, examples, logged
+from optimizer.service.footing import footing_of, known_of
 from optimizer.service.forgetting import remembered
 from optimizer.service.ids import COLD_POLICY
 from optimizer.service.pacing import unsettled
@@ -266,7 +267,9 @@ class Sendtide:
         state = advanced(state, self._kept, self._campaign, rows, self._live, now, self._known_at)
         self._drift = state
         self._forgotten = len(rows) - len(remembered(rows, changes({CAMPAIGN: state})))
-        self._unsettled = unsettled(rows, state.changed) is not None
+        changed = changes({CAMPAIGN: state})
+        anchored = self._blob is not None and footing_of(known_of(self._blob), CAMPAIGN, changed).since is not None
+        self._unsettled = anchored and any(unsettled(rows, at) for at in changed.values())
         open_ = [r for r in rows if (self._known_at(self._campaign, r), r.decision.decision_id) > state.matured]
         self._kept.keep_only({self._live.policy_id, *(r.decision.policy_id for r in open_)})
 
@@ -283,7 +286,6 @@ class Sendtide:
         from optimizer.model.training.quality import examine
         from optimizer.model.training.train import anchor, refresh
         from optimizer.service.fitting import Fitting, settled
-        from optimizer.service.footing import footing_of, known_of
 
         log = Log({CAMPAIGN: self._campaign}, tuple(rows))
         drift = {} if self._drift is None else {CAMPAIGN: self._drift}

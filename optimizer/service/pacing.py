@@ -15,6 +15,7 @@ from datetime import datetime, timedelta
 
 from optimizer.bandit.rewards import planned_end
 from optimizer.service.feedback import Logged
+from optimizer.service.served import Served
 from storage.policies import Policy
 from storage.port import Reader
 from storage.records import Campaign
@@ -65,23 +66,24 @@ def too_soon(reader: Reader, campaign: Campaign, matured: Sequence[Logged], now:
 def anchored_still(
     reader: Reader, campaign: Campaign, rows: Iterable[Logged], changed: float | None, now: datetime
 ) -> str | None:
-    """Why a scheduled retrain without a gate leaves a campaign alone, if its outcomes have changed lately. A campaign
-    that was changed itself since its last training is trained."""
-    last = next(judged(reader, campaign), None)
-    if last is None or campaign.updated_at > last.created_at or now - last.created_at >= LONGEST_UNSETTLED:
+    """Why a scheduled retrain without a gate leaves a campaign alone, if what it serves is anchored at a change of
+    outcomes. A campaign that was changed itself since its last training is trained."""
+    last, pointer = next(judged(reader, campaign), None), reader.pointer(campaign.workspace_id, campaign.campaign_id)
+    if changed is None or last is None or pointer is None:
         return None
-    return unsettled(rows, changed)
+    if campaign.updated_at > last.created_at or now - last.created_at >= LONGEST_UNSETTLED:
+        return None
+    anchored = Served.of(reader, pointer).anchored({campaign.campaign_id: changed})
+    return unsettled(rows, changed) if anchored else None
 
 
-def unsettled(rows: Iterable[Logged], changed: float | None) -> str | None:
-    """Why a retrain would know less than the model that serves, if the outcomes have changed lately.
+def unsettled(rows: Iterable[Logged], changed: float) -> str | None:
+    """Why a retrain would know less than an anchored model does, if outcomes have changed lately.
 
     Args:
         rows: those of the campaign that may be learned from.
-        changed: when its outcomes last changed, in epoch seconds (None = they have not).
+        changed: when its outcomes last changed, in epoch seconds.
     """
-    if changed is None:
-        return None
     known = sum(row.decision.decided_at.timestamp() >= changed for row in rows)
     if known >= SINCE_CHANGE:
         return None

@@ -57,7 +57,7 @@ class _Read:
         drift: what the drift detectors know, by campaign.
         until: up to when the rows of ``log`` are settled, where it is worth keeping what they say.
         refused: campaigns whose data is absurd (see ``soundness``): none of their rows is in ``log``.
-        fitted: artifact that is served, footing -> what became of it; told: artifact of a retrain (``_told_as``) ->
+        fitted: artifact that is served, footing -> what became of it; told: artifact of a retrain (``told_as``) ->
             what settled rows say.
         columns: the rows by where they begin, with the number of settled ones.
     """

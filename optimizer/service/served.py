@@ -31,6 +31,10 @@ class Served:
         """Under which names it is kept what settled rows say of them."""
         return [told_as(origin, footing_of(known, self.campaign_id, {})) for known, origin in self.models]
 
+    def anchored(self, changed: Mapping[str, float]) -> bool:
+        """Whether one is anchored, or will be by the next refresh."""
+        return any(footing_of(known, self.campaign_id, changed).since is not None for known, _ in self.models)
+
     def stands(self, changed: Mapping[str, float]) -> bool:
         """Whether none has yet to be anchored at a change: for that, settled rows are read again."""
         return not any(footing_of(known, self.campaign_id, changed).anchors for known, _ in self.models)

@@ -413,7 +413,11 @@ class TestRetrains:
         """With a gate a candidate has to prove itself; without one, few rows would replace a model that knows more."""
         monkeypatch.setattr("optimizer.service.pacing.SINCE_CHANGE", 1_000)
         free = replace(learned, settings=replace(learned.settings, gate=False))
-        audience(learned, clock, 400, seed=70, swapped=True)
+        audience(learned, clock, 3000, seed=70)
+        looked(learned, "run_0")
+        refresh(free, WORKSPACE)
+        learned.policies.refresh_now()
+        audience(learned, clock, 400, seed=72, swapped=True)
         run = TrainingRun(WORKSPACE, "run_7", "retrain", "running", clock.now, trigger="schedule")
         (told,) = retrain(free, WORKSPACE, run=run)
         assert told["decision"] == "waits"
@@ -422,6 +426,15 @@ class TestRetrains:
         assert retrain(free, WORKSPACE)[0]["decision"] == "publish", "who asks gets one"
         audience(learned, clock, 1_000, seed=71, swapped=True)
         (told,) = retrain(free, WORKSPACE, run=run)
+        assert told["decision"] == "publish"
+
+    def test_a_young_model_has_nothing_to_wait_for(self, learned: Services, clock: FakeClock) -> None:
+        """It isn't anchored: 800 rows have hardly told which features matter."""
+        free = replace(learned, settings=replace(learned.settings, gate=False))
+        audience(learned, clock, 400, seed=70, swapped=True)
+        run = TrainingRun(WORKSPACE, "run_7", "retrain", "running", clock.now, trigger="schedule")
+        (told,) = retrain(free, WORKSPACE, run=run)
+        assert told["drift"]["changed"] is not None
         assert told["decision"] == "publish"
 
 

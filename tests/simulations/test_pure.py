@@ -49,6 +49,7 @@ def test_a_change_is_noticed_between_refreshes_and_retrains_wait_for_rows_from_a
 
     monkeypatch.setattr(Sendtide, "_fit", noted)
     monkeypatch.setattr("optimizer.service.pacing.SINCE_CHANGE", 1_000)
+    monkeypatch.setattr("optimizer.service.footing.GROWN", 1_000)
     one = replace(DAILY, drift_at=0.5, decisions=4_000, days=20.0)
     game = Game(one, 1)
     player = Sendtide(game, replace(SCHEDULE, refresh=0.3, retrain=0.5, early=0.5), network=False)
