@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from optimizer.errors import BadArtifact
-from optimizer.model.layout import Action, Block, Layout, Segment, Unit
+from optimizer.model.layout import OWN, Action, Block, Layout, Segment, Unit
 from optimizer.model.timefeatures import HOURS_OF_DAY, HOURS_OF_WEEK
 from storage.records import JsonObject
 
@@ -50,20 +50,21 @@ class Heads:
         out[:, 0] += self.offset
         return out
 
-    def deviations(self, action: Action, heads: NDArray[np.int64]) -> NDArray[np.float64]:
-        """Draws of the base coefficients' deviation, (len(heads), M, base).
+    def deviations(self, action: Action, heads: NDArray[np.int64], own: float = 1.0) -> NDArray[np.float64]:
+        """Draws of the base coefficients' deviation, (len(heads), M, base); ``own`` multiplies what the variant has of
+        its own.
 
         A variant, channel, pair or campaign that training has not seen varies as its prior does: it is uncertain, and
         exploration must see that.
         """
-        out = self.layout.cell(action).coefficients(self.bank[heads].astype(np.float64), self.layout.base)
+        out = self.layout.cell(action, own).coefficients(self.bank[heads].astype(np.float64), self.layout.base)
         for block in self.layout.blocks:
             key = action.key(block.unit) if block.unit in _ONE_HOT else None
             if key is None or key in self._known(block.unit):
                 continue
-            at = self.layout.offsets[block.segment]
+            at, factor = self.layout.offsets[block.segment], own if block.unit in OWN else 1.0
             for i, head in enumerate(heads.tolist()):
-                out[i, :, at] += self._prior_draws(head, block, key, block.width)
+                out[i, :, at] += factor * self._prior_draws(head, block, key, block.width)
         return out
 
     def bucket_means(self) -> NDArray[np.float64]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -29,6 +30,7 @@ FORMAT = 3
 _READ = (2, FORMAT)
 #: Campaigns kept prepared; each holds some hundred kB to some MB.
 _PREPARED = 64
+_NONE: Mapping[str, float] = MappingProxyType({})
 
 
 class RewardModel:
@@ -139,7 +141,12 @@ class RewardModel:
         return Scores(self.score_rows(embedded_row[None], Spaces.stacked([space]), campaign, [effects]))
 
     def score_rows(
-        self, embedded: NDArray[np.float32], spaces: Spaces, campaign: Campaign, effects: Sequence[JsonObject]
+        self,
+        embedded: NDArray[np.float32],
+        spaces: Spaces,
+        campaign: Campaign,
+        effects: Sequence[JsonObject],
+        own: Mapping[str, float] = _NONE,
     ) -> ScoredRows:
         """Scores of every action of n spaces; each row's numbers are the very ones that it would get alone.
 
@@ -149,10 +156,11 @@ class RewardModel:
             campaign: whose objective and costs make the reward. An outcome the model has no head for counts 0.
             effects: for each row what is known of the recipient beyond the context: tallies of its weekly rhythm.
                 Callers store what they pass, so that decisions stay replayable.
+            own: variant -> least factor on the posterior's standard deviations in the draws of what it has of its own.
         """
-        ready = self._prepare(campaign, spaces.variants, spaces.channels)
-        own = [self._shift(one, local) for one, local in zip(effects, spaces.local, strict=True)]
-        return score_rows(ready, self._message.outcomes, embedded, spaces, own)
+        ready = self._prepare(campaign, spaces.variants, spaces.channels, own)
+        shift = [self._shift(one, local) for one, local in zip(effects, spaces.local, strict=True)]
+        return score_rows(ready, self._message.outcomes, embedded, spaces, shift)
 
     def _shift(self, effects: JsonObject, local: NDArray[np.int64]) -> NDArray[np.float64] | None:
         return None if self._rhythm is None else self._rhythm.shift(self._message.outcomes, effects, local)
@@ -161,11 +169,19 @@ class RewardModel:
         """Runs the graph once, so that the first decision isn't the slow one."""
         self._embedder.embed([{}])
 
-    def prepare(self, campaign: Campaign, variants: tuple[str, ...], channels: tuple[str, ...]) -> None:
+    def prepare(
+        self,
+        campaign: Campaign,
+        variants: tuple[str, ...],
+        channels: tuple[str, ...],
+        own: Mapping[str, float] = _NONE,
+    ) -> None:
         """Gets ready what every decision over these variants and channels needs, so that the first one needn't."""
-        self._prepare(campaign, variants, channels)
+        self._prepare(campaign, variants, channels, own)
 
-    def _prepare(self, campaign: Campaign, variants: tuple[str, ...], channels: tuple[str, ...]) -> Prepared:
+    def _prepare(
+        self, campaign: Campaign, variants: tuple[str, ...], channels: tuple[str, ...], own: Mapping[str, float]
+    ) -> Prepared:
         key = (
             campaign.workspace_id,
             campaign.campaign_id,
@@ -173,6 +189,7 @@ class RewardModel:
             campaign.updated_at,
             variants,
             channels,
+            tuple(sorted(own.items())),
         )
         ready = self._prepared.get(key)
         if ready is None:
@@ -182,6 +199,7 @@ class RewardModel:
                 self._basis,
                 self._values,
                 self._width,
+                own,
                 campaign=campaign,
                 variants=variants,
                 channels=channels,

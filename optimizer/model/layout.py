@@ -74,6 +74,8 @@ _DISPENSABLE: tuple[tuple[Unit, Segment], ...] = (
     ("variant", "one"),
     ("campaign", "one"),
 )
+#: The units that a variant shares with no other.
+OWN: frozenset[Unit] = frozenset({"variant", "pair"})
 _OWNED: frozenset[Segment] = frozenset({"plain", "detail", "network", "plain_time"})
 _PARTS = ("plain", "detail", "network", "time", "hour", "week", "owner")
 #: Limit on the weights of a head: a Cholesky factor of this size takes about .3 s. Beyond it the keys with the fewest
@@ -242,10 +244,18 @@ class Layout:
         """Length of a base row."""
         return int(self.offsets[SEGMENTS[-1]].stop)
 
-    def cell(self, action: Action) -> Cell:
-        """The map of one action; units that have no weights of that key are left out (their mean is 0)."""
+    def cell(self, action: Action, own: float = 1.0) -> Cell:
+        """The map of one action; units that have no weights of that key are left out (their mean is 0).
+
+        ``own`` multiplies what the action's variant has of its own (``OWN``).
+        """
         runs = tuple(
-            (block.start + row * block.width, self.offsets[block.segment].start, block.width, factor)
+            (
+                block.start + row * block.width,
+                self.offsets[block.segment].start,
+                block.width,
+                factor * own if block.unit in OWN else factor,
+            )
             for block in self.blocks
             for row, factor in self.rows_of(block, action)
         )

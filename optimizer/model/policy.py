@@ -50,6 +50,11 @@ YOUNG_MASS = 0.03
 #: Young variants together never take more than this share from what is known to work.
 YOUNG_TOTAL = 0.5
 
+#: A variant that came after so many rows of its campaign is late: a model's draws have narrowed by then with all rows,
+#: also those of what nobody has seen yet. What a late one has of its own is drawn as wide as the posterior at first,
+#: and 1/√(1 + n / ``LATE_HALVED``) of that after n rows of its own.
+LATE_FROM, LATE_HALVED = 500, 100.0
+
 
 @dataclass(frozen=True)
 class LivePolicy:
@@ -79,7 +84,7 @@ class LivePolicy:
         """See ``RewardModel.prepare``; for every component."""
         for model in self.models:
             if model is not None:
-                model.prepare(campaign, variants, channels)
+                model.prepare(campaign, variants, channels, own_widths(self.exploration, variants))
 
     @cached_property
     def prices(self) -> tuple[Price, ...]:
@@ -163,6 +168,7 @@ def _block(live: LivePolicy, campaign: Campaign, rows: Sequence[Asked]) -> list[
     spaces = Spaces.stacked([row.space for row in rows])
     mask = np.stack([row.mask for row in rows])
     toll = tolls(live.prices, campaign, spaces)
+    own = own_widths(live.exploration, spaces.variants)
     vectors: list[Floats] = []
     heaviest, unmasked, greedy = -1.0, mask, None
     chances: list[Chances | None] = []
@@ -172,7 +178,7 @@ def _block(live: LivePolicy, campaign: Campaign, rows: Sequence[Asked]) -> list[
             chances.append(None)
         else:
             x = model.embed([row.context for row in rows])
-            scored = model.score_rows(x, spaces, campaign, [row.effects for row in rows])
+            scored = model.score_rows(x, spaces, campaign, [row.effects for row in rows], own)
             vector, open_, best = _learned(scored, live, campaign, rows, mask, toll)
             chances.append(scored.chances)
         vectors.append(vector)
@@ -306,3 +312,16 @@ def young_variants(numbers: JsonObject, variants: Sequence[str]) -> dict[str, fl
         return {}
     mass = min(YOUNG_MASS, YOUNG_TOTAL / len(young))
     return dict.fromkeys(young, mass)
+
+
+def own_widths(numbers: JsonObject, variants: Sequence[str]) -> dict[str, float]:
+    """The factor on the posterior's standard deviations of what each late variant has of its own; an older policy's
+    numbers name none.
+
+    Which come late is told by ``late_rows``, with the matured rows that each has; one that has none is late, too.
+    """
+    late = numbers.get("late_rows")
+    if late is None:
+        return {}
+    rows = {v: 0 for v in variants if v not in numbers["matured_rows"]} | {v: late[v] for v in variants if v in late}
+    return {v: float((1.0 + n / LATE_HALVED) ** -0.5) for v, n in rows.items()}

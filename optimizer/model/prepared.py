@@ -6,7 +6,7 @@ no (actions x weights) matrix.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -86,12 +86,17 @@ def prepare(
     basis: VariantBasis,
     values: JsonObject,
     width: float,
+    own: Mapping[str, float],
     *,
     campaign: Campaign,
     variants: tuple[str, ...],
     channels: tuple[str, ...],
 ) -> Prepared:
-    """Works out everything about a campaign that no context or time changes."""
+    """Works out everything about a campaign that no context or time changes.
+
+    ``width`` multiplies the posterior's standard deviations in every draw; ``own`` does so for what a variant has of
+    its own, where that is more.
+    """
     by_id = {variant.id: variant for variant in campaign.variants}
     costs = {channel.id: channel.cost for channel in campaign.channels}
     actions = [
@@ -112,7 +117,7 @@ def prepare(
             np.stack([message.coefficients(action) for action in actions], axis=1),
             message.bucket_means(),
         ),
-        draws=_bank(message, actions, weighted, width),
+        draws=_bank(message, actions, weighted, width, own),
         weighted=weighted,
         worth=worth,
         steps=order,
@@ -148,9 +153,13 @@ def _tower(heads: Heads, base: NDArray[np.float64], bucket: NDArray[np.float64])
     )
 
 
-def _bank(message: Heads, actions: Sequence[Action], weighted: NDArray[np.int64], width: float) -> Bank:
+def _bank(
+    message: Heads, actions: Sequence[Action], weighted: NDArray[np.int64], width: float, own: Mapping[str, float]
+) -> Bank:
     """The draws of the weighted heads."""
-    base = width * np.stack([message.deviations(action, weighted) for action in actions], axis=2)
+    wider = [max(1.0, own.get(action.variant_id or "", 0.0) / width) for action in actions]
+    each = zip(actions, wider, strict=True)
+    base = width * np.stack([message.deviations(action, weighted, factor) for action, factor in each], axis=2)
     heads, draws, pairs, columns = base.shape
     hours = width * message.bucket_deviations(weighted)
     rows = _tower(message, base.reshape(heads * draws, pairs, columns), hours.reshape(heads * draws, hours.shape[-1]))

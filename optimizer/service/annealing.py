@@ -1,11 +1,11 @@
-"""The numbers that a policy's exploration is computed with: how far it is annealed, and which variants are young."""
+"""The numbers that a policy's exploration is computed with: how far annealed, which variants are young or late."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-from optimizer.model.policy import young_below
+from optimizer.model.policy import LATE_FROM, young_below
 from optimizer.service.driftstate import Drift
 from optimizer.service.feedback import Logged
 from optimizer.service.settledrows import Facts
@@ -16,7 +16,8 @@ ANNEAL_ROWS = 20_000
 
 
 def exploration_numbers(rows: Sequence[Logged], drift: Drift | None = None, before: Facts | None = None) -> JsonObject:
-    """The numbers that a policy's exploration is computed with: annealing, and which variants are still young.
+    """The numbers that a policy's exploration is computed with: annealing, which variants are still young, and which
+    came late.
 
     ``rows`` are the campaign's, ``before`` what is counted of earlier ones; matured ones count. ``told`` is what all of
     them have told, for the next refresh.
@@ -31,7 +32,15 @@ def exploration_numbers(rows: Sequence[Logged], drift: Drift | None = None, befo
         "anneal": 1.0 if drift is not None and drift.raised else 1.0 / (1.0 + found.known / ANNEAL_ROWS),
         "matured_rows": matured,
         "young_below": young_below(matured),
+        "late_rows": _late(found, matured),
         "rows": found.rows,
         "told": found.told,
     }
     return {**numbers, "drift": drift.told()} if drift is not None and drift.alarms else numbers
+
+
+def _late(found: Facts, matured: Mapping[str, int]) -> dict[str, int] | None:
+    """The matured rows of the variants that came late; None while whoever comes is early."""
+    if found.known < LATE_FROM:
+        return None
+    return {v: matured[v] for v, n in (found.before or {}).items() if n >= LATE_FROM}

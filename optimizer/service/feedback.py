@@ -336,6 +336,15 @@ def matured_rows(rows: Iterable[Logged]) -> dict[str, int]:
     return counts
 
 
+def rows_before(rows: Iterable[Logged]) -> dict[str, int]:
+    """How many of these rows, all matured, came before the first of each variant."""
+    first: dict[str, int] = {}
+    for i, row in enumerate(rows):
+        if row.decision.variant_id is not None:
+            first.setdefault(row.decision.variant_id, i)
+    return first
+
+
 def told(rows: Iterable[Logged]) -> int:
     """A number that grows with everything that is learned of these rows: a start, a happening, a maturity."""
     return sum(

@@ -26,7 +26,7 @@ from optimizer.bandit.hazards import Curve, Hazard
 from optimizer.errors import BadArtifact
 from optimizer.model.artifact import pack, unpack
 from optimizer.model.training.settled import Arrays, Settled
-from optimizer.service.feedback import Hazards, Log, Logged, judgeable, matured_rows, told
+from optimizer.service.feedback import Hazards, Log, Logged, judgeable, matured_rows, rows_before, told
 from optimizer.service.wiring import Services
 from storage.records import Campaign, JsonObject
 
@@ -57,6 +57,7 @@ class Facts:
 
     Attributes:
         rows: matured ones; known: those of them since outcomes last changed; matured: the known ones by variant.
+        before: the known ones that came before a variant's first.
         told: a number that grows with everything learned (see ``feedback.told``).
     """
 
@@ -64,18 +65,21 @@ class Facts:
     known: int = 0
     matured: Mapping[str, int] | None = None
     told: int = 0
+    before: Mapping[str, int] | None = None
 
     @classmethod
     def of(cls, rows: Sequence[Logged], changed: float | None) -> Facts:
         """Of a campaign's rows; ``changed``: when its outcomes last changed."""
         mine = [r for r in rows if r.trainable and r.matured]
         known = [r for r in mine if changed is None or r.decision.decided_at.timestamp() >= changed]
-        return cls(len(mine), len(known), matured_rows(known), told(rows))
+        return cls(len(mine), len(known), matured_rows(known), told(rows), rows_before(known))
 
     def __add__(self, other: Facts) -> Facts:
         one, two = dict(self.matured or {}), other.matured or {}
         matured = {name: one.get(name, 0) + two.get(name, 0) for name in {**one, **two}}
-        return Facts(self.rows + other.rows, self.known + other.known, matured, self.told + other.told)
+        later = {name: self.known + n for name, n in (other.before or {}).items() if name not in one}
+        before = {**later, **(self.before or {})}
+        return Facts(self.rows + other.rows, self.known + other.known, matured, self.told + other.told, before)
 
 
 @dataclass(frozen=True)

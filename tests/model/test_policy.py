@@ -10,7 +10,7 @@ import orjson
 import pytest
 from numpy.typing import NDArray
 
-from optimizer.bandit.actions import ActionSpace
+from optimizer.bandit.actions import ActionSpace, Spaces
 from optimizer.bandit.tolls import Price
 from optimizer.model.inference import RewardModel, Scores
 from optimizer.model.policy import (
@@ -19,6 +19,7 @@ from optimizer.model.policy import (
     LivePolicy,
     distribution,
     distributions,
+    own_widths,
     risk_mask,
     young_below,
     young_variants,
@@ -184,6 +185,48 @@ def test_a_young_variant_keeps_its_share_and_an_old_policy_its_limit(models: tup
     assert least(together, young_below=young_below(together)) < 0.01
     assert least(later, young_below=young_below(later)) == pytest.approx(0.03)
     assert least(together) == pytest.approx(0.03), "a policy of before the limit replays as it decided"
+
+
+@pytest.mark.parametrize(
+    ("late", "widths"),
+    [
+        (None, {}),  # numbers of an older policy, or of one whose campaign has just begun
+        ({}, {"c": 1.0}),
+        ({"b": 0}, {"b": 1.0, "c": 1.0}),
+        ({"b": 300, "gone": 20}, {"b": 0.5, "c": 1.0}),
+    ],
+)
+def test_who_came_late_is_drawn_as_wide_as_its_own_rows_leave_it(
+    late: dict[str, int] | None, widths: dict[str, float]
+) -> None:
+    numbers = {"matured_rows": {"a": 9_000, "b": 300}, "late_rows": late}
+    assert own_widths(numbers, ("a", "b", "c")) == pytest.approx(widths)
+
+
+def test_only_what_a_late_variant_has_of_its_own_is_drawn_wider(models: tuple[RewardModel, RewardModel]) -> None:
+    model, owner = models[0], campaign()
+    spread = {}
+    for name, own in (("usual", {}), ("wide", {"b": 1.0}), ("narrow", {"b": 0.01})):
+        scored = model.score_rows(model.embed([PERSON]), Spaces.stacked([SPACE]), owner, [{}], own)
+        spread[name] = scored.drawing.actions[0].std(axis=0)
+    first, second = cube(np.arange(SPACE.size))
+    assert np.array_equal(spread["wide"][first], spread["usual"][first]), "the other variant's draws stay"
+    assert spread["wide"][-1] == spread["usual"][-1], "not sending has nothing of a variant"
+    assert (spread["wide"][second] > 1.2 * spread["usual"][second]).all()
+    assert np.array_equal(spread["narrow"], spread["usual"]), "never narrower than the model"
+
+
+def test_a_late_variant_is_tried_more_than_by_the_models_own_width(models: tuple[RewardModel, RewardModel]) -> None:
+    owner = campaign(exploration_rate=0.0)
+    best = int(cube(scores_of(models[0]).reward).max(axis=(1, 2)).argmax())
+    other = SPACE.variants[1 - best]
+
+    def share(**numbers: Any) -> float:
+        live = policy(models[0], **numbers)
+        return float(cube(chosen(live, owner=owner).probability)[1 - best].sum())
+
+    assert share(late_rows={other: 0}) > share() + 0.02
+    assert share(late_rows={other: 10**6}) == share()
 
 
 @pytest.mark.parametrize("method", ["posterior_bank", "epsilon_greedy", "uniform"])

@@ -161,6 +161,25 @@ def test_what_has_been_settled_since_is_read_no_more(
     assert np.abs(_rewards(blob, shop) - _rewards(whole.blob, shop)).max() < 0.015
 
 
+def test_who_came_late_stays_late_where_only_the_rows_since_are_read(
+    shop: Services, clock: FakeClock, read: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(settledrows, "LONGEST", timedelta(days=50))
+    monkeypatch.setattr(settledrows, "MORE", 50)
+    assert _serving(shop)[0].exploration["late_rows"] == {}
+    variants = (Variant("mens"), Variant("womens"), Variant("kids"))
+    setup.put_campaign(shop, campaign(**SENT, variants=variants))
+    rows = []
+    for run in ("third", "fourth"):
+        _log(shop, clock, 200, run, days=10.0)
+        assert refresh(shop, WORKSPACE)[0]["decision"] == "publish"
+        numbers = _serving(shop)[0].exploration
+        assert numbers["late_rows"] == {"kids": numbers["matured_rows"]["kids"]}
+        rows.append(numbers["late_rows"]["kids"])
+    assert read[-1] < 500, "the last refresh read the rows since alone"
+    assert 0 < rows[0] < rows[1]
+
+
 def test_policies_are_compared_on_settled_rows_too(
     shop: Services, clock: FakeClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
