@@ -19,7 +19,7 @@ import numpy as np
 from optimizer.bandit.exploration import draw_uniform, sample, uniform
 from optimizer.service.ids import decision_id
 from simulations.hillstrom import ARMS, Customers, load
-from simulations.stage import WORKSPACE, AppStage, app_stage, put_campaign, served
+from simulations.stage import CLIMBED, WORKSPACE, AppStage, app_stage, put_campaign, served
 from simulations.stream import CAMPAIGN, Replayed, UnexpectedError, arrive, campaign_body
 
 #: Keeps this study's random numbers apart from those of the replay.
@@ -151,6 +151,8 @@ class _Play:
     def _served(self) -> str:
         """A refresh, and customers as the policy chooses, who do the same whatever that is."""
         self.refreshes.append(self._timed(full=False))
+        if self.refreshes[-1] == CLIMBED:
+            return "publish"
         live, _ = served(self._stage, CAMPAIGN)
         self.shared += len(live.mixture) > 1
         ids = {place: f"arrival-{place}" for place in self._places()}
@@ -159,7 +161,8 @@ class _Play:
 
     def _retrained(self) -> str:
         self._stage.mature()
-        return self._timed(full=True)
+        result = self._timed(full=True)
+        return "publish" if result == CLIMBED else result
 
     def _timed(self, *, full: bool) -> str:
         before = time.perf_counter()

@@ -26,6 +26,7 @@ from optimizer.service.wiring import Services, open_services
 from simulations.client import AppClient, Client, HttpClient
 from simulations.clock import SteppingClock
 from simulations.server import Server
+from simulations.training_runs import carried_out
 from storage.open import open_store
 from storage.records import Campaign
 
@@ -38,6 +39,8 @@ START = datetime(2026, 3, 2, 10, tzinfo=UTC)
 MATURING_SECONDS = 7 * 86_400.0
 #: How long a training run of a real server may take.
 LONGEST_RUN_SECONDS = 300.0
+#: What became of a run that gave more of the traffic to a part of a mixture, whatever else it did.
+CLIMBED = "climbed"
 
 
 class LearningError(SendtideError):
@@ -61,7 +64,7 @@ class Stage(Protocol):
         """Lets every outcome that has been reported so far mature."""
 
     def learn(self, campaign_id: str, *, full: bool) -> str:
-        """A retrain (``full``) or a refresh; returns what became of it (``publish``, ``reject``, …)."""
+        """A retrain (``full``) or a refresh; returns what became of it (``publish``, ``reject``, …, ``CLIMBED``)."""
 
 
 @dataclass
@@ -84,14 +87,11 @@ class AppStage:
 
     def learn(self, campaign_id: str, *, full: bool) -> str:
         """See ``Stage``; the new policy is served when it returns."""
-        # Imported here: torch takes seconds, and the command line's help must not wait for it.
-        from optimizer.service.refreshing import refresh
-        from optimizer.service.retrain import retrain
-
-        step = retrain if full else refresh
-        verdicts = step(self.services, WORKSPACE, campaign_id)
+        told = carried_out(self.services, WORKSPACE, campaign_id, "retrain" if full else "refresh")
         self.services.policies.refresh_now()
-        return str(verdicts[0]["decision"]) if verdicts else "nothing"
+        if any(one["decision"] == "publish" for one in told if "looks" in one):
+            return CLIMBED
+        return str(told[-1]["decision"]) if told else "nothing"
 
 
 @dataclass

@@ -11,7 +11,7 @@ import tempfile
 import time
 from contextlib import closing
 from dataclasses import dataclass, field, replace
-from datetime import datetime
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any, Literal
 
@@ -26,6 +26,7 @@ from simulations.game import Game, Turn
 from simulations.play import AT_ONCE, Result
 from simulations.pure import Clocks, Schedule
 from simulations.scenarios import CAMPAIGN, START, WORKSPACE
+from simulations.training_runs import carried_out
 from storage.codec import to_micros
 from storage.log import Decision, Event
 from storage.port import Writer
@@ -135,17 +136,15 @@ class Service:
         return self.services.policies.current(WORKSPACE, CAMPAIGN)
 
     def _learn(self, kind: str, now: datetime) -> None:
-        # Imported here: torch takes seconds, and the command line's help must not wait for it.
-        from optimizer.service.refreshing import refresh
-        from optimizer.service.retrain import retrain
-
         started = time.perf_counter()
         # With immediate feedback every outcome so far counts as matured: the service asks its clock.
-        self.clock.now = now + AT_ONCE if self.game.scenario.feedback == "immediate" else now
-        step = retrain if kind == "retrain" else refresh
-        for answer in step(self.services, WORKSPACE, CAMPAIGN):
+        ahead = AT_ONCE if self.game.scenario.feedback == "immediate" else timedelta(0)
+        self.clock.now = now + ahead
+        step: Literal["retrain", "refresh"] = "retrain" if kind == "retrain" else "refresh"
+        for answer in carried_out(self.services, WORKSPACE, CAMPAIGN, step, ahead):
             told = {name: answer.get(name) for name in ("decision", "rows", "reason", "alpha")}
-            self.notes.setdefault("verdicts", []).append({"kind": kind, **told})
+            of = "watch" if "watch" in answer else "climb" if "looks" in answer else kind
+            self.notes.setdefault("verdicts", []).append({"kind": of, **told})
         self.clock.now = now
         self.services.policies.refresh_now()
         self.notes[kind] = self.notes.get(kind, 0.0) + time.perf_counter() - started

@@ -203,7 +203,8 @@ class PairedEvidence:
         integrity: of the log.
         calibration: head → recalibration of the candidate's heads on rows that they didn't see.
         tries: k, this is the campaign's k-th judged retrain, from 1.
-        rung: share that the candidate's lineage holds in the incumbent's mixture now; 0 = none.
+        rung: share that the candidate's lineage holds in the incumbent's mixture now; 0 = none, and the first share is
+            a canary's. None = the rows were drawn by a mixture of the two: no step is skipped unseen.
         likelihood_gain: (n,) held-out log-likelihood of the candidate's heads minus the incumbent's, summed over heads,
             NaN = not known; None when the incumbent has no model.
         harms: guardrails; may be empty.
@@ -223,7 +224,7 @@ class PairedEvidence:
     integrity: Integrity
     calibration: Mapping[str, Calibration]
     tries: int
-    rung: float = 0.0
+    rung: float | None = 0.0
     likelihood_gain: Floats | None = None
     harms: tuple[Harm, ...] = ()
     segments: NDArray[np.int64] | None = None
@@ -242,7 +243,7 @@ class PairedEvidence:
             labels = getattr(self, name)
             if labels is not None and labels.shape != (n,):
                 raise ValueError(f"{name}: shape {labels.shape}, must be ({n},)")
-        if not 0.0 <= self.rung <= 1.0:
+        if self.rung is not None and not 0.0 <= self.rung <= 1.0:
             raise ValueError(f"rung: {self.rung} must lie in [0, 1]")
         _check_harms(self.harms, n)
 

@@ -73,8 +73,11 @@ def spend(k: int, alpha: float) -> float:
     return float(alpha * math.pow(k, -_DECAY) / _ZETA)
 
 
-def next_rung(rung: float, limits: GateLimits = _DEFAULT) -> float:
-    """The largest share allowed now: the smallest of the ladder for a new lineage, else the one above ``rung``."""
+def next_rung(rung: float | None, limits: GateLimits = _DEFAULT) -> float:
+    """The largest share allowed now: the smallest of the ladder for a new lineage, else the one above ``rung``; any for
+    what shares the traffic (None)."""
+    if rung is None:
+        return max(limits.ladder)
     if rung <= 0.0:
         return min(limits.ladder)
     return min((a for a in limits.ladder if a > rung + 1e-9), default=max(limits.ladder))
@@ -130,7 +133,8 @@ def judge(evidence: PairedEvidence, limits: GateLimits = _DEFAULT) -> Verdict:
         own = conditions.support(weight, rewarded, limits, w_incumbent)
         for harm in evidence.harms:
             own += conditions.guardrails(harm, weight, w_incumbent, groups, limits, canary=alpha <= smallest)
-        detail = f"the lineage holds {evidence.rung:g} now, so at most {allowed:g}"
+        held = "both share the traffic" if evidence.rung is None else f"the lineage holds {evidence.rung:g} now"
+        detail = f"{held}, so at most {allowed:g}"
         own.append(conditions.condition("canary", alpha <= allowed + 1e-9, alpha, allowed, detail))
         by_rung[alpha] = shared + own
     return _verdict(by_rung, level, _detectable(error, z, limits))

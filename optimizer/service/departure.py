@@ -15,18 +15,30 @@ from storage.policies import Component
 from storage.port import Reader
 from storage.records import Campaign
 
-#: How far a revision may move from its gated ancestor: mean total variation over recent contexts.
-MOST_DIVERGENCE = 0.25
+#: How far a revision may move from its gated ancestor, in mean total variation over recent contexts, while the log has
+#: hardly grown since.
+LEAST_ALLOWED = 0.25
 #: Recent decisions over which that divergence is measured.
 DIVERGENCE_ROWS = 200
 
 
-def nearer_mixture(gated: Sequence[Component], refitted: Sequence[Component], distance: float) -> tuple[Component, ...]:
-    """A mixture that is nearer to the gated one: of a whole policy with a share of the refitted model that keeps it
-    within ``MOST_DIVERGENCE``, of a canary's mixture with the canary alone refitted."""
+def allowed(judged: int | None, rows: int) -> float:
+    """How far a revision may move from its gated ancestor.
+
+    A quarter, or as much as is new: ``judged`` of the ``rows`` that are known now were known when the ancestor was
+    published (None = it isn't told). A campaign's first policy is of some hundred rows, and what a thousand say is
+    bound to be something else; what was judged on a hundred thousand stays nearly what it was.
+    """
+    if judged is None or rows <= 0:
+        return LEAST_ALLOWED
+    return max(LEAST_ALLOWED, 1.0 - judged / rows)
+
+
+def nearer_mixture(gated: Sequence[Component], refitted: Sequence[Component], share: float) -> tuple[Component, ...]:
+    """A mixture that is nearer to the gated one: of a whole policy with that share of the refitted model, of a canary's
+    mixture with the canary alone refitted."""
     if len(gated) > 1:
         return (*gated[:-1], refitted[-1])
-    share = MOST_DIVERGENCE / distance
     return replace(gated[0], weight=1.0 - share), replace(refitted[0], weight=share)
 
 

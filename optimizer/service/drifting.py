@@ -148,6 +148,11 @@ def advanced(
     return replace(state, decided=decided[-1][0]) if decided else state
 
 
+def changed_at(reader: Reader, campaign: Campaign) -> float | None:
+    """When a campaign's outcomes last changed, as epoch seconds, by the last look."""
+    return changes({campaign.campaign_id: _state(reader, campaign)}).get(campaign.campaign_id)
+
+
 def _state(reader: Reader, campaign: Campaign) -> Drift:
     """The last look's state; detectors follow the campaign's outcomes and actions of now."""
     told = last_told(reader, campaign.workspace_id, campaign.campaign_id, "drift")

@@ -77,15 +77,15 @@ def later_verdict(
     campaign: Campaign,
     paired: Paired,
     tries: int,
-    rung: float,
+    rung: float | None,
     models: tuple[RewardModel | None, RewardModel],
     *,
     limits: GateLimits = _LIMITS,
 ) -> Verdict:
     """Judges a candidate against the incumbent on judgeable rows that it was not trained on.
 
-    ``models`` are the incumbent's heaviest model (None = cold start) and the candidate's; ``rung`` is the share that
-    the candidate's lineage holds in the incumbent's mixture.
+    ``models`` are the incumbent's heaviest model (None = cold start) and the candidate's; ``rung``: see
+    ``PairedEvidence``.
     """
     evidence = PairedEvidence(
         reward=paired.reward,

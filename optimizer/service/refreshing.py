@@ -1,10 +1,11 @@
 """The refresh between retrains: the last layer's posterior follows newly arrived outcomes.
 
-It publishes a revision with an id of its own. A revision must stay within ``MOST_DIVERGENCE`` of the gated policy that
-it came from (mean total variation over recent contexts, both with the revision's prices and exploration: what is scarce
-now is no departure from what was learned). A model that goes farther gets such a share of the traffic that the whole
-stays within: (1 − s)·π_gated + s·π_refitted is s times as far. So learning goes on between gates, and the log shows the
-next one what the newer model does. Of a canary's mixture, whose shares are the gate's, the canary alone follows then.
+It publishes a revision with an id of its own. A revision must stay within a bound (``departure.allowed``) of the gated
+policy that it came from (mean total variation over recent contexts, both with the revision's prices and exploration:
+what is scarce now is no departure from what was learned). A model that goes farther gets such a share of the traffic
+that the whole stays within: (1 − s)·π_gated + s·π_refitted is s times as far. So learning goes on between gates, and
+the log shows the next one what the newer model does. Of a canary's mixture, whose shares are the gate's, the canary
+alone follows then.
 """
 
 from __future__ import annotations
@@ -19,16 +20,18 @@ from optimizer.bandit.tolls import Price, prices_of
 from optimizer.model.examples import Examples
 from optimizer.model.inference import RewardModel
 from optimizer.model.policy import LivePolicy
+from optimizer.model.training.options import TrainOptions
 from optimizer.model.training.settled import Settled
 from optimizer.model.training.train import anchor, follow
 from optimizer.model.training.train import refresh as refit
 from optimizer.service import settledrows
 from optimizer.service.annealing import exploration_numbers
 from optimizer.service.apart import Apart, attempted, attempted_for_all
-from optimizer.service.departure import DIVERGENCE_ROWS, MOST_DIVERGENCE, divergence, nearer_mixture
+from optimizer.service.departure import DIVERGENCE_ROWS, allowed, divergence, nearer_mixture
 from optimizer.service.drifting import changes, look
 from optimizer.service.driftstate import Drift
 from optimizer.service.feedback import Hazards, Log, delays_json, examples, judgeable, load, usable
+from optimizer.service.fitting import tuned
 from optimizer.service.footing import Footing, footing_of, known_of, told_as
 from optimizer.service.ids import COLD_POLICY
 from optimizer.service.priceable import priceable
@@ -57,6 +60,7 @@ class _Read:
         drift: what the drift detectors know, by campaign.
         until: up to when the rows of ``log`` are settled, where it is worth keeping what they say.
         refused: campaigns whose data is absurd (see ``soundness``): none of their rows is in ``log``.
+        options: the numbers of training, as they were tuned for the workspace.
         fitted: artifact that is served, footing -> what became of it; told: artifact of a retrain (``told_as``) ->
             what settled rows say.
         columns: the rows by where they begin, with the number of settled ones.
@@ -67,6 +71,7 @@ class _Read:
     drift: Mapping[str, Drift]
     until: datetime | None
     refused: frozenset[str]
+    options: TrainOptions
     fitted: dict[tuple[str, Footing], Artifact] = field(default_factory=dict)
     told: dict[str, Settled] = field(default_factory=dict)
     columns: dict[float | None, tuple[Examples, int | None]] = field(default_factory=dict)
@@ -165,7 +170,7 @@ def _read(
             before, log = None, load(reader, workspace_id, now)
     refused = frozenset(sound(log)[1]) if before is None else before.refused
     log = log.without(refused)
-    return _Read(log, before, drift, settled_until(log.rows, now, before), refused)
+    return _Read(log, before, drift, settled_until(log.rows, now, before), refused, tuned(reader, workspace_id))
 
 
 def _refresh_campaign(
@@ -184,7 +189,8 @@ def _refresh_campaign(
     numbers = read.numbers(pointer.campaign_id)
     count = numbers["rows"]
     alike = policy.exploration.get("drift") == numbers.get("drift")
-    if policy.exploration.get("told") == numbers["told"] and alike:
+    same = policy.exploration.get("told") == numbers["told"] and alike
+    if same and not Served.of(reader, pointer).outgrown:
         if read.until is not None:
             _refitted(reader, read, pointer, policy)  # what settled rows say of this model is kept, too
         return _repriced(services, pointer, policy, own, _answer(pointer, "unchanged", count))
@@ -205,20 +211,21 @@ def _refresh_campaign(
     gated = replace(ancestor, exploration=revision.exploration)
     apart = partial(divergence, reader, services, campaign, _recent(reader, read, campaign), gated)
     distance = refitted = apart(LivePolicy.of(revision, models))
-    if services.settings.gate and distance > MOST_DIVERGENCE:
-        nearer = replace(revision, mixture=nearer_mixture(origin.mixture, parts, distance))
+    most = allowed(origin.exploration.get("rows"), count)
+    if services.settings.gate and distance > most:
+        nearer = replace(revision, mixture=nearer_mixture(origin.mixture, parts, most / distance))
         older = zip(ancestor.mixture, ancestor.models, strict=True)
         known = {part.artifact_id: model for part, model in older if part.artifact_id and model}
         closer = apart(LivePolicy.of(nearer, {**known, **models}))
-        if closer <= MOST_DIVERGENCE + 1e-9:
-            revision, distance = nearer, min(closer, MOST_DIVERGENCE)
-    if services.settings.gate and distance > MOST_DIVERGENCE:
+        if closer <= most + 1e-9:
+            revision, distance = nearer, min(closer, most)
+    if services.settings.gate and distance > most:
         answer = _answer(pointer, "waits", count, divergence=distance)
         if alike:
             return _repriced(services, pointer, policy, own, answer)
         # The model waits for the gate, the alarm doesn't: the same model goes on at another rate of exploration.
         revision, distance = replace(revision, mixture=policy.mixture), 0.0
-    near = {"revision": True, "divergence": distance, "limit": MOST_DIVERGENCE, "refitted": refitted}
+    near = {"revision": True, "divergence": distance, "limit": most, "refitted": refitted}
     revision = replace(revision, verdict={**near, "delays": delays_json(campaign, read.hazards)})
     new = [one for one in artifacts if one.artifact_id in {part.artifact_id for part in revision.mixture}]
     try:
@@ -269,7 +276,7 @@ def _refit(read: _Read, stored: Artifact, origin: str, footing: Footing, pointer
     if footing.anchor is not None:
         trained = anchor(stored.blob, data, pointer.campaign_id, footing.anchor, settled)
     elif read.before is None:
-        trained = refit(stored.blob, data, settled)
+        trained = refit(stored.blob, data, settled, read.options)
     else:
         trained = follow(stored.blob, read.before.models[told_as(origin, footing)], data, settled)
     if trained.settled is not None:

@@ -13,7 +13,7 @@ from datetime import datetime
 from functools import partial
 from typing import Any
 
-from optimizer.bandit.evidence import Condition, GateLimits, Verdict
+from optimizer.bandit.evidence import Condition, Verdict
 from optimizer.bandit.tolls import Price
 from optimizer.model.inference import RewardModel
 from optimizer.model.policy import LivePolicy
@@ -21,6 +21,7 @@ from optimizer.model.training.train import Trained
 from optimizer.service.annealing import exploration_numbers
 from optimizer.service.apart import Apart, attempted, fallen
 from optimizer.service.canary import lineage_of, not_watched_enough
+from optimizer.service.climbing import looks_of
 from optimizer.service.drifting import look
 from optimizer.service.driftstate import Drift
 from optimizer.service.evidence import pair
@@ -35,7 +36,7 @@ from optimizer.service.publish import artifact_of, mixture, new_policy, publish,
 from optimizer.service.replay import Replayer
 from optimizer.service.runs import LEAST_RECIPIENTS, LEAST_ROWS
 from optimizer.service.serving import load_policy
-from optimizer.service.sharing import paired, shared_rows
+from optimizer.service.sharing import CANDIDATE
 from optimizer.service.soundness import sound
 from optimizer.service.wiring import Services
 from storage.errors import VersionConflict
@@ -182,13 +183,6 @@ def _later(
     tries = sum(1 for _ in judged(reader, campaign)) + 1
     logged, changed = job.log.of(campaign.campaign_id), job.changed.get(campaign.campaign_id)
     lineage = [] if pointer is None else lineage_of(reader, pointer)
-    limits = GateLimits()
-    shared = shared_rows(logged, campaign, lineage, changed)
-    if pointer is not None and len(shared) >= limits.min_effective_rows and _few_people(shared) is None:
-        limits = GateLimits(family_error=limits.family_error / 2.0)  # the other half is the candidate's
-        served = _shared(job, reader, campaign, pointer, lineage[0], shared, tries, limits)
-        if served is not None:
-            return served
     held = held_out(logged, campaign, cold=policy_id == COLD_POLICY, changed=changed)
     if len(held) < LEAST_ROWS:
         return _answer(campaign, "skipped", f"{len(held)} held-out rows; {LEAST_ROWS} are needed", len(mine))
@@ -204,45 +198,10 @@ def _later(
     told = pair(replayer, held, campaign, incumbent, candidate, cross_fitted(job, earlier, held))
     rung = _rung(lineage)
     models = _heaviest(incumbent), candidate_model
-    verdict = later_verdict(replayer, held, campaign, told, tries, rung, models, limits=limits)
+    verdict = later_verdict(replayer, held, campaign, told, tries, rung, models, limits=CANDIDATE)
     if verdict.decision == "reject":
         return _reject(job, campaign, pointer, verdict, len(mine))
-    return _publish(job, campaign, pointer, trained, verdict, len(mine), incumbent)
-
-
-def _shared(
-    job: Job,
-    reader: Reader,
-    campaign: Campaign,
-    pointer: Pointer,
-    serving: Policy,
-    rows: Sequence[Logged],
-    tries: int,
-    limits: GateLimits,
-) -> dict[str, Any] | None:
-    """Gives the newest part of what serves a larger share, if the rows that the mixture drew show it to be better."""
-    replayer, newest = Replayer(reader, job.services.salt), serving.mixture[-1]
-    live = load_policy(reader, job.workspace_id, serving.policy_id, {})
-    model = live.models[-1]
-    if model is None or newest.artifact_id is None:
-        return None
-    told = paired(reader, replayer, rows, campaign)
-    verdict = later_verdict(replayer, rows, campaign, told, tries, newest.weight, (None, model), limits=limits)
-    if verdict.decision == "reject" or verdict.alpha <= newest.weight:
-        return None
-    policy = new_policy(
-        job.workspace_id,
-        campaign.campaign_id,
-        job.now,
-        mixture(serving.mixture[:-1], newest.artifact_id, verdict.alpha),
-        parent=pointer,
-        exploration=serving.exploration,
-        verdict={**_verdict_json(job, campaign, verdict), "delays": delays_json(campaign, job.log.hazards)},
-        run_id=job.run_id,
-    )
-    publish(job.services, [], policy, pointer, job.now)
-    reason = f"{verdict.reason}, on {len(rows):,} decisions that both had a share in"
-    return _answer(campaign, "publish", reason, len(rows), policy, verdict)
+    return _publish(job, campaign, pointer, trained, verdict, len(mine), incumbent, looks_of(reader, campaign).looks)
 
 
 def _rung(lineage: Sequence[Policy]) -> float:
@@ -284,6 +243,7 @@ def _publish(
     verdict: Verdict | None,
     rows: int,
     incumbent: LivePolicy | None = None,
+    looks: int = 0,
 ) -> dict[str, Any]:
     artifact = artifact_of(job.workspace_id, trained.blob, trained.feature_hash, job.now)
     alpha = verdict.alpha if verdict is not None else 1.0
@@ -295,7 +255,11 @@ def _publish(
         mixture(incumbent.mixture if incumbent is not None else (), artifact.artifact_id, alpha),
         parent=pointer,
         exploration=with_prices(numbers, incumbent.prices if incumbent is not None else ()),
-        verdict={**_verdict_json(job, campaign, verdict), "delays": delays_json(campaign, job.log.hazards)},
+        verdict={
+            **_verdict_json(job, campaign, verdict),
+            "looks": looks,
+            "delays": delays_json(campaign, job.log.hazards),
+        },
         run_id=job.run_id,
     )
     publish(job.services, [artifact], policy, pointer, job.now)

@@ -153,8 +153,15 @@ def start(services: Services, workspace_id: str, holder: str, run_id: str | None
     return services.store.write(work)
 
 
-def start_now(services: Services, workspace_id: str, campaign_id: str | None, holder: str, trigger: str) -> TrainingRun:
-    """Starts a retrain without queueing it.
+def start_now(
+    services: Services,
+    workspace_id: str,
+    campaign_id: str | None,
+    holder: str,
+    trigger: str,
+    kind: Literal["retrain", "refresh"] = "retrain",
+) -> TrainingRun:
+    """Starts a run without queueing it.
 
     Raises:
         Conflict: another run of this workspace goes on.
@@ -162,7 +169,7 @@ def start_now(services: Services, workspace_id: str, campaign_id: str | None, ho
     """
     now = services.clock()
     run = TrainingRun(
-        workspace_id, fresh("run"), "retrain", "running", now, campaign_id=campaign_id, started_at=now, trigger=trigger
+        workspace_id, fresh("run"), kind, "running", now, campaign_id=campaign_id, started_at=now, trigger=trigger
     )
 
     def work(writer: Writer) -> TrainingRun:

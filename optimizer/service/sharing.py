@@ -11,10 +11,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from itertools import groupby
 
 import numpy as np
 
+from optimizer.bandit.evidence import GateLimits
 from optimizer.service.evidence import Paired, clusters, newest_and_rest, predicted_rewards, vector_of
 from optimizer.service.feedback import Logged, judgeable
 from optimizer.service.heldout import MOST_JUDGED
@@ -23,6 +25,11 @@ from optimizer.service.serving import load_policy
 from storage.policies import Policy
 from storage.port import Reader
 from storage.records import Campaign
+
+#: What a candidate off policy and what shares the traffic are held to: each may spend half of a campaign's error. A row
+#: that both had a share in weighs at most one over the share, so that fewer of them carry a verdict.
+CANDIDATE = GateLimits(family_error=0.5 * GateLimits().family_error)
+SHARING = replace(CANDIDATE, min_effective_rows=300.0)
 
 
 def shared_rows(

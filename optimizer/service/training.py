@@ -7,6 +7,7 @@ from typing import Any
 
 from optimizer.service.apart import Apart
 from optimizer.service.canary import watch
+from optimizer.service.climbing import climb
 from optimizer.service.garbage import rarely_collected
 from optimizer.service.refreshing import refresh
 from optimizer.service.retrain import retrain
@@ -19,21 +20,22 @@ _ROWS = 10_000
 
 
 def carry_out(services: Services, run: TrainingRun) -> Ended:
-    """Looks at the canaries, then retrains or refreshes as the run says.
+    """Looks at the canaries and at what else shares the traffic, then retrains or refreshes as the run says.
 
     Published when any campaign's policy is; failed when something unforeseen happened, which stops no other campaign.
     """
     apart = Apart(run.workspace_id)
     with rarely_collected(_ROWS):
         watched = watch(services, run.workspace_id, run.campaign_id, apart)
+        climbed = climb(services, run.workspace_id, run.campaign_id, apart)
         if run.kind == "retrain":
             verdicts = retrain(services, run.workspace_id, run.campaign_id, run, apart)
         else:
             verdicts = refresh(services, run.workspace_id, run.campaign_id, apart)
-    told = [*watched, *verdicts, *apart.answers]
+    told = [*watched, *climbed, *verdicts, *apart.answers]
     if apart.error is not None:
         return Ended("failed", told, apart.error)
-    return Ended("published" if _any_published(verdicts) else "rejected", told)
+    return Ended("published" if _any_published([*climbed, *verdicts]) else "rejected", told)
 
 
 def _any_published(verdicts: Sequence[dict[str, Any]]) -> bool:

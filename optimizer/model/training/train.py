@@ -13,7 +13,7 @@ from optimizer.model.artifact import pack
 from optimizer.model.embedding import Embedder
 from optimizer.model.examples import Examples
 from optimizer.model.features import FeatureSpec, fit_spec
-from optimizer.model.funnel import TITLES, told_apart, visible, without
+from optimizer.model.funnel import told_apart, visible, without
 from optimizer.model.history import Wanted
 from optimizer.model.inference import FORMAT, RewardModel
 from optimizer.model.rhythmterm import RhythmTerm
@@ -21,6 +21,7 @@ from optimizer.model.training.calibrate import fit_calibration
 from optimizer.model.training.differences import fit_differences
 from optimizer.model.training.evaluate import telling, training_basis
 from optimizer.model.training.export import export_graph
+from optimizer.model.training.fitreport import fit_report
 from optimizer.model.training.gate import EncoderVerdict, Judged, NetworkVerdict, judge_columns, unjudged
 from optimizer.model.training.lastlayer import (
     PILOT_FROM,
@@ -31,8 +32,7 @@ from optimizer.model.training.lastlayer import (
     settled_kinds,
     tabulate,
 )
-from optimizer.model.training.options import DEFAULTS, TrainOptions
-from optimizer.model.training.posterior import IDLE
+from optimizer.model.training.options import DEFAULTS, TrainOptions, learned_from, outgrown
 from optimizer.model.training.rhythm import fit_rhythm
 from optimizer.model.training.settled import Settled, SettledKind
 from optimizer.model.training.threads import set_threads
@@ -108,6 +108,7 @@ def train(
     kept = {
         "changed": dict(changed or {}),
         "anchored": None,
+        "learned": len(examples),
         "seed": seed,
         **_judged(judged, asked),
         "calibration": maps,
@@ -130,9 +131,12 @@ def _judged(judged: Judged, asked: Wanted) -> dict[str, Any]:
     }
 
 
-def refresh(blob: bytes, examples: Examples, settled: int | None = None) -> Trained:
-    """Refits the last layer to newer rows; spec, network, variant directions, precisions, calibration, rhythm stay.
-    (Of an anchored model the rows are those since its anchor, and precisions of differences are learned anew.)
+def refresh(blob: bytes, examples: Examples, settled: int | None = None, options: TrainOptions = DEFAULTS) -> Trained:
+    """Refits the last layer to newer rows; spec, network, variant directions, calibration, rhythm stay.
+
+    The prior precisions stay, too, until the rows have outgrown them: what few rows couldn't tell from noise is at
+    rest, and no number of further rows would wake it. (Of an anchored model the rows are those since its anchor, and
+    precisions of differences are learned anew each time.)
 
     Newton starts from the old weights. The draws use the old seed, so that the new bank differs from the old one by
     what was learned and not by luck. What is new (a variant, an hour) gets weights with the starting precision.
@@ -140,15 +144,21 @@ def refresh(blob: bytes, examples: Examples, settled: int | None = None) -> Trai
     Args:
         blob: the model. examples: all rows.
         settled: the first so many rows are final: what they say is told for ``follow`` (None = it isn't).
+        options: the prior on the precisions, where they are learned.
 
     Raises:
         BadArtifact: the blob can't be read. Invalid: no rows or no outcomes.
     """
     model, table = _opened(blob, examples)
-    heads = model.message, model.no_send
-    anchored = model.message.centre is not None
-    fits = fit_differences(table, heads) if anchored else fit_last_layer(table, start=heads)
-    trained = _again(model, _sums(table.examples), fits)
+    heads, meta = (model.message, model.no_send), model.artifact_meta
+    more: JsonObject = {}
+    if model.message.centre is not None:
+        fits = fit_differences(table, heads)
+    elif outgrown(len(examples), learned_from(meta)):
+        fits, more = fit_last_layer(table, seed=int(meta["seed"]), options=options), {"learned": len(examples)}
+    else:
+        fits = fit_last_layer(table, start=heads)
+    trained = _again(model, _sums(table.examples), fits, more)
     return trained if settled is None else replace(trained, settled=_settled(table, fits, settled))
 
 
@@ -241,6 +251,7 @@ def _again(model: RewardModel, sums: _Sums, fits: tuple[Fits, Fits], more: JsonO
         sums = replace(sums, rows=anchored["rows"] + sums.rows, values=joined(anchored["values"], sums.values))
     kept = {
         **({"changed": meta["changed"], "anchored": anchored} if "changed" in meta else {}),
+        "learned": learned_from(meta),
         "seed": int(meta["seed"]),
         "products": list(meta.get("products", [])),
         "network": dict(meta["network"]),
@@ -302,44 +313,4 @@ def _assemble(
         saved_rhythm, described_rhythm = rhythm.save()
         arrays |= saved_rhythm
         meta |= described_rhythm
-    return Trained(pack(graph, arrays, meta), spec.hash, _report(spec, fits, meta))
-
-
-def _readable(group: str, spec: FeatureSpec) -> str:
-    """The name of a group of weights with its feature's name in place of the number; network columns keep theirs."""
-    block, colon, owner = group.partition(":")
-    if not colon or int(owner) >= len(spec.owners):
-        return group
-    return f"{block}:{spec.owners[int(owner)]}"
-
-
-def _report(spec: FeatureSpec, fits: tuple[Fits, Fits], meta: JsonObject) -> dict[str, Any]:
-    """What a person would ask about the fit, as JSON."""
-    heads = [
-        {
-            "kind": kind,
-            "outcome": TITLES.get(name, name),
-            "rows": posterior.rows,
-            "positives": posterior.positives,
-            "weights": fitted.layout.size,
-            "in_use": len(posterior.live),
-            "precision": {
-                _readable(name, spec): round(float(value), 3)
-                for (name, _), value in zip(fitted.layout.groups, posterior.precision, strict=True)
-                if value < IDLE
-            },
-        }
-        for kind, fitted in zip(("message", "no_send"), fits, strict=True)
-        for name, posterior in sorted(fitted.posteriors.items())
-    ]
-    return {
-        "rows": meta["rows"],
-        "features": spec.describe(),
-        "encoded_width": spec.width,
-        "width": meta["width"],
-        "products": [{**one, "outcome": TITLES.get(one["outcome"], one["outcome"])} for one in meta["products"]],
-        "network": dict(meta["network"]),
-        "rhythm": dict(meta.get("rhythm", {})),
-        "encoder": dict(meta["encoder"]),
-        "heads": heads,
-    }
+    return Trained(pack(graph, arrays, meta), spec.hash, fit_report(spec, fits, meta))
