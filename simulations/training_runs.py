@@ -11,7 +11,7 @@ import orjson
 
 from optimizer.service.runs import Ended, finish, start_now
 from optimizer.service.wiring import Services
-from storage.policies import Policy
+from storage.policies import Pointer, Policy
 from storage.port import Store, Writer
 
 T = TypeVar("T")
@@ -30,8 +30,8 @@ def carried_out(
 ) -> list[dict[str, Any]]:
     """Looks at canaries and at what shares the traffic, then retrains or refreshes; what was told of the campaign.
 
-    ``ahead``: how far the service's clock goes before the log's, for outcomes to be known. What is stored is dated by
-    the log's: what a policy drew is never older than the policy.
+    ``ahead``: how far the service's clock goes before the log's, for outcomes to be known. Policies are dated by the
+    log's: none is younger than what it drew.
 
     Raises:
         RuntimeError: the run failed.
@@ -52,7 +52,7 @@ def carried_out(
 
 
 class _Dated:
-    """A store that dates new policies back; everything else is the store's."""
+    """A store that dates policies and pointers back; everything else is the store's."""
 
     def __init__(self, store: Store, ahead: timedelta) -> None:
         self._store, self._ahead = store, ahead
@@ -75,3 +75,7 @@ class _DatedWriter:
     def add_policy(self, policy: Policy) -> None:
         """See ``Writer``."""
         self._writer.add_policy(replace(policy, created_at=policy.created_at - self._ahead))
+
+    def move_pointer(self, pointer: Pointer) -> None:
+        """See ``Writer``."""
+        self._writer.move_pointer(replace(pointer, moved_at=pointer.moved_at - self._ahead))

@@ -204,6 +204,9 @@ class RewardModel:
                 variants=variants,
                 channels=channels,
             )
+            older = [one for one in list(self._prepared) if one[:-1] == key[:-1]]
+            for one in older[:-1]:  # a late variant's widths change with every revision
+                self._prepared.pop(one, None)
             while len(self._prepared) >= _PREPARED:
                 self._prepared.pop(next(iter(self._prepared)), None)
             self._prepared[key] = ready

@@ -318,10 +318,11 @@ def own_widths(numbers: JsonObject, variants: Sequence[str]) -> dict[str, float]
     """The factor on the posterior's standard deviations of what each late variant has of its own; an older policy's
     numbers name none.
 
-    Which come late is told by ``late_rows``, with the matured rows that each has; one that has none is late, too.
+    ``late_rows`` tells for each variant the matured rows that it has, or None where it didn't come late; one that it
+    doesn't name has just come.
     """
     late = numbers.get("late_rows")
     if late is None:
         return {}
-    rows = {v: 0 for v in variants if v not in numbers["matured_rows"]} | {v: late[v] for v in variants if v in late}
-    return {v: float((1.0 + n / LATE_HALVED) ** -0.5) for v, n in rows.items()}
+    rows = {v: late.get(v, 0) for v in variants}
+    return {v: float((1.0 + n / LATE_HALVED) ** -0.5) for v, n in rows.items() if n is not None}

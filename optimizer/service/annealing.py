@@ -39,8 +39,9 @@ def exploration_numbers(rows: Sequence[Logged], drift: Drift | None = None, befo
     return {**numbers, "drift": drift.told()} if drift is not None and drift.alarms else numbers
 
 
-def _late(found: Facts, matured: Mapping[str, int]) -> dict[str, int] | None:
-    """The matured rows of the variants that came late; None while whoever comes is early."""
-    if found.known < LATE_FROM:
+def _late(found: Facts, matured: Mapping[str, int]) -> dict[str, int | None] | None:
+    """For each variant that anything is known of the matured rows that count, if it came late, else None; None for all
+    while whoever comes is early."""
+    if found.rows < LATE_FROM:
         return None
-    return {v: matured[v] for v, n in (found.before or {}).items() if n >= LATE_FROM}
+    return {v: matured.get(v, 0) if n >= LATE_FROM else None for v, n in (found.before or {}).items()}

@@ -31,6 +31,10 @@ DAYS: Final = 7
 BAD: Final = ("unmatched", "unknown_type", "forged", "rejected")
 
 
+#: What looks at canaries and at shared traffic tell beside a retrain's verdict.
+_LOOKS = frozenset({"watch", "looks"})
+
+
 @dataclass(frozen=True, slots=True)
 class _Told:
     """What a run said of a campaign."""
@@ -91,7 +95,7 @@ def _looked_up(reader: Reader, workspace_id: str, wanted: set[str]) -> dict[str,
             if mine is None:
                 continue
             for kind in ("training", "data", "drift"):
-                judged = run.kind == "retrain" and verdict.get("decision") != "waits"
+                judged = run.kind == "retrain" and verdict.get("decision") != "waits" and not _LOOKS & verdict.keys()
                 says = judged if kind == "training" else verdict.get(kind) is not None
                 if says and kind not in mine:
                     mine[kind] = _Told(run, verdict)

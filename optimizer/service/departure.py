@@ -25,11 +25,11 @@ DIVERGENCE_ROWS = 200
 def allowed(judged: int | None, rows: int) -> float:
     """How far a revision may move from its gated ancestor.
 
-    A quarter, or as much as is new: ``judged`` of the ``rows`` that are known now were known when the ancestor was
-    published (None = it isn't told). A campaign's first policy is of some hundred rows, and what a thousand say is
-    bound to be something else; what was judged on a hundred thousand stays nearly what it was.
+    A quarter, or as much as is new: ``judged`` of the ``rows`` that are known now were known when the ancestor was put
+    into service (None or 0 = it isn't told). A campaign's first policy is of some hundred rows, and what a thousand say
+    is bound to be something else; what was judged on a hundred thousand stays nearly what it was.
     """
-    if judged is None or rows <= 0:
+    if not judged or rows <= 0:
         return LEAST_ALLOWED
     return max(LEAST_ALLOWED, 1.0 - judged / rows)
 

@@ -12,7 +12,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from optimizer.model.artifact import unpack
-from optimizer.model.training.options import learned_from, outgrown
 from optimizer.service.feedback import Logged
 from optimizer.service.forgetting import remembered
 
@@ -49,26 +48,18 @@ class Known:
         rows: how many it has learned from.
         changed: campaign -> when its outcomes last changed, as far as its training knew (None = it wasn't asked yet).
         since: where it is anchored, in epoch seconds (None = nowhere).
-        learned: the rows that its precisions were learned from.
     """
 
     rows: int
     changed: Mapping[str, float] | None
     since: float | None
-    learned: int
-
-    @property
-    def outgrown(self) -> bool:
-        """Whether its precisions are to be learned anew, by the next refresh that reads all rows."""
-        return self.since is None and outgrown(self.rows, self.learned)
 
 
 def known_of(blob: bytes) -> Known:
     """What the model in ``blob`` says of itself; ``BadArtifact`` if it can't be read."""
     meta = unpack(blob)[2]
     anchored = meta.get("anchored")
-    since = anchored["since"] if anchored else None
-    return Known(meta["rows"], meta.get("changed"), since, learned_from(meta))
+    return Known(meta["rows"], meta.get("changed"), anchored["since"] if anchored else None)
 
 
 def footing_of(model: Known, campaign_id: str, changed: Mapping[str, float]) -> Footing:

@@ -34,7 +34,8 @@ LONGEST_UNSETTLED = timedelta(days=30)
 
 
 def judged(reader: Reader, campaign: Campaign) -> Iterator[Policy]:
-    """The candidates of this campaign that the gate has judged, newest first."""
+    """What the gate has judged of this campaign, newest first: candidates, and what shares the traffic (``climbing``).
+    Each was a try."""
     cursor = None
     while True:
         page = reader.policies(campaign.workspace_id, limit=500, cursor=cursor, campaign_id=campaign.campaign_id)
@@ -44,13 +45,18 @@ def judged(reader: Reader, campaign: Campaign) -> Iterator[Policy]:
             return
 
 
+def candidates(reader: Reader, campaign: Campaign) -> Iterator[Policy]:
+    """What retrains have made of this campaign, newest first."""
+    return (policy for policy in judged(reader, campaign) if "shared" not in policy.verdict)
+
+
 def too_soon(reader: Reader, campaign: Campaign, matured: Sequence[Logged], now: datetime) -> str | None:
     """Why a scheduled retrain leaves a campaign alone, if it has little more to go by than the last verdict had.
 
     A campaign that was changed since is judged. Rows are new where there are more of them (an import), or where they
     became final since (retention takes as many away).
     """
-    last = next(judged(reader, campaign), None)
+    last = next(candidates(reader, campaign), None)
     if last is None or campaign.updated_at > last.created_at or now - last.created_at >= LONGEST:
         return None
     told = last.verdict.get("rows")
@@ -68,7 +74,10 @@ def anchored_still(
 ) -> str | None:
     """Why a scheduled retrain without a gate leaves a campaign alone, if what it serves is anchored at a change of
     outcomes. A campaign that was changed itself since its last training is trained."""
-    last, pointer = next(judged(reader, campaign), None), reader.pointer(campaign.workspace_id, campaign.campaign_id)
+    last, pointer = (
+        next(candidates(reader, campaign), None),
+        reader.pointer(campaign.workspace_id, campaign.campaign_id),
+    )
     if changed is None or last is None or pointer is None:
         return None
     if campaign.updated_at > last.created_at or now - last.created_at >= LONGEST_UNSETTLED:

@@ -189,8 +189,7 @@ def _refresh_campaign(
     numbers = read.numbers(pointer.campaign_id)
     count = numbers["rows"]
     alike = policy.exploration.get("drift") == numbers.get("drift")
-    same = policy.exploration.get("told") == numbers["told"] and alike
-    if same and not Served.of(reader, pointer).outgrown:
+    if policy.exploration.get("told") == numbers["told"] and alike:
         if read.until is not None:
             _refitted(reader, read, pointer, policy)  # what settled rows say of this model is kept, too
         return _repriced(services, pointer, policy, own, _answer(pointer, "unchanged", count))
@@ -211,7 +210,8 @@ def _refresh_campaign(
     gated = replace(ancestor, exploration=revision.exploration)
     apart = partial(divergence, reader, services, campaign, _recent(reader, read, campaign), gated)
     distance = refitted = apart(LivePolicy.of(revision, models))
-    most = allowed(origin.exploration.get("rows"), count)
+    judged = _judged(pointer, policy, origin, count)
+    most = allowed(judged, count)
     if services.settings.gate and distance > most:
         nearer = replace(revision, mixture=nearer_mixture(origin.mixture, parts, most / distance))
         older = zip(ancestor.mixture, ancestor.models, strict=True)
@@ -225,7 +225,7 @@ def _refresh_campaign(
             return _repriced(services, pointer, policy, own, answer)
         # The model waits for the gate, the alarm doesn't: the same model goes on at another rate of exploration.
         revision, distance = replace(revision, mixture=policy.mixture), 0.0
-    near = {"revision": True, "divergence": distance, "limit": most, "refitted": refitted}
+    near = {"revision": True, "judged": judged, "divergence": distance, "limit": most, "refitted": refitted}
     revision = replace(revision, verdict={**near, "delays": delays_json(campaign, read.hazards)})
     new = [one for one in artifacts if one.artifact_id in {part.artifact_id for part in revision.mixture}]
     try:
@@ -233,6 +233,14 @@ def _refresh_campaign(
     except VersionConflict:
         return _answer(pointer, "superseded", count, divergence=distance)
     return _answer(pointer, "publish", count, policy_id=revision.policy_id, divergence=distance, prices=own)
+
+
+def _judged(pointer: Pointer, policy: Policy, gated: Policy, rows: int) -> int | None:
+    """How many rows were known when what serves was put into service: by a gate, or later by a person or a rollback."""
+    if pointer.moved_at > policy.created_at:
+        return rows
+    told: int | None = policy.verdict.get("judged") if policy.revision else None
+    return gated.exploration.get("rows") if told is None else told
 
 
 def _repriced(

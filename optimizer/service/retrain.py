@@ -2,7 +2,7 @@
 
 One model is trained per workspace, pooled over its campaigns; the verdict and the pointer are per campaign. A
 campaign's first policy replaces random choices and is judged by cross-fitted likelihood; a later one against its
-incumbent, on rows that it was not trained on.
+incumbent, on rows that neither was trained on.
 """
 
 from __future__ import annotations
@@ -18,15 +18,16 @@ from optimizer.bandit.tolls import Price
 from optimizer.model.inference import RewardModel
 from optimizer.model.policy import LivePolicy
 from optimizer.model.training.train import Trained
+from optimizer.model.training.train import refresh as refitted
 from optimizer.service.annealing import exploration_numbers
 from optimizer.service.apart import Apart, attempted, fallen
 from optimizer.service.canary import lineage_of, not_watched_enough
-from optimizer.service.climbing import looks_of
 from optimizer.service.drifting import look
 from optimizer.service.driftstate import Drift
 from optimizer.service.evidence import pair
 from optimizer.service.feedback import Log, Logged, delays_json, judgeable, load, people, usable
 from optimizer.service.fitting import Job, cross_fitted, settled
+from optimizer.service.footing import footing_of, known_of
 from optimizer.service.heldout import held_out
 from optimizer.service.ids import COLD_POLICY
 from optimizer.service.judging import first_rows, first_verdict, later_verdict
@@ -36,7 +37,6 @@ from optimizer.service.publish import artifact_of, mixture, new_policy, publish,
 from optimizer.service.replay import Replayer
 from optimizer.service.runs import LEAST_RECIPIENTS, LEAST_ROWS
 from optimizer.service.serving import load_policy
-from optimizer.service.sharing import CANDIDATE
 from optimizer.service.soundness import sound
 from optimizer.service.wiring import Services
 from storage.errors import VersionConflict
@@ -191,17 +191,39 @@ def _later(
     start = held[0].decision.decided_at
     earlier = [r for r in job.log.rows if r.decision.decided_at < start]
     trained = job.fit(earlier)
-    incumbent = load_policy(reader, job.workspace_id, policy_id, {})
+    incumbent = load_policy(reader, job.workspace_id, policy_id, _as_known(job, reader, campaign, policy_id, earlier))
     candidate_model = RewardModel.load(trained.blob)
     # What is scarce has its price under both: the incumbent's.
     candidate = _live(candidate_model, mine, incumbent.prices)
     told = pair(replayer, held, campaign, incumbent, candidate, cross_fitted(job, earlier, held))
     rung = _rung(lineage)
     models = _heaviest(incumbent), candidate_model
-    verdict = later_verdict(replayer, held, campaign, told, tries, rung, models, limits=CANDIDATE)
+    verdict = later_verdict(replayer, held, campaign, told, tries, rung, models)
     if verdict.decision == "reject":
         return _reject(job, campaign, pointer, verdict, len(mine))
-    return _publish(job, campaign, pointer, trained, verdict, len(mine), incumbent, looks_of(reader, campaign).looks)
+    return _publish(job, campaign, pointer, trained, verdict, len(mine), incumbent)
+
+
+def _as_known(
+    job: Job, reader: Reader, campaign: Campaign, policy_id: str, earlier: Sequence[Logged]
+) -> dict[str, RewardModel]:
+    """The models of what serves that have seen more than the earlier rows, refitted on these alone, by artifact.
+
+    Refreshes teach them the very rows that a candidate is judged on. A candidate of fewer rows would have to make up
+    for that: new columns that are worth something would not come in.
+    """
+    policy = reader.policy(job.workspace_id, policy_id)
+    models = {}
+    for name in {part.artifact_id for part in policy.mixture} if policy is not None else ():
+        stored = None if name is None else reader.artifact(job.workspace_id, name)
+        if name is None or stored is None:
+            continue
+        known = known_of(stored.blob)
+        footing = footing_of(known, campaign.campaign_id, job.changed)
+        data = job.data(earlier, footing)
+        if len(data) and known.rows > len(data) and not footing.anchors:
+            models[name] = RewardModel.load(refitted(stored.blob, data, options=job.options).blob)
+    return models
 
 
 def _rung(lineage: Sequence[Policy]) -> float:
@@ -243,7 +265,6 @@ def _publish(
     verdict: Verdict | None,
     rows: int,
     incumbent: LivePolicy | None = None,
-    looks: int = 0,
 ) -> dict[str, Any]:
     artifact = artifact_of(job.workspace_id, trained.blob, trained.feature_hash, job.now)
     alpha = verdict.alpha if verdict is not None else 1.0
@@ -255,11 +276,7 @@ def _publish(
         mixture(incumbent.mixture if incumbent is not None else (), artifact.artifact_id, alpha),
         parent=pointer,
         exploration=with_prices(numbers, incumbent.prices if incumbent is not None else ()),
-        verdict={
-            **_verdict_json(job, campaign, verdict),
-            "looks": looks,
-            "delays": delays_json(campaign, job.log.hazards),
-        },
+        verdict={**_verdict_json(job, campaign, verdict), "delays": delays_json(campaign, job.log.hazards)},
         run_id=job.run_id,
     )
     publish(job.services, [artifact], policy, pointer, job.now)

@@ -35,16 +35,9 @@ class Served:
         """Whether one is anchored, or will be by the next refresh."""
         return any(footing_of(known, self.campaign_id, changed).since is not None for known, _ in self.models)
 
-    @property
-    def outgrown(self) -> bool:
-        """Whether one has outgrown its precisions."""
-        return any(known.outgrown for known, _ in self.models)
-
     def stands(self, changed: Mapping[str, float]) -> bool:
-        """Whether none has yet to be anchored at a change, or has outgrown its precisions: for that, settled rows are
-        read again."""
-        anchors = any(footing_of(known, self.campaign_id, changed).anchors for known, _ in self.models)
-        return not (anchors or self.outgrown)
+        """Whether none has yet to be anchored at a change: for that, settled rows are read again."""
+        return not any(footing_of(known, self.campaign_id, changed).anchors for known, _ in self.models)
 
 
 def lineage_of(reader: Reader, policy: Policy) -> dict[str, str]:

@@ -45,7 +45,7 @@ LONGEST: Final = timedelta(days=1)
 #: Settled decisions of each campaign that are named, newest last: to compare policies on.
 RECENT: Final = 200
 #: Another number makes nothing of older files.
-_FORMAT: Final = 2
+_FORMAT: Final = 3
 
 #: (campaign, variant, channel); both None = not sending.
 Shown = tuple[str, str | None, str | None]
@@ -57,7 +57,7 @@ class Facts:
 
     Attributes:
         rows: matured ones; known: those of them since outcomes last changed; matured: the known ones by variant.
-        before: the known ones that came before a variant's first.
+        before: for each variant the matured ones that came before its first.
         told: a number that grows with everything learned (see ``feedback.told``).
     """
 
@@ -72,13 +72,12 @@ class Facts:
         """Of a campaign's rows; ``changed``: when its outcomes last changed."""
         mine = [r for r in rows if r.trainable and r.matured]
         known = [r for r in mine if changed is None or r.decision.decided_at.timestamp() >= changed]
-        return cls(len(mine), len(known), matured_rows(known), told(rows), rows_before(known))
+        return cls(len(mine), len(known), matured_rows(known), told(rows), rows_before(mine))
 
     def __add__(self, other: Facts) -> Facts:
         one, two = dict(self.matured or {}), other.matured or {}
         matured = {name: one.get(name, 0) + two.get(name, 0) for name in {**one, **two}}
-        later = {name: self.known + n for name, n in (other.before or {}).items() if name not in one}
-        before = {**later, **(self.before or {})}
+        before = {**{name: self.rows + n for name, n in (other.before or {}).items()}, **(self.before or {})}
         return Facts(self.rows + other.rows, self.known + other.known, matured, self.told + other.told, before)
 
 

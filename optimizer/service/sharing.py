@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
 from itertools import groupby
 
 import numpy as np
@@ -26,10 +25,9 @@ from storage.policies import Policy
 from storage.port import Reader
 from storage.records import Campaign
 
-#: What a candidate off policy and what shares the traffic are held to: each may spend half of a campaign's error. A row
-#: that both had a share in weighs at most one over the share, so that fewer of them carry a verdict.
-CANDIDATE = GateLimits(family_error=0.5 * GateLimits().family_error)
-SHARING = replace(CANDIDATE, min_effective_rows=300.0)
+#: What shares the traffic is held to what candidates are, but for the effective rows: a row that both had a share in
+#: weighs at most one over the share, so that fewer of them carry a verdict.
+SHARING = GateLimits(min_effective_rows=300.0)
 
 
 def shared_rows(

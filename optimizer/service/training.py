@@ -27,7 +27,7 @@ def carry_out(services: Services, run: TrainingRun) -> Ended:
     apart = Apart(run.workspace_id)
     with rarely_collected(_ROWS):
         watched = watch(services, run.workspace_id, run.campaign_id, apart)
-        climbed = climb(services, run.workspace_id, run.campaign_id, apart)
+        climbed = climb(services, run.workspace_id, run.campaign_id, run, apart)
         if run.kind == "retrain":
             verdicts = retrain(services, run.workspace_id, run.campaign_id, run, apart)
         else:

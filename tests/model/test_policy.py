@@ -191,16 +191,15 @@ def test_a_young_variant_keeps_its_share_and_an_old_policy_its_limit(models: tup
     ("late", "widths"),
     [
         (None, {}),  # numbers of an older policy, or of one whose campaign has just begun
-        ({}, {"c": 1.0}),
-        ({"b": 0}, {"b": 1.0, "c": 1.0}),
-        ({"b": 300, "gone": 20}, {"b": 0.5, "c": 1.0}),
+        ({"a": None, "b": None}, {"c": 1.0}),
+        ({"a": None, "b": 0}, {"b": 1.0, "c": 1.0}),
+        ({"a": None, "b": 300, "gone": 20}, {"b": 0.5, "c": 1.0}),
     ],
 )
 def test_who_came_late_is_drawn_as_wide_as_its_own_rows_leave_it(
-    late: dict[str, int] | None, widths: dict[str, float]
+    late: dict[str, int | None] | None, widths: dict[str, float]
 ) -> None:
-    numbers = {"matured_rows": {"a": 9_000, "b": 300}, "late_rows": late}
-    assert own_widths(numbers, ("a", "b", "c")) == pytest.approx(widths)
+    assert own_widths({"late_rows": late}, ("a", "b", "c")) == pytest.approx(widths)
 
 
 def test_only_what_a_late_variant_has_of_its_own_is_drawn_wider(models: tuple[RewardModel, RewardModel]) -> None:
@@ -225,8 +224,17 @@ def test_a_late_variant_is_tried_more_than_by_the_models_own_width(models: tuple
         live = policy(models[0], **numbers)
         return float(cube(chosen(live, owner=owner).probability)[1 - best].sum())
 
-    assert share(late_rows={other: 0}) > share() + 0.02
-    assert share(late_rows={other: 10**6}) == share()
+    first = SPACE.variants[best]
+    assert share(late_rows={first: None, other: 0}) > share() + 0.02
+    assert share(late_rows={first: None, other: 10**6}) == share()
+
+
+def test_widths_that_change_with_every_revision_fill_no_cache() -> None:
+    model = RewardModel.load(train(made_up(300, 6), attributes=(), seed=6, network=False).blob)
+    for n in range(9):
+        model.prepare(campaign(), ("a", "b"), ("email",), {"b": 0.9**n})
+        model.prepare(campaign(), ("a", "b"), ("sms",))
+    assert len(model._prepared) == 3
 
 
 @pytest.mark.parametrize("method", ["posterior_bank", "epsilon_greedy", "uniform"])

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import orjson
 import pytest
 
-from optimizer.service import climbing, refreshing, setup, told
-from optimizer.service.climbing import LEAST_SHARED, Looks, climb, looks_of
+from optimizer.service import climbing, refreshing, setup
+from optimizer.service.climbing import LEAST_SHARED, climb
+from optimizer.service.learning import rollback
+from optimizer.service.pacing import candidates, judged
 from optimizer.service.refreshing import refresh
 from optimizer.service.retrain import retrain
 from optimizer.service.runs import finish, start_now
@@ -45,13 +48,6 @@ def _serving(services: Services) -> Policy:
     return policy
 
 
-def _served(services: Services, clock: FakeClock, people: int, seed: int, *, swapped: bool = True) -> None:
-    """Decisions whose outcomes a refresh has seen."""
-    audience(services, clock, people, seed=seed, swapped=swapped)
-    refresh(services, WORKSPACE)
-    services.policies.refresh_now()
-
-
 def _run(services: Services) -> TrainingRun:
     """A refresh as the scheduler carries it out, its end written."""
     run = start_now(services, WORKSPACE, None, "test", "test", "refresh")
@@ -63,62 +59,88 @@ def _run(services: Services) -> TrainingRun:
     return stored
 
 
-def test_it_climbs_as_far_as_the_shared_decisions_carry(shared: Services, clock: FakeClock) -> None:
-    (answer,) = climb(shared, WORKSPACE)
-    assert (answer["decision"], answer["looks"]["looks"]) == ("shares", 0)
-    assert f"the next look comes after {LEAST_SHARED} outcomes" in answer["reason"]
+def _looked(services: Services) -> dict[str, Any] | None:
+    """What a refresh, as the scheduler carries it out, says of shared traffic."""
+    found = [one for one in _run(services).verdict["campaigns"] if "looks" in one]
+    services.policies.refresh_now()
+    return found[0] if found else None
+
+
+def _until_it_climbs(services: Services, clock: FakeClock) -> dict[str, Any]:
     for seed in (83, 84, 85):
-        before = _serving(shared)
-        _served(shared, clock, 600, seed)
-        (answer,) = climb(shared, WORKSPACE)
-        if answer["decision"] == "publish":
-            break
-    assert answer["decision"] == "publish"
+        audience(services, clock, 600, seed=seed, swapped=True)
+        answer = _looked(services)
+        if answer is not None and answer["decision"] == "publish":
+            return answer
+    raise AssertionError(f"it hasn't climbed: {answer}")
+
+
+def _stored(services: Services) -> list[Policy]:
+    """The looks that are stored, newest first."""
+    with services.store.read() as reader:
+        return [policy for policy in judged(reader, SHOP) if "shared" in policy.verdict]
+
+
+def test_it_climbs_as_far_as_the_shared_decisions_carry(shared: Services, clock: FakeClock) -> None:
+    first = _looked(shared)
+    assert first is not None
+    assert first["decision"] == "shares"
+    assert f"0 decisions that both had a share in, of 0 recipients, are too few: {LEAST_SHARED}" in first["reason"]
+    before = _serving(shared)
+    answer = _until_it_climbs(shared, clock)
     assert "decisions that both had a share in" in answer["reason"]
-    after = _serving(shared)
-    assert not after.revision
-    assert after.policy_id == answer["policy_id"]
+    after = _stored(shared)[0]
+    assert (after.policy_id, after.revision) == (answer["policy_id"], False)
     assert after.mixture[-1].weight == answer["alpha"] in {0.3, 0.6, 1.0}
     assert after.mixture[-1].weight > before.mixture[-1].weight
-    assert after.verdict["looks"] == answer["looks"]["looks"] >= 1
+    assert after.verdict["shared"] == answer["rows"] >= LEAST_SHARED
+    assert after.run_id is not None
     value = next(c for c in answer["conditions"] if c["name"] == "value")
     assert value["figure"] > 0.0
-    assert [one["decision"] for one in climb(shared, WORKSPACE)] in ([], ["shares"]), "not twice on the same decisions"
+    again = _looked(shared)
+    assert again is None or again["decision"] == "shares", "not twice on the same decisions"
 
 
 def test_what_is_not_sure_enough_stays_where_it_is_and_each_look_is_a_try(
     shared: Services, clock: FakeClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(climbing, "SHARING", replace(SHARING, family_error=1e-40))
-    looks, levels = [], []
+    tries, looks = [], []
     for seed, people in ((83, 700), (84, 60), (85, 700), (86, 10)):
         audience(shared, clock, people, seed=seed, swapped=True)
-        (answer,) = [one for one in _run(shared).verdict["campaigns"] if "looks" in one]
-        shared.policies.refresh_now()
+        answer = _looked(shared)
+        assert answer is not None
         assert answer["decision"] == "shares"
-        looks.append(answer["looks"]["looks"])
-        levels += [c["detail"].rsplit("z ", 1)[1] for c in answer["conditions"] if c["name"] == "value"]
-    # A look is at what the refresh before it has counted: at 0, 700, 760 and 1,460 outcomes.
-    assert looks == [0, 1, 1, 2]
-    assert float(levels[0]) < float(levels[1]), "each try is held to more"
+        looks.append((answer["looks"]["shared"], answer["looks"]["counted"]))
+        tries.append(len(_stored(shared)))
+    assert tries == [1, 1, 2, 2]
+    assert looks == [(700, 700), (700, 760), (1_460, 1_460), (1_460, 1_470)]
+    values = [next(c for c in p.verdict["conditions"] if c["name"] == "value") for p in _stored(shared)]
+    newer, older = (float(one["detail"].rsplit("z ", 1)[1]) for one in values)
+    assert newer > older, "each try is held to more"
+    assert {policy.status for policy in _stored(shared)} == {"rejected"}
 
 
-def test_looks_are_counted_over_the_campaign_s_life(
-    shared: Services, clock: FakeClock, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_looks_are_no_candidates_that_a_scheduled_retrain_would_wait_after(shared: Services, clock: FakeClock) -> None:
+    _until_it_climbs(shared, clock)
     with shared.store.read() as reader:
-        assert looks_of(reader, SHOP) == Looks()
-    for seed in (83, 84, 85):
-        audience(shared, clock, 600, seed=seed, swapped=True)
-        found = [one for one in _run(shared).verdict["campaigns"] if "looks" in one]
-        shared.policies.refresh_now()
-        if found and found[0]["decision"] == "publish":
-            break
-    assert found[0]["decision"] == "publish"
-    with shared.store.read() as reader:
-        counted = looks_of(reader, SHOP)
-        monkeypatch.setattr(told, "LOOK_BACK", 0)
-        assert looks_of(reader, SHOP).looks == counted.looks >= 1, "the policy that came of it says so, too"
+        assert next(judged(reader, SHOP)).policy_id == _stored(shared)[0].policy_id
+        assert "shared" not in next(candidates(reader, SHOP)).verdict
+
+
+def test_what_was_taken_back_climbs_on_later_decisions_alone(shared: Services, clock: FakeClock) -> None:
+    _until_it_climbs(shared, clock)
+    rollback(shared, WORKSPACE, "spring")
+    assert len(_serving(shared).mixture) == 2
+    shared.policies.refresh_now()
+    count = len(_stored(shared))
+    for people in (10, 300, 10):
+        audience(shared, clock, people, seed=90 + people, swapped=True)
+        answer = _looked(shared)
+        assert answer is not None
+        assert answer["decision"] == "shares"
+        assert answer["looks"]["counted"] <= 320
+    assert len(_stored(shared)) == count
 
 
 def test_without_a_gate_nothing_is_judged(shared: Services) -> None:

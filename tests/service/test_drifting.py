@@ -12,7 +12,7 @@ import orjson
 import pytest
 
 from optimizer.model.artifact import unpack
-from optimizer.service import refreshing, setup
+from optimizer.service import learning, refreshing, setup
 from optimizer.service.annealing import exploration_numbers
 from optimizer.service.departure import LEAST_ALLOWED, allowed
 from optimizer.service.drifting import look
@@ -363,6 +363,22 @@ class TestConsequences:
         assert sum(part.weight for part in served(learned).mixture[1:]) == pytest.approx(
             0.6 / told["refitted"] if told["refitted"] > 0.6 else 0.0
         )
+
+    def test_what_is_put_back_is_what_revisions_stay_near_from_then_on(
+        self, learned: Services, clock: FakeClock
+    ) -> None:
+        old = served(learned)
+        audience(learned, clock, 800, seed=78)
+        refresh(learned, WORKSPACE)
+        assert served(learned).verdict["limit"] == pytest.approx(0.5)
+        clock.forward(hours=1)
+        learning.promote(learned, WORKSPACE, old.policy_id)
+        for seed in (79, 81):
+            learned.policies.refresh_now()
+            audience(learned, clock, 100, seed=seed)
+            refresh(learned, WORKSPACE)
+            told = served(learned).verdict
+            assert (told["judged"], told["limit"]) == (1_700, 0.25)
 
     def test_of_a_canary_s_mixture_the_canary_follows(
         self, learned: Services, clock: FakeClock, monkeypatch: pytest.MonkeyPatch

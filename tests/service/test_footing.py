@@ -12,21 +12,13 @@ CHANGED = {"spring": 500.0}
 @pytest.mark.parametrize(
     ("model", "footing", "why"),
     [
-        (Known(GROWN, {}, None, GROWN), Footing(500.0, anchors=True), "it was trained before the change"),
-        (
-            Known(GROWN, {"spring": 400.0}, 400.0, GROWN),
-            Footing(500.0, anchors=True),
-            "it knows of an earlier one only",
-        ),
-        (Known(GROWN, {"spring": 500.0}, 500.0, GROWN), Footing(500.0), "it is anchored there"),
-        (Known(GROWN, {"spring": 500.0}, None, GROWN), Footing(), "it was trained on what is remembered"),
-        (Known(GROWN - 1, {}, None, GROWN), Footing(), "it is young"),
-        (Known(GROWN, None, None, GROWN), Footing(), "it was stored before models knew of changes"),
-        (
-            Known(GROWN, {"autumn": 900.0}, 900.0, GROWN),
-            Footing(500.0, anchors=True),
-            "what it knows is another campaign's",
-        ),
+        (Known(GROWN, {}, None), Footing(500.0, anchors=True), "it was trained before the change"),
+        (Known(GROWN, {"spring": 400.0}, 400.0), Footing(500.0, anchors=True), "it knows of an earlier one only"),
+        (Known(GROWN, {"spring": 500.0}, 500.0), Footing(500.0), "it is anchored there"),
+        (Known(GROWN, {"spring": 500.0}, None), Footing(), "it was trained on what is remembered"),
+        (Known(GROWN - 1, {}, None), Footing(), "it is young"),
+        (Known(GROWN, None, None), Footing(), "it was stored before models knew of changes"),
+        (Known(GROWN, {"autumn": 900.0}, 900.0), Footing(500.0, anchors=True), "what it knows is another campaign's"),
     ],
 )
 def test_a_model_is_anchored_at_a_change_that_it_does_not_know(model: Known, footing: Footing, why: str) -> None:
@@ -35,10 +27,8 @@ def test_a_model_is_anchored_at_a_change_that_it_does_not_know(model: Known, foo
 
 
 def test_without_a_change_a_model_stands_as_it_stood() -> None:
-    assert footing_of(Known(GROWN, {"spring": 500.0}, 500.0, GROWN), "spring", {}) == Footing(500.0), (
-        "recalled rows are in it"
-    )
-    assert footing_of(Known(GROWN, {}, None, GROWN), "spring", {"autumn": 500.0}) == Footing()
+    assert footing_of(Known(GROWN, {"spring": 500.0}, 500.0), "spring", {}) == Footing(500.0), "recalled rows are in it"
+    assert footing_of(Known(GROWN, {}, None), "spring", {"autumn": 500.0}) == Footing()
 
 
 def test_what_settled_rows_say_is_kept_by_where_a_model_stands() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import replace
 from datetime import timedelta
+from typing import Any
 
 import numpy as np
 import pytest
@@ -12,7 +13,8 @@ import pytest
 from optimizer.errors import Invalid
 from optimizer.service import heldout, learning, replay, settle, setup, upkeep
 from optimizer.service.evaluate import evaluate
-from optimizer.service.feedback import load
+from optimizer.service.evidence import Paired, pair
+from optimizer.service.feedback import Logged, load
 from optimizer.service.heldout import comparable
 from optimizer.service.ids import COLD_POLICY
 from optimizer.service.ingest import ingest
@@ -22,7 +24,7 @@ from optimizer.service.requests import DecisionRequest, EventInput
 from optimizer.service.retrain import retrain
 from optimizer.service.wiring import Services
 from storage.log import Decision
-from storage.records import Channel, GroupShares, Guardrail, OutcomeWeight
+from storage.records import Campaign, Channel, GroupShares, Guardrail, OutcomeWeight
 from tests.service.conftest import WORKSPACE, FakeClock, campaign
 from tests.service.trained import publish_model
 
@@ -206,14 +208,27 @@ def test_revisions_that_decided_nothing_are_forgotten_and_what_was_decided_repla
     assert refresh(shop, WORKSPACE)[0]["decision"] == "publish"
 
 
-def test_a_later_candidate_is_judged_against_the_incumbent(shop: Services, clock: FakeClock) -> None:
+def test_a_later_candidate_is_judged_against_the_incumbent(
+    shop: Services, clock: FakeClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
     audience(shop, clock, 600, seed=9)
     first = retrain(shop, WORKSPACE)[0]["policy_id"]
     shop.policies.refresh_now()
-    audience(shop, clock, 2000, seed=10)
-    # The refreshed incumbent has seen every row, the candidate only the older ones: it can't be better.
+    audience(shop, clock, 1400, seed=10)
+    audience(shop, clock, 600, seed=12)
     refreshed = refresh(shop, WORKSPACE)[0]["policy_id"]
+    compared: dict[str, int] = {}
+
+    def told(replayer: Replayer, held: list[Logged], of: Campaign, *parts: Any) -> Paired:
+        for name, live in zip(("incumbent", "candidate"), parts, strict=False):
+            compared[name] = live.models[-1].artifact_meta["rows"]
+        compared["held"] = len(held)
+        return pair(replayer, held, of, *parts)
+
+    monkeypatch.setattr("optimizer.service.retrain.pair", told)
     later = retrain(shop, WORKSPACE)[0]
+    # Both know the rows before the held-out ones, though what serves has been refreshed with all: neither is better.
+    assert compared == {"incumbent": 2000, "candidate": 2000, "held": 600}
     assert later["decision"] == "reject", later["reason"]
     assert {c["name"].split(".")[0] for c in later["conditions"]} >= {"integrity", "value", "support", "canary"}
     # A whole incumbent has no rung to go on from: what replaces it is a canary first.

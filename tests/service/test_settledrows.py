@@ -166,7 +166,7 @@ def test_who_came_late_stays_late_where_only_the_rows_since_are_read(
 ) -> None:
     monkeypatch.setattr(settledrows, "LONGEST", timedelta(days=50))
     monkeypatch.setattr(settledrows, "MORE", 50)
-    assert _serving(shop)[0].exploration["late_rows"] == {}
+    assert _serving(shop)[0].exploration["late_rows"] == {"mens": None, "womens": None}
     variants = (Variant("mens"), Variant("womens"), Variant("kids"))
     setup.put_campaign(shop, campaign(**SENT, variants=variants))
     rows = []
@@ -174,7 +174,7 @@ def test_who_came_late_stays_late_where_only_the_rows_since_are_read(
         _log(shop, clock, 200, run, days=10.0)
         assert refresh(shop, WORKSPACE)[0]["decision"] == "publish"
         numbers = _serving(shop)[0].exploration
-        assert numbers["late_rows"] == {"kids": numbers["matured_rows"]["kids"]}
+        assert numbers["late_rows"] == {"mens": None, "womens": None, "kids": numbers["matured_rows"]["kids"]}
         rows.append(numbers["late_rows"]["kids"])
     assert read[-1] < 500, "the last refresh read the rows since alone"
     assert 0 < rows[0] < rows[1]

@@ -134,9 +134,9 @@ def _judged(judged: Judged, asked: Wanted) -> dict[str, Any]:
 def refresh(blob: bytes, examples: Examples, settled: int | None = None, options: TrainOptions = DEFAULTS) -> Trained:
     """Refits the last layer to newer rows; spec, network, variant directions, calibration, rhythm stay.
 
-    The prior precisions stay, too, until the rows have outgrown them: what few rows couldn't tell from noise is at
-    rest, and no number of further rows would wake it. (Of an anchored model the rows are those since its anchor, and
-    precisions of differences are learned anew each time.)
+    The prior precisions stay, too, until all rows are read and have outgrown them: what few rows couldn't tell from
+    noise is at rest, and no number of further rows would wake it. (Of an anchored model the rows are those since its
+    anchor, and precisions of differences are learned anew each time.)
 
     Newton starts from the old weights. The draws use the old seed, so that the new bank differs from the old one by
     what was learned and not by luck. What is new (a variant, an hour) gets weights with the starting precision.
