@@ -39,11 +39,12 @@ def keep(app: Flask, ready: Caller) -> Callable[..., None]:
     """Stores a run with what it says of the campaign ``c``; each later than the one before."""
     services, count = app.extensions["sendtide"].get(), iter(range(100))
 
-    def stored(kind: str, **verdict: Any) -> None:
+    def stored(kind: str, *before: dict[str, Any], **verdict: Any) -> None:
         n = next(count)
         told = {"campaign_id": "c", "decision": "reject", "rows": 900, **verdict}
         at = NOW + timedelta(seconds=n)
-        run = TrainingRun("default", f"run_{n}", kind, "rejected", at, finished_at=at, verdict={"campaigns": [told]})  # type: ignore[arg-type]
+        told = {"campaigns": [*before, told]}
+        run = TrainingRun("default", f"run_{n}", kind, "rejected", at, finished_at=at, verdict=told)  # type: ignore[arg-type]
         services.store.write(lambda writer: writer.put_training_run(run))
 
     return stored
@@ -76,6 +77,14 @@ def test_a_run_that_had_too_little_says_how_much_is_needed(signed_in: SignedIn, 
     keep("retrain", decision="skipped", rows=41)
     page = seen(signed_in("read").get("/console/data").text)
     assert "the last run found 41 decisions of which nothing more is expected, and 200 are needed" in page
+
+
+def test_what_looks_tell_beside_a_verdict_does_not_stand_for_it(signed_in: SignedIn, keep: Callable[..., None]) -> None:
+    looks = {"campaign_id": "c", "decision": "shares", "rows": 700, "reason": "too few are shared", "looks": {}}
+    keep("retrain", looks, decision="skipped", rows=41)
+    page = seen(signed_in("read").get("/console/data").text)
+    assert "the last run found 41 decisions" in page
+    assert "too few are shared" not in page.lower()
 
 
 def test_a_run_that_had_enough_rows_of_too_few_people_says_why_it_waits(
