@@ -157,7 +157,8 @@ def _bank(
     message: Heads, actions: Sequence[Action], weighted: NDArray[np.int64], width: float, own: Mapping[str, float]
 ) -> Bank:
     """The draws of the weighted heads."""
-    wider = [max(1.0, own.get(action.variant_id or "", 0.0) / width) for action in actions]
+    # Of no width is a model that doesn't explore.
+    wider = [max(1.0, own.get(action.variant_id or "", 0.0) / width) if width else 1.0 for action in actions]
     each = zip(actions, wider, strict=True)
     base = width * np.stack([message.deviations(action, weighted, factor) for action, factor in each], axis=2)
     heads, draws, pairs, columns = base.shape

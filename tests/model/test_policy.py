@@ -202,8 +202,8 @@ def test_who_came_late_is_drawn_as_wide_as_its_own_rows_leave_it(
     assert own_widths({"late_rows": late}, ("a", "b", "c")) == pytest.approx(widths)
 
 
-def test_only_what_a_late_variant_has_of_its_own_is_drawn_wider(models: tuple[RewardModel, RewardModel]) -> None:
-    model, owner = models[0], campaign()
+def test_only_what_a_late_variant_has_of_its_own_is_drawn_wider() -> None:
+    model, owner = RewardModel.load(train(made_up(1_500, 4), attributes=(), seed=4, network=False).blob), campaign()
     spread = {}
     for name, own in (("usual", {}), ("wide", {"b": 1.0}), ("narrow", {"b": 0.01})):
         scored = model.score_rows(model.embed([PERSON]), Spaces.stacked([SPACE]), owner, [{}], own)
@@ -213,6 +213,9 @@ def test_only_what_a_late_variant_has_of_its_own_is_drawn_wider(models: tuple[Re
     assert spread["wide"][-1] == spread["usual"][-1], "not sending has nothing of a variant"
     assert (spread["wide"][second] > 1.2 * spread["usual"][second]).all()
     assert np.array_equal(spread["narrow"], spread["usual"]), "never narrower than the model"
+    model._width = 0.0
+    still = model.score_rows(model.embed([PERSON]), Spaces.stacked([SPACE]), owner, [{}], {"a": 0.0, "b": 1.0})
+    assert still.drawing.actions[0].std(axis=0).max() < 1e-5, "what doesn't explore doesn't explore the late one either"
 
 
 def test_a_late_variant_is_tried_more_than_by_the_models_own_width(models: tuple[RewardModel, RewardModel]) -> None:

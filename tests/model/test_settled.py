@@ -27,7 +27,7 @@ def log(make_examples: Maker) -> Examples:
 @pytest.fixture(scope="module")
 def first(log: Examples) -> Trained:
     """The refresh of the whole log as it was then, which tells what its settled rows say."""
-    blob = train(log.take(np.arange(5_000)), attributes=(), seed=1, network=False).blob
+    blob = train(log.take(np.arange(SETTLED)), attributes=(), seed=1, network=False).blob
     return refresh(blob, log.take(np.arange(REFRESHED)), settled=SETTLED)
 
 
