@@ -111,7 +111,7 @@ def _climb(services: Services, reader: Reader, pointer: Pointer, run: TrainingRu
     counted = Looks(before.policy_id, before.shared, len(rows), now.timestamp(), matured)
     if len(rows) < before.needed or people(rows) < LEAST_RECIPIENTS:
         reason = f"{len(rows):,} decisions that both had a share in, of {people(rows):,} recipients, are too few"
-        return _answer(serving, counted, f"{reason}: {before.needed:,} of {LEAST_RECIPIENTS} are needed")
+        return _answer(serving, counted, f"{reason}: the next look needs {before.needed:,}, of {LEAST_RECIPIENTS}")
     looked = Looks(before.policy_id, len(rows), len(rows), now.timestamp(), matured)
     return _judged(services, reader, pointer, serving, campaign, rows, looked, run)
 

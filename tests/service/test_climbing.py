@@ -85,7 +85,10 @@ def test_it_climbs_as_far_as_the_shared_decisions_carry(shared: Services, clock:
     first = _looked(shared)
     assert first is not None
     assert first["decision"] == "shares"
-    assert f"0 decisions that both had a share in, of 0 recipients, are too few: {LEAST_SHARED}" in first["reason"]
+    assert (
+        f"0 decisions that both had a share in, of 0 recipients, are too few: the next look needs {LEAST_SHARED}"
+        in first["reason"]
+    )
     before = _serving(shared)
     answer = _until_it_climbs(shared, clock)
     assert "decisions that both had a share in" in answer["reason"]
