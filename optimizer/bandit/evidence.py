@@ -160,7 +160,7 @@ class FirstEvidence:
             NaN where the outcome is not known. Pass the outcomes that the objective rewards.
         cluster: (n,) recipient of each row.
         integrity: of the log.
-        tries: k, this is the campaign's k-th judged retrain, from 1.
+        tries: k, this is the campaign's k-th verdict, from 1.
         calibration: head → its recalibration on cross-fitted predictions; may be empty.
         harms: guardrails; may be empty.
         weight: (n,) importance weights of the candidate; needed when there are harms.
@@ -202,7 +202,7 @@ class PairedEvidence:
         cluster: (n,) recipient of each row.
         integrity: of the log.
         calibration: head → recalibration of the candidate's heads on rows that they didn't see.
-        tries: k, this is the campaign's k-th judged retrain, from 1.
+        tries: k, this is the campaign's k-th verdict, from 1.
         rung: share that the candidate's lineage holds in the incumbent's mixture now; 0 = none, and the first share is
             a canary's. None = the rows were drawn by a mixture of the two: no step is skipped unseen.
         likelihood_gain: (n,) held-out log-likelihood of the candidate's heads minus the incumbent's, summed over heads,

@@ -11,8 +11,8 @@ coefficients. Training accumulates its Hessian per cell, serving computes coeffi
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Literal
 
@@ -63,24 +63,11 @@ NO_SEND_BLOCKS: tuple[tuple[Unit, Segment, float], ...] = (
     ("one", "detail", 30.0),
     ("one", "network", 10.0),
 )
-#: The order in which keys with few rows lose weights of their own.
-_DISPENSABLE: tuple[tuple[Unit, Segment], ...] = (
-    ("variant", "detail"),
-    ("pair", "time"),
-    ("variant", "network"),
-    ("variant", "time"),
-    ("variant", "plain"),
-    ("pair", "one"),
-    ("variant", "one"),
-    ("campaign", "one"),
-)
 #: The units that a variant shares with no other.
 OWN: frozenset[Unit] = frozenset({"variant", "pair"})
 _OWNED: frozenset[Segment] = frozenset({"plain", "detail", "network", "plain_time"})
-_PARTS = ("plain", "detail", "network", "time", "hour", "week", "owner")
-#: Limit on the weights of a head: a Cholesky factor of this size takes about .3 s. Beyond it the keys with the fewest
-#: rows lose their own weights, those for context and time first.
-MAX_WEIGHTS = 3_500
+#: Columns of a layout, by the names of its fields.
+PARTS = ("plain", "detail", "network", "time", "hour", "week", "owner")
 #: Time columns are stored by name; format 2 stored these numbers.
 _TIMES_2: dict[Any, str] = dict(enumerate(name for i, name in enumerate(TIME_NAMES) if i not in WEEKEND_DAYS))
 
@@ -287,7 +274,7 @@ class Layout:
         """The layout as JSON; ``from_json`` gives an equal one."""
         return {
             "blocks": [[b.unit, b.segment, list(b.keys), b.start, b.width, b.precision] for b in self.blocks],
-            **{part: list(getattr(self, part)) for part in _PARTS},
+            **{part: list(getattr(self, part)) for part in PARTS},
             "time": [TIME_NAMES[column] for column in self.time],
         }
 
@@ -298,7 +285,7 @@ class Layout:
             Block(unit, segment, tuple(keys), start, width, precision)
             for unit, segment, keys, start, width, precision in data["blocks"]
         )
-        parts = {part: tuple(data[part]) for part in _PARTS}
+        parts = {part: tuple(data[part]) for part in PARTS}
         parts["time"] = tuple(TIME_NAMES.index(_TIMES_2.get(column, column)) for column in data["time"])
         return cls(blocks, **parts)
 
@@ -309,44 +296,6 @@ class Layout:
         key = action.key(block.unit)
         row = None if key is None else block.position.get(key)
         return [] if row is None else [(row, 1.0)]
-
-
-def build_layout(
-    shape: Sequence[tuple[Unit, Segment, float]],
-    keys: Mapping[Unit, Sequence[str]],
-    **columns: Sequence[int],
-) -> Layout:
-    """Lays out the weights of a head.
-
-    Args:
-        shape: unit, segment and starting precision of every block.
-        keys: keys of each unit kind, those with the most rows first (they keep their weights when space is short).
-        columns: ``plain, detail, network, time, hour, week`` of the layout; one left out is empty.
-
-    A unit kind with a single key gets no block beside its intercept: it would copy the shared one.
-    """
-    empty = Layout((), *(tuple(columns.get(part, ())) for part in _PARTS))
-    widths = {segment: len(empty.columns(segment)) for segment in SEGMENTS}
-    counts: dict[int, int] = {}
-    for i, (unit, segment, _) in enumerate(shape):
-        number = len(keys.get(unit, ()))
-        copies = unit in ("campaign", "channel", "variant") and number == 1
-        copies = copies or (unit == "pair" and number == len(keys.get("variant", ())))
-        counts[i] = 0 if widths[segment] == 0 or (copies and segment != "one") else number
-    spare = MAX_WEIGHTS - sum(counts[i] * widths[segment] for i, (_, segment, _) in enumerate(shape))
-    for unit, segment in _DISPENSABLE:
-        for i, (u, s, _) in enumerate(shape):
-            if (u, s) == (unit, segment) and spare < 0 and counts[i]:
-                cut = min(counts[i], -(spare // widths[s]))
-                counts[i] -= cut
-                spare += cut * widths[s]
-    blocks = []
-    start = 0
-    for i, (unit, segment, precision) in enumerate(shape):
-        if counts[i]:
-            blocks.append(Block(unit, segment, tuple(keys[unit][: counts[i]]), start, widths[segment], precision))
-            start += blocks[-1].size
-    return replace(empty, blocks=tuple(blocks))
 
 
 def _mark(out: NDArray[np.float32], start: int, live: Sequence[int], bucket: NDArray[np.int64]) -> None:

@@ -109,8 +109,9 @@ def _climb(services: Services, reader: Reader, pointer: Pointer, run: TrainingRu
         )
     rows = _shared(reader, campaign, lineage, now)
     counted = Looks(before.policy_id, before.shared, len(rows), now.timestamp(), matured)
-    if len(rows) < before.needed or people(rows) < LEAST_RECIPIENTS:
-        reason = f"{len(rows):,} decisions that both had a share in, of {people(rows):,} recipients, are too few"
+    recipients = people(rows)
+    if len(rows) < before.needed or recipients < LEAST_RECIPIENTS:
+        reason = f"{len(rows):,} decisions that both had a share in, of {recipients:,} recipients, are too few"
         return _answer(serving, counted, f"{reason}: the next look needs {before.needed:,}, of {LEAST_RECIPIENTS}")
     looked = Looks(before.policy_id, len(rows), len(rows), now.timestamp(), matured)
     return _judged(services, reader, pointer, serving, campaign, rows, looked, run)

@@ -326,25 +326,6 @@ def _value(row: Logged, kind: str, campaigns: Mapping[str, Campaign]) -> float:
     return 0.0 if weight is not None and weight.per_value else math.nan
 
 
-def matured_rows(rows: Iterable[Logged]) -> dict[str, int]:
-    """How many matured rows each variant has: a variant with few is young, and keeps some mass."""
-    counts: dict[str, int] = {}
-    for row in rows:
-        variant = row.decision.variant_id
-        if variant is not None and row.matured and row.trainable:
-            counts[variant] = counts.get(variant, 0) + 1
-    return counts
-
-
-def rows_before(rows: Iterable[Logged]) -> dict[str, int]:
-    """How many of these rows, all matured, came before the first of each variant."""
-    first: dict[str, int] = {}
-    for i, row in enumerate(rows):
-        if row.decision.variant_id is not None:
-            first.setdefault(row.decision.variant_id, i)
-    return first
-
-
 def told(rows: Iterable[Logged]) -> int:
     """A number that grows with everything that is learned of these rows: a start, a happening, a maturity."""
     return sum(

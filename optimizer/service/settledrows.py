@@ -12,7 +12,7 @@ from __future__ import annotations
 import logging
 import os
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime, timedelta
 from hashlib import blake2b
@@ -26,7 +26,7 @@ from optimizer.bandit.hazards import Curve, Hazard
 from optimizer.errors import BadArtifact
 from optimizer.model.artifact import pack, unpack
 from optimizer.model.training.settled import Arrays, Settled
-from optimizer.service.feedback import Hazards, Log, Logged, judgeable, matured_rows, rows_before, told
+from optimizer.service.feedback import Hazards, Log, Logged, judgeable, told
 from optimizer.service.wiring import Services
 from storage.records import Campaign, JsonObject
 
@@ -72,7 +72,7 @@ class Facts:
         """Of a campaign's rows; ``changed``: when its outcomes last changed."""
         mine = [r for r in rows if r.trainable and r.matured]
         known = [r for r in mine if changed is None or r.decision.decided_at.timestamp() >= changed]
-        return cls(len(mine), len(known), matured_rows(known), told(rows), rows_before(mine))
+        return cls(len(mine), len(known), _matured_rows(known), told(rows), _rows_before(mine))
 
     def __add__(self, other: Facts) -> Facts:
         one, two = dict(self.matured or {}), other.matured or {}
@@ -263,3 +263,22 @@ def _curve_from(told: JsonObject) -> Curve:
 def _path(services: Services, workspace_id: str) -> Path:
     key = blake2b(workspace_id.encode(), digest_size=16, key=services.salt, person=b"sendtide.settled").hexdigest()
     return services.settings.report_path / f"{key}.settled"
+
+
+def _matured_rows(rows: Iterable[Logged]) -> dict[str, int]:
+    """How many matured rows each variant has: a variant with few is young, and keeps some mass."""
+    counts: dict[str, int] = {}
+    for row in rows:
+        variant = row.decision.variant_id
+        if variant is not None and row.matured and row.trainable:
+            counts[variant] = counts.get(variant, 0) + 1
+    return counts
+
+
+def _rows_before(rows: Iterable[Logged]) -> dict[str, int]:
+    """How many of these rows, all matured, came before the first of each variant."""
+    first: dict[str, int] = {}
+    for i, row in enumerate(rows):
+        if row.decision.variant_id is not None:
+            first.setdefault(row.decision.variant_id, i)
+    return first

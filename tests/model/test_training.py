@@ -13,7 +13,8 @@ from optimizer.bandit.actions import ActionSpace
 from optimizer.errors import BadArtifact, Invalid
 from optimizer.model.examples import NO_SEND, Examples
 from optimizer.model.inference import RewardModel
-from optimizer.model.layout import MAX_WEIGHTS, MESSAGE_BLOCKS, Action, build_layout, variant_key
+from optimizer.model.layingout import MAX_WEIGHTS, build_layout
+from optimizer.model.layout import MESSAGE_BLOCKS, Action, variant_key
 from optimizer.model.training.options import TrainOptions
 from optimizer.model.training.posterior import FIXED, IDLE, LOWEST, NEARLY, fit_posterior
 from optimizer.model.training.rows import Design, RowSet, message_layout

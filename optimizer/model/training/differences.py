@@ -8,7 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from optimizer.model.heads import Heads
-from optimizer.model.layout import MESSAGE_BLOCKS, NO_SEND_BLOCKS, Layout, Unit, build_layout
+from optimizer.model.layingout import build_layout
+from optimizer.model.layout import MESSAGE_BLOCKS, NO_SEND_BLOCKS, Layout, Unit
 from optimizer.model.training.lastlayer import Fits, Table, carried, may_differ, nothing, targets
 from optimizer.model.training.posterior import IDLE, fit_posterior
 from optimizer.model.training.rows import Design

@@ -11,13 +11,13 @@ from numpy.typing import NDArray
 
 from optimizer.model.cell import Cell
 from optimizer.model.examples import Examples
+from optimizer.model.layingout import build_layout
 from optimizer.model.layout import (
     MESSAGE_BLOCKS,
     NO_SEND_BLOCKS,
     Action,
     Layout,
     Unit,
-    build_layout,
 )
 from optimizer.model.timefeatures import HOURS_OF_DAY, WEEKEND, WEEKEND_DAYS, harmonics, hour_of_week
 from optimizer.model.training.rowterms import row_terms
