@@ -85,9 +85,11 @@ def transfer(source: RowStore, target: RowStore, note: Note = lambda *_: None) -
 
 def _begin(reader: RowReader, target: RowStore) -> _Place:
     """Where to go on."""
-    salt = next((str(row[1]) for row in reader.rows("meta", ("name", "value")) if row[0] == _SALT), None)
+    salt = _fact(reader, _SALT)
     if salt is None:
         raise CopyRefused("copy: the source holds no installation")
+    if _fact(reader, COPYING) is not None:
+        raise CopyRefused("copy: a copy into the source is unfinished; run that one again to its end first")
     source = blake2b(salt.encode(), digest_size=8).hexdigest()
     with target.writing() as writer:
         noted = writer.fact(COPYING)
@@ -97,10 +99,15 @@ def _begin(reader: RowReader, target: RowStore) -> _Place:
                 raise CopyRefused("copy: the target holds the beginning of another installation's copy")
             return place
         if not writer.empty():
-            raise CopyRefused("copy: the target is not empty; name a new database")
+            held = ": it is the source itself, or a copy of it" if writer.fact(_SALT) == salt else ""
+            raise CopyRefused(f"copy: the target is not empty{held}; name a new database")
         place = _Place(source, TABLES[0])
         writer.put_fact(COPYING, _encoded(place))
     return place
+
+
+def _fact(reader: RowReader, name: str) -> str | None:
+    return next((str(row[1]) for row in reader.rows("meta", ("name", "value")) if row[0] == name), None)
 
 
 def _encoded(place: _Place) -> str:

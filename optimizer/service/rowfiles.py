@@ -177,7 +177,11 @@ class _Draft:
     def __init__(self, path: Path) -> None:
         self._path = path
         self._draft = path.with_name(f".{path.name}.{os.getpid()}.part")
-        self.file: IO[bytes] = self._draft.open("wb")
+        try:
+            self.file: IO[bytes] = self._draft.open("wb")
+        except OSError as error:
+            error.filename = str(path)  # what was asked for: nobody knows the draft
+            raise
 
     def settle(self, *, keep: bool) -> None:
         """Closes the draft and gives it the target's name; removes it where it isn't kept, or can't be."""

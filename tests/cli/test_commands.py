@@ -364,7 +364,7 @@ def test_exports_are_written_where_told(sendtide: Sendtide, spring: Campaign, wh
         (["recipient", "--out", "x.ndjson", "--recipient", "u1", "--since", "2026-01-01T00:00:00Z"], 2, "everything"),
         (["decisions", "--out", "x.xls"], 1, ".parquet"),
         (["decisions", "--out", "x.ndjson", "--since", "yesterday"], 1, "--since: 'yesterday' must be an RFC 3339"),
-        (["decisions", "--out", "no/such/x.ndjson"], 1, "No such file"),
+        (["decisions", "--out", "no/such/x.ndjson"], 1, "no/such/x.ndjson: No such file"),
     ],
 )
 def test_an_export_that_makes_no_sense_says_why(

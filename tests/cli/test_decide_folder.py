@@ -213,6 +213,7 @@ def _odd(people: Path, _out: Path) -> None:
         (None, ["--part-rows", "4"], "other --part-rows"),
         (None, ["--now", "2026-03-02T08:00:00Z"], "another --now"),
         (None, ["--out", "{people}/out"], "all of which is decided"),
+        (None, ["--out", "{people}.ndjson"], "name a folder"),
         (_more, [], "other files"),
         (_forgotten, [], "must be an empty folder"),
         (_odd, [], "readme.txt must end with one of"),

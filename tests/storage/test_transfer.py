@@ -248,12 +248,16 @@ def test_a_copy_goes_into_nothing_but_an_empty_database_or_its_own_beginning(mak
     grow(old)
     with closing(open_store(other, ARCHIVE)) as store:
         store.write(lambda writer: writer.put_meta("salt", "other"))
-    with pytest.raises(CopyRefused, match="not empty"):
+    with pytest.raises(CopyRefused, match="not empty; name"):
         transfer(open_rows(old), open_rows(other))
+    with pytest.raises(CopyRefused, match="not empty: it is the source itself"):
+        transfer(open_rows(old), open_rows(old))
     with pytest.raises(StoreUnavailable):
         transfer(open_rows(old), Cut(new, after=5))
     with pytest.raises(CopyRefused, match="another installation"):
         transfer(open_rows(other), open_rows(new))
+    with pytest.raises(CopyRefused, match="a copy into the source is unfinished"):
+        transfer(open_rows(new), open_rows(new))
 
 
 @pytest.mark.parametrize("target", ["sqlite", "postgresql"])
