@@ -226,6 +226,16 @@ def gain(gains: Mapping[str, Floats], cluster: NDArray[np.int64], z: float, limi
     ]
 
 
+def of_worth(gains: Mapping[str, Floats], cluster: NDArray[np.int64]) -> Condition:
+    """What is of worth is itself predicted better than by base rates, by more than the error of that.
+
+    Asked where steps to it count in ``gain``: what makes people look need not make them click.
+    """
+    joint, known = joint_gain(gains)
+    low = lower_bound(joint, cluster[known], CROSS_FITTED) if joint.size else -math.inf
+    return condition("calibration.worth", low > 0.0, low, 0.0, "one standard error below the gain of what is of worth")
+
+
 def joint_gain(gains: Mapping[str, Floats]) -> tuple[Floats, NDArray[np.bool_]]:
     """Gains summed over the outcomes that are known, of the (n,) rows where any is; and which rows those are."""
     stacked = np.column_stack(list(gains.values()))

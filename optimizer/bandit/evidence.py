@@ -158,6 +158,7 @@ class FirstEvidence:
     Attributes:
         gains: outcome → (n,) cross-fitted log-likelihood gain of each row over the training folds' base rates, in nats;
             NaN where the outcome is not known. Pass the outcomes that the objective rewards.
+        steps: the same of what comes before them (a look before a click); may be empty.
         cluster: (n,) recipient of each row.
         integrity: of the log.
         tries: k, this is the campaign's k-th verdict, from 1.
@@ -170,6 +171,7 @@ class FirstEvidence:
     cluster: NDArray[np.int64]
     integrity: Integrity
     tries: int
+    steps: Mapping[str, Floats] = field(default_factory=dict)
     calibration: Mapping[str, Calibration] = field(default_factory=dict)
     harms: tuple[Harm, ...] = ()
     weight: Floats | None = None
@@ -178,13 +180,18 @@ class FirstEvidence:
         n = self.cluster.size
         if not self.gains:
             raise ValueError("gains: needs at least one outcome")
-        for outcome, gain in self.gains.items():
+        for outcome, gain in self.judged.items():
             _check(f"gains.{outcome}", gain, n, lowest=-math.inf, unknown=True)
         _check_harms(self.harms, n)
         if self.harms and self.weight is None:
             raise ValueError("weight: needed to judge harms")
         if self.weight is not None:
             _check("weight", self.weight, n, lowest=0.0)
+
+    @property
+    def judged(self) -> dict[str, Floats]:
+        """The gains whose sum is tested."""
+        return {**self.steps, **self.gains}
 
 
 @dataclass(frozen=True, slots=True, eq=False)

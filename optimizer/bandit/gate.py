@@ -92,7 +92,9 @@ def judge_first(evidence: FirstEvidence, limits: GateLimits = _DEFAULT) -> Verdi
     level = spend(evidence.tries, limits.family_error)
     z = one_sided_quantile(level)
     found = conditions.integrity(evidence.integrity, limits)
-    found += conditions.gain(evidence.gains, evidence.cluster, z, limits)
+    found += conditions.gain(evidence.judged, evidence.cluster, z, limits)
+    if evidence.steps:
+        found.append(conditions.of_worth(evidence.gains, evidence.cluster))
     found += conditions.calibrated(evidence.calibration, limits)
     groups = clusters(evidence.cluster, evidence.cluster.size)
     if evidence.weight is not None:
@@ -175,7 +177,7 @@ def _detectable(error: float, z: float, limits: GateLimits) -> float | None:
 
 
 def _gain_error(evidence: FirstEvidence) -> float:
-    joint, known = conditions.joint_gain(evidence.gains)
+    joint, known = conditions.joint_gain(evidence.judged)
     if joint.size == 0:
         return math.inf
     alone = robust_error(joint - float(np.mean(joint)), clusters(evidence.cluster[known], joint.size))

@@ -11,6 +11,7 @@ from optimizer.bandit.balance import Balance, balance_test
 from optimizer.bandit.calibration import Calibration, calibration
 from optimizer.bandit.evidence import FirstEvidence, GateLimits, Harm, Integrity, PairedEvidence, Verdict
 from optimizer.bandit.gate import judge, judge_first
+from optimizer.model.funnel import AFTER, TITLES, told_apart
 from optimizer.model.inference import RewardModel
 from optimizer.model.policy import LivePolicy
 from optimizer.model.training.evaluate import cross_fit_gain, log_likelihood
@@ -52,9 +53,10 @@ def first_verdict(
         policy_for: cross-fitted candidates; called only where there are guardrails to judge.
     """
     rows = first_rows(logged, campaign)
-    data = examples(rows, {campaign.campaign_id: campaign})
+    data = told_apart(examples(rows, {campaign.campaign_id: campaign}))
     gains = cross_fit_gain(data, LEAST_RECIPIENTS, attributes=attributes)
     of_worth = {k: gains[k] for k in campaign.objective if k in gains}
+    before = {AFTER[k] for k in of_worth if k in AFTER}
     weight = None
     if campaign.guardrails:
         policies = policy_for(rows)
@@ -62,6 +64,7 @@ def first_verdict(
         weight = policy_probability(replayer, rows, campaign, policies) / propensity
     evidence = FirstEvidence(
         gains=of_worth,
+        steps={TITLES[k]: gains[k] for k in sorted(before & gains.keys())},
         cluster=data.cluster,
         integrity=_integrity(check_integrity(replayer, logged), logged),
         tries=tries,

@@ -312,6 +312,19 @@ class TestFirstPolicy:
         assert alone.count("reject") >= 6
         assert judge_first(self.first(gains=gains)).decision == "publish"
 
+    def test_steps_to_what_is_of_worth_count_unless_they_are_all_that_is_predicted(self) -> None:
+        # clicks alone are 1.3 standard errors (.1/√2000·√2) from 0, where 2.23 are asked for; with looks they are 3.2
+        rng = np.random.default_rng(68)
+        noise = (rng.permuted(np.repeat([-0.1, 0.1], 1000)) for _ in range(2))
+        clicked, looked = (one + 0.0042 for one in noise)
+        worth = {"clicked": clicked}
+        assert failed(judge_first(self.first(gains=worth))) == ["calibration.gain"]
+        verdict = judge_first(self.first(gains=worth, steps={"looked": looked + 0.01}))
+        assert verdict.decision == "publish"
+        assert "looked 0.01420" in named(verdict, "calibration.gain").detail
+        lured = self.first(gains={"clicked": clicked - 0.004}, steps={"looked": looked + 0.02})
+        assert failed(judge_first(lured)) == ["calibration.worth"]
+
     def test_rows_without_any_outcome_known_don_t_count(self) -> None:
         gain = np.full(2000, math.nan)
         gain[:199] = 0.5

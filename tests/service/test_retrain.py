@@ -85,6 +85,29 @@ def test_a_first_policy_that_predicts_goes_live_and_serves(shop: Services, clock
     assert share_of_liked(shop, clock, seed=2) > 0.8
 
 
+@pytest.mark.parametrize(("opens", "decision"), [(True, "publish"), (False, "reject")])
+def test_a_first_policy_for_clicks_comes_sooner_where_opens_are_told(
+    shop: Services, clock: FakeClock, opens: bool, decision: str
+) -> None:
+    rng = np.random.default_rng(7)
+    plans = rng.choice(["pro", "free"], 500)
+    rows = [DecisionRequest("spring", f"p{i}", context={"plan": str(p)}, immediate=True) for i, p in enumerate(plans)]
+    events = []
+    for decided, plan in zip(shop.decider.decide_batch(WORKSPACE, rows, "run"), plans, strict=True):
+        assert isinstance(decided, Decision)
+        liked = decided.variant_id == ("mens" if plan == "pro" else "womens")
+        if decided.variant_id is not None and rng.random() < 0.2 + 0.4 * liked:
+            kinds = ["opened"] * opens + ["clicked"] * bool(rng.random() < 0.2)
+            at = clock.now + timedelta(minutes=1)
+            events += [EventInput(type=kind, occurred_at=at, decision_id=decided.decision_id) for kind in kinds]
+    clock.forward(hours=2)
+    ingest(shop, WORKSPACE, events)
+    verdict = retrain(shop, WORKSPACE)[0]
+    assert verdict["decision"] == decision, verdict["reason"]
+    (gain,) = (c for c in verdict["conditions"] if c["name"] == "calibration.gain")
+    assert ("opened or clicked" in gain["detail"]) == opens
+
+
 @pytest.mark.parametrize("guardrails", [{}, {"unsubscribed": Guardrail(max_rate=0.5)}])
 def test_a_campaign_of_a_few_testers_waits_and_keeps_no_other_from_learning(
     shop: Services, clock: FakeClock, guardrails: dict[str, Guardrail]
