@@ -90,12 +90,13 @@ def model_of(
     network: bool = True,
     calibrated: bool = True,
     changed: Mapping[str, float] | None = None,
+    seed: int | None = None,
 ) -> Trained:
-    """The model of some rows: the same rows and options give the same one. ``changed``: see ``train``."""
+    """The model of some rows: the same rows and options give the same one. ``changed``, ``seed``: see ``train``."""
     return train(
         data,
         attributes=attributes,
-        seed=len(data),
+        seed=len(data) if seed is None else seed,
         network=network,
         encoder=encoder,
         calibrated=calibrated and network,

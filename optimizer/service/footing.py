@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from optimizer.model.artifact import unpack
+from optimizer.model.training.options import learned_from
 from optimizer.service.feedback import Logged
 from optimizer.service.forgetting import remembered
 
@@ -48,18 +49,20 @@ class Known:
         rows: how many it has learned from.
         changed: campaign -> when its outcomes last changed, as far as its training knew (None = it wasn't asked yet).
         since: where it is anchored, in epoch seconds (None = nowhere).
+        learned: from how many its features and prior precisions were learned.
     """
 
     rows: int
     changed: Mapping[str, float] | None
     since: float | None
+    learned: int
 
 
 def known_of(blob: bytes) -> Known:
     """What the model in ``blob`` says of itself; ``BadArtifact`` if it can't be read."""
     meta = unpack(blob)[2]
     anchored = meta.get("anchored")
-    return Known(meta["rows"], meta.get("changed"), anchored["since"] if anchored else None)
+    return Known(meta["rows"], meta.get("changed"), anchored["since"] if anchored else None, learned_from(meta))
 
 
 def footing_of(model: Known, campaign_id: str, changed: Mapping[str, float]) -> Footing:
@@ -69,7 +72,8 @@ def footing_of(model: Known, campaign_id: str, changed: Mapping[str, float]) -> 
     return Footing(last, anchors=True) if new and model.rows >= GROWN else Footing(model.since)
 
 
-def told_as(origin: str, footing: Footing) -> str:
-    """Under which name it is kept what settled rows say of a model from the retrain ``origin``: anchored elsewhere, it
-    is another one."""
-    return origin if footing.since is None else f"{origin}@{footing.since:.6f}"
+def told_as(origin: str, footing: Footing, model: Known) -> str:
+    """Under which name it is kept what settled rows say of a model that came from the retrain ``origin``: anchored
+    elsewhere, or with features learned anew, it is another one."""
+    name = f"{origin}~{model.learned}"
+    return name if footing.since is None else f"{name}@{footing.since:.6f}"

@@ -1,4 +1,5 @@
-"""The refresh between retrains: the last layer's posterior follows newly arrived outcomes.
+"""The refresh between retrains: the last layer's posterior follows newly arrived outcomes; once these have outgrown
+what features and prior precisions were learned from, all of the model is learned anew.
 
 It publishes a revision with an id of its own. A revision must stay within a bound (``departure.allowed``) of the gated
 policy that it came from (mean total variation over recent contexts, both with the revision's prices and exploration:
@@ -10,19 +11,20 @@ alone follows then.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
-from functools import partial
+from functools import cache, partial
 from typing import Any
 
 from optimizer.bandit.tolls import Price, prices_of
+from optimizer.model.artifact import unpack
 from optimizer.model.examples import Examples
 from optimizer.model.inference import RewardModel
 from optimizer.model.policy import LivePolicy
-from optimizer.model.training.options import TrainOptions
+from optimizer.model.training.options import outgrown
 from optimizer.model.training.settled import Settled
-from optimizer.model.training.train import anchor, follow
+from optimizer.model.training.train import Trained, anchor, follow
 from optimizer.model.training.train import refresh as refit
 from optimizer.service import settledrows
 from optimizer.service.annealing import exploration_numbers
@@ -31,7 +33,7 @@ from optimizer.service.departure import DIVERGENCE_ROWS, allowed, divergence, ne
 from optimizer.service.drifting import changes, look
 from optimizer.service.driftstate import Drift
 from optimizer.service.feedback import Hazards, Log, delays_json, examples, judgeable, load, usable
-from optimizer.service.fitting import tuned
+from optimizer.service.fitting import Job, model_of
 from optimizer.service.footing import Footing, footing_of, known_of, told_as
 from optimizer.service.ids import COLD_POLICY
 from optimizer.service.priceable import priceable
@@ -60,9 +62,8 @@ class _Read:
         drift: what the drift detectors know, by campaign.
         until: up to when the rows of ``log`` are settled, where it is worth keeping what they say.
         refused: campaigns whose data is absurd (see ``soundness``): none of their rows is in ``log``.
-        options: the numbers of training, as they were tuned for the workspace.
-        fitted: artifact that is served, footing -> what became of it; told: artifact of a retrain (``told_as``) ->
-            what settled rows say.
+        job: what trains anew. fitted: artifact that is served, footing, whether it may be trained anew -> what became
+            of it; told: artifact of a retrain (``told_as``) -> what settled rows say.
         columns: the rows by where they begin, with the number of settled ones.
     """
 
@@ -71,8 +72,8 @@ class _Read:
     drift: Mapping[str, Drift]
     until: datetime | None
     refused: frozenset[str]
-    options: TrainOptions
-    fitted: dict[tuple[str, Footing], Artifact] = field(default_factory=dict)
+    job: Callable[[], Job]
+    fitted: dict[tuple[str, Footing, bool], Artifact] = field(default_factory=dict)
     told: dict[str, Settled] = field(default_factory=dict)
     columns: dict[float | None, tuple[Examples, int | None]] = field(default_factory=dict)
 
@@ -170,7 +171,8 @@ def _read(
             before, log = None, load(reader, workspace_id, now)
     refused = frozenset(sound(log)[1]) if before is None else before.refused
     log = log.without(refused)
-    return _Read(log, before, drift, settled_until(log.rows, now, before), refused, tuned(reader, workspace_id))
+    job = cache(partial(Job.of, services, reader, workspace_id, log, None, drift))
+    return _Read(log, before, drift, settled_until(log.rows, now, before), refused, job)
 
 
 def _refresh_campaign(
@@ -183,7 +185,7 @@ def _refresh_campaign(
         return _answer(pointer, "skipped", 0)
     if pointer.campaign_id in read.refused:
         if read.until is not None:
-            _refitted(reader, read, pointer, policy)  # what settled rows say of this model is kept all the same
+            _refitted(reader, read, pointer, policy, anew=False)  # what settled rows say of this model is kept
         return _answer(pointer, "skipped", 0)
     own = prices_of(policy.exploration) if prices is None else prices.get(pointer.campaign_id, ())
     numbers = read.numbers(pointer.campaign_id)
@@ -191,9 +193,9 @@ def _refresh_campaign(
     alike = policy.exploration.get("drift") == numbers.get("drift")
     if policy.exploration.get("told") == numbers["told"] and alike:
         if read.until is not None:
-            _refitted(reader, read, pointer, policy)  # what settled rows say of this model is kept, too
+            _refitted(reader, read, pointer, policy, anew=False)  # what settled rows say of this model is kept
         return _repriced(services, pointer, policy, own, _answer(pointer, "unchanged", count))
-    parts, artifacts, models = _refitted(reader, read, pointer, policy)
+    parts, artifacts, models = _refitted(reader, read, pointer, policy, anew=True)
     revision = new_policy(
         pointer.workspace_id,
         pointer.campaign_id,
@@ -255,10 +257,12 @@ def _repriced(
 
 
 def _refitted(
-    reader: Reader, read: _Read, pointer: Pointer, policy: Policy
+    reader: Reader, read: _Read, pointer: Pointer, policy: Policy, *, anew: bool
 ) -> tuple[tuple[Component, ...], list[Artifact], dict[str, RewardModel]]:
-    """The gated policy's mixture with every model refitted on the rows of its footing."""
+    """The gated policy's mixture with every model refitted on the rows of its footing; ``anew``: or trained anew,
+    unless it is a canary's, whose shares are the gate's: it might have to wait, and would be trained every minute."""
     origins, gated = lineage_of(reader, policy), gated_of(reader, policy)
+    anew = anew and len(gated.mixture) == 1
     parts, artifacts, models = [], [], {}
     for component, of in zip(following(policy, gated), gated.mixture, strict=True):
         name = component.artifact_id
@@ -267,29 +271,40 @@ def _refitted(
             parts.append(Component(of.weight, name))
             continue
         footing = footing_of(known_of(stored.blob), pointer.campaign_id, changes(read.drift))
-        if (name, footing) not in read.fitted:
-            read.fitted[name, footing] = _refit(read, stored, origins[name], footing, pointer)
-        artifact = read.fitted[name, footing]
+        if (name, footing, anew) not in read.fitted:
+            read.fitted[name, footing, anew] = _refit(read, stored, origins[name], footing, pointer, anew)
+        artifact = read.fitted[name, footing, anew]
         artifacts.append(artifact)
         models[artifact.artifact_id] = RewardModel.load(artifact.blob)
         parts.append(Component(of.weight, artifact.artifact_id))
     return tuple(parts), artifacts, models
 
 
-def _refit(read: _Read, stored: Artifact, origin: str, footing: Footing, pointer: Pointer) -> Artifact:
+def _refit(read: _Read, stored: Artifact, origin: str, footing: Footing, pointer: Pointer, anew: bool) -> Artifact:
     """A model after the outcomes that have arrived; ``origin``: the artifact of the retrain that it came from."""
     data, settled = read.data(footing)
     if len(data) == 0:
         return stored
+    known = known_of(stored.blob)
     if footing.anchor is not None:
         trained = anchor(stored.blob, data, pointer.campaign_id, footing.anchor, settled)
-    elif read.before is None:
-        trained = refit(stored.blob, data, settled, read.options)
+    elif read.before is not None:
+        trained = follow(stored.blob, read.before.models[told_as(origin, footing, known)], data, settled)
+    elif anew and footing.since is None and outgrown(len(data), known.learned):
+        trained = _anew(read.job(), stored, data, settled)
     else:
-        trained = follow(stored.blob, read.before.models[told_as(origin, footing)], data, settled)
+        trained = refit(stored.blob, data, settled)
     if trained.settled is not None:
-        read.told[told_as(origin, footing)] = trained.settled
+        read.told[told_as(origin, footing, known_of(trained.blob))] = trained.settled
     return artifact_of(stored.workspace_id, trained.blob, trained.feature_hash, pointer.moved_at)
+
+
+def _anew(job: Job, stored: Artifact, data: Examples, settled: int | None) -> Trained:
+    """A model of all rows whose features and precisions are learned anew. Its draws keep their seed: it differs from
+    the one before by what was learned and not by luck."""
+    seed = int(unpack(stored.blob)[2]["seed"])
+    trained = model_of(data, job.attributes, job.encoder, job.options, changed=job.changed, seed=seed)
+    return trained if settled is None else refit(trained.blob, data, settled)
 
 
 def _recent(reader: Reader, read: _Read, campaign: Campaign) -> list[Decision]:

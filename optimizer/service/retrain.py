@@ -222,7 +222,7 @@ def _as_known(
         footing = footing_of(known, campaign.campaign_id, job.changed)
         data = job.data(earlier, footing)
         if len(data) and known.rows > len(data) and not footing.anchors:
-            models[name] = RewardModel.load(refitted(stored.blob, data, options=job.options).blob)
+            models[name] = RewardModel.load(refitted(stored.blob, data).blob)
     return models
 
 

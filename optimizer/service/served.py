@@ -29,7 +29,7 @@ class Served:
     @property
     def told_as(self) -> list[str]:
         """Under which names it is kept what settled rows say of them."""
-        return [told_as(origin, footing_of(known, self.campaign_id, {})) for known, origin in self.models]
+        return [told_as(origin, footing_of(known, self.campaign_id, {}), known) for known, origin in self.models]
 
     def anchored(self, changed: Mapping[str, float]) -> bool:
         """Whether one is anchored, or will be by the next refresh."""

@@ -11,6 +11,8 @@ import numpy as np
 import pytest
 
 from optimizer.errors import Invalid
+from optimizer.model.inference import RewardModel
+from optimizer.model.training.options import learned_from
 from optimizer.service import heldout, learning, replay, settle, setup, upkeep
 from optimizer.service.evaluate import evaluate
 from optimizer.service.evidence import Paired, pair
@@ -18,13 +20,15 @@ from optimizer.service.feedback import Logged, load
 from optimizer.service.heldout import comparable
 from optimizer.service.ids import COLD_POLICY
 from optimizer.service.ingest import ingest
+from optimizer.service.publish import publish
 from optimizer.service.refreshing import refresh
 from optimizer.service.replay import Replayer
 from optimizer.service.requests import DecisionRequest, EventInput
 from optimizer.service.retrain import retrain
 from optimizer.service.wiring import Services
 from storage.log import Decision
-from storage.records import Campaign, Channel, GroupShares, Guardrail, OutcomeWeight
+from storage.policies import Component
+from storage.records import Campaign, Channel, GroupShares, Guardrail, JsonObject, OutcomeWeight
 from tests.service.conftest import WORKSPACE, FakeClock, campaign
 from tests.service.trained import publish_model
 
@@ -43,12 +47,20 @@ def try_out(services: Services, clock: FakeClock, rows: int, of: int, *, seed: i
     ingest(services, WORKSPACE, [EventInput(type="clicked", occurred_at=at, decision_id=name) for name in clicks])
 
 
-def audience(services: Services, clock: FakeClock, people: int, *, seed: int, effect: float = 0.5) -> list[Decision]:
+def audience(
+    services: Services,
+    clock: FakeClock,
+    people: int,
+    *,
+    seed: int,
+    effect: float = 0.5,
+    context: dict[str, str] | None = None,
+) -> list[Decision]:
     """One decision each for ``people``; "pro" people click on mens, the others on womens, with .2 + ``effect``."""
     rng = np.random.default_rng(seed)
     plans = rng.choice(["pro", "free"], people)
     rows = [
-        DecisionRequest("spring", f"p{seed}-{i}", context={"plan": str(plan)}, immediate=True)
+        DecisionRequest("spring", f"p{seed}-{i}", context={"plan": str(plan), **(context or {})}, immediate=True)
         for i, plan in enumerate(plans)
     ]
     decided = [d for d in services.decider.decide_batch(WORKSPACE, rows, f"run{seed}") if isinstance(d, Decision)]
@@ -203,6 +215,50 @@ def test_a_refresh_publishes_a_revision_of_the_gated_policy(shop: Services, cloc
         revision = reader.policy(WORKSPACE, refreshed["policy_id"])
     assert revision is not None
     assert (revision.revision, revision.parent_id) == (True, gated)
+
+
+def test_a_refresh_learns_all_anew_once_outcomes_have_outgrown_what_serves(shop: Services, clock: FakeClock) -> None:
+    """Moods are told from the first policy on: no refit of its last layer could know of them."""
+
+    def serving() -> tuple[RewardModel, JsonObject]:
+        shop.policies.refresh_now()
+        model = shop.policies.current(WORKSPACE, "spring").models[-1]
+        assert model is not None
+        return model, model.artifact_meta
+
+    audience(shop, clock, 400, seed=1)
+    assert retrain(shop, WORKSPACE)[0]["decision"] == "publish"
+    _, first = serving()
+    learned = learned_from(first)
+    for seed, people in ((2, learned // 2 - 10), (3, 40)):
+        before = serving()[1]
+        assert learned_from(before) == learned
+        assert "mood" not in serving()[0].spec.owners
+        audience(shop, clock, people, seed=seed, context={"mood": "up"})
+        assert refresh(shop, WORKSPACE)[0]["decision"] == "publish"
+    model, meta = serving()
+    assert learned_from(meta) == meta["rows"] > 1.5 * learned
+    assert "mood" in model.spec.owners
+    assert meta["seed"] == first["seed"]
+
+
+def test_a_canary_s_model_is_refitted_and_not_learned_anew(shop: Services, clock: FakeClock) -> None:
+    """Where it has to wait it would be trained every minute."""
+    with shop.store.read() as reader:
+        spring = reader.campaign(WORKSPACE, "spring")
+    assert spring is not None
+    whole = publish_model(shop, spring, n=200)
+    with shop.store.read() as reader:
+        pointer = reader.pointer(WORKSPACE, "spring")
+    mixture = (Component(0.9, None), Component(0.1, whole.mixture[0].artifact_id))
+    publish(shop, [], replace(whole, policy_id="canary", mixture=mixture), pointer, clock.now)
+    shop.policies.refresh_now()
+    audience(shop, clock, 400, seed=1)
+    assert refresh(shop, WORKSPACE)[0]["decision"] == "publish"
+    shop.policies.refresh_now()
+    (model,) = (one for one in shop.policies.current(WORKSPACE, "spring").models if one is not None)
+    assert model.artifact_meta["rows"] > 300
+    assert model.artifact_meta["learned"] == 200
 
 
 def test_revisions_that_decided_nothing_are_forgotten_and_what_was_decided_replays(

@@ -180,6 +180,35 @@ def test_who_came_late_stays_late_where_only_the_rows_since_are_read(
     assert 0 < rows[0] < rows[1]
 
 
+def test_a_model_is_learned_anew_where_all_is_read_and_its_settled_rows_are_its_own(
+    shop: Services, clock: FakeClock, read: list[int]
+) -> None:
+    def learned() -> tuple[int, bytes]:
+        blob = _serving(shop)[1]
+        return RewardModel.load(blob).artifact_meta["learned"], blob
+
+    assert learned()[0] == 900
+    _log(shop, clock, 500, "third")
+    assert refresh(shop, WORKSPACE)[0]["decision"] == "publish"
+    assert (learned()[0], read) == (900, [560]), "only the rows since were read"
+    _log(shop, clock, 80, "fourth")
+    assert refresh(shop, WORKSPACE)[0]["decision"] == "publish"
+    number, anew = learned()
+    assert number == RewardModel.load(anew).artifact_meta["rows"] > 1_350, "all rows that had a running clock"
+    read.clear()
+    assert refresh(shop, WORKSPACE)[0]["decision"] == "unchanged"
+    _log(shop, clock, 70, "fifth")
+    assert refresh(shop, WORKSPACE)[0]["decision"] == "publish"
+    assert max(read) < 700, "what settled rows say of the new model is kept"
+    number_then, blob = learned()
+    assert number_then == number
+    with shop.store.read() as reader:
+        log = load(reader, WORKSPACE, clock.now)
+    whole = refit(anew, examples([r for r in log.rows if r.started], log.campaigns, log.hazards))
+    moved = np.abs(_rewards(anew, shop) - _rewards(whole.blob, shop)).max()
+    assert np.abs(_rewards(blob, shop) - _rewards(whole.blob, shop)).max() < 0.3 * moved
+
+
 def test_policies_are_compared_on_settled_rows_too(
     shop: Services, clock: FakeClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:

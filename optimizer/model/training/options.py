@@ -73,18 +73,18 @@ class TrainOptions:
 
 DEFAULTS = TrainOptions()
 
-#: By how much rows have outgrown the precisions that were learned from fewer.
+#: By how much rows have outgrown what a model was learned from.
 OUTGROWN = 1.5
 
 
 def learned_from(meta: JsonObject) -> int:
-    """The rows that a stored model's precisions were learned from, by its artifact's meta; of one from before models
-    knew, the rows that it knows now."""
+    """The rows that a stored model's features and precisions were learned from, by its artifact's meta; of one from
+    before models knew, the rows that it knows now."""
     return int(meta.get("learned", meta["rows"]))
 
 
 def outgrown(rows: int, learned: int) -> bool:
-    """Whether so many rows are worth learning the precisions anew.
+    """Whether so many rows are worth learning features and precisions anew.
 
     Which features matter is seen little by little. In two worlds of 504 actions a model of 675 rows that went on with
     the precisions of that time was .79 of the way to the oracle after 10,000 decisions, where one that learned them

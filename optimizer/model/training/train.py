@@ -32,7 +32,7 @@ from optimizer.model.training.lastlayer import (
     settled_kinds,
     tabulate,
 )
-from optimizer.model.training.options import DEFAULTS, TrainOptions, learned_from, outgrown
+from optimizer.model.training.options import DEFAULTS, TrainOptions, learned_from
 from optimizer.model.training.rhythm import fit_rhythm
 from optimizer.model.training.settled import Settled, SettledKind
 from optimizer.model.training.threads import set_threads
@@ -131,12 +131,9 @@ def _judged(judged: Judged, asked: Wanted) -> dict[str, Any]:
     }
 
 
-def refresh(blob: bytes, examples: Examples, settled: int | None = None, options: TrainOptions = DEFAULTS) -> Trained:
-    """Refits the last layer to newer rows; spec, network, variant directions, calibration, rhythm stay.
-
-    The prior precisions stay, too, until all rows are read and have outgrown them: what few rows couldn't tell from
-    noise is at rest, and no number of further rows would wake it. (Of an anchored model the rows are those since its
-    anchor, and precisions of differences are learned anew each time.)
+def refresh(blob: bytes, examples: Examples, settled: int | None = None) -> Trained:
+    """Refits the last layer to newer rows; spec, network, variant directions, prior precisions, calibration, rhythm
+    stay. (Of an anchored model the precisions of differences are learned anew each time.)
 
     Newton starts from the old weights. The draws use the old seed, so that the new bank differs from the old one by
     what was learned and not by luck. What is new (a variant, an hour) gets weights with the starting precision.
@@ -144,21 +141,14 @@ def refresh(blob: bytes, examples: Examples, settled: int | None = None, options
     Args:
         blob: the model. examples: all rows.
         settled: the first so many rows are final: what they say is told for ``follow`` (None = it isn't).
-        options: the prior on the precisions, where they are learned.
 
     Raises:
         BadArtifact: the blob can't be read. Invalid: no rows or no outcomes.
     """
     model, table = _opened(blob, examples)
-    heads, meta = (model.message, model.no_send), model.artifact_meta
-    more: JsonObject = {}
-    if model.message.centre is not None:
-        fits = fit_differences(table, heads)
-    elif outgrown(len(examples), learned_from(meta)):
-        fits, more = fit_last_layer(table, seed=int(meta["seed"]), options=options), {"learned": len(examples)}
-    else:
-        fits = fit_last_layer(table, start=heads)
-    trained = _again(model, _sums(table.examples), fits, more)
+    heads = model.message, model.no_send
+    fits = fit_differences(table, heads) if model.message.centre is not None else fit_last_layer(table, start=heads)
+    trained = _again(model, _sums(table.examples), fits)
     return trained if settled is None else replace(trained, settled=_settled(table, fits, settled))
 
 
