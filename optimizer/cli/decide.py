@@ -152,9 +152,9 @@ def _decide_folder(
 ) -> Done:
     from optimizer.cli import batchrun
     from optimizer.cli.batch import Alone, Desk, decide_all
-    from optimizer.service.rowfiles import WRITABLE
+    from optimizer.service.rowfiles import READABLE
 
-    if out.suffix in WRITABLE and not out.exists():
+    if out.name.endswith(READABLE) and not out.exists():
         raise Invalid.field("out", f"{out} is named like a file, and the answers are a folder of them; name a folder")
     if out.resolve().is_relative_to(file.resolve()):
         raise Invalid.field("out", f"{out} lies in {file}, all of which is decided")

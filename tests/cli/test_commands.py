@@ -337,7 +337,7 @@ def test_decide_for_an_unknown_campaign_is_refused_before_the_first_row(
 ) -> None:
     setup.ensure_workspace(services, "default")
     file = sendtide.file("who.ndjson", '{"recipient_id":"a"}\n')
-    out = sendtide.folder / "out.ndjson"
+    out = sendtide.folder / ("out" if more else "out.ndjson")
     result = sendtide("decide", file, "--campaign", "nope", "--out", str(out), "--json", *more)
     assert (result.exit_code, result.stdout) == (1, "")
     told = orjson.loads(result.stderr)
