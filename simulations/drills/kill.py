@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import select
 import socket
 import subprocess
 import sys
@@ -22,6 +23,7 @@ from optimizer.service.wiring import utc_now
 from simulations.drills import scene
 from simulations.drills.aftermath import Attack, Result, judged, trained_after
 from simulations.drills.load import Acknowledged, decision_body, work
+from simulations.drills.publisher import PAUSE_SECONDS
 from simulations.drills.victims import Kill, Probe, Role, arbiter, family, wait_until_whole
 from simulations.server import Server
 from storage.open import open_store
@@ -39,6 +41,8 @@ LONGEST_SECONDS = 120.0
 WORKER_SHARE = 0.6
 #: With so many kills the process that does nothing but publish dies as well.
 PUBLISHER_SHARE = 0.5
+#: Seconds that a publisher gets to come up and publish before it is killed all the same.
+PUBLISHES_WITHIN = 30.0
 #: Seconds that the schedule gets to publish after the last kill: a dead trainer's lease (20) and the pause before a
 #: scheduler that died often is started again (30) run out first.
 TRAINED_WITHIN = 90.0
@@ -93,14 +97,22 @@ class _Publisher:
         self.killed = 0
 
     def __enter__(self) -> _Publisher:
-        self._process = subprocess.Popen(self._command, stdin=subprocess.DEVNULL)  # noqa: S603  our own program
+        self._process = subprocess.Popen(  # noqa: S603  our own program
+            self._command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE
+        )
         return self
 
     def __exit__(self, *_: object) -> None:
         self._end()
 
     def kill(self) -> None:
-        """Kills it wherever it is, and starts another."""
+        """Kills it at some moment after its first policy, and starts another.
+
+        One that is still coming up has nothing to leave half done, and on a slow machine all would die so.
+        """
+        if self._process is not None and self._process.stdout is not None:
+            select.select([self._process.stdout], [], [], PUBLISHES_WITHIN)
+            time.sleep(random.SystemRandom().uniform(0, 2 * PAUSE_SECONDS))
         self._end()
         self.killed += 1
         self.__enter__()
@@ -108,7 +120,7 @@ class _Publisher:
     def _end(self) -> None:
         if self._process is not None:
             self._process.kill()
-            self._process.wait()
+            self._process.communicate()
 
 
 @dataclass(frozen=True)

@@ -56,11 +56,14 @@ def first_artifact(services: Services) -> Artifact:
 
 
 def main(database: str) -> None:
-    """Publishes until it is killed."""
+    """Publishes until it is killed; says on standard output, once, that a first policy is out."""
     services = open_services(Settings(database=database), watch=False)
-    artifact, chance = first_artifact(services), random.SystemRandom()
+    artifact, chance, told = first_artifact(services), random.SystemRandom(), False
     while True:
-        publish_one(services, artifact, chance.getrandbits(53))
+        published = publish_one(services, artifact, chance.getrandbits(53))
+        if published and not told:
+            print("publishing", flush=True)
+            told = True
         time.sleep(PAUSE_SECONDS)
 
 
