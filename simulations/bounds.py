@@ -41,20 +41,6 @@ BOUNDS: Mapping[str, str] = {
         "where features tell no more loses a tenth less on captured logs and nothing in whole plays of four worlds "
         "kept for tuning (953 1,048 1,155 871 for 977 972 1,169 788)."
     ),
-    "new-variant": (
-        "**A new variant.** Read off the share averaged over the worlds: one world's share in a window of 500 "
-        "decisions has a standard error of .016, and moves with the days of the week (the informed oracle's in one "
-        "world from .08 to .15). It was slow in truth, too: in three worlds the new variant got .03, .07 and .13 of "
-        "the messages in its first 1,000 decisions and .12, .14 and .24 in the last, where the informed oracle "
-        "gives it .15, .27 and .24. Regret hardly tells (963 for 959 where all six are there from the start), since "
-        "a good message stands beside it for everybody. Draws narrowed with all rows that a model had seen, for a "
-        "variant that had none, too. Until it has a quarter of the rows that others have it keeps .03 of the mass. "
-        "Tried: a retrain at the launch, which changed nothing. Since this table was played the learner draws "
-        "what a late variant has of its own by its own rows (1/√(1 + n/100) of the posterior). Three of the "
-        "worlds were played again with it: of the first 1,000 messages after the launch the new variant gets .13, "
-        ".21 and .19, where the informed oracle gives it .14, .25 and .23, of the last .15, .29 and .22 (.16, .29 "
-        "and .22), and the regret is 906, 1,122 and 1,173 where it was 961, 1,175 and 1,237."
-    ),
     "send-times enron": (
         "**Send times of enron.** 90 people: a difference of .015 has a standard error of .011, and two of them "
         "would need some 200 people. The same model is six standard errors ahead on the 936 of completejourney."
