@@ -76,9 +76,21 @@ def confidence_sequence(
     # Welford by sums of a shifted series, so that a large common offset doesn't cancel the variance away.
     shifted = x - (x[0] if x.size else 0.0)
     variance = np.maximum(np.cumsum(shifted**2) / time - (np.cumsum(shifted) / time) ** 2, 0.0)
-    half = np.sqrt(variance / np.maximum(time - 1.0, 1.0)) * mixed_boundary(np.maximum(time / start, 1.0), 1.0 - level)
-    half[: start - 1] = math.inf
+    half = half_width(variance, time, 1.0 - level, start)
     return ConfidenceSequence(mean, mean - half, mean + half)
+
+
+def half_width(variance: Floats, rows: Floats, error: float, start: int) -> Floats:
+    """Half the width of the asymptotic ``confidence_sequence`` of a mean, infinite before row ``start``.
+
+    Args:
+        variance: (k,) of the first so many rows.
+        rows: (k,) how many they are, at least 1.
+        error: chance that the mean is ever outside, on either side.
+        start: rows before the first statement.
+    """
+    half = np.sqrt(variance / np.maximum(rows - 1.0, 1.0)) * mixed_boundary(np.maximum(rows / start, 1.0), error)
+    return np.where(rows < start, math.inf, half)
 
 
 def delayed_start_boundary(error: float) -> float:

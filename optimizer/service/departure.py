@@ -22,13 +22,16 @@ LEAST_ALLOWED = 0.25
 DIVERGENCE_ROWS = 200
 
 
-def allowed(judged: int | None, rows: int) -> float:
+def allowed(judged: int | None, rows: int, *, free: bool) -> float:
     """How far a revision may move from its gated ancestor.
 
     A quarter, or as much as is new: ``judged`` of the ``rows`` that are known now were known when the ancestor was put
     into service (None or 0 = it isn't told). A campaign's first policy is of some hundred rows, and what a thousand say
-    is bound to be something else; what was judged on a hundred thousand stays nearly what it was.
+    is bound to be something else; what was judged on a hundred thousand stays nearly what it was. ``free``: its line
+    was shown to predict better than the ancestor (``progress``), so nothing keeps it near that.
     """
+    if free:
+        return 1.0
     if not judged or rows <= 0:
         return LEAST_ALLOWED
     return max(LEAST_ALLOWED, 1.0 - judged / rows)

@@ -90,13 +90,12 @@ def model_of(
     network: bool = True,
     calibrated: bool = True,
     changed: Mapping[str, float] | None = None,
-    seed: int | None = None,
 ) -> Trained:
-    """The model of some rows: the same rows and options give the same one. ``changed``, ``seed``: see ``train``."""
+    """The model of some rows: the same rows and options give the same one. ``changed``: see ``train``."""
     return train(
         data,
         attributes=attributes,
-        seed=len(data) if seed is None else seed,
+        seed=len(data),
         network=network,
         encoder=encoder,
         calibrated=calibrated and network,

@@ -103,7 +103,7 @@ def later_verdict(
         calibration=_calibrations(paired),
         tries=tries,
         rung=rung,
-        likelihood_gain=_likelihood_gain(rows, campaign, models),
+        likelihood_gain=likelihood_gain(rows, campaign, models),
         harms=_harms(campaign, rows),
         segments=segment_labels(rows),
         rewarded=rewarded(campaign, rows),
@@ -128,9 +128,15 @@ def _calibrations(paired: Paired) -> dict[str, Calibration]:
     return found
 
 
-def _likelihood_gain(
+def likelihood_gain(
     rows: Sequence[Logged], campaign: Campaign, models: tuple[RewardModel | None, RewardModel]
 ) -> Floats | None:
+    """How much likelier judgeable rows' outcomes are to the second of two models than to the first.
+
+    Returns:
+        (n,) nats, summed over the outcomes that both predict; NaN where nothing came of the action or is known of it.
+        None where there is no first model, or no outcome that both predict.
+    """
     incumbent, candidate = models
     if incumbent is None:
         return None

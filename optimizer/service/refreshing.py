@@ -12,13 +12,12 @@ alone follows then.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from datetime import datetime
 from functools import cache, partial
 from typing import Any
 
 from optimizer.bandit.tolls import Price, prices_of
-from optimizer.model.artifact import unpack
 from optimizer.model.examples import Examples
 from optimizer.model.inference import RewardModel
 from optimizer.model.policy import LivePolicy
@@ -38,9 +37,10 @@ from optimizer.service.footing import Footing, footing_of, known_of, told_as
 from optimizer.service.ids import COLD_POLICY
 from optimizer.service.priceable import priceable
 from optimizer.service.pricing import moved, publish_prices, with_prices, work_out
+from optimizer.service.progress import progressed
 from optimizer.service.publish import artifact_of, new_policy, publish
 from optimizer.service.replay import on_known_clock
-from optimizer.service.served import Served, following, gated_of, lineage_of
+from optimizer.service.served import Served, following, gated_of, line_of, lineage_of
 from optimizer.service.serving import load_policy
 from optimizer.service.settledrows import SettledRows, comparable, settled_until
 from optimizer.service.soundness import sound
@@ -207,13 +207,15 @@ def _refresh_campaign(
         run_id=None,
         revision=True,
     )
-    origin = gated_of(reader, policy)
+    line = line_of(reader, policy)
+    origin = line[-1]
     ancestor = load_policy(reader, policy.workspace_id, origin.policy_id, {})
     gated = replace(ancestor, exploration=revision.exploration)
     apart = partial(divergence, reader, services, campaign, _recent(reader, read, campaign), gated)
     distance = refitted = apart(LivePolicy.of(revision, models))
     judged = _judged(pointer, policy, origin, count)
-    most = allowed(judged, count)
+    progress = progressed(reader, campaign, pointer, line, ancestor, read.log.of(campaign.campaign_id), now)
+    most = allowed(judged, count, free=progress.better and not campaign.guardrails)
     if services.settings.gate and distance > most:
         nearer = replace(revision, mixture=nearer_mixture(origin.mixture, parts, most / distance))
         older = zip(ancestor.mixture, ancestor.models, strict=True)
@@ -228,7 +230,8 @@ def _refresh_campaign(
         # The model waits for the gate, the alarm doesn't: the same model goes on at another rate of exploration.
         revision, distance = replace(revision, mixture=policy.mixture), 0.0
     near = {"revision": True, "judged": judged, "divergence": distance, "limit": most, "refitted": refitted}
-    revision = replace(revision, verdict={**near, "delays": delays_json(campaign, read.hazards)})
+    more = {"progress": asdict(progress), "delays": delays_json(campaign, read.hazards)}
+    revision = replace(revision, verdict={**near, **more})
     new = [one for one in artifacts if one.artifact_id in {part.artifact_id for part in revision.mixture}]
     try:
         publish(services, new, revision, pointer, now)
@@ -291,7 +294,7 @@ def _refit(read: _Read, stored: Artifact, origin: str, footing: Footing, pointer
     elif read.before is not None:
         trained = follow(stored.blob, read.before.models[told_as(origin, footing, known)], data, settled)
     elif anew and footing.since is None and outgrown(len(data), known.learned):
-        trained = _anew(read.job(), stored, data, settled)
+        trained = _anew(read.job(), data, settled)
     else:
         trained = refit(stored.blob, data, settled)
     if trained.settled is not None:
@@ -299,11 +302,10 @@ def _refit(read: _Read, stored: Artifact, origin: str, footing: Footing, pointer
     return artifact_of(stored.workspace_id, trained.blob, trained.feature_hash, pointer.moved_at)
 
 
-def _anew(job: Job, stored: Artifact, data: Examples, settled: int | None) -> Trained:
-    """A model of all rows whose features and precisions are learned anew. Its draws keep their seed: it differs from
-    the one before by what was learned and not by luck."""
-    seed = int(unpack(stored.blob)[2]["seed"])
-    trained = model_of(data, job.attributes, job.encoder, job.options, changed=job.changed, seed=seed)
+def _anew(job: Job, data: Examples, settled: int | None) -> Trained:
+    """A model of all rows whose features and precisions are learned anew. It draws anew, too, as a retrain's would:
+    a bank of draws that only follows looks in the same few directions for ever."""
+    trained = model_of(data, job.attributes, job.encoder, job.options, changed=job.changed)
     return trained if settled is None else refit(trained.blob, data, settled)
 
 

@@ -54,9 +54,15 @@ def following(policy: Policy, gated: Policy) -> tuple[Component, ...]:
 
 def gated_of(reader: Reader, policy: Policy) -> Policy:
     """The gated policy that a line of revisions started from."""
-    while policy.revision and policy.parent_id is not None:
-        parent = reader.policy(policy.workspace_id, policy.parent_id)
+    return line_of(reader, policy)[-1]
+
+
+def line_of(reader: Reader, policy: Policy) -> list[Policy]:
+    """A policy and what it revises, newest first; the gated policy that the line started from is the last."""
+    line = [policy]
+    while line[-1].revision and line[-1].parent_id is not None:
+        parent = reader.policy(policy.workspace_id, line[-1].parent_id)
         if parent is None:
             break
-        policy = parent
-    return policy
+        line.append(parent)
+    return line

@@ -92,9 +92,9 @@ def learned(services: Services, clock: FakeClock) -> Services:
     return services
 
 
-def little_allowed(judged: int | None, rows: int) -> float:
-    """As if what was judged were nearly all that is known."""
-    del judged, rows
+def little_allowed(judged: int | None, rows: int, *, free: bool) -> float:
+    """As if what was judged were nearly all that is known, and refreshes had brought nothing."""
+    del judged, rows, free
     return LEAST_ALLOWED
 
 
@@ -103,7 +103,8 @@ def little_allowed(judged: int | None, rows: int) -> float:
     [(None, 900, 0.25), (900, 1_000, 0.25), (900, 1_800, 0.5), (450, 4_500, 0.9), (5, 0, 0.25)],
 )
 def test_a_revision_may_go_as_far_as_the_log_has_grown(judged: int | None, rows: int, most: float) -> None:
-    assert allowed(judged, rows) == pytest.approx(most)
+    assert allowed(judged, rows, free=False) == pytest.approx(most)
+    assert allowed(judged, rows, free=True) == 1.0
 
 
 def served(services: Services, campaign_id: str = "spring") -> Policy:
