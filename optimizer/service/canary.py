@@ -18,7 +18,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from datetime import datetime
 from functools import partial
-from hashlib import blake2b
 from typing import Any
 
 import numpy as np
@@ -33,7 +32,7 @@ from optimizer.service.ids import COLD_POLICY
 from optimizer.service.learning import predecessor
 from optimizer.service.publish import roll_back
 from optimizer.service.replay import Replayer, plan_of, situation_of
-from optimizer.service.stakes import Compared, Stakes, stakes_of
+from optimizer.service.stakes import Compared, Stakes, asked_of, stakes_of
 from optimizer.service.told import last_told
 from optimizer.service.wiring import Services
 from storage.errors import VersionConflict
@@ -214,13 +213,6 @@ def lineage_of(reader: Reader, pointer: Pointer) -> list[Policy]:
 
 def _closing(campaign: Campaign, row: Logged) -> tuple[float, str]:
     return closes(campaign, row.decision).timestamp(), row.decision.decision_id
-
-
-def asked_of(campaign: Campaign) -> str:
-    """What is watched, as a hash: the objective, its windows and the guardrails."""
-    parts = (campaign.objective, campaign.attribution_hours, campaign.guardrails)
-    text = repr([sorted((name, repr(value)) for name, value in part.items()) for part in parts])
-    return blake2b(text.encode(), digest_size=8).hexdigest()
 
 
 def _remembered(reader: Reader, gated: Policy, campaign: Campaign) -> Watch | None:

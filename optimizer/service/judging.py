@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -129,9 +129,13 @@ def _calibrations(paired: Paired) -> dict[str, Calibration]:
 
 
 def likelihood_gain(
-    rows: Sequence[Logged], campaign: Campaign, models: tuple[RewardModel | None, RewardModel]
+    rows: Sequence[Logged],
+    campaign: Campaign,
+    models: tuple[RewardModel | None, RewardModel],
+    kinds: Collection[str] | None = None,
 ) -> Floats | None:
-    """How much likelier judgeable rows' outcomes are to the second of two models than to the first.
+    """How much likelier judgeable rows' outcomes (of these kinds; None = all) are to the second of two models than to
+    the first.
 
     Returns:
         (n,) nats, summed over the outcomes that both predict; NaN where nothing came of the action or is known of it.
@@ -143,7 +147,7 @@ def likelihood_gain(
     carried_out = np.array([r.trainable for r in rows], np.bool_)
     data = examples([r for r in rows if r.trainable], {campaign.campaign_id: campaign})
     ours, theirs = log_likelihood(candidate, data), log_likelihood(incumbent, data)
-    differences = [ours[k] - theirs[k] for k in ours if k in theirs]
+    differences = [ours[k] - theirs[k] for k in ours if k in theirs and (kinds is None or k in kinds)]
     if not differences:
         return None
     stacked = np.stack(differences)

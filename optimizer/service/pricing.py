@@ -91,8 +91,7 @@ def publish_prices(services: Services, pointer: Pointer, policy: Policy, prices:
         policy.mixture,
         parent=pointer,
         exploration=with_prices(policy.exploration, prices),
-        # The models are the same, so the revision is as far from its gated ancestor as the policy it revises.
-        verdict={**(policy.verdict if policy.revision else {"revision": True, "divergence": 0.0}), "repriced": True},
+        verdict=_verdict(pointer, policy),
         run_id=None,
         revision=True,
     )
@@ -102,6 +101,15 @@ def publish_prices(services: Services, pointer: Pointer, policy: Policy, prices:
     except VersionConflict:
         return {**answer, "decision": "superseded", "policy_id": None}
     return {**answer, "decision": "publish", "policy_id": revision.policy_id}
+
+
+def _verdict(pointer: Pointer, policy: Policy) -> JsonObject:
+    """Of a policy whose prices alone are new. Its models are the same, so it is as far from its gated ancestor as what
+    it revises; where that was put back, nothing from before counts for those that follow it."""
+    told = dict(policy.verdict) if policy.revision else {"revision": True, "divergence": 0.0}
+    if pointer.moved_at > policy.created_at:
+        told = {name: value for name, value in told.items() if name != "progress"} | {"put_back": True}
+    return {**told, "repriced": True}
 
 
 def with_prices(exploration: JsonObject, prices: Sequence[Price]) -> JsonObject:

@@ -2,38 +2,46 @@
 
 Every decision under a revision was made before its outcome was known to the model that made it, and to the gated
 policy's own, older one. So once the outcome is final both are asked how likely it was, and the differences of their
-log-likelihoods are what learning on has been worth (prequential: Dawid 1984). Their mean is bounded at all times
-together (``bandit.sequences``), so it may be looked at with every refresh. What predicts clearly better than the model
-that was judged needs no bound to stay near it: a campaign's first policy is judged by predictions, too.
+log-likelihoods are what learning on has been worth (prequential: Dawid 1984). Counted are the outcomes of worth and the
+looks that come before them, as for a campaign's first policy. Their mean is bounded at all looks together
+(``bandit.sequences``), so it may be looked at with every refresh. What predicts clearly better than the model that was
+judged needs no bound to stay near it, as long as the newest decisions don't say otherwise.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, fields, replace
 from datetime import datetime
 
 import numpy as np
 
 from optimizer.bandit.clusters import Floats
-from optimizer.bandit.rewards import max_window
+from optimizer.bandit.rewards import planned_end
 from optimizer.bandit.sequences import half_width
+from optimizer.model.funnel import AFTER
 from optimizer.model.inference import RewardModel
 from optimizer.model.policy import LivePolicy
-from optimizer.service.feedback import Logged, judgeable
-from optimizer.service.judging import likelihood_gain
+from optimizer.service.feedback import Logged, judgeable, people
+from optimizer.service.judging import likelihood_gain, rewarded
+from optimizer.service.runs import LEAST_RECIPIENTS
+from optimizer.service.stakes import asked_of
+from storage.log import Decision
 from storage.policies import Pointer, Policy
 from storage.port import Reader
-from storage.records import Campaign
+from storage.records import Campaign, JsonObject
 
-#: Decisions before the first statement.
-LEAST_ROWS = 200
-#: Chance that a line which predicts no better than its gated policy is ever said to, at all looks together. The bound
-#: has two sides, each with half of it.
+#: Decisions before the first statement, and how many of them must have brought something: a log without any outcome
+#: is likelier to whatever expects less.
+LEAST_ROWS, LEAST_REWARDED = 200, 30
+#: Chance (in the limit of many decisions) that a line which predicts no better than its gated policy is ever said to,
+#: at all looks together. The bound has two sides, each with half of it.
 ERROR = 0.05
-#: Of more decisions that became known at once the newest are asked about.
-MOST_ROWS = 1_000
+#: Decisions after which what they told is worth half beside newer ones.
+HALF_LIFE = 1_000.0
+#: Of more decisions that became known at once the newest are asked about, and of so many models.
+MOST_ROWS, MOST_MODELS = 1_000, 50
 
 
 @dataclass(frozen=True)
@@ -41,37 +49,50 @@ class Progress:
     """How much better a line of revisions has predicted than its gated policy, so far.
 
     Attributes:
-        rows: decisions counted. gain: sum of their gains in log-likelihood, in nats; squares: sum of the squares.
-        until: when they were counted, in epoch seconds; seen: when the newest decision known then was made.
-        better: whether the line was clearly better at one of these looks, and is so on the whole still.
+        gated: that policy. asked: what the campaign asks (``stakes.asked_of``); with another of them all begins anew.
+        since: only decisions made after this count; seen: when the newest one that was known at the last look was
+            made; until: when that look was. All in epoch seconds.
+        rows: decisions counted, those of one person at one look as one. rewarded: how many brought something.
+        gain: sum of their gains in log-likelihood, in nats; squares: sum of the squares; recent: the sum with older
+            ones fading.
+        better: whether the line was clearly better at one of these looks, and the newest decisions don't deny it.
     """
 
+    gated: str
+    asked: str
+    since: float
+    seen: float
+    until: float
     rows: int = 0
+    rewarded: int = 0
     gain: float = 0.0
     squares: float = 0.0
-    until: float = 0.0
-    seen: float = 0.0
+    recent: float = 0.0
     better: bool = False
 
     @classmethod
-    def of(cls, policy: Policy, pointer: Pointer) -> Progress:
-        """What a served policy's verdict keeps of it; nothing that was before a person or a rollback put it back."""
-        if pointer.moved_at > policy.created_at:
-            return cls(until=pointer.moved_at.timestamp(), seen=pointer.moved_at.timestamp())
-        told = policy.verdict.get("progress") if policy.revision else None
-        return cls() if told is None else cls(**told)
+    def from_json(cls, told: JsonObject) -> Progress | None:
+        """What ``to_json`` wrote; None where another version wrote it."""
+        names = {field.name for field in fields(cls)}
+        return cls(**told) if told.keys() == names else None
 
-    def lacks(self, row: Logged, now: datetime, window: float) -> bool:
-        """Whether a decision that is final now was not when the others were counted; window in hours."""
-        final_at = now.timestamp() - 3600.0 * (row.age - window)
-        return row.decision.decided_at.timestamp() > self.seen or final_at > self.until
+    def to_json(self) -> JsonObject:
+        """For a revision's verdict; ``from_json`` gives an equal one."""
+        return asdict(self)
 
-    def followed(self, gains: Floats, until: float, seen: float) -> Progress:
-        """With what more decisions have gained."""
-        rows = self.rows + gains.size
+    def lacks(self, decision: Decision, final: datetime, at: datetime) -> bool:
+        """Whether a decision whose outcomes are final then is so at that time, has not been counted, and is to be."""
+        made, final_at = decision.decided_at.timestamp(), final.timestamp()
+        return made > self.since and final_at <= at.timestamp() and (made > self.seen or final_at > self.until)
+
+    def followed(self, gains: Floats, brought: int) -> Progress:
+        """With what more decisions have gained, (n,), and how many of them brought something."""
+        rows, some = self.rows + gains.size, self.rewarded + brought
         gain, squares = self.gain + math.fsum(gains), self.squares + math.fsum(gains**2)
-        better = _clear(rows, gain, squares) or (self.better and gain > 0.0)
-        return Progress(rows, gain, squares, until, seen, better)
+        recent = self.recent * 0.5 ** (gains.size / HALF_LIFE) + math.fsum(gains)
+        clear = some >= LEAST_REWARDED and _clear(rows, gain, squares)
+        better = (clear or self.better) and recent > 0.0
+        return replace(self, rows=rows, rewarded=some, gain=gain, squares=squares, recent=recent, better=better)
 
 
 def _clear(rows: int, gain: float, squares: float) -> bool:
@@ -90,42 +111,68 @@ def progressed(
     line: Sequence[Policy],
     gated: LivePolicy,
     rows: Sequence[Logged],
-    now: datetime,
-) -> Progress:
-    """What is known now. Of a canary's line nothing is: its shares are the gate's, and it is watched.
+    at: datetime,
+) -> Progress | None:
+    """What is known now; None of a canary's line: its shares are the gate's, and it is watched.
+
+    It begins anew with a line, when a person or a rollback has put the policy back, and when the campaign asks for
+    something else.
 
     Args:
         reader: for the models of the line's revisions; decisions of one that is gone are not counted.
         campaign: as it is now. pointer: what it serves.
         line: the served revision and those before it, newest first, the gated policy at last.
         gated: that policy with its models.
-        rows: the campaign's, as known now.
-        now: up to when they are known.
+        rows: the campaign's, as known at that time. at: when.
     """
     model = gated.models[-1]
     if len(gated.mixture) > 1 or model is None:
-        return Progress()
-    before = Progress.of(line[0], pointer)
-    revisions = {policy.policy_id: policy for policy in line[:-1]}
-    known = [r for r in judgeable(rows, campaign) if r.decision.policy_id in revisions and r.trainable]
-    window = max_window(campaign)
-    final = [r for r in known if r.matured and r.age >= window and before.lacks(r, now, window)]
+        return None
+    moment, asked = at.timestamp(), asked_of(campaign)
+    newest = max((row.decision.decided_at.timestamp() for row in rows), default=0.0)
+    told = None if pointer.moved_at > line[0].created_at else line[0].verdict.get("progress")
+    before = None if told is None else Progress.from_json(told)
+    if before is None or (before.gated, before.asked) != (line[-1].policy_id, asked):
+        return Progress(line[-1].policy_id, asked, newest, newest, moment)
+    models = {policy.policy_id: policy.mixture[-1].artifact_id for policy in line[:-1]}
+    own = {None, gated.mixture[-1].artifact_id}
+    known = [r for r in judgeable(rows, campaign) if r.trainable and models.get(r.decision.policy_id) not in own]
+    if people(known) < LEAST_RECIPIENTS:
+        return replace(before, seen=max(before.seen, newest), until=max(before.until, moment))
+    final = [r for r in known if r.matured and before.lacks(r.decision, planned_end(campaign, r.decision), at)]
+    gains, counted = _gains(reader, campaign, model, models, final[-MOST_ROWS:])
+    after = before.followed(gains, int(np.count_nonzero(rewarded(campaign, counted))))
+    return replace(after, seen=max(before.seen, newest), until=max(before.until, moment))
+
+
+def _gains(
+    reader: Reader,
+    campaign: Campaign,
+    gated: RewardModel,
+    models: Mapping[str, str | None],
+    rows: Sequence[Logged],
+) -> tuple[Floats, list[Logged]]:
+    """How much likelier outcomes were to the models that made the decisions than to the gated one.
+
+    Returns:
+        (n,) nats, summed by recipient, and the decisions that they are of.
+    """
     by_model: dict[str, list[Logged]] = {}
-    for row in final[-MOST_ROWS:]:
-        name = revisions[row.decision.policy_id].mixture[-1].artifact_id
-        if name not in (None, gated.mixture[-1].artifact_id):
+    for row in reversed(rows):
+        name = models[row.decision.policy_id]
+        if name is not None and (name in by_model or len(by_model) < MOST_MODELS):
             by_model.setdefault(name, []).append(row)
-    gains = _gains(reader, campaign, model, by_model)
-    newest = max([before.seen, *(r.decision.decided_at.timestamp() for r in known)])
-    return before.followed(gains, now.timestamp(), newest)
-
-
-def _gains(reader: Reader, campaign: Campaign, gated: RewardModel, by_model: Mapping[str, Sequence[Logged]]) -> Floats:
-    """How much likelier each decision's outcomes were to the model that made it than to the gated one, in nats."""
-    found = [np.zeros(0)]
-    for name, rows in by_model.items():
+    kinds = {*campaign.objective, *(AFTER[kind] for kind in campaign.objective if kind in AFTER)}
+    sums: dict[str, float] = {}
+    counted: list[Logged] = []
+    for name, some in by_model.items():
         stored = reader.artifact(campaign.workspace_id, name)
-        gain = None if stored is None else likelihood_gain(rows, campaign, (gated, RewardModel.load(stored.blob)))
-        if gain is not None:
-            found.append(gain[np.isfinite(gain)])
-    return np.concatenate(found)
+        pair = None if stored is None else (gated, RewardModel.load(stored.blob))
+        gain = None if pair is None else likelihood_gain(some, campaign, pair, kinds)
+        if gain is None:
+            continue
+        for row, nats in zip(some, gain.tolist(), strict=True):
+            if math.isfinite(nats):
+                sums[row.decision.recipient_id] = sums.get(row.decision.recipient_id, 0.0) + nats
+                counted.append(row)
+    return np.array(list(sums.values()), dtype=np.float64), counted

@@ -12,7 +12,7 @@ alone follows then.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from functools import cache, partial
 from typing import Any
@@ -57,7 +57,7 @@ class _Read:
     """What a refresh works on.
 
     Attributes:
-        log: the whole log, or the rows since ``before``.
+        log: the whole log, or the rows since ``before``, as known ``at`` that time.
         before: what the settled rows say, where it is kept.
         drift: what the drift detectors know, by campaign.
         until: up to when the rows of ``log`` are settled, where it is worth keeping what they say.
@@ -68,6 +68,7 @@ class _Read:
     """
 
     log: Log
+    at: datetime
     before: SettledRows | None
     drift: Mapping[str, Drift]
     until: datetime | None
@@ -172,7 +173,7 @@ def _read(
     refused = frozenset(sound(log)[1]) if before is None else before.refused
     log = log.without(refused)
     job = cache(partial(Job.of, services, reader, workspace_id, log, None, drift))
-    return _Read(log, before, drift, settled_until(log.rows, now, before), refused, job)
+    return _Read(log, now, before, drift, settled_until(log.rows, now, before), refused, job)
 
 
 def _refresh_campaign(
@@ -214,8 +215,10 @@ def _refresh_campaign(
     apart = partial(divergence, reader, services, campaign, _recent(reader, read, campaign), gated)
     distance = refitted = apart(LivePolicy.of(revision, models))
     judged = _judged(pointer, policy, origin, count)
-    progress = progressed(reader, campaign, pointer, line, ancestor, read.log.of(campaign.campaign_id), now)
-    most = allowed(judged, count, free=progress.better and not campaign.guardrails)
+    progress = None
+    if services.settings.gate and not campaign.guardrails:
+        progress = progressed(reader, campaign, pointer, line, ancestor, read.log.of(campaign.campaign_id), read.at)
+    most = allowed(judged, count, free=progress is not None and progress.better)
     if services.settings.gate and distance > most:
         nearer = replace(revision, mixture=nearer_mixture(origin.mixture, parts, most / distance))
         older = zip(ancestor.mixture, ancestor.models, strict=True)
@@ -230,8 +233,8 @@ def _refresh_campaign(
         # The model waits for the gate, the alarm doesn't: the same model goes on at another rate of exploration.
         revision, distance = replace(revision, mixture=policy.mixture), 0.0
     near = {"revision": True, "judged": judged, "divergence": distance, "limit": most, "refitted": refitted}
-    more = {"progress": asdict(progress), "delays": delays_json(campaign, read.hazards)}
-    revision = replace(revision, verdict={**near, **more})
+    more = {} if progress is None else {"progress": progress.to_json()}
+    revision = replace(revision, verdict={**near, **more, "delays": delays_json(campaign, read.hazards)})
     new = [one for one in artifacts if one.artifact_id in {part.artifact_id for part in revision.mixture}]
     try:
         publish(services, new, revision, pointer, now)
@@ -242,7 +245,7 @@ def _refresh_campaign(
 
 def _judged(pointer: Pointer, policy: Policy, gated: Policy, rows: int) -> int | None:
     """How many rows were known when what serves was put into service: by a gate, or later by a person or a rollback."""
-    if pointer.moved_at > policy.created_at:
+    if pointer.moved_at > policy.created_at or policy.verdict.get("put_back"):
         return rows
     told: int | None = policy.verdict.get("judged") if policy.revision else None
     return gated.exploration.get("rows") if told is None else told

@@ -17,6 +17,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from hashlib import blake2b
 
 import numpy as np
 from numpy.typing import NDArray
@@ -119,6 +120,13 @@ class Stakes:
             else:
                 found[f"{name}.{kind}"] = limit - (ours - theirs) * happened
         return found
+
+
+def asked_of(campaign: Campaign) -> str:
+    """What is watched, as a hash: the objective, its windows and the guardrails."""
+    parts = (campaign.objective, campaign.attribution_hours, campaign.guardrails)
+    text = repr([sorted((name, repr(value)) for name, value in part.items()) for part in parts])
+    return blake2b(text.encode(), digest_size=8).hexdigest()
 
 
 def stakes_of(campaign: Campaign, earlier: Floats, asked: str) -> Stakes:
