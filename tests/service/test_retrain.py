@@ -233,13 +233,14 @@ def test_a_refresh_learns_all_anew_once_outcomes_have_outgrown_what_serves(shop:
     for seed, people in ((2, learned // 2 - 10), (3, 40)):
         before = serving()[1]
         assert learned_from(before) == learned
+        assert before["seed"] == first["seed"], "a refit draws as before"
         assert "mood" not in serving()[0].spec.owners
         audience(shop, clock, people, seed=seed, context={"mood": "up"})
         assert refresh(shop, WORKSPACE)[0]["decision"] == "publish"
     model, meta = serving()
     assert learned_from(meta) == meta["rows"] > 1.5 * learned
     assert "mood" in model.spec.owners
-    assert meta["seed"] == first["seed"]
+    assert meta["seed"] != first["seed"], "it draws anew"
 
 
 def test_a_canary_s_model_is_refitted_and_not_learned_anew(shop: Services, clock: FakeClock) -> None:
