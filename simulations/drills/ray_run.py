@@ -22,7 +22,7 @@ from simulations.audit import Report
 from simulations.drills.nodes import Nodes, two_nodes
 from simulations.drills.ray_scene import CAMPAIGN, Size, prepare, switch_shared, write_files
 from simulations.drills.rules import proof
-from simulations.drills.rules.scene import PUSH_COST, SECOND_COST
+from simulations.drills.rules.scene import EMAIL_COST, SECOND_COST
 from simulations.drills.scene import WORKSPACE
 from simulations.pgserver import PostgresServer, running
 from storage.open import open_store
@@ -221,6 +221,6 @@ def _ran_out(database: str) -> dict[str, int]:
     store = open_store(database)
     try:
         with store.read() as reader:
-            return dict(proof.ran_out(reader, round((PUSH_COST + SECOND_COST) * MICROS)))
+            return dict(proof.ran_out(reader, round((EMAIL_COST + SECOND_COST) * MICROS)))
     finally:
         store.close()
