@@ -137,7 +137,7 @@ class Settings:
     max_batch_bytes: int = _setting(32 << 20, whole(1024, 1 << 32), "largest body of a batch")
     max_batch_rows: int = _setting(10_000, whole(1, 1_000_000), "most rows of a batch")
     retrain_minutes: float = _setting(240.0, number(0.01, 525_600), "minutes from one scheduled retrain to the next")
-    refresh_seconds: float = _setting(60.0, number(0.1, 86_400), "seconds between refreshes while outcomes arrive")
+    refresh_seconds: float = _setting(60.0, number(0.1, 86_400), "seconds between looks at newly arrived outcomes")
     expire_seconds: float = _setting(30.0, number(0.1, 86_400), "seconds between looks for reservations that ran out")
     reload_seconds: float = _setting(1.0, number(0.05, 60), "seconds between looks for newly published policies")
     retention_days: int = _setting(400, whole(1, 36_500), "days that closed decisions are kept")

@@ -28,10 +28,10 @@ from optimizer.bandit.sequences import Wager
 from optimizer.service.apart import Apart, attempted
 from optimizer.service.evidence import newest_and_rest, predicted_rewards, vector_of
 from optimizer.service.feedback import Logged, closes, feedback_rows
-from optimizer.service.ids import COLD_POLICY
 from optimizer.service.learning import predecessor
 from optimizer.service.publish import roll_back
 from optimizer.service.replay import Replayer, plan_of, situation_of
+from optimizer.service.served import line_served
 from optimizer.service.stakes import Compared, Stakes, asked_of, stakes_of
 from optimizer.service.told import last_told
 from optimizer.service.wiring import Services
@@ -158,14 +158,14 @@ def _settle(services: Services, pointer: Pointer, found: Watch, parent: str, now
 def _look(services: Services, reader: Reader, pointer: Pointer, now: datetime) -> tuple[Watch, str] | None:
     """The state after this look, and the policy that served before; None where the campaign serves no canary."""
     campaign = reader.campaign(pointer.workspace_id, pointer.campaign_id)
-    lineage = lineage_of(reader, pointer)
-    if campaign is None or not lineage or len(lineage[-1].mixture) < 2:
+    line = line_served(reader, pointer)
+    if campaign is None or not line or len(line[-1].mixture) < 2:
         return None
-    gated = lineage[-1]
+    gated = line[-1]
     state = _remembered(reader, gated, campaign)
     if state is None:
         state = _opened(reader, gated, campaign, now)
-    own = {policy.policy_id for policy in lineage}
+    own = {policy.policy_id for policy in line}
     fresh, waiting = [], [now.timestamp()]
     since = datetime.fromtimestamp(max(state.since, gated.created_at.timestamp()), gated.created_at.tzinfo)
     for row in feedback_rows(reader, campaign, since, now):
@@ -181,34 +181,21 @@ def _look(services: Services, reader: Reader, pointer: Pointer, now: datetime) -
     return _added(Replayer(reader, services.salt), state, campaign, fresh), before
 
 
-def not_watched_enough(reader: Reader, pointer: Pointer, campaign: Campaign) -> str | None:
-    """Why no candidate may follow yet where a canary is served; None = one may.
+def not_watched_enough(reader: Reader, line: Sequence[Policy], campaign: Campaign) -> str | None:
+    """Why no candidate may follow yet where a canary is served; None = one may. ``line``: see ``served.line_served``.
 
     One may, too, where there is nothing to watch by: no wager, or propensities that don't replay.
     """
-    lineage = lineage_of(reader, pointer)
-    if not lineage or len(lineage[-1].mixture) < 2 or lineage[-1].mixture[-1].weight > min(_LIMITS.ladder) + 1e-9:
+    if not line or len(line[-1].mixture) < 2 or line[-1].mixture[-1].weight > min(_LIMITS.ladder) + 1e-9:
         return None
-    state = _remembered(reader, lineage[-1], campaign)
+    state = _remembered(reader, line[-1], campaign)
     if state is not None and (state.rows >= LEAST_WATCHED or not state.wagers or state.error > LARGEST_ERROR):
         return None
     rows = 0 if state is None else state.rows
     return (
-        f"the canary {lineage[-1].policy_id} is watched first: outcomes of {rows:,} decisions under it are known, and "
+        f"the canary {line[-1].policy_id} is watched first: outcomes of {rows:,} decisions under it are known, and "
         f"{LEAST_WATCHED:,} are needed before another candidate may follow"
     )
-
-
-def lineage_of(reader: Reader, pointer: Pointer) -> list[Policy]:
-    """The serving policy, the revisions that it came from, and at the end the gated policy that they all refresh."""
-    found: list[Policy] = []
-    policy = None if pointer.policy_id == COLD_POLICY else reader.policy(pointer.workspace_id, pointer.policy_id)
-    while policy is not None:
-        found.append(policy)
-        if not policy.revision or policy.parent_id is None:
-            break
-        policy = reader.policy(pointer.workspace_id, policy.parent_id)
-    return found
 
 
 def _closing(campaign: Campaign, row: Logged) -> tuple[float, str]:

@@ -16,7 +16,7 @@ from typing import Any
 
 from optimizer.bandit.evidence import Verdict
 from optimizer.service.apart import Apart, attempted
-from optimizer.service.canary import lineage_of, not_watched_enough
+from optimizer.service.canary import not_watched_enough
 from optimizer.service.drifting import changed_at
 from optimizer.service.feedback import Logged, feedback_rows, people
 from optimizer.service.ids import COLD_POLICY
@@ -25,6 +25,7 @@ from optimizer.service.pacing import judged
 from optimizer.service.publish import mixture, new_policy, publish, reject
 from optimizer.service.replay import Replayer
 from optimizer.service.runs import LEAST_RECIPIENTS
+from optimizer.service.served import line_served
 from optimizer.service.serving import load_policy
 from optimizer.service.sharing import SHARING, paired, shared_rows
 from optimizer.service.told import last_told
@@ -95,11 +96,11 @@ def _climb(services: Services, reader: Reader, pointer: Pointer, run: TrainingRu
     campaign = reader.campaign(pointer.workspace_id, pointer.campaign_id)
     if campaign is None or serving is None or len(serving.mixture) < 2:
         return None
-    lineage, now = lineage_of(reader, pointer), services.clock()
+    line, now = line_served(reader, pointer), services.clock()
     told = last_told(reader, pointer.workspace_id, pointer.campaign_id, "looks")
-    before = Looks(lineage[-1].policy_id)
+    before = Looks(line[-1].policy_id)
     before = Looks(**told) if told is not None and told["policy_id"] == before.policy_id else before
-    if (waiting := not_watched_enough(reader, pointer, campaign)) is not None:
+    if (waiting := not_watched_enough(reader, line, campaign)) is not None:
         return _answer(serving, before, waiting)
     matured = serving.exploration.get("rows", 0)
     hardly_more = before.counted + max(0, matured - before.matured) < before.needed
@@ -107,7 +108,7 @@ def _climb(services: Services, reader: Reader, pointer: Pointer, run: TrainingRu
         return _answer(
             serving, before, f"the next look comes after {before.needed:,} decisions that both had a share in"
         )
-    rows = _shared(reader, campaign, lineage, now)
+    rows = _shared(reader, campaign, line, now)
     counted = Looks(before.policy_id, before.shared, len(rows), now.timestamp(), matured)
     recipients = people(rows)
     if len(rows) < before.needed or recipients < LEAST_RECIPIENTS:
@@ -117,13 +118,13 @@ def _climb(services: Services, reader: Reader, pointer: Pointer, run: TrainingRu
     return _judged(services, reader, pointer, serving, campaign, rows, looked, run)
 
 
-def _shared(reader: Reader, campaign: Campaign, lineage: Sequence[Policy], now: datetime) -> list[Logged]:
+def _shared(reader: Reader, campaign: Campaign, line: Sequence[Policy], now: datetime) -> list[Logged]:
     """The decisions that both had a share in since the line was last put into service.
 
     Where something followed it and was taken back, what speaks for that once more are later decisions alone.
     """
-    own = {policy.policy_id for policy in lineage}
-    since = next(policy for policy in reversed(lineage) if len(policy.mixture) > 1).created_at
+    own = {policy.policy_id for policy in line}
+    since = next(policy for policy in reversed(line) if len(policy.mixture) > 1).created_at
     for policy in judged(reader, campaign):
         if policy.created_at <= since:
             break
@@ -131,7 +132,7 @@ def _shared(reader: Reader, campaign: Campaign, lineage: Sequence[Policy], now: 
             since = policy.created_at
             break
     rows = list(feedback_rows(reader, campaign, since, now))
-    return shared_rows(rows, campaign, lineage, changed_at(reader, campaign))
+    return shared_rows(rows, campaign, line, changed_at(reader, campaign))
 
 
 def _judged(

@@ -1,5 +1,5 @@
 """Which scheduled retrains have something to go by: with a gate, clearly more than the last verdict had; without one,
-enough since outcomes have changed.
+enough since outcomes have changed. And which refreshes are worth a revision.
 
 The gate's error rate is spent over all candidates of a campaign, later ones getting less. One that is judged every four
 hours has made 2,190 tries within a year and passes at z 4.9; judged daily at most it passes at 4.4, on a fifth fewer
@@ -31,6 +31,13 @@ LONGEST = timedelta(days=1)
 SINCE_CHANGE = 10_000
 #: Since the last training; after so long it is worth a look how features, network and findings would be now.
 LONGEST_UNSETTLED = timedelta(days=30)
+
+#: By how much what is known must have grown for a revision, and after which time anything new is worth one. A model of
+#: some hundred rows follows every few outcomes, one of a million every hour: each revision that something was decided
+#: under stays as long as its decisions, with a model of a MB.
+GROWN, WITHIN = 0.01, timedelta(hours=1)
+#: In a revision's verdict: up to when its models know, in epoch seconds.
+KNOWN_AT = "known_at"
 
 
 def judged(reader: Reader, campaign: Campaign) -> Iterator[Policy]:
@@ -97,3 +104,18 @@ def unsettled(rows: Iterable[Logged], changed: float) -> str | None:
     if known >= SINCE_CHANGE:
         return None
     return f"outcomes have changed, and {known:,} of {SINCE_CHANGE:,} rows since are known; refreshes go on"
+
+
+def worth_revising(policy: Policy, told: int, at: datetime) -> bool:
+    """Whether what has become known since a policy was made is worth a revision of it.
+
+    Args:
+        policy: the one that serves.
+        told: what is known now, as in ``annealing.exploration_numbers``. at: the time of that.
+    """
+    had: int | None = policy.exploration.get("told")
+    if had is None or had == told:
+        return had is None
+    known_at: float = policy.verdict.get(KNOWN_AT, policy.created_at.timestamp())
+    waited = at.timestamp() - known_at
+    return abs(told - had) >= GROWN * had or waited >= WITHIN.total_seconds()

@@ -35,12 +35,13 @@ from optimizer.service.feedback import Hazards, Log, delays_json, examples, judg
 from optimizer.service.fitting import Job, model_of
 from optimizer.service.footing import Footing, footing_of, known_of, told_as
 from optimizer.service.ids import COLD_POLICY
+from optimizer.service.pacing import KNOWN_AT, worth_revising
 from optimizer.service.priceable import priceable
 from optimizer.service.pricing import moved, publish_prices, with_prices, work_out
 from optimizer.service.progress import progressed
 from optimizer.service.publish import artifact_of, new_policy, publish
 from optimizer.service.replay import on_known_clock
-from optimizer.service.served import Served, following, gated_of, line_of, lineage_of
+from optimizer.service.served import Served, following, origins_of
 from optimizer.service.serving import load_policy
 from optimizer.service.settledrows import SettledRows, comparable, settled_until
 from optimizer.service.soundness import sound
@@ -58,6 +59,7 @@ class _Read:
 
     Attributes:
         log: the whole log, or the rows since ``before``, as known ``at`` that time.
+        served: by campaign, what it serves.
         before: what the settled rows say, where it is kept.
         drift: what the drift detectors know, by campaign.
         until: up to when the rows of ``log`` are settled, where it is worth keeping what they say.
@@ -69,6 +71,7 @@ class _Read:
 
     log: Log
     at: datetime
+    served: Mapping[str, Served]
     before: SettledRows | None
     drift: Mapping[str, Drift]
     until: datetime | None
@@ -116,7 +119,8 @@ def refresh(
     Returns:
         For each campaign with a learned policy ``campaign_id, decision, policy_id, divergence, rows, prices`` (the
         rules that have one under the policy that serves now). ``decision`` is publish, repriced (prices alone),
-        unchanged, waits (a canary that went too far), superseded or skipped.
+        unchanged (nothing is known that is worth a revision, see ``pacing``), waits (a canary that went too far),
+        superseded or skipped.
     """
     with services.store.read() as reader:
         learned = [
@@ -161,42 +165,42 @@ def _read(
 ) -> _Read:
     """The rows since what is kept, if that fits; else the whole log."""
     now = services.clock()
-    served = [Served.of(reader, p) for p in learned]
-    models = frozenset(name for one in served for name in one.told_as)
+    served = {p.campaign_id: Served.of(reader, p) for p in learned}
+    models = frozenset(name for one in served.values() for name in one.told_as)
     before = settledrows.read(services, workspace_id, models)
     log = load(reader, workspace_id, now, since=None if before is None else before.until)
     drift = look(services, reader, workspace_id, campaign_id, log, apart)
     if before is not None:
-        stand = all(one.stands(changes(drift)) for one in served if one.campaign_id in log.campaigns)
+        stand = all(one.stands(changes(drift)) for name, one in served.items() if name in log.campaigns)
         if not (stand and before.holds_for(log, changes(drift))):
             before, log = None, load(reader, workspace_id, now)
     refused = frozenset(sound(log)[1]) if before is None else before.refused
     log = log.without(refused)
     job = cache(partial(Job.of, services, reader, workspace_id, log, None, drift))
-    return _Read(log, now, before, drift, settled_until(log.rows, now, before), refused, job)
+    return _Read(log, now, served, before, drift, settled_until(log.rows, now, before), refused, job)
 
 
 def _refresh_campaign(
     services: Services, reader: Reader, read: _Read, pointer: Pointer, prices: Mapping[str, tuple[Price, ...]] | None
 ) -> dict[str, Any]:
     now = services.clock()
-    policy = reader.policy(pointer.workspace_id, pointer.policy_id)
-    campaign = read.log.campaigns.get(pointer.campaign_id)
-    if policy is None or campaign is None:
+    line, campaign = read.served[pointer.campaign_id].line, read.log.campaigns.get(pointer.campaign_id)
+    if not line or campaign is None:
         return _answer(pointer, "skipped", 0)
+    policy, origin = line[0], line[-1]
     if pointer.campaign_id in read.refused:
         if read.until is not None:
-            _refitted(reader, read, pointer, policy, anew=False)  # what settled rows say of this model is kept
+            _refitted(reader, read, pointer, anew=False)  # what settled rows say of this model is kept
         return _answer(pointer, "skipped", 0)
     own = prices_of(policy.exploration) if prices is None else prices.get(pointer.campaign_id, ())
     numbers = read.numbers(pointer.campaign_id)
     count = numbers["rows"]
     alike = policy.exploration.get("drift") == numbers.get("drift")
-    if policy.exploration.get("told") == numbers["told"] and alike:
+    if alike and not worth_revising(policy, numbers["told"], read.at):
         if read.until is not None:
-            _refitted(reader, read, pointer, policy, anew=False)  # what settled rows say of this model is kept
+            _refitted(reader, read, pointer, anew=False)  # what settled rows say of this model is kept
         return _repriced(services, pointer, policy, own, _answer(pointer, "unchanged", count))
-    parts, artifacts, models = _refitted(reader, read, pointer, policy, anew=True)
+    parts, artifacts, models = _refitted(reader, read, pointer, anew=True)
     revision = new_policy(
         pointer.workspace_id,
         pointer.campaign_id,
@@ -208,8 +212,6 @@ def _refresh_campaign(
         run_id=None,
         revision=True,
     )
-    line = line_of(reader, policy)
-    origin = line[-1]
     ancestor = load_policy(reader, policy.workspace_id, origin.policy_id, {})
     gated = replace(ancestor, exploration=revision.exploration)
     apart = partial(divergence, reader, services, campaign, _recent(reader, read, campaign), gated)
@@ -233,6 +235,7 @@ def _refresh_campaign(
         # The model waits for the gate, the alarm doesn't: the same model goes on at another rate of exploration.
         revision, distance = replace(revision, mixture=policy.mixture), 0.0
     near = {"revision": True, "judged": judged, "divergence": distance, "limit": most, "refitted": refitted}
+    near |= {KNOWN_AT: read.at.timestamp()}
     more = {} if progress is None else {"progress": progress.to_json()}
     revision = replace(revision, verdict={**near, **more, "delays": delays_json(campaign, read.hazards)})
     new = [one for one in artifacts if one.artifact_id in {part.artifact_id for part in revision.mixture}]
@@ -263,14 +266,15 @@ def _repriced(
 
 
 def _refitted(
-    reader: Reader, read: _Read, pointer: Pointer, policy: Policy, *, anew: bool
+    reader: Reader, read: _Read, pointer: Pointer, *, anew: bool
 ) -> tuple[tuple[Component, ...], list[Artifact], dict[str, RewardModel]]:
     """The gated policy's mixture with every model refitted on the rows of its footing; ``anew``: or trained anew,
     unless it is a canary's, whose shares are the gate's: it might have to wait, and would be trained every minute."""
-    origins, gated = lineage_of(reader, policy), gated_of(reader, policy)
+    line = read.served[pointer.campaign_id].line
+    origins, gated = origins_of(line), line[-1]
     anew = anew and len(gated.mixture) == 1
     parts, artifacts, models = [], [], {}
-    for component, of in zip(following(policy, gated), gated.mixture, strict=True):
+    for component, of in zip(following(line), gated.mixture, strict=True):
         name = component.artifact_id
         stored = None if name is None else reader.artifact(pointer.workspace_id, name)
         if name is None or stored is None:

@@ -21,7 +21,7 @@ from optimizer.model.training.train import Trained
 from optimizer.model.training.train import refresh as refitted
 from optimizer.service.annealing import exploration_numbers
 from optimizer.service.apart import Apart, attempted, fallen
-from optimizer.service.canary import lineage_of, not_watched_enough
+from optimizer.service.canary import not_watched_enough
 from optimizer.service.drifting import look
 from optimizer.service.driftstate import Drift
 from optimizer.service.evidence import pair
@@ -36,6 +36,7 @@ from optimizer.service.pricing import with_prices
 from optimizer.service.publish import artifact_of, mixture, new_policy, publish, reject
 from optimizer.service.replay import Replayer
 from optimizer.service.runs import LEAST_RECIPIENTS, LEAST_ROWS
+from optimizer.service.served import line_served
 from optimizer.service.serving import load_policy
 from optimizer.service.soundness import sound
 from optimizer.service.wiring import Services
@@ -177,12 +178,12 @@ def _later(
     job: Job, reader: Reader, campaign: Campaign, pointer: Pointer | None, mine: Sequence[Logged]
 ) -> dict[str, Any]:
     policy_id = pointer.policy_id if pointer is not None else COLD_POLICY
-    if pointer is not None and (waiting := not_watched_enough(reader, pointer, campaign)) is not None:
+    line = () if pointer is None else line_served(reader, pointer)
+    if (waiting := not_watched_enough(reader, line, campaign)) is not None:
         return _answer(campaign, "skipped", waiting, len(mine))
     replayer = Replayer(reader, job.services.salt)
     tries = sum(1 for _ in judged(reader, campaign)) + 1
     logged, changed = job.log.of(campaign.campaign_id), job.changed.get(campaign.campaign_id)
-    lineage = [] if pointer is None else lineage_of(reader, pointer)
     held = held_out(logged, campaign, cold=policy_id == COLD_POLICY, changed=changed)
     if len(held) < LEAST_ROWS:
         return _answer(campaign, "skipped", f"{len(held)} held-out rows; {LEAST_ROWS} are needed", len(mine))
@@ -196,7 +197,7 @@ def _later(
     # What is scarce has its price under both: the incumbent's.
     candidate = _live(candidate_model, mine, incumbent.prices)
     told = pair(replayer, held, campaign, incumbent, candidate, cross_fitted(job, earlier, held))
-    rung = _rung(lineage)
+    rung = _rung(line)
     models = _heaviest(incumbent), candidate_model
     verdict = later_verdict(replayer, held, campaign, told, tries, rung, models)
     if verdict.decision == "reject":
@@ -226,15 +227,15 @@ def _as_known(
     return models
 
 
-def _rung(lineage: Sequence[Policy]) -> float:
+def _rung(line: Sequence[Policy]) -> float:
     """The share of the gated mixture that its newest component holds: the ladder's next step starts there.
 
-    A policy that is whole has no step to go on from: what comes after it is a new lineage, and a canary first. What a
+    A policy that is whole has no step to go on from: what comes after it is a new line, and a canary first. What a
     refresh lets a refitted model have (``refreshing``) is no step of the ladder.
     """
-    if not lineage or len(lineage[-1].mixture) < 2 or lineage[-1].mixture[-1].artifact_id is None:
+    if not line or len(line[-1].mixture) < 2 or line[-1].mixture[-1].artifact_id is None:
         return 0.0
-    return lineage[-1].mixture[-1].weight
+    return line[-1].mixture[-1].weight
 
 
 def _cross_fitted_policy(job: Job, rows: Sequence[Logged]) -> Callable[[Logged], LivePolicy]:

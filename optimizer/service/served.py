@@ -2,29 +2,37 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from optimizer.service.footing import Known, footing_of, known_of, told_as
+from optimizer.service.ids import COLD_POLICY
 from storage.policies import Component, Pointer, Policy
 from storage.port import Reader
 
 
 @dataclass(frozen=True)
 class Served:
-    """The models that follow the outcomes of a campaign, as they are stored: what each says of itself, and the artifact
-    of its retrain."""
+    """What a campaign serves.
+
+    Attributes:
+        line: see ``line_served``.
+        models: those that follow the outcomes, as they are stored: what each says of itself, and the artifact of its
+            retrain.
+    """
 
     campaign_id: str
+    line: tuple[Policy, ...]
     models: tuple[tuple[Known, str], ...]
 
     @classmethod
     def of(cls, reader: Reader, pointer: Pointer) -> Served:
         """Of the policy that a campaign's pointer names."""
-        policy = reader.policy(pointer.workspace_id, pointer.policy_id)
-        names = {} if policy is None else lineage_of(reader, policy)
+        line = line_served(reader, pointer)
+        names = origins_of(line) if line else {}
         found = [(reader.artifact(pointer.workspace_id, name), origin) for name, origin in names.items()]
-        return cls(pointer.campaign_id, tuple((known_of(one.blob), origin) for one, origin in found if one is not None))
+        models = tuple((known_of(one.blob), origin) for one, origin in found if one is not None)
+        return cls(pointer.campaign_id, line, models)
 
     @property
     def told_as(self) -> list[str]:
@@ -40,29 +48,26 @@ class Served:
         return not any(footing_of(known, self.campaign_id, changed).anchors for known, _ in self.models)
 
 
-def lineage_of(reader: Reader, policy: Policy) -> dict[str, str]:
-    """The artifacts of a policy, each with that of the retrain that it came from."""
-    gated = gated_of(reader, policy)
-    pairs = zip(following(policy, gated), gated.mixture, strict=True)
+def line_served(reader: Reader, pointer: Pointer) -> tuple[Policy, ...]:
+    """The serving policy and what it revises, newest first; the gated policy that this line of revisions started from
+    is the last. Empty while nothing learned serves."""
+    line: list[Policy] = []
+    policy = None if pointer.policy_id == COLD_POLICY else reader.policy(pointer.workspace_id, pointer.policy_id)
+    while policy is not None:
+        line.append(policy)
+        if not policy.revision or policy.parent_id is None:
+            break
+        policy = reader.policy(pointer.workspace_id, policy.parent_id)
+    return tuple(line)
+
+
+def origins_of(line: Sequence[Policy]) -> dict[str, str]:
+    """The artifacts of a line's newest policy, each with that of the retrain that it came from."""
+    pairs = zip(following(line), line[-1].mixture, strict=True)
     return {one.artifact_id: of.artifact_id for one, of in pairs if one.artifact_id and of.artifact_id}
 
 
-def following(policy: Policy, gated: Policy) -> tuple[Component, ...]:
-    """The components of a revision that follow those of its gated ancestor: all, or what shares the traffic with it."""
-    return policy.mixture[-len(gated.mixture) :]
-
-
-def gated_of(reader: Reader, policy: Policy) -> Policy:
-    """The gated policy that a line of revisions started from."""
-    return line_of(reader, policy)[-1]
-
-
-def line_of(reader: Reader, policy: Policy) -> list[Policy]:
-    """A policy and what it revises, newest first; the gated policy that the line started from is the last."""
-    line = [policy]
-    while line[-1].revision and line[-1].parent_id is not None:
-        parent = reader.policy(policy.workspace_id, line[-1].parent_id)
-        if parent is None:
-            break
-        line.append(parent)
-    return line
+def following(line: Sequence[Policy]) -> tuple[Component, ...]:
+    """The components of a line's newest policy that follow those of its gated one: all, or what shares the traffic with
+    it."""
+    return line[0].mixture[-len(line[-1].mixture) :]

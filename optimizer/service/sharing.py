@@ -31,15 +31,15 @@ SHARING = GateLimits(min_effective_rows=300.0)
 
 
 def shared_rows(
-    logged: Sequence[Logged], campaign: Campaign, lineage: Sequence[Policy], changed: float | None
+    logged: Sequence[Logged], campaign: Campaign, line: Sequence[Policy], changed: float | None
 ) -> list[Logged]:
-    """The newest rows that a mixture of the lineage drew, by time; none where what serves now is no mixture.
+    """The newest rows that a mixture of the line drew, by time; none where what serves now is no mixture.
 
     ``changed`` is when outcomes last changed, as epoch seconds: what was better before tells nothing.
     """
-    if not lineage or len(lineage[0].mixture) < 2:
+    if not line or len(line[0].mixture) < 2:
         return []
-    mixed = {policy.policy_id for policy in lineage if len(policy.mixture) > 1}
+    mixed = {policy.policy_id for policy in line if len(policy.mixture) > 1}
     since = -math.inf if changed is None else changed
     rows = (r for r in judgeable(logged, campaign) if r.evaluable and r.decision.group == "treated" and r.drawn)
     drawn = [r for r in rows if r.decision.policy_id in mixed and not r.decision.imported]

@@ -14,7 +14,7 @@ import pytest
 from optimizer.model.training.train import train
 from optimizer.service import setup
 from optimizer.service.annealing import exploration_numbers
-from optimizer.service.canary import Watch, lineage_of, not_watched_enough, watch
+from optimizer.service.canary import Watch, not_watched_enough, watch
 from optimizer.service.feedback import closes, examples, load
 from optimizer.service.ids import COLD_POLICY
 from optimizer.service.ingest import ingest
@@ -23,6 +23,7 @@ from optimizer.service.refreshing import refresh
 from optimizer.service.requests import DecisionRequest, EventInput
 from optimizer.service.retrain import retrain
 from optimizer.service.runs import Ended
+from optimizer.service.served import line_served
 from optimizer.service.wiring import Services
 from storage.log import Decision
 from storage.policies import Pointer, Policy, TrainingRun
@@ -198,8 +199,8 @@ class TestLooks:
         learned.policies.refresh_now()
         audience(learned, clock, 100, seed=81)
         with learned.store.read() as reader:
-            lineage = lineage_of(reader, pointer_of(learned))
-        assert [p.revision for p in lineage] == [True, False]
+            line = line_served(reader, pointer_of(learned))
+        assert [p.revision for p in line] == [True, False]
         told = look(learned, "run_1")
         assert (told["policy_id"], told["rows"]) == (canary.policy_id, 300)
 
@@ -303,7 +304,7 @@ class TestWhatFollows:
         with learned.store.read() as reader:
             made = reader.campaign(WORKSPACE, "spring")
             assert made is not None
-            assert not_watched_enough(reader, pointer_of(learned), made) is not None
+            assert not_watched_enough(reader, line_served(reader, pointer_of(learned)), made) is not None
         told["watch"]["error"] = 0.1
         clock.forward(hours=1)
         off = TrainingRun(
@@ -311,5 +312,5 @@ class TestWhatFollows:
         )
         learned.store.write(lambda writer: writer.put_training_run(off))
         with learned.store.read() as reader:
-            assert not_watched_enough(reader, pointer_of(learned), made) is None
+            assert not_watched_enough(reader, line_served(reader, pointer_of(learned)), made) is None
         assert canary.mixture[-1].weight == 0.1

@@ -1,7 +1,9 @@
-"""Scheduled retrains judge a campaign once there is clearly more to go by; whoever asks for one gets a verdict."""
+"""Scheduled retrains judge a campaign once there is clearly more to go by, and refreshes publish what is worth it;
+whoever asks for a verdict gets one."""
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 from typing import Any
 
@@ -9,7 +11,11 @@ import pytest
 
 from optimizer.service import setup
 from optimizer.service.feedback import judgeable, load
-from optimizer.service.pacing import judged, too_soon
+from optimizer.service.pacing import GROWN, judged, too_soon, worth_revising
+from optimizer.service.pricing import publish_prices
+from optimizer.service.publish import new_policy
+from optimizer.service.refreshing import refresh
+from optimizer.service.requests import DecisionRequest
 from optimizer.service.retrain import retrain
 from optimizer.service.wiring import Services
 from storage.policies import TrainingRun
@@ -95,3 +101,70 @@ def test_what_counts_as_new(refused: Services, clock: FakeClock, monkeypatch: py
         assert too_soon(reader, spring, early, clock.now) is not None, "final at the verdict, if others could be later"
         monkeypatch.setattr("optimizer.service.pacing.ENOUGH", 30)
         assert too_soon(reader, spring, rows[:430], clock.now) is None, "so many are enough for any campaign"
+
+
+def a_few(shop: Services, clock: FakeClock, people: int, name: str) -> None:
+    """Decisions whose clocks run a minute later."""
+    rows = [DecisionRequest("spring", f"{name}-{i}", context={"plan": "pro"}, immediate=True) for i in range(people)]
+    shop.decider.decide_batch(WORKSPACE, rows, name)
+    clock.forward(minutes=1)
+
+
+def refreshed(shop: Services) -> str:
+    """What a refresh makes of the one campaign."""
+    (told,) = refresh(shop, WORKSPACE)
+    return str(told["decision"])
+
+
+def known(shop: Services) -> int:
+    """What the serving policy was told."""
+    with shop.store.read() as reader:
+        (pointer,) = reader.pointers()
+        policy = reader.policy(WORKSPACE, pointer.policy_id)
+        assert policy is not None
+        return int(policy.exploration["told"])
+
+
+def test_a_refresh_publishes_once_a_hundredth_more_is_known_or_an_hour_has_passed(
+    shop: Services, clock: FakeClock
+) -> None:
+    audience(shop, clock, 800, seed=1)
+    assert scheduled(shop, clock)["decision"] == "publish"
+    before = known(shop)
+    a_few(shop, clock, 5, "few")
+    assert refreshed(shop) == "unchanged"
+    assert known(shop) == before
+    a_few(shop, clock, math.ceil(GROWN * before) - 5, "more")
+    assert refreshed(shop) == "publish"
+    assert known(shop) == before + math.ceil(GROWN * before)
+
+    clock.forward(hours=2)
+    assert refreshed(shop) == "publish", "that nobody clicks has become final"
+    a_few(shop, clock, 1, "one")
+    clock.forward(minutes=58)
+    assert refreshed(shop) == "unchanged"
+    clock.forward(minutes=1)
+    assert refreshed(shop) == "publish"
+    assert refreshed(shop) == "unchanged", "nothing is new"
+
+
+def test_new_prices_do_not_put_off_what_was_learned(shop: Services, clock: FakeClock) -> None:
+    audience(shop, clock, 800, seed=1)
+    assert scheduled(shop, clock)["decision"] == "publish"
+    a_few(shop, clock, 30, "more")
+    assert refreshed(shop) == "publish"
+    a_few(shop, clock, 1, "one")
+    clock.forward(minutes=30)
+    with shop.store.read() as reader:
+        (pointer,) = reader.pointers()
+        policy = reader.policy(WORKSPACE, pointer.policy_id)
+    assert policy is not None
+    assert publish_prices(shop, pointer, policy, ())["decision"] == "publish"
+    assert refreshed(shop) == "unchanged"
+    clock.forward(minutes=30)
+    assert refreshed(shop) == "publish"
+
+
+def test_a_policy_that_does_not_say_what_it_knows_is_revised(clock: FakeClock) -> None:
+    policy = new_policy(WORKSPACE, "spring", clock.now, (), parent=None, exploration={}, verdict={}, run_id=None)
+    assert worth_revising(policy, 0, clock.now)
