@@ -31,7 +31,7 @@ from optimizer.service.feedback import Logged, closes, feedback_rows
 from optimizer.service.learning import predecessor
 from optimizer.service.publish import roll_back
 from optimizer.service.replay import Replayer, plan_of, situation_of
-from optimizer.service.served import line_served
+from optimizer.service.served import gated_of, line_of, policy_of
 from optimizer.service.stakes import Compared, Stakes, asked_of, stakes_of
 from optimizer.service.told import last_told
 from optimizer.service.wiring import Services
@@ -158,14 +158,16 @@ def _settle(services: Services, pointer: Pointer, found: Watch, parent: str, now
 def _look(services: Services, reader: Reader, pointer: Pointer, now: datetime) -> tuple[Watch, str] | None:
     """The state after this look, and the policy that served before; None where the campaign serves no canary."""
     campaign = reader.campaign(pointer.workspace_id, pointer.campaign_id)
-    line = line_served(reader, pointer)
-    if campaign is None or not line or len(line[-1].mixture) < 2:
+    serving = policy_of(reader, pointer)
+    if campaign is None or serving is None or len(serving.mixture) < 2:
         return None
-    gated = line[-1]
+    gated = gated_of(reader, serving)
+    if len(gated.mixture) < 2:  # a refitted model that goes too far shares the traffic with its gated one: no canary
+        return None
     state = _remembered(reader, gated, campaign)
     if state is None:
         state = _opened(reader, gated, campaign, now)
-    own = {policy.policy_id for policy in line}
+    own = {policy.policy_id for policy in line_of(reader, serving)}
     fresh, waiting = [], [now.timestamp()]
     since = datetime.fromtimestamp(max(state.since, gated.created_at.timestamp()), gated.created_at.tzinfo)
     for row in feedback_rows(reader, campaign, since, now):
@@ -181,19 +183,20 @@ def _look(services: Services, reader: Reader, pointer: Pointer, now: datetime) -
     return _added(Replayer(reader, services.salt), state, campaign, fresh), before
 
 
-def not_watched_enough(reader: Reader, line: Sequence[Policy], campaign: Campaign) -> str | None:
-    """Why no candidate may follow yet where a canary is served; None = one may. ``line``: see ``served.line_served``.
+def not_watched_enough(reader: Reader, gated: Policy | None, campaign: Campaign) -> str | None:
+    """Why no candidate may follow yet where a canary is served; None = one may. ``gated``: what the serving policy's
+    line started from (None = nothing learned serves).
 
     One may, too, where there is nothing to watch by: no wager, or propensities that don't replay.
     """
-    if not line or len(line[-1].mixture) < 2 or line[-1].mixture[-1].weight > min(_LIMITS.ladder) + 1e-9:
+    if gated is None or len(gated.mixture) < 2 or gated.mixture[-1].weight > min(_LIMITS.ladder) + 1e-9:
         return None
-    state = _remembered(reader, line[-1], campaign)
+    state = _remembered(reader, gated, campaign)
     if state is not None and (state.rows >= LEAST_WATCHED or not state.wagers or state.error > LARGEST_ERROR):
         return None
     rows = 0 if state is None else state.rows
     return (
-        f"the canary {line[-1].policy_id} is watched first: outcomes of {rows:,} decisions under it are known, and "
+        f"the canary {gated.policy_id} is watched first: outcomes of {rows:,} decisions under it are known, and "
         f"{LEAST_WATCHED:,} are needed before another candidate may follow"
     )
 

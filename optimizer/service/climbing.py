@@ -19,13 +19,12 @@ from optimizer.service.apart import Apart, attempted
 from optimizer.service.canary import not_watched_enough
 from optimizer.service.drifting import changed_at
 from optimizer.service.feedback import Logged, feedback_rows, people
-from optimizer.service.ids import COLD_POLICY
 from optimizer.service.judging import later_verdict
 from optimizer.service.pacing import judged
 from optimizer.service.publish import mixture, new_policy, publish, reject
 from optimizer.service.replay import Replayer
 from optimizer.service.runs import LEAST_RECIPIENTS
-from optimizer.service.served import line_served
+from optimizer.service.served import line_of, policy_of
 from optimizer.service.serving import load_policy
 from optimizer.service.sharing import SHARING, paired, shared_rows
 from optimizer.service.told import last_told
@@ -92,15 +91,15 @@ def climb(
 
 
 def _climb(services: Services, reader: Reader, pointer: Pointer, run: TrainingRun | None) -> dict[str, Any] | None:
-    serving = None if pointer.policy_id == COLD_POLICY else reader.policy(pointer.workspace_id, pointer.policy_id)
+    serving = policy_of(reader, pointer)
     campaign = reader.campaign(pointer.workspace_id, pointer.campaign_id)
     if campaign is None or serving is None or len(serving.mixture) < 2:
         return None
-    line, now = line_served(reader, pointer), services.clock()
+    line, now = line_of(reader, serving), services.clock()
     told = last_told(reader, pointer.workspace_id, pointer.campaign_id, "looks")
     before = Looks(line[-1].policy_id)
     before = Looks(**told) if told is not None and told["policy_id"] == before.policy_id else before
-    if (waiting := not_watched_enough(reader, line, campaign)) is not None:
+    if (waiting := not_watched_enough(reader, line[-1], campaign)) is not None:
         return _answer(serving, before, waiting)
     matured = serving.exploration.get("rows", 0)
     hardly_more = before.counted + max(0, matured - before.matured) < before.needed

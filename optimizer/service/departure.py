@@ -11,7 +11,7 @@ from optimizer.model.policy import Asked, LivePolicy, distributions
 from optimizer.service.replay import Replayer, plan_of, situation_of
 from optimizer.service.wiring import Services
 from storage.log import Decision
-from storage.policies import Component
+from storage.policies import Component, Pointer, Policy
 from storage.port import Reader
 from storage.records import Campaign
 
@@ -35,6 +35,14 @@ def allowed(judged: int | None, rows: int, *, free: bool) -> float:
     if not judged or rows <= 0:
         return LEAST_ALLOWED
     return max(LEAST_ALLOWED, 1.0 - judged / rows)
+
+
+def judged_on(pointer: Pointer, policy: Policy, gated: Policy, rows: int) -> int | None:
+    """How many rows were known when what serves was put into service: by a gate, or later by a person or a rollback."""
+    if pointer.moved_at > policy.created_at or policy.verdict.get("put_back"):
+        return rows
+    told: int | None = policy.verdict.get("judged") if policy.revision else None
+    return gated.exploration.get("rows") if told is None else told
 
 
 def nearer_mixture(gated: Sequence[Component], refitted: Sequence[Component], share: float) -> tuple[Component, ...]:

@@ -89,7 +89,8 @@ def anchored_still(
         return None
     if campaign.updated_at > last.created_at or now - last.created_at >= LONGEST_UNSETTLED:
         return None
-    anchored = Served.of(reader, pointer).anchored({campaign.campaign_id: changed})
+    served = Served.of(reader, pointer)
+    anchored = served is not None and served.anchored({campaign.campaign_id: changed})
     return unsettled(rows, changed) if anchored else None
 
 

@@ -29,6 +29,7 @@ from optimizer.service.gains import Memory, Scored, score_all
 from optimizer.service.priceable import Priceable, priceable, taking
 from optimizer.service.publish import new_policy, publish
 from optimizer.service.questions import LOOK_BACK, SETTLED, Past, watched
+from optimizer.service.served import GATED
 from optimizer.service.serving import load_policy
 from optimizer.service.wiring import Services
 from storage.errors import VersionConflict
@@ -106,7 +107,7 @@ def publish_prices(services: Services, pointer: Pointer, policy: Policy, prices:
 def _verdict(pointer: Pointer, policy: Policy) -> JsonObject:
     """Of a policy whose prices alone are new. Its models are the same, so it is as far from its gated ancestor as what
     it revises; where that was put back, nothing from before counts for those that follow it."""
-    told = dict(policy.verdict) if policy.revision else {"revision": True, "divergence": 0.0}
+    told = dict(policy.verdict) if policy.revision else {"revision": True, GATED: policy.policy_id, "divergence": 0.0}
     if pointer.moved_at > policy.created_at:
         told = {name: value for name, value in told.items() if name != "progress"} | {"put_back": True}
     return {**told, "repriced": True}

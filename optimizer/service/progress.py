@@ -26,6 +26,7 @@ from optimizer.model.policy import LivePolicy
 from optimizer.service.feedback import Logged, judgeable, people
 from optimizer.service.judging import likelihood_gain, rewarded
 from optimizer.service.runs import LEAST_RECIPIENTS
+from optimizer.service.served import GATED
 from optimizer.service.stakes import asked_of
 from storage.log import Decision
 from storage.policies import Pointer, Policy
@@ -108,7 +109,7 @@ def progressed(
     reader: Reader,
     campaign: Campaign,
     pointer: Pointer,
-    line: Sequence[Policy],
+    policy: Policy,
     gated: LivePolicy,
     rows: Sequence[Logged],
     at: datetime,
@@ -120,9 +121,8 @@ def progressed(
 
     Args:
         reader: for the models of the line's revisions; decisions of one that is gone are not counted.
-        campaign: as it is now. pointer: what it serves.
-        line: the served revision and those before it, newest first, the gated policy at last.
-        gated: that policy with its models.
+        campaign: as it is now. pointer, policy: what it serves.
+        gated: the policy that this line started from, with its models.
         rows: the campaign's, as known at that time. at: when.
     """
     model = gated.models[-1]
@@ -130,11 +130,11 @@ def progressed(
         return None
     moment, asked = at.timestamp(), asked_of(campaign)
     newest = max((row.decision.decided_at.timestamp() for row in rows), default=0.0)
-    told = None if pointer.moved_at > line[0].created_at else line[0].verdict.get("progress")
+    told = None if pointer.moved_at > policy.created_at else policy.verdict.get("progress")
     before = None if told is None else Progress.from_json(told)
-    if before is None or (before.gated, before.asked) != (line[-1].policy_id, asked):
-        return Progress(line[-1].policy_id, asked, newest, newest, moment)
-    models = {policy.policy_id: policy.mixture[-1].artifact_id for policy in line[:-1]}
+    if before is None or (before.gated, before.asked) != (gated.policy_id, asked):
+        return Progress(gated.policy_id, asked, newest, newest, moment)
+    models = _revised(reader, campaign, gated.policy_id, rows)
     own = {None, gated.mixture[-1].artifact_id}
     known = [r for r in judgeable(rows, campaign) if r.trainable and models.get(r.decision.policy_id) not in own]
     if people(known) < LEAST_RECIPIENTS:
@@ -143,6 +143,13 @@ def progressed(
     gains, counted = _gains(reader, campaign, model, models, final[-MOST_ROWS:])
     after = before.followed(gains, int(np.count_nonzero(rewarded(campaign, counted))))
     return replace(after, seen=max(before.seen, newest), until=max(before.until, moment))
+
+
+def _revised(reader: Reader, campaign: Campaign, gated: str, rows: Sequence[Logged]) -> dict[str, str | None]:
+    """The newest model of each revision of that gated policy which some of the rows were decided under."""
+    found = [reader.policy(campaign.workspace_id, name) for name in {row.decision.policy_id for row in rows}]
+    line = [one for one in found if one is not None and one.verdict.get(GATED) == gated]
+    return {one.policy_id: one.mixture[-1].artifact_id for one in line}
 
 
 def _gains(

@@ -28,7 +28,7 @@ from optimizer.model.training.train import refresh as refit
 from optimizer.service import settledrows
 from optimizer.service.annealing import exploration_numbers
 from optimizer.service.apart import Apart, attempted, attempted_for_all
-from optimizer.service.departure import DIVERGENCE_ROWS, allowed, divergence, nearer_mixture
+from optimizer.service.departure import DIVERGENCE_ROWS, allowed, divergence, judged_on, nearer_mixture
 from optimizer.service.drifting import changes, look
 from optimizer.service.driftstate import Drift
 from optimizer.service.feedback import Hazards, Log, delays_json, examples, judgeable, load, usable
@@ -41,7 +41,7 @@ from optimizer.service.pricing import moved, publish_prices, with_prices, work_o
 from optimizer.service.progress import progressed
 from optimizer.service.publish import artifact_of, new_policy, publish
 from optimizer.service.replay import on_known_clock
-from optimizer.service.served import Served, following, origins_of
+from optimizer.service.served import GATED, Served, following, origins_of
 from optimizer.service.serving import load_policy
 from optimizer.service.settledrows import SettledRows, comparable, settled_until
 from optimizer.service.soundness import sound
@@ -59,7 +59,7 @@ class _Read:
 
     Attributes:
         log: the whole log, or the rows since ``before``, as known ``at`` that time.
-        served: by campaign, what it serves.
+        served: what campaigns serve, by campaign.
         before: what the settled rows say, where it is kept.
         drift: what the drift detectors know, by campaign.
         until: up to when the rows of ``log`` are settled, where it is worth keeping what they say.
@@ -165,7 +165,7 @@ def _read(
 ) -> _Read:
     """The rows since what is kept, if that fits; else the whole log."""
     now = services.clock()
-    served = {p.campaign_id: Served.of(reader, p) for p in learned}
+    served = {p.campaign_id: one for p in learned if (one := Served.of(reader, p)) is not None}
     models = frozenset(name for one in served.values() for name in one.told_as)
     before = settledrows.read(services, workspace_id, models)
     log = load(reader, workspace_id, now, since=None if before is None else before.until)
@@ -184,13 +184,13 @@ def _refresh_campaign(
     services: Services, reader: Reader, read: _Read, pointer: Pointer, prices: Mapping[str, tuple[Price, ...]] | None
 ) -> dict[str, Any]:
     now = services.clock()
-    line, campaign = read.served[pointer.campaign_id].line, read.log.campaigns.get(pointer.campaign_id)
-    if not line or campaign is None:
+    served, campaign = read.served.get(pointer.campaign_id), read.log.campaigns.get(pointer.campaign_id)
+    if served is None or campaign is None:
         return _answer(pointer, "skipped", 0)
-    policy, origin = line[0], line[-1]
+    policy, origin = served.policy, served.gated
     if pointer.campaign_id in read.refused:
         if read.until is not None:
-            _refitted(reader, read, pointer, anew=False)  # what settled rows say of this model is kept
+            _refitted(reader, read, pointer, served, anew=False)  # what settled rows say of this model is kept
         return _answer(pointer, "skipped", 0)
     own = prices_of(policy.exploration) if prices is None else prices.get(pointer.campaign_id, ())
     numbers = read.numbers(pointer.campaign_id)
@@ -198,9 +198,9 @@ def _refresh_campaign(
     alike = policy.exploration.get("drift") == numbers.get("drift")
     if alike and not worth_revising(policy, numbers["told"], read.at):
         if read.until is not None:
-            _refitted(reader, read, pointer, anew=False)  # what settled rows say of this model is kept
+            _refitted(reader, read, pointer, served, anew=False)  # what settled rows say of this model is kept
         return _repriced(services, pointer, policy, own, _answer(pointer, "unchanged", count))
-    parts, artifacts, models = _refitted(reader, read, pointer, anew=True)
+    parts, artifacts, models = _refitted(reader, read, pointer, served, anew=True)
     revision = new_policy(
         pointer.workspace_id,
         pointer.campaign_id,
@@ -216,10 +216,10 @@ def _refresh_campaign(
     gated = replace(ancestor, exploration=revision.exploration)
     apart = partial(divergence, reader, services, campaign, _recent(reader, read, campaign), gated)
     distance = refitted = apart(LivePolicy.of(revision, models))
-    judged = _judged(pointer, policy, origin, count)
+    judged = judged_on(pointer, policy, origin, count)
     progress = None
     if services.settings.gate and not campaign.guardrails:
-        progress = progressed(reader, campaign, pointer, line, ancestor, read.log.of(campaign.campaign_id), read.at)
+        progress = progressed(reader, campaign, pointer, policy, ancestor, read.log.of(campaign.campaign_id), read.at)
     most = allowed(judged, count, free=progress is not None and progress.better)
     if services.settings.gate and distance > most:
         nearer = replace(revision, mixture=nearer_mixture(origin.mixture, parts, most / distance))
@@ -234,8 +234,8 @@ def _refresh_campaign(
             return _repriced(services, pointer, policy, own, answer)
         # The model waits for the gate, the alarm doesn't: the same model goes on at another rate of exploration.
         revision, distance = replace(revision, mixture=policy.mixture), 0.0
-    near = {"revision": True, "judged": judged, "divergence": distance, "limit": most, "refitted": refitted}
-    near |= {KNOWN_AT: read.at.timestamp()}
+    near = {"revision": True, GATED: origin.policy_id, KNOWN_AT: read.at.timestamp(), "judged": judged}
+    near |= {"divergence": distance, "limit": most, "refitted": refitted}
     more = {} if progress is None else {"progress": progress.to_json()}
     revision = replace(revision, verdict={**near, **more, "delays": delays_json(campaign, read.hazards)})
     new = [one for one in artifacts if one.artifact_id in {part.artifact_id for part in revision.mixture}]
@@ -244,14 +244,6 @@ def _refresh_campaign(
     except VersionConflict:
         return _answer(pointer, "superseded", count, divergence=distance)
     return _answer(pointer, "publish", count, policy_id=revision.policy_id, divergence=distance, prices=own)
-
-
-def _judged(pointer: Pointer, policy: Policy, gated: Policy, rows: int) -> int | None:
-    """How many rows were known when what serves was put into service: by a gate, or later by a person or a rollback."""
-    if pointer.moved_at > policy.created_at or policy.verdict.get("put_back"):
-        return rows
-    told: int | None = policy.verdict.get("judged") if policy.revision else None
-    return gated.exploration.get("rows") if told is None else told
 
 
 def _repriced(
@@ -266,15 +258,14 @@ def _repriced(
 
 
 def _refitted(
-    reader: Reader, read: _Read, pointer: Pointer, *, anew: bool
+    reader: Reader, read: _Read, pointer: Pointer, served: Served, *, anew: bool
 ) -> tuple[tuple[Component, ...], list[Artifact], dict[str, RewardModel]]:
     """The gated policy's mixture with every model refitted on the rows of its footing; ``anew``: or trained anew,
     unless it is a canary's, whose shares are the gate's: it might have to wait, and would be trained every minute."""
-    line = read.served[pointer.campaign_id].line
-    origins, gated = origins_of(line), line[-1]
+    origins, gated = origins_of(served.policy, served.gated), served.gated
     anew = anew and len(gated.mixture) == 1
     parts, artifacts, models = [], [], {}
-    for component, of in zip(following(line), gated.mixture, strict=True):
+    for component, of in zip(following(served.policy, gated), gated.mixture, strict=True):
         name = component.artifact_id
         stored = None if name is None else reader.artifact(pointer.workspace_id, name)
         if name is None or stored is None:

@@ -36,7 +36,7 @@ from optimizer.service.pricing import with_prices
 from optimizer.service.publish import artifact_of, mixture, new_policy, publish, reject
 from optimizer.service.replay import Replayer
 from optimizer.service.runs import LEAST_RECIPIENTS, LEAST_ROWS
-from optimizer.service.served import line_served
+from optimizer.service.served import gated_of, policy_of
 from optimizer.service.serving import load_policy
 from optimizer.service.soundness import sound
 from optimizer.service.wiring import Services
@@ -178,8 +178,9 @@ def _later(
     job: Job, reader: Reader, campaign: Campaign, pointer: Pointer | None, mine: Sequence[Logged]
 ) -> dict[str, Any]:
     policy_id = pointer.policy_id if pointer is not None else COLD_POLICY
-    line = () if pointer is None else line_served(reader, pointer)
-    if (waiting := not_watched_enough(reader, line, campaign)) is not None:
+    serving = None if pointer is None else policy_of(reader, pointer)
+    gated = None if serving is None else gated_of(reader, serving)
+    if (waiting := not_watched_enough(reader, gated, campaign)) is not None:
         return _answer(campaign, "skipped", waiting, len(mine))
     replayer = Replayer(reader, job.services.salt)
     tries = sum(1 for _ in judged(reader, campaign)) + 1
@@ -197,7 +198,7 @@ def _later(
     # What is scarce has its price under both: the incumbent's.
     candidate = _live(candidate_model, mine, incumbent.prices)
     told = pair(replayer, held, campaign, incumbent, candidate, cross_fitted(job, earlier, held))
-    rung = _rung(line)
+    rung = _rung(gated)
     models = _heaviest(incumbent), candidate_model
     verdict = later_verdict(replayer, held, campaign, told, tries, rung, models)
     if verdict.decision == "reject":
@@ -227,15 +228,15 @@ def _as_known(
     return models
 
 
-def _rung(line: Sequence[Policy]) -> float:
+def _rung(gated: Policy | None) -> float:
     """The share of the gated mixture that its newest component holds: the ladder's next step starts there.
 
     A policy that is whole has no step to go on from: what comes after it is a new line, and a canary first. What a
     refresh lets a refitted model have (``refreshing``) is no step of the ladder.
     """
-    if not line or len(line[-1].mixture) < 2 or line[-1].mixture[-1].artifact_id is None:
+    if gated is None or len(gated.mixture) < 2 or gated.mixture[-1].artifact_id is None:
         return 0.0
-    return line[-1].mixture[-1].weight
+    return gated.mixture[-1].weight
 
 
 def _cross_fitted_policy(job: Job, rows: Sequence[Logged]) -> Callable[[Logged], LivePolicy]:

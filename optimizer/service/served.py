@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from optimizer.service.footing import Known, footing_of, known_of, told_as
@@ -10,29 +10,36 @@ from optimizer.service.ids import COLD_POLICY
 from storage.policies import Component, Pointer, Policy
 from storage.port import Reader
 
+#: In a revision's verdict: the gated policy that its line of revisions started from.
+GATED = "gated"
+
 
 @dataclass(frozen=True)
 class Served:
     """What a campaign serves.
 
     Attributes:
-        line: see ``line_served``.
+        policy: the one that its pointer names. gated: see ``gated_of``.
         models: those that follow the outcomes, as they are stored: what each says of itself, and the artifact of its
             retrain.
     """
 
     campaign_id: str
-    line: tuple[Policy, ...]
+    policy: Policy
+    gated: Policy
     models: tuple[tuple[Known, str], ...]
 
     @classmethod
-    def of(cls, reader: Reader, pointer: Pointer) -> Served:
-        """Of the policy that a campaign's pointer names."""
-        line = line_served(reader, pointer)
-        names = origins_of(line) if line else {}
-        found = [(reader.artifact(pointer.workspace_id, name), origin) for name, origin in names.items()]
+    def of(cls, reader: Reader, pointer: Pointer) -> Served | None:
+        """What a campaign's pointer names; None where nothing learned serves."""
+        policy = policy_of(reader, pointer)
+        if policy is None:
+            return None
+        gated = gated_of(reader, policy)
+        pairs = origins_of(policy, gated).items()
+        found = [(reader.artifact(pointer.workspace_id, name), origin) for name, origin in pairs]
         models = tuple((known_of(one.blob), origin) for one, origin in found if one is not None)
-        return cls(pointer.campaign_id, line, models)
+        return cls(pointer.campaign_id, policy, gated, models)
 
     @property
     def told_as(self) -> list[str]:
@@ -48,26 +55,41 @@ class Served:
         return not any(footing_of(known, self.campaign_id, changed).anchors for known, _ in self.models)
 
 
-def line_served(reader: Reader, pointer: Pointer) -> tuple[Policy, ...]:
-    """The serving policy and what it revises, newest first; the gated policy that this line of revisions started from
-    is the last. Empty while nothing learned serves."""
-    line: list[Policy] = []
-    policy = None if pointer.policy_id == COLD_POLICY else reader.policy(pointer.workspace_id, pointer.policy_id)
-    while policy is not None:
-        line.append(policy)
-        if not policy.revision or policy.parent_id is None:
+def policy_of(reader: Reader, pointer: Pointer) -> Policy | None:
+    """The policy that a campaign's pointer names; None where nothing learned serves."""
+    return None if pointer.policy_id == COLD_POLICY else reader.policy(pointer.workspace_id, pointer.policy_id)
+
+
+def gated_of(reader: Reader, policy: Policy) -> Policy:
+    """The gated policy that a line of revisions started from. It is named, so that nobody has to walk through thousands
+    of revisions; where retention has deleted it, the oldest that is left stands for it."""
+    while policy.revision:
+        found = _named(reader, policy, policy.verdict.get(GATED)) or _named(reader, policy, policy.parent_id)
+        if found is None:
             break
-        policy = reader.policy(pointer.workspace_id, policy.parent_id)
-    return tuple(line)
+        policy = found
+    return policy
 
 
-def origins_of(line: Sequence[Policy]) -> dict[str, str]:
-    """The artifacts of a line's newest policy, each with that of the retrain that it came from."""
-    pairs = zip(following(line), line[-1].mixture, strict=True)
+def line_of(reader: Reader, policy: Policy) -> list[Policy]:
+    """A policy and what it revises, newest first; the gated policy that this line of revisions started from is the
+    last. One read a revision: for canaries, whose lines are short."""
+    line = [policy]
+    while line[-1].revision and (parent := _named(reader, policy, line[-1].parent_id)) is not None:
+        line.append(parent)
+    return line
+
+
+def origins_of(policy: Policy, gated: Policy) -> dict[str, str]:
+    """The artifacts of a policy, each with that of the retrain that it came from."""
+    pairs = zip(following(policy, gated), gated.mixture, strict=True)
     return {one.artifact_id: of.artifact_id for one, of in pairs if one.artifact_id and of.artifact_id}
 
 
-def following(line: Sequence[Policy]) -> tuple[Component, ...]:
-    """The components of a line's newest policy that follow those of its gated one: all, or what shares the traffic with
-    it."""
-    return line[0].mixture[-len(line[-1].mixture) :]
+def following(policy: Policy, gated: Policy) -> tuple[Component, ...]:
+    """The components of a revision that follow those of its gated ancestor: all, or what shares the traffic with it."""
+    return policy.mixture[-len(gated.mixture) :]
+
+
+def _named(reader: Reader, policy: Policy, name: str | None) -> Policy | None:
+    return None if name is None else reader.policy(policy.workspace_id, name)

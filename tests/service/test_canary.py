@@ -23,7 +23,7 @@ from optimizer.service.refreshing import refresh
 from optimizer.service.requests import DecisionRequest, EventInput
 from optimizer.service.retrain import retrain
 from optimizer.service.runs import Ended
-from optimizer.service.served import line_served
+from optimizer.service.served import line_of, policy_of
 from optimizer.service.wiring import Services
 from storage.log import Decision
 from storage.policies import Pointer, Policy, TrainingRun
@@ -199,7 +199,9 @@ class TestLooks:
         learned.policies.refresh_now()
         audience(learned, clock, 100, seed=81)
         with learned.store.read() as reader:
-            line = line_served(reader, pointer_of(learned))
+            serving = policy_of(reader, pointer_of(learned))
+            assert serving is not None
+            line = line_of(reader, serving)
         assert [p.revision for p in line] == [True, False]
         told = look(learned, "run_1")
         assert (told["policy_id"], told["rows"]) == (canary.policy_id, 300)
@@ -304,7 +306,7 @@ class TestWhatFollows:
         with learned.store.read() as reader:
             made = reader.campaign(WORKSPACE, "spring")
             assert made is not None
-            assert not_watched_enough(reader, line_served(reader, pointer_of(learned)), made) is not None
+            assert not_watched_enough(reader, canary, made) is not None
         told["watch"]["error"] = 0.1
         clock.forward(hours=1)
         off = TrainingRun(
@@ -312,5 +314,5 @@ class TestWhatFollows:
         )
         learned.store.write(lambda writer: writer.put_training_run(off))
         with learned.store.read() as reader:
-            assert not_watched_enough(reader, line_served(reader, pointer_of(learned)), made) is None
+            assert not_watched_enough(reader, canary, made) is None
         assert canary.mixture[-1].weight == 0.1

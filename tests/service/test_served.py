@@ -1,0 +1,74 @@
+"""From a revision to the gated policy that its line started from."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from optimizer.service.publish import new_policy
+from optimizer.service.served import GATED, gated_of, line_of
+from optimizer.service.wiring import Services
+from storage.policies import Policy
+from storage.port import Writer
+from tests.service.conftest import START, WORKSPACE
+
+
+def made(name: str, parent: str | None, **verdict: str) -> Policy:
+    """A policy; one with a verdict is a revision."""
+    policy = new_policy(
+        WORKSPACE,
+        "spring",
+        START,
+        (),
+        parent=None,
+        exploration={},
+        verdict=verdict,
+        run_id=None,
+        revision=bool(verdict),
+    )
+    return replace(policy, policy_id=name, parent_id=parent)
+
+
+def store(services: Services, policies: tuple[Policy, ...]) -> None:
+    """Stores them."""
+
+    def work(writer: Writer) -> None:
+        for policy in policies:
+            writer.add_policy(policy)
+
+    services.store.write(work)
+
+
+BEFORE, FIRST = made("before", None), made("first", "before")
+SECOND, THIRD, FOURTH = (
+    made(name, parent, **{GATED: "first"})
+    for name, parent in (("second", "first"), ("third", "second"), ("fourth", "third"))
+)
+
+
+@pytest.mark.parametrize(
+    ("stored", "of", "gated"),
+    [
+        ((BEFORE, FIRST), FIRST, FIRST),
+        ((FIRST, SECOND, THIRD), FOURTH, FIRST),
+        ((FIRST,), FOURTH, FIRST),
+        ((SECOND, THIRD), FOURTH, SECOND),
+        ((THIRD,), FOURTH, THIRD),
+        ((), FOURTH, FOURTH),
+        ((BEFORE, FIRST), made("second", "first", divergence="0"), FIRST),
+    ],
+    ids=["itself", "named", "named across a gap", "gone: the oldest left", "gone, and the next", "alone", "not named"],
+)
+def test_a_line_started_from_the_policy_that_it_names(
+    services: Services, stored: tuple[Policy, ...], of: Policy, gated: Policy
+) -> None:
+    store(services, stored)
+    with services.store.read() as reader:
+        assert gated_of(reader, of) == gated
+
+
+def test_a_line_is_told_newest_first_down_to_its_gated_policy(services: Services) -> None:
+    store(services, (BEFORE, FIRST, SECOND, THIRD))
+    with services.store.read() as reader:
+        assert line_of(reader, FOURTH) == [FOURTH, THIRD, SECOND, FIRST]
