@@ -45,7 +45,7 @@ Floats = NDArray[np.float64]
 
 #: Rows up to which a log is short: most of what there is to learn is learned here.
 EARLY = 1_500
-#: Rows after which the drift detectors look, at the latest; the service looks at each refresh, every minute.
+#: Rows after which the drift detectors look, at the latest; the service looks every minute.
 LOOK = 100
 
 
@@ -53,11 +53,11 @@ LOOK = 100
 class Schedule:
     """When the service learns, in rows whose clock has started.
 
-    The service retrains every four hours and refreshes every minute, or when the log has grown by 2 %; a simulation's
-    clock has no hours of computing, so both go by growth here: a retrain when the log has grown by ``retrain`` (.5 =
-    by half), or while it is shorter than ``EARLY`` rows by ``early``, since a short log is fitted in a second or two:
-    17 retrains in 10,000 decisions over four weeks, where the service would make 168. A refresh when it has grown by
-    ``refresh``, by ``step`` rows at least. What is forgotten after a change of outcomes doesn't count.
+    The service retrains every four hours and refreshes within an hour, or when what is known has grown by 1 %; a
+    simulation's clock has no hours of computing, so both go by growth here: a retrain when the log has grown by
+    ``retrain`` (.5 = by half), or while it is shorter than ``EARLY`` rows by ``early``, since a short log is fitted in
+    a second or two: 17 retrains in 10,000 decisions over four weeks, where the service would make 168. A refresh when
+    it has grown by ``refresh``, by ``step`` rows at least. What is forgotten after a change of outcomes doesn't count.
     """
 
     retrain: float = 0.5

@@ -39,7 +39,8 @@ class Policy:
 
     ``exploration`` holds the numbers that the distribution is computed with (rate, matured rows by variant, …);
     ``verdict`` is what the gate found, each condition with its number; ``superseded_at`` is when a revision of it took
-    its place, or it was taken back (None = neither, since it last went into service).
+    its place, or it was taken back (None = neither, since it last went into service). ``gated_id`` is the gated
+    policy that a revision's line of revisions started from: nobody has to walk through thousands of parents.
     """
 
     workspace_id: str
@@ -54,6 +55,7 @@ class Policy:
     exploration: JsonObject = field(default_factory=dict)
     verdict: JsonObject = field(default_factory=dict)
     superseded_at: datetime | None = None
+    gated_id: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

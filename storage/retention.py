@@ -27,7 +27,8 @@ class RetentionChanges(Protocol):
     ) -> int:
         """Retention: deletes closed decisions made before ``before`` with their events and messages, policies and
         artifacts that nothing uses, and sums of periods that ended by ``before`` (see ``usage``); returns how many
-        decisions went. The newest stays until one is newer, of the workspace or (one series of positions) of any.
+        decisions went. The newest stays until one is newer, of the workspace or (one series of positions) of any. What
+        the line of a served revision started from is in use.
 
         Args:
             workspace_id: whose.

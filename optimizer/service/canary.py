@@ -31,7 +31,7 @@ from optimizer.service.feedback import Logged, closes, feedback_rows
 from optimizer.service.learning import predecessor
 from optimizer.service.publish import roll_back
 from optimizer.service.replay import Replayer, plan_of, situation_of
-from optimizer.service.served import gated_of, line_of, policy_of
+from optimizer.service.served import gated_of, members, policy_of
 from optimizer.service.stakes import Compared, Stakes, asked_of, stakes_of
 from optimizer.service.told import last_told
 from optimizer.service.wiring import Services
@@ -167,10 +167,11 @@ def _look(services: Services, reader: Reader, pointer: Pointer, now: datetime) -
     state = _remembered(reader, gated, campaign)
     if state is None:
         state = _opened(reader, gated, campaign, now)
-    own = {policy.policy_id for policy in line_of(reader, serving)}
     fresh, waiting = [], [now.timestamp()]
     since = datetime.fromtimestamp(max(state.since, gated.created_at.timestamp()), gated.created_at.tzinfo)
-    for row in feedback_rows(reader, campaign, since, now):
+    rows = list(feedback_rows(reader, campaign, since, now))
+    own = {policy.policy_id for policy in members(reader, gated, rows)}
+    for row in rows:
         if row.decision.policy_id in own and row.drawn and row.decision.group == "treated":
             key = _closing(campaign, row)
             if key[0] > now.timestamp():

@@ -20,11 +20,11 @@ from optimizer.service.canary import not_watched_enough
 from optimizer.service.drifting import changed_at
 from optimizer.service.feedback import Logged, feedback_rows, people
 from optimizer.service.judging import later_verdict
-from optimizer.service.pacing import judged
+from optimizer.service.pacing import KNOWN_AT, judged, known_until
 from optimizer.service.publish import mixture, new_policy, publish, reject
 from optimizer.service.replay import Replayer
 from optimizer.service.runs import LEAST_RECIPIENTS
-from optimizer.service.served import line_of, policy_of
+from optimizer.service.served import gated_of, line_of, policy_of
 from optimizer.service.serving import load_policy
 from optimizer.service.sharing import SHARING, paired, shared_rows
 from optimizer.service.told import last_told
@@ -95,11 +95,11 @@ def _climb(services: Services, reader: Reader, pointer: Pointer, run: TrainingRu
     campaign = reader.campaign(pointer.workspace_id, pointer.campaign_id)
     if campaign is None or serving is None or len(serving.mixture) < 2:
         return None
-    line, now = line_of(reader, serving), services.clock()
+    gated, now = gated_of(reader, serving), services.clock()
     told = last_told(reader, pointer.workspace_id, pointer.campaign_id, "looks")
-    before = Looks(line[-1].policy_id)
+    before = Looks(gated.policy_id)
     before = Looks(**told) if told is not None and told["policy_id"] == before.policy_id else before
-    if (waiting := not_watched_enough(reader, line[-1], campaign)) is not None:
+    if (waiting := not_watched_enough(reader, gated, campaign)) is not None:
         return _answer(serving, before, waiting)
     matured = serving.exploration.get("rows", 0)
     hardly_more = before.counted + max(0, matured - before.matured) < before.needed
@@ -107,7 +107,7 @@ def _climb(services: Services, reader: Reader, pointer: Pointer, run: TrainingRu
         return _answer(
             serving, before, f"the next look comes after {before.needed:,} decisions that both had a share in"
         )
-    rows = _shared(reader, campaign, line, now)
+    rows = _shared(reader, campaign, line_of(reader, serving), now)
     counted = Looks(before.policy_id, before.shared, len(rows), now.timestamp(), matured)
     recipients = people(rows)
     if len(rows) < before.needed or recipients < LEAST_RECIPIENTS:
@@ -166,6 +166,7 @@ def _judged(
             "shared": len(rows),
             "period": [rows[0].decision.decided_at, rows[-1].decision.decided_at],
             "delays": serving.verdict.get("delays"),
+            KNOWN_AT: known_until(serving),
         },
         run_id=None if run is None else run.run_id,
     )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from optimizer.errors import Conflict, NotFound
 from optimizer.service.ids import COLD_POLICY, derived, fresh
+from optimizer.service.served import gated_of
 from optimizer.service.wiring import Services
 from storage.errors import VersionConflict
 from storage.log import ChangeKind
@@ -129,6 +130,7 @@ def predecessor(reader: Reader, workspace_id: str, policy_id: str) -> str:
     One without a model can't serve, so what it had replaced is meant; the cold start where retention deleted it.
     """
     policy = reader.policy(workspace_id, policy_id)
+    policy = None if policy is None else gated_of(reader, policy)
     while policy is not None and policy.parent_id is not None:
         earlier = reader.policy(workspace_id, policy.parent_id)
         if earlier is not None and earlier.mixture and not policy.revision:

@@ -10,7 +10,7 @@ rows. First policies come no sooner by it (on Hillstrom, ten orders, a look ever
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import datetime, timedelta
 
 from optimizer.bandit.rewards import planned_end
@@ -18,7 +18,7 @@ from optimizer.service.feedback import Logged
 from optimizer.service.served import Served
 from storage.policies import Policy
 from storage.port import Reader
-from storage.records import Campaign
+from storage.records import Campaign, JsonObject
 
 #: By how much the matured rows must have grown since the last verdict, and the rows that are enough however many there
 #: were: a large campaign goes on being judged within a day.
@@ -32,11 +32,11 @@ SINCE_CHANGE = 10_000
 #: Since the last training; after so long it is worth a look how features, network and findings would be now.
 LONGEST_UNSETTLED = timedelta(days=30)
 
-#: By how much what is known must have grown for a revision, and after which time anything new is worth one. A model of
-#: some hundred rows follows every few outcomes, one of a million every hour: each revision that something was decided
-#: under stays as long as its decisions, with a model of a MB.
-GROWN, WITHIN = 0.01, timedelta(hours=1)
-#: In a revision's verdict: up to when its models know, in epoch seconds.
+#: By how much what is known must have grown for a revision (or what is known of one variant, and by how many rows), and
+#: after which time anything new is worth one. A model of some hundred rows follows every few outcomes, one of a million
+#: every hour: each revision that something was decided under stays as long as its decisions, with a model of a MB.
+GROWN, VARIANT_GROWN, VARIANT_ROWS, WITHIN = 0.01, 0.1, 25, timedelta(hours=1)
+#: In a verdict: up to when the models know, in epoch seconds, where they are older than the policy.
 KNOWN_AT = "known_at"
 
 
@@ -107,16 +107,33 @@ def unsettled(rows: Iterable[Logged], changed: float) -> str | None:
     return f"outcomes have changed, and {known:,} of {SINCE_CHANGE:,} rows since are known; refreshes go on"
 
 
-def worth_revising(policy: Policy, told: int, at: datetime) -> bool:
+def known_until(policy: Policy) -> float:
+    """Up to when a policy's models know, in epoch seconds."""
+    return float(policy.verdict.get(KNOWN_AT, policy.created_at.timestamp()))
+
+
+def worth_revising(policy: Policy, numbers: JsonObject, campaign: Campaign, at: datetime) -> bool:
     """Whether what has become known since a policy was made is worth a revision of it.
 
     Args:
-        policy: the one that serves.
-        told: what is known now, as in ``annealing.exploration_numbers``. at: the time of that.
+        policy: the one that serves. campaign: its campaign.
+        numbers: what is known now, as in ``annealing.exploration_numbers``. at: the time of that.
     """
-    had: int | None = policy.exploration.get("told")
-    if had is None or had == told:
-        return had is None
-    known_at: float = policy.verdict.get(KNOWN_AT, policy.created_at.timestamp())
-    waited = at.timestamp() - known_at
-    return abs(told - had) >= GROWN * had or waited >= WITHIN.total_seconds()
+    had, told, known = policy.exploration.get("told"), numbers["told"], known_until(policy)
+    if had is None or alarms_of(policy.exploration) != alarms_of(numbers):
+        return True
+    if had == told:
+        return False
+    grown: bool = abs(told - had) >= GROWN * had
+    waited = at.timestamp() - known >= WITHIN.total_seconds() or campaign.updated_at.timestamp() > known
+    return grown or waited or _variant_grown(policy.exploration.get("matured_rows", {}), numbers["matured_rows"])
+
+
+def alarms_of(numbers: JsonObject) -> tuple[set[str], str | None]:
+    """Which alarms stand in a policy's numbers, and when outcomes last changed. One that is heard again is no news."""
+    drift = numbers.get("drift", {})
+    return {alarm["what"] for alarm in drift.get("alarms", ())}, drift.get("changed")
+
+
+def _variant_grown(before: Mapping[str, int], now: Mapping[str, int]) -> bool:
+    return any(n - before.get(v, 0) >= max(VARIANT_ROWS, VARIANT_GROWN * before.get(v, 0)) for v, n in now.items())

@@ -26,10 +26,10 @@ from optimizer.bandit.tolls import HOUR, Price, prices_of
 from optimizer.model.policy import LivePolicy
 from optimizer.service.apart import Apart, attempted
 from optimizer.service.gains import Memory, Scored, score_all
+from optimizer.service.pacing import KNOWN_AT, known_until
 from optimizer.service.priceable import Priceable, priceable, taking
 from optimizer.service.publish import new_policy, publish
 from optimizer.service.questions import LOOK_BACK, SETTLED, Past, watched
-from optimizer.service.served import GATED
 from optimizer.service.serving import load_policy
 from optimizer.service.wiring import Services
 from storage.errors import VersionConflict
@@ -94,7 +94,7 @@ def publish_prices(services: Services, pointer: Pointer, policy: Policy, prices:
         exploration=with_prices(policy.exploration, prices),
         verdict=_verdict(pointer, policy),
         run_id=None,
-        revision=True,
+        gated_id=policy.gated_id or policy.policy_id,
     )
     answer = {"campaign_id": pointer.campaign_id, "prices": [price.rule_id for price in prices]}
     try:
@@ -107,7 +107,8 @@ def publish_prices(services: Services, pointer: Pointer, policy: Policy, prices:
 def _verdict(pointer: Pointer, policy: Policy) -> JsonObject:
     """Of a policy whose prices alone are new. Its models are the same, so it is as far from its gated ancestor as what
     it revises; where that was put back, nothing from before counts for those that follow it."""
-    told = dict(policy.verdict) if policy.revision else {"revision": True, GATED: policy.policy_id, "divergence": 0.0}
+    told = dict(policy.verdict) if policy.revision else {"revision": True, "divergence": 0.0}
+    told |= {KNOWN_AT: known_until(policy)}
     if pointer.moved_at > policy.created_at:
         told = {name: value for name, value in told.items() if name != "progress"} | {"put_back": True}
     return {**told, "repriced": True}

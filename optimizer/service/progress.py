@@ -26,7 +26,7 @@ from optimizer.model.policy import LivePolicy
 from optimizer.service.feedback import Logged, judgeable, people
 from optimizer.service.judging import likelihood_gain, rewarded
 from optimizer.service.runs import LEAST_RECIPIENTS
-from optimizer.service.served import GATED
+from optimizer.service.served import Served, members
 from optimizer.service.stakes import asked_of
 from storage.log import Decision
 from storage.policies import Pointer, Policy
@@ -105,11 +105,17 @@ def _clear(rows: int, gain: float, squares: float) -> bool:
     return mean > float(half_width(np.array([variance]), np.array([float(rows)]), ERROR, LEAST_ROWS)[0])
 
 
+def counted_until(policy: Policy) -> float | None:
+    """When it was last looked at how a policy's line has predicted, in epoch seconds; None where that isn't asked."""
+    told = policy.verdict.get("progress")
+    return None if told is None else float(told["until"])
+
+
 def progressed(
     reader: Reader,
     campaign: Campaign,
     pointer: Pointer,
-    policy: Policy,
+    served: Served,
     gated: LivePolicy,
     rows: Sequence[Logged],
     at: datetime,
@@ -121,7 +127,7 @@ def progressed(
 
     Args:
         reader: for the models of the line's revisions; decisions of one that is gone are not counted.
-        campaign: as it is now. pointer, policy: what it serves.
+        campaign: as it is now. pointer, served: what it serves.
         gated: the policy that this line started from, with its models.
         rows: the campaign's, as known at that time. at: when.
     """
@@ -130,26 +136,20 @@ def progressed(
         return None
     moment, asked = at.timestamp(), asked_of(campaign)
     newest = max((row.decision.decided_at.timestamp() for row in rows), default=0.0)
-    told = None if pointer.moved_at > policy.created_at else policy.verdict.get("progress")
+    told = None if pointer.moved_at > served.policy.created_at else served.policy.verdict.get("progress")
     before = None if told is None else Progress.from_json(told)
     if before is None or (before.gated, before.asked) != (gated.policy_id, asked):
         return Progress(gated.policy_id, asked, newest, newest, moment)
-    models = _revised(reader, campaign, gated.policy_id, rows)
+    since = [row for row in rows if row.decision.decided_at.timestamp() > before.since]
+    models = {p.policy_id: p.mixture[-1].artifact_id for p in members(reader, served.gated, since)}
     own = {None, gated.mixture[-1].artifact_id}
-    known = [r for r in judgeable(rows, campaign) if r.trainable and models.get(r.decision.policy_id) not in own]
+    known = [r for r in judgeable(since, campaign) if r.trainable and models.get(r.decision.policy_id) not in own]
     if people(known) < LEAST_RECIPIENTS:
         return replace(before, seen=max(before.seen, newest), until=max(before.until, moment))
     final = [r for r in known if r.matured and before.lacks(r.decision, planned_end(campaign, r.decision), at)]
     gains, counted = _gains(reader, campaign, model, models, final[-MOST_ROWS:])
     after = before.followed(gains, int(np.count_nonzero(rewarded(campaign, counted))))
     return replace(after, seen=max(before.seen, newest), until=max(before.until, moment))
-
-
-def _revised(reader: Reader, campaign: Campaign, gated: str, rows: Sequence[Logged]) -> dict[str, str | None]:
-    """The newest model of each revision of that gated policy which some of the rows were decided under."""
-    found = [reader.policy(campaign.workspace_id, name) for name in {row.decision.policy_id for row in rows}]
-    line = [one for one in found if one is not None and one.verdict.get(GATED) == gated]
-    return {one.policy_id: one.mixture[-1].artifact_id for one in line}
 
 
 def _gains(

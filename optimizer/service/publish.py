@@ -127,9 +127,9 @@ def new_policy(
     exploration: JsonObject,
     verdict: JsonObject,
     run_id: str | None,
-    revision: bool = False,
+    gated_id: str | None = None,
 ) -> Policy:
-    """A candidate policy's record."""
+    """A candidate policy's record; with ``gated_id`` (see ``Policy``) that of a revision."""
     return Policy(
         workspace_id=workspace_id,
         policy_id=fresh("pol"),
@@ -138,7 +138,8 @@ def new_policy(
         mixture=parts,
         parent_id=parent.policy_id if parent is not None else COLD_POLICY,
         run_id=run_id,
-        revision=revision,
+        revision=gated_id is not None,
+        gated_id=gated_id,
         exploration=exploration,
         verdict=verdict,
     )

@@ -11,10 +11,9 @@ alone follows then.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from datetime import datetime
-from functools import cache, partial
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from functools import partial
 from typing import Any
 
 from optimizer.bandit.tolls import Price, prices_of
@@ -22,90 +21,33 @@ from optimizer.model.examples import Examples
 from optimizer.model.inference import RewardModel
 from optimizer.model.policy import LivePolicy
 from optimizer.model.training.options import outgrown
-from optimizer.model.training.settled import Settled
 from optimizer.model.training.train import Trained, anchor, follow
 from optimizer.model.training.train import refresh as refit
-from optimizer.service import settledrows
-from optimizer.service.annealing import exploration_numbers
 from optimizer.service.apart import Apart, attempted, attempted_for_all
-from optimizer.service.departure import DIVERGENCE_ROWS, allowed, divergence, judged_on, nearer_mixture
-from optimizer.service.drifting import changes, look
-from optimizer.service.driftstate import Drift
-from optimizer.service.feedback import Hazards, Log, delays_json, examples, judgeable, load, usable
+from optimizer.service.departure import allowed, divergence, judged_on, nearer_mixture
+from optimizer.service.drifting import changes
+from optimizer.service.feedback import delays_json
 from optimizer.service.fitting import Job, model_of
-from optimizer.service.footing import Footing, footing_of, known_of, told_as
+from optimizer.service.footing import Footing, Known, footing_of, known_of, told_as
 from optimizer.service.ids import COLD_POLICY
-from optimizer.service.pacing import KNOWN_AT, worth_revising
+from optimizer.service.pacing import KNOWN_AT, alarms_of, known_until, worth_revising
 from optimizer.service.priceable import priceable
 from optimizer.service.pricing import moved, publish_prices, with_prices, work_out
 from optimizer.service.progress import progressed
 from optimizer.service.publish import artifact_of, new_policy, publish
-from optimizer.service.replay import on_known_clock
-from optimizer.service.served import GATED, Served, following, origins_of
+from optimizer.service.refreshlog import Read, keep, read_log, recent
+from optimizer.service.served import Served, following, origins_of
 from optimizer.service.serving import load_policy
-from optimizer.service.settledrows import SettledRows, comparable, settled_until
-from optimizer.service.soundness import sound
 from optimizer.service.wiring import Services
 from storage.errors import VersionConflict
-from storage.log import Decision
 from storage.policies import Artifact, Component, Pointer, Policy
 from storage.port import Reader
-from storage.records import Campaign, JsonObject
-
-
-@dataclass(frozen=True)
-class _Read:
-    """What a refresh works on.
-
-    Attributes:
-        log: the whole log, or the rows since ``before``, as known ``at`` that time.
-        served: what campaigns serve, by campaign.
-        before: what the settled rows say, where it is kept.
-        drift: what the drift detectors know, by campaign.
-        until: up to when the rows of ``log`` are settled, where it is worth keeping what they say.
-        refused: campaigns whose data is absurd (see ``soundness``): none of their rows is in ``log``.
-        job: what trains anew. fitted: artifact that is served, footing, whether it may be trained anew -> what became
-            of it; told: artifact of a retrain (``told_as``) -> what settled rows say.
-        columns: the rows by where they begin, with the number of settled ones.
-    """
-
-    log: Log
-    at: datetime
-    served: Mapping[str, Served]
-    before: SettledRows | None
-    drift: Mapping[str, Drift]
-    until: datetime | None
-    refused: frozenset[str]
-    job: Callable[[], Job]
-    fitted: dict[tuple[str, Footing, bool], Artifact] = field(default_factory=dict)
-    told: dict[str, Settled] = field(default_factory=dict)
-    columns: dict[float | None, tuple[Examples, int | None]] = field(default_factory=dict)
-
-    @property
-    def hazards(self) -> Hazards:
-        """How outcomes become known."""
-        return self.log.hazards if self.before is None else self.before.hazards
-
-    def data(self, footing: Footing) -> tuple[Examples, int | None]:
-        """The rows that a model of that footing is refitted on, as columns, and how many of them are settled (None =
-        it isn't worth keeping what they say)."""
-        if footing.since not in self.columns:
-            rows = footing.rows(self.log.rows, changes(self.drift))
-            settled = [r for r in rows if self.until is not None and r.decision.decided_at < self.until]
-            count = None if self.until is None else len(usable(settled, self.log.campaigns))
-            self.columns[footing.since] = examples(rows, self.log.campaigns, self.hazards), count
-        return self.columns[footing.since]
-
-    def numbers(self, campaign_id: str) -> JsonObject:
-        """The exploration numbers of a campaign."""
-        facts = None if self.before is None else self.before.facts.get(campaign_id)
-        return exploration_numbers(self.log.of(campaign_id), self.drift.get(campaign_id), facts)
 
 
 def refresh(
     services: Services, workspace_id: str, campaign_id: str | None = None, apart: Apart | None = None
 ) -> list[dict[str, Any]]:
-    """Refits every served model on the outcomes that have arrived; publishes a revision where something changed.
+    """Refits every served model on the outcomes that have arrived; publishes a revision where that is worth it.
 
     A revision carries the prices of this moment (``pricing``); where the model stays, prices that moved are published
     alone. Of a long log only the rows since are read, where what the others say is kept (``settledrows``).
@@ -130,7 +72,7 @@ def refresh(
         ]
         if not learned:
             return []
-        read = _read(services, reader, workspace_id, campaign_id, learned, apart)
+        read = read_log(services, reader, workspace_id, campaign_id, learned, apart)
         served = priceable(reader, workspace_id, services.clock())
         prices = attempted_for_all(apart, "prices", partial(work_out, services, reader, served, apart=apart))
         tried = [
@@ -138,50 +80,13 @@ def refresh(
             for p in learned
         ]
         answers = [one for one in tried if one is not None]
-    _keep(services, workspace_id, read)
+    keep(services, workspace_id, read)
     drift = {name: one.to_json() for name, one in read.drift.items()}
     return [{**answer, "drift": drift.get(answer["campaign_id"])} for answer in answers]
 
 
-def _keep(services: Services, workspace_id: str, read: _Read) -> None:
-    """Keeps what settled rows say, for the next refresh, where it is worth it."""
-    if read.until is None or not read.told:
-        return
-    if read.before is None:
-        changed = changes(read.drift)
-        kept = SettledRows.of(read.log, read.until, services.clock(), changed, read.told, read.refused)
-    else:
-        kept = read.before.followed(read.log, read.until, changes(read.drift), read.told)
-    kept.write(services, workspace_id)
-
-
-def _read(
-    services: Services,
-    reader: Reader,
-    workspace_id: str,
-    campaign_id: str | None,
-    learned: Sequence[Pointer],
-    apart: Apart | None,
-) -> _Read:
-    """The rows since what is kept, if that fits; else the whole log."""
-    now = services.clock()
-    served = {p.campaign_id: one for p in learned if (one := Served.of(reader, p)) is not None}
-    models = frozenset(name for one in served.values() for name in one.told_as)
-    before = settledrows.read(services, workspace_id, models)
-    log = load(reader, workspace_id, now, since=None if before is None else before.until)
-    drift = look(services, reader, workspace_id, campaign_id, log, apart)
-    if before is not None:
-        stand = all(one.stands(changes(drift)) for name, one in served.items() if name in log.campaigns)
-        if not (stand and before.holds_for(log, changes(drift))):
-            before, log = None, load(reader, workspace_id, now)
-    refused = frozenset(sound(log)[1]) if before is None else before.refused
-    log = log.without(refused)
-    job = cache(partial(Job.of, services, reader, workspace_id, log, None, drift))
-    return _Read(log, now, served, before, drift, settled_until(log.rows, now, before), refused, job)
-
-
 def _refresh_campaign(
-    services: Services, reader: Reader, read: _Read, pointer: Pointer, prices: Mapping[str, tuple[Price, ...]] | None
+    services: Services, reader: Reader, read: Read, pointer: Pointer, prices: Mapping[str, tuple[Price, ...]] | None
 ) -> dict[str, Any]:
     now = services.clock()
     served, campaign = read.served.get(pointer.campaign_id), read.log.campaigns.get(pointer.campaign_id)
@@ -195,8 +100,7 @@ def _refresh_campaign(
     own = prices_of(policy.exploration) if prices is None else prices.get(pointer.campaign_id, ())
     numbers = read.numbers(pointer.campaign_id)
     count = numbers["rows"]
-    alike = policy.exploration.get("drift") == numbers.get("drift")
-    if alike and not worth_revising(policy, numbers["told"], read.at):
+    if not (worth_revising(policy, numbers, campaign, read.at) or _outgrown(read, served)):
         if read.until is not None:
             _refitted(reader, read, pointer, served, anew=False)  # what settled rows say of this model is kept
         return _repriced(services, pointer, policy, own, _answer(pointer, "unchanged", count))
@@ -210,16 +114,16 @@ def _refresh_campaign(
         exploration=with_prices(numbers, own),
         verdict={},
         run_id=None,
-        revision=True,
+        gated_id=origin.policy_id,
     )
     ancestor = load_policy(reader, policy.workspace_id, origin.policy_id, {})
     gated = replace(ancestor, exploration=revision.exploration)
-    apart = partial(divergence, reader, services, campaign, _recent(reader, read, campaign), gated)
+    apart = partial(divergence, reader, services, campaign, recent(reader, read, campaign), gated)
     distance = refitted = apart(LivePolicy.of(revision, models))
-    judged = judged_on(pointer, policy, origin, count)
+    judged, known_at, old = judged_on(pointer, policy, origin, count), read.at.timestamp(), known_until(policy)
     progress = None
     if services.settings.gate and not campaign.guardrails:
-        progress = progressed(reader, campaign, pointer, policy, ancestor, read.log.of(campaign.campaign_id), read.at)
+        progress = progressed(reader, campaign, pointer, served, ancestor, read.log.of(campaign.campaign_id), read.at)
     most = allowed(judged, count, free=progress is not None and progress.better)
     if services.settings.gate and distance > most:
         nearer = replace(revision, mixture=nearer_mixture(origin.mixture, parts, most / distance))
@@ -230,12 +134,13 @@ def _refresh_campaign(
             revision, distance = nearer, min(closer, most)
     if services.settings.gate and distance > most:
         answer = _answer(pointer, "waits", count, divergence=distance)
-        if alike:
+        if alarms_of(policy.exploration) == alarms_of(numbers):
             return _repriced(services, pointer, policy, own, answer)
         # The model waits for the gate, the alarm doesn't: the same model goes on at another rate of exploration.
-        revision, distance = replace(revision, mixture=policy.mixture), 0.0
-    near = {"revision": True, GATED: origin.policy_id, KNOWN_AT: read.at.timestamp(), "judged": judged}
-    near |= {"divergence": distance, "limit": most, "refitted": refitted}
+        as_before = {**revision.exploration, "told": policy.exploration.get("told")}
+        revision, distance, known_at = replace(revision, mixture=policy.mixture, exploration=as_before), 0.0, old
+    near = {"divergence": distance, "limit": most, "refitted": refitted, "judged": judged}
+    near |= {"revision": True, KNOWN_AT: known_at}
     more = {} if progress is None else {"progress": progress.to_json()}
     revision = replace(revision, verdict={**near, **more, "delays": delays_json(campaign, read.hazards)})
     new = [one for one in artifacts if one.artifact_id in {part.artifact_id for part in revision.mixture}]
@@ -258,7 +163,7 @@ def _repriced(
 
 
 def _refitted(
-    reader: Reader, read: _Read, pointer: Pointer, served: Served, *, anew: bool
+    reader: Reader, read: Read, pointer: Pointer, served: Served, *, anew: bool
 ) -> tuple[tuple[Component, ...], list[Artifact], dict[str, RewardModel]]:
     """The gated policy's mixture with every model refitted on the rows of its footing; ``anew``: or trained anew,
     unless it is a canary's, whose shares are the gate's: it might have to wait, and would be trained every minute."""
@@ -281,7 +186,7 @@ def _refitted(
     return tuple(parts), artifacts, models
 
 
-def _refit(read: _Read, stored: Artifact, origin: str, footing: Footing, pointer: Pointer, anew: bool) -> Artifact:
+def _refit(read: Read, stored: Artifact, origin: str, footing: Footing, pointer: Pointer, anew: bool) -> Artifact:
     """A model after the outcomes that have arrived; ``origin``: the artifact of the retrain that it came from."""
     data, settled = read.data(footing)
     if len(data) == 0:
@@ -291,7 +196,7 @@ def _refit(read: _Read, stored: Artifact, origin: str, footing: Footing, pointer
         trained = anchor(stored.blob, data, pointer.campaign_id, footing.anchor, settled)
     elif read.before is not None:
         trained = follow(stored.blob, read.before.models[told_as(origin, footing, known)], data, settled)
-    elif anew and footing.since is None and outgrown(len(data), known.learned):
+    elif anew and _to_learn_anew(read, known, footing):
         trained = _anew(read.job(), data, settled)
     else:
         trained = refit(stored.blob, data, settled)
@@ -307,15 +212,16 @@ def _anew(job: Job, data: Examples, settled: int | None) -> Trained:
     return trained if settled is None else refit(trained.blob, data, settled)
 
 
-def _recent(reader: Reader, read: _Read, campaign: Campaign) -> list[Decision]:
-    """The newest decisions that policies may be compared on under the campaign as it is, by time."""
-    rows = judgeable(filter(comparable, read.log.of(campaign.campaign_id)), campaign)
-    since = [r.decision for r in rows][-DIVERGENCE_ROWS:]
-    if read.before is None or len(since) == DIVERGENCE_ROWS:
-        return since
-    names = read.before.recent.get(campaign.campaign_id, ())[len(since) - DIVERGENCE_ROWS :]
-    found = [reader.decision(campaign.workspace_id, name) for name in names]
-    return [*(one for one in found if one is not None and on_known_clock(one)), *since]
+def _outgrown(read: Read, served: Served) -> bool:
+    """Whether a model is worth learning anew, which takes all of a log: of a long one that is read once a day."""
+    if read.before is not None or read.until is None or len(served.gated.mixture) > 1:
+        return False
+    models = ((known, footing_of(known, served.campaign_id, changes(read.drift))) for known, _ in served.models)
+    return any(_to_learn_anew(read, known, footing) for known, footing in models)
+
+
+def _to_learn_anew(read: Read, known: Known, footing: Footing) -> bool:
+    return read.before is None and footing.since is None and outgrown(len(read.data(footing)[0]), known.learned)
 
 
 def _answer(

@@ -22,7 +22,7 @@ from storage.log import Decision
 from storage.port import Reader
 from storage.records import Campaign
 
-#: Policies that are held at a time: a refresh a minute makes over a thousand a day, and a gate replays days.
+#: Policies that are held at a time: a young campaign is refreshed many times a day, and a gate replays days.
 MOST_HELD = 32
 #: Decisions whose vectors are held at a time.
 _TOGETHER = 512

@@ -25,7 +25,7 @@ from optimizer.service.canary import not_watched_enough
 from optimizer.service.drifting import look
 from optimizer.service.driftstate import Drift
 from optimizer.service.evidence import pair
-from optimizer.service.feedback import Log, Logged, delays_json, judgeable, load, people, usable
+from optimizer.service.feedback import Log, Logged, delays_json, judgeable, load, people, told, usable
 from optimizer.service.fitting import Job, cross_fitted, settled
 from optimizer.service.footing import footing_of, known_of
 from optimizer.service.heldout import held_out
@@ -192,6 +192,7 @@ def _later(
         return _answer(campaign, "skipped", few, len(mine))
     start = held[0].decision.decided_at
     earlier = [r for r in job.log.rows if r.decision.decided_at < start]
+    unseen = [r for r in logged if r.decision.decided_at >= start]
     trained = job.fit(earlier)
     incumbent = load_policy(reader, job.workspace_id, policy_id, _as_known(job, reader, campaign, policy_id, earlier))
     candidate_model = RewardModel.load(trained.blob)
@@ -203,7 +204,7 @@ def _later(
     verdict = later_verdict(replayer, held, campaign, told, tries, rung, models)
     if verdict.decision == "reject":
         return _reject(job, campaign, pointer, verdict, len(mine))
-    return _publish(job, campaign, pointer, trained, verdict, len(mine), incumbent)
+    return _publish(job, campaign, pointer, trained, verdict, len(mine), incumbent, unseen)
 
 
 def _as_known(
@@ -267,10 +268,14 @@ def _publish(
     verdict: Verdict | None,
     rows: int,
     incumbent: LivePolicy | None = None,
+    unseen: Sequence[Logged] = (),
 ) -> dict[str, Any]:
+    """Makes a trained model serve. ``unseen``: the campaign's rows that it wasn't trained on: the next refresh
+    teaches it these."""
     artifact = artifact_of(job.workspace_id, trained.blob, trained.feature_hash, job.now)
     alpha = verdict.alpha if verdict is not None else 1.0
     numbers = exploration_numbers(job.log.of(campaign.campaign_id), job.drift.get(campaign.campaign_id))
+    numbers = {**numbers, "told": numbers["told"] - told(unseen)}
     policy = new_policy(
         job.workspace_id,
         campaign.campaign_id,

@@ -18,6 +18,7 @@ from typing import Any, Literal
 from optimizer.bandit.rewards import max_window
 from optimizer.errors import Conflict, NotFound
 from optimizer.service.ids import COLD_POLICY, fresh
+from optimizer.service.pacing import WITHIN
 from optimizer.service.wiring import Services
 from storage.errors import StoreError
 from storage.policies import RunStatus, TrainingRun
@@ -79,7 +80,8 @@ def enqueue_due(
 def refresh_pays(services: Services, workspace_id: str) -> bool:
     """Whether a refresh may find anything new: a learned policy is served, and outcomes may have arrived or matured.
 
-    Cheap and generous: it looks only for a decision young enough to have been open since the last refresh began.
+    Cheap and generous: it looks only for a decision young enough to have been open since the last refresh began, or so
+    shortly before that what became known of it may have waited for more.
     """
     with services.store.read() as reader:
         learned = [
@@ -89,7 +91,7 @@ def refresh_pays(services: Services, workspace_id: str) -> bool:
         if not campaigns:
             return False
         last = next((r for r in islice(_all_runs(reader, workspace_id), _LOOK_BACK) if r.kind == "refresh"), None)
-        reach = timedelta(hours=max(max_window(c) + c.default_window_hours for c in campaigns))
+        reach = timedelta(hours=max(max_window(c) + c.default_window_hours for c in campaigns)) + WITHIN
         since = last.created_at - reach if last is not None else None
         return next(iter(reader.feedback(workspace_id, since=since, imported=False)), None) is not None
 

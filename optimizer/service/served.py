@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
+from optimizer.service.feedback import Logged
 from optimizer.service.footing import Known, footing_of, known_of, told_as
 from optimizer.service.ids import COLD_POLICY
 from storage.policies import Component, Pointer, Policy
 from storage.port import Reader
-
-#: In a revision's verdict: the gated policy that its line of revisions started from.
-GATED = "gated"
 
 
 @dataclass(frozen=True)
@@ -64,7 +62,7 @@ def gated_of(reader: Reader, policy: Policy) -> Policy:
     """The gated policy that a line of revisions started from. It is named, so that nobody has to walk through thousands
     of revisions; where retention has deleted it, the oldest that is left stands for it."""
     while policy.revision:
-        found = _named(reader, policy, policy.verdict.get(GATED)) or _named(reader, policy, policy.parent_id)
+        found = _named(reader, policy, policy.gated_id) or _named(reader, policy, policy.parent_id)
         if found is None:
             break
         policy = found
@@ -78,6 +76,14 @@ def line_of(reader: Reader, policy: Policy) -> list[Policy]:
     while line[-1].revision and (parent := _named(reader, policy, line[-1].parent_id)) is not None:
         line.append(parent)
     return line
+
+
+def members(reader: Reader, gated: Policy, rows: Iterable[Logged]) -> list[Policy]:
+    """The policies of a gated one's line, itself among them, that some of the rows were decided under."""
+    names = {row.decision.policy_id for row in rows}
+    found = [reader.policy(gated.workspace_id, name) for name in sorted(names - {gated.policy_id})]
+    revisions = [one for one in found if one is not None and one.gated_id == gated.policy_id]
+    return [gated, *revisions] if gated.policy_id in names else revisions
 
 
 def origins_of(policy: Policy, gated: Policy) -> dict[str, str]:

@@ -12,7 +12,7 @@ from __future__ import annotations
 import logging
 import os
 import tempfile
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime, timedelta
 from hashlib import blake2b
@@ -216,9 +216,14 @@ def forget(services: Services, workspace_id: str) -> None:
         log.warning("what settled rows say can't be deleted from %s: %s", path.parent, error.strerror)
 
 
-def settled_until(rows: Sequence[Logged], now: datetime, before: SettledRows | None) -> datetime | None:
-    """Up to when rows are settled, if it is worth keeping what they say; ``rows`` by time, all or those since."""
-    first = next((row.decision.decided_at for row in rows if not row.matured), now)
+def settled_until(
+    rows: Sequence[Logged], now: datetime, before: SettledRows | None, uncounted: Callable[[Logged], bool]
+) -> datetime | None:
+    """Up to when rows are settled, if it is worth keeping what they say.
+
+    ``rows``: by time, all or those since. ``uncounted``: whether a settled one is to be looked at once more.
+    """
+    first = next((row.decision.decided_at for row in rows if not row.matured or uncounted(row)), now)
     until = min(first, now - _LATE)
     count = sum(row.decision.decided_at < until for row in rows)
     return until if count >= (max(LEAST, _SHARE * len(rows)) if before is None else MORE) else None

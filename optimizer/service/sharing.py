@@ -67,7 +67,7 @@ def paired(reader: Reader, replayer: Replayer, rows: Sequence[Logged], campaign:
 def _compared(
     reader: Reader, replayer: Replayer, rows: Sequence[Logged], campaign: Campaign
 ) -> Iterator[tuple[float, ...]]:
-    # A day of refreshes is a thousand models: one is held at a time.
+    # A line of refreshes is hundreds of models: one is held at a time.
     for (workspace_id, policy_id), some in groupby(rows, lambda r: (r.decision.workspace_id, r.decision.policy_id)):
         live = load_policy(reader, workspace_id, policy_id, {})
         newest, rest = newest_and_rest(live)

@@ -25,11 +25,11 @@ GRACE = timedelta(hours=1)
 STEP = 1000
 #: How long the records of refreshes are kept: one a minute is half a million a year, of 2 kB for each campaign.
 REFRESHES_KEPT = timedelta(days=30)
-#: How long a revision is kept that took no part in any decision, after it served. With one a minute that is a GB.
+#: How long a revision is kept that took no part in any decision, after it served: each has a model of a MB.
 REVISIONS_KEPT = timedelta(days=1)
 #: How many messages of other systems, and how many events, do.
 LOOSE = 1000
-#: How many revisions do, each with a model of a MB.
+#: How many revisions do.
 REVISIONS = 50
 
 

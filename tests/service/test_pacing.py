@@ -5,21 +5,26 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
 
+from optimizer.bandit.evidence import Verdict
+from optimizer.service import retrain as retraining
 from optimizer.service import setup
+from optimizer.service.annealing import exploration_numbers
 from optimizer.service.feedback import judgeable, load
-from optimizer.service.pacing import GROWN, judged, too_soon, worth_revising
+from optimizer.service.judging import later_verdict
+from optimizer.service.pacing import GROWN, KNOWN_AT, judged, too_soon, worth_revising
 from optimizer.service.pricing import publish_prices
 from optimizer.service.publish import new_policy
 from optimizer.service.refreshing import refresh
 from optimizer.service.requests import DecisionRequest
 from optimizer.service.retrain import retrain
 from optimizer.service.wiring import Services
-from storage.policies import TrainingRun
-from tests.service.conftest import WORKSPACE, FakeClock
+from storage.policies import Policy, TrainingRun
+from tests.service.conftest import WORKSPACE, FakeClock, campaign
 from tests.service.test_retrain import audience, shop
 
 __all__ = ["shop"]
@@ -148,23 +153,103 @@ def test_a_refresh_publishes_once_a_hundredth_more_is_known_or_an_hour_has_passe
     assert refreshed(shop) == "unchanged", "nothing is new"
 
 
-def test_new_prices_do_not_put_off_what_was_learned(shop: Services, clock: FakeClock) -> None:
-    audience(shop, clock, 800, seed=1)
-    assert scheduled(shop, clock)["decision"] == "publish"
-    a_few(shop, clock, 30, "more")
-    assert refreshed(shop) == "publish"
-    a_few(shop, clock, 1, "one")
-    clock.forward(minutes=30)
+def reprice(shop: Services) -> None:
+    """Publishes the serving policy with other prices."""
     with shop.store.read() as reader:
         (pointer,) = reader.pointers()
         policy = reader.policy(WORKSPACE, pointer.policy_id)
     assert policy is not None
     assert publish_prices(shop, pointer, policy, ())["decision"] == "publish"
-    assert refreshed(shop) == "unchanged"
+
+
+@pytest.mark.parametrize("revised", [True, False])
+def test_new_prices_do_not_put_off_what_was_learned(shop: Services, clock: FakeClock, revised: bool) -> None:
+    audience(shop, clock, 800, seed=1)
+    assert scheduled(shop, clock)["decision"] == "publish"
+    if revised:
+        a_few(shop, clock, 30, "more")
+        clock.forward(hours=2)
+        assert refreshed(shop) == "publish"
+    a_few(shop, clock, 1, "one")
     clock.forward(minutes=30)
+    reprice(shop)
+    assert refreshed(shop) == "unchanged"
+    clock.forward(minutes=20)
+    reprice(shop)
+    clock.forward(minutes=8)
+    assert refreshed(shop) == "unchanged"
+    clock.forward(minutes=1)
     assert refreshed(shop) == "publish"
 
 
-def test_a_policy_that_does_not_say_what_it_knows_is_revised(clock: FakeClock) -> None:
-    policy = new_policy(WORKSPACE, "spring", clock.now, (), parent=None, exploration={}, verdict={}, run_id=None)
-    assert worth_revising(policy, 0, clock.now)
+def test_the_rows_that_a_candidate_was_judged_on_are_taught_by_the_next_refresh(
+    shop: Services, clock: FakeClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def passed(*args: Any, **kwargs: Any) -> Verdict:
+        return replace(later_verdict(*args, **kwargs), decision="publish", alpha=0.1)
+
+    audience(shop, clock, 600, seed=1)
+    assert scheduled(shop, clock)["decision"] == "publish"
+    shop.policies.refresh_now()
+    audience(shop, clock, 1_000, seed=2)
+    monkeypatch.setattr(retraining, "later_verdict", passed)
+    assert retrain(shop, WORKSPACE)[0]["decision"] == "publish"
+    taught = known(shop)
+    assert refreshed(shop) == "publish", "though nothing has arrived"
+    assert known(shop) > 1.2 * taught
+    assert refreshed(shop) == "unchanged"
+
+
+NUMBERS = {"told": 100_000, "matured_rows": {"mens": 20_000, "kids": 100}, "rows": 20_100}
+AT = datetime(2026, 3, 2, tzinfo=UTC)
+
+
+def alarm(what: str, latest: int = 10) -> dict[str, Any]:
+    """What the numbers say of an alarm that stands."""
+    return {"drift": {"alarms": [{"what": what, "latest": latest}], "changed": None}}
+
+
+@pytest.mark.parametrize(
+    ("changed", "worth"),
+    [
+        ({}, False),
+        ({"told": 100_001}, False),
+        ({"told": 100_999}, False),
+        ({"told": 101_000}, True),
+        ({"told": 99_000}, True),
+        ({"told": 100_099, "matured_rows": {"mens": 20_024, "kids": 124}}, False),
+        ({"told": 100_100, "matured_rows": {"mens": 20_000, "kids": 125}}, True),
+        ({"told": 100_100, "matured_rows": {"mens": 20_000, "kids": 100, "new": 24}}, False),
+        ({"told": 100_100, "matured_rows": {"mens": 20_000, "kids": 100, "new": 25}}, True),
+        (alarm("propensities.replay"), True),
+    ],
+)
+def test_more_of_a_variant_or_an_alarm_is_worth_a_revision(changed: dict[str, Any], worth: bool) -> None:
+    policy = replace(gated_at(AT), exploration=NUMBERS)
+    assert worth_revising(policy, {**NUMBERS, **changed}, campaign(updated_at=AT), AT) == worth
+
+
+def test_an_alarm_that_is_heard_again_is_no_news_and_one_that_ends_is() -> None:
+    policy = replace(gated_at(AT), exploration={**NUMBERS, **alarm("features.plan")})
+    unchanged = campaign(updated_at=AT)
+    assert not worth_revising(policy, {**NUMBERS, **alarm("features.plan", 99)}, unchanged, AT)
+    assert worth_revising(policy, NUMBERS, unchanged, AT)
+    assert worth_revising(policy, {**NUMBERS, **alarm("features.city")}, unchanged, AT)
+
+
+def test_what_a_changed_campaign_tells_is_learned_at_once() -> None:
+    policy, news = replace(gated_at(AT), exploration=NUMBERS), {**NUMBERS, "told": 100_001}
+    changed = campaign(updated_at=AT + timedelta(minutes=1))
+    assert worth_revising(policy, news, changed, AT + timedelta(minutes=2))
+    assert not worth_revising(policy, NUMBERS, changed, AT + timedelta(minutes=2)), "nothing is new"
+    later = replace(policy, verdict={KNOWN_AT: (AT + timedelta(minutes=1)).timestamp()})
+    assert not worth_revising(later, news, changed, AT + timedelta(minutes=2))
+
+
+def test_a_policy_that_does_not_say_what_it_knows_is_revised() -> None:
+    assert worth_revising(gated_at(AT), exploration_numbers(()), campaign(updated_at=AT), AT)
+
+
+def gated_at(at: datetime) -> Policy:
+    """A policy that says nothing of what it knows."""
+    return new_policy(WORKSPACE, "spring", at, (), parent=None, exploration={}, verdict={}, run_id=None)

@@ -185,7 +185,7 @@ def test_learned_decisions_replay_exactly(shop: Services, clock: FakeClock) -> N
 def test_few_of_many_policies_are_held_while_a_log_is_replayed(
     shop: Services, clock: FakeClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A refresh a minute is a thousand models a day."""
+    """A line of refreshes is hundreds of models."""
     monkeypatch.setattr(replay, "MOST_HELD", 2)
     audience(shop, clock, 800, seed=7)
     retrain(shop, WORKSPACE)

@@ -7,15 +7,15 @@ from dataclasses import replace
 import pytest
 
 from optimizer.service.publish import new_policy
-from optimizer.service.served import GATED, gated_of, line_of
+from optimizer.service.served import gated_of, line_of
 from optimizer.service.wiring import Services
 from storage.policies import Policy
 from storage.port import Writer
 from tests.service.conftest import START, WORKSPACE
 
 
-def made(name: str, parent: str | None, **verdict: str) -> Policy:
-    """A policy; one with a verdict is a revision."""
+def made(name: str, parent: str | None, gated: str | None = None) -> Policy:
+    """A policy; one of a line that started from a gated one is a revision."""
     policy = new_policy(
         WORKSPACE,
         "spring",
@@ -23,9 +23,9 @@ def made(name: str, parent: str | None, **verdict: str) -> Policy:
         (),
         parent=None,
         exploration={},
-        verdict=verdict,
+        verdict={},
         run_id=None,
-        revision=bool(verdict),
+        gated_id=gated,
     )
     return replace(policy, policy_id=name, parent_id=parent)
 
@@ -42,8 +42,7 @@ def store(services: Services, policies: tuple[Policy, ...]) -> None:
 
 BEFORE, FIRST = made("before", None), made("first", "before")
 SECOND, THIRD, FOURTH = (
-    made(name, parent, **{GATED: "first"})
-    for name, parent in (("second", "first"), ("third", "second"), ("fourth", "third"))
+    made(name, parent, "first") for name, parent in (("second", "first"), ("third", "second"), ("fourth", "third"))
 )
 
 
@@ -56,7 +55,7 @@ SECOND, THIRD, FOURTH = (
         ((SECOND, THIRD), FOURTH, SECOND),
         ((THIRD,), FOURTH, THIRD),
         ((), FOURTH, FOURTH),
-        ((BEFORE, FIRST), made("second", "first", divergence="0"), FIRST),
+        ((BEFORE, FIRST), replace(SECOND, gated_id=None), FIRST),
     ],
     ids=["itself", "named", "named across a gap", "gone: the oldest left", "gone, and the next", "alone", "not named"],
 )

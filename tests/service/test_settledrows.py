@@ -14,7 +14,7 @@ import pytest
 from optimizer.bandit.actions import ActionSpace
 from optimizer.model.inference import RewardModel
 from optimizer.model.training.train import refresh as refit
-from optimizer.service import departure, refreshing, settledrows, setup
+from optimizer.service import departure, refreshing, refreshlog, settledrows, setup
 from optimizer.service.annealing import exploration_numbers
 from optimizer.service.erasing import erase
 from optimizer.service.feedback import Log, examples, load
@@ -48,7 +48,7 @@ def read(monkeypatch: pytest.MonkeyPatch) -> list[int]:
         counts.append(len(log.rows))
         return log
 
-    monkeypatch.setattr(refreshing, "load", counted)
+    monkeypatch.setattr(refreshlog, "load", counted)
     monkeypatch.setattr(settledrows, "LEAST", 100)
     monkeypatch.setattr(settledrows, "LONGEST", timedelta(days=5))
     return counts
@@ -207,6 +207,37 @@ def test_a_model_is_learned_anew_where_all_is_read_and_its_settled_rows_are_its_
     whole = refit(anew, examples([r for r in log.rows if r.started], log.campaigns, log.hazards))
     moved = np.abs(_rewards(anew, shop) - _rewards(whole.blob, shop)).max()
     assert np.abs(_rewards(blob, shop) - _rewards(whole.blob, shop)).max() < 0.3 * moved
+
+
+def test_where_all_is_read_a_model_is_learned_anew_though_hardly_anything_is_new(
+    shop: Services, clock: FakeClock, read: list[int]
+) -> None:
+    _log(shop, clock, 900, "third", days=4.9)
+    assert refresh(shop, WORKSPACE)[0]["decision"] == "publish"
+    assert RewardModel.load(_serving(shop)[1]).artifact_meta["learned"] == 900
+    assert refresh(shop, WORKSPACE)[0]["decision"] == "unchanged"
+    read.clear()
+    settledrows._path(shop, WORKSPACE).unlink()
+    assert refresh(shop, WORKSPACE)[0]["decision"] == "publish"
+    assert read == [1860]
+    assert RewardModel.load(_serving(shop)[1]).artifact_meta["learned"] > 1_350
+    assert refresh(shop, WORKSPACE)[0]["decision"] == "unchanged"
+
+
+@pytest.mark.parametrize("counts", [True, False])
+def test_what_is_yet_to_be_counted_is_not_put_away(
+    shop: Services, clock: FakeClock, read: list[int], monkeypatch: pytest.MonkeyPatch, counts: bool
+) -> None:
+    """How a line has predicted is looked at where it is revised; what became final meanwhile is still read then."""
+    monkeypatch.setattr(settledrows, "LONGEST", timedelta(days=50))
+    monkeypatch.setattr(settledrows, "MORE", 50)
+    looked = (clock.now - timedelta(days=1)).timestamp()
+    monkeypatch.setattr(refreshlog, "counted_until", lambda _: looked if counts else None)
+    _log(shop, clock, 80, "third", days=10.0)
+    refresh(shop, WORKSPACE)
+    read.clear()
+    refresh(shop, WORKSPACE)
+    assert read == ([140] if counts else [0])
 
 
 def test_policies_are_compared_on_settled_rows_too(

@@ -11,7 +11,7 @@ from datetime import datetime
 import pytest
 
 from storage.log import Decision, Event, FeedbackRow, ShadowChoice
-from storage.policies import Component, Pointer
+from storage.policies import Component, Pointer, Policy
 from storage.port import Reader, Store, Writer
 from storage.rules import Capacity, Selector
 from tests.storage.builders import (
@@ -421,6 +421,28 @@ class TestPrune:
                 if reader.artifact(WORKSPACE, f"art_{n}")
             }
             assert artifacts == {"open", "new", "shadow", "served", "fresh"}
+
+    def test_what_a_served_revision_started_from_stays_and_goes_with_it(self, store: Store) -> None:
+        def serve(policy: Policy) -> None:
+            def work(writer: Writer) -> None:
+                writer.add_policy(policy)
+                pointer = writer.pointer(WORKSPACE, "spring")
+                assert pointer is not None
+                writer.move_pointer(replace(pointer, policy_id=policy.policy_id, generation=pointer.generation + 1))
+
+            store.write(work)
+
+        serve(make_policy(policy_id="pol_revision", created_at=at(0), mixture=(), revision=True, gated_id="pol_idle"))
+        self.prune(store, -50)
+        with store.read() as reader:
+            assert reader.policy(WORKSPACE, "pol_idle") is not None
+            assert reader.artifact(WORKSPACE, "art_idle") is not None
+            assert reader.policy(WORKSPACE, "pol_served") is None
+        serve(make_policy(policy_id="pol_next", created_at=at(0), mixture=()))
+        self.prune(store, -50)
+        with store.read() as reader:
+            assert reader.policy(WORKSPACE, "pol_idle") is None
+            assert reader.artifact(WORKSPACE, "art_idle") is None
 
     def test_a_policy_goes_with_the_last_decision_that_used_it(self, store: Store) -> None:
         add(store, make_decision(decision_id="newest", decided_at=at(9)))
