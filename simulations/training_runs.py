@@ -9,6 +9,7 @@ from typing import Any, Literal, TypeVar, cast
 
 import orjson
 
+from optimizer.service.pacing import KNOWN_AT
 from optimizer.service.runs import Ended, finish, start_now
 from optimizer.service.wiring import Services
 from storage.policies import Pointer, Policy
@@ -74,7 +75,10 @@ class _DatedWriter:
 
     def add_policy(self, policy: Policy) -> None:
         """See ``Writer``."""
-        self._writer.add_policy(replace(policy, created_at=policy.created_at - self._ahead))
+        known = policy.verdict.get(KNOWN_AT)
+        dated = {} if known is None else {KNOWN_AT: known - self._ahead.total_seconds()}
+        verdict = {**policy.verdict, **dated}
+        self._writer.add_policy(replace(policy, created_at=policy.created_at - self._ahead, verdict=verdict))
 
     def move_pointer(self, pointer: Pointer) -> None:
         """See ``Writer``."""

@@ -28,7 +28,7 @@ class RetentionChanges(Protocol):
         """Retention: deletes closed decisions made before ``before`` with their events and messages, policies and
         artifacts that nothing uses, and sums of periods that ended by ``before`` (see ``usage``); returns how many
         decisions went. The newest stays until one is newer, of the workspace or (one series of positions) of any. What
-        the line of a served revision started from is in use.
+        the line of a revision that stays started from is in use.
 
         Args:
             workspace_id: whose.

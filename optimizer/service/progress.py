@@ -14,6 +14,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from datetime import datetime
+from zlib import crc32
 
 import numpy as np
 
@@ -41,7 +42,8 @@ LEAST_ROWS, LEAST_REWARDED = 200, 30
 ERROR = 0.05
 #: Decisions after which what they told is worth half beside newer ones.
 HALF_LIFE = 1_000.0
-#: Of more decisions that became known at once the newest are asked about, and of so many models.
+#: Of more decisions that became final between two looks so many are asked about, whenever they were made, and of so
+#: many models.
 MOST_ROWS, MOST_MODELS = 1_000, 50
 
 
@@ -108,7 +110,8 @@ def _clear(rows: int, gain: float, squares: float) -> bool:
 def counted_until(policy: Policy) -> float | None:
     """When it was last looked at how a policy's line has predicted, in epoch seconds; None where that isn't asked."""
     told = policy.verdict.get("progress")
-    return None if told is None else float(told["until"])
+    progress = None if told is None else Progress.from_json(told)
+    return None if progress is None else progress.until
 
 
 def progressed(
@@ -147,9 +150,15 @@ def progressed(
     if people(known) < LEAST_RECIPIENTS:
         return replace(before, seen=max(before.seen, newest), until=max(before.until, moment))
     final = [r for r in known if r.matured and before.lacks(r.decision, planned_end(campaign, r.decision), at)]
-    gains, counted = _gains(reader, campaign, model, models, final[-MOST_ROWS:])
+    gains, counted = _gains(reader, campaign, model, models, _some(final))
     after = before.followed(gains, int(np.count_nonzero(rewarded(campaign, counted))))
     return replace(after, seen=max(before.seen, newest), until=max(before.until, moment))
+
+
+def _some(rows: Sequence[Logged]) -> list[Logged]:
+    """At most ``MOST_ROWS`` of them, by a hash of their ids: the newest would be those that went out soonest."""
+    drawn = sorted(range(len(rows)), key=lambda i: crc32(rows[i].decision.decision_id.encode()))[:MOST_ROWS]
+    return [rows[i] for i in sorted(drawn)]
 
 
 def _gains(

@@ -19,6 +19,7 @@ from optimizer.service.driftstate import Drift
 from optimizer.service.feedback import Hazards, Log, Logged, examples, judgeable, load, usable
 from optimizer.service.fitting import Job
 from optimizer.service.footing import Footing
+from optimizer.service.pacing import WITHIN
 from optimizer.service.progress import counted_until
 from optimizer.service.replay import on_known_clock
 from optimizer.service.served import Served
@@ -104,16 +105,18 @@ def read_log(
     log = log.without(refused)
     job = cache(partial(Job.of, services, reader, workspace_id, log, None, drift))
     counted = {name: until for name, one in served.items() if (until := counted_until(one.policy)) is not None}
-    settled = settled_until(log.rows, now, before, partial(_uncounted, log, counted))
+    settled = settled_until(log.rows, now, before, partial(_uncounted, log, counted, now))
     return Read(log, now, served, before, drift, settled, refused, job)
 
 
-def _uncounted(log: Log, counted: Mapping[str, float], row: Logged) -> bool:
-    """Whether a row became final after the last look at how its line has predicted, so that the next one counts it."""
+def _uncounted(log: Log, counted: Mapping[str, float], now: datetime, row: Logged) -> bool:
+    """Whether a row became final after the last look at how its line has predicted, so that the next one counts it: it
+    comes within the hour. What nobody has counted in two holds up nothing."""
     until = counted.get(row.decision.campaign_id)
     if until is None or not row.trainable:
         return False
-    return planned_end(log.campaigns[row.decision.campaign_id], row.decision).timestamp() > until
+    final = planned_end(log.campaigns[row.decision.campaign_id], row.decision)
+    return until < final.timestamp() and now - 2 * WITHIN < final <= now
 
 
 def keep(services: Services, workspace_id: str, read: Read) -> None:

@@ -81,16 +81,17 @@ def refresh_pays(services: Services, workspace_id: str) -> bool:
     """Whether a refresh may find anything new: a learned policy is served, and outcomes may have arrived or matured.
 
     Cheap and generous: it looks only for a decision young enough to have been open since the last refresh began, or so
-    shortly before that what became known of it may have waited for more.
+    shortly before that what became known of it may have waited for more; or for a policy that has been put into service
+    since, as a candidate, which hasn't learned what it was judged on.
     """
     with services.store.read() as reader:
-        learned = [
-            p.campaign_id for p in reader.pointers() if p.workspace_id == workspace_id and p.policy_id != COLD_POLICY
-        ]
-        campaigns = [c for one in learned if (c := reader.campaign(workspace_id, one)) is not None]
+        learned = [p for p in reader.pointers() if p.workspace_id == workspace_id and p.policy_id != COLD_POLICY]
+        campaigns = [c for one in learned if (c := reader.campaign(workspace_id, one.campaign_id)) is not None]
         if not campaigns:
             return False
         last = next((r for r in islice(_all_runs(reader, workspace_id), _LOOK_BACK) if r.kind == "refresh"), None)
+        if last is not None and any(one.moved_at >= last.created_at for one in learned):
+            return True
         reach = timedelta(hours=max(max_window(c) + c.default_window_hours for c in campaigns)) + WITHIN
         since = last.created_at - reach if last is not None else None
         return next(iter(reader.feedback(workspace_id, since=since, imported=False)), None) is not None

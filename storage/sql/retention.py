@@ -96,10 +96,6 @@ SELECT policy_id, document FROM policies p WHERE workspace_id = ?1 AND created_a
 AND NOT EXISTS (SELECT 1 FROM pointers WHERE workspace_id = ?1 AND policy_id = p.policy_id)
 AND NOT EXISTS (SELECT 1 FROM policy_uses WHERE workspace_id = ?1 AND policy_id = p.policy_id AND decisions > 0)
 """
-_SERVED: Final = """
-SELECT document FROM policies WHERE workspace_id = ?1
-AND policy_id IN (SELECT policy_id FROM pointers WHERE workspace_id = ?1)
-"""
 _POLICIES_SINCE: Final = "SELECT document FROM policies WHERE workspace_id = ? AND created_at >= ?"
 _DROP_POLICY: Final = "DELETE FROM policies WHERE workspace_id = ? AND policy_id = ?"
 _DROP_ARTIFACT: Final = "DELETE FROM artifacts WHERE workspace_id = ? AND artifact_id = ?"
@@ -166,14 +162,12 @@ class RetentionWriter(LearningWriter, RewriteWriter):
         return _NEVER
 
     def _prune_policies(self, workspace_id: str, before: int) -> None:
-        followed = {POLICY.unpack(row[0]).gated_id for row in self._rows(_SERVED, (workspace_id,))}
-        unused = [name for name, _ in self._rows(_POLICIES, (workspace_id, before)) if name not in followed]
-        self._query_many(_DROP_POLICY, [(workspace_id, policy_id) for policy_id in unused])
-        kept = {
-            component.artifact_id
-            for row in self._rows("SELECT document FROM policies WHERE workspace_id = ?", (workspace_id,))
-            for component in POLICY.unpack(row[0]).mixture
-        }
+        documents = self._rows("SELECT document FROM policies WHERE workspace_id = ?", (workspace_id,))
+        policies = [POLICY.unpack(row[0]) for row in documents]
+        unused = {name for name, _ in self._rows(_POLICIES, (workspace_id, before))}
+        going = unused - {policy.gated_id for policy in policies if policy.policy_id not in unused}
+        self._query_many(_DROP_POLICY, [(workspace_id, policy_id) for policy_id in sorted(going)])
+        kept = {part.artifact_id for policy in policies if policy.policy_id not in going for part in policy.mixture}
         old = self._rows(
             "SELECT artifact_id FROM artifacts WHERE workspace_id = ? AND created_at < ?", (workspace_id, before)
         )

@@ -152,3 +152,15 @@ def test_a_refresh_pays_only_with_a_learned_policy_and_decisions_still_open(
     runs.finish(services, run, "one", Ended("rejected"))
     assert runs.enqueue_due(services, WORKSPACE, "refresh", EVERY)
     assert not runs.refresh_pays(services, WORKSPACE)
+
+
+def test_a_refresh_pays_where_another_policy_was_put_into_service(services: Services, clock: FakeClock) -> None:
+    """A candidate has not learned what it was judged on, however long nobody was asked about."""
+    setup.put_campaign(services, campaign())
+    services.store.write(lambda w: w.move_pointer(Pointer(WORKSPACE, "spring", "pol_x", 1, clock.now)))
+    clock.forward(days=30)
+    assert runs.enqueue_due(services, WORKSPACE, "refresh", EVERY)
+    assert not runs.refresh_pays(services, WORKSPACE)
+    clock.forward(minutes=1)
+    services.store.write(lambda w: w.move_pointer(Pointer(WORKSPACE, "spring", "pol_y", 2, clock.now)))
+    assert runs.refresh_pays(services, WORKSPACE)

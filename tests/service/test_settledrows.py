@@ -224,11 +224,21 @@ def test_where_all_is_read_a_model_is_learned_anew_though_hardly_anything_is_new
     assert refresh(shop, WORKSPACE)[0]["decision"] == "unchanged"
 
 
-@pytest.mark.parametrize("counts", [True, False])
+@pytest.mark.parametrize(
+    ("counts", "within", "rows"), [(True, WEEK, 140), (True, timedelta(hours=1), 0), (False, WEEK, 0)]
+)
 def test_what_is_yet_to_be_counted_is_not_put_away(
-    shop: Services, clock: FakeClock, read: list[int], monkeypatch: pytest.MonkeyPatch, counts: bool
+    shop: Services,
+    clock: FakeClock,
+    read: list[int],
+    monkeypatch: pytest.MonkeyPatch,
+    counts: bool,
+    within: timedelta,
+    rows: int,
 ) -> None:
-    """How a line has predicted is looked at where it is revised; what became final meanwhile is still read then."""
+    """How a line has predicted is looked at where it is revised; what became final meanwhile is still read then. What
+    nobody has counted for long holds up nothing."""
+    monkeypatch.setattr(refreshlog, "WITHIN", within)
     monkeypatch.setattr(settledrows, "LONGEST", timedelta(days=50))
     monkeypatch.setattr(settledrows, "MORE", 50)
     looked = (clock.now - timedelta(days=1)).timestamp()
@@ -237,7 +247,7 @@ def test_what_is_yet_to_be_counted_is_not_put_away(
     refresh(shop, WORKSPACE)
     read.clear()
     refresh(shop, WORKSPACE)
-    assert read == ([140] if counts else [0])
+    assert read == [rows]
 
 
 def test_policies_are_compared_on_settled_rows_too(

@@ -422,7 +422,7 @@ class TestPrune:
             }
             assert artifacts == {"open", "new", "shadow", "served", "fresh"}
 
-    def test_what_a_served_revision_started_from_stays_and_goes_with_it(self, store: Store) -> None:
+    def test_what_a_revision_started_from_stays_and_goes_with_it(self, store: Store) -> None:
         def serve(policy: Policy) -> None:
             def work(writer: Writer) -> None:
                 writer.add_policy(policy)
@@ -440,6 +440,9 @@ class TestPrune:
             assert reader.policy(WORKSPACE, "pol_served") is None
         serve(make_policy(policy_id="pol_next", created_at=at(0), mixture=()))
         self.prune(store, -50)
+        with store.read() as reader:
+            assert reader.policy(WORKSPACE, "pol_idle") is not None, "one may go back to the revision"
+        self.prune(store, 1)
         with store.read() as reader:
             assert reader.policy(WORKSPACE, "pol_idle") is None
             assert reader.artifact(WORKSPACE, "art_idle") is None
