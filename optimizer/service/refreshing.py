@@ -120,7 +120,7 @@ def _refresh_campaign(
     gated = replace(ancestor, exploration=revision.exploration)
     apart = partial(divergence, reader, services, campaign, recent(reader, read, campaign), gated)
     distance = refitted = apart(LivePolicy.of(revision, models))
-    judged, known_at, old = judged_on(pointer, policy, origin, count), read.at.timestamp(), known_until(policy)
+    judged, known_at = judged_on(pointer, policy, origin, count), read.at.timestamp()
     progress = None
     if services.settings.gate and not campaign.guardrails:
         progress = progressed(reader, campaign, pointer, served, ancestor, read.log.of(campaign.campaign_id), read.at)
@@ -138,7 +138,8 @@ def _refresh_campaign(
             return _repriced(services, pointer, policy, own, answer)
         # The model waits for the gate, the alarm doesn't: the same model goes on at another rate of exploration.
         as_before = {**revision.exploration, "told": policy.exploration.get("told")}
-        revision, distance, known_at = replace(revision, mixture=policy.mixture, exploration=as_before), 0.0, old
+        revision, distance = replace(revision, mixture=policy.mixture, exploration=as_before), 0.0
+        known_at = known_until(policy)
     near = {"divergence": distance, "limit": most, "refitted": refitted, "judged": judged}
     near |= {"revision": True, KNOWN_AT: known_at}
     more = {} if progress is None else {"progress": progress.to_json()}
