@@ -7,7 +7,7 @@ seed are paired: they meet the same people at the same moments, with the same lu
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from functools import cached_property
@@ -40,8 +40,10 @@ Floats = NDArray[np.float64]
 _ARRIVALS, _LUCK = 21, 22
 #: The local time at which a ``week`` window starts on Monday, in seconds: slots of six hours are 02, 08, 14 and 20.
 _WEEK_STARTS = 2 * 3600
-#: Things viewed before a decision, and how often one of the first two topics follows.
+#: Things viewed before a decision.
 VIEWED = 6
+#: How often somebody has bought something since their last decision, and how many minutes before the next one.
+BUYS, BOUGHT_AGO = 0.5, 720
 #: Uniform numbers and normal ones that the outcomes of one decision use.
 UNIFORMS, NORMALS = 5, 5
 
@@ -59,7 +61,8 @@ class Arrival:
 class Turn:
     """What a policy is asked: all that the service would know. ``memory`` is the truth's; only oracles look at it.
 
-    ``news`` are the recipient's tracked events since the last decision.
+    ``news`` are the recipient's tracked events since the last decision. ``hints`` is what rivals are told of them by
+    hand, who read no events.
     """
 
     arrival: Arrival
@@ -68,7 +71,13 @@ class Turn:
     situation: Situation
     plan: Plan
     news: tuple[Event, ...]
+    hints: Mapping[str, Any]
     memory: Memory
+
+    @property
+    def seen_by_rivals(self) -> Mapping[str, Any]:
+        """The context that the service's model sees, and the hints."""
+        return {**self.situation.seen, **self.hints}
 
     @property
     def space(self) -> ActionSpace:
@@ -99,6 +108,7 @@ class Game:
         at = (np.arange(count) + 0.9 * rng.random(count)) * step
         visits, basket = rng.poisson(1.2, count), rng.random(count) < 0.15
         viewed = rng.integers(len(TOPICS), size=(count, VIEWED))
+        bought = self._bought(who, rng) if self.scenario.world.twists.bought else [(None, False)] * count
         drift = self.place(self.scenario.drift_at)
         return tuple(
             Arrival(
@@ -109,11 +119,24 @@ class Game:
                     int(visits[i]),
                     bool(basket[i]),
                     tuple(viewed[i].tolist()) if self.scenario.world.twists.order else (),
+                    *bought[i],
                     drift is not None and i >= drift,
                 ),
             )
             for i in range(count)
         )
+
+    def _bought(self, who: NDArray[np.int64], rng: np.random.Generator) -> list[tuple[int | None, bool]]:
+        """What the person of each decision has bought last, and whether since their last decision. Everybody has bought
+        something before the first one."""
+        topics, buys = rng.integers(len(TOPICS), size=len(who)), rng.random(len(who)) < BUYS
+        last: dict[int, int] = {}
+        out: list[tuple[int | None, bool]] = []
+        for person, topic, new in zip(who.tolist(), topics.tolist(), buys.tolist(), strict=True):
+            new = new or person not in last
+            last[person] = topic if new else last[person]
+            out.append((last[person], new))
+        return out
 
     @cached_property
     def luck(self) -> tuple[Floats, Floats]:
@@ -172,7 +195,7 @@ class Game:
     @cached_property
     def attributes(self) -> tuple[Attribute, ...]:
         """The registry: the types of all that the service is told, declared."""
-        told = {**self.context(self.arrivals[0])}
+        told = {**self.context(self.arrivals[0]), **self.hints(self.arrivals[0])}
         for attributes in self.world.people.attributes:
             told |= attributes
         return tuple(Attribute(WORKSPACE, name, _type(value), declared=True) for name, value in sorted(told.items()))
@@ -185,6 +208,11 @@ class Game:
             told |= {f"viewed_{topic}": viewed.count(k) for k, topic in enumerate(TOPICS)}
             told["viewed_last"] = TOPICS[viewed[-1]]
         return told
+
+    def hints(self, arrival: Arrival) -> dict[str, Any]:
+        """What rivals are told of the recipient's events: their models read none."""
+        bought = arrival.moment.bought
+        return {} if bought is None else {"bought_last": TOPICS[bought]}
 
     def request(self, arrival: Arrival) -> DecisionRequest:
         """The question as it is put to the service."""
@@ -218,23 +246,29 @@ class Game:
             context=seen_context(recipient, request.context, frozenset()),
         )
         made = plan_for(situation, recipient, self.scenario.rules, messages)
-        return Turn(arrival, ask, recipient, situation, made, self.news(arrival), memory)
+        return Turn(arrival, ask, recipient, situation, made, self.news(arrival), self.hints(arrival), memory)
 
     def news(self, arrival: Arrival) -> tuple[Event, ...]:
-        """What the recipient viewed shortly before the decision, as tracked events, oldest first."""
-        viewed = arrival.moment.viewed
-        return tuple(
-            Event(
-                WORKSPACE,
-                f"view-{arrival.index}-{k}",
-                "viewed",
-                arrival.at - timedelta(minutes=10 * (len(viewed) - k)),
-                arrival.at,
-                matched=True,
-                recipient_id=f"person-{arrival.moment.person}",
-                properties={"topic": TOPICS[topic]},
-            )
-            for k, topic in enumerate(viewed)
+        """What the recipient viewed or bought shortly before the decision, as tracked events, oldest first."""
+        moment = arrival.moment
+        viewed = [
+            self._tracked(arrival, "viewed", 10 * (len(moment.viewed) - k), k, topic=TOPICS[topic])
+            for k, topic in enumerate(moment.viewed)
+        ]
+        if moment.bought is None or not moment.new:
+            return tuple(viewed)
+        return (self._tracked(arrival, "bought", BOUGHT_AGO, 0, product=TOPICS[moment.bought]), *viewed)
+
+    def _tracked(self, arrival: Arrival, kind: str, minutes: int, place: int, **properties: str) -> Event:
+        return Event(
+            WORKSPACE,
+            f"{kind}-{arrival.index}-{place}",
+            kind,
+            arrival.at - timedelta(minutes=minutes),
+            arrival.at,
+            matched=True,
+            recipient_id=f"person-{arrival.moment.person}",
+            properties=properties,
         )
 
     def chances(self, turn: Turn, *, personal: bool = True) -> Chances:

@@ -54,6 +54,9 @@ class Run:
         results: of the judged retrains, in order.
         refreshes: of ``later``: how each refresh ended.
         shared: of ``later``: retrains before which two models had shared the traffic.
+        freed: of ``later``: the same before which refreshed models were no longer held near the first policy, as they
+            were shown to foresee outcomes better (``service.progress``). No wrong promotion: that policy was learned
+            from outcomes that have changed since.
     """
 
     seed: int
@@ -64,6 +67,7 @@ class Run:
     training_seconds: float
     refreshes: tuple[str, ...] = ()
     shared: int = 0
+    freed: int = 0
 
 
 def run_once(study: Study, seed: int, on_progress: Callable[[int], None] | None = None) -> Run:
@@ -89,6 +93,7 @@ def run_once(study: Study, seed: int, on_progress: Callable[[int], None] | None 
         play.training,
         tuple(play.refreshes),
         play.shared,
+        play.freed,
     )
 
 
@@ -105,7 +110,7 @@ class _Play:
         self._dealt_anew = self._arriving.shuffled(rng)
         self.results: list[str] = []
         self.refreshes: list[str] = []
-        self.training, self.shared = 0.0, 0
+        self.training, self.shared, self.freed = 0.0, 0, 0
 
     @property
     def rows(self) -> int:
@@ -155,9 +160,18 @@ class _Play:
             return "publish"
         live, _ = served(self._stage, CAMPAIGN)
         self.shared += len(live.mixture) > 1
+        self.freed += self._free()
         ids = {place: f"arrival-{place}" for place in self._places()}
         arrive(self._stage, self._dealt_anew, self._replayed, ids, all_count=True)
         return self._retrained()
+
+    def _free(self) -> bool:
+        """Whether what serves is held near no judged policy."""
+        with self._stage.services.store.read() as reader:
+            pointer = reader.pointer(WORKSPACE, CAMPAIGN)
+            policy = None if pointer is None else reader.policy(WORKSPACE, pointer.policy_id)
+        progress = {} if policy is None else policy.verdict.get("progress", {})
+        return bool(progress.get("better"))
 
     def _retrained(self) -> str:
         self._stage.mature()

@@ -113,11 +113,18 @@ def null_figures(runs: Sequence[Run]) -> dict[str, Any]:
     shared = sum(run.shared for run in runs)
     passed = wrong <= most
     name = runs[0].part.capitalize()
-    between = f", before {shared} of which two models had shared the traffic" if runs[0].part == "later" else ""
+    freed = sum(run.freed for run in runs)
+    between = (
+        f", before {shared} of which two models had shared the traffic, and before {freed} of which refreshed models, "
+        "shown to foresee the changed outcomes better, were no longer held near the first policy"
+        if runs[0].part == "later"
+        else ""
+    )
     return {
         "runs": len(runs),
         "retrains": judged,
         "shared": shared,
+        "freed": freed,
         "wrong": wrong,
         "stated_rate": stated,
         "most_by_chance": most,

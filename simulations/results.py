@@ -92,6 +92,11 @@ PARTS: tuple[Part, ...] = (
         against="ours:encoder=none",
     ),
     Part(
+        "cross-sell",
+        ("ours", "ours:encoder=none", "ours:history=false", "vw-squarecb", "full-oracle"),
+        "purchases that say what goes with them: learned from events, with and without an encoder of their order",
+    ),
+    Part(
         "broken-propensities",
         ("service", "service-false-numbers", "service-false-draws"),
         "the whole service, gate on: an honest log and two that lie",

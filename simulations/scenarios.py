@@ -183,6 +183,12 @@ SCENARIOS: Mapping[str, Scenario] = {
         ),
         replace(
             _STATIONARY,
+            name="cross-sell",
+            about="what was bought last says what is wanted next; events alone tell it, rivals are told it by hand",
+            world=WorldSpec(content=0.5, twists=Twists(bought=2.2)),
+        ),
+        replace(
+            _STATIONARY,
             name="broken-propensities",
             about="the log lies about propensities: the gate must refuse every candidate",
             decisions=3_000,

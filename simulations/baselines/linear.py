@@ -133,7 +133,7 @@ class Linear:
 
     def choose(self, turn: Turn) -> Drawn:
         """See ``Player``; the probability is not known in closed form (NaN), and not needed."""
-        x = self._columns.vector(self._features.of(turn.situation.seen))
+        x = self._columns.vector(self._features.of(turn.seen_by_rivals))
         places = np.flatnonzero(turn.plan.mask)
         if self.options.shape == "disjoint":
             arms = self._disjoint.places(keys(turn))[places]

@@ -113,7 +113,7 @@ class Network:
 
     def choose(self, turn: Turn) -> Drawn:
         """See ``Player``."""
-        x = self._context.vector(self._features.of(turn.situation.seen))
+        x = self._context.vector(self._features.of(turn.seen_by_rivals))
         rows = self._columned.rows(x, turn.space)
         places = np.flatnonzero(turn.plan.mask)
         with _one_thread(), torch.inference_mode():

@@ -98,7 +98,7 @@ class VowpalWabbit:
 
     def choose(self, turn: Turn) -> Drawn:
         """See ``Player``."""
-        named = self._features.of(turn.situation.seen)
+        named = self._features.of(turn.seen_by_rivals)
         shared = "shared |u " + " ".join(f"{plain(name)}:{value:.5g}" for name, value in named.items())
         self._asked[turn.situation.decision_id] = shared
         lines = self._action_lines(turn.space)

@@ -34,12 +34,14 @@ class Twists:
         xor: the product of the signs of two features turns the liking of variants round.
         jagged: hours that differ from their neighbours by chance, each hour of the week for itself.
         order: the *order* of the last two things viewed says what is wanted; how often each was viewed says nothing.
+        bought: the last thing bought says what is wanted next: what goes with it.
     """
 
     three_way: float = 0.0
     xor: float = 0.0
     jagged: float = 0.0
     order: float = 0.0
+    bought: float = 0.0
 
 
 @dataclass(frozen=True)

@@ -29,6 +29,7 @@ class Tastes:
         weekday: (V, 7) and fit: (V, C) small preferences; part: (C, 4) channel by part of the day.
         device: (3, C) and slope: (C,) how device and age move channels.
         three_way: (V, C, 4), xor: (V,), jagged: (168,), order: (4, 4) wanted topic after viewing one and another.
+        goes_with: (4,) wanted topic after buying one.
         swap: (V,) whose content taste each variant has; drift changes it. turn: ±1, drift turns channels round.
     """
 
@@ -44,6 +45,7 @@ class Tastes:
     xor: Floats
     jagged: Floats
     order: Ints
+    goes_with: Ints
     swap: Ints
     turn: float = 1.0
 
@@ -70,6 +72,7 @@ def make_tastes(spec: WorldSpec, rng: np.random.Generator) -> Tastes:
         xor=twists.xor * _balanced(v, rng),
         jagged=twists.jagged * rng.standard_normal(HOURS_OF_WEEK),
         order=order.astype(np.int64),
+        goes_with=(np.arange(len(TOPICS), dtype=np.int64) + 1) % len(TOPICS),
         swap=np.arange(v, dtype=np.int64),
     )
 

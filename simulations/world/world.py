@@ -32,6 +32,7 @@ class Moment:
         person: position in the population.
         visits, basket: of the present: visits within 7 days, something in the basket. The service is told.
         viewed: the topics that were viewed lately, oldest first; told as events.
+        bought: the topic of the last purchase. new: whether it was made since the last decision; told as an event.
         drifted: whether tastes have swapped.
     """
 
@@ -39,6 +40,8 @@ class Moment:
     visits: int = 0
     basket: bool = False
     viewed: tuple[int, ...] = ()
+    bought: int | None = None
+    new: bool = False
     drifted: bool = False
 
 
@@ -160,6 +163,8 @@ class World:
         if spec.twists.order and len(moment.viewed) >= 2:
             wanted = tastes.wanted_topic(table, moment.viewed[-1], moment.viewed[-2])
             of = of + spec.twists.order * ((table.topic == wanted) - 0.25)
+        if spec.twists.bought and moment.bought is not None:
+            of = of + spec.twists.bought * ((table.topic == table.goes_with[moment.bought]) - 0.25)
         timed = table.weekday[:, rhythms.weekdays(local)] + spec.payday * np.outer(table.price, rhythms.payday(local))
         like = spec.like + (of[:, None] + timed)[:, :, None] + table.fit[:, None, :]
         if spec.twists.three_way:

@@ -7,6 +7,7 @@ import pickle
 from typing import Any
 
 import numpy as np
+import orjson
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -183,6 +184,33 @@ def test_whatever_callers_call_their_events_each_number_is_its_own() -> None:
     spec = fit_spec(ALIKE, [])
     assert spec.owners.count("@history.since") == 1
     assert "@history.event.since" in spec.owners
+
+
+def test_the_summary_tells_what_was_bought_from_what_was_looked_at() -> None:
+    seen = [
+        context(Past(DAY, kind, topic)) for kind in ("bought", "viewed", "a.b") for topic in ("coats", "b.hats")
+    ] * 5
+    spec = fit_history([*seen, context(Past(5, "bought", "rare"))])
+    assert spec is not None
+    one = context(Past(2 * DAY, "bought", "coats"), Past(DAY, "bought", "coats"), Past(DAY, "viewed", "b.hats"))
+    mean, scale = (np.array([column[i] for column in spec.columns]) for i in (1, 2))
+    raw = dict(zip(spec.labels, spec.summary([one])[0] * scale + mean, strict=True))
+    told = {name: value for name, value in raw.items() if name.startswith("about.") and value > 1e-9}
+    assert told == pytest.approx(
+        {
+            "about.bought.coats.30d": math.log1p(2 ** (-2 / 30) + 2 ** (-1 / 30)),
+            "about.viewed.b.hats.30d": math.log1p(2 ** (-1 / 30)),
+        }
+    )
+    assert {"about.a%2Eb.coats.30d", "about.a%2Eb.b.hats.30d"} <= raw.keys(), "a kind ends where the dot behind it is"
+    assert len({*spec.labels}) == len(spec.labels)
+    assert HistorySpec.from_json(orjson.loads(orjson.dumps(spec.to_json()))) == spec
+
+
+def test_without_subjects_a_spec_is_written_as_before() -> None:
+    spec = fit_history([context(SENT), context(SENT, CLICK), {}] * 5)
+    assert spec is not None
+    assert "about" not in spec.to_json()
 
 
 def test_a_stored_spec_with_the_first_names_means_what_it_meant() -> None:
