@@ -104,14 +104,20 @@ def _joined(cell: Cell, between: str) -> str:
 
 
 def _widths(columns: Mapping[str, Sequence[Cell]], between: str) -> list[int]:
-    """Of each column what its longest line of figures takes, and the longest word of its heading."""
+    """Of each column what its longest line of figures takes, and its heading in two lines."""
     lines = {
         name: [part for one in cells for part in _joined(one, between).split("\n")] for name, cells in columns.items()
     }
-    return [max(map(len, (*name.split(), *some))) for name, some in lines.items()]
+    return [max(_halved(name), *map(len, some)) for name, some in lines.items()]
 
 
 def _caption(found: Sequence[Standing], reference: str | None) -> str:
     ratio = "" if reference is None else f" Regret ratio: to {reference}, seed by seed."
     lost = "" if asked_of_all(found) else " Where nobody could be asked, regret and reward count 0."
     return f"Expected rewards; regret is against the informed oracle; 95 % intervals over paired seeds.{ratio}{lost}"
+
+
+def _halved(heading: str) -> int:
+    """The least width in which a heading takes no more than two lines."""
+    words = heading.split()
+    return min(max(len(" ".join(words[:i])), len(" ".join(words[i:]))) for i in range(len(words)))
