@@ -139,7 +139,8 @@ def _seen(pool: Pool, log: Drawn) -> Seen:
         }
         for kind, (low, high) in ends.items():
             held[f"{name} {kind}"], width[f"{name} {kind}"] = low <= truth <= high, high - low
-    # What is watched all along: a sequence holds when it holds at every row.
+    # What is watched all along: a sequence holds when it holds at every row from SEQUENCE_START on; of a log that ends
+    # there that is one look.
     terms = candidate.terms()["dr"]
     sequence = confidence_sequence(terms, start=SEQUENCE_START)
     held["dr sequence"] = bool(((sequence.low <= truth) & (truth <= sequence.high)).all())
@@ -311,7 +312,9 @@ _ABOUT = (
     "Logs are drawn from worlds in which every chance is known. `dr` and the gate's difference are what verdicts rest "
     "on. `dm` and `switch_dr` take the model's word, and `ips` counts what the log can't show as nothing; they stand "
     "here to show what that costs. The null's reward model is the candidate's own; a retrain's are also fitted to the "
-    "half of the log that they don't judge. A promotion of the null: the gate's value test and its conditions on the "
+    f"half of the log that they don't judge. `dr sequence` says nothing before row {SEQUENCE_START:,} and holds the "
+    "truth if it does so at each row from there on; in a log that ends there that is one look. A promotion of the "
+    "null: the gate's value test and its conditions on the "
     "log's support at one look, every other condition left out. Power: the value test alone."
 )
 

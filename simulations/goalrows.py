@@ -1,10 +1,10 @@
-"""How the rows of the goals table are read: each function yields a scenario's or a study's, from its figures."""
+"""How the rows of the goals table are read: each function yields a scenario's, from its figures; studies' are in
+``goalstudies``."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from statistics import median
 from typing import Any
 
 import numpy as np
@@ -40,35 +40,6 @@ class Goal:
     gate: str = "off"
 
 
-def uci(read: Read) -> Iterator[Goal]:
-    """Classification sets as bandits."""
-    found = read("uci")
-    for row in found["rows"]:
-        goal, ours, best = found["goals"][row["set"]], row["errors"]["sendtide"], row["best"]
-        stretch = 0.28 if row["set"] == "letter" else None
-        yield Goal(
-            "uci",
-            f"UCI as bandits, mean error of 10,000: {row['set']}",
-            _shown(ours, 5),
-            f"≤ {goal:g}",
-            ours["mean"] <= goal,
-            f"{best} {_shown(row['errors'][best], 5)}; lints {_shown(row['errors']['lints'], 5)}",
-            "" if stretch is None else f"≤ {stretch:g}",
-            stretch is not None and ours["mean"] <= stretch,
-        )
-    mean = found["geometric_mean_ratio"]
-    yield Goal(
-        "uci",
-        "the same, geometric mean of the errors over those of the best Vowpal Wabbit",
-        _shown(mean, 3),
-        f"≤ {found['ratio_goal']:g}",
-        mean["mean"] <= found["ratio_goal"],
-        "best of four settings of Vowpal Wabbit a set, each tuned for it",
-        "≤ 0.3",
-        mean["mean"] <= 0.30,
-    )
-
-
 def stationary(read: Read) -> Iterator[Goal]:
     """504 actions."""
     found = read("stationary")
@@ -90,7 +61,7 @@ def many_slots(read: Read) -> Iterator[Goal]:
     fine, coarse = (_standing(read(name), "ours")["regret"] for name in ("many-slots", "stationary"))
     ratio = figure_of([a / b for a, b in zip(fine["per_seed"], coarse["per_seed"], strict=True)])
     rival = _standing(read("many-slots"), read("many-slots")["reference"])
-    beside = f"regret {_shown(fine, 0)} for {_shown(coarse, 0)}; {rival['policy']} {_shown(rival['regret'], 0)}"
+    beside = f"regret {shown(fine, 0)} for {shown(coarse, 0)}; {rival['policy']} {shown(rival['regret'], 0)}"
     what = "3,024 actions: regret over that among 504"
     yield Goal("many-slots", what, _of(ratio, 3), "≤ 1.2", ratio.mean <= 1.2, beside, "≤ 1.1", ratio.mean <= 1.1)
 
@@ -103,7 +74,7 @@ def misspecified(name: str, about: str, must: float, stretch: float | None) -> C
         yield _ratio(found, name, f"{about}: regret against the best-tuned VW", must, stretch)
         ours, network = _standing(found, "ours")["regret"], _standing(found, "network")["regret"]
         ratio = figure_of([a / b for a, b in zip(ours["per_seed"], network["per_seed"], strict=True)])
-        beside = f"network {_shown(network, 0)}"
+        beside = f"network {shown(network, 0)}"
         yield Goal(name, f"{about}: against an unstructured network", _of(ratio, 3), "≤ 0.8", ratio.mean <= 0.8, beside)
 
     return rows
@@ -115,7 +86,7 @@ def base_rates(read: Read) -> Iterator[Goal]:
     ours, static = _standing(found, "ours")["reward"], _standing(found, "best-static")["reward"]
     more = figure_of([a - b for a, b in zip(ours["per_seed"], static["per_seed"], strict=True)])
     what = "realistic base rates, 50,000 decisions: expected reward a decision above the best static arm's"
-    beside = f"{_shown(ours, 4)} for {_shown(static, 4)}; more in {sum(d > 0 for d in more.per_seed)} of "
+    beside = f"{shown(ours, 4)} for {shown(static, 4)}; more in {sum(d > 0 for d in more.per_seed)} of "
     beside += f"{len(more.per_seed)} worlds"
     yield Goal("base-rates", what, _of(more, 4), "> 0", more.low > 0.0, beside)
     yield _ratio(found, "base-rates", "the same: regret against the best-tuned VW", 0.7, None)
@@ -142,52 +113,6 @@ def new_variant(read: Read) -> Iterator[Goal]:
     )
 
 
-def send_times(read: Read) -> Iterator[Goal]:
-    """Send times on public logs."""
-    for log in [one for one in read("send-times")["logs"] if "," not in one["log"]]:
-        rates = {way["way"]: way["hit_rate"] for way in log["ways"]}
-        new, paired = log["new_recipient"], log["paired"]["rhythm − shrunk"]
-        name, stretch = log["log"], 0.265 if log["log"] == "completejourney" else 0.175
-        yield Goal(
-            f"send-times {name}",
-            f"send time on real logs, {name}: hit within two hours above the shrunk histogram's",
-            f"{rates['rhythm']['mean']:.3f}: {paired['mean']:+.4f} ({paired['z']:.1f} standard errors)",
-            "2 standard errors",
-            paired["z"] >= 2.0,
-            f"shrunk {rates['shrunk']['mean']:.3f}, own {rates['own histogram']['mean']:.3f}, global best hour "
-            f"{rates['global best']['mean']:.3f}",
-            f"≥ {stretch:g}",
-            rates["rhythm"]["mean"] >= stretch,
-        )
-        yield Goal(
-            f"new-recipient {name}",
-            f"a recipient with ten events, {name}: above the global best hour",
-            f"{new['mean']:+.4f} ({new['z']:.1f} standard errors)",
-            "> 0",
-            new["mean"] > 0.0,
-            f"{log['people']:,} people",
-        )
-
-
-def hillstrom(read: Read) -> Iterator[Goal]:
-    """The replay of an e-mail experiment."""
-    found = read("hillstrom")
-    first = found["spans"][0]
-    paired = first["against_thompson"]
-    yield Goal(
-        "hillstrom",
-        "Hillstrom replay, first 10,000 accepted: visits a mail above three-arm Thompson sampling's",
-        f"{paired['mean']:+.4f} ± {paired['error']:.4f}",
-        "≥ -0.002",
-        paired["mean"] >= -0.002,
-        f"{first['service']['mean']:.4f} for {first['thompson']['mean']:.4f}; best static "
-        f"{first['static']['mean']:.4f}",
-        "≥ 0",
-        paired["mean"] >= 0.0,
-        "on" if found["options"]["gate"] else "off",
-    )
-
-
 def delays(read: Read) -> Iterator[Goal]:
     """Outcomes that come late."""
     found = read("delays")
@@ -195,7 +120,7 @@ def delays(read: Read) -> Iterator[Goal]:
     goal = _ratio(
         found, "delays", "outcomes that come late: regret over that with outcomes known at the send", 1.2, 1.1
     )
-    yield replace(goal, beside=f"{goal.beside}; “not yet” taken for “no” {_shown(naive, 0)}")
+    yield replace(goal, beside=f"{goal.beside}; “not yet” taken for “no” {shown(naive, 0)}")
 
 
 def drift(read: Read) -> Iterator[Goal]:
@@ -229,79 +154,7 @@ def history(read: Read) -> Iterator[Goal]:
         f"{_of(less, 0)}: {less.mean / error:.1f} standard errors",
         "3 standard errors",
         less.mean >= 3.0 * error,
-        f"{_shown(ours, 0)} for {_shown(sums, 0)}",
-    )
-
-
-def estimators(read: Read) -> Iterator[Goal]:
-    """Intervals, wrong promotions and power where the truth is known."""
-    worlds = read("estimators")
-    held = [next(i for i in world["intervals"] if i["interval"] == "dr sequence") for world in worlds]
-    coverage, width = [one["coverage_lower_bound"] for one in held], [one["relative_width"] for one in held]
-    logs = f"{worlds[0]['repetitions']:,} logs in each of {len(worlds)} worlds"
-    yield Goal(
-        "estimators",
-        "95 % confidence sequences: lower bound of how often they hold the truth",
-        ", ".join(f"{one:.3f}" for one in coverage),
-        "≥ 0.93",
-        min(coverage) >= 0.93,
-        logs,
-        gate="the gate's own",
-    )
-    yield Goal(
-        "estimators",
-        "their width over that of fixed-time intervals",
-        ", ".join(f"{one:.2f}" for one in width),
-        "≤ 1.5",
-        max(width) <= 1.5,
-        logs,
-        gate="the gate's own",
-    )
-    wrong = [world["wrong"] for world in worlds]
-    yield Goal(
-        "estimators",
-        "campaigns with a wrong promotion in 40 looks where nothing is better",
-        ", ".join(f"{one} of {world['campaigns']:,}" for one, world in zip(wrong, worlds, strict=True)),
-        f"stated {worlds[0]['stated_rate']:.0%}: up to {worlds[0]['most_by_chance']} by chance",
-        all(world["null_passed"] for world in worlds),
-        f"by the value test alone {', '.join(str(world['wrong_by_value']) for world in worlds)}",
-        gate="the gate's own",
-    )
-    power = [world["power"] / world["power_with_the_true_model"] for world in worlds]
-    yield Goal(
-        "estimators",
-        "power over that with the true reward model",
-        ", ".join(f"{one:.2f}" for one in power),
-        "≥ 0.9",
-        min(power) >= 0.9,
-        ", ".join(f"{world['power']:.3f} of {world['power_with_the_true_model']:.3f}" for world in worlds),
-        gate="the gate's own",
-    )
-
-
-def gate(read: Read) -> Iterator[Goal]:
-    """Wrong promotions and power of production retrains."""
-    found = read("gate")
-    wrong = [found[part] for part in ("null", "later") if part in found]
-    yield Goal(
-        "gate",
-        "production retrains on dealt-out outcomes: runs with a wrong promotion, before and after a first policy",
-        ", ".join(f"{one['wrong']} of {one['runs']}" for one in wrong),
-        f"stated {found['null']['stated_rate']:.0%}: up to {found['null']['most_by_chance']} by chance",
-        all(one["passed"] for one in wrong),
-        f"{sum(one['retrains'] for one in wrong):,} retrains",
-        gate="on",
-    )
-    power = found["power"]
-    rows = power["rows_at_promotion"]
-    yield Goal(
-        "gate",
-        "the same with the true outcomes: promoted by 5,000 rows",
-        f"{power['promoted']} of {power['runs']}",
-        "90 %",
-        power["passed"],
-        f"median {median(rows):,.0f} rows" if rows else "none",
-        gate="on",
+        f"{shown(ours, 0)} for {shown(sums, 0)}",
     )
 
 
@@ -312,10 +165,10 @@ def _ratio(found: Json, key: str, what: str, must: float, stretch: float | None)
     return Goal(
         key,
         what,
-        _shown(ours["ratio"], 3),
+        shown(ours["ratio"], 3),
         f"≤ {must:g}",
         ratio <= must,
-        f"{_shown(ours['regret'], 0)} for {rival['policy']}'s {_shown(rival['regret'], 0)}",
+        f"{shown(ours['regret'], 0)} for {rival['policy']}'s {shown(rival['regret'], 0)}",
         "" if stretch is None else f"≤ {stretch:g}",
         stretch is not None and ratio <= stretch,
         found["gate"],
@@ -323,9 +176,15 @@ def _ratio(found: Json, key: str, what: str, must: float, stretch: float | None)
 
 
 def _way(what: str, ours: Json, rival: Json, tenth: int, must: float, stretch: float) -> Goal:
-    share = ours["path"][tenth]
+    """The share of the way in a tenth of the decisions, with an interval where each world's is recorded; of older plays
+    that of the last fifth stands beside the last tenth."""
+    share, told = ours["path"][tenth], f"{ours['path'][tenth]:.3f}"
     beside = f"{rival['policy']} {rival['path'][tenth]:.3f}"
-    return Goal("way", what, f"{share:.3f}", f"≥ {must:g}", share >= must, beside, f"≥ {stretch:g}", share >= stretch)
+    if ours.get("paths"):
+        told = _of(figure_of([path[tenth] for path in ours["paths"]]), 3)
+    elif tenth == len(ours["path"]) - 1:
+        beside += f"; ours in the last fifth {shown(ours['share'], 3)}"
+    return Goal("way", what, told, f"≥ {must:g}", share >= must, beside, f"≥ {stretch:g}", share >= stretch)
 
 
 def _standing(found: Json, policy: str) -> Json:
@@ -334,10 +193,11 @@ def _standing(found: Json, policy: str) -> Json:
 
 
 def _of(figure: Figure, digits: int) -> str:
-    return _shown({"mean": figure.mean, "low": figure.low, "high": figure.high}, digits)
+    return shown({"mean": figure.mean, "low": figure.low, "high": figure.high}, digits)
 
 
-def _shown(figure: Json, digits: int) -> str:
+def shown(figure: Json, digits: int) -> str:
+    """A mean with its interval."""
     return f"{figure['mean']:,.{digits}f} ({figure['low']:,.{digits}f} … {figure['high']:,.{digits}f})"
 
 

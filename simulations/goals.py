@@ -1,7 +1,8 @@
 """The goals, row by row: what the last plays reached, what was asked, what stood beside it in the same run.
 
-Everything is read from the figures that lie in ``simulations/results/`` (``goalrows`` says how); a goal whose plays
-don't lie there is left out. ``BOUNDS`` says of goals that are missed what bounds them and what was tried.
+Everything is read from the figures that lie in ``simulations/results/`` and from the report of the benchmarks
+(``goalrows`` and ``goalstudies`` say how); a goal whose plays don't lie there is left out. ``BOUNDS`` says of goals
+that are missed what bounds them and what was tried.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from typing import Any
 import orjson
 
 from simulations import goalrows as rows
+from simulations import goalstudies as studies
 from simulations.bounds import BOUNDS
 from simulations.fragments import table
 
@@ -25,7 +27,7 @@ _OURS = ("ours", "vw-squarecb")
 _TWISTED = (*_OURS, "vw-large", "network")
 #: The plays that rows need, and how they are read; in the order of the table.
 _ROWS: tuple[tuple[Plays, Callable[[rows.Read], Iterator[rows.Goal]]], ...] = (
-    ((("uci", ()),), rows.uci),
+    ((("uci", ()),), studies.uci),
     ((("stationary", _OURS),), rows.stationary),
     ((("long", _OURS),), rows.long),
     ((("many-slots", _OURS), ("stationary", _OURS)), rows.many_slots),
@@ -34,23 +36,27 @@ _ROWS: tuple[tuple[Plays, Callable[[rows.Read], Iterator[rows.Goal]]], ...] = (
     ((("xor", _TWISTED),), rows.misspecified("xor", "exclusive or", 0.75, 0.5)),
     ((("base-rates", (*_OURS, "best-static")),), rows.base_rates),
     ((("new-variant", (*_OURS, "full-oracle")),), rows.new_variant),
-    ((("send-times", ()),), rows.send_times),
-    ((("hillstrom", ()),), rows.hillstrom),
+    ((("send-times", ()),), studies.send_times),
+    ((("hillstrom", ()),), studies.hillstrom),
     ((("delays", (*_OURS, "ours-naive", "ours-at-send")),), rows.delays),
     ((("drift", _OURS),), rows.drift),
     ((("history", ("ours", "ours:encoder=none")),), rows.history),
-    ((("estimators", ()),), rows.estimators),
-    ((("gate", ()),), rows.gate),
+    ((("estimators", ()),), studies.estimators),
+    ((("gate", ()),), studies.gate),
 )
 
 
-def section(folder: Path) -> list[str]:
-    """Paragraphs: the table, and what bounds the rows that are missed; none where no goal's plays lie."""
+def section(folder: Path, bench: Path | None = None) -> list[str]:
+    """Paragraphs: the table, and what bounds the rows that are missed; none where no goal's plays lie.
+
+    ``bench``: the report of the benchmarks (None = its goals are left out).
+    """
 
     def read(name: str) -> Any:
         return orjson.loads((folder / f"{name}.json").read_bytes())
 
     found = [goal for plays, told in _ROWS if all(_lies(folder, *one) for one in plays) for goal in told(read)]
+    found += studies.retraining(bench) if bench is not None else ()
     if not found:
         return []
     head = ("goal", "figure", "must", "stretch", "beside it, from the same run", "gate and canary")

@@ -7,26 +7,33 @@ were found best for the rival on separate seeds (``baselines/tuned.json``), else
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, fields, replace
-from typing import Any, get_args
+from dataclasses import dataclass, replace
+from typing import Any
 
-from optimizer.errors import ConfigError, Invalid
-from optimizer.model.history import Encoder, Wanted
+from optimizer.errors import Invalid
+from optimizer.model.history import Encoder
 from simulations.baselines import tuned
 from simulations.baselines.linear import Linear, LinearOptions
 from simulations.baselines.network import Network, NetworkOptions
 from simulations.baselines.simple import Simple, SimpleOptions
-from simulations.baselines.vw import ALGORITHMS, VowpalWabbit, VwOptions
+from simulations.baselines.vw import ALGORITHMS, Algorithm, VowpalWabbit, VwOptions
 from simulations.game import Game
 from simulations.oracle import BestStatic, Chance, Oracle
 from simulations.play import Player
+from simulations.policyoptions import Range, refused, with_options
 from simulations.pure import Schedule, Sendtide
 from simulations.scenarios import Feedback, Scenario
 from simulations.through_service import Lie, open_service
-from storage.records import ExplorationMethod
+from storage.records import EXPLORATION_PARAMETERS, ExplorationMethod
 
 #: What a run always has: without both ends there is no scale.
 ENDS = ("random", "informed-oracle")
+#: What the one number of a method of exploration may be, as a campaign's.
+_PARAMETERS: Mapping[ExplorationMethod, Range] = {
+    "inverse_gap": Range(0.0, 1e6, above=True),
+    "softmax": Range(1e-3, 1e3),
+    "epsilon_greedy": Range(0.0, 1.0),
+}
 
 
 @dataclass(frozen=True)
@@ -50,7 +57,13 @@ class OursOptions:
     parameter: float = 0.0
 
     def __post_init__(self) -> None:
-        Wanted(self.encoder)  # refuses what is none
+        if self.parameter == 0.0:
+            return
+        if self.method not in EXPLORATION_PARAMETERS:
+            raise refused("parameter", f"{self.parameter:g}", f"left out: {self.method} has none")
+        if self.parameter not in _PARAMETERS[self.method]:
+            name, allowed = EXPLORATION_PARAMETERS[self.method], _PARAMETERS[self.method]
+            raise refused("parameter", f"{self.parameter:g}", f"a number, {allowed} ({self.method}'s {name})")
 
 
 @dataclass(frozen=True)
@@ -79,10 +92,6 @@ class Family:
 
 def _ours(game: Game, options: OursOptions) -> Player:
     schedule = Schedule(options.retrain, options.refresh, options.step, options.early)
-    if options.method not in get_args(ExplorationMethod):
-        raise Invalid.field(
-            "policies", f"method={options.method}: must be one of: {', '.join(get_args(ExplorationMethod))}"
-        )
     return Sendtide(
         game,
         schedule,
@@ -101,7 +110,7 @@ def _service(game: Game, options: ServiceOptions) -> Player:
     return open_service(game, schedule, gate=options.gate, lie=options.lie)
 
 
-def _vw(name: str) -> Family:
+def _vw(name: Algorithm) -> Family:
     return Family(f"Vowpal Wabbit, {name}", VwOptions(algorithm=name), VowpalWabbit)
 
 
@@ -168,30 +177,8 @@ def parse(text: str, scenario: str) -> PolicySpec:
     return PolicySpec(text, name, with_options(with_options(family.options, found), given))
 
 
-def with_options(options: Any, given: Mapping[str, Any]) -> Any:
-    """Options with some of them replaced; texts are read by the type of what they replace."""
-    known = {field.name: getattr(options, field.name) for field in fields(options)}
-    changes = {}
-    for key, value in given.items():
-        if key not in known:
-            raise Invalid.field("policies", f"option {key!r} is none; there are: {', '.join(known)}")
-        changes[key] = _read(key, value, known[key]) if isinstance(value, str) else value
-    return replace(options, **changes)
-
-
 def _pair(part: str, text: str) -> tuple[str, str]:
     key, equals, value = part.partition("=")
     if not equals:
         raise Invalid.field("policies", f"{text!r}: {part!r} must be name=value")
     return key.strip(), value.strip()
-
-
-def _read(key: str, text: str, like: Any) -> Any:
-    if isinstance(like, bool):
-        if text.lower() not in ("true", "false", "1", "0"):
-            raise Invalid.field("policies", f"{key}={text}: must be true or false")
-        return text.lower() in ("true", "1")
-    try:
-        return type(like)(text)
-    except ValueError:
-        raise ConfigError(f"{key}={text}: must be like {like!r}") from None

@@ -20,12 +20,16 @@ from rich.console import Console
 from optimizer.cli.call import option, reported
 from optimizer.cli.group import EXIT_CODES
 from optimizer.model.history import Encoder
-from simulations import goals
+from simulations import fragments, gatewords, goals
+from simulations.scenarios import scenario
+from simulations.standings import Figure, asked_share, figure_of
 
 FOLDER = Path(__file__).with_name("results")
 #: Plays of a scenario that is not done yet.
 PLAYED = Path("var") / "played"
 REPORT = Path(__file__).with_name("RESULTS.md")
+#: What ``make bench`` measured; one goal is about that.
+BENCH = Path(__file__).with_name("bench") / "RESULTS.md"
 #: Fragments by name, each with the command that leaves it.
 STUDIES: Mapping[str, str] = {
     "estimators": "estimator-study",
@@ -116,22 +120,30 @@ def command(seeds: int, processes: int, only: tuple[str, ...], write_only: bool)
     Sections that are no scenarios come in as commands of their own left them in simulations/results, with --out
     simulations/results.
     """
-    from simulations.scenarios import scenario
-
     with reported(as_json=False):
         console = Console(stderr=True)
         wanted = [scenario(name).name for name in only]
         for part in PARTS:
             if not write_only and (not wanted or part.scenario in wanted):
                 _play(part, seeds, processes, console)
-        REPORT.write_text(document(FOLDER), encoding="utf-8")
+        REPORT.write_text(document(FOLDER, BENCH), encoding="utf-8")
         console.print(f"written: {REPORT}")
 
 
-def document(folder: Path) -> str:
-    """The report, from the figures and fragments that lie in ``folder``."""
-    lying = [f"- *{name}*: `sendtide {told}`" for name, told in STUDIES.items() if (folder / f"{name}.md").exists()]
-    parts = [_HEAD.format(studies="\n".join(lying) or "none so far."), *goals.section(folder)]
+def document(folder: Path, bench: Path | None = None) -> str:
+    """The report, from the figures and fragments that lie in ``folder``; its head names what doesn't lie there.
+
+    ``bench``: the report of the benchmarks (None = goals that it tells of are left out).
+    """
+    studies = [
+        f"- *{name}*: `sendtide {told}`{'' if (folder / f'{name}.md').exists() else ' (not played yet)'}"
+        for name, told in STUDIES.items()
+    ]
+    missing = [f"*{part.scenario}*" for part in PARTS if not (folder / f"{part.scenario}.json").exists()]
+    parts = [_HEAD.format(studies="\n".join(studies))]
+    if missing:
+        parts.append(f"**Not played yet, and missing below:** {', '.join(missing)}.")
+    parts += goals.section(folder, bench)
     for part in PARTS:
         path = folder / f"{part.scenario}.json"
         if path.exists():
@@ -142,21 +154,17 @@ def document(folder: Path) -> str:
 
 def section(part: Part, figures: Mapping[str, Any], folder: str) -> str:
     """One scenario: the table, how its rivals were tuned, its pictures."""
-    options, reference = figures["options"], figures["reference"]
+    options, reference, standings = figures["options"], figures["reference"], figures["standings"]
     how = f"{options['seeds']} seeds, gate and canary {figures['gate']}"
     told = f"{figures['scenario'].capitalize()}. {how}. {figures['played']}"
-    rows = [_row(one) for one in figures["standings"]]
-    ratio = f"regret / {reference}" if reference else "regret ratio"
-    head = f"| policy | regret | /inf, last fifth | reward a decision | {ratio} | regret to the full oracle |"
     tuned = [_tuning(name, found) for name, found in figures["tuning"].items() if found is not None]
     pictures = f"![regret]({folder}/{part.scenario}-regret.png)\n\n![week]({folder}/{part.scenario}-week.png)"
-    verdicts = [_verdicts(name, notes) for name, notes in figures["notes"].items() if _has_verdicts(notes)]
-    table = "\n".join([head, "| --- | --- | --- | --- | --- | --- |", *rows])
-    tenths = _tenths(figures["standings"], ("ours", "service", reference))
-    blocks = [f"## {part.scenario}: {part.asks}", told, table, *tenths, *verdicts]
+    verdicts = [gate for name, notes in figures["notes"].items() if (gate := gatewords.told_of(name, notes))]
+    tenths = _tenths(standings, ("ours", "service", reference))
+    lost = [] if all(one["asked"] == 1.0 for one in standings) else [_LOST]
+    blocks = [f"## {part.scenario}: {part.asks}", told, _table(standings, reference), *lost, *tenths, *verdicts]
     if figures["recovery"]:
-        together = figures["recovery_together"]
-        blocks.append("\n".join(_recovery(figures["recovery"], together, part.policies)))
+        blocks.append(_recovery(part, figures["recovery"], figures["recovery_together"]))
     if tuned:
         blocks.append("Tuned on seeds of their own:\n\n" + "\n".join(tuned))
     return "\n\n".join([*blocks, pictures])
@@ -173,7 +181,15 @@ simulations/results`:
 What stands in one table was played side by side in one run. Regret is by exact expected rewards against the *informed
 oracle* (the best choice that features, events and the past allow); "/inf" is the share of the way from chance to it.
 Intervals are 95 % over paired seeds (Student's t). Rivals see the same stream and features and were tuned on seeds of
-their own; every setting that was tried is listed."""
+their own; every setting that was tried is listed. LinUCB and linear Thompson sampling are our own, in numpy: tests
+compare them with mabwiser, which is why some lists of versions name it."""
+#: Below a table under some of whose policies not everybody could be asked.
+_LOST = (
+    "*Asked* is the share of the stream in which somebody could be asked: nobody who is lost, and nobody who may be "
+    "sent nothing. Elsewhere regret counts 0, so losing people lowers it; the reward a decision, which is over the "
+    "whole stream, counts 0 there, too. *Below the oracle's own play* charges for who is lost: how much less a "
+    "decision of the whole stream earned than under the informed oracle, which meets people as it left them itself."
+)
 
 
 def _play(part: Part, seeds: int, processes: int, console: Console) -> None:
@@ -188,17 +204,34 @@ def _play(part: Part, seeds: int, processes: int, console: Console) -> None:
     shutil.rmtree(kept.folder, ignore_errors=True)
 
 
-def _row(one: Mapping[str, Any]) -> str:
-    ratio = "" if one["ratio"] is None else _figure(one["ratio"], 3)
-    cells = (
+def _table(standings: Sequence[Mapping[str, Any]], reference: str | None) -> str:
+    """Every policy's figures. Where not everybody could be asked, who could, and what the others cost."""
+    ratio = f"regret / {reference}" if reference else "regret ratio"
+    head = ["policy", "regret", "/inf, last fifth", "reward a decision", ratio, "regret to the full oracle"]
+    rows = [_row(one) for one in standings]
+    if any(one["asked"] < 1.0 for one in standings):
+        oracle = next((one["reward"]["per_seed"] for one in standings if one["policy"] == "informed-oracle"), None)
+        head += ["asked", "below the oracle's own play"]
+        for row, one in zip(rows, standings, strict=True):
+            below = "" if oracle is None else _of(_below(oracle, one["reward"]["per_seed"]), 4)
+            row += [asked_share(one["asked"]), below]
+    return fragments.table(head, rows)
+
+
+def _row(one: Mapping[str, Any]) -> list[str]:
+    return [
         one["policy"],
         _figure(one["regret"], 0),
         _figure(one["share"], 3),
         _figure(one["reward"], 4),
-        ratio,
+        "" if one["ratio"] is None else _figure(one["ratio"], 3),
         _figure(one["full_regret"], 0),
-    )
-    return f"| {' | '.join(cells)} |"
+    ]
+
+
+def _below(oracle: Sequence[float], rewards: Sequence[float]) -> Figure:
+    """How much less than the oracle a policy earned a decision, world by world."""
+    return figure_of([theirs - ours for theirs, ours in zip(oracle, rewards, strict=True)])
 
 
 def _tenths(standings: Sequence[Mapping[str, Any]], names: Collection[str | None]) -> list[str]:
@@ -212,27 +245,29 @@ def _tenths(standings: Sequence[Mapping[str, Any]], names: Collection[str | None
 
 
 def _recovery(
-    found: Mapping[str, Sequence[Mapping[str, Any]]], together: Mapping[str, Mapping[str, Any]], policies: Sequence[str]
-) -> list[str]:
+    part: Part, found: Mapping[str, Sequence[Mapping[str, Any]]], together: Mapping[str, Mapping[str, Any]]
+) -> str:
     """How fast each policy caught up after the change: by shares averaged over seeds, then one number a seed; – = not
-    before the end."""
-    rows = [
-        "| decisions after the change (**worlds together**; each) until | 90 % of the informed lift "
-        "| 90 % of the share before "
-        "| 90 % of the newest variant's final share of messages |",
-        "| --- | --- | --- | --- |",
-    ]
-    for name in [policy for policy in policies if policy in found]:
+    before the end. The newest variant's share of messages tells of that only where a variant is new."""
+    levels = {"to_informed": "90 % of the informed lift", "to_before": "90 % of the share before"}
+    if scenario(part.scenario).launch_at is not None:
+        levels["to_final"] = "90 % of the newest variant's final share of messages"
+    rows = []
+    for name in [policy for policy in part.policies if policy in found]:
         cells = [
             f"**{_decisions(together[name][what])}**; " + ", ".join(_decisions(one[what]) for one in found[name])
-            for what in ("to_informed", "to_before", "to_final")
+            for what in levels
         ]
-        rows.append(f"| {name} | {' | '.join(cells)} |")
-    return rows
+        rows.append([name, *cells])
+    return fragments.table(["decisions after the change (**worlds together**; each) until", *levels.values()], rows)
 
 
 def _decisions(count: int | None) -> str:
     return "–" if count is None else f"{count:,}"
+
+
+def _of(figure: Figure, digits: int) -> str:
+    return _figure({"mean": figure.mean, "low": figure.low, "high": figure.high}, digits)
 
 
 def _figure(figure: Mapping[str, Any], digits: int) -> str:
@@ -247,14 +282,3 @@ def _tuning(name: str, found: Mapping[str, Any]) -> str:
     tried = "; ".join(f"{one['option']} {one['value']}: {one['regret']:,.0f}" for one in found["tried"])
     where = f"{found['scenario']}, {found['seeds']} seeds, {found['decisions']:,} decisions"
     return f"- {name} ({where}): **{best}**. Tried, in order, with regret: {tried}"
-
-
-def _has_verdicts(notes: Sequence[Mapping[str, Any]]) -> bool:
-    return any("verdicts" in one for one in notes)
-
-
-def _verdicts(name: str, notes: Sequence[Mapping[str, Any]]) -> str:
-    """How the gate decided on the retrains of a policy, over its seeds."""
-    made = [v["decision"] for one in notes for v in one.get("verdicts", ()) if v["kind"] == "retrain"]
-    counts = ", ".join(f"{decision} {made.count(decision)}" for decision in sorted(set(made)))
-    return f"Gate, {name}: {counts or 'nothing judged'}."

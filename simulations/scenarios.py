@@ -126,7 +126,7 @@ SCENARIOS: Mapping[str, Scenario] = {
         replace(
             _STATIONARY,
             name="cap-pressure",
-            about="at most one message in two days and two a week: most actions are masked, some decisions withheld",
+            about="at most one message in two days and two a week: most actions masked, hardly a decision withheld",
             window="now",
             days=35.0,
             rules=(_cap("two-days", 1, 2), _cap("week", 2, 7)),

@@ -13,6 +13,7 @@ from rich.console import Console
 from optimizer.cli.call import option, reported
 from optimizer.cli.group import EXIT_CODES
 from optimizer.cli.rayoption import ray_option
+from optimizer.errors import Invalid
 
 #: What is played when nothing is said.
 DEFAULT = "ours,vw-squarecb,random,best-static,informed-oracle,full-oracle"
@@ -23,7 +24,9 @@ DEFAULT = "ours,vw-squarecb,random,best-static,informed-oracle,full-oracle"
 @option("--policies", default=DEFAULT, show_default=True, help="Names, separated by commas; options after a colon.")
 @option("--seeds", type=click.IntRange(1, 1000), default=2, show_default=True, help="Worlds to play; paired.")
 @option("--decisions", type=click.IntRange(10), help="Decisions of a seed [the scenario's].")
-@option("--processes", type=click.IntRange(1, 64), default=1, show_default=True, help="Seeds at a time.")
+@option(
+    "--processes", type=click.IntRange(1, 64), default=2, show_default=True, help="Plays at a time here, without --ray."
+)
 @ray_option("Play seeds and policies on a Ray cluster.")
 @option("--against", help="Policy whose regret the others' is divided by [the best Vowpal Wabbit].")
 @option("--tune", is_flag=True, help="Tune the rivals named, on seeds of their own, and keep what is found.")
@@ -53,9 +56,24 @@ def command(
         if listing or scenario is None:
             _list(as_json=as_json)
             return
-        names = tuple(name.strip().replace("+", ",") for name in policies.split(",") if name.strip())
+        names = _names(policies, scenario)
         rival = None if against is None else against.strip().replace("+", ",")
         _play(scenario, names, seeds, decisions, processes, ray, rival, out, tuning=tune, as_json=as_json)
+
+
+def _names(policies: str, scenario: str) -> tuple[str, ...]:
+    """The policies' texts, with commas between options; those that there are none of are wrong usage."""
+    from simulations.policies import FAMILIES, parse
+
+    names = tuple(name.strip().replace("+", ",") for name in policies.split(",") if name.strip())
+    if not names:
+        raise click.BadParameter(f"{policies!r} names none; there are: {', '.join(FAMILIES)}", param_hint="--policies")
+    for name in names:
+        try:
+            parse(name, scenario)
+        except Invalid as error:
+            raise click.BadParameter("; ".join(error.errors["policies"]), param_hint="--policies") from None
+    return names
 
 
 def _list(*, as_json: bool) -> None:

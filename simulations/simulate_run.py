@@ -21,10 +21,12 @@ from simulations.game import Game
 from simulations.kept import Kept
 from simulations.parallel import in_processes
 from simulations.play import Play, Played
-from simulations.policies import ENDS, PolicySpec, parse, with_options
+from simulations.policies import ENDS, PolicySpec, parse
+from simulations.policyoptions import with_options
 from simulations.recovery import WINDOW, recovery
 from simulations.scenarios import scenario
-from simulations.standings import as_json, best_rival, print_standings, standings
+from simulations.standings import as_json, best_rival, standings
+from simulations.standingstable import print_standings
 
 #: Rivals are tuned on seeds from here on; comparisons use those from 1 on.
 TUNING_SEEDS = 1_000_000
@@ -175,17 +177,24 @@ def show(console: Console, options: Options, played: Mapping[str, Sequence[Playe
     title = f"{one.name}: {one.about}. {one.actions:,} actions, {count:,} decisions, {told}"
     print_standings(console, standings(played, reference), title, reference)
     for name, seeds in recoveries(options, played).items():
-        console.print(f"{name} after the change: {'; '.join(_recovered(one) for one in seeds)}")
+        told = "; ".join(_recovered(one, newest=one_is_new(options.scenario)) for one in seeds)
+        console.print(f"{name} after the change: {told}")
     for text in options.policies:
         found = tuned.record(parse(text, options.scenario).family, options.scenario)
         if found is not None:
             console.print(tuning_table(text, found))
 
 
-def _recovered(one: Mapping[str, Any]) -> str:
+def one_is_new(name: str) -> bool:
+    """Whether a variant of the scenario comes on the way: only then does its share of messages tell of a recovery."""
+    return scenario(name).launch_at is not None
+
+
+def _recovered(one: Mapping[str, Any], *, newest: bool) -> str:
     shares = f"share {one['before']:.2f} before, {one['after']:.2f} at the end"
     levels = f"to .9: {one['to_informed']}, to .9 of before: {one['to_before']}"
-    return f"{shares}, decisions {levels}, to .9 of the newest variant's final share: {one['to_final']}"
+    final = f", to .9 of the newest variant's final share: {one['to_final']}" if newest else ""
+    return f"{shares}, decisions {levels}{final}"
 
 
 def tuning_table(name: str, found: Mapping[str, Any]) -> Table:

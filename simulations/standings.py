@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from itertools import pairwise
@@ -9,9 +10,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from rich.console import Console, RenderableType
 
-from optimizer.cli.tables import table
 from simulations.play import Played
 
 Floats = NDArray[np.float64]
@@ -39,11 +38,12 @@ class Standing:
     Attributes:
         regret, full_regret: cumulative loss against the informed and against the full oracle.
         share: of the way from chance to the informed oracle, in the last fifth.
-        reward: mean expected reward a decision of the whole stream; nothing where nobody could be asked.
+        reward: mean expected reward a decision of the whole stream; 0 where nobody could be asked.
         ratio: regret over that of the reference, paired by seed (None = it is the reference).
         asked: share of the stream that could be asked (1 = nobody left, none withheld).
         path: the share in each tenth of the decisions, averaged over seeds.
         seconds: of one seed.
+        paths: each seed's path.
     """
 
     policy: str
@@ -55,6 +55,7 @@ class Standing:
     asked: float
     path: tuple[float, ...]
     seconds: float
+    paths: tuple[tuple[float, ...], ...] = ()
 
 
 def figure_of(values: Sequence[float]) -> Figure:
@@ -106,50 +107,21 @@ def as_json(found: Sequence[Standing]) -> list[dict[str, Any]]:
     return [asdict(standing) for standing in found]
 
 
-def table_of(found: Sequence[Standing], title: str) -> RenderableType:
-    """The figures for people."""
-    columns = (
-        "policy",
-        "regret",
-        "of the way, last fifth",
-        "reward a decision",
-        "regret ratio",
-        "full regret",
-        "seconds",
-    )
-    rows = (
-        [
-            one.policy,
-            _shown(one.regret, 0),
-            _shown(one.share, 3),
-            _shown(one.reward, 4),
-            "" if one.ratio is None else _shown(one.ratio, 3),
-            f"{one.full_regret.mean:,.0f}",
-            f"{one.seconds:.0f}",
-        ]
-        for one in found
-    )
-    return table(title, columns, rows)
+def asked_of_all(found: Sequence[Standing]) -> bool:
+    """Whether under every policy everybody of the stream could be asked."""
+    return all(one.asked == 1.0 for one in found)
 
 
-def paths_of(found: Sequence[Standing]) -> RenderableType:
-    """How far each policy is in each tenth of the decisions."""
-    title = "Share of the way from chance to the informed oracle, in percent, by tenth of the decisions"
-    rows = ([one.policy, *(f"{100 * share:.0f}" for share in one.path)] for one in found)
-    return table(title, ["policy", *(str(i + 1) for i in range(SPANS))], rows)
-
-
-def print_standings(console: Console, found: Sequence[Standing], title: str, reference: str | None) -> None:
-    """Both tables."""
-    console.print(table_of(found, title))
-    console.print(_caption(reference))
-    console.print(paths_of(found))
+def asked_share(share: float) -> str:
+    """A share of the stream in percent; near all of it, rounded down to a hundredth, so that only all of it is 100."""
+    return f"{math.floor(1e4 * share) / 100:.2f} %" if 0.9995 <= share < 1.0 else f"{100 * share:.1f} %"
 
 
 def _standing(name: str, seeds: Sequence[Played], against: Sequence[float]) -> Standing:
     regret = [float(p.regret.sum()) for p in seeds]
     count = seeds[0].regret.size
-    edges = np.linspace(0, count, SPANS + 1).astype(int)
+    spans = [slice(a, b) for a, b in pairwise(np.linspace(0, count, SPANS + 1).astype(int))]
+    paths = tuple(tuple(share_of(p, span) for span in spans) for p in seeds)
     return Standing(
         policy=name,
         regret=figure_of(regret),
@@ -160,16 +132,7 @@ def _standing(name: str, seeds: Sequence[Played], against: Sequence[float]) -> S
         if against and min(against) > 0
         else None,
         asked=float(np.mean([np.isfinite(p.numbers["value"]).mean() for p in seeds])),
-        path=tuple(float(np.mean([share_of(p, slice(a, b)) for p in seeds])) for a, b in pairwise(edges)),
+        path=tuple(float(np.mean(shares)) for shares in zip(*paths, strict=True)),
         seconds=float(np.mean([p.seconds for p in seeds])),
+        paths=paths,
     )
-
-
-def _shown(figure: Figure, digits: int) -> str:
-    mean = f"{figure.mean:,.{digits}f}"
-    return mean if np.isnan(figure.low) else f"{mean} [{figure.low:,.{digits}f}, {figure.high:,.{digits}f}]"
-
-
-def _caption(reference: str | None) -> str:
-    ratio = "" if reference is None else f" Regret ratio: to {reference}, seed by seed."
-    return f"Expected rewards; regret is against the informed oracle; 95 % intervals over paired seeds.{ratio}"

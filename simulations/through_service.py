@@ -144,10 +144,20 @@ class Service:
         for answer in carried_out(self.services, WORKSPACE, CAMPAIGN, step, ahead):
             told = {name: answer.get(name) for name in ("decision", "rows", "reason", "alpha")}
             of = "watch" if "watch" in answer else "climb" if "looks" in answer else kind
+            told |= {"looked": bool(answer["conditions"])} if of == "climb" else {}
+            told |= {"freed": self._freed(answer["policy_id"])} if of == "refresh" else {}
             self.notes.setdefault("verdicts", []).append({"kind": of, **told})
         self.clock.now = now
         self.services.policies.refresh_now()
         self.notes[kind] = self.notes.get(kind, 0.0) + time.perf_counter() - started
+
+    def _freed(self, policy_id: str | None) -> bool:
+        """Whether a revision may go as far from its gated policy as it likes: its line was shown to predict better."""
+        if policy_id is None:
+            return False
+        with self.services.store.read() as reader:
+            revision = reader.policy(WORKSPACE, policy_id)
+        return revision is not None and bool((revision.verdict.get("progress") or {}).get("better"))
 
     def close(self) -> None:
         """Closes the service and throws its database away, if it owns it."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,10 +21,13 @@ from simulations.baselines.features import Encoding, make_features
 from simulations.game import Game, Turn
 from simulations.oracle import drawn, hour_of_week
 from simulations.play import Result
+from simulations.policyoptions import refused
 
 Floats = NDArray[np.float64]
 Cost = Literal["zero_one", "negative"]
 Crossing = Literal["first", "second", "third"]
+Algorithm = Literal["squarecb", "large", "bag", "cover", "regcb", "rnd", "egreedy"]
+Kind = Literal["mtr", "ips", "dr", "dm", "sm"]
 
 #: Which namespaces are multiplied: context (u), variant (v), time (s), channel (c).
 CROSSINGS: Mapping[Crossing, tuple[str, ...]] = {
@@ -33,7 +36,7 @@ CROSSINGS: Mapping[Crossing, tuple[str, ...]] = {
     "third": ("uv", "us", "uc", "vs", "vc", "sc", "vsc", "uvs", "uvc", "usc"),
 }
 #: Exploration algorithms by our names.
-ALGORITHMS: Mapping[str, str] = {
+ALGORITHMS: Mapping[Algorithm, str] = {
     "squarecb": "--squarecb --gamma_scale {scale} --gamma_exponent {exponent}",
     "large": "--squarecb --gamma_scale {scale} --gamma_exponent {exponent} --large_action_space --max_actions {most}",
     "bag": "--bag {policies} --epsilon {epsilon}",
@@ -43,6 +46,13 @@ ALGORITHMS: Mapping[str, str] = {
     "egreedy": "--epsilon {epsilon}",
 }
 BITS = 22
+#: How costs may be estimated (``--cb_type``), where an algorithm doesn't take every way.
+_KINDS: Mapping[Algorithm, tuple[Kind, ...]] = {
+    "squarecb": ("mtr",),
+    "large": ("mtr",),
+    "regcb": ("mtr",),
+    "cover": ("mtr", "ips", "dr"),
+}
 
 
 @dataclass(frozen=True)
@@ -50,7 +60,7 @@ class VwOptions:
     """What a grid varies. ``rate`` is the learning rate; ``unit`` what rewards are divided by: Vowpal Wabbit is at home
     with costs in [0, 1], and a purchase may be worth twenty clicks."""
 
-    algorithm: str = "squarecb"
+    algorithm: Algorithm = "squarecb"
     cost: Cost = "zero_one"
     unit: float = 1.0
     features: Encoding = "raw"
@@ -67,7 +77,12 @@ class VwOptions:
     alpha: float = 0.1
     invlambda: float = 0.1
     most: int = 20
-    kind: str = "mtr"
+    kind: Kind = "mtr"
+
+    def __post_init__(self) -> None:
+        allowed = _KINDS.get(self.algorithm, get_args(Kind))
+        if self.kind not in allowed:
+            raise refused("kind", self.kind, f"one of: {', '.join(allowed)} (of {self.algorithm})")
 
     def arguments(self, seed: int) -> str:
         """Vowpal Wabbit's command line."""

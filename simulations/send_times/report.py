@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from optimizer.model.rhythm import Floats
+from simulations.fragments import played
 from simulations.plots import _figure, _save
 from simulations.send_times.contest import AFTER, GLOBAL, HISTORY, OURS, RECENT, SHRUNK, Contest
 from simulations.send_times.ways import Setting
@@ -90,7 +91,8 @@ def markdown(figures: dict[str, Any], picture: str) -> str:
         f"all that the person did before that day. *New*: a person whose first {HISTORY} events are known and whose "
         f"next {AFTER} are to be hit, all else learned from other people (10 folds)."
     )
-    return "\n\n".join([head, *(_section(one) for one in figures["logs"]), f"![send times]({picture})"]) + "\n"
+    told = [_section(one) for one in figures["logs"]]
+    return "\n\n".join([head, *told, played(), f"![send times]({picture})"]) + "\n"
 
 
 def _section(one: dict[str, Any]) -> str:

@@ -13,7 +13,7 @@ from simulations.baselines.features import Columns, EncodedFeatures, RawFeatures
 from simulations.baselines.linear import Crossed, Disjoint, Linear, LinearOptions
 from simulations.baselines.network import Network, gap_weights
 from simulations.baselines.simple import Rates, Simple, SimpleOptions
-from simulations.baselines.vw import ALGORITHMS, Cost, Learner, VowpalWabbit, VwOptions, make_workspace
+from simulations.baselines.vw import ALGORITHMS, Algorithm, Cost, Learner, VowpalWabbit, VwOptions, make_workspace
 from simulations.game import Game
 from simulations.play import Play
 from simulations.policies import FAMILIES, parse
@@ -76,7 +76,7 @@ def test_draws_of_a_linear_model_have_its_mean_and_deviation() -> None:
 
 @pytest.mark.parametrize("algorithm", list(ALGORITHMS))
 @pytest.mark.parametrize("cost", ["zero_one", "negative"])
-def test_vowpal_wabbit_gives_a_vector_over_the_eligible_and_learns(algorithm: str, cost: Cost) -> None:
+def test_vowpal_wabbit_gives_a_vector_over_the_eligible_and_learns(algorithm: Algorithm, cost: Cost) -> None:
     game = Game(EASY, 1)
     options = replace(VwOptions(algorithm=algorithm), cost=cost)
     score = Play(game, VowpalWabbit(game, options)).run(algorithm)

@@ -8,9 +8,12 @@ from typing import Any
 import orjson
 import pytest
 
+from simulations.bench.__main__ import document
+from simulations.bench.__main__ import section as bench_section
+from simulations.bench.figure import Figure
 from simulations.bounds import BOUNDS
 from simulations.goals import section
-from simulations.results import FOLDER
+from simulations.results import BENCH, FOLDER
 
 
 def lay(folder: Path, name: str, **changes: Any) -> None:
@@ -19,9 +22,9 @@ def lay(folder: Path, name: str, **changes: Any) -> None:
     (folder / f"{name}.json").write_bytes(orjson.dumps({**found, **changes}))
 
 
-def rows(folder: Path) -> list[list[str]]:
+def rows(folder: Path, bench: Path | None = None) -> list[list[str]]:
     """The table's rows as cells."""
-    table = next(part for part in section(folder) if part.startswith("| goal"))
+    table = next(part for part in section(folder, bench) if part.startswith("| goal"))
     return [[cell.strip() for cell in line.strip("|").split("|")] for line in table.splitlines()[2:]]
 
 
@@ -59,7 +62,70 @@ def test_a_recovery_counts_from_the_worlds_together(tmp_path: Path, reached: int
     assert row[2] == f"≤ 4,000: {told}"
 
 
+def test_a_share_of_the_way_has_an_interval_where_each_world_is_recorded(tmp_path: Path) -> None:
+    standings = orjson.loads((FOLDER / "long.json").read_bytes())["standings"]
+    (ours,) = [one for one in standings if one["policy"] == "ours"]
+    ours |= {"path": [0.9] * 10, "paths": []}
+    lay(tmp_path, "long", standings=standings)
+    middle, end = rows(tmp_path)
+    assert middle[1] == end[1] == "0.900"
+    assert "ours in the last fifth" in end[4]
+    assert "ours" not in middle[4]
+    ours |= {"paths": [[0.8] * 10, [1.0] * 10]}
+    lay(tmp_path, "long", standings=standings)
+    # Two values .2 apart: standard error .1, Student's t with one degree of freedom 12.706.
+    assert [row[1] for row in rows(tmp_path)] == ["0.900 (-0.371 … 2.171)"] * 2
+
+
+@pytest.mark.parametrize(("error", "told"), [(0.009, "reached"), (0.01, "**missed**")])
+def test_new_recipients_are_better_off_only_where_the_interval_says_so(tmp_path: Path, error: float, told: str) -> None:
+    logs = orjson.loads((FOLDER / "send-times.json").read_bytes())["logs"]
+    (enron,) = [one for one in logs if one["log"] == "enron"]
+    enron["new_recipient"] = {"mean": 0.018, "error": error, "z": 0.018 / error}
+    lay(tmp_path, "send-times", logs=logs)
+    (row,) = [cells for cells in rows(tmp_path) if cells[0].startswith("a recipient with ten events, enron")]
+    assert row[2].endswith(told)
+    assert row[1].startswith(f"+0.0180 ({0.018 - 1.96 * error:+.4f} … {0.018 + 1.96 * error:+.4f}; ")
+    assert (BOUNDS["new-recipient enron"] in "\n".join(section(tmp_path))) is (told != "reached")
+
+
+def test_confidence_sequences_say_at_how_many_rows_they_were_looked_at(tmp_path: Path) -> None:
+    (tmp_path / "estimators.json").write_bytes((FOLDER / "estimators.json").read_bytes())
+    held, width, *_ = rows(tmp_path)
+    assert "from row 1,000 on" in held[0]
+    assert held[4].endswith("one look, 4,001 looks, 4,001 looks")
+    assert [one.split()[-1] for one in width[1].split(", ")] == ["1,000", "5,000", "5,000"]
+    assert "1.68 at 20,000" in width[4]
+
+
+@pytest.mark.parametrize(
+    ("time", "memory", "told"),
+    [("43 s", "1.64 GiB", "reached"), ("61 s", "1.64 GiB", "**missed**"), ("43 s", "2.04 GiB", "**missed**")],
+)
+def test_the_retrain_of_a_long_log_is_judged_by_the_benchmark(
+    tmp_path: Path, time: str, memory: str, told: str
+) -> None:
+    bench = tmp_path / "RESULTS.md"
+    figures = [
+        Figure("retrain on the simulator's 200,000 decisions, 504 actions", time, "", "", "<= 60 s", time == "43 s"),
+        Figure("its peak of memory", memory, "", "", "<= 2 GiB", memory == "1.64 GiB"),
+    ]
+    bench.write_text(document({"simulated": bench_section("a machine", figures), "imports": "x"}), encoding="utf-8")
+    (row,) = rows(tmp_path, bench)
+    assert row[1:3] == [f"{time}, {memory}", f"≤ 60 s, ≤ 2 GiB: {told}"]
+    assert "a machine" in row[4]
+
+
+def test_a_retrain_of_another_length_is_not_what_the_goal_is_about(tmp_path: Path) -> None:
+    bench = tmp_path / "RESULTS.md"
+    assert section(tmp_path, bench) == []
+    figures = [Figure("retrain on the simulator's 20,000 decisions, 504 actions", "4 s", reached=True)] * 2
+    bench.write_text(document({"simulated": bench_section("a machine", figures)}), encoding="utf-8")
+    assert section(tmp_path, bench) == []
+
+
 def test_every_row_of_the_project_says_what_it_is_read_with() -> None:
-    found = rows(FOLDER)
+    found = rows(FOLDER, BENCH)
+    assert any(cells[0].startswith("retrain on") for cells in found)
     assert len(found) >= 32
     assert all(len(cells) == 6 and cells[4] for cells in found)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import platform
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -146,6 +147,7 @@ def test_the_command_writes_figures_picture_and_fragment(tmp_path: Path) -> None
     fragment = (out / "send-times.md").read_text(encoding="utf-8")
     assert fragment.count("- rhythm − shrunk: ") == 3
     assert "![send times](results/send-times.png)" in fragment
+    assert f"cores; Python {platform.python_version()}" in fragment
 
 
 def test_a_missing_file_and_a_bad_cell_are_named(tmp_path: Path) -> None:

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import platform
 from dataclasses import replace
-from importlib.metadata import entry_points
 from io import StringIO
 from pathlib import Path
 
@@ -14,21 +12,17 @@ import pytest
 from click.testing import CliRunner
 from rich.console import Console
 
-from optimizer.cli.group import COMMANDS
-from optimizer.errors import Invalid, NotFound
 from simulations import scenarios
 from simulations.baselines.grids import GRIDS, search
-from simulations.game import Game
 from simulations.play import Played
-from simulations.policies import FAMILIES, OursOptions, parse, with_options
-from simulations.pure import Sendtide
+from simulations.policies import FAMILIES, OursOptions
+from simulations.policyoptions import with_options
 from simulations.recovery import recovery
-from simulations.results import FOLDER, PARTS, STUDIES, document
-from simulations.results import command as results_command
 from simulations.scenarios import scenario
 from simulations.simulate import command
 from simulations.simulate_run import Options, gate_of, run, show, with_ends
-from simulations.standings import Standing, figure_of, print_standings, standings
+from simulations.standings import Standing, figure_of, standings
+from simulations.standingstable import print_standings
 from simulations.world.spec import WorldSpec
 
 SMALL = replace(scenario("stationary"), world=WorldSpec(recipients=60), decisions=300)
@@ -63,33 +57,12 @@ def test_standings_are_regret_share_and_ratio_by_seed() -> None:
     assert found["vw-squarecb"].ratio is None
     assert found["ours"].path[0] == pytest.approx(0.0)
     assert found["ours"].path[-1] == pytest.approx(1.0)
+    assert [path[4] for path in found["ours"].paths] == pytest.approx([0.0, 1.0])
+    assert found["ours"].path[4] == pytest.approx(0.5)
 
 
 def test_one_seed_has_no_interval() -> None:
     assert np.isnan(figure_of([1.0]).low)
-
-
-def test_policies_are_read_with_their_options() -> None:
-    spec = parse("ours:refresh=0.02,network=false", "stationary")
-    assert spec.options == OursOptions(refresh=0.02, network=False)
-    assert parse("vw-squarecb:scale=7", "stationary").options.scale == 7.0
-    spec = parse("ours:method=inverse_gap,parameter=5", "stationary")
-    assert (spec.options.method, spec.options.parameter) == ("inverse_gap", 5.0)
-    player = spec.player(Game(replace(SMALL, decisions=10), 1))
-    assert isinstance(player, Sendtide)
-    assert (player.method, player.parameter) == ("inverse_gap", 5.0)
-    with pytest.raises(Invalid, match="method=luck: must be one of: posterior_bank"):
-        parse("ours:method=luck", "stationary").player(Game(replace(SMALL, decisions=10), 1))
-    with pytest.raises(Invalid, match="there are: ours"):
-        parse("nobody", "stationary")
-    with pytest.raises(Invalid, match="option 'wings'"):
-        parse("ours:wings=2", "stationary")
-    with pytest.raises(Invalid, match="lstm"):
-        parse("ours:encoder=lstm", "stationary")
-    with pytest.raises(Invalid, match="no options"):
-        parse("random:a=1", "stationary")
-    with pytest.raises(NotFound, match="stationary"):
-        scenario("nowhere")
 
 
 def test_every_grid_speaks_of_options_that_its_policy_has() -> None:
@@ -144,7 +117,17 @@ def test_people_are_told_which_policies_had_a_gate_and_a_canary(monkeypatch: pyt
 
 
 def test_the_command_prints_tables_json_and_pictures(tmp_path: Path) -> None:
-    arguments = ["stationary", "--policies", "full-oracle,static-ab", "--seeds", "2", "--decisions", "60"]
+    arguments = [
+        "stationary",
+        "--policies",
+        "full-oracle,static-ab",
+        "--seeds",
+        "2",
+        "--decisions",
+        "60",
+        "--processes",
+        "1",
+    ]
     done = CliRunner().invoke(command, [*arguments, "--json", "--out", str(tmp_path)], catch_exceptions=False)
     assert done.exit_code == 0, done.output
     report = orjson.loads(done.stdout)
@@ -158,25 +141,72 @@ def test_the_command_prints_tables_json_and_pictures(tmp_path: Path) -> None:
     assert "Share of the way" in people.stdout
 
 
-def test_no_figure_is_cut_on_a_terminal_of_eighty_columns() -> None:
+def shown(found: list[Standing], width: int) -> list[str]:
+    console = Console(width=width)
+    with console.capture() as captured:
+        print_standings(console, found, "stationary", "vw-egreedy")
+    return captured.get().splitlines()
+
+
+def standing(policy: str, *, asked: float = 1.0) -> Standing:
     figure = figure_of([1229.0, 1300.0])
     path = (-0.05, 0.11, 0.22, 0.33, 0.44, 0.55, 0.66, 0.77, 1.0, 0.99)
-    one = Standing("vw-squarecb-encoded", figure, figure, figure, figure, figure, 1.0, path, 12.0)
-    console = Console(width=80)
-    with console.capture() as captured:
-        print_standings(console, [one], "stationary", "vw-egreedy")
-    text = captured.get()
-    assert "…" not in text
-    assert ["vw-squarecb-encoded", *(f"{100 * share:.0f}" for share in path)] in [x.split() for x in text.splitlines()]
-    assert "1,264 [813, 1,716]" in text
-    assert "seconds" in text
-    assert "Regret ratio: to vw-egreedy" in text
+    return Standing(policy, figure, figure, figure, figure, figure, asked, path, 12.0)
+
+
+def test_no_figure_and_no_name_is_cut_however_wide_the_terminal_is() -> None:
+    found = [standing("informed-oracle"), standing("vw-squarecb-encoded")]
+    for width in (40, 60, 72, 80, 100, 120, 200):
+        lines = shown(found, width)
+        assert all(len(line) <= width for line in lines)
+        assert "…" not in "".join(lines)
+        words = {word for line in lines for word in line.split()}
+        assert {"informed-oracle", "vw-squarecb-encoded", "1,264"} <= words
+        assert any("[813, 1,716]" in line for line in lines)
+
+
+def test_a_narrow_terminal_has_fewer_columns_and_says_which_are_left_out() -> None:
+    found = [standing("informed-oracle"), standing("ours")]
+    narrow, wide = shown(found, 80), shown(found, 160)
+    assert any(line.startswith("No room for: reward a decision, full regret, seconds.") for line in narrow)
+    assert [line.split() for line in narrow if line.startswith("informed-oracle")] == [
+        ["informed-oracle", "1,264", "1,264.500", "1,264.500"]
+    ]
+    assert not any("No room" in line for line in wide)
+    (row,) = [line for line in wide if line.startswith("informed-oracle")]
+    assert "1,264 [813, 1,716]" in row
+    assert row.endswith("12")
+    path = [f"{100 * share:.0f}" for share in found[0].path]
+    for lines in (narrow, wide):
+        assert ["informed-oracle", *path] in [line.split() for line in lines]
+        assert "Regret ratio: to vw-egreedy" in " ".join(" ".join(lines).split())
+
+
+def test_who_could_still_be_asked_is_told_where_not_everybody_could() -> None:
+    text = "\n".join(shown([standing("ours", asked=0.897), standing("random", asked=0.99996)], 160))
+    assert "89.7 %" in text
+    assert "99.99 %" in text
+    assert "Where nobody could be asked, regret and reward count 0" in " ".join(text.split())
+    text = "\n".join(shown([standing("ours")], 160))
+    assert "asked" not in text
 
 
 def test_policies_told_earlier_meet_the_same_stream_and_are_what_others_are_compared_with() -> None:
     """60 decisions are all cold, so that how they are told of outcomes changes nothing yet."""
     names = "ours,ours-naive,ours-at-send,ours-at-once"
-    arguments = ["delays", "--policies", names, "--against", "ours-at-once", "--seeds", "2", "--decisions", "60"]
+    arguments = [
+        "delays",
+        "--processes",
+        "1",
+        "--policies",
+        names,
+        "--against",
+        "ours-at-once",
+        "--seeds",
+        "2",
+        "--decisions",
+        "60",
+    ]
     done = CliRunner().invoke(command, [*arguments, "--json"], catch_exceptions=False)
     report = orjson.loads(done.stdout)
     assert report["reference"] == "ours-at-once"
@@ -202,42 +232,6 @@ def test_the_command_says_what_it_does_not_know() -> None:
     done = CliRunner().invoke(command, ["nowhere"])
     assert done.exit_code != 0
     assert "there are: stationary" in done.stderr
-
-
-def test_the_report_is_written_from_what_lies_there(tmp_path: Path) -> None:
-    arguments = ["xor", "--policies", "full-oracle", "--seeds", "2", "--decisions", "30", "--out", str(tmp_path)]
-    assert CliRunner().invoke(command, arguments, catch_exceptions=False).exit_code == 0
-    (tmp_path / "z-extra.md").write_text("## Something else\n", encoding="utf-8")
-    report = document(tmp_path)
-    assert "## xor: " in report
-    assert "| full-oracle | " in report
-    assert f"({tmp_path.name}/xor-regret.png)" in report
-    assert report.index("## Something else") > report.index("## xor")
-    assert "## stationary" not in report
-    assert f"cores; Python {platform.python_version()}" in report
-    assert "after the change" not in report
-    figures = orjson.loads((tmp_path / "xor.json").read_bytes())
-    one = {"to_informed": None, "to_before": 250, "to_final": 1450}
-    figures |= {"recovery": {"full-oracle": [one] * 2}, "recovery_together": {"full-oracle": {**one, "to_final": 900}}}
-    (tmp_path / "xor.json").write_bytes(orjson.dumps(figures))
-    assert "| full-oracle | **–**; –, – | **250**; 250, 250 | **900**; 1,450, 1,450 |" in document(tmp_path)
-
-
-def test_every_section_of_the_report_names_the_command_that_it_comes_from() -> None:
-    helped = " ".join(CliRunner().invoke(results_command, ["--help"], catch_exceptions=False).stdout.split())
-    head = document(FOLDER).partition("\n## ")[0]
-    commands = {point.name for point in entry_points(group=COMMANDS)}
-    for fragment in FOLDER.glob("*.md"):
-        assert f"- *{fragment.stem}*: `sendtide {STUDIES[fragment.stem]}`" in head
-    for told in STUDIES.values():
-        assert told.split()[0] in commands
-        assert told in helped
-
-
-def test_every_part_of_the_report_can_be_played() -> None:
-    for part in PARTS:
-        for policy in part.policies:
-            assert parse(policy, scenario(part.scenario).name).text == policy
 
 
 def test_recovery_counts_decisions_until_the_level_is_reached_again() -> None:

@@ -7,7 +7,9 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from optimizer.service.progress import Progress
 from simulations.game import Game
+from simulations.gatewords import told_of
 from simulations.play import Play
 from simulations.pure import Schedule, Sendtide
 from simulations.scenarios import scenario
@@ -51,3 +53,21 @@ def test_the_gate_refuses_what_a_lying_log_teaches(lie: Lie, published: bool) ->
     if not published:
         assert all(v["decision"] == "reject" for v in verdicts)
         assert any(word in verdicts[-1]["reason"] for word in ("integrity", "balance"))
+
+
+def test_notes_tell_which_revisions_progress_freed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A first policy after 200 decisions, revisions after 280 and 392, the second said to predict better."""
+    said = [Progress("p", "asked", 0.0, 0.0, 0.0, better=better) for better in (True, False)]
+    monkeypatch.setattr("optimizer.service.refreshing.progressed", lambda *_: said.pop())
+    world = WorldSpec(recipients=400, variants=2, content=2.5, channel=2.0, rhythm=1.5)
+    game = Game(replace(scenario("broken-propensities"), world=world, decisions=400), 1)
+    service = open_service(game, Schedule(retrain=4.0, refresh=0.4, early=4.0), gate=True)
+    verdicts = Play(game, service).run("service").notes["verdicts"]
+    assert [(v["decision"], v["freed"]) for v in verdicts if v["kind"] == "refresh"] == [
+        ("publish", False),
+        ("publish", True),
+    ]
+    assert not any(v["looked"] for v in verdicts if v["kind"] == "climb")  # 200 decisions are too few to look at
+    told = told_of("service", [{"verdicts": verdicts}]) or ""
+    assert "first policies in 1 world: published 1" in told
+    assert "lines of revisions that progress freed: 1 of 1." in told
