@@ -93,7 +93,10 @@ def run(
 
 
 def tune(options: Options, *, processes: int, console: Console, keep: bool, on_ray: bool = False) -> dict[str, Any]:
-    """Tunes every policy that has a grid, on seeds of its own; kept in ``tuned.json`` when ``keep``."""
+    """Tunes every policy that has a grid, on seeds of its own; kept in ``tuned.json`` when ``keep``.
+
+    What was tuned on as many seeds and decisions before goes on where that ended.
+    """
     found = {}
     for text in options.policies:
         spec = parse(text, options.scenario)
@@ -112,9 +115,12 @@ def tune(options: Options, *, processes: int, console: Console, keep: bool, on_r
             )
             return float(np.mean([p.regret.sum() for p in played]))
 
-        result = search(spec.options, GRIDS[spec.family], score, with_options)
         length = options.decisions or scenario(options.scenario).decisions
-        found[spec.family] = {**result, "seeds": options.seeds, "decisions": length}
+        like = {"seeds": options.seeds, "decisions": length}
+        before = tuned.own(spec.family, options.scenario)
+        goes_on = like.items() <= before.items() and spec.options == parse(spec.family, options.scenario).options
+        known = before["tried"] if goes_on else ()
+        found[spec.family] = {**search(spec.options, GRIDS[spec.family], score, with_options, known), **like}
         if keep:
             tuned.store(options.scenario, spec.family, found[spec.family])
     return found

@@ -6,7 +6,7 @@ and the first option looked at again at the end, is a tenth of it. Every setting
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
@@ -62,29 +62,71 @@ GRIDS: Mapping[str, Turns] = {
 }
 
 
-def search(start: Any, turns: Turns, score: Score, change: Callable[[Any, Mapping[str, Any]], Any]) -> dict[str, Any]:
-    """Takes turns over the options and keeps the best value of each.
+#: Options that are tried beyond their grid as long as the best value lies at its edge: the most and the least of a grid
+#: are where somebody stopped, not where the rival is at its best. Left out are switches and what ends by its nature.
+OPEN = frozenset({"scale", "rate", "unit", "mellowness", "psi", "alpha", "ridge", "prior", "decay", "policies", "test"})
+#: So many values beyond an edge.
+MOST_BEYOND = 4
+
+
+def search(
+    start: Any,
+    turns: Turns,
+    score: Score,
+    change: Callable[[Any, Mapping[str, Any]], Any],
+    before: Sequence[Mapping[str, Any]] = (),
+) -> dict[str, Any]:
+    """Takes turns over the options and keeps the best value of each; then goes beyond the edges of the grid.
 
     Args:
         start: the options to start from.
         turns: options with the values to try, in order.
         score: mean regret of some options.
         change: options with some of them replaced.
+        before: what an earlier search tried that ended at ``start``; it goes on there, with values not tried yet.
 
     Returns:
         ``options`` (those that the grid speaks of, at their best), ``regret``, and ``tried``: every setting with its
         regret, in order.
     """
-    best, lowest = start, score(start)
-    tried = [{"option": "start", "value": None, "regret": lowest}]
+    tried = list(before) or [{"option": "start", "value": None, "regret": score(start)}]
+    best, lowest = start, min(one["regret"] for one in tried)
+    known = {(one["option"], one["value"]) for one in before}
+
+    def attempt(name: str, value: Any) -> bool:
+        nonlocal best, lowest
+        candidate = change(best, {name: value})
+        if candidate == best or (name, value) in known:
+            return False
+        regret = score(candidate)
+        tried.append({"option": name, "value": value, "regret": regret})
+        if regret >= lowest:
+            return False
+        best, lowest = candidate, regret
+        return True
+
     for name, values in turns:
         for value in values:
-            candidate = change(best, {name: value})
-            if candidate == best:
-                continue
-            regret = score(candidate)
-            tried.append({"option": name, "value": value, "regret": regret})
-            if regret < lowest:
-                best, lowest = candidate, regret
-    named = {name for name, _ in turns}
+            attempt(name, value)
+    named = {name: None for name, _ in turns}
+    for name in [one for one in named if one in OPEN]:
+        gridded = {getattr(start, name), *(value for other, some in turns if other == name for value in some)}
+        for _ in range(MOST_BEYOND):
+            further = beyond(gridded, getattr(best, name))
+            if further is None or not attempt(name, further):
+                break
+            gridded.add(further)
     return {"options": {k: v for k, v in asdict(best).items() if k in named}, "regret": lowest, "tried": tried}
+
+
+def beyond(values: Collection[float], best: float) -> float | None:
+    """The next value beyond the edge at which the best of some values lies, as far from it as its neighbour is by
+    ratio; None where it lies between others, or nothing lies beyond."""
+    ordered = sorted(value for value in values if value > 0)
+    if len(ordered) < 2 or best not in (ordered[0], ordered[-1]):
+        return None
+    ratio = best / (ordered[1] if best == ordered[0] else ordered[-2])
+    value = float(f"{best * ratio:.3g}")
+    if not isinstance(best, int):
+        return value
+    return None if round(value) in (0, best) else round(value)

@@ -31,6 +31,12 @@ def record(policy: str, scenario: str) -> Mapping[str, Any] | None:
     return None
 
 
+def own(policy: str, scenario: str) -> Mapping[str, Any]:
+    """The tuning of a policy in this very scenario; empty where there was none."""
+    found: Mapping[str, Any] = _stored().get(scenario, {}).get(policy, {})
+    return found
+
+
 def options(policy: str, scenario: str) -> dict[str, Any]:
     """The options found best; empty when the policy was not tuned."""
     found = record(policy, scenario)

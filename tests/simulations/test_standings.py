@@ -13,7 +13,8 @@ from click.testing import CliRunner
 from rich.console import Console
 
 from simulations import scenarios
-from simulations.baselines.grids import GRIDS, search
+from simulations.baselines.grids import GRIDS, beyond, search
+from simulations.baselines.vw import VwOptions
 from simulations.play import Played
 from simulations.policies import FAMILIES, OursOptions
 from simulations.policyoptions import with_options
@@ -92,6 +93,44 @@ def test_a_run_has_every_policy_in_every_seed_and_both_ends(monkeypatch: pytest.
     for seeds in found.values():
         assert [p.seed for p in seeds] == [1, 2]
         assert all(p.regret.size == 40 for p in seeds)
+
+
+def test_a_search_goes_beyond_the_edges_of_a_grid_and_on_from_an_earlier_one() -> None:
+    played: list[float] = []
+
+    def score(options: VwOptions) -> float:
+        played.append(options.scale)
+        return float(abs(np.log(options.scale / 50_000.0)) + options.rate)
+
+    turns = (("scale", (100.0, 1_000.0, 10_000.0)), ("rate", (0.1, 0.5)), ("power", (0.0, 0.5)))
+    found = search(VwOptions(scale=1_000.0, rate=0.5), turns, score, with_options)
+    assert found["options"]["scale"] == 100_000.0
+    assert found["options"]["rate"] == pytest.approx(0.1 / 5**4), "four values beyond the edge at most"
+    assert 1_000_000.0 in played, "the first one beyond that is no better ends it"
+    assert max(played) == 1_000_000.0
+    count = len(played)
+    again = search(with_options(VwOptions(), found["options"]), turns, score, with_options, found["tried"])
+    assert again["tried"][: len(found["tried"])] == found["tried"]
+    assert 0 < len(played) - count <= 4 + 1, "what was tried is not played again"
+
+
+@pytest.mark.parametrize(
+    ("values", "best", "next_one"),
+    [
+        ({10.0, 100.0, 300.0}, 300.0, 900.0),
+        ({10.0, 100.0}, 10.0, 1.0),
+        ({10.0, 100.0, 300.0}, 100.0, None),
+        ({0.0, 1e-2, 1.0}, 0.0, None),
+        ({2, 3, 5, 10}, 10, 20),
+        ({2, 3, 5, 10}, 2, 1),
+        ({1, 2}, 1, None),
+        ({3.0}, 3.0, None),
+    ],
+)
+def test_beyond_an_edge_lies_a_value_as_far_as_its_neighbour(
+    values: set[float], best: float, next_one: float | None
+) -> None:
+    assert beyond(values, best) == next_one
 
 
 def test_a_report_says_which_policies_had_a_gate() -> None:
