@@ -33,20 +33,29 @@ class _Fitting:
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
         from rich.measure import Measurement
 
-        beside = self._side_by_side()
-        room = options.max_width
-        needed = Measurement.get(console, options.update(width=_ANY), beside).minimum
+        least, most = self._widths()
+        whole = Measurement.get(console, options.update(width=_ANY), self._side_by_side(most)).maximum
+        room = options.max_width - (whole - sum(most))  # without what lies between columns
         longest = max((len(cell) for row in self.rows for cell in row), default=0)
-        yield beside if max(needed, longest) <= room else self._stacked()
+        fits = sum(least) <= room and longest <= options.max_width
+        yield self._side_by_side(_grown(least, most, room)) if fits else self._stacked()
 
-    def _side_by_side(self) -> Table:
+    def _widths(self) -> tuple[list[int], list[int]]:
+        """Of each column its longest word, and its longest cell."""
+        columns = [[name, *cells] for name, *cells in zip(self.columns, *self.rows, strict=True)]
+        return (
+            [max(len(word) for cell in cells for word in cell.split() or [""]) for cells in columns],
+            [max(map(len, cells)) for cells in columns],
+        )
+
+    def _side_by_side(self, widths: Sequence[int]) -> Table:
         from rich import box
         from rich.table import Table
         from rich.text import Text
 
         made = Table(title=self.title, title_justify="left", box=box.SIMPLE_HEAD, title_style="bold", pad_edge=False)
-        for place, column in enumerate(self.columns):
-            made.add_column(column, justify="left" if place < self.names else "right", overflow="fold")
+        for place, (column, width) in enumerate(zip(self.columns, widths, strict=True)):
+            made.add_column(column, justify="left" if place < self.names else "right", overflow="fold", width=width)
         for row in self.rows:
             made.add_row(*(Text(cell) for cell in row))
         return made
@@ -66,6 +75,15 @@ class _Fitting:
                     made.add_row(Text(column), Text(cell, style="bold" if place < self.names else ""))
             made.add_row()
         return made
+
+
+def _grown(least: Sequence[int], most: Sequence[int], room: int) -> list[int]:
+    """Widths that share what room is left beside the least, the narrowest first, up to the most."""
+    widths, left = list(least), room - sum(least)
+    while left > 0 and any(width < end for width, end in zip(widths, most, strict=True)):
+        place = min((i for i, width in enumerate(widths) if width < most[i]), key=lambda i: widths[i])
+        widths[place], left = widths[place] + 1, left - 1
+    return widths
 
 
 def bar(share: float) -> str:

@@ -30,6 +30,20 @@ def test_every_word_and_figure_is_whole(width: int) -> None:
     assert max(map(len, lines)) <= width
 
 
+@pytest.mark.parametrize("width", range(40, 132))
+def test_no_long_name_is_cut_on_a_terminal_of_any_width(width: int) -> None:
+    columns = ["policy", "regret", "of the way, last fifth", "reward a decision"]
+    rows = [
+        ["informed-oracle", "0 [0, 0]", "1.000 [1.000, 1.000]", "0.6164 [0.6021, 0.6308]"],
+        ["ours", "1,229 [1,133, 1,325]", "0.820 [0.804, 0.836]", "0.4935 [0.4722, 0.5148]"],
+    ]
+    lines = printed(table("Many slots", columns, rows), width)
+    assert any("informed-oracle" in line for line in lines)
+    words = " ".join(lines).split()
+    assert all(set(cell.split()) <= set(words) for row in [columns, *rows] for cell in row)
+    assert max(map(len, lines)) <= width
+
+
 def test_rows_stand_side_by_side_where_there_is_room() -> None:
     lines = printed(table("What each group brought", COLUMNS, ROWS), 200)
     assert any("treated" in line and "12,434" in line and "5,323" in line for line in lines)
