@@ -104,7 +104,7 @@ def estimates(judged: Judged) -> dict[str, dict[str, Any]]:
     Each has ``withheld``: None, or why all its numbers but ``n`` and ``effective_sample_size`` are None.
     """
     terms = judged.terms()
-    found = {
+    found: dict[str, dict[str, Any]] = {
         name: {**_value(name, judged), **dict.fromkeys(_INTERVALS)}
         for name in ("ips", "snips", "dm", "dr", "switch_dr")
         if name == "snips" or name in terms

@@ -49,7 +49,7 @@ def test_a_score_tells_the_chance_with_and_without_the_best_message(learned: Ser
     for one in (pro, free):
         assert one.without_message == pytest.approx(0.1, abs=0.12)
         assert one.uplift is not None
-        assert one.uplift == pytest.approx((one.with_message or 0.0) - one.without_message)
+        assert one.uplift == pytest.approx((one.with_message or 0.0) - (one.without_message or 0.0))
         assert one.send_at is not None
         hours = (one.send_at - learned.clock()).total_seconds() / 3_600
         assert 0 <= hours < 24
