@@ -133,6 +133,8 @@ def _seen(pool: Pool, log: Drawn) -> Seen:
     truth = pool.value("candidate")
     held, width = {}, {}
     for name, one in estimates(candidate).items():
+        if one["withheld"] is not None:
+            continue
         ends = {
             "normal": (one["low"], one["high"]),
             **{kind: one[kind] for kind in ("bootstrap", "empirical_likelihood") if one[kind] is not None},

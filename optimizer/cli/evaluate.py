@@ -59,6 +59,13 @@ def _lines(report: Mapping[str, Any]) -> Iterator[str]:
     yield f"{name} of campaign {report['campaign_id']} on {report['rows']} rows {seen[report['unseen']]},"
     covered = f"; the file speaks of {report['covered']:.1%} of all closed rows" if "covered" in report else ""
     yield f"{report['recipients']} recipients{covered}"
+    if "given" in report and report["given"]["rows"] > report["given"]["closed"]:
+        found = report["given"]
+        yield (
+            f"of the file's {found['rows']} rows {found['closed']} can be evaluated on: {found['null']} have a "
+            f"probability of null, {found['unknown']} an unknown decision_id, {found['other']} are of other campaigns, "
+            f"{found['known'] - found['closed']} are not closed or have no known propensity"
+        )
     if "serving" in report and "serving" not in report["seen_by"]:
         yield "all decided after the policy that serves now was made: it can't have learned from them"
     for policy, policy_id in report["seen_by"].items():
@@ -74,6 +81,7 @@ def _lines(report: Mapping[str, Any]) -> Iterator[str]:
     yield ""
     for other, found in report["difference"].items():
         yield _difference(f"policy − {_TITLES.get(other, 'as logged')}", found)
+    yield from _reasons(report)
     yield from _support(report["support"]["policy"])
     if report["groups"]:
         yield ""
@@ -81,11 +89,11 @@ def _lines(report: Mapping[str, Any]) -> Iterator[str]:
     for group in report["groups"]:
         title = f"{group['by']}={group['group'] or '(none)'}"
         figures = (group["logged"]["value"], group["policy"]["value"], group["policy"]["low"], group["policy"]["high"])
-        yield f"{title:32.32}{group['rows']:>8}" + "".join(f"{figure:>10.4f}" for figure in figures)
+        yield f"{title:32.32}{group['rows']:>8}" + "".join(map(_number, figures))
 
 
 def _line(title: str, estimate: Mapping[str, Any]) -> str:
-    numbers = "".join(f"{estimate[name]:>10.4f}" for name in ("value", "low", "high"))
+    numbers = "".join(_number(estimate[name]) for name in ("value", "low", "high"))
     kinds = ("bootstrap", "empirical_likelihood", "cressie_read", "confidence_sequence")
     others = [estimate.get(name) for name in kinds]
     told = "  ".join("–" if ends is None else f"[{ends[0]:.4f}, {ends[1]:.4f}]" for ends in others)
@@ -93,7 +101,29 @@ def _line(title: str, estimate: Mapping[str, Any]) -> str:
     return f"{title:24}{numbers}{estimate['effective_sample_size']:>11.0f}{more}"
 
 
+def _number(figure: float | None) -> str:
+    """A figure in its column; one that is withheld is a dash."""
+    return f"{'–':>10}" if figure is None else f"{figure:>10.4f}"
+
+
+def _reasons(report: Mapping[str, Any]) -> Iterator[str]:
+    """Why figures are withheld, each reason once with all whom it is about."""
+    about: dict[str, list[str]] = {}
+    for policy, title in _TITLES.items():
+        for name, estimate in report.get(policy, {}).items():
+            if estimate["withheld"] is not None:
+                about.setdefault(estimate["withheld"], []).append(f"{title}, {name}")
+    for group in report["groups"]:
+        reason = group["policy"]["withheld"]
+        if reason is not None:
+            about.setdefault(reason, []).append(f"{group['by']}={group['group'] or '(none)'}")
+    for reason, whom in about.items():
+        yield f"–  {'; '.join(whom)}: {reason}"
+
+
 def _difference(title: str, found: Mapping[str, Any]) -> str:
+    if found["withheld"] is not None:
+        return f"{title:24}{_number(None) * 3}  by {found['estimator']}; {found['withheld']}"
     effect = found["minimum_detectable_effect"]
     told = "unknown" if effect is None else f"{effect:.4f}"
     return (

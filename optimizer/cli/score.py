@@ -44,9 +44,12 @@ def score(call: Call, file: Path, campaign: str, outcome: str, by: str, out: Pat
 
     Columns: recipient_id, timezone, attributes.NAME, channels.NAME (true or false), context.NAME; all may be left out,
     and what is not stored of a recipient is taken from the row. Chances are calibrated: without a message, with the
-    best one, and the uplift between the two. Nothing is stored or reserved. Rows that can't be scored come last, with
-    the reason in the column `error`; those without an open channel have no message and rank last by it.
+    best one, and the uplift between the two. Where fewer than 100 decisions without a message have told of the outcome
+    (an imported history of sends has none), the first and the last are empty, and --by refuses them. Nothing is stored
+    or reserved. Rows that can't be scored come last, with the reason in the column `error`; those without an open
+    channel have no message and rank last by it.
     """
+    from optimizer.errors import Invalid
     from optimizer.service.header import require_known
     from optimizer.service.importrows import SCORE_ROW
     from optimizer.service.rowfiles import RowFile, open_writer
@@ -55,13 +58,19 @@ def score(call: Call, file: Path, campaign: str, outcome: str, by: str, out: Pat
     with call.services() as services, open_writer(out, _COLUMNS) as writer, RowFile(file) as rows:
         require_known(rows, SCORE_ROW)
         scorer = Scorer.of(services, call.workspace, campaign, outcome)
-        numbered = [(line, _request(row, rows)) for line, row in rows.rows()]
+        lacking = scorer.lacking
+        if lacking is not None and by != _CHANCES[0]:
+            raise Invalid.field("by", f"{by} is not known: {lacking}", code="too_few_unsent")
+        numbered = [(line, row, _request(row, rows)) for line, row in rows.rows()]
         scored: list[dict[str, Any]] = []
         failed: list[dict[str, Any]] = []
         with progress("score") as on_progress:
-            answers = scorer.scores([asked for _, asked in numbered])
-            for (line, _), answer in zip(numbered, answers, strict=True):
-                (failed if isinstance(answer, Exception) else scored).append({"line": line, **_row(answer)})
+            answers = scorer.scores([asked for *_, asked in numbered])
+            for (line, row, _), answer in zip(numbered, answers, strict=True):
+                if isinstance(answer, Exception):
+                    failed.append({"line": line, "recipient_id": _whom(row, rows), **_row(answer)})
+                else:
+                    scored.append({"line": line, **_row(answer)})
                 on_progress(len(scored) + len(failed), len(numbered))
         scored.sort(key=lambda row: -2.0 if row[by] is None else float(row[by]), reverse=True)
         for rank, row in enumerate(scored, start=1):
@@ -69,7 +78,8 @@ def score(call: Call, file: Path, campaign: str, outcome: str, by: str, out: Pat
         for row in failed:
             writer.write({**dict.fromkeys(_COLUMNS), **row})
     told = {"scored": len(scored), "failed": len(failed), "policy_id": scorer.policy_id, "file": str(out)}
-    call.answer(told, f"{len(scored)} scored, {len(failed)} failed: {out}")
+    more = () if lacking is None else (f"without_message and uplift are empty: {lacking}",)
+    call.answer({**told, "lacking": lacking}, f"{len(scored)} scored, {len(failed)} failed: {out}", *more)
     require_some(len(scored), len(failed), f"the column `error` in {out} says why")
 
 
@@ -84,6 +94,17 @@ def _request(row: Any, rows: RowFile) -> ScoreRequest | SendtideError:
         return score_row(Cells(row, typed=rows.typed))
     except SendtideError as error:
         return error
+
+
+def _whom(row: Any, rows: RowFile) -> str | None:
+    """The recipient whom a row that can't be scored names, if that can be read."""
+    from optimizer.errors import SendtideError
+    from optimizer.service.cells import Cells
+
+    try:
+        return None if isinstance(row, SendtideError) else Cells(row, typed=rows.typed).id("recipient_id")
+    except SendtideError:
+        return None
 
 
 def _row(answer: Score | SendtideError) -> dict[str, Any]:

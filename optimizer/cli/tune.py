@@ -22,7 +22,7 @@ TOGETHER = 8
 
 
 @click.command(epilog=EXIT_CODES)
-@option("--minutes", type=click.FloatRange(0.1, 10_000), default=10.0, show_default=True, help="Time for the search.")
+@option("--minutes", type=click.FloatRange(0.1, 10_000), default=10.0, show_default=True, help="Time for this call.")
 @option("--trials", type=click.IntRange(1), help="End after so many trials in all, if that comes first.")
 @option(
     "--together",
@@ -35,10 +35,12 @@ TOGETHER = 8
 def tune(call: Call, minutes: float, trials: int | None, together: int | None, ray: str | None, reset: bool) -> None:
     """Search the numbers of training on the log, and use them in later retrains if they are clearly better.
 
-    Optional: the defaults are good. A search that is interrupted goes on where it was left. Candidates are ranked by
-    held-out likelihood; the best one is compared with the numbers in use (those adopted before, else the defaults) on
-    newer rows that the search never saw, by likelihood and by the doubly robust value of the two policies. Needs the
-    extra "tune" (Optuna).
+    Optional: the defaults are good. Candidates are ranked by held-out likelihood; the best one is compared with the
+    numbers in use (those adopted before, else the defaults) on newer rows that the search never saw, by likelihood and
+    by the doubly robust value of the two policies. Needs the extra "tune" (Optuna).
+
+    The search is kept: whether it was interrupted or its time was up, the next call goes on with it and with the log as
+    it stood. A new one begins once its winner was adopted, --trials were made in all, or the log has grown by half.
     """
     from optimizer.service import tuning
 
@@ -53,7 +55,7 @@ def tune(call: Call, minutes: float, trials: int | None, together: int | None, r
             found = tuning.tune(
                 services, call.workspace, journal, budget, lambda done: on_progress(done, trials), across
             )
-    call.answer(found, *_lines(found))
+    call.answer(found, *_lines(found), _next(found))
 
 
 @contextmanager
@@ -98,3 +100,13 @@ def _lines(found: dict[str, Any]) -> list[str]:
         half = 1.96 * value["standard_error"]
         lines.append(f"value: {value['value']:+.4g} ± {half:.2g} a decision, doubly robust, on {value['n']} rows")
     return lines
+
+
+def _next(found: dict[str, Any]) -> str:
+    """How far the search is, and what calling again does."""
+    told = f"{found['trials']} trials made in all, {found['made']} of them by this call"
+    if found["next"] == "goes_on":
+        return f"{told}; calling again goes on with this search"
+    if found["decision"] == "adopted":
+        return f"{told}; the search is over, and calling again begins a new one"
+    return f"{told}, as many as were asked for; calling again with more --trials goes on, else a new search begins"

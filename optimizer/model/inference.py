@@ -105,6 +105,19 @@ class RewardModel:
             return np.asarray(chance, np.float64)
         return Recalibration.stored(self._meta.get("calibration", {}), kind, outcome)(chance)
 
+    def unsent(self, outcome: str) -> int | None:
+        """How many decisions without a message have told of an outcome: what its chance without one rests on.
+
+        Models of before this was counted know it of the rows that calibrated them, up to 20,000 of both kinds; None:
+        they don't know. 0 of an outcome that needs a message.
+        """
+        if outcome not in self._no_send.outcomes:
+            return 0
+        if "unsent" in self._meta:
+            return int(self._meta["unsent"].get(outcome, 0))
+        told = self._meta.get("calibration", {}).get("no_send", {}).get(outcome)
+        return None if told is None else int(told["rows"])
+
     @property
     def message(self) -> Heads:
         """Heads of messages."""

@@ -5,6 +5,9 @@ bootstrap's, the empirical likelihood's and Cressie–Read's (for inverse propen
 the latter only where no recipient repeats), and a confidence sequence's (rows in order of time; wider by as much as
 recipients who repeat make the standard error larger), which may be looked at again and again. How much they can be
 trusted is told beside them: effective sample size, weights, the smallest difference that these rows would have shown.
+
+Where the rows tell nothing of a policy, an estimate and whatever is made of it are withheld (None, with the reason as
+``withheld``): without overlap every weight is 0, and so would be the value, its error and the width of its intervals.
 """
 
 from __future__ import annotations
@@ -35,11 +38,20 @@ LEVEL = 0.95
 POWER = 0.8
 #: Bootstrap samples; the ends of the interval are then good to a few hundredths of its width.
 REPETITIONS = 400
+_DIFFERENCE = ("value", "standard_error", "low", "high", "minimum_detectable_effect")
+_INTERVALS = ("bootstrap", "empirical_likelihood", "cressie_read", "confidence_sequence")
 _SEED = 20_260
 #: Rows before the confidence sequence says anything. Where rewards are rare the normal approximation needs so many: of
 #: 400 logs with clicks in 9 of 100 rows, sequences from row 200, 500 and 1,000 on held the truth all along in .91, .94
 #: and .97.
 SEQUENCE_START = 1_000
+#: Why estimates are withheld.
+NO_OVERLAP = "the policy gives every logged action the probability 0: these rows tell nothing of what it earns"
+NO_REWARD = (
+    "no reward was earned in any row whose action the policy takes: weights alone put no bound on what it earns, and "
+    "an interval would have no width"
+)
+ALL_SWITCHED = f"every weight is above {SWITCH_AT:g}: nothing but the model's own word (dm) would be left"
 
 
 @dataclass(frozen=True)
@@ -67,6 +79,18 @@ class Judged:
             found["switch_dr"] = ope.dr_terms(self.reward, kept, self.q_logged, self.q_policy)
         return found
 
+    def lacking(self, estimator: str) -> str | None:
+        """Why an estimate is withheld, if it is. The direct method asks the model alone, and needs no weights."""
+        if estimator == "dm":
+            return None
+        if not self.weight.any():
+            return NO_OVERLAP
+        if estimator == "switch_dr" and not self.weight[self.weight <= SWITCH_AT].any():
+            return ALL_SWITCHED
+        if estimator in ("ips", "snips") and not (self.weight * self.reward).any():
+            return NO_REWARD
+        return None
+
     def take(self, chosen: NDArray[np.bool_]) -> Judged:
         """The chosen rows."""
         q = [None if values is None else values[chosen] for values in (self.q_logged, self.q_policy)]
@@ -75,34 +99,43 @@ class Judged:
 
 
 def estimates(judged: Judged) -> dict[str, dict[str, Any]]:
-    """Every estimate by name: ips, snips, and where predictions are known dm, dr, switch_dr."""
-    found: dict[str, dict[str, Any]] = {}
-    for name, rows in judged.terms().items():
-        found[name] = {
-            **asdict(_estimate(name, judged)),
-            "bootstrap": _bootstrap(rows, None, judged.cluster),
-            "empirical_likelihood": None,
-            "cressie_read": None,
-            "confidence_sequence": _sequence(rows, judged.cluster),
-        }
-    found["ips"]["empirical_likelihood"] = _pair(
-        *empirical_likelihood_interval(judged.reward, judged.weight, judged.cluster, LEVEL)
-    )
-    found["ips"]["cressie_read"] = _cressie_read(judged)
-    if judged.weight.any():
-        found["snips"] = {
-            **asdict(ope.snips(judged.reward, judged.weight, judged.cluster, LEVEL)),
-            "bootstrap": _bootstrap(judged.weight * judged.reward, judged.weight, judged.cluster),
-            "empirical_likelihood": found["ips"]["empirical_likelihood"],
-            "cressie_read": found["ips"]["cressie_read"],
-            "confidence_sequence": None,
-        }
-    order = ("ips", "snips", "dm", "dr", "switch_dr")
-    return {name: found[name] for name in order if name in found}
+    """Every estimate by name: ips, snips, and where predictions are known dm, dr, switch_dr.
+
+    Each has ``withheld``: None, or why all its numbers but ``n`` and ``effective_sample_size`` are None.
+    """
+    terms = judged.terms()
+    found: dict[str, dict[str, Any]] = {
+        name: {**_value(name, judged), **dict.fromkeys(_INTERVALS)}
+        for name in ("ips", "snips", "dm", "dr", "switch_dr")
+        if name == "snips" or name in terms
+    }
+    for name, rows in terms.items():
+        if found[name]["withheld"] is None:
+            found[name]["bootstrap"] = _bootstrap(rows, None, judged.cluster)
+            found[name]["confidence_sequence"] = _sequence(rows, judged.cluster)
+    if found["ips"]["withheld"] is None:
+        ends = empirical_likelihood_interval(judged.reward, judged.weight, judged.cluster, LEVEL)
+        by_weights = {"empirical_likelihood": _pair(*ends), "cressie_read": _cressie_read(judged)}
+        found["ips"] |= by_weights
+        found["snips"] |= by_weights
+        found["snips"]["bootstrap"] = _bootstrap(terms["ips"], judged.weight, judged.cluster)
+    return found
+
+
+def _value(name: str, judged: Judged) -> dict[str, Any]:
+    """An estimate with its normal interval, or why there is none."""
+    lacking = judged.lacking(name)
+    if lacking is None:
+        return {**asdict(_estimate(name, judged)), "withheld": None}
+    weight = np.where(judged.weight <= SWITCH_AT, judged.weight, 0.0) if name == "switch_dr" else judged.weight
+    known = {"n": judged.reward.size, "effective_sample_size": ope.effective_sample_size(weight)}
+    return {**dict.fromkeys(("value", "standard_error", "low", "high")), **known, "withheld": lacking}
 
 
 def _estimate(name: str, judged: Judged) -> ope.Estimate:
     reward, weight, group = judged.reward, judged.weight, judged.cluster
+    if name == "snips":
+        return ope.snips(reward, weight, group, LEVEL)
     if name == "ips" or judged.q_logged is None or judged.q_policy is None:
         return ope.ips(reward, weight, group, LEVEL)
     if name == "dm":
@@ -142,8 +175,13 @@ def difference(judged: Judged, other: Judged | None) -> dict[str, Any]:
     """The paired difference to another policy, or to what was logged (None), by dr, or by ips without predictions.
 
     ``minimum_detectable_effect`` is the true difference that these rows would show at 95 % with a power of .8.
+    ``withheld``: None, or why all numbers are None, by the policy or by the other.
     """
     best = "dr" if "dr" in judged.terms() else "ips"
+    theirs_lack = None if other is None else other.lacking(best)
+    lacking = judged.lacking(best) or (None if theirs_lack is None else f"of the other, {theirs_lack}")
+    if lacking is not None:
+        return {"estimator": best, **dict.fromkeys(_DIFFERENCE), "withheld": lacking}
     theirs = judged.reward if other is None else other.terms()[best]
     rows = judged.terms()[best] - theirs
     found = ope.paired_difference(
@@ -157,6 +195,7 @@ def difference(judged: Judged, other: Judged | None) -> dict[str, Any]:
         "low": found.low,
         "high": found.high,
         "minimum_detectable_effect": effect if math.isfinite(effect) else None,
+        "withheld": None,
     }
 
 
@@ -186,7 +225,7 @@ def by_group(policies: Mapping[str, Judged], by: str, labels: Sequence[str], lea
 
 def _best(judged: Judged) -> dict[str, Any]:
     name = "dr" if "dr" in judged.terms() else "ips"
-    return {"estimator": name, **asdict(_estimate(name, judged))}
+    return {"estimator": name, **_value(name, judged)}
 
 
 def _sequence(rows: Floats, cluster: Clusters) -> list[float] | None:

@@ -27,7 +27,7 @@ from optimizer.service.fitting import Job, cross_fitted
 from optimizer.service.heldout import MOST_JUDGED
 from optimizer.service.ids import COLD_POLICY
 from optimizer.service.judging import rewarded, segments, values_of
-from optimizer.service.policyfile import Given, read_policy
+from optimizer.service.policyfile import Given, Told, read_policy
 from optimizer.service.replay import Replayer
 from optimizer.service.runs import LEAST_RECIPIENTS, LEAST_ROWS
 from optimizer.service.serving import load_policy
@@ -86,15 +86,19 @@ def evaluate_file(
 
     Returns:
         As ``evaluate``, with ``file`` in place of ``policy_id``, ``unseen`` None (the file doesn't say what its maker
-        has seen), and ``covered``, the share of the closed rows that the file speaks of. Where it gives only the
-        logged actions' probabilities, the direct method and its kin use its own predictions, and are left out where a
-        row has none.
+        has seen), ``covered``, the share of the closed rows that the file speaks of, and ``given``: how many rows it
+        has, how many of them have a probability of ``null``, an ``unknown`` decision id, one of ``other`` campaigns or
+        of this one (``known``), and how many of these can be evaluated on (``closed``). Where it gives only the logged
+        actions' probabilities, the direct method and its kin use its own predictions, and are left out where a row has
+        none.
 
     Raises:
         NotFound: no such campaign.
-        Invalid: an unreadable row, a distribution that is none, too few rows, or none that has the attribute.
+        Invalid: an unreadable row, a distribution that is none, too few rows (with what became of the file's), or none
+            that has the attribute.
     """
-    given = read_policy(path)
+    told = read_policy(path)
+    given = told.given
     with services.store.read() as reader:
         if reader.campaign(workspace_id, campaign_id) is None:
             raise NotFound(f"no campaign {campaign_id!r} in this workspace")
@@ -102,12 +106,42 @@ def evaluate_file(
         mine = _closed(log, campaign_id)
         stored = _stored(reader, workspace_id, campaign_id, None)
         rows = _least_seen([r for r in mine if r.decision.decision_id in given], stored)
-        _enough(rows, "file")
+        found = _counted(told, log, campaign_id, len([r for r in mine if r.decision.decision_id in given]))
+        _enough(rows, "file", _of_file(found, campaign_id))
         _known(rows, by)
         scene = _Scene(services, reader, log, campaign_id, rows, stored)
-        told = _from_file(scene, [given[r.decision.decision_id] for r in rows])
-        covered = sum(r.decision.decision_id in given for r in mine) / len(mine)
-        return {"file": str(path), **scene.report(told, by), "unseen": None, "covered": covered}
+        judged = _from_file(scene, [given[r.decision.decision_id] for r in rows])
+        covered = found["closed"] / len(mine)
+        return {"file": str(path), **scene.report(judged, by), "unseen": None, "covered": covered, "given": found}
+
+
+def _counted(told: Told, log: Log, campaign_id: str, closed: int) -> dict[str, int]:
+    """What became of a file's rows, of which so many can be evaluated on."""
+    known = other = 0
+    for row in log.rows:
+        if row.decision.decision_id in told.given:
+            known += row.decision.campaign_id == campaign_id
+            other += row.decision.campaign_id != campaign_id
+    unknown = len(told.given) - known - other
+    rows = len(told.given) + told.nulls
+    return {"rows": rows, "null": told.nulls, "unknown": unknown, "other": other, "known": known, "closed": closed}
+
+
+def _of_file(found: Mapping[str, int], campaign_id: str) -> str:
+    """What became of a file's rows, in words."""
+    words = {
+        "null": "with a probability of null",
+        "unknown": "with a decision_id that is not in the log",
+        "other": "of other campaigns",
+        "known": f"of decisions of {campaign_id!r}",
+        "closed": "of these closed and with a known propensity",
+    }
+    told = ", ".join(f"{found[name]} {what}" for name, what in words.items() if found[name] or name == "known")
+    hint = (
+        '; "sendtide export feedback" writes null where a distribution is not known, as of imported decisions: '
+        "give the probability of the logged action, as a number"
+    )
+    return f"of {found['rows']} rows of the file {told}" + (hint if found["null"] else "")
 
 
 def _closed(log: Log, campaign_id: str) -> list[Logged]:
@@ -146,10 +180,10 @@ def _lacking(rows: Sequence[Logged]) -> str | None:
     return None
 
 
-def _enough(rows: Sequence[Logged], field: str) -> None:
+def _enough(rows: Sequence[Logged], field: str, why: str | None = None) -> None:
     lacking = _lacking(rows)
     if lacking is not None:
-        raise Invalid.field(field, lacking)
+        raise Invalid.field(field, lacking if why is None else f"{lacking}: {why}")
 
 
 def _known(rows: Sequence[Logged], by: str | None) -> None:

@@ -96,26 +96,36 @@ class Given:
         return Invalid.field(f"{column}", f"line {self.line}: {what}")
 
 
-def read_policy(path: Path) -> dict[str, Given]:
-    """What a file says, by decision id; rows whose probability is null say nothing and are left out.
+@dataclass(frozen=True)
+class Told:
+    """What a file says, by decision id; ``nulls``: how many further rows have a probability of null and say nothing."""
+
+    given: Mapping[str, Given]
+    nulls: int
+
+
+def read_policy(path: Path) -> Told:
+    """What a file says of decisions.
 
     Raises:
         Invalid: a row that can't be read or repeats a decision, with its line: estimates from what is left of a file
             would look like estimates of the whole.
     """
     found: dict[str, Given] = {}
+    nulls = 0
     with RowFile(path) as file:
         for line, row in file.rows():
             if isinstance(row, SendtideError):
                 raise Invalid.field("file", f"line {line}: {row.detail}")
             given = _given(line, row)
             if given is None:
+                nulls += 1
                 continue
             name = str(row["decision_id"])
             if name in found:
                 raise Invalid.field("decision_id", f"line {line}: {name} is on line {found[name].line} already")
             found[name] = given
-    return found
+    return Told(found, nulls)
 
 
 def _given(line: int, row: Mapping[str, Any]) -> Given | None:

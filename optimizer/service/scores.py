@@ -3,6 +3,10 @@
 A score answers three questions of the campaign's model: how likely the outcome is if nothing is sent, how likely with
 the message that makes it likeliest within the campaign's default window from now, and the difference, which is what
 sending is worth. Consent and suppression close channels; caps, quiet hours and other rules are left to the decision.
+
+What happens without a message is known from decisions without one. A log that has none of them (an imported history of
+sends) says nothing of it: the model takes the rate among the recipients of messages for it, which is no evidence, so
+neither that chance nor the uplift is told.
 """
 
 from __future__ import annotations
@@ -34,6 +38,8 @@ from storage.records import Campaign, JsonObject, Recipient
 
 #: Rows that are read and embedded together.
 CHUNK = 1_000
+#: Chances without a message are told from so many decisions without one on: fewer can't be calibrated.
+LEAST_UNSENT = 100
 #: The recipient of a row that names none; no stored one can have this id.
 _NOBODY = ""
 
@@ -42,13 +48,14 @@ _NOBODY = ""
 class Score:
     """Chances in [0, 1]. ``with_message``, ``uplift`` and the message are None where no channel is open.
 
-    ``uplift`` is ``with_message`` − ``without_message``; ``send_at`` is aware UTC, ``timezone`` the zone that it was
-    chosen in.
+    ``without_message`` and ``uplift`` are None where too few decisions without a message are known (see
+    ``Scorer.lacking``). ``uplift`` is ``with_message`` − ``without_message``; ``send_at`` is aware UTC, ``timezone``
+    the zone that it was chosen in.
     """
 
     recipient_id: str | None
     timezone: str
-    without_message: float
+    without_message: float | None
     with_message: float | None = None
     uplift: float | None = None
     variant_id: str | None = None
@@ -99,6 +106,21 @@ class Scorer:
                 "outcome", f"{outcome!r} is not predicted by {live.policy_id}; allowed: {', '.join(model.outcomes)}"
             )
         return cls(services, campaign, outcome, live.policy_id, model, view, services.clock())
+
+    @property
+    def lacking(self) -> str | None:
+        """Why ``without_message`` and ``uplift`` aren't told of anybody; None = they are."""
+        if self.outcome not in self.model.no_send.outcomes:
+            return None  # it can't happen without a message
+        known = self.model.unsent(self.outcome)
+        if known is not None and known >= LEAST_UNSENT:
+            return None
+        told = "doesn't tell how many" if known is None else f"knows {known}"
+        return (
+            f"how likely {self.outcome!r} is without a message is learned from decisions without one: at least "
+            f"{LEAST_UNSENT} are needed, and the model of {self.policy_id} {told}; let a part of the recipients get "
+            'nothing (a campaign\'s groups: {"holdout": 0.05}), allow no_send, or import decisions without a variant'
+        )
 
     def scores(self, rows: Sequence[ScoreRequest | SendtideError]) -> Iterator[Score | SendtideError]:
         """Scores in order; a bad row stays what it is and spoils no other."""
@@ -185,13 +207,15 @@ class Scorer:
         """The score of one recipient; ``spaces`` keeps the action space of each zone."""
         space = spaces.get(where.name) or spaces.setdefault(where.name, self._space(where))
         chance = self.model.score(x, space, self.campaign, effects).outcome[self.outcome]
-        without = float(self.model.calibrated(self.outcome, chance[-1], message=False))
+        known = self.lacking is None
+        without = float(self.model.calibrated(self.outcome, chance[-1], message=False)) if known else None
         grid = np.where(channels, chance[: space.messages].reshape(space.shape), -np.inf)
         if not channels.any():
             return Score(row.recipient_id, where.name, without)
         best = int(grid.argmax())
         message = float(self.model.calibrated(self.outcome, chance[best], message=True))
-        return Score(row.recipient_id, where.name, without, message, message - without, *named(space, best))
+        uplift = None if without is None else message - without
+        return Score(row.recipient_id, where.name, without, message, uplift, *named(space, best))
 
     def _space(self, where: Zone) -> ActionSpace:
         """The slots of the default window from now, always with ``no_send``."""

@@ -6,7 +6,10 @@ on the third, which the search never saw, so that the figure that is told is not
 candidates are the numbers in use and the defaults. Likelihood decides; a doubly robust comparison of the policies
 that the two models would be has a veto. Values alone could not decide: on most logs they are far too noisy.
 
-The search is kept in a journal file and goes on where it was left: with the log as it stood when it began.
+The search is kept in a journal file (``searches``) and goes on where it was left, whether it was interrupted or its
+time was up, until its winner is adopted or the trials that were asked for are made. Every call ends with a comparison,
+and each further candidate that is compared on the same third part must be clearer than the one before: calling often
+is no way to be lucky.
 """
 
 from __future__ import annotations
@@ -15,45 +18,37 @@ import math
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
-from datetime import datetime
 from pathlib import Path
+from statistics import NormalDist
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from optimizer.bandit import ope
-from optimizer.errors import ConfigError, Invalid
+from optimizer.errors import Invalid
 from optimizer.model.inference import RewardModel
 from optimizer.model.policy import LivePolicy
 from optimizer.model.training.evaluate import clustered_z
 from optimizer.model.training.options import DEFAULTS, RANGES, TrainOptions
 from optimizer.service.annealing import exploration_numbers
 from optimizer.service.evidence import clusters, pair
-from optimizer.service.feedback import Logged, examples, judgeable, load, people
+from optimizer.service.feedback import Logged, examples, judgeable, people
 from optimizer.service.fitting import Job, cross_fitted, tuned
-from optimizer.service.ids import derived
 from optimizer.service.replay import Replayer
 from optimizer.service.runs import LEAST_RECIPIENTS, LEAST_ROWS
+from optimizer.service.searches import Parts, await_judgement, compared, over, under_way
 from optimizer.service.trials import Across, Exam, here, row_likelihood
 from optimizer.service.wiring import Services
-from storage.open import name_of
 from storage.policies import Component
 from storage.port import Reader, Writer
 
 if TYPE_CHECKING:
     import optuna
 
-#: Fewer matured rows than this tell no candidate from another.
-LEAST = 1_000
-#: The newest rows that a search uses at most: a fit must be short against the budget.
-MOST = 60_000
-#: Where the second and the third part begin.
-CUTS = (0.6, 0.8)
 #: What is adopted is clearly likelier on the third part (one-sided error .023), and not visibly worth less.
 CLEAR, VETO = 2.0, -1.0
-_SEED = 20_260
-_UNTIL, _DONE = "until", "done"
+_COMPARED = "compared"
 #: Numbers that are searched on a logarithmic scale.
 _LOGARITHMIC = frozenset({"shape", "rate", "decay"})
 
@@ -92,10 +87,11 @@ def tune(
         across: makes the trials that were drawn together.
 
     Returns:
-        ``decision`` (adopted or kept), ``reason, trials, rows, options, best, current, defaults, likelihood, value``:
-        the numbers that hold from now on, the best candidate, and those that held until now; the last two are gains
-        over these on the third part, in nats and in reward a row, with standard errors; ``value`` is None where no
-        campaign has enough rows to evaluate.
+        ``decision`` (adopted or kept), ``reason, trials, made, next, rows, options, best, current, defaults,
+        likelihood, value``: trials in all, and those of this call; what the next call does (``goes_on``, or
+        ``begins_anew`` where the winner was adopted or the trials asked for are made); the numbers that hold from now
+        on, the best candidate, and those that held until now; the last two are gains over these on the third part, in
+        nats and in reward a row, with standard errors; ``value`` is None where no campaign has enough rows to evaluate.
 
     Raises:
         ConfigError: Optuna is not installed.
@@ -103,21 +99,24 @@ def tune(
     """
     with services.store.read() as reader:
         current = tuned(reader, workspace_id)
-        study = _study(journal, _search_id(services, workspace_id), services.clock(), current)
-        until = datetime.fromisoformat(study.user_attrs[_UNTIL])
-        job, parts = _cut(services, reader, workspace_id, until)
+        study, job, parts = under_way(services, reader, workspace_id, journal, budget.trials)
+        await_judgement(study, (current, DEFAULTS))
+        before = _finished(study)
         _search(study, Exam.of(job, parts[0], parts[1]), budget, on_trial, across)
         best = TrainOptions.from_json(study.best_params)
         found = _compared(job, reader, parts, current, best)
-    decision, reason = _decided(current, best, found)
+    decision, reason = _decided(current, best, found, _needed(study, current, best))
     chosen = best if decision == "adopted" else current
     if chosen != current:
         _store(services, workspace_id, chosen)
-    study.set_user_attr(_DONE, True)
+    trials = _finished(study)
+    compared(study, trials, adopted=decision == "adopted")
     return {
         "decision": decision,
         "reason": reason,
-        "trials": _finished(study),
+        "trials": trials,
+        "made": trials - before,
+        "next": "begins_anew" if over(study, budget.trials) else "goes_on",
         "rows": [len(part) for part in parts],
         "options": chosen.to_json(),
         "best": best.to_json(),
@@ -130,45 +129,6 @@ def tune(
 def reset(services: Services, workspace_id: str) -> None:
     """Later retrains use the defaults again."""
     _store(services, workspace_id, DEFAULTS)
-
-
-def _search_id(services: Services, workspace_id: str) -> str:
-    """Whose searches these are: databases of one folder share a journal, and their workspaces may have the same ids."""
-    return derived("search", services.salt, name_of(services.settings.database), workspace_id)
-
-
-def _study(journal: Path, search_id: str, now: datetime, current: TrainOptions) -> optuna.Study:
-    """The search that is under way, else a new one; the numbers in use and the defaults are among its first trials."""
-    try:
-        import optuna
-        from optuna.storages.journal import JournalFileBackend
-    except ImportError:
-        raise ConfigError("tuning needs Optuna: pip install 'sendtide[tune]'") from None
-    optuna.logging.set_verbosity(optuna.logging.WARNING)
-    storage = optuna.storages.JournalStorage(JournalFileBackend(str(journal)))
-    names = [name for name in optuna.get_all_study_names(storage) if name.rpartition("/")[0] == search_id]
-    last = max((int(name.rpartition("/")[2]) for name in names), default=0)
-    study = optuna.load_study(study_name=f"{search_id}/{last}", storage=storage) if last else None
-    if study is None or _DONE in study.user_attrs:
-        study = optuna.create_study(study_name=f"{search_id}/{last + 1}", storage=storage, direction="maximize")
-        study.set_user_attr(_UNTIL, now.isoformat())
-    study.sampler = optuna.samplers.TPESampler(seed=_SEED + len(study.trials))
-    for known in (current, DEFAULTS):
-        study.enqueue_trial(known.to_json(), skip_if_exists=True)
-    return study
-
-
-def _cut(
-    services: Services, reader: Reader, workspace_id: str, until: datetime
-) -> tuple[Job, tuple[list[Logged], list[Logged], list[Logged]]]:
-    """The log as it stood at ``until``, and its newest matured rows in three parts."""
-    log = load(reader, workspace_id, until)
-    matured = [r for r in log.rows if r.trainable and r.matured and r.decision.decided_at <= until][-MOST:]
-    if len(matured) < LEAST:
-        raise Invalid.field("rows", f"{len(matured)} matured rows; tuning needs at least {LEAST}", code="too_few_rows")
-    first, second = (int(cut * len(matured)) for cut in CUTS)
-    job = replace(Job.of(services, reader, workspace_id, log), options=DEFAULTS)
-    return job, (matured[:first], matured[first:second], matured[second:])
 
 
 def _search(study: optuna.Study, exam: Exam, budget: Budget, on_trial: Progress | None, across: Across) -> None:
@@ -202,7 +162,7 @@ def _model(job: Job, learn: Sequence[Logged], options: TrainOptions) -> RewardMo
 def _compared(
     job: Job,
     reader: Reader,
-    parts: tuple[list[Logged], list[Logged], list[Logged]],
+    parts: Parts,
     current: TrainOptions,
     best: TrainOptions,
 ) -> dict[str, Any]:
@@ -240,13 +200,27 @@ def _value(
     return asdict(ope.paired_difference(reward, above, below, q, v_best, v_current, clusters(kept)))
 
 
-def _decided(current: TrainOptions, best: TrainOptions, found: dict[str, Any]) -> tuple[str, str]:
+def _needed(study: optuna.Study, current: TrainOptions, best: TrainOptions) -> float:
+    """How far a candidate must be from 0, in standard errors: the k-th of a search at a k²-th of the first one's error,
+    so that all together err at most 1.65 times as often as one. A candidate that was compared before keeps its place.
+    """
+    if best == current:
+        return CLEAR
+    known, one = list(study.user_attrs.get(_COMPARED, [])), [current.to_json(), best.to_json()]
+    if one not in known:
+        known.append(one)
+        study.set_user_attr(_COMPARED, known)
+    normal = NormalDist()
+    return round(-normal.inv_cdf(normal.cdf(-CLEAR) / (known.index(one) + 1) ** 2), 6)
+
+
+def _decided(current: TrainOptions, best: TrainOptions, found: dict[str, Any], needed: float) -> tuple[str, str]:
     z, value = found["likelihood"]["z"], found["value"]
     against = "the defaults" if current == DEFAULTS else "the numbers that were adopted before"
     if best == current:
         return "kept", f"no candidate was likelier than {against}"
-    if z <= CLEAR:
-        return "kept", f"not clearly likelier than {against}: z = {z:.2f}, needed > {CLEAR:g}"
+    if z <= needed:
+        return "kept", f"not clearly likelier than {against}: z = {z:.2f}, needed > {needed:.3g}"
     if value is not None and value["value"] < VETO * value["standard_error"]:
         return "kept", f"likelier (z = {z:.2f}), but its policy looks worse: {value['value']:.4g} a decision"
     return "adopted", f"clearly likelier than {against}: z = {z:.2f}"

@@ -31,14 +31,16 @@ _ROW = ScoreRowIn()
 )
 def score_recipients(call: Call) -> Answer:
     """The calibrated chance of an outcome for each recipient without a message, with the best one, and the uplift
-    between the two. Consent closes channels; caps, quiet hours and other rules are left to the decision. Nothing is
+    between the two. Where fewer than 100 decisions without a message have told of the outcome (an imported history of
+    sends has none) nothing is known of the first and the third: they are null for all, and `lacking` says what is
+    missing. Consent closes channels; caps, quiet hours and other rules are left to the decision. Nothing is
     stored or reserved, so the scope is `read`. 409 with the code `no_model`: the campaign has learned nothing yet. A
     bad row never spoils the others."""
     told = call.loaded
     scorer = Scorer.of(call.services, call.workspace_id, told["campaign_id"], told["outcome"])
     shown = [_outcome(one, index) for index, one in enumerate(scorer.scores(_rows(told["recipients"])))]
     facts = {"campaign_id": told["campaign_id"], "outcome": told["outcome"], "policy_id": scorer.policy_id}
-    return Answer({**facts, "scores": shown})
+    return Answer({**facts, "lacking": scorer.lacking, "scores": shown})
 
 
 def _rows(given: list[Any]) -> list[ScoreRequest | SendtideError]:

@@ -39,6 +39,23 @@ def test_a_file_of_probabilities_is_evaluated(sendtide: Sendtide, shop: Services
     assert "may have learned" not in text
 
 
+def test_figures_that_the_rows_do_not_tell_are_dashes_with_a_reason(sendtide: Sendtide, shop: Services) -> None:
+    with shop.store.read() as reader:
+        rows = [row.decision for row in reader.feedback("default")]
+    lines = "".join(f'{{"decision_id":"{d.decision_id}","probability":0.0}}\n' for d in rows)
+    path = sendtide.file("none.ndjson", lines + '{"decision_id":"dec_unknown","probability":0.5}\n')
+    asked = ("evaluate", "--probabilities", path, "--campaign", "spring")
+    text = sendtide.ok(*asked)
+    line = next(one for one in text.splitlines() if one.startswith("policy, ips"))
+    assert line.split()[2:6] == ["–", "–", "–", "0"]
+    assert "–  policy, ips; policy, snips; " in text
+    assert "the policy gives every logged action the probability 0: these rows tell nothing of what it earns" in text
+    assert (
+        f"of the file's {ROWS + 1} rows {ROWS} can be evaluated on: 0 have a probability of null, 1 an unknown" in text
+    )
+    assert sendtide.json(*asked)["policy"]["ips"]["value"] is None
+
+
 def test_a_policy_that_serves_and_is_older_than_the_rows_is_told_to_be(sendtide: Sendtide, shop: Services) -> None:
     with shop.store.read() as reader:
         made = reader.campaign("default", "spring")

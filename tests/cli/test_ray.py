@@ -19,7 +19,7 @@ from pyarrow import parquet
 
 from optimizer.cli import main
 from optimizer.config import Settings
-from optimizer.service import setup, tuning
+from optimizer.service import searches, setup
 from simulations.drills import ray_run, ray_told, scene
 from simulations.drills.nodes import Nodes, two_nodes
 from simulations.drills.ray_scene import Size
@@ -135,7 +135,7 @@ def test_simulations_have_the_figures_that_they_have_in_one_process(nodes: Nodes
 def test_a_search_finds_what_it_finds_in_one_process(
     nodes: Nodes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(tuning, "LEAST", 500)
+    monkeypatch.setattr(searches, "LEAST", 500)
     local = Sendtide(tmp_path)
     services = local.open()
     setup.ensure_workspace(services, "default")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from optimizer.model.training.options import TrainOptions
-from optimizer.service import setup, tuning
+from optimizer.service import searches, setup, tuning
 from optimizer.service.wiring import Services
 from storage.records import Channel
 from tests.cli.conftest import Sendtide
@@ -25,21 +25,26 @@ def shop(sendtide: Sendtide, services: Services) -> Services:
 def test_a_search_is_told_with_its_errors_and_kept_beside_the_database(
     sendtide: Sendtide, shop: Services, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(tuning, "LEAST", 500)
+    monkeypatch.setattr(searches, "LEAST", 500)
     found = sendtide.json("tune", "--trials", "2")
     assert found["trials"] == 2
     assert sum(found["rows"]) == ROWS
     assert found["decision"] in ("adopted", "kept")
     assert found["likelihood"]["standard_error"] >= 0
     assert (sendtide.folder / "tuning.journal").exists()
+    assert (found["made"], found["next"]) == (2, "begins_anew")
     text = sendtide.ok("tune", "--trials", "1")
     assert "kept: no candidate was likelier than the defaults" in text
+    assert "1 trials made in all, 1 of them by this call, as many as were asked for" in text
     assert "best of 1 trials: shape 3 (default 3)" in text
     assert "nats a row on 180 rows that the search never saw" in text
     tuning._store(shop, "default", TrainOptions(shape=9.0))
     text = sendtide.ok("tune", "--trials", "1")
     assert "kept: no candidate was likelier than the numbers that were adopted before" in text
     assert "best of 1 trials: shape 9 (default 3, until now 9)" in text
+    again = sendtide.ok("tune", "--minutes", "0.1", "--trials", "100")
+    assert "of them by this call; calling again goes on with this search" in again
+    assert int(again.partition(" trials made in all")[0].rsplit("\n", 1)[-1]) > 1
 
 
 def test_a_short_log_is_refused_and_reset_undoes(sendtide: Sendtide, shop: Services) -> None:

@@ -15,10 +15,11 @@ from numpy.typing import NDArray
 
 from optimizer.bandit.calibration import Calibration, calibration
 from optimizer.model.artifact import pack, unpack
+from optimizer.model.examples import Examples
 from optimizer.model.inference import RewardModel
 from optimizer.model.recalibration import Recalibration
 from optimizer.model.training.evaluate import log_likelihood
-from optimizer.model.training.train import refresh, train
+from optimizer.model.training.train import anchor, refresh, train
 from tests.model.conftest import campaign, made_up
 from tests.model.test_training import planted
 
@@ -121,6 +122,33 @@ def test_an_artifact_of_before_the_maps_still_serves_and_scores_as_it_predicts()
     graph, arrays, meta = unpack(train(made_up(400, 12), attributes=(), seed=1, network=False).blob)
     old = RewardModel.load(pack(graph, arrays, {k: v for k, v in meta.items() if k != "calibration"}))
     assert old.calibrated("clicked", np.array([0.25]), message=True) == pytest.approx([0.25])
+
+
+def known_unsent(data: Examples) -> int:
+    return int((~data.sent & np.isfinite(data.outcome["converted"])).sum())
+
+
+def test_a_model_tells_how_many_rows_without_a_message_it_has_learned_from() -> None:
+    data, more = made_up(600, 10), made_up(900, 11)
+    blob = train(data, attributes=(), seed=1, network=False).blob
+    model = RewardModel.load(blob)
+    assert model.unsent("converted") == known_unsent(data) > 0
+    assert model.unsent("clicked") == 0
+    assert RewardModel.load(refresh(blob, more).blob).unsent("converted") == known_unsent(more)
+    anchored = RewardModel.load(anchor(blob, more, "spring", 1.0).blob)
+    assert anchored.unsent("converted") == known_unsent(data) + known_unsent(more)
+    assert anchored.feature_hash == model.feature_hash
+
+
+def test_a_model_of_before_they_were_counted_knows_of_those_that_calibrated_it() -> None:
+    data = made_up(1_200, 12)
+    graph, arrays, meta = unpack(train(data, attributes=(), seed=1, network=False).blob)
+    old = {name: value for name, value in meta.items() if name != "unsent"}
+    model = RewardModel.load(pack(graph, arrays, old))
+    assert model.unsent("converted") == known_unsent(data)
+    assert RewardModel.load(pack(graph, arrays, {**old, "calibration": {}})).unsent("converted") is None
+    more = made_up(900, 11)
+    assert RewardModel.load(refresh(pack(graph, arrays, old), more).blob).unsent("converted") == known_unsent(more)
 
 
 def test_an_outcome_that_needs_a_message_has_no_chance_without_one() -> None:

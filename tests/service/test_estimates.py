@@ -9,7 +9,16 @@ import pytest
 from optimizer.bandit import ope
 from optimizer.bandit.clusters import clusters
 from optimizer.bandit.cressieread import Bounds, cressie_read_interval
-from optimizer.service.estimates import Judged, as_logged, by_group, difference, estimates, support
+from optimizer.service.estimates import (
+    NO_OVERLAP,
+    NO_REWARD,
+    Judged,
+    as_logged,
+    by_group,
+    difference,
+    estimates,
+    support,
+)
 
 
 def table() -> Judged:
@@ -71,11 +80,40 @@ class TestValues:
         assert found["ips"]["cressie_read"] == found["snips"]["cressie_read"] == list(ends)
         assert found["dr"]["cressie_read"] is None
 
-    def test_a_policy_that_is_never_drawn_has_no_ratio(self) -> None:
+    def test_of_a_policy_that_is_never_drawn_nothing_is_told_but_the_models_own_word(self) -> None:
+        """Every weight is 0: the value, its error and the width of every interval would be 0, too."""
         j = made_up(300)
-        found = estimates(Judged(j.reward, np.zeros(300), j.cluster))
-        assert list(found) == ["ips"]
-        assert found["ips"]["empirical_likelihood"] is None
+        bare = Judged(j.reward, np.zeros(300), j.cluster)
+        found = estimates(bare)
+        assert list(found) == ["ips", "snips"]
+        for one in found.values():
+            figures = {name: figure for name, figure in one.items() if name not in ("n", "withheld")}
+            assert figures.pop("effective_sample_size") == 0.0
+            assert set(figures.values()) == {None}
+            assert one["withheld"] == NO_OVERLAP
+        for other in (None, j):
+            told = difference(bare, other)
+            assert (told["value"], told["low"], told["minimum_detectable_effect"]) == (None, None, None)
+            assert told["withheld"] == NO_OVERLAP
+        assert difference(Judged(j.reward, j.weight, j.cluster), bare)["withheld"] == f"of the other, {NO_OVERLAP}"
+        whole = estimates(Judged(j.reward, np.zeros(300), j.cluster, j.q_logged, j.q_policy))
+        assert {name for name, one in whole.items() if one["withheld"] is None} == {"dm"}
+        (group,) = by_group({"policy": bare}, "plan", ["a"] * 300, 50)
+        assert (group["policy"]["value"], group["policy"]["withheld"]) == (None, NO_OVERLAP)
+        assert group["logged"]["value"] == pytest.approx(float(j.reward.mean()))
+
+    def test_weights_alone_tell_nothing_where_none_of_their_rows_was_rewarded(self) -> None:
+        j = made_up(300)
+        weight = np.where(j.reward == 0.0, j.weight, 0.0)
+        found = estimates(Judged(j.reward, weight, j.cluster, j.q_logged, j.q_policy))
+        assert {name for name, one in found.items() if one["withheld"] == NO_REWARD} == {"ips", "snips"}
+        assert found["dr"]["standard_error"] > 0.0
+        assert difference(Judged(j.reward, weight, j.cluster), None)["withheld"] == NO_REWARD
+
+    def test_what_switches_every_weight_off_is_the_model_alone(self) -> None:
+        j = made_up(300)
+        found = estimates(Judged(j.reward, np.where(j.weight == 3.0, 30.0, 0.0), j.cluster, j.q_logged, j.q_policy))
+        assert {name for name, one in found.items() if one["withheld"] is not None} == {"switch_dr"}
 
 
 class TestIntervals:

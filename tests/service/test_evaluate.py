@@ -11,6 +11,7 @@ import pytest
 
 from optimizer.errors import Invalid, NotFound
 from optimizer.service import setup
+from optimizer.service.estimates import NO_OVERLAP
 from optimizer.service.evaluate import evaluate, evaluate_file
 from optimizer.service.exports import Selection, export
 from optimizer.service.publish import roll_back
@@ -113,6 +114,40 @@ class TestFiles:
         enough = evaluate_file(shop, WORKSPACE, "spring", path)
         assert (enough["rows"], enough["seen_by"], enough["unseen"]) == (250, {}, None)
         assert enough["serving"]["ips"]["value"] == pytest.approx(enough["logged"]["value"])
+
+    def test_it_says_what_became_of_the_files_rows(self, shop: Services, clock: FakeClock, tmp_path: Path) -> None:
+        setup.put_campaign(shop, campaign(campaign_id="other", channels=(Channel("email"),)))
+        decided = audience(shop, clock, 300, seed=5)
+        path = tmp_path / "p.ndjson"
+
+        def told(chances: list[Any], name: str = "{}") -> Path:
+            rows = [
+                {"decision_id": name.format(d.decision_id), "probability": p}
+                for d, p in zip(decided, chances, strict=False)
+            ]
+            path.write_bytes(b"\n".join(orjson.dumps(row) for row in rows))
+            return path
+
+        with pytest.raises(Invalid, match=r"0 closed rows .* of 300 rows of the file 300 with a .*id that is not in"):
+            evaluate_file(shop, WORKSPACE, "spring", told([0.5] * 300, "x{}"))
+        with pytest.raises(Invalid, match=r"of 300 rows of the file 300 with a probability of null.*export feedback"):
+            evaluate_file(shop, WORKSPACE, "spring", told([None] * 300))
+        with pytest.raises(Invalid, match=r"0 closed rows .* of 300 rows of the file 300 of other campaigns"):
+            evaluate_file(shop, WORKSPACE, "other", told([0.5] * 300))
+        with pytest.raises(Invalid, match="100 of decisions of 'spring', 100 of these closed"):
+            evaluate_file(shop, WORKSPACE, "spring", told([0.5] * 100))
+        found = evaluate_file(shop, WORKSPACE, "spring", told([0.5] * 250 + [None] * 50))
+        assert found["given"] == {"rows": 300, "null": 50, "unknown": 0, "other": 0, "known": 250, "closed": 250}
+
+    def test_a_policy_without_overlap_is_told_to_have_none(
+        self, shop: Services, clock: FakeClock, tmp_path: Path
+    ) -> None:
+        decided = audience(shop, clock, 300, seed=5)
+        report = evaluate_file(shop, WORKSPACE, "spring", write(tmp_path / "p.ndjson", decided, lambda _: 0.0))
+        assert {one["withheld"] for one in report["policy"].values()} == {NO_OVERLAP}
+        assert {one["value"] for one in report["difference"].values()} == {None}
+        assert report["support"]["policy"]["effective_rows"] == 0.0
+        assert report["cold_start"]["ips"]["withheld"] is None
 
     def test_what_cannot_be_evaluated_is_refused(self, shop: Services, clock: FakeClock, tmp_path: Path) -> None:
         decided = audience(shop, clock, 300, seed=5)

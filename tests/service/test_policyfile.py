@@ -28,9 +28,8 @@ def ndjson(tmp_path: Path, *rows: Mapping[str, Any]) -> Path:
 
 
 def vector(tmp_path: Path, probability: Any, decision: Decision = DECISION) -> list[float] | None:
-    found = read_policy(ndjson(tmp_path, {"decision_id": "dec_1", "probability": probability}))["dec_1"].vector(
-        decision
-    )
+    told = read_policy(ndjson(tmp_path, {"decision_id": "dec_1", "probability": probability}))
+    found = told.given["dec_1"].vector(decision)
     return None if found is None else found.tolist()
 
 
@@ -43,7 +42,7 @@ class TestForms:
 
     def test_the_logged_action_alone(self, tmp_path: Path) -> None:
         told = {"decision_id": "dec_1", "probability": 0.4, "predicted": 0.1, "value": 0.2, "anything": "else"}
-        given = read_policy(ndjson(tmp_path, told))["dec_1"]
+        given = read_policy(ndjson(tmp_path, told)).given["dec_1"]
         assert given.vector(DECISION) is None
         assert (given.chance(), given.predicted, given.value) == (0.4, 0.1, 0.2)
 
@@ -52,10 +51,11 @@ class TestForms:
         columns = {"decision_id": ["a", "b"], "probability": [[1.0, 0.0, 0.0, 0.0], None]}
         parquet.write_table(pyarrow.table(columns), path)
         found = read_policy(path)
-        assert set(found) == {"a"}  # null says nothing
+        assert set(found.given) == {"a"}
+        assert found.nulls == 1, "null says nothing, and is counted"
         texts = tmp_path / "texts.parquet"
         parquet.write_table(pyarrow.table({"decision_id": ["a"], "probability": ['{"2": 1.0}']}), texts)
-        got = read_policy(texts)["a"].vector(DECISION)
+        got = read_policy(texts).given["a"].vector(DECISION)
         assert got is not None
         assert got.tolist() == [0.0, 0.0, 1.0, 0.0]
 
@@ -100,6 +100,6 @@ class TestRefused:
             read_policy(path)
 
     def test_a_chance_that_is_none(self, tmp_path: Path) -> None:
-        given = read_policy(ndjson(tmp_path, {"decision_id": "a", "probability": 1.5}))["a"]
+        given = read_policy(ndjson(tmp_path, {"decision_id": "a", "probability": 1.5})).given["a"]
         with pytest.raises(Invalid, match=r"1\.5"):
             given.chance()

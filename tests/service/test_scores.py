@@ -12,9 +12,10 @@ from numpy.typing import NDArray
 from optimizer.errors import Conflict, Invalid, NotFound
 from optimizer.model.history import HISTORY
 from optimizer.model.inference import RewardModel
+from optimizer.model.training import calibrate
 from optimizer.service import setup
 from optimizer.service.requests import RecipientPatch, ScoreRequest
-from optimizer.service.scores import CHUNK, Score, Scorer
+from optimizer.service.scores import CHUNK, LEAST_UNSENT, Score, Scorer
 from optimizer.service.wiring import Services
 from storage.records import Campaign, Consent, JsonObject, Recipient, Suppression
 from tests.service.conftest import WORKSPACE
@@ -48,7 +49,7 @@ def test_a_score_tells_the_chance_with_and_without_the_best_message(learned: Ser
     for one in (pro, free):
         assert one.without_message == pytest.approx(0.1, abs=0.12)
         assert one.uplift is not None
-        assert one.uplift == pytest.approx((one.with_message or 0.0) - one.without_message)
+        assert one.uplift == pytest.approx((one.with_message or 0.0) - (one.without_message or 0.0))
         assert one.send_at is not None
         hours = (one.send_at - learned.clock()).total_seconds() / 3_600
         assert 0 <= hours < 24
@@ -79,6 +80,7 @@ def test_who_may_not_be_written_to_has_a_chance_without_a_message_only(learned: 
     pushed = RecipientPatch(attributes={"plan": "pro"}, channels={"email": Consent(False), "push": Consent(True)})
     one, other = scored(learned, ScoreRequest("silent"), ScoreRequest(recipient=pushed))
     assert (one.with_message, one.uplift, one.variant_id, one.send_at) == (None, None, None, None)
+    assert one.without_message is not None
     assert 0 < one.without_message < 1
     assert other.channel == "push"
 
@@ -101,6 +103,29 @@ def test_a_score_knows_the_past_as_a_decision_does(learned: Services, monkeypatc
     monkeypatch.setattr(RewardModel, "embed", noted)
     scored(learned, ScoreRequest("u1"), ScoreRequest("u2"), ScoreRequest(recipient=PRO))
     assert [context.get(HISTORY) for context in seen] == [[[15, 6, "shoes"]], None, None]
+
+
+@pytest.mark.parametrize("unsent", [0, LEAST_UNSENT - 1, LEAST_UNSENT])
+def test_what_happens_without_a_message_is_told_once_enough_decisions_without_one_are_known(
+    services: Services, spring: Campaign, unsent: int
+) -> None:
+    """Without them the model's word is the base rate of messages: no evidence, and no uplift."""
+    publish_model(services, spring, n=800, unsent=unsent)
+    scorer = Scorer.of(services, WORKSPACE, "spring", "converted")
+    (one,) = scored(services, ScoreRequest(recipient=PRO))
+    assert one.with_message is not None
+    if unsent < LEAST_UNSENT:
+        assert (one.without_message, one.uplift) == (None, None)
+        assert f"at least 100 are needed, and the model of {scorer.policy_id} knows {unsent};" in (scorer.lacking or "")
+    else:
+        assert scorer.lacking is None
+        assert one.uplift == pytest.approx(one.with_message - (one.without_message or 0.0))
+    (clicked,) = scored(services, ScoreRequest(recipient=PRO), outcome="clicked")
+    assert (clicked.without_message, clicked.uplift) == (0.0, clicked.with_message)
+
+
+def test_a_chance_that_cannot_be_calibrated_is_not_told() -> None:
+    assert LEAST_UNSENT == calibrate.LEAST_ROWS
 
 
 def test_bad_rows_stay_in_their_place(learned: Services) -> None:

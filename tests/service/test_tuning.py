@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import itertools
 import pickle
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from datetime import timedelta
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -14,9 +17,10 @@ from optimizer.errors import Invalid
 from optimizer.model.training.options import DEFAULTS, RANGES, TrainOptions
 from optimizer.service import setup, tuning
 from optimizer.service.fitting import tuned
+from optimizer.service.searches import search_id_of
 from optimizer.service.trials import Exam
 from optimizer.service.wiring import Services
-from storage.records import Channel
+from storage.records import Channel, OutcomeWeight
 from tests.service.conftest import WORKSPACE, FakeClock, campaign
 from tests.service.test_retrain import audience
 
@@ -71,6 +75,101 @@ def test_an_interrupted_search_goes_on_with_the_log_that_it_began_with(
     assert again["reason"] == "no candidate was likelier than the defaults"
 
 
+@pytest.fixture
+def quick(monkeypatch: pytest.MonkeyPatch) -> list[TrainOptions]:
+    """Trials that cost nothing, the nearer to a shape of 9 the likelier; the list tells which were judged."""
+    judged: list[TrainOptions] = []
+
+    def value(_: Exam, options: TrainOptions) -> float:
+        judged.append(options)
+        return -abs(options.shape - 9.0)
+
+    monkeypatch.setattr(tuning, "_compared", lambda *_: {"likelihood": {"z": 0.0}, "value": None})
+    monkeypatch.setattr(Exam, "__call__", value)
+    return judged
+
+
+def test_a_search_whose_time_was_up_goes_on_until_its_trials_are_made(
+    shop: Services, tmp_path: Path, quick: list[TrainOptions], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    journal, budget = tmp_path / "j", replace(HOUR, trials=5)
+    seconds = itertools.count(0.0, 1_500.0)
+    monkeypatch.setattr(tuning, "time", SimpleNamespace(monotonic=lambda: next(seconds)))
+    told = [tuning.tune(shop, WORKSPACE, journal, budget) for _ in range(4)]
+    assert [(one["trials"], one["made"], one["next"]) for one in told] == [
+        (2, 2, "goes_on"),
+        (4, 2, "goes_on"),
+        (5, 1, "begins_anew"),
+        (2, 2, "goes_on"),
+    ]
+    assert quick.count(DEFAULTS) == 2
+
+
+def test_more_trials_than_were_made_are_made_by_the_same_search(
+    shop: Services, tmp_path: Path, quick: list[TrainOptions]
+) -> None:
+    journal = tmp_path / "j"
+    assert tuning.tune(shop, WORKSPACE, journal, replace(HOUR, trials=2))["next"] == "begins_anew"
+    more = tuning.tune(shop, WORKSPACE, journal, replace(HOUR, trials=5))
+    assert (more["trials"], more["made"]) == (5, 3)
+    assert quick.count(DEFAULTS) == 1
+
+
+def test_a_search_whose_winner_was_adopted_is_over(
+    shop: Services, tmp_path: Path, quick: list[TrainOptions], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tuning, "_compared", lambda *_: {"likelihood": {"z": 9.0}, "value": None})
+    first = tuning.tune(shop, WORKSPACE, tmp_path / "j", replace(HOUR, trials=3))
+    assert (first["decision"], first["next"]) == ("adopted", "begins_anew")
+    again = tuning.tune(shop, WORKSPACE, tmp_path / "j", replace(HOUR, trials=4))
+    assert (again["trials"], again["made"]) == (4, 4)
+
+
+def test_a_log_that_has_grown_by_half_or_is_not_what_it_was_begins_a_new_search(
+    shop: Services, tmp_path: Path, clock: FakeClock, quick: list[TrainOptions]
+) -> None:
+    journal = tmp_path / "j"
+    tuning.tune(shop, WORKSPACE, journal, replace(HOUR, trials=1))
+    audience(shop, clock, 500, seed=2)
+    assert sum(tuning.tune(shop, WORKSPACE, journal, replace(HOUR, trials=2))["rows"]) == 1_100
+    audience(shop, clock, 100, seed=3)
+    grown = tuning.tune(shop, WORKSPACE, journal, replace(HOUR, trials=3))
+    assert (grown["trials"], grown["made"], sum(grown["rows"])) == (3, 3, 1_700)
+    changed = campaign(channels=(Channel("email"),))
+    setup.put_campaign(shop, replace(changed, objective={**changed.objective, "opened": OutcomeWeight(1.0)}))
+    clock.now += timedelta(days=30)
+    other = tuning.tune(shop, WORKSPACE, journal, replace(HOUR, trials=5))
+    assert (other["trials"], other["made"]) == (5, 5)
+
+
+def test_numbers_whose_trial_was_interrupted_are_judged_by_the_next_call(
+    shop: Services, tmp_path: Path, quick: list[TrainOptions]
+) -> None:
+    def killed(work: Any, arguments: Sequence[Any]) -> list[Any]:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        tuning.tune(shop, WORKSPACE, tmp_path / "j", HOUR, across=killed)
+    found = tuning.tune(shop, WORKSPACE, tmp_path / "j", replace(HOUR, trials=2))
+    assert quick[0] == DEFAULTS
+    assert (found["trials"], quick.count(DEFAULTS)) == (2, 1)
+
+
+def test_each_further_candidate_that_is_compared_must_be_clearer(
+    shop: Services, tmp_path: Path, quick: list[TrainOptions], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told: list[tuple[Any, str]] = []
+    monkeypatch.setattr(tuning, "_compared", lambda *_: {"likelihood": {"z": 1.9}, "value": None})
+    for trials in range(2, 30):
+        found = tuning.tune(shop, WORKSPACE, tmp_path / "j", replace(HOUR, trials=trials))
+        if (found["best"], found["reason"]) not in told:
+            told.append((found["best"], found["reason"]))
+        if len(told) == 3:
+            break
+    needed = [reason.partition("needed > ")[2] for _, reason in told]
+    assert needed == ["2", "2.53", "2.8"]
+
+
 def test_a_search_of_another_database_is_not_gone_on_with(
     shop: Services, tmp_path: Path, clock: FakeClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -92,7 +191,7 @@ def test_a_search_of_another_database_is_not_gone_on_with(
 
 def test_databases_of_one_server_have_searches_of_their_own_whatever_the_password(services: Services) -> None:
     def search(url: str) -> str:
-        return tuning._search_id(replace(services, settings=replace(services.settings, database=url)), WORKSPACE)
+        return search_id_of(replace(services, settings=replace(services.settings, database=url)), WORKSPACE)
 
     assert search("postgresql://u:old@host/one") == search("postgresql://u:new@host/one")
     assert search("postgresql://u:old@host/one") != search("postgresql://u:old@host/two")

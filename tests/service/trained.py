@@ -36,9 +36,20 @@ def rows(campaign: Campaign, n: int, seed: int) -> Examples:
     )
 
 
-def publish_model(services: Services, campaign: Campaign, n: int = 2_000, seed: int = 1) -> Policy:
-    """Publishes a model of ``rows`` as the campaign's whole policy, and loads it in this process."""
-    trained = train(rows(campaign, n, seed), attributes=(), seed=seed, network=False)
+def unsent_known(data: Examples, known: int) -> Examples:
+    """The same rows, but that of those not sent only the first so many are there."""
+    unsent = np.flatnonzero(~data.sent)[:known]
+    return data.take(np.sort(np.concatenate([np.flatnonzero(data.sent), unsent])))
+
+
+def publish_model(
+    services: Services, campaign: Campaign, n: int = 2_000, seed: int = 1, unsent: int | None = None
+) -> Policy:
+    """Publishes a model of ``rows`` as the campaign's whole policy, and loads it in this process; ``unsent``: how many
+    of the rows that were not sent are kept (None = all)."""
+    data = rows(campaign, n, seed)
+    data = data if unsent is None else unsent_known(data, unsent)
+    trained = train(data, attributes=(), seed=seed, network=False)
     return publish_blob(services, campaign, trained.blob, trained.feature_hash, n)
 
 

@@ -31,6 +31,7 @@ def test_recipients_are_scored_in_order_and_bad_rows_say_why(learned: Caller) ->
     told = learned("POST", "/v1/scores", body({"recipient_id": "u1"}, {"recipient_id": 7}, PRO)).get_json()
     assert (told["campaign_id"], told["outcome"]) == ("c", "converted")
     assert told["policy_id"].startswith("pol_")
+    assert told["lacking"] is None
     known, bad, inline = told["scores"]
     assert (known["recipient_id"], inline["recipient_id"]) == ("u1", None)
     assert (bad["status"], bad["index"]) == (422, 1)
@@ -48,6 +49,19 @@ def test_a_closed_channel_leaves_no_best_message(learned: Caller) -> None:
     row = {"recipient": {"channels": {"email": False}}}
     (one,) = learned("POST", "/v1/scores", body(row)).get_json()["scores"]
     assert (one["with_message"], one["uplift"], one["best"]) == (None, None, None)
+
+
+def test_a_log_of_messages_alone_says_nothing_of_going_without_and_the_answer_says_so(ready: Caller) -> None:
+    services = ready.app.extensions["sendtide"].get()
+    with services.store.read() as reader:
+        campaign = reader.campaign("default", "c")
+    publish_model(services, campaign, n=800, unsent=0)
+    told = ready("POST", "/v1/scores", body(PRO)).get_json()
+    assert "at least 100 are needed" in told["lacking"]
+    (one,) = told["scores"]
+    assert (one["without_message"], one["uplift"]) == (None, None)
+    assert 0 < one["with_message"] < 1
+    assert one["best"]["variant_id"] == "a"
 
 
 def test_it_takes_the_scope_read_and_reserves_nothing(learned: Caller) -> None:

@@ -170,7 +170,8 @@ def anchor(blob: bytes, examples: Examples, campaign_id: str, changed: float, se
     model, table = _opened(blob, examples)
     before = replace(model.message, centre=None), replace(model.no_send, centre=None)
     meta = model.artifact_meta
-    since = {"since": changed, "rows": int(meta["rows"]), "values": dict(meta["values"])}
+    unsent = {name: model.unsent(name) for name in model.no_send.outcomes}
+    since = {"since": changed, "rows": int(meta["rows"]), "values": dict(meta["values"]), "unsent": unsent}
     known = {**(meta.get("changed") or {}), campaign_id: changed}
     fits = fit_differences(table, before)
     trained = _again(model, _sums(table.examples), fits, {"changed": known, "anchored": since})
@@ -293,6 +294,7 @@ def _assemble(
         "values": dict(sums.values),
         "width": width_factor(sums.told),
         "rows": sums.rows,
+        "unsent": _unsent(fits[1], kept.get("anchored") or {}),
         **kept,
     }
     for kind, fitted in zip(("message", "no_send"), fits, strict=True):
@@ -304,3 +306,9 @@ def _assemble(
         arrays |= saved_rhythm
         meta |= described_rhythm
     return Trained(pack(graph, arrays, meta), spec.hash, fit_report(spec, fits, meta))
+
+
+def _unsent(no_send: Fits, anchored: JsonObject) -> dict[str, int]:
+    """By outcome, how many rows without a message have told of it; those from before an anchor count."""
+    before = anchored.get("unsent", {})
+    return {name: head.rows + (before.get(name) or 0) for name, head in sorted(no_send.posteriors.items())}

@@ -43,17 +43,17 @@ class BestMessageOut(Shown):
     send_at_local = Time("The same on the recipient's wall clock.", required=True)
 
 
-def _chance(about: str, *, least: float = 0.0, known: bool = True) -> Number:
-    return Number(about, minimum=least, maximum=1, required=True, allow_none=not known)
+def _chance(about: str, *, least: float = 0.0) -> Number:
+    return Number(about, minimum=least, maximum=1, required=True, allow_none=True)
 
 
 class ScoreOut(Shown):
     """Calibrated chances of the outcome for one recipient."""
 
     recipient_id = Id("As it was asked; null: scored by what was inline alone.", required=True, allow_none=True)
-    without_message = _chance("If nothing is sent.")
-    with_message = _chance("With the best message; null: no channel is open to this recipient.", known=False)
-    uplift = _chance("with_message − without_message.", least=-1.0, known=False)
+    without_message = _chance("If nothing is sent; null: not known, see `lacking`.")
+    with_message = _chance("With the best message; null: no channel is open to this recipient.")
+    uplift = _chance("with_message − without_message; null where either is.", least=-1.0)
     best = fields.Nested(BestMessageOut, required=True, allow_none=True)
 
 
@@ -63,6 +63,12 @@ class ScoresOut(Shown):
     campaign_id = Id(required=True)
     outcome = Id(required=True)
     policy_id = Text("The policy whose model this is.", longest=limits.ID, required=True)
+    lacking = Text(
+        "Why `without_message` and `uplift` are null for all, and what to do; null: they are known.",
+        longest=1_024,
+        required=True,
+        allow_none=True,
+    )
     scores = fields.List(
         fields.Raw(metadata={"anyOf": [ScoreOut, Problem]}), required=True, metadata={"maxItems": limits.ROWS}
     )
