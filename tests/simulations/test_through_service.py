@@ -19,7 +19,7 @@ from simulations.world.spec import WorldSpec
 SCHEDULE = Schedule(retrain=0.4, refresh=0.15, step=25, early=0.4)
 
 
-@pytest.mark.parametrize("name", ["stationary", "delays", "cap-pressure", "new-variant", "history"])
+@pytest.mark.parametrize("name", ["stationary", "delays", "cap-pressure", "new-variant", "history", "cross-sell"])
 def test_the_pure_middle_takes_the_very_actions_of_the_service(name: str) -> None:
     one = scenario(name)
     small = replace(one, world=replace(one.world, recipients=80), decisions=300, days=one.days)

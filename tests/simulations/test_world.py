@@ -152,6 +152,37 @@ def test_order_moves_the_wanted_topic_alone() -> None:
     assert moved == {v for v in range(6) if v % len(TOPICS) in wanted}
 
 
+def test_a_purchase_moves_what_goes_with_it_alone() -> None:
+    buying = make_world(WorldSpec(recipients=20, twists=Twists(bought=2.0)), 3)
+    _, none, _ = buying.log_odds(Moment(1), slots(), Memory())
+    for bought in range(len(TOPICS)):
+        _, like, _ = buying.log_odds(Moment(1, bought=bought), slots(), Memory())
+        more = (like - none).mean(axis=(1, 2))
+        wanted = {v for v in range(6) if v % len(TOPICS) == buying.before.goes_with[bought]}
+        assert buying.before.goes_with[bought] != bought
+        np.testing.assert_allclose(more, [1.5 if v in wanted else -0.5 for v in range(6)])
+
+
+def test_purchases_are_told_as_events_once_and_to_rivals_by_hand() -> None:
+    small = replace(scenario("cross-sell"), world=WorldSpec(recipients=30, twists=Twists(bought=2.0)))
+    game = Game(small, 1, 300)
+    last: dict[int, str] = {}
+    told = 0
+    for arrival in game.arrivals:
+        turn = game.turn(arrival, Memory(), [])
+        for event in turn.news:
+            assert event.type == "bought"
+            last[arrival.moment.person] = event.properties["product"]
+            told += 1
+        bought = arrival.moment.bought
+        assert bought is not None
+        assert last[arrival.moment.person] == TOPICS[bought], "every purchase was told, and before it matters"
+        assert turn.seen_by_rivals["bought_last"] == TOPICS[bought]
+        assert "bought_last" not in turn.situation.seen
+    assert 30 + 0.35 * 270 < told < 30 + 0.65 * 270
+    assert Game(scenario("stationary"), 1, 10).arrivals[3].moment.bought is None
+
+
 def test_exclusive_or_is_in_neither_of_its_features_alone() -> None:
     """Means over 20,000 people; standard error .007, and retired people's mornings are not centred."""
     twisted = make_world(WorldSpec(recipients=20_000), 5)
