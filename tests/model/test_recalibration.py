@@ -8,19 +8,24 @@ bound below says how far above that it lies.
 from __future__ import annotations
 
 import dataclasses
+from typing import Any
 
 import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from optimizer.bandit.actions import ActionSpace
 from optimizer.bandit.calibration import Calibration, calibration
 from optimizer.model.artifact import pack, unpack
 from optimizer.model.examples import Examples
 from optimizer.model.inference import RewardModel
 from optimizer.model.recalibration import Recalibration
-from optimizer.model.training.evaluate import log_likelihood
+from optimizer.model.training import calibrate
+from optimizer.model.training.evaluate import log_likelihood, predictions
+from optimizer.model.training.lastlayer import Table, tabulate
 from optimizer.model.training.train import anchor, refresh, train
-from tests.model.conftest import campaign, made_up
+from storage.records import Campaign, Channel, OutcomeWeight, Variant
+from tests.model.conftest import MONDAY, NOW, campaign, made_up
 from tests.model.test_training import planted
 
 Floats = NDArray[np.float64]
@@ -87,6 +92,42 @@ def test_a_trained_models_scores_are_calibrated_on_fresh_recipients() -> None:
     assert expected_calibration_error(told, happened) < 0.04
 
 
+def many_features(n: int, seed: int) -> tuple[ActionSpace, Examples, Floats]:
+    """224 actions, of which each recipient's 30 features ask for some; their chances, .2 in the middle."""
+    rng, tastes = np.random.default_rng(seed), np.random.default_rng(7)
+    variants, channels, slots = tuple(Variant(name) for name in "abcd"), (Channel("email"), Channel("sms")), 28
+    owner = Campaign("w", "c", variants, channels, NOW, NOW, objective={"clicked": OutcomeWeight(1.0)})
+    local = MONDAY + np.arange(slots) * 21_600
+    features = rng.normal(size=(n, 30))
+    of_variant, of_channel = features @ tastes.normal(0.0, 0.15, (30, 4)), features @ tastes.normal(0.0, 0.15, (30, 2))
+    of_slot = 0.4 * np.cos(np.arange(slots) * np.pi / 2)
+    logit = np.log(0.25) + of_variant[:, :, None, None] + of_channel[:, None, None, :] + of_slot[None, None, :, None]
+    chance = 1 / (1 + np.exp(-logit))
+    variant, slot, channel = (rng.integers(count, size=n) for count in chance.shape[1:])
+    clicked = (rng.random(n) < chance[np.arange(n), variant, slot, channel]).astype(np.float64)
+    contexts = [{f"f{j}": float(value) for j, value in enumerate(row)} for row in features]
+    one = np.zeros(n, dtype=np.int64)
+    learned = Examples(contexts, (owner,), one, variant, channel, local[slot], {"clicked": clicked}, {}, np.arange(n))
+    return ActionSpace(("a", "b", "c", "d"), ("email", "sms"), local, local, False), learned, chance
+
+
+def test_the_likeliest_message_of_few_rows_is_told_little_more_than_its_chance() -> None:
+    """The best of many predictions is where the heads err upwards. Of these four worlds of 1,000 rows it is told 1.13
+    times its chance, of eight others 1.17 times; with prior precisions that had seen every row it was told 1.30 and
+    1.31 times. A world's ratio has a standard deviation of .15, the mean of four .075; the seeds are fixed."""
+    told, true = [], []
+    for seed in range(51, 55):
+        space, learned, _ = many_features(1_000, seed)
+        model = RewardModel.load(train(learned, attributes=(), seed=0, network=False).blob)
+        _, fresh, chance = many_features(100, seed + 1_000)
+        for x, chances in zip(model.embed(fresh.contexts), chance, strict=True):
+            predicted = model.score(x, space, learned.campaigns[0], {}).outcome["clicked"]
+            best = int(predicted.argmax())
+            told.append(float(model.calibrated("clicked", predicted[best], message=True)))
+            true.append(float(chances.reshape(-1)[best]))
+    assert np.mean(told) < 1.2 * np.mean(true)
+
+
 def test_every_head_with_enough_rows_has_a_map_and_an_auxiliary_model_has_none() -> None:
     data = made_up(1_200, 8)
     trained = RewardModel.load(train(data, attributes=(), seed=1, network=False).blob)
@@ -100,6 +141,38 @@ def test_every_head_with_enough_rows_has_a_map_and_an_auxiliary_model_has_none()
     assert auxiliary.artifact_meta["calibration"] == {}
     chance = np.array([0.2, 0.4])
     assert auxiliary.calibrated("clicked", chance, message=True) == pytest.approx(chance)
+
+
+def test_of_few_rows_a_fold_takes_over_no_precision(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What the held-out rows had a say in must not predict them; of many rows that say is small."""
+    asked: list[bool] = []
+
+    def noted(table: Table, learn: NDArray[np.int64], *, anew: bool, **more: Any) -> dict[str, Floats]:
+        asked.append(anew)
+        return predictions(table, learn, anew=anew, **more)
+
+    monkeypatch.setattr(calibrate, "predictions", noted)
+    data = made_up(600, 16)
+    train(data, attributes=(), seed=1, network=False)
+    monkeypatch.setattr(calibrate, "FEW_ROWS", 600)
+    train(data, attributes=(), seed=1, network=False)
+    assert asked == [True] * 3 + [False] * 3
+
+
+def test_precisions_learned_anew_forget_those_of_the_heads_begun_from() -> None:
+    """Two sets of heads with the same weights and other precisions give the same fit, unless precisions are kept."""
+    data = made_up(600, 17)
+    model = RewardModel.load(train(data, attributes=(), seed=1, network=False).blob)
+    table = tabulate(data, model.embedder.bulk(data.contexts), model.spec, model.basis)
+    begun = model.message, model.no_send
+    message, no_send = (dataclasses.replace(heads, precision=10.0 * heads.precision) for heads in begun)
+    learn = np.arange(400)
+    for anew in (True, False):
+        one, other = (
+            predictions(table, learn, start=start, anew=anew)["clicked"] for start in (begun, (message, no_send))
+        )
+        same = np.array_equal(one, other, equal_nan=True)
+        assert same is anew
 
 
 def test_maps_move_no_weight_and_no_draw() -> None:

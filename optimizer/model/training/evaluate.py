@@ -17,6 +17,7 @@ from optimizer.model.heads import Heads
 from optimizer.model.inference import RewardModel
 from optimizer.model.rhythmterm import deviations
 from optimizer.model.training.lastlayer import Fits, Table, fit_last_layer, tabulate
+from optimizer.model.training.options import DEFAULTS, TrainOptions
 from optimizer.model.training.rows import Design, RowSet, split_rows
 from optimizer.model.training.rowterms import row_likelihood
 from optimizer.model.training.threads import set_threads
@@ -103,13 +104,19 @@ def telling(contexts: Sequence[JsonObject], seed: int) -> Sequence[JsonObject]:
 
 
 def predictions(
-    table: Table, learn: NDArray[np.int64], *, start: tuple[Heads, Heads] | None = None
+    table: Table,
+    learn: NDArray[np.int64],
+    *,
+    start: tuple[Heads, Heads] | None = None,
+    anew: bool = False,
+    options: TrainOptions = DEFAULTS,
 ) -> dict[str, NDArray[np.float64]]:
     """η of every row, by outcome (n,), from heads fitted to the rows ``learn`` alone; NaN where there is no head.
 
     ``start``: heads whose prior precisions are kept and from whose weights Newton starts: a quarter of the time.
+    ``anew``, ``options``: see ``fit_last_layer``.
     """
-    return logits(table, fit_last_layer(only(table, learn), start=start))
+    return logits(table, fit_last_layer(only(table, learn), start=start, anew=anew, options=options))
 
 
 def only(table: Table, learn: NDArray[np.int64]) -> Table:

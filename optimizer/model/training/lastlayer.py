@@ -101,6 +101,7 @@ def fit_last_layer(
     table: Table,
     *,
     start: tuple[Heads, Heads] | None = None,
+    anew: bool = False,
     near: tuple[Fits, Fits] | None = None,
     seed: int = 0,
     options: TrainOptions = DEFAULTS,
@@ -110,15 +111,17 @@ def fit_last_layer(
     Args:
         table: the rows.
         start: heads to start from, whose prior precisions are kept: a refresh. None learns the precisions.
+        anew: the precisions of ``start`` are not kept but learned from the first, in one step from its weights: nearly
+            what a whole fit finds, in half its time.
         near: posteriors of nearly the same rows and columns, from which precisions and weights are learned on: a
             quarter of the time, since what they found idle stays so.
         seed: of the pilot sample.
         options: the prior on the precisions, where they are learned.
     """
     starts, nears = start or (None, None), near or (None, None)
-    message = _fit_kind(table, "message", {}, starts[0], nears[0], seed, options)
+    message = _fit_kind(table, "message", {}, starts[0], anew, nears[0], seed, options)
     shared = _shared(table.no_send[1], message)
-    return message, _fit_kind(table, "no_send", shared, starts[1], nears[1], seed, options)
+    return message, _fit_kind(table, "no_send", shared, starts[1], anew, nears[1], seed, options)
 
 
 def may_differ(layout: Layout, centre: NDArray[np.float64]) -> NDArray[np.bool_]:
@@ -250,6 +253,7 @@ def _fit_kind(
     kind: str,
     centres: Mapping[str, NDArray[np.float64]],
     start: Heads | None,
+    anew: bool,
     near: Fits | None,
     seed: int,
     options: TrainOptions,
@@ -274,9 +278,11 @@ def _fit_kind(
                 seen=target.seen,
                 centre=centre,
                 mean=carried(layout, start.layout, start.mean[head]),
-                precision=_precisions(layout, start.layout, start.precision[head]),
-                steps=6,
-                empirical=False,
+                precision=None if anew else _precisions(layout, start.layout, start.precision[head]),
+                steps=1 if anew else 6,
+                empirical=anew,
+                asked=table.asked,
+                options=options,
             )
             continue
         mean, precision = None, None
@@ -285,15 +291,9 @@ def _fit_kind(
             mean = carried(layout, near.layout, found.mean)
             precision = _precisions(layout, near.layout, found.precision)
         elif small is not None and pilot is not None:
-            waiting = target.seen[pilot]
+            known, waiting = target.outcome[pilot], target.seen[pilot]
             found = fit_posterior(
-                small,
-                target.outcome[pilot],
-                target.offset,
-                seen=waiting,
-                centre=centre,
-                asked=table.asked,
-                options=options,
+                small, known, target.offset, seen=waiting, centre=centre, asked=table.asked, options=options
             )
             mean, precision = found.mean, found.precision
         posteriors[name] = fit_posterior(

@@ -104,7 +104,7 @@ def train(
     maps: JsonObject = {}
     if calibrated:
         heads = fits[0].heads("message", seed), fits[1].heads("no_send", seed)
-        maps = fit_calibration(examples, context, spec, basis, heads, seed=seed)
+        maps = fit_calibration(examples, context, spec, basis, heads, seed=seed, options=options)
     kept = {
         "changed": dict(changed or {}),
         "anchored": None,
