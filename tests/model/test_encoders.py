@@ -43,15 +43,15 @@ def story(rng: np.random.Generator, length: int) -> dict[str, Any]:
 
 
 def ordered(n: int, seed: int, *, shuffled: bool = False) -> Examples:
-    """Whether a variant is clicked hangs on whether the last two things viewed differ: counts don't tell."""
+    """Whether a variant is clicked hangs on which way round three things the last step went: neither counts nor the last
+    thing tell."""
     examples = made_up(n, seed, no_send=0.0)
     rng = np.random.default_rng(seed + 1)
     stories = [story(rng, int(length)) for length in rng.integers(2, 12, n)]
-    pairs = rng.integers(0, 2, (n, 2))
-    for one, (before, last) in zip(stories, pairs, strict=True):
-        one[HISTORY] += [[0, 6, "ab"[before]], [0, 6, "ab"[last]]]
-    wanted = np.where(pairs[:, 0] != pairs[:, 1], 1, 0)
-    clicked = (rng.random(n) < np.where(examples.variant == wanted, 0.7, 0.3)).astype(np.float64)
+    before, wanted = rng.integers(0, 3, n), rng.integers(0, 2, n)
+    for one, at, step in zip(stories, before, 1 + wanted, strict=True):
+        one[HISTORY] += [[0, 6, "abc"[at]], [0, 6, "abc"[(at + step) % 3]]]
+    clicked = (rng.random(n) < np.where(examples.variant == wanted, 0.75, 0.25)).astype(np.float64)
     if shuffled:
         clicked = rng.permutation(clicked)
     return dataclasses.replace(examples, contexts=stories, outcome={"clicked": clicked}, value={}, cluster=np.arange(n))

@@ -192,17 +192,29 @@ def test_the_summary_tells_what_was_bought_from_what_was_looked_at() -> None:
     ] * 5
     spec = fit_history([*seen, context(Past(5, "bought", "rare"))])
     assert spec is not None
-    one = context(Past(2 * DAY, "bought", "coats"), Past(DAY, "bought", "coats"), Past(DAY, "viewed", "b.hats"))
+    one = context(
+        Past(4 * DAY, "bought", "coats"),
+        Past(3 * DAY, "bought", "b.hats"),
+        Past(2 * DAY, "bought"),
+        Past(DAY, "viewed", "b.hats"),
+        Past(60, "bought", "coats"),
+    )
     mean, scale = (np.array([column[i] for column in spec.columns]) for i in (1, 2))
-    raw = dict(zip(spec.labels, spec.summary([one])[0] * scale + mean, strict=True))
+    raw = dict(zip(spec.labels, spec.summary([{}, one])[1] * scale + mean, strict=True))
     told = {name: value for name, value in raw.items() if name.startswith("about.") and value > 1e-9}
     assert told == pytest.approx(
         {
-            "about.bought.coats.30d": math.log1p(2 ** (-2 / 30) + 2 ** (-1 / 30)),
-            "about.viewed.b.hats.30d": math.log1p(2 ** (-1 / 30)),
+            "about.bought.coats.lately": math.log1p(1.0 + 0.25),
+            "about.bought.b.hats.lately": math.log1p(0.5),
+            "about.viewed.b.hats.lately": math.log1p(1.0),
         }
     )
-    assert {"about.a%2Eb.coats.30d", "about.a%2Eb.b.hats.30d"} <= raw.keys(), "a kind ends where the dot behind it is"
+    rare = context(Past(2 * DAY, "bought", "coats"), Past(5, "bought", "rare"))
+    left = (spec.summary([rare])[0] * scale + mean)[spec.labels.index("about.bought.coats.lately")]
+    assert left == pytest.approx(math.log1p(0.5)), "what has no column of its own came later all the same"
+    assert {"about.a%2Eb.coats.lately", "about.a%2Eb.b.hats.lately"} <= raw.keys(), (
+        "a kind ends where the dot behind it is"
+    )
     assert len({*spec.labels}) == len(spec.labels)
     assert HistorySpec.from_json(orjson.loads(orjson.dumps(spec.to_json()))) == spec
 
