@@ -42,7 +42,7 @@ def test_a_search_is_told_with_its_errors_and_kept_beside_the_database(
     text = sendtide.ok("tune", "--trials", "1")
     assert "kept: no candidate was likelier than the numbers that were adopted before" in text
     assert "best of 1 trials: shape 9 (default 3, until now 9)" in text
-    again = sendtide.ok("tune", "--minutes", "0.1", "--trials", "100")
+    again = sendtide.ok("tune", "--minutes", "0.1", "--trials", "100000")
     assert "of them by this call; calling again goes on with this search" in again
     assert int(again.partition(" trials made in all")[0].rsplit("\n", 1)[-1]) > 1
 
