@@ -43,8 +43,8 @@ def story(rng: np.random.Generator, length: int) -> dict[str, Any]:
 
 
 def ordered(n: int, seed: int, *, shuffled: bool = False) -> Examples:
-    """Whether a variant is clicked hangs on which way round three things the last step went: neither counts nor the last
-    thing tell."""
+    """Whether a variant is clicked hangs on which way round three things the last step went: neither counts nor the
+    last thing tell."""
     examples = made_up(n, seed, no_send=0.0)
     rng = np.random.default_rng(seed + 1)
     stories = [story(rng, int(length)) for length in rng.integers(2, 12, n)]
