@@ -18,6 +18,7 @@ import numpy as np
 
 from optimizer.bandit.exploration import draw_uniform, sample, uniform
 from optimizer.service.ids import decision_id
+from optimizer.service.progress import freed
 from simulations.hillstrom import ARMS, Customers, load
 from simulations.stage import CLIMBED, WORKSPACE, AppStage, app_stage, put_campaign, served
 from simulations.stream import CAMPAIGN, Replayed, UnexpectedError, arrive, campaign_body
@@ -170,8 +171,7 @@ class _Play:
         with self._stage.services.store.read() as reader:
             pointer = reader.pointer(WORKSPACE, CAMPAIGN)
             policy = None if pointer is None else reader.policy(WORKSPACE, pointer.policy_id)
-        progress = {} if policy is None else policy.verdict.get("progress", {})
-        return bool(progress.get("better"))
+        return policy is not None and freed(policy)
 
     def _retrained(self) -> str:
         self._stage.mature()

@@ -183,17 +183,12 @@ def show(console: Console, options: Options, played: Mapping[str, Sequence[Playe
     title = f"{one.name}: {one.about}. {one.actions:,} actions, {count:,} decisions, {told}"
     print_standings(console, standings(played, reference), title, reference)
     for name, seeds in recoveries(options, played).items():
-        told = "; ".join(_recovered(one, newest=one_is_new(options.scenario)) for one in seeds)
+        told = "; ".join(_recovered(found, newest=one.launch_at is not None) for found in seeds)
         console.print(f"{name} after the change: {told}")
     for text in options.policies:
         found = tuned.record(parse(text, options.scenario).family, options.scenario)
         if found is not None:
             console.print(tuning_table(text, found))
-
-
-def one_is_new(name: str) -> bool:
-    """Whether a variant of the scenario comes on the way: only then does its share of messages tell of a recovery."""
-    return scenario(name).launch_at is not None
 
 
 def _recovered(one: Mapping[str, Any], *, newest: bool) -> str:

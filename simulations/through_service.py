@@ -21,6 +21,7 @@ from optimizer.bandit.actions import ActionSpace
 from optimizer.config import Settings
 from optimizer.model.policy import LivePolicy
 from optimizer.service.choose import Drawn
+from optimizer.service.progress import freed
 from optimizer.service.wiring import Services, open_services
 from simulations.game import Game, Turn
 from simulations.play import AT_ONCE, Result
@@ -157,7 +158,7 @@ class Service:
             return False
         with self.services.store.read() as reader:
             revision = reader.policy(WORKSPACE, policy_id)
-        return revision is not None and bool((revision.verdict.get("progress") or {}).get("better"))
+        return revision is not None and freed(revision)
 
     def close(self) -> None:
         """Closes the service and throws its database away, if it owns it."""

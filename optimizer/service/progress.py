@@ -109,9 +109,19 @@ def _clear(rows: int, gain: float, squares: float) -> bool:
 
 def counted_until(policy: Policy) -> float | None:
     """When it was last looked at how a policy's line has predicted, in epoch seconds; None where that isn't asked."""
-    told = policy.verdict.get("progress")
-    progress = None if told is None else Progress.from_json(told)
+    progress = _told(policy)
     return None if progress is None else progress.until
+
+
+def freed(policy: Policy) -> bool:
+    """Whether a revision's line was shown to predict better than its gated policy: nothing keeps it near that."""
+    progress = _told(policy)
+    return progress is not None and progress.better
+
+
+def _told(policy: Policy) -> Progress | None:
+    told = policy.verdict.get("progress")
+    return None if told is None else Progress.from_json(told)
 
 
 def progressed(
@@ -139,8 +149,7 @@ def progressed(
         return None
     moment, asked = at.timestamp(), asked_of(campaign)
     newest = max((row.decision.decided_at.timestamp() for row in rows), default=0.0)
-    told = None if pointer.moved_at > served.policy.created_at else served.policy.verdict.get("progress")
-    before = None if told is None else Progress.from_json(told)
+    before = None if pointer.moved_at > served.policy.created_at else _told(served.policy)
     if before is None or (before.gated, before.asked) != (gated.policy_id, asked):
         return Progress(gated.policy_id, asked, newest, newest, moment)
     since = [row for row in rows if row.decision.decided_at.timestamp() > before.since]
