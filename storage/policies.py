@@ -8,7 +8,7 @@ from typing import Literal
 
 from storage.records import JsonObject
 
-RunStatus = Literal["queued", "running", "published", "rejected", "failed"]
+RunStatus = Literal["queued", "running", "published", "rejected", "skipped", "failed"]
 PolicyStatus = Literal["candidate", "live", "retired", "rejected"]
 
 

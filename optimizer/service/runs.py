@@ -40,7 +40,7 @@ _INTERRUPTED = "interrupted: the process that ran it ended without a word"
 class Ended:
     """How a run ended, with the verdict on each campaign."""
 
-    status: Literal["published", "rejected", "failed"]
+    status: Literal["published", "rejected", "skipped", "failed"]
     verdicts: Sequence[dict[str, Any]] = ()
     error: str | None = None
 

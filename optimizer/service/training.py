@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Literal
 
 from optimizer.service.apart import Apart
 from optimizer.service.canary import watch
@@ -15,6 +15,9 @@ from optimizer.service.runs import Ended
 from optimizer.service.wiring import Services
 from storage.policies import TrainingRun
 
+#: What became of a campaign whose policy was replaced, and of one that had nothing new to judge.
+_PUBLISHED = frozenset(("publish", "repriced"))
+_NOTHING_NEW = frozenset(("skipped", "waits", "unchanged", "watched", "shares"))
 #: Rows of a log that may be read between looks for garbage.
 _ROWS = 10_000
 
@@ -22,7 +25,8 @@ _ROWS = 10_000
 def carry_out(services: Services, run: TrainingRun) -> Ended:
     """Looks at the canaries and at what else shares the traffic, then retrains or refreshes as the run says.
 
-    Published when any campaign's policy is; failed when something unforeseen happened, which stops no other campaign.
+    Published when any campaign's policy is; skipped when none had anything new to judge; failed when something
+    unforeseen happened, which stops no other campaign.
     """
     apart = Apart(run.workspace_id)
     with rarely_collected(_ROWS):
@@ -35,8 +39,11 @@ def carry_out(services: Services, run: TrainingRun) -> Ended:
     told = [*watched, *climbed, *verdicts, *apart.answers]
     if apart.error is not None:
         return Ended("failed", told, apart.error)
-    return Ended("published" if _any_published([*climbed, *verdicts]) else "rejected", told)
+    return Ended(_status(told), told)
 
 
-def _any_published(verdicts: Sequence[dict[str, Any]]) -> bool:
-    return any(verdict["decision"] == "publish" for verdict in verdicts)
+def _status(verdicts: Sequence[dict[str, Any]]) -> Literal["published", "rejected", "skipped"]:
+    decisions = {verdict["decision"] for verdict in verdicts}
+    if decisions & _PUBLISHED:
+        return "published"
+    return "skipped" if decisions <= _NOTHING_NEW else "rejected"

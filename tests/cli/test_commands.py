@@ -379,12 +379,12 @@ def test_a_retrain_without_enough_rows_says_so_and_leaves_a_row(
     sendtide: Sendtide, spring: Campaign, services: Services
 ) -> None:
     answer = sendtide.json("retrain")
-    assert answer["status"] == "rejected"
+    assert answer["status"] == "skipped"
     assert "matured rows" in answer["verdicts"][0]["reason"]
     with services.store.read() as reader:
         run = reader.training_run("default", answer["run_id"])
     assert run is not None
-    assert (run.status, run.trigger, run.finished_at is not None) == ("rejected", "cli", True)
+    assert (run.status, run.trigger, run.finished_at is not None) == ("skipped", "cli", True)
     assert "spring: skipped, 0 matured rows" in sendtide.ok("retrain", "--campaign", "spring")
 
 

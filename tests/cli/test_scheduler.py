@@ -175,7 +175,7 @@ def test_the_scheduler_carries_out_a_queued_retrain_and_stops_when_told(
         process.wait()
     run = stored(services, queued)
     assert process.returncode == 0, log
-    assert (run.status, run.error) == ("rejected", None)
+    assert (run.status, run.error) == ("skipped", None)
     assert "matured rows" in run.verdict["campaigns"][0]["reason"]
     assert b"scheduler stops" in log
 

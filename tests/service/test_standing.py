@@ -47,7 +47,8 @@ def test_a_day_without_decisions_is_told(services: Services, clock: FakeClock) -
 
 
 @pytest.mark.parametrize(
-    ("status", "level"), [("published", "good"), ("rejected", "good"), ("queued", "good"), ("failed", "bad")]
+    ("status", "level"),
+    [("published", "good"), ("rejected", "good"), ("skipped", "good"), ("queued", "good"), ("failed", "bad")],
 )
 def test_the_last_training_run_is_told(services: Services, status: RunStatus, level: str) -> None:
     ran(services, status, error="out of memory" if status == "failed" else None)
