@@ -39,7 +39,7 @@ def import_(call: Call, kind: Kind, file: Path, *, strict: bool, mapping: Path |
                 A decision is stored with what its recipient had done before it, as far as that is known
                 by then: so import events first, and a history oldest first.
     events      type, occurred_at, one of decision_id, request_id, provider + message_id, recipient_id;
-                event_id, campaign_id, value, automated, hard, properties.NAME.
+                event_id, campaign_id, value, automated, hard, refuses, properties.NAME.
 
     \b
     A mapping has, all optional:

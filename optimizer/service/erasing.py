@@ -22,6 +22,7 @@ from optimizer.service.feedback import all_campaigns
 from optimizer.service.ids import fresh
 from optimizer.service.optout import revoke
 from optimizer.service.recipients import EVENT_SOURCE, unknown
+from optimizer.service.requests import BREADTHS
 from optimizer.service.settle import RELEASED
 from optimizer.service.wiring import Services
 from storage.errors import StoreUnavailable
@@ -230,6 +231,8 @@ def nameless_event(event: Event, pseudonym: str, values: Mapping[str, Collection
     }
     if event.type == "bounced" and isinstance(event.properties.get("hard"), bool):
         kept["hard"] = event.properties["hard"]
+    if event.properties.get("refuses") in BREADTHS:
+        kept["refuses"] = event.properties["refuses"]
     return replace(
         event,
         event_id=fresh("evt"),

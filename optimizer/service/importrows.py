@@ -9,14 +9,14 @@ from optimizer.bandit.localtime import zone_names
 from optimizer.errors import Invalid
 from optimizer.service.cells import CHANNELS, SUPPRESSIONS, Cells, instant
 from optimizer.service.recipients import consents
-from optimizer.service.requests import DecisionRequest, EventInput, RecipientPatch, ScoreRequest
+from optimizer.service.requests import BREADTHS, Breadth, DecisionRequest, EventInput, RecipientPatch, ScoreRequest
 from storage.records import ANY, Consent, Recipient, Suppression
 
 _RECIPIENT_COLUMNS = frozenset({"recipient_id", "timezone", "suppressed"})
 _RECIPIENT_NESTED = frozenset({"attributes", "channels"})
 _EVENT_COLUMNS = frozenset(
     {"event_id", "decision_id", "request_id", "provider", "message_id", "recipient_id", "campaign_id"}
-    | {"type", "occurred_at", "value", "automated", "hard"}
+    | {"type", "occurred_at", "value", "automated", "hard", "refuses"}
 )
 _EVENT_NESTED = frozenset({"properties"})
 _REQUEST_COLUMNS = frozenset({"recipient_id", "timezone", "request_id"})
@@ -80,6 +80,7 @@ def event_row(cells: Cells) -> EventInput:
         value=cells.worth("value"),
         automated=cells.switch("automated") or False,
         hard=True if hard is None else hard,
+        refuses=_breadth(cells.value("refuses")),
         properties=cells.nested("properties"),
     )
 
@@ -145,6 +146,13 @@ def _consent(channel: str, value: Any) -> Consent:
     told = Cells(value, typed=True)
     told.refuse_unknown(_CONSENT_COLUMNS, frozenset())
     return Consent(state=told.required_switch("state"), source=told.id("source"), at=told.instant("at"))
+
+
+def _breadth(value: Any) -> Breadth | None:
+    found = next((one for one in BREADTHS if one == value), None)
+    if value is not None and found is None:
+        raise Invalid.field("refuses", f"{value!r:.80} must be one of: {', '.join(BREADTHS)}")
+    return found
 
 
 def _suppression(place: int, value: Any) -> Suppression:

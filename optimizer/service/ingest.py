@@ -22,7 +22,7 @@ from optimizer.service.engagement import note_engagement
 from optimizer.service.erased import CODE, gone, hidden_message_id
 from optimizer.service.ids import decision_id
 from optimizer.service.labels import judge_all_anew, judge_alone
-from optimizer.service.optout import OF_PEOPLE, apply_opt_outs, is_opt_out, release_failed, suppress
+from optimizer.service.optout import OF_PEOPLE, apply_of_person, apply_opt_outs, release_failed, with_breadth
 from optimizer.service.plainevents import Correlated, Plain, split
 from optimizer.service.requests import (
     CLOCK_SKEW_SECONDS,
@@ -39,7 +39,6 @@ from optimizer.service.wiring import Services
 from storage.errors import OneByOne
 from storage.log import Event, Named
 from storage.port import Reader, Writer
-from storage.records import ANY
 
 
 def ingest(
@@ -202,7 +201,7 @@ def _correlate(
         message_id=message_id,
         value=one.value,
         automated=one.automated,
-        properties={**one.properties, "hard": one.hard} if one.type == "bounced" else one.properties,
+        properties=with_breadth(one),
     )
     return event, decision
 
@@ -281,9 +280,8 @@ def _act_on(writer: Writer, workspace_id: str, events: Sequence[Event], now: dat
         if decision is not None:
             apply_opt_outs(writer, decision, [event], now)
             release_failed(writer, decision, [event], now)
-        elif event.matched and event.recipient_id is not None and is_opt_out(event):
-            source = f"event:{event.type}:{event.event_id}"
-            suppress(writer, (event.workspace_id, event.recipient_id), (ANY, ANY), source=source, now=now)
+        else:
+            apply_of_person(writer, event, now)
 
 
 def _learn(writer: Writer, services: Services, event: Event, told: Told, now: datetime) -> None:

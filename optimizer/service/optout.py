@@ -1,47 +1,105 @@
 """Events that call messages off, in one transaction with them: an opt-out suppresses its channel and category and
-revokes what is reserved there; a failure gives back its own message's place."""
+revokes what is reserved there; a failure gives back its own message's place. And the one that lifts what opt-outs
+recorded: ``resubscribed``."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from datetime import datetime
+from typing import Any
 
 from optimizer.service import recipients as people
 from optimizer.service.engagement import note_sent
+from optimizer.service.requests import BREADTHS, Breadth, EventInput
 from optimizer.service.rhythms import note_message
 from storage.log import OPEN, Decision, Event
 from storage.port import Writer
-from storage.records import ANY
+from storage.records import ANY, JsonObject, Suppression
 
-#: Outcomes that are a refusal. ``bounced`` is one only when it is hard: the address doesn't exist.
-OPT_OUTS = frozenset({"unsubscribed", "complained", "bounced"})
+#: Outcomes that are a refusal, with how much they refuse where the event doesn't say it. ``bounced`` is one only when
+#: it is hard: the address doesn't exist.
+_REFUSED: Mapping[str, Breadth] = {"unsubscribed": "category", "complained": "category", "bounced": "channel"}
 #: Those that may name a recipient without a message: a person can refuse everything. A bounce tells of one address, so
 #: of the channel of the message that it names and of no other.
-OF_PEOPLE = OPT_OUTS - {"bounced"}
+OF_PEOPLE = _REFUSED.keys() - {"bounced"}
+#: Outcomes that may refuse. A failure does where it says so: the vendor won't deliver to that address any more.
+REFUSING = frozenset({*_REFUSED, "failed"})
+#: The outcome that takes refusals back.
+RESUBSCRIBED = "resubscribed"
 
 
-def is_opt_out(event: Event) -> bool:
-    """Whether this event silences its channel. A machine's click on an unsubscribe link counts: better too quiet."""
-    return event.type in OPT_OUTS and (event.type != "bounced" or event.properties.get("hard", True) is True)
+def with_breadth(one: EventInput) -> JsonObject:
+    """The properties that are stored of an event, among them how much it refuses, where it says so."""
+    told: dict[str, Any] = {"hard": one.hard} if one.type == "bounced" else {}
+    if one.refuses is not None:
+        told["refuses"] = one.refuses
+    return {**one.properties, **told} if told else one.properties
+
+
+def refuses(event: Event) -> Breadth | None:
+    """How much an event refuses, None = nothing. A machine's click on an unsubscribe link counts: better too quiet."""
+    if event.type not in REFUSING or (event.type == "bounced" and event.properties.get("hard", True) is not True):
+        return None
+    told = event.properties.get("refuses")
+    return next((one for one in BREADTHS if one == told), _REFUSED.get(event.type))
 
 
 def apply_opt_outs(writer: Writer, decision: Decision, events: Iterable[Event], now: datetime) -> list[Decision]:
-    """Suppresses what the opt-outs among ``events`` refuse; returns the reserved messages that were revoked, as they
-    are now. A bounce of a decision without a message tells of no address, and silences nothing."""
+    """Suppresses what the opt-outs among ``events`` refuse, and lifts what others take back; returns the reserved
+    messages that were revoked, as they are now. An address that is told of by a decision without a message is none, and
+    silences nothing."""
     revoked: list[Decision] = []
     for event in events:
-        if is_opt_out(event) and (event.type != "bounced" or decision.channel is not None):
-            category = ANY if event.type == "bounced" else decision.category
+        breadth = refuses(event)
+        if event.type == RESUBSCRIBED:
+            _lift(writer, event, decision, now)
+        elif breadth is not None and (event.type in OF_PEOPLE or decision.channel is not None):
             revoked += suppress(
                 writer,
                 (decision.workspace_id, decision.recipient_id),
-                (decision.channel or ANY, category),
-                source=f"event:{event.type}:{event.event_id}",
-                now=now,
+                (decision.channel or ANY, ANY if breadth == "channel" else decision.category),
+                event,
+                now,
                 answered=decision.decision_id,
             )
     return revoked
+
+
+def apply_of_person(writer: Writer, event: Event, now: datetime) -> None:
+    """What an event does that names a recipient and no message that is known: an opt-out refuses everything,
+    ``resubscribed`` takes back all that events recorded before it. A refusal doesn't wait for its message, which may
+    never be confirmed: who has refused is not written to meanwhile. Taking back waits."""
+    if event.recipient_id is None:
+        return
+    if event.type == RESUBSCRIBED and event.matched:
+        _lift(writer, event, None, now)
+    elif event.type in OF_PEOPLE:
+        suppress(writer, (event.workspace_id, event.recipient_id), (ANY, ANY), event, now)
+
+
+def _lift(writer: Writer, event: Event, decision: Decision | None, now: datetime) -> None:
+    """Takes refusals back that events recorded, if they are older than this one.
+
+    By a message: unsubscriptions of its channel and category, or of the whole channel where ``event`` says so. A
+    complaint and a dead address stay, since a vendor's word is of its list alone. By a person: all of them.
+    """
+    recipient_id = event.recipient_id if decision is None else decision.recipient_id
+    stored = None if recipient_id is None else writer.recipient(event.workspace_id, recipient_id)
+    if stored is None:
+        return
+
+    def lifted(one: Suppression) -> bool:
+        if not people.by_event(one) or (one.at is not None and one.at >= event.occurred_at):
+            return False
+        if decision is None:
+            return True
+        whole = event.properties.get("refuses") == "channel"
+        of_it = one.channel == decision.channel and (whole or one.category == decision.category)
+        return of_it and (one.source or "").startswith(f"{people.EVENT_SOURCE}unsubscribed")
+
+    left = tuple([one for one in stored.suppressed if not lifted(one)])
+    people.store(writer, stored, replace(stored, suppressed=left), now)
 
 
 def release_failed(writer: Writer, decision: Decision, events: Iterable[Event], now: datetime) -> list[Decision]:
@@ -64,21 +122,23 @@ def suppress(
     writer: Writer,
     person: tuple[str, str],
     refused: tuple[str, str],
-    *,
-    source: str,
+    event: Event,
     now: datetime,
+    *,
     answered: str | None = None,
 ) -> list[Decision]:
-    """Records that ``person`` (workspace, recipient) refuses (channel, category); revokes what is reserved there, and
-    returns that as it is now.
+    """Records that ``person`` (workspace, recipient) refuses (channel, category), as ``event`` tells; revokes what is
+    reserved there, and returns that as it is now.
 
     The message that the refusal answers (``answered``, a decision's id) has gone out once its time has passed,
     confirmed or not: it stays, so that its harm is learned from.
     """
     workspace_id, recipient_id = person
     channel, category = refused
+    source = f"{people.EVENT_SOURCE}{event.type}:{event.event_id}"
     stored = writer.recipient(workspace_id, recipient_id) or people.unknown(workspace_id, recipient_id)
-    people.store(writer, stored, people.refused(stored, channel, category, source=source, at=now), now)
+    at = min(event.occurred_at, now)
+    people.store(writer, stored, people.refused(stored, channel, category, source=source, at=at), now)
     revoked: list[Decision] = []
     for decision in writer.open_decisions(workspace_id, recipient_id):
         out = decision.decision_id == answered and decision.send_at is not None and decision.send_at <= now

@@ -14,7 +14,7 @@ from datetime import datetime
 
 from optimizer.service.engagement import OUT, engages
 from optimizer.service.labels import JUDGED
-from optimizer.service.optout import OPT_OUTS
+from optimizer.service.optout import REFUSING, RESUBSCRIBED
 from optimizer.service.requests import VendorEvent
 from optimizer.service.rhythms import note_all_active, note_answered
 from storage.bulk import NewEvents
@@ -23,7 +23,7 @@ from storage.log import Event, Named, Reply
 from storage.port import Writer
 
 #: Types after which more is to be done than for all others.
-_MORE = OPT_OUTS | {"failed"}
+_MORE = REFUSING | {RESUBSCRIBED}
 #: Types by which labels of a message's other events may turn round.
 _TURNING = JUDGED | {"delivered"}
 

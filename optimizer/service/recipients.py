@@ -99,12 +99,17 @@ def same(one: Recipient, other: Recipient) -> bool:
 
 
 def refused(recipient: Recipient, channel: str, category: str, *, source: str, at: datetime) -> Recipient:
-    """The recipient with a refusal of this channel and category recorded (once). A caller's own entry of the same is
-    not enough: it goes with the next PUT that leaves it out."""
-    if any(s.channel == channel and s.category == category and _by_event(s) for s in recipient.suppressed):
-        return recipient
+    """The recipient with a refusal of this channel and category recorded: once, with the last time it was told, since
+    what is taken back is what was refused before. A caller's own entry of the same is not enough: it goes with the next
+    PUT that leaves it out."""
+    others = [
+        s for s in recipient.suppressed if s.source != source
+    ]  # of it: what it refused before its message was known
+    known = [s for s in others if by_event(s) and (s.channel, s.category) == (channel, category)]
+    if any(s.at is None or s.at >= at for s in known):
+        return replace(recipient, suppressed=tuple(others))
     refusal = Suppression(channel=channel, category=category, source=source, at=at)
-    return replace(recipient, suppressed=(*recipient.suppressed, refusal))
+    return replace(recipient, suppressed=(*(s for s in others if s not in known), refusal))
 
 
 def store(writer: Writer, stored: Recipient, changed: Recipient, now: datetime) -> Recipient:
@@ -146,11 +151,12 @@ def kept_refusals(stored: Recipient, new: Recipient) -> Recipient:
     entry of its own, which it may take back, doesn't stand for one. Of entries that are alike one is kept, or the list
     would grow with every PUT of a CRM that gives back what it read without sources."""
     told = {(s.channel, s.category, s.source) for s in new.suppressed}
-    recorded = [s for s in stored.suppressed if _by_event(s) and (s.channel, s.category, s.source) not in told]
+    recorded = [s for s in stored.suppressed if by_event(s) and (s.channel, s.category, s.source) not in told]
     return replace(new, suppressed=(*dict.fromkeys(new.suppressed), *recorded)) if recorded else new
 
 
-def _by_event(refusal: Suppression) -> bool:
+def by_event(refusal: Suppression) -> bool:
+    """Whether an event recorded it: then no PUT takes it back."""
     return (refusal.source or "").startswith(EVENT_SOURCE)
 
 

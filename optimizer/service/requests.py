@@ -5,12 +5,16 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
+from typing import Final, Literal, get_args
 
 from storage.records import Consent, JsonObject
 from storage.swift import swift
 
 #: How far ahead of our clock another system's may run before its time is called wrong.
 CLOCK_SKEW_SECONDS = 300
+#: How much an event refuses: messages of its message's category on its channel, or whatever comes on that channel.
+Breadth = Literal["category", "channel"]
+BREADTHS: Final[tuple[Breadth, ...]] = get_args(Breadth)
 
 
 @swift
@@ -59,7 +63,8 @@ class ScoreRequest:
 @dataclass(frozen=True, slots=True)
 class EventInput:
     """One reported event. It is correlated by the first that is given of decision_id, request_id, provider +
-    message_id, recipient_id. ``event_id`` None = derived from the content, so that a repetition is recognised."""
+    message_id, recipient_id. ``event_id`` None = derived from the content, so that a repetition is recognised.
+    ``hard`` and ``refuses`` say how much an opt-out refuses (``service.optout``)."""
 
     type: str
     occurred_at: datetime
@@ -73,6 +78,7 @@ class EventInput:
     value: float | None = None
     automated: bool = False
     hard: bool = True
+    refuses: Breadth | None = None
     properties: JsonObject = field(default_factory=dict)
 
 

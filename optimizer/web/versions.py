@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, TypeVar
 
+import orjson
 from marshmallow import Schema
 
 from optimizer.errors import NotFound, PreconditionFailed
 from optimizer.web.merge_patch import merged
-from optimizer.web.operation import Call
+from optimizer.web.operation import ORJSON, Call
 from optimizer.web.validation import load
 from storage.port import Reader
 
@@ -51,7 +52,7 @@ def patch(
             raise NotFound(f"no {what} in this workspace")
         document, version = found
         call.preconditions.expected(version)
-        loaded = load(schema, merged(document, call.document))
+        loaded = load(schema, merged(orjson.loads(orjson.dumps(document, option=ORJSON)), call.document))
         try:
             return put(loaded, version)
         except PreconditionFailed:

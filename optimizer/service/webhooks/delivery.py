@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 
-from optimizer.service.requests import OneTimeToken, RejectedEvent, VendorEvent
+from optimizer.service.requests import Breadth, OneTimeToken, RejectedEvent, VendorEvent
 from optimizer.service.webhooks.certificates import Certificates
 from storage.records import JsonObject
 from storage.webhooks import WebhookSource
@@ -84,6 +84,7 @@ class Meaning:
         where: the vendor's field that narrows it, if any.
         value: what stands in that field.
         hard: of a bounce, whether it is for good.
+        refuses: how much it refuses, where that is not what its outcome says (``service.optout``).
     """
 
     event: str
@@ -91,6 +92,7 @@ class Meaning:
     where: str = ""
     value: str = ""
     hard: bool = True
+    refuses: Breadth | None = None
 
 
 @dataclass(frozen=True)

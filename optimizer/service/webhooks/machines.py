@@ -43,7 +43,9 @@ _SCANNERS = re.compile(
     r"barracuda|proofpoint|urldefense|mimecast|symantec|messagelabs|ironport|fireeye|trend ?micro|forcepoint|websense"
     r"|zscaler|fortimail|safelinks|mailscanner|virustotal|bingpreview|headlesschrome|phantomjs"
     r"|python-requests|python-urllib|aiohttp|go-http-client|libwww-perl|apache-httpclient|\bcurl/|\bwget/"
-    r"|googlebot|bingbot|crawler|spider|(?<![a-z])bot\b",
+    r"|axios/|node-fetch|\bjava/\d"
+    r"|facebookexternalhit|facebot|slackbot|twitterbot|telegrambot|discordbot|linkedinbot|whatsapp/|skypeuripreview"
+    r"|googlebot|google-pagerenderer|bingbot|applebot|yandexbot|ahrefsbot|semrushbot|crawler|spider|(?<![a-z])bot\b",
     re.IGNORECASE,
 )
 

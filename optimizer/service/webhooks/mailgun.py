@@ -49,8 +49,8 @@ UNDERSTOOD = Understood(
         Meaning("failed", "deferred", "severity", "temporary"),
         Meaning("failed", "bounced", "reason", "old", hard=False),
         Meaning("failed", "bounced", "reason", "espblock", hard=False),
-        Meaning("failed", "failed", "reason", "suppress-unsubscribe"),
-        Meaning("failed", "failed", "reason", "suppress-complaint"),
+        Meaning("failed", "failed", "reason", "suppress-unsubscribe", refuses="category"),
+        Meaning("failed", "failed", "reason", "suppress-complaint", refuses="channel"),
         Meaning("opened", "opened"),
         Meaning("clicked", "clicked"),
         Meaning("unsubscribed", "unsubscribed"),
@@ -109,6 +109,7 @@ def _event(words: dict[str, Any], now: datetime) -> VendorEvent:
         provider=provider if message_id is not None else None,
         message_id=message_id,
         hard=meaning is None or meaning.hard,
+        refuses=None if meaning is None else meaning.refuses,
         vendor="mailgun",
         words=kept(words),
     )

@@ -41,7 +41,7 @@ UNDERSTOOD = Understood(
         Meaning("Bounce", "complained", "Type", "SpamComplaint"),
         Meaning("Bounce", "unsubscribed", "Type", "Unsubscribe"),
         Meaning("Bounce", "autoreplied", "Type", "AutoResponder"),
-        Meaning("Bounce", "failed", "Type", "ManuallyDeactivated"),
+        Meaning("Bounce", "failed", "Type", "ManuallyDeactivated", refuses="channel"),
         Meaning("Bounce", "failed", "Type", "SMTPApiError"),
         Meaning("Bounce", "failed", "Type", "TemplateRenderingFailed"),
         Meaning("SpamComplaint", "complained"),
@@ -93,6 +93,7 @@ def _event(words: dict[str, Any], now: datetime) -> VendorEvent:
         provider="postmark" if message_id is not None else None,
         message_id=message_id,
         hard=meaning is None or meaning.hard,
+        refuses=None if meaning is None else meaning.refuses,
         vendor="postmark",
         words=kept(words),
     )

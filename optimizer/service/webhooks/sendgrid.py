@@ -48,13 +48,17 @@ UNDERSTOOD = Understood(
         Meaning("deferred", "deferred"),
         Meaning("delivered", "delivered"),
         Meaning("dropped", "failed"),
+        Meaning("dropped", "failed", "reason", "Bounced Address", refuses="channel"),
+        Meaning("dropped", "failed", "reason", "Invalid", refuses="channel"),
+        Meaning("dropped", "failed", "reason", "Spam Reporting Address", refuses="channel"),
+        Meaning("dropped", "failed", "reason", "Unsubscribed Address", refuses="category"),
         Meaning("bounce", "bounced"),
         Meaning("bounce", "bounced", "type", "blocked", hard=False),
         Meaning("blocked", "bounced", hard=False),
         Meaning("open", "opened"),
         Meaning("click", "clicked"),
         Meaning("spamreport", "complained"),
-        Meaning("unsubscribe", "unsubscribed"),
+        Meaning("unsubscribe", "unsubscribed", refuses="channel"),
         Meaning("group_unsubscribe", "unsubscribed"),
         Meaning("group_resubscribe", "resubscribed"),
     ),
@@ -115,7 +119,7 @@ def _event(words: dict[str, Any], *, now: datetime) -> VendorEvent:
     name = text(words.get("event"), 100)
     if not name:
         raise Invalid.field("event", "missing", code="no_type")
-    meaning = UNDERSTOOD.of(name, text(words.get("type")))
+    meaning = UNDERSTOOD.of(name, text(words.get("reason" if name == "dropped" else "type")))
     message_id = identifier(words.get("sg_message_id"))
     provider, message_id = normalised("sendgrid", message_id)
     own_id = text(words.get("sg_event_id"))
@@ -127,6 +131,7 @@ def _event(words: dict[str, Any], *, now: datetime) -> VendorEvent:
         provider=provider if message_id is not None else None,
         message_id=message_id,
         hard=meaning is None or meaning.hard,
+        refuses=None if meaning is None else meaning.refuses,
         vendor="sendgrid",
         words=kept(words),
     )

@@ -41,12 +41,13 @@ UNDERSTOOD = Understood(
         Meaning("Bounce", "bounced", hard=False),
         Meaning("Bounce", "bounced", "bounceType", "Permanent"),
         Meaning("Complaint", "complained"),
-        Meaning("Complaint", "failed", "complaintSubType", "OnAccountSuppressionList"),
+        Meaning("Complaint", "failed", "complaintSubType", "OnAccountSuppressionList", refuses="channel"),
         Meaning("Complaint", "not_spam", "complaintFeedbackType", "not-spam"),
         Meaning("Reject", "failed"),
         Meaning("Rendering Failure", "failed"),
         Meaning("Subscription", "resubscribed"),
         Meaning("Subscription", "unsubscribed", "newTopicPreferences", "opted out"),
+        Meaning("Subscription", "unsubscribed", "newTopicPreferences", "opted out of all", refuses="channel"),
     ),
 )
 #: Where each type has its own facts: the type's name, written as a member's.
@@ -126,6 +127,7 @@ def _event(words: dict[str, Any], sent_at: datetime, now: datetime) -> VendorEve
         provider="ses" if message_id is not None else None,
         message_id=message_id,
         hard=hard,
+        refuses=None if meaning is None else meaning.refuses,
         vendor="ses",
         words=kept(words),
     )
@@ -133,18 +135,19 @@ def _event(words: dict[str, Any], sent_at: datetime, now: datetime) -> VendorEve
 
 def _meaning(name: str, facts: JsonObject) -> Meaning | None:
     if name == "Subscription":
-        return UNDERSTOOD.of(name, "opted out" if _opted_out(facts.get("newTopicPreferences")) else "")
+        return UNDERSTOOD.of(name, _opted_out(facts.get("newTopicPreferences")))
     narrower = ("bounceType", "complaintSubType", "complaintFeedbackType")
     known = (UNDERSTOOD.of(name, text(facts.get(field))) for field in narrower if facts.get(field))
     return next((one for one in known if one is not None and one.value), UNDERSTOOD.of(name))
 
 
-def _opted_out(preferences: Any) -> bool:
+def _opted_out(preferences: Any) -> str:
+    """ "opted out of all", "opted out" of a topic, or ""."""
+    if below(preferences, "unsubscribeAll") is True:
+        return "opted out of all"
     topics = below(preferences, "topicSubscriptionStatus") or below(preferences, "topicDefaultSubscriptionStatus")
     listed = topics if isinstance(topics, list) else []
-    return below(preferences, "unsubscribeAll") is True or any(
-        below(one, "subscriptionStatus") == "OptOut" for one in listed
-    )
+    return "opted out" if any(below(one, "subscriptionStatus") == "OptOut" for one in listed) else ""
 
 
 def _decisions(words: JsonObject) -> Iterator[str]:

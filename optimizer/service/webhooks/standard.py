@@ -16,7 +16,7 @@ from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
 from optimizer.errors import Forged, Invalid
-from optimizer.service.requests import RejectedEvent, VendorEvent
+from optimizer.service.requests import BREADTHS, RejectedEvent, VendorEvent
 from optimizer.service.webhooks.delivery import DECISION_ARGUMENT, Batch, Delivery, Meaning, Signs, Understood
 from optimizer.service.webhooks.messages import normalised
 from optimizer.service.webhooks.parsing import (
@@ -129,6 +129,7 @@ def _event(words: dict[str, Any], message_id: str, delivery: Delivery) -> Vendor
         recipient_id=identifier(below(data, "recipient_id")),
         value=_value(below(data, "value")),
         hard=meaning is None or meaning.hard,
+        refuses=next((one for one in BREADTHS if one == below(data, "refuses")), None),
         vendor="standard",
         words=kept(words),
     )

@@ -49,6 +49,8 @@ def _row(one: Meaning, signs: str, vendor: str) -> str:
     outcome = one.outcome
     if outcome == "bounced":
         outcome += ", hard" if one.hard else ", soft"
+    if one.refuses is not None:
+        outcome += f", refuses the {one.refuses}"
     narrowed = f"`{one.where}`: {one.value}" if one.where else ""
     judged = f"judged by {signs} and time" if one.outcome in _JUDGED and vendor != "twilio" else ""
     return f"| {one.event} | {narrowed} | {outcome} | {judged} |"

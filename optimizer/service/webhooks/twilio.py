@@ -28,8 +28,10 @@ SIGNATURE = "X-Twilio-Signature"
 SETTINGS = "X-Twilio-Webhooks-Signature-Settings"
 _HASHES = {"HMAC_SHA1": hashlib.sha1, "HMAC_SHA256": hashlib.sha256}
 _MOST_PARAMETERS = 1000
-_STOPPED = "21610"
-_NO_SUCH_NUMBER = ("21211", "21614", "30005", "30006")
+#: Error codes (twilio.com/docs/api/errors): the person stopped messages, on SMS or on WhatsApp or by blocking us.
+_STOPPED = ("21610", "63033", "63014")
+#: There is no such number, it is a landline, it is unknown, it can't be reached on this channel.
+_NO_SUCH_NUMBER = ("21211", "21614", "30005", "30006", "63003")
 
 UNDERSTOOD = Understood(
     "twilio",
@@ -39,10 +41,10 @@ UNDERSTOOD = Understood(
         Meaning("read", "opened"),
         Meaning("undelivered", "bounced", hard=False),
         *(Meaning("undelivered", "bounced", "ErrorCode", code) for code in _NO_SUCH_NUMBER),
-        Meaning("undelivered", "unsubscribed", "ErrorCode", _STOPPED),
+        *(Meaning("undelivered", "unsubscribed", "ErrorCode", code) for code in _STOPPED),
         Meaning("failed", "failed"),
         *(Meaning("failed", "bounced", "ErrorCode", code) for code in _NO_SUCH_NUMBER),
-        Meaning("failed", "unsubscribed", "ErrorCode", _STOPPED),
+        *(Meaning("failed", "unsubscribed", "ErrorCode", code) for code in _STOPPED),
         Meaning("canceled", "failed"),
     ),
 )
@@ -138,6 +140,7 @@ def _event(words: dict[str, Any], delivery: Delivery) -> VendorEvent:
         provider="twilio",
         message_id=sid,
         hard=meaning is None or meaning.hard,
+        refuses=None if meaning is None else meaning.refuses,
         vendor="twilio",
         words=kept(words),
     )

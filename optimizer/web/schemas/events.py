@@ -6,11 +6,11 @@ from typing import Any
 
 from marshmallow import ValidationError, fields, post_load
 
-from optimizer.service.requests import EventInput
+from optimizer.service.requests import BREADTHS, EventInput
 from optimizer.web.schemas import limits
 from optimizer.web.schemas.body import Body, Shown, rows
 from optimizer.web.schemas.containers import Attributes
-from optimizer.web.schemas.fields import Flag, Id, Number, Text, Time, Whole
+from optimizer.web.schemas.fields import Choice, Flag, Id, Number, Text, Time, Whole
 
 _NAMES = ("decision_id", "request_id", "message_id", "recipient_id")
 
@@ -18,7 +18,9 @@ _NAMES = ("decision_id", "request_id", "message_id", "recipient_id")
 class EventIn(Body):
     """Something that happened. It names its decision by the first that is given of `decision_id`, `request_id`,
     `provider` + `message_id`; an outcome that needs no message may name its `recipient_id` alone, and so may
-    `unsubscribed` and `complained`, which then hold for every channel and category."""
+    `unsubscribed` and `complained`, which then hold for every channel and category. `resubscribed` takes back what was
+    refused before it: by its message, the unsubscription of that channel and category; by its `recipient_id` alone,
+    all that events recorded, complaints and hard bounces too."""
 
     event_id = Id("The same again counts once; left out: derived from the content.", load_default=None)
     type = Id(
@@ -34,6 +36,12 @@ class EventIn(Body):
     value = Number("What it was worth.", maximum=limits.AMOUNT, load_default=None, allow_none=True)
     automated = Flag("By a machine: kept, never rewarded.", load_default=False)
     hard = Flag("Of a bounce: for good.", load_default=True)
+    refuses = Choice(
+        BREADTHS,
+        "Of an opt-out or failure: how much is refused from now on. Left out: `category` (messages of its message's "
+        "category, on its channel) of unsubscribed and complained, `channel` of a hard bounce, nothing of a failure.",
+        load_default=None,
+    )
     properties = Attributes(load_default=dict)
 
     @post_load

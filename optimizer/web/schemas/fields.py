@@ -225,7 +225,9 @@ class ClockTime(fields.String):
 
     def _deserialize(self, value: Any, *_: Any, **__: Any) -> str:
         if not isinstance(value, str) or _CLOCK.fullmatch(value) is None:
-            raise ValidationError("Must be a time of day HH:MM from 00:00 to 23:59.")
+            raise ValidationError(
+                "Must be a time of day HH:MM from 00:00 to 23:59. Quiet hours that end when they start last all day."
+            )
         return value
 
 

@@ -45,6 +45,14 @@ def reason(*traces: Trace, sent: datetime | None = SENT, arrived: datetime | Non
         (trace("e", user_agent="Mozilla/5.0 (compatible; Barracuda Sentinel (EE))"), "scanner"),
         (trace("e", user_agent="python-requests/2.32"), "scanner"),
         (trace("e", user_agent="Slackbot 1.0; SkypeUriPreview Preview/0.5 bot"), "scanner"),
+        (
+            trace("e", user_agent="Mozilla/5.0 AppleWebKit/601.2.4 facebookexternalhit/1.1 Facebot Twitterbot/1.0"),
+            "scanner",
+        ),
+        (trace("e", user_agent="Slackbot-LinkExpanding 1.0 (+https://api.slack.com/robots)"), "scanner"),
+        (trace("e", user_agent="TelegramBot (like TwitterBot)"), "scanner"),
+        (trace("e", user_agent="WhatsApp/2.23.20.0"), "scanner"),
+        (trace("e", user_agent="Java/17.0.9"), "scanner"),
         (trace("e", method="HEAD"), "head"),
         (trace("e", seconds=-0.5), "before_delivery"),
         (trace("e", seconds=1.0), "too_soon"),
@@ -66,6 +74,9 @@ def test_each_sign_of_a_machine_is_found(one: Trace, rule: str) -> None:
         trace("e", type="opened", user_agent=YAHOO),
         trace("e", type="opened", user_agent=OUTLOOK),
         trace("e", user_agent=PHONE),
+        trace(
+            "e", user_agent=f"{PHONE} [FB_IAB/FB4A;FBAV/440.0.0.31.105;]"
+        ),  # Facebook's browser, with a person before it
         trace("e", user_agent="Mozilla/5.0"),  # on clicks Apple's proxy is not in between
         trace("e", method="GET"),
         trace("e", seconds=2.0),

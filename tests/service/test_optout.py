@@ -1,0 +1,171 @@
+"""How much an event refuses, and what takes it back."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import Any
+
+import pytest
+
+from optimizer.service import settle, setup
+from optimizer.service.ingest import ingest
+from optimizer.service.requests import DecisionRequest, EventInput, VendorEvent
+from optimizer.service.wiring import Services
+from storage.log import Decision
+from storage.records import ANY, Channel, Recipient, Suppression
+from tests.service.conftest import START, WORKSPACE, FakeClock, campaign
+
+MAIL = (Channel("email"),)
+OF_THE_LIST = ("email", "marketing")
+OF_THE_ADDRESS = ("email", ANY)
+EVERYTHING = (ANY, ANY)
+
+
+@pytest.fixture
+def sent(services: Services) -> Decision:
+    """A message of marketing by email; news of another category go by email, too."""
+    setup.put_campaign(services, campaign(channels=MAIL, allow_no_send=False))
+    setup.put_campaign(services, campaign(campaign_id="news", category="news", channels=MAIL, allow_no_send=False))
+    return services.decider.decide(WORKSPACE, DecisionRequest("spring", "u1"))[0]
+
+
+def event(kind: str, minutes: float, **fields: Any) -> EventInput:
+    """Something that happened so many minutes after the start."""
+    return EventInput(kind, START + timedelta(minutes=minutes), **fields)
+
+
+def refused(services: Services) -> set[tuple[str, str]]:
+    with services.store.read() as reader:
+        person = reader.recipient(WORKSPACE, "u1")
+    return set() if person is None else {(one.channel, one.category) for one in person.suppressed}
+
+
+def asked(services: Services, campaign_id: str) -> str:
+    return services.decider.decide(WORKSPACE, DecisionRequest(campaign_id, "u1"))[0].status
+
+
+@pytest.mark.parametrize(
+    ("kind", "facts", "what"),
+    [
+        ("unsubscribed", {}, {OF_THE_LIST}),
+        ("unsubscribed", {"refuses": "channel"}, {OF_THE_ADDRESS}),
+        ("complained", {"refuses": "channel"}, {OF_THE_ADDRESS}),
+        ("bounced", {}, {OF_THE_ADDRESS}),
+        ("bounced", {"refuses": "category"}, {OF_THE_LIST}),
+        ("bounced", {"hard": False, "refuses": "channel"}, set()),
+        ("failed", {}, set()),
+        ("failed", {"refuses": "channel"}, {OF_THE_ADDRESS}),
+        ("failed", {"refuses": "category"}, {OF_THE_LIST}),
+        ("clicked", {"refuses": "channel"}, set()),
+        ("unsubscribed", {"properties": {"refuses": "whatever"}}, {OF_THE_LIST}),
+    ],
+)
+def test_an_event_refuses_as_much_as_it_says(
+    services: Services, sent: Decision, kind: str, facts: dict[str, Any], what: set[tuple[str, str]]
+) -> None:
+    ingest(services, WORKSPACE, [event(kind, 0, decision_id=sent.decision_id, **facts)])
+    assert refused(services) == what
+    assert asked(services, "spring") == ("withheld" if what else "reserved")
+    assert asked(services, "news") == ("withheld" if OF_THE_ADDRESS in what else "reserved")
+
+
+def test_what_a_failure_refuses_acts_when_its_decision_is_known_later(services: Services, sent: Decision) -> None:
+    told = VendorEvent(
+        "failed", START, event_id="v1", provider="sendgrid", message_id="m1", refuses="channel", vendor="sendgrid"
+    )
+    assert ingest(services, WORKSPACE, [told]).unmatched == 1
+    settle.confirm(services, WORKSPACE, sent.decision_id, START, "sendgrid", "m1")
+    assert refused(services) == {OF_THE_ADDRESS}
+
+
+@pytest.mark.parametrize(
+    "named",
+    [{"request_id": "nobody's"}, {"decision_id": "dec_of_nobody"}, {"provider": "sendgrid", "message_id": "m1"}],
+)
+def test_a_refusal_does_not_wait_for_its_message(services: Services, sent: Decision, named: dict[str, str]) -> None:
+    report = ingest(services, WORKSPACE, [event("unsubscribed", 0, event_id="e1", recipient_id="u1", **named)])
+    assert (report.accepted, report.unmatched) == (1, 1)
+    assert refused(services) == {EVERYTHING}
+    with services.store.read() as reader:
+        found = reader.decision(WORKSPACE, sent.decision_id)
+    assert found is not None
+    assert found.status == "revoked"
+
+
+def test_a_refusal_is_its_messages_own_once_that_is_known(services: Services, sent: Decision) -> None:
+    unknown = event("unsubscribed", 0, event_id="e1", recipient_id="u1", provider="sendgrid", message_id="m1")
+    ingest(services, WORKSPACE, [unknown])
+    settle.confirm(services, WORKSPACE, sent.decision_id, START, "sendgrid", "m1")
+    assert refused(services) == {OF_THE_LIST}
+    assert asked(services, "news") == "reserved"
+
+
+class TestComingBack:
+    """``resubscribed``."""
+
+    @pytest.mark.parametrize(
+        ("before", "facts", "left"),
+        [
+            ([("unsubscribed", {})], {}, set()),
+            ([("unsubscribed", {"refuses": "channel"})], {}, {OF_THE_ADDRESS}),
+            ([("unsubscribed", {"refuses": "channel"})], {"refuses": "channel"}, set()),
+            ([("complained", {})], {}, {OF_THE_LIST}),
+            ([("bounced", {})], {"refuses": "channel"}, {OF_THE_ADDRESS}),
+        ],
+    )
+    def test_by_its_message_it_takes_back_that_unsubscription(
+        self,
+        services: Services,
+        sent: Decision,
+        before: list[tuple[str, dict[str, Any]]],
+        facts: dict[str, Any],
+        left: set[tuple[str, str]],
+    ) -> None:
+        id_ = sent.decision_id
+        ingest(services, WORKSPACE, [event(kind, -9, decision_id=id_, **more) for kind, more in before])
+        ingest(services, WORKSPACE, [event("resubscribed", -8, decision_id=id_, properties=facts)])
+        assert refused(services) == left
+        assert asked(services, "spring") == ("withheld" if left else "reserved")
+
+    @pytest.mark.parametrize("kind", ["unsubscribed", "complained", "bounced"])
+    def test_by_its_person_it_takes_back_all_that_events_recorded(
+        self, services: Services, sent: Decision, kind: str
+    ) -> None:
+        own = Suppression("sms", ANY)
+        setup.put_recipient(services, Recipient(WORKSPACE, "u1", suppressed=(own,)))
+        ingest(services, WORKSPACE, [event(kind, -9, decision_id=sent.decision_id)])
+        ingest(services, WORKSPACE, [event("unsubscribed", -9, recipient_id="u1")])
+        assert asked(services, "spring") == "withheld"
+        ingest(services, WORKSPACE, [event("resubscribed", -8, recipient_id="u1")])
+        assert refused(services) == {("sms", ANY)}
+        assert asked(services, "spring") == "reserved"
+
+    def test_it_takes_nothing_back_that_is_refused_afterwards(
+        self, services: Services, sent: Decision, clock: FakeClock
+    ) -> None:
+        clock.forward(hours=1)
+        back = event("resubscribed", 20, recipient_id="u1")
+        ingest(services, WORKSPACE, [event("unsubscribed", 10, recipient_id="u1"), back])
+        assert refused(services) == set()
+        ingest(services, WORKSPACE, [event("unsubscribed", 30, decision_id=sent.decision_id)])
+        ingest(services, WORKSPACE, [event("resubscribed", 25, recipient_id="u1")])
+        assert refused(services) == {OF_THE_LIST}
+
+    def test_the_last_refusal_counts(self, services: Services, sent: Decision, clock: FakeClock) -> None:
+        clock.forward(hours=1)
+        for minutes in (30, 10):
+            ingest(services, WORKSPACE, [event("unsubscribed", minutes, decision_id=sent.decision_id)])
+        ingest(services, WORKSPACE, [event("resubscribed", 20, recipient_id="u1")])
+        assert refused(services) == {OF_THE_LIST}
+
+    def test_it_waits_for_its_message(self, services: Services, sent: Decision) -> None:
+        ingest(services, WORKSPACE, [event("unsubscribed", -9, decision_id=sent.decision_id)])
+        ingest(services, WORKSPACE, [event("resubscribed", -8, recipient_id="u1", provider="ses", message_id="m")])
+        assert refused(services) == {OF_THE_LIST}
+        settle.confirm(services, WORKSPACE, sent.decision_id, START, "ses", "m")
+        assert refused(services) == set()
+
+    def test_a_stranger_is_none_the_wiser(self, services: Services) -> None:
+        ingest(services, WORKSPACE, [event("resubscribed", -8, recipient_id="u1")])
+        with services.store.read() as reader:
+            assert reader.recipient(WORKSPACE, "u1") is None
