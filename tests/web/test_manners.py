@@ -140,9 +140,20 @@ def test_etags_guard_against_lost_updates(admin: Caller, kind: str) -> None:
     assert admin("GET", path).headers["ETag"] == '"2"'
     assert admin("PUT", path, document, headers={"If-Match": '"1", "2"'}).status_code == 200
     assert admin("PUT", path, {**document, **patch}, headers={"If-Match": "*"}).status_code == 200
-    if kind != "recipient":
-        assert admin("DELETE", path, headers={"If-Match": '"1"'}).status_code == 412
-        assert admin("DELETE", path, headers={"If-Match": '"4"'}).status_code == 204
+    assert admin("DELETE", path, headers={"If-Match": '"1"'}).status_code == 412
+    assert admin("GET", path).headers["ETag"] == '"4"'
+    assert admin("DELETE", path, headers={"If-Match": '"4"'}).status_code == 204
+
+
+def test_the_workspaces_switch_is_guarded_against_lost_updates_too(admin: Caller) -> None:
+    path, read = "/v1/workspace", admin("GET", "/v1/workspace")
+    assert read.headers["ETag"] == f'"{read.get_json()["version"]}"'
+    assert admin("GET", path, headers={"If-None-Match": read.headers["ETag"]}).status_code == 304
+    known = {"If-Match": read.headers["ETag"]}
+    paused = admin("PUT", path, {"mode": "paused"}, headers=known)
+    assert (paused.status_code, paused.headers["ETag"]) == (200, '"2"')
+    assert admin("PUT", path, {"mode": "live"}, headers=known).status_code == 412
+    assert admin("GET", path).get_json()["mode"] == "paused"
 
 
 @pytest.mark.parametrize("kind", DOCUMENTS)
