@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 
 from optimizer.errors import Conflict, Invalid, NotFound
 from optimizer.service.engagement import note_engagement, note_sent
@@ -29,6 +29,16 @@ RELEASED = "released"
 UNCONFIRMED = "unconfirmed"
 #: How long after its planned time, or its claim, a message may still be confirmed before it is settled without a word.
 GRACE = timedelta(hours=1)
+
+_EVER = (datetime(1, 1, 1, tzinfo=UTC), datetime(9999, 1, 1, tzinfo=UTC))
+#: What is told of another system's message, by the name that it has in a request.
+_TOLD = {
+    "sent_at": "at",
+    "channel": "channel",
+    "category": "category",
+    "campaign_id": "campaign_id",
+    "variant_id": "variant_id",
+}
 
 Work = Callable[[Writer], Decision]
 
@@ -196,14 +206,39 @@ def record_send(services: Services, message: Message) -> bool:
 
     Raises:
         Invalid: its recipient was erased.
+        Conflict: code ``id_reused``, another message of theirs is known by this id.
     """
 
     def work(writer: Writer) -> bool:
         if gone(writer, services.salt, message.workspace_id, [message.recipient_id]):
             raise refusal(message.recipient_id)
-        return writer.add_message(message)
+        counted = writer.add_message(message)
+        if not counted:
+            _require_same(writer, message)
+        return counted
 
     return services.store.write(work, recipients=[(message.workspace_id, message.recipient_id)])
+
+
+def _require_same(writer: Writer, message: Message) -> None:
+    """Refuses what is told otherwise the second time. An id that is a decision's means that decision's message, which
+    is sent a little later than planned."""
+    held = writer.messages(message.workspace_id, [message.recipient_id], *_EVER).get(message.recipient_id, ())
+    known = next((one for one in held if one.message_ref == message.message_ref and one.decision_id is None), None)
+    if known is None or known == message:
+        return
+    pairs = {name: (getattr(message, field), getattr(known, field)) for name, field in _TOLD.items()}
+    errors = {name: [f"{_shown(new)}; stored: {_shown(old)}"] for name, (new, old) in pairs.items() if new != old}
+    raise Conflict(
+        f"id: {message.message_ref!r:.80} was used for another message of this recipient, with another "
+        f"{', '.join(errors)}; the same id again must be the same message",
+        code="id_reused",
+        errors=errors,
+    )
+
+
+def _shown(value: datetime | str | None) -> str:
+    return value.isoformat() if isinstance(value, datetime) else "none" if value is None else repr(value)
 
 
 def _found(writer: Writer, workspace_id: str, decision_id: str) -> Decision:

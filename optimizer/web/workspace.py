@@ -66,6 +66,7 @@ def list_keys(call: Call) -> Answer:
     body=KeyIn,
     answers={201: NewKeyOut},
     scope="admin",
+    repeats=True,
     example={"name": "shop", "scopes": ["decide", "feedback"]},
 )
 def create_key(call: Call) -> Answer:

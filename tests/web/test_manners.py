@@ -337,14 +337,3 @@ def test_a_training_run_is_queued_once_for_a_key(ready: Caller) -> None:
     assert ready("POST", "/v1/training-runs", {"campaign_id": "c"}, headers=header).get_json() == first.get_json()
     assert ready("POST", "/v1/training-runs", {}, headers=header).status_code == 409
     assert ready("GET", first.headers["Location"]).get_json() == first.get_json()
-
-
-def test_a_send_of_another_system_counts_once_and_against_the_cap(ready: Caller) -> None:
-    ready("PUT", "/v1/rules/cap", {**CAP, "limit": 1})
-    send = {"id": "s", "recipient_id": "u", "channel": "email", "category": "news", "sent_at": "2026-11-24T08:00:00Z"}
-    first, second = ready("POST", "/v1/sends", send), ready("POST", "/v1/sends", send)
-    assert (first.status_code, first.get_json()["counted"]) == (201, True)
-    assert (second.status_code, second.get_json()["counted"]) == (200, False)
-    assert ready("POST", "/v1/decisions", ASK).get_json()["status"] == "withheld"
-    far = ready("POST", "/v1/sends", {**send, "id": "t", "sent_at": "2099-01-01T00:00:00Z"})
-    assert far.status_code == 422
