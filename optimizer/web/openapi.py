@@ -58,8 +58,8 @@ _PROBLEMS = {
     413: "The body or the batch is over its limit.",
     415: "A content type that this route doesn't read.",
     422: "Readable, but not allowed; `errors` names each field, what was given and what is allowed.",
-    503: "The store (or a vendor's server that is needed) can't be used right now; nothing was recorded. Try again "
-    "after `Retry-After` seconds.",
+    503: "The store (or a vendor's server that is needed) can't be used right now; nothing was recorded, or, where "
+    "`detail` says that it went away during a commit, all of it or nothing. Try again after `Retry-After` seconds.",
 }
 
 
