@@ -260,7 +260,8 @@ class Writer(
         """Inserts or replaces; bumps ``config_version``."""
 
     def put_recipient(self, recipient: Recipient) -> None:
-        """Stores ``recipient.version``; ``VersionConflict`` unless it is the stored version + 1."""
+        """Stores ``recipient.version``; ``VersionConflict`` unless it is the stored version + 1. Its ``changed_after``
+        is kept, or assigned where it is -1."""
 
     def put_recipients(self, recipients: Sequence[Recipient]) -> None:
         """``put_recipient`` for many."""
