@@ -144,7 +144,8 @@ def _check(asked: Evaluation) -> None:
 
 
 def apply(services: Services, workspace_id: str, evaluation_id: str, policy_name: str) -> None:
-    """Makes the learning settings of an evaluation's policy those of the loop.
+    """Makes the learning settings of an evaluation's policy those of the loop. An evaluation keeps no model: the loop
+    learns on from its log under them.
 
     Raises:
         NotFound: no such evaluation, or no such policy with learning settings in it.

@@ -190,7 +190,11 @@ def test_bad_evaluations_are_refused(loop: Loop) -> None:
     assert code() == "EvaluationAlreadyExists"
     for query in ("intervalInMinutes=7", "window=Sliding", "startTime=soon", "intervalInMinutes=-5"):
         assert loop.call("GET", f"{path}&{query}").status_code == 400
-    assert loop.call("GET", f"/evaluations{LATER}&filter=1%3D1").status_code == 400
+    for kind in ("evaluations", "featureImportances"):
+        for rubbish in ("1%3D1", "name eq 'n'", "status eq Failed", "status ne 'Failed'"):
+            answer = loop.call("GET", f"/{kind}{LATER}&filter={rubbish}")
+            assert (answer.status_code, answer.json["error"]["target"]) == (400, "filter")
+    assert loop.call("GET", f"/featureImportances{LATER}&filter=evaluationType eq 'Manual'").status_code == 400
     assert loop.call("GET", f"/evaluations{LATER}&top=x").status_code == 400
     assert loop.call("DELETE", f"/evaluations/none{LATER}").status_code == 404
 
