@@ -30,7 +30,6 @@ OURS: Final = ("Online", "Baseline", "Random", "Optimized")
 _FINE: Final = timedelta(minutes=5)
 _COARSE: Final = timedelta(hours=1)
 _LONG: Final = timedelta(days=2)
-WAITING: Final = frozenset({"NotSubmitted", "Running"})
 
 
 @dataclass(frozen=True, slots=True)

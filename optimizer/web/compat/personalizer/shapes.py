@@ -10,7 +10,6 @@ from typing import Any
 from optimizer.bandit.intervals import quantile
 from optimizer.service.personalizer.apprentice import Apprentice, Counts
 from optimizer.service.personalizer.evaluations import (
-    WAITING,
     Bucket,
     Evaluation,
     PolicyOutcome,
@@ -20,6 +19,7 @@ from optimizer.service.personalizer.evaluations import (
 )
 from optimizer.service.personalizer.importances import Importance
 from optimizer.service.personalizer.loop import Loop
+from optimizer.service.personalizer.shelf import WAITING
 from optimizer.web.compat.personalizer import durations
 from optimizer.web.compat.personalizer.versions import Version
 from storage.ranks import Rank, SlotChoice
