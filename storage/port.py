@@ -190,8 +190,8 @@ class Reader(
     ) -> dict[tuple[str, datetime], tuple[Happening, ...]]:
         """``past`` of many, each before a moment of its own; those without any are left out."""
 
-    def known_events(self, workspace_id: str, event_ids: Sequence[str]) -> set[str]:
-        """Those of the given event ids that are stored."""
+    def known_events(self, workspace_id: str, event_ids: Sequence[str]) -> dict[str, str]:
+        """The types of those of the given event ids that are stored."""
 
     def events_awaiting(self, workspace_id: str, decision_id: str) -> tuple[Event, ...]:
         """Unmatched events that name this decision."""

@@ -201,7 +201,8 @@ def test_an_evaluation_that_another_process_did_meanwhile_is_not_done_again(
     bench.play(5)
     now = bench.clock()
     evaluations.create(bench.services, "w", Evaluation("ev", "n", now - timedelta(days=1), now, now))
-    oldest, ran = shelf._oldest, []
+    oldest = shelf._oldest
+    ran: list[str | bool] = []
 
     def another_first(*told: Any) -> Any:
         found = oldest(*told)
