@@ -161,7 +161,7 @@ class Reader(
         """Decisions, newest first."""
 
     def due(self, workspace_id: str, before: datetime, *, limit: int) -> tuple[Decision, ...]:
-        """Decisions still reserved or claimed whose planned send time is before ``before``, oldest first."""
+        """Decisions still reserved or claimed, planned and claimed before ``before``; by planned send time."""
 
     def open_decisions(self, workspace_id: str, recipient_id: str) -> tuple[Decision, ...]:
         """This recipient's reserved and claimed decisions, oldest first."""

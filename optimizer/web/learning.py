@@ -101,6 +101,7 @@ def get_policy(call: Call) -> Answer:
     "Promote a policy",
     answers={200: PolicyOut},
     scope="admin",
+    repeats=True,
     problems=(404, 409),
 )
 def promote_policy(call: Call) -> Answer:
@@ -117,16 +118,20 @@ def promote_policy(call: Call) -> Answer:
     body=RollbackIn,
     answers={200: RollbackOut},
     scope="admin",
+    repeats=True,
     problems=(404, 409),
     example={"campaign_id": "spring"},
 )
 def rollback_policy(call: Call) -> Answer:
-    """Back to the policy that the current one replaced; to the cold start where there was none."""
+    """Back to the policy that the current one replaced; to the cold start where there was none. Each call goes a step
+    farther back, unless `policy_id` names the one that is meant: 409 with the code `moved` where another one serves."""
     campaign_id = call.loaded["campaign_id"]
     with call.services.store.read() as reader:
         if reader.campaign(call.workspace_id, campaign_id) is None:
             raise NotFound(f"no campaign {campaign_id!r} in this workspace")
-    policy = learning.rollback(call.services, call.workspace_id, campaign_id, _by(call))
+    policy = learning.rollback(
+        call.services, call.workspace_id, campaign_id, _by(call), expected=call.loaded["policy_id"]
+    )
     return Answer({"campaign_id": campaign_id, "policy": None if policy is None else render.policy(policy)})
 
 
