@@ -34,7 +34,6 @@ from optimizer.model.policy import LivePolicy
 from optimizer.service import driftratios
 from optimizer.service.apart import Apart, attempted
 from optimizer.service.driftstate import Alarm, Drift, quiet_left
-from optimizer.service.evidence import heaviest_model
 from optimizer.service.featureblocks import compared, empty_block
 from optimizer.service.feedback import Log, Logged, feedback_rows
 from optimizer.service.ids import COLD_POLICY
@@ -140,7 +139,7 @@ def advanced(
     matured.sort(key=lambda pair: pair[0])
     state = _balanced(past, state, campaign, [row for _, row in decided], now)
     state = _calibrated(past, state, campaign, matured, now)
-    model = heaviest_model(live)
+    model = live.heaviest_model
     if model is not None:
         contexts = [seen_at(row.decision.snapshot.context, row.decision.decided_at) for _, row in decided]
         block, shifts = compared(state.block, model.spec, model.artifact_meta["rows"], contexts)
