@@ -12,6 +12,8 @@ from storage.records import JsonObject
 
 #: Training runs that are looked through. Without the state a look starts from the first row, and comes to the same.
 LOOK_BACK = 200
+#: Seconds by which a decision may be committed after a look that its time of decision precedes.
+LATE_COMMIT = 600.0
 
 
 def last_told(reader: Reader, workspace_id: str, campaign_id: str, key: str) -> JsonObject | None:
