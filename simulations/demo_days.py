@@ -192,11 +192,11 @@ def lift(days: Sequence[Day]) -> Lift:
     """
     later = days[len(days) // 2 :]
     treated, random = (_by_person(later, group) for group in ("treated", "random"))
-    difference = _mean(treated) - _mean(random)
+    difference = mean(treated) - mean(random)
     half = NORMAL_95 * float(np.sqrt(_variance(treated) + _variance(random)))
     return Lift(
-        treated=_mean(treated),
-        random=_mean(random),
+        treated=mean(treated),
+        random=mean(random),
         difference=difference,
         low=difference - half,
         high=difference + half,
@@ -212,7 +212,8 @@ def _by_person(days: Sequence[Day], group: str) -> Floats:
     return np.array([np.mean(one) for one in rewards.values()], dtype=np.float64)
 
 
-def _mean(values: Floats) -> float:
+def mean(values: Floats) -> float:
+    """The mean; NaN of nothing."""
     return float(values.mean()) if values.size else float("nan")
 
 

@@ -28,8 +28,7 @@ from optimizer.config import Settings, variable
 from optimizer.first_start import prepare
 from optimizer.service.setup import create_key
 from optimizer.service.wiring import open_services
-from simulations.server import Server
-from simulations.stage import free_port
+from simulations.server import Server, free_port
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = {page.stem: page for page in [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]}

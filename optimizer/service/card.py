@@ -21,7 +21,6 @@ from optimizer.model.prepared import worth_of
 from optimizer.model.terms import Seen, message_terms
 from optimizer.service.feedback import Logged, local_seconds, logged
 from optimizer.service.ids import no_policy
-from optimizer.service.insights import heaviest
 from optimizer.service.offered import Offered
 from optimizer.service.replay import Replayer, on_known_clock, space_logged
 from optimizer.service.serving import load_policy
@@ -52,7 +51,7 @@ def card(services: Services, workspace_id: str, policy_id: str) -> dict[str, Any
         policy = reader.policy(workspace_id, policy_id)
         if policy is None:
             raise no_policy(policy_id)
-        model = heaviest(load_policy(reader, workspace_id, policy_id, {})) if policy.mixture else None
+        model = load_policy(reader, workspace_id, policy_id, {}).heaviest_model if policy.mixture else None
         campaign = reader.campaign(workspace_id, policy.campaign_id)
         rows = [] if model is None or campaign is None else _rows(reader, campaign, policy, services)
         replayer = Replayer(reader, services.salt)
