@@ -10,6 +10,7 @@ import pytest
 
 from optimizer.bandit.intervals import (
     Difference,
+    TooFewRows,
     bootstrap_interval,
     difference_bound,
     lower_bound,
@@ -132,6 +133,14 @@ class TestIntervals:
         _, single = difference_bound(once, None, 2.0)
         _, repeated = difference_bound(twice, np.tile(np.arange(300), 2), 2.0)
         assert repeated == pytest.approx(single)
+
+    def test_a_ratio_of_too_few_rows_is_told_from_wrong_shapes(self) -> None:
+        rng = np.random.default_rng(39)
+        with pytest.raises(TooFewRows, match="sums to 0"):
+            bootstrap_interval(np.array([1.0, 0.0]), np.array([1.0, 0.0]), rng=rng)
+        with pytest.raises(ValueError, match="shape") as caught:
+            bootstrap_interval(np.ones(2), np.ones(3), rng=rng)
+        assert not isinstance(caught.value, TooFewRows)
 
     def test_bootstrap_is_reproducible_and_near_the_normal_interval(self) -> None:
         reward, weight, _ = logged(np.random.default_rng(3), 2000)
