@@ -14,7 +14,6 @@ from numpy.typing import NDArray
 
 from optimizer.bandit.actions import ActionSpace
 from optimizer.bandit.intervals import quantile
-from optimizer.errors import NotFound
 from optimizer.model.funnel import slopes, steps, visible
 from optimizer.model.inference import RewardModel
 from optimizer.model.learnedparts import learned_parts
@@ -22,6 +21,7 @@ from optimizer.model.moment import seen_at
 from optimizer.model.prepared import worth_of
 from optimizer.model.terms import Seen, message_terms
 from optimizer.service.feedback import Logged, local_seconds, logged
+from optimizer.service.ids import no_policy
 from optimizer.service.offered import Offered
 from optimizer.service.replay import Replayer, on_known_clock, space_logged
 from optimizer.service.serving import load_policy
@@ -51,7 +51,7 @@ def card(services: Services, workspace_id: str, policy_id: str) -> dict[str, Any
     with services.store.read() as reader:
         policy = reader.policy(workspace_id, policy_id)
         if policy is None:
-            raise NotFound(f"no policy {policy_id!r} in this workspace")
+            raise no_policy(policy_id)
         model = load_policy(reader, workspace_id, policy_id, {}).heaviest_model if policy.mixture else None
         campaign = reader.campaign(workspace_id, policy.campaign_id)
         rows = [] if model is None or campaign is None else _rows(reader, campaign, policy, services)

@@ -23,7 +23,8 @@ from optimizer.service.ids import fresh
 from optimizer.service.optout import revoke
 from optimizer.service.recipients import EVENT_SOURCE, unknown
 from optimizer.service.requests import BREADTHS
-from optimizer.service.settle import RELEASED
+from optimizer.service.settle import RELEASED, UNCONFIRMED
+from optimizer.service.versions import check_version
 from optimizer.service.wiring import Services
 from storage.errors import StoreUnavailable
 from storage.log import Decision, Event, items_of
@@ -34,7 +35,7 @@ log = logging.getLogger("sendtide.erasing")
 
 #: Why a reservation of an erased person was called off.
 ERASED = "erased"
-_OURS = frozenset({ERASED, "unconfirmed", RELEASED})
+_OURS = frozenset({ERASED, UNCONFIRMED, RELEASED})
 _EVER = (datetime(1, 1, 1, tzinfo=UTC), datetime(9999, 1, 1, tzinfo=UTC))
 
 
@@ -49,10 +50,11 @@ class Erased:
     scrubbed: bool = True
 
 
-def erase(services: Services, workspace_id: str, recipient_id: str) -> Erased:
+def erase(services: Services, workspace_id: str, recipient_id: str, if_match: int | None = None) -> Erased:
     """Erases a person; again, it changes nothing.
 
     Raises:
+        PreconditionFailed: ``if_match`` (0 = none, None = whichever) is not the version that is stored of them.
         NotFound: nothing is stored of them, and they weren't erased either.
         StoreUnavailable: nothing was changed.
     """
@@ -60,6 +62,8 @@ def erase(services: Services, workspace_id: str, recipient_id: str) -> Erased:
     pseudonym = fresh("erased")  # one, however often the store runs the work
 
     def work(writer: Writer) -> Erased:
+        person = writer.recipient(workspace_id, recipient_id)
+        check_version("recipient", recipient_id, 0 if person is None else person.version, if_match)
         if not _is_known(writer, workspace_id, recipient_id):
             if gone(writer, services.salt, workspace_id, [recipient_id]):
                 return Erased()

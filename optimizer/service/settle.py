@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
 
 from optimizer.errors import Conflict, Invalid, NotFound
 from optimizer.service.engagement import note_engagement, note_sent
@@ -20,17 +20,31 @@ from optimizer.service.requests import CLOCK_SKEW_SECONDS
 from optimizer.service.rhythms import note_message
 from optimizer.service.webhooks.messages import normalised
 from optimizer.service.wiring import Services
-from storage.log import Decision, Message
+from storage.log import OPEN, Decision, Message
 from storage.port import Writer
 
 #: What is noted of a release that gives no reason.
 RELEASED = "released"
+#: Why a reservation expired.
+UNCONFIRMED = "unconfirmed"
+#: How long after its planned time, or its claim, a message may still be confirmed before it is settled without a word.
+GRACE = timedelta(hours=1)
+
+_EVER = (datetime(1, 1, 1, tzinfo=UTC), datetime(9999, 1, 1, tzinfo=UTC))
+#: What is told of another system's message, by the name that it has in a request.
+_TOLD = {
+    "sent_at": "at",
+    "channel": "channel",
+    "category": "category",
+    "campaign_id": "campaign_id",
+    "variant_id": "variant_id",
+}
 
 Work = Callable[[Writer], Decision]
 
 
 def claim(services: Services, workspace_id: str, decision_id: str) -> Decision:
-    """Marks a reservation as about to be sent.
+    """Marks a reservation as about to be sent. One that is overdue is settled here and now, and refused.
 
     Raises:
         Conflict: it was revoked, displaced, released or has expired, or there is nothing to send.
@@ -39,20 +53,55 @@ def claim(services: Services, workspace_id: str, decision_id: str) -> Decision:
 
     def work(writer: Writer) -> Decision:
         decision = _found(writer, workspace_id, decision_id)
-        if decision.status == "claimed":
-            return decision
+        if is_overdue(decision, now):
+            return settle_overdue(writer, decision, now)
         if decision.status != "reserved":
-            why = f" ({decision.close_reason})" if decision.close_reason else ""
-            raise Conflict(
-                f"decision {decision_id} is {decision.status}{why}; only a reserved one can be claimed",
-                code=f"not_claimable_{decision.status}",
-                errors={"status": [f"{decision.status}; allowed: reserved, claimed"]},
-            )
+            return decision
         claimed = replace(decision, status="claimed", claimed_at=now)
         writer.update_decision(claimed, message_of(claimed))
         return claimed
 
-    return _write(services, workspace_id, decision_id, work)
+    decision = _write(services, workspace_id, decision_id, work)
+    if decision.status != "claimed":  # told here: what was settled in the transaction stays
+        raise Conflict(
+            f"decision {decision_id} is {decision.status}{_why(decision)}; only a reserved one can be claimed",
+            code=f"not_claimable_{decision.status}",
+            errors={"status": [f"{decision.status}; allowed: reserved, claimed"]},
+        )
+    return decision
+
+
+def _why(decision: Decision) -> str:
+    """What brought the status about, where something is known of it; what was sent may have been given back before."""
+    if decision.status == "assumed_sent":
+        return f" (not confirmed within {GRACE // timedelta(minutes=1)} minutes of its time)"
+    return f" ({decision.close_reason})" if decision.close_reason and decision.status != "sent" else ""
+
+
+def is_overdue(decision: Decision, now: datetime) -> bool:
+    """Whether the time of a reservation, and of its claim, has passed unconfirmed."""
+    if decision.status not in OPEN or decision.send_at is None:
+        return False
+    return max(decision.send_at, decision.claimed_at or decision.send_at) < now - GRACE
+
+
+def settle_overdue(writer: Writer, decision: Decision, now: datetime) -> Decision:
+    """Settles an overdue reservation as its campaign says.
+
+    ``assume_sent``: it counts as sent. ``release``: it expires, its place in the caps is free, the sender learns of it.
+    """
+    campaign = writer.campaign(decision.workspace_id, decision.campaign_id)
+    if campaign is None or campaign.unconfirmed == "assume_sent":
+        assumed = replace(decision, status="assumed_sent", closed_at=now)
+        writer.update_decision(assumed, message_of(assumed))
+        note_sent(writer, decision, assumed)
+        note_message(writer, decision, assumed)
+        return assumed
+    expired = replace(decision, status="expired", closed_at=now, close_reason=UNCONFIRMED)
+    writer.update_decision(expired, None)
+    of = {"decision_id": decision.decision_id, "campaign_id": decision.campaign_id}
+    writer.add_change(decision.workspace_id, "expired", now, **of, detail=UNCONFIRMED)
+    return expired
 
 
 def confirm(
@@ -157,14 +206,39 @@ def record_send(services: Services, message: Message) -> bool:
 
     Raises:
         Invalid: its recipient was erased.
+        Conflict: code ``id_reused``, another message of theirs is known by this id.
     """
 
     def work(writer: Writer) -> bool:
         if gone(writer, services.salt, message.workspace_id, [message.recipient_id]):
             raise refusal(message.recipient_id)
-        return writer.add_message(message)
+        counted = writer.add_message(message)
+        if not counted:
+            _require_same(writer, message)
+        return counted
 
     return services.store.write(work, recipients=[(message.workspace_id, message.recipient_id)])
+
+
+def _require_same(writer: Writer, message: Message) -> None:
+    """Refuses what is told otherwise the second time. An id that is a decision's means that decision's message, which
+    is sent a little later than planned."""
+    held = writer.messages(message.workspace_id, [message.recipient_id], *_EVER).get(message.recipient_id, ())
+    known = next((one for one in held if one.message_ref == message.message_ref and one.decision_id is None), None)
+    if known is None or known == message:
+        return
+    pairs = {name: (getattr(message, field), getattr(known, field)) for name, field in _TOLD.items()}
+    errors = {name: [f"{_shown(new)}; stored: {_shown(old)}"] for name, (new, old) in pairs.items() if new != old}
+    raise Conflict(
+        f"id: {message.message_ref!r:.80} was used for another message of this recipient, with another "
+        f"{', '.join(errors)}; the same id again must be the same message",
+        code="id_reused",
+        errors=errors,
+    )
+
+
+def _shown(value: datetime | str | None) -> str:
+    return value.isoformat() if isinstance(value, datetime) else "none" if value is None else repr(value)
 
 
 def _found(writer: Writer, workspace_id: str, decision_id: str) -> Decision:

@@ -8,12 +8,13 @@ from dataclasses import replace
 from datetime import datetime
 from typing import get_args
 
-from optimizer.errors import Invalid, NotFound, PreconditionFailed, Unauthenticated
+from optimizer.errors import Invalid, NotFound, Unauthenticated
 from optimizer.service import recipients as people
 from optimizer.service.cells import ID_LENGTH, NAME_ALLOWED, is_name
 from optimizer.service.erased import graves
 from optimizer.service.ids import fresh
 from optimizer.service.keyring import hash_secret
+from optimizer.service.versions import check_version
 from optimizer.service.wiring import Services
 from storage.port import Writer
 from storage.records import ApiKey, Attribute, Campaign, Mode, Recipient, Scope, Variant, Workspace
@@ -59,13 +60,14 @@ def ensure_workspace(services: Services, workspace_id: str) -> Workspace:
     return services.store.write(work)
 
 
-def set_mode(services: Services, workspace_id: str, mode: Mode) -> Workspace:
+def set_mode(services: Services, workspace_id: str, mode: Mode, if_match: int | None = None) -> Workspace:
     """Sets the switch over all campaigns of the workspace."""
 
     def work(writer: Writer) -> Workspace:
         known = writer.workspace(workspace_id)
         if known is None:
             raise NotFound(f"no workspace {workspace_id!r}")
+        check_version("workspace", workspace_id, known.version, if_match)
         changed = replace(known, mode=mode, version=known.version + 1)
         writer.put_workspace(changed)
         return changed
@@ -138,7 +140,7 @@ def put_campaign(services: Services, campaign: Campaign, if_match: int | None = 
     def work(writer: Writer) -> tuple[Campaign, bool]:
         stored = writer.campaign(campaign.workspace_id, campaign.campaign_id)
         version = stored.version if stored is not None else 0
-        _check_version("campaign", campaign.campaign_id, version, if_match)
+        check_version("campaign", campaign.campaign_id, version, if_match)
         newer = replace(
             campaign,
             version=version + 1,
@@ -168,7 +170,7 @@ def archive_campaign(services: Services, workspace_id: str, campaign_id: str, if
             raise NotFound(f"no campaign {campaign_id!r} in this workspace")
         if stored.status == "archived":
             return stored
-        _check_version("campaign", campaign_id, stored.version, if_match)
+        check_version("campaign", campaign_id, stored.version, if_match)
         archived = replace(stored, status="archived", version=stored.version + 1, updated_at=now)
         writer.put_campaign(archived)
         return archived
@@ -186,7 +188,7 @@ def put_rule(services: Services, rule: Rule, if_match: int | None = None) -> tup
     def work(writer: Writer) -> tuple[Rule, bool]:
         stored = _rule(writer, rule.workspace_id, rule.rule_id)
         version = stored.version if stored is not None else 0
-        _check_version("rule", rule.rule_id, version, if_match)
+        check_version("rule", rule.rule_id, version, if_match)
         parameters = _started(rule.parameters, None if stored is None or stored.archived else stored.parameters, now)
         newer = replace(rule, parameters=parameters, version=version + 1, updated_at=now)
         writer.put_rule(newer)
@@ -211,7 +213,7 @@ def archive_rule(services: Services, workspace_id: str, rule_id: str, if_match: 
         stored = _rule(writer, workspace_id, rule_id)
         if stored is None or stored.archived:
             raise NotFound(f"no rule {rule_id!r} in this workspace")
-        _check_version("rule", rule_id, stored.version, if_match)
+        check_version("rule", rule_id, stored.version, if_match)
         archived = replace(stored, archived=True, version=stored.version + 1, updated_at=now)
         writer.put_rule(archived)
         return archived
@@ -228,7 +230,7 @@ def put_recipient(services: Services, recipient: Recipient, if_match: int | None
 
     def work(writer: Writer) -> tuple[Recipient, bool]:
         known = writer.recipient(recipient.workspace_id, recipient.recipient_id)
-        _check_version("recipient", recipient.recipient_id, known.version if known is not None else 0, if_match)
+        check_version("recipient", recipient.recipient_id, known.version if known is not None else 0, if_match)
         (new,) = _put_back(services, writer, [recipient], [] if known is None else [known.recipient_id])
         return _replace_recipient(services, writer, known, new), known is None
 
@@ -286,8 +288,3 @@ def put_attribute(services: Services, attribute: Attribute) -> Attribute:
     declared = replace(attribute, declared=True)
     services.store.write(lambda writer: writer.put_attribute(declared))
     return declared
-
-
-def _check_version(what: str, name: str, version: int, if_match: int | None) -> None:
-    if if_match is not None and if_match != version:
-        raise PreconditionFailed(f"{what} {name!r} is at version {version}, not {if_match}: read it again and retry")

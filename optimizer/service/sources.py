@@ -6,7 +6,8 @@ import hashlib
 import hmac
 from dataclasses import replace
 
-from optimizer.errors import Conflict, Gone, NotFound, PreconditionFailed
+from optimizer.errors import Conflict, Gone, NotFound
+from optimizer.service.versions import check_version
 from optimizer.service.webhooks.vendors import require_setup
 from optimizer.service.wiring import Services
 from storage.errors import AlreadyExists
@@ -30,7 +31,7 @@ def put_source(services: Services, source: WebhookSource, if_match: int | None =
         if stored is not None and stored.workspace_id != source.workspace_id:
             raise _taken(source.source_id)
         is_new = stored is None or stored.deleted
-        _check_version(source.source_id, 0 if stored is None or is_new else stored.version, if_match)
+        check_version("webhook source", source.source_id, 0 if stored is None or is_new else stored.version, if_match)
         newer = replace(
             source,
             version=1 if stored is None else stored.version + 1,
@@ -54,7 +55,7 @@ def delete_source(services: Services, workspace_id: str, source_id: str, if_matc
         stored = writer.webhook_source(source_id)
         if stored is None or stored.deleted or stored.workspace_id != workspace_id:
             raise NotFound(f"no webhook source {source_id!r} in this workspace")
-        _check_version(source_id, stored.version, if_match)
+        check_version("webhook source", source_id, stored.version, if_match)
         gone = replace(stored, secrets=(), topic_arns=(), deleted=True, version=stored.version + 1, updated_at=now)
         writer.put_webhook_source(gone)
 
@@ -93,10 +94,3 @@ def _taken(source_id: str) -> Conflict:
         code="id_taken",
         errors={"path.source_id": ["Taken; choose another, such as a random one."]},
     )
-
-
-def _check_version(source_id: str, version: int, if_match: int | None) -> None:
-    if if_match is not None and if_match != version:
-        raise PreconditionFailed(
-            f"webhook source {source_id!r} is at version {version}, not {if_match}: read it again and retry"
-        )

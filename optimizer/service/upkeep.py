@@ -3,24 +3,19 @@
 from __future__ import annotations
 
 import logging
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from datetime import UTC, datetime, timedelta
 
 from optimizer.bandit.eligibility import longest_reach
 from optimizer.errors import Conflict
 from optimizer.service import archiving, cleaning
-from optimizer.service.engagement import note_sent
 from optimizer.service.outdated import forget_outdated
-from optimizer.service.record import message_of
-from optimizer.service.rhythms import note_message
+from optimizer.service.settle import GRACE, is_overdue, settle_overdue
 from optimizer.service.wiring import Services
-from storage.log import OPEN, Decision
 from storage.port import Reader, Writer
 
 log = logging.getLogger("sendtide.upkeep")
 
-#: How long after its planned time a message may still be confirmed before it is settled without a word.
-GRACE = timedelta(hours=1)
 #: How many decisions, with all that is theirs, go in one transaction: others wait for it.
 STEP = 1000
 #: How long the records of refreshes are kept: one a minute is half a million a year, of 2 kB for each campaign.
@@ -34,41 +29,23 @@ REVISIONS = 50
 
 
 def expire(services: Services, workspace_id: str, limit: int = 1000) -> int:
-    """Settles reservations whose time has passed unconfirmed, as their campaign says; returns how many.
-
-    ``assume_sent``: it counts as sent. ``release``: it expires, its place in the caps is free, the sender learns of it.
-    """
+    """Settles reservations whose time has passed unconfirmed, as their campaign says; returns how many."""
     now = services.clock()
     with services.store.read() as reader:
         due = reader.due(workspace_id, now - GRACE, limit=limit)
     if not due:
         return 0
     pairs = [(workspace_id, d.recipient_id) for d in due]
-    return services.store.write(
-        lambda w: sum(_settle(w, d.decision_id, workspace_id, now) for d in due), recipients=pairs
-    )
 
+    def work(writer: Writer) -> int:
+        found = [writer.decision(workspace_id, d.decision_id) for d in due]
+        # Confirmed or claimed since it was read, it is no longer due.
+        overdue = [decision for decision in found if decision is not None and is_overdue(decision, now)]
+        for decision in overdue:
+            settle_overdue(writer, decision, now)
+        return len(overdue)
 
-def _settle(writer: Writer, decision_id: str, workspace_id: str, now: datetime) -> bool:
-    decision = writer.decision(workspace_id, decision_id)
-    if decision is None or decision.status not in OPEN:
-        return False
-    if _assumes_sent(writer, decision):
-        assumed = replace(decision, status="assumed_sent", closed_at=now)
-        writer.update_decision(assumed, message_of(assumed))
-        note_sent(writer, decision, assumed)
-        note_message(writer, decision, assumed)
-        return True
-    writer.update_decision(replace(decision, status="expired", closed_at=now, close_reason="unconfirmed"), None)
-    writer.add_change(
-        workspace_id, "expired", now, decision_id=decision_id, campaign_id=decision.campaign_id, detail="unconfirmed"
-    )
-    return True
-
-
-def _assumes_sent(writer: Writer, decision: Decision) -> bool:
-    campaign = writer.campaign(decision.workspace_id, decision.campaign_id)
-    return campaign is None or campaign.unconfirmed == "assume_sent"
+    return services.store.write(work, recipients=pairs)
 
 
 def retain(services: Services, workspace_id: str) -> int:

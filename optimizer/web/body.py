@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Collection
+from contextlib import suppress
 from typing import Any
 
 import orjson
 from flask import request
+from gunicorn.http.errors import ParseException
 
 from optimizer.errors import TooLarge, Unreadable, UnsupportedMedia
 
@@ -36,18 +38,35 @@ def check_type(allowed: Collection[str]) -> str:
     return given
 
 
+#: What the server raises when the chunks that a body comes in are malformed; it closes the connection by itself.
+Malformed = ParseException
+
+
+def malformed(error: Exception) -> Unreadable:
+    """The caller's error that a ``Malformed`` is."""
+    return Unreadable(f"the body is not in chunks as HTTP/1.1 has them: {error!s:.100}")
+
+
 #: What is taken at a time of a body that nobody wants.
 _PIECE = 1 << 16
 
 
 def read(limit: int) -> bytes:
-    """The whole body, of at most ``limit`` bytes; where its length is told, a longer one is refused unread."""
+    """The whole body, of at most ``limit`` bytes; where its length is told, a longer one is refused unread.
+
+    Raises:
+        TooLarge: it is longer.
+        Unreadable: its chunks are malformed.
+    """
     length = request.content_length
     if length is not None and length > limit:
         raise TooLarge(f"the body has {length} bytes; allowed: {limit}")
     # Werkzeug cuts a body of untold length off at its maximum without a word: one byte more shows that it was longer.
     request.max_content_length = limit + 1
-    raw = request.get_data(cache=False)
+    try:
+        raw = request.get_data(cache=False)
+    except Malformed as error:
+        raise malformed(error) from None
     if len(raw) > limit:
         raise TooLarge(f"the body has more than {limit} bytes; allowed: {limit}")
     return raw
@@ -60,8 +79,9 @@ def leave_none(limit: int) -> None:
     where more than 64 KiB are unread, and who then sends the next request on it learns nothing but that.
     """
     if (request.content_length or 0) <= limit:
-        while request.stream.read(_PIECE):
-            pass
+        with suppress(Malformed):  # then the connection is closed whatever we do
+            while request.stream.read(_PIECE):
+                pass
 
 
 def parse(raw: bytes) -> Any:

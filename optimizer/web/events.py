@@ -58,11 +58,13 @@ def _read(row: object, index: int) -> EventInput | RejectedEvent:
     body=SendIn,
     answers={201: Told(SendOut, "It counts from now on."), 200: Told(SendOut, "It was known already.")},
     scope="feedback",
+    problems=(409,),
     example=examples.SEND,
 )
 def post_send(call: Call) -> Answer:
     """It counts against the caps: a message of another system, or the baseline that a client sent while Sendtide
-    couldn't be reached."""
+    couldn't be reached. The same `id` of the same recipient with another time, channel, category, campaign or variant
+    is 409."""
     told = call.loaded
     latest = call.services.clock() + _SEND_AHEAD
     if told["sent_at"] > latest:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from optimizer.errors import NotFound
 from optimizer.service import learning
+from optimizer.service.ids import no_policy
 from optimizer.web import render
 from optimizer.web.operation import Answer, Call, Operations, Told
 from optimizer.web.paging import own_cursor
@@ -90,7 +91,7 @@ def get_policy(call: Call) -> Answer:
     with call.services.store.read() as reader:
         stored = reader.policy(call.workspace_id, call.path["policy_id"])
     if stored is None:
-        raise NotFound(f"no policy {call.path['policy_id']!r} in this workspace")
+        raise no_policy(call.path["policy_id"])
     return Answer(render.policy(stored))
 
 
@@ -100,6 +101,7 @@ def get_policy(call: Call) -> Answer:
     "Promote a policy",
     answers={200: PolicyOut},
     scope="admin",
+    repeats=True,
     problems=(404, 409),
 )
 def promote_policy(call: Call) -> Answer:
@@ -116,16 +118,20 @@ def promote_policy(call: Call) -> Answer:
     body=RollbackIn,
     answers={200: RollbackOut},
     scope="admin",
+    repeats=True,
     problems=(404, 409),
     example={"campaign_id": "spring"},
 )
 def rollback_policy(call: Call) -> Answer:
-    """Back to the policy that the current one replaced; to the cold start where there was none."""
+    """Back to the policy that the current one replaced; to the cold start where there was none. Each call goes a step
+    farther back, unless `policy_id` names the one that is meant: 409 with the code `moved` where another one serves."""
     campaign_id = call.loaded["campaign_id"]
     with call.services.store.read() as reader:
         if reader.campaign(call.workspace_id, campaign_id) is None:
             raise NotFound(f"no campaign {campaign_id!r} in this workspace")
-    policy = learning.rollback(call.services, call.workspace_id, campaign_id, _by(call))
+    policy = learning.rollback(
+        call.services, call.workspace_id, campaign_id, _by(call), expected=call.loaded["policy_id"]
+    )
     return Answer({"campaign_id": campaign_id, "policy": None if policy is None else render.policy(policy)})
 
 

@@ -73,6 +73,8 @@ class Operation:
     ``scope`` None: no key is needed. ``problems`` are the statuses beyond those that follow from the rest. ``rows``
     names the list of a batch's body, whose length is checked before anything else of it. ``payload`` is the JSON Schema
     of a body that the handler reads itself, since its sender signs the bytes; any query is welcome there.
+    ``idempotency``: an ``Idempotency-Key`` is kept. ``repeats``: a second call would do more than the first, and no key
+    is kept that could tell, so one is refused; every other route may be called again.
     """
 
     method: Method
@@ -92,6 +94,7 @@ class Operation:
     query: type[Schema] | None = None
     preconditions: bool = False
     idempotency: bool = False
+    repeats: bool = False
     etag: bool = False
     problems: tuple[int, ...] = ()
     store: bool = True
@@ -215,6 +218,8 @@ def _view(operation: Operation, handler: Handler) -> Callable[..., Response]:
     def view(**path: str) -> Response:
         holder: ServiceHolder = current_app.extensions["sendtide"]
         key = None if operation.scope is None else _allowed_key(holder.get(), operation.scope)
+        if operation.repeats and "Idempotency-Key" in request.headers:
+            raise Invalid.field("header.Idempotency-Key", "not kept on this route: the same again does it once more")
         if path_schema is not None:
             load(path_schema, path, "path.")
         if operation.payload is not None:

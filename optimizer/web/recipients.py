@@ -104,6 +104,7 @@ def get_recipient(call: Call) -> Answer:
     "Erase a recipient",
     answers={204: Told(description="Erased.")},
     scope="admin",
+    preconditions=True,
     problems=(404,),
 )
 def erase_recipient(call: Call) -> Answer:
@@ -111,7 +112,8 @@ def erase_recipient(call: Call) -> Answer:
     in reports, under a random pseudonym. What is reserved is called off. A keyed hash of the id remembers the refusal:
     nobody is written to, and nothing is stored of what is still reported, until a PUT, a batch or an import of
     recipients takes the person up again. Doing it again changes nothing."""
-    erasing.erase(call.services, call.workspace_id, call.path["recipient_id"])
+    expected = expected_version(call, lambda reader: _version(reader, call))
+    erasing.erase(call.services, call.workspace_id, call.path["recipient_id"], expected)
     return Answer(status=204)
 
 

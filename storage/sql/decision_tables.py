@@ -42,7 +42,8 @@ _BY_MESSAGE: Final = _select(
     "INDEXED BY decisions_message WHERE workspace_id = ? AND provider = ? AND message_id = ? ORDER BY seq DESC LIMIT 1"
 )
 _DUE: Final = _select(
-    "INDEXED BY decisions_due WHERE workspace_id = ? AND send_at < ? AND status IN (0, 1) ORDER BY send_at, seq LIMIT ?"
+    "INDEXED BY decisions_due WHERE workspace_id = ? AND send_at < ? AND status IN (0, 1) "
+    "AND (claimed_at IS NULL OR claimed_at < ?) ORDER BY send_at, seq LIMIT ?"
 )
 _OPEN: Final = _select(
     "INDEXED BY decisions_open "
@@ -157,7 +158,7 @@ class DecisionReader(Tables):
 
     def due(self, workspace_id: str, before: datetime, *, limit: int) -> tuple[Decision, ...]:
         """See ``storage.port``."""
-        rows = self._rows(_DUE, (workspace_id, to_micros(before), limit))
+        rows = self._rows(_DUE, (workspace_id, to_micros(before), to_micros(before), limit))
         return tuple(decision_from(workspace_id, row) for row in rows)
 
     def open_decisions(self, workspace_id: str, recipient_id: str) -> tuple[Decision, ...]:

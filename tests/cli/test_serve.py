@@ -75,6 +75,14 @@ class Server:
         finally:
             connection.close()
 
+    def chunked(self, path: str, chunks: bytes, key: str = "", kind: str = "application/json") -> bytes:
+        """What comes back, until the server closes, for a body in chunks that is written by hand."""
+        head = f"POST {path} HTTP/1.1\r\nHost: test\r\nTransfer-Encoding: chunked\r\nContent-Type: {kind}\r\n"
+        head += f"Authorization: Bearer {key}\r\n" if key else ""
+        with socket.create_connection(("127.0.0.1", self.port), timeout=DEADLINE_SECONDS) as raw:
+            raw.sendall(f"{head}\r\n".encode() + chunks)
+            return b"".join(iter(lambda: raw.recv(1 << 16), b""))
+
     def ready(self) -> bool:
         assert self.process.poll() is None, self.log()
         return self.get("/readyz") == 200
@@ -180,6 +188,21 @@ def _first_start_answers_with_a_decision(server: Server, sendtide: Sendtide) -> 
 def _replaced(server: Server, pid: int) -> bool:
     workers = server.children("optimizer.gunicorn")
     return len(workers) == 2 and pid not in [worker.pid for worker in workers]
+
+
+def test_a_body_in_malformed_chunks_is_unreadable_for_everybody_and_no_error_of_ours(
+    server: Server, sendtide: Sendtide
+) -> None:
+    secret = (sendtide.folder / "first-key").read_text(encoding="utf-8").strip()
+    form = "application/x-www-form-urlencoded"
+    for chunks in (b"ZZ\r\n{}\r\n0\r\n\r\n", b"-5\r\n{}\r\n", b"2\r\n{}XX0\r\n\r\n", b"2;\x00\r\n{}\r\n0\r\n\r\n"):
+        told = server.chunked("/v1/events", chunks, secret)
+        assert told.startswith(b"HTTP/1.1 400"), told
+        assert orjson.loads(told.partition(b"\r\n\r\n")[2])["code"] == "unreadable"
+        for path in ("/v1/webhooks/sendgrid/any", "/segment/v1/track"):
+            assert server.chunked(path, chunks).startswith(b"HTTP/1.1 400"), (path, chunks)
+        assert server.chunked("/console/sign-in", chunks, kind=form).startswith(b"HTTP/1.1 400"), chunks
+    assert "Traceback" not in server.log()
 
 
 def test_workers_and_scheduler_end_when_the_arbiter_is_killed(server: Server) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 from typing import TypeVar
@@ -10,7 +11,7 @@ from typing import TypeVar
 import pytest
 
 from optimizer.config import Settings
-from optimizer.errors import Conflict, Invalid, NotFound
+from optimizer.errors import Conflict, Invalid, NotFound, PreconditionFailed
 from optimizer.service import erasing, exports, feedback, settle, setup
 from optimizer.service.explain import explain
 from optimizer.service.imports import import_file
@@ -359,6 +360,19 @@ def test_again_it_changes_nothing_and_strangers_are_not_found(services: Services
     assert erase(services, 3) == erasing.Erased()
     with pytest.raises(NotFound, match="stranger"):
         erasing.erase(services, WORKSPACE, "stranger")
+
+
+def test_who_was_changed_meanwhile_is_not_erased_by_whoever_knew_the_old_version(
+    services: Services, decided: list[Decision], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with services.store.read() as reader:
+        known = reader.recipient(WORKSPACE, name_of(3))
+    assert known is not None
+    meanwhile(services, monkeypatch, lambda: setup.put_recipient(services, replace(known, timezone="Asia/Tokyo")))
+    with pytest.raises(PreconditionFailed, match="version"):
+        erasing.erase(services, WORKSPACE, name_of(3), known.version)
+    assert stored(services, decided[3]).recipient_id == name_of(3)
+    assert erasing.erase(services, WORKSPACE, name_of(3), known.version + 1).decisions == 1
 
 
 def test_two_people_are_two_pseudonyms_and_one_person_one(services: Services, decided: list[Decision]) -> None:

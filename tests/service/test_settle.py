@@ -121,6 +121,38 @@ def test_what_is_no_longer_reserved_cannot_be_claimed_and_the_refusal_says_what_
     assert stored(services, "d") == before
 
 
+@pytest.mark.parametrize(("unconfirmed", "status"), [("assume_sent", "assumed_sent"), ("release", "expired")])
+def test_a_claim_of_what_is_overdue_settles_it_as_the_scheduler_would_and_is_refused(
+    services: Services, clock: FakeClock, unconfirmed: str, status: Status
+) -> None:
+    setup.put_campaign(services, campaign(unconfirmed=unconfirmed))
+    reserve(services, "d")
+    clock.forward(days=3)
+    for _ in range(2):
+        with pytest.raises(Conflict, match="confirmed") as refused:
+            settle.claim(services, WORKSPACE, "d")
+        assert refused.value.code == f"not_claimable_{status}"
+        assert stored(services, "d").status == status
+    assert stored(services, "d").closed_at == clock()
+    assert upkeep.expire(services, WORKSPACE) == 0
+    with services.store.read() as reader:
+        told = [change.kind for change in reader.changes(WORKSPACE, after=0, limit=9)]
+    assert told == (["expired"] if status == "expired" else [])
+
+
+def test_a_late_claim_within_the_hour_gives_the_sender_an_hour_of_its_own(
+    services: Services, spring: Campaign, clock: FakeClock
+) -> None:
+    reserve(services, "d")
+    clock.forward(hours=7)
+    assert settle.claim(services, WORKSPACE, "d").status == "claimed"
+    clock.forward(hours=1)
+    assert settle.claim(services, WORKSPACE, "d").status == "claimed"
+    clock.forward(seconds=1)
+    with pytest.raises(Conflict, match="is assumed_sent"):
+        settle.claim(services, WORKSPACE, "d")
+
+
 @pytest.mark.parametrize("status", ["revoked", "displaced", "expired"])
 def test_what_was_called_off_otherwise_cannot_be_released(services: Services, status: Status) -> None:
     close(services, reserve(services, "d"), status)

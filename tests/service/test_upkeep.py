@@ -19,6 +19,7 @@ from storage.log import Message
 from storage.policies import TrainingRun
 from storage.port import Writer
 from storage.rules import Cap, Rule
+from tests.service.asking import meanwhile
 from tests.service.conftest import WORKSPACE, FakeClock, campaign
 from tests.service.reserved import EVERYTHING, after, counted, reserve, stored, unanswered, used
 
@@ -47,6 +48,29 @@ def test_what_is_due_keeps_or_frees_its_place_exactly_once_and_the_rest_is_left_
         assert (len(counted(services)), unanswered(services), used(services)) == (place, place, 2 + place)
         assert kinds_of_changes(services) == told
     assert {stored(services, name).status for name in ("in its grace", "ahead")} == {"reserved"}
+
+
+def test_what_was_just_claimed_is_not_settled_under_the_senders_hands(
+    services: Services, clock: FakeClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    setup.put_campaign(services, campaign(unconfirmed="release"))
+    for name in ("claimed", "claimed meanwhile"):
+        reserve(services, name, 6.0)
+    clock.forward(hours=7)
+    settle.claim(services, WORKSPACE, "claimed")
+
+    def claims() -> None:  # a sender whose clock is a little behind the scheduler's
+        clock.forward(seconds=-1)
+        settle.claim(services, WORKSPACE, "claimed meanwhile")
+        clock.forward(seconds=1)
+
+    clock.forward(seconds=1)
+    meanwhile(services, monkeypatch, claims)
+    assert upkeep.expire(services, WORKSPACE) == 0
+    assert {stored(services, name).status for name in ("claimed", "claimed meanwhile")} == {"claimed"}
+    clock.forward(hours=1)
+    assert upkeep.expire(services, WORKSPACE) == 2
+    assert stored(services, "claimed").status == "expired"
 
 
 def test_retention_takes_what_hangs_on_no_decision(

@@ -282,10 +282,10 @@ def test_an_unknown_status_and_a_made_up_cursor_are_value_errors(store: Store) -
                     listing(WORKSPACE, limit=1, cursor=cursor)
 
 
-def test_due_decisions_are_the_open_ones_planned_before_a_time_oldest_first(store: Store) -> None:
+def test_due_decisions_are_the_open_ones_planned_and_claimed_before_a_time_oldest_first(store: Store) -> None:
     logged = [
         make_decision(decision_id="late", send_at=at(5)),
-        make_decision(decision_id="early", send_at=at(1), status="claimed"),
+        make_decision(decision_id="early", send_at=at(1), status="claimed", claimed_at=at(4)),
         make_decision(decision_id="middle", send_at=at(2)),
         make_decision(decision_id="gone", send_at=at(1), status="sent"),
         make_decision(decision_id="nothing", send_at=None, status="no_send"),
@@ -295,6 +295,7 @@ def test_due_decisions_are_the_open_ones_planned_before_a_time_oldest_first(stor
     with store.read() as reader:
         assert [d.decision_id for d in reader.due(WORKSPACE, at(5), limit=9)] == ["early", "middle"]
         assert [d.decision_id for d in reader.due(WORKSPACE, at(5), limit=1)] == ["early"]
+        assert [d.decision_id for d in reader.due(WORKSPACE, at(4), limit=9)] == ["middle"]
         assert [d.decision_id for d in reader.due(WORKSPACE, at(5.1), limit=9)] == ["early", "middle", "late"]
 
 

@@ -55,6 +55,31 @@ def test_a_promotion_serves_the_policy_and_a_rollback_takes_it_back(policies: Ca
     assert feed["after"] == positions[-1]
 
 
+def test_a_rollback_that_names_its_policy_is_not_done_twice(policies: Caller) -> None:
+    for policy_id in ("pol_1", "pol_2"):
+        policies("POST", f"/v1/policies/{policy_id}/promote")
+    told = {"campaign_id": "c", "policy_id": "pol_2"}
+    assert policies("POST", "/v1/policies/rollback", told).get_json()["policy"]["policy_id"] == "pol_1"
+    again = policies("POST", "/v1/policies/rollback", told)
+    assert (again.status_code, again.get_json()["code"]) == (409, "moved")
+    assert policies("GET", "/v1/policies/pol_1").get_json()["status"] == "live"
+
+
+def test_a_key_that_is_not_kept_is_refused_where_a_repetition_does_more(policies: Caller) -> None:
+    for policy_id in ("pol_1", "pol_2"):
+        policies("POST", f"/v1/policies/{policy_id}/promote")
+    keys = len(policies("GET", "/v1/keys").get_json()["keys"])
+    for path, body in (
+        ("/v1/policies/rollback", {"campaign_id": "c"}),
+        ("/v1/policies/pol_1/promote", None),
+        ("/v1/keys", {"name": "shop", "scopes": ["read"]}),
+    ):
+        refused = policies("POST", path, body, headers={"Idempotency-Key": "once"})
+        assert (refused.status_code, list(refused.get_json()["errors"])) == (422, ["header.Idempotency-Key"])
+    assert policies("GET", "/v1/policies/pol_2").get_json()["status"] == "live"
+    assert len(policies("GET", "/v1/keys").get_json()["keys"]) == keys
+
+
 def test_a_rollback_goes_to_what_can_serve(policies: Caller, app: Flask) -> None:
     """Retention deleted what pol_3 had replaced; pol_4 had replaced a candidate that was rejected."""
     services = app.extensions["sendtide"].get()
@@ -118,3 +143,12 @@ def test_a_policy_of_another_workspace_cannot_be_promoted(policies: Caller, app:
     stranger = Caller(app, key(app, "admin", workspace="other"))
     assert stranger("POST", "/v1/policies/pol_1/promote").status_code == 404
     assert stranger("POST", "/v1/policies/rollback", {"campaign_id": "c"}).status_code == 404
+
+
+@pytest.mark.parametrize(
+    ("policy_id", "words"), [("pol_cold", "by chance"), ("pol_imported", "imported"), ("pol_x", "no policy 'pol_x'")]
+)
+def test_a_policy_that_is_not_stored_is_told_why(policies: Caller, policy_id: str, words: str) -> None:
+    answer = policies("GET", f"/v1/policies/{policy_id}")
+    assert answer.status_code == 404
+    assert words in answer.get_json()["detail"]

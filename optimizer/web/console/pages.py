@@ -21,7 +21,7 @@ from werkzeug.exceptions import HTTPException, NotFound
 from optimizer.errors import Forbidden, SendtideError
 from optimizer.service.explainwords import capitalize_first
 from optimizer.service.wiring import Services
-from optimizer.web import problems
+from optimizer.web import body, problems
 from optimizer.web.console import filters
 from optimizer.web.console.language import DEFAULT, LANGUAGES, Language
 from optimizer.web.console.navigation import links
@@ -265,6 +265,11 @@ def refused(status: int, detail: str) -> Response:
 def _on_error(error: SendtideError) -> Response:
     told = problems.of_error(error)
     return refused(told["status"], told["detail"])
+
+
+@console.errorhandler(body.Malformed)
+def _on_malformed(error: Exception) -> Response:
+    return _on_error(body.malformed(error))  # a form is read by Flask, not by ``body``
 
 
 @console.errorhandler(StoreError)

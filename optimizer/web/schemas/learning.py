@@ -80,6 +80,7 @@ class RollbackIn(Body):
     """Whose policy to roll back."""
 
     campaign_id = Id(required=True)
+    policy_id = Id("The policy that is taken back; left out: whichever serves.", load_default=None)
 
 
 class RollbackOut(Shown):

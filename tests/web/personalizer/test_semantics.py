@@ -300,6 +300,7 @@ def test_answers_can_be_explained(loop: Loop) -> None:
     by_id = {one["id"]: {f["name"]: f["score"] for f in one["features"]} for one in told["inferenceExplanation"]}
     assert by_id["b"]["user.wants^topic"] > 0 > by_id["a"]["user.wants^topic"]
     assert "inferenceExplanation" not in loop.rank("old")
+    assert "inferenceExplanation" not in loop.call("POST", "/v1.1-preview.3/rank", rank_body("earlier")).json
 
 
 def test_the_log_is_kept_as_long_as_it_should_be(loop: Loop) -> None:

@@ -1,0 +1,39 @@
+"""Messages of other systems, as callers report them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from tests.web.conftest import Caller
+
+ASK = {"campaign_id": "c", "recipient_id": "u"}
+CAP: dict[str, Any] = {"kind": "cap", "limit": 1, "window": {"rolling_hours": 168}}
+SEND = {"id": "s", "recipient_id": "u", "channel": "email", "category": "news", "sent_at": "2026-11-24T08:00:00Z"}
+
+
+def test_a_send_of_another_system_counts_once_and_against_the_cap(ready: Caller) -> None:
+    ready("PUT", "/v1/rules/cap", CAP)
+    first, second = ready("POST", "/v1/sends", SEND), ready("POST", "/v1/sends", SEND)
+    assert (first.status_code, first.get_json()["counted"]) == (201, True)
+    assert (second.status_code, second.get_json()["counted"]) == (200, False)
+    assert ready("POST", "/v1/decisions", ASK).get_json()["status"] == "withheld"
+    far = ready("POST", "/v1/sends", {**SEND, "id": "t", "sent_at": "2099-01-01T00:00:00Z"})
+    assert far.status_code == 422
+
+
+def test_the_same_id_told_otherwise_is_a_conflict_that_says_in_what(ready: Caller) -> None:
+    ready("POST", "/v1/sends", SEND)
+    same = ready("POST", "/v1/sends", {**SEND, "sent_at": "2026-11-24T09:00:00+01:00"})
+    assert (same.status_code, same.get_json()["counted"]) == (200, False)
+    changes = {"channel": "sms", "sent_at": "2026-11-24T08:00:01Z", "category": "x", "variant_id": "a"}
+    for field, value in changes.items():
+        other = ready("POST", "/v1/sends", {**SEND, field: value})
+        assert (other.status_code, other.get_json()["code"]) == (409, "id_reused")
+        assert list(other.get_json()["errors"]) == [field]
+    assert ready("POST", "/v1/sends", {**SEND, "recipient_id": "u2"}).status_code == 201
+
+
+def test_a_send_that_names_a_decision_is_that_decisions_message_whenever_it_went_out(ready: Caller) -> None:
+    decision = ready("POST", "/v1/decisions", ASK).get_json()
+    told = ready("POST", "/v1/sends", {**SEND, "id": decision["decision_id"], "channel": "email"})
+    assert (told.status_code, told.get_json()["counted"]) == (200, False)
