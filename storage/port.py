@@ -193,9 +193,6 @@ class Reader(
     def known_events(self, workspace_id: str, event_ids: Sequence[str]) -> dict[str, str]:
         """The types of those of the given event ids that are stored."""
 
-    def events_awaiting(self, workspace_id: str, decision_id: str) -> tuple[Event, ...]:
-        """Unmatched events that name this decision."""
-
     def unmatched_events(self, workspace_id: str) -> int:
         """How many events still await their decision."""
 

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from optimizer.bandit.actions import ActionSpace
+from optimizer.bandit.intervals import quantile
 from optimizer.model.funnel import slopes, steps, visible
 from optimizer.model.inference import RewardModel
 from optimizer.model.learnedparts import learned_parts
@@ -182,7 +183,7 @@ def _bins(pairs: Sequence[tuple[float, bool]]) -> list[dict[str, Any]]:
     found = []
     for part in np.array_split(np.arange(len(ordered)), min(_BINS, len(ordered))):
         chances, happened = zip(*(ordered[i] for i in part.tolist()), strict=True)
-        n, rate, z = len(chances), sum(happened) / len(happened), 1.959964
+        n, rate, z = len(chances), sum(happened) / len(happened), quantile(0.95)
         centre, half = rate + z**2 / (2 * n), z * ((rate * (1 - rate) + z**2 / (4 * n)) / n) ** 0.5
         low, high = ((centre + sign * half) / (1 + z**2 / n) for sign in (-1.0, 1.0))
         found.append(

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, Literal
 
 import numpy as np
 
@@ -24,7 +24,6 @@ from storage.port import Reader
 from storage.records import Campaign, JsonObject
 
 What = Literal["decisions", "feedback", "recipient"]
-WHATS: tuple[What, ...] = get_args(What)
 Row = Mapping[str, Any]
 
 _DECISION_COLUMNS: dict[str, str] = {

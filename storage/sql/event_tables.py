@@ -80,11 +80,6 @@ class EventReader(Tables):
         """See ``storage.port``."""
         return dict(self._rows_in(_KNOWN, (workspace_id,), event_ids))
 
-    def events_awaiting(self, workspace_id: str, decision_id: str) -> tuple[Event, ...]:
-        """See ``storage.port``; by occurrence, then id."""
-        rows = self._rows(_AWAITING, (workspace_id, decision_id))
-        return tuple(event_from(workspace_id, row) for row in sorted(rows, key=_place))
-
     def unmatched_events(self, workspace_id: str) -> int:
         """See ``storage.port``."""
         row = self._row(

@@ -101,8 +101,6 @@ def test_events_may_name_decisions_and_messages_too(store: Store) -> None:
     )  # fmt: skip
     with store.read() as reader:
         assert reader.events(WORKSPACE, decision) == (plain,)
-        (awaiting,) = reader.events_awaiting(WORKSPACE, "dec_none")
-        assert (awaiting.event_id, awaiting.recipient_id, awaiting.matched) == ("e2", None, False)
         assert reader.unmatched_events(WORKSPACE) == 2
         assert reader.replies(WORKSPACE, ["dec_9", "dec_none", "x"]) == {
             "dec_9": [Reply("viewed", automated=False, told=False)],

@@ -100,8 +100,6 @@ def test_unmatched_events_wait_for_their_decision(store: Store) -> None:
     with store.read() as reader:
         assert reader.unmatched_events(WORKSPACE) == 2
         assert reader.unmatched_events("w2") == 0
-        assert reader.events_awaiting(WORKSPACE, "dec_1") == (waiting, later)
-        assert reader.events_awaiting(WORKSPACE, "dec_2") == ()
     names = ["dec_2", "dec_1", "dec_3"]
     assert store.write(lambda writer: writer.awaited(WORKSPACE, names)) == {"dec_1"}
     assert store.write(lambda writer: writer.awaited("w2", names)) == set()
@@ -111,7 +109,6 @@ def test_unmatched_events_wait_for_their_decision(store: Store) -> None:
     assert store.write(lambda writer: writer.match_events(WORKSPACE, make_decision())) == ()
     with store.read() as reader:
         assert reader.unmatched_events(WORKSPACE) == 0
-        assert reader.events_awaiting(WORKSPACE, "dec_1") == ()
 
 
 def test_events_join_by_the_message_id_of_the_confirm(store: Store) -> None:
