@@ -20,7 +20,8 @@ from optimizer.bandit.actions import ActionSpace
 from optimizer.bandit.groups import assign
 from optimizer.bandit.localtime import DAY, Zone, zone
 from optimizer.bandit.rewards import window_hours
-from optimizer.service.choose import Plan, Situation, factors, resolve_zone, seen_context
+from optimizer.service.choose import Plan, Situation
+from optimizer.service.framing import factors, resolve_zone, seen_context
 from optimizer.service.record import Ask, named_request
 from optimizer.service.requests import DecisionRequest
 from simulations.asking import plan_for

@@ -27,6 +27,9 @@ DAYPARTS = 4
 _DAYPART_SECONDS = DAY // DAYPARTS
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _WORDS = 8  # 64-bit words in one blake2b digest
+#: Minutes between the times that a masked baseline moves to: the first of which this many reach the window's end. All
+#: divide the hour, so that times stay round on every clock.
+_STEPS, _MOST_STEPS = (1, 2, 5, 10, 15, 30, 60), 1440
 
 
 @swift
@@ -207,30 +210,54 @@ def build_baseline_space(
     decision_id: str,
     zone: Zone,
     immediate: bool = False,
+    moves: bool = True,
 ) -> ActionSpace:
-    """What would be sent without Sendtide: one variant on one channel at its exact local time, each day of the window.
+    """What would be sent without Sendtide: one variant on one channel at its exact local time.
 
-    The slots are the occurrences of ``baseline.local_time`` with ``start <= send_at < end``, in order, so the first
-    eligible one is the baseline's choice. A window without an occurrence has no slot (S = 0). A time that the clock
-    skips moves forward, one that it repeats is the first. ``immediate``: one slot at the window's start.
-    ``decision_id`` is not used: a baseline is not spread.
+    The first slot is the earliest occurrence of ``baseline.local_time`` with ``start <= send_at < end``, the others are
+    where it moves to while it is masked, in order, so the first eligible one is the baseline's choice: every minute
+    from there to the end, where more than a day is left every 2, 5, 10, 15, 30 or 60 minutes (as few as give 1,440
+    times), and all other occurrences. In windows of more than 60 days it moves from day to day. A window without an
+    occurrence has no slot (S = 0). A time that the clock skips moves forward, one that it repeats is the first.
+    ``immediate``: one slot at the window's start. ``decision_id`` is not used: a baseline is not spread. ``moves``
+    false: the occurrences alone, as they were logged before masked baselines moved within a day.
 
     Raises:
         Invalid: code ``too_many_actions``, a window of more than ``MAX_ACTIONS`` days; ``local_time`` not ``HH:MM``.
     """
     del decision_id
-    start, end = _seconds_up(window[0]), _seconds_up(window[1])
     if immediate:
-        times = [start]
+        send_at = np.array([_seconds_up(window[0])], np.int64)
+        local = zone.wall_clock(send_at)
     else:
-        _check_size((end - start) // DAY)
-        clock = parse_clock(baseline.local_time, "baseline.local_time")
-        # A day of margin on both sides: the local date may differ from the UTC date by one, and a skipped date by two.
-        days = range(start // DAY - 2, end // DAY + 3)
-        times = sorted({zone.to_epoch(day * DAY + clock) for day in days})
-        times = [t for t in times if start <= t < end]
+        send_at, local = _baseline_times(*window, baseline.local_time, zone, moves)
+    return ActionSpace((baseline.variant_id,), (baseline.channel,), send_at, local, no_send=False)
+
+
+@lru_cache(maxsize=256)
+def _baseline_times(
+    first: datetime, beyond: datetime, local_time: str, zone: Zone, moves: bool
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """(S,) when a baseline may be sent, and the same on the wall clock; a batch's rows share them."""
+    start, end = _seconds_up(first), _seconds_up(beyond)
+    _check_size((end - start) // DAY)
+    clock = parse_clock(local_time, "baseline.local_time")
+    # A day of margin on both sides: the local date may differ from the UTC date by one, and a skipped date by two.
+    days = range(start // DAY - 2, end // DAY + 3)
+    times = sorted({at for day in days if start <= (at := zone.to_epoch(day * DAY + clock)) < end})
+    if moves and times:
+        times = sorted({*times, *_moves(times[0], end)})
     send_at = np.array(times, np.int64)
-    return ActionSpace((baseline.variant_id,), (baseline.channel,), send_at, zone.wall_clock(send_at), no_send=False)
+    local = zone.wall_clock(send_at)
+    for shared in (send_at, local):
+        shared.setflags(write=False)
+    return send_at, local
+
+
+def _moves(first: int, end: int) -> range:
+    """Where a baseline moves to that is masked at ``first``."""
+    steps = (60 * minutes for minutes in _STEPS)
+    return range(first, end, next((step for step in steps if end - first <= step * _MOST_STEPS), end - first))
 
 
 def _seconds_up(at: datetime) -> int:

@@ -254,10 +254,19 @@ def _meaning(campaign: Campaign, event: Event) -> tuple[str, float | None]:
         return event.type, event.value
     if mapping.value is None:
         return mapping.outcome, event.value
-    found = event.properties.get(mapping.value)
-    if isinstance(found, bool) or not isinstance(found, int | float) or not math.isfinite(found):
-        return mapping.outcome, event.value
-    return mapping.outcome, float(found)
+    found = amount(event.properties.get(mapping.value))
+    return mapping.outcome, event.value if found is None else found
+
+
+def amount(told: object) -> float | None:
+    """The finite number that a property tells; None = none. Shops often send amounts as text."""
+    if isinstance(told, bool) or not isinstance(told, int | float | str):
+        return None
+    try:
+        number = float(told)
+    except (ValueError, OverflowError):
+        return None
+    return number if math.isfinite(number) else None
 
 
 def _belongs(campaign: Campaign, decision: Decision, event: Event, outcome: str) -> bool:

@@ -6,10 +6,9 @@ The random number of a draw is keyed by (salt, decision id, attempt), so nothing
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence, Set
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
-from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,18 +16,17 @@ from numpy.typing import NDArray
 from optimizer.bandit import exploration
 from optimizer.bandit.actions import ActionSpace, build_baseline_space, build_space
 from optimizer.bandit.eligibility import Eligibility, Question, eligible, risk_limits
-from optimizer.bandit.localtime import Zone, zone
-from optimizer.errors import Invalid
+from optimizer.bandit.localtime import Zone
 from optimizer.model.moment import seen_at
 from optimizer.model.policy import Asked, Choice, LivePolicy, distribution, distributions
 from optimizer.service import displace
+from optimizer.service.framing import ZoneSource
 from storage.log import Decision, Group, Reason, ShadowChoice
-from storage.records import Campaign, JsonObject, Mode, Recipient
+from storage.records import Campaign, JsonObject, Mode
 from storage.rules import RiskLimit, Rule
 from storage.swift import swift
 from storage.usage import Usage
 
-ZoneSource = Literal["recipient", "campaign", "default"]
 Floats = NDArray[np.float64]
 
 
@@ -110,54 +108,16 @@ class Drawn:
     risks: Mapping[str, tuple[float | None, ...]] = field(default_factory=dict)
 
 
-def resolve_zone(recipient: Recipient, campaign: Campaign) -> tuple[Zone, ZoneSource]:
-    """The recipient's zone, else the campaign's, else UTC, and which of them it is.
-
-    Raises:
-        Invalid: code ``unknown_zone``, one that another host stored and this one's time zone database lacks.
-    """
-    if recipient.timezone is not None:
-        return _zone_or_refusal("recipient.timezone", recipient.timezone), "recipient"
-    if campaign.timezone is not None:
-        return _zone_or_refusal("campaign.timezone", campaign.timezone), "campaign"
-    return zone("UTC"), "default"
-
-
-def _zone_or_refusal(field: str, name: str) -> Zone:
-    try:
-        return zone(name)
-    except ValueError as error:
-        raise Invalid.field(field, str(error), code="unknown_zone") from error
-
-
-def factors(
-    campaign: Campaign, variants: Sequence[str] | None, channels: Sequence[str] | None
-) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """The variants and channels of a request's action space, in the campaign's order."""
-    active = tuple([v.id for v in campaign.active_variants])
-    all_channels = tuple([c.id for c in campaign.channels])
-    if not active:
-        raise Invalid.field(
-            "campaign_id", f"campaign {campaign.campaign_id!r} has no active variant", code="no_variant"
-        )
-    return _restricted("variants", active, variants), _restricted("channels", all_channels, channels)
-
-
-def _restricted(name: str, own: tuple[str, ...], wanted: Sequence[str] | None) -> tuple[str, ...]:
-    if wanted is None:
-        return own
-    for i, one in enumerate(wanted):
-        if one not in own:
-            raise Invalid.field(f"{name}.{i}", f"{one!r} is not one of the campaign's active {name}: {', '.join(own)}")
-    chosen = set(wanted)
-    return tuple(one for one in own if one in chosen)
-
-
-def space_of(s: Situation) -> ActionSpace:
-    """The action space that answers in this situation."""
+def space_of(s: Situation, *, moves: bool = True) -> ActionSpace:
+    """The action space that answers in this situation; ``moves``: as in ``build_baseline_space``."""
     if s.on_baseline and s.campaign.baseline is not None:
         return build_baseline_space(
-            baseline=s.campaign.baseline, window=s.window, immediate=s.immediate, decision_id=s.decision_id, zone=s.zone
+            baseline=s.campaign.baseline,
+            window=s.window,
+            immediate=s.immediate,
+            decision_id=s.decision_id,
+            zone=s.zone,
+            moves=moves,
         )
     return policy_space(s)
 
@@ -187,7 +147,8 @@ def plan(
     ruled: Eligibility | None = None,
     rivals: Callable[[], tuple[Decision, ...]] = tuple,
 ) -> Plan:
-    """The eligible set of a question, and what masked the rest.
+    """The eligible set of a question, and what masked the rest. Where nothing is chosen whatever the rules say
+    (``Situation.silenced``), nothing is eligible.
 
     Overriding leaves consent, suppression and what variants require in force: they are the recipient's word and the
     campaign's own sense, not the operator's rule. What the request leaves out stays closed, too.
@@ -201,6 +162,19 @@ def plan(
         ruled: what ``eligible`` says of the question, if it was asked already.
         rivals: gives the recipient's decisions that may be displaced; called only where it matters.
     """
+    made = _plan(s, question, rules, usage, override_rules, ruled, rivals)
+    return made if s.silenced is None else replace(made, mask=np.zeros_like(made.mask))
+
+
+def _plan(
+    s: Situation,
+    question: Question,
+    rules: Sequence[Rule],
+    usage: Usage,
+    override_rules: bool,
+    ruled: Eligibility | None,
+    rivals: Callable[[], tuple[Decision, ...]],
+) -> Plan:
     space = question.space
     if s.group == "holdout":
         mask = np.zeros(space.size, dtype=np.bool_)
@@ -210,6 +184,8 @@ def plan(
         ruled = eligible(question, rules, usage)
     if s.on_baseline and not (set(space.variants) <= set(s.variants) and set(space.channels) <= set(s.channels)):
         return _unrequested(space, ruled)
+    if s.on_baseline and not space.messages:
+        return _outside(s, space)
     if override_rules:
         return _overriding(s, question, rules, ruled)
     if s.silenced is None and displace.wanted(question, ruled) and (decisions := rivals()):
@@ -225,6 +201,14 @@ def _unrequested(space: ActionSpace, ruled: Eligibility) -> Plan:
     note = f"{space.variants[0]} by {space.channels[0]} is not among the variants and channels of the request"
     reason = Reason("baseline", "not_requested", space.messages, note=note)
     return Plan(space, np.zeros(space.size, dtype=np.bool_), (reason, *ruled.reasons))
+
+
+def _outside(s: Situation, space: ActionSpace) -> Plan:
+    """A baseline whose time doesn't come in the window: there is no action at all, which no rule would tell."""
+    start, end = (datetime.isoformat(at.astimezone(UTC), timespec="minutes") for at in s.window)
+    at = "" if s.campaign.baseline is None else s.campaign.baseline.local_time
+    reason = Reason("baseline", "outside_window", 0, note=f"no {at} ({s.zone.name}) from {start} to {end}")
+    return Plan(space, np.zeros(space.size, dtype=np.bool_), (reason,))
 
 
 def _overriding(s: Situation, question: Question, rules: Sequence[Rule], ruled: Eligibility) -> Plan:
@@ -325,9 +309,3 @@ def named(space: ActionSpace, action: int) -> tuple[str | None, str | None, date
         return None, None, None
     v, slot, c = at
     return space.variants[v], space.channels[c], datetime.fromtimestamp(int(space.send_at[slot]), UTC)
-
-
-def seen_context(recipient: Recipient, context: Mapping[str, Any], hidden: Set[str]) -> dict[str, Any]:
-    """What the model sees: the recipient's attributes overlaid with the request's context, less what is hidden."""
-    merged = {**recipient.attributes, **context}
-    return {name: value for name, value in merged.items() if name not in hidden} if hidden else merged

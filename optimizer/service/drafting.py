@@ -29,13 +29,11 @@ from optimizer.service.choose import (
     displaced_by,
     draw,
     draw_shadow,
-    factors,
     plan,
     policy_space,
-    resolve_zone,
-    seen_context,
     space_of,
 )
+from optimizer.service.framing import factors, resolve_zone, seen_context
 from optimizer.service.holidays import holidays_of
 from optimizer.service.past import with_past
 from optimizer.service.record import (

@@ -9,12 +9,12 @@ All of it belongs to a random pseudonym, so that one person stays one in statist
 from __future__ import annotations
 
 import logging
-import math
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any
 
+from optimizer.bandit.rewards import amount
 from optimizer.errors import Conflict, NotFound
 from optimizer.service import cleaning, displace, settledrows
 from optimizer.service.erased import bury, gone, grave_id, hidden_message_id
@@ -223,9 +223,8 @@ def _nameless_reason(reason: str | None) -> str | None:
 
 def nameless_event(event: Event, pseudonym: str, values: Mapping[str, Collection[str]]) -> Event:
     """What stays of an event. ``values``: by type, the properties that campaigns read an outcome's value from."""
-    kept = {
-        name: event.properties[name] for name in values.get(event.type, ()) if _is_number(event.properties.get(name))
-    }
+    told = {name: amount(event.properties.get(name)) for name in values.get(event.type, ())}
+    kept: dict[str, Any] = {name: number for name, number in told.items() if number is not None}
     if event.type == "bounced" and isinstance(event.properties.get("hard"), bool):
         kept["hard"] = event.properties["hard"]
     if event.properties.get("refuses") in BREADTHS:
@@ -238,10 +237,6 @@ def nameless_event(event: Event, pseudonym: str, values: Mapping[str, Collection
         properties=kept,
         reason=event.reason.partition(":")[0],
     )
-
-
-def _is_number(value: object) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
 
 
 def _mapped_values(reader: Reader, workspace_id: str) -> dict[str, set[str]]:

@@ -19,6 +19,7 @@ _WITHHELD = {
     "paused": "the campaign is paused",
     "no_baseline": "the baseline was to answer, and the campaign has none",
     "not_requested": "the baseline is not among the variants and channels that were asked for",
+    "outside_window": "the baseline's time does not come in the window",
 }
 
 
@@ -111,7 +112,7 @@ def action(told: Mapping[str, Any]) -> str:
 
 
 def _masked(facts: Mapping[str, Any]) -> Iterator[str]:
-    real = [one for one in facts["masked"] if not one["dry_run"]]
+    real = [one for one in facts["masked"] if one["masked"] and not one["dry_run"]]
     if real:
         told = ", ".join(f"{one['rule_id']} ({one['kind']}, {one['masked']})" for one in real)
         yield f"Masked by rules: {told}, of {facts['actions']} actions."

@@ -23,7 +23,7 @@ from optimizer.bandit.rewards import MESSAGE_OUTCOMES
 from optimizer.errors import Invalid
 from optimizer.service import recipients as people
 from optimizer.service.cells import Cells, outcome
-from optimizer.service.choose import ZoneSource, resolve_zone
+from optimizer.service.framing import ZoneSource, resolve_zone
 from optimizer.service.ids import IMPORTED_POLICY, derived, derived_many
 from optimizer.service.importedpast import Occasion, pasts
 from optimizer.service.past import with_past

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from optimizer.bandit.localtime import known_zone
-from optimizer.bandit.rewards import HARMFUL, outcome_names
+from optimizer.bandit.rewards import HARMFUL, amount, outcome_names
 from optimizer.model.timefeatures import hour_of_week
 from storage.blocks import EventBlock
 from storage.columns import DecisionColumns, EventColumns
@@ -217,9 +217,9 @@ class Gathered:
         told = self.meaning.told
         if told:
             for row, kind in enumerate(types):
-                number = properties[row].get(told[kind]) if kind in told else None
-                if isinstance(number, int | float) and not isinstance(number, bool) and np.isfinite(number):
-                    values[row] = float(number)
+                number = amount(properties[row].get(told[kind])) if kind in told else None
+                if number is not None:
+                    values[row] = number
         return values
 
     def _add(self, kind: str, columns: Mapping[str, Any]) -> None:

@@ -148,8 +148,10 @@ def plan_of(decision: Decision, campaign: Campaign) -> Plan:
 
 
 def space_logged(decision: Decision, campaign: Campaign) -> ActionSpace:
-    """The action space of a record."""
-    return space_of(situation_of(decision, campaign))
+    """The action space of a record; that of a baseline of before they moved within a day has days for slots."""
+    situation = situation_of(decision, campaign)
+    space = space_of(situation)
+    return space if space.size == decision.actions else space_of(situation, moves=False)
 
 
 def eligible_logged(decision: Decision) -> NDArray[np.bool_]:

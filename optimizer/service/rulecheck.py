@@ -17,8 +17,8 @@ from optimizer.bandit.eligibility import Eligibility, Question, eligible_many, l
 from optimizer.bandit.localtime import zone
 from optimizer.errors import Invalid, NotFound
 from optimizer.service import recipients as people
-from optimizer.service.choose import resolve_zone
 from optimizer.service.excess import CHUNK, OPEN_STATUSES, Overfull, excess
+from optimizer.service.framing import resolve_zone
 from optimizer.service.holidays import holidays_of
 from optimizer.service.wiring import Services
 from storage import usage

@@ -27,7 +27,8 @@ from optimizer.model.inference import RewardModel
 from optimizer.model.moment import seen_at
 from optimizer.service import recipients as people
 from optimizer.service.catalog import View
-from optimizer.service.choose import factors, named, resolve_zone, seen_context
+from optimizer.service.choose import named
+from optimizer.service.framing import factors, resolve_zone, seen_context
 from optimizer.service.past import with_past
 from optimizer.service.requests import ScoreRequest
 from optimizer.service.rhythms import effects_of

@@ -16,7 +16,7 @@ from datetime import UTC, datetime
 from optimizer.errors import BadArtifact, SendtideError
 from optimizer.model.inference import RewardModel
 from optimizer.model.policy import LivePolicy
-from optimizer.service.choose import factors
+from optimizer.service.framing import factors
 from optimizer.service.freed import give_back
 from optimizer.service.ids import COLD_POLICY
 from storage.errors import StoreError

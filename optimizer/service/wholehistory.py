@@ -13,8 +13,8 @@ from optimizer.model.history import HISTORY
 from optimizer.service import history
 from optimizer.service import recipients as people
 from optimizer.service.cells import OBJECT_VALUES, Cells, instant, outcome
-from optimizer.service.choose import resolve_zone
 from optimizer.service.erased import any_erased
+from optimizer.service.framing import resolve_zone
 from optimizer.service.history import Frame
 from optimizer.service.ids import IMPORTED_POLICY
 from optimizer.service.importedpast import Occasion, pasts

@@ -158,11 +158,16 @@ def test_a_slot_of_no_length_is_refused() -> None:
 
 
 def baseline(
-    start: str, end: str, at: str = "09:00", name: str = "Europe/Berlin", immediate: bool = False
+    start: str, end: str, at: str = "09:00", name: str = "Europe/Berlin", immediate: bool = False, moves: bool = False
 ) -> list[str]:
     window = (datetime.fromisoformat(start + "Z"), datetime.fromisoformat(end + "Z"))
     actions = build_baseline_space(
-        baseline=Baseline("v", "email", at), window=window, decision_id="d", zone=zone(name), immediate=immediate
+        baseline=Baseline("v", "email", at),
+        window=window,
+        decision_id="d",
+        zone=zone(name),
+        immediate=immediate,
+        moves=moves,
     )
     assert (actions.variants, actions.channels, actions.no_send) == (("v",), ("email",), False)
     return [actions.send_time(s).strftime("%dT%H:%M") for s in range(actions.slots)]
@@ -186,6 +191,29 @@ def test_a_baseline_time_that_the_clock_skips_or_repeats_comes_once() -> None:
         "30T19:00",
         "31T19:00",
     ]
+
+
+def test_a_masked_baseline_moves_minute_by_minute_from_its_earliest_time_on() -> None:
+    moved = baseline("2026-11-24T07:00", "2026-11-24T08:03", moves=True)
+    assert moved == ["24T08:00", "24T08:01", "24T08:02"]
+    day = baseline("2026-11-24T08:00", "2026-11-25T08:00", moves=True)
+    assert (len(day), day[0], day[-1]) == (1440, "24T08:00", "25T07:59")
+    assert baseline("2026-11-24T09:00", "2026-11-25T08:00", moves=True) == []
+
+
+@pytest.mark.parametrize(("days", "minutes"), [(1, 1), (2, 2), (7, 10), (60, 60)])
+def test_the_longer_the_window_the_longer_a_baselines_steps_and_no_day_is_left_out(days: int, minutes: int) -> None:
+    start = datetime(2026, 10, 1, 7, tzinfo=UTC)  # Berlin changes its clock on the 25th
+    first, beyond = (f"{at:%Y-%m-%dT%H:%M}" for at in (start, start + timedelta(days=days)))
+    moved = baseline(first, beyond, moves=True)
+    assert moved[1] == (start + timedelta(minutes=minutes)).strftime("%dT%H:%M")
+    assert len(moved) <= 1440
+    assert set(moved) >= set(baseline(first, beyond))
+
+
+def test_in_windows_of_months_a_baseline_moves_from_day_to_day() -> None:
+    first, beyond = "2026-01-01T00:00", "2026-04-01T00:00"
+    assert baseline(first, beyond, moves=True) == baseline(first, beyond)
 
 
 def test_an_immediate_baseline_goes_now() -> None:

@@ -216,7 +216,11 @@ def test_a_baseline_has_one_slot_for_every_date_whatever_the_clock_does() -> Non
             clock = (before + timedelta(minutes=shift, seconds=1)).strftime("%H:%M")
             start, end = change.at - 3 * timedelta(days=1), change.at + 3 * timedelta(days=1)
             built = build_baseline_space(
-                baseline=Baseline("v", "email", clock), window=(start, end), decision_id="d", zone=zone(change.zone)
+                baseline=Baseline("v", "email", clock),
+                window=(start, end),
+                decision_id="d",
+                zone=zone(change.zone),
+                moves=False,
             )
             found = [datetime.fromtimestamp(t, UTC) for t in built.send_at.tolist()]
             hours, minutes = (int(part) for part in clock.split(":"))

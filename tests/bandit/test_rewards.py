@@ -231,7 +231,10 @@ def test_an_outcome_that_needs_a_message_never_counts_without_one(name: str) -> 
 def test_mapped_events_take_their_value_from_the_named_property() -> None:
     order = event("Order Completed", PLANNED, value=1.0, properties={"revenue": 80})
     assert outcomes(CAMPAIGN, DECISION, [order], LATER)["converted"].value == 80.0
-    for unusable in ("80", True, float("inf"), None):
+    for text in ("80", " 80.0 ", "8e1"):
+        told = replace(order, properties={"revenue": text})
+        assert outcomes(CAMPAIGN, DECISION, [told], LATER)["converted"].value == 80.0
+    for unusable in ("80 €", "", "nan", "1e999", 10**400, True, float("inf"), None, ["80"]):
         odd = replace(order, properties={"revenue": unusable})
         assert outcomes(CAMPAIGN, DECISION, [odd], LATER)["converted"].value == 1.0
     assert happened(event("Product Viewed", PLANNED)) == {"visited"}

@@ -76,7 +76,7 @@ def live(services: Services, clock: FakeClock, i: int) -> Decision:
         clock(),
         event_id=order,
         decision_id=made.decision_id,
-        properties={"revenue": 10.5 + i, "to": city},
+        properties={"revenue": 10.5 + i if i % 2 else f"{10.5 + i}", "to": city},
     )
     assert ingest(services, WORKSPACE, [opened, bought]).accepted == 2
     if i % 3 == 0:

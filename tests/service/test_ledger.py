@@ -101,7 +101,7 @@ def some_event(rng: np.random.Generator, number: int, decisions: Sequence[Decisi
         campaign_id=None if named else (None, "spring", "autumn")[rng.integers(3)],
         value=None if rng.random() < 0.3 else float(rng.integers(1, 50)),
         automated=bool(rng.random() < 0.1),
-        properties={"revenue": 17.0} if rng.random() < 0.5 else {"revenue": "a lot"},
+        properties={"revenue": (17.0, "17.5", "a lot", True)[rng.integers(4)]},
     )
 
 

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import random
 from collections import Counter
+from contextlib import suppress
 from dataclasses import replace
 from datetime import datetime, timedelta
 
 from optimizer.config import Settings
+from optimizer.errors import Conflict
 from optimizer.service import ingest, settle, setup, upkeep
 from optimizer.service.requests import DecisionRequest, EventInput, RecipientPatch
 from optimizer.service.wiring import Services, open_services
@@ -128,7 +130,8 @@ class Shop:
             stored = reader.decision(SHOP, made.decision_id)
         if stored is not None and stored.status == "reserved":
             if self.chance.random() < 0.2:
-                settle.claim(self.services, SHOP, made.decision_id)
+                with suppress(Conflict):  # overdue: settled there and then
+                    settle.claim(self.services, SHOP, made.decision_id)
             else:
                 settle.release(self.services, SHOP, made.decision_id, None)
 

@@ -13,7 +13,6 @@ Source: https://segment.com/docs/connections/spec/ (common fields, and a page fo
 from __future__ import annotations
 
 import hashlib
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -22,6 +21,7 @@ from typing import Any
 import orjson
 from marshmallow import ValidationError
 
+from optimizer.bandit.rewards import amount
 from optimizer.errors import Invalid
 from optimizer.service import moments
 from optimizer.service.ids import fresh
@@ -163,18 +163,9 @@ def _decision_id(properties: Mapping[str, Any]) -> str | None:
 
 
 def _worth(properties: Mapping[str, Any]) -> float | None:
-    """What an event was worth. Shops often send amounts as text."""
-    for name in _WORTH:
-        told = properties.get(name)
-        if isinstance(told, bool) or not isinstance(told, int | float | str):
-            continue
-        try:
-            worth = float(told)
-        except ValueError:
-            continue
-        if math.isfinite(worth) and abs(worth) <= limits.AMOUNT:
-            return worth
-    return None
+    """What an event was worth."""
+    amounts = (amount(properties.get(name)) for name in _WORTH)
+    return next((worth for worth in amounts if worth is not None and abs(worth) <= limits.AMOUNT), None)
 
 
 def _occurred_at(message: Mapping[str, Any], envelope: Envelope) -> datetime:

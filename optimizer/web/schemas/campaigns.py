@@ -144,7 +144,11 @@ class EventMappingIn(Body):
     """Turns a tracked event into an outcome."""
 
     outcome = Id(required=True)
-    value = Id("The property that holds the outcome's value.", load_default=None, allow_none=True)
+    value = Id(
+        "The property that holds the outcome's value: a number, or text that is one; else the event's own counts.",
+        load_default=None,
+        allow_none=True,
+    )
 
     @post_load
     def _make(self, data: dict[str, Any], **_: Any) -> EventMapping:

@@ -142,7 +142,7 @@ class ActionOut(Shown):
 class ReasonOut(Shown):
     """What masked actions: a rule, `consent`, `suppression`, a variant's own conditions (`requires`), the mode
     (`paused`; `no_baseline` where the baseline was to answer and the campaign has none), or the request, whose variants
-    and channels leave the baseline out (`not_requested`)."""
+    and channels leave the baseline out (`not_requested`), or whose window lacks its time (`outside_window`)."""
 
     rule_id = Id(required=True)
     kind = Text(required=True)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import random
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from multiprocessing.sharedctypes import Synchronized
@@ -191,7 +192,8 @@ class _Worker:
             them = Message(
                 WORKSPACE, made[0].recipient_id, sent_at, f"their-{made[0].request_id}", "email", "marketing"
             )
-            self._patiently(lambda: settle.record_send(self._services, them))
+            with suppress(Conflict):  # told already, with an earlier time, by a process that was killed after it
+                self._patiently(lambda: settle.record_send(self._services, them))
 
     def _settle(self, ref: str, share_of: float) -> None:
         services = self._services
