@@ -26,7 +26,7 @@ def decode_cursor(listing: str, cursor: str, kinds: Sequence[type]) -> tuple[int
     Raises:
         ValueError: the text is not a cursor that this list gave.
     """
-    problem = f"cursor: {cursor[:80]!r} is not one that the list of {listing} gave; send the cursor of its last page"
+    problem = f"{cursor[:80]!r} is not a cursor that the list of {listing} gave"
     try:
         parts = msgspec.json.decode(urlsafe_b64decode(cursor.encode("ascii") + b"=" * (-len(cursor) % 4)), type=list)
     except (ValueError, RecursionError, msgspec.MsgspecError) as error:

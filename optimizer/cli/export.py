@@ -38,8 +38,10 @@ def export(
     from optimizer.service.exports import Selection
     from optimizer.service.exports import export as write
 
-    if (what == "recipient") != (recipient is not None):
-        raise click.UsageError("--recipient goes with `export recipient`, and only with it")
+    if what == "recipient" and recipient is None:
+        raise click.UsageError("missing: --recipient ID; `export recipient` writes one person's data")
+    if what != "recipient" and recipient is not None:
+        raise click.UsageError(f"--recipient goes with `export recipient` alone, not with `export {what}`")
     if what == "recipient" and (campaign or since or until):
         raise click.UsageError("`export recipient` writes everything: no --campaign, --since or --until")
     selection = Selection(campaign, recipient, _time("--since", since), _time("--until", until))

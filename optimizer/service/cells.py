@@ -34,6 +34,7 @@ _NUMBER = re.compile(r"-?(0|[1-9]\d*)(\.\d+)?([eE][+-]?\d+)?")
 LookClosely = object()
 #: Stands for a text that has to be looked at closely.
 _ODD = object()
+_TIME_ALLOWED = "an RFC 3339 time with an offset such as 2026-11-24T09:00:00Z, from 1970 to 2200"
 _SWITCHES = {"true": True, "false": False, "1": True, "0": False, "yes": True, "no": False}
 
 
@@ -243,8 +244,7 @@ def instant(name: str, value: Any) -> datetime:
     try:
         return moments.within(value)
     except ValueError:
-        allowed = "an RFC 3339 time with an offset such as 2026-11-24T09:00:00Z, from 1970 to 2200"
-        raise Invalid.field(name, f"{str(value)!r:.80} must be {allowed}") from None
+        raise Invalid.field(name, f"{str(value)!r:.80} must be {_TIME_ALLOWED}") from None
 
 
 def outcome(name: str, value: Any) -> tuple[float | None, datetime | None] | None:
@@ -261,7 +261,12 @@ def outcome(name: str, value: Any) -> tuple[float | None, datetime | None] | Non
         return (_within(name, number), None) if number != 0 else None
     if isinstance(value, str) and value.lower() in {"true", "false"}:
         return (None, None) if value.lower() == "true" else None
-    return None, instant(name, value)
+    try:
+        return None, instant(name, value)
+    except Invalid:
+        raise Invalid.field(
+            name, f"{str(value)!r:.80} must be empty, a number, true or false, or {_TIME_ALLOWED}"
+        ) from None
 
 
 def _within(name: str, number: float) -> float:

@@ -104,7 +104,7 @@ def _place(cursor: str | None) -> tuple[int, int, str | None]:
         return 0, 0, None
     place, skip, at = decode_cursor(_LISTING, cursor, (int, int, str))
     if int(place) not in range(len(OPEN_STATUSES)) or int(skip) < 0:
-        raise ValueError(f"cursor: {cursor[:80]!r} is not one that this list gave")
+        raise ValueError(f"{cursor[:80]!r} is not a cursor that this list gave")
     return int(place), int(skip), str(at) or None
 
 

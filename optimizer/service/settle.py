@@ -121,8 +121,9 @@ def confirm(
         Invalid: there was no message to send, or ``sent_at`` lies in the future.
     """
     now = services.clock()
-    if sent_at is not None and (sent_at - now).total_seconds() > CLOCK_SKEW_SECONDS:
-        raise Invalid.field("sent_at", f"{sent_at.isoformat()} is in the future; allowed: up to {now.isoformat()}")
+    latest = now + timedelta(seconds=CLOCK_SKEW_SECONDS)
+    if sent_at is not None and sent_at > latest:
+        raise Invalid.field("sent_at", f"{sent_at.isoformat()} is in the future; allowed: up to {latest.isoformat()}")
     provider, message_id = normalised(provider, message_id)
 
     def work(writer: Writer) -> Decision:

@@ -27,9 +27,9 @@ Json = dict[str, Any]
 _ABOUT = """Sendtide decides for each person which message to send, on which channel, when, or nothing at all.
 
 **Keys.** `Authorization: Bearer KEY`; a key belongs to one workspace. Scopes: `decide`, `feedback`, `read`, `admin`
-(implies all). **Times** are RFC 3339 with an offset; answers are in UTC. **Lists** take `limit` and `cursor`.
-**Writes** of campaigns, rules and recipients honour `If-Match` and `If-None-Match: *`. **Errors** are
-`application/problem+json`. **Modes** of a campaign and of the workspace: `live`; `shadow` answers the baseline and logs
+(implies all). **Times** are RFC 3339 with an offset; answers are in UTC. **Lists** take `limit` and `cursor`, as their
+parameters say. **Writes** of what has a version (campaigns, rules, recipients, webhook sources, the workspace) honour
+`If-Match` and `If-None-Match: *`. **Errors** are `application/problem+json`. **Modes** of a campaign and of the workspace: `live`; `shadow` answers the baseline and logs
 what would have been chosen; `baseline_only`; `paused` answers `withheld`, as the two before it do in a campaign without
 a baseline. Of the two modes the stricter wins.
 **Not here:** `/personalizer/…`, the API of Azure Personalizer, as its own specification describes it.
@@ -58,8 +58,8 @@ _PROBLEMS = {
     413: "The body or the batch is over its limit.",
     415: "A content type that this route doesn't read.",
     422: "Readable, but not allowed; `errors` names each field, what was given and what is allowed.",
-    503: "The store (or a vendor's server that is needed) can't be used right now; nothing was recorded. Try again "
-    "after `Retry-After` seconds.",
+    503: "The store (or a vendor's server that is needed) can't be used right now; nothing was recorded, or, where "
+    "`detail` says that it went away during a commit, all of it or nothing. Try again after `Retry-After` seconds.",
 }
 
 

@@ -256,8 +256,9 @@ def allowed(services: Services, secret: str, scope: Scope) -> ApiKey:
     key = authenticate(services, secret)
     g.workspace_id, g.key_id = key.workspace_id, key.key_id
     if scope not in key.scopes and "admin" not in key.scopes:
+        needed = scope if scope == "admin" else f"{scope} (or admin)"
         raise Forbidden(
-            f"the key {key.key_id} has the scopes {', '.join(key.scopes)}; this needs {scope} (or admin)",
+            f"the key {key.key_id} has the scopes {', '.join(key.scopes)}; this needs {needed}",
             errors={"scope": [f"Needs {scope}."]},
         )
     return key

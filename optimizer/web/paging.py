@@ -39,7 +39,12 @@ def _encoded(key: str) -> str:
 
 def _decoded(cursor: str) -> str:
     with own_cursor():
-        raw = urlsafe_b64decode(cursor.encode("ascii") + b"=" * (-len(cursor) % 4))
+        problem = f"{cursor[:80]!r} is not a cursor that this list gave"
+        try:
+            raw = urlsafe_b64decode(cursor.encode("ascii") + b"=" * (-len(cursor) % 4))
+            key = raw[1:].decode("utf-8")
+        except ValueError:
+            raise ValueError(problem) from None
         if raw[:1] != b"k":
-            raise ValueError("not a cursor of this list")
-        return raw[1:].decode("utf-8")
+            raise ValueError(problem)
+        return key

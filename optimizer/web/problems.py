@@ -20,7 +20,7 @@ log = logging.getLogger("sendtide.web")
 CONTENT_TYPE = "application/problem+json"
 
 #: When to try again what somebody else's server made impossible.
-_RETRY_SECONDS = 30
+RETRY_SECONDS = 30
 
 #: HTTP status by error class; a subclass comes before its base.
 STATUS: dict[type[SendtideError], int] = {
@@ -95,7 +95,7 @@ def _on_error(error: SendtideError) -> Response:
         challenge = error.challenge if isinstance(error, errors.Forged) else 'Bearer realm="sendtide"'
         return respond(document, {"WWW-Authenticate": challenge})
     if document["status"] == 503:
-        return respond(document, {"Retry-After": str(_RETRY_SECONDS)})
+        return respond(document, {"Retry-After": str(RETRY_SECONDS)})
     return respond(document)
 
 
@@ -105,7 +105,7 @@ def _on_store_error(error: StoreError) -> Response:
         return respond(document)
     log.error("store unavailable: %s", error)
     body.leave_none(current_app.extensions["sendtide"].settings.max_batch_bytes)
-    seconds = error.retry_after_seconds if isinstance(error, StoreUnavailable) else _RETRY_SECONDS
+    seconds = error.retry_after_seconds if isinstance(error, StoreUnavailable) else RETRY_SECONDS
     return respond(document, {"Retry-After": str(seconds)})
 
 

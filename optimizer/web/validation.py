@@ -54,7 +54,8 @@ def invalid(error: ValidationError, data: Any, prefix: str = "", secret: Collect
             break
         found, value = _at(data, path)
         name = prefix + ".".join(_short(str(part)) for part in path) or "body"
-        text = f"{message} Got {_repr(value)}." if found and path[0] not in secret else message
+        told = not found or (bool(path) and path[0] in secret) or " Got " in message
+        text = message if told else f"{message} Got {_repr(value)}."
         errors.setdefault(name.removesuffix("."), []).append(text)
     first = next(iter(errors.items()))
     more = f" (and {len(errors) - 1} more)" if len(errors) > 1 else ""
@@ -73,7 +74,7 @@ def _flat(messages: Any, path: tuple[Any, ...]) -> Iterator[tuple[tuple[Any, ...
 
 
 def _at(data: Any, path: tuple[Any, ...]) -> tuple[bool, Any]:
-    """Whether something lies at ``path``, and what. Nothing is shown of a whole body."""
+    """Whether something lies at ``path``, and what. Nothing is shown of a whole body; a row of a batch may be none."""
     for part in path:
         if isinstance(data, Mapping) and part in data:
             data = data[part]
@@ -81,7 +82,7 @@ def _at(data: Any, path: tuple[Any, ...]) -> tuple[bool, Any]:
             data = data[int(part)]
         else:
             return False, None
-    return bool(path), data
+    return bool(path) or not isinstance(data, Mapping), data
 
 
 def _repr(value: Any) -> str:

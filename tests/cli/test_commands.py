@@ -359,7 +359,7 @@ def test_exports_are_written_where_told(sendtide: Sendtide, spring: Campaign, wh
 @pytest.mark.parametrize(
     ("arguments", "code", "named"),
     [
-        (["recipient", "--out", "x.ndjson"], 2, "--recipient goes with"),
+        (["recipient", "--out", "x.ndjson"], 2, "missing: --recipient ID"),
         (["decisions", "--out", "x.ndjson", "--recipient", "u1"], 2, "--recipient goes with"),
         (["recipient", "--out", "x.ndjson", "--recipient", "u1", "--since", "2026-01-01T00:00:00Z"], 2, "everything"),
         (["decisions", "--out", "x.xls"], 1, ".parquet"),

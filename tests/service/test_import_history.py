@@ -163,7 +163,7 @@ HISTORY_FAULTS = [
     ({"decided_at": "2026-03-01T00:00:00Z"}, "must not be after send_at"),
     ({"propensity": 1.5}, "must not be above 1"),
     ({"propensity": "many"}, "'many' must be a finite number"),
-    ({"outcome.clicked": "soon"}, "'soon' must be an RFC 3339 time"),
+    ({"outcome.clicked": "soon"}, "'soon' must be empty, a number, true or false, or an RFC 3339 time"),
     ({"outcome.clicked": "2026-01-01T00:00:00Z"}, "must lie between decided_at and now"),
     ({"variant_id": None, "outcome.opened": 1}, "needs a message"),
 ]

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import contextlib
+import re
 import threading
 from collections.abc import Callable
 from dataclasses import replace
+from datetime import timedelta
 
 import pytest
 
-from optimizer.errors import Conflict, SendtideError
+from optimizer.errors import Conflict, Invalid, SendtideError
 from optimizer.service import settle, setup, upkeep
 from optimizer.service.ingest import ingest
-from optimizer.service.requests import EventInput
+from optimizer.service.requests import CLOCK_SKEW_SECONDS, EventInput
 from optimizer.service.wiring import Services
 from storage.log import COUNTED, Decision, Status
 from storage.records import Campaign
@@ -151,6 +153,24 @@ def test_a_late_claim_within_the_hour_gives_the_sender_an_hour_of_its_own(
     clock.forward(seconds=1)
     with pytest.raises(Conflict, match="is assumed_sent"):
         settle.claim(services, WORKSPACE, "d")
+
+
+def test_a_refusal_of_what_was_sent_after_all_does_not_tell_why_it_was_once_given_back(
+    services: Services, clock: FakeClock
+) -> None:
+    close(services, reserve(services, "d"), "released")
+    clock.forward(hours=6)
+    confirm(services, "d", 6.0)
+    with pytest.raises(Conflict, match="d is sent; only a reserved one can be claimed"):
+        settle.claim(services, WORKSPACE, "d")
+
+
+def test_a_confirm_from_the_future_is_told_how_far_ahead_a_clock_may_be(services: Services) -> None:
+    reserve(services, "d")
+    latest = START + timedelta(seconds=CLOCK_SKEW_SECONDS)
+    with pytest.raises(Invalid, match=re.escape(f"allowed: up to {latest.isoformat()}")):
+        settle.confirm(services, WORKSPACE, "d", latest + timedelta(seconds=1), None, None)
+    assert settle.confirm(services, WORKSPACE, "d", latest, None, None).sent_at == latest
 
 
 @pytest.mark.parametrize("status", ["revoked", "displaced", "expired"])

@@ -19,7 +19,7 @@ from optimizer.errors import Forbidden, Invalid, SendtideError, TooLarge, Unauth
 from optimizer.service.ingest import ingest
 from optimizer.service.requests import EventInput, RejectedEvent, Told
 from optimizer.service.wiring import Services
-from optimizer.web import body, metrics
+from optimizer.web import body, metrics, problems
 from optimizer.web.compat.segment_messages import CALLS, Envelope, moment, read
 from optimizer.web.holder import ServiceHolder
 from optimizer.web.operation import allowed
@@ -42,11 +42,7 @@ def _view(call: str | None) -> Callable[[], Response]:
         except SendtideError as error:
             return _refuse(error)
         except StoreError as error:
-            log.error("store unavailable: %s", error)
-            retry = error.retry_after_seconds if isinstance(error, StoreUnavailable) else 30
-            refusal = _refusal(503, "store_unavailable", "nothing was recorded; send it again")
-            refusal.headers["Retry-After"] = str(retry)
-            return refusal
+            return _unstored(error)
 
     return view
 
@@ -177,6 +173,16 @@ def _refuse(error: SendtideError) -> Response:
     refusal = _refusal(status, error.code, error.detail)
     if status == 401:
         refusal.headers["WWW-Authenticate"] = 'Basic realm="sendtide"'
+    return refusal
+
+
+def _unstored(error: StoreError) -> Response:
+    """503 for a race that was lost, too: SDKs throw away what any 4xx answered, and the same again succeeds."""
+    told = problems.of_store_error(error)
+    log.error("store unavailable: %s", error)
+    refusal = _refusal(503, told["code"], told["detail"])
+    retry = error.retry_after_seconds if isinstance(error, StoreUnavailable) else problems.RETRY_SECONDS
+    refusal.headers["Retry-After"] = str(retry)
     return refusal
 
 

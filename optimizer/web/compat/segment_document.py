@@ -65,7 +65,8 @@ _REFUSALS: dict[str, str] = {
     "400": "Unreadable, invalid or too large; don't send it again.",
     "401": "No key, or one that is unknown or revoked.",
     "403": "The key lacks the scope.",
-    "503": "Nothing was recorded; send it again after `Retry-After` seconds.",
+    "503": "Nothing was recorded, or, as `message` then says, all of it or nothing: send it again after `Retry-After` "
+    "seconds; what is known counts once.",
 }
 
 

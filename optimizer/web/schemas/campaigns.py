@@ -5,11 +5,11 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Any, get_args
 
-from marshmallow import ValidationError, fields, post_load, validates_schema
+from marshmallow import ValidationError, post_load, validates_schema
 
 from optimizer.web.schemas import limits
 from optimizer.web.schemas.body import Body, Stored, page_of, shown
-from optimizer.web.schemas.containers import Attributes, Either, Many, Table
+from optimizer.web.schemas.containers import Attributes, Either, Many, Part, Table
 from optimizer.web.schemas.exploration import EXPLORATION, ExplorationIn
 from optimizer.web.schemas.fields import Choice, ClockTime, Flag, Id, Number, Text, Time, Whole, ZoneName
 from storage.records import (
@@ -69,7 +69,7 @@ class VariantIn(Body):
     text = Text("The message's text, for the model.", longest=limits.TEXT, load_default="")
     cost = Number("What one message costs.", minimum=0, maximum=limits.AMOUNT, load_default=0.0)
     requires = Many(
-        fields.Nested(RequirementIn),
+        Part(RequirementIn),
         "Conditions on earlier messages; every one must hold.",
         longest=limits.REQUIREMENTS,
         load_default=list,
@@ -171,12 +171,12 @@ def _plain_weight(value: Any) -> OutcomeWeight | None:
 
 def _channel() -> Either:
     form = {"type": "string", "minLength": 1, "maxLength": limits.ID, "description": "a channel's name"}
-    return Either(fields.Nested(ChannelIn), _plain_channel, form=form)
+    return Either(Part(ChannelIn), _plain_channel, form=form)
 
 
 def _weight() -> Either:
     form = {"type": "number", "minimum": -limits.AMOUNT, "maximum": limits.AMOUNT, "description": "a number"}
-    return Either(fields.Nested(OutcomeWeightIn), _plain_weight, form=form)
+    return Either(Part(OutcomeWeightIn), _plain_weight, form=form)
 
 
 class CampaignIn(Stored):
@@ -199,7 +199,7 @@ class CampaignIn(Stored):
     status = Choice(get_args(CampaignStatus), load_default="active")
     mode = Choice(get_args(Mode), "Who answers: see the overview.", load_default="live")
     variants = Many(
-        fields.Nested(VariantIn),
+        Part(VariantIn),
         "A variant left out of a PUT is archived.",
         shortest=1,
         longest=limits.VARIANTS,
@@ -226,16 +226,14 @@ class CampaignIn(Stored):
         largest=limits.OUTCOMES,
         load_default=dict,
     )
-    groups = fields.Nested(GroupsIn, load_default=dict)
-    baseline = fields.Nested(BaselineIn, load_default=None, allow_none=True)
+    groups = Part(GroupsIn, load_default=dict)
+    baseline = Part(BaselineIn, load_default=None, allow_none=True)
     displaceable = Flag(
         "Whether a campaign of higher priority may take the place of its reserved messages. Left out: true; "
         "transactional: false."
     )
-    exploration = fields.Nested(ExplorationIn, load_default=lambda: dict(EXPLORATION))
-    guardrails = Table(
-        fields.Nested(GuardrailIn), "Limits on harmful outcomes.", largest=limits.OUTCOMES, load_default=dict
-    )
+    exploration = Part(ExplorationIn, load_default=lambda: dict(EXPLORATION))
+    guardrails = Table(Part(GuardrailIn), "Limits on harmful outcomes.", largest=limits.OUTCOMES, load_default=dict)
     cold_start = Choice(get_args(ColdStart), "What is done before anything is learned.", load_default="uniform")
     unconfirmed = Choice(
         get_args(Unconfirmed),
@@ -243,7 +241,7 @@ class CampaignIn(Stored):
         load_default="assume_sent",
     )
     event_mapping = Table(
-        fields.Nested(EventMappingIn), "Tracked events that are outcomes.", largest=limits.OUTCOMES, load_default=dict
+        Part(EventMappingIn), "Tracked events that are outcomes.", largest=limits.OUTCOMES, load_default=dict
     )
 
     @validates_schema(skip_on_field_errors=True)

@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from marshmallow import ValidationError, fields
+from marshmallow import Schema, ValidationError, fields
 
 from optimizer.web.schemas import limits
 from optimizer.web.schemas.fields import about_field, is_id
@@ -53,11 +53,12 @@ class Table(fields.Dict):
     def _deserialize(self, value: Any, *_: Any, **__: Any) -> dict[Any, Any]:
         if not isinstance(value, dict) or not self.smallest <= len(value) <= self.largest:
             raise ValidationError(f"Must be an object of {self.smallest} to {self.largest} entries.")
+        for key in value:
+            if not is_id(key):
+                raise ValidationError(_misnamed(key))
         loaded, errors = {}, {}
         for key, one in value.items():
             try:
-                if not is_id(key):
-                    raise ValidationError("The name must be 1 to 256 characters without control characters.")
                 assert self.value_field is not None  # noqa: S101  for mypy: __init__ always gives one
                 quick = one is not None and not self.value_field.validators
                 load = self.value_field._deserialize if quick else self.value_field.deserialize
@@ -67,6 +68,13 @@ class Table(fields.Dict):
         if errors:
             raise ValidationError(errors)
         return loaded
+
+
+class Part(fields.Nested):
+    """An object within an object."""
+
+    def __init__(self, schema: type[Schema], about: str = "", **kw: Any) -> None:
+        super().__init__(schema, **about_field(kw, about))
 
 
 class Attributes(fields.Dict):
@@ -87,11 +95,15 @@ class Attributes(fields.Dict):
         return value
 
 
+def _misnamed(key: str) -> str:
+    return f"Names must be 1 to 256 characters without control characters. Got {key[:80]!r}."
+
+
 def _walk(value: Mapping[str, Any], depth: int, left: int) -> int:
     """Checks the values below ``value`` and returns how many more are allowed (negative: too many)."""
     for key, one in value.items():
         if not is_id(key):
-            raise ValidationError({key: ["The name must be 1 to 256 characters without control characters."]})
+            raise ValidationError(_misnamed(key))
         left = _walk_value(key, one, depth, left - 1)
         if left < 0:
             break

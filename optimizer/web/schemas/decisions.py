@@ -10,7 +10,7 @@ from marshmallow import ValidationError, fields, post_load
 from optimizer.service.requests import DecisionRequest, RecipientPatch
 from optimizer.web.schemas import limits
 from optimizer.web.schemas.body import Body, PageQuery, Problem, Shown, moment, page_of, rows, state
-from optimizer.web.schemas.containers import Attributes, Many
+from optimizer.web.schemas.containers import Attributes, Many, Part
 from optimizer.web.schemas.fields import Choice, Flag, Id, Number, Text, Time, Whole, ZoneName
 from optimizer.web.schemas.recipients import consents
 from storage.log import Group, Status
@@ -62,14 +62,14 @@ class RowIn(Body):
     request_id = Id("Unique in the workspace: the same again answers the same.", load_default=None)
     context = Attributes("What is known of this moment; the model sees it over the attributes.", load_default=dict)
     metadata = Attributes("Yours; comes back with the decision.", load_default=dict)
-    recipient = fields.Nested(RecipientPatchIn, load_default=None)
+    recipient = Part(RecipientPatchIn, load_default=None)
 
 
 class _Question(Body):
     """What a single request and a batch's envelope have in common."""
 
     campaign_id = Id(required=True)
-    window = fields.Nested(
+    window = Part(
         WindowIn, load_default=None, metadata={"description": "Left out: from now, as long as the campaign says."}
     )
     variants = _restriction("variants")

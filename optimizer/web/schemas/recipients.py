@@ -10,7 +10,7 @@ from marshmallow import ValidationError, fields, post_load
 from optimizer.service.recipients import LISTED
 from optimizer.web.schemas import limits
 from optimizer.web.schemas.body import Body, Shown, Stored, page_of, rows, shown
-from optimizer.web.schemas.containers import Attributes, Either, Many, Table
+from optimizer.web.schemas.containers import Attributes, Either, Many, Part, Table
 from optimizer.web.schemas.fields import Choice, Flag, Id, Text, Time, Whole, ZoneName
 from storage.records import ANY, Attribute, AttributeType, Consent, Recipient, Suppression
 
@@ -46,7 +46,7 @@ def _plain_consent(value: Any) -> Consent | None:
 
 def consents() -> Table:
     """Consents by channel, each `true`, `false` or an object."""
-    consent = Either(fields.Nested(ConsentIn), _plain_consent, form={"type": "boolean", "description": "true or false"})
+    consent = Either(Part(ConsentIn), _plain_consent, form={"type": "boolean", "description": "true or false"})
     about = "A channel not mentioned is allowed, except sms, push, whatsapp and voice, which need `true`."
     return Table(consent, about, largest=limits.CHANNELS, load_default=dict)
 
@@ -61,7 +61,7 @@ class RecipientIn(Stored):
     timezone = ZoneName(load_default=None, allow_none=True)
     attributes = Attributes("What is known of the person.", load_default=dict)
     channels = consents()
-    suppressed = Many(fields.Nested(SuppressionIn), longest=limits.ENTRIES, load_default=list)
+    suppressed = Many(Part(SuppressionIn), longest=limits.ENTRIES, load_default=list)
 
 
 class RecipientRow(RecipientIn):

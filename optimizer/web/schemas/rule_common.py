@@ -6,11 +6,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, get_args
 
-from marshmallow import fields, post_load
+from marshmallow import post_load
 
 from optimizer.web.schemas import limits
 from optimizer.web.schemas.body import Body, Stored
-from optimizer.web.schemas.containers import Many
+from optimizer.web.schemas.containers import Many, Part
 from optimizer.web.schemas.fields import Choice, Flag, Id, Time, Whole
 from storage.rules import WEEKDAYS, RuleKind, RuleParameters, Selector
 
@@ -50,8 +50,8 @@ class RuleBody(Stored):
     archived = Flag(dump_only=True)
 
     kind = Choice(get_args(RuleKind), required=True)
-    applies_to = fields.Nested(SelectorIn, load_default=Selector, metadata={"description": "Which requests it binds."})
-    counts = fields.Nested(
+    applies_to = Part(SelectorIn, load_default=Selector, metadata={"description": "Which requests it binds."})
+    counts = Part(
         SelectorIn,
         load_default=None,
         allow_none=True,

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
-from marshmallow import ValidationError, fields, post_load, validates_schema
+from marshmallow import ValidationError, post_load, validates_schema
 
 from optimizer.bandit.rewards import HARMFUL
 from optimizer.web.schemas import limits
 from optimizer.web.schemas.body import Body
-from optimizer.web.schemas.containers import Many
+from optimizer.web.schemas.containers import Many, Part
 from optimizer.web.schemas.fields import Choice, Day, Money, Number, Whole, ZoneName
 from optimizer.web.schemas.rule_common import Kind, RuleBody, kind_of, week_start
 from storage.rules import MICROS, Budget, Capacity, Fatigue, WarmUpStep
@@ -33,7 +33,7 @@ class CapacityRuleIn(RuleBody):
     limit = Whole("0: never.", maximum=limits.CAPACITY, required=True)
     per_minutes = Whole("How long a period is.", minimum=1, maximum=limits.MONTH_MINUTES, required=True)
     warm_up = Many(
-        fields.Nested(WarmUpStepIn),
+        Part(WarmUpStepIn),
         "Steps by ascending day; one holds until the next one's day, the last for its own day, then `limit`. Days are "
         "UTC dates; a period belongs to the day it starts on.",
         longest=limits.WARM_UP_STEPS,

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
-from marshmallow import ValidationError, fields, post_load, validates_schema
+from marshmallow import ValidationError, post_load, validates_schema
 
 from optimizer.service.holidays import public_holidays
 from optimizer.web.schemas import limits
 from optimizer.web.schemas.body import Body
-from optimizer.web.schemas.containers import Many
+from optimizer.web.schemas.containers import Many, Part
 from optimizer.web.schemas.fields import Choice, ClockTime, Country, Day, Flag, Number, Whole
 from optimizer.web.schemas.rule_common import Kind, RuleBody, kind_of, week_start
 from storage.rules import WEEKDAYS, Adapt, Blackout, Cap, QuietHours
@@ -53,8 +53,8 @@ class CapRuleIn(RuleBody):
 
     kind = kind_of("cap")
     limit = Whole("0: never.", maximum=limits.RULE_MESSAGES, required=True)
-    window = fields.Nested(CapWindowIn, required=True)
-    adapt = fields.Nested(AdaptIn, load_default=None, allow_none=True)
+    window = Part(CapWindowIn, required=True)
+    adapt = Part(AdaptIn, load_default=None, allow_none=True)
 
 
 class GapRuleIn(RuleBody):

@@ -15,7 +15,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from werkzeug.test import TestResponse
 
-from storage.errors import StoreUnavailable
+from storage.errors import StoreError, StoreUnavailable, VersionConflict
 from storage.log import Event
 from tests.web.conftest import NOW, Caller, key
 
@@ -308,15 +308,25 @@ def test_batches_are_bounded_and_gzip_does_not_help(track: Tracker) -> None:
     assert track("batch", {"batch": {"0": MESSAGE}}).status_code == 400
 
 
-def test_a_store_that_takes_nothing_is_503_with_a_time_to_try_again(
-    track: Tracker, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(
+    ("error", "code", "message"),
+    [
+        (StoreUnavailable("disk full"), "store_unavailable", "nothing was recorded"),
+        (StoreUnavailable("cut off", fate_unknown=True), "store_unavailable", "all was recorded or nothing"),
+        (VersionConflict("raced"), "conflict", "at the same time"),
+    ],
+)
+def test_what_the_store_failed_with_is_told_as_it_is(
+    track: Tracker, monkeypatch: pytest.MonkeyPatch, error: StoreError, code: str, message: str
 ) -> None:
-    def full(*_: Any, **__: Any) -> None:
-        raise StoreUnavailable("disk full")
+    def fails(*_: Any, **__: Any) -> None:
+        raise error
 
-    monkeypatch.setattr(track.app.extensions["sendtide"].get().store, "write", full)
+    monkeypatch.setattr(track.app.extensions["sendtide"].get().store, "write", fails)
     answer = track("track", MESSAGE)
-    assert (answer.status_code, answer.get_json()["success"]) == (503, False)
+    assert (answer.status_code, answer.get_json()["code"]) == (503, code)
+    assert message in answer.get_json()["message"]
+    assert answer.get_json()["success"] is False
     assert int(answer.headers["Retry-After"]) > 0
 
 
