@@ -194,18 +194,19 @@ class Settings:
     @property
     def report_path(self) -> Path:
         """The folder of what reports and refreshes keep of the log. Several installations may share one."""
-        if self.report_folder is not None:
-            return Path(self.report_folder)
-        file = self.database.removeprefix("sqlite:///")
-        return Path("var/reports") if file == self.database else Path(f"{file}.reports")
+        return self._beside(self.report_folder, "reports")
 
     @property
     def archive_path(self) -> Path:
         """The folder of the archive."""
-        if self.archive_folder is not None:
-            return Path(self.archive_folder)
+        return self._beside(self.archive_folder, "archive")
+
+    def _beside(self, folder: str | None, name: str) -> Path:
+        """The folder that was set, or one beside the database file."""
+        if folder is not None:
+            return Path(folder)
         file = self.database.removeprefix("sqlite:///")
-        return Path("var/archive") if file == self.database else Path(f"{file}.archive")
+        return Path("var", name) if file == self.database else Path(f"{file}.{name}")
 
     def override(self, **values: Any) -> Settings:
         """A copy with those values that are not None; they must have been parsed already."""
@@ -232,8 +233,12 @@ def variable(name: str) -> str:
 
 def unknown_variables(environ: Mapping[str, str]) -> list[str]:
     """The ``SENDTIDE_`` names, sorted, that are neither a setting's nor a flag's that all commands share."""
-    known = {*(variable(name) for name in SETTINGS), *(PREFIX + name for name in SHARED_FLAGS)}
+    known = _known_variables()
     return sorted(name for name in environ if name.startswith(PREFIX) and name not in known)
+
+
+def _known_variables() -> set[str]:
+    return {*(variable(name) for name in SETTINGS), *(PREFIX + name for name in SHARED_FLAGS)}
 
 
 #: Each setting's kind, by name.
@@ -263,7 +268,7 @@ def parse_setting(name: str, text: str, *, shown_as: str) -> Any:
 
 
 def _unknown(variable_name: str, also: Collection[str]) -> ConfigError:
-    known = sorted({*(variable(name) for name in SETTINGS), *(PREFIX + name for name in SHARED_FLAGS), *also})
+    known = sorted(_known_variables() | set(also))
     names = {name.removeprefix(PREFIX): name for name in known}  # the prefix would make everything look alike
     told = variable_name.removeprefix(PREFIX)
     close = difflib.get_close_matches(told, names, n=1)

@@ -131,8 +131,7 @@ def _line(day: Day) -> str:
 
 
 def _figures(day: Day) -> dict[str, Any]:
-    def mean(values: Any) -> float:
-        return float(values.mean()) if values.size else float("nan")
+    from simulations.demo_days import mean
 
     return {
         "day": day.number,

@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from optimizer.bandit.intervals import quantile
 from simulations.audience import CHANNELS, VARIANTS, Person, audience, hours_off, respond
 from simulations.client import Call
 from simulations.rivals import Floats
@@ -25,7 +26,6 @@ SLOT_MINUTES = 120
 #: Of every so many messages one is claimed before it is sent, as a careful sender would do with all.
 CLAIM_EVERY = 10
 #: 95 % of a normal distribution lie within so many standard errors.
-NORMAL_95 = 1.96
 
 Tell = Callable[[str], None]
 
@@ -192,11 +192,11 @@ def lift(days: Sequence[Day]) -> Lift:
     """
     later = days[len(days) // 2 :]
     treated, random = (_by_person(later, group) for group in ("treated", "random"))
-    difference = _mean(treated) - _mean(random)
-    half = NORMAL_95 * float(np.sqrt(_variance(treated) + _variance(random)))
+    difference = mean(treated) - mean(random)
+    half = quantile(0.95) * float(np.sqrt(_variance(treated) + _variance(random)))
     return Lift(
-        treated=_mean(treated),
-        random=_mean(random),
+        treated=mean(treated),
+        random=mean(random),
         difference=difference,
         low=difference - half,
         high=difference + half,
@@ -212,7 +212,8 @@ def _by_person(days: Sequence[Day], group: str) -> Floats:
     return np.array([np.mean(one) for one in rewards.values()], dtype=np.float64)
 
 
-def _mean(values: Floats) -> float:
+def mean(values: Floats) -> float:
+    """The mean; NaN of nothing."""
     return float(values.mean()) if values.size else float("nan")
 
 

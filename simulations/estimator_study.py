@@ -23,7 +23,7 @@ from optimizer.bandit.clusters import clusters
 from optimizer.bandit.conditions import support
 from optimizer.bandit.evidence import GateLimits
 from optimizer.bandit.gate import spend
-from optimizer.bandit.intervals import Difference, difference_bound, one_sided_quantile
+from optimizer.bandit.intervals import Difference, difference_bound, one_sided_quantile, quantile
 from optimizer.bandit.sequences import confidence_sequence
 from optimizer.cli.call import option, reported
 from optimizer.cli.group import EXIT_CODES
@@ -150,8 +150,8 @@ def _seen(pool: Pool, log: Drawn) -> Seen:
     low, error = value_test(pool, log, "candidate", q, tries=1)
     difference = _difference(pool, log, "candidate", q).rows
     middle, real = float(difference.mean()), truth - pool.value("incumbent")
-    held["difference, gate's error"] = abs(middle - real) <= 1.959964 * error
-    width["difference, gate's error"] = 2 * 1.959964 * error
+    held["difference, gate's error"] = abs(middle - real) <= quantile(0.95) * error
+    width["difference, gate's error"] = 2 * quantile(0.95) * error
     return Seen(held, width, low, value_test(pool, log, "candidate", pool.told[log.place], tries=1)[0])
 
 

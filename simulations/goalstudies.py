@@ -7,11 +7,11 @@ from itertools import pairwise
 from pathlib import Path
 from statistics import median
 
+from optimizer.bandit.intervals import quantile
 from simulations.bounds import WIDER
 from simulations.goalrows import Goal, Read, shown
 
 #: Half of a normal 95 % interval, in standard errors.
-_TWO_SIDED = 1.96
 #: The row before which the confidence sequences of the study say nothing (``service.estimates.SEQUENCE_START``).
 _FROM = 1_000
 #: How the benchmark's row begins that the goal is about.
@@ -64,7 +64,7 @@ def send_times(read: Read) -> Iterator[Goal]:
             f"≥ {stretch:g}",
             rates["rhythm"]["mean"] >= stretch,
         )
-        low, high = (new["mean"] + sign * _TWO_SIDED * new["error"] for sign in (-1.0, 1.0))
+        low, high = (new["mean"] + sign * quantile(0.95) * new["error"] for sign in (-1.0, 1.0))
         yield Goal(
             f"new-recipient {name}",
             f"a recipient with ten events, {name}: above the global best hour",

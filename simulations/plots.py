@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from optimizer.bandit.intervals import quantile
 from optimizer.errors import ConfigError
 from simulations.rivals import Floats
 
@@ -73,7 +74,9 @@ def demo_picture(path: Path, days: Sequence[Day], lift: str) -> None:
     for group, colour in (("treated", _COLOURS["Sendtide"]), ("random", _COLOURS["random"])):
         means = np.array([np.mean(day.rewards(group)) if day.rewards(group).size else np.nan for day in days])
         errors = np.array([_standard_error(day.rewards(group)) for day in days])
-        rewards.errorbar(number, means, yerr=1.96 * errors, color=colour, marker="o", capsize=3, label=f"{group} group")
+        rewards.errorbar(
+            number, means, yerr=quantile(0.95) * errors, color=colour, marker="o", capsize=3, label=f"{group} group"
+        )
     rewards.set_title("reward a decision, with 95 % intervals")
     rewards.set_xlabel("simulated day")
     rewards.set_ylim(bottom=0)

@@ -15,6 +15,7 @@ import click
 import orjson
 from rich.console import Console
 
+from optimizer.bandit.intervals import quantile
 from optimizer.cli.call import option, reported
 from optimizer.cli.group import EXIT_CODES
 from simulations.fragments import leave, played, table
@@ -81,7 +82,7 @@ def study(name: str, campaigns: int, tell: Callable[[int], None] | None = None) 
         seen = watch(make(np.random.default_rng([sum(name.encode()), i])))
         estimate, stated = seen.estimate, seen.stated
         covered += seen.covered
-        fixed = np.abs(estimate.value - seen.truth)[stated] <= 1.959964 * estimate.error[stated]
+        fixed = np.abs(estimate.value - seen.truth)[stated] <= quantile(0.95) * estimate.error[stated]
         once += bool(fixed.all())
         if stated.any():
             statements += 1

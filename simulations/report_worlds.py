@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from optimizer.bandit.comparison import lift_of
+from optimizer.bandit.intervals import quantile
 from optimizer.bandit.lift import LEAST_OUTCOMES, Arm, Estimate, Rows, bounded, own_sums, scalar, unbounded
 
 Floats = NDArray[np.float64]
@@ -160,7 +161,7 @@ class Seen:
     def relative_widths(self) -> Floats:
         """Widths of the stated bounds over those of fixed-time 95 % intervals of the same estimates."""
         half = (self.estimate.high - self.estimate.low)[self.stated] / 2.0
-        widths: Floats = half / (1.959964 * self.estimate.error[self.stated])
+        widths: Floats = half / (quantile(0.95) * self.estimate.error[self.stated])
         return widths
 
 

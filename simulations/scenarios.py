@@ -3,7 +3,7 @@
 The strengths were set so that random choice, Vowpal Wabbit at its defaults and the best tuned one lie about as far
 apart as in the measurements behind the project's goals (504 actions, 10,000 decisions: regret 3,700, 3,300 and
 2,100–2,500), and so that features tell a good part of what can be known and not all of it; ``World`` shares no formula
-with the model. ``simulations.difficulty`` measures what that came to.
+with the model.
 """
 
 from __future__ import annotations
@@ -43,7 +43,6 @@ class Scenario:
         rules: what masks actions.
         drift_at, launch_at: the share of the decisions after which tastes swap, a new variant becomes active.
         leaving: whether who unsubscribes is never asked for again.
-        asked: what the row in the goals table is about, in words.
     """
 
     name: str

@@ -22,9 +22,8 @@ from optimizer.config import Settings
 from optimizer.first_start import WORKSPACE, key_path
 from optimizer.service.starters import HOLDOUT, VARIANTS
 from optimizer.service.wiring import open_services, utc_now
-from simulations.server import Server
+from simulations.server import Server, free_port
 from simulations.showcase import fill
-from simulations.stage import free_port
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page

@@ -7,7 +7,6 @@ The database is a temporary one and goes with the stage, unless a file is named 
 from __future__ import annotations
 
 import contextlib
-import socket
 import tempfile
 import time
 from collections.abc import Iterator
@@ -25,7 +24,7 @@ from optimizer.service.setup import create_key
 from optimizer.service.wiring import Services, open_services
 from simulations.client import AppClient, Client, HttpClient
 from simulations.clock import SteppingClock
-from simulations.server import Server
+from simulations.server import Server, free_port
 from simulations.training_runs import carried_out
 from storage.open import open_store
 from storage.records import Campaign
@@ -181,13 +180,6 @@ def _first_key(settings: Settings) -> str:
 
 def _database(folder: str) -> str:
     return f"sqlite:///{Path(folder) / 'simulation.db'}"
-
-
-def free_port() -> int:
-    """A TCP port of this host that nobody listens on now."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 def served(stage: Stage, campaign_id: str) -> tuple[LivePolicy, Campaign]:

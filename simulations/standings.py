@@ -96,9 +96,9 @@ def standings(played: Mapping[str, Sequence[Played]], reference: str | None) -> 
     return sorted(found, key=lambda standing: standing.regret.mean)
 
 
-def best_rival(played: Mapping[str, Sequence[Played]], prefix: str = "vw-") -> str | None:
-    """The policy of that kind with the least mean regret; None where there is none."""
-    rivals = {n: float(np.mean([p.regret.sum() for p in s])) for n, s in played.items() if n.startswith(prefix)}
+def best_rival(played: Mapping[str, Sequence[Played]]) -> str | None:
+    """Vowpal Wabbit's policy with the least mean regret; None where it has none."""
+    rivals = {n: float(np.mean([p.regret.sum() for p in s])) for n, s in played.items() if n.startswith("vw-")}
     return min(rivals, key=lambda name: rivals[name]) if rivals else None
 
 

@@ -6,7 +6,7 @@ an aware UTC ``datetime``.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Generic, Literal, TypeVar
@@ -294,3 +294,15 @@ class Page(Generic[T]):
 
     items: tuple[T, ...]
     cursor: str | None
+
+
+def items_of(page_of: Callable[[str | None], Page[T]]) -> Iterator[T]:
+    """The items of a whole list, page after page. ``page_of`` takes a cursor, None for the first page; a page is asked
+    for when the one before it was used up."""
+    cursor: str | None = None
+    while True:
+        page = page_of(cursor)
+        yield from page.items
+        cursor = page.cursor
+        if cursor is None:
+            return

@@ -190,11 +190,8 @@ class Reader(
     ) -> dict[tuple[str, datetime], tuple[Happening, ...]]:
         """``past`` of many, each before a moment of its own; those without any are left out."""
 
-    def known_events(self, workspace_id: str, event_ids: Sequence[str]) -> set[str]:
-        """Those of the given event ids that are stored."""
-
-    def events_awaiting(self, workspace_id: str, decision_id: str) -> tuple[Event, ...]:
-        """Unmatched events that name this decision."""
+    def known_events(self, workspace_id: str, event_ids: Sequence[str]) -> dict[str, str]:
+        """The types of those of the given event ids that are stored."""
 
     def unmatched_events(self, workspace_id: str) -> int:
         """How many events still await their decision."""
@@ -260,7 +257,8 @@ class Writer(
         """Inserts or replaces; bumps ``config_version``."""
 
     def put_recipient(self, recipient: Recipient) -> None:
-        """Stores ``recipient.version``; ``VersionConflict`` unless it is the stored version + 1."""
+        """Stores ``recipient.version``; ``VersionConflict`` unless it is the stored version + 1. Its ``changed_after``
+        is kept, or assigned where it is -1."""
 
     def put_recipients(self, recipients: Sequence[Recipient]) -> None:
         """``put_recipient`` for many."""

@@ -109,9 +109,6 @@ class RankReader(Protocol):
     def rank(self, workspace_id: str, event_id: str) -> Rank | None:
         """One answer."""
 
-    def rank_rewards(self, workspace_id: str, event_id: str) -> tuple[RankReward, ...]:
-        """All rewards that name an event, known or not, in the order of their arrival."""
-
     def ranks(
         self, workspace_id: str, *, after: int = 0, since: datetime | None = None, until: datetime | None = None
     ) -> Iterator[RankRow]:

@@ -209,8 +209,8 @@ class Suppression:
 class Recipient:
     """A person who may be written to. ``version`` grows with every change (0 = not stored yet).
 
-    ``changed_after`` is the position (see ``storage.log.Decision``) of the last decision that was committed before this
-    version; the store assigns it.
+    ``changed_after`` is the position (see ``storage.log.Decision``) of the last decision that was committed before the
+    last change of what rules go by: zone, consents, refusals, country. -1 = that is this one: the store assigns it.
     """
 
     workspace_id: str
@@ -221,7 +221,7 @@ class Recipient:
     channels: Mapping[str, Consent] = field(default_factory=dict)
     suppressed: tuple[Suppression, ...] = ()
     updated_at: datetime | None = None
-    changed_after: int = field(default=0, compare=False)
+    changed_after: int = field(default=-1, compare=False)
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,10 +7,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Literal
+from typing import Literal, get_args
 
 RuleKind = Literal["cap", "gap", "quiet_hours", "blackout", "capacity", "budget", "fatigue"]
 Weekday = Literal["mon", "tue", "wed", "thu", "fri", "sat", "sun"]
+#: In the order of ``date.weekday()``.
+WEEKDAYS: tuple[Weekday, ...] = get_args(Weekday)
 #: Amounts of money are whole millionths of a campaign's currency, so that sums are exact.
 MICROS = 1_000_000
 
@@ -72,7 +74,7 @@ class QuietHours:
 
     start: str
     end: str
-    days: tuple[Weekday, ...] = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
+    days: tuple[Weekday, ...] = WEEKDAYS
 
 
 @dataclass(frozen=True, slots=True)

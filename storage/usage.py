@@ -11,14 +11,13 @@ from typing import Final
 from zoneinfo import ZoneInfo
 
 from storage.log import Message
-from storage.rules import Budget, Capacity, Rule
+from storage.rules import WEEKDAYS, Budget, Capacity, Rule
 
 #: (rule id, period) -> what is used of the limit: messages, or micros of money. What is absent is 0.
 Usage = Mapping[tuple[str, int], int]
 
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _EPOCH_DAY: Final = date(1970, 1, 1).toordinal()
-_WEEKDAYS: Final = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
 #: 1970-01-01 was a Thursday, the fourth day of a week that starts on Monday.
 _THURSDAY: Final = 3
 
@@ -48,7 +47,7 @@ def period_of(parameters: Capacity | Budget, at: datetime) -> int:
 
 
 def _week(budget: Budget, day: date) -> int:
-    return (day.toordinal() - _EPOCH_DAY + _THURSDAY - _WEEKDAYS.index(budget.week_start)) // 7
+    return (day.toordinal() - _EPOCH_DAY + _THURSDAY - WEEKDAYS.index(budget.week_start)) // 7
 
 
 _CALENDAR: Final[dict[str, Callable[[Budget, date], int]]] = {

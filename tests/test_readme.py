@@ -13,6 +13,7 @@ from wsgiref.simple_server import WSGIRequestHandler, make_server
 
 import click
 import pytest
+from click.testing import CliRunner
 
 from optimizer.cli import main
 from optimizer.config import Settings
@@ -110,3 +111,26 @@ def test_the_curl_examples_are_accepted(service: tuple[str, str]) -> None:
     with urllib.request.urlopen(ask) as answer:
         assert answer.status == 201
         assert json.load(answer)["propensity"] > 0
+
+
+def test_the_mapping_imports_a_crms_file(tmp_path: Path) -> None:
+    (mapping,) = blocks("toml")
+    (tmp_path / "crm.toml").write_text(mapping, encoding="utf-8")
+    rows = 'Customer No,Spent,Newsletter,Notes\n17,"1.234,50",Ja,calls often\n18,"0,99",Nein,\n'
+    (tmp_path / "crm.csv").write_text(rows, encoding="utf-8")
+    database = f"sqlite:///{tmp_path}/s.db"
+    made = CliRunner().invoke(main, ["keys", "create", "--name", "first", "--scopes", "admin", "--database", database])
+    assert made.exit_code == 0, made.output
+    told = ["import", "recipients", str(tmp_path / "crm.csv"), "--mapping", str(tmp_path / "crm.toml")]
+    done = CliRunner().invoke(main, [*told, "--database", database])
+    assert done.exit_code == 0, done.output
+    app = create_app(Settings(database=database))
+    with app.extensions["sendtide"].get().store.read() as reader:
+        found = reader.recipients("default", ["17", "18"])
+    app.extensions["sendtide"].close()
+    assert {
+        key: (one.timezone, one.attributes["spent"], one.channels["email"].state) for key, one in found.items()
+    } == {
+        "17": ("Europe/Berlin", 1234.5, True),
+        "18": ("Europe/Berlin", 0.99, False),
+    }

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from optimizer.bandit.clusters import Clusters, Floats, clusters
+from optimizer.bandit.clusters import Floats
 
 #: Below this variance of the count the normal tail is wrong by far: one case where .01 is expected has z = 10.
 _NORMAL_FROM = 25.0
@@ -44,22 +44,19 @@ class Balance:
 def balance_test(
     indicators: ArrayLike,
     expected: ArrayLike,
-    cluster: ArrayLike | Clusters | None = None,
     *,
     names: Sequence[str] | None = None,
     level: float = 0.01,
 ) -> Balance:
     """Tests Σ(1[a ∈ S] − π_b(S|x)) = 0 for each subset S, Holm-corrected (Holm 1979).
 
-    z = Σ(1 − π)/√Σπ(1 − π), which is exact in variance for draws made independently given what came before. With
-    ``cluster`` the variance is √Σ_g(Σ_{i∈g} ·)² instead: for rows whose draws hang together, at the price of power.
+    z = Σ(1 − π)/√Σπ(1 − π), which is exact in variance for draws made independently given what came before.
     Where the count varies little (variance below 25) the p-value is twice the smaller Poisson tail, which bounds the
     tail of a sum of unequal coins outside one of its mean (Anderson & Samuels 1967), so rare subsets don't cry wolf.
 
     Args:
         indicators: (n, S) bool, whether the logged action lies in S.
         expected: (n, S), the claimed probability of S, in [0, 1].
-        cluster: (n,) labels or None.
         names: S names for the report; None = "0", "1", …
         level: family-wise error of ``passed``.
 
@@ -81,8 +78,7 @@ def balance_test(
             f"expected: row {row}, subset {labels[subset]!r} is {float(chance[row, subset])!r}, must lie in [0, 1]"
         )
     chance = np.clip(chance, 0.0, 1.0)
-    groups = None if cluster is None else clusters(cluster, inside.shape[0])
-    tests = [_subset(inside[:, s], chance[:, s], groups) for s in range(inside.shape[1])]
+    tests = [_subset(inside[:, s], chance[:, s]) for s in range(inside.shape[1])]
     adjusted = holm([p for _, p in tests])
     subsets = tuple(
         SubsetBalance(name, int(np.count_nonzero(inside[:, s])), float(np.sum(chance[:, s])), *tests[s], adjusted[s])
@@ -103,18 +99,16 @@ def holm(p: Sequence[float]) -> list[float]:
     return adjusted
 
 
-def _subset(inside: NDArray[np.bool_], chance: Floats, groups: Clusters | None) -> tuple[float, float]:
+def _subset(inside: NDArray[np.bool_], chance: Floats) -> tuple[float, float]:
     """(z, two-sided p) of one subset."""
     if np.any(inside & (chance <= 0.0)) or np.any(~inside & (chance >= 1.0)):
         return (math.inf if float(np.sum(inside)) > float(np.sum(chance)) else -math.inf), 0.0
-    surplus = inside - chance
-    total = float(np.sum(surplus))
-    own = float(np.sum(chance * (1.0 - chance)))
-    if own < 1e-12:
+    total = float(np.sum(inside - chance))
+    variance = float(np.sum(chance * (1.0 - chance)))
+    if variance < 1e-12:
         return 0.0, 1.0
-    variance = own if groups is None else float(np.sum(groups.sums(surplus) ** 2))
-    z = total / math.sqrt(variance) if variance > 0.0 else 0.0
-    if own < _NORMAL_FROM:
+    z = total / math.sqrt(variance)
+    if variance < _NORMAL_FROM:
         return z, _poisson_p(inside, chance)
     return z, math.erfc(abs(z) / math.sqrt(2.0))
 

@@ -13,22 +13,19 @@ time: (m_j - length, m_i + length) of a rolling cap, the whole period of a calen
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import UTC, datetime, timedelta
 from typing import NamedTuple
 
 import numpy as np
 
 from optimizer.bandit.localtime import DAY, Zone
 from optimizer.bandit.periods import LONGEST, Calendars, Segments
-from optimizer.bandit.stretches import MICRO, NEVER, Blocked, SlotIndex, Stretches, Times, cover
+from optimizer.bandit.stretches import MICRO, NEVER, Blocked, SlotIndex, Stretches, Times, cover, micros
 from storage.log import Message
 from storage.rules import Cap, Selector
 
 _ALL_TIME = 10_000 * 366 * DAY  # seconds; keeps sums of microseconds far inside int64
 _ALWAYS = 2 * _ALL_TIME * MICRO
 _MORE_THAN_SENT = 1 << 40
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-_US = timedelta(microseconds=1)
 _ANY = Selector()
 
 
@@ -65,8 +62,7 @@ class Ledger(NamedTuple):
     def of(cls, messages: Sequence[Sequence[Message]], *, kinds: bool) -> Ledger:
         """The ledger of each recipient's messages, in any order; ``kinds``: whether a selector will be asked."""
         flat = [message for one in messages for message in one]
-        # Not timestamp(): a float would lose the last microsecond.
-        at = np.array([(message.at - _EPOCH) // _US for message in flat], np.int64)
+        at = np.array([micros(message.at) for message in flat], np.int64)
         if len(messages) == 1:
             row, order = np.zeros(len(flat), np.int64), at.argsort(kind="stable")
         else:

@@ -9,19 +9,16 @@ from __future__ import annotations
 from bisect import bisect_left, bisect_right
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from datetime import UTC, datetime, timedelta
 from operator import itemgetter
 
 from optimizer.bandit.caps import Caps, Whereabouts
 from optimizer.bandit.periods import LONGEST, days_around, listed
-from optimizer.bandit.stretches import MICRO, NEVER, Blocked, Times
+from optimizer.bandit.stretches import MICRO, NEVER, Blocked, Times, micros
 from storage.log import Message
 from storage.rules import Cap, Selector
 
 #: From so many messages on arrays are faster.
 MANY = 64
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-_US = timedelta(microseconds=1)
 
 #: When a message goes out, microseconds since 1970, and its channel, category and campaign.
 _Entry = tuple[int, tuple[str, str, str | None]]
@@ -45,7 +42,7 @@ def judge_alone(
         (R,) microseconds since 1970, as ``caps.Caps.judge`` has them, and (R,) whether the limit is 0.
     """
     slots = send_at.tolist()
-    entries = [((m.at - _EPOCH) // _US, (m.channel, m.category, m.campaign_id)) for m in messages]
+    entries = [(micros(m.at), (m.channel, m.category, m.campaign_id)) for m in messages]
     entries.sort(key=itemgetter(0))
     everything = [at for at, _ in entries]
     shut[...] = False

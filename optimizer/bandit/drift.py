@@ -199,7 +199,7 @@ class Detectors:
 CALIBRATION = ("lower", "higher", "flatter")
 
 
-def calibration_ratios(chance: Floats, outcome: Floats, centre: Floats, tolerance: float = TOLERANCE) -> Floats:
+def calibration_ratios(chance: Floats, outcome: Floats, centre: Floats) -> Floats:
     """Log likelihood ratios of "off by twice the tolerance" against "off by the tolerance", (n, 3).
 
     Outcomes happen less often than predicted; more often; less where much and more where little was predicted (tastes
@@ -210,11 +210,10 @@ def calibration_ratios(chance: Floats, outcome: Floats, centre: Floats, toleranc
         chance: (n,) predicted, by a model that is older than the row.
         outcome: (n,) 0 or 1; NaN = not known.
         centre: (n,) logits above which a prediction counts as high, known before the row.
-        tolerance: in logits.
     """
     p = np.clip(chance, 1e-9, 1.0 - 1e-9)
     logit = np.log(p) - np.log1p(-p)
-    sides = [_ratio(logit + sign * tolerance, logit + sign * 2.0 * tolerance, outcome) for sign in (-1.0, 1.0)]
+    sides = [_ratio(logit + sign * TOLERANCE, logit + sign * 2.0 * TOLERANCE, outcome) for sign in (-1.0, 1.0)]
     return np.column_stack((*sides, np.where(logit > centre, *sides)))
 
 

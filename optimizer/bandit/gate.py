@@ -83,25 +83,25 @@ def next_rung(rung: float | None, limits: GateLimits = _DEFAULT) -> float:
     return min((a for a in limits.ladder if a > rung + 1e-9), default=max(limits.ladder))
 
 
-def judge_first(evidence: FirstEvidence, limits: GateLimits = _DEFAULT) -> Verdict:
+def judge_first(evidence: FirstEvidence) -> Verdict:
     """Judges a campaign's first policy, which replaces random choices: integrity, calibration, guardrails.
 
     There is no incumbent to lose value to, so no value test: predictions must be clearly better than base rates
     (one-sided at the level spent on this try), propensities honest, no harm shown. It goes live whole.
     """
-    level = spend(evidence.tries, limits.family_error)
+    level = spend(evidence.tries, _DEFAULT.family_error)
     z = one_sided_quantile(level)
-    found = conditions.integrity(evidence.integrity, limits)
-    found += conditions.gain(evidence.judged, evidence.cluster, z, limits)
+    found = conditions.integrity(evidence.integrity, _DEFAULT)
+    found += conditions.gain(evidence.judged, evidence.cluster, z, _DEFAULT)
     if evidence.steps:
         found.append(conditions.of_worth(evidence.gains, evidence.cluster))
-    found += conditions.calibrated(evidence.calibration, limits)
+    found += conditions.calibrated(evidence.calibration, _DEFAULT)
     groups = clusters(evidence.cluster, evidence.cluster.size)
     if evidence.weight is not None:
         for harm in evidence.harms:
-            found += conditions.first_guardrails(harm, evidence.weight, groups, limits)
+            found += conditions.first_guardrails(harm, evidence.weight, groups, _DEFAULT)
     failed = [c for c in found if not c.passed]
-    effect = _detectable(_gain_error(evidence), z, limits)
+    effect = _detectable(_gain_error(evidence), z, _DEFAULT)
     if failed:
         return Verdict("reject", 0.0, tuple(found), _because(failed), level, effect)
     reason = "predictions are clearly better than base rates, nothing speaks against: the first policy goes live whole"

@@ -14,6 +14,10 @@ from optimizer.bandit.clusters import Clusters, Floats, clusters, robust_error
 _NORMAL = NormalDist()
 
 
+class TooFewRows(ValueError):
+    """A resampled ratio has no rows with weight below its line."""
+
+
 def quantile(level: float) -> float:
     """z with P(|N(0,1)| ≤ z) = level.
 
@@ -174,7 +178,8 @@ def bootstrap_interval(
         The two percentiles; (−inf, inf) with fewer than two clusters.
 
     Raises:
-        ValueError: a resampled denominator of 0, or arrays of other lengths.
+        TooFewRows: a resampled denominator of 0.
+        ValueError: arrays of other lengths.
     """
     n = numerator.size
     below = np.ones(n) if denominator is None else denominator
@@ -189,7 +194,7 @@ def bootstrap_interval(
         times = np.bincount(rng.integers(groups.count, size=groups.count), minlength=groups.count)
         divisor = float(times @ bottom)
         if divisor == 0.0:
-            raise ValueError(f"denominator: sums to 0 in bootstrap sample {k}; too few rows with weight")
+            raise TooFewRows(f"denominator: sums to 0 in bootstrap sample {k}; too few rows with weight")
         estimates[k] = float(times @ top) / divisor
     tail = (1.0 - level) / 2.0
     low, high = np.quantile(estimates, (tail, 1.0 - tail))

@@ -172,13 +172,13 @@ def own_sums(unit: Ints, values: Floats) -> Floats:
     return running
 
 
-def clear_after(lift: Estimate, clock: float, start: float, *, level: float = 0.95, longest: float = 1000.0) -> float:
-    """By which factor the clock must grow until a lift of the size seen is clear; infinity above ``longest``.
+def clear_after(lift: Estimate, clock: float, start: float, *, level: float = 0.95) -> float:
+    """By which factor the clock must grow until a lift of the size seen is clear; infinity above 1,000.
 
     Errors fall with the root of the clock, the boundary rises with its logarithm.
     """
     size, error = abs(float(lift.value)), float(lift.error)
-    factor = np.geomspace(1.0, longest, 2_000)
+    factor = np.geomspace(1.0, 1_000.0, 2_000)
     half = half_width(error / np.sqrt(factor), clock * factor, scalar(start), clock * factor, level)
     clear = np.flatnonzero(half < size)
     return float(factor[clear[0]]) if clear.size else math.inf

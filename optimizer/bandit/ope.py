@@ -8,40 +8,13 @@ not trained on the row. Values are conditional on the logged eligible sets.
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike
 
-from optimizer.bandit.balance import Balance, SubsetBalance, balance_test
 from optimizer.bandit.clusters import Clusters, Floats, clusters, robust_error
-from optimizer.bandit.intervals import bootstrap_interval, normal_interval, quantile
-from optimizer.bandit.likelihood import empirical_likelihood_interval
-from optimizer.bandit.sequences import ConfidenceSequence, confidence_sequence
-
-__all__ = [
-    "TINY_PROPENSITY",
-    "Balance",
-    "ConfidenceSequence",
-    "Estimate",
-    "SubsetBalance",
-    "balance_test",
-    "bootstrap_interval",
-    "check_propensity",
-    "confidence_sequence",
-    "direct",
-    "doubly_robust",
-    "dr_terms",
-    "effective_sample_size",
-    "empirical_likelihood_interval",
-    "importance_weight",
-    "ips",
-    "normal_interval",
-    "paired_difference",
-    "snips",
-    "switch_dr",
-]
+from optimizer.bandit.intervals import normal_interval
 
 #: A propensity below this is a fault of the log, not a rare action: floors keep it above rate/20/4,096.
 TINY_PROPENSITY = 1e-12
@@ -62,7 +35,7 @@ class Estimate:
     effective_sample_size: float
 
 
-def check_propensity(propensity: ArrayLike, name: str = "propensity") -> Floats:
+def check_propensity(propensity: ArrayLike) -> Floats:
     """Returns propensities as float64, or refuses them.
 
     Raises:
@@ -70,11 +43,11 @@ def check_propensity(propensity: ArrayLike, name: str = "propensity") -> Floats:
     """
     p = np.asarray(propensity, dtype=np.float64)
     if p.ndim != 1:
-        raise ValueError(f"{name}: shape {p.shape}, must be one-dimensional")
+        raise ValueError(f"propensity: shape {p.shape}, must be one-dimensional")
     bad = np.flatnonzero(~((p >= TINY_PROPENSITY) & (p <= 1.0 + 1e-9)))  # negated, so that NaN is bad too
     if bad.size:
         row = int(bad[0])
-        raise ValueError(f"{name}: row {row} is {float(p[row])!r}, must lie in [{TINY_PROPENSITY:g}, 1]")
+        raise ValueError(f"propensity: row {row} is {float(p[row])!r}, must lie in [{TINY_PROPENSITY:g}, 1]")
     return p
 
 
@@ -109,7 +82,7 @@ def ips(
 ) -> Estimate:
     """Inverse propensity score estimate mean(w·r) (Horvitz & Thompson 1952): unbiased, wide."""
     r, w = _reward_and_weight(reward, weight)
-    return _mean(w * r, cluster, quantile(level), effective_sample_size(w))
+    return _mean(w * r, cluster, level, effective_sample_size(w))
 
 
 def snips(
@@ -126,14 +99,14 @@ def snips(
         raise ValueError("weight: all rows are 0, no logged action is one that the policy takes")
     value = float(np.sum(w * r)) / total
     error = robust_error(w * (r - value) * (r.size / total), clusters(cluster, r.size))
-    low, high = _around(value, error, quantile(level))
+    low, high = normal_interval(value, error, level)
     return Estimate(value, error, low, high, r.size, effective_sample_size(w))
 
 
 def direct(q_policy: ArrayLike, cluster: ArrayLike | Clusters | None = None, level: float = 0.95) -> Estimate:
     """The direct method, mean(Σ_a π·q̂): the model's own opinion. Biased where the model is; never enough to publish."""
     q = _rows("q_policy", q_policy, None)
-    return _mean(q, cluster, quantile(level), float(q.size))
+    return _mean(q, cluster, level, float(q.size))
 
 
 def dr_terms(reward: ArrayLike, weight: ArrayLike, q_logged: ArrayLike, q_policy: ArrayLike) -> Floats:
@@ -152,7 +125,7 @@ def doubly_robust(
 ) -> Estimate:
     """Doubly robust estimate: unbiased for any q̂ that didn't see the row, narrow for a good one (``dr_terms``)."""
     w = np.asarray(weight, dtype=np.float64)
-    return _mean(dr_terms(reward, w, q_logged, q_policy), cluster, quantile(level), effective_sample_size(w))
+    return _mean(dr_terms(reward, w, q_logged, q_policy), cluster, level, effective_sample_size(w))
 
 
 def switch_dr(
@@ -175,7 +148,7 @@ def switch_dr(
         raise ValueError(f"threshold: {threshold} must be at least 0")
     _, w = _reward_and_weight(reward, weight)
     kept = np.where(w <= threshold, w, 0.0)
-    return _mean(dr_terms(reward, kept, q_logged, q_policy), cluster, quantile(level), effective_sample_size(kept))
+    return _mean(dr_terms(reward, kept, q_logged, q_policy), cluster, level, effective_sample_size(kept))
 
 
 def paired_difference(
@@ -186,30 +159,24 @@ def paired_difference(
     q_a: ArrayLike,
     q_b: ArrayLike,
     cluster: ArrayLike | Clusters | None = None,
-    z: float = 1.959963984540054,
+    level: float = 0.95,
 ) -> Estimate:
     """Doubly robust V(a) − V(b) from the same rows: what both policies share cancels row by row before the variance.
 
-    ``low`` and ``high`` are z standard errors away; the effective sample size is that of ``weight_a``.
+    The effective sample size is that of ``weight_a``.
     """
     w = np.asarray(weight_a, dtype=np.float64)
     difference = dr_terms(reward, w, q_logged, q_a) - dr_terms(reward, weight_b, q_logged, q_b)
-    return _mean(difference, cluster, z, effective_sample_size(w))
+    return _mean(difference, cluster, level, effective_sample_size(w))
 
 
-def _mean(rows: Floats, cluster: ArrayLike | Clusters | None, z: float, effective: float) -> Estimate:
+def _mean(rows: Floats, cluster: ArrayLike | Clusters | None, level: float, effective: float) -> Estimate:
     if rows.size == 0:
         raise ValueError("reward: no rows to estimate from")
     value = float(np.mean(rows))
     error = robust_error(rows - value, clusters(cluster, rows.size))
-    low, high = _around(value, error, z)
+    low, high = normal_interval(value, error, level)
     return Estimate(value, error, low, high, rows.size, effective)
-
-
-def _around(value: float, error: float, z: float) -> tuple[float, float]:
-    if math.isinf(error):
-        return -math.inf, math.inf
-    return value - z * error, value + z * error
 
 
 def _reward_and_weight(reward: ArrayLike, weight: ArrayLike) -> tuple[Floats, Floats]:

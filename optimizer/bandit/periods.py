@@ -14,12 +14,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from optimizer.bandit.localtime import DAY, Zone
-from storage.rules import Weekday
+from storage.rules import WEEKDAYS, Weekday
 
 Per = Literal["day", "week", "month"]
 Times = NDArray[np.int64]
 
-WEEKDAYS: tuple[Weekday, ...] = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
 #: 1970-01-01 was a Thursday, the fourth day of a week that starts on Monday.
 THURSDAY = 3
 _MICRO = 1_000_000

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from optimizer.bandit.caps import length_us
 from optimizer.bandit.localtime import DAY
-from storage.rules import Cap
+from storage.rules import WEEKDAYS, Cap
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
@@ -27,7 +27,6 @@ TRIED = 24
 WORTHWHILE = 0.01
 _MICRO = 1_000_000
 _THURSDAY = 3  # 1970-01-01, counted from Monday
-_WEEKDAYS = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -85,7 +84,7 @@ def _windows(cap: Cap, wishes: Wishes) -> Ints:
     if cap.calendar == "day":
         return day
     if cap.calendar == "week":
-        return np.asarray((day + _THURSDAY - _WEEKDAYS.index(cap.week_start)) // 7)
+        return np.asarray((day + _THURSDAY - WEEKDAYS.index(cap.week_start)) // 7)
     return day.astype("datetime64[D]").astype("datetime64[M]").astype(np.int64)
 
 

@@ -94,7 +94,7 @@ def solve(demand: Demand, *, gap: float = GAP) -> Solved:
     useful = _useful(demand)
     if not len(useful.gain) or not len(demand.capacity):
         return Solved(np.zeros(len(demand.capacity)), _exact(useful, np.zeros(len(demand.capacity))), 0.0)
-    best = np.maximum.reduceat(useful.gain, _starts(useful.question))
+    best = np.maximum.reduceat(useful.gain, question_starts(useful.question))
     scale = float(np.average(best, weights=useful.weight[np.unique(useful.question)]))
     highest = _highest(useful)
     price = np.zeros(len(demand.capacity))
@@ -124,8 +124,8 @@ def _useful(demand: Demand) -> Demand:
     )
 
 
-def _starts(question: Ints) -> Ints:
-    """Where each question's offers start."""
+def question_starts(question: Ints) -> Ints:
+    """Where the rows of each question start: (n,) ascending numbers of questions."""
     return np.flatnonzero(np.r_[True, question[1:] != question[:-1]])
 
 
@@ -148,14 +148,14 @@ def _exact(demand: Demand, price: Floats) -> float:
     """f(price)."""
     if not len(demand.gain):
         return float(price @ demand.capacity)
-    starts = _starts(demand.question)
+    starts = question_starts(demand.question)
     best = np.maximum(np.maximum.reduceat(_net(demand, price), starts), 0.0)
     return float(best @ demand.weight[demand.question[starts]] + price @ demand.capacity)
 
 
 def _smoothed(demand: Demand, price: Floats, temperature: float) -> tuple[float, Floats]:
     """The smoothed f(price), and each offer's share of its question (n,)."""
-    starts = _starts(demand.question)
+    starts = question_starts(demand.question)
     lengths = np.diff(np.r_[starts, len(demand.question)])
     net = _net(demand, price)
     top = np.maximum(np.maximum.reduceat(net, starts), 0.0)

@@ -13,9 +13,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from optimizer.bandit.localtime import DAY, Zone, parse_clock
-from optimizer.bandit.periods import THURSDAY, WEEKDAYS
+from optimizer.bandit.periods import THURSDAY
 from optimizer.bandit.stretches import NO_OPENING
-from storage.rules import QuietHours
+from storage.rules import WEEKDAYS, QuietHours
 
 _DAY_MINUTES = DAY // 60
 _WEEK_MINUTES = 7 * _DAY_MINUTES

@@ -3,15 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import UTC, datetime, timedelta
 
 from optimizer.bandit.caps import length_us
-from optimizer.bandit.stretches import MICRO, NEVER
+from optimizer.bandit.stretches import MICRO, NEVER, micros
 from storage.log import Answer
 from storage.records import Requirement
-
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-_US = timedelta(microseconds=1)
 
 
 def opening(requires: Sequence[Requirement], answers: Sequence[Answer], now: int) -> int:
@@ -31,11 +27,11 @@ def opening(requires: Sequence[Requirement], answers: Sequence[Answer], now: int
 
 def _opening(requirement: Requirement, answers: Sequence[Answer], now: int) -> int:
     sent = [
-        (_us(answer.sent_at), answer.variant_id, answer)
+        (micros(answer.sent_at), answer.variant_id, answer)
         for answer in answers
         if answer.campaign_id == requirement.campaign_id
         and requirement.variant_id in (None, answer.variant_id)
-        and _us(answer.sent_at) <= now * MICRO
+        and micros(answer.sent_at) <= now * MICRO
     ]
     if not sent:
         return NEVER
@@ -43,11 +39,7 @@ def _opening(requirement: Requirement, answers: Sequence[Answer], now: int) -> i
     start, _, last = max(sent, key=lambda one: one[:2])
     end = start + length_us(requirement.within_hours)
     happened = last.outcomes.get(requirement.outcome)
-    within = happened is not None and start <= _us(happened) <= end
+    within = happened is not None and start <= micros(happened) <= end
     if requirement.happened:
         return start if within else NEVER
     return NEVER if within else end
-
-
-def _us(at: datetime) -> int:
-    return (at - _EPOCH) // _US

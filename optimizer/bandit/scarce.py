@@ -23,7 +23,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from optimizer.bandit.localtime import DAY
-from optimizer.bandit.prices import Demand, Floats, Ints, Solved, solve
+from optimizer.bandit.prices import Demand, Floats, Ints, Solved, question_starts, solve
 from optimizer.bandit.tolls import HOUR
 from storage.rules import MICROS, Budget, Capacity, Rule
 from storage.usage import Usage, limit_in, period_of
@@ -201,7 +201,7 @@ def price_all(asked: Asked, rules: Sequence[Scarce], now: int) -> list[Priced]:
     """The prices of each rule, in order; all zero where nothing binds."""
     if not len(asked.gain):
         return [Priced(s.rule.rule_id, (0.0,), s.every, (), (), 0) for s in rules]
-    least = NEGLIGIBLE * float(np.mean(np.maximum.reduceat(asked.gain, _first(asked.question))))
+    least = NEGLIGIBLE * float(np.mean(np.maximum.reduceat(asked.gain, question_starts(asked.question))))
     usual_cells = [usual_capacity(scarce, now) for scarce in rules]
     usual = _by_rule(_usual(asked, rules, usual_cells), usual_cells, least)
     near_cells = [near_blocks(scarce, now) for scarce in rules]
@@ -285,8 +285,3 @@ def _by_rule(solved: Solved, cells: Sequence[Floats], least: float) -> list[list
     """The prices of each rule's cells, in six digits: more would only make them longer to store."""
     parts = np.split(solved.price, np.cumsum([len(one) for one in cells])[:-1])
     return [[float(f"{value:.6g}") if value > least else 0.0 for value in part] for part in parts]
-
-
-def _first(question: Ints) -> Ints:
-    """Where each question's actions start."""
-    return np.flatnonzero(np.r_[True, question[1:] != question[:-1]])

@@ -26,41 +26,21 @@ class ConfidenceSequence:
     low: Floats
     high: Floats
 
-    @property
-    def worse(self) -> bool:
-        """Whether the mean has at any time been shown to lie below 0."""
-        return bool(np.any(self.high < 0.0))
 
-    @property
-    def better(self) -> bool:
-        """Whether the mean has at any time been shown to lie above 0."""
-        return bool(np.any(self.low > 0.0))
-
-
-def confidence_sequence(
-    increments: ArrayLike,
-    level: float = 0.95,
-    *,
-    start: int = 200,
-    bounds: tuple[float, float] | None = None,
-) -> ConfidenceSequence:
+def confidence_sequence(increments: ArrayLike, level: float = 0.95, *, start: int) -> ConfidenceSequence:
     """Bounds of the running mean of increments that hold at all times t at once, with probability ``level``.
 
-    Without ``bounds`` the increments may be heavy-tailed (doubly robust differences): an asymptotic confidence sequence
-    (Waudby-Smith, Arbour, Sinha, Kennedy & Ramdas 2021) with a delayed start (Bibaut, Kallus & Lindon 2022): from row
-    ``start`` on, mean ± b·σ_t/√t, where b = ``mixed_boundary(t/start)``. It is valid in the limit of large ``start``.
-
-    With ``bounds`` nothing is asymptotic: the predictable plug-in empirical Bernstein sequence (Waudby-Smith & Ramdas
-    2020, theorem 2), intersected over time; wider, but it holds at every t and for any distribution within the bounds.
+    The increments may be heavy-tailed (doubly robust differences): an asymptotic confidence sequence (Waudby-Smith,
+    Arbour, Sinha, Kennedy & Ramdas 2021) with a delayed start (Bibaut, Kallus & Lindon 2022): from row ``start`` on,
+    mean ± b·σ_t/√t, where b = ``mixed_boundary(t/start)``. It is valid in the limit of large ``start``.
 
     Args:
         increments: (n,) rows in order of time; each a martingale difference around the mean (one per decision).
         level: probability with which all bounds hold together.
-        start: rows before the first asymptotic statement, ≥ 2.
-        bounds: (lowest, highest) possible increment.
+        start: rows before the first statement, ≥ 2.
 
     Raises:
-        ValueError: an increment that is not finite or outside ``bounds``, or a bad level or start.
+        ValueError: an increment that is not finite, or a bad level or start.
     """
     x = np.asarray(increments, dtype=np.float64)
     if x.ndim != 1 or not np.all(np.isfinite(x)):
@@ -70,8 +50,6 @@ def confidence_sequence(
     if start < 2:
         raise ValueError(f"start: {start} must be at least 2")
     time = np.arange(1, x.size + 1, dtype=np.float64)
-    if bounds is not None:
-        return _bernstein(x, time, 1.0 - level, bounds)
     mean = np.cumsum(x) / time
     # Welford by sums of a shifted series, so that a large common offset doesn't cancel the variance away.
     shifted = x - (x[0] if x.size else 0.0)
@@ -153,32 +131,6 @@ def _rising_root(function: Callable[[Floats], Floats], value: float, size: int) 
         short = function(middle) < value
         low, high = np.where(short, middle, low), np.where(short, high, middle)
     return high
-
-
-def _bernstein(x: Floats, time: Floats, error: float, bounds: tuple[float, float]) -> ConfidenceSequence:
-    lowest, highest = bounds
-    if not lowest < highest:
-        raise ValueError(f"bounds: {bounds} must be (lowest, highest) with lowest < highest")
-    outside = np.flatnonzero((x < lowest) | (x > highest))
-    if outside.size:
-        raise ValueError(f"increments: row {outside[0]} is {x[outside[0]]}, outside bounds {bounds}")
-    width = highest - lowest
-    y = (x - lowest) / width
-    log_term = math.log(2.0 / error)
-    # Predictable estimates: the bet of row t uses rows before t only, with a prior row of mean 1/2 and variance 1/4.
-    mean = (0.5 + np.cumsum(y)) / (time + 1.0)
-    mean_before = np.concatenate(([0.5], mean[:-1]))
-    variance = (0.25 + np.cumsum((y - mean) ** 2)) / (time + 1.0)
-    variance_before = np.concatenate(([0.25], variance[:-1]))
-    bet = np.minimum(np.sqrt(2.0 * log_term / (variance_before * time * np.log(time + 1.0))), 0.5)
-    price = (y - mean_before) ** 2 * (-np.log1p(-bet) - bet)
-    staked = np.cumsum(bet)
-    centre = np.cumsum(bet * y) / staked
-    half = (log_term + np.cumsum(price)) / staked
-    low = np.maximum.accumulate(np.maximum(centre - half, 0.0))
-    high = np.minimum.accumulate(np.minimum(centre + half, 1.0))
-    running = np.cumsum(x) / time
-    return ConfidenceSequence(running, lowest + width * low, lowest + width * high)
 
 
 #: A bet never stakes more than this share of what the largest increment could take.

@@ -7,6 +7,7 @@ recipients are judged at once: an *owner* is one recipient under one rule.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
 from typing import Final, NamedTuple
 
 import numpy as np
@@ -19,8 +20,16 @@ NEVER = int(np.iinfo(np.int64).max)
 NO_OPENING = NEVER // MICRO
 _NEVER: Final = np.array([NEVER])
 
+_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
+_MICROSECOND: Final = timedelta(microseconds=1)
+
 Times = NDArray[np.int64]
 Blocked = NDArray[np.bool_]
+
+
+def micros(at: datetime) -> int:
+    """Microseconds since 1970 of an aware time. Not ``timestamp()``: a float would lose the last one."""
+    return (at - _EPOCH) // _MICROSECOND
 
 
 def never(count: int) -> Times:

@@ -125,17 +125,18 @@ class Call:
 
 
 def command(
-    *, workspace: bool = True, settings: tuple[str, ...] = ()
+    *, workspace: bool = True, database: bool = True, settings: tuple[str, ...] = ()
 ) -> Callable[[Callable[..., None]], Callable[..., None]]:
     """Gives a command the shared flags; its function gets a ``Call`` first.
 
     Args:
         workspace: whether it works on one workspace.
-        settings: which settings it has flags for, beside ``database``.
+        database: whether it works on the installation's database.
+        settings: which other settings it has flags for.
     """
 
     def decorate(function: Callable[..., None]) -> Callable[..., None]:
-        names, of_one = ("database", *settings), workspace
+        names, of_one = (("database", *settings) if database else settings), workspace
 
         @functools.wraps(function)
         def run(*, as_json: bool, workspace: str = "default", **given: Any) -> None:

@@ -12,11 +12,11 @@ from optimizer.cli.call import Call, command, option
 from optimizer.cli.group import EXIT_CODES
 from optimizer.cli.tables import number, show, table
 from optimizer.errors import Invalid
+from storage.rules import WEEKDAYS
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
-_WEEKDAYS = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
 _SHADES = " ░▒▓█"
 _TIMES = ["%Y-%m-%d", "%Y-%m-%dT%H:%M:%S", "%Y-%m-%dT%H:%M:%S%z"]
 
@@ -146,7 +146,7 @@ def _hours(hours: Sequence[Mapping[str, Any]]) -> Iterator[str]:
     """A line a weekday, a shade an hour."""
     values = {(one["weekday"], one["hour"]): one["value"] for one in hours}
     low, high = min(values.values()), max(values.values())
-    for day in _WEEKDAYS:
+    for day in WEEKDAYS:
         cells = []
         for hour in range(24):
             value = values.get((day, hour))

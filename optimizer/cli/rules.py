@@ -43,12 +43,7 @@ def breaches(call: Call, rule: str | None) -> None:
 
 
 def _all(services: Services, workspace: str, rule: str | None) -> Iterator[Breach]:
-    from optimizer.service.rulecheck import breaches as page_of
+    from optimizer.service.rulecheck import breaches
+    from storage.log import items_of
 
-    cursor: str | None = None
-    while True:
-        page = page_of(services, workspace, rule, limit=_PAGE, cursor=cursor)
-        yield from page.items
-        cursor = page.cursor
-        if cursor is None:
-            return
+    return items_of(lambda at: breaches(services, workspace, rule, limit=_PAGE, cursor=at))

@@ -82,6 +82,9 @@ def _journal(database: str) -> Path:
 
 
 def _lines(found: dict[str, Any]) -> list[str]:
+    from optimizer.bandit.intervals import quantile
+
+    z = quantile(0.95)
     likelihood, value = found["likelihood"], found["value"]
     known = {"default": found["defaults"]}
     if found["current"] != found["defaults"]:
@@ -93,11 +96,11 @@ def _lines(found: dict[str, Any]) -> list[str]:
     lines = [
         f"{found['decision']}: {found['reason']}",
         f"best of {found['trials']} trials: {changed}",
-        f"likelihood: {likelihood['gain']:+.3e} ± {1.96 * likelihood['standard_error']:.1e} nats a row "
+        f"likelihood: {likelihood['gain']:+.3e} ± {z * likelihood['standard_error']:.1e} nats a row "
         f"on {likelihood['rows']} rows that the search never saw",
     ]
     if value is not None:
-        half = 1.96 * value["standard_error"]
+        half = z * value["standard_error"]
         lines.append(f"value: {value['value']:+.4g} ± {half:.2g} a decision, doubly robust, on {value['n']} rows")
     return lines
 

@@ -86,6 +86,17 @@ class LivePolicy:
             if model is not None:
                 model.prepare(campaign, variants, channels, own_widths(self.exploration, variants))
 
+    @property
+    def heaviest(self) -> tuple[Component, RewardModel] | None:
+        """The heaviest component that has a model, and the model; None where nothing is learned."""
+        learned = [(c, model) for c, model in zip(self.mixture, self.models, strict=True) if model is not None]
+        return max(learned, key=lambda pair: pair[0].weight, default=None)
+
+    @property
+    def heaviest_model(self) -> RewardModel | None:
+        """The model of the heaviest component that has one."""
+        return None if self.heaviest is None else self.heaviest[1]
+
     @cached_property
     def prices(self) -> tuple[Price, ...]:
         """What scarce things cost under this policy; empty where nothing binds."""

@@ -14,9 +14,9 @@ from optimizer.bandit.rates import rate_bounds
 from optimizer.bandit.rewards import HARMFUL
 from optimizer.service.compared import LEVEL, Compared
 from optimizer.service.ledger import NONE, Ints
+from storage.rules import WEEKDAYS
 
 _WEEK = 168
-_WEEKDAYS = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
 
 
 def breakdowns(compared: Compared) -> dict[str, Any]:
@@ -74,7 +74,7 @@ def _by_hour(compared: Compared) -> list[dict[str, Any]]:
     }
     return [
         {
-            "weekday": _WEEKDAYS[h // 24],
+            "weekday": WEEKDAYS[h // 24],
             "hour": h % 24,
             "compared": int(count[h]),
             "value": float(value[h] / count[h]),

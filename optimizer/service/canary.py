@@ -33,15 +33,13 @@ from optimizer.service.publish import roll_back
 from optimizer.service.replay import Replayer, plan_of, situation_of
 from optimizer.service.served import gated_of, members, policy_of
 from optimizer.service.stakes import Compared, Stakes, asked_of, stakes_of
-from optimizer.service.told import last_told
+from optimizer.service.told import LATE_COMMIT, last_told
 from optimizer.service.wiring import Services
 from storage.errors import VersionConflict
 from storage.policies import Pointer, Policy
 from storage.port import Reader
 from storage.records import Campaign, JsonObject
 
-#: Seconds by which a decision may be committed after a look that its time of decision precedes.
-LATE_COMMIT = 600.0
 _LIMITS = GateLimits()
 #: Closed decisions under a canary before another candidate may follow it. Retrains come every few hours and judge on
 #: nearly the same rows, so that what has passed once passes again: from a tenth to everything within half a day, before

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from optimizer.bandit.actions import ActionSpace
-from optimizer.errors import NotFound
+from optimizer.bandit.intervals import quantile
 from optimizer.model.funnel import slopes, steps, visible
 from optimizer.model.inference import RewardModel
 from optimizer.model.learnedparts import learned_parts
@@ -21,7 +21,7 @@ from optimizer.model.moment import seen_at
 from optimizer.model.prepared import worth_of
 from optimizer.model.terms import Seen, message_terms
 from optimizer.service.feedback import Logged, local_seconds, logged
-from optimizer.service.insights import heaviest
+from optimizer.service.ids import no_policy
 from optimizer.service.offered import Offered
 from optimizer.service.replay import Replayer, on_known_clock, space_logged
 from optimizer.service.serving import load_policy
@@ -51,8 +51,8 @@ def card(services: Services, workspace_id: str, policy_id: str) -> dict[str, Any
     with services.store.read() as reader:
         policy = reader.policy(workspace_id, policy_id)
         if policy is None:
-            raise NotFound(f"no policy {policy_id!r} in this workspace")
-        model = heaviest(load_policy(reader, workspace_id, policy_id, {})) if policy.mixture else None
+            raise no_policy(policy_id)
+        model = load_policy(reader, workspace_id, policy_id, {}).heaviest_model if policy.mixture else None
         campaign = reader.campaign(workspace_id, policy.campaign_id)
         rows = [] if model is None or campaign is None else _rows(reader, campaign, policy, services)
         replayer = Replayer(reader, services.salt)
@@ -183,7 +183,7 @@ def _bins(pairs: Sequence[tuple[float, bool]]) -> list[dict[str, Any]]:
     found = []
     for part in np.array_split(np.arange(len(ordered)), min(_BINS, len(ordered))):
         chances, happened = zip(*(ordered[i] for i in part.tolist()), strict=True)
-        n, rate, z = len(chances), sum(happened) / len(happened), 1.959964
+        n, rate, z = len(chances), sum(happened) / len(happened), quantile(0.95)
         centre, half = rate + z**2 / (2 * n), z * ((rate * (1 - rate) + z**2 / (4 * n)) / n) ** 0.5
         low, high = ((centre + sign * half) / (1 + z**2 / n) for sign in (-1.0, 1.0))
         found.append(

@@ -92,11 +92,6 @@ class View:
             raise Invalid.field("campaign_id", f"campaign {campaign_id!r} is archived", code="archived_campaign")
         return campaign
 
-    def in_model(self, name: str) -> bool:
-        """Whether the model may use this attribute (undeclared ones: yes)."""
-        attribute = self.attributes.get(name)
-        return attribute is None or attribute.use_in_model
-
 
 class Catalog:
     """Caches the newest ``View`` of each workspace; safe between threads."""

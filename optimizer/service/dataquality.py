@@ -6,7 +6,7 @@ the run that looked, policies keep the numbers that they explore with, and event
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime, timedelta
 from itertools import islice
@@ -15,6 +15,7 @@ from typing import Any, Final
 from optimizer.bandit.drift import CALIBRATION
 from optimizer.service.driftstate import Alarm, Drift, quiet_left
 from optimizer.service.featureblocks import BLOCK_ROWS
+from optimizer.service.feedback import all_campaigns
 from optimizer.service.ids import COLD_POLICY
 from optimizer.service.runs import LEAST_ROWS
 from optimizer.service.told import runs
@@ -54,7 +55,7 @@ def data_quality(services: Services, workspace_id: str) -> dict[str, Any]:
         features), ``drift`` (None = no look yet) and ``exploration`` (None = nothing learned serves).
     """
     with services.store.read() as reader:
-        campaigns = list(_active(reader, workspace_id))
+        campaigns = [one for one in all_campaigns(reader, workspace_id) if one.status == "active"]
         told = _looked_up(reader, workspace_id, {one.campaign_id for one in campaigns})
         found = [_campaign(reader, one, told.get(one.campaign_id, {})) for one in campaigns]
     return {"generated_at": services.clock(), "least_rows": LEAST_ROWS, "campaigns": found}
@@ -73,16 +74,6 @@ def intake(reader: Reader, workspace_id: str, now: datetime) -> list[dict[str, A
         # Those of unknown types are among the others.
         told["total"] += 0 if result == "unknown_type" else one.count
     return [sources[name] for name in sorted(sources)]
-
-
-def _active(reader: Reader, workspace_id: str) -> Iterator[Campaign]:
-    cursor: str | None = None
-    while True:
-        page = reader.campaigns(workspace_id, limit=500, cursor=cursor)
-        yield from (one for one in page.items if one.status == "active")
-        cursor = page.cursor
-        if cursor is None:
-            return
 
 
 def _looked_up(reader: Reader, workspace_id: str, wanted: set[str]) -> dict[str, dict[str, _Told]]:

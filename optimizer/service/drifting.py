@@ -34,13 +34,12 @@ from optimizer.model.policy import LivePolicy
 from optimizer.service import driftratios
 from optimizer.service.apart import Apart, attempted
 from optimizer.service.driftstate import Alarm, Drift, quiet_left
-from optimizer.service.evidence import heaviest_model
 from optimizer.service.featureblocks import compared, empty_block
 from optimizer.service.feedback import Log, Logged, feedback_rows
 from optimizer.service.ids import COLD_POLICY
 from optimizer.service.replay import Past, Replayer
 from optimizer.service.serving import load_policy
-from optimizer.service.told import last_told
+from optimizer.service.told import LATE_COMMIT, last_told
 from optimizer.service.wiring import Services
 from storage.policies import Pointer
 from storage.port import Reader
@@ -50,7 +49,6 @@ from storage.records import Campaign
 FALSE_ALARM_ROWS = 1e6
 #: The newest rows that one look takes at most; of a larger backlog the older ones are left out, by time alone.
 MOST_ROWS = 5_000
-_LATE_COMMIT = 600.0
 
 
 def planned_maturity(campaign: Campaign, row: Logged) -> float:
@@ -136,11 +134,11 @@ def advanced(
         elif key > state.matured:
             # A heap of the newest: of a long log the first look would hold every row.
             (heappush if len(matured) < MOST_ROWS else heappushpop)(matured, (key, row))
-    state = replace(state, since=waiting - _LATE_COMMIT)
+    state = replace(state, since=waiting - LATE_COMMIT)
     matured.sort(key=lambda pair: pair[0])
     state = _balanced(past, state, campaign, [row for _, row in decided], now)
     state = _calibrated(past, state, campaign, matured, now)
-    model = heaviest_model(live)
+    model = live.heaviest_model
     if model is not None:
         contexts = [seen_at(row.decision.snapshot.context, row.decision.decided_at) for _, row in decided]
         block, shifts = compared(state.block, model.spec, model.artifact_meta["rows"], contexts)

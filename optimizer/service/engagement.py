@@ -9,12 +9,12 @@ answer to a message.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from datetime import UTC, datetime
 
 from optimizer.bandit.rewards import MESSAGE_OUTCOMES
-from storage.log import Decision, Event, Named, Reply, Status
-from storage.port import Reader, Writer
+from storage.log import Decision, Event, Named, Reply, Status, items_of
+from storage.port import Writer
 
 #: Outcomes by which a recipient shows to have read a message. A machine's (``automated``) shows nothing.
 ENGAGING = frozenset({"opened", "clicked", "converted"})
@@ -54,7 +54,8 @@ def recount(writer: Writer, workspace_id: str, recipient_id: str) -> None:
     The order of commits tells whether a message came to count before or after an engagement was known; within one
     position the clocks do.
     """
-    decisions = {d.decision_id: d for d in _decisions_of(writer, workspace_id, recipient_id)}
+    theirs = items_of(lambda at: writer.decisions(workspace_id, limit=500, cursor=at, recipient_id=recipient_id))
+    decisions = {decision.decision_id: decision for decision in theirs}
     answered: set[str] = set()
     last = _NEVER
     for event, _ in writer.events_about(workspace_id, recipient_id):
@@ -69,16 +70,6 @@ def recount(writer: Writer, workspace_id: str, recipient_id: str) -> None:
     writer.clear_unanswered(workspace_id, recipient_id)
     if count:
         writer.add_unanswered(workspace_id, recipient_id, count)
-
-
-def _decisions_of(reader: Reader, workspace_id: str, recipient_id: str) -> Iterator[Decision]:
-    cursor: str | None = None
-    while True:
-        page = reader.decisions(workspace_id, limit=500, cursor=cursor, recipient_id=recipient_id)
-        yield from page.items
-        cursor = page.cursor
-        if cursor is None:
-            return
 
 
 def _known(event: Event, decision: Decision) -> _Moment:

@@ -13,7 +13,7 @@ from datetime import datetime
 
 from optimizer.errors import Invalid
 from optimizer.service.ids import derived
-from optimizer.service.recipients import EVENT_SOURCE, unknown
+from optimizer.service.recipients import EVENT_SOURCE, following, unknown
 from storage.port import Reader, Writer
 from storage.records import ANY, Recipient, Suppression
 
@@ -70,5 +70,6 @@ def bury(writer: Writer, salt: bytes, person: Recipient, now: datetime) -> None:
         source = _BY_AN_EVENT if (one.source or "").startswith(EVENT_SOURCE) else None
         if source is not None:
             refused[one.channel, one.category, source] = replace(one, source=source)
-    writer.put_recipient(replace(grave, version=grave.version + 1, suppressed=tuple(refused.values()), updated_at=now))
+    buried = replace(grave, suppressed=tuple(refused.values()))
+    writer.put_recipient(following(grave, buried, now))
     writer.put_meta(_FLAG + person.workspace_id, "yes")

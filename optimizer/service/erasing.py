@@ -27,7 +27,7 @@ from optimizer.service.settle import RELEASED, UNCONFIRMED
 from optimizer.service.versions import check_version
 from optimizer.service.wiring import Services
 from storage.errors import StoreUnavailable
-from storage.log import Decision, Event
+from storage.log import Decision, Event, items_of
 from storage.port import Reader, Writer
 from storage.records import Recipient
 
@@ -192,14 +192,7 @@ class _Eraser:
 
 def _decisions_of(reader: Reader, workspace_id: str, recipient_id: str) -> list[Decision]:
     """All of them, read before any is changed."""
-    found: list[Decision] = []
-    cursor: str | None = None
-    while True:
-        page = reader.decisions(workspace_id, limit=500, cursor=cursor, recipient_id=recipient_id)
-        found += page.items
-        cursor = page.cursor
-        if cursor is None:
-            return found
+    return list(items_of(lambda at: reader.decisions(workspace_id, limit=500, cursor=at, recipient_id=recipient_id)))
 
 
 def nameless_decision(salt: bytes, decision: Decision, pseudonym: str) -> Decision:

@@ -25,7 +25,7 @@ from optimizer.bandit.clusters import Clusters, clusters, robust_error
 from optimizer.bandit.conditions import support as gate_support
 from optimizer.bandit.cressieread import Bounds, cressie_read_interval
 from optimizer.bandit.evidence import GateLimits
-from optimizer.bandit.intervals import bootstrap_interval, one_sided_quantile, quantile
+from optimizer.bandit.intervals import TooFewRows, bootstrap_interval, one_sided_quantile, quantile
 from optimizer.bandit.likelihood import empirical_likelihood_interval
 from optimizer.bandit.sequences import confidence_sequence
 
@@ -254,7 +254,7 @@ def _bootstrap(top: Floats, bottom: Floats | None, group: Clusters) -> list[floa
     try:
         rng = np.random.default_rng(_SEED)
         low, high = bootstrap_interval(top, bottom, group, rng=rng, level=LEVEL, repetitions=REPETITIONS)
-    except ValueError:  # a sample without any weight: too few rows carry it for a ratio's interval
+    except TooFewRows:
         return None
     return _pair(low, high)
 

@@ -25,7 +25,7 @@ from optimizer.service.evidence import Target, Weighed, clusters, vector_of, wei
 from optimizer.service.feedback import Log, Logged, judgeable, load, people
 from optimizer.service.fitting import Job, cross_fitted
 from optimizer.service.heldout import MOST_JUDGED
-from optimizer.service.ids import COLD_POLICY
+from optimizer.service.ids import COLD_POLICY, no_policy
 from optimizer.service.judging import rewarded, segments, values_of
 from optimizer.service.policyfile import Given, Told, read_policy
 from optimizer.service.replay import Replayer
@@ -63,7 +63,7 @@ def evaluate(services: Services, workspace_id: str, policy_id: str, by: str | No
     with services.store.read() as reader:
         policy = reader.policy(workspace_id, policy_id)
         if policy is None:
-            raise NotFound(f"no policy {policy_id!r} in this workspace")
+            raise no_policy(policy_id)
         if not policy.mixture:
             raise Invalid.field("policy_id", f"{policy_id} was rejected: only its verdict is kept, not its model")
         log = load(reader, workspace_id, services.clock())

@@ -256,15 +256,9 @@ def newest_and_rest(live: LivePolicy) -> tuple[LivePolicy, LivePolicy]:
     )
 
 
-def heaviest_model(live: LivePolicy) -> RewardModel | None:
-    """The model of the heaviest component that has one."""
-    learned = [(c.weight, model) for c, model in zip(live.mixture, live.models, strict=True) if model is not None]
-    return max(learned, key=lambda pair: pair[0])[1] if learned else None
-
-
 def predicted_rewards(live: LivePolicy, s: Situation, made: Plan) -> Floats:
     """(K,) rewards as the policy's heaviest model predicts them; 0 where it has none."""
-    model = heaviest_model(live)
+    model = live.heaviest_model
     return np.zeros(made.space.size) if model is None else _scores(model, s, made.space)[0]
 
 
@@ -273,7 +267,7 @@ def predicted_outcomes(past: Past, decisions: Sequence[Decision]) -> list[dict[s
     it; empty where it has none."""
     told: list[dict[str, float]] = [{} for _ in decisions]
     for places, campaign, live in alike(past, decisions):
-        model = heaviest_model(live)
+        model = live.heaviest_model
         if model is None:
             continue
         by_kind: dict[Hashable, list[tuple[int, ActionSpace]]] = {}

@@ -12,7 +12,7 @@ from datetime import UTC, datetime
 
 from optimizer.service.record import message_of
 from storage import usage
-from storage.log import Decision, Status
+from storage.log import Decision, Status, items_of
 from storage.port import Reader
 from storage.rules import MICROS, Budget, Capacity, Rule
 
@@ -77,13 +77,11 @@ def excess(reader: Reader, workspace_id: str, rules: Sequence[Rule]) -> Mapping[
 def open_decisions(reader: Reader, workspace_id: str) -> Iterator[Decision]:
     """All decisions whose message is reserved and not yet sent, read in chunks."""
     for status in OPEN_STATUSES:
-        cursor: str | None = None
-        while True:
-            page = reader.decisions(workspace_id, limit=CHUNK, cursor=cursor, status=status)
-            yield from page.items
-            cursor = page.cursor
-            if cursor is None:
-                break
+        yield from _decisions_in(reader, workspace_id, status)
+
+
+def _decisions_in(reader: Reader, workspace_id: str, status: Status) -> Iterator[Decision]:
+    return items_of(lambda at: reader.decisions(workspace_id, limit=CHUNK, cursor=at, status=status))
 
 
 def _overfull(reader: Reader, workspace_id: str, rules: Sequence[Rule]) -> list[Overfull]:

@@ -103,19 +103,17 @@ def _choice(decision: Decision, campaign: Campaign, live: LivePolicy) -> dict[st
     """What the policy made of the situation."""
     situation, plan = situation_of(decision, campaign), plan_of(decision, campaign)
     vector = probabilities([(situation, plan)], live)[0]
-    place = _component(live)
     action = int(decision.action or 0)
-    if place is None:
+    if live.heaviest is None:
         return {
             "kind": "random" if decision.group == "random" else "cold_start",
             "chosen": _told(plan, situation, action),
         }
-    model = live.models[place]
-    assert model is not None  # noqa: S101  _component looked
+    component, model = live.heaviest
     scene = _Scene(model, live, situation, plan, vector)
     exploration = {
         "method": campaign.exploration_method,
-        "component_weight": live.mixture[place].weight,
+        "component_weight": component.weight,
         "probability_of_greedy": float(vector[scene.greedy]),
         "probability_of_chosen": float(vector[action]),
         "greedy_was_chosen": action == scene.greedy,
@@ -132,12 +130,6 @@ def _choice(decision: Decision, campaign: Campaign, live: LivePolicy) -> dict[st
         },
         "comparisons": [scene.comparison(action, kind, rival) for kind, rival in scene.rivals(action).items()],
     }
-
-
-def _component(live: LivePolicy) -> int | None:
-    """The heaviest component that has a model."""
-    weights = [c.weight if m is not None else -1.0 for c, m in zip(live.mixture, live.models, strict=True)]
-    return int(np.argmax(weights)) if max(weights) >= 0.0 else None
 
 
 def _told(plan: Plan, situation: Situation, action: int) -> dict[str, Any]:

@@ -56,7 +56,7 @@ def _why(facts: Mapping[str, Any]) -> Iterator[str]:
 
 def _learned(facts: Mapping[str, Any]) -> Iterator[str]:
     explored, greedy = facts["exploration"], facts["greedy"]
-    chosen, chance = _capital(action(facts["chosen"])), _chance(facts["propensity"])
+    chosen, chance = capitalize_first(action(facts["chosen"])), _chance(facts["propensity"])
     if explored["greedy_was_chosen"]:
         yield f"{chosen} was the most valued action and was chosen with probability {chance}."
     else:
@@ -121,7 +121,8 @@ def _masked(facts: Mapping[str, Any]) -> Iterator[str]:
         yield f"{by_risk['actions']} more were left out because of their predicted risk."
 
 
-def _capital(text: str) -> str:
+def capitalize_first(text: str) -> str:
+    """A sentence that starts with a capital; the rest stays as it is."""
     return text[:1].upper() + text[1:]
 
 

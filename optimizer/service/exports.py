@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, Literal
 
 import numpy as np
 
@@ -19,12 +19,11 @@ from optimizer.service import feedback
 from optimizer.service.replay import Replayer, eligible_logged, space_logged
 from optimizer.service.rowfiles import open_writer
 from optimizer.service.wiring import Services
-from storage.log import Decision, Event, FeedbackRow
+from storage.log import Decision, Event, FeedbackRow, items_of
 from storage.port import Reader
 from storage.records import Campaign, JsonObject
 
 What = Literal["decisions", "feedback", "recipient"]
-WHATS: tuple[What, ...] = get_args(What)
 Row = Mapping[str, Any]
 
 _DECISION_COLUMNS: dict[str, str] = {
@@ -206,7 +205,8 @@ def _recipient_rows(reader: Reader, workspace_id: str, recipient_id: str) -> Ite
     known = recipient is not None
     if recipient is not None:
         yield {"kind": "recipient", "id": recipient_id, "at": recipient.updated_at, "record": asdict(recipient)}
-    for decision in _decisions_of(reader, workspace_id, recipient_id):
+    theirs = items_of(lambda at: reader.decisions(workspace_id, limit=500, cursor=at, recipient_id=recipient_id))
+    for decision in theirs:
         known = True
         yield {
             "kind": "decision",
@@ -258,13 +258,3 @@ def of_recipient(services: Services, workspace_id: str, recipient_id: str) -> di
 def _event_row(event: Event, words: JsonObject) -> Row:
     record = {**asdict(event), "words": dict(words)}
     return {"kind": "event", "id": event.event_id, "at": event.occurred_at, "record": record}
-
-
-def _decisions_of(reader: Reader, workspace_id: str, recipient_id: str) -> Iterator[Decision]:
-    cursor: str | None = None
-    while True:
-        page = reader.decisions(workspace_id, limit=500, cursor=cursor, recipient_id=recipient_id)
-        yield from page.items
-        cursor = page.cursor
-        if cursor is None:
-            return

@@ -43,7 +43,7 @@ from optimizer.model.history import pack
 from optimizer.model.moment import mark, seen_at
 from optimizer.service.offered import Offered
 from optimizer.service.replay import on_known_clock
-from storage.log import COUNTED, Decision, FeedbackRow
+from storage.log import COUNTED, Decision, FeedbackRow, items_of
 from storage.port import Reader
 from storage.records import Campaign, JsonObject
 
@@ -154,14 +154,7 @@ def feedback_rows(reader: Reader, campaign: Campaign, since: datetime | None, un
 
 def all_campaigns(reader: Reader, workspace_id: str) -> list[Campaign]:
     """Every campaign of a workspace, archived ones included: their rows still teach."""
-    found: list[Campaign] = []
-    cursor: str | None = None
-    while True:
-        page = reader.campaigns(workspace_id, limit=500, cursor=cursor)
-        found += page.items
-        cursor = page.cursor
-        if cursor is None:
-            return found
+    return list(items_of(lambda at: reader.campaigns(workspace_id, limit=500, cursor=at)))
 
 
 def logged(campaign: Campaign, row: FeedbackRow, now: datetime) -> Logged | None:

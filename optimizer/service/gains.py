@@ -38,7 +38,8 @@ KEPT = 4 * SAMPLE
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 Mask = NDArray[np.bool_]
-Key = tuple[str, str, str, int, frozenset[str], bool]
+#: Workspace, decision, artifact, the campaign's version, the rules that are priced, whether drawn.
+Key = tuple[str, str, str | None, int, frozenset[str], bool]
 
 
 @dataclass(frozen=True, eq=False)
@@ -120,12 +121,12 @@ def score_all(
         scores: what was scored before; gains what is scored now.
         drawn: whether each question is scored by one posterior draw, as the policy chooses, and not by the mean.
     """
-    models = {name: best for name, (_, live) in policies.items() if (best := _heaviest(live)) is not None}
+    models = {name: best for name, (_, live) in policies.items() if (best := live.heaviest) is not None}
     keys: dict[str, Key] = {}
     offered = {name: Offered.of(campaign) for name, (campaign, _) in policies.items()}
     for d in decisions:
         if d.campaign_id in models and offered[d.campaign_id].whole(d) and on_known_clock(d):
-            artifact_id, version = models[d.campaign_id][0], policies[d.campaign_id][0].version
+            artifact_id, version = models[d.campaign_id][0].artifact_id, policies[d.campaign_id][0].version
             keys[d.decision_id] = (d.workspace_id, d.decision_id, artifact_id, version, without, drawn)
     found = {name: scored for name, key in keys.items() if (scored := scores.of(key)) is not None}
     new = [d for d in decisions if d.decision_id in keys and d.decision_id not in found]
@@ -140,15 +141,6 @@ def score_all(
             found[name] = _scored(d, policies[campaign_id][0], model, row, spaces[name], masks[name], drawn=drawn)
             scores.keep(keys[name], found[name])
     return [found[d.decision_id] for d in decisions if d.decision_id in found]
-
-
-def _heaviest(live: LivePolicy) -> tuple[str, RewardModel] | None:
-    """The heaviest learned component: its artifact's id and its model."""
-    best: tuple[float, str, RewardModel] | None = None
-    for part, model in zip(live.mixture, live.models, strict=True):
-        if model is not None and part.artifact_id is not None and (best is None or part.weight > best[0]):
-            best = (part.weight, part.artifact_id, model)
-    return None if best is None else best[1:]
 
 
 def _scored(

@@ -8,10 +8,16 @@ from collections.abc import Iterable, Sequence
 
 import numpy as np
 
+from optimizer.errors import NotFound
+
 #: The policy of a campaign that has none yet: its cold start. It has no row in the store.
 COLD_POLICY = "pol_cold"
 #: The policy that imported history was logged under.
 IMPORTED_POLICY = "pol_imported"
+_NOT_STORED = {
+    COLD_POLICY: "it is what decides until a campaign's first policy is published, by chance",
+    IMPORTED_POLICY: "it stands for whatever decided what was imported",
+}
 
 
 #: All pairs of letters of base32 (RFC 4648) in lower case; the standard library's encoder takes ten times as long.
@@ -67,3 +73,11 @@ def _framed(parts: Sequence[bytes]) -> bytes:
 def decision_id(salt: bytes, workspace_id: str, request_id: str) -> str:
     """A decision's id is a keyed hash of its workspace and request id, so a retry, a batch and a re-run agree."""
     return derived("dec", salt, workspace_id, request_id)
+
+
+def no_policy(policy_id: str) -> NotFound:
+    """The error of whoever asks for a policy that is not stored."""
+    why = _NOT_STORED.get(policy_id)
+    return NotFound(
+        f"no policy {policy_id!r} in this workspace" if why is None else f"{policy_id} is not stored: {why}"
+    )

@@ -206,6 +206,13 @@ def _correlate(
     return event, decision
 
 
+def _reused(index: int, event: Event, known_as: str) -> RejectedEvent:
+    """What becomes of another event under a stored id: a caller whose ids are those of messages would lose clicks and
+    refusals without a word."""
+    told = f"{event.event_id!r:.80} is taken by an event of type {known_as!r}; this one is {event.type!r}"
+    return RejectedEvent(index, "event_id_reused", f"event_id: {told}; allowed: an id for each event, or none")
+
+
 def content_id(one: EventInput) -> str:
     """The id of an event that came without one: a hash of its content, so that a repetition is recognised."""
     return "evt_" + hashlib.blake2b(msgspec.json.encode(one, order="deterministic"), digest_size=16).hexdigest()
@@ -233,11 +240,16 @@ def _store(
     accepted, duplicates = len(plain.rows), 0
     unmatched = sum(not one.event.matched for one in plain.rows)
     fresh: list[Event] = []
+    types = writer.known_events(workspace_id, [one.event.event_id for one in others if one.said is None])
     for one in others:
         event, new = _add(writer, one)
+        known_as = types.setdefault(event.event_id, event.type)
         if new:
             accepted += 1
             unmatched += not event.matched
+        elif one.said is None and known_as != event.type:
+            refused.append(_reused(one.index, event, known_as))
+            continue
         else:
             duplicates += 1
             # Two reports of one event may name its decision differently: the first by a message id that nobody has

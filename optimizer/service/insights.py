@@ -19,7 +19,6 @@ from optimizer.model.copywords import Token, token_vectors
 from optimizer.model.funnel import joined
 from optimizer.model.inference import RewardModel
 from optimizer.model.layout import Action
-from optimizer.model.policy import LivePolicy
 from optimizer.service.wiring import Services
 from storage.records import Campaign, Variant
 
@@ -40,7 +39,7 @@ def insights(services: Services, workspace_id: str, campaign_id: str) -> dict[st
     if campaign is None:
         raise NotFound(f"no campaign {campaign_id!r} in this workspace")
     live = services.policies.current(workspace_id, campaign_id)
-    model = heaviest(live)
+    model = live.heaviest_model
     if model is None:
         raise Conflict(
             f"campaign {campaign_id!r} serves no learned policy yet; train one first (POST /v1/training-runs)",
@@ -55,12 +54,6 @@ def insights(services: Services, workspace_id: str, campaign_id: str) -> dict[st
     ]
     found.sort(key=lambda one: -abs(one["probability_higher"] - 0.5))
     return {"campaign_id": campaign_id, "policy_id": live.policy_id, "level": LEVEL, "insights": found}
-
-
-def heaviest(live: LivePolicy) -> RewardModel | None:
-    """The model of a policy's heaviest component that has one."""
-    parts = [(c.weight, m) for c, m in zip(live.mixture, live.models, strict=True) if m is not None]
-    return max(parts, key=lambda part: part[0])[1] if parts else None
 
 
 def _levels(model: RewardModel, campaign: Campaign) -> tuple[Floats, Floats]:

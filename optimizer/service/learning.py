@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from optimizer.errors import Conflict, NotFound
-from optimizer.service.ids import COLD_POLICY, derived, fresh
+from optimizer.service.ids import COLD_POLICY, derived, fresh, no_policy
 from optimizer.service.served import gated_of
 from optimizer.service.wiring import Services
 from storage.errors import VersionConflict
@@ -161,5 +161,5 @@ def _move(
 def _stored(reader: Reader, workspace_id: str, policy_id: str) -> Policy:
     policy = reader.policy(workspace_id, policy_id)
     if policy is None:
-        raise NotFound(f"no policy {policy_id!r} in this workspace")
+        raise no_policy(policy_id)
     return policy

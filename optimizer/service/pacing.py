@@ -16,6 +16,7 @@ from datetime import datetime, timedelta
 from optimizer.bandit.rewards import planned_end
 from optimizer.service.feedback import Logged
 from optimizer.service.served import Served
+from storage.log import items_of
 from storage.policies import Policy
 from storage.port import Reader
 from storage.records import Campaign, JsonObject
@@ -43,13 +44,9 @@ KNOWN_AT = "known_at"
 def judged(reader: Reader, campaign: Campaign) -> Iterator[Policy]:
     """What the gate has judged of this campaign, newest first: candidates, and what shares the traffic (``climbing``).
     Each was a try."""
-    cursor = None
-    while True:
-        page = reader.policies(campaign.workspace_id, limit=500, cursor=cursor, campaign_id=campaign.campaign_id)
-        yield from (policy for policy in page.items if not policy.revision)
-        cursor = page.cursor
-        if cursor is None:
-            return
+    workspace_id, campaign_id = campaign.workspace_id, campaign.campaign_id
+    made = items_of(lambda at: reader.policies(workspace_id, limit=500, cursor=at, campaign_id=campaign_id))
+    return (policy for policy in made if not policy.revision)
 
 
 def candidates(reader: Reader, campaign: Campaign) -> Iterator[Policy]:

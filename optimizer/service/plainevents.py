@@ -72,7 +72,7 @@ def split(
 ) -> tuple[Plain, list[Correlated]]:
     """Those that can be stored together, and the others; ``told`` holds the places of those that tell of somebody."""
     ids = [one.event.event_id for one in found]
-    taken = writer.known_events(workspace_id, ids)
+    taken = set(writer.known_events(workspace_id, ids))
     taken |= {event_id for event_id, times in Counter(ids).items() if times > 1}
     likely = [
         one

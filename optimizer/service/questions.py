@@ -13,7 +13,7 @@ from datetime import datetime, timedelta
 from hashlib import blake2b
 
 from optimizer.service.record import message_of
-from storage.log import Decision
+from storage.log import Decision, items_of
 from storage.port import Reader
 from storage.rules import Rule
 from storage.usage import taken
@@ -196,17 +196,11 @@ def watched(
 
 
 def _since(reader: Reader, workspace_id: str, since: datetime) -> Iterator[Decision]:
-    cursor: str | None = None
-    while True:
-        page = reader.decisions(workspace_id, limit=_PAGE, cursor=cursor)
-        for decision in page.items:
-            if decision.decided_at < since:
-                return
-            if not decision.imported and not decision.snapshot.erased:
-                yield decision
-        cursor = page.cursor
-        if cursor is None:
+    for decision in items_of(lambda at: reader.decisions(workspace_id, limit=_PAGE, cursor=at)):
+        if decision.decided_at < since:
             return
+        if not decision.imported and not decision.snapshot.erased:
+            yield decision
 
 
 def _hour(at: datetime) -> datetime:

@@ -132,8 +132,20 @@ def following(stored: Recipient, changed: Recipient, now: datetime | None) -> Re
         changed.channels,
         changed.suppressed,
         now,
-        changed.changed_after,
+        _changed_after(stored, changed),
     )
+
+
+def _changed_after(stored: Recipient, changed: Recipient) -> int:
+    """The mark of the last change of what rules go by, -1 = this one: a nightly sync of attributes doesn't keep the
+    audit from telling which consents a message went by."""
+    alike = (
+        stored.timezone == changed.timezone
+        and stored.channels == changed.channels
+        and stored.suppressed == changed.suppressed
+        and stored.attributes.get("country") == changed.attributes.get("country")
+    )
+    return stored.changed_after if alike else -1
 
 
 def replaced(stored: Recipient | None, new: Recipient, now: datetime) -> Recipient:
@@ -143,7 +155,7 @@ def replaced(stored: Recipient | None, new: Recipient, now: datetime) -> Recipie
             new.workspace_id, new.recipient_id, 1, new.timezone, new.attributes, new.channels, new.suppressed, now
         )
     changed = kept_refusals(stored, new)
-    return stored if same(stored, changed) else replace(changed, version=stored.version + 1, updated_at=now)
+    return stored if same(stored, changed) else following(stored, changed, now)
 
 
 def kept_refusals(stored: Recipient, new: Recipient) -> Recipient:

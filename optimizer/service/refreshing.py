@@ -11,7 +11,7 @@ alone follows then.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -42,6 +42,7 @@ from optimizer.service.wiring import Services
 from storage.errors import VersionConflict
 from storage.policies import Artifact, Component, Pointer, Policy
 from storage.port import Reader
+from storage.records import Campaign, JsonObject
 
 
 def refresh(
@@ -88,68 +89,103 @@ def refresh(
 def _refresh_campaign(
     services: Services, reader: Reader, read: Read, pointer: Pointer, prices: Mapping[str, tuple[Price, ...]] | None
 ) -> dict[str, Any]:
-    now = services.clock()
     served, campaign = read.served.get(pointer.campaign_id), read.log.campaigns.get(pointer.campaign_id)
     if served is None or campaign is None:
         return _answer(pointer, "skipped", 0)
-    policy, origin = served.policy, served.gated
     if pointer.campaign_id in read.refused:
-        if read.until is not None:
-            _refitted(reader, read, pointer, served, anew=False)  # what settled rows say of this model is kept
+        _keep_settled(reader, read, pointer, served)
         return _answer(pointer, "skipped", 0)
+    policy, numbers = served.policy, read.numbers(pointer.campaign_id)
     own = prices_of(policy.exploration) if prices is None else prices.get(pointer.campaign_id, ())
-    numbers = read.numbers(pointer.campaign_id)
-    count = numbers["rows"]
     if not (worth_revising(policy, numbers, campaign, read.at) or _outgrown(read, served)):
-        if read.until is not None:
-            _refitted(reader, read, pointer, served, anew=False)  # what settled rows say of this model is kept
-        return _repriced(services, pointer, policy, own, _answer(pointer, "unchanged", count))
+        _keep_settled(reader, read, pointer, served)
+        return _repriced(services, pointer, policy, own, _answer(pointer, "unchanged", numbers["rows"]))
+    return _revised(services, reader, read, pointer, served, campaign, numbers, own)
+
+
+def _keep_settled(reader: Reader, read: Read, pointer: Pointer, served: Served) -> None:
+    """Refits a model that stays, for what is kept of it alone: what settled rows say."""
+    if read.until is not None:
+        _refitted(reader, read, pointer, served, anew=False)
+
+
+def _revised(
+    services: Services,
+    reader: Reader,
+    read: Read,
+    pointer: Pointer,
+    served: Served,
+    campaign: Campaign,
+    numbers: JsonObject,
+    prices: Sequence[Price],
+) -> dict[str, Any]:
+    """Refits what a campaign serves, and publishes as much of it as is within the bound."""
+    now, policy, count = services.clock(), served.policy, numbers["rows"]
     parts, artifacts, models = _refitted(reader, read, pointer, served, anew=True)
-    revision = new_policy(
+    whole = new_policy(
         pointer.workspace_id,
         pointer.campaign_id,
         now,
         parts,
         parent=pointer,
-        exploration=with_prices(numbers, own),
+        exploration=with_prices(numbers, prices),
         verdict={},
         run_id=None,
-        gated_id=origin.policy_id,
+        gated_id=served.gated.policy_id,
     )
-    ancestor = load_policy(reader, policy.workspace_id, origin.policy_id, {})
-    gated = replace(ancestor, exploration=revision.exploration)
-    apart = partial(divergence, reader, services, campaign, recent(reader, read, campaign), gated)
-    distance = refitted = apart(LivePolicy.of(revision, models))
-    judged, known_at = judged_on(pointer, policy, origin, count), read.at.timestamp()
+    ancestor = load_policy(reader, policy.workspace_id, served.gated.policy_id, {})
+    gated = replace(ancestor, exploration=whole.exploration)
+    distance_of = partial(divergence, reader, services, campaign, recent(reader, read, campaign), gated)
+    refitted = distance_of(LivePolicy.of(whole, models))
+    judged, known_at = judged_on(pointer, policy, served.gated, count), read.at.timestamp()
     progress = None
     if services.settings.gate and not campaign.guardrails:
         progress = progressed(reader, campaign, pointer, served, ancestor, read.log.of(campaign.campaign_id), read.at)
     most = allowed(judged, count, free=progress is not None and progress.better)
-    if services.settings.gate and distance > most:
-        nearer = replace(revision, mixture=nearer_mixture(origin.mixture, parts, most / distance))
-        older = zip(ancestor.mixture, ancestor.models, strict=True)
-        known = {part.artifact_id: model for part, model in older if part.artifact_id and model}
-        closer = apart(LivePolicy.of(nearer, {**known, **models}))
-        if closer <= most + 1e-9:
-            revision, distance = nearer, min(closer, most)
-    if services.settings.gate and distance > most:
-        answer = _answer(pointer, "waits", count, divergence=distance)
-        if alarms_of(policy.exploration) == alarms_of(numbers):
-            return _repriced(services, pointer, policy, own, answer)
+    if not services.settings.gate or refitted <= most:
+        revision, distance = whole, refitted
+    elif (nearer := _within(most, whole, refitted, ancestor, models, distance_of)) is not None:
+        revision, distance = nearer
+    elif alarms_of(policy.exploration) == alarms_of(numbers):
+        return _repriced(services, pointer, policy, prices, _answer(pointer, "waits", count, divergence=refitted))
+    else:
         # The model waits for the gate, the alarm doesn't: the same model goes on at another rate of exploration.
-        as_before = {**revision.exploration, "told": policy.exploration.get("told")}
-        revision, distance = replace(revision, mixture=policy.mixture, exploration=as_before), 0.0
+        as_before = {**whole.exploration, "told": policy.exploration.get("told")}
+        revision, distance = replace(whole, mixture=policy.mixture, exploration=as_before), 0.0
         known_at = known_until(policy)
-    near = {"divergence": distance, "limit": most, "refitted": refitted, "judged": judged}
-    near |= {"revision": True, KNOWN_AT: known_at}
-    more = {} if progress is None else {"progress": progress.to_json()}
-    revision = replace(revision, verdict={**near, **more, "delays": delays_json(campaign, read.hazards)})
+    verdict = {
+        "divergence": distance,
+        "limit": most,
+        "refitted": refitted,
+        "judged": judged,
+        "revision": True,
+        KNOWN_AT: known_at,
+        **({} if progress is None else {"progress": progress.to_json()}),
+        "delays": delays_json(campaign, read.hazards),
+    }
     new = [one for one in artifacts if one.artifact_id in {part.artifact_id for part in revision.mixture}]
     try:
-        publish(services, new, revision, pointer, now)
+        publish(services, new, replace(revision, verdict=verdict), pointer, now)
     except VersionConflict:
         return _answer(pointer, "superseded", count, divergence=distance)
-    return _answer(pointer, "publish", count, policy_id=revision.policy_id, divergence=distance, prices=own)
+    return _answer(pointer, "publish", count, policy_id=revision.policy_id, divergence=distance, prices=prices)
+
+
+def _within(
+    most: float,
+    whole: Policy,
+    refitted: float,
+    ancestor: LivePolicy,
+    models: Mapping[str, RewardModel],
+    distance_of: Callable[[LivePolicy], float],
+) -> tuple[Policy, float] | None:
+    """A revision that went too far (``refitted``), nearer to its gated ancestor, and how far that is; None = farther
+    than ``most`` still."""
+    nearer = replace(whole, mixture=nearer_mixture(ancestor.mixture, whole.mixture, most / refitted))
+    older = zip(ancestor.mixture, ancestor.models, strict=True)
+    known = {part.artifact_id: model for part, model in older if part.artifact_id and model}
+    distance = distance_of(LivePolicy.of(nearer, {**known, **models}))
+    return (nearer, min(distance, most)) if distance <= most + 1e-9 else None
 
 
 def _repriced(

@@ -200,7 +200,7 @@ def _later(
     candidate = _live(candidate_model, mine, incumbent.prices)
     told = pair(replayer, held, campaign, incumbent, candidate, cross_fitted(job, earlier, held))
     rung = _rung(gated)
-    models = _heaviest(incumbent), candidate_model
+    models = _mainly(incumbent), candidate_model
     verdict = later_verdict(replayer, held, campaign, told, tries, rung, models)
     if verdict.decision == "reject":
         return _reject(job, campaign, pointer, verdict, len(mine))
@@ -254,10 +254,10 @@ def _live(model: RewardModel, rows: Sequence[Logged], prices: Sequence[Price] = 
     return LivePolicy(policy_id="candidate", mixture=(part,), models=(model,), exploration=numbers)
 
 
-def _heaviest(live: LivePolicy) -> RewardModel | None:
-    """The model of the heaviest component."""
-    heaviest = max(range(len(live.mixture)), key=lambda i: live.mixture[i].weight)
-    return live.models[heaviest]
+def _mainly(live: LivePolicy) -> RewardModel | None:
+    """The model that most of the traffic is chosen by; None = the cold start. A model that holds a small share beside
+    the cold start (cf. ``LivePolicy.heaviest_model``) has yet to prove itself: no candidate is measured by it."""
+    return max(zip(live.mixture, live.models, strict=True), key=lambda pair: pair[0].weight)[1]
 
 
 def _publish(

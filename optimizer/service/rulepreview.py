@@ -22,7 +22,7 @@ from optimizer.service.record import message_of
 from optimizer.service.replay import Replayer, eligible_logged, situation_of, space_logged
 from optimizer.service.wiring import Services
 from storage import usage
-from storage.log import Decision
+from storage.log import Decision, items_of
 from storage.port import Reader
 from storage.records import Consent, Recipient
 from storage.rules import Budget, Capacity, Fatigue, Rule
@@ -94,19 +94,14 @@ def preview(services: Services, rule: Rule) -> dict[str, Any]:
 def _newest(reader: Reader, workspace_id: str, since: datetime, most: int) -> tuple[list[Decision], bool]:
     """The newest live decisions since then, and whether these are all."""
     rows: list[Decision] = []
-    cursor: str | None = None
-    while True:
-        page = reader.decisions(workspace_id, limit=_CHUNK, cursor=cursor)
-        for decision in page.items:
-            if decision.decided_at < since:
-                return rows, True
-            if len(rows) >= most:
-                return rows, False
-            if not decision.imported and decision.mode == "live":
-                rows.append(decision)
-        cursor = page.cursor
-        if cursor is None:
-            return rows, True
+    for decision in items_of(lambda at: reader.decisions(workspace_id, limit=_CHUNK, cursor=at)):
+        if decision.decided_at < since:
+            break
+        if len(rows) >= most:
+            return rows, False
+        if not decision.imported and decision.mode == "live":
+            rows.append(decision)
+    return rows, True
 
 
 def _masked(reader: Reader, salt: bytes, rule: Rule, rows: Sequence[Decision]) -> _Counts:

@@ -17,6 +17,7 @@ from typing import Any, Literal
 
 from optimizer.bandit.rewards import max_window
 from optimizer.errors import Conflict, NotFound
+from optimizer.service import told
 from optimizer.service.ids import COLD_POLICY, fresh
 from optimizer.service.pacing import WITHIN
 from optimizer.service.wiring import Services
@@ -89,7 +90,7 @@ def refresh_pays(services: Services, workspace_id: str) -> bool:
         campaigns = [c for one in learned if (c := reader.campaign(workspace_id, one.campaign_id)) is not None]
         if not campaigns:
             return False
-        last = next((r for r in islice(_all_runs(reader, workspace_id), _LOOK_BACK) if r.kind == "refresh"), None)
+        last = next((r for r in islice(told.runs(reader, workspace_id), _LOOK_BACK) if r.kind == "refresh"), None)
         if last is not None and any(one.moved_at >= last.created_at for one in learned):
             return True
         reach = timedelta(hours=max(max_window(c) + c.default_window_hours for c in campaigns)) + WITHIN
@@ -101,21 +102,10 @@ def _is_due(reader: Reader, workspace_id: str, kind: str, before: datetime) -> b
     workspace = reader.workspace(workspace_id)
     if workspace is None or workspace.created_at > before:
         return False
-    for run in islice(_all_runs(reader, workspace_id), _LOOK_BACK):
+    for run in islice(told.runs(reader, workspace_id), _LOOK_BACK):
         if run.kind == kind and run.campaign_id is None:
             return run.status not in ("queued", "running") and run.created_at <= before
     return True
-
-
-def _all_runs(reader: Reader, workspace_id: str, status: RunStatus | None = None) -> Iterator[TrainingRun]:
-    """Training runs, newest first."""
-    cursor: str | None = None
-    while True:
-        page = reader.training_runs(workspace_id, limit=100, cursor=cursor, status=status)
-        yield from page.items
-        cursor = page.cursor
-        if cursor is None:
-            return
 
 
 def start_next(services: Services, holder: str) -> TrainingRun | None:
@@ -144,7 +134,7 @@ def start(services: Services, workspace_id: str, holder: str, run_id: str | None
         if not writer.take_lease(lease_name(workspace_id), holder, now, now + LEASE):
             return None
         _fail_running(writer, workspace_id, now)
-        queued = [r for r in _all_runs(writer, workspace_id, "queued") if run_id in (None, r.run_id)]
+        queued = [r for r in told.runs(writer, workspace_id, "queued") if run_id in (None, r.run_id)]
         if not queued:
             writer.drop_lease(lease_name(workspace_id), holder)
             return None
@@ -254,5 +244,5 @@ def _sweep_one(services: Services, workspace_id: str, holder: str) -> bool:
 
 def _fail_running(writer: Writer, workspace_id: str, now: datetime) -> None:
     """Whoever holds the lease and calls this runs nothing yet: all that is ``running`` is dead."""
-    for run in list(_all_runs(writer, workspace_id, "running")):
+    for run in list(told.runs(writer, workspace_id, "running")):
         writer.put_training_run(replace(run, status="failed", finished_at=now, error=_INTERRUPTED))

@@ -25,7 +25,6 @@ from optimizer.errors import Conflict, Invalid, NotFound, SendtideError
 from optimizer.model.history import LENGTH
 from optimizer.model.inference import RewardModel
 from optimizer.model.moment import seen_at
-from optimizer.model.policy import LivePolicy
 from optimizer.service import recipients as people
 from optimizer.service.catalog import View
 from optimizer.service.choose import named
@@ -96,7 +95,7 @@ class Scorer:
             campaign = view.campaign(reader, campaign_id)
         factors(campaign, None, None)
         live = services.policies.current(workspace_id, campaign_id)
-        model = _heaviest(live)
+        model = live.heaviest_model
         if model is None:
             raise Conflict(
                 f"campaign {campaign_id!r} serves no learned policy yet; train one first (POST /v1/training-runs)",
@@ -232,9 +231,3 @@ class Scorer:
             decision_id="",
             zone=where,
         )
-
-
-def _heaviest(live: LivePolicy) -> RewardModel | None:
-    """The model of the heaviest component that has one."""
-    learned = [(c.weight, m) for c, m in zip(live.mixture, live.models, strict=True) if m is not None]
-    return max(learned, key=lambda part: part[0])[1] if learned else None

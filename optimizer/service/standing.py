@@ -13,6 +13,7 @@ from typing import Any, Final, Literal
 
 from optimizer.service.ids import COLD_POLICY
 from optimizer.service.runs import LEASE
+from optimizer.service.told import runs
 from optimizer.service.wiring import Services
 from storage.policies import TrainingRun
 from storage.port import Reader
@@ -53,17 +54,7 @@ def checks(services: Services, reader: Reader, workspace_id: str) -> list[Check]
 
 def last_run(reader: Reader, workspace_id: str, kind: str) -> TrainingRun | None:
     """The newest run of a kind, among the newest of all."""
-    return next((run for run in islice(_runs(reader, workspace_id), _LOOK_BACK) if run.kind == kind), None)
-
-
-def _runs(reader: Reader, workspace_id: str) -> Iterator[TrainingRun]:
-    cursor: str | None = None
-    while True:
-        page = reader.training_runs(workspace_id, limit=100, cursor=cursor)
-        yield from page.items
-        cursor = page.cursor
-        if cursor is None:
-            return
+    return next((run for run in islice(runs(reader, workspace_id), _LOOK_BACK) if run.kind == kind), None)
 
 
 def _mode(reader: Reader, workspace_id: str) -> Check:

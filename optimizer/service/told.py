@@ -5,12 +5,15 @@ from __future__ import annotations
 from collections.abc import Iterator
 from itertools import islice
 
-from storage.policies import TrainingRun
+from storage.log import items_of
+from storage.policies import RunStatus, TrainingRun
 from storage.port import Reader
 from storage.records import JsonObject
 
 #: Training runs that are looked through. Without the state a look starts from the first row, and comes to the same.
 LOOK_BACK = 200
+#: Seconds by which a decision may be committed after a look that its time of decision precedes.
+LATE_COMMIT = 600.0
 
 
 def last_told(reader: Reader, workspace_id: str, campaign_id: str, key: str) -> JsonObject | None:
@@ -23,12 +26,6 @@ def last_told(reader: Reader, workspace_id: str, campaign_id: str, key: str) -> 
     return None
 
 
-def runs(reader: Reader, workspace_id: str) -> Iterator[TrainingRun]:
-    """Training runs, newest first."""
-    cursor: str | None = None
-    while True:
-        page = reader.training_runs(workspace_id, limit=50, cursor=cursor)
-        yield from page.items
-        cursor = page.cursor
-        if cursor is None:
-            return
+def runs(reader: Reader, workspace_id: str, status: RunStatus | None = None) -> Iterator[TrainingRun]:
+    """Training runs, newest first; all of them, or those of one status."""
+    return items_of(lambda at: reader.training_runs(workspace_id, limit=100, cursor=at, status=status))

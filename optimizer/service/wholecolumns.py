@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime
+from functools import partial
 from typing import Any, Generic, TypeVar
 
 from optimizer.errors import Invalid
@@ -29,7 +30,7 @@ class Unusual(Exception):
     """There is no quick way."""
 
 
-class Memo(Generic[T]):
+class _Memo(Generic[T]):
     """What the cells of one column mean, as far as they have been met."""
 
     def __init__(self, read: Callable[[Any], T]) -> None:
@@ -37,11 +38,7 @@ class Memo(Generic[T]):
         self._known: dict[type, _Known[T]] = {}  # by type, since 1, 1.0 and true are equal
 
     def of(self, column: Sequence[Any]) -> list[T]:
-        """The meanings of a column's cells.
-
-        Raises:
-            Unusual: one of them is refused, or types are mixed.
-        """
+        """See ``Memos.of``."""
         kinds = set(map(type, column)) - {type(None)}
         require(len(kinds) <= 1 and kinds <= _TOLD_APART)
         try:
@@ -53,6 +50,24 @@ class Memo(Generic[T]):
             return list(map(self._known.setdefault(kind, _Known(self._read)).__getitem__, column))
         except Invalid:
             raise Unusual from None
+
+
+class Memos(Generic[T]):
+    """What the cells of each column mean, as far as they have been met. ``read`` takes a column's name and a cell."""
+
+    def __init__(self, read: Callable[[str, Any], T]) -> None:
+        self._read = read
+        self._columns: dict[str, _Memo[T]] = {}
+
+    def of(self, name: str, column: Sequence[Any]) -> list[T]:
+        """The meanings of a column's cells.
+
+        Raises:
+            Unusual: one of them is refused, or types are mixed.
+        """
+        if name not in self._columns:
+            self._columns[name] = _Memo(partial(self._read, name))
+        return self._columns[name].of(column)
 
 
 class _Known(dict[Any, T], Generic[T]):

@@ -15,7 +15,7 @@ from optimizer.service.optout import REFUSING, RESUBSCRIBED
 from optimizer.service.requests import CLOCK_SKEW_SECONDS
 from optimizer.service.rhythms import add_new_events
 from optimizer.service.rowparts import Table
-from optimizer.service.wholecolumns import REMEMBERED, Memo, joined, member, plain_ids, require, require_names
+from optimizer.service.wholecolumns import REMEMBERED, Memos, joined, member, plain_ids, require, require_names
 from storage.bulk import NewEvents
 from storage.codec import to_micros
 from storage.errors import OneByOne
@@ -30,8 +30,11 @@ class EventColumns:
     """Reads chunks of one file. ``typed``: as of ``Cells``."""
 
     typed: bool
-    _memos: dict[str, Memo[Any]] = field(default_factory=dict)
+    _memos: Memos[Any] = field(init=False)
     _zones: dict[str, str | None] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self._memos = Memos(self._meaning)
 
     def read(self, table: Table, now: datetime) -> NewEvents:
         """A chunk's events.
@@ -41,23 +44,20 @@ class EventColumns:
         """
         columns = dict(table.columns)
         require_names(columns)
-        properties = [self._of(name, columns.pop(name)) for name in table.columns if name.startswith(_PREFIX)]
+        properties = [self._memos.of(name, columns.pop(name)) for name in table.columns if name.startswith(_PREFIX)]
         require(len(properties) <= OBJECT_VALUES and columns.keys() >= {*_IDS, "occurred_at"})
         ids, types, recipients = (plain_ids(columns.pop(name)) for name in _IDS)
         require(not (set(types) & (REFUSING | {RESUBSCRIBED} | MESSAGE_OUTCOMES)))
-        occurred: list[int] = self._of("occurred_at", columns.pop("occurred_at"))
+        occurred: list[int] = self._memos.of("occurred_at", columns.pop("occurred_at"))
         require(max(occurred) <= to_micros(now + timedelta(seconds=CLOCK_SKEW_SECONDS)))
         nothing: Sequence[Any] = (None,) * len(ids)
-        told = {name: self._of(name, columns.pop(name, nothing)) for name in ("campaign_id", "value", "automated")}
+        told = {
+            name: self._memos.of(name, columns.pop(name, nothing)) for name in ("campaign_id", "value", "automated")
+        }
         require(all(set(cells) <= {"", None} for cells in columns.values()))
         packed = [f"{{{members[1:]}}}".encode() if members else None for members in joined(properties, len(ids))]
         facts = (told["campaign_id"], told["value"], told["automated"], packed)
         return NewEvents(to_micros(now), ids, types, occurred, recipients, *facts)
-
-    def _of(self, name: str, cells: Sequence[Any]) -> list[Any]:
-        if name not in self._memos:
-            self._memos[name] = Memo(lambda cell: self._meaning(name, cell))
-        return self._memos[name].of(cells)
 
     def _meaning(self, name: str, cell: Any) -> Any:
         if name == "occurred_at":

@@ -20,7 +20,7 @@ from optimizer.service.ids import IMPORTED_POLICY
 from optimizer.service.importedpast import Occasion, pasts
 from optimizer.service.past import as_told
 from optimizer.service.rowparts import Table
-from optimizer.service.wholecolumns import Memo, first_seen, joined, member, plain_ids, require, require_names
+from optimizer.service.wholecolumns import Memos, first_seen, joined, member, plain_ids, require, require_names
 from storage.bulk import NewLogged, NewOutcomes
 from storage.codec import from_micros, pack_member, to_micros
 from storage.decision_codec import Details
@@ -49,7 +49,10 @@ class HistoryColumns:
     """Reads chunks of one file. ``typed``: as of ``Cells``."""
 
     typed: bool
-    _memos: dict[str, Memo[Any]] = field(default_factory=dict)
+    _memos: Memos[Any] = field(init=False)
+
+    def __post_init__(self) -> None:
+        self._memos = Memos(self._meaning)
 
     def campaign_of(self, table: Table) -> str:
         """The campaign that all rows name.
@@ -84,7 +87,7 @@ class HistoryColumns:
         clocks = {zones.get(one) or frame.campaign.timezone or "UTC" for one in recipients}
         require(None not in map(known_zone, clocks))
         sent = self._sent(table, frame, to_micros(now))
-        contexts = [self._of(name, cells) for name, cells in columns.items() if name.startswith("context.")]
+        contexts = [self._memos.of(name, cells) for name, cells in columns.items() if name.startswith("context.")]
         require(len(contexts) <= OBJECT_VALUES)
         propensities = self._column(table, "propensity")
         require(all(one is None or one <= 1 for one in propensities))
@@ -134,7 +137,7 @@ class HistoryColumns:
         found: list[tuple[int, str, int, float | None]] = []
         for column in sorted(name for name in table.columns if name.startswith("outcome.")):
             name = column.partition(".")[2]
-            told: list[_Happened] = self._of(column, table.columns[column])
+            told: list[_Happened] = self._memos.of(column, table.columns[column])
             for i, one in enumerate(told):
                 if one is None:
                     continue
@@ -150,12 +153,7 @@ class HistoryColumns:
         return NewOutcomes(now, places, names, types, times, values)
 
     def _column(self, table: Table, name: str) -> list[Any]:
-        return self._of(name, table.columns.get(name, (None,) * len(table)))
-
-    def _of(self, name: str, cells: Sequence[Any]) -> list[Any]:
-        if name not in self._memos:
-            self._memos[name] = Memo(lambda cell: self._meaning(name, cell))
-        return self._memos[name].of(cells)
+        return self._memos.of(name, table.columns.get(name, (None,) * len(table)))
 
     def _meaning(self, name: str, cell: Any) -> Any:
         if name.startswith("context."):

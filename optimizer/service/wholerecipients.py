@@ -12,7 +12,7 @@ from optimizer.service.cells import CHANNELS, OBJECT_VALUES, Cells
 from optimizer.service.erased import any_erased
 from optimizer.service.importrows import recipient_row
 from optimizer.service.rowparts import Table
-from optimizer.service.wholecolumns import Memo, first_seen, joined, member, plain_ids, require, require_names
+from optimizer.service.wholecolumns import Memos, first_seen, joined, member, plain_ids, require, require_names
 from storage.codec import pack_member, pack_recipient_members, to_micros
 from storage.errors import OneByOne
 from storage.port import Writer
@@ -32,7 +32,10 @@ class RecipientColumns:
     """Reads chunks of one file. ``typed``: as of ``Cells``."""
 
     typed: bool
-    _memos: dict[str, Memo[str]] = field(default_factory=dict)
+    _memos: Memos[str] = field(init=False)
+
+    def __post_init__(self) -> None:
+        self._memos = Memos(self._member)
 
     def read(self, table: Table, now: datetime) -> NewRecipients:
         """A chunk's recipients, as they would be stored at ``now``.
@@ -46,26 +49,22 @@ class RecipientColumns:
             group, dot, _ = name.partition(".")
             require(name in ("recipient_id", "timezone") or bool(dot and group in nested))
             if dot:
-                nested[group].append(self._memo(name, group).of(columns[name]))
+                nested[group].append(self._memos.of(name, columns[name]))
         require_names(columns)
         require(len(nested["attributes"]) <= OBJECT_VALUES and len(nested["channels"]) <= CHANNELS)
         require("recipient_id" in columns)
         ids = plain_ids(columns["recipient_id"])
         zones: Sequence[str] = [""] * len(ids)
         if "timezone" in columns:
-            zones = self._memo("timezone", "timezone").of(columns["timezone"])
+            zones = self._memos.of("timezone", columns["timezone"])
         documents = pack_recipient_members(
             zones, joined(nested["attributes"], len(ids)), joined(nested["channels"], len(ids)), to_micros(now)
         )
         return NewRecipients(ids, documents, columns)
 
-    def _memo(self, column: str, part: str) -> Memo[str]:
-        if column not in self._memos:
-            self._memos[column] = Memo(lambda cell: self._member(column, part, cell))
-        return self._memos[column]
-
-    def _member(self, column: str, part: str, cell: Any) -> str:
+    def _member(self, column: str, cell: Any) -> str:
         """What a cell adds to the document, in JSON; "" where it says nothing."""
+        part = column.partition(".")[0]
         if part == "attributes":
             return member(column, cell, typed=self.typed)
         one = recipient_row(Cells({"recipient_id": "-", column: cell}, typed=self.typed), "")

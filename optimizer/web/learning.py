@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from optimizer.errors import NotFound
 from optimizer.service import learning
+from optimizer.service.ids import no_policy
 from optimizer.web import render
 from optimizer.web.operation import Answer, Call, Operations, Told
 from optimizer.web.paging import own_cursor
@@ -90,7 +91,7 @@ def get_policy(call: Call) -> Answer:
     with call.services.store.read() as reader:
         stored = reader.policy(call.workspace_id, call.path["policy_id"])
     if stored is None:
-        raise NotFound(f"no policy {call.path['policy_id']!r} in this workspace")
+        raise no_policy(call.path["policy_id"])
     return Answer(render.policy(stored))
 
 

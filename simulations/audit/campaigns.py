@@ -6,7 +6,7 @@ from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
-from storage.log import Decision
+from storage.log import Decision, items_of
 from storage.port import Reader
 from storage.records import Campaign
 
@@ -63,15 +63,9 @@ class Campaigns:
         return frozenset(wanted | {(name, type_) for name, type_, outcome in mapped if (name, outcome) in wanted})
 
     def _all(self) -> Iterator[Campaign]:
-        cursor = None
-        while True:
-            page = self.reader.campaigns(self.workspace_id, limit=_PAGE, cursor=cursor)
-            for current in page.items:
-                stored = (self.at(current.campaign_id, version) for version in range(1, current.version + 1))
-                yield from (campaign for campaign in stored if campaign is not None)
-            if page.cursor is None:
-                return
-            cursor = page.cursor
+        for current in items_of(lambda at: self.reader.campaigns(self.workspace_id, limit=_PAGE, cursor=at)):
+            stored = (self.at(current.campaign_id, version) for version in range(1, current.version + 1))
+            yield from (campaign for campaign in stored if campaign is not None)
 
 
 def _meaning(campaign: Campaign, event_type: str) -> str:

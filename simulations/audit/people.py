@@ -13,7 +13,7 @@ from storage.records import Recipient
 #: Channels on which only a recorded yes allows a message.
 NEEDS_YES = ("sms", "push", "whatsapp", "voice")
 _BY_EVENT = "event:"
-_REFUSALS = frozenset({"unsubscribed", "complained", "bounced"})
+_REFUSALS = frozenset({"unsubscribed", "complained", "bounced", "failed"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,7 +24,7 @@ class Person:
     refused_after: Mapping[str, int]
 
     def steady(self, held: Held) -> bool:
-        """Whether the record is as it was at the reservation."""
+        """Whether what rules go by is recorded as it was at the reservation."""
         return self.record is None or self.record.changed_after < held.position
 
 
@@ -62,7 +62,8 @@ def judge_consent(judged: Held, person: Person) -> Judgement:
 def judge_suppression(judged: Held, person: Person) -> Judgement:
     """Whether no recorded refusal covered the message.
 
-    A refusal that an event recorded is never removed: it speaks whatever else of the record has changed since.
+    A refusal that an event recorded stays until an event takes it back: it speaks whatever else of the record has
+    changed since.
     """
     steady = person.steady(judged)
     for refusal in person.record.suppressed if person.record is not None else ():

@@ -76,6 +76,7 @@ def as_document(report: Report) -> dict[str, object]:
     return {
         "workspace_id": report.workspace_id,
         "clean": report.clean,
+        "unknown": report.unknown,
         "decisions": report.decisions,
         "reservations": report.reservations,
         "displaced": report.displaced,
@@ -114,7 +115,13 @@ def lines(report: Report) -> Iterator[str]:
     yield from _listed("rules overridden by request", [f"{rule_id}: {ref}" for ref, rule_id in report.overridden])
     for what, ids in sorted(report.otherwise.items()):
         yield from _listed(f"done otherwise, {what}", ids)
-    yield "clean: every rule held" if report.clean else f"{len(report.breaches)} violations"
+    yield _verdict(report)
+
+
+def _verdict(report: Report) -> str:
+    if not report.clean:
+        return f"{len(report.breaches)} violations"
+    return f"no violations; {report.unknown} judgements can't be made" if report.unknown else "clean: every rule held"
 
 
 def _listed(title: str, items: Sequence[str]) -> Iterator[str]:

@@ -18,14 +18,21 @@ FALLBACK = "stationary"
 
 
 @cache
-def _stored() -> Mapping[str, Any]:
-    return orjson.loads(PATH.read_bytes()) if PATH.exists() else {}
+def stored(path: Path = PATH) -> Mapping[str, Any]:
+    """The tunings of a file."""
+    return orjson.loads(path.read_bytes()) if path.exists() else {}
+
+
+def write(everything: Mapping[str, Any], path: Path = PATH) -> None:
+    """Makes these the tunings of a file."""
+    path.write_bytes(orjson.dumps(everything, option=orjson.OPT_INDENT_2 | orjson.OPT_SORT_KEYS) + b"\n")
+    stored.cache_clear()
 
 
 def record(policy: str, scenario: str) -> Mapping[str, Any] | None:
     """The tuning that holds for a policy in a scenario: ``scenario, options, tried, seeds, decisions``; None = none."""
     for name in (scenario, FALLBACK):
-        found = _stored().get(name, {}).get(policy)
+        found = stored().get(name, {}).get(policy)
         if found is not None:
             return {"scenario": name, **found}
     return None
@@ -33,7 +40,7 @@ def record(policy: str, scenario: str) -> Mapping[str, Any] | None:
 
 def own(policy: str, scenario: str) -> Mapping[str, Any]:
     """The tuning of a policy in this very scenario; empty where there was none."""
-    found: Mapping[str, Any] = _stored().get(scenario, {}).get(policy, {})
+    found: Mapping[str, Any] = stored().get(scenario, {}).get(policy, {})
     return found
 
 
@@ -47,5 +54,4 @@ def store(scenario: str, policy: str, found: Mapping[str, Any]) -> None:
     """Keeps a tuning."""
     everything: dict[str, Any] = orjson.loads(PATH.read_bytes()) if PATH.exists() else {}
     everything.setdefault(scenario, {})[policy] = dict(found)
-    PATH.write_bytes(orjson.dumps(everything, option=orjson.OPT_INDENT_2 | orjson.OPT_SORT_KEYS) + b"\n")
-    _stored.cache_clear()
+    write(everything)

@@ -86,13 +86,19 @@ class VwOptions:
 
     def arguments(self, seed: int) -> str:
         """Vowpal Wabbit's command line."""
-        low, high = (0.0, 1.0) if self.cost == "zero_one" else (-1.0, 0.0)
-        explore = ALGORITHMS[self.algorithm].format(**asdict(self), low=low, high=high)
-        crossed = " ".join(f"--interactions {pair}" for pair in CROSSINGS[self.crossing])
-        return (
-            f"--cb_explore_adf {explore} --cb_type {self.kind} {crossed} -b {BITS} --learning_rate {self.rate} "
-            f"--power_t {self.power} --l2 {self.l2} --random_seed {seed} --quiet"
-        )
+        return command_line(asdict(self), CROSSINGS[self.crossing], seed)
+
+
+def command_line(options: Mapping[str, Any], crossed: Sequence[str], seed: int) -> str:
+    """Vowpal Wabbit's command line for the fields of ``VwOptions``, namespaces crossed."""
+    low, high = (0.0, 1.0) if options["cost"] == "zero_one" else (-1.0, 0.0)
+    explore = ALGORITHMS[options["algorithm"]].format(**options, low=low, high=high)
+    interactions = " ".join(f"--interactions {namespaces}" for namespaces in crossed)
+    return (
+        f"--cb_explore_adf {explore} --cb_type {options['kind']} {interactions} -b {BITS} "
+        f"--learning_rate {options['rate']} --power_t {options['power']} --l2 {options['l2']} "
+        f"--random_seed {seed} --quiet"
+    )
 
 
 @dataclass

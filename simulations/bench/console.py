@@ -20,10 +20,9 @@ from rich.table import Table
 from optimizer.config import Settings
 from optimizer.service.record import message_of
 from optimizer.service.wiring import Services, open_services, utc_now
-from simulations.server import Server
+from simulations.server import Server, free_port
 from simulations.showcase import fill
 from simulations.showcase_shop import WORKSPACE
-from simulations.stage import free_port
 from storage.log import Decision, Event, FeedbackRow
 
 if TYPE_CHECKING:

@@ -20,7 +20,7 @@ import numpy as np
 from optimizer.config import Settings
 from optimizer.service import setup
 from simulations.bench import rival, shop
-from simulations.server import Server
+from simulations.server import Server, free_port
 from storage.port import Writer
 from storage.records import Consent, Recipient
 
@@ -91,13 +91,6 @@ def rivals(stocked: Shop) -> Iterator[str]:
     finally:
         os.killpg(process.pid, signal.SIGTERM)
         process.wait(20)
-
-
-def free_port() -> int:
-    """A port that nobody listens on."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 def _wait_for(bind: str) -> None:

@@ -17,9 +17,10 @@ import psutil
 from optimizer.service.wiring import open_services
 from simulations.bench import batches, load
 from simulations.bench.figure import Figure, at_least, medians
-from simulations.bench.served import Shop, free_port, serving
+from simulations.bench.served import Shop, serving
 from simulations.bench.shop import WORKSPACE, requests
 from simulations.pgserver import PostgresServer, running
+from simulations.server import free_port
 from storage.open import open_rows
 from storage.transfer import transfer
 

@@ -37,11 +37,11 @@ def command() -> None:
 @option("--cap", type=click.IntRange(0, 100), default=3, show_default=True, help="Messages in any 24 hours.")
 @option("--seed", type=int, default=1, show_default=True, help="Of the requests and of every draw.")
 @option("--mutant", type=click.Choice(MUTANTS), multiple=True, help="Also run with this fault built in; must be found.")
-@shared_flags(workspace=False)
+@shared_flags(workspace=False, database=False)
 def race_command(call: Call, mutant: tuple[str, ...], **size: int) -> None:
     """Many processes decide for few people at once: no cap exceeded, no decision lost, every propensity exact.
 
-    Works on a temporary database whatever --database says. Prints what was checked, the balance test of the logged
+    Works on a temporary database. Prints what was checked, the balance test of the logged
     propensities over all decisions and over those drawn again, and the same for each mutant.
     """
     from simulations.drills.race import Size, document, lines, run
@@ -68,11 +68,11 @@ def race_command(call: Call, mutant: tuple[str, ...], **size: int) -> None:
     "--mutant-decisions", type=click.IntRange(1, 10_000_000), default=40_000, show_default=True, help="With each fault."
 )
 @option("--on", metavar="URL", help="Run on this empty database, which is left as it is then; faults never run on it.")
-@shared_flags(workspace=False)
+@shared_flags(workspace=False, database=False)
 def rules_command(call: Call, mutant: tuple[str, ...], on: str | None, **size: int) -> None:
     """A million decisions under every kind of rule at once, one by one and in batches, by many processes.
 
-    Works on a temporary database whatever --database says, unless --on names an empty one. Every rule must mask often
+    Works on a temporary database, unless --on names an empty one. Every rule must mask often
     and none may be broken, by the audit; shared limits must run out and messages be displaced; every draw is replayed
     and the balance test made over all and over those drawn again; every answer must be stored. With a fault built in,
     the audit must find it.
@@ -95,11 +95,11 @@ def rules_command(call: Call, mutant: tuple[str, ...], on: str | None, **size: i
 @option("--times", type=click.IntRange(1, 1000), default=30, show_default=True, help="How many processes to kill.")
 @option("--clients", type=click.IntRange(1, 64), default=8, show_default=True, help="Clients that keep up the load.")
 @option("--seed", type=int, default=1, show_default=True, help="Of the moments, the victims and the requests.")
-@shared_flags(workspace=False)
+@shared_flags(workspace=False, database=False)
 def kill_command(call: Call, times: int, clients: int, seed: int) -> None:
     """Kill workers and the scheduler of a running service by SIGKILL at random moments, under load.
 
-    Works on a temporary database whatever --database says. Nothing acknowledged may be lost, no policy may be half
+    Works on a temporary database. Nothing acknowledged may be lost, no policy may be half
     published, the service must answer again within 5 seconds, and the audit must be clean.
     """
     from simulations.drills.aftermath import document, lines
@@ -117,7 +117,7 @@ def kill_command(call: Call, times: int, clients: int, seed: int) -> None:
 @option("--clients", type=click.IntRange(2, 64), default=12, show_default=True, help="Clients that keep up the load.")
 @option("--rows", type=click.IntRange(2, 10_000), default=500, show_default=True, help="Decisions of a batch.")
 @option("--seed", type=int, default=1, show_default=True, help="Of the requests and of every draw.")
-@shared_flags(workspace=False)
+@shared_flags(workspace=False, database=False)
 def postgresql_command(call: Call, **size: int) -> None:
     """Two hosts share a PostgreSQL server that is restarted under load: in order, at once, and killed.
 
@@ -143,11 +143,11 @@ def postgresql_command(call: Call, **size: int) -> None:
 @option("--rate", type=click.IntRange(1, 100_000), default=500, show_default=True, help="Requests a second.")
 @option("--seconds", type=click.IntRange(1, 86_400), default=60, show_default=True, help="For how long.")
 @option("--seed", type=int, default=1, show_default=True, help="Of the events and of their order.")
-@shared_flags(workspace=False)
+@shared_flags(workspace=False, database=False)
 def webhooks_command(call: Call, vendor: str, **size: int) -> None:
     """A vendor's webhooks at full rate against a running service: a fifth of them doubled, a twentieth forged.
 
-    Works on a temporary database whatever --database says. Answers, metrics and store must agree that each genuine
+    Works on a temporary database. Answers, metrics and store must agree that each genuine
     event was taken once and no forged one at all. The rate that was reached is told; it is no condition.
     """
     from dataclasses import asdict
@@ -173,11 +173,11 @@ def webhooks_command(call: Call, vendor: str, **size: int) -> None:
 @option("--processors", type=click.IntRange(1, 64), default=1, show_default=True, help="Of each of the two nodes.")
 @option("--part-rows", type=click.IntRange(1, 1_000_000), default=20_000, show_default=True, help="As of `decide`.")
 @option("--seed", type=int, default=1, show_default=True, help="Of the files and of every draw.")
-@shared_flags(workspace=False)
+@shared_flags(workspace=False, database=False)
 def ray_command(call: Call, **size: int) -> None:
     """`decide --ray` on two nodes beside one process: the same answers, also where a node is killed half-way.
 
-    Works on a PostgreSQL server and a Ray cluster of its own, whatever --database says (extra "dev"). A tenth of the
+    Works on a PostgreSQL server and a Ray cluster of its own (extra "dev"). A tenth of the
     recipients comes twice, so that the order of rows matters to the caps. Then the same with capacities and budgets
     that run out, and a killed node again: every row answered once, every decision stored once, the audit clean. The
     rates are told; they are no condition.

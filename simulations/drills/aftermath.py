@@ -16,7 +16,7 @@ from simulations.audit import Report, audit
 from simulations.drills import scene
 from simulations.drills.load import Acknowledged
 from simulations.drills.victims import Kill
-from storage.log import Decision
+from storage.log import Decision, items_of
 from storage.open import open_store
 from storage.policies import Policy
 from storage.port import Reader
@@ -87,7 +87,7 @@ def judged(reader: Reader, attack: Attack, left_running: int) -> Result:
         stored[row.decision.decision_id] = row.decision
         events |= {(event.event_id, event.decision_id) for event in row.events}
     heard = attack.heard
-    policies = list(_policies(reader))
+    policies = list(items_of(lambda at: reader.policies(scene.WORKSPACE, limit=500, cursor=at)))
     return Result(
         kills=attack.kills,
         publishers_killed=attack.publishers_killed,
@@ -123,16 +123,6 @@ def trained_after(database: str, since: datetime, within: float) -> float | None
     finally:
         store.close()
     return None
-
-
-def _policies(reader: Reader) -> Iterator[Policy]:
-    cursor = None
-    while True:
-        page = reader.policies(scene.WORKSPACE, limit=500, cursor=cursor)
-        yield from page.items
-        if page.cursor is None:
-            return
-        cursor = page.cursor
 
 
 def _runs(reader: Reader) -> dict[str, int]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import random
 import select
-import socket
 import subprocess
 import sys
 import tempfile
@@ -25,7 +24,7 @@ from simulations.drills.aftermath import Attack, Result, judged, trained_after
 from simulations.drills.load import Acknowledged, decision_body, work
 from simulations.drills.publisher import PAUSE_SECONDS
 from simulations.drills.victims import Kill, Probe, Role, arbiter, family, wait_until_whole
-from simulations.server import Server
+from simulations.server import Server, free_port
 from storage.open import open_store
 
 RECIPIENTS = 1000
@@ -64,7 +63,7 @@ def run(size: Size, *, note: Note = lambda line: None) -> Result:  # noqa: ARG00
     with tempfile.TemporaryDirectory(prefix="sendtide-kill-") as name:
         settings = Settings(
             database=f"sqlite:///{Path(name) / 'kill.db'}",
-            bind=f"127.0.0.1:{_free_port()}",
+            bind=f"127.0.0.1:{free_port()}",
             workers=WORKERS,
             retrain_minutes=0.1,
             refresh_seconds=2.0,
@@ -214,10 +213,3 @@ def _together(parts: Sequence[Acknowledged]) -> Acknowledged:
         whole.answers += part.answers
         whole.slowest_seconds = max(whole.slowest_seconds, part.slowest_seconds)
     return whole
-
-
-def _free_port() -> int:
-    with socket.socket() as one:
-        one.bind(("127.0.0.1", 0))
-        port: int = one.getsockname()[1]
-    return port

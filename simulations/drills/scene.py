@@ -125,9 +125,9 @@ def publish_learned(services: Services, campaign_id: str, seed: int, made_up: Ma
     publish(services, [artifact], policy, None, now)
 
 
-def made_up_clicks(mine: Campaign, seed: int, rows: int = TRAINING_ROWS) -> Examples:
+def made_up_clicks(mine: Campaign, seed: int) -> Examples:
     """Clicks that like one variant in the morning and the other in the evening, and prefer push for some plans."""
-    rng = np.random.default_rng(seed)
+    rng, rows = np.random.default_rng(seed), TRAINING_ROWS
     variant = rng.integers(NO_SEND, len(VARIANTS), rows)
     channel = np.where(variant == NO_SEND, NO_SEND, rng.integers(0, len(CHANNELS), rows))
     local = rng.integers(0, 14, rows) * DAY + rng.integers(0, DAY, rows)

@@ -12,7 +12,6 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 
@@ -47,7 +46,6 @@ from simulations.stage import LearningError
 from storage.log import Decision
 from storage.policies import Component
 
-Knowledge = Literal["none", "learned", "true"]
 #: Rows of outcomes that the policy with true knowledge was trained on.
 TRUE_ROWS = 40_000
 _DATABASE = "simulation.db"

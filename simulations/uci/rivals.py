@@ -21,29 +21,20 @@ from optimizer.model.training.kway import KwayOptions
 from simulations.baselines.features import Columns, Encoding, RawFeatures
 from simulations.baselines.grids import Turns
 from simulations.baselines.linear import Disjoint
-from simulations.baselines.vw import Learner, plain
+from simulations.baselines.vw import Algorithm, Learner, command_line, plain
 from simulations.uci.data import Classification
 
 Floats = NDArray[np.float64]
 #: A constant beside the features.
 _CONSTANT = 1
 _NOISE = 47
-_BITS = 22
-
-_EXPLORE: Mapping[str, str] = {
-    "squarecb": "--squarecb --gamma_scale {scale} --gamma_exponent {exponent}",
-    "egreedy": "--epsilon {epsilon}",
-    "bag": "--bag {policies} --epsilon {epsilon}",
-    "cover": "--cover {policies} --nounif --psi {psi}",
-    "regcb": "--regcb --mellowness {mellowness} --cb_min_cost {low} --cb_max_cost {high}",
-}
 
 
 @dataclass(frozen=True)
 class VwOptions:
     """What a grid varies. ``second`` also multiplies all pairs of features by the action."""
 
-    algorithm: str
+    algorithm: Algorithm
     rate: float = 0.5
     features: Encoding = "raw"
     cost: Literal["zero_one", "negative"] = "zero_one"
@@ -60,13 +51,7 @@ class VwOptions:
 
     def arguments(self, seed: int) -> str:
         """Vowpal Wabbit's command line."""
-        low, high = (0.0, 1.0) if self.cost == "zero_one" else (-1.0, 0.0)
-        explore = _EXPLORE[self.algorithm].format(**asdict(self), low=low, high=high)
-        crossed = "--interactions xa" + (" --interactions xxa" if self.crossing == "second" else "")
-        return (
-            f"--cb_explore_adf {explore} --cb_type {self.kind} {crossed} -b {_BITS} "
-            f"--learning_rate {self.rate} --power_t {self.power} --l2 {self.l2} --random_seed {seed} --quiet"
-        )
+        return command_line(asdict(self), ("xa", "xxa") if self.crossing == "second" else ("xa",), seed)
 
 
 @dataclass(frozen=True)

@@ -10,12 +10,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import orjson
 from numpy.typing import NDArray
 
 from optimizer.bandit.exploration import sample
 from optimizer.model.kway import distribution
 from optimizer.model.training.kway import KwayLearner, KwayOptions
+from simulations.baselines import tuned as tunings
 from simulations.baselines.grids import search
 from simulations.uci.data import Classification, load
 from simulations.uci.rivals import changed, named, play
@@ -106,22 +106,16 @@ def tune_once(
 
 def tuned(name: str, policy: str) -> Mapping[str, Any]:
     """What a rival was tuned to on a set: ``options, regret (the error), tried, seeds, rounds``; empty = not tuned."""
-    found: Mapping[str, Any] = _stored().get(name, {}).get(policy, {})
+    found: Mapping[str, Any] = tunings.stored(PATH).get(name, {}).get(policy, {})
     return found
 
 
 def store(found: Mapping[str, Mapping[str, Any]]) -> None:
     """Keeps tunings, by set and rival, beside those of other sets and rivals."""
-    everything = {name: dict(one) for name, one in _stored().items()}
+    everything = {name: dict(one) for name, one in tunings.stored(PATH).items()}
     for name, by_policy in found.items():
         everything.setdefault(name, {}).update(by_policy)
-    PATH.write_bytes(orjson.dumps(everything, option=orjson.OPT_INDENT_2 | orjson.OPT_SORT_KEYS) + b"\n")
-    _stored.cache_clear()
-
-
-@cache
-def _stored() -> Mapping[str, Any]:
-    return orjson.loads(PATH.read_bytes()) if PATH.exists() else {}
+    tunings.write(everything, PATH)
 
 
 @cache

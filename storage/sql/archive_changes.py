@@ -183,7 +183,7 @@ class ArchiveWriter(ArchiveReader, BulkWriter, DecisionWriter, ErasureWriter, Re
 
     # --- events that are known already
 
-    def known_events(self, workspace_id: str, event_ids: Sequence[str]) -> set[str]:
+    def known_events(self, workspace_id: str, event_ids: Sequence[str]) -> dict[str, str]:
         """See ``storage.port``; what was found to be new is not looked up again when it is stored."""
         found = super().known_events(workspace_id, event_ids)
         if self.has_archive(workspace_id):
@@ -200,7 +200,7 @@ class ArchiveWriter(ArchiveReader, BulkWriter, DecisionWriter, ErasureWriter, Re
         if not self.has_archive(workspace_id):
             return set()  # the tables tell as they are stored
         new = self._looked_up(workspace_id)
-        return self.known_events(workspace_id, [one for one in event_ids if one not in new])
+        return set(self.known_events(workspace_id, [one for one in event_ids if one not in new]))
 
     def _require_new(self, workspace_id: str, event_ids: Sequence[str]) -> None:
         """After they were stored in the tables; ``OneByOne`` when one of them is archived."""

@@ -130,13 +130,13 @@ class ArchiveReader(
         found = self._found(workspace_id, [key_of("recipient", recipient_id)])
         return {at: row for at, row in found.items() if row.decision[parquet.RECIPIENT] == recipient_id}
 
-    def _archived_events(self, workspace_id: str, event_ids: Iterable[str]) -> set[str]:
-        """Those of these events that are archived."""
+    def _archived_events(self, workspace_id: str, event_ids: Iterable[str]) -> dict[str, str]:
+        """Those of these events that are archived, with their types."""
         wanted = set(event_ids)
         if not wanted or not self.has_archive(workspace_id):
-            return set()
+            return {}
         found = self._found(workspace_id, [key_of("event", one) for one in wanted])
-        return wanted.intersection(event[0] for row in found.values() for event in row.events)
+        return {event[0]: event[_KIND] for row in found.values() for event in row.events if event[0] in wanted}
 
     # --- single decisions
 
@@ -193,12 +193,12 @@ class ArchiveReader(
         ]
         return tuple(sorted((*found, *archived), key=_order)) if archived else found
 
-    def known_events(self, workspace_id: str, event_ids: Sequence[str]) -> set[str]:
+    def known_events(self, workspace_id: str, event_ids: Sequence[str]) -> dict[str, str]:
         """See ``storage.port``. The tables are asked first: what goes to the archive meanwhile was seen there, and what
         comes back is met there when it is to be stored."""
         archived = self.ask(partial(self.has_archive, workspace_id))
         found = super().known_events(workspace_id, event_ids)
-        return found | self._archived_events(workspace_id, set(event_ids) - found) if archived() else found
+        return found | self._archived_events(workspace_id, set(event_ids) - found.keys()) if archived() else found
 
     def events_about(self, workspace_id: str, recipient_id: str) -> tuple[tuple[Event, JsonObject], ...]:
         """See ``storage.erasure``."""

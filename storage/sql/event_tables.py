@@ -38,7 +38,7 @@ _OF_RECIPIENT: Final = _select(
     """
 )
 _KNOWN: Final = """
-SELECT event_id FROM events INDEXED BY events_id WHERE workspace_id = ? AND event_id IN ({marks})
+SELECT event_id, type FROM events INDEXED BY events_id WHERE workspace_id = ? AND event_id IN ({marks})
 """
 _AWAITING: Final = _select("INDEXED BY events_decision WHERE workspace_id = ? AND decision_id = ? AND matched = 0")
 _AWAITED: Final = """
@@ -76,14 +76,9 @@ class EventReader(Tables):
         ]
         return tuple(event_from(workspace_id, row) for row in sorted(rows, key=_place))
 
-    def known_events(self, workspace_id: str, event_ids: Sequence[str]) -> set[str]:
+    def known_events(self, workspace_id: str, event_ids: Sequence[str]) -> dict[str, str]:
         """See ``storage.port``."""
-        return {row[0] for row in self._rows_in(_KNOWN, (workspace_id,), event_ids)}
-
-    def events_awaiting(self, workspace_id: str, decision_id: str) -> tuple[Event, ...]:
-        """See ``storage.port``; by occurrence, then id."""
-        rows = self._rows(_AWAITING, (workspace_id, decision_id))
-        return tuple(event_from(workspace_id, row) for row in sorted(rows, key=_place))
+        return dict(self._rows_in(_KNOWN, (workspace_id,), event_ids))
 
     def unmatched_events(self, workspace_id: str) -> int:
         """See ``storage.port``."""

@@ -58,10 +58,6 @@ class RankReader(Tables):
         )
         return None if row is None else _rank_from(workspace_id, row)
 
-    def rank_rewards(self, workspace_id: str, event_id: str) -> tuple[RankReward, ...]:
-        """See ``storage.ranks``."""
-        return tuple(_reward_from(workspace_id, row) for row in self._rows_in(_REWARDS, (workspace_id,), (event_id,)))
-
     def ranks(
         self, workspace_id: str, *, after: int = 0, since: datetime | None = None, until: datetime | None = None
     ) -> Iterator[RankRow]:

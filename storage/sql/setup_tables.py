@@ -216,7 +216,13 @@ class SetupWriter(SetupReader, UsageWriter):
             _require_next(f"recipient {recipient.recipient_id}", recipient.version, versions.get(key, 0))
             versions[key] = recipient.version
         rows = [
-            (r.workspace_id, r.recipient_id, r.version, codec.pack_recipient(r), after[r.workspace_id])
+            (
+                r.workspace_id,
+                r.recipient_id,
+                r.version,
+                codec.pack_recipient(r),
+                after[r.workspace_id] if r.changed_after < 0 else r.changed_after,
+            )
             for r in recipients
         ]
         if len(versions) == len(rows):

@@ -30,12 +30,6 @@ class TestByHand:
         assert found.minimum_p == subset.p
         assert not found.passed
 
-    def test_clustered_statistic(self) -> None:
-        # pairs that agree: 100 pairs of heads, 60 of tails: sums ±1: 40/√160 instead of 40/√80
-        inside = (np.arange(320) < 200)[:, None]
-        (subset,) = balance_test(inside, np.full((320, 1), 0.5), np.arange(320) // 2).subsets
-        assert subset.z == pytest.approx(40 / math.sqrt(160))
-
     def test_holm(self) -> None:
         # sorted .01 .02 .03 .9 → ·4 = .04, ·3 = .06, ·2 = .06 (never below the one before), .9
         assert holm([0.03, 0.01, 0.9, 0.02]) == pytest.approx([0.06, 0.04, 0.9, 0.06])

@@ -81,11 +81,11 @@ class TestTablesByHand:
     def test_paired_difference(self) -> None:
         # b: weight 1, q_b = .5 .5 1 1: φ_b = 1, 0, 2, 1; a − b = .6, .15, −1.2, 0: mean −.1125
         # residuals .7125, .2625, −1.0875, .1125; by cluster .975, −1.0875, .1125
-        found = paired_difference(REWARD, WEIGHT, np.ones(4), Q_LOGGED, Q_POLICY, [0.5, 0.5, 1.0, 1.0], CLUSTER, z=2.0)
+        found = paired_difference(REWARD, WEIGHT, np.ones(4), Q_LOGGED, Q_POLICY, [0.5, 0.5, 1.0, 1.0], CLUSTER)
         assert found.value == pytest.approx(-0.1125)
         error = math.sqrt(1.5 * (0.975**2 + 1.0875**2 + 0.1125**2)) / 4
         assert found.standard_error == pytest.approx(error)
-        assert [found.low, found.high] == pytest.approx([-0.1125 - 2 * error, -0.1125 + 2 * error])
+        assert [found.low, found.high] == pytest.approx([-0.1125 - 1.959964 * error, -0.1125 + 1.959964 * error])
 
     def test_one_cluster_says_nothing(self) -> None:
         found = ips(REWARD, WEIGHT, np.zeros(4, dtype=np.int64))

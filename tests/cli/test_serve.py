@@ -25,6 +25,7 @@ from optimizer.service import setup
 from optimizer.service.ids import COLD_POLICY
 from optimizer.service.retrain import retrain
 from optimizer.service.wiring import open_services
+from simulations.server import free_port
 from storage.records import Channel
 from tests.cli.conftest import Sendtide
 from tests.service.conftest import WORKSPACE, FakeClock, campaign
@@ -110,15 +111,9 @@ def _words(process: psutil.Process) -> list[str]:
         return []
 
 
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
 @pytest.fixture
 def server(sendtide: Sendtide) -> Iterator[Server]:
-    port = _free_port()
+    port = free_port()
     command = [sys.executable, "-P", "-m", "optimizer.cli", "serve", "--bind", f"127.0.0.1:{port}", "--workers", "2"]
     command += ["--first-start", "--database", sendtide.database]
     # A killed arbiter can't remove its folder of metrics: let it lie where pytest clears up.

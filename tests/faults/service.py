@@ -20,8 +20,7 @@ from optimizer.config import Settings
 from optimizer.service import setup
 from optimizer.service.wiring import open_services
 from simulations.audit import audit
-from simulations.bench.served import free_port
-from simulations.server import Server
+from simulations.server import Server, free_port
 from storage.log import Decision
 from storage.open import open_store
 from storage.records import Campaign, Channel, GroupShares, Variant

@@ -273,7 +273,12 @@ def test_a_vendors_event_that_names_no_decision_of_ours_joins_by_its_message(
 def test_what_a_second_report_says_under_a_stored_id_is_not_acted_on(services: Services, sent: Decision) -> None:
     ingest(services, WORKSPACE, [event("opened", at=0, event_id="e1", provider="ses", message_id="m1")])
     other = event("unsubscribed", at=0, event_id="e1", decision_id=sent.decision_id)
-    assert ingest(services, WORKSPACE, [other]).duplicates == 1
+    report = ingest(services, WORKSPACE, [other])
+    assert (report.accepted, report.duplicates) == (0, 0)
+    assert [(one.index, one.code) for one in report.rejected] == [(0, "event_id_reused")]
+    assert "type 'opened'; this one is 'unsubscribed'" in report.rejected[0].detail
+    repeated = event("opened", at=5, event_id="e1", decision_id=sent.decision_id)
+    assert ingest(services, WORKSPACE, [repeated]).duplicates == 1
     with services.store.read() as reader:
         assert [(e.event_id, e.type) for e in reader.events(WORKSPACE, sent)] == [("e1", "opened")]
         person = reader.recipient(WORKSPACE, "u1")
@@ -283,11 +288,18 @@ def test_what_a_second_report_says_under_a_stored_id_is_not_acted_on(services: S
 
 def test_a_stored_refusal_acts_once_a_second_report_names_its_message(services: Services, sent: Decision) -> None:
     ingest(services, WORKSPACE, [event("unsubscribed", at=0, event_id="e1", provider="ses", message_id="m1")])
-    ingest(services, WORKSPACE, [event("opened", at=0, event_id="e1", decision_id=sent.decision_id)])
+    ingest(services, WORKSPACE, [event("unsubscribed", at=0, event_id="e1", decision_id=sent.decision_id)])
     with services.store.read() as reader:
         person = reader.recipient(WORKSPACE, "u1")
     assert person is not None
     assert [(one.channel, one.category) for one in person.suppressed] == [(sent.channel, "marketing")]
+
+
+def test_two_events_under_one_id_in_one_envelope_are_not_taken_for_one(services: Services, sent: Decision) -> None:
+    told = [event(kind, at=0, event_id="m1", decision_id=sent.decision_id) for kind in ("delivered", "unsubscribed")]
+    report = ingest(services, WORKSPACE, [*told, told[0]])
+    assert (report.accepted, report.duplicates) == (1, 1)
+    assert [(one.index, one.code) for one in report.rejected] == [(1, "event_id_reused")]
 
 
 def test_the_order_of_events_changes_no_reward(services: Services, sent: Decision, clock: FakeClock) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from datetime import UTC, datetime
+from typing import Any
 
 import pytest
 
@@ -12,7 +13,7 @@ from optimizer.service import recipients as people
 from optimizer.service import setup
 from optimizer.service.requests import DecisionRequest, RecipientPatch
 from optimizer.service.wiring import Services
-from storage.records import Attribute, Campaign, Recipient, Suppression, Variant
+from storage.records import Attribute, Campaign, Consent, Recipient, Suppression, Variant
 from storage.rules import Cap, Capacity, Rule, RuleKind, RuleParameters, WarmUpStep
 from tests.service.asking import meanwhile
 from tests.service.conftest import START, WORKSPACE, FakeClock, campaign
@@ -179,3 +180,25 @@ def test_a_warm_up_without_a_date_starts_on_the_utc_date_it_is_given_and_keeps_i
     setup.archive_rule(services, WORKSPACE, "r")
     clock.forward(days=1)
     assert starts_on(WARM) == "2026-03-06"
+
+
+@pytest.mark.parametrize(
+    ("more", "moves"),
+    [
+        ({"attributes": {"plan": "pro"}}, False),
+        ({"attributes": {"country": "DE"}}, True),
+        ({"timezone": "Europe/Berlin"}, True),
+        ({"channels": {"sms": Consent(state=True)}}, True),
+        ({"suppressed": (Suppression("email", "*"),)}, True),
+    ],
+)
+def test_a_recipients_mark_moves_with_what_rules_go_by(services: Services, more: dict[str, Any], moves: bool) -> None:
+    setup.put_campaign(services, campaign(allow_no_send=False))
+    setup.put_recipient(services, Recipient(WORKSPACE, "u1", attributes={"plan": "free"}))
+    services.decider.decide(WORKSPACE, DecisionRequest("spring", "u1"))
+    for put in (setup.put_recipient, lambda *told: setup.put_recipients(told[0], WORKSPACE, [told[1]])):
+        put(services, Recipient(WORKSPACE, "u1", **more))
+        with services.store.read() as reader:
+            stored = reader.recipient(WORKSPACE, "u1")
+        assert stored is not None
+        assert (stored.changed_after > 0) == moves

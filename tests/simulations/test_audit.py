@@ -7,6 +7,7 @@ from zoneinfo import ZoneInfo
 
 import pytest
 
+from simulations.audit.report import as_document, lines
 from storage.port import Store
 from storage.records import Consent, Suppression
 from storage.rules import Cap, QuietHours, Selector, Weekday
@@ -36,6 +37,18 @@ def test_a_log_that_kept_its_rules_is_clean(store: Store) -> None:
     assert report.unknown == 0
     assert report.reservations == 3
     assert tally(report) == {"kept": 3}
+
+
+def test_what_cannot_be_judged_is_not_called_clean(store: Store) -> None:
+    put_rule(store, Cap(limit=2, rolling_hours=24.0))
+    person(store)
+    log(store, reserved("d0", NOW + 12 * HOUR))
+    assert list(lines(audited(store)))[-1] == "clean: every rule held"
+    person(store, version=2, changed_after=-1, channels={"sms": Consent(state=True)})
+    report = audited(store)
+    assert report.unknown > 0
+    assert as_document(report)["unknown"] == report.unknown
+    assert list(lines(report))[-1] == f"no violations; {report.unknown} judgements can't be made"
 
 
 def test_a_message_too_many_in_a_rolling_window_is_found(store: Store) -> None:

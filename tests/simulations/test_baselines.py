@@ -179,7 +179,7 @@ def test_columns_have_a_constant_and_a_width() -> None:
 
 def test_what_was_tuned_is_used_and_told(monkeypatch: pytest.MonkeyPatch, tmp_path: object) -> None:
     found = {"options": {"scale": 77.0}, "tried": [], "regret": 1.0, "seeds": 1, "decisions": 10}
-    monkeypatch.setattr(tuned, "_stored", lambda: {"stationary": {"vw-squarecb": found}})
+    monkeypatch.setattr(tuned, "stored", lambda: {"stationary": {"vw-squarecb": found}})
     assert parse("vw-squarecb", "drift").options.scale == 77.0
     assert parse("vw-squarecb:scale=5", "drift").options.scale == 5.0
     record = tuned.record("vw-squarecb", "drift")

@@ -69,8 +69,8 @@ def test_the_lift_counts_people_and_only_the_later_half_of_the_days() -> None:
     found = lift([early, late])
     assert (found.first_day, found.last_day) == (2, 2)
     assert found.difference == pytest.approx(0.25)
-    # variances of the means: (1/3)/4 and (1/12)/4, so the half width is 1.96 x sqrt(.1041667)
-    assert found.high - found.difference == pytest.approx(1.96 * 0.3227486, rel=1e-5)
+    # variances of the means: (1/3)/4 and (1/12)/4, so the half width is 1.959964 x sqrt(.1041667)
+    assert found.high - found.difference == pytest.approx(1.959964 * 0.3227486, rel=1e-5)
     assert "days 2–2: +0.250 a decision" in found.sentence()
 
 

@@ -80,7 +80,7 @@ def test_new_events_are_as_if_added_one_by_one(store: Store) -> None:
         with pytest.raises(OneByOne):
             add_events(store, *again)
     with store.read() as reader:
-        assert reader.known_events(WORKSPACE, ["e1", "e2", "e3", "e4"]) == {"e1", "e2"}
+        assert reader.known_events(WORKSPACE, ["e1", "e2", "e3", "e4"]).keys() == {"e1", "e2"}
 
 
 def test_events_may_name_decisions_and_messages_too(store: Store) -> None:
@@ -101,8 +101,6 @@ def test_events_may_name_decisions_and_messages_too(store: Store) -> None:
     )  # fmt: skip
     with store.read() as reader:
         assert reader.events(WORKSPACE, decision) == (plain,)
-        (awaiting,) = reader.events_awaiting(WORKSPACE, "dec_none")
-        assert (awaiting.event_id, awaiting.recipient_id, awaiting.matched) == ("e2", None, False)
         assert reader.unmatched_events(WORKSPACE) == 2
         assert reader.replies(WORKSPACE, ["dec_9", "dec_none", "x"]) == {
             "dec_9": [Reply("viewed", automated=False, told=False)],

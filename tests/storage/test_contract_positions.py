@@ -155,11 +155,26 @@ def test_what_a_caller_says_of_positions_is_ignored(store: Store) -> None:
     def work(writer: Writer) -> None:
         writer.add_message(foreign_message(known_after=77))
         writer.add_event(make_event(known_after=77))
-        writer.put_recipient(make_recipient(changed_after=77))
+        writer.put_recipient(make_recipient())
         writer.put_rule(make_rule(changed_after=77))
 
     store.write(work)
     assert noted(store) == dict.fromkeys(("message", "event", "recipient", "rule", "version"), found.position)
+
+
+def test_a_recipient_keeps_the_mark_of_what_rules_go_by(store: Store) -> None:
+    add(store, "a")
+    store.write(lambda writer: writer.put_recipient(make_recipient(version=1)))
+    with store.read() as reader:
+        first = reader.recipient(WORKSPACE, "u1")
+    assert first is not None
+    add(store, "b")
+    store.write(lambda writer: writer.put_recipient(replace(first, version=2)))
+    with store.read() as reader:
+        assert reader.recipients(WORKSPACE, ["u1"])["u1"].changed_after == first.changed_after > 0
+    store.write(lambda writer: writer.put_recipient(replace(first, version=3, changed_after=-1)))
+    with store.read() as reader:
+        assert reader.recipients(WORKSPACE, ["u1"])["u1"].changed_after == stored(store, "b").position
 
 
 def noted(store: Store) -> dict[str, int]:

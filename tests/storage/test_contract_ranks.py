@@ -64,9 +64,11 @@ def test_answers_stream_by_position_with_their_rewards_in_order_of_arrival(store
         assert rows[599].rewards == (reward("e599", -1.5),)
         some = reader.ranks(WORKSPACE, after=rows[9].rank.position, since=at(5), until=at(12))
         assert [row.rank.event_id for row in some] == ["e10", "e11"]
-        assert reader.rank_rewards(WORKSPACE, "nobody") == (reward("nobody", 1.0),)
         assert reader.rank_span(WORKSPACE) == (at(0), at(599))
         assert reader.rank_span("w3") is None
+    add(store, make_rank("nobody", ranked_at=at(600)))
+    with store.read() as reader:
+        assert [row.rewards for row in reader.ranks(WORKSPACE, since=at(600))] == [(reward("nobody", 1.0),)]
 
 
 def test_a_deferred_event_is_activated_once(store: Store) -> None:
@@ -91,15 +93,14 @@ def test_positions_never_come_again_even_when_the_whole_log_goes(store: Store) -
     assert store.write(lambda writer: writer.forget_ranks(WORKSPACE, at(1))) == 1
     with store.read() as reader:
         assert [row.rank.event_id for row in reader.ranks(WORKSPACE)] == ["e2"]
-        assert reader.rank_rewards(WORKSPACE, "e1") == ()
     assert store.write(lambda writer: writer.forget_ranks("w2", None)) == 0
     assert store.write(lambda writer: writer.forget_ranks(WORKSPACE, None)) == 1
     with store.read() as reader:
         assert reader.rank_position(WORKSPACE) == before
-        assert reader.rank_rewards(WORKSPACE, "e2") == ()
-    add(store, make_rank())
+    add(store, make_rank(), make_rank("e2"))
     with store.read() as reader:
         assert reader.rank_position(WORKSPACE) > before
+        assert [row.rewards for row in reader.ranks(WORKSPACE)] == [(), ()]  # theirs went with them
 
 
 def test_a_model_is_published_by_compare_and_set(store: Store) -> None:

@@ -143,3 +143,12 @@ def test_a_policy_of_another_workspace_cannot_be_promoted(policies: Caller, app:
     stranger = Caller(app, key(app, "admin", workspace="other"))
     assert stranger("POST", "/v1/policies/pol_1/promote").status_code == 404
     assert stranger("POST", "/v1/policies/rollback", {"campaign_id": "c"}).status_code == 404
+
+
+@pytest.mark.parametrize(
+    ("policy_id", "words"), [("pol_cold", "by chance"), ("pol_imported", "imported"), ("pol_x", "no policy 'pol_x'")]
+)
+def test_a_policy_that_is_not_stored_is_told_why(policies: Caller, policy_id: str, words: str) -> None:
+    answer = policies("GET", f"/v1/policies/{policy_id}")
+    assert answer.status_code == 404
+    assert words in answer.get_json()["detail"]

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from hashlib import blake2b
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -248,6 +250,25 @@ def targets(table: Table, kind: str) -> dict[str, Target]:
     return out
 
 
+class _Start(NamedTuple):
+    """Where the fit of a head starts, and how far it may go: arguments of ``fit_posterior``."""
+
+    offset: float
+    mean: NDArray[np.float64] | None = None
+    precision: NDArray[np.float64] | None = None
+    steps: int = 8
+    empirical: bool = True
+
+    @classmethod
+    def of_heads(cls, layout: Layout, heads: Heads, name: str, anew: bool) -> _Start:
+        """From heads that were fitted before; only ``anew`` learns precisions, in a single step."""
+        head = heads.outcomes.index(name)
+        offset, mean = float(heads.offset[head]), carried(layout, heads.layout, heads.mean[head])
+        if anew:
+            return cls(offset, mean, steps=1)
+        return cls(offset, mean, _precisions(layout, heads.layout, heads.precision[head]), steps=6, empirical=False)
+
+
 def _fit_kind(
     table: Table,
     kind: str,
@@ -268,46 +289,21 @@ def _fit_kind(
     small = None if pilot is None else Design(layout, _subset(rows, pilot))
     posteriors = {}
     for name, target in targets(table, kind).items():
-        centre = centres.get(name)
+        fit = partial(fit_posterior, centre=centres.get(name), asked=table.asked, options=options)
+        begin = _Start(target.offset)
         if start is not None and name in start.outcomes:
-            head = start.outcomes.index(name)
-            posteriors[name] = fit_posterior(
-                design,
-                target.outcome,
-                float(start.offset[head]),
-                seen=target.seen,
-                centre=centre,
-                mean=carried(layout, start.layout, start.mean[head]),
-                precision=None if anew else _precisions(layout, start.layout, start.precision[head]),
-                steps=1 if anew else 6,
-                empirical=anew,
-                asked=table.asked,
-                options=options,
-            )
-            continue
-        mean, precision = None, None
-        if near is not None and name in near.posteriors:
+            begin = _Start.of_heads(layout, start, name, anew)
+        elif near is not None and name in near.posteriors:
             found = near.posteriors[name]
-            mean = carried(layout, near.layout, found.mean)
-            precision = _precisions(layout, near.layout, found.precision)
-        elif small is not None and pilot is not None:
-            known, waiting = target.outcome[pilot], target.seen[pilot]
-            found = fit_posterior(
-                small, known, target.offset, seen=waiting, centre=centre, asked=table.asked, options=options
+            mean, precision = (
+                carried(layout, near.layout, found.mean),
+                _precisions(layout, near.layout, found.precision),
             )
-            mean, precision = found.mean, found.precision
-        posteriors[name] = fit_posterior(
-            design,
-            target.outcome,
-            target.offset,
-            seen=target.seen,
-            centre=centre,
-            mean=mean,
-            precision=precision,
-            steps=3 if large and mean is not None else 8,
-            asked=table.asked,
-            options=options,
-        )
+            begin = _Start(target.offset, mean, precision, steps=3 if large else 8)
+        elif small is not None and pilot is not None:
+            found = fit(small, target.outcome[pilot], target.offset, seen=target.seen[pilot])
+            begin = _Start(target.offset, found.mean, found.precision, steps=3)
+        posteriors[name] = fit(design, target.outcome, seen=target.seen, **begin._asdict())
     return Fits(layout, posteriors)
 
 

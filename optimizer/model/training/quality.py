@@ -106,27 +106,26 @@ class Quality:
         }
 
 
-def examine(examples: Examples, attributes: Sequence[Attribute] = (), limits: QualityLimits | None = None) -> Quality:
+def examine(examples: Examples, attributes: Sequence[Attribute] = ()) -> Quality:
     """Examines every feature that the model would read.
 
     Args:
         examples: the training rows, in order of time: the first half are the older ones.
         attributes: the registry; what is not used by the model is not examined.
-        limits: the limits, with the errors of the two statistical tests.
     """
-    asked = limits or QualityLimits()
+    limits = QualityLimits()
     n = len(examples)
     if n == 0:
-        return Quality(0, 0, (), asked)
+        return Quality(0, 0, (), limits)
     rows = examples.take(np.unique(np.linspace(0, n - 1, min(n, MOST_ROWS)).astype(np.int64)))
     spec = fit_spec(rows.contexts, attributes)
     findings = [found for name in spec.dropped if (found := _dropped(rows.contexts, name)) is not None]
     tests = max(1, len(spec.columns) * max(1, len(rows.outcomes)))
-    shares = asked.leak_error / tests, asked.shift_error / max(1, len(spec.columns))
+    shares = limits.leak_error / tests, limits.shift_error / max(1, len(spec.columns))
     for column in spec.columns:
-        findings += _of_column(_Read.of(column, rows), rows, asked, *shares)
+        findings += _of_column(_Read.of(column, rows), rows, limits, *shares)
     findings.sort(key=lambda finding: (finding.feature, finding.problem))
-    return Quality(len(rows), len(spec.columns) + len(spec.dropped), tuple(findings), asked)
+    return Quality(len(rows), len(spec.columns) + len(spec.dropped), tuple(findings), limits)
 
 
 @dataclass(frozen=True)

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from typing import Final
 
 import numpy as np
@@ -20,11 +20,9 @@ from optimizer.service.personalizer.arguments import DEFAULT_ARGUMENTS, read_arg
 from optimizer.service.personalizer.evaluations import Bucket, Evaluation, NamedPolicy, PolicyOutcome, Source
 from optimizer.service.personalizer.loop import Loop
 from optimizer.service.personalizer.replaying import Mask, Trial
+from optimizer.service.personalizer.shelf import carry_out_oldest
 from optimizer.service.wiring import Services
 
-log = logging.getLogger("sendtide.personalizer")
-
-_LEASE: Final = timedelta(minutes=10)
 #: With fewer answers to judge it by, nothing is called better.
 FEWEST: Final = 200
 OPTIMAL: Final = "Optimized"
@@ -54,24 +52,9 @@ class _Stretches:
 
 
 def run_waiting(services: Services, workspace_id: str) -> bool:
-    """Carries out the oldest evaluation that waits; False where none does."""
-    with services.store.read() as reader:
-        waiting = [e for e in evaluations.SHELF.listed(reader, workspace_id) if e.status in evaluations.WAITING]
-    if not waiting:
-        return False
-    now = services.clock()
-    lease, holder = f"personalizer-jobs/{workspace_id}", fresh("job")
-    if not services.store.write(lambda writer: writer.take_lease(lease, holder, now, now + _LEASE)):
-        return False
-    try:
-        _run(services, workspace_id, waiting[-1])
-    except Exception:  # whatever it is, it would be again: the evaluation must not wait for ever
-        failed = replace(waiting[-1], status="Failed", description="something went wrong on our side; see the log")
-        evaluations.SHELF.note(services, workspace_id, failed)
-        raise
-    finally:
-        services.store.write(lambda writer: writer.drop_lease(lease, holder))
-    return True
+    """Carries out the oldest evaluation that waits; False where there is none to take up."""
+    work = partial(_done, services, workspace_id)
+    return carry_out_oldest(services, workspace_id, evaluations.SHELF, work)
 
 
 def queue_due(services: Services, workspace_id: str) -> Evaluation | None:
@@ -94,22 +77,16 @@ def queue_due(services: Services, workspace_id: str) -> Evaluation | None:
     return evaluations.create(services, workspace_id, asked)
 
 
-def _run(services: Services, workspace_id: str, asked: Evaluation) -> None:
-    if not evaluations.SHELF.note(services, workspace_id, replace(asked, status="Running")):
-        return  # deleted since it was listed
+def _done(services: Services, workspace_id: str, asked: Evaluation) -> Evaluation:
     with services.store.read() as reader:
         loop = loops.load(reader, workspace_id)
         found = replaying.trials(reader, workspace_id, loop, asked.start, asked.end, services.clock())
-    done = (
-        _judged(asked, found, loop)
-        if found
-        else replace(asked, status="Failed", description="no answer of this range is settled yet")
-    )
+    if not found:
+        return replace(asked, status="Failed", description="no answer of this range is settled yet")
+    done = _judged(asked, found, loop)
     if done.kind == "Auto" and done.status == "Succeeded" and _wanted(services, workspace_id, done):
-        done = _applied(services, workspace_id, done)
-    kept = evaluations.SHELF.note(services, workspace_id, done)
-    status = done.status if kept else "deleted"
-    log.info("evaluation ends", extra={"workspace": workspace_id, "evaluation": done.id, "status": status})
+        return _applied(services, workspace_id, done)
+    return done
 
 
 def _wanted(services: Services, workspace_id: str, asked: Evaluation) -> bool:

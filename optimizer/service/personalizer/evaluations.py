@@ -30,7 +30,6 @@ OURS: Final = ("Online", "Baseline", "Random", "Optimized")
 _FINE: Final = timedelta(minutes=5)
 _COARSE: Final = timedelta(hours=1)
 _LONG: Final = timedelta(days=2)
-WAITING: Final = frozenset({"NotSubmitted", "Running"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,7 +143,8 @@ def _check(asked: Evaluation) -> None:
 
 
 def apply(services: Services, workspace_id: str, evaluation_id: str, policy_name: str) -> None:
-    """Makes the learning settings of an evaluation's policy those of the loop.
+    """Makes the learning settings of an evaluation's policy those of the loop. An evaluation keeps no model: the loop
+    learns on from its log under them.
 
     Raises:
         NotFound: no such evaluation, or no such policy with learning settings in it.

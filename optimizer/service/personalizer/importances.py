@@ -10,27 +10,24 @@ from __future__ import annotations
 import heapq
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from datetime import datetime, timedelta
+from datetime import datetime
+from functools import partial
 from typing import Final, Literal
 
 import msgspec
 
 from optimizer.errors import Invalid
 from optimizer.model.training.adf import KEPT_ENTRIES, AdfOptions, AdfRow, AdfTrainer
-from optimizer.service.ids import fresh
 from optimizer.service.personalizer import loop as loops
 from optimizer.service.personalizer import replaying
-from optimizer.service.personalizer.evaluations import WAITING, check_range
+from optimizer.service.personalizer.evaluations import check_range
 from optimizer.service.personalizer.learning import lessons
 from optimizer.service.personalizer.loop import Loop
 from optimizer.service.personalizer.replaying import Trial
-from optimizer.service.personalizer.shelf import Shelf
+from optimizer.service.personalizer.shelf import Shelf, carry_out_oldest
 from optimizer.service.wiring import Services
-from storage.port import Reader, Writer
+from storage.port import Writer
 
-#: How long one process is at work on a job; whoever finds it running later knows that its process has ended.
-_LEASE: Final = timedelta(minutes=10)
-ABANDONED: Final = "the process that was at work on it ended before it was done; allowed: ask for another one"
 #: Namespace of features that stand in none.
 DEFAULT_NAMESPACE: Final = "Default"
 #: Entries of the matrix of all answers that are looked at.
@@ -87,43 +84,11 @@ def create(services: Services, workspace_id: str, asked: Importance) -> Importan
 
 
 def run_waiting(services: Services, workspace_id: str) -> bool:
-    """Carries out the oldest job that waits; False where none does, or where another process is at work on one."""
-    with services.store.read() as reader:
-        if _oldest(reader, workspace_id) is None:
-            return False
-    now = services.clock()
-    lease, holder = f"personalizer-importances/{workspace_id}", fresh("job")
-
-    def take_up(writer: Writer) -> Importance | None:
-        asked = _oldest(writer, workspace_id)
-        if asked is None or not writer.take_lease(lease, holder, now, now + _LEASE):
-            return None
-        SHELF.save(writer, workspace_id, replace(asked, status="Running"))
-        return asked
-
-    asked = services.store.write(take_up)
-    if asked is None:
-        return False
-    try:
-        SHELF.note(services, workspace_id, _done(services, workspace_id, asked))
-    except Exception:  # whatever it is, it would be again: those behind this one must not wait for ever
-        failed = replace(asked, status="Failed", description="something went wrong on our side; see the log")
-        SHELF.note(services, workspace_id, failed)
-        raise
-    finally:
-        services.store.write(lambda writer: writer.drop_lease(lease, holder))
-    return True
-
-
-def _oldest(reader: Reader, workspace_id: str) -> Importance | None:
-    """The oldest job that isn't done."""
-    waiting = [job for job in SHELF.listed(reader, workspace_id) if job.status in WAITING]
-    return waiting[-1] if waiting else None
+    """Carries out the oldest job that waits; False where there is none to take up."""
+    return carry_out_oldest(services, workspace_id, SHELF, partial(_done, services, workspace_id))
 
 
 def _done(services: Services, workspace_id: str, asked: Importance) -> Importance:
-    if asked.status == "Running":  # nobody is at work on it, and what ended a process once would end the next one
-        return replace(asked, status="Failed", description=ABANDONED)
     with services.store.read() as reader:
         loop = loops.load(reader, workspace_id)
         found = replaying.trials(reader, workspace_id, loop, asked.start, asked.end, services.clock())

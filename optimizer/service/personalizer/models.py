@@ -21,10 +21,10 @@ _MAC = 32
 
 
 def export(services: Services, workspace_id: str, *, signed: bool) -> bytes:
-    """The model's file; of a loop that has learned nothing, an empty model.
+    """The model's file.
 
     Raises:
-        NotFound: nothing was ever learned.
+        NotFound: there is none: nothing was learned yet, or not since a reset.
     """
     with services.store.read() as reader:
         stored = reader.rank_model(workspace_id)

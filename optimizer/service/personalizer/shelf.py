@@ -1,18 +1,30 @@
-"""Where what is asked of a loop is kept: documents of one kind, by their ids, newest first."""
+"""Where what is asked of a loop is kept: documents of one kind, by their ids, newest first; and how a scheduler carries
+out those that are jobs: one at a time, the oldest first, each taken up once."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
-from datetime import datetime
-from typing import Generic, Protocol, TypeVar
+import logging
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+from typing import Any, Final, Generic, Protocol, TypeVar, cast
 
 import msgspec
 
 from optimizer.errors import NotFound
+from optimizer.service.ids import fresh
 from optimizer.service.wiring import Services
 from storage.port import Reader, Writer
 from storage.ranks import DocumentKind
+
+log = logging.getLogger("sendtide.personalizer")
+
+#: Statuses of a job that isn't done.
+WAITING: Final = frozenset({"NotSubmitted", "Running"})
+ABANDONED: Final = "the process that was at work on it ended before it was done; allowed: ask for another one"
+_BROKEN: Final = "something went wrong on our side; see the log"
+#: How long one process is at work on a job; whoever finds it running later knows that its process has ended.
+_LEASE: Final = timedelta(minutes=10)
 
 
 class Kept(Protocol):
@@ -27,7 +39,16 @@ class Kept(Protocol):
         """When it was asked for."""
 
 
+class Job(Kept, Protocol):
+    """A document that is carried out."""
+
+    @property
+    def status(self) -> str:
+        """NotSubmitted, Running, Succeeded or Failed."""
+
+
 T = TypeVar("T", bound=Kept)
+J = TypeVar("J", bound=Job)
 
 
 @dataclass(frozen=True)
@@ -84,3 +105,47 @@ class Shelf(Generic[T]):
 
     def _no_such(self, document_id: str) -> NotFound:
         return NotFound(f"no {self.words} {document_id!r:.80}", code=self.missing)
+
+
+def carry_out_oldest(services: Services, workspace_id: str, shelf: Shelf[J], work: Callable[[J], J]) -> bool:
+    """Carries out the oldest job that waits, in one process at a time; False where there is none to take up. ``work``
+    makes the done job of one that is taken up.
+
+    A job that is found running is failed: nobody is at work on it, and what ended its process would end the next one.
+    """
+    with services.store.read() as reader:
+        if _oldest(reader, workspace_id, shelf) is None:
+            return False
+    now = services.clock()
+    lease, holder = f"personalizer-{shelf.kind}/{workspace_id}", fresh("job")
+
+    def take_up(writer: Writer) -> J | None:
+        asked = _oldest(writer, workspace_id, shelf)
+        if asked is None or not writer.take_lease(lease, holder, now, now + _LEASE):
+            return None
+        shelf.save(writer, workspace_id, _as(asked, "Running"))
+        return asked
+
+    asked = services.store.write(take_up)
+    if asked is None:
+        return False
+    try:
+        done = _as(asked, "Failed", ABANDONED) if asked.status == "Running" else work(asked)
+        kept = shelf.note(services, workspace_id, done)
+        told = {"workspace": workspace_id, shelf.kind: done.id, "status": done.status if kept else "deleted"}
+        log.info("%s ends", shelf.words, extra=told)
+    except Exception:  # whatever it is, it would be again: those behind this one must not wait for ever
+        shelf.note(services, workspace_id, _as(asked, "Failed", _BROKEN))
+        raise
+    finally:
+        services.store.write(lambda writer: writer.drop_lease(lease, holder))
+    return True
+
+
+def _oldest(reader: Reader, workspace_id: str, shelf: Shelf[J]) -> J | None:
+    waiting = [job for job in shelf.listed(reader, workspace_id) if job.status in WAITING]
+    return waiting[-1] if waiting else None
+
+
+def _as(job: J, status: str, description: str = "") -> J:
+    return cast(J, replace(cast(Any, job), status=status, description=description))

@@ -9,6 +9,7 @@ from flask import Response, request
 
 from optimizer.errors import NotFound
 from optimizer.service.catalog import stricter
+from optimizer.service.feedback import all_campaigns
 from optimizer.service.ids import COLD_POLICY
 from optimizer.web.console import charts
 from optimizer.web.console.pages import Visit, console
@@ -24,16 +25,9 @@ _TOLD_OUTCOMES = ("opened", "clicked", "converted", "unsubscribed", "complained"
 @console.page("/campaigns")
 def campaigns(visit: Visit) -> Response:
     """Every campaign, archived ones last."""
-    found: list[Campaign] = []
-    cursor: str | None = None
     with visit.services.store.read() as reader:
         workspace = reader.workspace(visit.workspace_id)
-        while True:
-            page = reader.campaigns(visit.workspace_id, limit=500, cursor=cursor)
-            found += page.items
-            cursor = page.cursor
-            if cursor is None:
-                break
+        found = all_campaigns(reader, visit.workspace_id)
         pointers = {p.campaign_id: p for p in reader.pointers() if p.workspace_id == visit.workspace_id}
     mode = "live" if workspace is None else workspace.mode
     found.sort(key=lambda one: (one.status == "archived", one.mode == "paused", -one.priority, one.campaign_id))

@@ -94,12 +94,12 @@ class Bars:
     places: tuple[float, ...]
 
 
-def nice_ticks(low: float, high: float, count: int = _TICKS) -> list[float]:
+def nice_ticks(low: float, high: float) -> list[float]:
     """Round numbers that cover a range: steps of 1, 2 or 5 times a power of ten."""
     span = high - low
     if not span > 0.0:
         return [low]
-    rough = span / count
+    rough = span / _TICKS
     size = 10.0 ** math.floor(math.log10(rough))
     step = next(size * factor for factor in (1.0, 2.0, 5.0, 10.0) if size * factor >= rough * (1 - 1e-9))
     first, last = math.floor(low / step + 1e-9), math.ceil(high / step - 1e-9)

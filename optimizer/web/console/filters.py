@@ -119,8 +119,3 @@ class Sayings:
 
 def _time(moment: datetime, told: str) -> Markup:
     return Markup('<time datetime="{}">{}</time>').format(moment.isoformat(), told)
-
-
-def capitalize_first(text: str) -> str:
-    """A sentence that starts with a capital; the rest stays as it is."""
-    return text[:1].upper() + text[1:]

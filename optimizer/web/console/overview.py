@@ -8,6 +8,7 @@ from typing import Any
 from flask import Response
 
 from optimizer.service.catalog import stricter
+from optimizer.service.feedback import all_campaigns
 from optimizer.service.standing import checks
 from optimizer.web.console.charts import SERIES, Bars, Whiskers, stack, whiskers
 from optimizer.web.console.pages import Visit, console
@@ -65,14 +66,7 @@ def overview(visit: Visit) -> Response:
 
 def _active(reader: Reader, workspace_id: str) -> tuple[list[Campaign], int]:
     """The active campaigns that are shown, the most urgent first, and how many there are beside them."""
-    found: list[Campaign] = []
-    cursor: str | None = None
-    while True:
-        page = reader.campaigns(workspace_id, limit=500, cursor=cursor)
-        found += [one for one in page.items if one.status == "active"]
-        cursor = page.cursor
-        if cursor is None:
-            break
+    found = [one for one in all_campaigns(reader, workspace_id) if one.status == "active"]
     found.sort(key=lambda one: (one.mode == "paused", -one.priority, one.campaign_id))
     return found[:MOST_SHOWN], len(found[MOST_SHOWN:])
 

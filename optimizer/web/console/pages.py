@@ -19,6 +19,7 @@ from flask import Blueprint, Response, current_app, g, render_template, request,
 from werkzeug.exceptions import HTTPException, NotFound
 
 from optimizer.errors import Forbidden, SendtideError
+from optimizer.service.explainwords import capitalize_first
 from optimizer.service.wiring import Services
 from optimizer.web import body, problems
 from optimizer.web.console import filters
@@ -132,7 +133,7 @@ class Pages(Blueprint):
 
 
 console = Pages("console", __name__, url_prefix=PATH)
-console.add_app_template_filter(filters.capitalize_first, "capitalize_first")
+console.add_app_template_filter(capitalize_first, "capitalize_first")
 
 
 def holder() -> ServiceHolder:

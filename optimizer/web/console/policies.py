@@ -7,11 +7,11 @@ from typing import Any
 
 from flask import Response, request
 
-from optimizer.errors import Invalid, NotFound
+from optimizer.errors import Invalid
 from optimizer.service import learning
 from optimizer.service.card import card
 from optimizer.service.freshreports import Fresh
-from optimizer.service.ids import COLD_POLICY
+from optimizer.service.ids import COLD_POLICY, no_policy
 from optimizer.web.console.pages import Visit, console, see
 from optimizer.web.paging import own_cursor
 from storage.policies import Policy
@@ -127,7 +127,7 @@ def _stored(visit: Visit, policy_id: str) -> Policy:
     with visit.services.store.read() as reader:
         found = reader.policy(visit.workspace_id, policy_id)
     if found is None:
-        raise NotFound(f"no policy {policy_id!r} in this workspace")
+        raise no_policy(policy_id)
     return found
 
 

@@ -5,9 +5,8 @@ from __future__ import annotations
 from functools import singledispatch
 
 from optimizer.web.console.filters import Sayings
-from storage.rules import MICROS, Blackout, Budget, Cap, Capacity, Fatigue, QuietHours, Rule, Selector
+from storage.rules import MICROS, WEEKDAYS, Blackout, Budget, Cap, Capacity, Fatigue, QuietHours, Rule, Selector
 
-_WEEK = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
 #: Dates of a blackout that are listed one by one.
 _DATES = 6
 _PARTS = (
@@ -60,9 +59,9 @@ def _quiet(hours: QuietHours, say: Sayings) -> str:
     # Hours that end when they start are the whole day.
     name = "rule.quiet_day" if hours.start == hours.end else "rule.quiet"
     told = str(t(name, start=hours.start, end=hours.end))
-    if len(hours.days) == len(_WEEK):
+    if len(hours.days) == len(WEEKDAYS):
         return told
-    days = ", ".join(t.weekdays[_WEEK.index(day)] for day in hours.days)
+    days = ", ".join(t.weekdays[WEEKDAYS.index(day)] for day in hours.days)
     return f"{told} {t('rule.on_days', days=days)}"
 
 

@@ -10,6 +10,7 @@ from optimizer.web.schemas import limits
 from optimizer.web.schemas.body import Body, Shown, moment, state
 from optimizer.web.schemas.fields import Flag, Id, Number, Text, Time, Whole
 from storage.log import Group
+from storage.rules import WEEKDAYS
 
 #: Estimates have no bound of their own: a value is in the objective's unit.
 _LARGEST = 1e300
@@ -217,7 +218,7 @@ class ChannelPartOut(_PartOut):
 class HourPartOut(Shown):
     """Messages to the treated that were planned for one local hour of the week."""
 
-    weekday = state(("mon", "tue", "wed", "thu", "fri", "sat", "sun"))
+    weekday = state(WEEKDAYS)
     hour = Whole(maximum=23, required=True)
     compared = _count()
     value = _number("Mean reward.")

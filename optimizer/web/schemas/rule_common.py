@@ -12,7 +12,7 @@ from optimizer.web.schemas import limits
 from optimizer.web.schemas.body import Body, Stored
 from optimizer.web.schemas.containers import Many, Part
 from optimizer.web.schemas.fields import Choice, Flag, Id, Time, Whole
-from storage.rules import RuleKind, RuleParameters, Selector, Weekday
+from storage.rules import WEEKDAYS, RuleKind, RuleParameters, Selector
 
 
 def _ids() -> Many:
@@ -68,7 +68,7 @@ def kind_of(name: RuleKind) -> Choice:
 
 def week_start() -> Choice:
     """The field that says on which day calendar weeks start."""
-    return Choice(get_args(Weekday), "For a calendar week; left out: mon.", load_default=None, allow_none=True)
+    return Choice(WEEKDAYS, "For a calendar week; left out: mon.", load_default=None, allow_none=True)
 
 
 @dataclass(frozen=True)

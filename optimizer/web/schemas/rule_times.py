@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, get_args
+from typing import Any
 
 from marshmallow import ValidationError, post_load, validates_schema
 
@@ -12,7 +12,7 @@ from optimizer.web.schemas.body import Body
 from optimizer.web.schemas.containers import Many, Part
 from optimizer.web.schemas.fields import Choice, ClockTime, Country, Day, Flag, Number, Whole
 from optimizer.web.schemas.rule_common import Kind, RuleBody, kind_of, week_start
-from storage.rules import Adapt, Blackout, Cap, QuietHours, Weekday
+from storage.rules import WEEKDAYS, Adapt, Blackout, Cap, QuietHours
 
 
 class CapWindowIn(Body):
@@ -71,12 +71,12 @@ class QuietHoursRuleIn(RuleBody):
     start = ClockTime(required=True)
     end = ClockTime("The same as start: the whole day.", required=True)
     days = Many(
-        Choice(get_args(Weekday)),
+        Choice(WEEKDAYS),
         "Left out: every day; must not be empty.",
         shortest=1,
         longest=7,
         unique=True,
-        load_default=lambda: list(get_args(Weekday)),
+        load_default=lambda: list(WEEKDAYS),
     )
 
 

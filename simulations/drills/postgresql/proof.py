@@ -14,7 +14,7 @@ from simulations.drills.postgresql.size import Size, rules
 from simulations.drills.postgresql.trainers import overlapping
 from simulations.drills.scene import WORKSPACE
 from simulations.pgserver import Blow
-from storage.policies import TrainingRun
+from storage.log import items_of
 from storage.port import Reader
 
 #: How many of each kind of failure are told.
@@ -133,7 +133,7 @@ def judged(reader: Reader, work: Work, attack: Attack, trained_after: float | No
             statuses[decision.decision_id] = decision.status
         stored_events |= {event.event_id for event in row.events}
         masked.update({reason.rule_id for reason in decision.reasons if reason.masked})
-    runs = list(_runs(reader))
+    runs = list(items_of(lambda at: reader.training_runs(WORKSPACE, limit=500, cursor=at)))
     return Result(
         size=work.size,
         attack=attack,
@@ -154,16 +154,6 @@ def judged(reader: Reader, work: Work, attack: Attack, trained_after: float | No
         trained_after=trained_after,
         report=audit(reader, WORKSPACE),
     )
-
-
-def _runs(reader: Reader) -> Iterator[TrainingRun]:
-    cursor = None
-    while True:
-        page = reader.training_runs(WORKSPACE, limit=500, cursor=cursor)
-        yield from page.items
-        cursor = page.cursor
-        if cursor is None:
-            return
 
 
 def document(r: Result) -> dict[str, Any]:

@@ -15,7 +15,6 @@ import psutil
 
 from optimizer.config import Settings
 from optimizer.service.wiring import utc_now
-from simulations.bench.served import free_port
 from simulations.drills import scene
 from simulations.drills.aftermath import trained_after
 from simulations.drills.load import Acknowledged, Client
@@ -24,7 +23,7 @@ from simulations.drills.postgresql.proof import Attack, Restart, Result, judged
 from simulations.drills.postgresql.size import CAP, Size, first_window, rules
 from simulations.drills.postgresql.trainers import Watch
 from simulations.pgserver import Blow, PostgresServer, running
-from simulations.server import Server
+from simulations.server import Server, free_port
 from storage.open import open_store
 
 #: Hosts, each with a scheduler, and the API processes of each.

@@ -10,7 +10,6 @@ import http.client
 import os
 import random
 import re
-import socket
 import tempfile
 import threading
 import time
@@ -31,7 +30,7 @@ from optimizer.service.requests import DecisionRequest
 from optimizer.service.wiring import open_services, utc_now
 from simulations.drills.webhooks.far_side import FarSide
 from simulations.drills.webhooks.senders import CERTIFICATE_URL, SENDERS, Happened, Request, Sender, Ses
-from simulations.server import Server
+from simulations.server import Server, free_port
 from storage.open import open_store
 from storage.records import Campaign, Channel, Variant
 from storage.webhooks import Vendor, WebhookSource
@@ -102,7 +101,7 @@ def run(vendor: Vendor, size: Size, note: Note = lambda line: None) -> Result:  
         folder = Path(name)
         settings = Settings(
             database=f"sqlite:///{folder / 'hooks.db'}",
-            bind=f"127.0.0.1:{_free_port()}",
+            bind=f"127.0.0.1:{free_port()}",
             workers=WORKERS,
             scheduler=False,
             log_level="error",
@@ -301,10 +300,3 @@ def _environment(more: dict[str, str]) -> Iterator[None]:
                 del os.environ[name]
             else:
                 os.environ[name] = value
-
-
-def _free_port() -> int:
-    with socket.socket() as one:
-        one.bind(("127.0.0.1", 0))
-        port: int = one.getsockname()[1]
-    return port

@@ -12,7 +12,7 @@ import pytest
 
 from optimizer.model.tokens import tokens
 from optimizer.model.training.adf import AdfRow, AdfTrainer
-from optimizer.service.personalizer import evaluating, evaluations, importances, replaying
+from optimizer.service.personalizer import evaluating, evaluations, importances, replaying, shelf
 from optimizer.service.personalizer import loop as loops
 from optimizer.service.personalizer.evaluations import Evaluation, NamedPolicy
 from optimizer.service.personalizer.importances import Importance
@@ -159,37 +159,61 @@ def test_a_feature_importance_that_breaks_fails_and_those_behind_it_are_done(
     assert found == {"first": "Failed", "second": "Succeeded"}
 
 
-def test_a_feature_importance_that_ends_its_process_is_taken_up_once(
-    bench: Bench, monkeypatch: pytest.MonkeyPatch
-) -> None:
+@pytest.mark.parametrize("kind", ["evaluation", "importance"])
+def test_a_job_that_ends_its_process_is_taken_up_once(bench: Bench, monkeypatch: pytest.MonkeyPatch, kind: str) -> None:
     bench.play(5)
+    made: Any = {"evaluation": Evaluation, "importance": Importance}[kind]
+    module: Any = {"evaluation": evaluations, "importance": importances}[kind]
+    run: Any = {"evaluation": evaluating, "importance": importances}[kind].run_waiting
     now = bench.clock()
-    importances.create(bench.services, "w", Importance("deadly", "n", now - timedelta(days=1), now, now))
-    bench.clock.forward(minutes=1)
-    importances.create(bench.services, "w", Importance("next", "n", now - timedelta(days=1), now, now))
+    for id_ in ("deadly", "next"):
+        module.create(bench.services, "w", made(id_, "n", now - timedelta(days=1), now, now))
+        bench.clock.forward(minutes=1)
 
     def statuses() -> dict[str, str]:
         with bench.services.store.read() as reader:
-            return {one.id: one.status for one in importances.SHELF.listed(reader, "w")}
+            return {one.id: one.status for one in module.SHELF.listed(reader, "w")}
 
     def killed(*_: object) -> None:
-        assert not importances.run_waiting(bench.services, "w"), "another process leaves it alone"
+        assert not run(bench.services, "w"), "another process leaves it alone"
         assert statuses() == {"deadly": "Running", "next": "NotSubmitted"}
         raise KeyboardInterrupt
 
     with monkeypatch.context() as once:
-        once.setattr(importances, "scores", killed)
+        once.setattr(replaying, "trials", killed)
         once.setattr(LearningWriter, "drop_lease", lambda *_: None)  # a process that is killed gives nothing back
         with pytest.raises(KeyboardInterrupt):
-            importances.run_waiting(bench.services, "w")
+            run(bench.services, "w")
     assert statuses() == {"deadly": "Running", "next": "NotSubmitted"}
     bench.clock.forward(minutes=10)
-    assert importances.run_waiting(bench.services, "w")
-    assert importances.run_waiting(bench.services, "w")
-    assert not importances.run_waiting(bench.services, "w")
-    assert statuses() == {"deadly": "Failed", "next": "Succeeded"}
+    assert run(bench.services, "w")
+    assert run(bench.services, "w")
+    assert not run(bench.services, "w")
+    assert (statuses()["deadly"], statuses()["next"] in ("Succeeded", "Failed")) == ("Failed", True)
     with bench.services.store.read() as reader:
-        assert importances.SHELF.find(reader, "w", "deadly").description == importances.ABANDONED
+        assert module.SHELF.find(reader, "w", "deadly").description == shelf.ABANDONED
+        assert module.SHELF.find(reader, "w", "next").description != shelf.ABANDONED
+
+
+def test_an_evaluation_that_another_process_did_meanwhile_is_not_done_again(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bench.play(5)
+    now = bench.clock()
+    evaluations.create(bench.services, "w", Evaluation("ev", "n", now - timedelta(days=1), now, now))
+    oldest = shelf._oldest
+    ran: list[str | bool] = []
+
+    def another_first(*told: Any) -> Any:
+        found = oldest(*told)
+        if not ran:
+            ran.append("one")
+            ran.append(evaluating.run_waiting(bench.services, "w"))
+        return found
+
+    monkeypatch.setattr(shelf, "_oldest", another_first)
+    assert not evaluating.run_waiting(bench.services, "w")
+    assert ran == ["one", True]
 
 
 def _asked(bench: Bench, name: str) -> None:

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from optimizer.errors import Invalid
 from optimizer.web.compat.personalizer import bodies, durations
 from optimizer.web.compat.personalizer.leading import SingleSlash
-from storage.errors import StoreUnavailable
+from storage.errors import StoreUnavailable, VersionConflict
 from tests.web.conftest import Caller, key
 from tests.web.personalizer.conftest import LATER, Loop, rank_body
 
@@ -190,7 +190,11 @@ def test_bad_evaluations_are_refused(loop: Loop) -> None:
     assert code() == "EvaluationAlreadyExists"
     for query in ("intervalInMinutes=7", "window=Sliding", "startTime=soon", "intervalInMinutes=-5"):
         assert loop.call("GET", f"{path}&{query}").status_code == 400
-    assert loop.call("GET", f"/evaluations{LATER}&filter=1%3D1").status_code == 400
+    for kind in ("evaluations", "featureImportances"):
+        for rubbish in ("1%3D1", "name eq 'n'", "status eq Failed", "status ne 'Failed'"):
+            answer = loop.call("GET", f"/{kind}{LATER}&filter={rubbish}")
+            assert (answer.status_code, answer.json["error"]["target"]) == (400, "filter")
+    assert loop.call("GET", f"/featureImportances{LATER}&filter=evaluationType eq 'Manual'").status_code == 400
     assert loop.call("GET", f"/evaluations{LATER}&top=x").status_code == 400
     assert loop.call("DELETE", f"/evaluations/none{LATER}").status_code == 404
 
@@ -261,6 +265,26 @@ def test_a_store_that_takes_no_write_is_503_and_nothing_was_logged(loop: Loop, m
     assert int(answer.headers["Retry-After"]) > 0
     with loop.services.store.read() as reader:
         assert reader.rank("default", "e1") is None
+
+
+@pytest.mark.parametrize(
+    ("fault", "status", "code", "words"),
+    [
+        (StoreUnavailable("gone", fate_unknown=True), 503, "InternalServerError", "all was recorded or nothing"),
+        (VersionConflict("changed"), 409, "Conflict", "changed at the same time"),
+    ],
+)
+def test_the_stores_other_faults_are_told_as_they_are(
+    loop: Loop, monkeypatch: pytest.MonkeyPatch, fault: Exception, status: int, code: str, words: str
+) -> None:
+    def fails(*_: Any, **__: Any) -> None:
+        raise fault
+
+    monkeypatch.setattr(type(loop.services.store), "write", fails)
+    answer = loop.call("POST", "/rank", rank_body("e1"))
+    assert (answer.status_code, answer.json["error"]["code"]) == (status, code)
+    assert words in answer.json["error"]["message"]
+    assert ("Retry-After" in answer.headers) == (status == 503)
 
 
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])

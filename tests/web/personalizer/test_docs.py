@@ -12,6 +12,7 @@ from optimizer.service.personalizer import evaluating, replaying
 from optimizer.service.personalizer.loop import AGGREGATIONS
 from optimizer.service.personalizer.loop import Loop as Configuration
 from optimizer.web.compat.personalizer import bodies, shapes
+from optimizer.web.compat.personalizer.versions import Version
 from tests.web.personalizer.conftest import Loop
 
 GUIDE = (Path(__file__).parents[3] / "docs" / "personalizer.md").read_text(encoding="utf-8")
@@ -37,7 +38,7 @@ def test_its_python_runs(
 
 
 def test_every_setting_of_the_api_is_in_the_table() -> None:
-    told: Any = shapes.service(Configuration(), None, old=False)
+    told: Any = shapes.service(Configuration(), None, Version.V2022)
     for name in (*told, *bodies.ServiceIn.__struct_encode_fields__, *AGGREGATIONS):
         assert name in GUIDE, name
 

@@ -1,4 +1,4 @@
-"""Evaluations in the shapes of both versions; series over time."""
+"""Evaluations in the shapes of v1.0 and 2022-09-01-preview (v1.1 has a file of its own); series over time."""
 
 from __future__ import annotations
 
@@ -30,15 +30,18 @@ def test_v1_posts_lists_and_reads_evaluations(played: Loop) -> None:
     body = {"name": "mine", **RANGE, "enableOfflineExperimentation": True, "policies": []}
     made = played.call("POST", "/v1.0/evaluations", body)
     assert made.status_code == 201
-    assert made.json["status"] == "notSubmitted"
+    assert made.json["status"] == "pending"
     played.work()
-    listed = played.call("GET", "/v1.0/evaluations").json
-    assert [one["id"] for one in listed] == [made.json["id"]]
+    (listed,) = played.call("GET", "/v1.0/evaluations").json
+    assert (listed["id"], listed["status"]) == (made.json["id"], "completed")
+    assert {*listed["policyResults"][0]} == {"name", "arguments", "totalSummary"}, "a list has no series"
     found = played.call("GET", f"/v1.0/evaluations/{made.json['id']}").json
     assert found["status"] == "completed"
     results = {one["name"]: one for one in found["policyResults"]}
     assert list(results) == ["Online", "Baseline", "Random", "Optimized"]
+    assert {*results["Online"]} == {"name", "arguments", "summary", "totalSummary"}
     total = results["Online"]["totalSummary"]
+    assert "averageReward" not in total, "v1.1 brought it"
     assert total["ipsEstimatorDenominator"] == total["snipsEstimatorDenominator"] == 60.0
     assert total["nonZeroProbability"] == 60.0
     assert total["sumOfSquares"] == total["ipsEstimatorNumerator"]  # rewards of 0 and 1, weights of 1

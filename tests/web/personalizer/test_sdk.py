@@ -220,6 +220,9 @@ def test_the_new_sdk_asks_which_features_matter(
     # Two pages: the SDK follows nextLink.
     pages = list(manager.list_feature_importances(top=3, params={"maxpagesize": "2"}))
     assert [one["id"] for one in pages] == ["f3", "f2", "f1"]
+    for status, count in (("Succeeded", 3), ("Failed", 0)):
+        filtered = manager.list_feature_importances(params={"filter": f"status eq '{status}'"})
+        assert len(list(filtered)) == count
     manager.delete_feature_importance("f1")
     with pytest.raises(ResourceNotFoundError):
         manager.delete_feature_importance("f1")

@@ -60,8 +60,12 @@ def test_an_event_of_any_id_can_be_activated_and_rewarded(loop: Loop, event_id: 
     assert loop.call("POST", f"{slots}/rank{LATER}", body).status_code == 201
     assert loop.call("POST", f"{path}/activate{LATER}").status_code == 204
     assert loop.call("POST", f"{path}/reward{LATER}", told).status_code == 204
+    assert len(rewards_of(loop, event_id)) == 1
+
+
+def rewards_of(loop: Loop, event_id: str) -> list[float]:
     with loop.services.store.read() as reader:
-        assert len(reader.rank_rewards("default", event_id)) == 1
+        return [told.value for row in reader.ranks("default") if row.rank.event_id == event_id for told in row.rewards]
 
 
 def evaluate(loop: Loop, **contract: Any) -> dict[str, float]:
@@ -81,8 +85,7 @@ def test_late_rewards_are_logged_and_not_learned(loop: Loop) -> None:
     loop.rank("e1")
     loop.clock.forward(minutes=11)
     loop.reward("e1", 1.0)
-    with loop.services.store.read() as reader:
-        assert [one.value for one in reader.rank_rewards("default", "e1")] == [1.0]
+    assert rewards_of(loop, "e1") == [1.0]
     assert evaluate(loop)["Online"] == 0.0
 
 
@@ -297,6 +300,7 @@ def test_answers_can_be_explained(loop: Loop) -> None:
     by_id = {one["id"]: {f["name"]: f["score"] for f in one["features"]} for one in told["inferenceExplanation"]}
     assert by_id["b"]["user.wants^topic"] > 0 > by_id["a"]["user.wants^topic"]
     assert "inferenceExplanation" not in loop.rank("old")
+    assert "inferenceExplanation" not in loop.call("POST", "/v1.1-preview.3/rank", rank_body("earlier")).json
 
 
 def test_the_log_is_kept_as_long_as_it_should_be(loop: Loop) -> None:

@@ -10,6 +10,7 @@ from werkzeug.exceptions import HTTPException
 
 from optimizer import errors
 from optimizer.errors import SendtideError
+from optimizer.web import problems
 from storage.errors import StoreError, StoreUnavailable
 
 log = logging.getLogger("sendtide.web")
@@ -53,11 +54,13 @@ def of(fault: Exception, *, old: bool) -> Response:
         if status is not None:
             return respond(status, _code(fault), fault.detail, target=next(iter(fault.errors), None), old=old)
     if isinstance(fault, StoreError):
-        log.error("store unavailable: %s", fault)
-        response = respond(
-            503, "InternalServerError", "the store can't be used right now; nothing was recorded", old=old
-        )
-        response.headers["Retry-After"] = str(fault.retry_after_seconds if isinstance(fault, StoreUnavailable) else 30)
+        log.error("store: %s", fault)
+        told = problems.of_store_error(fault)
+        code = "Conflict" if told["status"] == 409 else "InternalServerError"
+        response = respond(told["status"], code, told["detail"], old=old)
+        if told["status"] == 503:
+            seconds = fault.retry_after_seconds if isinstance(fault, StoreUnavailable) else 30
+            response.headers["Retry-After"] = str(seconds)
         return response
     if isinstance(fault, HTTPException) and fault.code is not None and fault.code < 500:
         return respond(fault.code, "BadRequest", fault.description or "bad request", old=old)

@@ -7,13 +7,14 @@ from flask import Response
 from optimizer.service.personalizer import explaining, feedback, ranking
 from optimizer.web.compat.personalizer import bodies, shapes
 from optimizer.web.compat.personalizer.routes import Call, answer, done, route
+from optimizer.web.compat.personalizer.versions import Version
 
 
 @route(("POST",), "/rank", "decide")
 def rank(call: Call) -> Response:
     """Chooses one of the actions."""
     made = ranking.rank(call.services, call.workspace_id, bodies.rank_request(call.raw()))
-    explained = None if call.old else explaining.explanation(call.services, made)
+    explained = explaining.explanation(call.services, made) if call.version is Version.V2022 else None
     return answer(shapes.rank(made, explained), 201)
 
 

@@ -1,8 +1,8 @@
 """The routes of Azure Personalizer, as its SDKs call them: paths, methods and success codes of Azure's specification
 (Azure/azure-rest-api-specs, ``specification/cognitiveservices/data-plane/Personalizer``).
 
-``/personalizer/v1.0/…`` and ``/personalizer/v1.1-preview.1/…`` to ``.3``; 2022-09-01-preview has no version in its
-path. The key is ``Ocp-Apim-Subscription-Key`` or ``Authorization: Bearer``.
+Every operation is there under the path of every ``Version``. The key is ``Ocp-Apim-Subscription-Key`` or
+``Authorization: Bearer``.
 """
 
 from __future__ import annotations
@@ -20,13 +20,11 @@ from optimizer.service.wiring import Services
 from optimizer.web import body
 from optimizer.web.compat.personalizer import envelope
 from optimizer.web.compat.personalizer.leading import SingleSlash
+from optimizer.web.compat.personalizer.versions import Version
 from optimizer.web.holder import ServiceHolder
 from storage.records import Scope
 
 PREFIX = "/personalizer"
-#: Versions that stand in the path; the first is the old one, whose answers have fewer fields.
-_OLD = "v1.0"
-_VERSIONS = (_OLD, "v1.1-preview.1", "v1.1-preview.2", "v1.1-preview.3")
 _METHODS = ("GET", "POST", "PUT", "PATCH", "DELETE")
 
 blueprint = Blueprint("personalizer", __name__)
@@ -34,12 +32,12 @@ blueprint = Blueprint("personalizer", __name__)
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """A request whose key was checked. ``old``: of v1.0. ``path`` holds ids."""
+    """A request whose key was checked. ``path`` holds ids."""
 
     holder: ServiceHolder
     services: Services
     workspace_id: str
-    old: bool
+    version: Version
     path: dict[str, str]
 
     def raw(self, limit: int | None = None) -> bytes:
@@ -54,21 +52,21 @@ def route(methods: Sequence[str], path: str, scope: Scope) -> Callable[[Handler]
     """Registers a handler under every version."""
 
     def register(handler: Handler) -> Handler:
-        for version in (*_VERSIONS, None):
-            prefix = PREFIX if version is None else f"{PREFIX}/{version}"
-            blueprint.add_url_rule(
-                f"{prefix}{path}",
-                f"{handler.__name__}_{version or 'later'}".replace(".", "_"),
-                _view(handler, scope, old=version == _OLD),
-                methods=list(methods),
-                provide_automatic_options=False,
-            )
+        for version in Version:
+            for number, under in enumerate(version.value, start=1):
+                blueprint.add_url_rule(
+                    f"{PREFIX}{under}{path}",
+                    f"{handler.__name__}_{version.name}_{number}",
+                    _view(handler, scope, version),
+                    methods=list(methods),
+                    provide_automatic_options=False,
+                )
         return handler
 
     return register
 
 
-def _view(handler: Handler, scope: Scope, *, old: bool) -> Callable[..., Response]:
+def _view(handler: Handler, scope: Scope, version: Version) -> Callable[..., Response]:
     def view(**path: str) -> Response:
         try:
             holder: ServiceHolder = current_app.extensions["sendtide"]
@@ -77,9 +75,9 @@ def _view(handler: Handler, scope: Scope, *, old: bool) -> Callable[..., Respons
             for name, value in path.items():
                 if len(value) > _LONGEST_ID:
                     raise NotFound(f"{name} is longer than {_LONGEST_ID} characters")
-            return handler(Call(holder, services, workspace_id, old, path))
+            return handler(Call(holder, services, workspace_id, version, path))
         except Exception as fault:  # noqa: BLE001  every error leaves in Personalizer's own form
-            return envelope.of(fault, old=old)
+            return envelope.of(fault, old=version is Version.V1_0)
 
     return view
 
@@ -115,7 +113,7 @@ def done(status: int = 204) -> Response:
 
 
 def _unknown(rest: str = "") -> Response:
-    old = rest.startswith(f"{_OLD}/")
+    old = f"/{rest}".startswith(tuple(f"{under}/" for under in Version.V1_0.value))
     return envelope.respond(404, "ResourceNotFound", f"no such operation: {request.method} /{rest[:200]}", old=old)
 
 

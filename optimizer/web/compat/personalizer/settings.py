@@ -12,7 +12,7 @@ from optimizer.web.compat.personalizer.routes import Call, answer, done, route
 
 
 def _service(call: Call, loop: Loop) -> Response:
-    return answer(shapes.service(loop, apprentice.get(call.services, call.workspace_id), old=call.old))
+    return answer(shapes.service(loop, apprentice.get(call.services, call.workspace_id), call.version))
 
 
 @route(("GET",), "/configurations/service", "read")
@@ -53,7 +53,7 @@ def reset_policy(call: Call) -> Response:
 
 @route(("POST",), "/configurations/applyFromEvaluation", "admin")
 def apply_from_evaluation(call: Call) -> Response:
-    """Takes the learning settings of an evaluation's policy."""
+    """Takes the learning settings of an evaluation's policy. Azure took its model, too; here none is kept."""
     told = bodies.read(call.raw(), bodies.ReferenceIn, "InvalidRequest")
     evaluations.apply(call.services, call.workspace_id, told.evaluation_id, told.policy_name)
     return done()

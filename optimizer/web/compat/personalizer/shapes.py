@@ -1,23 +1,46 @@
-"""Writes Personalizer's answers, in the shapes of v1.0 and of the later versions."""
+"""Writes Personalizer's answers, in the shapes of each of its versions."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from optimizer.bandit.intervals import quantile
 from optimizer.service.personalizer.apprentice import Apprentice, Counts
-from optimizer.service.personalizer.evaluations import Bucket, Evaluation, PolicyOutcome, bucket_width
+from optimizer.service.personalizer.evaluations import (
+    Bucket,
+    Evaluation,
+    PolicyOutcome,
+    Source,
+    Status,
+    bucket_width,
+)
 from optimizer.service.personalizer.importances import Importance
 from optimizer.service.personalizer.loop import Loop
+from optimizer.service.personalizer.shelf import WAITING
 from optimizer.web.compat.personalizer import durations
+from optimizer.web.compat.personalizer.versions import Version
 from storage.ranks import Rank, SlotChoice
 
 Json = dict[str, Any]
 
-_OLD_STATUS = {"NotSubmitted": "notSubmitted", "Running": "pending", "Failed": "failed", "Timeout": "failed"}
+#: Statuses before 2022. What waits is "pending", as at Azure: the .NET SDK takes any other for the end of the job.
+_EARLY_STATUS: Mapping[Status, str] = {
+    "NotSubmitted": "pending",
+    "Running": "pending",
+    "Succeeded": "completed",
+    "Failed": "failed",
+    "Timeout": "timeout",
+    "OptimalPolicyApplied": "optimalPolicyApplied",
+    "OnlinePolicyRetained": "onlinePolicyRetained",
+}
+#: Those that v1.0 doesn't have yet.
+_OLD_STATUS = {"timeout": "failed", "optimalPolicyApplied": "completed", "onlinePolicyRetained": "completed"}
+#: Azure's v1.1 told its series by these stretches, too, behind those of five minutes (answers recorded for the tests of
+#: Azure/azure-sdk-for-net, ``sdk/personalizer``).
+_EARLY_WIDTHS = (timedelta(hours=1), timedelta(hours=6), timedelta(days=1))
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
@@ -55,9 +78,9 @@ def multi_slot(answer: Rank) -> Json:
     }
 
 
-def service(loop: Loop, apprentice: Apprentice | None, *, old: bool) -> Json:
-    """``ServiceConfiguration``; v1.0 has the first six fields alone."""
-    span = durations.dotnet if old else durations.iso
+def service(loop: Loop, apprentice: Apprentice | None, version: Version) -> Json:
+    """``ServiceConfiguration``; v1.0 has the first six fields alone, v1.1 not yet those of 2022."""
+    span = _span(version)
     told: Json = {
         "rewardWaitTime": span(loop.reward_wait),
         "defaultReward": loop.default_reward,
@@ -66,23 +89,29 @@ def service(loop: Loop, apprentice: Apprentice | None, *, old: bool) -> Json:
         "modelExportFrequency": span(loop.export_every),
         "logRetentionDays": loop.retention_days,
     }
-    if old:
+    if version is Version.V1_0:
         return told
     told |= {
-        "modelRetrainDays": loop.retrain_days,
         "learningMode": loop.mode,
         "isAutoOptimizationEnabled": loop.auto_optimization,
         "autoOptimizationFrequency": span(loop.auto_every),
-        "isInferenceExplainabilityEnabled": loop.explain,
         "logMirrorEnabled": loop.mirror,
     }
     optional = {
         "autoOptimizationStartDate": loop.auto_start,
         "logMirrorSasUri": loop.mirror_uri,
         "lastConfigurationEditDate": loop.edited_at,
-        "latestApprenticeModeMetrics": None if apprentice is None else _apprentice(apprentice),
     }
-    return {**told, **{name: value for name, value in optional.items() if value is not None}}
+    told |= {name: value for name, value in optional.items() if value is not None}
+    if version is Version.V1_1:
+        return told
+    told |= {"modelRetrainDays": loop.retrain_days, "isInferenceExplainabilityEnabled": loop.explain}
+    return told if apprentice is None else {**told, "latestApprenticeModeMetrics": _apprentice(apprentice)}
+
+
+def _span(version: Version) -> Callable[[timedelta], str]:
+    """How a version writes spans of time."""
+    return durations.dotnet if version is Version.V1_0 else durations.iso
 
 
 def _apprentice(found: Apprentice) -> Json:
@@ -119,7 +148,7 @@ def evaluation_details(found: Evaluation) -> Json:
 def evaluation(
     found: Evaluation, start: datetime | None, end: datetime | None, minutes: int, *, expanding: bool
 ) -> Json:
-    """``Evaluation`` of the later versions, its series cut to a range and summed over stretches."""
+    """``Evaluation`` of 2022-09-01-preview, its series cut to a range and summed over stretches."""
     told = evaluation_details(found)
     if found.optimal is not None:
         told["optimalPolicy"] = found.optimal
@@ -198,49 +227,80 @@ def _interval(sums: Bucket) -> list[float]:
     return [_mean(sums) - _half(sums), _mean(sums) + _half(sums)]
 
 
-def old_evaluation(found: Evaluation) -> Json:
-    """``Evaluation`` of v1.0."""
-    return {
+def early_evaluation(found: Evaluation, version: Version, *, series: bool = True) -> Json:
+    """``Evaluation`` of v1.0 and v1.1; without ``series`` as lists have it."""
+    told: Json = {
         "id": found.id,
         "name": found.name,
         "startTime": found.start,
         "endTime": found.end,
         "jobId": found.id,
-        "status": _OLD_STATUS.get(found.status, "completed"),
-        "policyResults": [
-            {
-                "name": outcome.name,
-                "arguments": outcome.arguments,
-                "summary": [_old_sums(sums, bucket_width(found)) for sums in outcome.buckets],
-                "totalSummary": _old_total(outcome, found),
-            }
-            for outcome in found.outcomes
-            if not outcome.slot_id
-        ],
+        "status": _EARLY_STATUS[found.status],
+        "policyResults": list(_early_results(found, version, series=series)),
+    }
+    if version is Version.V1_0:
+        return {**told, "status": _OLD_STATUS.get(told["status"], told["status"])}
+    return {
+        **told,
+        "featureImportance": [],  # asked for by itself
+        "evaluationType": found.kind,
+        "optimalPolicy": found.optimal or "",
+        "creationTime": found.created_at,
     }
 
 
-def _old_total(outcome: PolicyOutcome, found: Evaluation) -> Json:
+def _early_results(found: Evaluation, version: Version, *, series: bool) -> Iterator[Json]:
+    """``PolicyResult`` of each policy, over all slots; while it waits, what was asked for."""
+    if found.status in WAITING:
+        yield from (_early_policy(asked.name, asked.arguments, "Custom", version) for asked in found.policies)
+    for outcome in found.outcomes:
+        if not outcome.slot_id:
+            told = _early_policy(outcome.name, outcome.arguments, outcome.source, version)
+            if series:
+                told["summary"] = list(_early_series(outcome, found, version))
+            yield {**told, "totalSummary": _early_total(outcome, found, version)}
+
+
+def _early_policy(name: str, arguments: str, source: Source, version: Version) -> Json:
+    told = {"name": name, "arguments": arguments}
+    return told if version is Version.V1_0 else {**told, "policySource": source}
+
+
+def _early_series(outcome: PolicyOutcome, found: Evaluation, version: Version) -> Iterator[Json]:
+    finest = bucket_width(found)
+    yield from (_early_sums(sums, finest, version) for sums in outcome.buckets)
+    for width in () if version is Version.V1_0 else _EARLY_WIDTHS:
+        if width > finest:
+            coarser = stretches(outcome.buckets, found.start, found.end, width, expanding=False)
+            yield from (_early_sums(sums, width, version) for sums in coarser)
+
+
+def _early_total(outcome: PolicyOutcome, found: Evaluation, version: Version) -> Json:
     whole = list(stretches(outcome.buckets, found.start, found.end, _ALL, expanding=True))
     sums = whole[-1] if whole else Bucket(found.end, 0, 0, 0.0, 0.0, 0.0, 0.0, 0.0)
-    return {**_old_sums(sums, found.end - found.start), "timeStamp": found.end}
+    told = {**_early_sums(sums, found.end - found.start, version), "timeStamp": found.end}
+    if sums.w <= 0:  # no answer tells of it: it may earn whatever rewards were seen
+        told["confidenceInterval"] = (outcome.high - outcome.low) / 2
+    return told if version is Version.V1_0 else {**told, "averageReward": outcome.value}
 
 
 #: One stretch that holds every time.
 _ALL = timedelta(days=36_500 * 4)
 
 
-def _old_sums(sums: Bucket, width: timedelta) -> Json:
-    return {
+def _early_sums(sums: Bucket, width: timedelta, version: Version) -> Json:
+    """``PolicyResultSummary``."""
+    told: Json = {
         "timeStamp": sums.start,
         "ipsEstimatorNumerator": sums.wr,
         "ipsEstimatorDenominator": float(sums.rows),
         "snipsEstimatorDenominator": sums.w,
-        "aggregateTimeWindow": durations.dotnet(width),
+        "aggregateTimeWindow": _span(version)(width),
         "nonZeroProbability": float(sums.hits),
         "confidenceInterval": _half(sums),
         "sumOfSquares": sums.wwrr,
     }
+    return told if version is Version.V1_0 else {**told, "averageReward": _mean(sums)}
 
 
 def importance_details(found: Importance) -> Json:
