@@ -300,7 +300,7 @@ def test_hot_statements_search_an_index_and_never_scan_or_sort(opener: Opener) -
     statements = {
         decision_tables._BY_ID: 2,
         decision_tables._BY_MESSAGE: 3,
-        decision_tables._DUE: 3,
+        decision_tables._DUE: 4,
         decision_tables._OPEN: 2,
         decision_tables._MESSAGES: 4,
         event_tables._NAMING: 2,
