@@ -240,7 +240,8 @@ def _store(
     accepted, duplicates = len(plain.rows), 0
     unmatched = sum(not one.event.matched for one in plain.rows)
     fresh: list[Event] = []
-    types = writer.known_events(workspace_id, [one.event.event_id for one in others if one.said is None])
+    named = [one.event.event_id for one in others if one.said is None]
+    types = writer.known_events(workspace_id, named) if named else {}
     for one in others:
         event, new = _add(writer, one)
         known_as = types.setdefault(event.event_id, event.type)

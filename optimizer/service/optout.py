@@ -27,6 +27,8 @@ OF_PEOPLE = _REFUSED.keys() - {"bounced"}
 REFUSING = frozenset({*_REFUSED, "failed"})
 #: The outcome that takes refusals back.
 RESUBSCRIBED = "resubscribed"
+#: Outcomes that may change what a recipient has refused, or call a message off.
+ACTING = REFUSING | {RESUBSCRIBED}
 
 
 def with_breadth(one: EventInput) -> JsonObject:

@@ -14,7 +14,7 @@ from datetime import datetime
 
 from optimizer.service.engagement import OUT, engages
 from optimizer.service.labels import JUDGED
-from optimizer.service.optout import REFUSING, RESUBSCRIBED
+from optimizer.service.optout import ACTING
 from optimizer.service.requests import VendorEvent
 from optimizer.service.rhythms import note_all_active, note_answered
 from storage.bulk import NewEvents
@@ -22,8 +22,6 @@ from storage.codec import pack_object, to_micros
 from storage.log import Event, Named, Reply
 from storage.port import Writer
 
-#: Types after which more is to be done than for all others.
-_MORE = REFUSING | {RESUBSCRIBED}
 #: Types by which labels of a message's other events may turn round.
 _TURNING = JUDGED | {"delivered"}
 
@@ -78,7 +76,7 @@ def split(
         one
         for one in found
         if one.said is None
-        and one.event.type not in _MORE
+        and one.event.type not in ACTING
         and one.event.event_id not in taken
         and one.index not in told
     ]

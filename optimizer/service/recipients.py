@@ -102,9 +102,8 @@ def refused(recipient: Recipient, channel: str, category: str, *, source: str, a
     """The recipient with a refusal of this channel and category recorded: once, with the last time it was told, since
     what is taken back is what was refused before. A caller's own entry of the same is not enough: it goes with the next
     PUT that leaves it out."""
-    others = [
-        s for s in recipient.suppressed if s.source != source
-    ]  # of it: what it refused before its message was known
+    # The same event may have refused more while its message wasn't known.
+    others = [s for s in recipient.suppressed if s.source != source]
     known = [s for s in others if by_event(s) and (s.channel, s.category) == (channel, category)]
     if any(s.at is None or s.at >= at for s in known):
         return replace(recipient, suppressed=tuple(others))

@@ -11,7 +11,7 @@ from typing import Any
 from optimizer.bandit.rewards import MESSAGE_OUTCOMES
 from optimizer.service.cells import OBJECT_VALUES, Cells, instant
 from optimizer.service.erased import any_erased
-from optimizer.service.optout import REFUSING, RESUBSCRIBED
+from optimizer.service.optout import ACTING
 from optimizer.service.requests import CLOCK_SKEW_SECONDS
 from optimizer.service.rhythms import add_new_events
 from optimizer.service.rowparts import Table
@@ -47,7 +47,7 @@ class EventColumns:
         properties = [self._memos.of(name, columns.pop(name)) for name in table.columns if name.startswith(_PREFIX)]
         require(len(properties) <= OBJECT_VALUES and columns.keys() >= {*_IDS, "occurred_at"})
         ids, types, recipients = (plain_ids(columns.pop(name)) for name in _IDS)
-        require(not (set(types) & (REFUSING | {RESUBSCRIBED} | MESSAGE_OUTCOMES)))
+        require(not (set(types) & (ACTING | MESSAGE_OUTCOMES)))
         occurred: list[int] = self._memos.of("occurred_at", columns.pop("occurred_at"))
         require(max(occurred) <= to_micros(now + timedelta(seconds=CLOCK_SKEW_SECONDS)))
         nothing: Sequence[Any] = (None,) * len(ids)
