@@ -109,8 +109,8 @@ class FeatureSpec:
 
     @cached_property
     def owners(self) -> tuple[str, ...]:
-        """Names of the features that numbers come from: the columns', of each kind of thing that the history's summary
-        counts, at all its half-lives, and of each two that are multiplied."""
+        """Names of the features that numbers come from: the columns', those of the history's summary, and of each two
+        that are multiplied."""
         return (*(column.name for column in self.columns), *dict.fromkeys((*self._counted, *self._multiplied)))
 
     @cached_property
@@ -130,9 +130,8 @@ class FeatureSpec:
 
     @property
     def _counted(self) -> tuple[str, ...]:
-        """For each number of the history's summary what it counts."""
-        labels = () if self.history is None else self.history.labels
-        return tuple(f"{HISTORY}.{label.rpartition('.')[0]}" for label in labels)
+        """For each number of the history's summary the feature that it belongs to."""
+        return () if self.history is None else tuple(f"{HISTORY}.{name}" for name in self.history.counted)
 
     @property
     def _multiplied(self) -> tuple[str, ...]:

@@ -34,6 +34,8 @@ VARIANT_HALF_LIFE: Final = 7.0
 #: where counts that halve in 7 and 30 days find it for .60 and .48; where the most frequent one does, for .72 (.63,
 #: .75). Means of two worlds.
 ABOUT_DECAY: Final = 0.5
+#: How the names of these numbers begin; then come kind and subject.
+_ABOUT: Final = "about."
 #: An age that stands for "never", and beyond which ages are alike, in hours.
 NEVER: Final = 90 * 24.0
 #: Numbers that describe an event to an encoder: kind, subject, channel, variant, step, age. The *step* is what the
@@ -52,8 +54,9 @@ _AGES: Final = (0.25, 0.5, 1.0, 2.0, 6.0, 12.0, 24.0, 48.0, 96.0, 168.0, 336.0, 
 #: A summary number that varies less than this is left out.
 _FLAT = 1e-3
 #: How the summary's numbers are named. The first way called a kind ``sent.email`` what it called the channel ``email``;
-#: artifacts that say nothing have it, and go on to mean what they meant.
-_FIRST_NAMING, _NAMING = 1, 2
+#: artifacts that say nothing have it, and go on to mean what they meant. Under the second, each subject that events
+#: were about was a feature of its own.
+_FIRST_NAMING, _SECOND_NAMING, _NAMING = 1, 2, 3
 _Value = TypeVar("_Value", str, tuple[str, str])
 _PREFIXES: Final = ("event.", f"{SENT}.channel.", f"{SENT}.variant.")
 
@@ -83,6 +86,18 @@ class HistorySpec:
     def labels(self) -> tuple[str, ...]:
         """Names of the summary's numbers, e.g. ``sent.channel.email.7d``."""
         return tuple(name for name, _, _ in self.columns)
+
+    @cached_property
+    def counted(self) -> tuple[str, ...]:
+        """For each number of the summary the feature that it belongs to: what it counts, at all its half-lives.
+
+        What events of a kind were about is one feature, as the levels of a category are: nearly each of these numbers
+        follows from the others, so that of single ones chance would put to rest what tells two subjects apart.
+        """
+        names = (label.rpartition(".")[0] for label in self.labels)
+        if self.naming <= _SECOND_NAMING:
+            return tuple(names)
+        return tuple(".".join(name.split(".")[:2]) if name.startswith(_ABOUT) else name for name in names)
 
     @cached_property
     def size(self) -> int:
@@ -132,7 +147,7 @@ class HistorySpec:
             kinds, subjects, channels, variants, steps = (tuple(map(str, data[name])) for name in _MOST_NAMED)
             columns = tuple((str(name), float(mean), float(scale)) for name, mean, scale in data["columns"])
             naming = int(data.get("naming", _FIRST_NAMING))
-            if naming not in (_FIRST_NAMING, _NAMING):
+            if naming not in (_FIRST_NAMING, _SECOND_NAMING, _NAMING):
                 raise ValueError(f"naming {naming}")
             about = tuple((str(kind), str(subject)) for kind, subject in data.get("about", ()))
             return cls(kinds, subjects, channels, variants, steps, columns, naming, about)
@@ -237,7 +252,7 @@ class _Sums:
         counted = (*(kind + name for name in self.kinds), *(channel + name for name in self.channels))
         decayed = tuple(f"{name}.{days:g}d" for name in counted for days in HALF_LIVES)
         fresh = tuple(f"{variant}{name}.{VARIANT_HALF_LIFE:g}d" for name in self.variants)
-        topics = tuple(f"about.{_dotless(name)}.{subject}.lately" for name, subject in self.about)
+        topics = tuple(f"{_ABOUT}{_dotless(name)}.{subject}.lately" for name, subject in self.about)
         return (*decayed, *fresh, *topics, "since.sent", "since.engaged")
 
     def of(self, events: Events) -> NDArray[np.float64]:

@@ -65,7 +65,8 @@ NO_SEND_BLOCKS: tuple[tuple[Unit, Segment, float], ...] = (
 )
 #: The units that a variant shares with no other.
 OWN: frozenset[Unit] = frozenset({"variant", "pair"})
-_OWNED: frozenset[Segment] = frozenset({"plain", "detail", "network", "plain_time"})
+#: Segments of context: which of its features matter is learned, and what doesn't may rest.
+CONTEXTUAL: frozenset[Segment] = frozenset({"plain", "detail", "network", "plain_time"})
 #: Columns of a layout, by the names of its fields.
 PARTS = ("plain", "detail", "network", "time", "hour", "week", "owner")
 #: Time columns are stored by name; format 2 stored these numbers.
@@ -201,7 +202,7 @@ class Layout:
         """For each block the name of each column's group."""
         return tuple(
             tuple(f"{b.name}:{self._owner(column)}" for column in self.columns(b.segment))
-            if b.segment in _OWNED
+            if b.segment in CONTEXTUAL
             else (b.name,) * b.width
             for b in self.blocks
         )

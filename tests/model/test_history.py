@@ -219,6 +219,19 @@ def test_the_summary_tells_what_was_bought_from_what_was_looked_at() -> None:
     assert HistorySpec.from_json(orjson.loads(orjson.dumps(spec.to_json()))) == spec
 
 
+def test_what_events_of_a_kind_were_about_is_one_feature() -> None:
+    buyers = [context(Past(60, "bought", one), Past(30, "viewed", one)) for one in ("coats", "b.hats", "coats")]
+    spec = fit_history(buyers * 5)
+    assert spec is not None
+    of = dict(zip(spec.labels, spec.counted, strict=True))
+    assert of["about.bought.coats.lately"] == of["about.bought.b.hats.lately"] == "about.bought"
+    assert of["about.viewed.coats.lately"] == "about.viewed"
+    stored = HistorySpec.from_json({**spec.to_json(), "naming": 2})
+    of = dict(zip(stored.labels, stored.counted, strict=True))
+    assert of["about.bought.coats.lately"] == "about.bought.coats", "its weights' groups are what they were"
+    assert stored.to_json()["naming"] == 2
+
+
 def test_without_subjects_a_spec_is_written_as_before() -> None:
     spec = fit_history([context(SENT), context(SENT, CLICK), {}] * 5)
     assert spec is not None
@@ -242,7 +255,7 @@ def test_a_stored_spec_with_the_first_names_means_what_it_meant() -> None:
 
 
 @pytest.mark.parametrize(
-    "data", [{}, {"kinds": 3}, {**SPEC.to_json(), "columns": [["a", "b"]]}, {**SPEC.to_json(), "naming": 3}]
+    "data", [{}, {"kinds": 3}, {**SPEC.to_json(), "columns": [["a", "b"]]}, {**SPEC.to_json(), "naming": 4}]
 )
 def test_a_spec_that_can_not_be_read_is_a_bad_artifact(data: dict[str, Any]) -> None:
     with pytest.raises(BadArtifact, match="history spec"):

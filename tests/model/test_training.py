@@ -13,10 +13,11 @@ from optimizer.bandit.actions import ActionSpace
 from optimizer.errors import BadArtifact, Invalid
 from optimizer.model.examples import NO_SEND, Examples
 from optimizer.model.inference import RewardModel
-from optimizer.model.layingout import MAX_WEIGHTS, build_layout
-from optimizer.model.layout import MESSAGE_BLOCKS, Action, variant_key
+from optimizer.model.layingout import MAX_RESTLESS, MAX_WEIGHTS, build_layout
+from optimizer.model.layout import CONTEXTUAL, MESSAGE_BLOCKS, Action, Layout, variant_key
+from optimizer.model.training import posterior
 from optimizer.model.training.options import TrainOptions, learned_from, outgrown
-from optimizer.model.training.posterior import FIXED, LOWEST, NEARLY, fit_posterior
+from optimizer.model.training.posterior import FIXED, IDLE, LOWEST, NEARLY, fit_posterior
 from optimizer.model.training.rows import Design, RowSet, message_layout
 from optimizer.model.training.train import Trained, refresh, train, width_factor
 from optimizer.model.variantbasis import fit_basis
@@ -162,6 +163,9 @@ def test_derivatives_equal_those_of_dense_rows() -> None:
     assert value == pytest.approx(float((y * eta[known] - np.log1p(np.exp(eta[known]))).sum()), rel=1e-5)
     assert np.allclose(gradient, dense[known].T @ (y - p[known]), atol=1e-3)
     assert np.allclose(hessian, (dense[known].T * (p * (1 - p))[known]) @ dense[known], atol=1e-3)
+    slope, information = design.slopes(weights, outcome, np.full(200, -1.0))
+    assert np.allclose(slope, gradient, atol=1e-3)
+    assert np.allclose(information, hessian.diagonal(), atol=1e-3)
 
 
 def test_the_fit_is_the_mode_and_the_factor_its_curvature() -> None:
@@ -284,16 +288,59 @@ def test_a_refresh_keeps_the_precisions_and_says_from_how_many_rows_they_were_le
     assert not outgrown(449, 300)
 
 
+def test_where_there_is_no_room_for_all_weights_a_fit_takes_those_that_tell(monkeypatch: pytest.MonkeyPatch) -> None:
+    _, examples = planted(2_000, 4)
+    noise = np.random.default_rng(3).standard_normal((2_000, 40)).round(3)
+    noisy = [
+        {**context, **{f"noise{i:02d}": value for i, value in enumerate(row)}}
+        for context, row in zip(examples.contexts, noise.tolist(), strict=True)
+    ]
+    examples = dataclasses.replace(examples, contexts=noisy)
+    whole = train(examples, attributes=(), seed=1, network=False)
+    layout = RewardModel.load(whole.blob).message.layout
+    restless = _restless(layout)
+    monkeypatch.setattr(posterior, "AT_ONCE", restless + 60)
+    spare = RewardModel.load(train(examples, attributes=(), seed=1, network=False).blob)
+    head = spare.message
+    live = {name for (name, _), own in zip(layout.groups, head.precision[0], strict=True) if own < IDLE}
+    sizes = np.bincount(layout.group)
+    held = sum(int(sizes[i]) for i, (name, _) in enumerate(layout.groups) if name in live)
+    member = f"variant*plain:{spare.spec.owners.index('member')}"
+    assert member in live
+    assert restless <= held <= restless + 60 < layout.size / 2
+    full = RewardModel.load(whole.blob).message
+    told = np.flatnonzero(layout.group == [name for name, _ in layout.groups].index(member))
+    assert np.abs(head.mean[0][told] - full.mean[0][told]).max() < 0.1 * np.abs(full.mean[0][told]).max()
+
+
+def _restless(layout: Layout) -> int:
+    """The weights that can't rest."""
+    return sum(block.size for block in layout.blocks if block.segment not in CONTEXTUAL)
+
+
+def test_every_variant_of_a_campaign_has_weights_for_all_of_a_wide_context() -> None:
+    variants = [variant_key("c", f"v{i}") for i in range(6)]
+    channels = ("email", "sms", "push")
+    pairs = [f"{variant}\x1f{channel}" for variant in variants for channel in channels]
+    keys = {"one": ("",), "campaign": ("c",), "channel": channels, "variant": variants, "pair": pairs}
+    detail = range(64, 300)
+    layout = build_layout(MESSAGE_BLOCKS, keys, plain=range(64), detail=detail, time=range(17))  # type: ignore[arg-type]
+    assert next(b for b in layout.blocks if b.name == "variant*detail").keys == tuple(variants)
+
+
 def test_the_number_of_weights_is_bounded_and_the_busiest_keys_keep_theirs() -> None:
     variants = [variant_key("c", f"v{i}") for i in range(300)]
     pairs = [f"{variant}\x1f{channel}" for variant in variants for channel in ("email", "sms")]
     keys = {"one": ("",), "campaign": ("c",), "channel": ("email", "sms"), "variant": variants, "pair": pairs}
     layout = build_layout(MESSAGE_BLOCKS, keys, plain=range(20), detail=range(20, 60), time=range(13))  # type: ignore[arg-type]  # a literal dict of str keys
     assert layout.size <= MAX_WEIGHTS
+    assert _restless(layout) <= MAX_RESTLESS
     kept = {block.name: block.keys for block in layout.blocks}
-    assert len(kept["variant*one"]) == 300
-    assert kept["variant*plain"] == tuple(variants[: len(kept["variant*plain"])])
-    assert kept["variant*plain"]
+    assert len(kept["variant*one"]) == len(kept["variant*plain"]) == 300
+    assert kept["variant*time"] == tuple(variants[: len(kept["variant*time"])])
+    assert kept["variant*detail"] == tuple(variants[: len(kept["variant*detail"])])
+    assert 0 < len(kept["variant*time"]) < 300
+    assert 0 < len(kept["variant*detail"]) < 300
 
 
 def test_hundreds_of_campaigns_keep_to_the_bound() -> None:
@@ -303,6 +350,7 @@ def test_hundreds_of_campaigns_keep_to_the_bound() -> None:
     keys = {"one": ("",), "campaign": campaigns, "channel": ("email", "sms", "push"), "variant": variants}
     layout = build_layout(MESSAGE_BLOCKS, {**keys, "pair": pairs}, plain=range(20), time=range(13))  # type: ignore[dict-item]
     assert layout.size <= MAX_WEIGHTS
+    assert _restless(layout) <= MAX_RESTLESS
     kept = {block.name: block.keys for block in layout.blocks}
     assert kept["campaign*one"] == tuple(campaigns)
     assert kept["variant*one"] == tuple(variants[: len(kept["variant*one"])])

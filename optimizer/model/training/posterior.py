@@ -26,6 +26,8 @@ IDLE = 1e6
 NEARLY = 0.9
 #: Over so many live weights, variances are estimated from so many draws.
 WIDE, PROBES = 500, 64
+#: A fit begins with so many weights at most: beyond them groups of context rest that tell least (``_screened``).
+AT_ONCE = 5_000
 #: Moves of the precisions in a Newton step; and the share of weights left at which matrices are cut down.
 ROUNDS, PRUNE = 4, 0.8
 #: Blocks whose precision stays as given: the intercept must go where the base rate is.
@@ -115,6 +117,8 @@ def fit_posterior(
     groups = np.array([start for _, start in layout.groups]) if precision is None else precision.copy()
     awake = np.array([name in asked for name, _ in layout.groups], np.bool_)
     still = np.array([name in fixed_groups for name, _ in layout.groups], np.bool_)
+    if precision is None and layout.size > AT_ONCE:
+        groups = _screened(design, outcome, fixed, seen, groups, awake)
     weights = np.where(groups[layout.group] < IDLE, weights, 0.0)
     before = weights
     before_likelihood = -np.inf
@@ -145,6 +149,43 @@ def fit_posterior(
     if settled is not None:
         rows, positives = rows + settled.rows, positives + settled.positives
     return Posterior(weights + middle, groups, fitted.live, fitted.factor, offset, rows, positives)
+
+
+def _screened(
+    design: Design,
+    outcome: NDArray[np.float64],
+    offset: NDArray[np.float64],
+    seen: NDArray[np.float64] | None,
+    precision: NDArray[np.float64],
+    awake: NDArray[np.bool_],
+) -> NDArray[np.float64]:
+    """The precisions (groups,) with ``IDLE`` for what a fit of ``AT_ONCE`` weights has no room for.
+
+    Of the groups that may rest those stay that a score test finds to tell most beside all that can't: Σ g²/h over the
+    m weights of a group, g the gradient and h the information at 0, has mean m and variance 2m where they tell nothing
+    (Rao 1948; that screening by one thing at a time keeps what matters: Fan & Lv 2008). The prior's precision is added
+    to h: what hardly ever occurs would stand out by chance.
+    """
+    layout = design.layout
+    count = len(layout.groups)
+    stays = ~_may_rest(layout) | awake
+    quick = np.flatnonzero(stays[layout.group])
+    weights = np.zeros(layout.size)
+    _, gradient, information = design.derivatives(weights, outcome, offset, seen, quick)
+    weights[quick] = solved(_factor(information, precision[layout.group[quick]], rough=False), gradient)
+    slope, curvature = design.slopes(weights, outcome, offset, seen)
+    size = np.bincount(layout.group, minlength=count)
+    told = np.bincount(layout.group, slope**2 / (curvature + precision[layout.group]), count)
+    order = np.argsort(np.where(stays, -np.inf, (size - told) / np.sqrt(2.0 * size)), kind="stable")
+    beyond = order[np.cumsum(size[order]) > AT_ONCE]
+    screened = precision.copy()
+    screened[beyond[~stays[beyond]]] = IDLE
+    return screened
+
+
+def _may_rest(layout: Layout) -> NDArray[np.bool_]:
+    """(groups,) whether a group may become idle: what a context adds."""
+    return np.array([":" in name for name, _ in layout.groups], np.bool_)
 
 
 @dataclass(frozen=True)
@@ -262,9 +303,8 @@ def _moved_precisions(
     size = np.bincount(layout.group, minlength=count)
     determined = np.maximum(size - precision * np.bincount(layout.group, variance, count), 0.0)
     moved = (determined + options.shape) / (np.bincount(layout.group, mean**2, count) + options.rate)
-    may_rest = np.array([":" in name for name, _ in layout.groups])
     moved = np.where(awake, np.minimum(moved, options.shape / options.rate), moved)
-    idle = may_rest & ~awake & (moved > NEARLY * options.shape / options.rate)
+    idle = _may_rest(layout) & ~awake & (moved > NEARLY * options.shape / options.rate)
     moved = np.where(idle, IDLE, moved.clip(LOWEST, None))
     return np.where(still | (precision >= IDLE), precision, moved)
 

@@ -149,10 +149,7 @@ class Design:
         (m,) is the share of an outcome's happenings that would have been seen by now (default 1); see ``rowterms``.
         ``live``: the weights that the derivatives are wanted for, sorted (default all); all others must be 0.
         """
-        known = np.isfinite(outcome)
-        target = self._sorted(np.where(known, outcome, 0.0))
-        share = self._sorted(known.astype(np.float64) if seen is None else np.where(known, seen, 0.0))
-        fixed = self._sorted(offset)
+        target, share, fixed = self._told(outcome, offset, seen)
         part = self._only(live)
         size, base = len(part.live), self.layout.base if part.columns is None else len(part.columns)
         total, gradient, hessian = 0.0, np.zeros(size), np.zeros((size, size))
@@ -172,6 +169,32 @@ class Design:
                 slope[:] = 0.0
                 inner[:] = 0.0
         return total, gradient, mirror(hessian)
+
+    def slopes(
+        self,
+        weights: NDArray[np.float64],
+        outcome: NDArray[np.float64],
+        offset: NDArray[np.float64],
+        seen: NDArray[np.float64] | None = None,
+    ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """Gradient (d,) and the diagonal (d,) of the information, of all weights; see ``derivatives``."""
+        target, share, fixed = self._told(outcome, offset, seen)
+        gradient, information = np.zeros(self.layout.size), np.zeros(self.layout.size)
+        for cell, start, stop in self._chunks():
+            at, rows = self._cells[cell], self._base(start, stop)
+            eta = torch.from_numpy(rows @ at.coefficients(weights, self.layout.base).astype(np.float32))
+            _, gain, curvature = row_terms(eta + fixed[start:stop], target[start:stop], share[start:stop])
+            gradient[at.source] += at.scale * (gain.numpy() @ rows)[at.target]
+            information[at.source] += at.scale**2 * (curvature.numpy() @ rows**2)[at.target]
+        return gradient, information
+
+    def _told(
+        self, outcome: NDArray[np.float64], offset: NDArray[np.float64], seen: NDArray[np.float64] | None
+    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """Target, seen share (0 of what is unknown) and offset of each row, in the order of cells."""
+        known = np.isfinite(outcome)
+        share = known.astype(np.float64) if seen is None else np.where(known, seen, 0.0)
+        return self._sorted(np.where(known, outcome, 0.0)), self._sorted(share), self._sorted(offset)
 
     def _only(self, live: NDArray[np.int64] | None) -> _Part:
         """What a pass over some of the weights needs; kept for the next pass, which mostly wants the same."""
