@@ -11,7 +11,6 @@ coefficients. Training accumulates its Hessian per cell, serving computes coeffi
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Literal
@@ -252,23 +251,30 @@ class Layout:
         scale = [np.full(width, factor) for _, _, width, factor in runs]
         return Cell(np.concatenate(source), np.concatenate(target), np.concatenate(scale), runs)
 
-    def base_rows(self, context: NDArray[np.float32], local: NDArray[np.int64]) -> NDArray[np.float32]:
-        """Base rows (n, base) of embedded contexts (n, F) and local seconds (n,)."""
-        n = context.shape[0]
-        out = np.zeros((n, self.base), dtype=np.float32)
-        at = self.offsets
-        out[:, 0] = 1.0
-        out[:, at["plain"].start : at["network"].stop] = context[:, self.context]
-        if self.time:
+    def base_rows(
+        self, context: NDArray[np.float32], local: NDArray[np.int64], columns: NDArray[np.int64] | None = None
+    ) -> NDArray[np.float32]:
+        """Base rows (n, base) of embedded contexts (n, F) and local seconds (n,); some ``columns`` (sorted) of them."""
+        columns = np.arange(self.base) if columns is None else columns
+        out = np.zeros((context.shape[0], len(columns)), dtype=np.float32)
+        ends = np.searchsorted(columns, [self.offsets[segment].start for segment in SEGMENTS] + [self.base])
+        at = {segment: slice(*ends[i : i + 2].tolist()) for i, segment in enumerate(SEGMENTS)}
+        of = {segment: columns[at[segment]] - self.offsets[segment].start for segment in SEGMENTS}
+        out[:, at["one"]] = 1.0
+        first, parts = columns[at["plain"].start : at["network"].stop] - self.offsets["plain"].start, self.context
+        out[:, at["plain"].start : at["network"].stop] = context[:, np.array(parts, np.int64)[first]]
+        if len(of["time"]) or len(of["plain_time"]):
             tau = harmonics(local).astype(np.float32)
-            out[:, at["time"]] = tau[:, self.time]
-            plain, width = out[:, at["plain"]], len(self.plain)
+            out[:, at["time"]] = tau[:, np.array(self.time)[of["time"]]]
+            short, plain = np.divmod(of["plain_time"], max(1, len(self.plain)))
+            bounds = at["plain_time"].start + np.searchsorted(short, np.arange(len(self.short) + 1))
             for i, column in enumerate(self.short):
-                start = at["plain_time"].start + i * width
-                np.multiply(plain, tau[:, column, None], out=out[:, start : start + width])
+                some = slice(*bounds[i : i + 2].tolist())
+                numbers = context[:, np.array(self.plain, np.int64)[plain[short == i]]]
+                np.multiply(numbers, tau[:, column, None], out=out[:, some])
         week = hour_of_week(local)
-        _mark(out, at["hour"].start, self.hour, week % HOURS_OF_DAY)
-        _mark(out, at["week"].start, self.week, week)
+        _mark(out, at["hour"].start, np.array(self.hour, np.int64)[of["hour"]], week % HOURS_OF_DAY)
+        _mark(out, at["week"].start, np.array(self.week, np.int64)[of["week"]], week)
         return out
 
     def to_json(self) -> dict[str, Any]:
@@ -299,12 +305,12 @@ class Layout:
         return [] if row is None else [(row, 1.0)]
 
 
-def _mark(out: NDArray[np.float32], start: int, live: Sequence[int], bucket: NDArray[np.int64]) -> None:
+def _mark(out: NDArray[np.float32], start: int, live: NDArray[np.int64], bucket: NDArray[np.int64]) -> None:
     """Writes the one-hot of ``bucket`` over the live buckets."""
-    if not live:
+    if not len(live):
         return
-    place = np.full(max(int(bucket.max(initial=0)), max(live)) + 1, -1)
-    place[list(live)] = np.arange(len(live))
+    place = np.full(max(int(bucket.max(initial=0)), int(live.max())) + 1, -1)
+    place[live] = np.arange(len(live))
     hit = place[bucket]
     rows = np.flatnonzero(hit >= 0)
     out[rows, start + hit[rows]] = 1.0

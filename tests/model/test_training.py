@@ -168,6 +168,39 @@ def test_derivatives_equal_those_of_dense_rows() -> None:
     assert np.allclose(information, hessian.diagonal(), atol=1e-3)
 
 
+@pytest.mark.parametrize("days", [7, 1])
+def test_some_columns_of_base_rows_are_those_of_all(days: int) -> None:
+    _, examples = planted(60, 2)
+    local = MONDAY + np.random.default_rng(4).integers(0, days * 24, 60) * 3_600
+    rng = np.random.default_rng(6)
+    context = rng.standard_normal((60, 5)).astype(np.float32)
+    actions = tuple(Action("c", variant, "email") for variant in ("a", "b"))
+    rows = RowSet(np.arange(60), actions, examples.variant, context, local)
+    layout = message_layout(rows, fit_basis([]), (0, 2), (0, 1, 1))
+    whole = layout.base_rows(context, local)
+    assert whole.shape == (60, layout.base)
+    assert not np.any(np.all(whole == 0.0, axis=0)), "each column says something"
+    for count in (0, 1, layout.base // 3, layout.base):
+        columns = np.sort(rng.choice(layout.base, count, replace=False))
+        assert np.array_equal(layout.base_rows(context, local, columns), whole[:, columns])
+
+
+def test_a_pass_over_some_weights_is_the_same_where_rows_do_not_fit_in_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    _, examples = planted(300, 2)
+    fits = []
+    for most in (60_000_000, 300 * 8, 0):
+        monkeypatch.setattr("optimizer.model.training.rows.KEEP", most)
+        design, outcome = _rows(examples)
+        live = np.arange(0, design.layout.size, max(2, design.layout.size // 7))
+        weights = np.zeros(design.layout.size)
+        weights[live] = 0.1
+        fits.append(design.derivatives(weights, outcome, np.full(300, -1.0), live=live))
+    for value, gradient, hessian in fits[1:]:
+        assert value == pytest.approx(fits[0][0])
+        assert np.allclose(gradient, fits[0][1])
+        assert np.allclose(hessian, fits[0][2])
+
+
 def test_the_fit_is_the_mode_and_the_factor_its_curvature() -> None:
     _, examples = planted(500, 2)
     design, outcome = _rows(examples)

@@ -26,7 +26,8 @@ from optimizer.model.variantbasis import VariantBasis
 
 #: Rows of one matrix product; also the most that is built at once when the base rows don't fit in memory.
 CHUNK = 16_384
-#: Base rows are kept between passes up to this many numbers (4 bytes each).
+#: Base rows are kept between passes up to this many numbers (4 bytes each); some columns of a log's that is too long
+#: for it up to half as many, since all else of a long log is in memory beside them.
 KEEP = 60_000_000
 #: Pairs of weights are kept between passes up to this many (12 bytes each).
 PAIRS = 5_000_000
@@ -203,12 +204,19 @@ class Design:
         if not np.array_equal(self._part.live, live):
             cells = [cell.among(live) for cell in self._cells]
             columns = np.unique(np.concatenate([np.zeros(0, np.int64), *(cell.target for cell in cells)]))
-            kept = None if self._kept is None else self._kept[:, columns]
+            self._part = self._whole  # what was kept of another part goes before this one's is built
+            kept = self._kept_of(columns)
             cells = [cell.onto(columns) for cell in cells]
             if sum(len(cell.source) ** 2 for cell in cells) <= PAIRS:
                 cells = [cell.paired(len(live), len(columns)) for cell in cells]
             self._part = _Part(live, tuple(cells), columns, kept)
         return self._part
+
+    def _kept_of(self, columns: NDArray[np.int64]) -> NDArray[np.float32] | None:
+        """Some columns of all base rows, where they fit in memory."""
+        if self._kept is not None:
+            return self._kept[:, columns]
+        return self._built(0, self.count, columns) if 2 * self.count * len(columns) <= KEEP else None
 
     def _sorted(self, column: NDArray[np.float64]) -> torch.Tensor:
         return torch.from_numpy(column[self._order].astype(np.float32))
@@ -222,15 +230,12 @@ class Design:
 
     def _base(self, start: int, stop: int, part: _Part | None = None) -> NDArray[np.float32]:
         part = part or self._whole
-        if part.kept is not None:
-            return part.kept[start:stop]
-        rows = self._built(start, stop)
-        return rows if part.columns is None else rows[:, part.columns]
+        return self._built(start, stop, part.columns) if part.kept is None else part.kept[start:stop]
 
-    def _built(self, start: int, stop: int) -> NDArray[np.float32]:
-        """Base rows in the order of cells."""
+    def _built(self, start: int, stop: int, columns: NDArray[np.int64] | None = None) -> NDArray[np.float32]:
+        """Base rows in the order of cells; some columns of them."""
         place = self._place[start:stop]
-        return self.layout.base_rows(self._context[place], self._local[place])
+        return self.layout.base_rows(self._context[place], self._local[place], columns)
 
 
 def _add_inner(rows: NDArray[np.float32], inner: NDArray[np.float64]) -> None:
