@@ -102,10 +102,11 @@ class FeatureSpec:
 
     @cached_property
     def plain(self) -> tuple[int, ...]:
-        """Positions of the numbers that carry a feature's broad effect; the rest is detail (bins, hashes, words, the
-        history's summary: as a rule little of it matters, so it is not multiplied by times)."""
+        """Positions of the numbers that carry a feature's broad effect; the rest is detail (bins, hashes, words, most
+        of the history's summary: as a rule little of it matters, so it is not multiplied by times)."""
         marks = [mark for column in self.columns for mark in column.plain]
-        return (*(i for i, mark in enumerate(marks) if mark), *range(self.width - len(self.products), self.width))
+        past = () if self.history is None else self.history.plain
+        return tuple(np.flatnonzero((*marks, *past, *(True for _ in self.products))).tolist())
 
     @cached_property
     def owners(self) -> tuple[str, ...]:

@@ -100,6 +100,12 @@ class HistorySpec:
         return tuple(".".join(name.split(".")[:2]) if name.startswith(_ABOUT) else name for name in names)
 
     @cached_property
+    def plain(self) -> tuple[bool, ...]:
+        """For each number of the summary whether it carries a broad effect: what events were about does, since what
+        somebody bought speaks for all variants of which the same is said (through the features of variants)."""
+        return tuple(self.naming > _SECOND_NAMING and name.startswith(_ABOUT) for name in self.labels)
+
+    @cached_property
     def size(self) -> int:
         """How many ids there are; 0 is "nothing"."""
         return 1 + sum(len(values) + _REST for values in self._vocabulary) + len(_AGES) + 1

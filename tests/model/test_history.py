@@ -226,9 +226,13 @@ def test_what_events_of_a_kind_were_about_is_one_feature() -> None:
     of = dict(zip(spec.labels, spec.counted, strict=True))
     assert of["about.bought.coats.lately"] == of["about.bought.b.hats.lately"] == "about.bought"
     assert of["about.viewed.coats.lately"] == "about.viewed"
+    assert {label for label, plain in zip(spec.labels, spec.plain, strict=True) if plain} == {
+        label for label in spec.labels if label.startswith("about.")
+    }
     stored = HistorySpec.from_json({**spec.to_json(), "naming": 2})
     of = dict(zip(stored.labels, stored.counted, strict=True))
     assert of["about.bought.coats.lately"] == "about.bought.coats", "its weights' groups are what they were"
+    assert not any(stored.plain)
     assert stored.to_json()["naming"] == 2
 
 

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from optimizer.bandit.actions import ActionSpace
 from optimizer.errors import BadArtifact, Invalid
 from optimizer.model.examples import NO_SEND, Examples
+from optimizer.model.history import HISTORY, History, Past
 from optimizer.model.inference import RewardModel
 from optimizer.model.layingout import MAX_RESTLESS, MAX_WEIGHTS, build_layout
 from optimizer.model.layout import CONTEXTUAL, MESSAGE_BLOCKS, Action, Layout, variant_key
@@ -60,6 +61,37 @@ def test_planted_effects_come_back() -> None:
         clicked = model.score(model.embed([{"member": member}])[0], space, owner, {}).outcome["clicked"]
         a = 0.35 if member else 0.10
         assert np.abs(clicked - np.array([a, a + 0.08, 0.45 - a, 0.53 - a])).max() < 0.07
+
+
+def test_what_was_bought_speaks_for_a_new_variant_with_the_same_feature() -> None:
+    """Who bought shoes likes the two variants about them; a third one that nobody has got is for the same people."""
+    rng = np.random.default_rng(3)
+    topics = ("coats", "hats", "shoes", "bags")
+    known = tuple(Variant(f"v{i}", features={"topic": topics[i % 4]}) for i in range(6))
+    bought, variant = rng.integers(0, 4, 3_000), rng.integers(0, 6, 3_000)
+    contexts = [{HISTORY: History((Past(600, "bought", topic),)).to_json()} for topic in topics]
+    owner = dataclasses.replace(campaign(), variants=known)
+    examples = Examples(
+        [contexts[i] for i in bought],
+        (owner,),
+        np.zeros(3_000, dtype=np.int64),
+        variant,
+        np.zeros(3_000, dtype=np.int64),
+        MONDAY + rng.integers(0, 168, 3_000) * 3_600,
+        {"clicked": (rng.random(3_000) < np.where(bought == variant % 4, 0.4, 0.1)).astype(np.float64)},
+        {},
+        np.arange(3_000),
+    )
+    model = RewardModel.load(train(examples, attributes=(), seed=1).blob)
+    new = dataclasses.replace(owner, variants=(*known, Variant("new", features={"topic": "shoes"})))
+    space = ActionSpace(("new",), (owner.channels[0].id,), NOON, NOON, no_send=False)
+    chances = []
+    for context in contexts:
+        told = model.score(model.embed([context])[0], space, new, {}).chances.of("clicked")
+        assert told is not None
+        chances.append(float(told[0, 0]))
+    assert chances[2] > 0.3
+    assert max(chances[0], chances[1], chances[3]) < 0.2
 
 
 def test_a_long_log_is_fitted_from_where_the_judges_ended(monkeypatch: pytest.MonkeyPatch) -> None:
