@@ -219,14 +219,16 @@ def test_some_columns_of_base_rows_are_those_of_all(days: int) -> None:
 
 def test_a_pass_over_some_weights_is_the_same_where_rows_do_not_fit_in_memory(monkeypatch: pytest.MonkeyPatch) -> None:
     _, examples = planted(300, 2)
-    fits = []
-    for most in (60_000_000, 300 * 8, 0):
+    fits, held = [], []
+    for most in (60_000_000, 300 * 20, 0):  # all base rows are kept; those columns that are looked at; none
         monkeypatch.setattr("optimizer.model.training.rows.KEEP", most)
         design, outcome = _rows(examples)
         live = np.arange(0, design.layout.size, max(2, design.layout.size // 7))
         weights = np.zeros(design.layout.size)
         weights[live] = 0.1
         fits.append(design.derivatives(weights, outcome, np.full(300, -1.0), live=live))
+        held.append((design._whole.kept is not None, design._part.kept is not None))
+    assert held == [(True, True), (False, True), (False, False)]
     for value, gradient, hessian in fits[1:]:
         assert value == pytest.approx(fits[0][0])
         assert np.allclose(gradient, fits[0][1])
@@ -388,8 +390,8 @@ def test_every_variant_of_a_campaign_has_weights_for_all_of_a_wide_context() -> 
     channels = ("email", "sms", "push")
     pairs = [f"{variant}\x1f{channel}" for variant in variants for channel in channels]
     keys = {"one": ("",), "campaign": ("c",), "channel": channels, "variant": variants, "pair": pairs}
-    detail = range(64, 300)
-    layout = build_layout(MESSAGE_BLOCKS, keys, plain=range(64), detail=detail, time=range(17))  # type: ignore[arg-type]
+    columns = {"plain": range(64), "detail": range(64, 300), "time": range(17)}
+    layout = build_layout(MESSAGE_BLOCKS, keys, **columns)  # type: ignore[arg-type]  # a literal dict of str keys
     assert next(b for b in layout.blocks if b.name == "variant*detail").keys == tuple(variants)
 
 
