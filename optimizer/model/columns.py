@@ -34,6 +34,8 @@ _MOMENT_BEFORE = "@decided_at"
 _DAY = 86_400.0
 #: What numpy reads as ``parse_number`` does, None as NaN; but for whole numbers that no float can hold.
 _PLAIN = {float, int, bool, type(None)}
+#: What ``parse_category`` leaves as it is.
+_TEXTS = {str, type(None)}
 #: Larger numbers are cut, so that differences and squares of two of them stay finite.
 _HUGE = 1e100
 #: Epoch numbers above this are milliseconds (as seconds they would lie after the year 5000).
@@ -232,6 +234,13 @@ class CategoryColumn:
         truth = parse_boolean(value)
         return None if truth is None else ("true" if truth else "false")
 
+    def parsed(self, contexts: Sequence[JsonObject]) -> list[str | None]:
+        """``parse`` of many contexts; quick where all are texts, as they mostly are."""
+        if not self.boolean:
+            given = [context.get(self.name) for context in contexts]
+            return given if {*map(type, given)} <= _TEXTS else [parse_category(value) for value in given]
+        return [self.parse(context) for context in contexts]
+
     @cached_property
     def _rows(self) -> dict[str | None, tuple[float, ...]]:
         """Finished rows by level; None is missing."""
@@ -262,7 +271,7 @@ class CategoryColumn:
     def bulk(self, contexts: Sequence[JsonObject]) -> NDArray[np.float64]:
         """The numbers of many contexts: (n, width); each distinct level is encoded once."""
         index: dict[str | None, int] = {}
-        which = [index.setdefault(self.parse(context), len(index)) for context in contexts]
+        which = [index.setdefault(level, len(index)) for level in self.parsed(contexts)]
         table = np.array([self.encode(level) for level in index], dtype=np.float64).reshape(len(index), -1)
         return table[np.asarray(which, dtype=np.int64)]
 

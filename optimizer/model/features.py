@@ -319,7 +319,7 @@ def _fit_number(contexts: Sequence[JsonObject], name: str, bins: int, *, timesta
 
 def _fit_category(contexts: Sequence[JsonObject], name: str, *, boolean: bool) -> CategoryColumn | None:
     probe = CategoryColumn(name, (), 0, (), None, boolean)
-    counts = Counter(probe.parse(context) for context in contexts)
+    counts = Counter(probe.parsed(contexts))
     absent = counts.pop(None, 0)
     n, total = len(contexts), sum(counts.values())
     missing = absent / n if absent else None

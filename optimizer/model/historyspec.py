@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from itertools import pairwise
@@ -194,22 +194,21 @@ class HistorySpec:
 
 def fit_history(contexts: Sequence[JsonObject]) -> HistorySpec | None:
     """Learns the vocabulary and the summary of the histories in n contexts; None where there is no history."""
-    histories = [read(context) for context in contexts]
-    events = [event for history in histories for event in history]
-    if not events:
+    events = read_all(contexts)
+    if not len(events.alike):
         return None
-    enough = max(5, len(events) // 500)
-    steps = [step for history in histories for step in _steps(history)]
+    enough = max(5, len(events.alike) // 500)
+    times = list(zip(events.distinct, np.bincount(events.alike).tolist(), strict=True))
     spec = HistorySpec(
-        kinds=_frequent((event.kind for event in events), enough, "kinds"),
-        subjects=_frequent((event.subject for event in events), enough, "subjects"),
-        channels=_frequent((event.channel for event in events), enough, "channels"),
-        variants=_frequent((event.variant for event in events), enough, "variants"),
-        steps=_frequent(steps, enough, "steps"),
+        kinds=_frequent(((event.kind, count) for event, count in times), enough, "kinds"),
+        subjects=_frequent(((event.subject, count) for event, count in times), enough, "subjects"),
+        channels=_frequent(((event.channel, count) for event, count in times), enough, "channels"),
+        variants=_frequent(((event.variant, count) for event, count in times), enough, "variants"),
+        steps=_frequent(_step_counts(events), enough, "steps"),
         columns=(),
-        about=_most(((event.kind, event.subject) for event in events if event.subject), enough, _SUMMED_ABOUT),
+        about=_most((((event.kind, event.subject), n) for event, n in times if event.subject), enough, _SUMMED_ABOUT),
     )
-    sums = spec._sums.of(read_all(contexts))
+    sums = spec._sums.of(events)
     mean, scale = sums.mean(axis=0), sums.std(axis=0)
     kept = [i for i in range(len(scale)) if scale[i] > _FLAT]
     return replace(spec, columns=tuple((spec._sums.names[i], float(mean[i]), float(scale[i])) for i in kept))
@@ -221,14 +220,28 @@ def _steps(events: Sequence[Past]) -> list[str]:
     return ["", *(f"{before}>{after}" for before, after in pairwise(about))][: len(events)]
 
 
-def _frequent(values: Iterable[str], enough: int, name: str) -> tuple[str, ...]:
+def _step_counts(events: Events) -> Iterator[tuple[str, int]]:
+    """The steps in histories, each with how often it occurs; one may come several times."""
+    kinds = len(events.distinct)
+    inside = np.ones(len(events.alike), np.bool_)
+    inside[(np.cumsum(events.counts) - events.counts)[events.counts > 0]] = False
+    after = np.flatnonzero(inside)
+    pairs, counts = np.unique(events.alike[after - 1] * kinds + events.alike[after], return_counts=True)
+    for pair, count in zip(pairs.tolist(), counts.tolist(), strict=True):
+        yield _steps([events.distinct[pair // kinds], events.distinct[pair % kinds]])[1], count
+
+
+def _frequent(counted: Iterable[tuple[str, int]], enough: int, name: str) -> tuple[str, ...]:
     """The values that occur at least ``enough`` times, most frequent first, as many of them as may have ids."""
-    return _most((value for value in values if value), enough, _MOST_NAMED[name])
+    return _most(((value, count) for value, count in counted if value), enough, _MOST_NAMED[name])
 
 
-def _most(values: Iterable[_Value], enough: int, most: int) -> tuple[_Value, ...]:
-    """The values that occur at least ``enough`` times, most frequent first, ``most`` of them at most."""
-    counts = Counter(values)
+def _most(counted: Iterable[tuple[_Value, int]], enough: int, most: int) -> tuple[_Value, ...]:
+    """The values that occur at least ``enough`` times, most frequent first, ``most`` of them at most; ``counted`` may
+    name a value several times."""
+    counts: Counter[_Value] = Counter()
+    for value, count in counted:
+        counts[value] += count
     kept = [value for value, count in counts.items() if count >= enough]
     return tuple(sorted(kept, key=lambda value: (-counts[value], value))[:most])
 

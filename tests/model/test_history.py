@@ -133,6 +133,15 @@ def test_ids_tell_events_apart_and_keep_their_order() -> None:
     assert not none.any()
 
 
+def test_the_vocabulary_is_what_occurs_most_frequent_first_and_a_step_ends_with_its_history() -> None:
+    assert SPEC is not None
+    assert SPEC.kinds == ("viewed", "clicked", "sent")
+    assert SPEC.steps == ("clicked>shoes", "sent>clicked", "sent>shoes"), "none leads to the next recipient's events"
+    often = fit_history([context(VIEW, VIEW), {}] * 3 + [context(SENT, CLICK)] * 5 + [context(SENT)])
+    assert often is not None
+    assert often.steps == ("sent>clicked",), "three views after views are too few"
+
+
 def test_what_was_never_seen_has_an_id_too() -> None:
     assert SPEC is not None
     strange = SPEC.ids([context(Past(5, "Loan Requested", "cars", "fax", "autumn/z"))])[0, -1]

@@ -151,12 +151,11 @@ class _Read:
         number: NDArray[np.float64] | None = None
         levels = 1
         if isinstance(column, NumberColumn):
-            parsed = [column.parse(context) for context in rows.contexts]
-            number = np.array([math.nan if value is None else value for value in parsed], dtype=np.float64)
+            number = column.parsed(rows.contexts)
             code = np.where(np.isnan(number), -1, 0).astype(np.int64)
         elif isinstance(column, CategoryColumn):
             index: dict[str, int] = {}
-            named = [column.parse(context) for context in rows.contexts]
+            named = column.parsed(rows.contexts)
             code = np.array([-1 if v is None else index.setdefault(v, len(index)) for v in named], dtype=np.int64)
             levels = len(index)
         else:

@@ -33,6 +33,10 @@ KEEP = 60_000_000
 PAIRS = 5_000_000
 #: Inner products are taken in so many strips, of so many columns at least: narrow ones are slow.
 _STRIPS, _STRIP = 4, 96
+#: Rows from the second number to the third, in the order of cells, all of the cell of the first; and what is told of
+#: rows: target, seen share, offset.
+_Chunk = tuple[int, int, int]
+_Told = tuple[torch.Tensor, torch.Tensor, torch.Tensor]
 #: A time column whose spread over the rows is below this is as good as constant.
 _LIVE = 0.02
 
@@ -150,22 +154,18 @@ class Design:
         (m,) is the share of an outcome's happenings that would have been seen by now (default 1); see ``rowterms``.
         ``live``: the weights that the derivatives are wanted for, sorted (default all); all others must be 0.
         """
-        target, share, fixed = self._told(outcome, offset, seen)
-        part = self._only(live)
+        told, part = self._told(outcome, offset, seen), self._only(live)
         size, base = len(part.live), self.layout.base if part.columns is None else len(part.columns)
-        total, gradient, hessian = 0.0, np.zeros(size), np.zeros((size, size))
-        inner = np.zeros((base, base))
-        slope = np.zeros(base)
         wanted = weights[part.live]
-        for cell, start, stop in self._chunks():
-            at = part.cells[cell]
-            rows = self._base(start, stop, part)
-            eta = torch.from_numpy(rows @ at.coefficients(wanted, base).astype(np.float32)) + fixed[start:stop]
-            likelihood, gain, curvature = row_terms(eta, target[start:stop], share[start:stop])
+        total, gradient, hessian = 0.0, np.zeros(size), np.zeros((size, size))
+        slope, inner = np.zeros(base), np.zeros((base, base))
+        for chunk in self._chunks():
+            at = part.cells[chunk[0]]
+            rows, likelihood, gain, curvature = self._terms(chunk, part, wanted, told)
             total += float(likelihood.sum(dtype=torch.float64))
             slope += gain.numpy() @ rows
             _add_inner(rows * torch.sqrt(curvature).numpy()[:, None], inner)
-            if stop == self._bounds[cell + 1]:
+            if chunk[2] == self._bounds[chunk[0] + 1]:
                 at.accumulate(gradient, hessian, slope, mirror(inner))
                 slope[:] = 0.0
                 inner[:] = 0.0
@@ -179,19 +179,28 @@ class Design:
         seen: NDArray[np.float64] | None = None,
     ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """Gradient (d,) and the diagonal (d,) of the information, of all weights; see ``derivatives``."""
-        target, share, fixed = self._told(outcome, offset, seen)
+        told = self._told(outcome, offset, seen)
         gradient, information = np.zeros(self.layout.size), np.zeros(self.layout.size)
-        for cell, start, stop in self._chunks():
-            at, rows = self._cells[cell], self._base(start, stop)
-            eta = torch.from_numpy(rows @ at.coefficients(weights, self.layout.base).astype(np.float32))
-            _, gain, curvature = row_terms(eta + fixed[start:stop], target[start:stop], share[start:stop])
+        for chunk in self._chunks():
+            at = self._cells[chunk[0]]
+            rows, _, gain, curvature = self._terms(chunk, self._whole, weights, told)
             gradient[at.source] += at.scale * (gain.numpy() @ rows)[at.target]
             information[at.source] += at.scale**2 * (curvature.numpy() @ rows**2)[at.target]
         return gradient, information
 
+    def _terms(
+        self, chunk: _Chunk, part: _Part, weights: NDArray[np.float64], told: _Told
+    ) -> tuple[NDArray[np.float32], torch.Tensor, torch.Tensor, torch.Tensor]:
+        """Base rows of a chunk, and what each adds to likelihood, slope and curvature; ``weights`` are the part's."""
+        cell, start, stop = chunk
+        rows = self._base(start, stop, part)
+        eta = torch.from_numpy(rows @ part.cells[cell].coefficients(weights, rows.shape[1]).astype(np.float32))
+        target, share, fixed = (column[start:stop] for column in told)
+        return rows, *row_terms(eta + fixed, target, share)
+
     def _told(
         self, outcome: NDArray[np.float64], offset: NDArray[np.float64], seen: NDArray[np.float64] | None
-    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    ) -> _Told:
         """Target, seen share (0 of what is unknown) and offset of each row, in the order of cells."""
         known = np.isfinite(outcome)
         share = known.astype(np.float64) if seen is None else np.where(known, seen, 0.0)
@@ -221,7 +230,7 @@ class Design:
     def _sorted(self, column: NDArray[np.float64]) -> torch.Tensor:
         return torch.from_numpy(column[self._order].astype(np.float32))
 
-    def _chunks(self) -> list[tuple[int, int, int]]:
+    def _chunks(self) -> list[_Chunk]:
         return [
             (cell, start, min(start + CHUNK, int(self._bounds[cell + 1])))
             for cell in range(len(self._cells))
