@@ -4,9 +4,11 @@ out those that are jobs: one at a time, the oldest first, each taken up once."""
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
+from threading import Event, Thread
 from typing import Any, Final, Generic, Protocol, TypeVar, cast
 
 import msgspec
@@ -14,6 +16,7 @@ import msgspec
 from optimizer.errors import NotFound
 from optimizer.service.ids import fresh
 from optimizer.service.wiring import Services
+from storage.errors import StoreUnavailable
 from storage.port import Reader, Writer
 from storage.ranks import DocumentKind
 
@@ -23,8 +26,10 @@ log = logging.getLogger("sendtide.personalizer")
 WAITING: Final = frozenset({"NotSubmitted", "Running"})
 ABANDONED: Final = "the process that was at work on it ended before it was done; allowed: ask for another one"
 _BROKEN: Final = "something went wrong on our side; see the log"
-#: How long one process is at work on a job; whoever finds it running later knows that its process has ended.
-_LEASE: Final = timedelta(minutes=10)
+#: A process that is at work on a job renews its lease; whoever finds the job running and the lease lapsed knows that
+#: its process has ended.
+_LEASE: Final = timedelta(minutes=2)
+_RENEWED: Final = timedelta(seconds=20)
 
 
 class Kept(Protocol):
@@ -129,17 +134,43 @@ def carry_out_oldest(services: Services, workspace_id: str, shelf: Shelf[J], wor
     asked = services.store.write(take_up)
     if asked is None:
         return False
-    try:
-        done = _as(asked, "Failed", ABANDONED) if asked.status == "Running" else work(asked)
-        kept = shelf.note(services, workspace_id, done)
-        told = {"workspace": workspace_id, shelf.kind: done.id, "status": done.status if kept else "deleted"}
-        log.info("%s ends", shelf.words, extra=told)
-    except Exception:  # whatever it is, it would be again: those behind this one must not wait for ever
-        shelf.note(services, workspace_id, _as(asked, "Failed", _BROKEN))
-        raise
-    finally:
-        services.store.write(lambda writer: writer.drop_lease(lease, holder))
+    with _held(services, lease, holder):
+        try:
+            done = _as(asked, "Failed", ABANDONED) if asked.status == "Running" else work(asked)
+            kept = shelf.note(services, workspace_id, done)
+            told = {"workspace": workspace_id, shelf.kind: done.id, "status": done.status if kept else "deleted"}
+            log.info("%s ends", shelf.words, extra=told)
+        except Exception:  # whatever it is, it would be again: those behind this one must not wait for ever
+            shelf.note(services, workspace_id, _as(asked, "Failed", _BROKEN))
+            raise
     return True
+
+
+@contextmanager
+def _held(services: Services, lease: str, holder: str) -> Iterator[None]:
+    """Renews a lease as long as the block lasts, and gives it back: a job of a long log takes longer than one."""
+    over = Event()
+
+    def longer(writer: Writer) -> bool:
+        now = services.clock()
+        return writer.take_lease(lease, holder, now, now + _LEASE)
+
+    def renew() -> None:
+        while not over.wait(_RENEWED.total_seconds()):
+            try:
+                if not services.store.write(longer):
+                    return
+            except StoreUnavailable as fault:
+                log.warning("a lease could not be renewed: %s", fault, extra={"lease": lease})
+
+    renewing = Thread(target=renew, name="lease", daemon=True)
+    renewing.start()
+    try:
+        yield
+    finally:
+        over.set()
+        renewing.join()
+        services.store.write(lambda writer: writer.drop_lease(lease, holder))
 
 
 def _oldest(reader: Reader, workspace_id: str, shelf: Shelf[J]) -> J | None:

@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import replace
 from datetime import timedelta
+from threading import Semaphore
 from typing import Any
 
 import pytest
@@ -185,7 +186,7 @@ def test_a_job_that_ends_its_process_is_taken_up_once(bench: Bench, monkeypatch:
         with pytest.raises(KeyboardInterrupt):
             run(bench.services, "w")
     assert statuses() == {"deadly": "Running", "next": "NotSubmitted"}
-    bench.clock.forward(minutes=10)
+    bench.clock.forward(minutes=2)
     assert run(bench.services, "w")
     assert run(bench.services, "w")
     assert not run(bench.services, "w")
@@ -193,6 +194,35 @@ def test_a_job_that_ends_its_process_is_taken_up_once(bench: Bench, monkeypatch:
     with bench.services.store.read() as reader:
         assert module.SHELF.find(reader, "w", "deadly").description == shelf.ABANDONED
         assert module.SHELF.find(reader, "w", "next").description != shelf.ABANDONED
+
+
+def test_a_job_that_takes_long_is_left_alone_by_other_processes(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    bench.play(5)
+    now = bench.clock()
+    evaluations.create(bench.services, "w", Evaluation("ev", "n", now - timedelta(days=1), now, now))
+    monkeypatch.setattr(shelf, "_RENEWED", timedelta(milliseconds=5))
+    took, trials = LearningWriter.take_lease, replaying.trials
+    renewed = Semaphore(0)
+
+    def noted(*told: Any) -> bool:
+        mine = took(*told)
+        renewed.release()
+        return mine
+
+    def slow(*told: Any) -> Any:
+        for _ in range(3):
+            bench.clock.forward(seconds=80)
+            for _ in range(2):  # the first may have looked at the clock before
+                assert renewed.acquire(timeout=30)
+            assert not evaluating.run_waiting(bench.services, "w")
+        return trials(*told)
+
+    monkeypatch.setattr(LearningWriter, "take_lease", noted)
+    monkeypatch.setattr(replaying, "trials", slow)
+    assert evaluating.run_waiting(bench.services, "w")
+    with bench.services.store.read() as reader:
+        assert evaluations.SHELF.find(reader, "w", "ev").status in ("Succeeded", "Failed")
+        assert evaluations.SHELF.find(reader, "w", "ev").description != shelf.ABANDONED
 
 
 def test_an_evaluation_that_another_process_did_meanwhile_is_not_done_again(
