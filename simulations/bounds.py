@@ -33,8 +33,8 @@ BOUNDS: Mapping[str, str] = {
         "interval of ten worlds (± .015)."
     ),
     "many-slots": (
-        "**3,024 actions.** A decision earns as much as among 504 (.4935, .4939); the finer week gives the oracle "
-        ".0266 more a decision, 266 of the 270 by which the regrets differ. Tried: third and fourth harmonics for "
+        "**3,024 actions.** A decision earns as much as among 504 (.4935, .4941); the finer week gives the oracle "
+        ".0266 more a decision, 266 of the 272 by which the regrets differ. Tried: third and fourth harmonics for "
         "contexts, bins times time, no residuals of hours, groups of weights that rest later. The product of "
         "features that moves the peak of the day has a test of its own since, which brought 1,381 to 1,229 with "
         "what else changed."
