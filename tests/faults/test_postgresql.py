@@ -115,11 +115,19 @@ def test_a_table_that_somebody_locks_uses_up_the_pool_and_nobody_waits_long(serv
 
 
 def test_a_server_without_a_connection_left_makes_503s(service: Service, url: str) -> None:
-    run(url, "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'sendtide'")
     with ExitStack() as taken:
-        with suppress(psycopg.OperationalError):
-            while True:
-                taken.enter_context(psycopg.connect(url))
+        mine = taken.enter_context(psycopg.connect(url, autocommit=True))
+
+        def none_is_left() -> bool:
+            """Whether the service got none of the connections that it was cut off from."""
+            mine.execute("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'sendtide'")
+            with suppress(psycopg.OperationalError):
+                while True:
+                    taken.enter_context(psycopg.connect(url))
+            left = mine.execute("SELECT count(*) FROM pg_stat_activity WHERE application_name = 'sendtide'").fetchone()
+            return left == (0,)
+
+        until("the service has no connection", none_is_left)
         service.refuses("full")
     service.recovers()
     assert set(service.holds_whole_decisions()) == set(service.acknowledged)
