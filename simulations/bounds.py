@@ -65,4 +65,10 @@ BOUNDS: Mapping[str, str] = {
         "decisions, regret 2,490); a model anchored at what it was, which learns the differences (played here); "
         "anchored, and begun anew after 4,000 rows since (827 of regret after the swap in one world, 726 without)."
     ),
+    "retraining": (
+        "**Retraining 200,000 decisions.** The machine: in other hours of that day this one took 60 s and 72 s for it, "
+        "and an AMD EPYC 43 s the day before, by the code before. It keeps one core of two busy; some 26 of 67 s were "
+        "reading the log, 18 judging columns. Tried: passes over the rows in two threads (2 s), rarer looks for "
+        "garbage, smaller chunks, histories packed otherwise (nothing)."
+    ),
 }
