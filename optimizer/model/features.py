@@ -154,12 +154,19 @@ class FeatureSpec:
         """Contexts as numbers: float32 (n, width), no NaN, centred. Unknown features are ignored."""
         if len(contexts) == 1:
             return self.encode_row(contexts[0])[None, :]
+        return self.completed(self.numbers(contexts))
+
+    def numbers(self, contexts: Sequence[JsonObject]) -> NDArray[np.float64]:
+        """What contexts tell by themselves, before products: (n, numbers of the columns and of the history)."""
         parts = [np.zeros((len(contexts), 0)), *(column.bulk(contexts) for column in self.columns)]
         if self.history is not None:
             parts.append(self.history.summary(contexts))
-        encoded = np.concatenate(parts, axis=1)
-        pairs = [(encoded[:, one.left] * encoded[:, one.right] - one.mean) / one.scale for one in self.products]
-        return np.column_stack((encoded, *pairs)).astype(np.float32)
+        return np.concatenate(parts, axis=1)
+
+    def completed(self, numbers: NDArray[np.float64]) -> NDArray[np.float32]:
+        """Encoded contexts (n, width), of their ``numbers``."""
+        pairs = [(numbers[:, one.left] * numbers[:, one.right] - one.mean) / one.scale for one in self.products]
+        return np.column_stack((numbers, *pairs)).astype(np.float32)
 
     def encode_row(self, context: JsonObject) -> NDArray[np.float32]:
         """One context as numbers: float32 (width,); the fast path of a decision."""

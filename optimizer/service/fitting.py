@@ -16,11 +16,11 @@ from optimizer.model.history import Wanted, wanted
 from optimizer.model.inference import RewardModel
 from optimizer.model.training.evaluate import clustered_z, log_likelihood
 from optimizer.model.training.options import DEFAULTS, TrainOptions
-from optimizer.model.training.quality import Quality, examine
+from optimizer.model.training.quality import Quality, examine, looked_at
 from optimizer.model.training.train import Trained, train
 from optimizer.service.drifting import changes
 from optimizer.service.driftstate import Drift
-from optimizer.service.feedback import Log, Logged, examples
+from optimizer.service.feedback import Log, Logged, examples, usable
 from optimizer.service.footing import Footing
 from optimizer.service.ids import COLD_POLICY
 from optimizer.service.judging import fold_of
@@ -126,7 +126,8 @@ class Job(Fitting):
     ) -> Job:
         """A job whose features have been examined: what can't be trusted is out of every model that it fits."""
         attributes = reader.attributes(workspace_id)
-        found = examine(examples(log.rows, log.campaigns), attributes)
+        taken = usable(log.rows, log.campaigns)
+        found = examine(examples([taken[place] for place in looked_at(len(taken))], log.campaigns), attributes)
         return cls(
             services=services,
             workspace_id=workspace_id,

@@ -23,7 +23,7 @@ def with_past(context: JsonObject, past: Sequence[Happening], now: datetime) -> 
     return told
 
 
-def as_told(past: Sequence[Happening], now: datetime) -> list[list[int | str]]:
+def as_told(past: Sequence[Happening], now: datetime) -> JsonObject:
     """A recipient's last events, all before ``now`` and oldest first, as a context holds them."""
     return History(tuple(_past(one, now) for one in past[-LENGTH:])).to_json()
 

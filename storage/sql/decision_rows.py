@@ -44,8 +44,8 @@ INTO_MESSAGES: Final = Insertion(
     ("workspace_id", *(name.strip() for name in MESSAGE_COLUMNS.split(","))),
     "ON CONFLICT DO NOTHING",
 )
-#: Where ``seq`` is in a row of ``STORED_COLUMNS``.
-SEQ: Final = 28
+#: Where ``recipient_id``, ``decided_at`` and ``seq`` are in a row of ``STORED_COLUMNS``.
+RECIPIENT, DECIDED_AT, SEQ = 5, 9, 28
 
 
 def decision_row(decision: Decision) -> Row:

@@ -10,7 +10,7 @@ from typing import Final
 from storage.codec import from_micros, pack_object, pack_positions, to_micros, unpack_object, unpack_positions
 from storage.log import Decision, Event, FeedbackRow
 from storage.sql.block_tables import RewriteWriter
-from storage.sql.decision_rows import STORED_COLUMNS, decision_from
+from storage.sql.decision_rows import DECIDED_AT, RECIPIENT, STORED_COLUMNS, decision_from
 from storage.sql.manyrows import Insertion
 from storage.sql.tables import Row, Tables
 
@@ -126,22 +126,25 @@ class EventReader(Tables):
     def _with_events(
         self, workspace_id: str, rows: Sequence[Row], naming: Mapping[str, Sequence[Row]]
     ) -> Iterator[FeedbackRow]:
-        """Decisions, by time, with the events that name them (by decision) and those that name their recipients."""
-        decisions = [decision_from(workspace_id, row) for row in rows]
+        """Decisions, by time, with the events that name them (by decision) and those that name their recipients.
+
+        Each is read when its turn comes: who packs it on the spot, as training does, leaves its room to the next.
+        """
         organic: dict[str, list[Row]] = {}
-        first = to_micros(decisions[0].decided_at)
-        for row in self._rows_in(_OF_RECIPIENT, (workspace_id,), [d.recipient_id for d in decisions], (first,)):
+        first, recipients = rows[0][DECIDED_AT], [row[RECIPIENT] for row in rows]
+        for row in self._rows_in(_OF_RECIPIENT, (workspace_id,), recipients, (first,)):
             organic.setdefault(row[6], []).append(row)
         for of_one in organic.values():
             of_one.sort(key=_place)
-        for decision in decisions:
+        for row in rows:
+            decision = decision_from(workspace_id, row)
             events = list(naming.get(decision.decision_id, ()))
             later = organic.get(decision.recipient_id)
             if later:
-                start = bisect_left(later, to_micros(decision.decided_at), key=_occurred_at)
+                start = bisect_left(later, row[DECIDED_AT], key=_occurred_at)
                 events += later[start:]
             events.sort(key=_place)
-            yield FeedbackRow(decision, tuple(event_from(workspace_id, row) for row in events))
+            yield FeedbackRow(decision, tuple(event_from(workspace_id, event) for event in events))
 
 
 class EventWriter(EventReader, RewriteWriter):

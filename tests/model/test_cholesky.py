@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from typing import Any
 
 import numpy as np
@@ -10,8 +11,9 @@ import torch
 from numpy.typing import NDArray
 from threadpoolctl import threadpool_info, threadpool_limits
 
+from optimizer.model.training import threads
 from optimizer.model.training.cholesky import factored, solved, spread, variances
-from optimizer.model.training.threads import MOST, SMALL, set_threads
+from optimizer.model.training.threads import MOST, SMALL, set_threads, side_by_side
 
 Matrix = NDArray[Any]
 
@@ -48,7 +50,28 @@ def _blas() -> set[int]:
 
 
 def test_long_logs_take_more_threads_of_torch_and_none_of_blas() -> None:
-    for rows, threads in ((SMALL, MOST), (SMALL - 1, 1)):
+    for rows, most in ((SMALL, MOST), (SMALL - 1, 1)):
         with threadpool_limits(limits=2, user_api="blas"):
             set_threads(rows)
-            assert (torch.get_num_threads(), _blas()) == (threads, {1})
+            assert (torch.get_num_threads(), _blas()) == (most, {1})
+
+
+def test_parts_of_long_logs_are_worked_on_side_by_side_and_come_back_in_order(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(threads, "MOST", 2)
+    both = threading.Barrier(2, timeout=30)
+
+    def work(part: int) -> tuple[int, int]:
+        both.wait()
+        return part, torch.get_num_threads()
+
+    assert side_by_side(work, [1, 2, 3, 4], SMALL) == [(part, 1) for part in (1, 2, 3, 4)]
+    with pytest.raises(ZeroDivisionError):
+        side_by_side(lambda part: 1 // part, [1, 0], SMALL)
+
+
+@pytest.mark.parametrize(("most", "parts", "rows"), [(2, 3, SMALL - 1), (1, 3, SMALL), (2, 1, SMALL), (2, 0, SMALL)])
+def test_short_logs_single_parts_and_one_core_stay_on_their_thread(
+    monkeypatch: pytest.MonkeyPatch, most: int, parts: int, rows: int
+) -> None:
+    monkeypatch.setattr(threads, "MOST", most)
+    assert side_by_side(lambda _: threading.get_ident(), range(parts), rows) == [threading.get_ident()] * parts

@@ -13,7 +13,7 @@ from optimizer.errors import BadArtifact
 from optimizer.model.embedding import Embedder
 from optimizer.model.examples import Examples
 from optimizer.model.features import FeatureSpec, fit_spec
-from optimizer.model.history import HISTORY, Encoder, History, Past, Wanted
+from optimizer.model.history import HISTORY, Encoder, History, Past, Wanted, read
 from optimizer.model.inference import RewardModel
 from optimizer.model.training import choosing
 from optimizer.model.training.choosing import train_encoder
@@ -50,7 +50,8 @@ def ordered(n: int, seed: int, *, shuffled: bool = False) -> Examples:
     stories = [story(rng, int(length)) for length in rng.integers(2, 12, n)]
     before, wanted = rng.integers(0, 3, n), rng.integers(0, 2, n)
     for one, at, step in zip(stories, before, 1 + wanted, strict=True):
-        one[HISTORY] += [[0, 6, "abc"[at]], [0, 6, "abc"[(at + step) % 3]]]
+        views = [Past(0, "viewed", "abc"[at]), Past(0, "viewed", "abc"[(at + step) % 3])]
+        one[HISTORY] = History((*read(one), *views)).to_json()
     clicked = (rng.random(n) < np.where(examples.variant == wanted, 0.75, 0.25)).astype(np.float64)
     if shuffled:
         clicked = rng.permutation(clicked)

@@ -34,13 +34,30 @@ assert SPEC is not None
 
 
 def test_the_compact_form_comes_back_and_leaves_out_what_is_unknown() -> None:
-    told = context(SENT, CLICK, VIEW)
-    assert told[HISTORY] == [
-        [2880, 0, "", "email", "spring/a"],
-        [1440, 2, "", "email", "spring/a"],
-        [30, 6, "shoes"],
-    ]
-    assert read(told) == [SENT, CLICK, VIEW]
+    told = context(SENT, CLICK, VIEW, VIEW)
+    assert told[HISTORY] == {
+        "minutes": [2880, 1440, 30, 30],
+        "of": [0, 1, 2, 2],
+        "events": [[0, "", "email", "spring/a"], [2, "", "email", "spring/a"], [6, "shoes"]],
+    }
+    assert read(told) == [SENT, CLICK, VIEW, VIEW]
+
+
+def test_a_history_that_was_written_event_by_event_says_what_it_said() -> None:
+    told = {
+        HISTORY: [
+            [2880, 0, "", "email", "spring/a"],
+            [1440, 2, "", "email", "spring/a"],
+            [30, 6, "shoes"],
+            [30, 6, "shoes"],
+        ]
+    }
+    assert read(told) == [SENT, CLICK, VIEW, VIEW]
+
+
+def test_an_event_of_a_kind_that_is_not_known_yet_is_left_out() -> None:
+    told = {"minutes": [9, 8, 7], "of": [0, 1, 0], "events": [[99], [6, "shoes"]]}
+    assert read({HISTORY: told}) == [Past(8, "viewed", "shoes")]
 
 
 @pytest.mark.parametrize(
@@ -60,7 +77,18 @@ JSON = st.recursive(
 )
 
 
-@given(st.lists(JSON, max_size=6) | JSON)
+#: What nearly is one by column.
+COLUMNS = st.fixed_dictionaries(
+    {},
+    optional={
+        "minutes": JSON | st.lists(st.integers(-1, 9) | st.just(1 << 53), max_size=4),
+        "of": JSON | st.lists(st.integers(-1, 3), max_size=4),
+        "events": JSON | st.lists(st.sampled_from([[0], [1, "", "email"], [99], [], [[]], "x", {}]), max_size=4),
+    },
+)
+
+
+@given(st.lists(JSON, max_size=6) | JSON | COLUMNS)
 def test_anything_may_stand_there(value: Any) -> None:
     assert SPEC is not None
     contexts = [{HISTORY: value}, context(VIEW)]
@@ -70,7 +98,11 @@ def test_anything_may_stand_there(value: Any) -> None:
     assert ids.max() < SPEC.size
 
 
-@given(value=JSON | st.lists(st.lists(st.integers(0, 9) | st.sampled_from(["sent", "", True, 1.0, "x"]), max_size=6)))
+@given(
+    value=JSON
+    | COLUMNS
+    | st.lists(st.lists(st.integers(0, 9) | st.sampled_from(["sent", "", True, 1.0, "x"]), max_size=6))
+)
 def test_a_packed_history_says_the_same(value: Any) -> None:
     assert SPEC is not None
     plain = {HISTORY: value}

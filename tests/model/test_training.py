@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import threading
 from typing import Any
 
 import numpy as np
@@ -11,6 +12,7 @@ from numpy.typing import NDArray
 
 from optimizer.bandit.actions import ActionSpace
 from optimizer.errors import BadArtifact, Invalid
+from optimizer.model import artifact
 from optimizer.model.examples import NO_SEND, Examples
 from optimizer.model.history import HISTORY, History, Past
 from optimizer.model.inference import RewardModel
@@ -233,6 +235,42 @@ def test_a_pass_over_some_weights_is_the_same_where_rows_do_not_fit_in_memory(mo
         assert value == pytest.approx(fits[0][0])
         assert np.allclose(gradient, fits[0][1])
         assert np.allclose(hessian, fits[0][2])
+
+
+def test_base_rows_that_are_built_some_at_a_time_are_those_built_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    _, examples = planted(300, 2)
+    whole = _rows(examples)[0]._built(10, 290)
+    monkeypatch.setattr("optimizer.model.training.rows.CHUNK", 64)
+    design = _rows(examples)[0]
+    assert np.array_equal(design._built(10, 290), whole)
+    columns = np.array([0, 2, 5])
+    assert np.array_equal(design._built(10, 290, columns), whole[:, columns])
+
+
+def test_heads_that_are_fitted_side_by_side_are_those_fitted_one_after_another(
+    make_examples: Maker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    examples = make_examples(900, 8)
+    assert len(examples.outcomes) > 1
+    blobs, used = [], set()
+    fit = posterior.fit_posterior
+
+    def noted(*given: Any, **named: Any) -> Any:
+        used.add(threading.get_ident())
+        return fit(*given, **named)
+
+    monkeypatch.setattr("optimizer.model.training.lastlayer.fit_posterior", noted)
+    monkeypatch.setattr("optimizer.model.training.threads.MOST", 2)
+    for small in (len(examples) + 1, 1):
+        monkeypatch.setattr("optimizer.model.training.threads.SMALL", small)
+        blobs.append(train(examples, attributes=(), seed=1).blob)
+        assert (used == {threading.get_ident()}) is (small > len(examples))
+    assert unpacked(blobs[0]) == unpacked(blobs[1])
+
+
+def unpacked(blob: bytes) -> tuple[bytes, dict[str, bytes], dict[str, Any]]:
+    graph, arrays, meta = artifact.unpack(blob)
+    return graph, {name: array.tobytes() for name, array in arrays.items()}, dict(meta)
 
 
 def test_the_fit_is_the_mode_and_the_factor_its_curvature() -> None:

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from optimizer.model.history import HISTORY
+from optimizer.model.history import HISTORY, Past, read
 from optimizer.service import setup
 from optimizer.service.erasing import erase
 from optimizer.service.feedback import load
@@ -62,20 +62,25 @@ def test_an_imported_decision_knows_what_its_recipient_had_done_before_it(
     import_file(services, WORKSPACE, "events", write(tmp_path / "e.ndjson", views))
     import_file(services, WORKSPACE, "history", write(tmp_path / "h.ndjson", first))
     import_file(services, WORKSPACE, "history", write(tmp_path / "later.ndjson", [row("u1", 7, "mens")]))
-    day, mens, womens = 24 * 60, ["", "email", "spring/mens"], ["", "email", "spring/womens"]
+    day, mens, womens = 24 * 60, ("", "email", "spring/mens"), ("", "email", "spring/womens")
     found = {(d.recipient_id, (START - d.decided_at).days): d.snapshot.context for d in decisions(services)}
-    assert found == {
-        ("u1", 10): {"plan": "pro", HISTORY: [[2 * day, 6, "shoes"]]},
-        ("u1", 9): {"plan": "pro", HISTORY: [[3 * day, 6, "shoes"], [day, 0, *mens], [day, 2, *mens]]},
-        ("u2", 9): {"plan": "pro"},
-        ("u1", 7): {
-            "plan": "pro",
-            HISTORY: [
-                *([5 * day, 6, "shoes"], [3 * day, 0, *mens], [3 * day, 2, *mens], [2 * day, 0, *womens]),
-                [day, 6, "hats"],
-            ],
-        },
+    assert {who: read(context) for who, context in found.items()} == {
+        ("u1", 10): [Past(2 * day, "viewed", "shoes")],
+        ("u1", 9): [
+            Past(3 * day, "viewed", "shoes"),
+            Past(day, "sent", *mens),
+            Past(day, "clicked", *mens),
+        ],
+        ("u2", 9): [],
+        ("u1", 7): [
+            Past(5 * day, "viewed", "shoes"),
+            Past(3 * day, "sent", *mens),
+            Past(3 * day, "clicked", *mens),
+            Past(2 * day, "sent", *womens),
+            Past(day, "viewed", "hats"),
+        ],
     }
+    assert all({**context, HISTORY: ()} == {"plan": "pro", HISTORY: ()} for context in found.values())
     with services.store.read() as reader:
         assert [one.name for one in reader.attributes(WORKSPACE)] == ["plan"]
 

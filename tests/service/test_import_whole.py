@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 from pyarrow import parquet
 
 from optimizer.config import Settings
+from optimizer.model.history import HISTORY, read
 from optimizer.service import imports, importtargets, setup
 from optimizer.service.imports import import_file
 from optimizer.service.importtargets import Kind
@@ -145,14 +146,14 @@ def _nameless(tables: dict[str, list[tuple[Any, ...]]], workspace_id: str) -> di
 
     shown = {}
     for name in ("decisions", "events", *(one for one in tables if one not in ("decisions", "events"))):
-        told = [re.sub(r'(?<="@history":)\[\[.*?\]\]', _by_time, repr(row)) for row in tables[name]]
+        told = [re.sub(r'(?<="@history":){"minutes":.*?\]\]}', _by_time, repr(row)) for row in tables[name]]
         rows = [re.sub(r"(?<=[a-z]_)[a-z2-7]{26}", named, row.replace(workspace_id, "W")) for row in told]
         shown[name] = sorted(rows) if name == "messages" else rows
     return shown
 
 
 def _by_time(found: re.Match[str]) -> str:
-    return repr(sorted(orjson.loads(found[0]), key=lambda one: (-one[0], str(one))))
+    return repr(sorted(read({HISTORY: orjson.loads(found[0])}), key=lambda one: (-one.minutes, one)))
 
 
 @pytest.fixture(scope="module")

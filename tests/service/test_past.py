@@ -9,7 +9,7 @@ import pytest
 
 from optimizer.config import Settings
 from optimizer.model.artifact import pack
-from optimizer.model.history import HISTORY, LENGTH, Wanted
+from optimizer.model.history import HISTORY, LENGTH, Past, Wanted, read
 from optimizer.service import setup
 from optimizer.service.fitting import wanted_encoder
 from optimizer.service.publish import artifact_of, new_policy, publish
@@ -38,17 +38,17 @@ def test_a_decision_stores_what_happened_before_it(services: Services, clock: Fa
     happened(services, "view", 15, properties={"topic": "shoes"})
     happened(services, "click", 60, "clicked", decision_id=first.decision_id)
     happened(services, "later", -1)
-    message = ["", "email", f"spring/{first.variant_id}"]
-    expected = [[120, 0, *message], [60, 2, *message], [15, 6, "shoes"]]
-    assert stored(services, ask(services)).snapshot.context[HISTORY] == expected
+    message = ("", "email", f"spring/{first.variant_id}")
+    expected = [Past(120, "sent", *message), Past(60, "clicked", *message), Past(15, "viewed", "shoes")]
+    assert read(stored(services, ask(services)).snapshot.context) == expected
     assert HISTORY not in ask(services, "u2").snapshot.context
 
 
 def test_only_the_last_events_are_kept(services: Services, spring: Campaign) -> None:
     for i in range(LENGTH + 8):
         happened(services, f"e{i}", 1 + i)
-    told = ask(services).snapshot.context[HISTORY]
-    assert [entry[0] for entry in told] == list(range(LENGTH, 0, -1))
+    told = ask(services).snapshot.context
+    assert [event.minutes for event in read(told)] == list(range(LENGTH, 0, -1))
 
 
 def test_what_a_caller_says_of_the_past_is_not_believed(services: Services, spring: Campaign) -> None:
@@ -59,7 +59,8 @@ def test_what_a_caller_says_of_the_past_is_not_believed(services: Services, spri
 def test_a_batch_tells_each_row_its_own_past(services: Services, spring: Campaign) -> None:
     happened(services, "view", 5, properties={"page": "/shoes"})
     decisions = ask_all(services, [DecisionRequest("spring", name) for name in ("u1", "u2", "u1")])
-    assert [d.snapshot.context.get(HISTORY) for d in decisions] == [[[5, 6, "/shoes"]], None, [[5, 6, "/shoes"]]]
+    view = [Past(5, "viewed", "/shoes")]
+    assert [read(d.snapshot.context) for d in decisions] == [view, [], view]
 
 
 def test_the_past_of_then_is_replayed(services: Services, spring: Campaign, clock: FakeClock) -> None:

@@ -10,7 +10,7 @@ import pytest
 from numpy.typing import NDArray
 
 from optimizer.errors import Conflict, Invalid, NotFound
-from optimizer.model.history import HISTORY
+from optimizer.model.history import Past, read
 from optimizer.model.inference import RewardModel
 from optimizer.model.training import calibrate
 from optimizer.service import setup
@@ -102,7 +102,7 @@ def test_a_score_knows_the_past_as_a_decision_does(learned: Services, monkeypatc
 
     monkeypatch.setattr(RewardModel, "embed", noted)
     scored(learned, ScoreRequest("u1"), ScoreRequest("u2"), ScoreRequest(recipient=PRO))
-    assert [context.get(HISTORY) for context in seen] == [[[15, 6, "shoes"]], None, None]
+    assert [read(context) for context in seen] == [[Past(15, "viewed", "shoes")], [], []]
 
 
 @pytest.mark.parametrize("unsent", [0, LEAST_UNSENT - 1, LEAST_UNSENT])

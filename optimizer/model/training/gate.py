@@ -98,8 +98,8 @@ class Court:
         self.rows = examples.take(used)
         self._held_out = held_out[used]
         self._spec, self._basis, self._seed, self._options = spec, basis, seed, options
-        self._encoded = spec.encode(self.rows.contexts)
-        self._columns = self._encoded
+        self._numbers = spec.numbers(self.rows.contexts)
+        self._encoded = self._columns = spec.completed(self._numbers)
         self._learn = np.flatnonzero(~self._held_out)
         self._eta: dict[str, NDArray[np.float64]] | None = None
         self.fits: tuple[Fits, Fits] | None = None
@@ -109,14 +109,15 @@ class Court:
         return len(self._learn) >= rows // 2 and int(self._held_out.sum()) >= rows // 10
 
     def products(self) -> tuple[FeatureSpec, tuple[Found, ...]]:
-        """The spec with those that join, before any learned column is judged."""
+        """The spec with those that join, before any learned column is judged; asked once."""
         eta = self._so_far()
         working = {} if self.fits is None else _working(self.fits[0], self._spec)
         found = find_products(self.rows, self._spec, self._encoded, eta, working)
         if found:
             self._spec = replace(self._spec, products=tuple(one for pair in found for one in pair.products))
-            self._encoded = self._columns = self._spec.encode(self.rows.contexts)
+            self._encoded = self._columns = self._spec.completed(self._numbers)
             self._eta = self.fits = None
+        self._numbers = np.zeros((0, 0))  # nobody asks again, and they take as much room as all else here
         return self._spec, found
 
     def network(self) -> NetworkVerdict:

@@ -22,6 +22,7 @@ from optimizer.model.training.options import DEFAULTS, TrainOptions
 from optimizer.model.training.posterior import IDLE, Posterior, base_offset, fit_posterior
 from optimizer.model.training.rows import Design, RowSet, message_layout, no_send_layout, split_rows
 from optimizer.model.training.settled import SettledHead, SettledKind
+from optimizer.model.training.threads import side_by_side
 from optimizer.model.variantbasis import VariantBasis
 
 #: Draws in the frozen bank. M = 16 is as good for regret as 64; more give finer propensities and cost time a decision.
@@ -287,8 +288,9 @@ def _fit_kind(
     if start is None and near is None and large:
         pilot = np.sort(np.random.default_rng(seed).choice(len(rows.rows), PILOT, replace=False))
     small = None if pilot is None else Design(layout, _subset(rows, pilot))
-    posteriors = {}
-    for name, target in targets(table, kind).items():
+
+    def fitted(told: tuple[str, Target]) -> Posterior:
+        name, target = told
         fit = partial(fit_posterior, centre=centres.get(name), asked=table.asked, options=options)
         begin = _Start(target.offset)
         if start is not None and name in start.outcomes:
@@ -301,10 +303,12 @@ def _fit_kind(
             )
             begin = _Start(target.offset, mean, precision, steps=3 if large else 8)
         elif small is not None and pilot is not None:
-            found = fit(small, target.outcome[pilot], target.offset, seen=target.seen[pilot])
+            found = fit(small.apart(), target.outcome[pilot], target.offset, seen=target.seen[pilot])
             begin = _Start(target.offset, found.mean, found.precision, steps=3)
-        posteriors[name] = fit(design, target.outcome, seen=target.seen, **begin._asdict())
-    return Fits(layout, posteriors)
+        return fit(design.apart(), target.outcome, seen=target.seen, **begin._asdict())
+
+    told = targets(table, kind)
+    return Fits(layout, dict(zip(told, side_by_side(fitted, [*told.items()], len(rows.rows)), strict=True)))
 
 
 def carried(

@@ -26,7 +26,7 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from scipy.stats import beta
+from scipy.special import betaincc
 
 from optimizer.model.columns import CategoryColumn, NumberColumn
 from optimizer.model.examples import Examples
@@ -325,4 +325,4 @@ def _chance(residuals: Floats, first: NDArray[np.int64]) -> float:
         return 1.0
     along = direction[:, kept].T @ (total[live] / scale[live])
     share = float(np.sum(along**2 / size[kept])) / recipients
-    return float(beta.sf(min(share, 1.0), 0.5 * freedom, 0.5 * (recipients - freedom)))
+    return float(betaincc(0.5 * freedom, 0.5 * (recipients - freedom), min(share, 1.0)))

@@ -117,7 +117,7 @@ def examine(examples: Examples, attributes: Sequence[Attribute] = ()) -> Quality
     n = len(examples)
     if n == 0:
         return Quality(0, 0, (), limits)
-    rows = examples.take(np.unique(np.linspace(0, n - 1, min(n, MOST_ROWS)).astype(np.int64)))
+    rows = examples.take(np.array(looked_at(n), np.int64))
     spec = fit_spec(rows.contexts, attributes)
     findings = [found for name in spec.dropped if (found := _dropped(rows.contexts, name)) is not None]
     tests = max(1, len(spec.columns) * max(1, len(rows.outcomes)))
@@ -126,6 +126,12 @@ def examine(examples: Examples, attributes: Sequence[Attribute] = ()) -> Quality
         findings += _of_column(_Read.of(column, rows), rows, limits, *shares)
     findings.sort(key=lambda finding: (finding.feature, finding.problem))
     return Quality(len(rows), len(spec.columns) + len(spec.dropped), tuple(findings), limits)
+
+
+def looked_at(rows: int) -> list[int]:
+    """The places of those of some rows that are examined, evenly spread."""
+    places: list[int] = np.unique(np.linspace(0, rows - 1, min(rows, MOST_ROWS)).astype(np.int64)).tolist()
+    return places
 
 
 @dataclass(frozen=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from copy import copy
 from dataclasses import dataclass
 
 import numpy as np
@@ -132,6 +133,13 @@ class Design:
         self._whole = _Part(np.arange(layout.size), tuple(self._cells), None, self._kept)
         self._part = self._whole
 
+    def apart(self) -> Design:
+        """The same rows for the passes of one fit: what these keep for the next is their own, so that several fits can
+        go on at once."""
+        other = copy(self)
+        other._part = other._whole
+        return other
+
     def logits(self, weights: NDArray[np.float64]) -> NDArray[np.float64]:
         """η without offset, (m,), of weights (d,)."""
         out = np.empty(self.count)
@@ -242,7 +250,14 @@ class Design:
         return self._built(start, stop, part.columns) if part.kept is None else part.kept[start:stop]
 
     def _built(self, start: int, stop: int, columns: NDArray[np.int64] | None = None) -> NDArray[np.float32]:
-        """Base rows in the order of cells; some columns of them."""
+        """Base rows in the order of cells; some columns of them. Not all of a long log's at once: their contexts would
+        be copied whole on the way."""
+        if stop - start > CHUNK:
+            out = np.empty((stop - start, self.layout.base if columns is None else len(columns)), np.float32)
+            for first in range(start, stop, CHUNK):
+                last = min(first + CHUNK, stop)
+                out[first - start : last - start] = self._built(first, last, columns)
+            return out
         place = self._place[start:stop]
         return self.layout.base_rows(self._context[place], self._local[place], columns)
 

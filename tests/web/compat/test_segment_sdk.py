@@ -13,6 +13,7 @@ from segment.analytics.client import Client
 from werkzeug.serving import WSGIRequestHandler, make_server
 
 from optimizer.bandit.rewards import outcomes, reward
+from optimizer.model.history import read
 from tests.web.conftest import Caller, StillClock, key
 
 SHOP: dict[str, Any] = {
@@ -99,10 +100,8 @@ def test_every_call_of_the_sdk_is_taken(ready: Caller, app: Flask, host: str, gz
 
     decision = ready("POST", "/v1/decisions", {"campaign_id": "c", "recipient_id": "u1"}).get_json()
     record = ready("GET", f"/v1/decisions/{decision['decision_id']}").get_json()
-    happened = [entry[1:3] for entry in record["snapshot"]["context"]["@history"]]
-    assert sorted(map(str, happened)) == sorted(
-        map(str, (["Product Viewed", "shoes"], ["page", "Docs"], ["screen", "App"]))
-    )
+    happened = [(event.kind, event.subject) for event in read(record["snapshot"]["context"])]
+    assert sorted(happened) == [("Product Viewed", "shoes"), ("page", "Docs"), ("screen", "App")]
 
 
 def test_a_purchase_tracked_by_the_sdk_is_the_worth_of_the_decision(
@@ -150,7 +149,7 @@ def test_a_batch_that_is_sent_again_counts_once(ready: Caller, app: Flask, host:
         assert sdk.done() == []
     decision = ready("POST", "/v1/decisions", {"campaign_id": "c", "recipient_id": "u1"}).get_json()
     record = ready("GET", f"/v1/decisions/{decision['decision_id']}").get_json()
-    assert len(record["snapshot"]["context"]["@history"]) == 1
+    assert len(read(record["snapshot"]["context"])) == 1
 
 
 def test_the_module_level_calls_work_too(ready: Caller, app: Flask, host: str, monkeypatch: pytest.MonkeyPatch) -> None:
