@@ -213,7 +213,16 @@ class SnapshotOut(Shown):
 
     variants = fields.List(Id(), required=True)
     channels = fields.List(Id(), required=True)
-    context = fields.Dict(required=True)
+    context = fields.Dict(
+        required=True,
+        metadata={
+            "description": "What was known of the recipient. `@history` holds their last events, oldest first: how "
+            "many `minutes` before the decision each happened, and which of the `events` it is `of`: [kind, what it "
+            "was about, channel, campaign/variant], without what is unknown at the end; the kinds 0 to 6 are sent, "
+            "opened, clicked, converted, unsubscribed, complained, viewed. Older decisions have a list of "
+            "[minutes, kind, …] an event instead."
+        },
+    )
     effects = fields.Dict(required=True)
     attempt = Whole("Draws thrown away because the eligible set changed.", maximum=limits.ROWS, required=True)
     immediate = Flag(required=True)
