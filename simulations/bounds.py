@@ -66,9 +66,8 @@ BOUNDS: Mapping[str, str] = {
         "anchored, and begun anew after 4,000 rows since (827 of regret after the swap in one world, 726 without)."
     ),
     "retraining": (
-        "**Retraining 200,000 decisions.** The machine: in other hours of that day this one took 60 s and 72 s for it, "
-        "and an AMD EPYC 43 s the day before, by the code before. It keeps one core of two busy; some 26 of 67 s were "
-        "reading the log, 18 judging columns. Tried: passes over the rows in two threads (2 s), rarer looks for "
-        "garbage, smaller chunks, histories packed otherwise (nothing)."
+        "**Retraining 200,000 decisions.** The machine: this one took 51 s and 53 s for it, and 58 to 62 s in slow "
+        "hours of the same day. Some 20 s are reading the log, 15 judging columns, 4 the libraries. Tried: passes over "
+        "the rows in two threads (2 s, where heads in two threads give 5), rarer looks for garbage, smaller chunks."
     ),
 }
