@@ -104,10 +104,8 @@ class History:
 
     def to_json(self) -> JsonObject:
         """The compact form for a context: the age of each event in minutes, the distinct events without their ages (a
-        list each, with what is unknown at its end left out), and which of these each event is.
-
-        By column, since a history names the same few things again and again: written and read event by event, it took
-        half as much room again, and a long log's took four times as long to read.
+        list each, with what is unknown at its end left out), and which of these each event is: a history names the same
+        few things again and again.
         """
         places: dict[Past, int] = {}
         which = [places.setdefault(event._replace(minutes=0), len(places)) for event in self.events]

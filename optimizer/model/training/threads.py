@@ -32,7 +32,7 @@ def set_threads(rows: int) -> None:
 
 
 def side_by_side(work: Callable[[_Part], _Found], parts: Sequence[_Part], rows: int) -> list[_Found]:
-    """What ``work`` finds of each part, in their order; of many rows two at a time, each on one thread of its own.
+    """What ``work`` finds of each part, in their order; of many rows ``MOST`` parts at a time, each on its own thread.
 
     Nearly all of a fit is products and factorisations, for which Python lets other threads go on.
     """
