@@ -33,10 +33,10 @@ BOUNDS: Mapping[str, str] = {
         "interval of ten worlds (± .015)."
     ),
     "many-slots": (
-        "**3,024 actions.** A decision earns as much as among 504 (.4935, .4941); the finer week gives the oracle "
-        ".0266 more a decision, 266 of the 272 by which the regrets differ. Tried: third and fourth harmonics for "
+        "**3,024 actions.** A decision earns as much as among 504 (.4954, .4941); the finer week gives the oracle "
+        ".0266 more a decision: 266, where the regrets differ by 254. Tried: third and fourth harmonics for "
         "contexts, bins times time, no residuals of hours, groups of weights that rest later. The product of "
-        "features that moves the peak of the day has a test of its own since, which brought 1,381 to 1,229 with "
+        "features that moves the peak of the day has a test of its own since, which brought 1,381 to 1,211 with "
         "what else changed."
     ),
     "three-way": (
