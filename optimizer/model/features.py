@@ -152,16 +152,13 @@ class FeatureSpec:
 
     def encode(self, contexts: Sequence[JsonObject]) -> NDArray[np.float32]:
         """Contexts as numbers: float32 (n, width), no NaN, centred. Unknown features are ignored."""
-        if len(contexts) == 1:
-            return self.encode_row(contexts[0])[None, :]
-        return self.completed(self.numbers(contexts))
+        return self.encode_row(contexts[0])[None] if len(contexts) == 1 else self.completed(self.numbers(contexts))
 
     def numbers(self, contexts: Sequence[JsonObject]) -> NDArray[np.float64]:
         """What contexts tell by themselves, before products: (n, numbers of the columns and of the history)."""
-        parts = [np.zeros((len(contexts), 0)), *(column.bulk(contexts) for column in self.columns)]
-        if self.history is not None:
-            parts.append(self.history.summary(contexts))
-        return np.concatenate(parts, axis=1)
+        past = () if self.history is None else (self.history.summary(contexts),)
+        own = (column.bulk(contexts) for column in self.columns)
+        return np.concatenate((np.zeros((len(contexts), 0)), *own, *past), axis=1)
 
     def completed(self, numbers: NDArray[np.float64]) -> NDArray[np.float32]:
         """Encoded contexts (n, width), of their ``numbers``."""

@@ -107,13 +107,14 @@ class History:
         list each, with what is unknown at its end left out), and which of these each event is: a history names the same
         few things again and again.
         """
-        places: dict[Past, int] = {}
-        which = [places.setdefault(event._replace(minutes=0), len(places)) for event in self.events]
+        places: dict[tuple[str, ...], int] = {}
+        which = [places.setdefault(event[1:], len(places)) for event in self.events]
         return {"minutes": [event.minutes for event in self.events], "of": which, "events": [*map(_entry, places)]}
 
 
-def _entry(event: Past) -> list[int | str]:
-    entry = [_CODES.get(event.kind, event.kind), *event[2:]]
+def _entry(said: tuple[str, ...]) -> list[int | str]:
+    kind, *rest = said
+    entry = [_CODES.get(kind, kind), *rest]
     while entry[-1] == "":
         entry.pop()
     return entry
@@ -215,7 +216,7 @@ def _said(entry: Sequence[object]) -> Past | None:
 def read(context: JsonObject) -> list[Past]:
     """The history in a context, oldest first; what can't be read is left out, so that any context has one."""
     found = _packed(context.get(HISTORY))
-    return [found.distinct[place]._replace(minutes=age) for age, place in zip(found.minutes, found.which, strict=True)]
+    return [Past(age, *found.distinct[place][1:]) for age, place in zip(found.minutes, found.which, strict=True)]
 
 
 class Events(NamedTuple):
