@@ -1,7 +1,8 @@
 """Serving side of a plain K-way bandit: one context, K actions that have no features of their own, one reward each.
 
-The artifact holds the feature spec, an ONNX graph from the encoded context to K expected rewards, and how many rows it
-learned from. Actions are drawn by inverse-gap weighting, so propensities are exact. No torch here.
+The artifact holds the feature spec, an ONNX graph from the encoded context to K expected rewards, and what it learned
+from: rows, and how often each action was tried and what it earned. Actions are drawn by inverse-gap weighting of
+optimistic scores, so propensities are exact. No torch here.
 """
 
 from __future__ import annotations
@@ -20,9 +21,11 @@ from optimizer.model.features import FeatureSpec
 from storage.records import JsonObject
 
 #: Version of what the artifact's meta means (its container has one of its own).
-FORMAT = 1
+FORMAT = 2
 #: What tells this artifact from that of the reward model of messages.
 KIND = "kway"
+#: So many tries, times K, count like a reward of 1: an action that never earns isn't hoped in for ever.
+TRIES = 4.0
 
 
 class KwayModel:
@@ -39,11 +42,15 @@ class KwayModel:
             self.actions = int(meta["actions"])
             self.rows = int(meta["rows"])
             self.gamma = inverse_gap_gamma(self.rows, float(meta["gamma_scale"]))
+            tried, earned = (np.asarray(meta[name], np.float64) for name in ("tried", "earned"))
+            self.hope = hope(tried, earned, float(meta["optimism"]))
         except (KeyError, TypeError, ValueError) as error:
             raise BadArtifact(f"model is incomplete: {error!r}") from error
         self._embedder = Embedder(spec, graph)
         if self._embedder.width != self.actions:
             raise BadArtifact(f"the graph scores {self._embedder.width} actions, the meta say {self.actions}")
+        if self.hope.shape != (self.actions,):
+            raise BadArtifact(f"tries are of {self.hope.shape} actions, the meta say {self.actions}")
 
     @classmethod
     def load(cls, blob: bytes) -> KwayModel:
@@ -70,16 +77,36 @@ class KwayModel:
         Raises:
             ValueError: the mask is not (K,), or nothing is eligible.
         """
-        return distribution(self.scores([context])[0], mask, self.gamma)
+        return distribution(self.scores([context])[0], mask, self.gamma, self.hope)
 
 
-def distribution(score: Vector, mask: Mask | None, gamma: float) -> Vector:
+def hope(tried: Vector, earned: Vector, optimism: float) -> Vector:
+    """How far the estimate of each action is still to be mistrusted, (K,).
+
+    It falls as one over the root of what an action has earned, as an estimate's error does (compare Auer, Cesa-Bianchi
+    & Fischer 2002, whose bound counts tries). Tries without a reward count for little here: what is seldom right has
+    been tried where it wasn't.
+
+    Args:
+        tried: (K,) how often each was chosen. earned: (K,) the sum of what it earned.
+        optimism: of an action that was never tried.
+    """
+    fallen: Vector = optimism / np.sqrt(1.0 + earned + tried / (TRIES * len(tried)))
+    return fallen
+
+
+def distribution(score: Vector, mask: Mask | None, gamma: float, hope: Vector) -> Vector:
     """Inverse-gap weighting over the eligible of K actions: what serving and training both draw from.
+
+    It weighs optimistic scores: an action may earn more than is expected of it by its ``hope`` times the variance of
+    the best one's reward, were it 0 or 1. Where the best is sure of 1 there is nothing to hope for, and where all earn
+    little a little is hoped for.
 
     Args:
         score: (K,) expected rewards.
         mask: (K,) eligible actions (None = all).
         gamma: ``inverse_gap_gamma`` of the rows that the scores were learned from.
+        hope: (K,), see ``hope``.
 
     Raises:
         ValueError: the mask has another length, or nothing is eligible.
@@ -87,4 +114,7 @@ def distribution(score: Vector, mask: Mask | None, gamma: float) -> Vector:
     eligible = np.ones(len(score), np.bool_) if mask is None else mask
     if eligible.shape != score.shape:
         raise ValueError(f"mask has shape {eligible.shape}, expected {score.shape}")
-    return inverse_gap(score, eligible, gamma)
+    if not eligible.any():
+        raise ValueError("no action is eligible")
+    best = score[eligible].max()
+    return inverse_gap(score + best * (1.0 - best) * hope, eligible, gamma)

@@ -77,7 +77,7 @@ def play_ours(stream: Classification, seed: int, options: KwayOptions | None = N
     while start < len(reward):
         end = min(len(reward), start + max(1, min(BLOCK, start // 10)))
         contexts = stream.contexts[start:end]
-        vectors = [distribution(score, None, learner.gamma) for score in learner.scores(contexts)]
+        vectors = [distribution(score, None, learner.gamma, learner.hope) for score in learner.scores(contexts)]
         action = np.array([sample(vector, float(rng.random())) for vector in vectors], dtype=np.int64)
         reward[start:end] = action == stream.label[start:end]
         learner.learn(contexts, action, reward[start:end])

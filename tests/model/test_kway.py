@@ -13,7 +13,7 @@ from optimizer.bandit.exploration import sample
 from optimizer.bandit.schedules import inverse_gap_gamma
 from optimizer.errors import BadArtifact, ConfigError
 from optimizer.model.artifact import pack, unpack
-from optimizer.model.kway import KwayModel, distribution
+from optimizer.model.kway import KwayModel, distribution, hope
 from optimizer.model.training.kway import KwayLearner, KwayOptions
 from optimizer.model.training.kwaynet import AdamW, KwayNetwork
 from storage.records import JsonObject
@@ -40,7 +40,7 @@ def played(rounds: int, seed: int, block: int = 10) -> tuple[KwayLearner, np.nda
     wrong = np.ones(rounds, np.bool_)
     for start in range(0, rounds, block):
         now = slice(start, start + block)
-        vectors = [distribution(score, None, learner.gamma) for score in learner.scores(contexts[now])]
+        vectors = [distribution(score, None, learner.gamma, learner.hope) for score in learner.scores(contexts[now])]
         action = np.array([sample(vector, float(rng.random())) for vector in vectors])
         wrong[now] = action != right[now]
         learner.learn(contexts[now], action, (~wrong[now]).astype(np.float64))
@@ -76,15 +76,44 @@ def test_the_artifact_scores_like_the_learner(trained: tuple[KwayLearner, np.nda
     assert len(model.feature_hash) == 32
 
 
-def test_propensities_are_inverse_gap_weights_of_the_scores(trained: tuple[KwayLearner, np.ndarray]) -> None:
-    model = KwayModel.load(trained[0].export())
+def test_propensities_are_inverse_gap_weights_of_optimistic_scores(trained: tuple[KwayLearner, np.ndarray]) -> None:
+    learner, _ = trained
+    model = KwayModel.load(learner.export())
     context: JsonObject = {"number": 1.5, "level": "b"}
     score, p = model.scores([context])[0], model.distribution(context)
-    best = int(score.argmax())
+    np.testing.assert_array_equal(model.hope, learner.hope)
+    hoped = score + score.max() * (1 - score.max()) * model.hope
+    best = int(hoped.argmax())
     others = [a for a in range(3) if a != best]
-    by_hand = [1 / (3 + 100 * np.sqrt(ROUNDS) * (score[best] - score[a])) for a in others]
+    by_hand = [1 / (3 + 10_000 * np.sqrt(ROUNDS) * (hoped[best] - hoped[a])) for a in others]
     np.testing.assert_allclose(p[others], by_hand, rtol=1e-12)
     assert p[best] == pytest.approx(1 - sum(by_hand), abs=1e-12)
+
+
+def test_hope_falls_with_rewards_and_hardly_with_tries() -> None:
+    tried, earned = np.array([0.0, 100.0, 100.0, 1_600.0]), np.array([0.0, 99.0, 0.0, 0.0])
+    by_hand = [2.0, 2 / np.sqrt(1 + 99 + 100 / 16), 2 / np.sqrt(1 + 100 / 16), 2 / np.sqrt(1 + 100)]
+    np.testing.assert_allclose(hope(tried, earned, 2.0), by_hand)
+
+
+def test_an_action_that_seldom_earned_is_tried_where_the_best_is_unsure_only() -> None:
+    hoped = hope(np.array([500.0, 300.0, 20.0]), np.array([300.0, 150.0, 0.0]), 2.0)
+    unsure = distribution(np.array([0.4, 0.35, 0.2]), None, 1e5, hoped)
+    sure = distribution(np.array([0.99, 0.0, 0.0]), None, 1e5, hoped)
+    assert unsure.argmax() == 2
+    assert sure[0] > 0.999
+    # Of the eligible alone: how sure an ineligible one is doesn't matter.
+    np.testing.assert_array_equal(
+        distribution(np.array([0.99, 0.35, 0.05]), np.array([False, True, True]), 1e5, hoped)[1:],
+        distribution(np.array([0.35, 0.05]), None, 1e5, hoped[1:]),
+    )
+
+
+def test_what_an_action_earned_is_counted() -> None:
+    learner = KwayLearner(3, seed=1, options=SMALL)
+    np.testing.assert_array_equal(learner.hope, [2.0, 2.0, 2.0])
+    learner.learn([{"number": 1.0}] * 4, np.array([0, 0, 2, 0]), np.array([1.0, 0.5, 0.25, 0.0]))
+    np.testing.assert_allclose(learner.hope, hope(np.array([3.0, 0.0, 1.0]), np.array([1.5, 0.0, 0.25]), 2.0))
 
 
 @given(st.lists(st.booleans(), min_size=3, max_size=3).filter(any))
@@ -93,7 +122,7 @@ def test_a_masked_action_is_never_drawn(trained: tuple[KwayLearner, np.ndarray],
     learner, _ = trained
     mask = np.array(allowed)
     for score in learner.scores(three_classes(5, seed=6)[0]):
-        p = distribution(score, mask, learner.gamma)
+        p = distribution(score, mask, learner.gamma, learner.hope)
         assert (p[~mask] == 0).all()
         assert (p[mask] > 0).all()
         assert p.sum() == pytest.approx(1)
@@ -112,7 +141,7 @@ def test_masks_that_leave_nothing_or_have_another_length_are_refused(
 def test_before_the_first_row_every_action_is_as_likely() -> None:
     learner = KwayLearner(4, seed=1, options=SMALL)
     score = learner.scores([{"number": 1.0}])[0]
-    np.testing.assert_array_equal(distribution(score, None, learner.gamma), np.full(4, 0.25))
+    np.testing.assert_array_equal(distribution(score, None, learner.gamma, learner.hope), np.full(4, 0.25))
     model = KwayModel.load(learner.export())
     np.testing.assert_allclose(model.distribution({"number": 1.0}), 0.25)
     np.testing.assert_allclose(model.scores([{}]), 0.25, atol=1e-6)
@@ -191,6 +220,8 @@ def test_options_that_cant_be_are_refused() -> None:
         KwayOptions(rate=0.0)
     with pytest.raises(ConfigError, match="decay -1"):
         KwayOptions(decay=-1.0)
+    with pytest.raises(ConfigError, match="optimism inf"):
+        KwayOptions(optimism=float("inf"))
     with pytest.raises(ConfigError, match="actions 1"):
         KwayLearner(1, seed=1)
 
@@ -199,7 +230,8 @@ def test_an_artifact_of_another_kind_or_with_parts_that_dont_fit_is_refused(
     trained: tuple[KwayLearner, np.ndarray],
 ) -> None:
     graph, arrays, meta = unpack(trained[0].export())
-    wrong = [{**meta, "kind": "messages"}, {**meta, "format": 2}, {**meta, "actions": 4}, {"kind": "kway", "format": 1}]
+    wrong = [{**meta, "kind": "messages"}, {**meta, "format": 1}, {**meta, "actions": 4}, {"kind": "kway", "format": 2}]
+    wrong.append({**meta, "tried": [1.0, 2.0], "earned": [0.0, 0.0]})
     for one in wrong:
         with pytest.raises(BadArtifact):
             KwayModel.load(pack(graph, arrays, one))

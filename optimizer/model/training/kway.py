@@ -17,7 +17,7 @@ from optimizer.bandit.schedules import inverse_gap_gamma
 from optimizer.errors import ConfigError
 from optimizer.model.artifact import pack
 from optimizer.model.features import FeatureSpec, Widths, fit_spec
-from optimizer.model.kway import FORMAT, KIND
+from optimizer.model.kway import FORMAT, KIND, hope
 from optimizer.model.training.kwaynet import AdamW, KwayNetwork, export_rewards
 from storage.records import Attribute, JsonObject
 
@@ -40,18 +40,20 @@ class KwayOptions:
         bins: bins of a number.
         most: columns of the encoding at most.
         gamma_scale: of ``inverse_gap_gamma``.
+        optimism: of ``hope``.
     """
 
     width: int = 256
     rate: float = 1e-2
     half_rows: float = 125.0
-    decay: float = 0.3
+    decay: float = 1.2
     batch: int = 256
     steps: float = 100.0
     steps_power: float = 0.5
     bins: int = 16
     most: int = 512
-    gamma_scale: float = 100.0
+    gamma_scale: float = 10_000.0
+    optimism: float = 2.0
 
     @property
     def widths(self) -> Widths:
@@ -62,8 +64,9 @@ class KwayOptions:
         for name in ("width", "rate", "half_rows", "batch", "steps", "steps_power", "bins", "most", "gamma_scale"):
             if not 0 < getattr(self, name) < math.inf:
                 raise ConfigError(f"{name} {getattr(self, name)} must be above 0 and finite")
-        if not 0 <= self.decay < math.inf:
-            raise ConfigError(f"decay {self.decay} must be at least 0 and finite")
+        for name in ("decay", "optimism"):
+            if not 0 <= getattr(self, name) < math.inf:
+                raise ConfigError(f"{name} {getattr(self, name)} must be at least 0 and finite")
 
 
 class KwayLearner:
@@ -98,6 +101,8 @@ class KwayLearner:
         self._made = 0
         self._fitted = 0
         self._spec = FeatureSpec(())
+        self._tried = np.zeros(actions)
+        self._earned = np.zeros(actions)
         self._network = self._fresh()
         self._adam = AdamW(self._network.weights, self.options.decay)
 
@@ -110,6 +115,11 @@ class KwayLearner:
     def gamma(self) -> float:
         """Gamma of inverse-gap weighting after these rows."""
         return inverse_gap_gamma(self.rows, self.options.gamma_scale)
+
+    @property
+    def hope(self) -> NDArray[np.float64]:
+        """How far each action's estimate is to be mistrusted after these rows, (K,)."""
+        return hope(self._tried, self._earned, self.options.optimism)
 
     def scores(self, contexts: Sequence[JsonObject]) -> NDArray[np.float64]:
         """Expected reward of every action, (n, K) in [0, 1]; the same for all actions before the first row."""
@@ -129,6 +139,8 @@ class KwayLearner:
         _check(len(contexts), action, reward, self.actions)
         if not contexts:
             return
+        self._tried += np.bincount(action, minlength=self.actions)
+        self._earned += np.bincount(action, weights=reward, minlength=self.actions)
         self._contexts.extend(contexts)
         self._action = np.concatenate([self._action, action.astype(np.int64)])
         self._reward = np.concatenate([self._reward, reward.astype(np.float32)])
@@ -154,6 +166,9 @@ class KwayLearner:
             "actions": self.actions,
             "rows": self.rows,
             "gamma_scale": self.options.gamma_scale,
+            "optimism": self.options.optimism,
+            "tried": self._tried.tolist(),
+            "earned": self._earned.tolist(),
             "seed": self._seed,
         }
         return pack(export_rewards(self._spec, self._network), {}, meta)
