@@ -29,8 +29,8 @@ BOUNDS: Mapping[str, str] = {
     ),
     "way": (
         "**The way to the oracle.** The greedy estimate again: with uniform choices two thirds of what it loses is "
-        "the hour. By 30,000 decisions floor and draws cost .003 of the way. What is missing to .94 lies within the "
-        "interval of ten worlds (± .015)."
+        "the hour. By 30,000 decisions floor and draws cost .003 of the way. What is missing to .92 and .94 lies within "
+        "the intervals of ten worlds."
     ),
     "many-slots": (
         "**3,024 actions.** A decision earns as much as among 504 (.4954, .4941); the finer week gives the oracle "
