@@ -10,6 +10,7 @@ import click
 
 from optimizer.cli.call import Call, command, option
 from optimizer.cli.group import EXIT_CODES
+from optimizer.cli.tables import number
 
 _TITLES = {"policy": "policy", "serving": "serving now", "cold_start": "cold start"}
 
@@ -141,5 +142,5 @@ def _support(found: Mapping[str, Any]) -> Iterator[str]:
     )
     for condition in found["conditions"]:
         if not condition["passed"]:
-            figures = f"{condition['figure']:.1f} against {condition['limit']:.1f}"
+            figures = f"{number(condition['figure'])} against {number(condition['limit'])}"
             yield f"  short of the gate's {condition['name']}: {figures}"

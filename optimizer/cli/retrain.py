@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import click
@@ -9,6 +10,7 @@ import click
 from optimizer.cli.call import Call, command, option
 from optimizer.cli.group import EXIT_CODES
 from optimizer.cli.progress import progress
+from optimizer.cli.tables import number
 from optimizer.errors import SendtideError
 
 
@@ -43,16 +45,17 @@ def _line(verdict: dict[str, Any]) -> str:
     """A verdict for people, each condition with its number."""
     head = f"{verdict['campaign_id']}: {verdict['decision']}, {verdict.get('reason', '')} ({verdict['rows'] or 0} rows)"
     conditions = [
-        f"  {'ok  ' if c['passed'] else 'FAIL'} {c['name']}: {c['figure']} against {c['limit']} {c['detail']}"
+        f"  {'ok  ' if c['passed'] else 'FAIL'} {c['name']}: {_held(c)}, {c['detail']}"
         for c in verdict.get("conditions", ())
     ]
     findings = [
         f"  {finding['problem']}{' (left out)' if finding['left_out'] else ''}: {finding['feature']}, "
-        f"{finding['figure']:.4g} against {finding['limit']:.4g}, {finding['detail']}"
+        f"{_held(finding)}, {finding['detail']}"
         for finding in (verdict.get("data") or {}).get("findings", ())
     ]
-    alarms = [
-        f"  alarm: {alarm['what']}, {alarm['figure']:.4g} against {alarm['limit']:.4g}"
-        for alarm in (verdict.get("drift") or {}).get("alarms", ())
-    ]
+    alarms = [f"  alarm: {alarm['what']}, {_held(alarm)}" for alarm in (verdict.get("drift") or {}).get("alarms", ())]
     return "\n".join([head, *conditions, *findings, *alarms])
+
+
+def _held(found: Mapping[str, Any]) -> str:
+    return f"{number(found['figure'])} against {number(found['limit'])}"

@@ -388,6 +388,29 @@ def test_a_retrain_without_enough_rows_says_so_and_leaves_a_row(
     assert "spring: skipped, 0 matured rows" in sendtide.ok("retrain", "--campaign", "spring")
 
 
+def test_a_verdict_is_printed_in_numbers_that_people_read(
+    sendtide: Sendtide, spring: Campaign, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    verdict = {
+        "campaign_id": "spring",
+        "decision": "reject",
+        "reason": "failed: value",
+        "rows": 5_427,
+        "conditions": [
+            {"name": "value", "passed": False, "figure": -0.3832495822219651, "limit": 0.0, "detail": "lower bound"},
+            {"name": "support.weight", "passed": False, "figure": None, "limit": 30.0, "detail": "largest weight"},
+        ],
+        "drift": {"alarms": [{"what": "plan", "figure": 0.31234567, "limit": 0.2}]},
+    }
+    monkeypatch.setattr(training, "carry_out", lambda services, run: Ended("rejected", (verdict,)))
+    assert sendtide.ok("retrain").splitlines()[:4] == [
+        "spring: reject, failed: value (5427 rows)",
+        "  FAIL value: -0.3832 against 0, lower bound",
+        "  FAIL support.weight: – against 30, largest weight",
+        "  alarm: plan, 0.3123 against 0.2",
+    ]
+
+
 def test_a_retrain_in_which_a_campaign_fails_has_exit_code_1_and_says_which(
     sendtide: Sendtide, spring: Campaign, services: Services, monkeypatch: pytest.MonkeyPatch
 ) -> None:
