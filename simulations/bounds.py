@@ -28,7 +28,8 @@ BOUNDS: Mapping[str, str] = {
         "worlds kept for tuning, against 865 there, whose standard error is 25: wider draws 933, quicker annealing "
         "910, a retrain by every tenth early 935, a first policy at 50 or 100 rows the same; on captured logs other "
         "priors, bins, harmonics, starting precisions, more Newton steps, an average of four fits, full Bayes over "
-        "precisions: none better by two standard errors."
+        "precisions: none better by two standard errors. Numbers that set a person's clock earlier or later as a whole "
+        "have nothing to give: four worlds in which no day is shifted cost 855, the same with shifts 849."
     ),
     "way": (
         "**The way to the oracle.** The greedy estimate again: with uniform choices two thirds of what it loses is "
