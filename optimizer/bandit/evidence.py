@@ -288,6 +288,7 @@ class Verdict:
         minimum_detectable_effect: the true difference that this evidence would have shown with the stated power, in
             the unit of the value condition (reward a decision; nats a row for a first policy); None = unknown.
         rungs: what held each share of the ladder back; empty for a first policy.
+        tries: which of the campaign's tries this is.
     """
 
     decision: Literal["publish", "reject"]
@@ -297,6 +298,7 @@ class Verdict:
     level: float
     minimum_detectable_effect: float | None
     rungs: tuple[Rung, ...] = ()
+    tries: int | None = None
 
 
 def _check_harms(harms: tuple[Harm, ...], n: int) -> None:

@@ -81,7 +81,11 @@ def _moves(moves: Sequence[Mapping[str, Any]]) -> Iterator[str]:
     if not moves:
         yield "It has never been in service."
     for move in moves:
-        yield f"{move['kind'].rpartition('.')[2].capitalize()} on {_day(move['at'])} by {move['by']}."
+        kind = move["kind"].rpartition(".")[2]
+        if kind == "rolled_back":  # noted of what came back; why, or by whose key
+            yield f"Put back into service by a rollback on {_day(move['at'])}: {move['by']}."
+        else:
+            yield f"{kind.capitalize()} on {_day(move['at'])} by {move['by']}."
 
 
 def _data(found: Mapping[str, Any]) -> Iterator[str]:
@@ -90,7 +94,9 @@ def _data(found: Mapping[str, Any]) -> Iterator[str]:
         yield "No model of it is kept: it was rejected, or chooses at random."
         return
     span = f", of decisions from {_day(period[0])} to {_day(period[1])}" if period else ""
-    yield f"Trained on {model['rows']:,} rows of the workspace{span}, to predict {', '.join(model['outcomes'])}."
+    several = len(found["mixture"]) > 1  # the period is that of the newest, the rows are those of the heaviest
+    which, span = ("Its heaviest model was trained", "") if several else ("Trained", span)
+    yield f"{which} on {model['rows']:,} rows of the workspace{span}, to predict {', '.join(model['outcomes'])}."
     if tested is None:
         yield "No decision has closed yet that its predictions could be held against."
         return

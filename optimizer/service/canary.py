@@ -58,7 +58,8 @@ class Watch:
         stakes: bounds of the rewards, and what is asked (a change of the objective starts the watch anew).
         wagers: by name of what is watched.
         seen: (closing time as epoch seconds, decision id) of the last row.
-        since: decisions older than this (epoch seconds) have all been seen.
+        since: decisions older than this (epoch seconds) have all been seen. opened: decisions older than this don't
+            count: somebody has put the canary back into service since; 0 = nobody has.
         replays: how propensities replay. error: how far they were off when more were than rounding explains; 0 = never.
     """
 
@@ -70,6 +71,7 @@ class Watch:
     since: float = 0.0
     replays: Replays = field(default_factory=Replays)
     error: float = 0.0
+    opened: float = 0.0
 
     @property
     def conditions(self) -> list[Condition]:
@@ -162,11 +164,13 @@ def _look(services: Services, reader: Reader, pointer: Pointer, now: datetime) -
     gated = gated_of(reader, serving)
     if len(gated.mixture) < 2:  # a refitted model that goes too far shares the traffic with its gated one: no canary
         return None
-    state = _remembered(reader, gated, campaign)
-    if state is None:
-        state = _opened(reader, gated, campaign, now)
+    state, put_back = _remembered(reader, gated, campaign), _put_back(pointer, gated)
+    if state is None or state.opened < put_back:
+        state = replace(_opened(reader, gated, campaign, now), opened=put_back)
     fresh, waiting = [], [now.timestamp()]
-    since = datetime.fromtimestamp(max(state.since, gated.created_at.timestamp()), gated.created_at.tzinfo)
+    since = datetime.fromtimestamp(
+        max(state.since, state.opened, gated.created_at.timestamp()), gated.created_at.tzinfo
+    )
     rows = list(feedback_rows(reader, campaign, since, now))
     own = {policy.policy_id for policy in members(reader, gated, rows)}
     for row in rows:
@@ -219,6 +223,12 @@ def _remembered(reader: Reader, gated: Policy, campaign: Campaign) -> Watch | No
     bounds = found.stakes.wagers(campaign, found.alpha)
     held = {name: replace(w, highest=max(w.highest, bounds[name].highest)) for name, w in found.wagers.items()}
     return replace(found, wagers=held)
+
+
+def _put_back(pointer: Pointer, gated: Policy) -> float:
+    """When somebody put the canary into service again, in epoch seconds; 0 = nobody has."""
+    again = pointer.policy_id == gated.policy_id and pointer.moved_at > gated.created_at
+    return pointer.moved_at.timestamp() if again else 0.0
 
 
 def _opened(reader: Reader, gated: Policy, campaign: Campaign, now: datetime) -> Watch:

@@ -7,6 +7,7 @@ there are enough of them, since it can't have been trained on these.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import pairwise
 from typing import Any, Final
 
 import numpy as np
@@ -178,11 +179,17 @@ def _calibration(
 
 
 def _bins(pairs: Sequence[tuple[float, bool]]) -> list[dict[str, Any]]:
-    """Bins of equal size, with 95 % score intervals of the observed rate (Wilson 1927)."""
-    ordered = sorted(pairs)
+    """Bins of about equal size, with 95 % score intervals of the observed rate (Wilson 1927).
+
+    What was predicted alike is in one bin: cut through, it would be told apart by something that wasn't predicted.
+    """
+    ordered = sorted(pairs, key=lambda pair: pair[0])
+    every = np.array([chance for chance, _ in ordered])
+    starts = np.linspace(0, len(every), min(_BINS, len(every)), endpoint=False).astype(np.int64)
+    starts = np.unique(np.searchsorted(every, every[starts]))
     found = []
-    for part in np.array_split(np.arange(len(ordered)), min(_BINS, len(ordered))):
-        chances, happened = zip(*(ordered[i] for i in part.tolist()), strict=True)
+    for start, stop in pairwise([*starts.tolist(), len(every)]):
+        chances, happened = zip(*ordered[start:stop], strict=True)
         n, rate, z = len(chances), sum(happened) / len(happened), quantile(0.95)
         centre, half = rate + z**2 / (2 * n), z * ((rate * (1 - rate) + z**2 / (4 * n)) / n) ** 0.5
         low, high = ((centre + sign * half) / (1 + z**2 / n) for sign in (-1.0, 1.0))

@@ -20,7 +20,7 @@ from optimizer.service.canary import not_watched_enough
 from optimizer.service.drifting import changed_at
 from optimizer.service.feedback import Logged, feedback_rows, people
 from optimizer.service.judging import later_verdict
-from optimizer.service.pacing import KNOWN_AT, judged, known_until
+from optimizer.service.pacing import KNOWN_AT, judged, known_until, next_try
 from optimizer.service.publish import mixture, new_policy, publish, reject
 from optimizer.service.replay import Replayer
 from optimizer.service.runs import LEAST_RECIPIENTS
@@ -149,7 +149,7 @@ def _judged(
     model = live.models[-1]
     if model is None or newest.artifact_id is None:
         return _answer(serving, looked, "what it shares the traffic with is not learned")
-    replayer, tries = Replayer(reader, services.salt), sum(1 for _ in judged(reader, campaign)) + 1
+    replayer, tries = Replayer(reader, services.salt), next_try(reader, campaign)
     told = paired(reader, replayer, rows, campaign)
     verdict = later_verdict(replayer, rows, campaign, told, tries, None, (None, model), limits=SHARING)
     stays = verdict.decision == "reject" or verdict.alpha <= newest.weight

@@ -38,6 +38,7 @@ class Compared:
     chosen: Mask
     look: Ints
     epoch: Ints
+    today: int
 
     @cached_property
     def groups(self) -> Mapping[Group, Part]:
@@ -86,7 +87,7 @@ def compared_of(ledger: Ledger, shares: Mapping[int, GroupShares], now: datetime
     versions, place = np.unique(ledger.version, return_inverse=True)
     epoch = np.array([epoch_of[version] for version in versions.tolist()], dtype=np.int64)[place]
     first = int(look[chosen].min()) if chosen.any() else 0
-    return Compared(ledger, chosen, look - first, epoch)
+    return Compared(ledger, chosen, look - first, epoch, today - first)
 
 
 def midnight(now: datetime) -> datetime:

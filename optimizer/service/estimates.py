@@ -28,6 +28,7 @@ from optimizer.bandit.evidence import GateLimits
 from optimizer.bandit.intervals import TooFewRows, bootstrap_interval, one_sided_quantile, quantile
 from optimizer.bandit.likelihood import empirical_likelihood_interval
 from optimizer.bandit.sequences import confidence_sequence
+from optimizer.service.runs import LEAST_RECIPIENTS
 
 Floats = NDArray[np.float64]
 
@@ -200,7 +201,7 @@ def difference(judged: Judged, other: Judged | None) -> dict[str, Any]:
 
 
 def by_group(policies: Mapping[str, Judged], by: str, labels: Sequence[str], least: int) -> list[dict[str, Any]]:
-    """The best estimate of each policy in each group of recipients with at least ``least`` rows."""
+    """The best estimate of each policy in each group with at least ``least`` rows, of ``LEAST_RECIPIENTS`` people."""
     values = np.array(labels)
     found = []
     for name in sorted(set(labels)):
@@ -209,6 +210,8 @@ def by_group(policies: Mapping[str, Judged], by: str, labels: Sequence[str], lea
             continue
         parts = {policy: judged.take(chosen) for policy, judged in policies.items()}
         first = next(iter(parts.values()))
+        if first.cluster.count < LEAST_RECIPIENTS:
+            continue
         found.append(
             {
                 "by": by,

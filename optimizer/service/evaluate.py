@@ -187,7 +187,7 @@ def _enough(rows: Sequence[Logged], field: str, why: str | None = None) -> None:
 
 
 def _known(rows: Sequence[Logged], by: str | None) -> None:
-    names = sorted({name for row in rows for name in row.decision.snapshot.context})
+    names = sorted({name for row in rows for name in row.decision.snapshot.context if not name.startswith("@")})
     if by is not None and by not in names:
         raise Invalid.field("by", f"no row has an attribute {by!r}; there are: {', '.join(names) or 'none'}")
 

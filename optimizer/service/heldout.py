@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from datetime import datetime
 from typing import Final
 
 import numpy as np
@@ -37,6 +38,11 @@ def held_out(logged: Sequence[Logged], campaign: Campaign, *, cold: bool, change
     evaluable = since_change(comparable(judgeable(logged, campaign), cold=cold), changed)
     newest = evaluable[int(len(evaluable) * (1 - HELD_OUT)) :]
     return newest[-max(MOST_JUDGED, min(_for_rewards(newest, campaign), LONGEST_JUDGED)) :]
+
+
+def place(row: Logged) -> tuple[datetime, str]:
+    """Where a row stands in the log. Decisions of one batch have one time, and are in order of their ids: at random."""
+    return row.decision.decided_at, row.decision.decision_id
 
 
 def _for_rewards(rows: Sequence[Logged], campaign: Campaign) -> int:

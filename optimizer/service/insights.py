@@ -45,6 +45,8 @@ def insights(services: Services, workspace_id: str, campaign_id: str) -> dict[st
             f"campaign {campaign_id!r} serves no learned policy yet; train one first (POST /v1/training-runs)",
             code="no_model",
         )
+    if not campaign.active_variants:
+        return {"campaign_id": campaign_id, "policy_id": live.policy_id, "level": LEVEL, "insights": []}
     mean, draws = _levels(model, campaign)
     found = [
         _finding(outcome, tokens, campaign, has, mean[k], draws[k])

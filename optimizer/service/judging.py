@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Sequence
+from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -71,7 +72,7 @@ def first_verdict(
         harms=_harms(campaign, rows),
         weight=weight,
     )
-    return judge_first(evidence)
+    return replace(judge_first(evidence), tries=tries)
 
 
 def later_verdict(
@@ -108,7 +109,7 @@ def later_verdict(
         segments=segment_labels(rows),
         rewarded=rewarded(campaign, rows),
     )
-    return judge(evidence, limits)
+    return replace(judge(evidence, limits), tries=tries)
 
 
 def _integrity(found: Replayed, rows: Sequence[Logged]) -> Integrity:

@@ -49,6 +49,14 @@ def judged(reader: Reader, campaign: Campaign) -> Iterator[Policy]:
     return (policy for policy in made if not policy.revision)
 
 
+def next_try(reader: Reader, campaign: Campaign) -> int:
+    """Which of the campaign's tries the next verdict is, those included that retention has taken away: what they spent
+    of the error stays spent."""
+    known = [policy.verdict.get("tries") for policy in judged(reader, campaign)]
+    told = next(((count, later) for later, count in enumerate(known) if count is not None), (0, 0))
+    return max(len(known), sum(told)) + 1
+
+
 def candidates(reader: Reader, campaign: Campaign) -> Iterator[Policy]:
     """What retrains have made of this campaign, newest first."""
     return (policy for policy in judged(reader, campaign) if "shared" not in policy.verdict)

@@ -16,8 +16,9 @@ _PACE_DAYS = 7
 _LONGEST_DAYS = 3_650.0
 
 
-def power(comparison: Comparison, lift: Estimate, level: float = 0.95) -> dict[str, Any]:
-    """What a comparison, of which this is the lift, could show by now, and when.
+def power(comparison: Comparison, lift: Estimate, today: int, level: float = 0.95) -> dict[str, Any]:
+    """What a comparison, of which this is the lift, could show by now, and when. ``today``: the look of today, at which
+    the newest rows may be old.
 
     Returns:
         ``detectable``: the size of a lift that would be clear by now (null before anything can be stated);
@@ -27,8 +28,8 @@ def power(comparison: Comparison, lift: Estimate, level: float = 0.95) -> dict[s
     """
     arms: list[float] = comparison.outcomes[:, -1].tolist()
     newest = comparison.newest
-    clock, week_ago = float(comparison.clock(newest)), float(comparison.clock(newest - _PACE_DAYS))
-    pace = (clock - week_ago) / min(_PACE_DAYS, newest + 1)
+    clock, week_ago = float(comparison.clock(newest)), float(comparison.clock(min(newest, today - _PACE_DAYS)))
+    pace = (clock - week_ago) / min(_PACE_DAYS, today + 1)
     if comparison.start is None:
         short = [LEAST_OUTCOMES / outcomes if outcomes > 0.0 else math.inf for outcomes in arms]
         detectable, factor = None, max(short)

@@ -211,8 +211,8 @@ def _lift(compared: Compared, control: Group) -> dict[str, Any]:
     treated, other = compared.groups["treated"], compared.groups[control]
     if not treated.rows.size or not other.rows.size:
         return {"control": control, "compared": int(other.rows.size), "value": None, "money": None, "harms": {}}
-    value = _difference(treated, other, ledger.reward, ledger.worth)
-    money = _difference(treated, other, ledger.revenue - ledger.cost, np.abs(ledger.revenue))
+    value = _difference(compared, control, ledger.reward, ledger.worth)
+    money = _difference(compared, control, ledger.revenue - ledger.cost, np.abs(ledger.revenue))
     return {
         "control": control,
         "compared": int(other.rows.size),
@@ -224,9 +224,10 @@ def _lift(compared: Compared, control: Group) -> dict[str, Any]:
     }
 
 
-def _difference(treated: Part, other: Part, value: Floats, worth: Floats) -> dict[str, Any] | None:
+def _difference(compared: Compared, control: Group, value: Floats, worth: Floats) -> dict[str, Any] | None:
     """A lift a decision, relative to the control, and over all treated decisions so far; None = none to speak of."""
-    comparison = compare(treated.of(value, worth), other.of(value, worth))
+    treated, other = (compared.groups[group].of(value, worth) for group in ("treated", control))
+    comparison = compare(treated, other)
     if comparison is None:
         return None
     found, base = comparison.lift(LEVEL), comparison.base
@@ -236,7 +237,7 @@ def _difference(treated: Part, other: Part, value: Floats, worth: Floats) -> dic
         "relative": comparison.value / base if base > 0.0 else None,
         "clear": "higher" if found.low > 0.0 else "lower" if found.high < 0.0 else "no",
         "total": _total(comparison.total(LEVEL)),
-        "power": power(comparison, found, LEVEL),
+        "power": power(comparison, found, compared.today, LEVEL),
     }
 
 

@@ -28,10 +28,10 @@ from optimizer.service.evidence import pair
 from optimizer.service.feedback import Log, Logged, delays_json, judgeable, load, people, told, usable
 from optimizer.service.fitting import Job, cross_fitted, settled
 from optimizer.service.footing import footing_of, known_of
-from optimizer.service.heldout import held_out
+from optimizer.service.heldout import held_out, place
 from optimizer.service.ids import COLD_POLICY
 from optimizer.service.judging import first_rows, first_verdict, later_verdict
-from optimizer.service.pacing import anchored_still, judged, too_soon
+from optimizer.service.pacing import anchored_still, next_try, too_soon
 from optimizer.service.pricing import with_prices
 from optimizer.service.publish import artifact_of, mixture, new_policy, publish, reject
 from optimizer.service.replay import Replayer
@@ -76,6 +76,9 @@ def retrain(
         wanted = [c for c in active if not fallen(apart, c.campaign_id)]
         enough = [c for c in wanted if len(_teaching(services, log, c)) >= LEAST_ROWS]
         answers = [_skipped(c, len(_matured(log, c))) for c in wanted if c not in enough]
+        asked = None if campaign_id is None else log.campaigns.get(campaign_id)
+        if asked is not None and asked.status != "active":
+            answers.append(_answer(asked, "skipped", f"the campaign is {asked.status}", len(_matured(log, asked))))
         if run is not None and run.trigger == "schedule":
             reasons = [_waiting(services, reader, log, c, drift.get(c.campaign_id), now) for c in enough]
             early = [(c, why) for c, why in zip(enough, reasons, strict=True) if why is not None]
@@ -145,6 +148,8 @@ def _skipped(campaign: Campaign, rows: int) -> dict[str, Any]:
 def _few_people(rows: Sequence[Logged]) -> str | None:
     """Why nothing can be judged on rows of a handful of people, if they are of so few. It spends none of the error."""
     count = people(rows)
+    if not rows:
+        return "no row has a known propensity, by which guardrails are judged"
     if count >= LEAST_RECIPIENTS:
         return None
     return (
@@ -166,7 +171,7 @@ def _first(job: Job, reader: Reader, campaign: Campaign, pointer: Pointer | None
     if (few := _few_people(first_rows(logged, campaign))) is not None:
         return _answer(campaign, "skipped", few, matured)
     replayer = Replayer(reader, job.services.salt)
-    tries = sum(1 for _ in judged(reader, campaign)) + 1
+    tries = next_try(reader, campaign)
     policy_for = partial(_cross_fitted_policy, job)
     verdict = first_verdict(replayer, logged, campaign, job.attributes, tries, policy_for)
     if verdict.decision == "reject":
@@ -183,16 +188,18 @@ def _later(
     if (waiting := not_watched_enough(reader, gated, campaign)) is not None:
         return _answer(campaign, "skipped", waiting, len(mine))
     replayer = Replayer(reader, job.services.salt)
-    tries = sum(1 for _ in judged(reader, campaign)) + 1
+    tries = next_try(reader, campaign)
     logged, changed = job.log.of(campaign.campaign_id), job.changed.get(campaign.campaign_id)
     held = held_out(logged, campaign, cold=policy_id == COLD_POLICY, changed=changed)
     if len(held) < LEAST_ROWS:
         return _answer(campaign, "skipped", f"{len(held)} held-out rows; {LEAST_ROWS} are needed", len(mine))
     if (few := _few_people(held)) is not None:
         return _answer(campaign, "skipped", few, len(mine))
-    start = held[0].decision.decided_at
-    earlier = [r for r in job.log.rows if r.decision.decided_at < start]
-    unseen = [r for r in logged if r.decision.decided_at >= start]
+    start = place(held[0])
+    earlier = [r for r in job.log.rows if place(r) < start]
+    unseen = [r for r in logged if place(r) >= start]
+    if (learned := len(usable([r for r in logged if place(r) < start], job.log.campaigns))) < LEAST_ROWS:
+        return _answer(campaign, "skipped", f"{learned} rows to learn from; {LEAST_ROWS} are needed", len(mine))
     trained = job.fit(earlier)
     incumbent = load_policy(reader, job.workspace_id, policy_id, _as_known(job, reader, campaign, policy_id, earlier))
     candidate_model = RewardModel.load(trained.blob)
@@ -203,8 +210,8 @@ def _later(
     models = _mainly(incumbent), candidate_model
     verdict = later_verdict(replayer, held, campaign, told, tries, rung, models)
     if verdict.decision == "reject":
-        return _reject(job, campaign, pointer, verdict, len(mine))
-    return _publish(job, campaign, pointer, trained, verdict, len(mine), incumbent, unseen)
+        return _reject(job, campaign, pointer, verdict, len(mine), earlier)
+    return _publish(job, campaign, pointer, trained, verdict, len(mine), incumbent, earlier, unseen)
 
 
 def _as_known(
@@ -268,10 +275,11 @@ def _publish(
     verdict: Verdict | None,
     rows: int,
     incumbent: LivePolicy | None = None,
+    seen: Sequence[Logged] | None = None,
     unseen: Sequence[Logged] = (),
 ) -> dict[str, Any]:
-    """Makes a trained model serve. ``unseen``: the campaign's rows that it wasn't trained on: the next refresh
-    teaches it these."""
+    """Makes a trained model serve. ``seen``: what it was trained on (None = the whole log); ``unseen``: the campaign's
+    rows that it wasn't: the next refresh teaches it these."""
     artifact = artifact_of(job.workspace_id, trained.blob, trained.feature_hash, job.now)
     alpha = verdict.alpha if verdict is not None else 1.0
     numbers = exploration_numbers(job.log.of(campaign.campaign_id), job.drift.get(campaign.campaign_id))
@@ -283,7 +291,7 @@ def _publish(
         mixture(incumbent.mixture if incumbent is not None else (), artifact.artifact_id, alpha),
         parent=pointer,
         exploration=with_prices(numbers, incumbent.prices if incumbent is not None else ()),
-        verdict={**_verdict_json(job, campaign, verdict), "delays": delays_json(campaign, job.log.hazards)},
+        verdict={**_verdict_json(job, campaign, verdict, seen), "delays": delays_json(campaign, job.log.hazards)},
         run_id=job.run_id,
     )
     publish(job.services, [artifact], policy, pointer, job.now)
@@ -291,7 +299,14 @@ def _publish(
     return _answer(campaign, "publish", reason, rows, policy, verdict)
 
 
-def _reject(job: Job, campaign: Campaign, pointer: Pointer | None, verdict: Verdict, rows: int) -> dict[str, Any]:
+def _reject(
+    job: Job,
+    campaign: Campaign,
+    pointer: Pointer | None,
+    verdict: Verdict,
+    rows: int,
+    seen: Sequence[Logged] | None = None,
+) -> dict[str, Any]:
     policy = new_policy(
         job.workspace_id,
         campaign.campaign_id,
@@ -299,16 +314,17 @@ def _reject(job: Job, campaign: Campaign, pointer: Pointer | None, verdict: Verd
         (),
         parent=pointer,
         exploration={},
-        verdict=_verdict_json(job, campaign, verdict),
+        verdict=_verdict_json(job, campaign, verdict, seen),
         run_id=job.run_id,
     )
     return _answer(campaign, "reject", verdict.reason, rows, reject(job.services, policy), verdict)
 
 
-def _verdict_json(job: Job, campaign: Campaign, verdict: Verdict | None) -> JsonObject:
+def _verdict_json(job: Job, campaign: Campaign, verdict: Verdict | None, seen: Sequence[Logged] | None) -> JsonObject:
     told = asdict(verdict) if verdict is not None else {"decision": "publish", "reason": "published without a gate"}
     told |= {"rows": len(_matured(job.log, campaign))}
-    told |= {"period": [row.decision.decided_at for row in (job.log.rows[0], job.log.rows[-1])] if job.log.rows else []}
+    rows = job.log.rows if seen is None else seen
+    told |= {"period": [row.decision.decided_at for row in (rows[0], rows[-1])] if rows else []}
     return told if job.quality is None else {**told, "data": job.quality.to_json()}
 
 

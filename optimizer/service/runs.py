@@ -93,9 +93,18 @@ def refresh_pays(services: Services, workspace_id: str) -> bool:
         last = next((r for r in islice(told.runs(reader, workspace_id), _LOOK_BACK) if r.kind == "refresh"), None)
         if last is not None and any(one.moved_at >= last.created_at for one in learned):
             return True
+        if last is not None and _was_open(last):
+            return True
         reach = timedelta(hours=max(max_window(c) + c.default_window_hours for c in campaigns)) + WITHIN
         since = last.created_at - reach if last is not None else None
         return next(iter(reader.feedback(workspace_id, since=since, imported=False)), None) is not None
+
+
+def _was_open(last: TrainingRun) -> bool:
+    """Whether a run left decisions whose outcomes could still come: of a window that the request named, say, which may
+    be longer than a campaign's own."""
+    looks = (one.get("drift") for one in last.verdict.get("campaigns", ()))
+    return any(one["since"] + told.LATE_COMMIT < last.created_at.timestamp() for one in looks if one)
 
 
 def _is_due(reader: Reader, workspace_id: str, kind: str, before: datetime) -> bool:

@@ -123,8 +123,9 @@ def promote_policy(call: Call) -> Answer:
     example={"campaign_id": "spring"},
 )
 def rollback_policy(call: Call) -> Answer:
-    """Back to the policy that the current one replaced; to the cold start where there was none. Each call goes a step
-    farther back, unless `policy_id` names the one that is meant: 409 with the code `moved` where another one serves."""
+    """Back to the policy that the current one had replaced when it was first published, whatever it was promoted over
+    since; to the cold start where there was none. Each call goes a step farther back, unless `policy_id` names the one
+    that is meant: 409 with the code `moved` where another one serves."""
     campaign_id = call.loaded["campaign_id"]
     with call.services.store.read() as reader:
         if reader.campaign(call.workspace_id, campaign_id) is None:

@@ -166,6 +166,9 @@ class RetentionWriter(LearningWriter, RewriteWriter):
         policies = [POLICY.unpack(row[0]) for row in documents]
         unused = {name for name, _ in self._rows(_POLICIES, (workspace_id, before))}
         going = unused - {policy.gated_id for policy in policies if policy.policy_id not in unused}
+        # A campaign's newest verdict says how much of its error is spent.
+        judged = sorted((policy for policy in policies if not policy.revision), key=lambda policy: policy.created_at)
+        going -= set({policy.campaign_id: policy.policy_id for policy in judged}.values())
         self._query_many(_DROP_POLICY, [(workspace_id, policy_id) for policy_id in sorted(going)])
         kept = {part.artifact_id for policy in policies if policy.policy_id not in going for part in policy.mixture}
         old = self._rows(

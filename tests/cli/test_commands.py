@@ -402,7 +402,7 @@ def test_a_verdict_is_printed_in_numbers_that_people_read(
         ],
         "drift": {"alarms": [{"what": "plan", "figure": 0.31234567, "limit": 0.2}]},
     }
-    monkeypatch.setattr(training, "carry_out", lambda services, run: Ended("rejected", (verdict,)))
+    monkeypatch.setattr(training, "carry_out", lambda *_: Ended("rejected", (verdict,)))
     assert sendtide.ok("retrain").splitlines()[:4] == [
         "spring: reject, failed: value (5427 rows)",
         "  FAIL value: -0.3832 against 0, lower bound",

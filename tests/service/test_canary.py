@@ -18,6 +18,7 @@ from optimizer.service.canary import Watch, not_watched_enough, watch
 from optimizer.service.feedback import closes, examples, load
 from optimizer.service.ids import COLD_POLICY
 from optimizer.service.ingest import ingest
+from optimizer.service.learning import promote
 from optimizer.service.publish import artifact_of, mixture, new_policy, publish
 from optimizer.service.refreshing import refresh
 from optimizer.service.requests import DecisionRequest, EventInput
@@ -118,6 +119,24 @@ class TestRollBack:
         learned.policies.refresh_now()
         assert learned.policies.current(WORKSPACE, "spring").policy_id == before.policy_id
         assert watch(learned, WORKSPACE) == []
+
+    def test_one_that_somebody_puts_back_is_judged_on_what_comes_since(
+        self, learned: Services, clock: FakeClock
+    ) -> None:
+        canary = plant(learned, clock, bad=True)
+        audience(learned, clock, 2000, seed=40)
+        assert look(learned, "run_1")["decision"] == "rolled_back"
+        clock.forward(days=3)
+        promote(learned, WORKSPACE, canary.policy_id, by="anna")
+        learned.policies.refresh_now()
+        clock.forward(minutes=1)
+        told = look(learned, "run_2")
+        assert (told["decision"], told["rows"]) == ("watched", 0)
+        audience(learned, clock, 30, seed=41)
+        told = look(learned, "run_3")
+        assert (told["decision"], told["rows"]) == ("watched", 30), "what is remembered goes on"
+        audience(learned, clock, 2000, seed=42)
+        assert look(learned, "run_4")["decision"] == "rolled_back"
 
     def test_it_is_taken_back_also_when_what_served_before_is_not_kept(
         self, learned: Services, clock: FakeClock

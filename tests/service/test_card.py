@@ -145,6 +145,30 @@ def test_insights_tell_which_words_go_with_a_response_and_how_sure_that_is(servi
     assert surest == sorted(surest, reverse=True)
 
 
+def test_a_campaign_without_an_active_variant_has_no_insights(
+    services: Services, served: tuple[Campaign, Policy]
+) -> None:
+    made, _ = served
+    paused = tuple(replace(variant, status="paused") for variant in made.variants)
+    setup.put_campaign(services, replace(made, variants=paused))
+    assert insights(services, WORKSPACE, "spring")["insights"] == []
+
+
+def test_what_was_predicted_alike_is_in_one_bin_of_the_calibration(
+    services: Services, clock: FakeClock, served: tuple[Campaign, Policy]
+) -> None:
+    """Two contexts, so few distinct chances: sorted by what happened, each would be told as off."""
+    _, policy = served
+    live_through(services, clock, 400, chance=0.5)
+    (bought,) = (c for c in card(services, WORKSPACE, policy.policy_id)["calibration"] if c["outcome"] == "converted")
+    predicted = [one["predicted"] for one in bought["bins"]]
+    assert sum(one["rows"] for one in bought["bins"]) == bought["rows"] > 300
+    assert predicted == sorted(set(predicted))
+    large = [one["observed"] for one in bought["bins"] if one["rows"] >= 40]
+    assert large
+    assert all(0.25 < observed < 0.75 for observed in large)
+
+
 def test_a_campaign_that_learned_nothing_has_no_insights(services: Services) -> None:
     setup.put_campaign(services, shop())
     with pytest.raises(Conflict) as raised:

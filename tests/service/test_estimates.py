@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import orjson
 import pytest
@@ -199,6 +201,12 @@ class TestTrust:
         j = made_up(500)
         found = difference(j, j)
         assert (found["value"], found["low"], found["high"]) == (0.0, 0.0, 0.0)
+
+    def test_a_group_of_one_person_has_no_bounds_and_is_left_out(self) -> None:
+        j = made_up(900)
+        one = replace(j, cluster=clusters(np.concatenate((np.zeros(300), np.arange(1, 601))).astype(np.int64), 900))
+        found = by_group({"policy": one}, "plan", ["vip"] * 300 + ["other"] * 600, 50)
+        assert [(g["group"], g["recipients"]) for g in found] == [("other", 600)]
 
     def test_groups_are_parts_of_the_rows(self) -> None:
         j = made_up(900)

@@ -16,7 +16,7 @@ from optimizer.service import setup
 from optimizer.service.annealing import exploration_numbers
 from optimizer.service.feedback import judgeable, load
 from optimizer.service.judging import later_verdict
-from optimizer.service.pacing import GROWN, KNOWN_AT, judged, too_soon, worth_revising
+from optimizer.service.pacing import GROWN, KNOWN_AT, judged, next_try, too_soon, worth_revising
 from optimizer.service.pricing import publish_prices
 from optimizer.service.publish import new_policy
 from optimizer.service.refreshing import refresh
@@ -43,6 +43,27 @@ def tries(shop: Services) -> int:
         found = reader.campaign(WORKSPACE, "spring")
         assert found is not None
         return sum(1 for _ in judged(reader, found))
+
+
+def test_tries_are_counted_on_where_retention_takes_verdicts_away(shop: Services, clock: FakeClock) -> None:
+    audience(shop, clock, 400, seed=1, effect=0.0)
+    for number in range(1, 5):
+        with shop.store.read() as reader:
+            made = reader.campaign(WORKSPACE, "spring")
+            assert made is not None
+            assert next_try(reader, made) == number
+        assert scheduled(shop, clock, trigger="api")["decision"] == "reject"
+        clock.forward(days=20)
+        before = clock.now - timedelta(days=30)
+        shop.store.write(lambda writer, before=before: writer.prune(WORKSPACE, before))  # type: ignore[misc]
+    assert tries(shop) == 1
+    clock.forward(days=500)
+    shop.store.write(lambda writer: writer.prune(WORKSPACE, clock.now))
+    assert tries(shop) == 1
+    with shop.store.read() as reader:
+        made = reader.campaign(WORKSPACE, "spring")
+        assert made is not None
+        assert next_try(reader, made) == 5
 
 
 @pytest.fixture

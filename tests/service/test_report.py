@@ -122,6 +122,17 @@ def test_no_lift_is_said_to_be_none_with_what_could_be_seen(services: Services, 
     assert "would be clear by now" in line
 
 
+def test_no_day_is_promised_once_nothing_comes_in_any_more(services: Services, later: FakeClock) -> None:
+    buyers(services, {"treated": 0.21, "random": 0.2, "holdout": 0.2})
+    assert lift(reported(services), "holdout")["value"]["power"]["days_until_clear"] is not None
+    later.forward(days=6)
+    assert lift(reported(services), "holdout")["value"]["power"]["days_until_clear"] is not None, "of the last seven"
+    later.forward(days=30)
+    found = reported(services)
+    assert lift(found, "holdout")["value"]["power"]["days_until_clear"] is None
+    assert any("would not be within ten years" in line for line in found["summary"])
+
+
 def test_doing_harm_is_said_to_be_worse(services: Services, later: FakeClock) -> None:
     buyers(services, {"treated": 0.1, "random": 0.3, "holdout": 0.3})
     found = reported(services)

@@ -28,7 +28,7 @@ from optimizer.service.retrain import retrain
 from optimizer.service.wiring import Services
 from storage.log import Decision
 from storage.policies import Component
-from storage.records import Campaign, Channel, GroupShares, Guardrail, JsonObject, OutcomeWeight
+from storage.records import Baseline, Campaign, Channel, GroupShares, Guardrail, JsonObject, OutcomeWeight
 from tests.service.conftest import WORKSPACE, FakeClock, campaign
 from tests.service.trained import publish_model
 
@@ -322,6 +322,28 @@ def test_a_later_candidate_is_judged_against_the_incumbent(
         pointer = reader.pointer(WORKSPACE, "spring")
     assert pointer is not None
     assert pointer.policy_id == refreshed
+
+
+def test_one_batch_is_enough_to_judge_a_candidate_against_the_baseline(services: Services, clock: FakeClock) -> None:
+    """All its decisions have one time: some teach, others judge."""
+    baseline = Baseline("mens", "email", "10:00")
+    channels = (Channel("email"),)
+    setup.put_campaign(services, campaign(channels=channels, cold_start="around_baseline", baseline=baseline))
+    audience(services, clock, 800, seed=1)
+    (told,) = retrain(services, WORKSPACE)
+    assert told["decision"] in ("publish", "reject"), told["reason"]
+    with services.store.read() as reader:
+        stored = reader.policy(WORKSPACE, told["policy_id"])
+    assert stored is not None
+    assert stored.verdict["tries"] == 1
+    assert stored.verdict["period"][0] == stored.verdict["period"][1]
+
+
+def test_a_campaign_that_is_not_active_is_told_to_be_so(shop: Services, clock: FakeClock) -> None:
+    setup.archive_campaign(shop, WORKSPACE, "spring")
+    (told,) = retrain(shop, WORKSPACE, "spring")
+    assert (told["decision"], told["reason"]) == ("skipped", "the campaign is archived")
+    assert retrain(shop, WORKSPACE) == []
 
 
 def test_rollback_returns_to_what_served_before(shop: Services, clock: FakeClock) -> None:

@@ -7,7 +7,7 @@ from datetime import timedelta
 import pytest
 
 from optimizer.errors import Conflict, NotFound
-from optimizer.service import runs, setup
+from optimizer.service import runs, setup, told
 from optimizer.service.learning import queue_training
 from optimizer.service.runs import Ended
 from optimizer.service.wiring import Services
@@ -152,6 +152,19 @@ def test_a_refresh_pays_only_with_a_learned_policy_and_decisions_still_open(
     runs.finish(services, run, "one", Ended("rejected"))
     assert runs.enqueue_due(services, WORKSPACE, "refresh", EVERY)
     assert not runs.refresh_pays(services, WORKSPACE)
+
+
+def test_a_refresh_pays_as_long_as_the_last_one_left_decisions_open(services: Services, clock: FakeClock) -> None:
+    """A request may have named a window of a week, of which the campaign's own of a day says nothing."""
+    setup.put_campaign(services, campaign())
+    services.store.write(lambda w: w.move_pointer(Pointer(WORKSPACE, "spring", "pol_x", 1, clock.now)))
+    for days, pays in ((5, True), (0, False)):
+        clock.forward(days=10)
+        run = runs.start_now(services, WORKSPACE, None, "one", "schedule", "refresh")
+        since = clock.now.timestamp() - days * 86_400 - told.LATE_COMMIT
+        answer = {"campaign_id": "spring", "decision": "unchanged", "drift": {"since": since}}
+        runs.finish(services, run, "one", Ended("skipped", [answer]))
+        assert runs.refresh_pays(services, WORKSPACE) is pays
 
 
 def test_a_refresh_pays_where_another_policy_was_put_into_service(services: Services, clock: FakeClock) -> None:
