@@ -68,8 +68,10 @@ def parse_category(value: object) -> str | None:
         return value
     if isinstance(value, bool):
         return "true" if value else "false"
+    if isinstance(value, int) and abs(value) < 1 << 64:  # ids: a float would hold some sixteen digits of them
+        return str(value)
     number = parse_number(value)
-    return None if number is None else f"{number:.15g}"
+    return None if number is None else f"{number + 0.0:.15g}"
 
 
 def parse_timestamp(value: object) -> float | None:

@@ -62,6 +62,13 @@ class Scales:
                 edges[place, : len(inner)] = inner
         return cls(np.array(names, np.uint64), mean, deviation, edges)
 
+    def joined(self, more: Scales) -> Scales:
+        """These and those of other numbers."""
+        name = np.concatenate((self.name, more.name))
+        order = np.argsort(name)
+        mean, deviation = np.concatenate((self.mean, more.mean)), np.concatenate((self.deviation, more.deviation))
+        return Scales(name[order], mean[order], deviation[order], np.concatenate((self.edges, more.edges))[order])
+
     def apply(self, told: Tokens) -> tuple[Keys, Values, Keys]:
         """Keys, values and names of what the model sees of these tokens."""
         if not told.number.any():

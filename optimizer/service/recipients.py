@@ -185,7 +185,7 @@ def attribute_type(value: Any) -> AttributeType | None:
 
 
 def _is_timestamp(value: str) -> bool:
-    if len(value) < 19 or value[4:5] != "-":
+    if len(value) < len("2026-03-02") or value[4:5] != "-":
         return False
     try:
         datetime.fromisoformat(value)

@@ -184,6 +184,40 @@ def test_learning_goes_on_from_a_model_and_from_folded_rows() -> None:
         assert told - told.mean() == pytest.approx(expected - expected.mean(), abs=0.2)
 
 
+@pytest.mark.parametrize("begun", ["folded", "from a model"])
+def test_a_number_that_comes_late_is_read_by_its_size(begun: str) -> None:
+    """Scales of what was folded are kept as they were; a new number has nothing that was."""
+
+    def late(rng: np.random.Generator, known: bool) -> AdfRow:
+        size, action = float(rng.uniform(1.0, 100.0)), ACTIONS[int(rng.integers(2))]
+        context = {"page": str(rng.integers(3)), **({"basket": size} if known else {})}
+        return row(context, action, float((size > 50.0) == (action is ACTIONS[0])))
+
+    rng = np.random.default_rng(5)
+    trainer = AdfTrainer(AdfOptions(rows=500))
+    trainer.add([late(rng, known=False) for _ in range(800)])
+    if begun == "from a model":
+        trainer = AdfTrainer(start=trainer.fit())
+    assert not trainer.whole
+    for _ in range(15):
+        trainer.add([late(rng, known=True) for _ in range(60)])
+    model = trainer.fit()
+    for size in (10.0, 30.0, 70.0, 90.0):
+        first, second = model.score([{"page": "1", "basket": size}], ACTIONS[:2])[:, 0]
+        assert (first > second) == (size > 50.0), size
+
+
+@pytest.mark.parametrize("together", [1, 400, 6_000])
+def test_scales_follow_the_newest_values_however_rows_are_added(together: int) -> None:
+    values = np.concatenate((np.full(1_000, 1.0), 1_000.0 + np.arange(5_000.0) % 100))
+    made = [row({"n": value}, ACTIONS[0], 1.0) for value in values.tolist()]
+    trainer = AdfTrainer(AdfOptions(draws=2))
+    for start in range(0, len(made), together):
+        trainer.add(made[start : start + together])
+    scales = trainer.fit().scales
+    assert scales.mean[scales.name == hashed("c:n")] == pytest.approx(1_049.5, abs=1.0)
+
+
 def test_ids_that_come_and_go_make_room() -> None:
     trainer = AdfTrainer(AdfOptions(rows=200, columns=2_000, draws=3))
     rng = np.random.default_rng(0)

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from optimizer.errors import BadArtifact
 from optimizer.model import columns, hashing
+from optimizer.model.columns import parse_category
 from optimizer.model.features import MAX_WIDTH, FeatureSpec, fit_spec
 from optimizer.model.moment import seen_at
 from optimizer.model.variantfeatures import variant_features
@@ -201,3 +202,11 @@ def test_names_that_never_repeat_are_no_features_once_there_are_thousands() -> N
     assert [column.name for column in fit_spec(contexts, (declared,)).columns] == ["age", "viewed-7"]
     few = fit_spec(contexts[:500], ())
     assert len(few.dropped) == 500 - (len(few.columns) - 1), "of fewer each is looked at"
+
+
+def test_one_category_level_is_one_value_however_it_is_written() -> None:
+    assert {parse_category(value) for value in (3, 3.0, "3")} == {"3"}
+    assert {parse_category(value) for value in (0, 0.0, -0.0, "0")} == {"0"}
+    ids = 120_330_000_000_000_001, 120_330_000_000_000_999
+    assert [parse_category(value) for value in ids] == [str(value) for value in ids], "no float holds them apart"
+    assert parse_category(10**400) is None

@@ -13,7 +13,7 @@ import pytest
 from optimizer.model.examples import Examples
 from optimizer.model.features import fit_spec
 from optimizer.model.training.quality import Finding, Quality, examine
-from storage.records import Attribute
+from storage.records import Attribute, AttributeType
 from tests.model.conftest import made_up
 
 ROWS = 4000
@@ -80,6 +80,15 @@ class TestProblems:
 
     def test_heavy_tails_do_not_explode(self) -> None:
         assert problem(lambda i: HEAVY[i]) is None
+
+    @pytest.mark.parametrize("declared", ["number", "timestamp", "boolean"])
+    def test_what_its_declared_type_can_never_read_is_missing(self, declared: AttributeType) -> None:
+        """The type may come from the first value that was ever seen."""
+        rows = with_feature(lambda i: f"03/{i % 27 + 1:02d}/next")
+        found = of(examine(rows, [Attribute("w", "odd", declared)]))
+        assert found is not None
+        assert (found.problem, found.left_out) == ("missing", True)
+        assert found.detail == f"no value can be read as its type, {declared}"
 
     def test_identity(self) -> None:
         assert problem(lambda i: f"user{BASE.cluster[i]}") == "identity"

@@ -22,6 +22,7 @@ from optimizer.model.training import posterior
 from optimizer.model.training.options import TrainOptions, learned_from, outgrown
 from optimizer.model.training.posterior import FIXED, IDLE, LOWEST, NEARLY, fit_posterior
 from optimizer.model.training.rows import Design, RowSet, message_layout
+from optimizer.model.training.threads import asked_for
 from optimizer.model.training.train import Trained, refresh, train, width_factor
 from optimizer.model.variantbasis import fit_basis
 from storage.records import Campaign, Channel, OutcomeWeight, Variant
@@ -497,3 +498,10 @@ def test_options_move_the_prior_precisions_and_nothing_else_of_the_defaults() ->
     # A larger shape and a smaller rate shrink more.
     assert np.log(strict.message.precision).mean() > np.log(plain.message.precision).mean()
     assert (plain.message.mean != strict.message.mean).any()
+
+
+@pytest.mark.parametrize(
+    ("told", "most"), [("", 2), ("3", 3), ("4,2", 4), (" 1 ", 1), ("0", 2), ("-1", 2), ("many", 2)]
+)
+def test_threads_are_those_of_the_usual_variable_where_it_names_any(told: str, most: int) -> None:
+    assert asked_for(told) == most

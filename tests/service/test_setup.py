@@ -102,6 +102,7 @@ def test_a_refusal_that_an_event_recorded_outlives_a_callers_own_of_the_same(ser
 
 def test_attributes_are_typed_at_first_sight(services: Services, spring: Campaign) -> None:
     told = {"age": 33, "plan": "pro", "vip": True, "joined": "2026-01-02T03:04:05Z", "nothing": None}
+    told |= {"born": "1990-03-01", "code": "1990-31-01"}
     patch = RecipientPatch(attributes=told)
     services.decider.decide(WORKSPACE, DecisionRequest("spring", "u1", recipient=patch, context={"cart_value": 8.5}))
     with services.store.read() as reader:
@@ -111,6 +112,8 @@ def test_attributes_are_typed_at_first_sight(services: Services, spring: Campaig
         "plan": ("category", False),
         "vip": ("boolean", False),
         "joined": ("timestamp", False),
+        "born": ("timestamp", False),
+        "code": ("category", False),
         "cart_value": ("number", False),
     }
 

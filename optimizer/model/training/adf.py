@@ -15,6 +15,7 @@ is folded stays learned, fades as more is folded, and costs nothing more.
 from __future__ import annotations
 
 import math
+from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
@@ -32,8 +33,10 @@ from optimizer.model.training.solving import Floats, System, solve
 from optimizer.model.training.weights import INTERCEPT, Weights
 from storage.records import JsonObject
 
-#: Values of a number that are looked at for its scale.
+#: Values of a number that are looked at for its scale, the newest.
 _REMEMBERED_NUMBERS = 2_000
+#: Values of a number, or rows, before there are scales.
+_FEWEST_SEEN = 32
 #: Rows before groups get precisions of their own.
 _FEWEST_FOR_BAYES = 60
 #: Entries of rows that are kept.
@@ -111,7 +114,7 @@ class AdfTrainer:
         self._unit = 1.0
         self._kept = _Rows()
         self._row_shock = np.zeros((0, options.draws), np.float32)
-        self._seen: dict[int, list[float]] = {}
+        self._seen: dict[int, deque[float]] = {}
         if start is not None:
             self._begin_from(start)
 
@@ -142,7 +145,7 @@ class AdfTrainer:
         shocks = self._rng.standard_normal((len(new), self.options.draws), np.float32)
         self._row_shock = np.concatenate([self._row_shock, shocks])
         self.rows += len(new)
-        if not self._scales_frozen and self.rows >= 2 * self._scaled_at:
+        if self._late_numbers() if self._scales_frozen else self.rows >= 2 * self._scaled_at:
             new = self._rescaled(new)
         for block in self._blocks(new):
             self._append(block)
@@ -164,16 +167,20 @@ class AdfTrainer:
     def _note_numbers(self, row: AdfRow) -> None:
         for told in (row.context, row.action):
             for at in np.flatnonzero(told.number).tolist():
-                values = self._seen.setdefault(int(told.name[at]), [])
-                if len(values) < _REMEMBERED_NUMBERS:
-                    values.append(float(told.value[at]))
-                else:
-                    values[self.rows % _REMEMBERED_NUMBERS] = float(told.value[at])
+                values = self._seen.setdefault(int(told.name[at]), deque(maxlen=_REMEMBERED_NUMBERS))
+                values.append(float(told.value[at]))
+
+    def _late_numbers(self) -> dict[int, deque[float]]:
+        """What was seen of numbers that have come since scales were frozen, where it is enough for scales of theirs."""
+        known = set(self._scales.name.tolist())
+        return {name: seen for name, seen in self._seen.items() if len(seen) >= _FEWEST_SEEN and name not in known}
 
     def _rescaled(self, new: list[AdfRow]) -> list[AdfRow]:
-        """Scales follow what was seen, at every doubling of the rows. Returns what is to be encoded: all rows, anew."""
-        self._scaled_at = max(self.rows, 32)
-        self._scales = Scales.fit(self._seen)
+        """Scales follow what was seen, at every doubling of the rows; once they are frozen new numbers get theirs.
+        Returns what is to be encoded: all rows, anew."""
+        self._scaled_at = max(self.rows, _FEWEST_SEEN)
+        frozen = self._scales_frozen
+        self._scales = self._scales.joined(Scales.fit(self._late_numbers())) if frozen else Scales.fit(self._seen)
         kept, self._kept = self._kept, _Rows()
         return [*kept.source, *new]
 

@@ -22,6 +22,7 @@ from optimizer.bandit.drift import area_under_curve, binomial_tail
 from optimizer.bandit.intervals import one_sided_quantile
 from optimizer.bandit.rewards import needs_message
 from optimizer.model.examples import Examples
+from optimizer.model.funnel import TITLES
 
 #: The most that a feature which is known before the send is thought to separate.
 SEPARATION = 0.95
@@ -85,6 +86,11 @@ class _Test:
     cases: NDArray[np.float64]
     error: float
 
+    @property
+    def title(self) -> str:
+        """The outcome as people know it."""
+        return TITLES.get(self.outcome, self.outcome)
+
     def separation(self) -> Leak | None:
         base = float(self.cases.sum() + 0.5) / float(self.size.sum() + 1.0)
         rate = (self.cases + base) / (self.size + 1.0)
@@ -93,7 +99,7 @@ class _Test:
         limit = SEPARATION + one_sided_quantile(self.error) * math.sqrt(SEPARATION * (1 - SEPARATION) / max(1, rarer))
         if rarer == 0 or area <= limit:
             return None
-        detail = f"separates {self.outcome} by itself: area under the curve over {rarer} recipients of the rarer kind"
+        detail = f"separates {self.title} by itself: area under the curve over {rarer} recipients of the rarer kind"
         return Leak(area, limit, detail)
 
     def certainty(self) -> Leak | None:
@@ -105,7 +111,7 @@ class _Test:
             return None
         if binomial_tail(cases, rows, CERTAINTY) > self.error or not self._under_other_actions(inside):
             return None
-        detail = f"{self.outcome} happened in {cases} of {rows} rows with certain values, in {100 * base:.1f} % of all"
+        detail = f"{self.title} happened in {cases} of {rows} rows with certain values, in {100 * base:.1f} % of all"
         return Leak(cases / rows, CERTAINTY, detail)
 
     def _under_other_actions(self, inside: NDArray[np.bool_]) -> bool:

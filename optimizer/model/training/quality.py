@@ -11,7 +11,7 @@ number ends at the range that was seen, five standard deviations from its mean, 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from typing import Any, Literal
@@ -20,12 +20,26 @@ import numpy as np
 from numpy.typing import NDArray
 
 from optimizer.bandit.drift import compare
-from optimizer.model.columns import CategoryColumn, Column, NumberColumn, parse_category
+from optimizer.model.columns import (
+    CategoryColumn,
+    Column,
+    NumberColumn,
+    parse_boolean,
+    parse_category,
+    parse_number,
+    parse_timestamp,
+)
 from optimizer.model.examples import Examples
 from optimizer.model.features import fit_spec
 from optimizer.model.training.leaks import Leak, leak_of
-from storage.records import Attribute, JsonObject
+from storage.records import Attribute, AttributeType, JsonObject
 
+#: What reads the values of a declared type that not every value has.
+_READERS: Mapping[str, Callable[[object], float | None]] = {
+    "number": parse_number,
+    "timestamp": parse_timestamp,
+    "boolean": parse_boolean,
+}
 Problem = Literal["constant", "missing", "exploding", "identity", "leaking", "shifted"]
 #: Rows looked at, spread evenly over time: enough for every test.
 MOST_ROWS = 20_000
@@ -119,7 +133,8 @@ def examine(examples: Examples, attributes: Sequence[Attribute] = ()) -> Quality
         return Quality(0, 0, (), limits)
     rows = examples.take(np.array(looked_at(n), np.int64))
     spec = fit_spec(rows.contexts, attributes)
-    findings = [found for name in spec.dropped if (found := _dropped(rows.contexts, name)) is not None]
+    types = {attribute.name: attribute.type for attribute in attributes}
+    findings = [f for name in spec.dropped if (f := _dropped(rows.contexts, name, types.get(name))) is not None]
     tests = max(1, len(spec.columns) * max(1, len(rows.outcomes)))
     shares = limits.leak_error / tests, limits.shift_error / max(1, len(spec.columns))
     for column in spec.columns:
@@ -190,9 +205,13 @@ def _missing(read: _Read, limits: QualityLimits) -> Finding | None:
     return Finding(read.column.name, "missing", missing, limits.missing, left_out=True, detail=detail)
 
 
-def _dropped(contexts: Sequence[JsonObject], name: str) -> Finding | None:
+def _dropped(contexts: Sequence[JsonObject], name: str, declared: AttributeType | None) -> Finding | None:
     """A feature that the spec has no column for: constant, or never readable; None when it was dropped for width."""
     values = [context[name] for context in contexts if context.get(name) is not None]
+    read = _READERS.get(declared or "")
+    if read is not None and all(read(value) is None for value in values):
+        detail = f"no value can be read as its type, {declared}"
+        return Finding(name, "missing", 1.0, 0.95, left_out=True, detail=detail)
     levels = {parse_category(value) for value in values}
     if None in levels and len(levels) == 1:
         return Finding(name, "missing", 1.0, 0.95, left_out=True, detail="no readable value: lists or objects")

@@ -14,8 +14,15 @@ from threadpoolctl import ThreadpoolController
 _Part = TypeVar("_Part")
 _Found = TypeVar("_Found")
 
+
+def asked_for(told: str, otherwise: int = 2) -> int:
+    """How many threads OpenMP's variable names: of a list ("4,2") what holds at the outermost level."""
+    first = told.split(",")[0].strip()
+    return int(first) if first.isascii() and first.isdigit() and int(first) > 0 else otherwise
+
+
 #: Training runs beside the service; torch takes two cores unless the usual variable says otherwise.
-MOST = int(os.environ.get("OMP_NUM_THREADS", "2"))
+MOST = asked_for(os.environ.get("OMP_NUM_THREADS", ""))
 #: Below this many rows the matrices are so small that two threads mostly wait for each other: on a busy machine a
 #: Cholesky inverse of 112 weights took 26 ms with two and .4 ms with one.
 SMALL = 25_000
