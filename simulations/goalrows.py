@@ -67,7 +67,7 @@ def many_slots(read: Read) -> Iterator[Goal]:
 
 
 def misspecified(name: str, about: str, must: float, stretch: float | None) -> Callable[[Read], Iterator[Goal]]:
-    """A world that the model can't draw."""
+    """A world that a sum of features can't draw."""
 
     def rows(read: Read) -> Iterator[Goal]:
         found = read(name)
@@ -120,7 +120,9 @@ def delays(read: Read) -> Iterator[Goal]:
     goal = _ratio(
         found, "delays", "outcomes that come late: regret over that with outcomes known at the send", 1.2, 1.1
     )
-    yield replace(goal, beside=f"{goal.beside}; “not yet” taken for “no” {shown(naive, 0)}")
+    at_once = _standing(found, "ours-at-once")["regret"]
+    told = f"known with the decision, before the send: {shown(at_once, 0)}; “not yet” taken for “no” {shown(naive, 0)}"
+    yield replace(goal, beside=f"{goal.beside}; {told}")
 
 
 def drift(read: Read) -> Iterator[Goal]:

@@ -2,8 +2,8 @@
 
 The strengths were set so that random choice, Vowpal Wabbit at its defaults and the best tuned one lie about as far
 apart as in the measurements behind the project's goals (504 actions, 10,000 decisions: regret 3,700, 3,300 and
-2,100–2,500), and so that features tell a good part of what can be known and not all of it; ``World`` shares no formula
-with the model.
+2,100–2,500), and so that features tell a good part of what can be known and not all of it. ``World`` is written without
+the model's code; but a click is a look that pleases in both, and both add tastes up on the logit scale.
 """
 
 from __future__ import annotations
@@ -125,7 +125,7 @@ SCENARIOS: Mapping[str, Scenario] = {
         replace(
             _STATIONARY,
             name="cap-pressure",
-            about="at most one message in two days and two a week: most actions masked, hardly a decision withheld",
+            about="at most one message in two days and two a week; not sending is allowed",
             window="now",
             days=35.0,
             rules=(_cap("two-days", 1, 2), _cap("week", 2, 7)),

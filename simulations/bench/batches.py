@@ -12,7 +12,7 @@ import numpy as np
 import orjson
 
 from optimizer.service.requests import DecisionRequest
-from simulations.baselines.vw import VwOptions, make_workspace
+from simulations.baselines.vw import Learner, VwOptions
 from simulations.bench import shop
 from simulations.bench.figure import ROUNDS, Figure, at_least, medians
 from simulations.bench.served import Shop, serving
@@ -106,7 +106,7 @@ def _post(bind: str, headers: dict[str, str], body: bytes) -> bytes:
 
 def vowpal_wabbit() -> Callable[[], float]:
     """Predictions a second over the shop's contexts and actions, by a learner that has seen some rewards."""
-    learner = make_workspace(VwOptions(algorithm="squarecb").arguments(1))
+    learner = Learner(VwOptions(algorithm="squarecb").arguments(1))
     actions = adf_lines()
     people = [shared_line(request) for request in shop.requests(1, PREDICTED)]
     rng = np.random.default_rng(0)

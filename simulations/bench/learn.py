@@ -19,7 +19,7 @@ from optimizer.service.ids import fresh
 from optimizer.service.ingest import ingest
 from optimizer.service.requests import DecisionRequest, EventInput
 from optimizer.service.wiring import Services
-from simulations.baselines.vw import VwOptions, make_workspace
+from simulations.baselines.vw import Learner, VwOptions
 from simulations.bench import load, shop
 from simulations.bench.batches import adf_lines, shared_line
 from simulations.bench.figure import ROUNDS, Figure, at_least, at_most, medians
@@ -102,7 +102,7 @@ def _made(services: Services, rng: np.random.Generator, people: Sequence[Decisio
 
 def _learning() -> Callable[[], float]:
     """Examples a second that Vowpal Wabbit learns from."""
-    learner = make_workspace(VwOptions(algorithm="squarecb").arguments(1))
+    learner = Learner(VwOptions(algorithm="squarecb").arguments(1))
     actions = adf_lines()
     rng = np.random.default_rng(0)
     examples = []
