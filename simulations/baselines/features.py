@@ -20,6 +20,8 @@ from storage.records import Attribute
 Floats = NDArray[np.float64]
 Encoding = Literal["raw", "encoded"]
 
+#: Room for a constant and the numbers of a context; a scenario with more is told so.
+ROOM: Mapping[Encoding, int] = {"raw": 64, "encoded": 224}
 #: Contexts that the ``encoded`` features are fitted to; before that there are none.
 FITTED_TO = 200
 
@@ -95,11 +97,16 @@ class Columns:
         self._place: dict[str, int] = {}
 
     def vector(self, named: Mapping[str, float]) -> Floats:
-        """(width,) values; names beyond the width are left out; the first place is always 1."""
+        """(width,) values; the first place is always 1.
+
+        Raises:
+            ValueError: more names than there is room for: left out, a rival would learn from less than it is shown.
+        """
         out = np.zeros(self.width)
         out[0] = 1.0
         for name, value in named.items():
             place = self._place.setdefault(name, len(self._place) + 1)
-            if place < self.width:
-                out[place] = value
+            if place >= self.width:
+                raise ValueError(f"{place} features, and room for {self.width - 1}: {name!r} would be left out")
+            out[place] = value
         return out

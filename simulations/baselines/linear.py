@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from optimizer.bandit.actions import ActionSpace
 from optimizer.service.choose import Drawn
-from simulations.baselines.features import Columns, Encoding, make_features
+from simulations.baselines.features import ROOM, Columns, Encoding, make_features
 from simulations.game import Game, Turn
 from simulations.oracle import hour_of_week, keys
 from simulations.play import Result
@@ -24,8 +24,6 @@ Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 
 _NOISE = 31
-#: Numbers of a context at most: a constant and features; what appears later is left out.
-DISJOINT_WIDTH, CROSSED_WIDTH = 48, 32
 #: Time as a rival's features: two daily waves, the weekend, and a constant.
 _TIME = 6
 
@@ -122,10 +120,9 @@ class Linear:
     notes: dict[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        width = DISJOINT_WIDTH if self.options.shape == "disjoint" else CROSSED_WIDTH
-        self._columns = Columns(width)
+        self._columns = Columns(ROOM[self.options.features])
         self._features = make_features(self.options.features, self.game.attributes)
-        self._disjoint = Disjoint(width, self.options.ridge)
+        self._disjoint = Disjoint(self._columns.width, self.options.ridge)
         self._crossed = Crossed(self.options.ridge)
         self._rng = np.random.default_rng([_NOISE, self.game.seed])
         self._asked: dict[str, tuple[int, Floats]] = {}

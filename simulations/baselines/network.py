@@ -20,15 +20,13 @@ from numpy.typing import NDArray
 
 from optimizer.bandit.actions import ActionSpace
 from optimizer.service.choose import Drawn
-from simulations.baselines.features import Columns, Encoding, make_features
+from simulations.baselines.features import ROOM, Columns, Encoding, make_features
 from simulations.game import Game, Turn
 from simulations.oracle import drawn, hour_of_week
 from simulations.play import Result
 
 Floats = NDArray[np.float32]
 
-#: Numbers of a context at most, a constant among them; what appears later is left out.
-CONTEXT = 48
 #: Harmonics of the day, cosine and sine, and the days of the week.
 _WAVES, _DAYS = 4, 7
 _BATCH = 64
@@ -58,9 +56,9 @@ class NetworkOptions:
 class Columned:
     """Rows of a decision: context, variant, channel and time side by side; not sending is a column of its own."""
 
-    def __init__(self, variants: tuple[str, ...], channels: tuple[str, ...]) -> None:
+    def __init__(self, context: int, variants: tuple[str, ...], channels: tuple[str, ...]) -> None:
         self._variants, self._channels = variants, channels
-        self._start = np.cumsum([0, CONTEXT, len(variants), len(channels), 2 * _WAVES, _DAYS, 1]).tolist()
+        self._start = np.cumsum([0, context, len(variants), len(channels), 2 * _WAVES, _DAYS, 1]).tolist()
 
     @property
     def width(self) -> int:
@@ -96,8 +94,9 @@ class Network:
 
     def __post_init__(self) -> None:
         torch.manual_seed(self.game.seed)
-        self._columned = Columned(self.game.scenario.world.names, tuple(c.id for c in self.game.campaigns[-1].channels))
-        self._context = Columns(CONTEXT)
+        channels = tuple(c.id for c in self.game.campaigns[-1].channels)
+        self._context = Columns(ROOM[self.options.features])
+        self._columned = Columned(self._context.width, self.game.scenario.world.names, channels)
         self._features = make_features(self.options.features, self.game.attributes)
         sizes = [self._columned.width, *[self.options.width] * self.options.layers]
         parts: list[torch.nn.Module] = []

@@ -9,7 +9,15 @@ import pytest
 from mabwiser.mab import MAB, LearningPolicy
 
 from simulations.baselines import tuned
-from simulations.baselines.features import Columns, EncodedFeatures, RawFeatures, Running
+from simulations.baselines.features import (
+    ROOM,
+    Columns,
+    EncodedFeatures,
+    Encoding,
+    RawFeatures,
+    Running,
+    make_features,
+)
 from simulations.baselines.linear import Crossed, Disjoint, Linear, LinearOptions
 from simulations.baselines.network import Network, gap_weights
 from simulations.baselines.simple import Rates, Simple, SimpleOptions
@@ -173,8 +181,23 @@ def test_encoded_features_are_the_services_own_from_the_200th_context_on() -> No
 
 def test_columns_have_a_constant_and_a_width() -> None:
     columns = Columns(3)
-    assert columns.vector({"a": 2.0, "b": 3.0, "c": 4.0}).tolist() == [1.0, 2.0, 3.0]
-    assert columns.vector({"c": 9.0, "b": 5.0}).tolist() == [1.0, 0.0, 5.0]
+    assert columns.vector({"a": 2.0, "b": 3.0}).tolist() == [1.0, 2.0, 3.0]
+    assert columns.vector({"b": 5.0}).tolist() == [1.0, 0.0, 5.0]
+    with pytest.raises(ValueError, match="3 features, and room for 2: 'c' would be left out"):
+        columns.vector({"c": 9.0})
+
+
+@pytest.mark.parametrize("encoding", ["raw", "encoded"])
+def test_there_is_room_for_all_that_people_are_known_by(encoding: Encoding) -> None:
+    game = Game(replace(scenario("cross-sell"), decisions=250), 1)
+    features, columns = make_features(encoding, game.attributes), Columns(ROOM[encoding])
+    names: set[str] = set()
+    for recipient in game.recipients:
+        named = features.of({**recipient.attributes, "bought_last": "culture"})
+        columns.vector(named)
+        names |= named.keys()
+    assert any("morningness" in name for name in names)
+    assert any("work" in name for name in names)
 
 
 def test_what_was_tuned_is_used_and_told(monkeypatch: pytest.MonkeyPatch, tmp_path: object) -> None:

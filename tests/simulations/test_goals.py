@@ -93,7 +93,7 @@ def test_confidence_sequences_say_at_how_many_rows_they_were_looked_at(tmp_path:
     (tmp_path / "estimators.json").write_bytes((FOLDER / "estimators.json").read_bytes())
     held, width, *_ = rows(tmp_path)
     assert "from row 1,000 on" in held[0]
-    assert held[4].endswith("one look, 4,001 looks, 4,001 looks")
+    assert "; one look, 4,001 looks, 4,001 looks; " in held[4]
     assert [one.split()[-1] for one in width[1].split(", ")] == ["1,000", "5,000", "5,000"]
     assert "1.68 at 20,000" in width[4]
 
