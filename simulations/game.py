@@ -212,8 +212,9 @@ class Game:
 
     def hints(self, arrival: Arrival) -> dict[str, Any]:
         """What rivals are told of the recipient's events: their models read none."""
-        bought = arrival.moment.bought
-        return {} if bought is None else {"bought_last": TOPICS[bought]}
+        bought, viewed = arrival.moment.bought, arrival.moment.viewed
+        told = {} if bought is None else {"bought_last": TOPICS[bought]}
+        return {**told, "viewed_before": TOPICS[viewed[-2]]} if len(viewed) >= 2 else told
 
     def request(self, arrival: Arrival) -> DecisionRequest:
         """The question as it is put to the service."""
