@@ -198,7 +198,8 @@ def _later(
     start = place(held[0])
     earlier = [r for r in job.log.rows if place(r) < start]
     unseen = [r for r in logged if place(r) >= start]
-    if (learned := len(usable([r for r in logged if place(r) < start], job.log.campaigns))) < LEAST_ROWS:
+    learned = len(usable([r for r in logged if place(r) < start], job.log.campaigns))
+    if learned < LEAST_ROWS:
         return _answer(campaign, "skipped", f"{learned} rows to learn from; {LEAST_ROWS} are needed", len(mine))
     trained = job.fit(earlier)
     incumbent = load_policy(reader, job.workspace_id, policy_id, _as_known(job, reader, campaign, policy_id, earlier))

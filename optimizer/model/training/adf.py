@@ -145,7 +145,7 @@ class AdfTrainer:
         shocks = self._rng.standard_normal((len(new), self.options.draws), np.float32)
         self._row_shock = np.concatenate([self._row_shock, shocks])
         self.rows += len(new)
-        if self._late_numbers() if self._scales_frozen else self.rows >= 2 * self._scaled_at:
+        if self._scales_are_due():
             new = self._rescaled(new)
         for block in self._blocks(new):
             self._append(block)
@@ -169,6 +169,12 @@ class AdfTrainer:
             for at in np.flatnonzero(told.number).tolist():
                 values = self._seen.setdefault(int(told.name[at]), deque(maxlen=_REMEMBERED_NUMBERS))
                 values.append(float(told.value[at]))
+
+    def _scales_are_due(self) -> bool:
+        """All rows are encoded anew then; so new numbers wait for a tenth more of them, however many names there are."""
+        if self._scales_frozen:
+            return self.rows >= 1.1 * self._scaled_at and bool(self._late_numbers())
+        return self.rows >= 2 * self._scaled_at
 
     def _late_numbers(self) -> dict[int, deque[float]]:
         """What was seen of numbers that have come since scales were frozen, where it is enough for scales of theirs."""
