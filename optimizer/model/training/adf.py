@@ -171,7 +171,7 @@ class AdfTrainer:
                 values.append(float(told.value[at]))
 
     def _scales_are_due(self) -> bool:
-        """All rows are encoded anew then; so new numbers wait for a tenth more of them, however many names there are."""
+        """All rows are encoded anew then; so new numbers wait for a tenth more of them, however many there are."""
         if self._scales_frozen:
             return self.rows >= 1.1 * self._scaled_at and bool(self._late_numbers())
         return self.rows >= 2 * self._scaled_at
