@@ -60,6 +60,13 @@ def build_layout(
     start = 0
     for i, (unit, segment, precision) in enumerate(shape):
         if counts[i]:
-            blocks.append(Block(unit, segment, tuple(keys[unit][: counts[i]]), start, widths[segment], precision))
+            kept = _in_order(unit, keys[unit][: counts[i]])
+            blocks.append(Block(unit, segment, kept, start, widths[segment], precision))
             start += blocks[-1].size
     return replace(empty, blocks=tuple(blocks))
+
+
+def _in_order(unit: Unit, keys: Sequence[str]) -> tuple[str, ...]:
+    """Keys in an order that their rows don't change: the noise of draws goes by the weights' places, and two variants
+    that changed places would swap theirs. Coordinates of variants' features have places of their own."""
+    return tuple(keys) if unit == "feature" else tuple(sorted(keys))

@@ -19,7 +19,7 @@ _VW: Turns = (
     ("unit", (1.0, 5.0, 20.0)),
     ("cost", ("zero_one", "negative")),
     ("features", ("raw", "encoded")),
-    ("crossing", ("first", "second", "third")),
+    ("crossing", ("first", "second", "third", "pairs")),
     ("power", (0.0, 0.5)),
 )
 _SCALE = ("scale", (10.0, 100.0, 1_000.0, 10_000.0))

@@ -25,7 +25,7 @@ from simulations.policyoptions import refused
 
 Floats = NDArray[np.float64]
 Cost = Literal["zero_one", "negative"]
-Crossing = Literal["first", "second", "third"]
+Crossing = Literal["first", "second", "third", "pairs"]
 Algorithm = Literal["squarecb", "large", "bag", "cover", "regcb", "rnd", "egreedy"]
 Kind = Literal["mtr", "ips", "dr", "dm", "sm"]
 
@@ -34,6 +34,7 @@ CROSSINGS: Mapping[Crossing, tuple[str, ...]] = {
     "first": ("uv", "us", "uc"),
     "second": ("uv", "us", "uc", "vs", "vc", "sc"),
     "third": ("uv", "us", "uc", "vs", "vc", "sc", "vsc", "uvs", "uvc", "usc"),
+    "pairs": ("uv", "us", "uc", "uuv"),
 }
 #: Exploration algorithms by our names.
 ALGORITHMS: Mapping[Algorithm, str] = {

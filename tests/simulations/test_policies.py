@@ -51,7 +51,7 @@ def test_policies_are_read_with_their_options() -> None:
         ("ours:method=epsilon_greedy,parameter=2", "parameter=2: must be a number, from 0 to 1"),
         ("service:lie=white", "lie=white: must be one of: none, numbers, draws"),
         ("vw-squarecb:cost=foo", "cost=foo: must be one of: zero_one, negative"),
-        ("vw-squarecb:crossing=foo", "crossing=foo: must be one of: first, second, third"),
+        ("vw-squarecb:crossing=foo", "crossing=foo: must be one of: first, second, third, pairs"),
         ("vw-squarecb:features=foo", "features=foo: must be one of: raw, encoded"),
         ("vw-squarecb:algorithm=foo", "algorithm=foo: must be one of: squarecb, large"),
         ("vw-squarecb:kind=dr", r"kind=dr: must be one of: mtr \(of squarecb\)"),
@@ -82,7 +82,7 @@ def simulated(*arguments: str) -> Result:
 @pytest.mark.parametrize(
     ("policies", "told"),
     [
-        ("random,vw-squarecb:crossing=foo", "crossing=foo: must be one of: first, second, third"),
+        ("random,vw-squarecb:crossing=foo", "crossing=foo: must be one of: first, second, third, pairs"),
         ("ours:retrain=-3+refresh=nan", "retrain=-3: must be a number, above 0"),
         ("nobody", "there are: ours"),
         (",", "',' names none; there are: ours"),

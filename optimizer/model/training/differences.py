@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from functools import partial
+from itertools import chain
 
 import numpy as np
 from numpy.typing import NDArray
@@ -95,6 +96,6 @@ def joined(old: Layout, new: Layout, kind: str) -> Layout:
 
 
 def _keys(layout: Layout, unit: Unit, more: tuple[str, ...]) -> tuple[str, ...]:
-    """The keys of a unit in a layout, and ``more``, each once."""
-    mine = max((b.keys for b in layout.blocks if b.unit == unit), key=len, default=())
-    return tuple(dict.fromkeys((*mine, *more)))
+    """The keys of a unit in a layout, and ``more``, each once; first those that kept most weights of their own."""
+    mine = sorted((b.keys for b in layout.blocks if b.unit == unit), key=len)
+    return tuple(dict.fromkeys((*chain.from_iterable(mine), *more)))

@@ -90,8 +90,8 @@ def message_layout(rows: RowSet, basis: VariantBasis, plain: Sequence[int], owne
         time = _live_times(local)
         buckets = np.unique(hour_of_week(local))
         hours = np.unique(buckets % HOURS_OF_DAY)
-        hour = tuple(hours.tolist()) if len(hours) > 1 else ()
-        week = tuple(buckets.tolist()) if len(buckets) > 1 else ()
+        hour = tuple(hours.tolist())
+        week = tuple(buckets.tolist())
     return build_layout(MESSAGE_BLOCKS, keys, **_parts(rows, plain, owner), time=time, hour=hour, week=week)
 
 
