@@ -52,3 +52,13 @@ def _version(package: str) -> str:
         return version(package)
     except PackageNotFoundError:
         return "not installed"
+
+
+def seeds_named(first: int, count: int) -> str:
+    """Which worlds were played: "seed 7", "seeds 1 to 10"."""
+    return f"seed {first}" if count == 1 else f"seeds {first} to {first + count - 1}"
+
+
+def own_seeds(count: int) -> str:
+    """On how many worlds of its own a rival was tuned."""
+    return f"{count} seed{'' if count == 1 else 's'} of its own"

@@ -158,8 +158,7 @@ def document(folder: Path, bench: Path | None = None) -> str:
 def section(part: Part, figures: Mapping[str, Any], folder: str) -> str:
     """One scenario: the table, how its rivals were tuned, its pictures."""
     options, reference, standings = figures["options"], figures["reference"], figures["standings"]
-    last = options["first"] + options["seeds"] - 1
-    how = f"Seeds {options['first']} to {last}, gate and canary {figures['gate']}"
+    how = f"{fragments.seeds_named(options['first'], options['seeds']).capitalize()}, gate and canary {figures['gate']}"
     told = f"{figures['scenario'].capitalize()}. {how}. {figures['played']}"
     tuned = [_tuning(name, found) for name, found in figures["tuning"].items() if found is not None]
     pictures = f"![regret]({folder}/{part.scenario}-regret.png)\n\n![week]({folder}/{part.scenario}-week.png)"
@@ -170,7 +169,7 @@ def section(part: Part, figures: Mapping[str, Any], folder: str) -> str:
     if figures["recovery"]:
         blocks.append(_recovery(part, figures["recovery"], figures["recovery_together"]))
     if tuned:
-        blocks.append("Tuned on seeds of their own:\n\n" + "\n".join(tuned))
+        blocks.append("How rivals were tuned:\n\n" + "\n".join(tuned))
     return "\n\n".join([*blocks, pictures])
 
 
@@ -298,5 +297,5 @@ def _figure(figure: Mapping[str, Any], digits: int) -> str:
 def _tuning(name: str, found: Mapping[str, Any]) -> str:
     best = ", ".join(f"{key} {value}" for key, value in sorted(found["options"].items()))
     tried = "; ".join(f"{one['option']} {one['value']}: {one['regret']:,.0f}" for one in found["tried"])
-    where = f"{found['scenario']}, {found['seeds']} seeds, {found['decisions']:,} decisions"
+    where = f"{found['scenario']}, {fragments.own_seeds(found['seeds'])}, {found['decisions']:,} decisions"
     return f"- {name} ({where}): **{best}**. Tried, in order, with regret: {tried}"

@@ -179,7 +179,7 @@ def show(console: Console, options: Options, played: Mapping[str, Sequence[Playe
     one = scenario(options.scenario)
     reference = options.against or best_rival(played)
     count = next(iter(played.values()))[0].regret.size
-    told = f"{options.seeds} seeds, gate and canary {gate_of(options)}"
+    told = f"{fragments.seeds_named(options.first, options.seeds)}, gate and canary {gate_of(options)}"
     title = f"{one.name}: {one.about}. {one.actions:,} actions, {count:,} decisions, {told}"
     print_standings(console, standings(played, reference), title, reference)
     for name, seeds in recoveries(options, played).items():
@@ -203,7 +203,7 @@ def tuning_table(name: str, found: Mapping[str, Any]) -> Table:
     where = f" on {found['scenario']}" if "scenario" in found else ""
     best = ", ".join(f"{key}={value}" for key, value in sorted(found["options"].items()))
     table = Table(
-        title=f"{name} tuned{where}, {found['seeds']} seeds of their own, {found['decisions']:,} decisions: {best}"
+        title=f"{name} tuned{where}, {fragments.own_seeds(found['seeds'])}, {found['decisions']:,} decisions: {best}"
     )
     for heading in ("option", "value", "regret"):
         table.add_column(heading, justify="right" if heading == "regret" else "left")

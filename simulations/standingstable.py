@@ -75,8 +75,11 @@ class _Table:
 
 
 def table_of(found: Sequence[Standing], title: str) -> RenderableType:
-    """The figures for people; who could still be asked only where not everybody could be with every policy."""
-    told = [name for name in _COLUMNS if name != "still asked" or not asked_of_all(found)]
+    """The figures for people; who could still be asked only where not everybody could be with every policy, the ratio
+    only where there is something to compare with."""
+    silent = {"still asked"} if asked_of_all(found) else set()
+    silent |= {"regret ratio"} if all(one.ratio is None for one in found) else set()
+    told = [name for name in _COLUMNS if name not in silent]
     return _Table(title, [one.policy for one in found], {name: [_COLUMNS[name](one) for one in found] for name in told})
 
 
@@ -114,7 +117,8 @@ def _widths(columns: Mapping[str, Sequence[Cell]], between: str) -> list[int]:
 def _caption(found: Sequence[Standing], reference: str | None) -> str:
     ratio = "" if reference is None else f" Regret ratio: to {reference}, seed by seed."
     lost = "" if asked_of_all(found) else " Where nobody could be asked, regret and reward count 0."
-    return f"Expected rewards; regret is against the informed oracle; 95 % intervals over paired seeds.{ratio}{lost}"
+    spread = "" if all(np.isnan(one.regret.low) for one in found) else "; 95 % intervals over paired seeds"
+    return f"Expected rewards; regret is against the informed oracle{spread}.{ratio}{lost}"
 
 
 def _halved(heading: str) -> int:

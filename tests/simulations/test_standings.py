@@ -151,8 +151,8 @@ def test_people_are_told_which_policies_had_a_gate_and_a_canary(monkeypatch: pyt
         show(console, Options("small", policies, 1), {**found, **dict.fromkeys(policies, found["full-oracle"])})
         return " ".join(console.export_text().split())
 
-    assert "40 decisions, 1 seeds, gate and canary off" in told("ours")
-    assert "1 seeds, gate and canary on in service" in told("ours", "service")
+    assert "40 decisions, seed 1, gate and canary off" in told("ours")
+    assert "seed 1, gate and canary on in service" in told("ours", "service")
 
 
 def test_the_command_prints_tables_json_and_pictures(tmp_path: Path) -> None:
