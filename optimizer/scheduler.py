@@ -58,6 +58,8 @@ CLEAN_SECONDS = 60.0
 _EXPIRE_ROWS = 1000
 #: Webhook endpoints that are pushed to at once.
 PUSH_THREADS = 8
+#: The environment in which numerical libraries take one core.
+ONE_THREAD = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"), "1")
 _FIRST_RETENTION = timedelta(minutes=10)
 _ERROR_BYTES = 2000
 
@@ -111,8 +113,7 @@ class Trainer:
 
     def _environment(self) -> dict[str, str]:
         """One thread for numerical libraries: a training that takes every core would slow decisions down."""
-        single = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"), "1")
-        return {**self.services.settings.child_environment(os.environ), **single}
+        return {**self.services.settings.child_environment(os.environ), **ONE_THREAD}
 
     def _watch(self, child: Child) -> None:
         if child.process.poll() is not None:

@@ -14,7 +14,7 @@ from optimizer.cli.call import Call, command
 from optimizer.cli.group import EXIT_CODES
 
 #: Scheduling priority of a training: decisions go first.
-_NICE = 10
+NICE = 10
 _PARENT_SECONDS = 0.5
 
 
@@ -41,7 +41,7 @@ def train_job(call: Call, run: str, parent: int) -> None:
 
 def step_back(memory_mib: int) -> None:
     """Gives this process low priority and at most ``memory_mib`` MiB of data; more is a ``MemoryError``."""
-    os.nice(_NICE)
+    os.nice(NICE)
     limit = memory_mib << 20
     # Data, not address space: torch reserves far more addresses than it ever fills.
     resource.setrlimit(resource.RLIMIT_DATA, (limit, limit))

@@ -14,7 +14,9 @@ import psutil
 import pyarrow as pa
 from pyarrow import parquet
 
+from optimizer.cli.train_job import NICE
 from optimizer.config import Settings
+from optimizer.scheduler import ONE_THREAD
 from simulations.bench import shop
 from simulations.bench.figure import Figure
 from simulations.bench.served import Shop
@@ -75,15 +77,18 @@ def _decide(stocked: Shop, rows: int, name: str) -> Ended:
     return ran(stocked.settings, shop.WORKSPACE, *asked)
 
 
-def ran(settings: Settings, workspace: str, *arguments: str) -> Ended:
-    """A ``sendtide`` command on the database of these settings.
+def ran(settings: Settings, workspace: str, *arguments: str, aside: bool = False) -> Ended:
+    """A ``sendtide`` command on the database of these settings; ``aside``: as the scheduler has its trainings run, with
+    one thread and low priority.
 
     Raises:
         ChildProcessError: it failed.
     """
-    command = [sys.executable, "-P", "-m", "optimizer.cli", *arguments, "--workspace", workspace]
+    first = ("nice", "-n", str(NICE)) if aside else ()
+    command = [*first, sys.executable, "-P", "-m", "optimizer.cli", *arguments, "--workspace", workspace]
+    environment = {**settings.child_environment(os.environ), **(ONE_THREAD if aside else {})}
     started, peak = time.perf_counter(), 0
-    with subprocess.Popen(command, env=settings.child_environment(os.environ)) as child:  # noqa: S603  our own
+    with subprocess.Popen(command, env=environment) as child:  # noqa: S603  our own
         while child.poll() is None:
             peak = max(peak, _held(child.pid))
             time.sleep(_LOOK)

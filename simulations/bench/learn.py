@@ -165,7 +165,7 @@ def _refreshed(services: Services) -> float:
 
 
 def _beside_serving(stocked: Shop) -> Figure:
-    """p99 of decisions at a modest load, while a retrain runs and while none does."""
+    """p99 of decisions at a modest load, while the scheduler's retrain runs and while none does."""
     from concurrent.futures import ThreadPoolExecutor
 
     with serving(stocked) as bind, ThreadPoolExecutor(1) as pool:
@@ -175,7 +175,7 @@ def _beside_serving(stocked: Shop) -> Figure:
             return load.run(bind, PATH, stocked.headers, clients=CLIENTS, seconds=4, rate=most / 4).p99
 
         alone = statistics.median(p99() for _ in range(ROUNDS))
-        training = pool.submit(ran, stocked.settings, shop.WORKSPACE, *_RETRAIN)
+        training = pool.submit(ran, stocked.settings, shop.WORKSPACE, *_RETRAIN, aside=True)
         busy = []
         while not training.done():
             busy.append(p99())
