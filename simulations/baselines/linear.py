@@ -79,36 +79,47 @@ class Disjoint:
 
 
 class Crossed:
-    """One ridge regression over crossed features of a decision's actions."""
+    """One ridge regression over crossed features of a decision's actions.
+
+    What was never anything but 0 has no part in the products: its covariance is still the prior's.
+    """
 
     def __init__(self, ridge: float) -> None:
         self._ridge = ridge
         self._inverse = np.zeros((0, 0))
         self._seen = np.zeros(0)
+        self._live = np.zeros(0, dtype=np.int64)
 
     def update(self, row: Floats, reward: float) -> None:
         """Takes in one outcome."""
-        self._grow(len(row))
+        row = self._alive(row[None])[0]
         along = self._inverse @ row
         self._inverse -= np.outer(along, along) / (1.0 + row @ along)
         self._seen += reward * row
 
     def expected(self, rows: Floats) -> tuple[Floats, Floats]:
         """Mean and standard deviation (per unit of noise) of each row's (K, d) reward."""
-        self._grow(rows.shape[1])
+        rows = self._alive(rows)
         along = rows @ self._inverse
         return along @ self._seen, np.sqrt(np.einsum("kd,kd->k", along, rows).clip(0.0))
 
     def sampled(self, rows: Floats, alpha: float, rng: np.random.Generator) -> Floats:
         """Each row's reward under one draw of the coefficients."""
-        self._grow(rows.shape[1])
+        rows = self._alive(rows)
         factor = np.linalg.cholesky(self._inverse + 1e-12 * np.eye(len(self._inverse)))
         drawn = self._inverse @ self._seen + alpha * factor @ rng.standard_normal(len(self._seen))
         return np.asarray(rows @ drawn)
 
-    def _grow(self, width: int) -> None:
-        if len(self._seen) == 0:
-            self._inverse, self._seen = np.eye(width) / self._ridge, np.zeros(width)
+    def _alive(self, rows: Floats) -> Floats:
+        """The columns of rows that have ever been anything but 0, new ones last."""
+        new = np.setdiff1d(np.flatnonzero(rows.any(axis=0)), self._live)
+        if new.size:
+            before, after = len(self._live), len(self._live) + new.size
+            inverse = np.eye(after) / self._ridge
+            inverse[:before, :before] = self._inverse
+            self._inverse, self._seen = inverse, np.append(self._seen, np.zeros(new.size))
+            self._live = np.append(self._live, new)
+        return rows[:, self._live]
 
 
 @dataclass
