@@ -234,7 +234,8 @@ def _again(model: RewardModel, sums: _Sums, fits: tuple[Fits, Fits], more: JsonO
     """The artifact of a refreshed model; ``more``: what else it says of itself from now on.
 
     What an anchored model had seen before its anchor counts with what it has seen since: how many rows its features
-    were fitted to, what outcomes were worth.
+    were fitted to, what outcomes were worth. Rows between the change and its alarm, which it had learned before, count
+    twice: a model doesn't know which rows it has seen.
     """
     meta = {**model.artifact_meta, **(more or {})}
     anchored = meta.get("anchored")
