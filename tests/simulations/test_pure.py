@@ -39,7 +39,8 @@ def test_each_row_of_a_learned_policy_is_compared_once() -> None:
 def test_a_change_is_noticed_between_refreshes_and_retrains_wait_for_rows_from_after_it(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """Swapped at 2,000, where the next refresh would come by 2,500; the first retrain after it has 1,000 new rows."""
+    """Swapped at 2,000, where the next refresh would come by 2,500; the first retrain after it is at the first refresh
+    with 1,000 new rows."""
     learned: list[tuple[str, int]] = []
     noticed: list[float] = []
     fit = Sendtide._fit
@@ -63,7 +64,9 @@ def test_a_change_is_noticed_between_refreshes_and_retrains_wait_for_rows_from_a
     assert after[0][0] == "refresh"
     assert after[0][1] < 2_400, "the alarm asks for it"
     before = sum(arrival.at.timestamp() < changed for arrival in game.arrivals)
-    assert min(rows for kind, rows in after if kind == "retrain") - before == pytest.approx(1_000, abs=60)
+    enough = min(rows for _, rows in after if rows - before >= 1_000)
+    retrained = min(rows for kind, rows in after if kind == "retrain")
+    assert enough <= retrained <= enough + 60
 
 
 def test_who_is_told_of_no_opens_learns_clicks_from_clicks_alone() -> None:
