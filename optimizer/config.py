@@ -225,6 +225,11 @@ class Settings:
         """The environment of a child process: ``environ`` with these settings in it and nothing else of ours."""
         return {**{name: value for name, value in environ.items() if not name.startswith(PREFIX)}, **self.environment()}
 
+    def training_environment(self, environ: Mapping[str, str]) -> dict[str, str]:
+        """That of a training beside decisions: one that took every core would slow them down."""
+        one_thread = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"), "1")
+        return {**self.child_environment(environ), **one_thread}
+
 
 def variable(name: str) -> str:
     """The environment variable of a setting."""

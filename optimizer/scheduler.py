@@ -58,8 +58,6 @@ CLEAN_SECONDS = 60.0
 _EXPIRE_ROWS = 1000
 #: Webhook endpoints that are pushed to at once.
 PUSH_THREADS = 8
-#: The environment in which numerical libraries take one core.
-ONE_THREAD = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"), "1")
 _FIRST_RETENTION = timedelta(minutes=10)
 _ERROR_BYTES = 2000
 
@@ -106,14 +104,9 @@ class Trainer:
         log.info("training starts", extra={"run": run.run_id, "workspace": run.workspace_id, "kind": run.kind})
         out, err = (tempfile.TemporaryFile() for _ in range(2))  # noqa: SIM115  they live as long as the child
         # The command is ours; the ids in it are arguments, never parsed by a shell.
-        process = subprocess.Popen(  # noqa: S603
-            self.command(run), stdin=subprocess.DEVNULL, stdout=out, stderr=err, env=self._environment()
-        )
+        env = self.services.settings.training_environment(os.environ)
+        process = subprocess.Popen(self.command(run), stdin=subprocess.DEVNULL, stdout=out, stderr=err, env=env)  # noqa: S603
         return Child(run, process, out, err, time.monotonic())
-
-    def _environment(self) -> dict[str, str]:
-        """One thread for numerical libraries: a training that takes every core would slow decisions down."""
-        return {**self.services.settings.child_environment(os.environ), **ONE_THREAD}
 
     def _watch(self, child: Child) -> None:
         if child.process.poll() is not None:

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from optimizer.errors import Invalid
 from simulations.standings import Figure, figure_of
 
 Json = Mapping[str, Any]
@@ -60,7 +61,7 @@ def many_slots(read: Read) -> Iterator[Goal]:
     """3,024 actions."""
     worlds = [read(name)["options"] for name in ("many-slots", "stationary")]
     if len({(one["first"], one["seeds"]) for one in worlds}) > 1:
-        raise ValueError("many-slots and stationary were played in other worlds than each other: play one of them anew")
+        raise Invalid.field("many-slots", "was played in other worlds than stationary: play one of them anew")
     fine, coarse = (_standing(read(name), "ours")["regret"] for name in ("many-slots", "stationary"))
     ratio = figure_of([a / b for a, b in zip(fine["per_seed"], coarse["per_seed"], strict=True)])
     rival = _standing(read("many-slots"), read("many-slots")["reference"])

@@ -16,7 +16,6 @@ from pyarrow import parquet
 
 from optimizer.cli.train_job import NICE
 from optimizer.config import Settings
-from optimizer.scheduler import ONE_THREAD
 from simulations.bench import shop
 from simulations.bench.figure import Figure
 from simulations.bench.served import Shop
@@ -86,7 +85,7 @@ def ran(settings: Settings, workspace: str, *arguments: str, aside: bool = False
     """
     first = ("nice", "-n", str(NICE)) if aside else ()
     command = [*first, sys.executable, "-P", "-m", "optimizer.cli", *arguments, "--workspace", workspace]
-    environment = {**settings.child_environment(os.environ), **(ONE_THREAD if aside else {})}
+    environment = settings.training_environment(os.environ) if aside else settings.child_environment(os.environ)
     started, peak = time.perf_counter(), 0
     with subprocess.Popen(command, env=environment) as child:  # noqa: S603  our own
         while child.poll() is None:

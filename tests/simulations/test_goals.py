@@ -8,6 +8,7 @@ from typing import Any
 import orjson
 import pytest
 
+from optimizer.errors import Invalid
 from simulations.bench.__main__ import document
 from simulations.bench.__main__ import section as bench_section
 from simulations.bench.figure import Figure
@@ -51,6 +52,10 @@ def test_what_is_compared_between_scenarios_needs_both(tmp_path: Path) -> None:
     assert section(tmp_path) == []
     lay(tmp_path, "stationary")
     assert any(cells[0].startswith("3,024 actions") for cells in rows(tmp_path))
+    options = orjson.loads((FOLDER / "many-slots.json").read_bytes())["options"]
+    lay(tmp_path, "many-slots", options={**options, "first": options["first"] + 1})
+    with pytest.raises(Invalid, match="many-slots"):
+        section(tmp_path)
 
 
 @pytest.mark.parametrize(("reached", "told"), [(None, "**missed**"), (3_900, "reached"), (4_100, "**missed**")])
