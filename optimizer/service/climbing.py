@@ -8,7 +8,7 @@ look is one more try of the campaign's error, as a candidate is, and is stored w
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import datetime, timedelta
 from functools import partial
@@ -32,7 +32,7 @@ from optimizer.service.wiring import Services
 from storage.errors import VersionConflict
 from storage.policies import Pointer, Policy, TrainingRun
 from storage.port import Reader
-from storage.records import Campaign
+from storage.records import Campaign, JsonObject
 
 #: Shared decisions before the first look, and by how much they grow until the next.
 LEAST_SHARED, GROWTH = 500, 0.25
@@ -69,6 +69,7 @@ def climb(
     campaign_id: str | None = None,
     run: TrainingRun | None = None,
     apart: Apart | None = None,
+    seen: Mapping[str, JsonObject] | None = None,
 ) -> list[dict[str, Any]]:
     """Gives the newest part of every mixture as much of the traffic as it has shown to be good for.
 
@@ -77,6 +78,7 @@ def climb(
         campaign_id: only this campaign's (None = all).
         run: the training run that looks, kept with the policy.
         apart: keeps what fails for a campaign (None = it is raised).
+        seen: what this run has seen of canaries, by campaign (cf. ``canary.watch``; None = what earlier runs told).
 
     Returns:
         For each campaign that serves a mixture ``campaign_id, decision, policy_id, alpha, reason, conditions, rows,
@@ -86,11 +88,17 @@ def climb(
         return []
     with services.store.read() as reader:
         mine = [p for p in reader.pointers() if p.workspace_id == workspace_id and campaign_id in (None, p.campaign_id)]
-        found = [attempted(apart, p.campaign_id, partial(_climb, services, reader, p, run)) for p in mine]
+        found = [attempted(apart, p.campaign_id, partial(_climb, services, reader, p, run, seen)) for p in mine]
     return [one for one in found if one is not None]
 
 
-def _climb(services: Services, reader: Reader, pointer: Pointer, run: TrainingRun | None) -> dict[str, Any] | None:
+def _climb(
+    services: Services,
+    reader: Reader,
+    pointer: Pointer,
+    run: TrainingRun | None,
+    seen: Mapping[str, JsonObject] | None,
+) -> dict[str, Any] | None:
     serving = policy_of(reader, pointer)
     campaign = reader.campaign(pointer.workspace_id, pointer.campaign_id)
     if campaign is None or serving is None or len(serving.mixture) < 2:
@@ -99,7 +107,7 @@ def _climb(services: Services, reader: Reader, pointer: Pointer, run: TrainingRu
     told = last_told(reader, pointer.workspace_id, pointer.campaign_id, "looks")
     before = Looks(gated.policy_id)
     before = Looks(**told) if told is not None and told["policy_id"] == before.policy_id else before
-    if (waiting := not_watched_enough(reader, gated, campaign)) is not None:
+    if (waiting := not_watched_enough(reader, gated, campaign, seen)) is not None:
         return _answer(serving, before, waiting)
     matured = serving.exploration.get("rows", 0)
     hardly_more = before.counted + max(0, matured - before.matured) < before.needed

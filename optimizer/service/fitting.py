@@ -26,7 +26,7 @@ from optimizer.service.ids import COLD_POLICY
 from optimizer.service.judging import fold_of
 from optimizer.service.wiring import Services
 from storage.port import Reader
-from storage.records import Attribute
+from storage.records import Attribute, JsonObject
 
 AnyFitting = TypeVar("AnyFitting", bound="Fitting")
 
@@ -106,13 +106,15 @@ def model_of(
 
 @dataclass(frozen=True, kw_only=True)
 class Job(Fitting):
-    """What one retrain works on; ``quality``: what was found wrong with the features (None = not examined)."""
+    """What one retrain works on; ``quality``: what was found wrong with the features (None = not examined); ``seen``:
+    what the run has seen of canaries, by campaign."""
 
     services: Services
     workspace_id: str
     now: datetime
     run_id: str | None
     quality: Quality | None = None
+    seen: Mapping[str, JsonObject] = field(default_factory=dict)
 
     @classmethod
     def of(

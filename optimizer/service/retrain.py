@@ -8,7 +8,7 @@ incumbent, on rows that neither was trained on.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from datetime import datetime
 from functools import partial
 from typing import Any
@@ -52,15 +52,16 @@ def retrain(
     campaign_id: str | None = None,
     run: TrainingRun | None = None,
     apart: Apart | None = None,
+    seen: Mapping[str, JsonObject] | None = None,
 ) -> list[dict[str, Any]]:
     """Trains and judges; publishes or rejects for each campaign.
 
     Args:
-        services: the wired service.
-        workspace_id: whose log.
+        services: the wired service. workspace_id: whose log.
         campaign_id: only this campaign's policy (None = all that are active).
         run: the training run that asked, kept with the policy.
         apart: keeps what fails for a campaign, which is not answered for then (None = it is raised).
+        seen: what the run has seen of canaries, by campaign (cf. ``canary.watch``; None = what earlier runs told).
 
     Returns:
         For each campaign ``campaign_id, decision, policy_id, alpha, reason, conditions, rows, data, drift``; ``data``
@@ -88,10 +89,11 @@ def retrain(
         answers += [_refused(c, refused[c.campaign_id], _matured(log, c)) for c in enough if c.campaign_id in refused]
         left = [c for c in enough if c.campaign_id not in refused]
         if left:
-            job = settled(Job.of(services, reader, workspace_id, fit, run.run_id if run is not None else None, drift))
+            made = Job.of(services, reader, workspace_id, fit, run.run_id if run is not None else None, drift)
+            job = replace(settled(made), seen=seen or {})
             drift = dict(job.drift)
-            made = [attempted(apart, c.campaign_id, partial(_retrain_campaign, job, reader, c)) for c in left]
-            answers += [one for one in made if one is not None]
+            judged = [attempted(apart, c.campaign_id, partial(_retrain_campaign, job, reader, c)) for c in left]
+            answers += [one for one in judged if one is not None]
     return [_with_drift(answer, drift) for answer in answers]
 
 
@@ -185,7 +187,7 @@ def _later(
     policy_id = pointer.policy_id if pointer is not None else COLD_POLICY
     serving = None if pointer is None else policy_of(reader, pointer)
     gated = None if serving is None else gated_of(reader, serving)
-    if (waiting := not_watched_enough(reader, gated, campaign)) is not None:
+    if (waiting := not_watched_enough(reader, gated, campaign, job.seen)) is not None:
         return _answer(campaign, "skipped", waiting, len(mine))
     replayer = Replayer(reader, job.services.salt)
     tries = next_try(reader, campaign)

@@ -31,9 +31,10 @@ def carry_out(services: Services, run: TrainingRun) -> Ended:
     apart = Apart(run.workspace_id)
     with rarely_collected(_ROWS):
         watched = watch(services, run.workspace_id, run.campaign_id, apart)
-        climbed = climb(services, run.workspace_id, run.campaign_id, run, apart)
+        seen = {look["campaign_id"]: look["watch"] for look in watched}
+        climbed = climb(services, run.workspace_id, run.campaign_id, run, apart, seen)
         if run.kind == "retrain":
-            verdicts = retrain(services, run.workspace_id, run.campaign_id, run, apart)
+            verdicts = retrain(services, run.workspace_id, run.campaign_id, run, apart, seen)
         else:
             verdicts = refresh(services, run.workspace_id, run.campaign_id, apart)
     told = [*watched, *climbed, *verdicts, *apart.answers]

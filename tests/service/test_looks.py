@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Literal
 
 import numpy as np
 import orjson
@@ -32,9 +33,9 @@ def learned(services: Services, clock: FakeClock) -> Services:
     return services
 
 
-def refreshed(services: Services) -> TrainingRun:
-    """A refresh as the scheduler carries it out: claimed, done, its end written."""
-    run = replace(start_now(services, WORKSPACE, None, "test", "test"), kind="refresh")
+def carried_out(services: Services, kind: Literal["refresh", "retrain"] = "refresh") -> TrainingRun:
+    """A run as the scheduler carries it out: claimed, done, its end written."""
+    run = replace(start_now(services, WORKSPACE, None, "test", "test"), kind=kind)
     ended = carry_out(services, run)
     finish(services, run, "test", replace(ended, verdicts=orjson.loads(orjson.dumps(ended.verdicts))))
     services.policies.refresh_now()
@@ -48,7 +49,7 @@ def test_a_refresh_takes_a_bad_canary_back_before_it_refits(learned: Services, c
     before = pointer_of(learned)
     plant(learned, clock, bad=True)
     audience(learned, clock, 1500, seed=2)
-    told = refreshed(learned).verdict["campaigns"]
+    told = carried_out(learned).verdict["campaigns"]
     assert [one["decision"] for one in told] == ["rolled_back", "publish"]
     with learned.store.read() as reader:
         serving = reader.policy(WORKSPACE, pointer_of(learned).policy_id)
@@ -56,16 +57,27 @@ def test_a_refresh_takes_a_bad_canary_back_before_it_refits(learned: Services, c
     assert (serving.revision, serving.parent_id) == (True, before.policy_id)
 
 
+def test_a_retrain_knows_what_it_has_just_seen_of_the_canary(learned: Services, clock: FakeClock) -> None:
+    """Where retrains come by cron alone, one a day, a candidate that waited for the next one would wait a day."""
+    plant(learned, clock, bad=False)
+    audience(learned, clock, 1_100, seed=61)
+    clock.forward(hours=100)
+    canary, shares, candidate = carried_out(learned, "retrain").verdict["campaigns"]
+    assert (canary["decision"], canary["rows"]) == ("watched", 1_100)
+    assert "watched first" not in shares["reason"]
+    assert candidate["decision"] in ("publish", "reject"), candidate["reason"]
+
+
 def test_a_swap_raises_exploration_and_is_relearned(learned: Services, clock: FakeClock) -> None:
     """Without a gate: right choices by name again within 1,500 decisions; before the swap there were 3,000."""
     learned = replace(learned, settings=replace(learned.settings, gate=False))
     audience(learned, clock, 3000, seed=2)
-    refreshed(learned)
+    carried_out(learned)
     right = []
     for step in range(6):
         decided = audience(learned, clock, 250, seed=10 + step, swapped=True)
         right.append(np.mean([(d.variant_id == "mens") != (d.snapshot.context["plan"] == "pro") for d in decided]))
-        (told,) = refreshed(learned).verdict["campaigns"]
+        (told,) = carried_out(learned).verdict["campaigns"]
         if step == 0:
             assert any(alarm["what"] == "calibration.clicked.lower" for alarm in told["drift"]["alarms"])
             with learned.store.read() as reader:
@@ -80,7 +92,7 @@ def test_a_swap_raises_exploration_and_is_relearned(learned: Services, clock: Fa
 def test_behind_a_gate_the_alarm_raises_exploration_while_the_model_waits(learned: Services, clock: FakeClock) -> None:
     for step in range(8):
         audience(learned, clock, 250, seed=20 + step, swapped=step >= 5)
-        refreshed(learned)
+        carried_out(learned)
     with learned.store.read() as reader:
         serving = reader.policy(WORKSPACE, pointer_of(learned).policy_id)
     assert serving is not None
