@@ -29,7 +29,11 @@ BOUNDS: Mapping[str, str] = {
         "910, a retrain by every tenth early 935, a first policy at 50 or 100 rows the same; on captured logs other "
         "priors, bins, harmonics, starting precisions, more Newton steps, an average of four fits, full Bayes over "
         "precisions: none better by two standard errors. Numbers that set a person's clock earlier or later as a whole "
-        "have nothing to give: four worlds in which no day is shifted cost 855, the same with shifts 849."
+        "have nothing to give: four worlds in which no day is shifted cost 855, the same with shifts 849. Weekdays in "
+        "steps, which came after this play, take the greedy choice after 30,000 random rows from .934 of the way to "
+        ".961 in two worlds, on what a policy logged after 10,000 from .916 to .923; in whole plays of eight they are "
+        "worth nothing yet (936 for 927, standard error of the difference 62): in one of them half of all messages "
+        "went out on a Thursday from 1,500 rows on, which is best for five of a thousand people."
     ),
     "way": (
         "**The way to the oracle.** The greedy estimate again: with uniform choices two thirds of what it loses is "
@@ -44,9 +48,11 @@ BOUNDS: Mapping[str, str] = {
         "what else changed."
     ),
     "three-way": (
-        "**A three-way table.** The interval of ten worlds holds the must. Tried: leaving tastes to variants' names "
-        "where features tell no more loses a tenth less on captured logs and nothing in whole plays of four worlds "
-        "kept for tuning (953 1,048 1,155 871 for 977 972 1,169 788)."
+        "**A three-way table.** .594 in the worlds of seeds 1 to 10, .632 in these. The table is within the model's "
+        "reach, rows are what it lacks: the greedy choice after 10,000 random ones goes .904 of the way to the oracle, "
+        "after 30,000 .963 (one world kept for tuning). Tried: leaving tastes to variants' names where features tell "
+        "no more loses a tenth less on captured logs and nothing in whole plays of four worlds kept for tuning (953 "
+        "1,048 1,155 871 for 977 972 1,169 788)."
     ),
     "intervals": (
         "**Intervals of one look.** Normal intervals of doubly robust estimates held the truth in 928 of 1,000 logs of "
