@@ -73,10 +73,6 @@ def _differences(table: Table, kind: str, before: Heads, settled: SettledKind | 
     return Fits(layout, posteriors, centres_of)
 
 
-#: Parts of a layout that go by the time of the rows.
-_TIMES = ("time", "weekday", "hour", "week")
-
-
 def _starts(layout: Layout, centre: NDArray[np.float64], before: Heads, head: int) -> NDArray[np.float64]:
     """(groups,) the precisions to start with: those of idle groups stay so, but for ones that there were not before."""
     starts = np.array([start for _, start in layout.groups])
@@ -91,7 +87,7 @@ def joined(old: Layout, new: Layout, kind: str) -> Layout:
         unit: _keys(old, unit, _keys(new, unit, ()))
         for unit in dict.fromkeys(b.unit for b in (*old.blocks, *new.blocks))
     }
-    times = {part: tuple(sorted({*getattr(old, part), *getattr(new, part)})) for part in _TIMES}
+    times = {part: tuple(sorted({*getattr(old, part), *getattr(new, part)})) for part in ("time", "hour", "week")}
     kept = all(keys[unit] == _keys(old, unit, ()) for unit in keys)
     if kept and all(times[part] == getattr(old, part) for part in times):
         return old
