@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from optimizer.bandit import kernel
 from optimizer.bandit.actions import Spaces
-from optimizer.model.timefeatures import SHORT, TIME_WIDTH
+from optimizer.model.timefeatures import SHORT, TIME_PRESENT, TIME_WIDTH
 
 Floats = NDArray[np.float32]
 T = TypeVar("T", bound=np.generic)
@@ -38,7 +38,8 @@ class Bank:
 
     Attributes:
         context: (F, P·Hw·M). level: (P, Hw, M). short: (F, 9·Hw·M), shared by the pairs.
-        time: (P, Hw·17, M), the time columns. bucket: (168, Hw, M).
+        time: (P, Hw·W, M), the first W time columns, beyond which none acts. bucket: (168, Hw, M).
+        columns: W.
     """
 
     context: Floats
@@ -46,6 +47,7 @@ class Bank:
     short: Floats
     time: Floats
     bucket: Floats
+    columns: int
 
     @classmethod
     def laid_out(
@@ -55,16 +57,17 @@ class Bank:
         short: NDArray[np.floating],
         bucket: NDArray[np.floating],
     ) -> Bank:
-        """From (Hw, M, P, F), (Hw, M, P, 18), (Hw, M, 9, F) and (Hw, M, 168)."""
+        """From (Hw, M, P, F), (Hw, M, P, 24), (Hw, M, 9, F) and (Hw, M, 168)."""
         heads, draws, pairs, features = context.shape
-        parts = (
-            context.transpose(3, 2, 0, 1).reshape(features, pairs * heads * draws),
-            time[..., 0].transpose(2, 0, 1),
-            short.transpose(3, 2, 0, 1).reshape(features, SHORT * heads * draws),
-            time[..., 1:].transpose(2, 0, 3, 1).reshape(pairs, heads * TIME_WIDTH, draws),
-            bucket.transpose(2, 0, 1),
+        width = TIME_WIDTH if time[..., TIME_PRESENT + 1 :].any() else TIME_PRESENT
+        return cls(
+            context=_aligned(context.transpose(3, 2, 0, 1).reshape(features, pairs * heads * draws)),
+            level=_aligned(time[..., 0].transpose(2, 0, 1)),
+            short=_aligned(short.transpose(3, 2, 0, 1).reshape(features, SHORT * heads * draws)),
+            time=_aligned(time[..., 1 : width + 1].transpose(2, 0, 3, 1).reshape(pairs, heads * width, draws)),
+            bucket=_aligned(bucket.transpose(2, 0, 1)),
+            columns=width,
         )
-        return cls(*(_aligned(part) for part in parts))
 
     def levels(self, x: Floats) -> Floats:
         """Deviations of the pairs' levels at contexts (n, F), and a row of ones: (n, P, Hw + 1, M)."""
@@ -76,7 +79,7 @@ class Bank:
         return out
 
     def times(self, x: Floats, basis: Floats, hours: NDArray[np.int64]) -> Floats:
-        """Deviations that all pairs share: (n, S, Hw, M) at contexts (n, F), time bases (n, 18, S) and hours (n, S)."""
+        """Deviations that all pairs share: (n, S, Hw, M) at contexts (n, F), time bases (n, 24, S) and hours (n, S)."""
         _, heads, draws = self.bucket.shape
         n, slots = hours.shape
         of_context = (x[:, None, :] @ self.short).reshape(n, SHORT, heads * draws)
@@ -94,7 +97,7 @@ class Drawing:
 
     Attributes:
         bank: the draws. spaces: the actions.
-        x: (n, F) embedded contexts. basis: (n, 18, S) time bases. hours: (n, S) hours of the week.
+        x: (n, F) embedded contexts. basis: (n, 24, S) time bases. hours: (n, S) hours of the week.
         slope: (n, Hw, P, S), d reward / dη of every action and head. reward: (n, P, S), the mean.
         stay: (n, M) drawn rewards of not sending.
     """
@@ -182,9 +185,9 @@ class Drawing:
         variants, slots, channels = spaces.shape
         chosen = np.empty((n, draws), np.int64)
         finite = kernel.best(
-            (n, variants, slots, channels, spaces.no_send, heads, draws, features, SHORT, TIME_WIDTH),
+            (n, variants, slots, channels, spaces.no_send, heads, draws, features, SHORT, bank.columns),
             whole(self.x, np.float32),
-            whole(self.basis, np.float32),
+            whole(self.basis[:, : bank.columns + 1], np.float32),
             whole(self.hours, np.int64),
             whole(self.slope, np.float32),
             whole(self.reward, np.float32),
@@ -211,12 +214,13 @@ class Drawing:
         """
         bank = self.bank
         n, heads, pairs, slots = self.slope.shape
-        inner = heads * TIME_WIDTH
-        tiled = np.empty((n, 1, TIME_WIDTH, pairs, slots), np.float32)
-        tiled[...] = self.basis[:, None, 1:, None]
-        timed = np.empty((n, heads, TIME_WIDTH, pairs * slots), np.float32)
+        width = bank.columns
+        inner = heads * width
+        tiled = np.empty((n, 1, width, pairs, slots), np.float32)
+        tiled[...] = self.basis[:, None, 1 : width + 1, None]
+        timed = np.empty((n, heads, width, pairs * slots), np.float32)
         sloped = self.slope.reshape(n, heads, 1, pairs * slots)
-        np.multiply(sloped, tiled.reshape(n, 1, TIME_WIDTH, pairs * slots), out=timed)
+        np.multiply(sloped, tiled.reshape(n, 1, width, pairs * slots), out=timed)
         drawn = timed.reshape(n, inner, pairs, slots).transpose(0, 2, 3, 1) @ bank.time
         by_slot = np.empty((n, slots, pairs, heads + 1), np.float32)
         by_slot[..., :heads] = self.slope.transpose(0, 3, 2, 1)

@@ -11,6 +11,7 @@ from optimizer.model.layout import CONTEXTUAL, PARTS, SEGMENTS, Block, Layout, S
 _RESTLESS: tuple[tuple[Unit, Segment], ...] = (
     ("pair", "time"),
     ("variant", "time"),
+    ("variant", "weekday"),
     ("pair", "one"),
     ("variant", "one"),
     ("campaign", "one"),
@@ -35,7 +36,7 @@ def build_layout(
     Args:
         shape: unit, segment and starting precision of every block.
         keys: keys of each unit kind, those with the most rows first (they keep their weights when space is short).
-        columns: ``plain, detail, network, time, hour, week`` of the layout; one left out is empty.
+        columns: ``plain, detail, network, time, weekday, hour, week`` of the layout; one left out is empty.
 
     A unit kind with a single key gets no block beside its intercept: it would copy the shared one.
     """

@@ -4,9 +4,10 @@ A row's features are Σ over blocks of unit(action) ⊗ segment(context, time). 
 others: everything ("one"), its campaign, channel, variant, the variant's features, the (variant, channel) pair.
 *Segments* say what the weight multiplies: 1, parts of the context f(x) (its plain numbers, the details such as bins,
 the network's columns: each with prior precisions of its own, so that detail is only believed where it pays), the time
-harmonics τ, plain numbers x short harmonics, the hour of the day, the hour of the week. So for a fixed (variant,
-channel) — a *cell* — a head is linear in one short *base* row, and ``Cell`` maps the head's weights to that base row's
-coefficients. Training accumulates its Hessian per cell, serving computes coefficients per cell: both rest on this map.
+harmonics τ, the weekday, plain numbers x short harmonics, the hour of the day, the hour of the week. So for a fixed
+(variant, channel) — a *cell* — a head is linear in one short *base* row, and ``Cell`` maps the head's weights to that
+base row's coefficients. Training accumulates its Hessian per cell, serving computes coefficients per cell: both rest on
+this map.
 """
 
 from __future__ import annotations
@@ -19,12 +20,20 @@ import numpy as np
 from numpy.typing import NDArray
 
 from optimizer.model.cell import Cell
-from optimizer.model.timefeatures import HOURS_OF_DAY, SHORT, TIME_NAMES, WEEKEND_DAYS, harmonics, hour_of_week
+from optimizer.model.timefeatures import (
+    HOURS_OF_DAY,
+    SHORT,
+    TIME_NAMES,
+    WEEKDAYS,
+    WEEKEND_DAYS,
+    harmonics,
+    hour_of_week,
+)
 from storage.records import JsonObject
 
 Unit = Literal["one", "campaign", "channel", "feature", "variant", "pair"]
-Segment = Literal["one", "plain", "detail", "network", "time", "plain_time", "hour", "week"]
-SEGMENTS: tuple[Segment, ...] = ("one", "plain", "detail", "network", "time", "plain_time", "hour", "week")
+Segment = Literal["one", "plain", "detail", "network", "time", "weekday", "plain_time", "hour", "week"]
+SEGMENTS: tuple[Segment, ...] = ("one", "plain", "detail", "network", "time", "weekday", "plain_time", "hour", "week")
 
 #: Blocks of a message head and the prior precision each starts with; empirical Bayes moves it from there.
 MESSAGE_BLOCKS: tuple[tuple[Unit, Segment, float], ...] = (
@@ -50,6 +59,9 @@ MESSAGE_BLOCKS: tuple[tuple[Unit, Segment, float], ...] = (
     ("variant", "time", 10.0),
     ("channel", "time", 10.0),
     ("pair", "time", 10.0),
+    ("one", "weekday", 10.0),
+    ("variant", "weekday", 10.0),
+    ("channel", "weekday", 10.0),
     ("one", "plain_time", 30.0),
     ("one", "hour", 10.0),
     ("one", "week", 10.0),
@@ -67,9 +79,11 @@ OWN: frozenset[Unit] = frozenset({"variant", "pair"})
 #: Segments of context: which of its features matter is learned, and what doesn't may rest.
 CONTEXTUAL: frozenset[Segment] = frozenset({"plain", "detail", "network", "plain_time"})
 #: Columns of a layout, by the names of its fields.
-PARTS = ("plain", "detail", "network", "time", "hour", "week", "owner")
+PARTS = ("plain", "detail", "network", "time", "weekday", "hour", "week", "owner")
 #: Time columns are stored by name; format 2 stored these numbers.
-_TIMES_2: dict[Any, str] = dict(enumerate(name for i, name in enumerate(TIME_NAMES) if i not in WEEKEND_DAYS))
+_TIMES_2: dict[Any, str] = dict(
+    enumerate(name for i, name in enumerate(TIME_NAMES) if i not in (*WEEKEND_DAYS, *WEEKDAYS))
+)
 
 
 def variant_key(campaign_id: str, variant_id: str) -> str:
@@ -133,7 +147,7 @@ class Layout:
         blocks: the weights in order.
         plain, detail, network: the parts of f(x), as positions in it.
         owner: for each position of f(x) the number of the feature that it comes from.
-        time, hour, week: live columns of the time features: those that varied in training.
+        time, weekday, hour, week: live columns of the time features: those that varied in training.
     """
 
     blocks: tuple[Block, ...]
@@ -141,6 +155,7 @@ class Layout:
     detail: tuple[int, ...]
     network: tuple[int, ...]
     time: tuple[int, ...]
+    weekday: tuple[int, ...]
     hour: tuple[int, ...]
     week: tuple[int, ...]
     owner: tuple[int, ...]
@@ -166,6 +181,7 @@ class Layout:
             "detail": self.detail,
             "network": self.network,
             "time": self.time,
+            "weekday": self.weekday,
             "hour": self.hour,
             "week": self.week,
         }
@@ -263,9 +279,10 @@ class Layout:
         out[:, at["one"]] = 1.0
         first, parts = columns[at["plain"].start : at["network"].stop] - self.offsets["plain"].start, self.context
         out[:, at["plain"].start : at["network"].stop] = context[:, np.array(parts, np.int64)[first]]
-        if len(of["time"]) or len(of["plain_time"]):
+        if len(of["time"]) or len(of["weekday"]) or len(of["plain_time"]):
             tau = harmonics(local).astype(np.float32)
-            out[:, at["time"]] = tau[:, np.array(self.time)[of["time"]]]
+            out[:, at["time"]] = tau[:, np.array(self.time, np.int64)[of["time"]]]
+            out[:, at["weekday"]] = tau[:, np.array(self.weekday, np.int64)[of["weekday"]]]
             short, plain = np.divmod(of["plain_time"], max(1, len(self.plain)))
             bounds = at["plain_time"].start + np.searchsorted(short, np.arange(len(self.short) + 1))
             for i, column in enumerate(self.short):
@@ -282,7 +299,7 @@ class Layout:
         return {
             "blocks": [[b.unit, b.segment, list(b.keys), b.start, b.width, b.precision] for b in self.blocks],
             **{part: list(getattr(self, part)) for part in PARTS},
-            "time": [TIME_NAMES[column] for column in self.time],
+            **{part: [TIME_NAMES[column] for column in getattr(self, part)] for part in ("time", "weekday")},
         }
 
     @classmethod
@@ -292,8 +309,9 @@ class Layout:
             Block(unit, segment, tuple(keys), start, width, precision)
             for unit, segment, keys, start, width, precision in data["blocks"]
         )
-        parts = {part: tuple(data[part]) for part in PARTS}
-        parts["time"] = tuple(TIME_NAMES.index(_TIMES_2.get(column, column)) for column in data["time"])
+        parts = {part: tuple(data[part]) for part in PARTS if part != "weekday"}
+        for part in ("time", "weekday"):  # older models know no weekdays
+            parts[part] = tuple(TIME_NAMES.index(_TIMES_2.get(column, column)) for column in data.get(part, ()))
         return cls(blocks, **parts)
 
     def rows_of(self, block: Block, action: Action) -> list[tuple[int, float]]:

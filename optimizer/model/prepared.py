@@ -27,7 +27,7 @@ class Tower:
     """Coefficients of H heads for P pairs, float64.
 
     Attributes:
-        context: (H·P, F). time: (H, P, 18), the level and the time columns. short: (H·9, F), shared by the pairs.
+        context: (H·P, F). time: (H, P, 24), the level and the time columns. short: (H·9, F), shared by the pairs.
         bucket: (H, 168) residuals of the hour of the week.
     """
 
@@ -39,7 +39,7 @@ class Tower:
     def logits(
         self, x: NDArray[np.float64], basis: NDArray[np.float64], bucket: NDArray[np.int64]
     ) -> NDArray[np.float64]:
-        """η (n, H, P, S) at embedded contexts (n, F), time bases (n, 18, S) and hour buckets (n, S)."""
+        """η (n, H, P, S) at embedded contexts (n, F), time bases (n, 24, S) and hour buckets (n, S)."""
         heads, pairs, _ = self.time.shape
         n, slots = bucket.shape
         short, rest = slice(1, SHORT + 1), slice(SHORT + 1, TIME_COLUMNS)
@@ -138,6 +138,7 @@ def _tower(heads: Heads, base: NDArray[np.float64], bucket: NDArray[np.float64])
     time = np.zeros((rows, pairs, TIME_COLUMNS))
     time[..., 0] = base[..., 0]
     time[..., [column + 1 for column in layout.time]] = base[..., at["time"]]
+    time[..., [column + 1 for column in layout.weekday]] = base[..., at["weekday"]]
     width = len(layout.context)
     context = np.zeros((rows, pairs, width))
     context[..., list(layout.context)] = base[..., at["plain"].start : at["network"].stop]

@@ -141,7 +141,7 @@ class _Means:
     """What the heads say of messages.
 
     Attributes:
-        basis: (n, 18, S) time bases. hours: (n, S) hours of the week.
+        basis: (n, 24, S) time bases. hours: (n, S) hours of the week.
         chance: (n, H, P, S). reward: (n, P, S). slope: (n, Hw, P, S) d reward / dη of the weighted heads.
     """
 

@@ -54,7 +54,7 @@ _OWN: Final[Mapping[Unit, Name]] = {
 }
 #: Of a variant's coordinates: with the average context's learned columns, and alone, which is told apart by word.
 _COPY: Final = (Name("copy", "features and words together"), Name("copy", ""))
-_TIMED: Final[frozenset[Segment]] = frozenset({"time", "plain_time", "hour", "week"})
+_TIMED: Final[frozenset[Segment]] = frozenset({"time", "weekday", "plain_time", "hour", "week"})
 _HOUR, _WEEKDAY = Name("hour", "hour of the day"), Name("weekday", "weekday")
 
 
@@ -132,10 +132,11 @@ def _columns(heads: Heads, spec: FeatureSpec, seen: Seen, segment: Segment, loca
         positions = layout.plain if segment == "plain" else layout.detail
         return _named([owner_name(spec, position) for position in positions], seen.x[list(positions)])
     now = np.array([local], dtype=np.int64)
-    if segment in ("time", "plain_time"):
+    if segment in ("time", "weekday", "plain_time"):
         tau = harmonics(now)[0]
-        if segment == "time":
-            return _named([_time_name(column) for column in layout.time], tau[list(layout.time)])
+        if segment != "plain_time":
+            columns = layout.time if segment == "time" else layout.weekday
+            return _named([_time_name(column) for column in columns], tau[list(columns)])
         names = [Name(*_bare(owner_name(spec, position)), "time") for _, position in _pairs(heads)]
         return _named(names, np.array([tau[column] * seen.x[position] for column, position in _pairs(heads)]))
     hour = int(hour_of_week(now)[0])

@@ -7,7 +7,7 @@ import math
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -20,9 +20,10 @@ from optimizer.model.heads import Heads
 from optimizer.model.inference import RewardModel
 from optimizer.model.layout import Layout
 from optimizer.model.timefeatures import TIME_NAMES
+from optimizer.model.training import rows
 from optimizer.model.training.train import train
 from optimizer.model.values import expected_value
-from storage.records import Campaign, OutcomeWeight
+from storage.records import Campaign, JsonObject, OutcomeWeight
 from tests.model.conftest import MONDAY, campaign, contexts, made_up
 
 ROWS = 3_000
@@ -38,7 +39,7 @@ def model() -> RewardModel:
 
 
 def tau(local: int) -> list[float]:
-    """The 17 time features, written out."""
+    """The 23 time features, written out."""
     day, week = local % 86_400 / 86_400, (local - MONDAY) % (7 * 86_400) / (7 * 86_400)
 
     def pair(turns: float) -> list[float]:
@@ -46,8 +47,11 @@ def tau(local: int) -> list[float]:
 
     weekend = (1.0 if week >= 5 / 7 else 0.0) - 2 / 7
     daily = [*pair(day), *pair(2 * day)]
-    longer = [*pair(3 * day), *pair(4 * day), *pair(week), *pair(2 * week)]
-    return [*daily, weekend, *(weekend * value for value in daily), *longer]
+    shorter = [*pair(3 * day), *pair(4 * day)]
+    weekday = math.floor(7 * week) / 7
+    weekdays = [*pair(weekday), *pair(2 * weekday), *pair(3 * weekday)]
+    smooth = [*pair(week), *pair(2 * week)]
+    return [*daily, weekend, *(weekend * value for value in daily), *shorter, *weekdays, *smooth]
 
 
 def segment_row(layout: Layout, segment: str, x: NDArray[Any], local: int) -> list[float]:
@@ -60,6 +64,7 @@ def segment_row(layout: Layout, segment: str, x: NDArray[Any], local: int) -> li
         "detail": [float(x[i]) for i in layout.detail],
         "network": [float(x[i]) for i in layout.network],
         "time": [time[i] for i in layout.time],
+        "weekday": [time[i] for i in layout.weekday],
         "plain_time": [time[i] * float(x[j]) for i in layout.time if i < 9 for j in layout.plain],
         "hour": [float(hour % 24 == h) for h in layout.hour],
         "week": [float(hour == h) for h in layout.week],
@@ -133,7 +138,32 @@ def brute_force(
     return np.array(reward), np.array(draws).T, {name: np.array(values) for name, values in chances.items()}
 
 
+#: Time columns in the order in which format 2 numbered them.
+FORMER = [name for name in TIME_NAMES if not name.startswith(("weekday", "weekend_"))]
+
+
+def of_smooth_weeks(names: Sequence[str], monkeypatch: pytest.MonkeyPatch) -> tuple[bytes, dict[str, Any], JsonObject]:
+    """The parts of a model from before weekdays had steps, with these time columns."""
+    columns = tuple(TIME_NAMES.index(name) for name in names)
+    monkeypatch.setattr(rows, "_live_times", lambda _: columns)
+    graph, arrays, meta = unpack(train(made_up(ROWS, 4), attributes=(), seed=4, network=False).blob)
+    for kind in ("message", "no_send"):
+        del meta[kind]["layout"]["weekday"]
+    return graph, dict(arrays), meta
+
+
 def test_scores_equal_the_dense_product(model: RewardModel) -> None:
+    equal_the_dense_product(model)
+
+
+def test_scores_of_a_model_of_smooth_weeks_do(monkeypatch: pytest.MonkeyPatch) -> None:
+    smooth = [name for name in TIME_NAMES if not name.startswith("weekday")]
+    model = RewardModel.load(pack(*of_smooth_weeks(smooth, monkeypatch)))
+    assert model.message.layout.time == tuple(TIME_NAMES.index(name) for name in smooth)
+    equal_the_dense_product(model)
+
+
+def equal_the_dense_product(model: RewardModel) -> None:
     for context in PEOPLE:
         x = model.embed([context])[0]
         scores = model.score(x, SPACE, campaign(), {})
@@ -145,20 +175,15 @@ def test_scores_equal_the_dense_product(model: RewardModel) -> None:
         assert scores.draws.std(axis=0).min() > 1e-4
 
 
-def test_a_model_that_stored_its_time_columns_by_their_place_scores_the_same() -> None:
+def test_a_model_that_stored_its_time_columns_by_their_place_scores_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
     """Format 2 had 13 of them, in this order: what later came between others was not there."""
-    examples = made_up(ROWS, 4)
-    monday = dataclasses.replace(examples, local=MONDAY + examples.local % 86_400)  # no weekend: 13 columns at most
-    blob = train(monday, attributes=(), seed=4, network=False).blob
-    graph, arrays, meta = unpack(blob)
-    former = [*TIME_NAMES[:5], *TIME_NAMES[9:]]
-    for kind in ("message", "no_send"):
-        layout = meta[kind]["layout"]
-        layout["time"] = [former.index(name) for name in layout["time"]]
-    assert meta["message"]["layout"]["time"] == [0, 1, 2, 3, 5, 6, 7, 8, 9, 10, 11, 12]
-    now, before = RewardModel.load(blob), RewardModel.load(pack(graph, arrays, {**meta, "format": 2}))
-    x = now.embed(PEOPLE)[0]
-    told = [model.score(x, SPACE, campaign(), {}) for model in (now, before)]
+    graph, arrays, meta = of_smooth_weeks(FORMER, monkeypatch)
+    by_name = RewardModel.load(pack(graph, arrays, meta))
+    meta["message"]["layout"]["time"] = list(range(13))
+    by_place = RewardModel.load(pack(graph, arrays, {**meta, "format": 2}))
+    assert len(FORMER) == 13
+    x = by_name.embed(PEOPLE)[0]
+    told = [model.score(x, SPACE, campaign(), {}) for model in (by_name, by_place)]
     assert np.array_equal(told[0].reward, told[1].reward)
     assert np.array_equal(told[0].draws, told[1].draws)
 

@@ -474,6 +474,22 @@ def test_hundreds_of_campaigns_keep_to_the_bound() -> None:
     assert layout.rows_of(next(b for b in layout.blocks if b.name == "variant*one"), Action("c1499", "v3", "sms")) == []
 
 
+def test_what_is_liked_every_other_weekday_is_told_apart(make_examples: Maker) -> None:
+    """Waves of a week don't reach from one day to the next: they were off by 1 here."""
+    examples = make_examples(6_000, 8)
+    odd = (examples.local - MONDAY) // 86_400 % 2
+    eta = -1.0 + np.where((examples.variant == 1) & (odd == 0), 1.0, -1.0)
+    drawn = np.random.default_rng([8, 1]).random(len(examples)) < 1.0 / (1.0 + np.exp(-eta))
+    clicked = np.where(examples.variant >= 0, drawn.astype(float), np.nan)
+    blob = train(dataclasses.replace(examples, outcome={"clicked": clicked}), attributes=(), seed=1, network=False).blob
+    model, days = RewardModel.load(blob), MONDAY + 86_400 * np.arange(6) + 43_200
+    row = model.embed([examples.contexts[0]])[0]
+    chance = model.score(row, ActionSpace(("a", "b"), ("email",), days, days, False), campaign(), {}).outcome["clicked"]
+    told = np.log(chance / (1.0 - chance)).reshape(2, 6)
+    assert np.abs(told[0] + 2.0).max() < 0.5, told
+    assert np.abs(told[1] - [0.0, -2.0, 0.0, -2.0, 0.0, -2.0]).max() < 0.5, told
+
+
 def test_a_log_of_one_hour_leaves_all_other_hours_open() -> None:
     examples = made_up(1_500, 3)
     one = dataclasses.replace(examples, local=np.full(len(examples), MONDAY + 10 * 3_600))

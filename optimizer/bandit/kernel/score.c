@@ -9,7 +9,8 @@
 #define SATURDAY (5 * DAY)
 #define TO_MONDAY (3 * DAY) /* 1970-01-01 was a Thursday */
 #define TURN 6.283185307179586
-#define COLUMNS 17
+#define WEEKDAYS 6 /* columns of the seven weekdays */
+#define COLUMNS 23
 
 struct tower {
     Py_ssize_t heads, pairs, slots, features, shared, steps, weighted;
@@ -26,8 +27,18 @@ struct asked {
     float *short_basis, *slope;
 };
 
+/* The weekdays' columns on Monday to Sunday. */
+static void fill_weekdays(double table[7][WEEKDAYS])
+{
+    for (int d = 0; d < 7; d++)
+        for (int k = 1; k <= WEEKDAYS / 2; k++) {
+            table[d][2 * k - 2] = cos(TURN / 7.0 * (double)(k * d));
+            table[d][2 * k - 1] = sin(TURN / 7.0 * (double)(k * d));
+        }
+}
+
 /* Time columns of one row's slots, (1 + COLUMNS, S) with a row of ones first, and their hours of the week. */
-static void columns_of_row(const struct asked *at, Py_ssize_t slots)
+static void columns_of_row(const struct asked *at, Py_ssize_t slots, double weekdays[7][WEEKDAYS])
 {
     for (Py_ssize_t s = 0; s < slots; s++) {
         const int64_t rest = (at->local[s] + TO_MONDAY) % WEEK, second = rest < 0 ? rest + WEEK : rest;
@@ -43,7 +54,9 @@ static void columns_of_row(const struct asked *at, Py_ssize_t slots)
         column[5] = (second >= SATURDAY) - 2.0 / 7.0;
         for (int i = 0; i < 4; i++)
             column[6 + i] = column[5] * pair[i];
-        memcpy(column + 10, pair + 4, 8 * sizeof(double));
+        memcpy(column + 10, pair + 4, 4 * sizeof(double));
+        memcpy(column + 14, weekdays[second / DAY], WEEKDAYS * sizeof(double));
+        memcpy(column + 14 + WEEKDAYS, pair + 8, 4 * sizeof(double));
         at->hour[s] = second / HOUR;
         for (int t = 0; t <= COLUMNS; t++) {
             at->basis[t * slots + s] = column[t];
@@ -104,7 +117,7 @@ static void score_of_row(const struct tower *w, const struct asked *at, double *
             for (Py_ssize_t t = 1; t < width; t++) {
                 const double *basis = at->basis + t * slots;
                 const double moved = time[t] + (t <= w->shared ? met[h * w->shared + t - 1] : 0.0);
-                for (Py_ssize_t s = 0; s < slots; s++)
+                for (Py_ssize_t s = 0; moved != 0.0 && s < slots; s++)
                     eta[s] += moved * basis[s];
             }
         }
@@ -154,6 +167,8 @@ PyObject *kernel_score(PyObject *module, PyObject *args)
     w.context = b[CONTEXT].buf, w.time = b[TIME].buf, w.shared_time = b[SHARED].buf, w.bucket = b[BUCKET].buf;
     w.worth = b[WORTH].buf, w.cost = b[COST].buf, w.step = b[STEP].buf, w.which = b[WHICH].buf;
     const Py_ssize_t actions = w.pairs * w.slots, met = w.heads * w.shared, grid = (COLUMNS + 1) * w.slots;
+    double weekdays[7][WEEKDAYS];
+    fill_weekdays(weekdays);
     double *work = PyMem_Malloc((size_t)(met + w.heads * actions + grid) * sizeof *work);
     for (Py_ssize_t i = 0; work && i < rows; i++) {
         const struct asked at = {
@@ -167,7 +182,7 @@ PyObject *kernel_score(PyObject *module, PyObject *args)
             .reward = (double *)b[REWARD].buf + i * actions,
             .slope = (float *)b[SLOPE].buf + i * w.weighted * actions,
         };
-        columns_of_row(&at, w.slots);
+        columns_of_row(&at, w.slots, weekdays);
         score_of_row(&w, &at, work, work + met);
     }
     const int held = work != NULL;

@@ -59,6 +59,7 @@ def _differences(table: Table, kind: str, before: Heads, settled: SettledKind | 
             centre=centre,
             precision=_starts(layout, centre, before, i),
             asked=table.asked,
+            differences=True,
             settled=None if settled is None else settled.heads[name],
             # The base rate's difference is a difference as any: where no rows tell of it there should be none.
             fixed_groups=frozenset(),
@@ -71,6 +72,10 @@ def _differences(table: Table, kind: str, before: Heads, settled: SettledKind | 
         target, centres_of[name] = known[name], np.zeros(layout.size)
         posteriors[name] = fit_posterior(design, target.outcome, target.offset, seen=target.seen, asked=table.asked)
     return Fits(layout, posteriors, centres_of)
+
+
+#: Parts of a layout that go by the time of the rows.
+_TIMES = ("time", "weekday", "hour", "week")
 
 
 def _starts(layout: Layout, centre: NDArray[np.float64], before: Heads, head: int) -> NDArray[np.float64]:
@@ -87,7 +92,7 @@ def joined(old: Layout, new: Layout, kind: str) -> Layout:
         unit: _keys(old, unit, _keys(new, unit, ()))
         for unit in dict.fromkeys(b.unit for b in (*old.blocks, *new.blocks))
     }
-    times = {part: tuple(sorted({*getattr(old, part), *getattr(new, part)})) for part in ("time", "hour", "week")}
+    times = {part: tuple(sorted({*getattr(old, part), *getattr(new, part)})) for part in _TIMES}
     kept = all(keys[unit] == _keys(old, unit, ()) for unit in keys)
     if kept and all(times[part] == getattr(old, part) for part in times):
         return old

@@ -89,6 +89,7 @@ def fit_posterior(
     empirical: bool = True,
     asked: frozenset[str] = frozenset(),
     options: TrainOptions = DEFAULTS,
+    differences: bool = False,
     settled: SettledHead | None = None,
     fixed_groups: frozenset[str] = FIXED,
 ) -> Posterior:
@@ -105,12 +106,14 @@ def fit_posterior(
         asked: groups that never rest, since a test of their own has found them: many small weights may tell much
             together, while each alone is as small as what a group of noise has.
         options: the prior on the precisions.
+        differences: whether the weights are differences from what was before a change.
         settled: what earlier rows say beside the design's; its precisions are those to start with.
         fixed_groups: groups whose precision stays as given.
     """
     layout = design.layout
     told = int(np.count_nonzero(np.isfinite(outcome))) + (0 if settled is None else settled.rows)
-    learned = options.at(told) if empirical else None
+    prior_of = options.of_differences() if differences else options.at(told)
+    learned = prior_of if empirical else None
     middle = np.zeros(layout.size) if centre is None else centre
     weights = np.zeros(layout.size) if mean is None else mean - middle
     fixed = np.full(design.count, offset) if centre is None else offset + design.logits(centre)

@@ -20,7 +20,15 @@ from optimizer.model.layout import (
     Layout,
     Unit,
 )
-from optimizer.model.timefeatures import HOURS_OF_DAY, WEEKEND, WEEKEND_DAYS, harmonics, hour_of_week
+from optimizer.model.timefeatures import (
+    HOURS_OF_DAY,
+    TIME_PRESENT,
+    WEEKDAYS,
+    WEEKEND,
+    WEEKEND_DAYS,
+    harmonics,
+    hour_of_week,
+)
 from optimizer.model.training.rowterms import row_terms
 from optimizer.model.training.symmetric import mirror
 from optimizer.model.variantbasis import VariantBasis
@@ -83,21 +91,24 @@ def message_layout(rows: RowSet, basis: VariantBasis, plain: Sequence[int], owne
     keys = _keys(rows)
     keys["feature"] = tuple(str(i) for i in range(basis.width))
     time: tuple[int, ...] = ()
+    weekday: tuple[int, ...] = ()
     hour: tuple[int, ...] = ()
     week: tuple[int, ...] = ()
     if len(rows.rows):
         local = rows.local[rows.rows]
-        time = _live_times(local)
+        live = _live_times(local)
+        time, weekday = tuple(i for i in live if i not in WEEKDAYS), tuple(i for i in live if i in WEEKDAYS)
         buckets = np.unique(hour_of_week(local))
         hours = np.unique(buckets % HOURS_OF_DAY)
         hour = tuple(hours.tolist())
         week = tuple(buckets.tolist())
-    return build_layout(MESSAGE_BLOCKS, keys, **_parts(rows, plain, owner), time=time, hour=hour, week=week)
+    parts = _parts(rows, plain, owner)
+    return build_layout(MESSAGE_BLOCKS, keys, **parts, time=time, weekday=weekday, hour=hour, week=week)
 
 
 def _live_times(local: NDArray[np.int64]) -> tuple[int, ...]:
     """The time columns that varied; on weekdays alone (or weekends) the weekend's days are the days once more."""
-    varied = harmonics(local).std(axis=0) > _LIVE
+    varied = harmonics(local)[:, :TIME_PRESENT].std(axis=0) > _LIVE
     if not varied[WEEKEND]:
         varied[list(WEEKEND_DAYS)] = False
     return tuple(np.flatnonzero(varied).tolist())
