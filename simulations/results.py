@@ -189,9 +189,9 @@ compare them with mabwiser, which is why some lists of versions name it.
 What the comparison can't say:
 
 - Rivals see the same stream, the same features of people and messages, and each decision's reward. What we read beside
-  that are events: opens (without them our lead over the first 1,000 decisions is gone, *early*) and what each person
-  got and did before. Of events rivals are told what was viewed last and bought last (*history*, *cross-sell*), of late
-  outcomes nothing before they are final.
+  that are events: opens (without them we lose more over the first 1,000 decisions than Vowpal Wabbit, *early*) and what
+  each person got and did before. Of events rivals are told what was viewed last and bought last (*history*,
+  *cross-sell*), of late outcomes nothing before they are final.
 - Rivals were tuned by a grid, each on one seed of its own (every setting that was tried is listed below the tables),
   most in *stationary* alone, whose setting they play elsewhere, too. Vowpal Wabbit has settings of its own for
   *base-rates*, *cap-pressure*, *fatigue* and *xor*. For *fatigue* it was tuned after the play that is shown, which has
