@@ -33,7 +33,7 @@ BOUNDS: Mapping[str, str] = {
         "steps, which came after this play, take the greedy choice after 30,000 random rows from .934 of the way to "
         ".961 in two worlds, and regret over 30,000 decisions from 1,778 to 1,521 in three; over 10,000 it is the same "
         "(936 for 927 in eight, standard error of the difference 62): plays stick to weekdays that are best for few "
-        "people, and wider draws for what time does cost more than they find (1,025 for 937 in six)."
+        "people, and wider draws for what time does are no cure (1,025 for 960 in six)."
     ),
     "way": (
         "**The way to the oracle.** The greedy estimate again: with uniform choices two thirds of what it loses is "

@@ -64,9 +64,10 @@ def since(make_examples: Maker) -> Examples:
 
 
 def test_what_has_changed_is_learned_and_the_rest_is_kept(make_examples: Maker) -> None:
-    """Over ten audiences: 500 rows teach more in one than in another."""
+    """Over ten audiences, none of them one by which ``of_differences`` was chosen: 500 rows teach more in one than in
+    another."""
     lost: dict[str, float] = dict.fromkeys(("anchored", "refreshed", "anew", "as it was"), 0.0)
-    for seed in range(100, 200, 10):
+    for seed in range(300, 400, 10):
         old = clicks(make_examples(6_000, seed), seed, swapped=False)
         before = train(old, attributes=(), seed=1, network=False).blob
         few = clicks(make_examples(500, seed + 1), seed + 1, swapped=True)

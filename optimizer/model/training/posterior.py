@@ -112,8 +112,8 @@ def fit_posterior(
     """
     layout = design.layout
     told = int(np.count_nonzero(np.isfinite(outcome))) + (0 if settled is None else settled.rows)
-    prior_of = options.of_differences() if differences else options.at(told)
-    learned = prior_of if empirical else None
+    hyper = options.of_differences() if differences else options.at(told)
+    learned = hyper if empirical else None
     middle = np.zeros(layout.size) if centre is None else centre
     weights = np.zeros(layout.size) if mean is None else mean - middle
     fixed = np.full(design.count, offset) if centre is None else offset + design.logits(centre)
