@@ -9,6 +9,7 @@ worker with a lock that nobody holds.
 
 from __future__ import annotations
 
+import contextlib
 import gc
 import logging
 import os
@@ -22,9 +23,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from gunicorn import util
 from gunicorn.app.base import BaseApplication
 from gunicorn.arbiter import Arbiter
 from gunicorn.glogging import Logger
+from gunicorn.http import errors as http
+from gunicorn.workers.gthread import ThreadWorker
 
 from optimizer import logs
 from optimizer.bandit import kernel
@@ -139,6 +143,46 @@ class StructuredLogger(Logger):  # type: ignore[misc]  # gunicorn has no types
         self.error_log.propagate = True
 
 
+#: Status and code of what gunicorn refuses before there is a request; all else is 400, ``unreadable``.
+_REFUSALS: dict[type[Exception], tuple[int, str]] = {
+    http.LimitRequestLine: (414, "uri_too_long"),
+    http.LimitRequestHeaders: (431, "headers_too_large"),
+    http.ExpectationFailed: (417, "expectation_failed"),
+    http.UnsupportedTransferCoding: (501, "unsupported_transfer_coding"),
+}
+
+
+class ProblemWorker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no types
+    """gunicorn's worker with threads; what it refuses itself, since it is no HTTP, leaves as a problem, too."""
+
+    def handle_error(self, req: Any, client: Any, addr: Any, exc: BaseException) -> None:
+        """Answers what couldn't be read as a request; what befalls a request that was read is gunicorn's to tell."""
+        if req is not None or not isinstance(exc, http.ParseException):
+            super().handle_error(req, client, addr, exc)
+            return
+        log.warning("no request could be read", extra={"address": (addr or [""])[0], "fault": f"{exc!s:.200}"})
+        with contextlib.suppress(OSError):  # who asked has gone
+            util.write_nonblock(client, refusal(exc))
+
+
+def refusal(exc: http.ParseException) -> bytes:
+    """The HTTP answer to what can't be read as a request."""
+    import orjson
+
+    from optimizer.web import problems
+
+    status, code = next((told for kind, told in _REFUSALS.items() if isinstance(exc, kind)), (400, "unreadable"))
+    document = problems.problem(status, code, f"this can't be read as HTTP/1.1: {exc!s:.200}")
+    body = orjson.dumps(document)
+    head = (
+        f"HTTP/1.1 {status} {document['title']}",
+        "Connection: close",
+        f"Content-Type: {problems.CONTENT_TYPE}",
+        f"Content-Length: {len(body)}",
+    )
+    return "\r\n".join((*head, "", "")).encode("ascii") + body
+
+
 class ServeApplication(BaseApplication):  # type: ignore[misc]  # gunicorn has no types
     """Settings as gunicorn's configuration."""
 
@@ -152,7 +196,7 @@ class ServeApplication(BaseApplication):  # type: ignore[misc]  # gunicorn has n
         options = {
             "bind": [self.settings.bind],
             "workers": self.settings.workers,
-            "worker_class": "gthread",
+            "worker_class": ProblemWorker,
             "threads": self.settings.threads,
             "preload_app": False,
             "timeout": 60,

@@ -9,7 +9,14 @@ from typing import Any
 import pytest
 
 from optimizer.config import Settings
-from optimizer.gunicorn import BACK_OFF, GRACEFUL_SECONDS, SchedulerChild, ServeApplication, prepare_metrics
+from optimizer.gunicorn import (
+    BACK_OFF,
+    GRACEFUL_SECONDS,
+    ProblemWorker,
+    SchedulerChild,
+    ServeApplication,
+    prepare_metrics,
+)
 
 
 class Process:
@@ -112,7 +119,7 @@ def test_the_settings_are_gunicorns_whatever_its_own_variables_say(monkeypatch: 
     monkeypatch.setenv("GUNICORN_CMD_ARGS", "--workers 9 --bind 0.0.0.0:1")
     chosen = ServeApplication(Settings(bind="127.0.0.1:9001", workers=3, threads=40)).cfg
     assert (chosen.bind, chosen.workers, chosen.threads) == (["127.0.0.1:9001"], 3, 40)
-    assert (chosen.worker_class_str, chosen.preload_app, chosen.control_socket_disable) == ("gthread", False, True)
+    assert (chosen.worker_class, chosen.preload_app, chosen.control_socket_disable) == (ProblemWorker, False, True)
     assert chosen.graceful_timeout == GRACEFUL_SECONDS < 10
 
 

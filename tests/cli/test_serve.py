@@ -79,8 +79,12 @@ class Server:
         """What comes back, until the server closes, for a body in chunks that is written by hand."""
         head = f"POST {path} HTTP/1.1\r\nHost: test\r\nTransfer-Encoding: chunked\r\nContent-Type: {kind}\r\n"
         head += f"Authorization: Bearer {key}\r\n" if key else ""
+        return self.raw(f"{head}\r\n".encode() + chunks)
+
+    def raw(self, sent: bytes) -> bytes:
+        """What comes back for these bytes, until the server closes."""
         with socket.create_connection(("127.0.0.1", self.port), timeout=DEADLINE_SECONDS) as raw:
-            raw.sendall(f"{head}\r\n".encode() + chunks)
+            raw.sendall(sent)
             return b"".join(iter(lambda: raw.recv(1 << 16), b""))
 
     def ready(self) -> bool:
@@ -202,6 +206,29 @@ def test_a_body_in_malformed_chunks_is_unreadable_for_everybody_and_no_error_of_
         for path in ("/v1/webhooks/sendgrid/any", "/segment/v1/track"):
             assert server.chunked(path, chunks).startswith(b"HTTP/1.1 400"), (path, chunks)
         assert server.chunked("/console/sign-in", chunks, kind=form).startswith(b"HTTP/1.1 400"), chunks
+    assert "Traceback" not in server.log()
+
+
+#: What gunicorn refuses before there is a request: what is sent, the status and the code that come back.
+NO_HTTP = (
+    (b"\x16\x03\x01\x02\x00\x01\r\n\r\n", 400, "unreadable"),
+    (b"GET /healthz HTTP/9.9\r\n\r\n", 400, "unreadable"),
+    (b"GET /healthz HTTP/1.1\r\nna me: x\r\n\r\n", 400, "unreadable"),
+    (b"GET /\xff\xed\xa0\x80\x00 HTTP\r\n\r\n", 400, "unreadable"),
+    (b"GET /" + b"a" * 5_000 + b" HTTP/1.1\r\n\r\n", 414, "uri_too_long"),
+    (b"GET /healthz HTTP/1.1\r\nlong: " + b"a" * 9_000 + b"\r\n\r\n", 431, "headers_too_large"),
+    (b"POST /v1/events HTTP/1.1\r\ntransfer-encoding: zip\r\n\r\n", 501, "unsupported_transfer_coding"),
+)
+
+
+def test_what_is_no_http_is_refused_with_a_problem(server: Server) -> None:
+    for sent, status, code in NO_HTTP:
+        head, _, body = server.raw(sent).partition(b"\r\n\r\n")
+        assert head.startswith(b"HTTP/1.1 %d " % status), (sent[:40], head)
+        assert b"Content-Type: application/problem+json" in head
+        problem = orjson.loads(body)
+        assert (problem["status"], problem["code"]) == (status, code)
+        assert problem["detail"].startswith("this can't be read as HTTP/1.1: ")
     assert "Traceback" not in server.log()
 
 
