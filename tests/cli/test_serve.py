@@ -217,6 +217,7 @@ NO_HTTP = (
     (b"GET /\xff\xed\xa0\x80\x00 HTTP\r\n\r\n", 400, "unreadable"),
     (b"GET /" + b"a" * 5_000 + b" HTTP/1.1\r\n\r\n", 414, "uri_too_long"),
     (b"GET /healthz HTTP/1.1\r\nlong: " + b"a" * 9_000 + b"\r\n\r\n", 431, "headers_too_large"),
+    (b"POST /v1/events HTTP/1.1\r\nexpect: pay\r\n\r\n", 417, "expectation_failed"),
     (b"POST /v1/events HTTP/1.1\r\ntransfer-encoding: zip\r\n\r\n", 501, "unsupported_transfer_coding"),
 )
 
