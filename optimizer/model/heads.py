@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import lru_cache
 from hashlib import blake2b
 from typing import Any
@@ -18,6 +18,8 @@ from storage.records import JsonObject
 
 #: What is new may differ where all that is known is alike: its prior precision is at most this.
 SUREST = 100.0
+#: outcome -> earlier outcome -> how much of its weights holds for the later one a priori (see ``training.links``).
+Links = Mapping[str, Mapping[str, float]]
 _ONE_HOT: tuple[Unit, ...] = ("campaign", "channel", "variant", "pair")
 
 
@@ -33,6 +35,7 @@ class Heads:
         seed: keys the draws of weights that did not exist in training.
         centre: (H, d) prior means where they aren't 0: the weights before outcomes changed, if the model has been
             anchored there (see ``training.train.anchor``).
+        links: how much of earlier outcomes' weights the prior means hold beside that.
     """
 
     outcomes: tuple[str, ...]
@@ -43,6 +46,7 @@ class Heads:
     offset: NDArray[np.float64]
     seed: int
     centre: NDArray[np.float64] | None = None
+    links: Links = field(default_factory=dict)
 
     def coefficients(self, action: Action) -> NDArray[np.float64]:
         """Mean base coefficients (H, base) of an action, offset included."""
@@ -79,7 +83,7 @@ class Heads:
                 continue
             for hour in sorted(set(range(_period(block.segment))) - set(self._live(block.segment))):
                 for i, head in enumerate(heads.tolist()):
-                    noise = self._prior_draws(head, block, str(hour), 1)
+                    noise = self._unseen(head, block, str(hour), 1)
                     out[i, :, hour :: _period(block.segment)] += noise
         return out
 
@@ -93,7 +97,10 @@ class Heads:
         }
         if self.centre is not None:
             arrays[f"{prefix}.centre"] = self.centre
-        return arrays, {"outcomes": list(self.outcomes), "layout": self.layout.to_json(), "seed": self.seed}
+        told: dict[str, Any] = {"outcomes": list(self.outcomes), "layout": self.layout.to_json(), "seed": self.seed}
+        if self.links:
+            told["links"] = {name: dict(shares) for name, shares in self.links.items()}
+        return arrays, told
 
     @classmethod
     def load(cls, prefix: str, arrays: Mapping[str, NDArray[Any]], data: JsonObject) -> Heads:
@@ -108,7 +115,8 @@ class Heads:
                 arrays[f"{prefix}.{name}"] for name in ("mean", "bank", "precision", "offset")
             )
             centre = arrays.get(f"{prefix}.centre")
-            heads = cls(tuple(data["outcomes"]), layout, mean, bank, precision, offset, int(data["seed"]), centre)
+            names, seed, links = tuple(data["outcomes"]), int(data["seed"]), data.get("links", {})
+            heads = cls(names, layout, mean, bank, precision, offset, seed, centre, links)
         except (KeyError, TypeError, ValueError) as error:
             raise BadArtifact(f"{prefix} heads can't be read: {error!r}") from error
         count = len(heads.outcomes)
@@ -129,6 +137,13 @@ class Heads:
             if (block.unit, block.segment) == (unit, "one"):
                 return block.position
         return {}
+
+    def _unseen(self, head: int, block: Block, key: str, width: int) -> NDArray[np.float64]:
+        """(M, width) draws of what training has not seen, and of a linked head's share of what earlier ones draw."""
+        out = self._prior_draws(head, block, key, width)
+        for first, share in self.links.get(self.outcomes[head], {}).items():
+            out = out + share * self._prior_draws(self.outcomes.index(first), block, key, width)
+        return out
 
     def _prior_draws(self, head: int, block: Block, key: str, width: int) -> NDArray[np.float64]:
         """(M, width) from the block's prior, keyed by (seed, outcome, block, key)."""

@@ -17,10 +17,11 @@ from optimizer.model.terms import Name, owner_name
 from optimizer.model.training import products
 from optimizer.model.training.actionparts import THROUGH
 from optimizer.model.training.evaluate import log_likelihood, training_basis
-from optimizer.model.training.lastlayer import fit_last_layer, tabulate
+from optimizer.model.training.lastlayer import fit_last_layer
 from optimizer.model.training.options import DEFAULTS
 from optimizer.model.training.posterior import IDLE
 from optimizer.model.training.products import MOST, Found, find_products
+from optimizer.model.training.table import tabulate
 from optimizer.model.training.train import refresh, train
 from tests.model.conftest import made_up
 

@@ -22,7 +22,7 @@ from optimizer.model.inference import RewardModel
 from optimizer.model.recalibration import Recalibration
 from optimizer.model.training import calibrate
 from optimizer.model.training.evaluate import log_likelihood, predictions
-from optimizer.model.training.lastlayer import Table, tabulate
+from optimizer.model.training.table import Table, tabulate
 from optimizer.model.training.train import anchor, refresh, train
 from storage.records import Campaign, Channel, OutcomeWeight, Variant
 from tests.model.conftest import MONDAY, NOW, campaign, made_up

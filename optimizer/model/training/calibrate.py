@@ -13,8 +13,8 @@ from optimizer.model.features import FeatureSpec
 from optimizer.model.heads import Heads
 from optimizer.model.recalibration import Recalibration
 from optimizer.model.training.evaluate import predictions
-from optimizer.model.training.lastlayer import tabulate
 from optimizer.model.training.options import DEFAULTS, TrainOptions
+from optimizer.model.training.table import tabulate
 from optimizer.model.variantbasis import VariantBasis
 
 FOLDS = 3

@@ -11,10 +11,11 @@ from numpy.typing import NDArray
 from optimizer.model.heads import Heads
 from optimizer.model.layingout import build_layout
 from optimizer.model.layout import MESSAGE_BLOCKS, NO_SEND_BLOCKS, Layout, Unit
-from optimizer.model.training.lastlayer import Fits, Table, carried, may_differ, nothing, targets
-from optimizer.model.training.posterior import IDLE, fit_posterior
+from optimizer.model.training.fits import Fits, carried, may_differ
+from optimizer.model.training.posterior import IDLE, Posterior, fit_posterior
 from optimizer.model.training.rows import Design
 from optimizer.model.training.settled import SettledKind
+from optimizer.model.training.table import Table, nothing, targets
 
 #: Most passes over the rows until the weights from before the change have come to those after it, roughly.
 ROUGH = 16
@@ -46,9 +47,11 @@ def _differences(table: Table, kind: str, before: Heads, settled: SettledKind | 
         [carried(layout, before.layout, weights) for weights in of]
         for of in (before.mean if before.centre is None else before.centre, before.mean)
     )
-    posteriors, centres_of = {}, {}
-    for i, name in enumerate(before.outcomes):
-        centre = centres_of[name] = centres[i]
+    posteriors: dict[str, Posterior] = {}
+    centres_of = dict(zip(before.outcomes, centres, strict=True))
+    fits = Fits(layout, posteriors, centres_of, before.links)
+    for i, name in sorted(enumerate(before.outcomes), key=lambda one: one[1] in before.links):
+        centre = fits.middle(name)
         target = known.get(name) or nothing(design.count)
         fit = partial(
             fit_posterior,
@@ -60,6 +63,7 @@ def _differences(table: Table, kind: str, before: Heads, settled: SettledKind | 
             precision=_starts(layout, centre, before, i),
             asked=table.asked,
             differences=True,
+            linked=name in before.links,
             settled=None if settled is None else settled.heads[name],
             # The base rate's difference is a difference as any: where no rows tell of it there should be none.
             fixed_groups=frozenset(),
@@ -71,7 +75,7 @@ def _differences(table: Table, kind: str, before: Heads, settled: SettledKind | 
     for name in known.keys() - posteriors.keys() if settled is None else ():
         target, centres_of[name] = known[name], np.zeros(layout.size)
         posteriors[name] = fit_posterior(design, target.outcome, target.offset, seen=target.seen, asked=table.asked)
-    return Fits(layout, posteriors, centres_of)
+    return fits
 
 
 #: Parts of a layout that go by the time of the rows.

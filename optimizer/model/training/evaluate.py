@@ -16,10 +16,12 @@ from optimizer.model.funnel import joined
 from optimizer.model.heads import Heads
 from optimizer.model.inference import RewardModel
 from optimizer.model.rhythmterm import deviations
-from optimizer.model.training.lastlayer import Fits, Table, fit_last_layer, tabulate
+from optimizer.model.training.fits import Fits
+from optimizer.model.training.lastlayer import fit_last_layer
 from optimizer.model.training.options import DEFAULTS, TrainOptions
 from optimizer.model.training.rows import Design, RowSet, split_rows
 from optimizer.model.training.rowterms import row_likelihood
+from optimizer.model.training.table import Table, tabulate
 from optimizer.model.training.threads import set_threads
 from optimizer.model.variantbasis import VariantBasis, fit_basis
 from storage.records import Attribute, JsonObject, Variant

@@ -6,7 +6,7 @@ from typing import Any
 
 from optimizer.model.features import FeatureSpec
 from optimizer.model.funnel import TITLES
-from optimizer.model.training.lastlayer import Fits
+from optimizer.model.training.fits import Fits
 from optimizer.model.training.posterior import IDLE
 from storage.records import JsonObject
 
@@ -29,6 +29,8 @@ def fit_report(spec: FeatureSpec, fits: tuple[Fits, Fits], meta: JsonObject) -> 
             "positives": posterior.positives,
             "weights": fitted.layout.size,
             "in_use": len(posterior.live),
+            # What comes before it, and how much of what is known of that is expected of it.
+            "follows": {TITLES.get(one, one): round(share, 3) for one, share in fitted.links.get(name, {}).items()},
             "precision": {
                 _readable(name, spec): round(float(value), 3)
                 for (name, _), value in zip(fitted.layout.groups, posterior.precision, strict=True)

@@ -17,11 +17,13 @@ from optimizer.model.training.actionparts import THROUGH, Through
 from optimizer.model.training.choosing import NATS_PER_US, Chosen, train_encoder
 from optimizer.model.training.encoders import COST_US, Reader
 from optimizer.model.training.evaluate import clustered_z, likelihood, logits, only
-from optimizer.model.training.lastlayer import Fits, fit_last_layer, tabulate
+from optimizer.model.training.fits import Fits
+from optimizer.model.training.lastlayer import fit_last_layer
 from optimizer.model.training.network import Network, train_network
 from optimizer.model.training.options import DEFAULTS, TrainOptions
 from optimizer.model.training.posterior import IDLE
 from optimizer.model.training.products import Found, Working, find_products
+from optimizer.model.training.table import tabulate
 from optimizer.model.variantbasis import VariantBasis
 
 #: Fewer rows can't teach a network, nor show that it helps. An encoder's first columns are simpler than a network's.

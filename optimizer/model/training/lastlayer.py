@@ -3,101 +3,30 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import replace
 from functools import partial
-from hashlib import blake2b
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from optimizer.bandit.rewards import needs_message
-from optimizer.model.examples import Examples
-from optimizer.model.features import FeatureSpec
-from optimizer.model.funnel import taught
-from optimizer.model.heads import Heads
+from optimizer.model.heads import Heads, Links
 from optimizer.model.layout import Layout
-from optimizer.model.training.actionparts import THROUGH
+from optimizer.model.training.fits import Fits, carried, may_differ, precisions
+from optimizer.model.training.links import later, links
 from optimizer.model.training.options import DEFAULTS, TrainOptions
-from optimizer.model.training.posterior import IDLE, Posterior, base_offset, fit_posterior
-from optimizer.model.training.rows import Design, RowSet, message_layout, no_send_layout, split_rows
+from optimizer.model.training.posterior import IDLE, Posterior, fit_posterior
+from optimizer.model.training.rows import Design, RowSet
 from optimizer.model.training.settled import SettledHead, SettledKind
+from optimizer.model.training.table import Table, Target, nothing, targets
 from optimizer.model.training.threads import side_by_side
-from optimizer.model.variantbasis import VariantBasis
 
-#: Draws in the frozen bank. M = 16 is as good for regret as 64; more give finer propensities and cost time a decision.
-DRAWS = 32
 #: Precisions are first learned on this many rows: they hardly depend on the rest, and passes over all rows are dear.
 PILOT = 30_000
 PILOT_FROM = 2 * PILOT
 #: What not sending shares with sending a priori: whom the outcome happens to. Its own weights are differences from the
 #: message heads', which matters where few are left without a message (Hillstrom at 2,000 rows: z 3.2 -> 3.4).
 _SHARED = frozenset({"one*plain", "one*detail", "one*network"})
-
-
-@dataclass(frozen=True)
-class Table:
-    """Examples with embedded contexts, split by kind and laid out.
-
-    Attributes:
-        examples: the n rows. basis: coordinates of variants.
-        context: (n, F) embedded contexts.
-        message, no_send: rows of each kind with their layout.
-        asked: the groups of weights that the spec's products were found to be asked for.
-    """
-
-    examples: Examples
-    basis: VariantBasis
-    context: NDArray[np.float32]
-    message: tuple[RowSet, Layout]
-    no_send: tuple[RowSet, Layout]
-    asked: frozenset[str] = frozenset()
-
-
-@dataclass(frozen=True)
-class Fits:
-    """Posteriors by outcome, of one kind, over one layout; ``centres``: prior means of an anchored model's weights."""
-
-    layout: Layout
-    posteriors: Mapping[str, Posterior]
-    centres: Mapping[str, NDArray[np.float64]] | None = None
-
-    def heads(self, kind: str, seed: int) -> Heads:
-        """The heads to serve; draws are keyed by (seed, kind, outcome)."""
-        names = tuple(sorted(self.posteriors))
-        parts = [self.posteriors[name] for name in names]
-        draws = [part.draws(DRAWS, _key(seed, kind, name)) for name, part in zip(names, parts, strict=True)]
-        size, groups = self.layout.size, len(self.layout.groups)
-        return Heads(
-            outcomes=names,
-            layout=self.layout,
-            mean=np.array([part.mean for part in parts]).reshape(len(names), size),
-            bank=np.array(draws, dtype=np.float32).reshape(len(names), DRAWS, size),
-            precision=np.array([part.precision for part in parts]).reshape(len(names), groups),
-            offset=np.array([part.offset for part in parts]),
-            seed=_key(seed, kind, "unseen"),
-            centre=None if self.centres is None else np.array([self.centres[n] for n in names]).reshape(-1, size),
-        )
-
-
-def tabulate(examples: Examples, context: NDArray[np.float32], spec: FeatureSpec, basis: VariantBasis) -> Table:
-    """Splits examples by kind and lays out the weights that they can teach; ``context`` (n, F) is f(x)."""
-    parts = (spec.plain, spec.owner)
-    message, no_send = split_rows(examples, context, basis)
-    sent, stayed = message_layout(message, basis, *parts), no_send_layout(no_send, *parts)
-    return Table(examples, basis, context, (message, sent), (no_send, stayed), _asked(spec))
-
-
-def _asked(spec: FeatureSpec) -> frozenset[str]:
-    """The groups through which each product was found to act."""
-    first = spec.width - len(spec.products)
-    return frozenset(
-        f"{block}:{spec.owner[first + i]}"
-        for i, product in enumerate(spec.products)
-        for through, blocks in THROUGH.items()
-        if product.through == through
-        for block in blocks
-    )
 
 
 def fit_last_layer(
@@ -127,38 +56,35 @@ def fit_last_layer(
     return message, _fit_kind(table, "no_send", shared, starts[1], anew, nears[1], seed, options)
 
 
-def may_differ(layout: Layout, centre: NDArray[np.float64]) -> NDArray[np.bool_]:
-    """(groups,) whether a group was in use, or can't be idle: what only a context adds may be."""
-    used = np.bincount(layout.group, np.abs(centre), len(layout.groups)) > 0.0
-    return np.asarray(used | np.array([":" not in name for name, _ in layout.groups]))
-
-
-def continue_last_layer(table: Table, settled: tuple[SettledKind, SettledKind]) -> tuple[Fits, Fits]:
+def continue_last_layer(table: Table, settled: tuple[SettledKind, SettledKind], linked: Links) -> tuple[Fits, Fits]:
     """Posteriors of the message heads and of the no_send heads from settled rows and those of the table, which come
-    after them. Layouts and precisions stay as they were."""
-    message = _continued(table, "message", {}, settled[0])
-    return message, _continued(table, "no_send", _shared(settled[1].layout, message), settled[1])
+    after them. Layouts, precisions and the ``linked`` outcomes of messages stay as they were."""
+    message = _continued(table, "message", {}, settled[0], linked)
+    return message, _continued(table, "no_send", _shared(settled[1].layout, message), settled[1], {})
 
 
-def _continued(table: Table, kind: str, centres: Mapping[str, NDArray[np.float64]], before: SettledKind) -> Fits:
+def _continued(
+    table: Table, kind: str, centres: Mapping[str, NDArray[np.float64]], before: SettledKind, linked: Links
+) -> Fits:
     design = Design(before.layout, (table.message if kind == "message" else table.no_send)[0])
     known = targets(table, kind)
-    posteriors = {}
-    for name, head in before.heads.items():
-        target = known.get(name) or nothing(design.count)
+    posteriors: dict[str, Posterior] = {}
+    fits = Fits(before.layout, posteriors, links=linked)
+    for name in sorted(before.heads, key=linked.__contains__):
+        head, target = before.heads[name], known.get(name) or nothing(design.count)
         posteriors[name] = fit_posterior(
             design,
             target.outcome,
             head.offset,
             seen=target.seen,
-            centre=centres.get(name),
+            centre=fits.middle(name) if name in linked else centres.get(name),
             mean=head.mean,
             precision=head.precision,
             steps=6,
             empirical=False,
             settled=head,
         )
-    return Fits(before.layout, posteriors)
+    return fits
 
 
 def settled_kinds(
@@ -169,9 +95,10 @@ def settled_kinds(
     ``before``: what earlier rows say; the same weights are spoken of then.
     """
     message, no_send = before or (None, None)
+    middles = {name: fits[0].middle(name) for name in fits[0].posteriors}
     shared = _shared(fits[1].layout, fits[0]) if fits[1].centres is None else fits[1].centres
     return (
-        _settled_kind(table, "message", fits[0], fits[0].centres or {}, count, message),
+        _settled_kind(table, "message", fits[0], middles, count, message),
         _settled_kind(table, "no_send", fits[1], shared, count, no_send),
     )
 
@@ -212,43 +139,11 @@ def _settled_kind(
     return SettledKind(layout, heads)
 
 
-def nothing(count: int) -> Target:
-    """The target of a head of which no row knows anything."""
-    return Target(np.full(count, np.nan), np.ones(count), 0.0)
-
-
 def _shared(layout: Layout, message: Fits) -> dict[str, NDArray[np.float64]]:
     """Prior means of the no_send weights of ``layout``, by outcome: what sending and not sending share."""
     return {
         name: carried(layout, message.layout, posterior.mean, _SHARED) for name, posterior in message.posteriors.items()
     }
-
-
-@dataclass(frozen=True)
-class Target:
-    """What one head learns from m rows: outcomes (m,), their seen shares (m,), the offset of its intercept."""
-
-    outcome: NDArray[np.float64]
-    seen: NDArray[np.float64]
-    offset: float
-
-
-def targets(table: Table, kind: str) -> dict[str, Target]:
-    """The target of every outcome with a head of that kind.
-
-    A kind without known rows takes the other kind's base rate: without evidence, sending makes no difference.
-    """
-    rows = (table.message if kind == "message" else table.no_send)[0].rows
-    out = {}
-    for name in table.examples.outcomes:
-        column, share = taught(table.examples, name)
-        sent_only = needs_message(name)
-        if kind == "no_send" and sent_only:
-            continue
-        known = bool(np.isfinite(column[rows]).any())
-        base = rows if known else np.flatnonzero(table.examples.sent | (not sent_only))
-        out[name] = Target(column[rows], share[rows], base_offset(column[base], share[base]))
-    return out
 
 
 class _Start(NamedTuple):
@@ -267,7 +162,7 @@ class _Start(NamedTuple):
         offset, mean = float(heads.offset[head]), carried(layout, heads.layout, heads.mean[head])
         if anew:
             return cls(offset, mean, steps=1)
-        return cls(offset, mean, _precisions(layout, heads.layout, heads.precision[head]), steps=6, empirical=False)
+        return cls(offset, mean, precisions(layout, heads.layout, heads.precision[head]), steps=6, empirical=False)
 
 
 def _fit_kind(
@@ -285,64 +180,46 @@ def _fit_kind(
     design = Design(layout, rows)
     large = len(rows.rows) > PILOT_FROM
     pilot: NDArray[np.int64] | None = None
-    if start is None and near is None and large:
+    if large and (start is None or anew):
         pilot = np.sort(np.random.default_rng(seed).choice(len(rows.rows), PILOT, replace=False))
     small = None if pilot is None else Design(layout, _subset(rows, pilot))
 
-    def fitted(told: tuple[str, Target]) -> Posterior:
-        name, target = told
-        fit = partial(fit_posterior, centre=centres.get(name), asked=table.asked, options=options)
-        begin = _Start(target.offset)
+    def fitted(name: str, told: Target, centre: NDArray[np.float64] | None, linked: bool) -> Posterior:
+        fit = partial(fit_posterior, centre=centre, asked=table.asked, options=options, linked=linked)
+        begin = _Start(told.offset)
         if start is not None and name in start.outcomes:
             begin = _Start.of_heads(layout, start, name, anew)
         elif near is not None and name in near.posteriors:
             found = near.posteriors[name]
-            mean, precision = (
-                carried(layout, near.layout, found.mean),
-                _precisions(layout, near.layout, found.precision),
-            )
-            begin = _Start(target.offset, mean, precision, steps=3 if large else 8)
+            mean, precision = carried(layout, near.layout, found.mean), precisions(layout, near.layout, found.precision)
+            begin = _Start(told.offset, mean, precision, steps=3 if large else 8)
         elif small is not None and pilot is not None:
-            found = fit(small.apart(), target.outcome[pilot], target.offset, seen=target.seen[pilot])
-            begin = _Start(target.offset, found.mean, found.precision, steps=3)
-        return fit(design.apart(), target.outcome, seen=target.seen, **begin._asdict())
+            found = fit(small.apart(), told.outcome[pilot], told.offset, seen=told.seen[pilot])
+            begin = _Start(told.offset, found.mean, found.precision, steps=3)
+        return fit(design.apart(), told.outcome, seen=told.seen, **begin._asdict())
 
     told = targets(table, kind)
-    return Fits(layout, dict(zip(told, side_by_side(fitted, [*told.items()], len(rows.rows)), strict=True)))
+    after = later(tuple(told)) if kind == "message" else ()
+    first = [(name, target, centres.get(name), False) for name, target in told.items() if name not in after]
 
+    def all_of(parts: list[tuple[str, Target, NDArray[np.float64] | None, bool]]) -> dict[str, Posterior]:
+        found = side_by_side(lambda part: fitted(*part), parts, len(rows.rows))
+        return {part[0]: posterior for part, posterior in zip(parts, found, strict=True)}
 
-def carried(
-    layout: Layout, old: Layout, weights: NDArray[np.float64], only: frozenset[str] | None = None
-) -> NDArray[np.float64]:
-    """Weights (d,) of an old layout moved into a new one by block, key and column; what is new is 0."""
-    out = np.zeros(layout.size)
-    blocks = {block.name: block for block in old.blocks if only is None or block.name in only}
-    for block in layout.blocks:
-        before = blocks.get(block.name)
-        if before is None:
-            continue
-        place = {column: i for i, column in enumerate(old.columns(block.segment))}
-        columns = layout.columns(block.segment)
-        shared = [(i, place[column]) for i, column in enumerate(columns) if column in place]
-        for row, key in enumerate(block.keys):
-            then = before.position.get(key)
-            if then is not None:
-                for to, source in shared:
-                    out[block.start + row * block.width + to] = weights[before.start + then * before.width + source]
-    return out
-
-
-def _precisions(layout: Layout, old: Layout, precision: NDArray[np.float64]) -> NDArray[np.float64]:
-    """The prior precisions (groups,) of an old layout moved into a new one; a new group has its starting one."""
-    before = {name: float(value) for (name, _), value in zip(old.groups, precision, strict=True)}
-    return np.array([before.get(name, first) for name, first in layout.groups])
+    fits = Fits(layout, all_of(first))
+    if not after:
+        return fits
+    shares: Links = {}
+    if start is None or anew:
+        shares = links(small or design, told, fits, pilot)
+    else:
+        shares = {
+            name: start.links[name] for name in after if name in start.links and start.links[name].keys() <= told.keys()
+        }
+    fits = replace(fits, links=shares)
+    rest = [(name, told[name], fits.middle(name) if name in shares else None, name in shares) for name in after]
+    return replace(fits, posteriors={**fits.posteriors, **all_of(rest)})
 
 
 def _subset(rows: RowSet, index: NDArray[np.int64]) -> RowSet:
     return RowSet(rows.rows[index], rows.actions, rows.cell[index], rows.context, rows.local)
-
-
-def _key(seed: int, kind: str, name: str) -> int:
-    """A 63-bit seed of its own for every (seed, kind, name)."""
-    digest = blake2b(f"{seed}|{kind}|{name}".encode(), digest_size=8).digest()
-    return int.from_bytes(digest, "little") >> 1

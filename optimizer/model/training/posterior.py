@@ -90,6 +90,7 @@ def fit_posterior(
     asked: frozenset[str] = frozenset(),
     options: TrainOptions = DEFAULTS,
     differences: bool = False,
+    linked: bool = False,
     settled: SettledHead | None = None,
     fixed_groups: frozenset[str] = FIXED,
 ) -> Posterior:
@@ -107,12 +108,13 @@ def fit_posterior(
             together, while each alone is as small as what a group of noise has.
         options: the prior on the precisions.
         differences: whether the weights are differences from what was before a change.
+        linked: whether they are differences from heads that are in doubt themselves: all but the intercept may rest.
         settled: what earlier rows say beside the design's; its precisions are those to start with.
         fixed_groups: groups whose precision stays as given.
     """
     layout = design.layout
     told = int(np.count_nonzero(np.isfinite(outcome))) + (0 if settled is None else settled.rows)
-    hyper = options.of_differences() if differences else options.at(told)
+    hyper = options.of_differences() if differences or linked else options.at(told)
     learned = hyper if empirical else None
     middle = np.zeros(layout.size) if centre is None else centre
     weights = np.zeros(layout.size) if mean is None else mean - middle
@@ -120,6 +122,7 @@ def fit_posterior(
     groups = np.array([start for _, start in layout.groups]) if precision is None else precision.copy()
     awake = np.array([name in asked for name, _ in layout.groups], np.bool_)
     still = np.array([name in fixed_groups for name, _ in layout.groups], np.bool_)
+    rests = np.array([linked and name not in FIXED for name, _ in layout.groups], np.bool_) | _may_rest(layout)
     if precision is None and layout.size > AT_ONCE:
         groups = _screened(design, outcome, fixed, seen, groups, awake)
     weights = np.where(groups[layout.group] < IDLE, weights, 0.0)
@@ -138,7 +141,7 @@ def fit_posterior(
             continue
         before, before_likelihood = weights, likelihood
         free = gradient + hessian @ weights[quick]
-        fitted = _quadratic(layout, quick, hessian, free, groups, awake, still, learned)
+        fitted = _quadratic(layout, quick, hessian, free, groups, awake, still, rests, learned)
         moved = float(np.abs(np.log(fitted.precision / groups)).max())
         change = (fitted.mean - weights)[quick]
         decrement = float(change @ (gradient - (prior * weights)[quick]))
@@ -209,6 +212,7 @@ def _quadratic(
     precision: NDArray[np.float64],
     awake: NDArray[np.bool_],
     still: NDArray[np.bool_],
+    rests: NDArray[np.bool_],
     options: TrainOptions | None,
 ) -> _Quadratic:
     """Mode of ½wᵀHw − linearᵀw + ½Σλw² with λ moved to its fixed point on the way (None = it stays as it is); the
@@ -226,7 +230,7 @@ def _quadratic(
         mean[live] = solved(factor, target)
         if options is None or turn == rounds:
             break
-        groups = _moved_precisions(layout, mean, _variances(layout, live, factor), groups, awake, still, options)
+        groups = _moved_precisions(layout, mean, _variances(layout, live, factor), groups, awake, still, rests, options)
         kept = _live(layout, groups, known)
         if len(kept) < PRUNE * len(live) or (turn == rounds - 1 and len(kept) < len(live)):
             live = kept
@@ -294,20 +298,21 @@ def _moved_precisions(
     precision: NDArray[np.float64],
     awake: NDArray[np.bool_],
     still: NDArray[np.bool_],
+    rests: NDArray[np.bool_],
     options: TrainOptions,
 ) -> NDArray[np.float64]:
-    """λ ← (γ + shape) / (‖w‖² + rate) of every group; an idle one stays idle, one of ``awake`` never becomes it, one
-    of ``still`` stays as it is.
+    """λ ← (γ + shape) / (‖w‖² + rate) of every group; an idle one stays idle, one of ``rests`` may become it unless
+    it is of ``awake``, one of ``still`` stays as it is.
 
-    Only what the context adds may become idle. What actions differ in by themselves stays in doubt however little is
-    known: with draws that are all alike, posterior sampling would take one and the same action for ever.
+    As a rule only what the context adds may become idle. What actions differ in by themselves stays in doubt however
+    little is known: with draws that are all alike, posterior sampling would take one and the same action for ever.
     """
     count = len(layout.groups)
     size = np.bincount(layout.group, minlength=count)
     determined = np.maximum(size - precision * np.bincount(layout.group, variance, count), 0.0)
     moved = (determined + options.shape) / (np.bincount(layout.group, mean**2, count) + options.rate)
     moved = np.where(awake, np.minimum(moved, options.shape / options.rate), moved)
-    idle = _may_rest(layout) & ~awake & (moved > NEARLY * options.shape / options.rate)
+    idle = rests & ~awake & (moved > NEARLY * options.shape / options.rate)
     moved = np.where(idle, IDLE, moved.clip(LOWEST, None))
     return np.where(still | (precision >= IDLE), precision, moved)
 

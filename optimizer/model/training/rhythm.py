@@ -14,8 +14,9 @@ from optimizer.model.funnel import taught
 from optimizer.model.rhythm import EFFECT, Floats, RhythmPrior, fit_prior, tallies_of
 from optimizer.model.rhythmterm import RhythmTerm, deviations
 from optimizer.model.training.evaluate import clustered_z, likelihood
-from optimizer.model.training.lastlayer import Fits, Table
+from optimizer.model.training.fits import Fits
 from optimizer.model.training.rows import Design, RowSet
+from optimizer.model.training.table import Table
 
 #: Recipients whose tallies teach the prior: fewer say nothing of Σ, more cost time and tell little.
 FEWEST, MOST = 50, 5_000

@@ -22,19 +22,13 @@ from optimizer.model.training.differences import fit_differences
 from optimizer.model.training.evaluate import telling, training_basis
 from optimizer.model.training.export import export_graph
 from optimizer.model.training.fitreport import fit_report
+from optimizer.model.training.fits import Fits
 from optimizer.model.training.gate import EncoderVerdict, Judged, NetworkVerdict, judge_columns, unjudged
-from optimizer.model.training.lastlayer import (
-    PILOT_FROM,
-    Fits,
-    Table,
-    continue_last_layer,
-    fit_last_layer,
-    settled_kinds,
-    tabulate,
-)
+from optimizer.model.training.lastlayer import PILOT_FROM, continue_last_layer, fit_last_layer, settled_kinds
 from optimizer.model.training.options import DEFAULTS, TrainOptions, learned_from
 from optimizer.model.training.rhythm import fit_rhythm
 from optimizer.model.training.settled import Settled, SettledKind
+from optimizer.model.training.table import Table, tabulate
 from optimizer.model.training.threads import set_threads
 from optimizer.model.values import fit_values, joined
 from optimizer.model.variantbasis import VariantBasis
@@ -195,7 +189,9 @@ def follow(blob: bytes, before: Settled, examples: Examples, settled: int | None
     kinds = before.message, before.no_send
     anchored = model.message.centre is not None
     fits = (
-        fit_differences(table, (model.message, model.no_send), kinds) if anchored else continue_last_layer(table, kinds)
+        fit_differences(table, (model.message, model.no_send), kinds)
+        if anchored
+        else continue_last_layer(table, kinds, model.message.links)
     )
     names = before.told.keys() | set(examples.outcomes)
     told = max((before.told.get(name, 0.0) + _told(examples, name) for name in names), default=0.0)
