@@ -86,7 +86,7 @@ def main(out: Path, database: str | None, key: str | None) -> None:
             log_level="error",
         )
         if database is None or key is None:
-            key = fill(settings, utc_now(), people=1_600, days=36, seed=1, tell=lambda told: status.update(told))
+            key = fill(settings, utc_now(), people=1_600, days=64, seed=1, tell=lambda told: status.update(told))
         fresh = settings.override(database=f"sqlite:///{Path(folder)}/new.db", bind=f"127.0.0.1:{free_port()}")
         status.update("drawing")
         for where, secret, new in ((settings, key, False), (fresh, begun(fresh), True)):

@@ -208,8 +208,11 @@ class Reader(
         """Decisions with ``since <= decided_at < until`` and their events (as ``events`` gives them), in the order of
         ``(decided_at, decision_id)``; streamed, so that a long log needs no more memory than a short one."""
 
-    def changes(self, workspace_id: str, *, after: int, limit: int, policy_id: str | None = None) -> tuple[Change, ...]:
-        """The change feed after a position, in order; with ``policy_id`` what names that policy."""
+    def changes(self, workspace_id: str, *, after: int, limit: int) -> tuple[Change, ...]:
+        """The change feed after a position, in order."""
+
+    def policy_changes(self, workspace_id: str, *, limit: int, policy_id: str | None = None) -> tuple[Change, ...]:
+        """What became of policies (of one), the newest first: when they were put into service and taken back."""
 
     def import_position(self, workspace_id: str, import_id: str) -> int:
         """How many rows of this import are stored (0 = none)."""

@@ -59,7 +59,7 @@ def card(services: Services, workspace_id: str, policy_id: str) -> dict[str, Any
         replayer = Replayer(reader, services.salt)
         spaces = [space_logged(row.decision, replayer.campaign(row.decision)) for row in rows]
         run = None if policy.run_id is None else reader.training_run(workspace_id, policy.run_id)
-        changes = reader.changes(workspace_id, after=0, limit=100, policy_id=policy_id)
+        changes = reader.policy_changes(workspace_id, limit=100, policy_id=policy_id)
     facts = {
         "policy_id": policy.policy_id,
         "campaign_id": policy.campaign_id,
@@ -70,7 +70,7 @@ def card(services: Services, workspace_id: str, policy_id: str) -> dict[str, Any
         "mixture": [{"weight": c.weight, "artifact_id": c.artifact_id} for c in policy.mixture],
         "verdict": dict(policy.verdict),
         "run": run and {"run_id": run.run_id, "kind": run.kind, "trigger": run.trigger, "finished_at": run.finished_at},
-        "moves": [{"kind": c.kind, "at": c.at, "by": c.detail or "the gate"} for c in changes],
+        "moves": [{"kind": c.kind, "at": c.at, "by": c.detail or "the gate"} for c in reversed(changes)],
     }
     if model is None or campaign is None:
         return {**facts, "model": None, "evaluated_on": None, "calibration": []}

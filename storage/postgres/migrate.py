@@ -14,6 +14,7 @@ from storage.migrations import (
     postgres_0003_intake,
     postgres_0004_archive,
     postgres_0005_retention,
+    postgres_0006_moves,
 )
 from storage.postgres.connect import Connected, meaning
 
@@ -29,6 +30,7 @@ STEPS: Final = (
     ("0003_intake", postgres_0003_intake.STATEMENTS, "0002_blocks"),
     ("0004_archive", postgres_0004_archive.STATEMENTS, "0002_blocks"),
     ("0005_retention", postgres_0005_retention.STATEMENTS, "0002_blocks"),
+    ("0006_moves", postgres_0006_moves.STATEMENTS, "0002_blocks"),
 )
 #: Once something is archived, code that would not look there has to refuse the database.
 ARCHIVED: Final = """

@@ -17,6 +17,16 @@ from storage.sql.tables import Row, Tables
 
 _POINTERS: Final = "SELECT workspace_id, campaign_id, policy_id, generation, moved_at FROM pointers "
 _FEED: Final = "change_position"
+_CHANGE: Final = "SELECT position, kind, at, decision_id, campaign_id, policy_id, detail FROM changes "
+_CHANGES: Final = _CHANGE + "WHERE workspace_id = ? AND position > ? ORDER BY position LIMIT ?"
+#: Few changes are of policies. Left to choose, SQLite reads the whole feed for them.
+_OF_POLICIES: Final = (
+    _CHANGE
+    + "INDEXED BY changes_policies WHERE workspace_id = ? AND policy_id IS NOT NULL ORDER BY position DESC LIMIT ?"
+)
+_OF_POLICY: Final = (
+    _CHANGE + "INDEXED BY changes_policies WHERE workspace_id = ? AND policy_id = ? ORDER BY position DESC LIMIT ?"
+)
 #: One statement, so that of two who find it run out only one gets it.
 _TAKE_LEASE: Final = """
 INSERT INTO leases (name, holder, until) VALUES (?1, ?2, ?3)
@@ -89,16 +99,18 @@ class LearningReader(Tables):
         rows, following = self._newest("training_runs", workspace_id, limit, cursor, "status", status)
         return Page(tuple(TRAINING_RUN.unpack(row[0]) for row in rows), following)
 
-    def changes(self, workspace_id: str, *, after: int, limit: int, policy_id: str | None = None) -> tuple[Change, ...]:
+    def changes(self, workspace_id: str, *, after: int, limit: int) -> tuple[Change, ...]:
         """See ``storage.port``."""
-        rows = self._rows(
-            """
-            SELECT position, kind, at, decision_id, campaign_id, policy_id, detail FROM changes
-            WHERE workspace_id = ?1 AND position > ?2 AND (CAST(?4 AS TEXT) IS NULL OR policy_id = ?4)
-            ORDER BY position LIMIT ?3
-            """,
-            (workspace_id, after, limit, policy_id),
-        )
+        return self._changes(_CHANGES, workspace_id, after, limit)
+
+    def policy_changes(self, workspace_id: str, *, limit: int, policy_id: str | None = None) -> tuple[Change, ...]:
+        """See ``storage.port``."""
+        if policy_id is None:
+            return self._changes(_OF_POLICIES, workspace_id, limit)
+        return self._changes(_OF_POLICY, workspace_id, policy_id, limit)
+
+    def _changes(self, statement: str, workspace_id: str, *more: object) -> tuple[Change, ...]:
+        rows = self._rows(statement, (workspace_id, *more))
         return tuple(Change(workspace_id, row[0], row[1], from_micros(row[2]), *row[3:]) for row in rows)
 
     def import_position(self, workspace_id: str, import_id: str) -> int:

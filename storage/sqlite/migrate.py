@@ -22,6 +22,7 @@ from storage.migrations import (
     sqlite_0009_intake,
     sqlite_0010_archive,
     sqlite_0011_retention,
+    sqlite_0012_moves,
 )
 from storage.sqlite.connect import connect, create_file, meaning, result_code
 
@@ -40,6 +41,7 @@ _STEPS: Final = (
     ("0009_intake", sqlite_0009_intake.intake),
     ("0010_archive", sqlite_0010_archive.archive),
     ("0011_retention", sqlite_0011_retention.retention),
+    ("0012_moves", sqlite_0012_moves.moves),
 )
 NEWEST: Final = _STEPS[-1][0]
 MIGRATIONS: Final = Migrations("sendtide")

@@ -305,10 +305,11 @@ def test_the_change_feed_has_no_gap_and_keeps_the_order_of_commits(store: Store)
             assert (change.policy_id, change.at, change.detail) == (f"pol_{number}", at(number), "α")
         assert reader.changes(WORKSPACE, after=30, limit=3) == feed[30:33]
         assert reader.changes(WORKSPACE, after=41, limit=3) == ()
-        (only,) = reader.changes(WORKSPACE, after=0, limit=3, policy_id="pol_7")
-        assert only == feed[positions[7] - 1]
-        assert reader.changes(WORKSPACE, after=only.position, limit=3, policy_id="pol_7") == ()
-        assert reader.changes("w2", after=0, limit=3, policy_id="pol_7") == ()
+        assert reader.policy_changes(WORKSPACE, limit=3, policy_id="pol_7") == (feed[positions[7] - 1],)
+        assert reader.policy_changes("w2", limit=3, policy_id="pol_7") == ()
+        assert reader.policy_changes(WORKSPACE, limit=4) == feed[:-5:-1]
+        assert reader.policy_changes(WORKSPACE, limit=100) == feed[:0:-1], "all but what became of a decision"
+        assert reader.policy_changes("w2", limit=3) == ()
 
 
 def test_import_positions_are_kept_by_import(store: Store) -> None:

@@ -667,7 +667,7 @@ def test_marks_become_numbers_and_hints_go() -> None:
 
 def test_hot_statements_search_an_index(store: PostgresStore, url: str) -> None:
     """With sequential scans made dear, a plan has one only where no index answers."""
-    from storage.sql import decision_tables, event_tables, usage_tables
+    from storage.sql import decision_tables, event_tables, learning_tables, usage_tables
 
     statements = [
         decision_tables._BY_ID,
@@ -680,6 +680,9 @@ def test_hot_statements_search_an_index(store: PostgresStore, url: str) -> None:
         event_tables._OF_RECIPIENT,
         event_tables._AWAITING,
         event_tables._BY_MESSAGE,
+        learning_tables._CHANGES,
+        learning_tables._OF_POLICIES,
+        learning_tables._OF_POLICY,
         usage_tables._USED,
         usage_tables._UNANSWERED,
     ]

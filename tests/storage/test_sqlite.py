@@ -294,7 +294,7 @@ def test_a_read_under_way_survives_the_closing_of_the_store(opener: Opener) -> N
 
 def test_hot_statements_search_an_index_and_never_scan_or_sort(opener: Opener) -> None:
     """The cost of a read must not grow with the log: every step of its plan is a SEARCH."""
-    from storage.sql import decision_tables, event_tables, usage_tables
+    from storage.sql import decision_tables, event_tables, learning_tables, usage_tables
     from storage.sqlite import tables
 
     statements = {
@@ -307,6 +307,9 @@ def test_hot_statements_search_an_index_and_never_scan_or_sort(opener: Opener) -
         event_tables._OF_RECIPIENT: 3,
         event_tables._AWAITING: 2,
         event_tables._BY_MESSAGE: 4,
+        learning_tables._CHANGES: 3,
+        learning_tables._OF_POLICIES: 2,
+        learning_tables._OF_POLICY: 3,
         tables._NEWEST: 0,
         usage_tables._USED: 4,
         usage_tables._SUMMED_RULES: 1,

@@ -19,8 +19,8 @@ from storage.records import Campaign
 #: Campaigns whose reports are shown; the rest are in the list of campaigns.
 MOST_SHOWN = 12
 _REFRESH_SECONDS = 15
-#: Changes of policies that are looked through for the newest.
-_CHANGES, _SHOWN_CHANGES = 200, 6
+#: How many of the newest promotions and rollbacks are shown.
+_MOVES = 6
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +41,7 @@ def overview(visit: Visit) -> Response:
         found = checks(visit.services, reader, visit.workspace_id)
         shown, more = _active(reader, visit.workspace_id)
         workspace = reader.workspace(visit.workspace_id)
-        moves = _moves(reader, visit.workspace_id)
+        moves = reader.policy_changes(visit.workspace_id, limit=_MOVES)
     mode = "live" if workspace is None else workspace.mode
     summaries: list[Summary] = []
     for one in shown:
@@ -110,10 +110,3 @@ def _days(visit: Visit, reports: list[dict[str, Any]]) -> dict[str, Any] | None:
         return None
     rows = [(day, *sums[day]) for day in newest]
     return {"chart": chart, "rows": rows, "dates": dated(visit, newest, chart.places)}
-
-
-def _moves(reader: Reader, workspace_id: str) -> list[Any]:
-    """The newest promotions and rollbacks, the newest first."""
-    newest = reader.newest_change(workspace_id)
-    changes = reader.changes(workspace_id, after=max(0, newest - _CHANGES), limit=_CHANGES)
-    return [one for one in reversed(changes) if one.kind in ("promoted", "rolled_back")][:_SHOWN_CHANGES]

@@ -49,7 +49,7 @@ def policy(visit: Visit, policy_id: str) -> Response:
     fresh = _card(visit, policy_id)
     with visit.services.store.read() as reader:
         pointer = reader.pointer(visit.workspace_id, found.campaign_id)
-        changes = reader.changes(visit.workspace_id, after=0, limit=100, policy_id=policy_id)
+        changes = reader.policy_changes(visit.workspace_id, limit=100, policy_id=policy_id)
         others = reader.policies(visit.workspace_id, limit=_ROWS, campaign_id=found.campaign_id).items
     return visit.show(
         "policy.html",
@@ -61,7 +61,7 @@ def policy(visit: Visit, policy_id: str) -> Response:
         card=fresh.report,
         pending=fresh.pending,
         features=_features(fresh.report),
-        changes=list(reversed(changes)),
+        changes=changes,
         others=[one for one in others if one.policy_id != policy_id and (not one.revision or one.status == "live")],
         done=request.args.get("done", ""),
     )

@@ -15,6 +15,7 @@ from optimizer.service import freshreports, setup
 from optimizer.service.report import report_with_trends
 from optimizer.web.console import reports
 from storage.policies import TrainingRun
+from storage.port import Writer
 from storage.records import Recipient
 from tests.web.conftest import CAMPAIGN, NOW, Caller, StillClock, key, moved_afar
 from tests.web.console.conftest import Browser
@@ -251,6 +252,24 @@ def test_a_kept_report_tells_its_age(
     clock.forward(minutes=7)
     assert "As of <time" in (page := browser.get("/console/campaigns/c").text)
     assert "7 minutes ago" in page
+
+
+def test_policies_put_into_service_are_told_however_much_has_changed_since(
+    signed_in: SignedIn, shop: dict[str, str], app: Flask
+) -> None:
+    """Every message that is called off is a change, too; the overview told that no policy had ever served."""
+
+    def much(writer: Writer) -> None:
+        writer.add_change("default", "promoted", NOW, campaign_id="c", policy_id="pol_1")
+        for _ in range(1_000):
+            writer.add_change("default", "expired", NOW, campaign_id="c", decision_id="dec_1")
+
+    browser = signed_in("read")
+    assert "No policy has been put into service yet" in browser.get("/console").text
+    app.extensions["sendtide"].get().store.write(much)
+    told = browser.get("/console").text
+    assert "No policy has been put into service yet" not in told
+    assert "Promoted" in told
 
 
 def test_a_failed_run_tells_its_error(signed_in: SignedIn, shop: dict[str, str], app: Flask) -> None:
