@@ -77,7 +77,8 @@ def site(seeded: tuple[Path, str]) -> Iterator[Site]:
     app.extensions["sendtide"].close()
 
 
-@pytest.fixture(scope="session")
+# Playwright's event loop runs as long as the browser does, and other packages' tests run loops of their own.
+@pytest.fixture(scope="package")
 def chromium() -> Iterator[Browser]:
     from playwright.sync_api import sync_playwright
 

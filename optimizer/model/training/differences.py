@@ -47,6 +47,7 @@ def _differences(table: Table, kind: str, before: Heads, settled: SettledKind | 
         [carried(layout, before.layout, weights) for weights in of]
         for of in (before.mean if before.centre is None else before.centre, before.mean)
     )
+    # Filled head by head: a linked head begins at what has become different in earlier ones.
     posteriors: dict[str, Posterior] = {}
     centres_of = dict(zip(before.outcomes, centres, strict=True))
     fits = Fits(layout, posteriors, centres_of, before.links)

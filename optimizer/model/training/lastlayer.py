@@ -68,6 +68,7 @@ def _continued(
 ) -> Fits:
     design = Design(before.layout, (table.message if kind == "message" else table.no_send)[0])
     known = targets(table, kind)
+    # Filled head by head: a linked head begins at earlier ones.
     posteriors: dict[str, Posterior] = {}
     fits = Fits(before.layout, posteriors, links=linked)
     for name in sorted(before.heads, key=linked.__contains__):
