@@ -210,7 +210,7 @@ def _fit_kind(
     fits = Fits(layout, all_of(first))
     if not after:
         return fits
-    shares: Links = {}
+    shares: Links
     if start is None or anew:
         shares = links(small or design, told, fits, pilot)
     else:
