@@ -97,6 +97,9 @@ def _data(found: Mapping[str, Any]) -> Iterator[str]:
     several = len(found["mixture"]) > 1  # the period is that of the newest, the rows are those of the heaviest
     which, span = ("Its heaviest model was trained", "") if several else ("Trained", span)
     yield f"{which} on {model['rows']:,} rows of the workspace{span}, to predict {', '.join(model['outcomes'])}."
+    for name in dict.fromkeys(one["outcome"] for one in model["follows"]):
+        parts = [f"{one['share']:.2f} of {one['earlier']}" for one in model["follows"] if one["outcome"] == name]
+        yield f"What moves {name} begins at {' and '.join(parts)}; its own rows tell the rest."
     if tested is None:
         yield "No decision has closed yet that its predictions could be held against."
         return

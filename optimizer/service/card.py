@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from optimizer.bandit.actions import ActionSpace
 from optimizer.bandit.intervals import quantile
-from optimizer.model.funnel import slopes, steps, visible
+from optimizer.model.funnel import TITLES, slopes, steps, visible
 from optimizer.model.inference import RewardModel
 from optimizer.model.learnedparts import learned_parts
 from optimizer.model.moment import seen_at
@@ -87,6 +87,11 @@ def _model(model: RewardModel, campaign: Campaign, rows: Sequence[Logged]) -> di
     return {
         "rows": int(meta["rows"]),
         "outcomes": list(model.outcomes),
+        "follows": [
+            {"outcome": name, "earlier": TITLES.get(earlier, earlier), "share": share}
+            for name, shares in model.message.links.items()
+            for earlier, share in shares.items()
+        ],
         "network": dict(meta.get("network", {})),
         "encoder": dict(meta.get("encoder", {})),
         "features": model.spec.describe(),

@@ -61,6 +61,9 @@ def served(services: Services) -> Policy:
 
 
 def test_a_card_is_readable(sendtide: Sendtide, served: Policy) -> None:
+    (follows,) = sendtide.json("card", served.policy_id)["model"]["follows"]
+    share = follows["share"]
+    assert (follows["outcome"], follows["earlier"], share > 0.1) == ("converted", "clicked", True)
     text = sendtide.ok("card", served.policy_id, env=WIDE)
     for part in (
         f"{served.policy_id}, a policy of spring: live",
@@ -68,6 +71,7 @@ def test_a_card_is_readable(sendtide: Sendtide, served: Policy) -> None:
         "The gate's verdict: publish.",
         "by the gate.",
         "Trained on 2,000 rows of the workspace, to predict clicked, converted.",
+        f"What moves converted begins at {share:.2f} of clicked; its own rows tell the rest.",
         "Measured on 40 closed decisions, some of which it was trained on, from 2026-03-02 09:00 UTC",
         "plan",
         "█",

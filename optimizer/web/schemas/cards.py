@@ -41,11 +41,25 @@ class FeatureOut(Shown):
     numbers = fields.List(Text(longest=10_000), required=True)
 
 
+class FollowsOut(Shown):
+    """An outcome that may follow from an earlier one, such as a purchase from a click."""
+
+    outcome = Text(required=True)
+    earlier = Text("`opened or clicked` where opens tell who has looked.", required=True)
+    share = Number(
+        "Times this, what moves the earlier outcome's chance is where the later one's begins; rows tell the rest.",
+        minimum=-_LARGEST,
+        maximum=_LARGEST,
+        required=True,
+    )
+
+
 class ModelCardOut(Shown):
     """The model of the policy's heaviest component."""
 
     rows = _count("That it was trained on, of all campaigns of the workspace.")
     outcomes = fields.List(Text(), required=True)
+    follows = fields.List(fields.Nested(FollowsOut), required=True)
     network = fields.Dict(required=True)
     encoder = fields.Dict(required=True)
     features = fields.List(fields.Nested(FeatureOut), required=True)

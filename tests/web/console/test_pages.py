@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 import threading
+import time
 from collections.abc import Callable
 from html import unescape
 from typing import Any
@@ -17,6 +19,7 @@ from optimizer.web.console import reports
 from storage.policies import TrainingRun
 from storage.port import Writer
 from storage.records import Recipient
+from tests.service.trained import publish_model
 from tests.web.conftest import CAMPAIGN, NOW, Caller, StillClock, key, moved_afar
 from tests.web.console.conftest import Browser
 
@@ -270,6 +273,22 @@ def test_policies_put_into_service_are_told_however_much_has_changed_since(
     told = browser.get("/console").text
     assert "No policy has been put into service yet" not in told
     assert "Promoted" in told
+
+
+def test_a_policy_tells_what_its_purchases_are_told_by(signed_in: SignedIn, shop: dict[str, str], app: Flask) -> None:
+    services = app.extensions["sendtide"].get()
+    with services.store.read() as reader:
+        made = reader.campaign("default", "c")
+    assert made is not None
+    policy = publish_model(services, made)
+    path, browser, until = f"/console/policies/{policy.policy_id}", signed_in("read"), time.monotonic() + 60
+    while "data-pending" in (page := browser.get(path).text) and time.monotonic() < until:
+        time.sleep(0.1)
+    model = services.policies.current("default", "c").heaviest_model
+    assert model is not None
+    share = model.message.links["converted"]["clicked"]
+    assert share > 0.1
+    assert re.search(rf"<dt>Converted begins at</dt><dd>{share:.3g} × Clicked ", page)
 
 
 def test_a_failed_run_tells_its_error(signed_in: SignedIn, shop: dict[str, str], app: Flask) -> None:
