@@ -102,8 +102,10 @@ BOUNDS: Mapping[str, str] = {
         "anchored, and begun anew after 4,000 rows since (827 of regret after the swap in one world, 726 without)."
     ),
     "retraining": (
-        "**Retraining 200,000 decisions.** The machine: this one took 51 s and 53 s for it, and 58 to 62 s in slow "
-        "hours of the same day. Some 20 s are reading the log, 15 judging columns, 4 the libraries. Tried: passes over "
-        "the rows in two threads (2 s, where heads in two threads give 5), rarer looks for garbage, smaller chunks."
+        "**Retraining 200,000 decisions.** The machine: it took 51 to 62 s on 29 November, on the 30th 67, 69 and 60 "
+        "s, in turn with a version of the 29th, which took 68 and 65. One of the two cores does nearly all of it, so "
+        "what could help is to read the log with both. Some 20 s are reading the log, 15 judging columns, 4 the "
+        "libraries. Tried: passes over the rows in two threads (2 s, where heads in two threads give 5), rarer looks "
+        "for garbage, smaller chunks."
     ),
 }
