@@ -62,9 +62,9 @@ BOUNDS: Mapping[str, str] = {
         "worlds and the model are others: weekdays were waves then and are steps now. On six logs of other worlds, "
         "chosen by a first policy that never learned again, the greedy choice of each goes after 2,500 rows .784 "
         "(waves) and .772 (steps) of the way to the oracle, a difference with a standard error of .005, after 8,000 "
-        ".887 and .884: some 30 of the 116 that regret is higher. The rest is what two sets of ten worlds differ by: "
-        "the difference of their means has a standard error of 74. *long* gained with steps what is lost here several "
-        "times over."
+        ".887 and .884: some 30 of the 116 that regret is higher. The rest is no more than two sets of ten worlds "
+        "may differ by: the difference of their means has a standard error of 74. Over 30,000 decisions steps are "
+        "worth 257 (three worlds of *long* kept for tuning)."
     ),
     "xor": (
         "**Exclusive or.** 512 of 1,164 are lost in the first 2,000 decisions, in which the two features are being "
