@@ -235,17 +235,18 @@ class Events(NamedTuple):
 def read_all(contexts: Sequence[JsonObject]) -> Events:
     """What ``read`` finds in n contexts: a long log has millions of events, which differ in some hundred ways beside
     their ages."""
-    known: dict[Past, int] = {}
     found = [_packed(context.get(HISTORY)) for context in contexts]
     minutes = array("q")
-    places: list[int] = []
+    told: list[Past] = []
     for one in found:
         minutes += one.minutes
-        places += [known.setdefault(event, len(known)) for event in one.distinct]
+        told += one.distinct
+    known = {event: place for place, event in enumerate(dict.fromkeys(told))}
+    places = np.fromiter(map(known.__getitem__, told), np.int64, len(told))
     counts = np.array([len(one.which) for one in found], np.int64)
     start = np.cumsum([0, *(len(one.distinct) for one in found)])[:-1]
     which = np.frombuffer(b"".join(one.which for one in found), np.uint8)
-    alike = np.array(places, np.int64)[np.repeat(start, counts) + which]
+    alike = places[np.repeat(start, counts) + which]
     return Events(counts, np.array(minutes, np.float64), alike, list(known))
 
 

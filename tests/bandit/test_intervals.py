@@ -19,7 +19,7 @@ from optimizer.bandit.intervals import (
     upper_bound,
 )
 from optimizer.bandit.likelihood import empirical_likelihood_interval
-from optimizer.bandit.ope import doubly_robust, effective_sample_size, ips, snips
+from optimizer.bandit.ope import doubly_robust, dr_terms, effective_sample_size, ips, snips
 from optimizer.bandit.sequences import confidence_sequence, delayed_start_boundary, mixed_boundary
 
 
@@ -77,6 +77,22 @@ class TestCoverage:
         assert clustered / 1000 >= binomial_floor(0.945, 1000)  # 60 clusters under a normal quantile: .945
         assert booted / 200 >= binomial_floor(0.94, 200)
         assert naive / 1000 < 0.80
+
+    def test_doubly_robust_intervals_cover_where_few_heavy_rows_carry_the_log(self) -> None:
+        """Twelve of 600 rows with a weight of 20 and rewards in a tenth of all: what those twelve show is luck."""
+        rng = np.random.default_rng(17)
+        cautious = own = 0
+        for _ in range(1000):
+            heavy = rng.random(600) < 0.02
+            reward, flat = (rng.random(600) < 0.1).astype(float), np.full(600, 0.1)
+            weight = np.where(heavy, 20.0, 0.6 / 0.98)
+            found = doubly_robust(reward, weight, flat, flat)
+            plain = ips(dr_terms(reward, weight, flat, flat), np.ones(600))
+            assert found.value == pytest.approx(plain.value)
+            cautious += found.low <= 0.1 <= found.high
+            own += plain.low <= 0.1 <= plain.high
+        assert cautious / 1000 >= binomial_floor(0.95, 1000)
+        assert own / 1000 < 0.8, "by the spread that the rows happen to show"
 
     def test_lower_bound_keeps_its_error_where_rows_lean_left_and_the_normal_one_does_not(self) -> None:
         rng = np.random.default_rng(13)

@@ -69,6 +69,15 @@ class TestTablesByHand:
         assert dr_terms(REWARD, WEIGHT, Q_LOGGED, Q_POLICY) == pytest.approx([1.6, 0.15, 0.8, 1.0])
         assert doubly_robust(REWARD, WEIGHT, Q_LOGGED, Q_POLICY).value == pytest.approx(0.8875)
 
+    def test_doubly_robust_allows_for_luck(self) -> None:
+        # the heavy row happens to show nothing: φ = 0, 1, 0, 0
+        reward, weight, none = np.array([0.0, 1.0, 1.0, 1.0]), np.array([3.0, 1.0, 0.0, 0.0]), np.zeros(4)
+        found = doubly_robust(reward, weight, none, none)
+        assert found.value == pytest.approx(0.25)
+        # as logged, r, its variance is 3/16; (w − 1)·r as if they were independent: E (w − 1)² · E r² = 6/4 · 3/4
+        assert found.standard_error == pytest.approx(math.sqrt((3 / 16 + 18 / 16) / 4))
+        assert found.standard_error > ips(reward, weight).standard_error
+
     def test_switch_drops_the_weight_above_its_threshold(self) -> None:
         # row 0 (weight 2) falls back to its .6
         assert switch_dr(REWARD, WEIGHT, Q_LOGGED, Q_POLICY, 1.0).value == pytest.approx((0.6 + 0.15 + 0.8 + 1.0) / 4)

@@ -11,6 +11,7 @@ import pytest
 from optimizer.bandit import ope
 from optimizer.bandit.clusters import clusters
 from optimizer.bandit.cressieread import Bounds, cressie_read_interval
+from optimizer.bandit.intervals import Difference, difference_bound
 from optimizer.service.estimates import (
     NO_OVERLAP,
     NO_REWARD,
@@ -196,6 +197,16 @@ class TestTrust:
         # always choosing the better half gains half of its advantage
         shown = np.mean([difference(log(2 * effect), None)["low"] > 0 for _ in range(400)])
         assert 0.7 <= shown <= 0.88
+
+    def test_a_difference_has_the_error_that_the_gate_judges_by(self) -> None:
+        one, other = made_up(500), made_up(500)
+        other.weight[:] = np.roll(other.weight, 7)
+        q, v = one.q_logged, one.q_policy
+        assert q is not None
+        assert v is not None
+        for rival, weight, value in ((other, other.weight, v), (None, np.ones(500), q)):
+            _, error = difference_bound(Difference(v - value, one.weight - weight, one.reward - q), one.cluster, 1.0)
+            assert difference(one, rival)["standard_error"] == pytest.approx(error, rel=1e-12)
 
     def test_a_paired_difference_to_itself_is_nothing(self) -> None:
         j = made_up(500)
