@@ -8,7 +8,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 #: How wide confidence sequences are on longer logs than the study's.
-WIDER = "they grow wider with rows: 1.57 at 10,000 and 1.68 at 20,000, measured apart"
+WIDER = (
+    "over intervals by the spread that rows show, 1.48, 1.49, 1.48; they grow wider with rows: 1.57 at 10,000 and 1.68 "
+    "at 20,000, measured apart"
+)
 
 BOUNDS: Mapping[str, str] = {
     "uci": (
@@ -72,12 +75,11 @@ BOUNDS: Mapping[str, str] = {
         "10 (1,141 for 2,311); here it has one of its own. Tried: a network's columns alone, which end at .74 of the "
         "way, where a test of all pairs of features ends at .86."
     ),
-    "intervals": (
-        "**Intervals of one look.** Normal intervals of doubly robust estimates held the truth in 928 of 1,000 logs of "
-        "one world, those of a candidate's lead in 942 of another, where 944 would do: errors are estimated from the "
-        "same rows as values, and rewards are rare and skewed. Confidence sequences, which hold it in all worlds, are "
-        "one and a half times as wide; the gate asks for more standard errors than these intervals have (2.2 and up), "
-        "and wrong promotions stay below what is stated."
+    "estimators": (
+        "**Power.** .895 of that with the true reward model where .9 is asked for, in one of three worlds: 1,000 rows "
+        "that chance wrote, of which models of some 1,000 rows take the place of the truth; a candidate's lead is "
+        "shown in 340 of 1,000 logs, with the truth in 380. Of 5,000 rows it is shown as often with either. The model "
+        "of 27 November and its candidate had .93 (599 for 645)."
     ),
     "send-times enron": (
         "**Send times of enron.** 90 people: a difference of .015 has a standard error of .011, and two of them "
