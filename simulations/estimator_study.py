@@ -312,7 +312,8 @@ def lines(one: Mapping[str, Any]) -> list[str]:
 
 _ABOUT = (
     "Logs are drawn from worlds in which every chance is known. `dr` and the gate's difference are what verdicts rest "
-    "on, with the error that the gate judges by, which allows for luck in few heavy rows. `dm` and `switch_dr` take "
+    "on, with the error that the gate judges by, which allows for luck in few heavy rows; values have it since a study "
+    "of these same logs in which differences had it and values had the spread of their rows. `dm` and `switch_dr` take "
     "the model's word, and `ips` counts what the log can't show as nothing; they stand here to show what that costs. "
     "The null's reward model is the candidate's own; a retrain's are also fitted to the half of the log that they "
     f"don't judge. `dr sequence` says nothing before row {SEQUENCE_START:,} and holds the truth if it does so at each "

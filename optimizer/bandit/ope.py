@@ -130,7 +130,7 @@ def doubly_robust(
     """Doubly robust estimate: unbiased for any q̂ that didn't see the row, narrow for a good one (``dr_terms``)."""
     w = np.asarray(weight, dtype=np.float64)
     rows = dr_terms(reward, w, q_logged, q_policy)
-    return _cautious(rows, w - 1.0, _residual(reward, q_logged), cluster, level, effective_sample_size(w))
+    return cautious_mean(rows, w - 1.0, _residual(reward, q_logged), cluster, level, effective_sample_size(w))
 
 
 def switch_dr(
@@ -154,7 +154,7 @@ def switch_dr(
     _, w = _reward_and_weight(reward, weight)
     kept = np.where(w <= threshold, w, 0.0)
     rows = dr_terms(reward, kept, q_logged, q_policy)
-    return _cautious(rows, kept - 1.0, _residual(reward, q_logged), cluster, level, effective_sample_size(kept))
+    return cautious_mean(rows, kept - 1.0, _residual(reward, q_logged), cluster, level, effective_sample_size(kept))
 
 
 def paired_difference(
@@ -173,7 +173,7 @@ def paired_difference(
     """
     a, b = (np.asarray(weight, dtype=np.float64) for weight in (weight_a, weight_b))
     rows = dr_terms(reward, a, q_logged, q_a) - dr_terms(reward, b, q_logged, q_b)
-    return _cautious(rows, a - b, _residual(reward, q_logged), cluster, level, effective_sample_size(a))
+    return cautious_mean(rows, a - b, _residual(reward, q_logged), cluster, level, effective_sample_size(a))
 
 
 def _residual(reward: ArrayLike, q_logged: ArrayLike) -> Floats:
@@ -181,7 +181,7 @@ def _residual(reward: ArrayLike, q_logged: ArrayLike) -> Floats:
     return np.asarray(reward, dtype=np.float64) - np.asarray(q_logged, dtype=np.float64)
 
 
-def _cautious(
+def cautious_mean(
     rows: Floats,
     change: Floats,
     residual: Floats,
@@ -191,7 +191,10 @@ def _cautious(
 ) -> Estimate:
     """The mean of rows that hold residuals times ``change``, with its cautious error.
 
-    A policy's own value is what was logged, q̂ in its place, and a difference to that: Δw = w − 1.
+    Args:
+        rows: (n,). change: (n,) Δw; of a policy's own value w − 1, which is its difference to what was logged.
+        residual: (n,) r − q̂ of the logged action.
+        cluster: (n,) labels or None. level: of the interval. effective: the sample size to tell.
     """
     value = float(np.mean(rows))
     error = cautious_error(Difference(rows - change * residual, change, residual), cluster)

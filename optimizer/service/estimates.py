@@ -25,15 +25,7 @@ from optimizer.bandit.clusters import Clusters, clusters, robust_error
 from optimizer.bandit.conditions import support as gate_support
 from optimizer.bandit.cressieread import Bounds, cressie_read_interval
 from optimizer.bandit.evidence import GateLimits
-from optimizer.bandit.intervals import (
-    Difference,
-    TooFewRows,
-    bootstrap_interval,
-    cautious_error,
-    normal_interval,
-    one_sided_quantile,
-    quantile,
-)
+from optimizer.bandit.intervals import TooFewRows, bootstrap_interval, one_sided_quantile, quantile
 from optimizer.bandit.likelihood import empirical_likelihood_interval
 from optimizer.bandit.sequences import confidence_sequence
 from optimizer.service.runs import LEAST_RECIPIENTS
@@ -194,16 +186,15 @@ def difference(judged: Judged, other: Judged | None) -> dict[str, Any]:
     theirs, weight = (judged.reward, 1.0) if other is None else (other.terms()[best], other.weight)
     rows, change = judged.terms()[best] - theirs, judged.weight - weight
     residual = judged.reward if judged.q_logged is None else judged.reward - judged.q_logged
-    value = float(np.mean(rows))
-    error = cautious_error(Difference(rows - change * residual, change, residual), judged.cluster)
-    low, high = normal_interval(value, error, LEVEL)
-    effect = (quantile(LEVEL) + one_sided_quantile(1.0 - POWER)) * error
+    effective = ope.effective_sample_size(judged.weight)
+    found = ope.cautious_mean(rows, change, residual, judged.cluster, LEVEL, effective)
+    effect = (quantile(LEVEL) + one_sided_quantile(1.0 - POWER)) * found.standard_error
     return {
         "estimator": best,
-        "value": value,
-        "standard_error": error,
-        "low": low,
-        "high": high,
+        "value": found.value,
+        "standard_error": found.standard_error,
+        "low": found.low,
+        "high": found.high,
         "minimum_detectable_effect": effect if math.isfinite(effect) else None,
         "withheld": None,
     }
