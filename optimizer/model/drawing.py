@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from optimizer.bandit import kernel
 from optimizer.bandit.actions import Spaces
+from optimizer.model.matvec import matvec
 from optimizer.model.timefeatures import SHORT, TIME_PRESENT, TIME_WIDTH
 
 Floats = NDArray[np.float32]
@@ -243,8 +244,7 @@ def _aligned(values: NDArray[np.floating]) -> Floats:
 
 def products(matrix: NDArray[Any], x: NDArray[Any]) -> NDArray[Any]:
     """matrix (R, F) times each of n vectors (n, F): (n, R), one product a vector."""
-    of_each: NDArray[Any] = (matrix @ x[:, :, None])[..., 0]
-    return of_each
+    return matvec(matrix, x[:, :, None])[..., 0]
 
 
 def by_pair(spaces: Spaces, values: NDArray[T]) -> NDArray[T]:

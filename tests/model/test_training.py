@@ -21,7 +21,7 @@ from optimizer.model.layout import CONTEXTUAL, MESSAGE_BLOCKS, Action, Layout, v
 from optimizer.model.training import posterior
 from optimizer.model.training.options import DEFAULTS, TrainOptions, learned_from, outgrown
 from optimizer.model.training.posterior import FIXED, IDLE, LOWEST, NEARLY, fit_posterior
-from optimizer.model.training.rows import Design, RowSet, message_layout, no_send_layout
+from optimizer.model.training.rows import Design, RowSet, message_layout
 from optimizer.model.training.threads import asked_for
 from optimizer.model.training.train import Trained, refresh, train, width_factor
 from optimizer.model.variantbasis import fit_basis
@@ -204,27 +204,6 @@ def test_derivatives_equal_those_of_dense_rows() -> None:
     slope, information = design.slopes(weights, outcome, np.full(200, -1.0))
     assert np.allclose(slope, gradient, atol=1e-3)
     assert np.allclose(information, hessian.diagonal(), atol=1e-3)
-
-
-def test_what_a_product_leaves_on_the_stack_is_no_invalid_value() -> None:
-    """Five columns, and lanes that OpenBLAS reads without need on processors with AVX-512 (others pass anyway): a
-    product with a strided vector has left signalling NaNs in them."""
-    zeros, context = np.zeros(194, np.int64), np.ones((194, 4), np.float32)
-    rows = RowSet(np.arange(194), (Action("c"),), zeros, context, zeros)
-    design = Design(no_send_layout(rows, range(4), range(4)), rows)
-    assert design.layout.base == 5
-    strange = np.full(2 * 400, 0x7FA00000, np.uint32).view(np.float32)[::2]
-
-    def product() -> None:
-        with np.errstate(invalid="ignore"):
-            assert np.isnan(np.ones((64, 400), np.float32) @ strange).all()
-
-    weights = np.zeros(design.layout.size)
-    product()
-    assert (design.logits(weights) == 0.0).all()
-    product()
-    gradient, _ = design.slopes(weights, np.ones(194), np.zeros(194))
-    assert np.isfinite(gradient).all()
 
 
 @pytest.mark.parametrize("days", [7, 1])

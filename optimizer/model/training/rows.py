@@ -20,6 +20,7 @@ from optimizer.model.layout import (
     Layout,
     Unit,
 )
+from optimizer.model.matvec import matvec
 from optimizer.model.timefeatures import (
     HOURS_OF_DAY,
     TIME_PRESENT,
@@ -156,7 +157,7 @@ class Design:
         out = np.empty(self.count)
         for cell, start, stop in self._chunks():
             coefficients = self._cells[cell].coefficients(weights, self.layout.base).astype(np.float32)
-            out[self._order[start:stop]] = _product(self._base(start, stop), coefficients)
+            out[self._order[start:stop]] = matvec(self._base(start, stop), coefficients)
         return out
 
     def derivatives(
@@ -182,7 +183,7 @@ class Design:
             at = part.cells[chunk[0]]
             rows, likelihood, gain, curvature = self._terms(chunk, part, wanted, told)
             total += float(likelihood.sum(dtype=torch.float64))
-            slope += _product(gain.numpy(), rows)
+            slope += matvec(gain.numpy(), rows)
             _add_inner(rows * torch.sqrt(curvature).numpy()[:, None], inner)
             if chunk[2] == self._bounds[chunk[0] + 1]:
                 at.accumulate(gradient, hessian, slope, mirror(inner))
@@ -203,8 +204,8 @@ class Design:
         for chunk in self._chunks():
             at = self._cells[chunk[0]]
             rows, _, gain, curvature = self._terms(chunk, self._whole, weights, told)
-            gradient[at.source] += at.scale * _product(gain.numpy(), rows)[at.target]
-            information[at.source] += at.scale**2 * _product(curvature.numpy(), rows**2)[at.target]
+            gradient[at.source] += at.scale * matvec(gain.numpy(), rows)[at.target]
+            information[at.source] += at.scale**2 * matvec(curvature.numpy(), rows**2)[at.target]
         return gradient, information
 
     def _terms(
@@ -214,7 +215,7 @@ class Design:
         cell, start, stop = chunk
         rows = self._base(start, stop, part)
         coefficients = part.cells[cell].coefficients(weights, rows.shape[1]).astype(np.float32)
-        eta = torch.from_numpy(_product(rows, coefficients))
+        eta = torch.from_numpy(matvec(rows, coefficients))
         target, share, fixed = (column[start:stop] for column in told)
         return rows, *row_terms(eta + fixed, target, share)
 
@@ -272,14 +273,6 @@ class Design:
             return out
         place = self._place[start:stop]
         return self.layout.base_rows(self._context[place], self._local[place], columns)
-
-
-def _product(left: NDArray[np.float32], right: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Of a matrix and a vector, both finite. On processors with AVX-512, OpenBLAS (0.3.31) reads lanes that nobody has
-    written where a matrix of floats has five columns. They do not reach the result, but they may look like signalling
-    NaNs, and then NumPy warns of an invalid value."""
-    with np.errstate(invalid="ignore"):
-        return np.asarray(left @ right)
 
 
 def _add_inner(rows: NDArray[np.float32], inner: NDArray[np.float64]) -> None:
