@@ -201,7 +201,7 @@ What the comparison can't say:
   thing were taken by plays of seeds 1 to 10. Tables of seeds from 101 on show worlds that nobody had looked at.
 - *base-rates* was played by a model whose weekdays were waves. Today's, whose weekdays are steps, has played two other
   worlds of it (seeds 101 and 102) so far: it lost 1,193 in one, and 3,750 in the other, where the best static choice
-  lost 2,863 and Vowpal Wabbit 4,487. For 35,000 of 50,000 decisions it kept to weekdays that are not the best."""
+  lost 2,863 and Vowpal Wabbit 4,487. There it kept to weekdays that are not the best for 35,000 decisions."""
 #: Below a table under some of whose policies not everybody could be asked.
 _LOST = (
     "*Asked* is the share of the stream in which somebody could be asked: nobody who is lost, and nobody who may be "
