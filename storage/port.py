@@ -292,8 +292,9 @@ class Writer(
         """Those of these decisions that unmatched events name."""
 
     def match_events(self, workspace_id: str, decision: Decision) -> tuple[Event, ...]:
-        """Joins unmatched events that name this decision, or its provider and message id; returns those joined. Where
-        both are named, the decision is what counts, but of a vendor's event, whose decision may be none of ours."""
+        """Joins unmatched events that name this decision, or its provider and message id, and makes them its
+        recipient's and campaign's; returns those joined. Where both are named, the decision is what counts, but of a
+        vendor's event, whose decision may be none of ours."""
 
     def take_lease(self, name: str, holder: str, now: datetime, until: datetime) -> bool:
         """Takes or renews a lease; False while another holder's has not run out at ``now``."""

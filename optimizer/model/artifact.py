@@ -64,6 +64,9 @@ def unpack(blob: bytes) -> tuple[bytes, Arrays, JsonObject]:
     try:
         meta = orjson.loads(blob[split[0] : split[1]])
         arrays: Arrays = dict(load(blob[split[1] : split[2]]))
-    except (orjson.JSONDecodeError, SafetensorError) as error:
-        raise BadArtifact(f"artifact can't be read: {error}") from error
+    # KeyError: a type of numbers that NumPy lacks (bfloat16, eight bits).
+    except (orjson.JSONDecodeError, SafetensorError, KeyError, TypeError, ValueError) as error:
+        raise BadArtifact(f"artifact can't be read: {error!r}") from error
+    if not isinstance(meta, dict):
+        raise BadArtifact(f"artifact's meta is of type {type(meta).__name__}, not an object")
     return blob[split[2] : split[3]], arrays, meta

@@ -20,6 +20,7 @@ import orjson
 from optimizer.bandit.rewards import LARGEST_VALUE
 from optimizer.errors import Invalid
 from optimizer.service import moments
+from optimizer.service.jsontext import parsed
 
 #: Characters of an id or a name.
 ID_LENGTH = 256
@@ -343,6 +344,6 @@ def _as_json(name: str, value: Any, depth: int = 1) -> Any:
 
 def _parse_json(name: str, text: str) -> Any:
     try:
-        return orjson.loads(text)
-    except orjson.JSONDecodeError as fault:
+        return parsed(text)
+    except ValueError as fault:
         raise Invalid.field(name, f"not JSON: {fault}") from None

@@ -96,8 +96,13 @@ def engages(writer: Writer, decision: Decision | Named, event: Event | Reply) ->
     """Whether an event of a decision's message shows that a person read it."""
     if event.automated or event.type in ENGAGING:
         return not event.automated
-    if event.type in MESSAGE_OUTCOMES:  # the common case, and no campaign needs to be read for it
-        return False
+    return meaning(writer, decision, event.type) in ENGAGING
+
+
+def meaning(writer: Writer, decision: Decision | Named, type: str) -> str:
+    """The outcome that an event of this type is in the decision's campaign."""
+    if type in MESSAGE_OUTCOMES:  # the common case, and no campaign needs to be read for it
+        return type
     campaign = writer.campaign(decision.workspace_id, decision.campaign_id)
-    mapping = None if campaign is None else campaign.event_mapping.get(event.type)
-    return mapping is not None and mapping.outcome in ENGAGING
+    mapping = None if campaign is None else campaign.event_mapping.get(type)
+    return type if mapping is None else mapping.outcome

@@ -64,7 +64,7 @@ def erase(services: Services, workspace_id: str, recipient_id: str, if_match: in
     def work(writer: Writer) -> Erased:
         person = writer.recipient(workspace_id, recipient_id)
         check_version("recipient", recipient_id, 0 if person is None else person.version, if_match)
-        if not _is_known(writer, workspace_id, recipient_id):
+        if not is_known(writer, workspace_id, recipient_id):
             if gone(writer, services.salt, workspace_id, [recipient_id]):
                 return Erased()
             raise NotFound(f"nothing is stored of recipient {recipient_id!r} in this workspace")
@@ -124,7 +124,8 @@ def _texts(value: Any) -> Iterator[str]:
             yield from _texts(one)
 
 
-def _is_known(reader: Reader, workspace_id: str, recipient_id: str) -> bool:
+def is_known(reader: Reader, workspace_id: str, recipient_id: str) -> bool:
+    """Whether anything is stored of a person: be it an event alone, as of each anonymous visitor."""
     return bool(
         reader.recipient(workspace_id, recipient_id) is not None
         or reader.decisions(workspace_id, limit=1, recipient_id=recipient_id).items

@@ -102,9 +102,8 @@ def _judged(writer: Writer, before: Decision, after: Decision, fresh: Collection
     said = [one for one in words if one.event.type in JUDGED]
     if not said:
         return {}, False
-    untimed = {one.event.event_id for one in words if not _signs(one).timed}
     events = [e for e in writer.events(after.workspace_id, after) if e.decision_id == after.decision_id]
-    arrived = _delivered_at(event for event in events if event.event_id not in untimed)
+    arrived = _delivered_at(one.event for one in words if _signs(one).timed)
     labels = judge([_trace(one) for one in said], after.sent_at, arrived)
     changed = {
         one.event.event_id: label
@@ -142,4 +141,6 @@ def _signs(one: VendorWords) -> Signs:
 
 
 def _delivered_at(events: Iterable[Event]) -> datetime | None:
+    """When a vendor first said that the message had arrived: a caller's clock may be another than that of the vendor,
+    which times opens and clicks."""
     return min((event.occurred_at for event in events if event.type == "delivered"), default=None)

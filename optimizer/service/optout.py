@@ -10,7 +10,7 @@ from datetime import datetime
 from typing import Any
 
 from optimizer.service import recipients as people
-from optimizer.service.engagement import note_sent
+from optimizer.service.engagement import meaning, note_sent
 from optimizer.service.requests import BREADTHS, Breadth, EventInput
 from optimizer.service.rhythms import note_message
 from storage.log import OPEN, Decision, Event
@@ -49,10 +49,11 @@ def refuses(event: Event) -> Breadth | None:
 
 def apply_opt_outs(writer: Writer, decision: Decision, events: Iterable[Event], now: datetime) -> list[Decision]:
     """Suppresses what the opt-outs among ``events`` refuse, and lifts what others take back; returns the reserved
-    messages that were revoked, as they are now. An address that is told of by a decision without a message is none, and
-    silences nothing."""
+    messages that were revoked, as they are now. An event is what its campaign maps it to: what counts as an opt-out
+    silences. An address that is told of by a decision without a message is none, and silences nothing."""
     revoked: list[Decision] = []
-    for event in events:
+    for told in events:
+        event = replace(told, type=meaning(writer, decision, told.type))
         breadth = refuses(event)
         if event.type == RESUBSCRIBED:
             _lift(writer, event, decision, now)

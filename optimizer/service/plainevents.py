@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 
-from optimizer.service.engagement import OUT, engages
+from optimizer.service.engagement import OUT, engages, meaning
 from optimizer.service.labels import JUDGED
 from optimizer.service.optout import ACTING
 from optimizer.service.requests import VendorEvent
@@ -77,6 +77,7 @@ def split(
         for one in found
         if one.said is None
         and one.event.type not in ACTING
+        and (one.decision is None or meaning(writer, one.decision, one.event.type) not in ACTING)
         and one.event.event_id not in taken
         and one.index not in told
     ]

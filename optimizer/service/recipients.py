@@ -99,12 +99,14 @@ def same(one: Recipient, other: Recipient) -> bool:
 
 
 def refused(recipient: Recipient, channel: str, category: str, *, source: str, at: datetime) -> Recipient:
-    """The recipient with a refusal of this channel and category recorded: once, with the last time it was told, since
-    what is taken back is what was refused before. A caller's own entry of the same is not enough: it goes with the next
-    PUT that leaves it out."""
+    """The recipient with a refusal of this channel and category recorded: once for each type of event, since a
+    complaint stays where an unsubscription is taken back, and with the last time it was told, since what is taken back
+    is what was refused before. A caller's own entry of the same is not enough: it goes with the next PUT that leaves it
+    out."""
     # The same event may have refused more while its message wasn't known.
     others = [s for s in recipient.suppressed if s.source != source]
-    known = [s for s in others if by_event(s) and (s.channel, s.category) == (channel, category)]
+    alike = (channel, category, _event_type(source))
+    known = [s for s in others if by_event(s) and (s.channel, s.category, _event_type(s.source)) == alike]
     if any(s.at is None or s.at >= at for s in known):
         return replace(recipient, suppressed=tuple(others))
     refusal = Suppression(channel=channel, category=category, source=source, at=at)
@@ -164,6 +166,11 @@ def kept_refusals(stored: Recipient, new: Recipient) -> Recipient:
     told = {(s.channel, s.category, s.source) for s in new.suppressed}
     recorded = [s for s in stored.suppressed if by_event(s) and (s.channel, s.category, s.source) not in told]
     return replace(new, suppressed=(*dict.fromkeys(new.suppressed), *recorded)) if recorded else new
+
+
+def _event_type(source: str | None) -> str:
+    """The type in ``event:<type>:<id>``, which is what stands there where an event recorded a refusal."""
+    return (source or "").removeprefix(EVENT_SOURCE).partition(":")[0]
 
 
 def by_event(refusal: Suppression) -> bool:

@@ -11,9 +11,8 @@ from functools import cache
 from pathlib import Path
 from typing import IO, Any, Final
 
-import orjson
-
 from optimizer.errors import Invalid
+from optimizer.service.jsontext import parsed
 
 #: One row: its line (from 1; a CSV's header counts), and its cells or what is wrong with it.
 NumberedRow = tuple[int, "Mapping[str, Any] | Invalid"]
@@ -286,8 +285,8 @@ def ndjson_parts(raw: IO[bytes], size: int) -> Iterator[Part]:
 def _even_part(first: int, block: list[bytes]) -> Table | None:
     """Lines that all are objects with the same columns in the same order; None = they aren't."""
     try:
-        rows = list(map(orjson.loads, block))
-    except orjson.JSONDecodeError:
+        rows = list(map(parsed, block))
+    except ValueError:
         return None
     if set(map(type, rows)) != {dict} or len(names := set(map(tuple, rows))) != 1 or names == {()}:
         return None
@@ -297,7 +296,7 @@ def _even_part(first: int, block: list[bytes]) -> Table | None:
 
 def _of_json(text: bytes) -> Mapping[str, Any] | Invalid:
     try:
-        row = orjson.loads(text)
-    except orjson.JSONDecodeError as fault:
+        row = parsed(text)
+    except ValueError as fault:
         return Invalid(f"not JSON: {fault}", code="unreadable")
     return row if isinstance(row, dict) else Invalid("must be a JSON object", code="unreadable")

@@ -62,7 +62,10 @@ INTO_EVENTS: Final = Insertion(
     ("workspace_id", *(name.strip() for name in EVENT_COLUMNS.split(","))),
     "ON CONFLICT (workspace_id, event_id) DO NOTHING",
 )
-_MATCH: Final = "UPDATE events SET matched = 1, decision_id = ? WHERE workspace_id = ? AND event_id = ?"
+_MATCH: Final = """
+UPDATE events SET matched = 1, decision_id = ?, recipient_id = ?, campaign_id = ?
+WHERE workspace_id = ? AND event_id = ?
+"""
 
 
 class EventReader(Tables):
@@ -174,9 +177,10 @@ class EventWriter(EventReader, RewriteWriter):
         if not rows:
             return ()
         rows.sort(key=_place)
-        self._query_many(_MATCH, [(decision.decision_id, workspace_id, row[0]) for row in rows])
+        named = (decision.decision_id, decision.recipient_id, decision.campaign_id)
+        self._query_many(_MATCH, [(*named, workspace_id, row[0]) for row in rows])
         self._count_rewritten_events(workspace_id, [row[0] for row in rows])
-        return tuple(event_from(workspace_id, (*row[:4], True, decision.decision_id, *row[6:])) for row in rows)
+        return tuple(event_from(workspace_id, (*row[:4], True, *named, *row[8:])) for row in rows)
 
 
 def _place(row: Row) -> tuple[int, str]:

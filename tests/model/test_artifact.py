@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import ast
+import struct
+from hashlib import sha256
 from pathlib import Path
 
 import numpy as np
+import orjson
 import pytest
 
 import optimizer.model
@@ -49,6 +52,15 @@ def test_every_cut_is_noticed(size: int) -> None:
         unpack(BLOB + b"x")
 
 
+def rebuilt(blob: bytes, *, meta: bytes | None = None, arrays: bytes | None = None) -> bytes:
+    """The blob with another meta, or with the arrays of another header and two bytes; its checksum goes with them."""
+    graph, _, told = unpack(blob)
+    head, raw = (b"{}", b"") if arrays is None else (arrays, b"\0\0")
+    parts = (orjson.dumps(told) if meta is None else meta, struct.pack("<Q", len(head)) + head + raw, graph)
+    start = struct.pack("<8sI3Q", b"SNDTIDE\x01", 1, *map(len, parts))
+    return start + sha256(start + b"".join(parts)).digest() + b"".join(parts)
+
+
 def test_a_whole_blob_with_the_wrong_content_is_a_bad_artifact() -> None:
     trained = train(made_up(60, 1), attributes=(), seed=1, network=False)
     graph, arrays, meta = unpack(trained.blob)
@@ -61,6 +73,8 @@ def test_a_whole_blob_with_the_wrong_content_is_a_bad_artifact() -> None:
         pack(graph, arrays | {"message.mean": arrays["message.mean"][:, :-1]}, meta),
         pack(graph, arrays, {**meta, "spec": {"columns": [], "dropped": []}}),
         pack(graph, arrays, {**meta, "message": {**meta["message"], "layout": {}}}),
+        *(rebuilt(pack(graph, {}, meta), meta=odd) for odd in (b"[]", b"null", b"3")),
+        rebuilt(pack(graph, {}, meta), arrays=b'{"a":{"dtype":"BF16","shape":[1],"data_offsets":[0,2]}}'),
     ]
     for blob in wrong:
         with pytest.raises(BadArtifact):

@@ -12,7 +12,7 @@ from optimizer.service.ingest import ingest
 from optimizer.service.requests import DecisionRequest, EventInput, VendorEvent
 from optimizer.service.wiring import Services
 from storage.log import Decision
-from storage.records import ANY, Channel, Recipient, Suppression
+from storage.records import ANY, Channel, EventMapping, Recipient, Suppression
 from tests.service.conftest import START, WORKSPACE, FakeClock, campaign
 
 MAIL = (Channel("email"),)
@@ -69,6 +69,16 @@ def test_an_event_refuses_as_much_as_it_says(
     assert asked(services, "news") == ("withheld" if OF_THE_ADDRESS in what else "reserved")
 
 
+def test_what_a_campaign_counts_as_an_opt_out_silences(services: Services, sent: Decision) -> None:
+    mapping = {"Email Unsubscribed": EventMapping("unsubscribed")}
+    setup.put_campaign(services, campaign(channels=MAIL, allow_no_send=False, event_mapping=mapping))
+    several = [event("Email Unsubscribed", 0, decision_id=sent.decision_id), event("seen", 0, recipient_id="u1")]
+    ingest(services, WORKSPACE, several)
+    assert refused(services) == {OF_THE_LIST}
+    ingest(services, WORKSPACE, [event("resubscribed", 1, decision_id=sent.decision_id)])
+    assert refused(services) == set(), "it is an unsubscription like any other"
+
+
 def test_what_a_failure_refuses_acts_when_its_decision_is_known_later(services: Services, sent: Decision) -> None:
     told = VendorEvent(
         "failed", START, event_id="v1", provider="sendgrid", message_id="m1", refuses="channel", vendor="sendgrid"
@@ -111,6 +121,9 @@ class TestComingBack:
             ([("unsubscribed", {"refuses": "channel"})], {"refuses": "channel"}, set()),
             ([("complained", {})], {}, {OF_THE_LIST}),
             ([("bounced", {})], {"refuses": "channel"}, {OF_THE_ADDRESS}),
+            ([("complained", {}), ("unsubscribed", {})], {}, {OF_THE_LIST}),
+            ([("unsubscribed", {}), ("complained", {})], {}, {OF_THE_LIST}),
+            ([("bounced", {}), ("unsubscribed", {"refuses": "channel"})], {"refuses": "channel"}, {OF_THE_ADDRESS}),
         ],
     )
     def test_by_its_message_it_takes_back_that_unsubscription(
@@ -156,6 +169,11 @@ class TestComingBack:
         for minutes in (30, 10):
             ingest(services, WORKSPACE, [event("unsubscribed", minutes, decision_id=sent.decision_id)])
         ingest(services, WORKSPACE, [event("resubscribed", 20, recipient_id="u1")])
+        assert refused(services) == {OF_THE_LIST}
+
+    def test_a_complaint_that_is_older_than_the_unsubscription_counts(self, services: Services, sent: Decision) -> None:
+        for kind, minutes in (("unsubscribed", -8), ("complained", -9), ("resubscribed", -7)):
+            ingest(services, WORKSPACE, [event(kind, minutes, decision_id=sent.decision_id)])
         assert refused(services) == {OF_THE_LIST}
 
     def test_it_waits_for_its_message(self, services: Services, sent: Decision) -> None:

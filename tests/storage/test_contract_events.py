@@ -104,7 +104,9 @@ def test_unmatched_events_wait_for_their_decision(store: Store) -> None:
     assert store.write(lambda writer: writer.awaited(WORKSPACE, names)) == {"dec_1"}
     assert store.write(lambda writer: writer.awaited("w2", names)) == set()
     joined = store.write(lambda writer: writer.match_events(WORKSPACE, make_decision()))
-    assert joined == (replace(waiting, matched=True), replace(later, matched=True))
+    assert joined == tuple(
+        replace(one, matched=True, recipient_id="u1", campaign_id="spring") for one in (waiting, later)
+    )
     assert store.write(lambda writer: writer.awaited(WORKSPACE, names)) == set()
     assert store.write(lambda writer: writer.match_events(WORKSPACE, make_decision())) == ()
     with store.read() as reader:
@@ -123,10 +125,11 @@ def test_events_join_by_the_message_id_of_the_confirm(store: Store) -> None:
     assert store.write(lambda writer: writer.match_events(WORKSPACE, make_decision())) == ()
     confirmed = make_decision(status="sent", provider="p", message_id="m", sent_at=at(6))
     joined = store.write(lambda writer: writer.match_events(WORKSPACE, confirmed))
-    assert joined == (replace(waiting, matched=True, decision_id="dec_1"),)
+    assert joined == (replace(waiting, matched=True, decision_id="dec_1", recipient_id="u1", campaign_id="spring"),)
     with store.read() as reader:
         assert reader.events(WORKSPACE, confirmed) == joined
         assert reader.unmatched_events(WORKSPACE) == 3
+        assert [one.kind for one in reader.past(WORKSPACE, "u1", at(9), limit=9)] == ["opened"]
 
 
 def ingest(event: Event) -> Callable[[Writer], None]:

@@ -25,6 +25,8 @@ from optimizer.service.webhooks.parsing import SKEW, base64_bytes, members, pars
 #: SNS tries for up to an hour, and what it failed with can be sent again from a dead-letter queue within days.
 MAX_AGE = timedelta(days=14)
 _HOST = re.compile(r"sns\.[a-z0-9-]+\.amazonaws\.com(\.cn)?")
+#: What follows the host in a certificate's address, such as ``SimpleNotificationService-f3ecfb72.pem``.
+_CERTIFICATE = re.compile(r"[0-9A-Za-z_.-]+\.pem")
 _NOTIFICATION = ("Message", "MessageId", "Subject", "Timestamp", "TopicArn", "Type")
 _CONFIRMATION = ("Message", "MessageId", "SubscribeURL", "Timestamp", "Token", "TopicArn", "Type")
 _SIGNED = {
@@ -85,8 +87,8 @@ def _verify(body: dict[str, Any], kind: str, delivery: Delivery) -> None:
     if algorithm is None or not signature:
         raise Forged("no signature of version 1 or 2")
     url = _of_sns(body.get("SigningCertURL"), "SigningCertURL")
-    if not urlsplit(url).path.endswith(".pem"):
-        raise Forged("SigningCertURL is no certificate")
+    if _CERTIFICATE.fullmatch(url.partition("://")[2].partition("/")[2]) is None:
+        raise Forged("SigningCertURL is no certificate of SNS")
     key = delivery.certificates.key(url, delivery.now)
     try:
         key.verify(signature, canonical(body, kind), PKCS1v15(), algorithm())

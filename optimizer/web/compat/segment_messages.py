@@ -202,7 +202,8 @@ def moment(values: Mapping[str, Any], *names: str) -> datetime | None:
         try:
             return moments.within(value, UTC)
         except ValueError:
-            message = f"is {value!r:.80}; allowed: an ISO 8601 time from 1970 to 2200"
+            told = repr(value)[:80] if isinstance(value, str) else f"of type {type(value).__name__}"
+            message = f"is {told}; allowed: an ISO 8601 time from 1970 to 2200"
             raise Invalid.field(name, message) from None
     return None
 

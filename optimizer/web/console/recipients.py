@@ -56,7 +56,7 @@ def recipient(visit: Visit, recipient_id: str) -> Response:
         person = reader.recipient(workspace_id, recipient_id)
         page = reader.decisions(workspace_id, limit=_TOLD, recipient_id=recipient_id)
         told = Story.read(reader, workspace_id, recipient_id, page.items)
-        if person is None and told.empty:
+        if not erasing.is_known(reader, workspace_id, recipient_id):
             return _asked_for(visit, recipient_id)
         reserved = reader.open_decisions(workspace_id, recipient_id)
         sums = reader.rhythms(workspace_id, [recipient_id]).get(recipient_id, ())
@@ -92,8 +92,7 @@ def export_recipient(visit: Visit, recipient_id: str) -> Response:
 def confirm_erase(visit: Visit, recipient_id: str) -> Response:
     """Asks whether it is meant."""
     with visit.services.store.read() as reader:
-        known = reader.recipient(visit.workspace_id, recipient_id) is not None
-        known = known or bool(reader.decisions(visit.workspace_id, limit=1, recipient_id=recipient_id).items)
+        known = erasing.is_known(reader, visit.workspace_id, recipient_id)
     if not known:
         raise NotFound(f"nothing is stored of recipient {recipient_id!r} in this workspace")
     return visit.show("confirm_erase.html", recipient_id=recipient_id)
@@ -127,19 +126,18 @@ class Story:
 
     @classmethod
     def read(cls, reader: Reader, workspace_id: str, recipient_id: str, decisions: Sequence[Decision]) -> Story:
-        """The story of these decisions, with what other systems sent meanwhile."""
+        """The story of these decisions, with what other systems sent and what else was reported of the person, the
+        newest of each."""
         known = reader.messages(workspace_id, [recipient_id], *_EVER).get(recipient_id, ())
         story = cls(decisions, [one for one in known if one.decision_id is None][-_TOLD:])
         for decision in decisions:
             for event in reader.events(workspace_id, decision):
                 own = decision if event.decision_id == decision.decision_id else None
                 story.events.setdefault(event.event_id, (event, own))
+        about = [event for event, _ in reader.events_about(workspace_id, recipient_id) if event.decision_id is None]
+        for event in sorted(about, key=lambda one: one.occurred_at)[-_TOLD:]:
+            story.events.setdefault(event.event_id, (event, None))
         return story
-
-    @property
-    def empty(self) -> bool:
-        """Whether there is nothing to tell."""
-        return not self.decisions and not self.messages
 
     def entries(self) -> list[Entry]:
         """Everything, the newest first."""

@@ -86,6 +86,14 @@ def test_times_are_corrected_by_the_clock_of_the_sender(track: Tracker, times: d
     assert track.events()["Seen"].occurred_at == LATER + timedelta(hours=happened)
 
 
+def test_a_time_that_is_none_corrects_nothing_however_it_is_nested(track: Tracker) -> None:
+    deep = b"[" * 1_010 + b"]" * 1_010
+    message = orjson.dumps({**MESSAGE, "type": "track", "timestamp": iso(hours=-5)})
+    answer = track("batch", b'{"sentAt":' + deep + b',"batch":[' + message + b"]}")
+    assert (answer.status_code, answer.get_json()) == (200, {"success": True})
+    assert track.events()["Seen"].occurred_at == LATER + timedelta(hours=-5)
+
+
 def test_a_batch_says_once_when_it_was_sent_and_in_what_context(track: Tracker, ready: Caller) -> None:
     body = {
         "sentAt": iso(hours=3),

@@ -242,6 +242,30 @@ def test_a_person_is_exported_and_erased_after_a_confirmation(
     assert person not in str(noted), "logs name no person"
 
 
+@pytest.mark.parametrize(
+    ("path", "told"),
+    [
+        ("/v1/events", {"events": [{"type": "viewed", "occurred_at": "2026-11-24T08:00:00Z", "recipient_id": "bob"}]}),
+        (
+            "/v1/sends",
+            {"id": "m", "recipient_id": "bob", "channel": "sms", "category": "x", "sent_at": "2026-11-24T08:00:00Z"},
+        ),
+    ],
+)
+def test_who_is_known_by_what_others_report_alone_is_shown_and_erased_too(
+    signed_in: SignedIn, ready: Caller, path: str, told: dict[str, Any]
+) -> None:
+    browser = signed_in("admin")
+    assert browser.get("/console/recipients/bob").status_code == 404
+    assert ready("POST", path, told).status_code in (201, 202)
+    page = browser.get("/console/recipients/bob")
+    assert page.status_code == 200
+    assert ("viewed" if path == "/v1/events" else "sms") in page.text
+    assert "Erase this person?" in browser.get("/console/erase/bob").text
+    assert "The person was erased" in browser.post("/console/erase/bob").text
+    assert browser.get("/console/recipients/bob").status_code == 404
+
+
 @pytest.mark.parametrize("path", ["/console/export/ada", "/console/erase/ada"])
 def test_a_persons_data_is_for_admins_of_their_workspace(signed_in: SignedIn, ready: Caller, path: str) -> None:
     ready("POST", "/v1/decisions", {"campaign_id": "c", "recipient_id": "ada"})

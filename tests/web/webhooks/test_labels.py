@@ -119,6 +119,19 @@ def test_what_a_caller_says_of_its_own_events_stands(
     assert told(services, decision)["machine"] == (True, "")
 
 
+def test_only_a_vendors_clock_says_what_came_before_the_arrival(
+    ready: Caller, hooks: dict[Any, Hook], services: Services, decision: dict[str, Any]
+) -> None:
+    hooks["sendgrid"].clock.forward(minutes=30)
+    hooks["sendgrid"].say(happened(1, "opened", 300, decision))
+    late = (NOW + timedelta(minutes=20)).isoformat()
+    mine = {"event_id": "mine", "decision_id": decision["decision_id"], "type": "delivered", "occurred_at": late}
+    assert ready("POST", "/v1/events", {"events": [mine]}).status_code == 202
+    assert told(services, decision)["sg-event-1"] == (False, "")
+    hooks["sendgrid"].say(happened(2, "delivered", 301, decision))
+    assert told(services, decision)["sg-event-1"] == (True, "before_delivery")
+
+
 def test_a_better_rule_relabels_what_is_stored_and_only_once(
     hooks: dict[Any, Hook],
     services: Services,

@@ -126,6 +126,13 @@ NOTICE = {"Type": "Notification", "Message": "Successfully validated SNS topic"}
         ({"Type": "Notification", "Message": "{}", "SigningCertURL": "https://evil.example/a.pem"}, 401, []),
         ({"Type": "Notification", "Message": "{}", "SigningCertURL": CERTIFICATE_URL[:-4]}, 401, []),
         (
+            {"Type": "Notification", "Message": "{}", "SigningCertURL": CERTIFICATE_URL.replace("/Simple", "/é")},
+            401,
+            [],
+        ),
+        ({"Type": "Notification", "Message": "{}", "SigningCertURL": CERTIFICATE_URL[:-4] + "\n.pem"}, 401, []),
+        ({"Type": "Notification", "Message": "{}", "SigningCertURL": CERTIFICATE_URL + "?a=.pem"}, 401, []),
+        (
             {"Type": "Notification", "Message": "{}", "SigningCertURL": "https://sns.x.amazonaws.com.evil/a.pem"},
             401,
             [],

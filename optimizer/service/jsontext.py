@@ -1,0 +1,35 @@
+"""JSON as lines and cells of files hold it: one value, not nested so deeply that to read on would be a traceback."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import orjson
+
+#: Levels of nesting of one line or cell. Nothing that is kept has more than a few; telling of a value in an error, or
+#: writing it, ends in a ``RecursionError`` where it has a thousand.
+LEVELS = 100
+
+
+def parsed(text: bytes | str) -> Any:
+    """The value.
+
+    Raises:
+        ValueError: not JSON, or nested deeper than ``LEVELS``.
+    """
+    value = orjson.loads(text)
+    opening = text.count("[") + text.count("{") if isinstance(text, str) else text.count(b"[") + text.count(b"{")
+    if opening > LEVELS and _levels(value) > LEVELS:
+        raise ValueError(f"nested more than {LEVELS} levels deep")
+    return value
+
+
+def _levels(value: Any) -> int:
+    """How deep it is nested: 0 for what is neither a list nor an object."""
+    levels = 0
+    here = [value] if isinstance(value, dict | list) else []
+    while here:
+        levels += 1
+        below = (one for outer in here for one in (outer.values() if isinstance(outer, dict) else outer))
+        here = [one for one in below if isinstance(one, dict | list)]
+    return levels
