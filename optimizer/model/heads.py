@@ -68,7 +68,7 @@ class Heads:
                 continue
             at, factor = self.layout.offsets[block.segment], own if block.unit in OWN else 1.0
             for i, head in enumerate(heads.tolist()):
-                out[i, :, at] += factor * self._prior_draws(head, block, key, block.width)
+                out[i, :, at] += factor * self._unseen(head, block, key, block.width)
         return out
 
     def bucket_means(self) -> NDArray[np.float64]:

@@ -10,11 +10,10 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, replace
 from datetime import datetime
-from functools import partial
+from functools import cache, partial
 from typing import Any
 
 from optimizer.bandit.evidence import Condition, Verdict
-from optimizer.bandit.tolls import Price
 from optimizer.model.inference import RewardModel
 from optimizer.model.policy import LivePolicy
 from optimizer.model.training.train import Trained
@@ -207,7 +206,7 @@ def _later(
     incumbent = load_policy(reader, job.workspace_id, policy_id, _as_known(job, reader, campaign, policy_id, earlier))
     candidate_model = RewardModel.load(trained.blob)
     # What is scarce has its price under both: the incumbent's.
-    candidate = _live(candidate_model, mine, incumbent.prices)
+    candidate = _live(candidate_model, with_prices(exploration_numbers(mine), incumbent.prices))
     told = pair(replayer, held, campaign, incumbent, candidate, cross_fitted(job, earlier, held))
     rung = _rung(gated)
     models = _mainly(incumbent), candidate_model
@@ -252,15 +251,13 @@ def _rung(gated: Policy | None) -> float:
 
 def _cross_fitted_policy(job: Job, rows: Sequence[Logged]) -> Callable[[Logged], LivePolicy]:
     """Candidates by fold of recipients: each row gets the one that was not trained on its recipient."""
-    model_of = cross_fitted(job, (), rows)
-    policies: dict[int, LivePolicy] = {}
-    return lambda row: policies.setdefault(id(model_of(row)), _live(model_of(row), rows))
+    model_of, live = cross_fitted(job, (), rows), cache(partial(_live, numbers=exploration_numbers(rows)))
+    return lambda row: live(model_of(row))
 
 
-def _live(model: RewardModel, rows: Sequence[Logged], prices: Sequence[Price] = ()) -> LivePolicy:
+def _live(model: RewardModel, numbers: JsonObject) -> LivePolicy:
     """A policy that is all this model, not stored."""
     part = Component(1.0, "candidate")
-    numbers = with_prices(exploration_numbers(rows), prices)
     return LivePolicy(policy_id="candidate", mixture=(part,), models=(model,), exploration=numbers)
 
 

@@ -11,6 +11,7 @@ from optimizer.model.artifact import pack, unpack
 from optimizer.model.examples import Examples
 from optimizer.model.heads import Heads
 from optimizer.model.inference import RewardModel
+from optimizer.model.layout import Action
 from optimizer.model.training.evaluate import log_likelihood
 from optimizer.model.training.links import later
 from optimizer.model.training.train import anchor, follow, refresh, train
@@ -132,11 +133,22 @@ def test_what_is_in_doubt_of_clicks_is_in_doubt_of_purchases(make_examples: Make
     """A variant that training has not seen draws for purchases what it draws for clicks, times the share, and more."""
     log = bought(clicks(make_examples(3_000, 21), 21, swapped=False), 21)
     heads: Heads = RewardModel.load(fitted(log)).message
-    share = heads.links["converted"]["clicked"]
+    of = heads.links["converted"]
+    share = of["clicked"]
     block = next(block for block in heads.layout.blocks if block.name == "variant*one")
     clicked, bought_too = (heads.outcomes.index(name) for name in ("clicked", "converted"))
     own = heads._prior_draws(bought_too, block, "never seen", 1)
     drawn = heads._unseen(bought_too, block, "never seen", 1)
     assert np.allclose(drawn - own, share * heads._prior_draws(clicked, block, "never seen", 1))
+    new, both = Action("spring", "never seen", "email"), np.array([clicked, bought_too])
+    shared = heads.deviations(new, both) - replace(heads, links={}).deviations(new, both)
+    assert np.allclose(shared[0], 0.0)
+    unseen = [block for block in heads.layout.blocks if block.segment == "one" and block.unit in ("variant", "pair")]
+    expected = sum(
+        one * heads._prior_draws(heads.outcomes.index(name), block, new.key(block.unit) or "", 1)
+        for name, one in of.items()
+        for block in unseen
+    )
+    assert np.allclose(shared[1][:, heads.layout.offsets["one"]], expected)
     bank = heads.bank[[clicked, bought_too]][:, :, block.start : block.start + block.size]
     assert np.corrcoef(bank[0].ravel(), bank[1].ravel())[0, 1] > 0.5

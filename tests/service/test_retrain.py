@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import replace
 from datetime import timedelta
 from typing import Any
@@ -14,6 +15,8 @@ from optimizer.errors import Invalid
 from optimizer.model.inference import RewardModel
 from optimizer.model.training.options import learned_from
 from optimizer.service import heldout, learning, replay, settle, setup, upkeep
+from optimizer.service import retrain as retraining
+from optimizer.service.annealing import exploration_numbers
 from optimizer.service.evaluate import evaluate
 from optimizer.service.evidence import Paired, pair
 from optimizer.service.feedback import Logged, load
@@ -140,6 +143,27 @@ def test_a_campaign_of_a_few_testers_waits_and_keeps_no_other_from_learning(
     assert staff["reason"].startswith("the 240 rows to judge by are of too few recipients: 4, and 5 are needed")
     with shop.store.read() as reader:
         assert reader.policies(WORKSPACE, limit=9, campaign_id="staff").items == (), "no error is spent"
+
+
+def test_a_first_verdict_looks_at_all_rows_a_few_times_and_not_once_for_each(
+    shop: Services, clock: FakeClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hours = {"clicked": 1.0, "unsubscribed": 1.0}
+    guarded = campaign(
+        channels=(Channel("email"),), guardrails={"unsubscribed": Guardrail(0.5)}, attribution_hours=hours
+    )
+    setup.put_campaign(shop, guarded)
+    audience(shop, clock, 800, seed=1)
+    looks: list[int] = []
+
+    def counted(rows: Sequence[Logged], *more: Any) -> Any:
+        looks.append(len(rows))
+        return exploration_numbers(rows, *more)
+
+    monkeypatch.setattr(retraining, "exploration_numbers", counted)
+    verdict = retrain(shop, WORKSPACE)[0]
+    assert "guardrails.unsubscribed.rate" in {one["name"] for one in verdict["conditions"]}
+    assert len(looks) < 5
 
 
 def test_a_policy_is_not_judged_by_one_person(services: Services, clock: FakeClock) -> None:

@@ -23,6 +23,24 @@ def factored(matrix: Floats) -> Floats | None:
     return None if info > 0 else np.asarray(factor)
 
 
+def posterior_factor(information: Floats, prior: Floats) -> Floats:
+    """The lower factor of ``information`` (d, d) with ``prior`` (d,) on its diagonal.
+
+    Raises:
+        LinAlgError: they are not positive definite together.
+    """
+    factor = factored(with_prior(information.copy(), prior))
+    if factor is None:
+        raise np.linalg.LinAlgError("the information of the rows and the prior together are not positive definite")
+    return factor
+
+
+def with_prior(matrix: Floats, prior: Floats) -> Floats:
+    """The matrix (d, d), ``prior`` (d,) added to its diagonal in place."""
+    matrix.flat[:: len(matrix) + 1] += prior
+    return matrix
+
+
 def solved(factor: Floats, right: Floats) -> Floats:
     """(L Lᵀ)⁻¹ b for b (d,) or (d, k)."""
     return np.asarray(get_lapack_funcs("potrs", (factor,))(factor, right, lower=1)[0])

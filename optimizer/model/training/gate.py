@@ -161,7 +161,7 @@ class Court:
         columns are noise that difference passed for their gain (z 3.3).
         """
         table = tabulate(self.rows, columns, self._spec, self._basis)
-        fits = fit_last_layer(only(table, self._learn))
+        fits = fit_last_layer(only(table, self._learn), options=self._options)
         return logits(table, fits), fits
 
     def _compare(self, more: NDArray[np.float32], least: float, margin: float) -> tuple[float, float, bool, str]:

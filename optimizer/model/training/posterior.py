@@ -14,7 +14,16 @@ import torch
 from numpy.typing import NDArray
 
 from optimizer.model.layout import Layout
-from optimizer.model.training.cholesky import Floats, factored, solved, spread, variances
+from optimizer.model.training.cholesky import (
+    Floats,
+    factored,
+    posterior_factor,
+    solved,
+    spread,
+    variances,
+    with_prior,
+)
+from optimizer.model.training.newton import Likelihood, Point
 from optimizer.model.training.options import DEFAULTS, TrainOptions
 from optimizer.model.training.rows import Design
 from optimizer.model.training.settled import SettledHead
@@ -112,6 +121,8 @@ def fit_posterior(
         settled: what earlier rows say beside the design's; its precisions are those to start with.
         fixed_groups: groups whose precision stays as given.
     """
+    if steps < 1:
+        raise ValueError(f"steps is {steps}, expected at least 1")
     layout = design.layout
     told = int(np.count_nonzero(np.isfinite(outcome))) + (0 if settled is None else settled.rows)
     hyper = options.of_differences() if differences or linked else options.at(told)
@@ -126,30 +137,12 @@ def fit_posterior(
     if precision is None and layout.size > AT_ONCE:
         groups = _screened(design, outcome, fixed, seen, groups, awake)
     weights = np.where(groups[layout.group] < IDLE, weights, 0.0)
-    before = weights
-    before_likelihood = -np.inf
-    fitted: _Quadratic | None = None
-    for step in range(steps):
-        prior = groups[layout.group]
-        quick = np.flatnonzero(prior < IDLE)
-        likelihood, gradient, hessian = design.derivatives(weights, outcome, fixed, seen, quick)
-        if settled is not None:
-            more = settled.around(weights + middle, quick)
-            likelihood, gradient, hessian = likelihood + more[0], gradient + more[1], hessian + more[2]
-        if step and _worse(likelihood, weights, before_likelihood, before, prior):
-            weights = 0.5 * (weights + before)
-            continue
-        before, before_likelihood = weights, likelihood
-        free = gradient + hessian @ weights[quick]
-        fitted = _quadratic(layout, quick, hessian, free, groups, awake, still, rests, learned)
-        moved = float(np.abs(np.log(fitted.precision / groups)).max())
-        change = (fitted.mean - weights)[quick]
-        decrement = float(change @ (gradient - (prior * weights)[quick]))
-        weights, groups = fitted.mean, fitted.precision
-        if abs(decrement) < _DECREMENT and moved < _MOVED:
-            break
-    if fitted is None:
-        raise ValueError(f"steps is {steps}, expected at least 1")
+    search = _Search(Likelihood(design, outcome, fixed, seen, settled, middle), layout, awake, still, rests)
+    fitted = search.fitted(weights, groups, steps, learned)
+    if fitted is None:  # the way there was too far for whole steps: once more, from near the mode
+        near = search.likelihood.approached(weights, _quick(layout, groups), groups[layout.group])
+        fitted = search.fitted(near, groups, steps, learned) or search.step(near, groups, None)[1]
+    weights, groups = fitted.mean, fitted.precision
     known = outcome[np.isfinite(outcome)]
     rows, positives = len(known), int(known.sum())
     if settled is not None:
@@ -167,31 +160,81 @@ def _screened(
 ) -> NDArray[np.float64]:
     """The precisions (groups,) with ``IDLE`` for what a fit of ``AT_ONCE`` weights has no room for.
 
-    Of the groups that may rest those stay that a score test finds to tell most beside all that can't: Σ g²/h over the
-    m weights of a group, g the gradient and h the information at 0, has mean m and variance 2m where they tell nothing
-    (Rao 1948; that screening by one thing at a time keeps what matters: Fan & Lv 2008). The prior's precision is added
-    to h: what hardly ever occurs would stand out by chance.
+    Of the groups that may rest those stay that a score test finds to tell most beside all that can't (that screening by
+    one thing at a time keeps what matters: Fan & Lv 2008).
     """
     layout = design.layout
-    count = len(layout.groups)
     stays = ~_may_rest(layout) | awake
     quick = np.flatnonzero(stays[layout.group])
     weights = np.zeros(layout.size)
     _, gradient, information = design.derivatives(weights, outcome, offset, seen, quick)
     weights[quick] = solved(_factor(information, precision[layout.group[quick]], rough=False), gradient)
     slope, curvature = design.slopes(weights, outcome, offset, seen)
-    size = np.bincount(layout.group, minlength=count)
-    told = np.bincount(layout.group, slope**2 / (curvature + precision[layout.group]), count)
-    order = np.argsort(np.where(stays, -np.inf, (size - told) / np.sqrt(2.0 * size)), kind="stable")
-    beyond = order[np.cumsum(size[order]) > AT_ONCE]
+    order = np.argsort(np.where(stays, -np.inf, -score(layout, slope, curvature, precision)), kind="stable")
+    beyond = order[np.cumsum(np.bincount(layout.group, minlength=len(order))[order]) > AT_ONCE]
     screened = precision.copy()
     screened[beyond[~stays[beyond]]] = IDLE
     return screened
 
 
+def score(
+    layout: Layout, slope: NDArray[np.float64], information: NDArray[np.float64], precision: NDArray[np.float64]
+) -> NDArray[np.float64]:
+    """(groups,) how surely the weights of a group that are 0 tell something, in standard deviations: Σ g²/h over its m
+    weights, g the gradient and h the information (d,) there, has mean m and variance 2m where they don't (Rao 1948).
+    The prior's ``precision`` (groups,) is added to h: what hardly ever occurs would stand out by chance."""
+    count = len(layout.groups)
+    size = np.bincount(layout.group, minlength=count)
+    told = np.bincount(layout.group, slope**2 / (information + precision[layout.group]), count)
+    return np.asarray((told - size) / np.sqrt(2.0 * size))
+
+
 def _may_rest(layout: Layout) -> NDArray[np.bool_]:
     """(groups,) whether a group may become idle: what a context adds."""
     return np.array([":" in name for name, _ in layout.groups], np.bool_)
+
+
+def _quick(layout: Layout, precision: NDArray[np.float64]) -> NDArray[np.int64]:
+    """The weights that aren't idle."""
+    return np.flatnonzero(precision[layout.group] < IDLE)
+
+
+@dataclass(frozen=True)
+class _Search:
+    """Steps to a head's mode, its precisions learned on the way; see ``_moved_precisions`` for the masks of groups."""
+
+    likelihood: Likelihood
+    layout: Layout
+    awake: NDArray[np.bool_]
+    still: NDArray[np.bool_]
+    rests: NDArray[np.bool_]
+
+    def fitted(
+        self, weights: NDArray[np.float64], groups: NDArray[np.float64], steps: int, learned: TrainOptions | None
+    ) -> _Quadratic | None:
+        """What so many steps at most come to; None where one of them went astray."""
+        last: Point | None = None
+        for _ in range(steps):
+            here, found = self.step(weights, groups, learned)
+            if last is not None and last.astray(weights, here.likelihood):
+                return None
+            change = (found.mean - weights)[here.quick]
+            decrement = float(change @ (here.gradient - (groups[self.layout.group] * weights)[here.quick]))
+            moved = float(np.abs(np.log(found.precision / groups)).max())
+            last, weights, groups = here, found.mean, found.precision
+            if abs(decrement) < _DECREMENT and moved < _MOVED:
+                return found
+        astray = last is not None and last.astray(weights, self.likelihood.value(weights, last.quick))
+        return None if astray else found
+
+    def step(
+        self, weights: NDArray[np.float64], groups: NDArray[np.float64], learned: TrainOptions | None
+    ) -> tuple[Point, _Quadratic]:
+        """One step of Newton's, and where it began; ``learned`` is the prior on the precisions (None = they stay)."""
+        here = self.likelihood.at(weights, _quick(self.layout, groups))
+        free = here.gradient + here.information @ weights[here.quick]
+        masks = (self.awake, self.still, self.rests)
+        return here, _quadratic(self.layout, here.quick, here.information, free, groups, *masks, learned)
 
 
 @dataclass(frozen=True)
@@ -245,19 +288,10 @@ def _factor(matrix: NDArray[np.float64], prior: NDArray[np.float64], *, rough: b
     if that comes to an end: the first round, over all weights, is half of a fit.
     """
     if rough and len(matrix) > WIDE:
-        factor = factored(_with(matrix.astype(np.float32), prior))
+        factor = factored(with_prior(matrix.astype(np.float32), prior))
         if factor is not None:
             return factor
-    factor = factored(_with(matrix.copy(), prior))
-    if factor is None:
-        raise np.linalg.LinAlgError("the information of the rows and the prior together are not positive definite")
-    return factor
-
-
-def _with(matrix: Floats, prior: NDArray[np.float64]) -> Floats:
-    """The matrix, ``prior`` added to its diagonal in place."""
-    matrix.flat[:: len(matrix) + 1] += prior
-    return matrix
+    return posterior_factor(matrix, prior)
 
 
 def _live(layout: Layout, precision: NDArray[np.float64], known: NDArray[np.int64]) -> NDArray[np.int64]:
@@ -315,16 +349,3 @@ def _moved_precisions(
     idle = rests & ~awake & (moved > NEARLY * options.shape / options.rate)
     moved = np.where(idle, IDLE, moved.clip(LOWEST, None))
     return np.where(still | (precision >= IDLE), precision, moved)
-
-
-def _worse(
-    likelihood: float,
-    weights: NDArray[np.float64],
-    before_likelihood: float,
-    before: NDArray[np.float64],
-    prior: NDArray[np.float64],
-) -> bool:
-    """Whether a step lost more than rounding does, judged under the same prior."""
-    now = likelihood - 0.5 * float(prior @ weights**2)
-    then = before_likelihood - 0.5 * float(prior @ before**2)
-    return now < then - 1e-6 * abs(then) - 1e-3
