@@ -307,6 +307,8 @@ def test_open_decisions_are_the_recipients_reserved_and_claimed_ones_oldest_firs
     add(store, *logged, make_decision(decision_id="theirs", recipient_id="u2"))
     with store.read() as reader:
         assert [d.decision_id for d in reader.open_decisions(WORKSPACE, "u1")] == ["dec_claimed", "dec_reserved"]
+        assert reader.with_open_decisions(WORKSPACE, ["u1", "u3", "u2", "u1"]) == {"u1", "u2"}
+        assert reader.with_open_decisions("w2", ["u1"]) == set()
         claimed = reader.open_decisions(WORKSPACE, "u1")[0]
     store.write(lambda writer: writer.update_decision(replace(claimed, status="sent"), make_message(claimed)))
     with store.read() as reader:
