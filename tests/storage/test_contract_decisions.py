@@ -55,6 +55,7 @@ FULL = make_decision(
         limits=(RiskLimit("tired", "unsubscribed", 0.002, ("email",)), RiskLimit("angry", "complained", 0.1)),
         risks={"unsubscribed": (0.001, None), "complained": ()},
         displaced=("dec_7", "dec_8"),
+        floored=True,
     ),
 )
 BARE = make_decision(
