@@ -85,6 +85,9 @@ class BulkReader(Protocol):
     def timezones(self, workspace_id: str, recipient_ids: Sequence[str]) -> dict[str, str | None]:
         """The zones of those of the given recipients that exist."""
 
+    def with_open_decisions(self, workspace_id: str, recipient_ids: Sequence[str]) -> set[str]:
+        """Those of the given recipients who have reserved or claimed decisions."""
+
     def named(self, workspace_id: str, decision_ids: Sequence[str]) -> dict[str, Named]:
         """Those of the given decisions that exist, in short."""
 

@@ -54,6 +54,7 @@ class _DecisionDocument(msgspec.Struct, frozen=True, omit_defaults=True):
     risks: dict[str, tuple[float | None, ...]] = msgspec.field(default_factory=dict, name="k")
     displaced: tuple[str, ...] = msgspec.field(default=(), name="d")
     erased: bool = msgspec.field(default=False, name="g")
+    floored: bool = msgspec.field(default=False, name="f")
 
 
 _decision_decoder = msgspec.json.Decoder(_DecisionDocument)
@@ -127,6 +128,7 @@ def pack_detail(snapshot: Snapshot, reasons: tuple[Reason, ...], metadata: JsonO
             dict(snapshot.risks),
             snapshot.displaced,
             snapshot.erased,
+            snapshot.floored,
         )
     )
 
@@ -186,6 +188,7 @@ def unpack_detail(document: bytes) -> tuple[Snapshot, tuple[Reason, ...], JsonOb
         body.risks or _NO_RISKS,
         body.displaced,
         body.erased,
+        body.floored,
     )
     return snapshot, shared(tuple(_unpack_reason(parts) for parts in body.reasons)), body.metadata or _NONE
 

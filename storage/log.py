@@ -125,7 +125,8 @@ class Snapshot:
     (None = no such cap). ``limits`` are the fatigue rules that bound the policy; ``risks`` the predicted chance of each
     limited outcome for the chosen action, by component of the policy's mixture (None = a component without a model).
     ``displaced`` are the decisions whose place this one took. ``erased``: the person asked to be forgotten, so context
-    and effects are gone and nothing can be replayed or learned from it; it still counts.
+    and effects are gone and nothing can be replayed or learned from it; it still counts. ``floored``: a cold start
+    around the campaign's baseline kept the floor, as it does since there is this field.
     """
 
     window_start: datetime
@@ -146,6 +147,7 @@ class Snapshot:
     risks: Mapping[str, tuple[float | None, ...]] = field(default_factory=dict)
     displaced: tuple[str, ...] = ()
     erased: bool = False
+    floored: bool = False
 
 
 @swift

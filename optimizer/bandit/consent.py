@@ -13,6 +13,14 @@ from storage.records import ANY, Recipient
 CONSENT_CHANNELS = frozenset({"sms", "push", "whatsapp", "voice"})
 
 
+def closed(recipient: Recipient, channel: str, category: str) -> bool:
+    """Whether a recipient may not be written to on this channel about this category."""
+    said = recipient.channels.get(channel)
+    if (channel in CONSENT_CHANNELS) if said is None else not said.state:
+        return True
+    return any(one.channel in (ANY, channel) and one.category in (ANY, category) for one in recipient.suppressed)
+
+
 def not_agreed(recipients: Sequence[Recipient], channels: Sequence[str]) -> Blocked | None:
     """(N, C) the channels that recipients did not agree to; None if there is none."""
     asks = [(channel, channel in CONSENT_CHANNELS) for channel in channels]

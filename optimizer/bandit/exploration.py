@@ -143,7 +143,8 @@ def with_floor(
 
 
 def around_baseline(space: ActionSpace, mask: Mask, baseline_index: int, rate: float) -> Vector:
-    """Cold start beside a baseline: 1 - rate on the baseline's action, rate on one-factor moves from it.
+    """Cold start beside a baseline: 1 - rate on the baseline's action, rate on one-factor moves from it. Decisions were
+    drawn so before the cold start kept the floor, which gives the same where no group lacks its minimum.
 
     Raises:
         ValueError: rate outside [0, 1], or the baseline's action is not eligible.

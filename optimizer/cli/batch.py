@@ -21,7 +21,7 @@ from optimizer.errors import SendtideError
 from optimizer.service.cells import Cells
 from optimizer.service.garbage import rarely_collected
 from optimizer.service.rowfiles import RowFile, open_writer
-from optimizer.service.wiring import open_services
+from optimizer.service.wiring import Clock, open_services, utc_now
 
 #: Blocks that are worked on at a time: the last piece of one doesn't keep those of the next waiting.
 OPEN = 3
@@ -84,11 +84,13 @@ class Crew(Protocol):
 
 
 class Desk:
-    """Decides pieces of a run: the service, at the run's time and with its policy."""
+    """Decides pieces of a run: the service, at the run's time and with its policy. Nothing is planned for a time that
+    ``clock`` says is past, unless the run was told its time."""
 
-    def __init__(self, settings: Settings, run: Run) -> None:
+    def __init__(self, settings: Settings, run: Run, clock: Clock = utc_now) -> None:
         self._run = run
-        self._services = open_services(settings, lambda: run.now, watch=False)
+        real = None if run.told else clock
+        self._services = open_services(settings, lambda: run.now, watch=False, real=real)
         self._services.policies.hold(run.workspace_id, run.campaign_id, run.policy_id)
 
     def __call__(self, piece: Piece) -> list[Placed]:

@@ -1,7 +1,8 @@
 """A run of ``sendtide decide`` over a folder: what was asked for, kept in the folder of its answers.
 
 What makes the answers (the time, the policy, the ids) is fixed when a run begins, so that a run that was cut short goes
-on to the very answers that it would have had.
+on as the same run, and rows that are decided keep their answers. What is past by then is no choice any more: rows that
+are left are planned from the moment on at which they are decided, or nobody would be offered their messages in time.
 """
 
 from __future__ import annotations
@@ -37,7 +38,8 @@ class Source:
 @dataclass(frozen=True)
 class Run:
     """A run. ``now`` is the time that all of it is decided at, ``policy_id`` the policy that decides all of it,
-    ``part_rows`` how many rows stand in a file of answers, ``installation`` where the decisions are stored."""
+    ``part_rows`` how many rows stand in a file of answers, ``installation`` where the decisions are stored. ``told``:
+    whoever began it named the time, and so means what is past as well."""
 
     installation: str
     workspace_id: str
@@ -46,6 +48,7 @@ class Run:
     part_rows: int
     now: datetime
     policy_id: str
+    told: bool = False
 
 
 def folder_of(file: Path) -> Path:
@@ -89,9 +92,16 @@ def rows_in(folder: Path, run: Run) -> int | None:
 
 
 def planned(
-    services: Services, workspace_id: str, campaign_id: str, files: tuple[Source, ...], part_rows: int, now: datetime
+    services: Services,
+    workspace_id: str,
+    campaign_id: str,
+    files: tuple[Source, ...],
+    part_rows: int,
+    now: datetime,
+    *,
+    told: bool = False,
 ) -> Run:
-    """A run that begins now, with the policy that the campaign serves."""
+    """A run that begins now, with the policy that the campaign serves; ``told``: as in ``Run``."""
     with services.store.read() as reader:
         served = {(p.workspace_id, p.campaign_id): p.policy_id for p in reader.pointers()}
     return Run(
@@ -102,6 +112,7 @@ def planned(
         part_rows=part_rows,
         now=now,
         policy_id=served.get((workspace_id, campaign_id), COLD_POLICY),
+        told=told,
     )
 
 
@@ -119,7 +130,8 @@ def begin(out: Path, run: Run, *, same_now: bool) -> Run:
     noted = out / RUN
     if noted.exists():
         earlier = msgspec.json.decode(noted.read_bytes(), type=Run)
-        if replace(earlier, policy_id=run.policy_id, now=run.now if not same_now else earlier.now) != run:
+        as_wanted = replace(earlier, policy_id=run.policy_id, told=run.told)
+        if (as_wanted if same_now else replace(as_wanted, now=run.now)) != run:
             raise Invalid.field("out", f"{out} holds the answers of another run: {', '.join(_differs(earlier, run))}")
         return earlier
     if out.exists() and (not out.is_dir() or any(out.iterdir())):

@@ -76,8 +76,8 @@ def decide(
 
     FILE may be a folder of such files. Then the whole of it is decided as of the time when it began, with the policy
     that was served then, into a folder of Parquet files; a run that was cut short goes on where it was when it is
-    called again. With --processes or --ray, all of that is the same, of a file too, and many decide; a cluster's nodes
-    need Sendtide, and the same PostgreSQL.
+    called again. A row's window begins when the row is decided, and with --now at that time. With --processes or --ray,
+    all of that is the same, of a file too, and many decide; a cluster's nodes need Sendtide, and the same PostgreSQL.
     """
     from optimizer.service.cells import instant
 
@@ -160,7 +160,9 @@ def _decide_folder(
         raise Invalid.field("out", f"{out} lies in {file}, all of which is decided")
     files = batchrun.sources(file, campaign)
     with call.services(now) as services:
-        wanted = batchrun.planned(services, call.workspace, campaign, files, part_rows, services.clock())
+        wanted = batchrun.planned(
+            services, call.workspace, campaign, files, part_rows, services.clock(), told=now is not None
+        )
         if not (out / batchrun.RUN).exists():  # else that run is compared with this one first
             _require_campaign(services, call.workspace, campaign)
         run = batchrun.begin(out, wanted, same_now=now is not None)

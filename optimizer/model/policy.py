@@ -140,6 +140,7 @@ class Asked:
         context: what the model may see, not encoded, the moment of the decision included (``model.moment``).
         effects: recipient effects.
         limits: fatigue rules that bind the campaign; a component without a head for a limit's outcome is not bound.
+        floored: whether a cold start around the baseline keeps the floor; False = as decisions of before were drawn.
     """
 
     space: ActionSpace
@@ -147,6 +148,7 @@ class Asked:
     context: JsonObject
     effects: JsonObject = field(default_factory=dict)
     limits: tuple[RiskLimit, ...] = ()
+    floored: bool = True
 
 
 def distribution(live: LivePolicy, campaign: Campaign, asked: Asked) -> Choice:
@@ -185,7 +187,7 @@ def _block(live: LivePolicy, campaign: Campaign, rows: Sequence[Asked]) -> list[
     chances: list[Chances | None] = []
     for component, model in zip(live.mixture, live.models, strict=True):
         if model is None:
-            vector, open_, best = np.stack([cold_start(campaign, row.space, row.mask) for row in rows]), mask, None
+            vector, open_, best = np.stack([_cold_start(campaign, row) for row in rows]), mask, None
             chances.append(None)
         else:
             x = model.embed([row.context for row in rows])
@@ -210,12 +212,18 @@ def _block(live: LivePolicy, campaign: Campaign, rows: Sequence[Asked]) -> list[
     ]
 
 
-def cold_start(campaign: Campaign, space: ActionSpace, mask: Mask) -> Floats:
-    """Uniform over the eligible, or the baseline with one-factor moves, as the campaign says."""
+def _cold_start(campaign: Campaign, row: Asked) -> Floats:
+    """Uniform over the eligible, or the baseline with one-factor moves and the floor, as the campaign says: what no
+    single move leads to (another channel, closed at the baseline's hour) would never be tried, and nothing learned."""
+    space, mask, rate = row.space, row.mask, campaign.exploration_rate
     if campaign.cold_start == "around_baseline" and campaign.baseline is not None:
         index = nearest_to_baseline(campaign, space, mask)
+        if index is not None and row.floored:
+            alone = np.zeros(space.size)
+            alone[index] = 1.0
+            return exploration.with_floor(alone, space, mask, rate=rate, young={}, greedy=index)
         if index is not None:
-            return exploration.around_baseline(space, mask, index, campaign.exploration_rate)
+            return exploration.around_baseline(space, mask, index, rate)
     return exploration.uniform(mask)
 
 

@@ -35,7 +35,8 @@ Floats = NDArray[np.float64]
 class Situation:
     """What the choice depends on, apart from rules and history: fixed before eligibility, stored with the decision.
 
-    ``limits`` are what fatigue rules ask of the policy: they shape its distribution, not the eligible set.
+    ``limits`` are what fatigue rules ask of the policy: they shape its distribution, not the eligible set. ``floored``:
+    as in ``Asked``.
     """
 
     decision_id: str
@@ -52,6 +53,7 @@ class Situation:
     context: JsonObject = field(default_factory=dict)
     effects: JsonObject = field(default_factory=dict)
     limits: tuple[RiskLimit, ...] = ()
+    floored: bool = True
 
     @property
     def on_baseline(self) -> bool:
@@ -250,7 +252,7 @@ def asks_policy(s: Situation, p: Plan) -> bool:
 
 def asked(s: Situation, p: Plan) -> Asked:
     """What the policy is asked."""
-    return Asked(p.space, p.mask, s.seen, s.effects, s.limits)
+    return Asked(p.space, p.mask, s.seen, s.effects, s.limits, s.floored)
 
 
 def _choice(s: Situation, p: Plan, live: LivePolicy) -> Choice | None:

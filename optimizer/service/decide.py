@@ -27,7 +27,7 @@ from optimizer.service.ids import fresh
 from optimizer.service.logbook import log
 from optimizer.service.record import Ask, answered, is_repetition, named_batch, named_request, named_rows
 from optimizer.service.requests import DecisionRequest
-from optimizer.service.rows import Draft, Read, Reads, Row, answers, carry_forward, same_set, to_log
+from optimizer.service.rows import Draft, Moment, Read, Reads, Row, answers, carry_forward, same_set, to_log
 from optimizer.service.serving import PolicyServer
 from optimizer.service.together import Together
 from storage.errors import StoreError, StoreUnavailable
@@ -50,13 +50,21 @@ class Decider:
     """Answers decision requests for every workspace of one store."""
 
     def __init__(
-        self, store: Store, policies: PolicyServer, catalog: Catalog, salt: bytes, clock: Callable[[], datetime]
+        self,
+        store: Store,
+        policies: PolicyServer,
+        catalog: Catalog,
+        salt: bytes,
+        clock: Callable[[], datetime],
+        real: Callable[[], datetime] | None = None,
     ) -> None:
+        """``real``: what time it is where ``clock`` gives that of a run that began earlier (None = ``clock``)."""
         self._store = store
         self._drafter = Drafter(policies, salt)
         self._catalog = catalog
         self._salt = salt
         self._clock = clock
+        self._real = real or clock
         self._groups: dict[str, Together[Ask, Outcome]] = {}
 
     def decide(self, workspace_id: str, request: DecisionRequest) -> tuple[Decision, bool]:
@@ -181,16 +189,17 @@ class Decider:
         self, workspace_id: str, asks: Sequence[Ask | SendtideError]
     ) -> tuple[list[Outcome], dict[str, Decision]]:
         """Drafts, then commits; the answers, and the decisions that were closed by it."""
-        now = self._clock()
+        as_of = self._clock()
+        at = Moment(as_of, max(as_of, self._real()))
         with self._store.read() as reader:
-            reads = self._gather(reader, workspace_id, [a for a in asks if isinstance(a, Ask)], now, keep=True)
+            reads = self._gather(reader, workspace_id, [a for a in asks if isinstance(a, Ask)], at, keep=True)
             drafts = self._drafter.draft_all(reader, asks, reads)
         new = to_log(drafts)
         if not new:
             return answers(drafts), {}
         pairs = [(workspace_id, d.ask.request.recipient_id) for d in new]
         rows, closed = self._store.write(
-            lambda writer: self._commit(writer, workspace_id, drafts, now), recipients=pairs
+            lambda writer: self._commit(writer, workspace_id, drafts, at), recipients=pairs
         )
         return answers(rows), closed
 
@@ -201,17 +210,17 @@ class Decider:
             found = self._groups.setdefault(workspace_id, Together(partial(self._decide_rows, workspace_id), GROUP))
         return found
 
-    def _gather(self, reader: Reader, workspace_id: str, asks: Sequence[Ask], now: datetime, *, keep: bool) -> Reads:
-        reads = gather(reader, self._catalog, workspace_id, self._salt, asks, now, drafting=keep)
+    def _gather(self, reader: Reader, workspace_id: str, asks: Sequence[Ask], at: Moment, *, keep: bool) -> Reads:
+        reads = gather(reader, self._catalog, workspace_id, self._salt, asks, at, drafting=keep)
         named = Counter([ask.request.recipient_id for ask in asks])
         reads.once = frozenset([one for one, rows in named.items() if rows == 1])
         return reads
 
     def _commit(
-        self, writer: Writer, workspace_id: str, drafts: Sequence[Row], now: datetime
+        self, writer: Writer, workspace_id: str, drafts: Sequence[Row], at: Moment
     ) -> tuple[list[Row], dict[str, Decision]]:
         """Inside the write transaction: re-check each draft, re-draw where its eligible set has changed, log them."""
-        reads = self._gather(writer, workspace_id, [d.ask for d in to_log(drafts)], now, keep=False)
+        reads = self._gather(writer, workspace_id, [d.ask for d in to_log(drafts)], at, keep=False)
         results: list[Row] = []
         for draft in drafts:
             if not isinstance(draft, Draft) or draft.ask.request.preview:
@@ -223,7 +232,7 @@ class Decider:
                 results.append(error)
                 continue
             carry_forward(reads, results[-1])
-        closed = log(writer, workspace_id, to_log(results), now)
+        closed = log(writer, workspace_id, to_log(results), at.real)
         return ([_as_left(row, closed) for row in results] if closed else results), closed
 
     def _settle_draft(self, writer: Writer, draft: Draft, reads: Reads) -> Draft | Decision:

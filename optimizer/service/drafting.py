@@ -233,7 +233,7 @@ class Drafter:
             campaign=campaign,
             variants=variants,
             channels=channels,
-            window=request_window(request, campaign.default_window_hours, reads.now),
+            window=request_window(request, campaign.default_window_hours, reads.real),
             zone=where,
             zone_source=source,
             group=assign(self._salt, *groups),
@@ -277,7 +277,7 @@ def rivals_of(reader: Reader, reads: Reads, campaign: Campaign, recipient: Recip
     candidates = [d for d in stored if d.decision_id not in reads.displaced]
     candidates += reads.placed.get(recipient_id, {}).values()
     view: View = reads.view
-    return displace.weaker(candidates, campaign, lambda name: view.standing(reader, name), reads.now)
+    return displace.weaker(candidates, campaign, lambda name: view.standing(reader, name), reads.real)
 
 
 def _gone(planned: Planned, action: int | None) -> tuple[Decision, ...]:

@@ -20,7 +20,7 @@ from optimizer.service import cleaning, displace, settledrows
 from optimizer.service.erased import bury, gone, grave_id, hidden_message_id
 from optimizer.service.feedback import all_campaigns
 from optimizer.service.ids import fresh
-from optimizer.service.optout import revoke
+from optimizer.service.optout import WITHDRAWN, revoke
 from optimizer.service.recipients import EVENT_SOURCE, unknown
 from optimizer.service.requests import BREADTHS
 from optimizer.service.settle import RELEASED, UNCONFIRMED
@@ -35,7 +35,7 @@ log = logging.getLogger("sendtide.erasing")
 
 #: Why a reservation of an erased person was called off.
 ERASED = "erased"
-_OURS = frozenset({ERASED, UNCONFIRMED, RELEASED})
+_OURS = frozenset({ERASED, UNCONFIRMED, RELEASED, WITHDRAWN})
 _EVER = (datetime(1, 1, 1, tzinfo=UTC), datetime(9999, 1, 1, tzinfo=UTC))
 
 

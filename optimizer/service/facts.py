@@ -13,7 +13,7 @@ from optimizer.service.answers import read_answers, required_campaigns
 from optimizer.service.catalog import Catalog, View
 from optimizer.service.erased import any_erased, gone
 from optimizer.service.record import Ask, request_window
-from optimizer.service.rows import Reads
+from optimizer.service.rows import Moment, Reads
 from optimizer.service.shared import NOTHING_SHARED, Shared, dearest_of
 from storage.log import Answer, Message
 from storage.port import Reader
@@ -28,7 +28,7 @@ def gather(
     workspace_id: str,
     salt: bytes,
     asks: Sequence[Ask],
-    now: datetime,
+    at: Moment,
     *,
     drafting: bool,
 ) -> Reads:
@@ -42,22 +42,23 @@ def gather(
     likely = catalog.newest(workspace_id)
     if likely is not None and all(likely.knows(a.request.campaign_id) for a in asks):
         version = reader.ask(partial(reader.config_version, workspace_id))
-        answer = _asked(reader, likely, salt, asks, now, drafting=drafting)
+        answer = _asked(reader, likely, salt, asks, at, drafting=drafting)
         if version() == likely.version:
             return answer()
-    return _asked(reader, catalog.view(reader, workspace_id, keep=drafting), salt, asks, now, drafting=drafting)()
+    return _asked(reader, catalog.view(reader, workspace_id, keep=drafting), salt, asks, at, drafting=drafting)()
 
 
 def _asked(
-    reader: Reader, view: View, salt: bytes, asks: Sequence[Ask], now: datetime, *, drafting: bool
+    reader: Reader, view: View, salt: bytes, asks: Sequence[Ask], at: Moment, *, drafting: bool
 ) -> Callable[[], Reads]:
     """Asks for all that is wanted; what is given back answers."""
-    workspace_id = view.workspace.workspace_id
+    workspace_id, now = view.workspace.workspace_id, at.as_of
     ids = list({a.request.recipient_id for a in asks})
     placed = [
         (a, campaign, window)
         for a in asks
-        if (campaign := _campaign(reader, view, a)) is not None and (window := _window(a, campaign, now)) is not None
+        if (campaign := _campaign(reader, view, a)) is not None
+        and (window := _window(a, campaign, at.real)) is not None
     ]
     windows = [window for _, _, window in placed]
     named = [a.decision_id for a in asks if a.repeatable]
@@ -76,6 +77,7 @@ def _asked(
         reads = Reads(
             view=view,
             now=now,
+            real=at.real,
             known=known(),
             stored=stored(),
             messages=messages(),

@@ -22,7 +22,14 @@ from optimizer.service.engagement import note_engagement
 from optimizer.service.erased import CODE, gone, hidden_message_id
 from optimizer.service.ids import decision_id
 from optimizer.service.labels import judge_all_anew, judge_alone
-from optimizer.service.optout import OF_PEOPLE, apply_of_person, apply_opt_outs, release_failed, with_breadth
+from optimizer.service.optout import (
+    OF_PEOPLE,
+    apply_of_person,
+    apply_opt_outs,
+    release_failed,
+    revoke_withdrawn,
+    with_breadth,
+)
 from optimizer.service.plainevents import Correlated, Plain, split
 from optimizer.service.requests import (
     CLOCK_SKEW_SECONDS,
@@ -303,6 +310,7 @@ def _learn(writer: Writer, services: Services, event: Event, told: Told, now: da
         return
     stored = writer.recipient(event.workspace_id, event.recipient_id)
     known = stored or people.unknown(event.workspace_id, event.recipient_id)
-    people.store(writer, known, people.learned(known, told.patch), now)
+    learned = people.store(writer, known, people.learned(known, told.patch), now)
+    revoke_withdrawn(writer, known, learned, now)
     attributes = services.catalog.view(writer, event.workspace_id, keep=False).attributes
     people.sight(writer, event.workspace_id, attributes, [told.patch.attributes], told.private)

@@ -16,7 +16,7 @@ from optimizer.service import displace
 from optimizer.service import recipients as people
 from optimizer.service.engagement import note_engagement
 from optimizer.service.labels import judge_anew
-from optimizer.service.optout import apply_opt_outs, release_failed
+from optimizer.service.optout import apply_opt_outs, release_failed, revoke_withdrawn
 from optimizer.service.rows import Draft, told
 from storage.log import Decision
 from storage.port import Writer
@@ -27,8 +27,9 @@ def log(writer: Writer, workspace_id: str, rows: Sequence[Draft], now: datetime)
     """Stores new decisions with all that comes with them.
 
     Returns:
-        What was closed by it, as it is now, by id: decisions that they displaced, and those that events which had come
-        before their decision called off. Both may be stored earlier, or rows of the same chunk.
+        What was closed by it, as it is now, by id: decisions that they displaced, those that events which had come
+        before their decision called off, and those whose channel a row's recipient agrees to no longer. All may be
+        stored earlier, or rows of the same chunk.
     """
     if not rows:
         return {}
@@ -36,6 +37,7 @@ def log(writer: Writer, workspace_id: str, rows: Sequence[Draft], now: datetime)
     named = [row for row in rows if row.ask.repeatable]  # whatever came of them: a refusal holds without a message, too
     awaited = writer.ask(partial(writer.awaited, workspace_id, [row.decision.decision_id for row in named]))
     closed: dict[str, Decision] = {}
+    changed: dict[str, tuple[Recipient, Recipient]] = {}
     page = _Page(writer)
     for row in rows:
         tells = row.ask.request.recipient is not None and not people.same(row.read.stored, row.recipient)
@@ -43,10 +45,15 @@ def log(writer: Writer, workspace_id: str, rows: Sequence[Draft], now: datetime)
             page.turn()
         if tells:
             page.told.append(people.following(row.read.stored, row.recipient, now))
+            first, _ = changed.get(row.recipient.recipient_id, (row.read.stored, None))
+            changed[row.recipient.recipient_id] = first, row.recipient
         if row.displaced:
             closed.update(_displace(writer, row, now))
         page.add(row)
     page.turn()
+    # Behind the rows, all of which were drawn while these messages held their places.
+    for before, after in changed.values():
+        closed.update((one.decision_id, one) for one in revoke_withdrawn(writer, before, after, now))
     closed.update(_join(writer, workspace_id, named, awaited(), now))
     return closed
 

@@ -1,6 +1,6 @@
-"""Events that call messages off, in one transaction with them: an opt-out suppresses its channel and category and
-revokes what is reserved there; a failure gives back its own message's place. And the one that lifts what opt-outs
-recorded: ``resubscribed``."""
+"""What calls messages off, in one transaction with it: an opt-out suppresses its channel and category and revokes what
+is reserved there, and so does a record by which a person agrees to less; a failure gives back its own message's place.
+And the event that lifts what opt-outs recorded: ``resubscribed``."""
 
 from __future__ import annotations
 
@@ -9,13 +9,14 @@ from dataclasses import replace
 from datetime import datetime
 from typing import Any
 
+from optimizer.bandit.consent import closed
 from optimizer.service import recipients as people
 from optimizer.service.engagement import meaning, note_sent
 from optimizer.service.requests import BREADTHS, Breadth, EventInput
 from optimizer.service.rhythms import note_message
 from storage.log import OPEN, Decision, Event
 from storage.port import Writer
-from storage.records import ANY, JsonObject, Suppression
+from storage.records import ANY, JsonObject, Recipient, Suppression
 
 #: Outcomes that are a refusal, with how much they refuse where the event doesn't say it. ``bounced`` is one only when
 #: it is hard: the address doesn't exist.
@@ -29,6 +30,8 @@ REFUSING = frozenset({*_REFUSED, "failed"})
 RESUBSCRIBED = "resubscribed"
 #: Outcomes that may change what a recipient has refused, or call a message off.
 ACTING = REFUSING | {RESUBSCRIBED}
+#: Why a message was called off whose recipient's new record closes its channel.
+WITHDRAWN = "recipient:consent"
 
 
 def with_breadth(one: EventInput) -> JsonObject:
@@ -148,6 +151,20 @@ def suppress(
         if channel in (ANY, decision.channel) and category in (ANY, decision.category) and not out:
             revoked.append(revoke(writer, decision, reason=source, now=now))
     return revoked
+
+
+def revoke_withdrawn(writer: Writer, before: Recipient, after: Recipient, now: datetime) -> list[Decision]:
+    """Calls off what is reserved for a person where their stored record closes what the one before left open; returns
+    it as it is now. What was closed before is settled: a message that an opt-out answered stays, as it does there."""
+    if not people.narrows(before, after):
+        return []
+    return [
+        revoke(writer, decision, reason=WITHDRAWN, now=now)
+        for decision in writer.open_decisions(after.workspace_id, after.recipient_id)
+        if decision.channel is not None
+        and closed(after, decision.channel, decision.category)
+        and not closed(before, decision.channel, decision.category)
+    ]
 
 
 def revoke(writer: Writer, decision: Decision, *, reason: str, now: datetime) -> Decision:

@@ -7,6 +7,7 @@ from dataclasses import replace
 from datetime import datetime
 from typing import Any
 
+from optimizer.bandit.consent import CONSENT_CHANNELS
 from optimizer.service.cells import CHANNELS, OBJECT_VALUES, values_in
 from optimizer.service.requests import RecipientPatch
 from storage.port import Writer
@@ -111,6 +112,22 @@ def refused(recipient: Recipient, channel: str, category: str, *, source: str, a
         return replace(recipient, suppressed=tuple(others))
     refusal = Suppression(channel=channel, category=category, source=source, at=at)
     return replace(recipient, suppressed=(*(s for s in others if s not in known), refusal))
+
+
+def narrows(before: Recipient, after: Recipient) -> bool:
+    """Whether a record may close something that it left open before: asked of every row of an import, so that only
+    these have what is reserved for them read."""
+    if before.channels != after.channels:
+        named = before.channels.keys() | after.channels.keys()
+        if any(not _agreed(after, name) and _agreed(before, name) for name in named):
+            return True
+    known = {(one.channel, one.category) for one in before.suppressed}
+    return any((one.channel, one.category) not in known for one in after.suppressed)
+
+
+def _agreed(recipient: Recipient, channel: str) -> bool:
+    said = recipient.channels.get(channel)
+    return channel not in CONSENT_CHANNELS if said is None else said.state
 
 
 def store(writer: Writer, stored: Recipient, changed: Recipient, now: datetime) -> Recipient:

@@ -273,4 +273,5 @@ def _snapshot(s: Situation, p: Plan, drawn: Drawn, at: Circumstances, attempt: i
         limits=s.limits,
         risks=drawn.risks,
         displaced=at.displaced,
+        floored=s.floored and s.campaign.cold_start == "around_baseline",
     )

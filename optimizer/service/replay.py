@@ -139,6 +139,7 @@ def situation_of(decision: Decision, campaign: Campaign) -> Situation:
         context=snapshot.context,
         effects=snapshot.effects,
         limits=snapshot.limits,
+        floored=snapshot.floored,
     )
 
 

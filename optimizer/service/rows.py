@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence, Set
 from dataclasses import dataclass, field
 from datetime import datetime
+from typing import NamedTuple
 
 import numpy as np
 
@@ -87,10 +88,19 @@ class Draft(Planned):
     displaced: tuple[Decision, ...] = ()
 
 
+class Moment(NamedTuple):
+    """When a chunk is decided: ``as_of`` is the time that its decisions are made at, ``real`` what time it is, before
+    which nothing is planned any more and messages are out. They differ where a run goes on that began earlier."""
+
+    as_of: datetime
+    real: datetime
+
+
 @dataclass
 class Reads:
     """What one snapshot has for a chunk of requests, kept up to date with the rows of the chunk so far.
 
+    ``now`` and ``real`` are those of its ``Moment``.
     ``shared`` is replaced, never changed, so that a ``Read`` may hold on to it. ``pasts`` are read when they are asked
     for: a re-check in the write transaction needs none where the draw stands. ``touched`` are the recipients whose
     state an earlier row changed, ``placed`` its reservations by recipient, ``displaced`` whose place was taken;
@@ -99,6 +109,7 @@ class Reads:
 
     view: View
     now: datetime
+    real: datetime
     known: dict[str, Decision]
     stored: dict[str, Recipient]
     messages: dict[str, tuple[Message, ...]]

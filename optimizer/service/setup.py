@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
 from typing import get_args
@@ -14,6 +14,7 @@ from optimizer.service.cells import ID_LENGTH, NAME_ALLOWED, is_name
 from optimizer.service.erased import graves
 from optimizer.service.ids import fresh
 from optimizer.service.keyring import hash_secret
+from optimizer.service.optout import revoke_withdrawn
 from optimizer.service.versions import check_version
 from optimizer.service.wiring import Services
 from storage.port import Writer
@@ -226,7 +227,8 @@ def _rule(writer: Writer, workspace_id: str, rule_id: str) -> Rule | None:
 
 
 def put_recipient(services: Services, recipient: Recipient, if_match: int | None = None) -> tuple[Recipient, bool]:
-    """Replaces a recipient; True when it is new. Refusals that events recorded stay."""
+    """Replaces a recipient; True when it is new. Refusals that events recorded stay; what is reserved where the
+    new record closes a channel is called off."""
 
     def work(writer: Writer) -> tuple[Recipient, bool]:
         known = writer.recipient(recipient.workspace_id, recipient.recipient_id)
@@ -246,14 +248,15 @@ def put_recipients(
     now = services.clock()
 
     def work(writer: Writer) -> tuple[Recipient, ...]:
-        stored = writer.recipients(workspace_id, sorted({r.recipient_id for r in rows}))
-        changed = []
+        before = writer.recipients(workspace_id, sorted({r.recipient_id for r in rows}))
+        stored, changed = dict(before), []
         for row in _put_back(services, writer, rows, stored):
             known = stored.get(row.recipient_id)
             newer = stored[row.recipient_id] = people.replaced(known, row, now)
             if newer is not known:
                 changed.append(newer)
         writer.put_recipients(changed)
+        _revoke_withdrawn(writer, before, {one.recipient_id: one for one in changed}, now)
         listed = services.catalog.view(writer, workspace_id, keep=False).attributes
         people.sight(writer, workspace_id, listed, (row.attributes for row in rows))
         if also is not None:
@@ -261,6 +264,19 @@ def put_recipients(
         return tuple(stored[r.recipient_id] for r in rows)
 
     return services.store.write(work, recipients=[(workspace_id, r.recipient_id) for r in rows])
+
+
+def _revoke_withdrawn(
+    writer: Writer, before: Mapping[str, Recipient], after: Mapping[str, Recipient], now: datetime
+) -> None:
+    """``revoke_withdrawn`` for many: few have anything that is reserved."""
+    pairs = [(before.get(name) or people.unknown(one.workspace_id, name), one) for name, one in after.items()]
+    less = {one.recipient_id: (known, one) for known, one in pairs if people.narrows(known, one)}
+    if not less:
+        return
+    workspace_id = next(iter(after.values())).workspace_id
+    for name in sorted(writer.with_open_decisions(workspace_id, list(less))):
+        revoke_withdrawn(writer, *less[name], now)
 
 
 def _put_back(
@@ -275,9 +291,11 @@ def _put_back(
 
 
 def _replace_recipient(services: Services, writer: Writer, stored: Recipient | None, new: Recipient) -> Recipient:
-    changed = people.replaced(stored, new, services.clock())
+    now = services.clock()
+    changed = people.replaced(stored, new, now)
     if changed is not stored:
         writer.put_recipient(changed)
+        revoke_withdrawn(writer, stored or people.unknown(new.workspace_id, new.recipient_id), changed, now)
     known = services.catalog.view(writer, new.workspace_id, keep=False).attributes
     people.sight(writer, new.workspace_id, known, [new.attributes])
     return changed

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
@@ -20,11 +20,13 @@ from storage.port import Writer
 
 @dataclass(frozen=True)
 class NewRecipients:
-    """Recipients as they are stored, if none of them is known: ids and documents; and the cells that they come from."""
+    """Recipients as they are stored, if none of them is known: ids and documents; the cells that they come from; and
+    who refuses a channel."""
 
     ids: Sequence[str]
     documents: Sequence[bytes]
     columns: Mapping[str, Sequence[Any]]
+    refusing: Collection[str]
 
 
 @dataclass
@@ -33,6 +35,7 @@ class RecipientColumns:
 
     typed: bool
     _memos: Memos[str] = field(init=False)
+    _refusals: set[str] = field(default_factory=set)
 
     def __post_init__(self) -> None:
         self._memos = Memos(self._member)
@@ -60,7 +63,12 @@ class RecipientColumns:
         documents = pack_recipient_members(
             zones, joined(nested["attributes"], len(ids)), joined(nested["channels"], len(ids)), to_micros(now)
         )
-        return NewRecipients(ids, documents, columns)
+        return NewRecipients(ids, documents, columns, self._refusing(ids, nested["channels"]))
+
+    def _refusing(self, ids: Sequence[str], channels: Sequence[Sequence[str]]) -> Collection[str]:
+        if not self._refusals:
+            return ()
+        return {one for column in channels for one, said in zip(ids, column, strict=True) if said in self._refusals}
 
     def _member(self, column: str, cell: Any) -> str:
         """What a cell adds to the document, in JSON; "" where it says nothing."""
@@ -70,12 +78,18 @@ class RecipientColumns:
         one = recipient_row(Cells({"recipient_id": "-", column: cell}, typed=self.typed), "")
         if part == "timezone":
             return "" if one.timezone is None else pack_member(one.timezone)
-        return "".join(pack_member(consent, name) for name, consent in one.channels.items())
+        said = "".join(pack_member(consent, name) for name, consent in one.channels.items())
+        if not all(consent.state for consent in one.channels.values()):
+            self._refusals.add(said)
+        return said
 
     def store(self, writer: Writer, workspace_id: str, found: NewRecipients) -> None:
-        """Stores them; ``OneByOne`` where some are known already or occur twice, or somebody was erased once."""
+        """Stores them; ``OneByOne`` where some are known already or occur twice, somebody was erased once, or who
+        refuses a channel has something reserved."""
         if any_erased(writer, workspace_id):
             raise OneByOne("recipients who may have been erased")
+        if found.refusing and writer.with_open_decisions(workspace_id, list(found.refusing)):
+            raise OneByOne("recipients whose messages are to be called off")
         writer.add_new_recipients(workspace_id, found.ids, found.documents)
         known = {attribute.name: attribute for attribute in writer.attributes(workspace_id)}
         people.sight(writer, workspace_id, known, first_seen(known, found.columns, "attributes", typed=self.typed))

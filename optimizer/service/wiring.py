@@ -65,7 +65,12 @@ class Services:
 
 
 def open_services(
-    settings: Settings, clock: Clock = utc_now, seed: int | str | None = None, *, watch: bool = True
+    settings: Settings,
+    clock: Clock = utc_now,
+    seed: int | str | None = None,
+    *,
+    watch: bool = True,
+    real: Clock | None = None,
 ) -> Services:
     """Opens the store and wires the service.
 
@@ -75,6 +80,8 @@ def open_services(
         seed: makes ids, groups and draws of a *new* installation repeatable (tests, simulations). An existing one keeps
             the salt it was made with, since its groups and idempotency hang on it.
         watch: whether to watch for new policies in a thread; without it ``policies.refresh_now`` is the caller's.
+        real: what time it is where ``clock`` stands still: decisions are made as of ``clock``, and plan nothing for a
+            time that is past (None = ``clock``).
     """
     try:
         store = open_store(settings.database, settings.archive_path)
@@ -83,7 +90,7 @@ def open_services(
     salt = _salt(store, settings.seed if seed is None else seed)
     catalog = Catalog()
     policies = PolicyServer(store, settings.reload_seconds)
-    decider = Decider(store, policies, catalog, salt, clock)
+    decider = Decider(store, policies, catalog, salt, clock, real)
     columns = KeptColumns(settings.report_path, salt)
     tally, keys = Tally(store, clock), KeyRing(store)
     services = Services(settings, store, clock, salt, catalog, policies, decider, columns, tally, keys, clock())

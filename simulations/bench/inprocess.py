@@ -18,6 +18,7 @@ from optimizer.bandit import kernel
 from optimizer.service.drafting import Drafter
 from optimizer.service.facts import gather
 from optimizer.service.record import named_request
+from optimizer.service.rows import Moment
 from optimizer.service.wiring import Services
 from simulations.bench.figure import Figure, medians
 from simulations.bench.shop import WORKSPACE, requests, shop
@@ -72,7 +73,7 @@ def _pure(services: Services, window: timedelta | None) -> list[float]:
     asks = [named_request(services.salt, WORKSPACE, one, f"pure{i}") for i, one in enumerate(asked)]
     taken = []
     with services.store.read() as reader:
-        reads = gather(reader, services.catalog, WORKSPACE, services.salt, asks, now, drafting=False)
+        reads = gather(reader, services.catalog, WORKSPACE, services.salt, asks, Moment(now, now), drafting=False)
         reads.pasts.update((ask.request.recipient_id, ()) for ask in asks)
         for ask in asks:
             started = time.perf_counter()

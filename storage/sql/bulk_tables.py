@@ -32,6 +32,10 @@ _REPLIES: Final = """
 SELECT decision_id, type, automated, words IS NOT NULL FROM events INDEXED BY events_decision
 WHERE workspace_id = ? AND decision_id IN ({marks})
 """
+_OPEN: Final = """
+SELECT DISTINCT recipient_id FROM decisions INDEXED BY decisions_open
+WHERE workspace_id = ? AND recipient_id IN ({marks}) AND status IN (0, 1)
+"""
 _CLEAR: Final = """
 DELETE FROM engagement WHERE workspace_id = ? AND recipient_id IN ({marks}) RETURNING recipient_id
 """
@@ -55,6 +59,10 @@ class BulkReader(Tables):
     def timezones(self, workspace_id: str, recipient_ids: Sequence[str]) -> dict[str, str | None]:
         """See ``storage.bulk``."""
         return {row[0]: zone_of_recipient(row[1]) for row in self._rows_in(_ZONES, (workspace_id,), recipient_ids)}
+
+    def with_open_decisions(self, workspace_id: str, recipient_ids: Sequence[str]) -> set[str]:
+        """See ``storage.bulk``."""
+        return {row[0] for row in self._rows_in(_OPEN, (workspace_id,), recipient_ids)}
 
     def named(self, workspace_id: str, decision_ids: Sequence[str]) -> dict[str, Named]:
         """See ``storage.bulk``."""

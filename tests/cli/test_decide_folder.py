@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -10,13 +12,17 @@ import orjson
 import pytest
 from pyarrow import parquet
 
-from optimizer.cli import batch
+from optimizer.cli import batch, batchrun
 from optimizer.cli.batchrun import SUCCESS
 from optimizer.service import setup
-from optimizer.service.wiring import Services
+from optimizer.service.requests import DecisionRequest
+from optimizer.service.wiring import Services, open_services
 from storage.errors import StoreUnavailable
+from storage.log import Decision
 from storage.records import Campaign
+from storage.rules import Cap, Rule
 from tests.cli.conftest import Sendtide
+from tests.service.conftest import campaign
 
 #: Line 4 of the first file names a zone that isn't one; "a" comes again in the second file.
 FIRST = "recipient_id,timezone\na,Europe/Berlin\nb,\nc,Mars/Base\nd,\n"
@@ -300,3 +306,60 @@ def test_rows_of_a_recipient_stay_in_order_whoever_comes_first(
     assert all(found == sorted(found) for found in lines.values())
     assert len({piece.lane for piece in crew.seen}) == 3
     assert [piece.block for piece in crew.seen] != sorted(piece.block for piece in crew.seen)
+
+
+#: When a run begins that goes on much later.
+BEGAN = datetime(2026, 3, 2, 18, 0, tzinfo=UTC)
+
+
+def go_on(services: Services, tmp_path: Path, run: batchrun.Run, now: datetime) -> dict[str, Decision]:
+    """Decides what is left of a run at ``now``; all that is stored then, by id."""
+    out = tmp_path / "out"
+    out.mkdir(exist_ok=True)
+    desk = batch.Desk(services.settings, run, lambda: now)
+    batch.decide_all(tmp_path, run, out, batch.Alone(desk), lambda _: None)
+    desk.close()
+    with services.store.read() as reader:
+        return {d.decision_id: d for d in reader.decisions("default", limit=500).items}
+
+
+@pytest.mark.parametrize("told", [False, True], ids=["of its own time", "told its time"])
+def test_a_run_that_goes_on_later_reserves_nothing_for_a_time_that_is_past(
+    sendtide: Sendtide, services: Services, tmp_path: Path, told: bool
+) -> None:
+    setup.ensure_workspace(services, "default")
+    setup.put_campaign(services, campaign(workspace_id="default", allow_no_send=False))
+    file = Path(sendtide.file("who.csv", "recipient_id\n" + "".join(f"p{i}\n" for i in range(40))))
+    files, later = batchrun.sources(file, "spring"), BEGAN + timedelta(hours=15)
+    run = batchrun.planned(services, "default", "spring", files, 20, BEGAN, told=told)
+    first = go_on(services, tmp_path, run, BEGAN)
+    (tmp_path / "out" / "part-000001.parquet").unlink()
+    assert go_on(services, tmp_path, run, later) == first, "rows that are stored keep their decisions"
+    other = replace(run, files=tuple(replace(source, run_id="another") for source in files))
+    for part in (tmp_path / "out").glob("part-*"):
+        part.unlink()
+    late = [d for name, d in go_on(services, tmp_path, other, later).items() if name not in first]
+    assert len(late) == 40
+    assert {d.decided_at for d in late} == {BEGAN}
+    assert {d.snapshot.window_start for d in late} == {BEGAN if told else later}
+    assert any(d.send_at is not None and d.send_at < later for d in late) == told
+
+
+def test_a_run_that_goes_on_later_takes_the_place_of_no_message_that_is_out(
+    sendtide: Sendtide, services: Services, tmp_path: Path
+) -> None:
+    setup.ensure_workspace(services, "default")
+    for name, priority in (("letter", 20), ("urgent", 90)):
+        campaigned = campaign(workspace_id="default", campaign_id=name, priority=priority, allow_no_send=False)
+        setup.put_campaign(services, campaigned)
+    setup.put_rule(services, Rule("default", "one", "cap", Cap(1, rolling_hours=72)))
+    file = Path(sendtide.file("who.csv", "recipient_id\nu1\n"))
+    run = batchrun.planned(services, "default", "urgent", batchrun.sources(file, "urgent"), 8, BEGAN)
+    at = open_services(services.settings, lambda: BEGAN, watch=False)
+    window = BEGAN + timedelta(hours=4), BEGAN + timedelta(hours=4, seconds=1)
+    letter, _ = at.decider.decide("default", DecisionRequest("letter", "u1", window=window))
+    at.close()
+    assert letter.status == "reserved"
+    found = go_on(services, tmp_path, run, BEGAN + timedelta(hours=4, minutes=30))
+    assert found.pop(letter.decision_id) == letter
+    assert [d.status for d in found.values()] == ["withheld"]

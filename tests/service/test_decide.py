@@ -10,7 +10,7 @@ import pytest
 
 from optimizer.errors import Conflict, Invalid, SendtideError
 from optimizer.service import settle, setup
-from optimizer.service.replay import Replayer
+from optimizer.service.replay import Replayer, vectors
 from optimizer.service.requests import DecisionRequest, RecipientPatch
 from optimizer.service.wiring import Services
 from storage.log import Decision
@@ -365,3 +365,36 @@ def test_every_decision_replays_to_its_propensity_and_its_draw(services: Service
             assert replayer.draw(decision) == decision.action
             if decision.action is not None:
                 assert replayer.vector(decision)[decision.action] == pytest.approx(decision.propensity, abs=1e-9)
+
+
+def around_the_baseline(services: Services, clock: FakeClock) -> Decision:
+    """By a cold start at an hour at which text messages are closed, so that no single move from it leads to one."""
+    clock.now = START.replace(hour=0)
+    channels = (Channel("email"), Channel("sms"))
+    baseline = Baseline("mens", "email", "07:30")
+    setup.put_campaign(services, campaign(channels=channels, cold_start="around_baseline", baseline=baseline))
+    setup.put_recipient(services, Recipient(WORKSPACE, "u1", timezone="UTC", channels={"sms": Consent(True)}))
+    return ask(services)
+
+
+def test_a_cold_start_around_the_baseline_tries_every_channel_variant_and_daypart(
+    services: Services, clock: FakeClock
+) -> None:
+    decision = around_the_baseline(services, clock)
+    with services.store.read() as reader:
+        replayer = Replayer(reader, services.salt)
+        vector = replayer.vector(decision)
+        assert (replayer.draw(decision), vector[decision.action or 0]) == (decision.action, decision.propensity)
+    cube = vector[:-1].reshape(2, 24, 2)
+    assert vector.max() > 0.95
+    for masses in (cube.sum(axis=(1, 2)), cube.sum(axis=(0, 1)), cube.reshape(2, 4, 6, 2).sum(axis=(0, 2, 3))):
+        assert masses.min() >= 0.001 - 1e-12, "a twentieth of the exploration rate"
+
+
+def test_a_cold_start_of_before_it_kept_the_floor_still_replays(services: Services, clock: FakeClock) -> None:
+    decision = around_the_baseline(services, clock)
+    of_before = replace(decision, snapshot=replace(decision.snapshot, floored=False))
+    with services.store.read() as reader:
+        both = list(vectors(Replayer(reader, services.salt), [of_before, decision]))
+    assert [one[:-1].reshape(-1, 2)[:, 1].sum() > 0 for one in both] == [False, True]
+    assert both[0].max() == pytest.approx(0.98)

@@ -2,18 +2,26 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from datetime import timedelta
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from optimizer.service import settle, setup
+from optimizer.errors import Conflict
+from optimizer.service import erasing, settle, setup
+from optimizer.service.imports import import_file
 from optimizer.service.ingest import ingest
-from optimizer.service.requests import DecisionRequest, EventInput, VendorEvent
+from optimizer.service.requests import DecisionRequest, EventInput, RecipientPatch, VendorEvent
 from optimizer.service.wiring import Services
+from simulations.audit import audit
 from storage.log import Decision
-from storage.records import ANY, Channel, EventMapping, Recipient, Suppression
+from storage.records import ANY, Channel, Consent, EventMapping, Recipient, Suppression
+from storage.rules import Cap, Rule
 from tests.service.conftest import START, WORKSPACE, FakeClock, campaign
+from tests.service.reserved import counted, stored
+from tests.service.rows import write
 
 MAIL = (Channel("email"),)
 OF_THE_LIST = ("email", "marketing")
@@ -187,3 +195,107 @@ class TestComingBack:
         ingest(services, WORKSPACE, [event("resubscribed", -8, recipient_id="u1")])
         with services.store.read() as reader:
             assert reader.recipient(WORKSPACE, "u1") is None
+
+
+NO_MAIL = {"email": Consent(state=False)}
+
+
+def _put(services: Services, _: Path, **told: Any) -> None:
+    setup.put_recipient(services, Recipient(WORKSPACE, "u1", **told))
+
+
+def _put_many(services: Services, _: Path, **told: Any) -> None:
+    row = Recipient(WORKSPACE, "u1", **told)
+    setup.put_recipients(services, WORKSPACE, [row, Recipient(WORKSPACE, "u2", **told), row])
+
+
+def _import(services: Services, folder: Path, **_: Any) -> None:
+    rows = [{"recipient_id": f"u{i}", "channels.email": i != 1} for i in range(40)]
+    assert import_file(services, WORKSPACE, "recipients", write(folder / "people.csv", rows)).stored == 40
+
+
+def _tell(services: Services, _: Path, **told: Any) -> None:
+    later = DecisionRequest("news", "u1", recipient=RecipientPatch(**told))
+    assert services.decider.decide(WORKSPACE, later)[0].status == "withheld"
+
+
+class TestARecordThatAgreesToLess:
+    """Consent that is taken back by a record and not by an event calls off what is reserved as well."""
+
+    @pytest.mark.parametrize("known", [False, True], ids=["of a stranger", "of somebody known"])
+    @pytest.mark.parametrize(
+        ("how", "told"),
+        [
+            (_put, {"channels": NO_MAIL}),
+            (_put, {"suppressed": (Suppression("email", "marketing"),)}),
+            (_put, {"suppressed": (Suppression(ANY, ANY),)}),
+            (_put_many, {"channels": NO_MAIL}),
+            (_import, {}),
+            (_tell, {"channels": NO_MAIL}),
+        ],
+    )
+    def test_calls_off_what_is_reserved(
+        self,
+        services: Services,
+        sent: Decision,
+        tmp_path: Path,
+        how: Callable[..., None],
+        told: dict[str, Any],
+        known: bool,
+    ) -> None:
+        if known:
+            setup.put_recipient(services, Recipient(WORKSPACE, "u1", attributes={"plan": "pro"}))
+        how(services, tmp_path, **told)
+        with pytest.raises(Conflict, match=r"is revoked \(recipient:consent\)"):
+            settle.claim(services, WORKSPACE, sent.decision_id)
+        assert counted(services) == ()
+        with services.store.read() as reader:
+            (change,) = reader.changes(WORKSPACE, after=0, limit=9)
+            assert audit(reader, WORKSPACE).clean
+        assert (change.kind, change.decision_id, change.detail) == ("revoked", sent.decision_id, "recipient:consent")
+
+    def test_leaves_other_channels_and_categories_and_what_is_said_again(
+        self, services: Services, sent: Decision
+    ) -> None:
+        agreed = {"sms": Consent(state=True)}
+        for record in (
+            Recipient(WORKSPACE, "u1", channels=agreed),
+            Recipient(WORKSPACE, "u1", channels={"sms": Consent(state=False)}),
+            Recipient(WORKSPACE, "u1", suppressed=(Suppression("email", "news"), Suppression("sms", ANY))),
+            Recipient(WORKSPACE, "u1", timezone="Europe/Berlin"),
+        ):
+            setup.put_recipient(services, record)
+            assert stored(services, sent.decision_id) == sent
+
+    def test_a_channel_that_needs_a_yes_is_closed_by_a_record_that_says_nothing(self, services: Services) -> None:
+        setup.put_campaign(services, campaign(channels=(Channel("whatsapp"),), allow_no_send=False))
+        setup.put_recipient(services, Recipient(WORKSPACE, "u1", channels={"whatsapp": Consent(state=True)}))
+        made, _ = services.decider.decide(WORKSPACE, DecisionRequest("spring", "u1"))
+        assert made.status == "reserved"
+        setup.put_recipient(services, Recipient(WORKSPACE, "u1"))
+        assert stored(services, made.decision_id).status == "revoked"
+
+    def test_leaves_the_message_that_a_refusal_answered(
+        self, services: Services, sent: Decision, clock: FakeClock
+    ) -> None:
+        assert sent.send_at is not None
+        clock.now = sent.send_at + timedelta(minutes=1)
+        ingest(services, WORKSPACE, [event("unsubscribed", 0, decision_id=sent.decision_id)])
+        _put(services, Path(), channels=NO_MAIL)
+        assert stored(services, sent.decision_id).status == "reserved"
+
+    def test_of_a_batch_is_answered_as_it_left_the_rows_before(self, services: Services, sent: Decision) -> None:
+        setup.put_rule(services, Rule(WORKSPACE, "two", "cap", Cap(2, rolling_hours=72)))
+        patch = RecipientPatch(channels=NO_MAIL)
+        answers = services.decider.decide_batch(
+            WORKSPACE, [DecisionRequest("spring", "u1"), DecisionRequest("news", "u1", recipient=patch)], "run"
+        )
+        assert [d.status for d in answers if isinstance(d, Decision)] == ["revoked", "withheld"]
+        assert stored(services, sent.decision_id).status == "revoked"
+        with services.store.read() as reader:
+            assert audit(reader, WORKSPACE).clean
+
+    def test_says_so_after_an_erasure_too(self, services: Services, sent: Decision) -> None:
+        _put(services, Path(), channels=NO_MAIL)
+        erasing.erase(services, WORKSPACE, "u1")
+        assert stored(services, sent.decision_id).close_reason == "recipient:consent"

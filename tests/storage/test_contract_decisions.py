@@ -55,6 +55,7 @@ FULL = make_decision(
         limits=(RiskLimit("tired", "unsubscribed", 0.002, ("email",)), RiskLimit("angry", "complained", 0.1)),
         risks={"unsubscribed": (0.001, None), "complained": ()},
         displaced=("dec_7", "dec_8"),
+        floored=True,
     ),
 )
 BARE = make_decision(
@@ -307,6 +308,8 @@ def test_open_decisions_are_the_recipients_reserved_and_claimed_ones_oldest_firs
     add(store, *logged, make_decision(decision_id="theirs", recipient_id="u2"))
     with store.read() as reader:
         assert [d.decision_id for d in reader.open_decisions(WORKSPACE, "u1")] == ["dec_claimed", "dec_reserved"]
+        assert reader.with_open_decisions(WORKSPACE, ["u1", "u3", "u2", "u1"]) == {"u1", "u2"}
+        assert reader.with_open_decisions("w2", ["u1"]) == set()
         claimed = reader.open_decisions(WORKSPACE, "u1")[0]
     store.write(lambda writer: writer.update_decision(replace(claimed, status="sent"), make_message(claimed)))
     with store.read() as reader:
