@@ -15,10 +15,15 @@ CONSENT_CHANNELS = frozenset({"sms", "push", "whatsapp", "voice"})
 
 def closed(recipient: Recipient, channel: str, category: str) -> bool:
     """Whether a recipient may not be written to on this channel about this category."""
+    return not agreed(recipient, channel) or any(
+        one.channel in (ANY, channel) and one.category in (ANY, category) for one in recipient.suppressed
+    )
+
+
+def agreed(recipient: Recipient, channel: str) -> bool:
+    """Whether a recipient lets this channel be used: by what they said, or because it needs no yes."""
     said = recipient.channels.get(channel)
-    if (channel in CONSENT_CHANNELS) if said is None else not said.state:
-        return True
-    return any(one.channel in (ANY, channel) and one.category in (ANY, category) for one in recipient.suppressed)
+    return channel not in CONSENT_CHANNELS if said is None else said.state
 
 
 def not_agreed(recipients: Sequence[Recipient], channels: Sequence[str]) -> Blocked | None:

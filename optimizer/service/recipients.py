@@ -7,7 +7,7 @@ from dataclasses import replace
 from datetime import datetime
 from typing import Any
 
-from optimizer.bandit.consent import CONSENT_CHANNELS
+from optimizer.bandit.consent import agreed
 from optimizer.service.cells import CHANNELS, OBJECT_VALUES, values_in
 from optimizer.service.requests import RecipientPatch
 from storage.port import Writer
@@ -119,15 +119,10 @@ def narrows(before: Recipient, after: Recipient) -> bool:
     these have what is reserved for them read."""
     if before.channels != after.channels:
         named = before.channels.keys() | after.channels.keys()
-        if any(not _agreed(after, name) and _agreed(before, name) for name in named):
+        if any(not agreed(after, name) and agreed(before, name) for name in named):
             return True
     known = {(one.channel, one.category) for one in before.suppressed}
     return any((one.channel, one.category) not in known for one in after.suppressed)
-
-
-def _agreed(recipient: Recipient, channel: str) -> bool:
-    said = recipient.channels.get(channel)
-    return channel not in CONSENT_CHANNELS if said is None else said.state
 
 
 def store(writer: Writer, stored: Recipient, changed: Recipient, now: datetime) -> Recipient:
