@@ -33,9 +33,10 @@ from storage.records import (
 DEFAULT_OBJECTIVE = {"clicked": OutcomeWeight(fixed=1.0)}
 #: Shares of the control groups when a campaign doesn't say; transactional messages have none.
 DEFAULT_SHARES = {"holdout": 0.05, "random": 0.05, "baseline": 0.0}
-#: Priority, and whether others may take the place of its messages, when a campaign doesn't say.
-_STANDING = {"priority": 50, "displaceable": True}
-_TRANSACTIONAL_STANDING = {"priority": 90, "displaceable": False}
+#: Priority, whether others may take the place of its messages, and whether not sending is a choice, when a campaign
+#: doesn't say: a receipt is owed, so nothing takes its place and no draw decides against it.
+_STANDING = {"priority": 50, "displaceable": True, "allow_no_send": True}
+_TRANSACTIONAL_STANDING = {"priority": 90, "displaceable": False, "allow_no_send": False}
 
 
 class RequirementIn(Body):
@@ -189,8 +190,8 @@ class CampaignIn(Stored):
 
     name = Text(load_default="")
     category = Id(
-        "Rules and suppressions speak of it; `transactional` has no control groups, priority 90 and can't be displaced "
-        "where it doesn't say otherwise.",
+        "Rules and suppressions speak of it; `transactional` has no control groups, priority 90, can't be displaced and "
+        "doesn't choose not to send, where it doesn't say otherwise.",
         load_default="marketing",
     )
     priority = Whole(
@@ -213,7 +214,10 @@ class CampaignIn(Stored):
         "The window of a request that has none.", above=0, maximum=limits.YEAR_HOURS, load_default=24.0
     )
     spread_within_slot = Flag("Spread send times inside a slot.", load_default=True)
-    allow_no_send = Flag("Whether sending nothing is a choice.", load_default=True)
+    allow_no_send = Flag(
+        "Whether sending nothing is a choice: drawn among the others, before anything is learned as often as each of "
+        "them. Left out: true; transactional: false."
+    )
     currency = Text("ISO 4217.", shortest=3, longest=3, load_default="EUR", metadata={"pattern": "^[A-Z]{3}$"})
     timezone = ZoneName("For recipients whose zone is unknown.", load_default=None, allow_none=True)
     objective = Table(
