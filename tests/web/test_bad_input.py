@@ -9,6 +9,8 @@ import orjson
 import pytest
 from werkzeug.test import TestResponse
 
+from optimizer.service import setup
+from storage.records import Consent, Recipient
 from tests.web.conftest import CAMPAIGN, Caller
 
 START, END = "2026-11-24T10:00:00Z", "2026-11-25T10:00:00Z"
@@ -74,6 +76,13 @@ DECISIONS: dict[str, tuple[Any, int, str, str, str]] = {
     "many values in a list": (ask(context={"x": list(range(300))}), 422, "context", "1 entries", "200"),
     "deep context": (ask(context={"a": {"b": {"c": {"d": {"e": {}}}}}}), 422, "context.a.b.c.d.e", "", "5 levels"),
     "consent that is text": (ask(recipient={"channels": {"sms": "yes"}}), 422, "recipient.channels.sms", "yes", "true"),
+    "a consent to a channel in another spelling": (
+        ask(recipient={"channels": {"WhatsApp": False}}),
+        422,
+        "recipient.channels.WhatsApp",
+        "false",
+        "Must be spelled 'whatsapp'",
+    ),
     "Infinity": (b'{"campaign_id":"c","recipient_id":"u","context":{"x":Infinity}}', 400, "", "", "JSON"),
     "NaN": (b'{"campaign_id":"c","recipient_id":"u","context":{"x":NaN}}', 400, "", "", "JSON"),
     "number too large": (b'{"campaign_id":"c","recipient_id":"u","context":{"x":1e999}}', 400, "", "", "infinity"),
@@ -131,6 +140,23 @@ def test_more_than_4096_actions_are_refused_with_their_number(ready: Caller) -> 
     assert "4096" in reply.get_json(force=True)["detail"].replace(",", "")
     assert "4800" in reply.get_json(force=True)["detail"].replace(",", "")
     assert ready("GET", "/v1/decisions").get_json()["decisions"] == []
+
+
+def test_a_consent_to_a_channel_in_another_spelling_is_refused_and_a_stored_one_stays_until_it_is_taken_out(
+    ready: Caller,
+) -> None:
+    refused = ready("PUT", "/v1/recipients/u", {"channels": {"SMS": True}})
+    assert_problem(refused, 422, "channels.SMS", "true", "Must be spelled 'sms'")
+    rows = {"recipients": [{"recipient_id": "u", "channels": {"Push": False}}]}
+    (rejected,) = ready("POST", "/v1/recipients/batch", rows).get_json()["rejected"]
+    assert list(rejected["errors"]) == ["recipients.0.channels.Push"]
+
+    services = ready.app.extensions["sendtide"].get()
+    setup.put_recipient(services, Recipient("default", "u", channels={"SMS": Consent(False)}))
+    kept = ready("PATCH", "/v1/recipients/u", {"attributes": {"plan": "pro"}}).get_json()["channels"]
+    assert list(kept) == ["SMS"]
+    told = ready("PATCH", "/v1/recipients/u", {"channels": {"SMS": None, "sms": False}}).get_json()["channels"]
+    assert list(told) == ["sms"]
 
 
 def test_the_same_request_id_with_another_body_is_a_conflict(ready: Caller) -> None:

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import copy
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
+from optimizer.service import setup
+from storage.records import Channel
 from tests.web.conftest import CAMPAIGN, Caller
 from tests.web.test_bad_input import assert_problem
 
@@ -33,6 +36,8 @@ CAMPAIGNS: dict[str, tuple[str, Any, str, str]] = {
     ),
     "variant twice": ("variants", [{"id": "a"}, {"id": "a"}], "variants", "'a'"),
     "channel twice": ("channels", ["email", {"id": "email"}], "channels", "'email'"),
+    "a channel of consents in another spelling": ("channels.0", "SMS", "channels.0", "Must be spelled 'sms'"),
+    "a channel of consents with a space": ("channels.0", {"id": "Push "}, "channels.0", "Must be spelled 'push'"),
     "channel that is a number": ("channels.0", 7, "channels.0", "a channel's name or an object"),
     "unknown status": ("variants.0.status", "on", "variants.0.status", "active, paused, archived"),
     "a condition without an outcome": (
@@ -125,6 +130,28 @@ def test_a_bad_campaign_is_refused_and_leaves_nothing(admin: Caller, case: str) 
     reply = admin("PUT", "/v1/campaigns/new", changed(CAMPAIGN, path, value))
     assert_problem(reply, 422, field, "", allowed)
     assert admin("GET", "/v1/campaigns").get_json()["campaigns"] == []
+
+
+def test_a_campaign_of_before_with_a_channel_in_another_spelling_still_answers_and_can_be_paused(
+    admin: Caller,
+) -> None:
+    admin("PUT", "/v1/campaigns/old", CAMPAIGN)
+    stored_as(admin, "old", channels=(Channel("email"), Channel("SMS")))
+    ask = {"campaign_id": "old", "recipient_id": "u"}
+    assert admin("POST", "/v1/decisions", ask).get_json()["eligible_actions"] == 2 * 2 * 24
+    paused = admin("PATCH", "/v1/campaigns/old", {"mode": "paused"})
+    assert [one["id"] for one in paused.get_json()["channels"]] == ["email", "SMS"]
+    again = admin("PATCH", "/v1/campaigns/old", {"channels": paused.get_json()["channels"]})
+    assert_problem(again, 422, "channels.1", "'SMS'", "Must be spelled 'sms'")
+    assert admin("PATCH", "/v1/campaigns/old", {"channels": ["email", "sms"]}).status_code == 200
+
+
+def stored_as(caller: Caller, campaign_id: str, **facts: Any) -> None:
+    """Stores a campaign as an older version let it be."""
+    services = caller.app.extensions["sendtide"].get()
+    with services.store.read() as reader:
+        stored = reader.campaign("default", campaign_id)
+    setup.put_campaign(services, replace(stored, **facts))
 
 
 CAP: dict[str, Any] = {"kind": "cap", "limit": 1, "window": {"rolling_hours": 24}}

@@ -305,7 +305,9 @@ def test_transactional_campaigns_send_always_unless_they_say_that_not_sending_is
     assert {one["status"] for one in told["decisions"]} == {"reserved"}
 
     assert admin("PUT", "/v1/campaigns/c", {**receipts, "allow_no_send": True}).get_json()["allow_no_send"] is True
-    assert admin("PATCH", "/v1/campaigns/c", {"priority": 3}).get_json()["allow_no_send"] is True, "it keeps what it has"
+    assert admin("PATCH", "/v1/campaigns/c", {"priority": 3}).get_json()["allow_no_send"] is True, (
+        "it keeps what it has"
+    )
     assert admin("PUT", "/v1/campaigns/m", {**receipts, "category": "news"}).get_json()["allow_no_send"] is True
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Any, get_args
+from typing import Any, ClassVar, get_args
 
 from marshmallow import ValidationError, post_load, validates_schema
 
@@ -11,6 +11,7 @@ from optimizer.web.schemas import limits
 from optimizer.web.schemas.body import Body, Stored, page_of, shown
 from optimizer.web.schemas.containers import Attributes, Either, Many, Part, Table
 from optimizer.web.schemas.exploration import EXPLORATION, ExplorationIn
+from optimizer.web.schemas.factors import faults_of_factors
 from optimizer.web.schemas.fields import Choice, ClockTime, Flag, Id, Number, Text, Time, Whole, ZoneName
 from storage.records import (
     Baseline,
@@ -84,7 +85,9 @@ class VariantIn(Body):
 class ChannelIn(Body):
     """A way to reach people."""
 
-    id = Id("Any name: email, push, sms, whatsapp, …", required=True)
+    id = Id(
+        "Any name: email, letter, …; those that need consent are spelled sms, push, whatsapp, voice.", required=True
+    )
     cost = Number("What one message costs.", minimum=0, maximum=limits.AMOUNT, load_default=0.0)
 
     @post_load
@@ -183,6 +186,9 @@ def _weight() -> Either:
 class CampaignIn(Stored):
     """One question put to the optimizer: which of these variants, on which channel, when, or nothing."""
 
+    #: Whether the ``FACTORS`` are stored already, and are not checked again.
+    kept: ClassVar[bool] = False
+
     campaign_id = Id(dump_only=True)
     version = Whole("Grows with every change; the ETag.", minimum=1, maximum=2**31, dump_only=True)
     created_at = Time(dump_only=True)
@@ -190,8 +196,8 @@ class CampaignIn(Stored):
 
     name = Text(load_default="")
     category = Id(
-        "Rules and suppressions speak of it; `transactional` has no control groups, priority 90, can't be displaced and "
-        "doesn't choose not to send, where it doesn't say otherwise.",
+        "Rules and suppressions speak of it; `transactional` has no control groups, priority 90, can't be displaced "
+        "and doesn't choose not to send, where it doesn't say otherwise.",
         load_default="marketing",
     )
     priority = Whole(
@@ -263,8 +269,17 @@ class CampaignIn(Stored):
         if sum(shares.values()) > 1 + 1e-12:
             problems["groups"] = [f"Shares must add up to at most 1; they add up to {sum(shares.values()):g}."]
         problems.update(_baseline_problems(data, shares))
+        if not self.kept:
+            problems.update({name: fault for name, fault in faults_of_factors(data).items() if name not in problems})
         if problems:
             raise ValidationError(problems)
+
+
+class KeptCampaignIn(CampaignIn):
+    """A campaign whose ``FACTORS`` are as they are stored: an older version let them be what is refused now, and it
+    must still be possible to pause it."""
+
+    kept = True
 
 
 def _repeated(ids: list[str]) -> list[str]:
