@@ -32,6 +32,13 @@ DECISIONS: dict[str, tuple[Any, int, str, str, str]] = {
         "2026-11-02",
         "allowed: after",
     ),
+    "now, in a window that is ahead": (
+        ask(immediate=True, window={"start": START, "end": END}),
+        422,
+        "window.start",
+        "2026-11-24T10:00:00",
+        "at most 300 s after now (2026-11-24T09:00:00",
+    ),
     "naive time": (
         ask(window={"start": "2026-11-24T10:00:00", "end": END}),
         422,
@@ -140,6 +147,16 @@ def test_more_than_4096_actions_are_refused_with_their_number(ready: Caller) -> 
     assert "4096" in reply.get_json(force=True)["detail"].replace(",", "")
     assert "4800" in reply.get_json(force=True)["detail"].replace(",", "")
     assert ready("GET", "/v1/decisions").get_json()["decisions"] == []
+
+
+def test_now_may_lie_as_far_behind_a_window_as_clocks_differ(ready: Caller) -> None:
+    window = {"start": "2026-11-24T09:05:00Z", "end": END}
+    asked = ready("POST", "/v1/decisions", ask(immediate=True, window=window, request_id="r"))
+    assert (asked.status_code, asked.get_json()["action"]["send_at"]) == (201, "2026-11-24T09:05:00Z")
+    rows = {"recipients": [{"recipient_id": "u2"}], "campaign_id": "c", "immediate": True}
+    late = {**window, "start": "2026-11-24T09:05:01Z"}
+    (refused,) = ready("POST", "/v1/decisions/batch", {**rows, "window": late}).get_json()["decisions"]
+    assert list(refused["errors"]) == ["window.start"]
 
 
 def test_a_consent_to_a_channel_in_another_spelling_is_refused_and_a_stored_one_stays_until_it_is_taken_out(
