@@ -43,8 +43,9 @@ _TRANSACTIONAL_STANDING = {"priority": 90, "displaceable": False, "allow_no_send
 class RequirementIn(Body):
     """The variant is open only after the recipient did, or did not do, something with an earlier message.
 
-    Judged when the decision is made, on the last message of that campaign (and variant) that was sent by then. Without
-    such a message the condition doesn't hold. The campaign need not exist yet, and may be this one.
+    Judged when the decision is made, on the last message of that campaign (and variant) that was decided here and sent
+    by then; what `/v1/sends` reports is not asked. Without such a message the condition doesn't hold. The campaign need
+    not exist yet, and may be this one.
     """
 
     campaign_id = Id("Of which campaign the earlier message was.", required=True)
