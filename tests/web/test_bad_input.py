@@ -141,8 +141,8 @@ def test_a_bad_decision_request_is_refused_and_leaves_nothing(ready: Caller, cas
 
 def test_more_than_4096_actions_are_refused_with_their_number(ready: Caller) -> None:
     many = {**CAMPAIGN, "variants": [{"id": f"v{i}"} for i in range(200)]}
-    assert ready("PUT", "/v1/campaigns/many", many).status_code == 201
-    reply = ready("POST", "/v1/decisions", ask(campaign_id="many"))
+    assert ready("PUT", "/v1/campaigns/many", {**many, "default_window_hours": 20}).status_code == 201
+    reply = ready("POST", "/v1/decisions", ask(campaign_id="many", window={"start": START, "end": END}))
     assert reply.status_code == 422
     assert "4096" in reply.get_json(force=True)["detail"].replace(",", "")
     assert "4800" in reply.get_json(force=True)["detail"].replace(",", "")

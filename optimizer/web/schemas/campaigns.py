@@ -218,7 +218,10 @@ class CampaignIn(Stored):
     )
     slot_minutes = Whole("Width of a send slot.", minimum=1, maximum=1440, load_default=60)
     default_window_hours = Number(
-        "The window of a request that has none.", above=0, maximum=limits.YEAR_HOURS, load_default=24.0
+        "The window of a request that has none; it may hold at most 4,096 actions: variants x channels x slots.",
+        above=0,
+        maximum=limits.YEAR_HOURS,
+        load_default=24.0,
     )
     spread_within_slot = Flag("Spread send times inside a slot.", load_default=True)
     allow_no_send = Flag(
@@ -271,7 +274,9 @@ class CampaignIn(Stored):
             problems["groups"] = [f"Shares must add up to at most 1; they add up to {sum(shares.values()):g}."]
         problems.update(_baseline_problems(data, shares))
         if not self.kept:
-            problems.update({name: fault for name, fault in faults_of_factors(data).items() if name not in problems})
+            no_send = bool({**_standing(data), **data}["allow_no_send"]) or shares["holdout"] > 0
+            faults = faults_of_factors(data, no_send=no_send)
+            problems.update({name: fault for name, fault in faults.items() if name not in problems})
         if problems:
             raise ValidationError(problems)
 
@@ -285,6 +290,10 @@ class KeptCampaignIn(CampaignIn):
 
 def _repeated(ids: list[str]) -> list[str]:
     return sorted({one for one in ids if ids.count(one) > 1})
+
+
+def _standing(data: dict[str, Any]) -> dict[str, Any]:
+    return _TRANSACTIONAL_STANDING if data["category"] == "transactional" else _STANDING
 
 
 def shares_of(data: dict[str, Any]) -> dict[str, float]:
@@ -326,7 +335,7 @@ def campaign_of(data: dict[str, Any], *, workspace_id: str, campaign_id: str, no
         objective=data.get("objective", DEFAULT_OBJECTIVE),
         groups=GroupShares(**shares_of(data)),
         **data["exploration"],
-        **{**(_TRANSACTIONAL_STANDING if data["category"] == "transactional" else _STANDING), **facts},
+        **{**_standing(data), **facts},
     )
 
 
