@@ -116,6 +116,10 @@ class Reader(
             any other period a deleted message stays counted until the rule is summed anew.
         """
 
+    def summed(self, rule: Rule, since: datetime) -> dict[int, int]:
+        """What the messages at or after ``since`` that count take of a capacity or budget, by period: of one that is
+        not stored, too. Costs a look at each of these messages."""
+
     def unanswered(self, workspace_id: str, recipient_ids: Sequence[str]) -> dict[str, int]:
         """How many messages went to each recipient since they last engaged with one (absent = 0)."""
 

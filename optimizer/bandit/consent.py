@@ -26,6 +26,15 @@ def agreed(recipient: Recipient, channel: str) -> bool:
     return channel not in CONSENT_CHANNELS if said is None else said.state
 
 
+def right_spelling(channel: str) -> str | None:
+    """The channel that a name such as ``SMS`` means; None = it is another one, or spelled as it should be.
+
+    Ids tell letters apart, so under another spelling a channel would need no consent and no rule for it would bind.
+    """
+    plain = channel.casefold().strip()
+    return plain if plain in CONSENT_CHANNELS and plain != channel else None
+
+
 def not_agreed(recipients: Sequence[Recipient], channels: Sequence[str]) -> Blocked | None:
     """(N, C) the channels that recipients did not agree to; None if there is none."""
     asks = [(channel, channel in CONSENT_CHANNELS) for channel in channels]

@@ -10,11 +10,12 @@ answer to a message.
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from optimizer.bandit.rewards import MESSAGE_OUTCOMES
 from storage.log import Decision, Event, Named, Reply, Status, items_of
-from storage.port import Writer
+from storage.port import Reader, Writer
 
 #: Outcomes by which a recipient shows to have read a message. A machine's (``automated``) shows nothing.
 ENGAGING = frozenset({"opened", "clicked", "converted"})
@@ -54,22 +55,53 @@ def recount(writer: Writer, workspace_id: str, recipient_id: str) -> None:
     The order of commits tells whether a message came to count before or after an engagement was known; within one
     position the clocks do.
     """
-    theirs = items_of(lambda at: writer.decisions(workspace_id, limit=500, cursor=at, recipient_id=recipient_id))
-    decisions = {decision.decision_id: decision for decision in theirs}
-    answered: set[str] = set()
-    last = _NEVER
-    for event, _ in writer.events_about(workspace_id, recipient_id):
-        decision = decisions.get(event.decision_id or "")
-        if decision is not None and event.matched and engages(writer, decision, event):
-            answered.add(decision.decision_id)
-            last = max(last, _known(event, decision))
-    count = sum(
-        decision.status in OUT and decision_id not in answered and _counted(decision) > last
-        for decision_id, decision in decisions.items()
-    )
+    count = _Course.of(writer, workspace_id, recipient_id).unanswered()
     writer.clear_unanswered(workspace_id, recipient_id)
     if count:
         writer.add_unanswered(workspace_id, recipient_id, count)
+
+
+def unanswered_then(reader: Reader, decisions: Iterable[Decision]) -> dict[str, int]:
+    """By decision, how many messages its recipient had left unanswered when it was made, by what the log says now: of
+    decisions that no adaptive cap looked at nothing is stored. Reads each recipient's whole log."""
+    courses: dict[str, _Course] = {}
+    found = {}
+    for one in decisions:
+        course = courses.get(one.recipient_id)
+        if course is None:
+            course = courses[one.recipient_id] = _Course.of(reader, one.workspace_id, one.recipient_id)
+        found[one.decision_id] = course.unanswered(one.position)
+    return found
+
+
+@dataclass(frozen=True)
+class _Course:
+    """When each of a recipient's messages came to count as sent, and when each engagement was known, by decision."""
+
+    sent: tuple[tuple[_Moment, str], ...]
+    engaged: tuple[tuple[_Moment, str], ...]
+
+    @classmethod
+    def of(cls, reader: Reader, workspace_id: str, recipient_id: str) -> _Course:
+        """What the log says."""
+        theirs = items_of(lambda at: reader.decisions(workspace_id, limit=500, cursor=at, recipient_id=recipient_id))
+        decisions = {decision.decision_id: decision for decision in theirs}
+        named = (
+            (event, decision)
+            for event, _ in reader.events_about(workspace_id, recipient_id)
+            if event.matched and (decision := decisions.get(event.decision_id or "")) is not None
+        )
+        return cls(
+            tuple((_counted(decision), name) for name, decision in decisions.items() if decision.status in OUT),
+            tuple((_known(e, decision), decision.decision_id) for e, decision in named if engages(reader, decision, e)),
+        )
+
+    def unanswered(self, before: int | None = None) -> int:
+        """How many messages were out and unanswered right before the decision of this position (None = now)."""
+        engaged = [(at, name) for at, name in self.engaged if before is None or at[0] < before]
+        answered = {name for _, name in engaged}
+        last = max((at for at, _ in engaged), default=_NEVER)
+        return sum(at > last and name not in answered for at, name in self.sent if before is None or at[0] < before)
 
 
 def _known(event: Event, decision: Decision) -> _Moment:
@@ -92,17 +124,17 @@ def _answered(writer: Writer, decision: Decision) -> bool:
     )
 
 
-def engages(writer: Writer, decision: Decision | Named, event: Event | Reply) -> bool:
+def engages(reader: Reader, decision: Decision | Named, event: Event | Reply) -> bool:
     """Whether an event of a decision's message shows that a person read it."""
     if event.automated or event.type in ENGAGING:
         return not event.automated
-    return meaning(writer, decision, event.type) in ENGAGING
+    return meaning(reader, decision, event.type) in ENGAGING
 
 
-def meaning(writer: Writer, decision: Decision | Named, type: str) -> str:
+def meaning(reader: Reader, decision: Decision | Named, type: str) -> str:
     """The outcome that an event of this type is in the decision's campaign."""
     if type in MESSAGE_OUTCOMES:  # the common case, and no campaign needs to be read for it
         return type
-    campaign = writer.campaign(decision.workspace_id, decision.campaign_id)
+    campaign = reader.campaign(decision.workspace_id, decision.campaign_id)
     mapping = None if campaign is None else campaign.event_mapping.get(type)
     return type if mapping is None else mapping.outcome

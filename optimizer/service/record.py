@@ -14,7 +14,7 @@ from optimizer.bandit.capacity import micros
 from optimizer.errors import Conflict, Invalid, SendtideError
 from optimizer.service.choose import Drawn, Plan, Situation, named
 from optimizer.service.ids import decision_id, derived_many, fresh
-from optimizer.service.requests import DecisionRequest
+from optimizer.service.requests import CLOCK_SKEW_SECONDS, DecisionRequest
 from storage.log import COUNTED, Decision, Message, Reason, ShadowChoice, Snapshot, Status
 from storage.records import Campaign
 from storage.swift import swift
@@ -134,10 +134,17 @@ def _content_hash(request: DecisionRequest) -> bytes:
 
 
 def request_window(request: DecisionRequest, default_hours: float, now: datetime) -> tuple[datetime, datetime]:
-    """The window that is decided over: the request's, clipped to now, else the campaign's default from now."""
+    """The window that is decided over: the request's, clipped to now, else the campaign's default from now.
+
+    Raises:
+        Invalid: it is over; or the message is to go out now, and the window begins later than clocks differ.
+    """
     start, end = request.window or (now, now + timedelta(hours=default_hours))
     if end <= now:
         raise Invalid.field("window.end", f"{end.isoformat()} is in the past; allowed: after {now.isoformat()}")
+    if request.immediate and start > now + timedelta(seconds=CLOCK_SKEW_SECONDS):
+        allowed = f"at most {CLOCK_SKEW_SECONDS} s after now ({now.isoformat()}), or without immediate"
+        raise Invalid.field("window.start", f"{start.isoformat()} is ahead; allowed with immediate: {allowed}")
     return max(start, now), end
 
 

@@ -1,8 +1,9 @@
 """What a rule would have masked last week, before it binds anybody.
 
 Caps, gaps, quiet hours and blackouts are tried on logged decisions, each beside the messages that were known when it
-was made. Capacities and budgets are filled with the week's messages in the order in which they were reserved. What
-would have followed from a masked message (another one in its place, a cap that stays open) isn't played on.
+was made. Capacities and budgets are filled with the week's messages in the order in which they were reserved, on top of
+what was used of their periods before; messages of other systems count there from the start. What would have followed
+from a masked message (another one in its place, a cap that stays open) isn't played on.
 """
 
 from __future__ import annotations
@@ -13,25 +14,29 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Any, Final
 
-from optimizer.bandit.eligibility import Question, eligible_many
+from optimizer.bandit.eligibility import Question, eligible_many, needs_unanswered
 from optimizer.errors import Conflict, NotFound
 from optimizer.service import recipients as people
+from optimizer.service.engagement import unanswered_then
 from optimizer.service.gains import ledgers
 from optimizer.service.holidays import holidays_of
 from optimizer.service.record import message_of
 from optimizer.service.replay import Replayer, eligible_logged, situation_of, space_logged
 from optimizer.service.wiring import Services
 from storage import usage
-from storage.log import Decision, items_of
+from storage.log import Decision, Message, items_of
 from storage.port import Reader
 from storage.records import Consent, Recipient
 from storage.rules import Budget, Capacity, Fatigue, Rule
 
 SPAN: Final = timedelta(days=7)
 #: The newest decisions that a rule is tried on, for which somebody waits: one each costs .4 ms of a processor, one that
-#: fills a limit .1 ms, so either is over in about a second on a machine that is not busy.
-MOST, MOST_SHARED = 2_000, 10_000
+#: fills a limit .1 ms, one whose recipient's log is read for an adaptive cap 2 ms, so each is over in about a second on
+#: a machine that is not busy.
+MOST, MOST_SHARED, MOST_ADAPTIVE = 2_000, 10_000, 500
 _CHUNK: Final = 500
+#: No period of a capacity or budget is longer, whatever its zone.
+_LONGEST: Final = timedelta(days=33)
 _FIGURES: Final = ("decisions", "touched", "actions", "messages", "silenced")
 
 
@@ -61,9 +66,10 @@ def preview(services: Services, rule: Rule) -> dict[str, Any]:
         rule: as it would be stored; taken to act, whatever it says of being enabled or a dry run.
 
     Returns:
-        ``decisions`` looked at, from ``since`` on (``complete``: all of the week); ``touched`` those of which an action
-        would have been masked; ``actions`` how many such actions; ``messages`` that were planned or sent and would have
-        been masked; ``silenced`` decisions that no message would have been left to. The same ``by_campaign``.
+        ``decisions`` looked at, from ``since`` on (``complete``: all of the week, and no message that a capacity or
+        budget counts in their periods is deleted); ``touched`` those of which an action would have been masked;
+        ``actions`` how many such actions; ``messages`` that were planned or sent and would have been masked;
+        ``silenced`` decisions that no message would have been left to. The same ``by_campaign``.
 
     Raises:
         Conflict: code ``not_previewed``, a fatigue rule: it masks by predictions, and what a model would have predicted
@@ -76,32 +82,42 @@ def preview(services: Services, rule: Rule) -> dict[str, Any]:
         )
     acting = replace(rule, enabled=True, dry_run=False, archived=False)
     until = services.clock()
-    most = MOST_SHARED if usage.scarce(rule) else MOST
+    most = MOST_SHARED if usage.scarce(rule) else MOST_ADAPTIVE if needs_unanswered((acting,)) else MOST
     with services.store.read() as reader:
-        rows, complete = _newest(reader, rule.workspace_id, until - SPAN, most)
-        counts = _filled(acting, rows) if usage.scarce(rule) else _masked(reader, services.salt, acting, rows)
-    since = until - SPAN if complete or not rows else min(row.decided_at for row in rows)
+        made, all_read = _newest(reader, rule.workspace_id, until - SPAN, most)
+        rows = [row for row in made if _tried(row)]
+        if usage.scarce(rule):
+            counts, whole = _filled(reader, acting, made)
+        else:
+            counts, whole = _masked(reader, services.salt, acting, rows), True
+    since = until - SPAN if all_read or not rows else min(row.decided_at for row in rows)
     return {
         "rule_id": rule.rule_id,
         "kind": rule.kind,
         "since": since,
         "until": until,
-        "complete": complete,
+        "complete": all_read and whole,
         **counts.told(),
     }
 
 
 def _newest(reader: Reader, workspace_id: str, since: datetime, most: int) -> tuple[list[Decision], bool]:
-    """The newest live decisions since then, and whether these are all."""
+    """The newest decisions since then, at most so many live ones, and whether these are all."""
     rows: list[Decision] = []
+    tried = 0
     for decision in items_of(lambda at: reader.decisions(workspace_id, limit=_CHUNK, cursor=at)):
         if decision.decided_at < since:
             break
-        if len(rows) >= most:
+        if tried >= most:
             return rows, False
-        if not decision.imported and decision.mode == "live":
-            rows.append(decision)
+        rows.append(decision)
+        tried += _tried(decision)
     return rows, True
+
+
+def _tried(decision: Decision) -> bool:
+    """Whether the rule is tried on a decision: a policy's own, made here."""
+    return not decision.imported and decision.mode == "live"
 
 
 def _masked(reader: Reader, salt: bytes, rule: Rule, rows: Sequence[Decision]) -> _Counts:
@@ -142,6 +158,8 @@ def _questions(
         return
     workspace_id = rule.workspace_id
     stored = reader.recipients(workspace_id, list({d.recipient_id for d, _ in kept}))
+    uncounted = [d for d, _ in kept if d.snapshot.unanswered is None] if needs_unanswered((rule,)) else []
+    unanswered = unanswered_then(reader, uncounted)
     messages = ledgers(reader, [d for d, _ in kept], {d.decision_id: space for d, space in kept}, (rule,))
     for decision, space in kept:
         s = situation_of(decision, replayer.campaign(decision))
@@ -157,7 +175,7 @@ def _questions(
                 messages[decision.decision_id],
                 s.zone,
                 now=int(decision.decided_at.timestamp()),
-                unanswered=decision.snapshot.unanswered or 0,
+                unanswered=unanswered.get(decision.decision_id, decision.snapshot.unanswered or 0),
                 holidays=holidays_of((rule,), recipient, space),
             ),
         )
@@ -167,14 +185,15 @@ def _willing(recipient: Recipient, channels: Sequence[str]) -> Recipient:
     return replace(recipient, channels={channel: Consent(True) for channel in channels}, suppressed=())
 
 
-def _filled(rule: Rule, rows: Sequence[Decision]) -> _Counts:
-    """The week's messages, first come first served, against a limit that all share."""
+def _filled(reader: Reader, rule: Rule, rows: Sequence[Decision]) -> tuple[_Counts, bool]:
+    """The week's messages, first come first served, against a limit that all share; and whether all that was used of
+    it before is known."""
     parameters, counts = rule.parameters, _Counts()
     if not isinstance(parameters, Capacity | Budget):
         raise AssertionError(f"rule {rule.rule_id} shares no limit")
-    used: Counter[int] = Counter()
-    for decision in sorted(rows, key=lambda row: row.position):
-        message = message_of(decision)
+    made = [(row, message_of(row)) for row in sorted(rows, key=lambda row: row.position)]
+    used = _used_before(reader, rule, [message for _, message in made if message is not None])
+    for decision, message in made:
         place = None if message is None else usage.taken(rule, message)
         over = False
         if message is not None and place is not None:
@@ -184,5 +203,20 @@ def _filled(rule: Rule, rows: Sequence[Decision]) -> _Counts:
             )
             over = bound and amount > 0 and used[period] + amount > usage.limit_in(parameters, period)
             used[period] += 0 if over else amount
-        counts.add(decision, decisions=1, touched=int(over), actions=int(over), messages=int(over), silenced=0)
-    return counts
+        if _tried(decision):
+            counts.add(decision, decisions=1, touched=int(over), actions=int(over), messages=int(over), silenced=0)
+    forgotten = reader.forgotten_until(rule.workspace_id)
+    return counts, forgotten is None or not used or usage.period_of(parameters, forgotten) < min(used)
+
+
+def _used_before(reader: Reader, rule: Rule, messages: Sequence[Message]) -> Counter[int]:
+    """What is used of the rule in the periods of these messages, less what they take themselves."""
+    own: Counter[int] = Counter()
+    for message in messages:
+        place = usage.taken(rule, message)
+        if place is not None:
+            own[place[0]] += place[1]
+    if not own:
+        return own
+    held = reader.summed(rule, min(message.at for message in messages) - _LONGEST)
+    return Counter({period: held.get(period, 0) - amount for period, amount in own.items()})

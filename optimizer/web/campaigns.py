@@ -10,13 +10,14 @@ from optimizer.web import body, examples, render
 from optimizer.web.operation import Answer, Call, Operations
 from optimizer.web.paging import own_cursor
 from optimizer.web.schemas.body import PageQuery
-from optimizer.web.schemas.campaigns import CampaignIn, CampaignOut, CampaignsPage, campaign_of
+from optimizer.web.schemas.campaigns import CampaignIn, CampaignOut, CampaignsPage, KeptCampaignIn, campaign_of
+from optimizer.web.schemas.factors import FACTORS
 from optimizer.web.versions import expected_version, patch
 from storage.port import Reader
 from storage.records import Campaign
 
 api = Operations("campaigns", "Set-up")
-_SCHEMA = CampaignIn()
+_SCHEMA, _KEPT = CampaignIn(), KeptCampaignIn()
 _PATH = "/v1/campaigns/{campaign_id}"
 
 
@@ -64,7 +65,8 @@ def patch_campaign(call: Call) -> Answer:
     def put(loaded: dict[str, Any], version: int) -> Campaign:
         return setup.put_campaign(call.services, _made(call, loaded), version)[0]
 
-    stored = patch(call, _SCHEMA, shown, put, f"campaign {call.path['campaign_id']!r}")
+    schema = _KEPT if FACTORS.isdisjoint(call.document) else _SCHEMA
+    stored = patch(call, schema, shown, put, f"campaign {call.path['campaign_id']!r}")
     return Answer(render.campaign(stored), etag=stored.version)
 
 

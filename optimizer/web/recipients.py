@@ -18,6 +18,7 @@ from optimizer.web.schemas.recipients import (
     AttributeIn,
     AttributeOut,
     AttributesPage,
+    KeptRecipientIn,
     RecipientExportOut,
     RecipientIn,
     RecipientOut,
@@ -33,7 +34,7 @@ from storage.port import Reader
 from storage.records import Recipient
 
 api = Operations("recipients", "Recipients")
-_SCHEMA = RecipientIn()
+_SCHEMA, _KEPT = RecipientIn(), KeptRecipientIn()
 _ROW = RecipientRow()
 _PATH = "/v1/recipients/{recipient_id}"
 #: Endpoints, as Flask names them.
@@ -82,7 +83,8 @@ def patch_recipient(call: Call) -> Answer:
     def put(loaded: dict[str, Any], version: int) -> Recipient:
         return setup.put_recipient(call.services, _made(call, loaded), version)[0]
 
-    stored = patch(call, _SCHEMA, shown, put, f"recipient {call.path['recipient_id']!r}")
+    schema = _SCHEMA if "channels" in call.document else _KEPT
+    stored = patch(call, schema, shown, put, f"recipient {call.path['recipient_id']!r}")
     return Answer(render.recipient(stored), etag=stored.version)
 
 

@@ -125,7 +125,9 @@ def preview_rule(call: Call) -> Answer:
 
     Each decision is judged beside the messages that were known when it was made. What would have followed from a masked
     message isn't played on. A capacity or budget is filled with the week's decided messages in the order of their
-    reservation. 409 with the code `not_previewed`: a fatigue rule, which masks by predictions.
+    reservation, on top of what was used of their periods before; messages of other systems count there from the start.
+    An adaptive cap goes by the messages that the log says were unanswered. 409 with the code `not_previewed`: a fatigue
+    rule, which masks by predictions.
     """
     return Answer(preview(call.services, _made(call, call.loaded)))
 

@@ -38,6 +38,7 @@ ON CONFLICT (workspace_id, rule_id, period) DO UPDATE SET used = usage.used + ex
 # Spans are cut from a time before all others (the year 1, in microseconds), since division would round times before
 # 1970 up; it is a whole number of days before 1970, so spans end where periods do.
 _SPANS: Final = "SELECT (at + 62135596800000000) / ?, AMOUNT FROM messages WHERE workspace_id = ?"
+_SINCE: Final = " AND at >= ?"
 _YEAR_ONE: Final = -62_135_596_800_000_000
 _MINUTE: Final = 60_000_000
 #: Clocks of all zones differ from UTC by a multiple of this (since 1972).
@@ -63,6 +64,29 @@ class UsageReader(Tables):
             for rule_id, first, last in spans
             for period, used in self._rows(_USED, (workspace_id, rule_id, first, last))
         }
+
+    def summed(self, rule: Rule, since: datetime) -> dict[int, int]:
+        """See ``storage.port``."""
+        return dict(self._sums(rule, _SINCE, to_micros(since)))
+
+    def _sums(self, rule: Rule, which: str = "", *values: int) -> Counter[int]:
+        """What the workspace's messages take of a rule, by period; ``which`` is a further condition on them.
+
+        A message costs one turn of a bare loop, and its period is that of its span.
+        """
+        parameters = rule.parameters
+        if not isinstance(parameters, Capacity | Budget):
+            raise AssertionError(f"rule {rule.rule_id} shares no limit")
+        span = _span_minutes(parameters) * _MINUTE
+        chosen, admitted = _admitting(rule.counts)
+        statement = _SPANS.replace("AMOUNT", "1" if isinstance(parameters, Capacity) else "cost") + chosen + which
+        by_span: defaultdict[int, int] = defaultdict(int)
+        for number, amount in self._query(statement, (span, rule.workspace_id, *admitted, *values)):
+            by_span[number] += amount
+        sums: Counter[int] = Counter()
+        for number, amount in by_span.items():
+            sums[period_of(parameters, from_micros(number * span + _YEAR_ONE))] += amount
+        return sums
 
     def unanswered(self, workspace_id: str, recipient_ids: Sequence[str]) -> dict[str, int]:
         """See ``storage.port``."""
@@ -125,29 +149,10 @@ class UsageWriter(UsageReader):
             return
         key = (rule.workspace_id, rule.rule_id)
         self._query("DELETE FROM usage WHERE workspace_id = ? AND rule_id = ?", key)
-        if counted is not None and isinstance(rule.parameters, Capacity | Budget):
-            sums = self._summed_up(rule, rule.parameters)
-            self._query_many(_BOOK, [(*key, period, used) for period, used in sums.items() if used])
-
-    def _summed_up(self, rule: Rule, parameters: Capacity | Budget) -> Counter[int]:
-        """What the workspace's messages take of a rule, by period.
-
-        Its cost grows with the ledger, and others wait to write meanwhile: so a message costs one turn of a bare loop,
-        and its period is that of its span.
-        """
-        first = _first_period(rule, self._pruned_to(rule.workspace_id))
-        span = _span_minutes(parameters) * _MINUTE
-        chosen, values = _admitting(rule.counts)
-        statement = _SPANS.replace("AMOUNT", "1" if isinstance(parameters, Capacity) else "cost") + chosen
-        by_span: defaultdict[int, int] = defaultdict(int)
-        for number, amount in self._query(statement, (span, rule.workspace_id, *values)):
-            by_span[number] += amount
-        sums: Counter[int] = Counter()
-        for number, amount in by_span.items():
-            period = period_of(parameters, from_micros(number * span + _YEAR_ONE))
-            if period >= first:
-                sums[period] += amount
-        return sums
+        if counted is not None:  # the cost grows with the ledger, and others wait to write meanwhile
+            first = _first_period(rule, self._pruned_to(rule.workspace_id))
+            sums = self._sums(rule)
+            self._query_many(_BOOK, [(*key, at, used) for at, used in sums.items() if used and at >= first])
 
     def _forget_usage(self, workspace_id: str, before: datetime) -> None:
         """Deletes the sums of periods that ended by ``before``; from now on they are kept no more."""

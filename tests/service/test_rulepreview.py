@@ -9,12 +9,26 @@ from typing import Any
 import pytest
 
 from optimizer.errors import Conflict
-from optimizer.service import rulepreview, setup
+from optimizer.service import rulepreview, settle, setup, upkeep
+from optimizer.service.ingest import ingest
+from optimizer.service.requests import EventInput
 from optimizer.service.rulepreview import preview
 from optimizer.service.wiring import Services
-from storage.log import Decision
-from storage.records import Channel, Variant
-from storage.rules import Blackout, Budget, Cap, Capacity, Fatigue, QuietHours, Rule, RuleKind, RuleParameters
+from storage.log import Decision, Message
+from storage.records import Baseline, Channel, Variant
+from storage.rules import (
+    Adapt,
+    Blackout,
+    Budget,
+    Cap,
+    Capacity,
+    Fatigue,
+    QuietHours,
+    Rule,
+    RuleKind,
+    RuleParameters,
+    Selector,
+)
 from tests.service.asking import ask, put_rule
 from tests.service.conftest import WORKSPACE, FakeClock, campaign
 
@@ -93,6 +107,80 @@ def test_a_shared_limit_is_filled_in_the_order_of_reservation(services: Services
     assert figures(found) == (5, 2, 2, 2, 0)
     assert figures(tried(services, "budget", Budget(1_000_000, per="day"))) == (5, 3, 3, 3, 0), "two at .5"
     assert figures(tried(services, "capacity", Capacity(5, per_minutes=60))) == (5, 0, 0, 0, 0)
+
+
+def test_what_was_spent_before_the_week_counts_in_a_longer_period(services: Services, clock: FakeClock) -> None:
+    month = Budget(10_000_000, per="month")  # twenty messages at .5
+    put_rule(services, "there", "budget", month, dry_run=True)
+    told = [0, 0]
+    for day in range(25):
+        for who in ("u1", "u2"):
+            asked = ask(services, recipient=who, immediate=True)
+            told[day >= 18] += any(reason.rule_id == "there" for reason in asked.reasons)
+        clock.forward(days=1)
+    assert told[1] == 14
+    found = tried(services, "budget", month)
+    assert (*figures(found), found["complete"]) == (14, 14, 14, 14, 0, True)
+    assert figures(tried(services, "budget", Budget(25_000_000, per="month"))) == (14, 0, 0, 0, 0)
+    assert figures(tried(services, "budget", Budget(24_000_000, per="month"))) == (14, 2, 2, 2, 0), "the last two"
+
+
+def test_messages_of_other_systems_and_of_campaigns_that_are_not_live_fill_a_limit_and_are_not_judged(
+    services: Services, clock: FakeClock
+) -> None:
+    for number in range(2):
+        sent = Message(WORKSPACE, "u1", clock() - timedelta(days=20), f"m{number}", "email", "news")
+        settle.record_send(services, sent)
+    baseline = Baseline("mens", "email", "09:00")
+    channels = (Channel("email", cost=0.5),)
+    old = campaign(campaign_id="old", channels=channels, mode="baseline_only", baseline=baseline)
+    setup.put_campaign(services, old)
+    ask(services)
+    ask(services, campaign="old")
+    ask(services)
+    period = Capacity(4, per_minutes=44_640)
+    assert figures(tried(services, "capacity", period)) == (2, 1, 1, 1, 0), "two sends, one of each campaign, then full"
+    assert figures(tried(services, "capacity", replace(period, limit=5))) == (2, 0, 0, 0, 0)
+    news = Selector(categories=("news",))
+    assert figures(tried(services, "capacity", replace(period, limit=0), counts=news)) == (2, 0, 0, 0, 0)
+
+
+def test_a_period_that_retention_reached_into_is_not_called_complete(services: Services, clock: FakeClock) -> None:
+    ask(services, immediate=True)
+    clock.forward(days=12)
+    upkeep.expire(services, WORKSPACE)
+    ask(services, recipient="u2", immediate=True)
+    budgets = [Budget(10_000_000, per="month"), Budget(10_000_000, per="day")]
+    assert [tried(services, "budget", one)["complete"] for one in budgets] == [True, True]
+    services.store.write(lambda writer: writer.prune(WORKSPACE, clock() - timedelta(days=5)))
+    assert [tried(services, "budget", one)["complete"] for one in budgets] == [False, True]
+
+
+@pytest.mark.parametrize("stored", [True, False], ids=["counts stored", "counts of the log"])
+def test_an_adaptive_cap_is_tried_with_the_messages_that_were_unanswered_then(
+    services: Services, clock: FakeClock, stored: bool
+) -> None:
+    tired = Cap(5, rolling_hours=24.0, adapt=Adapt(2, 0))
+    if stored:
+        put_rule(services, "there", "cap", tired, dry_run=True)
+    seen = []
+    for step in range(8):
+        asked = ask(services, immediate=True)
+        seen.append(any(reason.rule_id == "there" for reason in asked.reasons))
+        assert (asked.snapshot.unanswered is None) is not stored
+        settle.confirm(services, WORKSPACE, asked.decision_id, None, "ses", f"m{step}")
+        clock.forward(hours=10)
+        if step == 3:
+            opened = EventInput("opened", clock(), provider="ses", message_id="m2")
+            ingest(services, WORKSPACE, [opened, replace(opened, message_id="m3", automated=True)])
+        clock.forward(hours=9)
+    found = tried(services, "cap", tired)
+    # Unanswered before each: 0, 1, 2, 3; the open of the third clears: 0, 1, 2, 3.
+    assert (*figures(found), found["complete"]) == (8, 4, 8, 4, 4, True)
+    disabled = preview(services, Rule(WORKSPACE, "new", "cap", tired, enabled=False))
+    assert disabled["by_campaign"] == found["by_campaign"]
+    if stored:
+        assert seen == [False, False, True, True] * 2
 
 
 def test_only_the_newest_of_the_last_seven_days_are_looked_at(

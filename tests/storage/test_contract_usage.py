@@ -90,6 +90,21 @@ def test_usage_is_read_by_rule_and_period_both_ends_included(store: Store) -> No
         assert reader.usage(WORKSPACE, [("hourly", hour + 5, hour + 9), ("hourly", hour + 3, hour)]) == {}
 
 
+def test_what_a_rule_would_count_is_told_without_its_being_stored(store: Store) -> None:
+    add(store, priced("a", 100), priced("b", 20), priced("c", 3, send_at=at(7)), priced("d", 7, status="no_send"))
+    add(store, priced("old", 1000, send_at=at(-24)))
+    store.write(lambda writer: writer.add_message(foreign_message(at=at(7))))
+    with store.read() as reader:
+        hours = reader.summed(HOURLY, at(0))
+        days = reader.summed(DAILY, at(-48))
+        assert reader.summed(replace(HOURLY, workspace_id="w2"), at(-48)) == {}
+        assert reader.usage(WORKSPACE, [("hourly", -EVER, EVER)]) == {}
+    assert [hours[period] for period in sorted(hours)] == [2, 2], "what lies before the given moment may be left out"
+    assert [days[period] for period in sorted(days)] == [1000, 123]
+    put(store, HOURLY, DAILY)
+    assert used(store) == {"hourly": [1, 2, 2], "daily": [1000, 123]}
+
+
 def test_a_reservation_is_freed_once_and_a_late_confirm_takes_its_place_again(store: Store) -> None:
     put(store, HOURLY, DAILY)
     decision = priced("a", 100)

@@ -9,6 +9,8 @@ import orjson
 import pytest
 from werkzeug.test import TestResponse
 
+from optimizer.service import setup
+from storage.records import Consent, Recipient
 from tests.web.conftest import CAMPAIGN, Caller
 
 START, END = "2026-11-24T10:00:00Z", "2026-11-25T10:00:00Z"
@@ -29,6 +31,13 @@ DECISIONS: dict[str, tuple[Any, int, str, str, str]] = {
         "window.end",
         "2026-11-02",
         "allowed: after",
+    ),
+    "now, in a window that is ahead": (
+        ask(immediate=True, window={"start": START, "end": END}),
+        422,
+        "window.start",
+        "2026-11-24T10:00:00",
+        "at most 300 s after now (2026-11-24T09:00:00",
     ),
     "naive time": (
         ask(window={"start": "2026-11-24T10:00:00", "end": END}),
@@ -74,6 +83,13 @@ DECISIONS: dict[str, tuple[Any, int, str, str, str]] = {
     "many values in a list": (ask(context={"x": list(range(300))}), 422, "context", "1 entries", "200"),
     "deep context": (ask(context={"a": {"b": {"c": {"d": {"e": {}}}}}}), 422, "context.a.b.c.d.e", "", "5 levels"),
     "consent that is text": (ask(recipient={"channels": {"sms": "yes"}}), 422, "recipient.channels.sms", "yes", "true"),
+    "a consent to a channel in another spelling": (
+        ask(recipient={"channels": {"WhatsApp": False}}),
+        422,
+        "recipient.channels.WhatsApp",
+        "false",
+        "Must be spelled 'whatsapp'",
+    ),
     "Infinity": (b'{"campaign_id":"c","recipient_id":"u","context":{"x":Infinity}}', 400, "", "", "JSON"),
     "NaN": (b'{"campaign_id":"c","recipient_id":"u","context":{"x":NaN}}', 400, "", "", "JSON"),
     "number too large": (b'{"campaign_id":"c","recipient_id":"u","context":{"x":1e999}}', 400, "", "", "infinity"),
@@ -125,12 +141,39 @@ def test_a_bad_decision_request_is_refused_and_leaves_nothing(ready: Caller, cas
 
 def test_more_than_4096_actions_are_refused_with_their_number(ready: Caller) -> None:
     many = {**CAMPAIGN, "variants": [{"id": f"v{i}"} for i in range(200)]}
-    assert ready("PUT", "/v1/campaigns/many", many).status_code == 201
-    reply = ready("POST", "/v1/decisions", ask(campaign_id="many"))
+    assert ready("PUT", "/v1/campaigns/many", {**many, "default_window_hours": 20}).status_code == 201
+    reply = ready("POST", "/v1/decisions", ask(campaign_id="many", window={"start": START, "end": END}))
     assert reply.status_code == 422
     assert "4096" in reply.get_json(force=True)["detail"].replace(",", "")
     assert "4800" in reply.get_json(force=True)["detail"].replace(",", "")
     assert ready("GET", "/v1/decisions").get_json()["decisions"] == []
+
+
+def test_now_may_lie_as_far_behind_a_window_as_clocks_differ(ready: Caller) -> None:
+    window = {"start": "2026-11-24T09:05:00Z", "end": END}
+    asked = ready("POST", "/v1/decisions", ask(immediate=True, window=window, request_id="r"))
+    assert (asked.status_code, asked.get_json()["action"]["send_at"]) == (201, "2026-11-24T09:05:00Z")
+    rows = {"recipients": [{"recipient_id": "u2"}], "campaign_id": "c", "immediate": True}
+    late = {**window, "start": "2026-11-24T09:05:01Z"}
+    (refused,) = ready("POST", "/v1/decisions/batch", {**rows, "window": late}).get_json()["decisions"]
+    assert list(refused["errors"]) == ["window.start"]
+
+
+def test_a_consent_to_a_channel_in_another_spelling_is_refused_and_a_stored_one_stays_until_it_is_taken_out(
+    ready: Caller,
+) -> None:
+    refused = ready("PUT", "/v1/recipients/u", {"channels": {"SMS": True}})
+    assert_problem(refused, 422, "channels.SMS", "true", "Must be spelled 'sms'")
+    rows = {"recipients": [{"recipient_id": "u", "channels": {"Push": False}}]}
+    (rejected,) = ready("POST", "/v1/recipients/batch", rows).get_json()["rejected"]
+    assert list(rejected["errors"]) == ["recipients.0.channels.Push"]
+
+    services = ready.app.extensions["sendtide"].get()
+    setup.put_recipient(services, Recipient("default", "u", channels={"SMS": Consent(False)}))
+    kept = ready("PATCH", "/v1/recipients/u", {"attributes": {"plan": "pro"}}).get_json()["channels"]
+    assert list(kept) == ["SMS"]
+    told = ready("PATCH", "/v1/recipients/u", {"channels": {"SMS": None, "sms": False}}).get_json()["channels"]
+    assert list(told) == ["sms"]
 
 
 def test_the_same_request_id_with_another_body_is_a_conflict(ready: Caller) -> None:

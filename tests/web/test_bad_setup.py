@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import copy
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
+from optimizer.service import setup
+from storage.records import Channel
 from tests.web.conftest import CAMPAIGN, Caller
 from tests.web.test_bad_input import assert_problem
 
@@ -33,6 +36,8 @@ CAMPAIGNS: dict[str, tuple[str, Any, str, str]] = {
     ),
     "variant twice": ("variants", [{"id": "a"}, {"id": "a"}], "variants", "'a'"),
     "channel twice": ("channels", ["email", {"id": "email"}], "channels", "'email'"),
+    "a channel of consents in another spelling": ("channels.0", "SMS", "channels.0", "Must be spelled 'sms'"),
+    "a channel of consents with a space": ("channels.0", {"id": "Push "}, "channels.0", "Must be spelled 'push'"),
     "channel that is a number": ("channels.0", 7, "channels.0", "a channel's name or an object"),
     "unknown status": ("variants.0.status", "on", "variants.0.status", "active, paused, archived"),
     "a condition without an outcome": (
@@ -63,6 +68,13 @@ CAMPAIGNS: dict[str, tuple[str, Any, str, str]] = {
     "slot of no time": ("slot_minutes", 0, "slot_minutes", "from 1 to 1440"),
     "slot of half a minute": ("slot_minutes", 0.5, "slot_minutes", "integer"),
     "window of no time": ("default_window_hours", 0, "default_window_hours", "greater than 0"),
+    "a default window of too many slots": ("default_window_hours", 8000, "default_window_hours", "at most 2048 hours"),
+    "more variants than a default window holds": (
+        "variants",
+        [{"id": f"v{i}"} for i in range(200)],
+        "default_window_hours",
+        "4800 actions (200 active variants x 1 channels x 24 slots of 60 minutes) are more than 4096",
+    ),
     "unknown mode": ("mode", "on", "mode", "live, shadow, baseline_only, paused"),
     "baseline group without a baseline": ("groups", {"baseline": 0.1}, "baseline", "groups.baseline > 0"),
     "shadow without a baseline": ("mode", "shadow", "baseline", "mode shadow"),
@@ -125,6 +137,56 @@ def test_a_bad_campaign_is_refused_and_leaves_nothing(admin: Caller, case: str) 
     reply = admin("PUT", "/v1/campaigns/new", changed(CAMPAIGN, path, value))
     assert_problem(reply, 422, field, "", allowed)
     assert admin("GET", "/v1/campaigns").get_json()["campaigns"] == []
+
+
+def test_a_campaign_of_before_with_a_channel_in_another_spelling_still_answers_and_can_be_paused(
+    admin: Caller,
+) -> None:
+    admin("PUT", "/v1/campaigns/old", CAMPAIGN)
+    stored_as(admin, "old", channels=(Channel("email"), Channel("SMS")))
+    ask = {"campaign_id": "old", "recipient_id": "u"}
+    assert admin("POST", "/v1/decisions", ask).get_json()["eligible_actions"] == 2 * 2 * 24
+    paused = admin("PATCH", "/v1/campaigns/old", {"mode": "paused"})
+    assert [one["id"] for one in paused.get_json()["channels"]] == ["email", "SMS"]
+    again = admin("PATCH", "/v1/campaigns/old", {"channels": paused.get_json()["channels"]})
+    assert_problem(again, 422, "channels.1", "'SMS'", "Must be spelled 'sms'")
+    assert admin("PATCH", "/v1/campaigns/old", {"channels": ["email", "sms"]}).status_code == 200
+
+
+def test_a_default_window_holds_4096_actions_and_not_sending_is_one(admin: Caller) -> None:
+    most = {**CAMPAIGN, "default_window_hours": 2048}
+    assert admin("PUT", "/v1/campaigns/c", most).status_code == 201
+    for more in ({"allow_no_send": True}, {"groups": {"holdout": 0.1, "random": 0}}):
+        reply = admin("PUT", "/v1/campaigns/c", {**most, **more})
+        assert_problem(
+            reply, 422, "default_window_hours", "4097 actions", "x 2048 slots of 60 minutes, and not sending)"
+        )
+    paused = [{"id": "a"}, {"id": "b"}, {"id": "c", "status": "paused"}]
+    assert admin("PUT", "/v1/campaigns/c", {**most, "variants": paused}).status_code == 200
+    wide = {"variants": [{"id": f"v{i}"} for i in range(500)], "channels": [f"c{i}" for i in range(9)]}
+    assert_problem(admin("PUT", "/v1/campaigns/c", {**most, **wide}), 422, "default_window_hours", "", "fewer variants")
+
+
+def test_a_campaign_of_before_with_too_large_a_default_window_answers_requests_with_their_own(admin: Caller) -> None:
+    admin("PUT", "/v1/campaigns/old", CAMPAIGN)
+    stored_as(admin, "old", default_window_hours=8000.0)
+    window = {"start": "2026-11-24T09:00:00Z", "end": "2026-11-24T19:00:00Z"}
+    ask = {"campaign_id": "old", "recipient_id": "u"}
+    assert admin("POST", "/v1/decisions", {**ask, "window": window}).get_json()["eligible_actions"] == 20
+    assert_problem(admin("POST", "/v1/decisions", ask), 422, "window", "16000 actions", "4096")
+    assert admin("PATCH", "/v1/campaigns/old", {"mode": "paused"}).get_json()["default_window_hours"] == 8000
+    assert_problem(
+        admin("PATCH", "/v1/campaigns/old", {"slot_minutes": 30}), 422, "default_window_hours", "8000", "at most 1024"
+    )
+    assert admin("PATCH", "/v1/campaigns/old", {"default_window_hours": 24}).status_code == 200
+
+
+def stored_as(caller: Caller, campaign_id: str, **facts: Any) -> None:
+    """Stores a campaign as an older version let it be."""
+    services = caller.app.extensions["sendtide"].get()
+    with services.store.read() as reader:
+        stored = reader.campaign("default", campaign_id)
+    setup.put_campaign(services, replace(stored, **facts))
 
 
 CAP: dict[str, Any] = {"kind": "cap", "limit": 1, "window": {"rolling_hours": 24}}

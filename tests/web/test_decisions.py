@@ -296,6 +296,21 @@ def test_only_variants_and_channels_are_required_and_defaults_are_the_contracts(
     assert told["groups"] == {"holdout": 0.0, "random": 0.1, "baseline": 0.0}
 
 
+def test_transactional_campaigns_send_always_unless_they_say_that_not_sending_is_a_choice(admin: Caller) -> None:
+    """A receipt is owed: sixty questions would see about thirty ``no_send``, were it drawn beside the message."""
+    receipts = {"category": "transactional", "variants": [{"id": "rcpt"}], "channels": ["email"]}
+    assert admin("PUT", "/v1/campaigns/c", receipts).get_json()["allow_no_send"] is False
+    rows = [{"recipient_id": f"u{number}"} for number in range(60)]
+    told = admin("POST", "/v1/decisions/batch", {"campaign_id": "c", "immediate": True, "recipients": rows}).get_json()
+    assert {one["status"] for one in told["decisions"]} == {"reserved"}
+
+    assert admin("PUT", "/v1/campaigns/c", {**receipts, "allow_no_send": True}).get_json()["allow_no_send"] is True
+    assert admin("PATCH", "/v1/campaigns/c", {"priority": 3}).get_json()["allow_no_send"] is True, (
+        "it keeps what it has"
+    )
+    assert admin("PUT", "/v1/campaigns/m", {**receipts, "category": "news"}).get_json()["allow_no_send"] is True
+
+
 def test_a_decision_in_a_zone_that_this_host_lacks_is_told_in_utc(ready: Caller) -> None:
     made = ready("POST", "/v1/decisions", ASK).get_json()["decision_id"]
     afar = moved_afar(ready, made)

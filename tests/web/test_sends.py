@@ -37,3 +37,10 @@ def test_a_send_that_names_a_decision_is_that_decisions_message_whenever_it_went
     decision = ready("POST", "/v1/decisions", ASK).get_json()
     told = ready("POST", "/v1/sends", {**SEND, "id": decision["decision_id"], "channel": "email"})
     assert (told.status_code, told.get_json()["counted"]) == (200, False)
+
+
+def test_a_send_on_a_channel_of_consents_in_another_spelling_is_refused(ready: Caller) -> None:
+    reply = ready("POST", "/v1/sends", {**SEND, "channel": "Sms"})
+    assert reply.status_code == 422
+    assert reply.get_json()["errors"]["channel"][0].startswith("Must be spelled 'sms'")
+    assert ready("POST", "/v1/sends", {**SEND, "channel": "In-App"}).status_code == 201, "any other name is a channel"

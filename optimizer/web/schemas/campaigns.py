@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Any, get_args
+from typing import Any, ClassVar, get_args
 
 from marshmallow import ValidationError, post_load, validates_schema
 
@@ -11,6 +11,7 @@ from optimizer.web.schemas import limits
 from optimizer.web.schemas.body import Body, Stored, page_of, shown
 from optimizer.web.schemas.containers import Attributes, Either, Many, Part, Table
 from optimizer.web.schemas.exploration import EXPLORATION, ExplorationIn
+from optimizer.web.schemas.factors import faults_of_factors
 from optimizer.web.schemas.fields import Choice, ClockTime, Flag, Id, Number, Text, Time, Whole, ZoneName
 from storage.records import (
     Baseline,
@@ -33,16 +34,18 @@ from storage.records import (
 DEFAULT_OBJECTIVE = {"clicked": OutcomeWeight(fixed=1.0)}
 #: Shares of the control groups when a campaign doesn't say; transactional messages have none.
 DEFAULT_SHARES = {"holdout": 0.05, "random": 0.05, "baseline": 0.0}
-#: Priority, and whether others may take the place of its messages, when a campaign doesn't say.
-_STANDING = {"priority": 50, "displaceable": True}
-_TRANSACTIONAL_STANDING = {"priority": 90, "displaceable": False}
+#: Priority, whether others may take the place of its messages, and whether not sending is a choice, when a campaign
+#: doesn't say: a receipt is owed, so nothing takes its place and no draw decides against it.
+_STANDING = {"priority": 50, "displaceable": True, "allow_no_send": True}
+_TRANSACTIONAL_STANDING = {"priority": 90, "displaceable": False, "allow_no_send": False}
 
 
 class RequirementIn(Body):
     """The variant is open only after the recipient did, or did not do, something with an earlier message.
 
-    Judged when the decision is made, on the last message of that campaign (and variant) that was sent by then. Without
-    such a message the condition doesn't hold. The campaign need not exist yet, and may be this one.
+    Judged when the decision is made, on the last message of that campaign (and variant) that was decided here and sent
+    by then; what `/v1/sends` reports is not asked. Without such a message the condition doesn't hold. The campaign need
+    not exist yet, and may be this one.
     """
 
     campaign_id = Id("Of which campaign the earlier message was.", required=True)
@@ -83,7 +86,9 @@ class VariantIn(Body):
 class ChannelIn(Body):
     """A way to reach people."""
 
-    id = Id("Any name: email, push, sms, whatsapp, …", required=True)
+    id = Id(
+        "Any name: email, letter, …; those that need consent are spelled sms, push, whatsapp, voice.", required=True
+    )
     cost = Number("What one message costs.", minimum=0, maximum=limits.AMOUNT, load_default=0.0)
 
     @post_load
@@ -182,6 +187,9 @@ def _weight() -> Either:
 class CampaignIn(Stored):
     """One question put to the optimizer: which of these variants, on which channel, when, or nothing."""
 
+    #: Whether the ``FACTORS`` are stored already, and are not checked again.
+    kept: ClassVar[bool] = False
+
     campaign_id = Id(dump_only=True)
     version = Whole("Grows with every change; the ETag.", minimum=1, maximum=2**31, dump_only=True)
     created_at = Time(dump_only=True)
@@ -189,8 +197,8 @@ class CampaignIn(Stored):
 
     name = Text(load_default="")
     category = Id(
-        "Rules and suppressions speak of it; `transactional` has no control groups, priority 90 and can't be displaced "
-        "where it doesn't say otherwise.",
+        "Rules and suppressions speak of it; `transactional` has no control groups, priority 90, can't be displaced "
+        "and doesn't choose not to send, where it doesn't say otherwise.",
         load_default="marketing",
     )
     priority = Whole(
@@ -210,10 +218,16 @@ class CampaignIn(Stored):
     )
     slot_minutes = Whole("Width of a send slot.", minimum=1, maximum=1440, load_default=60)
     default_window_hours = Number(
-        "The window of a request that has none.", above=0, maximum=limits.YEAR_HOURS, load_default=24.0
+        "The window of a request that has none; it may hold at most 4,096 actions: variants x channels x slots.",
+        above=0,
+        maximum=limits.YEAR_HOURS,
+        load_default=24.0,
     )
     spread_within_slot = Flag("Spread send times inside a slot.", load_default=True)
-    allow_no_send = Flag("Whether sending nothing is a choice.", load_default=True)
+    allow_no_send = Flag(
+        "Whether sending nothing is a choice: drawn among the others, before anything is learned as often as each of "
+        "them. Left out: true; transactional: false."
+    )
     currency = Text("ISO 4217.", shortest=3, longest=3, load_default="EUR", metadata={"pattern": "^[A-Z]{3}$"})
     timezone = ZoneName("For recipients whose zone is unknown.", load_default=None, allow_none=True)
     objective = Table(
@@ -259,12 +273,27 @@ class CampaignIn(Stored):
         if sum(shares.values()) > 1 + 1e-12:
             problems["groups"] = [f"Shares must add up to at most 1; they add up to {sum(shares.values()):g}."]
         problems.update(_baseline_problems(data, shares))
+        if not self.kept:
+            no_send = bool({**_standing(data), **data}["allow_no_send"]) or shares["holdout"] > 0
+            faults = faults_of_factors(data, no_send=no_send)
+            problems.update({name: fault for name, fault in faults.items() if name not in problems})
         if problems:
             raise ValidationError(problems)
 
 
+class KeptCampaignIn(CampaignIn):
+    """A campaign whose ``FACTORS`` are as they are stored: an older version let them be what is refused now, and it
+    must still be possible to pause it."""
+
+    kept = True
+
+
 def _repeated(ids: list[str]) -> list[str]:
     return sorted({one for one in ids if ids.count(one) > 1})
+
+
+def _standing(data: dict[str, Any]) -> dict[str, Any]:
+    return _TRANSACTIONAL_STANDING if data["category"] == "transactional" else _STANDING
 
 
 def shares_of(data: dict[str, Any]) -> dict[str, float]:
@@ -306,7 +335,7 @@ def campaign_of(data: dict[str, Any], *, workspace_id: str, campaign_id: str, no
         objective=data.get("objective", DEFAULT_OBJECTIVE),
         groups=GroupShares(**shares_of(data)),
         **data["exploration"],
-        **{**(_TRANSACTIONAL_STANDING if data["category"] == "transactional" else _STANDING), **facts},
+        **{**_standing(data), **facts},
     )
 
 

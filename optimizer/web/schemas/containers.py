@@ -41,12 +41,20 @@ class Many(fields.List[Any]):
 
 
 class Table(fields.Dict):
-    """An object whose keys are ids and whose values are all of one field type."""
+    """An object whose keys are ids and whose values are all of one field type; ``refused`` says what is wrong with a
+    key that is an id (None = nothing)."""
 
     def __init__(
-        self, value: fields.Field[Any], about: str = "", *, smallest: int = 0, largest: int = 50, **kw: Any
+        self,
+        value: fields.Field[Any],
+        about: str = "",
+        *,
+        smallest: int = 0,
+        largest: int = 50,
+        refused: Callable[[str], str | None] | None = None,
+        **kw: Any,
     ) -> None:
-        self.smallest, self.largest = smallest, largest
+        self.smallest, self.largest, self.refused = smallest, largest, refused
         facts = {"minProperties": smallest or None, "maxProperties": largest}
         super().__init__(keys=fields.String(), values=value, **about_field(kw, about, **facts))
 
@@ -56,8 +64,13 @@ class Table(fields.Dict):
         for key in value:
             if not is_id(key):
                 raise ValidationError(_misnamed(key))
-        loaded, errors = {}, {}
+        loaded: dict[Any, Any] = {}
+        errors: dict[str, Any] = {}
         for key, one in value.items():
+            fault = self.refused(key) if self.refused is not None else None
+            if fault is not None:
+                errors[key] = [fault]
+                continue
             try:
                 assert self.value_field is not None  # noqa: S101  for mypy: __init__ always gives one
                 quick = one is not None and not self.value_field.validators

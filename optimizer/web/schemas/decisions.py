@@ -74,7 +74,10 @@ class _Question(Body):
     )
     variants = _restriction("variants")
     channels = _restriction("channels")
-    immediate = Flag("Now or never: one slot.", load_default=False)
+    immediate = Flag(
+        "Now or never: one slot. A window may not begin later than now; 5 minutes are forgiven, since clocks differ.",
+        load_default=False,
+    )
     preview = Flag("Reserves and logs nothing.", load_default=False)
     override_rules = Flag("Ignores rules, not consent; needs the scope `admin` and is logged.", load_default=False)
 

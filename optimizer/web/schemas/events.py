@@ -10,7 +10,7 @@ from optimizer.service.requests import BREADTHS, EventInput
 from optimizer.web.schemas import limits
 from optimizer.web.schemas.body import Body, Shown, rows
 from optimizer.web.schemas.containers import Attributes
-from optimizer.web.schemas.fields import Choice, Flag, Id, Number, Text, Time, Whole
+from optimizer.web.schemas.fields import ChannelName, Choice, Flag, Id, Number, Text, Time, Whole
 
 _NAMES = ("decision_id", "request_id", "message_id", "recipient_id")
 
@@ -82,7 +82,7 @@ class SendIn(Body):
 
     id = Id("Its id there: the same again of the same recipient counts once.", required=True)
     recipient_id = Id(required=True)
-    channel = Id(required=True)
+    channel = ChannelName(required=True)
     category = Id(load_default="marketing")
     sent_at = Time(required=True)
     campaign_id = Id(load_default=None)

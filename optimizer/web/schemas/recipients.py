@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from datetime import datetime
 from typing import Any, get_args
 
@@ -11,7 +12,7 @@ from optimizer.service.recipients import LISTED
 from optimizer.web.schemas import limits
 from optimizer.web.schemas.body import Body, Shown, Stored, page_of, rows, shown
 from optimizer.web.schemas.containers import Attributes, Either, Many, Part, Table
-from optimizer.web.schemas.fields import Choice, Flag, Id, Text, Time, Whole, ZoneName
+from optimizer.web.schemas.fields import Choice, Flag, Id, Text, Time, Whole, ZoneName, misspelled
 from storage.records import ANY, Attribute, AttributeType, Consent, Recipient, Suppression
 
 
@@ -44,11 +45,11 @@ def _plain_consent(value: Any) -> Consent | None:
     return Consent(state=value) if isinstance(value, bool) else None
 
 
-def consents() -> Table:
-    """Consents by channel, each `true`, `false` or an object."""
+def consents(refused: Callable[[str], str | None] | None = misspelled) -> Table:
+    """Consents by channel, each `true`, `false` or an object; ``refused``: what is wrong with a channel's name."""
     consent = Either(Part(ConsentIn), _plain_consent, form={"type": "boolean", "description": "true or false"})
     about = "A channel not mentioned is allowed, except sms, push, whatsapp and voice, which need `true`."
-    return Table(consent, about, largest=limits.CHANNELS, load_default=dict)
+    return Table(consent, about, largest=limits.CHANNELS, load_default=dict, refused=refused)
 
 
 class RecipientIn(Stored):
@@ -62,6 +63,12 @@ class RecipientIn(Stored):
     attributes = Attributes("What is known of the person.", load_default=dict)
     channels = consents()
     suppressed = Many(Part(SuppressionIn), longest=limits.ENTRIES, load_default=list)
+
+
+class KeptRecipientIn(RecipientIn):
+    """A recipient whose consents are as they are stored: an older version let a channel be spelled in any way."""
+
+    channels = consents(refused=None)
 
 
 class RecipientRow(RecipientIn):

@@ -39,5 +39,9 @@ class RulePreviewOut(PreviewFiguresOut):
     kind = state(get_args(RuleKind))
     since = moment("The first moment that was looked at.")
     until = moment()
-    complete = Flag("Whether these are all live decisions of the last seven days; if not, the newest.", required=True)
+    complete = Flag(
+        "Whether these are all live decisions of the last seven days (if not, the newest), and all that was used "
+        "before of a capacity or budget in their periods is known (if not, retention deleted some of it).",
+        required=True,
+    )
     by_campaign = fields.List(fields.Nested(CampaignPreviewOut), required=True)

@@ -31,16 +31,25 @@ class CapWindowIn(Body):
 
 
 class AdaptIn(Body):
-    """Tightens the cap for recipients who left so many messages in a row unanswered."""
+    """Tightens the cap for recipients who left so many messages in a row unanswered.
+
+    All messages that were decided here and went out count, on every channel, of every category and campaign: the rule's
+    `counts` is not asked. Only an open, click or conversion that names its message sets the count to 0; one that names
+    the recipient alone doesn't, nor does a machine's.
+    """
 
     after_unengaged = Whole(
-        "From so many messages on that were sent since the recipient last opened, clicked or converted.",
+        "From so many messages on that were sent since the recipient last opened, clicked or converted, whatever the "
+        "rule counts.",
         minimum=1,
         maximum=limits.RULE_MESSAGES,
         required=True,
     )
     limit = Whole(
-        "The limit then; 0: never. It never loosens the rule's own.", maximum=limits.RULE_MESSAGES, required=True
+        "The limit then; 0: never, until an engagement names one of the messages; no time that passes opens it again. "
+        "It never loosens the rule's own.",
+        maximum=limits.RULE_MESSAGES,
+        required=True,
     )
 
     @post_load
