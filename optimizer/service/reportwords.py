@@ -30,7 +30,7 @@ def together(values: Sequence[float], digits: int = 3) -> list[str]:
     """An estimate and what belongs to it, as its bounds, all with as many decimals as give the estimate its digits: who
     reads "+0.11" beside "+0.152" takes it for less sure than it is."""
     size = abs(values[0])
-    if not 1e-4 <= size:
+    if size < 1e-4:
         return [number(one) for one in values]
     places = max(0, digits - 1 - math.floor(math.log10(size)))
     return [f"{one:,.{places}f}" for one in values]
