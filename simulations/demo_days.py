@@ -1,7 +1,8 @@
 """The demo's course: a made-up audience lives through some days while the service decides, listens and learns.
 
-Days are compressed: each is planned at its own hours in the recipients' zones, and the sender reports every message as
-sent at once, so that outcomes mature in a second. The service sees planned hours and outcomes as it would in real time.
+Each day is planned at its own hours in the recipients' zones. On simulated time it passes, and the sender reports every
+message as sent at its planned time. On a real clock days are compressed: every message is reported as sent at once, so
+that outcomes mature in a second; the service sees planned hours and outcomes, but not when things happened.
 """
 
 from __future__ import annotations
@@ -25,7 +26,8 @@ WORTH = {"opened": 0.1, "clicked": 1.0}
 SLOT_MINUTES = 120
 #: Of every so many messages one is claimed before it is sent, as a careful sender would do with all.
 CLAIM_EVERY = 10
-#: 95 % of a normal distribution lie within so many standard errors.
+#: How long after its message each outcome happens.
+AFTER = {"opened": timedelta(minutes=10), "clicked": timedelta(minutes=12)}
 
 Tell = Callable[[str], None]
 
@@ -139,9 +141,10 @@ def live(
 def _day(stage: Stage, people: Sequence[Person], number: int, rng: np.random.Generator) -> list[Row]:
     midnight = stage.now().replace(hour=0, minute=0, second=0, microsecond=0)
     start = midnight + timedelta(days=number)
+    end = start + timedelta(days=1)
     body = {
         "campaign_id": CAMPAIGN,
-        "window": {"start": start.isoformat(), "end": (start + timedelta(days=1)).isoformat()},
+        "window": {"start": start.isoformat(), "end": end.isoformat()},
         "recipients": [
             {"recipient_id": p.recipient_id, "request_id": f"day-{number}/{p.recipient_id}"} for p in people
         ],
@@ -149,19 +152,21 @@ def _day(stage: Stage, people: Sequence[Person], number: int, rng: np.random.Gen
     decisions = stage.client.call("POST", "/v1/decisions/batch", body)["decisions"]
     sent = [d for d in decisions if d["action"] is not None]
     stage.client.call_all([_call(d, "claim") for d in sent[::CLAIM_EVERY]])
-    stage.client.call_all([_call(d, "confirm") for d in sent])
+    in_time = stage.pass_until(end + max(AFTER.values()))
+    at = {d["decision_id"]: d["action"]["send_at"] if in_time else d["decided_at"] for d in sent}
+    stage.client.call_all([_call(d, "confirm", sent_at=at[d["decision_id"]]) for d in sent])
     rows, events = [], []
     for person, decision in zip(people, decisions, strict=True):
         outcomes, off = _reaction(person, decision, rng)
-        events += [_event(decision, outcome) for outcome in outcomes]
+        events += [_event(decision, outcome, at[decision["decision_id"]], in_time=in_time) for outcome in outcomes]
         rows.append(Row(person.recipient_id, decision["group"], sum(WORTH[o] for o in outcomes), off))
     if events:
         stage.client.call("POST", "/v1/events", {"events": events})
     return rows
 
 
-def _call(decision: Mapping[str, Any], what: str) -> Call:
-    return Call("POST", f"/v1/decisions/{decision['decision_id']}/{what}", {})
+def _call(decision: Mapping[str, Any], what: str, **body: Any) -> Call:
+    return Call("POST", f"/v1/decisions/{decision['decision_id']}/{what}", body)
 
 
 def _reaction(person: Person, decision: Mapping[str, Any], rng: np.random.Generator) -> tuple[list[str], float | None]:
@@ -176,12 +181,13 @@ def _reaction(person: Person, decision: Mapping[str, Any], rng: np.random.Genera
     return happened, hours_off(person, hour)
 
 
-def _event(decision: Mapping[str, Any], outcome: str) -> dict[str, Any]:
+def _event(decision: Mapping[str, Any], outcome: str, sent_at: str, *, in_time: bool) -> dict[str, Any]:
+    occurred = datetime.fromisoformat(sent_at) + (AFTER[outcome] if in_time else timedelta(0))
     return {
         "event_id": f"{decision['decision_id']}/{outcome}",
         "decision_id": decision["decision_id"],
         "type": outcome,
-        "occurred_at": decision["decided_at"],
+        "occurred_at": occurred.isoformat(),
     }
 
 

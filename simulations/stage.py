@@ -7,6 +7,7 @@ The database is a temporary one and goes with the stage, unless a file is named 
 from __future__ import annotations
 
 import contextlib
+import math
 import tempfile
 import time
 from collections.abc import Iterator
@@ -33,8 +34,8 @@ WORKSPACE = "simulation"
 SCOPES = ("admin",)
 #: Where simulated time starts: a Monday morning.
 START = datetime(2026, 3, 2, 10, tzinfo=UTC)
-#: What passes while outcomes mature in simulated time. A whole week: a decision's place in day and week stays the same,
-#: so that time of day can't explain what it has no part in.
+#: Outcomes mature in simulated time until the same moment of a later week: a decision's place in day and week stays the
+#: same, so that time of day can't explain what it has no part in.
 MATURING_SECONDS = 7 * 86_400.0
 #: How long a training run of a real server may take.
 LONGEST_RUN_SECONDS = 300.0
@@ -59,6 +60,9 @@ class Stage(Protocol):
     def now(self) -> datetime:
         """The present time, aware UTC."""
 
+    def pass_until(self, moment: datetime) -> bool:
+        """Lets time pass until then, where it passes as the simulation says; False where nobody can wait so long."""
+
     def mature(self) -> None:
         """Lets every outcome that has been reported so far mature."""
 
@@ -80,9 +84,16 @@ class AppStage:
         """See ``Stage``."""
         return self.clock()
 
+    def pass_until(self, moment: datetime) -> bool:
+        """See ``Stage``."""
+        self.clock.advance((moment - self.now()).total_seconds())
+        return True
+
     def mature(self) -> None:
         """See ``Stage``."""
-        self.clock.advance(MATURING_SECONDS)
+        passed = (self.now() - START).total_seconds()
+        weeks = math.ceil((passed + self.attribution_hours * 3600) / MATURING_SECONDS)
+        self.clock.advance(weeks * MATURING_SECONDS - passed)
 
     def learn(self, campaign_id: str, *, full: bool) -> str:
         """See ``Stage``; the new policy is served when it returns."""
@@ -104,6 +115,11 @@ class ServerStage:
     def now(self) -> datetime:
         """See ``Stage``."""
         return datetime.now(UTC)
+
+    def pass_until(self, moment: datetime) -> bool:
+        """See ``Stage``: never, as days of a demo would take days."""
+        del moment
+        return False
 
     def mature(self) -> None:
         """See ``Stage``: an immediate send is planned on the next whole second, and its window starts there."""

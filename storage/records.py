@@ -210,7 +210,8 @@ class Recipient:
     """A person who may be written to. ``version`` grows with every change (0 = not stored yet).
 
     ``changed_after`` is the position (see ``storage.log.Decision``) of the last decision that was committed before the
-    last change of what rules go by: zone, consents, refusals, country. -1 = that is this one: the store assigns it.
+    last change of what rules go by: zone, consents, refusals, country; not of refusals that an event recorded, which
+    has a mark of its own. -1 = that is this one: the store assigns it.
     """
 
     workspace_id: str

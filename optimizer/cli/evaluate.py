@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,14 @@ from optimizer.cli.call import Call, command, option
 from optimizer.cli.group import EXIT_CODES
 from optimizer.cli.tables import number
 
+#: The kinds of intervals beside the normal one, and the width of a column of them.
+_INTERVALS = {
+    "bootstrap": "bootstrap",
+    "empirical_likelihood": "empirical likelihood",
+    "cressie_read": "Cressie–Read",
+    "confidence_sequence": "sequence",
+}
+_WIDTH = 20
 _TITLES = {"policy": "policy", "serving": "serving now", "cold_start": "cold start"}
 
 
@@ -61,24 +69,14 @@ def _lines(report: Mapping[str, Any]) -> Iterator[str]:
     covered = f"; the file speaks of {report['covered']:.1%} of all closed rows" if "covered" in report else ""
     yield f"{report['recipients']} recipients{covered}"
     if "given" in report and report["given"]["rows"] > report["given"]["closed"]:
-        found = report["given"]
-        yield (
-            f"of the file's {found['rows']} rows {found['closed']} can be evaluated on: {found['null']} have a "
-            f"probability of null, {found['unknown']} an unknown decision_id, {found['other']} are of other campaigns, "
-            f"{found['known'] - found['closed']} are not closed or have no known propensity"
-        )
+        yield _given(report["given"])
     if "serving" in report and "serving" not in report["seen_by"]:
         yield "all decided after the policy that serves now was made: it can't have learned from them"
     for policy, policy_id in report["seen_by"].items():
         told = f"{_TITLES[policy]} ({policy_id}) may have learned from these rows"
         yield f"{told}: its figures are flattered, and with them its side of every difference"
     yield ""
-    more = "bootstrap, empirical likelihood, Cressie–Read, sequence"
-    yield f"{'':24}{'value':>10}{'low':>10}{'high':>10}{'eff. rows':>11}  {more}"
-    yield _line("as logged", report["logged"])
-    for policy, title in _TITLES.items():
-        for estimator, estimate in report.get(policy, {}).items():
-            yield _line(f"{title}, {estimator}", estimate)
+    yield from _estimates(report)
     yield ""
     for other, found in report["difference"].items():
         yield _difference(f"policy − {_TITLES.get(other, 'as logged')}", found)
@@ -93,13 +91,41 @@ def _lines(report: Mapping[str, Any]) -> Iterator[str]:
         yield f"{title:32.32}{group['rows']:>8}" + "".join(map(_number, figures))
 
 
-def _line(title: str, estimate: Mapping[str, Any]) -> str:
-    numbers = "".join(_number(estimate[name]) for name in ("value", "low", "high"))
-    kinds = ("bootstrap", "empirical_likelihood", "cressie_read", "confidence_sequence")
-    others = [estimate.get(name) for name in kinds]
-    told = "  ".join("–" if ends is None else f"[{ends[0]:.4f}, {ends[1]:.4f}]" for ends in others)
-    more = f"  {told}" if "bootstrap" in estimate else ""
-    return f"{title:24}{numbers}{estimate['effective_sample_size']:>11.0f}{more}"
+def _given(found: Mapping[str, Any]) -> str:
+    """What became of a file's rows."""
+    rest = found["known"] - found["holdout"] - found["closed"]
+    return (
+        f"of the file's {found['rows']} rows {found['closed']} can be evaluated on: {found['null']} have a "
+        f"probability of null, {found['unknown']} an unknown decision_id, {found['other']} are of other campaigns, "
+        f"{found['holdout']} are the holdout's, for whom no policy chose, {rest} are not closed, were not drawn by a "
+        "policy with a known propensity, or offered what the campaign no longer has"
+    )
+
+
+def _estimates(report: Mapping[str, Any]) -> Iterator[str]:
+    """A line an estimate, with a column for each kind of interval that any of them has."""
+    from optimizer.service.estimates import SEQUENCE_START
+
+    lines = {
+        f"{title}, {estimator}": estimate
+        for policy, title in _TITLES.items()
+        for estimator, estimate in report.get(policy, {}).items()
+    }
+    kinds = {kind: title for kind, title in _INTERVALS.items() if any(one[kind] is not None for one in lines.values())}
+    more = "".join(f"  {title:{_WIDTH}}" for title in kinds.values())
+    yield f"{'':24}{'value':>10}{'low':>10}{'high':>10}{'eff. rows':>11}{more}".rstrip()
+    for name, estimate in {"as logged": report["logged"], **lines}.items():
+        numbers = "".join(_number(estimate[figure]) for figure in ("value", "low", "high"))
+        ends = "".join(f"  {_ends(estimate.get(kind)):{_WIDTH}}" for kind in kinds)
+        yield f"{name:24}{numbers}{estimate['effective_sample_size']:>11.0f}{ends}".rstrip()
+    if "cressie_read" not in kinds and report["recipients"] < report["rows"]:
+        yield "Cressie–Read's intervals are left out: recipients have several rows, and it would count each as a person"
+    if "confidence_sequence" not in kinds and report["rows"] < SEQUENCE_START:
+        yield f"confidence sequences are left out: they begin at {SEQUENCE_START:,} rows"
+
+
+def _ends(interval: Sequence[float] | None) -> str:
+    return "–" if interval is None else f"[{interval[0]:.4f}, {interval[1]:.4f}]"
 
 
 def _number(figure: float | None) -> str:

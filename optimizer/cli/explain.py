@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import click
@@ -39,16 +39,25 @@ def explain(call: Call, decision: str) -> None:
 
 def _lines(found: Mapping[str, Any]) -> Iterator[str]:
     yield found["sentence"]
+    alike: list[tuple[list[str], Mapping[str, Any]]] = []
     for comparison in found["comparisons"]:
+        # The best other action is often the best of another variant as well, or not to send: one comparison, two names.
+        names = next((names for names, one in alike if one["action"] == comparison["action"]), None)
+        if names is None:
+            alike.append(([comparison["to"]], comparison))
+        else:
+            names.append(comparison["to"])
+    for names, comparison in alike:
         yield ""
-        yield from _comparison(comparison)
+        yield from _comparison(names, comparison)
 
 
-def _comparison(found: Mapping[str, Any]) -> Iterator[str]:
+def _comparison(names: Sequence[str], found: Mapping[str, Any]) -> Iterator[str]:
     from optimizer.service.explainwords import action, feature
 
-    named = f": {action(found['action'])}" if found["to"] != "no_send" else ""
-    yield f"Score against {_TO[found['to']]}{named}: {found['difference']:+.4g}"
+    named = f": {action(found['action'])}" if "no_send" not in names else ""
+    rivals = " and ".join(filter(None, [", ".join(_TO[one] for one in names[:-1]), _TO[names[-1]]]))
+    yield f"Score against {rivals}{named}: {found['difference']:+.4g}"
     shown, rest = found["contributions"][:_SHOWN], found["contributions"][_SHOWN:]
     longest = max((abs(one["contribution"]) for one in shown), default=1.0) or 1.0
     for one in shown:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from optimizer.config import Settings
+from optimizer.errors import Conflict
 from optimizer.first_start import ensure_key, key_path, secret_path, write_secret
 from optimizer.service.starters import (
     ask_command,
@@ -24,6 +25,7 @@ from optimizer.service.starters import (
 if TYPE_CHECKING:
     from optimizer.service.wiring import Services
     from storage.log import Decision
+    from storage.port import Reader
     from storage.records import Campaign
     from storage.webhooks import WebhookSource
 
@@ -52,12 +54,15 @@ class Wishes:
 
 @dataclass(frozen=True)
 class Begun:
-    """What there is now. ``is_new``: the campaign was made, and wasn't there before."""
+    """What there is now. ``is_new``, ``source_is_new``: it was made, and wasn't there before. ``secret_file``: where a
+    secret of the source lies; None = no file of ours has one."""
 
     campaign: Campaign
     is_new: bool
     decision: Decision
     source: WebhookSource | None
+    source_is_new: bool
+    secret_file: Path | None
 
 
 def begin(services: Services, wishes: Wishes) -> Begun:
@@ -65,15 +70,20 @@ def begin(services: Services, wishes: Wishes) -> Begun:
 
     Raises:
         Invalid: a wish that the API would refuse, too, in its words.
+        Conflict: a webhook source is there that knows another secret than the one that is wished for.
     """
     from optimizer.service import setup
 
     setup.ensure_workspace(services, wishes.workspace)
     with services.store.read() as reader:
         known = reader.campaign(wishes.workspace, wishes.campaign)
+        there = _known_source(reader, wishes)
     campaign = known or setup.put_campaign(services, _campaign(services, wishes))[0]
     ensure_key(services, wishes.workspace)
-    return Begun(campaign, known is None, _first_decision(services, campaign), _source(services, wishes))
+    decision = _first_decision(services, campaign)
+    source = there or _new_source(services, wishes)
+    secret_file = None if source is None else _secret_file(services.settings, source)
+    return Begun(campaign, known is None, decision, source, there is None, secret_file)
 
 
 def body_of(wishes: Wishes) -> dict[str, Any]:
@@ -109,16 +119,29 @@ def _first_decision(services: Services, campaign: Campaign) -> Decision:
     return asked(person, preview=False)
 
 
-def _source(services: Services, wishes: Wishes) -> WebhookSource | None:
-    """Where the vendor reports to; one that is there already stays as it is."""
+def _known_source(reader: Reader, wishes: Wishes) -> WebhookSource | None:
+    """Where the vendor reports to already: it stays as it is, so a secret that is wished for must be one of its own."""
+    known = [one for one in reader.webhook_sources(wishes.workspace) if one.vendor == wishes.vendor]
+    if not known or wishes.secret is None:
+        return known[0] if known else None
+    found = next((one for one in known if wishes.secret in (*one.secrets, *one.topic_arns)), None)
+    if found is not None:
+        return found
+    what = "topic" if wishes.vendor == "ses" else "secret"
+    address = f"/v1/webhook-sources/{known[0].source_id}"
+    raise Conflict(
+        f"secret: the webhook source {known[0].source_id!r} for {wishes.vendor} was made with another {what} and stays "
+        f"as it is; leave --secret out to go on with it, or PUT {address} with the new {what}",
+        code="other_secret",
+    )
+
+
+def _new_source(services: Services, wishes: Wishes) -> WebhookSource | None:
+    """Where the vendor is to report to; None where it needs a secret that nobody has told yet."""
     from optimizer.service.beginnings import new_secret, new_source
 
     if wishes.vendor is None:
         return None
-    with services.store.read() as reader:
-        known = [one for one in reader.webhook_sources(wishes.workspace) if one.vendor == wishes.vendor]
-    if known:
-        return known[0]
     own = new_secret("standard") if wishes.vendor == "standard" and wishes.secret is None else None
     secret = own or wishes.secret
     if secret is None:
@@ -130,6 +153,15 @@ def _source(services: Services, wishes: Wishes) -> WebhookSource | None:
     if own is not None:
         write_secret(webhook_path(services.settings, wishes.workspace), own)
     return made
+
+
+def _secret_file(settings: Settings, source: WebhookSource) -> Path | None:
+    """The file with a secret of a Standard Webhooks source, if there is one: whoever made the source by the API, or
+    gave a secret of their own, has it elsewhere."""
+    path = webhook_path(settings, source.workspace_id)
+    if source.vendor != "standard" or not path.exists():
+        return None
+    return path if path.read_text(encoding="utf-8").strip() in source.secrets else None
 
 
 def webhook_path(settings: Settings, workspace_id: str) -> Path:
@@ -165,8 +197,8 @@ def steps(settings: Settings, wishes: Wishes, begun: Begun) -> list[Step]:
         ),
         Step("Tell what came of it", event_command(base, auth, begun.campaign, decision)),
     ]
-    if source is not None and source.vendor == "standard":
-        secret = f"cat {shlex.quote(str(webhook_path(settings, wishes.workspace)))}"
+    if source is not None and begun.secret_file is not None:
+        secret = f"cat {shlex.quote(str(begun.secret_file))}"
         signed = signed_command(webhook_url(base, source), secret, main_outcome(begun.campaign), decision)
         found.append(Step("Or let whoever sends tell by a signed webhook", signed))
     return [

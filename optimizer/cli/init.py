@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from optimizer.cli.call import Call, command, option
-from optimizer.cli.firststeps import Begun, Step, Wishes, begin, body_of, steps, webhook_path
+from optimizer.cli.firststeps import Begun, Step, Wishes, begin, body_of, steps
 from optimizer.cli.group import EXIT_CODES
 from optimizer.first_start import key_path
 from optimizer.service.starters import AIMS, HOLDOUT, VARIANTS, webhook_url
@@ -156,7 +156,12 @@ def _answer(call: Call, wishes: Wishes, begun: Begun, next_steps: Sequence[Step]
             "send_at": decision.send_at,
             "propensity": decision.propensity,
         },
-        "webhook": source and {"source_id": source.source_id, "url": webhook_url(wishes.base, source)},
+        "webhook": source
+        and {
+            "source_id": source.source_id,
+            "url": webhook_url(wishes.base, source),
+            "secret_file": begun.secret_file and str(begun.secret_file),
+        },
         "guide": f"{wishes.base}/console/start",
         "next": [{"what": step.what, "command": step.command} for step in next_steps],
     }
@@ -174,7 +179,7 @@ def _lines(call: Call, wishes: Wishes, begun: Begun, next_steps: Sequence[Step])
         f"  a campaign  {campaign.campaign_id}{made}: {offered}; by {by}; "
         f"{campaign.groups.holdout:.0%} of people get nothing, to compare with",
         f"  a decision  {_told(begun.decision)}",
-        *_webhook(call, wishes, begun),
+        *_webhook(wishes, begun),
         "",
         click.style("Go on with these, from this folder", bold=True),
     ]
@@ -196,13 +201,13 @@ def _told(decision: Decision) -> str:
     )
 
 
-def _webhook(call: Call, wishes: Wishes, begun: Begun) -> list[str]:
+def _webhook(wishes: Wishes, begun: Begun) -> list[str]:
     source = begun.source
     if source is not None:
-        secret = (
-            f"; its secret is in {webhook_path(call.settings, call.workspace)}" if source.vendor == "standard" else ""
-        )
-        return [f"  a webhook   {webhook_url(wishes.base, source)} for {source.vendor} to call{secret}"]
+        told = f"  a webhook   {webhook_url(wishes.base, source)} for {source.vendor} to call"
+        if begun.secret_file is not None:
+            return [f"{told}; its secret is in {begun.secret_file}"]
+        return [told if begun.source_is_new else f"{told} (was there already; its secret is known only to who made it)"]
     if wishes.vendor is None:
         return ["  no webhook: report outcomes to /v1/events"]
     what = "TOPIC_ARN once you have the topic" if wishes.vendor == "ses" else "KEY once you have the key"

@@ -12,6 +12,7 @@ from optimizer.cli.call import Call, command, option
 from optimizer.cli.group import EXIT_CODES
 from optimizer.cli.tables import number, show, table
 from optimizer.errors import Invalid
+from optimizer.service.reportwords import together
 from storage.rules import WEEKDAYS
 
 if TYPE_CHECKING:
@@ -77,7 +78,8 @@ def _interval(found: Mapping[str, Any] | None) -> str:
         return "–"
     if found["low"] is None:
         return f"{number(found['estimate'])} (too early)"
-    return f"{number(found['estimate'])} ({number(found['low'])} … {number(found['high'])})"
+    estimate, low, high = together([found[name] for name in ("estimate", "low", "high")], digits=4)
+    return f"{estimate} ({low} … {high})"
 
 
 def _groups(found: Mapping[str, Any]) -> RenderableType:

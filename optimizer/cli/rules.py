@@ -39,7 +39,13 @@ def breaches(call: Call, rule: str | None) -> None:
         *(f"{one.decision_id}  {one.send_at:%Y-%m-%d %H:%M:%SZ}  {one.rule_id}: {one.detail}" for one in found),
     )
     if not call.as_json:
-        call.note(f"{len(found)} breaches in {len({one.decision_id for one in found})} reserved messages")
+        call.note(_counted(len(found), len({one.decision_id for one in found})))
+
+
+def _counted(breaches: int, messages: int) -> str:
+    if not breaches:
+        return "No reserved message breaks a rule."
+    return f"{breaches} breach{'es' * (breaches > 1)} by {messages} reserved message{'s' * (messages > 1)}"
 
 
 def _all(services: Services, workspace: str, rule: str | None) -> Iterator[Breach]:

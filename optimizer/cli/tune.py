@@ -76,9 +76,7 @@ def _journal(database: str) -> Path:
     """Beside an embedded database, else in ``var``."""
     from storage.open import folder_of
 
-    folder = folder_of(database)
-    folder.mkdir(parents=True, exist_ok=True)
-    return folder / "tuning.journal"
+    return folder_of(database) / "tuning.journal"
 
 
 def _lines(found: dict[str, Any]) -> list[str]:
@@ -96,12 +94,13 @@ def _lines(found: dict[str, Any]) -> list[str]:
     lines = [
         f"{found['decision']}: {found['reason']}",
         f"best of {found['trials']} trials: {changed}",
-        f"likelihood: {likelihood['gain']:+.3e} ± {z * likelihood['standard_error']:.1e} nats a row "
-        f"on {likelihood['rows']} rows that the search never saw",
+        f"likelihood: {likelihood['gain']:+.3e} ± {z * likelihood['standard_error']:.1e} (half of its 95 % interval) "
+        f"nats a row on {likelihood['rows']} rows that the search never saw",
     ]
     if value is not None:
         half = z * value["standard_error"]
-        lines.append(f"value: {value['value']:+.4g} ± {half:.2g} a decision, doubly robust, on {value['n']} rows")
+        told = f"{value['value']:+.4g} ± {half:.2g} (half of its 95 % interval) a decision"
+        lines.append(f"value: {told}, doubly robust, on {value['n']} rows")
     return lines
 
 

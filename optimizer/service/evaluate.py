@@ -88,9 +88,9 @@ def evaluate_file(
         As ``evaluate``, with ``file`` in place of ``policy_id``, ``unseen`` None (the file doesn't say what its maker
         has seen), ``covered``, the share of the closed rows that the file speaks of, and ``given``: how many rows it
         has, how many of them have a probability of ``null``, an ``unknown`` decision id, one of ``other`` campaigns or
-        of this one (``known``), and how many of these can be evaluated on (``closed``). Where it gives only the logged
-        actions' probabilities, the direct method and its kin use its own predictions, and are left out where a row has
-        none.
+        of this one (``known``), how many of these are the ``holdout``'s, for whom no policy chose, and how many can be
+        evaluated on (``closed``). Where it gives only the logged actions' probabilities, the direct method and its kin
+        use its own predictions, and are left out where a row has none.
 
     Raises:
         NotFound: no such campaign.
@@ -117,14 +117,17 @@ def evaluate_file(
 
 def _counted(told: Told, log: Log, campaign_id: str, closed: int) -> dict[str, int]:
     """What became of a file's rows, of which so many can be evaluated on."""
-    known = other = 0
+    known = other = holdout = 0
     for row in log.rows:
         if row.decision.decision_id in told.given:
-            known += row.decision.campaign_id == campaign_id
-            other += row.decision.campaign_id != campaign_id
+            mine = row.decision.campaign_id == campaign_id
+            known += mine
+            other += not mine
+            holdout += mine and row.decision.group == "holdout"
     unknown = len(told.given) - known - other
     rows = len(told.given) + told.nulls
-    return {"rows": rows, "null": told.nulls, "unknown": unknown, "other": other, "known": known, "closed": closed}
+    found = {"rows": rows, "null": told.nulls, "unknown": unknown, "other": other}
+    return {**found, "known": known, "holdout": holdout, "closed": closed}
 
 
 def _of_file(found: Mapping[str, int], campaign_id: str) -> str:
@@ -134,6 +137,7 @@ def _of_file(found: Mapping[str, int], campaign_id: str) -> str:
         "unknown": "with a decision_id that is not in the log",
         "other": "of other campaigns",
         "known": f"of decisions of {campaign_id!r}",
+        "holdout": "of these the holdout's, for whom no policy chose",
         "closed": "of these closed and with a known propensity",
     }
     told = ", ".join(f"{found[name]} {what}" for name, what in words.items() if found[name] or name == "known")

@@ -17,6 +17,7 @@ import numpy as np
 from optimizer.errors import NotFound, SendtideError
 from optimizer.service import feedback
 from optimizer.service.replay import Replayer, eligible_logged, space_logged
+from optimizer.service.rhythms import counts_of
 from optimizer.service.rowfiles import open_writer
 from optimizer.service.wiring import Services
 from storage.log import Decision, Event, FeedbackRow, items_of
@@ -139,7 +140,7 @@ def _check_known(reader: Reader, workspace_id: str, selection: Selection) -> Non
 
 def _rows(services: Services, reader: Reader, workspace_id: str, what: What, selection: Selection) -> Iterator[Row]:
     if what == "recipient":
-        return _recipient_rows(reader, workspace_id, selection.recipient_id or "")
+        return _recipient_rows(services, reader, workspace_id, selection.recipient_id or "")
     logged = reader.feedback(
         workspace_id, campaign_id=selection.campaign_id, since=selection.since, until=selection.until
     )
@@ -198,9 +199,9 @@ def _replayed(replayer: Replayer, decision: Decision) -> tuple[list[float] | Non
         return None, None, fault.detail
 
 
-def _recipient_rows(reader: Reader, workspace_id: str, recipient_id: str) -> Iterator[Row]:
+def _recipient_rows(services: Services, reader: Reader, workspace_id: str, recipient_id: str) -> Iterator[Row]:
     """Everything that is stored of one person: the record, decisions, events with what vendors said, other systems'
-    messages, the sums of the weekly rhythm, the count of unanswered messages."""
+    messages, the sums of the weekly rhythm faded to now, the count of unanswered messages."""
     recipient = reader.recipient(workspace_id, recipient_id)
     known = recipient is not None
     if recipient is not None:
@@ -228,7 +229,7 @@ def _recipient_rows(reader: Reader, workspace_id: str, recipient_id: str) -> Ite
             yield {"kind": "message", "id": message.message_ref, "at": message.at, "record": asdict(message)}
     sums = reader.rhythms(workspace_id, [recipient_id]).get(recipient_id)
     if sums:
-        record = {"recipient_id": recipient_id, "sums": [asdict(one) for one in sums]}
+        record = {"recipient_id": recipient_id, "sums": [asdict(one) for one in counts_of(sums, services.clock())]}
         yield {"kind": "rhythm", "id": recipient_id, "at": None, "record": record}
     unanswered = reader.unanswered(workspace_id, [recipient_id]).get(recipient_id)
     if unanswered:
@@ -247,7 +248,7 @@ def of_recipient(services: Services, workspace_id: str, recipient_id: str) -> di
     several: dict[str, list[Any]] = {"decision": [], "event": [], "message": []}
     single: dict[str, Any] = {"recipient": None, "rhythm": None, "engagement": None}
     with services.store.read() as reader:
-        for row in _recipient_rows(reader, workspace_id, recipient_id):
+        for row in _recipient_rows(services, reader, workspace_id, recipient_id):
             if row["kind"] in several:
                 several[row["kind"]].append(row["record"])
             else:

@@ -144,7 +144,7 @@ def suppress(
     source = f"{people.EVENT_SOURCE}{event.type}:{event.event_id}"
     stored = writer.recipient(workspace_id, recipient_id) or people.unknown(workspace_id, recipient_id)
     at = min(event.occurred_at, now)
-    people.store(writer, stored, people.refused(stored, channel, category, source=source, at=at), now)
+    people.record_refusal(writer, stored, channel, category, source=source, at=at, now=now)
     revoked: list[Decision] = []
     for decision in writer.open_decisions(workspace_id, recipient_id):
         out = decision.decision_id == answered and decision.send_at is not None and decision.send_at <= now

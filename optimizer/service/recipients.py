@@ -107,7 +107,7 @@ def refused(recipient: Recipient, channel: str, category: str, *, source: str, a
     # The same event may have refused more while its message wasn't known.
     others = [s for s in recipient.suppressed if s.source != source]
     alike = (channel, category, _event_type(source))
-    known = [s for s in others if by_event(s) and (s.channel, s.category, _event_type(s.source)) == alike]
+    known = [s for s in others if by_event(s) and _kind(s) == alike]
     if any(s.at is None or s.at >= at for s in known):
         return replace(recipient, suppressed=tuple(others))
     refusal = Suppression(channel=channel, category=category, source=source, at=at)
@@ -123,6 +123,28 @@ def narrows(before: Recipient, after: Recipient) -> bool:
             return True
     known = {(one.channel, one.category) for one in before.suppressed}
     return any((one.channel, one.category) not in known for one in after.suppressed)
+
+
+def record_refusal(
+    writer: Writer, stored: Recipient, channel: str, category: str, *, source: str, at: datetime, now: datetime
+) -> None:
+    """Stores what an event refuses (see ``refused``).
+
+    The mark of the last change stays where it was, since the event has one of its own: else whoever unsubscribes would
+    make it unknown in which zone and by which consents all their messages were sent. It moves where an earlier refusal
+    goes, as it does once the message is known that one was about.
+    """
+    changed = refused(stored, channel, category, source=source, at=at)
+    if same(stored, changed):
+        return
+    newer = following(stored, changed, now)
+    if {_kind(s) for s in stored.suppressed} <= {_kind(s) for s in changed.suppressed}:
+        newer = replace(newer, changed_after=stored.changed_after if stored.version else 0)
+    writer.put_recipient(newer)
+
+
+def _kind(refusal: Suppression) -> tuple[str, str, str]:
+    return refusal.channel, refusal.category, _event_type(refusal.source)
 
 
 def store(writer: Writer, stored: Recipient, changed: Recipient, now: datetime) -> Recipient:

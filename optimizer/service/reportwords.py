@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+import math
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 _CONTROLS = {
@@ -25,8 +26,18 @@ def number(value: float) -> str:
     return f"{value:,.0f}" if size >= 1000.0 else f"{value:.3g}" if size >= 1e-4 else f"{value:.1e}"
 
 
-def _signed(value: float) -> str:
-    return ("+" if value > 0.0 else "") + number(value)
+def together(values: Sequence[float], digits: int = 3) -> list[str]:
+    """An estimate and what belongs to it, as its bounds, all with as many decimals as give the estimate its digits: who
+    reads "+0.11" beside "+0.152" takes it for less sure than it is."""
+    size = abs(values[0])
+    if size < 1e-4:
+        return [number(one) for one in values]
+    places = max(0, digits - 1 - math.floor(math.log10(size)))
+    return [f"{one:,.{places}f}" for one in values]
+
+
+def _signed(values: Sequence[float]) -> list[str]:
+    return [("+" if value > 0.0 else "") + told for value, told in zip(values, together(values), strict=True)]
 
 
 def _warnings(facts: Mapping[str, Any]) -> Iterator[str]:
@@ -67,9 +78,9 @@ def _lift(lift: Mapping[str, Any], currency: str, treated: int) -> Iterator[str]
             f"outcome; {have['needed']:.0f} are needed{when}."
         )
         return
-    ends = f"95 %: {_signed(value['low'])} to {_signed(value['high'])}"
+    estimate, low, high = _signed([value[name] for name in ("estimate", "low", "high")])
     share = f", {value['relative']:+.1%} of {number(value['base'])}" if value["relative"] is not None else ""
-    size = f"{_signed(value['estimate'])} a decision ({ends}{share})"
+    size = f"{estimate} a decision (95 %: {low} to {high}{share})"
     if value["clear"] == "higher":
         yield f"A clear lift over {over}: {size}."
     elif value["clear"] == "lower":
@@ -100,10 +111,8 @@ def _money(money: Mapping[str, Any] | None, currency: str, treated: int) -> Iter
             f", with {total['decisions']:,} of {treated:,} treated decisions: those made while the group to compare "
             "with was large enough to tell"
         )
-    yield (
-        f"In money, costs deducted: {_signed(total['estimate'])} {currency} so far (95 %: {_signed(total['low'])} to "
-        f"{_signed(total['high'])}){part}."
-    )
+    estimate, low, high = _signed([total[name] for name in ("estimate", "low", "high")])
+    yield f"In money, costs deducted: {estimate} {currency} so far (95 %: {low} to {high}){part}."
 
 
 def _harms(facts: Mapping[str, Any]) -> Iterator[str]:

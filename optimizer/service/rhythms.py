@@ -175,16 +175,20 @@ def note_answer_changed(writer: Writer, decision: Decision, *, answered: bool) -
         writer.add_to_rhythm(decision.workspace_id, decision.recipient_id, moved)
 
 
+def counts_of(sums: Sequence[RhythmSum], now: datetime) -> list[RhythmSum]:
+    """The sums with their weights faded to ``now``, as counts: of what happened now 1, of a half-life ago one half."""
+    unit = _weight(int(now.timestamp()))
+    return [RhythmSum(one.kind, one.hour, round(one.weight / unit, _DIGITS)) for one in sums]
+
+
 def effects_of(sums: Sequence[RhythmSum], now: datetime) -> JsonObject:
     """What a decision at ``now`` is told: by kind, pairs of an hour of the week and its decayed count; {} = nothing."""
     if not sums:
         return {}
-    unit = _weight(int(now.timestamp()))
     told: dict[str, list[list[float]]] = {kind: [] for kind in RHYTHM_KINDS}
-    for one in sums:
-        count = round(one.weight / unit, _DIGITS)
-        if count >= _LEAST:
-            told[one.kind].append([one.hour, count])
+    for one in counts_of(sums, now):
+        if one.weight >= _LEAST:
+            told[one.kind].append([one.hour, one.weight])
     kept = {kind: pairs for kind, pairs in told.items() if pairs}
     return {EFFECT: kept} if kept else {}
 

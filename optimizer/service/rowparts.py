@@ -139,9 +139,11 @@ def csv_header(raw: IO[bytes]) -> tuple[str, ...]:
 
 def _header(reader: Any) -> list[str]:
     try:
-        header: list[str] = next(reader, [])
+        header: list[str] | None = next(reader, None)
     except csv.Error as fault:
         raise Invalid.field("file", f"line 1: {fault}", code="unreadable_file") from None
+    if header is None:
+        raise Invalid.field("file", "is empty; line 1 must name every column once", code="unreadable_file")
     if not header or len(set(header)) != len(header):
         raise Invalid.field("file", "line 1 must name every column once", code="unreadable_file")
     return header

@@ -68,13 +68,18 @@ def under_way(
     except ImportError:
         raise ConfigError("tuning needs Optuna: pip install 'sendtide[tune]'") from None
     optuna.logging.set_verbosity(optuna.logging.WARNING)
-    storage = optuna.storages.JournalStorage(JournalFileBackend(str(journal)))
+
+    def kept() -> optuna.storages.JournalStorage:
+        return optuna.storages.JournalStorage(JournalFileBackend(str(journal)))
+
     search_id = search_id_of(services, workspace_id)
-    names = [name for name in optuna.get_all_study_names(storage) if name.rpartition("/")[0] == search_id]
-    last = max((int(name.rpartition("/")[2]) for name in names), default=0)
+    last = 0
     now, study = services.clock(), None
+    if journal.exists():  # Optuna would make it
+        names = [name for name in optuna.get_all_study_names(kept()) if name.rpartition("/")[0] == search_id]
+        last = max((int(name.rpartition("/")[2]) for name in names), default=0)
     if last:
-        study = optuna.load_study(study_name=f"{search_id}/{last}", storage=storage)
+        study = optuna.load_study(study_name=f"{search_id}/{last}", storage=kept())
     if study is not None and not over(study, trials):
         until = datetime.fromisoformat(study.user_attrs[_UNTIL])
         log, rows = _matured(reader, workspace_id, until)
@@ -84,7 +89,9 @@ def under_way(
     log, rows = _matured(reader, workspace_id, now)
     if len(rows) < LEAST:
         raise Invalid.field("rows", f"{len(rows)} matured rows; tuning needs at least {LEAST}", code="too_few_rows")
-    study = optuna.create_study(study_name=f"{search_id}/{last + 1}", storage=storage, direction="maximize")
+    journal.parent.mkdir(parents=True, exist_ok=True)
+    journal.touch(0o600)
+    study = optuna.create_study(study_name=f"{search_id}/{last + 1}", storage=kept(), direction="maximize")
     study.set_user_attr(_UNTIL, now.isoformat())
     study.set_user_attr(_MADE_ON, _made_on(rows))
     return _ready(study, services, reader, workspace_id, log, rows)

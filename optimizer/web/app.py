@@ -30,6 +30,7 @@ from optimizer.web import (
 from optimizer.web.any_id import AnyId
 from optimizer.web.compat import personalizer, segment, segment_document
 from optimizer.web.console import console
+from optimizer.web.console.entry import to_console
 from optimizer.web.holder import ServiceHolder
 from optimizer.web.metrics import Metrics
 from optimizer.web.openapi import Document
@@ -83,6 +84,7 @@ def create_app(settings: Settings | None = None, *, clock: Clock = utc_now, seed
         app.register_blueprint(area)
     personalizer.install(app)
     app.register_blueprint(console)
+    app.add_url_rule("/", "to_console", to_console, methods=["GET"], provide_automatic_options=False)
     problems.install(app)
     manners.install(app)
     return app

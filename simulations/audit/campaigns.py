@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass, field
 
 from storage.log import Decision, items_of
@@ -61,6 +61,15 @@ class Campaigns:
             return frozenset()
         mapped = ((c.campaign_id, type_, to.outcome) for c in everything for type_, to in c.event_mapping.items())
         return frozenset(wanted | {(name, type_) for name, type_, outcome in mapped if (name, outcome) in wanted})
+
+    def mapped_to(self, outcomes: Collection[str]) -> frozenset[tuple[str, str]]:
+        """(campaign id, event type) of all that any version of any campaign makes one of these outcomes."""
+        return frozenset(
+            (c.campaign_id, type_)
+            for c in self._all()
+            for type_, to in c.event_mapping.items()
+            if to.outcome in outcomes
+        )
 
     def _all(self) -> Iterator[Campaign]:
         for current in items_of(lambda at: self.reader.campaigns(self.workspace_id, limit=_PAGE, cursor=at)):

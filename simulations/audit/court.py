@@ -12,7 +12,7 @@ from functools import partial
 from simulations.audit import books, caps, clocks, displacing, fatigue, people, requires, scarce
 from simulations.audit.campaigns import Campaigns
 from simulations.audit.holdings import Held, Neighbours, held_by, held_elsewhere, moves
-from simulations.audit.people import Person
+from simulations.audit.people import REFUSALS, Heard, Person
 from simulations.audit.report import Report
 from simulations.audit.requires import Reply
 from simulations.audit.rulebook import Rulebook, binds, selects
@@ -71,13 +71,14 @@ class Log:
     places: dict[str, list[Held]] = field(default_factory=lambda: defaultdict(list))
     positions: list[int] = field(default_factory=list)
     answers: dict[str, Sequence[Reply]] = field(default_factory=dict)
-    refusals: dict[str, dict[str, int]] = field(default_factory=lambda: defaultdict(dict))
+    refusals: dict[str, dict[str, Heard]] = field(default_factory=lambda: defaultdict(dict))
 
 
 def read_log(reader: Reader, workspace_id: str, marked_after: int, report: Report) -> Log:
     """Reads every decision and event once; notes on the way what senders did otherwise."""
     log = Log(Campaigns(reader, workspace_id))
     wanted = log.campaigns.required()
+    mapped = log.campaigns.mapped_to(REFUSALS)
     for row in reader.feedback(workspace_id):
         decision = row.decision
         report.decisions += 1
@@ -87,7 +88,7 @@ def read_log(reader: Reader, workspace_id: str, marked_after: int, report: Repor
         for what in books.done_otherwise(row):
             report.otherwise[what].append(decision.decision_id)
         if row.events:
-            _note_events(log, row, wanted)
+            _note_events(log, row, wanted, mapped)
         held = held_by(decision, marked_after)
         places = log.places[decision.recipient_id]
         if held is not None:
@@ -98,11 +99,13 @@ def read_log(reader: Reader, workspace_id: str, marked_after: int, report: Repor
     return log
 
 
-def _note_events(log: Log, row: FeedbackRow, wanted: frozenset[tuple[str, str]]) -> None:
+def _note_events(
+    log: Log, row: FeedbackRow, wanted: frozenset[tuple[str, str]], mapped: frozenset[tuple[str, str]]
+) -> None:
     decision = row.decision
     if wanted and (heard := requires.replies(decision, row.events, wanted)):
         log.answers[decision.decision_id] = heard
-    if refused := people.refusals_by_event(decision, row.events):
+    if refused := people.refusals_by_event(decision, row.events, mapped):
         log.refusals[decision.recipient_id] |= refused
 
 

@@ -21,3 +21,4 @@ class Judgement:
 KEPT = Judgement("kept")
 CHANGED = Judgement("unknown", "the recipient's record has changed since")
 LOST = Judgement("unknown", "the version of the rule that was in force is not stored")
+UNTOLD = Judgement("unknown", "the log doesn't tell whether a refusal was known by then")

@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import pytest
 
+from optimizer.cli.evaluate import _given
 from optimizer.service import setup
 from optimizer.service.wiring import Services
 from storage.records import Channel
@@ -54,6 +55,40 @@ def test_figures_that_the_rows_do_not_tell_are_dashes_with_a_reason(sendtide: Se
         f"of the file's {ROWS + 1} rows {ROWS} can be evaluated on: 0 have a probability of null, 1 an unknown" in text
     )
     assert sendtide.json(*asked)["policy"]["ips"]["value"] is None
+
+
+def test_intervals_stand_under_their_own_headings_and_only_where_some_row_has_them(
+    sendtide: Sendtide, shop: Services
+) -> None:
+    def told() -> tuple[str, list[str], str]:
+        with shop.store.read() as reader:
+            rows = [row.decision for row in reader.feedback("default")]
+        lines = "".join(f'{{"decision_id":"{d.decision_id}","probability":[0.5,0.5]}}\n' for d in rows)
+        path = sendtide.file("policy.ndjson", lines)
+        text = sendtide.ok("evaluate", "--probabilities", path, "--campaign", "spring")
+        table = text.split("\n\n")[1].splitlines()
+        return table[0], [line for line in table if line.startswith("policy, ips")], text
+
+    heading, (ips,), text = told()
+    for title in ("bootstrap", "empirical likelihood", "Cressie–Read"):
+        assert ips[heading.index(title) :].startswith("[0."), title
+    assert "sequence" not in heading
+    assert "confidence sequences are left out: they begin at 1,000 rows" in text
+
+    more = history(seed=4).replace("2026-02-01", "2026-02-03")  # the same people, two days later
+    sendtide.ok("import", "history", sendtide.file("more.csv", more))
+    heading, (ips,), text = told()
+    assert "Cressie–Read" not in heading
+    assert ips[heading.index("sequence") :].startswith("[0.")
+    assert "Cressie–Read's intervals are left out: recipients have several rows" in text
+    assert "confidence sequences are left out" not in text
+
+
+def test_rows_of_the_holdout_are_named_as_what_they_are() -> None:
+    found = {"rows": 900, "null": 1, "unknown": 2, "other": 3, "known": 894, "holdout": 156, "closed": 730}
+    told = _given(found)
+    assert "730 can be evaluated on: 1 have a probability of null, 2 an unknown decision_id" in told
+    assert "156 are the holdout's, for whom no policy chose, 8 are not closed, were not drawn" in told
 
 
 def test_a_policy_that_serves_and_is_older_than_the_rows_is_told_to_be(sendtide: Sendtide, shop: Services) -> None:

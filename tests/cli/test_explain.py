@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
+from typing import Any
+
+from optimizer.cli.explain import _lines
 from optimizer.service import setup
 from optimizer.service.requests import DecisionRequest, RecipientPatch
 from optimizer.service.wiring import Services
@@ -9,6 +13,29 @@ from storage.records import Channel, OutcomeWeight, Variant
 from tests.cli.conftest import Sendtide
 from tests.service.conftest import campaign
 from tests.service.trained import publish_model
+
+
+def test_comparisons_with_the_same_action_are_told_once_under_all_their_names() -> None:
+    def compared(to: str, variant: str | None) -> dict[str, Any]:
+        told = {
+            "variant_id": variant,
+            "channel": variant and "email",
+            "send_at_local": datetime(2026, 3, 2, 9, tzinfo=UTC),
+        }
+        return {"to": to, "action": told, "difference": 0.25, "contributions": [], "residual": 0.0}
+
+    kinds = ("runner_up", "other_variant", "other_channel", "no_send")
+    one = [compared(kind, variant) for kind, variant in zip(kinds, ("a", "a", "a", None), strict=True)]
+    headings = [line for line in _lines({"sentence": "So.", "comparisons": one}) if line][1:]
+    assert headings == [
+        "Score against the best other action, the best of another variant and the best on another channel: a by email "
+        "on Monday at 09:00: +0.25",
+        "Score against not sending: +0.25",
+    ]
+    silent = [compared("runner_up", None), compared("other_variant", "b"), compared("no_send", None)]
+    headings = [line for line in _lines({"sentence": "So.", "comparisons": silent}) if line][1:]
+    assert headings[0] == "Score against the best other action and not sending: +0.25"
+    assert len(headings) == 2
 
 
 def test_a_decision_is_explained_in_words_and_numbers(sendtide: Sendtide, services: Services) -> None:
@@ -32,7 +59,9 @@ def test_a_decision_is_explained_in_words_and_numbers(sendtide: Sendtide, servic
     found = sendtide.json("explain", decision.decision_id)
     assert found["kind"] == "learned"
     against = next(one for one in found["comparisons"] if one["to"] == "other_variant")
-    assert f"Score against the best of another variant: {against['action']['variant_id']} by email" in text
+    assert f"the best of another variant: {against['action']['variant_id']} by email" in text
+    headings = [line for line in text.splitlines() if line.startswith("Score against ")]
+    assert len(headings) == len({str(one["action"]) for one in found["comparisons"]}), "each comparison is told once"
     result = sendtide("explain", "dec_none")
     assert result.exit_code == 1
     assert "no decision 'dec_none'" in result.stderr

@@ -15,12 +15,15 @@ from click.testing import CliRunner, Result
 
 from optimizer.cli import main
 from optimizer.config import Settings
+from optimizer.service import setup
+from optimizer.service.beginnings import new_source
 from optimizer.service.setup import authenticate
 from optimizer.service.wiring import Services
 from simulations.server import Server
 from storage.webhooks import Vendor
 from tests.cli.conftest import Sendtide
 
+SECRET = "whsec_" + "A" * 32
 NEEDED = pytest.mark.skipif(
     not all(map(shutil.which, ("bash", "curl", "openssl"))), reason="the printed commands need bash, curl and openssl"
 )
@@ -117,6 +120,43 @@ def test_secrets_of_another_database_in_the_folder_are_kept(sendtide: Sendtide) 
     assert (sendtide.folder / "first-key.2").read_text() == "one"
     assert (sendtide.folder / "webhook-secret.1").read_text() == "two"
     assert key.read_text().startswith("st_")
+
+
+def test_a_source_that_was_made_elsewhere_names_no_file_and_no_step_that_needs_it(
+    sendtide: Sendtide, services: Services
+) -> None:
+    setup.ensure_workspace(services, "default")
+    new_source(services, "default", "standard", [SECRET])
+    told = sendtide.ok("init", "--yes")
+    assert "for standard to call (was there already; its secret is known only to who made it)" in told
+    assert "webhook-secret" not in told
+    assert "Or let whoever sends tell by a signed webhook" not in commands(told)
+    assert sendtide.json("init")["webhook"]["secret_file"] is None
+    (sendtide.folder / "webhook-secret").write_text("of another database")
+    assert "webhook-secret" not in sendtide.ok("init", "--yes")
+    assert "call (was there already" in sendtide.ok("init", "--yes", "--secret", SECRET), "it is the one that is known"
+
+
+def test_a_secret_of_ones_own_is_in_no_file(sendtide: Sendtide) -> None:
+    told = sendtide.ok("init", "--yes", "--secret", SECRET)
+    assert "for standard to call\n" in told
+    assert "webhook-secret" not in told
+
+
+def test_another_secret_than_the_sources_is_refused_before_anything_is_made(
+    sendtide: Sendtide, services: Services
+) -> None:
+    setup.ensure_workspace(services, "default")
+    made = new_source(services, "default", "standard", [SECRET])
+    other = SECRET.replace("A", "B")
+    refused = sendtide("init", "--yes", "--secret", other)
+    assert refused.exit_code == 1
+    told = " ".join(refused.stderr.split())
+    assert f"webhook source {made.source_id!r} for standard was made with another secret and stays as it is" in told
+    assert f"leave --secret out to go on with it, or PUT /v1/webhook-sources/{made.source_id} with" in told
+    assert other not in told
+    with services.store.read() as reader:
+        assert reader.campaigns("default", limit=1).items == ()
 
 
 def interactive(sendtide: Sendtide, answers: str) -> Result:

@@ -30,13 +30,20 @@ def test_breaches_are_listed_a_line_each_and_counted_on_the_side(
     sendtide: Sendtide, services: Services, spring: Campaign
 ) -> None:
     setup.put_campaign(services, replace(spring, allow_no_send=False))
-    assert sendtide.ok("rules", "breaches") == ""
+    none = sendtide("rules", "breaches")
+    assert (none.exit_code, none.stdout, none.stderr) == (0, "", "No reserved message breaks a rule.\n")
     ids = reserve(services, 3)
     result = sendtide("rules", "breaches")
     assert result.exit_code == 0
     assert sorted(line.split()[0] for line in result.stdout.splitlines()) == sorted(ids)
     assert all("never: " in line and "limit 0: never" in line for line in result.stdout.splitlines())
-    assert result.stderr == "3 breaches in 3 reserved messages\n"
+    assert result.stderr == "3 breaches by 3 reserved messages\n"
+
+
+def test_one_breach_is_counted_as_one(sendtide: Sendtide, services: Services, spring: Campaign) -> None:
+    setup.put_campaign(services, replace(spring, allow_no_send=False))
+    reserve(services, 1)
+    assert sendtide("rules", "breaches").stderr == "1 breach by 1 reserved message\n"
 
 
 def test_programs_get_them_as_json_of_one_rule_also_of_a_dry_run(

@@ -31,13 +31,13 @@ def test_a_search_is_told_with_its_errors_and_kept_beside_the_database(
     assert sum(found["rows"]) == ROWS
     assert found["decision"] in ("adopted", "kept")
     assert found["likelihood"]["standard_error"] >= 0
-    assert (sendtide.folder / "tuning.journal").exists()
+    assert (sendtide.folder / "tuning.journal").stat().st_mode & 0o777 == 0o600
     assert (found["made"], found["next"]) == (2, "begins_anew")
     text = sendtide.ok("tune", "--trials", "1")
     assert "kept: no candidate was likelier than the defaults" in text
     assert "1 trials made in all, 1 of them by this call, as many as were asked for" in text
     assert "best of 1 trials: shape 3 (default 3)" in text
-    assert "nats a row on 180 rows that the search never saw" in text
+    assert " (half of its 95 % interval) nats a row on 180 rows that the search never saw" in text
     tuning._store(shop, "default", TrainOptions(shape=9.0))
     text = sendtide.ok("tune", "--trials", "1")
     assert "kept: no candidate was likelier than the numbers that were adopted before" in text
@@ -51,6 +51,7 @@ def test_a_short_log_is_refused_and_reset_undoes(sendtide: Sendtide, shop: Servi
     refused = sendtide("tune")
     assert refused.exit_code == 1
     assert f"{ROWS} matured rows; tuning needs at least 1000" in refused.stderr
+    assert not list(sendtide.folder.glob("tuning.journal*")), "no search began"
     with shop.store.read() as reader:
         workspace = reader.workspace("default")
     assert workspace is not None

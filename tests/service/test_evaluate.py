@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ from optimizer.service.publish import roll_back
 from optimizer.service.retrain import retrain
 from optimizer.service.wiring import Services
 from storage.log import Decision
-from storage.records import Channel
+from storage.records import Channel, GroupShares
 from tests.service.conftest import WORKSPACE, FakeClock, campaign
 from tests.service.test_retrain import audience
 from tests.service.trained import publish_model
@@ -138,7 +139,18 @@ class TestFiles:
         with pytest.raises(Invalid, match="100 of decisions of 'spring', 100 of these closed"):
             evaluate_file(shop, WORKSPACE, "spring", told([0.5] * 100))
         found = evaluate_file(shop, WORKSPACE, "spring", told([0.5] * 250 + [None] * 50))
-        assert found["given"] == {"rows": 300, "null": 50, "unknown": 0, "other": 0, "known": 250, "closed": 250}
+        others = {"null": 50, "unknown": 0, "other": 0}
+        assert found["given"] == {"rows": 300, **others, "known": 250, "holdout": 0, "closed": 250}
+
+    def test_the_holdouts_rows_are_counted_apart(self, shop: Services, clock: FakeClock, tmp_path: Path) -> None:
+        setup.put_campaign(shop, replace(SHOP, groups=GroupShares(holdout=0.2)))
+        decided = audience(shop, clock, 400, seed=5)
+        silent = sum(d.group == "holdout" for d in decided)
+        assert silent > 40
+        path = tmp_path / "p.ndjson"
+        path.write_bytes(b"\n".join(orjson.dumps({"decision_id": d.decision_id, "probability": 0.5}) for d in decided))
+        found = evaluate_file(shop, WORKSPACE, "spring", path)["given"]
+        assert (found["known"], found["holdout"], found["closed"]) == (400, silent, 400 - silent)
 
     def test_a_policy_without_overlap_is_told_to_have_none(
         self, shop: Services, clock: FakeClock, tmp_path: Path

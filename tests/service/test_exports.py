@@ -6,7 +6,7 @@ import hashlib
 import resource
 import signal
 from collections.abc import Iterator
-from dataclasses import asdict, replace
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -22,6 +22,7 @@ from optimizer.service.exports import Selection, export
 from optimizer.service.imports import import_file
 from optimizer.service.ingest import ingest
 from optimizer.service.requests import DecisionRequest, EventInput
+from optimizer.service.rhythms import HALF_LIFE_DAYS
 from optimizer.service.rowfiles import ParquetWriter, open_writer
 from optimizer.service.settle import confirm, release
 from optimizer.service.wiring import Services
@@ -162,12 +163,22 @@ def test_a_policy_that_is_gone_is_told_in_its_rows_and_ends_nothing(
     assert "pol_gone" in rows["dec_lost"]["fault"]
 
 
-def test_a_recipient_export_holds_the_sums_of_its_rhythm(services: Services, spring: Campaign, tmp_path: Path) -> None:
+def test_a_recipient_export_holds_the_counts_of_its_rhythm_as_of_now(
+    services: Services, spring: Campaign, clock: FakeClock, tmp_path: Path
+) -> None:
     decide(services, "a")
-    sums = (RhythmSum("active", 9, 2.0), RhythmSum("sent", 20, 0.5))
+    unit = 2.0 ** (clock.now.timestamp() / (HALF_LIFE_DAYS * 86_400))
+    sums = (RhythmSum("active", 9, 2.0 * unit), RhythmSum("sent", 20, 0.5 * unit))
     services.store.write(lambda writer: writer.add_to_rhythm(WORKSPACE, "a", sums))
-    rows = out(services, "recipient", tmp_path / "r.ndjson", recipient_id="a")
-    assert [row["record"]["sums"] for row in rows if row["kind"] == "rhythm"] == [[asdict(one) for one in sums]]
+
+    def told() -> list[Any]:
+        rows = out(services, "recipient", tmp_path / "r.ndjson", recipient_id="a")
+        return [row["record"]["sums"] for row in rows if row["kind"] == "rhythm"]
+
+    active, sent = {"kind": "active", "hour": 9}, {"kind": "sent", "hour": 20}
+    assert told() == [[{**active, "weight": 2.0}, {**sent, "weight": 0.5}]]
+    clock.forward(days=HALF_LIFE_DAYS)
+    assert told() == [[{**active, "weight": 1.0}, {**sent, "weight": 0.25}]]
 
 
 def test_a_recipient_export_holds_everything_of_one_person_and_nothing_of_others(

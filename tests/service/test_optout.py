@@ -299,3 +299,45 @@ class TestARecordThatAgreesToLess:
         _put(services, Path(), channels=NO_MAIL)
         erasing.erase(services, WORKSPACE, "u1")
         assert stored(services, sent.decision_id).close_reason == "recipient:consent"
+
+
+def test_who_unsubscribes_keeps_the_mark_of_what_else_rules_go_by(services: Services, sent: Decision) -> None:
+    """Else the audit couldn't tell in which zone and by which consents their messages were reserved."""
+    setup.put_recipient(services, Recipient(WORKSPACE, "u1", timezone="Europe/Berlin"))
+    before = _person(services).changed_after
+    services.decider.decide(WORKSPACE, DecisionRequest("news", "u1"))
+    for minute, kind in enumerate(("unsubscribed", "complained", "unsubscribed")):
+        ingest(services, WORKSPACE, [event(kind, minute - 9, decision_id=sent.decision_id, event_id=f"e{minute}")])
+    assert {s.source for s in _person(services).suppressed} == {"event:complained:e1", "event:unsubscribed:e2"}
+    assert _person(services).changed_after == before
+    setup.put_recipient(services, Recipient(WORKSPACE, "u1", timezone="Europe/Rome"))
+    assert _person(services).changed_after > before
+
+
+def test_of_whom_nothing_was_stored_a_refusal_says_nothing_else(services: Services, sent: Decision) -> None:
+    ingest(services, WORKSPACE, [event("unsubscribed", 0, decision_id=sent.decision_id)])
+    assert _person(services).changed_after == 0
+
+
+def test_what_is_taken_back_moves_the_mark(services: Services, sent: Decision) -> None:
+    """Nothing in the record tells any more that it was refused before."""
+    ingest(services, WORKSPACE, [event("unsubscribed", 0, decision_id=sent.decision_id)])
+    ingest(services, WORKSPACE, [event("resubscribed", 1, decision_id=sent.decision_id)])
+    assert _person(services).changed_after >= sent.position
+
+
+def test_a_refusal_that_narrows_once_its_message_is_known_moves_the_mark(services: Services, sent: Decision) -> None:
+    waiting = event("unsubscribed", 0, provider="p", message_id="m1", recipient_id="u1", event_id="e1")
+    ingest(services, WORKSPACE, [waiting])
+    assert refused(services) == {EVERYTHING}
+    assert _person(services).changed_after == 0
+    settle.confirm(services, WORKSPACE, sent.decision_id, START, "p", "m1")
+    assert refused(services) == {OF_THE_LIST}
+    assert _person(services).changed_after > 0
+
+
+def _person(services: Services) -> Recipient:
+    with services.store.read() as reader:
+        found = reader.recipient(WORKSPACE, "u1")
+    assert found is not None
+    return found

@@ -13,6 +13,7 @@ from optimizer.errors import Invalid, NotFound
 from optimizer.service import setup
 from optimizer.service.keptreports import KeptReports
 from optimizer.service.report import report, report_with_trends
+from optimizer.service.reportwords import together
 from optimizer.service.wiring import Services
 from storage.log import Decision, Event, Reason
 from storage.records import Channel, GroupShares
@@ -110,6 +111,20 @@ def test_a_clear_lift_is_told_with_its_bounds_and_in_money(services: Services, l
     assert found["summary"][0].startswith("A clear lift over sending nothing (holdout): +")
     assert any(line.startswith("In money, costs deducted: +") and " EUR so far" in line for line in found["summary"])
     assert not found["group_sizes"]["mismatch"]
+
+
+@pytest.mark.parametrize(
+    ("values", "told"),
+    [
+        ((0.1516, 0.11, 0.1932), ["0.152", "0.110", "0.193"]),
+        ((0.11, 0.0999, 0.2), ["0.110", "0.100", "0.200"]),
+        ((-12.34, -13.0, 0.004), ["-12.3", "-13.0", "0.0"]),
+        ((1234.5, 12.0, 2345.6), ["1,234", "12", "2,346"]),
+        ((0.0, -0.25, 0.25), ["0", "-0.25", "0.25"]),
+    ],
+)
+def test_bounds_have_as_many_decimals_as_their_estimate(values: tuple[float, ...], told: list[str]) -> None:
+    assert together(values) == told
 
 
 def test_no_lift_is_said_to_be_none_with_what_could_be_seen(services: Services, later: FakeClock) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
+from typing import Any
 from zoneinfo import ZoneInfo
 
 import pytest
@@ -151,6 +152,72 @@ def test_a_recipient_who_changed_since_is_not_judged_but_for_refusals_that_an_ev
     assert tally(report, "suppression") == {"unknown": 1, "violated": 1}
     assert tally(report, "consent") == {"unknown": 2}
     assert tally(report, "timezone") == {"unknown": 2}
+
+
+def test_what_was_reserved_before_an_event_refused_it_is_judged_and_clean(store: Store) -> None:
+    person(store, timezone="Asia/Kolkata", channels={"sms": Consent(state=True)})
+    zone: dict[str, Any] = {"timezone": "Asia/Kolkata"}
+    log(store, reserved("before", NOW + HOUR, **zone), reserved("text", NOW + HOUR, channel="sms", **zone))
+    heard(store, "before", "unsubscribed", NOW, event_id="e1")
+    person(
+        store,
+        version=2,
+        changed_after=0,
+        timezone="Asia/Kolkata",
+        channels={"sms": Consent(state=True)},
+        suppressed=(Suppression("email", "marketing", source="event:unsubscribed:e1", at=NOW),),
+    )
+    report = audited(store)
+    assert report.clean
+    assert report.unknown == 0
+    log(store, reserved("after", NOW + 3 * HOUR, **zone), reserved("other", NOW + HOUR, channel="sms", **zone))
+    assert broken(audited(store)) == [("suppression", "after")]
+
+
+def test_a_refusal_that_was_told_again_is_not_taken_for_one_that_began_then(store: Store) -> None:
+    log(store, reserved("one", NOW + HOUR))
+    heard(store, "one", "unsubscribed", NOW, event_id="e1")
+    log(store, reserved("two", NOW + 3 * HOUR))
+    heard(store, "one", "unsubscribed", NOW + HOUR, event_id="e2")
+    refusal = Suppression("email", "marketing", source="event:unsubscribed:e2", at=NOW + HOUR)
+    person(store, changed_after=0, suppressed=(refusal,))
+    log(store, reserved("three", NOW + 4 * HOUR))
+    report = audited(store)
+    assert broken(report) == [("suppression", "three")]
+    assert tally(report, "suppression") == {"kept": 1, "unknown": 1, "violated": 1}
+
+
+@pytest.mark.parametrize(
+    ("kind", "properties", "doubt"),
+    [("bounced", {"hard": False}, 0), ("failed", {}, 0), ("bounced", {}, 1), ("failed", {"refuses": "channel"}, 1)],
+)
+def test_a_failure_that_refuses_nothing_casts_no_doubt(
+    store: Store, kind: str, properties: dict[str, bool | str], doubt: int
+) -> None:
+    log(store, reserved("one", NOW + HOUR))
+    heard(store, "one", kind, NOW, event_id="e1", properties=properties)
+    log(store, reserved("two", NOW + 3 * HOUR))
+    heard(store, "one", "unsubscribed", NOW + HOUR, event_id="e2")
+    person(store, changed_after=0, suppressed=(Suppression("email", "*", source="event:unsubscribed:e2", at=NOW),))
+    assert audited(store).unknown == doubt
+
+
+def test_a_refusal_by_an_event_that_the_log_does_not_hold_is_not_called_kept(store: Store) -> None:
+    log(store, reserved("one", NOW + HOUR))
+    person(store, changed_after=0, suppressed=(Suppression("email", "*", source="event:unsubscribed:gone"),))
+    report = audited(store)
+    assert tally(report, "suppression") == {"unknown": 1}
+    assert tally(report, "consent") == {"kept": 1}
+
+
+def test_a_refusal_that_names_a_person_alone_speaks_from_its_report_on(store: Store) -> None:
+    log(store, reserved("one", NOW + HOUR))
+    heard(store, "one", "unsubscribed", NOW + HOUR, event_id="e1", decision_id=None)
+    person(store, changed_after=0, suppressed=(Suppression(source="event:unsubscribed:e1"),))
+    log(store, reserved("two", NOW + 3 * HOUR))
+    report = audited(store)
+    assert broken(report) == [("suppression", "two")]
+    assert report.unknown == 0
 
 
 def test_a_refusal_that_waited_for_its_confirm_is_not_held_against_earlier_messages(store: Store) -> None:

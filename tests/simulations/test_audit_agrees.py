@@ -7,6 +7,7 @@ import json
 import random
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -17,7 +18,9 @@ from click.testing import CliRunner
 from optimizer.bandit.actions import build_space
 from optimizer.bandit.eligibility import Question, cost_micros, eligible
 from optimizer.bandit.localtime import zone
+from optimizer.service import ingest, setup
 from optimizer.service.holidays import holidays_of
+from optimizer.service.requests import DecisionRequest, EventInput
 from simulations import audit as audits
 from simulations.audit import caps, clocks
 from simulations.audit.holdings import Held, Neighbours, held_elsewhere
@@ -25,10 +28,10 @@ from simulations.audit.people import Person
 from simulations.audit.scarce import Sums
 from simulations.audit.verdicts import Judgement
 from simulations.drills import mutants
-from storage.log import Message
+from storage.log import Decision, Message
 from storage.open import open_rows
 from storage.port import Store
-from storage.records import Campaign, Channel, Recipient, Variant
+from storage.records import Campaign, Channel, EventMapping, Recipient, Variant
 from storage.rules import (
     Adapt,
     Blackout,
@@ -78,13 +81,17 @@ def test_the_command_refuses_a_copy_that_is_unfinished(store: Store, database: s
     assert "a copy into it is unfinished" in refused.output
 
 
+def _report_on(shop: Shop) -> audits.Report:
+    with shop.services.store.read() as reader:
+        return audits.audit(reader, SHOP)
+
+
 def _worked(database: str, seed: int, steps: int, mutant: str | None = None) -> tuple[audits.Report, Counter[str]]:
     """The audit after so many steps of a shop, and in how many decisions each kind masked something."""
     shop = Shop(database, seed)
     with mutants.mutated(mutant):
         shop.run(steps)
-    with shop.services.store.read() as reader:
-        report = audits.audit(reader, SHOP)
+    report = _report_on(shop)
     shop.services.close()
     return report, shop.reasons
 
@@ -107,6 +114,33 @@ def test_a_log_that_the_service_wrote_is_clean_and_judged(tmp_path: Path) -> Non
         assert kept[kind] > (0 if kind == "requires" else 50), kind
     assert displaced > 5
     assert doubtful <= {"consent", "suppression", "timezone", "blackout", "requires"}
+
+
+def test_messages_of_people_who_unsubscribe_later_are_judged(database: str) -> None:
+    shop = Shop(database, 5)
+    mapped = Campaign(SHOP, "sale", (Variant("a"),), (Channel("email"),), NOW, NOW, allow_no_send=False)
+    setup.put_campaign(shop.services, replace(mapped, event_mapping={"left": EventMapping("unsubscribed")}))
+
+    def asked(run: str) -> list[Decision]:
+        rows = [DecisionRequest("sale", f"u{i}") for i in range(1, 7)]
+        return [made for made in shop.services.decider.decide_batch(SHOP, rows, run) if isinstance(made, Decision)]
+
+    def heard(type_: str, made: Decision) -> None:
+        shop.now += HOUR
+        ingest.ingest(shop.services, SHOP, [EventInput(type_, shop.now, decision_id=made.decision_id)])
+
+    first = asked("one")
+    for made, type_ in zip(first, ("unsubscribed", "complained", "left", "bounced", "unsubscribed"), strict=False):
+        heard(type_, made)
+    heard("unsubscribed", first[4])
+    assert [made.status for made in asked("two")].count("withheld") == 5
+    assert _report_on(shop).unknown == 0
+    heard("resubscribed", first[0])
+    found = _report_on(shop)
+    shop.services.close()
+    assert found.breaches == []
+    assert {kind for (_, kind), tally in found.tallies.items() if tally["unknown"]} >= {"suppression", "timezone"}
+    assert found.unknown < found.reservations
 
 
 @pytest.mark.parametrize("kind", [kind for kind in mutants.KINDS if kind != "fatigue"])

@@ -10,6 +10,7 @@ import pytest
 from click.testing import CliRunner
 
 from simulations.audience import CHANNELS, VARIANTS, Person, audience, click_chance, hours_off, respond
+from simulations.audit import audit
 from simulations.demo import command
 from simulations.demo_days import CAMPAIGN, Day, Row, lift, live
 from simulations.stage import WORKSPACE, app_stage
@@ -80,10 +81,15 @@ def test_a_day_sends_confirms_and_reports_all_that_happened() -> None:
         live(stage, recipients=40, days=1, seed=4, tell=lambda _: None, on_day=days.append)
         with stage.services.store.read() as reader:
             logged = list(reader.feedback(WORKSPACE, campaign_id=CAMPAIGN))
+            audited = audit(reader, WORKSPACE)
     sent = [row for row in logged if row.decision.send_at is not None]
     assert {row.decision.status for row in sent} == {"sent"}
     assert any(row.decision.claimed_at is not None for row in sent)
     assert {row.decision.group for row in logged} >= {"treated", "random"}
+    assert {row.decision.sent_at == row.decision.send_at for row in sent} == {True}
+    assert all(e.occurred_at > row.decision.send_at for row in sent for e in row.events if row.decision.send_at)
+    assert audited.clean
+    assert audited.otherwise == {}
     clicks = sum(event.type == "clicked" for row in logged for event in row.events)
     assert clicks == sum(row.reward > 1 for row in days[0].rows)
 

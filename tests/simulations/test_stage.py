@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import http.client
-from datetime import datetime
+from datetime import datetime, timedelta
 
 import pytest
 
@@ -35,8 +35,12 @@ def test_maturing_moves_simulated_time_by_whole_weeks() -> None:
         before = stage.now()
         stage.mature()
         passed = (stage.now() - before).total_seconds()
+        stage.pass_until(stage.now() + timedelta(days=7, minutes=-59))
+        stage.mature()
+        later = (stage.now() - before).total_seconds()
     assert passed == MATURING_SECONDS
     assert passed % (7 * 86_400) == 0
+    assert later == 3 * MATURING_SECONDS, "what was sent an hour before the week's end matures in the next"
 
 
 def test_a_refusal_stops_a_simulation_with_what_was_answered() -> None:

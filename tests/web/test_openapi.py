@@ -56,14 +56,14 @@ def operation(path: str, method: str) -> dict[str, Any]:
 
 def test_every_route_is_documented_and_every_documented_route_exists(app: Flask) -> None:
     """But for other services' APIs (their owners' specifications describe them, and their errors have another form) and
-    the console, which is for people."""
+    the console, which is for people, and to which the bare address leads."""
     routes = {
         (re.sub(r"<(?:path:)?(\w+)>", r"{\1}", rule.rule), method.lower())
         for rule in app.url_map.iter_rules()
         if rule.endpoint != "static" and not rule.rule.startswith((f"{personalizer.PREFIX}/", "/console"))
         for method in (rule.methods or set()) - {"HEAD"}
     }
-    assert routes == set(EVERY)
+    assert routes == {*EVERY, ("/", "get")}
 
 
 def test_no_operation_has_a_default_response_and_problems_are_problem_json() -> None:

@@ -40,6 +40,11 @@ _YEAR: Final = 365 * 86_400
 _LONGEST_KEY: Final = 512
 
 
+def to_console() -> Response:
+    """Whoever opens the bare address, which is all that a start tells some people, wants the console."""
+    return go_on(PATH)
+
+
 @console.route("/sign-in", methods=["GET"])
 def sign_in() -> Response:
     """The form."""

@@ -107,13 +107,16 @@ RecipientOut = shown(RecipientIn, "Recipient")
 
 
 class RecipientExportOut(Shown):
-    """Everything that is stored of one person, as it is stored; null or empty: there is none."""
+    """Everything that is stored of one person; null or empty: there is none."""
 
     recipient = _record("Zone, attributes, consents, refusals.")
     decisions = _records("What was decided, with the context that it was decided by.")
     events = _records("What was reported, with the vendor's own words.")
     messages = _records("Messages of other systems.")
-    rhythm = _record("Sums by hour of the week.")
+    rhythm = _record(
+        "Counts by hour of the week, on the recipient's clock: `active`, `sent`, `answered`. What is long ago counts "
+        "less: half after 90 days."
+    )
     engagement = _record("How many messages were left unanswered.")
 
 

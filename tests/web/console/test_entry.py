@@ -31,6 +31,13 @@ def test_without_a_session_every_page_leads_to_the_sign_in_and_back(app: Flask, 
     assert stranger.get("/console/sign-in").headers["Location"] == "/console"
 
 
+def test_the_bare_address_leads_to_the_console(app: Flask, stranger: Browser) -> None:
+    answer = stranger.get("/")
+    assert (answer.status_code, answer.headers["Location"]) == (303, "/console")
+    assert stranger.client.head("/").status_code == 303
+    assert stranger.client.post("/").status_code == 405
+
+
 @pytest.mark.parametrize("name", ["endpoint", "_scheme", "_method", "_anchor", "_external", "self", "values"])
 def test_any_name_may_stand_in_a_query(app: Flask, stranger: Browser, name: str) -> None:
     wanted = f"/console/campaigns?{name}=x&{name}=%C3%9C"
