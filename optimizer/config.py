@@ -13,6 +13,7 @@ from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, Literal
+from urllib.parse import urlsplit
 
 from optimizer.errors import ConfigError
 
@@ -95,7 +96,8 @@ def _parse_bind(text: str) -> str:
 
 
 def _parse_url(text: str) -> str:
-    if not re.fullmatch(r"https?://[^\s/?#]+[^\s?#]*", text):
+    parts = urlsplit(text)  # refuses a host in brackets that is no address; ``port``, one over 65535
+    if not re.fullmatch(r"https?://[^\s/?#]+[^\s?#]*", text) or not parts.hostname or parts.port == 0:
         raise ValueError(text)
     return text.rstrip("/")
 
@@ -112,7 +114,7 @@ DATABASE = Kind(
     _parse_database,
 )
 BIND = Kind("HOST:PORT, the port from 1 to 65535", _parse_bind)
-URL = Kind("http://… or https://… without a query", _parse_url)
+URL = Kind("http://HOST or https://HOST, with or without :PORT (1 to 65535) and a path, without a query", _parse_url)
 TEXT = Kind("any text that is not empty", _parse_text)
 
 

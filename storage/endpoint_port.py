@@ -17,7 +17,7 @@ class EndpointQueries(Protocol):
         """How far pushing to an endpoint is; None where nothing is noted."""
 
     def newest_change(self, workspace_id: str) -> int:
-        """The position of the newest change of the feed (0 = none)."""
+        """The position of the newest change that the feed ever had, stored or gone with its age (0 = none)."""
 
 
 class EndpointChanges(EndpointQueries, Protocol):

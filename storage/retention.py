@@ -51,3 +51,8 @@ class RetentionChanges(Protocol):
         """Deletes refreshed revisions of before ``before`` that nothing was decided under, with the artifacts that only
         they named: those that were superseded before it. What came from one comes from its parent from then on. At most
         ``limit``, the oldest first; returns how many went (0 = none is left)."""
+
+    def prune_changes(self, workspace_id: str, before: datetime, *, told: int | None, limit: int) -> int:
+        """Deletes the oldest entries of the change feed, up to the first of at or after ``before`` and to the position
+        ``told`` (None = all of them), but for what became of policies that are stored. At most ``limit``; returns how
+        many went (0 = none is left). Their positions never come again."""

@@ -140,5 +140,13 @@ def state(reader: Reader, endpoint: Endpoint) -> State:
     return State(endpoint, delivery, max(0, newest - delivery.position))
 
 
+def told_until(reader: Reader, workspace_id: str) -> int | None:
+    """The position up to which every endpoint that is pushed to has been told (None = there is none). One that was
+    disabled, or has stopped, holds up nothing: that may be for good."""
+    states = all_states(reader, workspace_id)
+    running = [one.delivery for one in states if one.endpoint.enabled and one.delivery.stopped is None]
+    return min((delivery.position for delivery in running), default=None)
+
+
 def _find(reader: Reader, workspace_id: str, endpoint_id: str) -> Endpoint | None:
     return next((one for one in reader.endpoints(workspace_id) if one.endpoint_id == endpoint_id), None)

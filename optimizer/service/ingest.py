@@ -12,6 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
 from functools import partial
+from typing import Final
 
 import msgspec
 
@@ -46,6 +47,9 @@ from optimizer.service.wiring import Services
 from storage.errors import OneByOne
 from storage.log import Event, Named
 from storage.port import Reader, Writer
+
+#: In place of a workspace: what is noted for the whole installation.
+_EVERYWHERE: Final = ""
 
 
 def ingest(
@@ -237,7 +241,7 @@ def _store(
     together: bool,
 ) -> IngestReport:
     if token is not None:
-        noted = writer.use_token(workspace_id, token.source_id, token.token, token.used_for, now=now, until=token.until)
+        noted = writer.use_token(_EVERYWHERE, token.vendor, token.token, token.used_for, now=now, until=token.until)
         if noted != token.used_for:
             raise Forged("the signature's token was used for another event")
     # Correlated here and not before: the decision or its confirm may have been committed since any read.

@@ -103,9 +103,10 @@ class VendorEvent(EventInput):
 
 @dataclass(frozen=True, slots=True)
 class OneTimeToken:
-    """A token that may be used for one event only: whose, which, for what, and until when that must be remembered."""
+    """A token that may be used for one event only in this installation, whichever source it comes to: two may have the
+    key of one account. Whose, which, for what, and until when that must be remembered."""
 
-    source_id: str
+    vendor: str
     token: str
     used_for: str
     until: datetime

@@ -9,6 +9,7 @@ from datetime import UTC, datetime, timedelta
 from optimizer.bandit.eligibility import longest_reach
 from optimizer.errors import Conflict
 from optimizer.service import archiving, cleaning
+from optimizer.service.endpoints import told_until
 from optimizer.service.outdated import forget_outdated
 from optimizer.service.settle import GRACE, is_overdue, settle_overdue
 from optimizer.service.wiring import Services
@@ -22,7 +23,7 @@ STEP = 1000
 REFRESHES_KEPT = timedelta(days=30)
 #: How long a revision is kept that took no part in any decision, after it served: each has a model of a MB.
 REVISIONS_KEPT = timedelta(days=1)
-#: How many messages of other systems, and how many events, do.
+#: How many messages of other systems, how many events, and how many changes, do.
 LOOSE = 1000
 #: How many revisions do.
 REVISIONS = 50
@@ -50,8 +51,8 @@ def expire(services: Services, workspace_id: str, limit: int = 1000) -> int:
 
 def retain(services: Services, workspace_id: str) -> int:
     """Deletes what is older than the retention allows and than any cap looks back, attribute values included, and
-    archives what is older than the other age; returns how many decisions were deleted. What an erasure left in files
-    that somebody was reading goes as well."""
+    archives what is older than the other age; returns how many decisions were deleted. The change feed loses what
+    endpoints were told of. What an erasure left in files that somebody was reading goes as well."""
     with services.store.read() as reader:  # asked before: files that retention drops are removed, the last one too
         archived = bool(reader.archive_files(workspace_id)) or services.settings.archive_days > 0
         counting = _counting_from(services, reader, workspace_id)
@@ -60,6 +61,8 @@ def retain(services: Services, workspace_id: str) -> int:
     while gone := services.store.write(lambda w: w.prune(workspace_id, before, counting_from=counting, limit=STEP)):
         pruned += gone
     while services.store.write(lambda writer: writer.prune_loose(workspace_id, before, limit=LOOSE)):
+        pass
+    while services.store.write(lambda writer: _prune_changes(writer, workspace_id, before)):
         pass
     recent, last = services.clock() - REFRESHES_KEPT, 2 * timedelta(minutes=services.settings.retrain_minutes)
     known = min(before, services.clock() - last)  # the last retrain stays, else the next one would come early
@@ -73,6 +76,11 @@ def retain(services: Services, workspace_id: str) -> int:
     if archived:
         _archive(services, workspace_id)
     return pruned
+
+
+def _prune_changes(writer: Writer, workspace_id: str, before: datetime) -> int:
+    told = told_until(writer, workspace_id)
+    return writer.prune_changes(workspace_id, before, told=told, limit=LOOSE)
 
 
 def _counting_from(services: Services, reader: Reader, workspace_id: str) -> datetime:

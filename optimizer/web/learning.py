@@ -145,7 +145,8 @@ def _by(call: Call) -> str:
     "GET", "/v1/changes", "Read the change feed", query=ChangesQuery, answers={200: ChangesOut}, scope="read"
 )
 def list_changes(call: Call) -> Answer:
-    """What was revoked, displaced, expired, promoted, rolled back, in order. Positions have no gaps that fill later."""
+    """What was revoked, displaced, expired, promoted, rolled back, in order. Positions have no gaps that fill later.
+    Entries go with the retention: `after` one that is gone gives what is left behind it."""
     after = call.query["after"]
     with call.services.store.read() as reader:
         changes = reader.changes(call.workspace_id, after=after, limit=call.query["limit"])

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from storage.codec import DELIVERY, ENDPOINT
 from storage.endpoints import Delivery, Endpoint
-from storage.sql.tables import Tables
+from storage.sql.learning_tables import FEED
+from storage.sql.setup_tables import SetupReader
 
 
-class EndpointReader(Tables):
+class EndpointReader(SetupReader):
     """Queries on endpoints."""
 
     def endpoints(self, workspace_id: str) -> tuple[Endpoint, ...]:
@@ -24,8 +25,7 @@ class EndpointReader(Tables):
 
     def newest_change(self, workspace_id: str) -> int:
         """See ``storage.endpoint_port``."""
-        row = self._row("SELECT max(position) FROM changes WHERE workspace_id = ?", (workspace_id,))
-        return 0 if row is None or row[0] is None else int(row[0])
+        return self._counter(workspace_id, FEED)
 
 
 class EndpointWriter(EndpointReader):

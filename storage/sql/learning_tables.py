@@ -16,7 +16,8 @@ from storage.sql.setup_tables import SetupWriter
 from storage.sql.tables import Row, Tables
 
 _POINTERS: Final = "SELECT workspace_id, campaign_id, policy_id, generation, moved_at FROM pointers "
-_FEED: Final = "change_position"
+#: The counter of positions in the change feed.
+FEED: Final = "change_position"
 _CHANGE: Final = "SELECT position, kind, at, decision_id, campaign_id, policy_id, detail FROM changes "
 _CHANGES: Final = _CHANGE + "WHERE workspace_id = ? AND position > ? ORDER BY position LIMIT ?"
 #: Few changes are of policies. Left to choose, SQLite reads the whole feed for them.
@@ -242,7 +243,7 @@ class LearningWriter(LearningReader, SetupWriter):
         detail: str = "",
     ) -> int:
         """See ``storage.port``."""
-        position = self._next(workspace_id, _FEED)
+        position = self._next(workspace_id, FEED)
         self._query(
             """
             INSERT INTO changes (workspace_id, position, kind, at, decision_id, campaign_id, policy_id, detail)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
+from itertools import takewhile
 from typing import Final
 
 from storage.codec import POLICY, TRAINING_RUN, from_micros, to_micros
@@ -78,6 +79,12 @@ WHERE workspace_id = ?1 AND created_at < ?2 AND (created_at, run_id) > (?3, ?4)
 ORDER BY created_at, run_id LIMIT ?5
 """
 _DROP_RUN: Final = "DELETE FROM training_runs WHERE workspace_id = ? AND run_id = ?"
+#: Parameters workspace, the last one seen, the last that may go, how many.
+_OLDEST_CHANGES: Final = """
+SELECT c.position, c.at, EXISTS (SELECT 1 FROM policies WHERE workspace_id = ?1 AND policy_id = c.policy_id)
+FROM changes AS c WHERE c.workspace_id = ?1 AND c.position > ?2 AND c.position <= ?3 ORDER BY c.position LIMIT ?4
+"""
+_DROP_CHANGE: Final = "DELETE FROM changes WHERE workspace_id = ? AND position = ?"
 _DROP_EVENT: Final = "DELETE FROM events WHERE workspace_id = ? AND seq = ?"
 _LOOSE_MESSAGES: Final = """
 DELETE FROM messages WHERE (workspace_id, recipient_id, at, message_ref) IN (
@@ -155,6 +162,20 @@ class RetentionWriter(LearningWriter, RewriteWriter):
             if going:
                 self._query_many(_DROP_RUN, [(workspace_id, run.run_id) for run in going])
                 return len(going)
+        return 0
+
+    def prune_changes(self, workspace_id: str, before: datetime, *, told: int | None, limit: int) -> int:
+        """See ``storage.retention``."""
+        last, until = 0, _NEVER if told is None else told
+        while rows := self._rows(_OLDEST_CHANGES, (workspace_id, last, until, limit)):
+            # In the order of commits times ascend, but for clocks that differ: nobody reads the whole feed for those.
+            old = list(takewhile(lambda row: row[1] < to_micros(before), rows))
+            going = [(workspace_id, position) for position, _, in_use in old if not in_use]
+            if going:
+                self._query_many(_DROP_CHANGE, going)
+            if going or len(old) < len(rows):
+                return len(going)
+            last = rows[-1][0]
         return 0
 
     def _oldest_archived(self, workspace_id: str) -> int:  # noqa: ARG002 - for who overrides

@@ -84,6 +84,11 @@ UNREADABLE = [
     ("LOG_FORMAT", "xml"),
     ("PUBLIC_URL", "example.org"),
     ("PUBLIC_URL", "https://example.org/?a=b"),
+    ("PUBLIC_URL", "https://example.org:99999"),
+    ("PUBLIC_URL", "https://example.org:0/sendtide"),
+    ("PUBLIC_URL", "https://example.org:https"),
+    ("PUBLIC_URL", "https://:8080"),
+    ("PUBLIC_URL", "https://[::1"),
     ("MAX_BODY_BYTES", "10"),
     ("RETRAIN_MINUTES", "nan"),
     ("RETRAIN_MINUTES", "0"),
@@ -102,6 +107,12 @@ def test_a_value_that_cannot_be_read_is_named_with_what_is_allowed(name: str, te
         Settings.from_environment({f"SENDTIDE_{name}": text})
     assert f"SENDTIDE_{name} is {text!r}; allowed: {SETTINGS[name.lower()].allowed}" == caught.value.detail
     assert list(caught.value.errors) == [name.lower()]
+
+
+@pytest.mark.parametrize("text", ["http://h", "https://h:65535", "http://[::1]:1/a/b"])
+def test_a_public_address_may_have_a_port_and_a_path(text: str) -> None:
+    read = Settings.from_environment({"SENDTIDE_PUBLIC_URL": f"{text}/"})
+    assert read.public_url == text
 
 
 @pytest.mark.parametrize(

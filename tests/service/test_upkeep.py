@@ -14,6 +14,7 @@ from optimizer.service import settle, setup, upkeep
 from optimizer.service.ingest import ingest
 from optimizer.service.requests import EventInput
 from optimizer.service.wiring import Services
+from storage.endpoints import Delivery, Endpoint
 from storage.errors import StoreUnavailable
 from storage.log import Message
 from storage.policies import TrainingRun
@@ -192,3 +193,33 @@ def test_the_last_retrain_is_known_until_the_next_is_due(services: Services, clo
         upkeep.retain(replace(services, settings=rare), WORKSPACE)
         with services.store.read() as reader:
             assert [run.run_id for run in reader.training_runs(WORKSPACE, limit=9).items] == left
+
+
+def test_the_change_feed_forgets_what_the_log_forgets_once_endpoints_were_told(
+    services: Services, clock: FakeClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(upkeep, "LOOSE", 2)
+    setup.put_campaign(services, campaign())
+    told = {"running": 4, "disabled": 0, "stopped": 1}
+
+    def work(writer: Writer) -> None:
+        for name, position in told.items():
+            made = Endpoint(WORKSPACE, name, "https://example.org/", ("whsec_x",), ("revoked",), clock.now, clock.now)
+            writer.put_endpoint(replace(made, enabled=name != "disabled"))
+            writer.put_delivery(Delivery(WORKSPACE, name, position, stopped="gone" if name == "stopped" else None))
+
+    services.store.write(work)
+    for n in range(6):
+        reserve(services, f"d{n}", recipient_id=f"u{n}")
+        left = EventInput("unsubscribed", clock(), event_id=f"ada-{n}@example.org", recipient_id=f"u{n}")
+        ingest(services, WORKSPACE, [left])
+    reserve(services, "newest", status="released", recipient_id="u9", decided_at=after(days=399))
+    clock.forward(days=399)
+    upkeep.retain(services, WORKSPACE)
+    assert kinds_of_changes(services) == [("revoked", f"d{n}") for n in range(6)]
+    clock.forward(days=2)
+    assert upkeep.retain(services, WORKSPACE) == 6
+    assert kinds_of_changes(services) == [("revoked", "d4"), ("revoked", "d5")]
+    services.store.write(lambda writer: writer.put_delivery(Delivery(WORKSPACE, "running", 6)))
+    upkeep.retain(services, WORKSPACE)
+    assert kinds_of_changes(services) == []

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from optimizer.service import setup
-from tests.web.conftest import CAMPAIGN, Caller, key
+from tests.web.conftest import CAMPAIGN, NOW, Caller, key
 
 ASK = {"campaign_id": "c", "recipient_id": "u"}
 CAP: dict[str, Any] = {"kind": "cap", "limit": 2, "window": {"rolling_hours": 168}}
@@ -177,6 +177,19 @@ def test_what_is_read_can_be_put_back(admin: Caller, kind: str) -> None:
     assert {k: v for k, v in again.get_json().items() if k not in changing} == {
         k: v for k, v in read.items() if k not in changing
     }
+
+
+def test_a_refusal_that_an_event_recorded_can_be_put_back_however_long_the_events_id(admin: Caller) -> None:
+    left = {"event_id": "e" * 256, "recipient_id": "ada", "type": "unsubscribed", "occurred_at": NOW.isoformat()}
+    assert admin("POST", "/v1/events", {"events": [left]}).get_json()["accepted"] == 1
+    read = admin("GET", "/v1/recipients/ada").get_json()
+    assert [one["source"] for one in read["suppressed"]] == ["event:unsubscribed:" + "e" * 256]
+    assert admin("PUT", "/v1/recipients/ada", read).status_code == 200
+    assert admin("PATCH", "/v1/recipients/ada", {"attributes": {"x": 1}}).status_code == 200
+    rows = {"recipients": [{**read, "recipient_id": "ada"}]}
+    assert admin("POST", "/v1/recipients/batch", rows).get_json()["stored"] == 1
+    longer = {"suppressed": [{**read["suppressed"][0], "source": "x" * 520}]}
+    assert admin("PUT", "/v1/recipients/ada", longer).status_code == 422
 
 
 @pytest.mark.parametrize("kind", DOCUMENTS)

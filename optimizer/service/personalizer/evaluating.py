@@ -11,8 +11,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from optimizer.bandit.cressieread import Bounds, cressie_read_interval
-from optimizer.bandit.ope import snips
+from optimizer.bandit.cressieread import Bounds, cressie_read, cressie_read_interval
 from optimizer.service.ids import fresh
 from optimizer.service.personalizer import evaluations, replaying
 from optimizer.service.personalizer import loop as loops
@@ -142,11 +141,13 @@ def _optimised(done: Evaluation, found: Sequence[Trial], loop: Loop, stretches: 
     early, late = judges[:cut], judges[cut:]
     candidates = dict.fromkeys((loop.arguments, *CANDIDATES))
     replayed = {arguments: _replayed(arguments, found, loop)[tells] for arguments in candidates}
-    best = max(replayed, key=lambda arguments: _value(early, replayed[arguments][:cut])[0])
+    worth = {arguments: _value(early, replayed[arguments][:cut]) for arguments in replayed}
+    best = max(replayed, key=lambda arguments: (worth[arguments].telling, worth[arguments].value))
     policy = NamedPolicy(OPTIMAL, best)
     outcomes = tuple(_outcomes(policy, "OfflineExperimentation", late, replayed[best][cut:], stretches))
-    value, low, _ = _value(late, replaying.online(late))
-    better = best != loop.arguments and outcomes[0].value > value and outcomes[0].low > low and len(late) >= FEWEST
+    served = _value(late, replaying.online(late))
+    clear = outcomes[0].value > served.value and outcomes[0].low > served.low
+    better = best != loop.arguments and clear and len(late) >= FEWEST
     return replace(done, outcomes=(*done.outcomes, *outcomes), optimal=OPTIMAL, better=better)
 
 
@@ -168,20 +169,34 @@ def _outcomes(
         at = [n for n, trial in enumerate(found) if not slot_id or trial.slot.slot_id == slot_id]
         rows = [found[n] for n in at]
         buckets = tuple(_buckets(rows, weight[at], stretches))
-        yield PolicyOutcome(policy.name, policy.arguments, source, *_value(rows, weight[at]), buckets, slot_id)
+        told = _value(rows, weight[at])
+        yield PolicyOutcome(
+            policy.name, policy.arguments, source, told.value, told.low, told.high, buckets, slot_id, told.seen
+        )
 
 
-def _value(rows: Sequence[Trial], weight: Floats) -> tuple[float, float, float]:
-    """The self-normalised estimate with Cressie and Read's interval, within what rewards were seen."""
+@dataclass(frozen=True, slots=True)
+class _Value:
+    """What rows tell of a policy: Cressie and Read's estimate and interval, within ``seen``, the least and the greatest
+    reward. Where no row weighs, ``telling`` is False: it may earn whatever rewards can be, here at least −1 to 1, and
+    ``value`` is the middle of that."""
+
+    value: float
+    low: float
+    high: float
+    seen: tuple[float, float]
+    telling: bool = True
+
+
+def _value(rows: Sequence[Trial], weight: Floats) -> _Value:
     reward = np.array([trial.reward for trial in rows])
-    if not reward.size:
-        return 0.0, -1.0, 1.0
-    lowest, highest = float(reward.min()), float(reward.max())
     if not weight.any():
-        return float(reward.mean()), lowest, highest
-    value = snips(reward, weight).value
-    low, high = cressie_read_interval(reward, weight, Bounds((lowest, highest)))
-    return value, min(low, value), max(high, value)
+        low, high = min([-1.0, *reward.tolist()]), max([1.0, *reward.tolist()])
+        return _Value((low + high) / 2, low, high, (low, high), telling=False)
+    seen = float(reward.min()), float(reward.max())
+    value = min(seen[1], max(seen[0], cressie_read(reward, weight, Bounds(seen))))
+    low, high = cressie_read_interval(reward, weight, Bounds(seen))
+    return _Value(value, min(low, value), max(high, value), seen)
 
 
 def _buckets(rows: Sequence[Trial], weight: Floats, stretches: _Stretches) -> Iterator[Bucket]:

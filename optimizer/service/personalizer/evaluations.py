@@ -56,7 +56,8 @@ class Bucket:
 
 @dataclass(frozen=True, slots=True)
 class PolicyOutcome:
-    """What a policy would have earned: in all, with an interval, and over time. ``slot_id`` "" = all slots."""
+    """What a policy would have earned: in all, with an interval, and over time. ``slot_id`` "" = all slots; ``seen``:
+    the least and the greatest reward (None = not noted, by an earlier version)."""
 
     name: str
     arguments: str
@@ -66,6 +67,7 @@ class PolicyOutcome:
     high: float
     buckets: tuple[Bucket, ...] = ()
     slot_id: str = ""
+    seen: tuple[float, float] | None = None
 
 
 @dataclass(frozen=True, slots=True)

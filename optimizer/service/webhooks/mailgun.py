@@ -2,7 +2,8 @@
 
 So whoever sees one delivery could send another event under its signature. Hence the age is bounded, and a token serves
 for one event's words: a retry, which carries the same token and the same words, passes; whatever else comes under it is
-forged, also under the event's own id, which whoever saw the delivery knows.
+forged, also under the event's own id, which whoever saw the delivery knows. That holds over all sources, not for each
+key: the key is the account's, and an event of a subaccount is signed by its parent's key under the same token, too.
 
 Fields, signature, retries: documentation.mailgun.com, "Events", "Securing Webhooks", "Webhook Retries", "Open and Click
 Bot Detection".
@@ -73,7 +74,7 @@ def read(delivery: Delivery) -> Batch:
     except Invalid as error:
         return Batch((RejectedEvent(0, error.code, error.detail),))
     until = delivery.now + MAX_AGE + 2 * SKEW
-    once = OneTimeToken(delivery.source.source_id, f"{stamp}{token}", used_for, until)
+    once = OneTimeToken("mailgun", f"{stamp}{token}", used_for, until)
     return Batch((event,), int(UNDERSTOOD.of(text(words.get("event"))) is None), once)
 
 

@@ -40,6 +40,7 @@ SYMMETRIC, PUBLIC = "whsec_", "whpk_"
 _OF_MESSAGES = frozenset({"", "email", "mail", "message", "sms", "push", "notification"})
 _MOST_SIGNATURES = 20
 _AMOUNT = 1e9
+_NAMES = f"{DECISION_ARGUMENT}, decision_id, request_id, message_id, recipient_id"
 
 UNDERSTOOD = Understood(
     "standard",
@@ -118,15 +119,21 @@ def _event(words: dict[str, Any], message_id: str, delivery: Delivery) -> Vendor
     meaning = UNDERSTOOD.of(last, "false" if below(data, "hard") is False else "") if prefix in _OF_MESSAGES else None
     told = identifier(below(data, "message_id"))
     provider, told = normalised(identifier(below(data, "provider")) or delivery.source.source_id, told)
+    decision_id = identifier(below(data, DECISION_ARGUMENT)) or identifier(below(data, "decision_id"))
+    request_id, recipient_id = identifier(below(data, "request_id")), identifier(below(data, "recipient_id"))
+    if (
+        decision_id is request_id is told is recipient_id is None
+    ):  # here the sender chooses the fields: as POST /v1/events
+        raise Invalid.field("data", f"must name its decision or recipient by one of: {_NAMES}", code="uncorrelated")
     return VendorEvent(
         type=named if meaning is None else meaning.outcome,
         occurred_at=_time(words, delivery.now),
         event_id=event_id("standard", delivery.source.source_id, message_id),
-        decision_id=identifier(below(data, DECISION_ARGUMENT)) or identifier(below(data, "decision_id")),
-        request_id=identifier(below(data, "request_id")),
+        decision_id=decision_id,
+        request_id=request_id,
         provider=provider if told is not None else None,
         message_id=told,
-        recipient_id=identifier(below(data, "recipient_id")),
+        recipient_id=recipient_id,
         value=_value(below(data, "value")),
         hard=meaning is None or meaning.hard,
         refuses=next((one for one in BREADTHS if one == below(data, "refuses")), None),

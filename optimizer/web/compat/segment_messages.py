@@ -4,7 +4,8 @@ Source: https://segment.com/docs/connections/spec/ (common fields, and a page fo
 
 * ``track``, ``page`` and ``screen`` are events of the recipient, which later decisions know and learn from.
 * ``identify`` and ``group`` tell attributes. They and ``alias`` are kept as automated events, which neither count as
-  something that the person did nor as an outcome: so the same message counts once, and no link between ids is lost.
+  something that the person did nor as an outcome: so the same message counts once. The other id that they name is not
+  kept: nothing here asks for it, and whoever erases one of the two would leave it with the other.
 * The recipient is ``userId``, else ``anonymousId``: an anonymous visitor is a recipient of their own, and decisions can
   be asked for them. Nothing is merged by ``alias`` or ``identify``: rewards of the anonymous recipient's decisions are
   made of their events, and a device that two people share would mix them up.
@@ -76,8 +77,6 @@ def read(message: Any, call: str | None, envelope: Envelope) -> tuple[EventInput
     if recipient_id is None:
         raise Invalid.field("userId", "missing; userId or anonymousId is required", code="no_user_anon_id")
     event_type, properties = _content(str(kind), message)
-    if kind in ("identify", "group", "alias") and user and anonymous:
-        properties = {**properties, "anonymous_id": anonymous}
     event = EventInput(
         type=event_type,
         occurred_at=_occurred_at(message, envelope),
@@ -101,7 +100,8 @@ def _content(kind: str, message: Mapping[str, Any]) -> tuple[str, dict[str, Any]
     if kind == "group":
         return kind, {"group_id": _required(message, "groupId")}
     if kind == "alias":
-        return kind, {"previous_id": _required(message, "previousId"), "user_id": _required(message, "userId")}
+        _required(message, "previousId")  # and no more: an id kept with another's events would outlive its erasure
+        return kind, {"user_id": _required(message, "userId")}
     return kind, {}
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import Any
 
 from flask import Response
@@ -21,6 +22,9 @@ MOST_SHOWN = 12
 _REFRESH_SECONDS = 15
 #: How many of the newest promotions and rollbacks are shown.
 _MOVES = 6
+#: How many days are drawn, and from when on they are the last ones: today, which isn't over, may be among them or not.
+_DAYS = 14
+_RECENT = timedelta(days=_DAYS + 1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,7 +100,8 @@ def _figures(reports: list[dict[str, Any]]) -> dict[str, Any]:
 
 
 def _days(visit: Visit, reports: list[dict[str, Any]]) -> dict[str, Any] | None:
-    """The last two weeks' decisions a day, of all campaigns whose days are told one by one."""
+    """The newest two weeks' decisions a day, of all campaigns whose days are told one by one: the last two weeks
+    (``recent``), or longer ago where nothing was decided since."""
     sums: dict[Any, list[int]] = {}
     for one in reports:
         told = one["trends"]["days"]
@@ -104,9 +109,10 @@ def _days(visit: Visit, reports: list[dict[str, Any]]) -> dict[str, Any] | None:
             counts = sums.setdefault(bar["from"], [0, 0])
             counts[0] += bar["messages"]
             counts[1] += bar["decisions"] - bar["messages"]
-    newest = sorted(sums)[-14:]
+    newest = sorted(sums)[-_DAYS:]
     chart: Bars | None = stack([sums[day] for day in newest], (1, SERIES))
     if chart is None:
         return None
     rows = [(day, *sums[day]) for day in newest]
-    return {"chart": chart, "rows": rows, "dates": dated(visit, newest, chart.places)}
+    recent = newest[0] > visit.now - _RECENT
+    return {"chart": chart, "rows": rows, "recent": recent, "dates": dated(visit, newest, chart.places)}

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 #: Characters of an id or a name.
 ID = 256
+#: Characters that say where a refusal was recorded: ``event:``, an event's type and its id, where an event did.
+SOURCE = len("event::") + 2 * ID
 #: UTF-8 bytes of a string in a context, and characters of a variant's text.
 TEXT = 8192
 #: Values in one context, attributes, metadata or properties object.

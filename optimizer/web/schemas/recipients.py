@@ -33,7 +33,7 @@ class SuppressionIn(Body):
 
     channel = Id(load_default=ANY)
     category = Id(load_default=ANY)
-    source = Text("Where it was said.", load_default=None, allow_none=True)
+    source = Text("Where it was said.", longest=limits.SOURCE, load_default=None, allow_none=True)
     at = Time("When it was said.", load_default=None, allow_none=True)
 
     @post_load

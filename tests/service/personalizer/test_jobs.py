@@ -11,9 +11,10 @@ from typing import Any
 
 import pytest
 
+from optimizer.bandit.cressieread import Bounds, cressie_read
 from optimizer.model.tokens import tokens
 from optimizer.model.training.adf import AdfRow, AdfTrainer
-from optimizer.service.personalizer import evaluating, evaluations, importances, replaying, shelf
+from optimizer.service.personalizer import evaluating, evaluations, feedback, importances, replaying, shelf
 from optimizer.service.personalizer import loop as loops
 from optimizer.service.personalizer.evaluations import Evaluation, NamedPolicy
 from optimizer.service.personalizer.importances import Importance
@@ -48,6 +49,35 @@ def test_an_evaluation_finds_what_policies_would_have_earned(bench: Bench) -> No
     for outcome in found.outcomes:
         assert outcome.low <= outcome.value <= outcome.high
         assert sum(bucket.rows for bucket in outcome.buckets) == 600
+
+
+def test_a_value_is_told_with_the_interval_of_its_own_estimator(bench: Bench) -> None:
+    """Answers that were drawn by a model have weights that differ: the estimate is inside, and no end of it."""
+    bench.play(60)
+    bench.learn()
+    bench.play(60)
+    found = evaluation(bench, policies=(NamedPolicy("learns", "--cb_explore_adf --epsilon 0.1 -q ::"),))
+    with bench.services.store.read() as reader:
+        loop = loops.load(reader, "w")
+        rows = replaying.trials(reader, "w", loop, found.start, found.end, bench.clock())
+    reward = [trial.reward for trial in rows]
+    told = {outcome.name: outcome for outcome in found.outcomes}
+    for name, weight in (("Random", replaying.uniform(rows)), ("Baseline", replaying.baseline(rows))):
+        assert told[name].value == pytest.approx(cressie_read(reward, weight, Bounds((0.0, 1.0))), abs=1e-12)
+    for outcome in found.outcomes:
+        assert outcome.low < outcome.value < outcome.high
+        assert outcome.seen == (0.0, 1.0)
+
+
+def test_a_policy_that_no_answer_tells_of_may_earn_anything(bench: Bench) -> None:
+    """Everyone got what they like, and it was never the baseline."""
+    for _ in range(20):
+        rank = bench.rank()
+        if rank.slots[0].chosen != rank.slots[0].baseline:
+            feedback.reward(bench.services, "w", rank.event_id, {"": 1.0})
+    bench.clock.forward(seconds=1)
+    baseline = next(outcome for outcome in evaluation(bench).outcomes if outcome.name == "Baseline")
+    assert (baseline.value, baseline.low, baseline.high) == (0.0, -1.0, 1.0)
 
 
 def test_an_optimisation_is_judged_on_rows_it_was_not_chosen_on(bench: Bench) -> None:

@@ -198,9 +198,7 @@ def test_nothing_that_is_told_loosens_a_refusal(track: Tracker, ready: Caller) -
     assert ready("POST", "/v1/decisions", asked).get_json()["status"] == "withheld"
 
 
-def test_an_anonymous_visitor_is_a_recipient_and_links_are_kept_but_merge_nothing(
-    track: Tracker, ready: Caller
-) -> None:
+def test_an_anonymous_visitor_is_a_recipient_and_nothing_is_merged(track: Tracker, ready: Caller) -> None:
     track("identify", {"anonymousId": "u1", "traits": {"shade": "dark"}})
     track("track", {"anonymousId": "u1", "event": "Seen"})
     track("identify", {"anonymousId": "u1", "userId": "known", "traits": {"plan": "pro"}})
@@ -209,8 +207,20 @@ def test_an_anonymous_visitor_is_a_recipient_and_links_are_kept_but_merge_nothin
     assert ready("GET", "/v1/recipients/known").get_json()["attributes"] == {"plan": "pro"}
     events = track.events()
     assert set(events) == {"identify", "Seen", "alias"}
-    assert events["alias"].properties == {"previous_id": "known", "user_id": "u1"}
+    assert events["alias"].properties == {"user_id": "u1"}
     assert [events[name].automated for name in ("identify", "alias", "Seen")] == [True, True, False]
+
+
+def test_what_is_stored_of_one_id_names_no_other(track: Tracker, ready: Caller) -> None:
+    """Whoever erases an anonymous visitor knows nothing of the user whose device it was."""
+    both = {"anonymousId": "anon-7f3a9c", "userId": "u1"}
+    track("track", {"anonymousId": "anon-7f3a9c", "event": "Seen"})
+    for call, more in (("identify", {"traits": {"plan": "pro"}}), ("group", {"groupId": "g"}), ("page", {})):
+        assert track(call, {**both, **more}).status_code == 200
+    assert track("alias", {"previousId": "anon-7f3a9c", "userId": "u1"}).status_code == 200
+    assert set(track.events()) == {"identify", "group", "page", "alias"}
+    assert ready("DELETE", "/v1/recipients/anon-7f3a9c").status_code == 204
+    assert "anon-7f3a9c" not in ready("GET", "/v1/recipients/u1/export").get_data(as_text=True)
 
 
 def test_a_tracked_event_may_name_its_decision(track: Tracker, ready: Caller) -> None:

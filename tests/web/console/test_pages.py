@@ -274,6 +274,23 @@ def test_policies_put_into_service_are_told_however_much_has_changed_since(
     assert "Promoted" in told
 
 
+def test_the_overview_says_whose_figures_and_which_days_it_shows(
+    signed_in: SignedIn, ready: Caller, clock: StillClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(reports, "PATIENCE_SECONDS", 20.0)
+    ready("PUT", "/v1/campaigns/over", CAMPAIGN)
+    for campaign, person in (("c", "ada"), ("c", "bob"), ("over", "eve")):
+        assert ready("POST", "/v1/decisions", {"campaign_id": campaign, "recipient_id": person}).status_code == 201
+    assert ready("PUT", "/v1/campaigns/over", {**CAMPAIGN, "status": "archived"}).status_code == 200
+    page = signed_in("read").get("/console").text
+    assert "So far, in the active campaigns above</h2>" in page
+    assert "<dt>Decisions</dt><dd>2</dd>" in page
+    assert "<figcaption>Decisions a day, last two weeks</figcaption>" in page
+    clock.forward(days=30)
+    page = signed_in("read").get("/console").text.replace("\u202f", " ").replace("\u2009", " ").replace("\xa0", " ")
+    assert "<figcaption>Decisions a day, 24 Nov 2026 to 24 Nov 2026</figcaption>" in page
+
+
 def test_a_policy_tells_what_its_purchases_are_told_by(signed_in: SignedIn, shop: dict[str, str], app: Flask) -> None:
     services = app.extensions["sendtide"].get()
     with services.store.read() as reader:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import re
 import string
 from collections.abc import Iterator
@@ -10,6 +11,9 @@ from pathlib import Path
 
 import pytest
 
+from optimizer.errors import Invalid
+from optimizer.service import erased, ingest
+from optimizer.web.compat import segment_messages
 from optimizer.web.console import figures
 from optimizer.web.console.filters import Sayings
 from optimizer.web.console.language import LANGUAGES, PLURALS, Forms, Language
@@ -32,6 +36,28 @@ def test_every_language_has_the_same_words_with_the_same_fields(code: str) -> No
     for name, word in ENGLISH.words.items():
         assert fields(theirs[name]) == fields(word), name
         assert isinstance(theirs[name], str) == isinstance(word, str), name
+
+
+def codes_of_refused_events() -> set[str]:
+    """The codes that whatever reads events from the outside can raise; the plain schema's is that of ``Invalid``."""
+    service, compat = Path(ingest.__file__).parent, Path(segment_messages.__file__).parent
+    files = [service / "ingest.py", *(service / "webhooks").glob("*.py"), *compat.glob("*.py")]
+    found = {Invalid.code, erased.CODE}
+    for call in (
+        node for file in files for node in ast.walk(ast.parse(file.read_text())) if isinstance(node, ast.Call)
+    ):
+        told = [word.value for word in call.keywords if word.arg == "code"]
+        if isinstance(call.func, ast.Name) and call.func.id == "RejectedEvent":
+            told += call.args[1:2]
+        found |= {one.value for one in told if isinstance(one, ast.Constant) and isinstance(one.value, str)}
+    return found
+
+
+def test_every_code_of_a_refused_event_has_words() -> None:
+    codes = codes_of_refused_events()
+    assert codes >= {"event_id_reused", "no_user_anon_id", "too_large", "uncorrelated", "unreadable"}
+    for language in LANGUAGES.values():
+        assert {code for code in codes if f"rejected.{code}" not in language.words} == set()
 
 
 @pytest.mark.parametrize("code", LANGUAGES)

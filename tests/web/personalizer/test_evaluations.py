@@ -121,6 +121,16 @@ def test_a_series_leaves_out_what_tells_nothing_of_a_policy(played: Loop) -> Non
     assert data["Baseline"]
 
 
+def test_intervals_stay_within_the_rewards(played: Loop) -> None:
+    assert played.call("PUT", f"/evaluations/ev{LATER}", {"name": "n", **RANGE, "policies": []}).status_code == 200
+    played.work()
+    query = f"{LATER}&intervalInMinutes=5&window=Rolling"
+    for one in played.call("GET", f"/evaluations/ev{query}").json["content"]["value"]:
+        for told in (one["summary"], *one["timeseries"]["data"]):
+            low, high = told["confidenceInterval"]
+            assert 0.0 <= low <= told["expectedReward"] <= high <= 1.0
+
+
 def test_stretches_sum_what_lies_in_them() -> None:
     buckets = [Bucket(NOW + timedelta(minutes=5 * n), 1, 1, 2.0, 3.0, 4.0, 5.0, 6.0) for n in (0, 1, 5, 13)]
 

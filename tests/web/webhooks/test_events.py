@@ -102,6 +102,20 @@ def test_an_opt_out_silences_the_recipient(ready: Caller, hook: Hook, decision: 
     assert ready("POST", "/v1/decisions", asked).get_json()["status"] == "withheld"
 
 
+def test_a_standard_webhook_that_names_nothing_is_rejected_as_by_the_api(
+    hooks: dict[Any, Hook], services: Services
+) -> None:
+    hook = hooks["standard"]
+    bare: dict[str, Any] = {"type": "clicked", "timestamp": hook.clock.now.isoformat()}
+    for number, data in enumerate(({}, {"provider": "acme"}, {"recipient_id": None}, [])):
+        reply = hook.post(hook.sender.request({**bare, "@id": f"msg_{number}", "data": data}, hook.clock.now))
+        assert reply.get_json() == {"accepted": 0, "duplicates": 0, "unmatched": 0, "rejected": 1}
+    assert unmatched(services) == 0
+    for number, name in enumerate(("request_id", "message_id"), start=10):
+        reply = hook.post(hook.sender.request({**bare, "@id": f"msg_{number}", "data": {name: "x"}}, hook.clock.now))
+        assert reply.get_json()["unmatched"] == 1
+
+
 def test_the_ids_of_two_sources_never_make_one_event_of_two(
     ready: Caller, clock: StillClock, far_side: FarSide, services: Services, decision: dict[str, Any]
 ) -> None:

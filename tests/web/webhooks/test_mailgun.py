@@ -11,7 +11,7 @@ from optimizer.service.wiring import Services
 from simulations.drills.webhooks.senders import Mailgun
 from storage.errors import StoreUnavailable
 from tests.web.conftest import NOW, Caller, StillClock
-from tests.web.webhooks.conftest import FarSide, hook_of, metric
+from tests.web.webhooks.conftest import FarSide, Hook, hook_of, metric
 from tests.web.webhooks.test_signatures import OPENED, body
 
 
@@ -44,6 +44,30 @@ def test_a_mailgun_token_serves_for_no_other_words_under_the_events_own_id(
     forged = {**event, "event": "unsubscribed", "user-variables": {"sendtide_decision_id": decision["decision_id"]}}
     assert hook.post(sender.under("t" * 50, forged, NOW)).status_code == 401
     assert ready("GET", f"/v1/decisions/{decision['decision_id']}").get_json()["status"] == "reserved"
+
+
+@pytest.mark.parametrize("whose", ["account", "parent"])
+def test_a_mailgun_token_serves_for_one_event_at_all_sources(
+    ready: Caller, other_admin: Caller, clock: StillClock, far_side: FarSide, whose: str
+) -> None:
+    """Other sources, here and in another workspace, have the account's key, or that of its parent."""
+    first = hook_of(ready, "mailgun", clock, far_side, "a")
+    assert isinstance(first.sender, Mailgun)
+    seen = first.sender.under("t" * 50, first.sender.record(OPENED), NOW)
+    assert first.post(seen).get_json()["accepted"] == 1
+    other = Mailgun()
+    if whose == "parent":
+        other.secrets = ("the parent's key",)
+    forged = other.under("t" * 50, other.record(replace(OPENED, number=2, type="unsubscribed")), NOW)
+    if whose == "parent":
+        forged = body(b'"signature":"', b'"signature":"abc","parent-signature":"')(forged)
+    for admin, name in ((ready, "b"), (other_admin, "c")):
+        setup = {"vendor": "mailgun", "secrets": list(other.secrets)}
+        assert admin("PUT", f"/v1/webhook-sources/{name}", setup).status_code == 201
+        hook = Hook(admin.app, other, name, clock)
+        assert hook.post(forged).status_code == 401
+        if whose == "account":
+            assert hook.post(seen).status_code == 200, "two sources may be told of the same event"
 
 
 def test_a_mailgun_token_of_a_refused_delivery_is_not_used_up(

@@ -171,7 +171,7 @@ def _policy_result(
         "summary": {"expectedReward": outcome.value, "confidenceInterval": [outcome.low, outcome.high]},
         "timeseries": {
             "data": [
-                {"timeStamp": sums.start, "expectedReward": _mean(sums), "confidenceInterval": _interval(sums)}
+                {"timeStamp": sums.start, "expectedReward": _mean(sums), "confidenceInterval": _interval(sums, outcome)}
                 for sums in stretches(outcome.buckets, start, end, width, expanding=expanding)
                 if sums.w > 0  # else the stretch tells nothing of this policy
             ]
@@ -223,8 +223,10 @@ def _half(sums: Bucket) -> float:
     return quantile(0.95) * math.sqrt(spread) / sums.w
 
 
-def _interval(sums: Bucket) -> list[float]:
-    return [_mean(sums) - _half(sums), _mean(sums) + _half(sums)]
+def _interval(sums: Bucket, outcome: PolicyOutcome) -> list[float]:
+    """The 95 % interval of ``_mean``, where rewards can lie: a Gaussian one reaches beyond."""
+    lowest, highest = outcome.seen or (-math.inf, math.inf)
+    return [max(lowest, _mean(sums) - _half(sums)), min(highest, _mean(sums) + _half(sums))]
 
 
 def early_evaluation(found: Evaluation, version: Version, *, series: bool = True) -> Json:
@@ -278,9 +280,8 @@ def _early_series(outcome: PolicyOutcome, found: Evaluation, version: Version) -
 def _early_total(outcome: PolicyOutcome, found: Evaluation, version: Version) -> Json:
     whole = list(stretches(outcome.buckets, found.start, found.end, _ALL, expanding=True))
     sums = whole[-1] if whole else Bucket(found.end, 0, 0, 0.0, 0.0, 0.0, 0.0, 0.0)
-    told = {**_early_sums(sums, found.end - found.start, version), "timeStamp": found.end}
-    if sums.w <= 0:  # no answer tells of it: it may earn whatever rewards were seen
-        told["confidenceInterval"] = (outcome.high - outcome.low) / 2
+    half = (outcome.high - outcome.low) / 2
+    told = {**_early_sums(sums, found.end - found.start, version), "timeStamp": found.end, "confidenceInterval": half}
     return told if version is Version.V1_0 else {**told, "averageReward": outcome.value}
 
 
