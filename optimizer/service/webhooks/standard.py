@@ -121,9 +121,8 @@ def _event(words: dict[str, Any], message_id: str, delivery: Delivery) -> Vendor
     provider, told = normalised(identifier(below(data, "provider")) or delivery.source.source_id, told)
     decision_id = identifier(below(data, DECISION_ARGUMENT)) or identifier(below(data, "decision_id"))
     request_id, recipient_id = identifier(below(data, "request_id")), identifier(below(data, "recipient_id"))
-    if (
-        decision_id is request_id is told is recipient_id is None
-    ):  # here the sender chooses the fields: as POST /v1/events
+    if all(one is None for one in (decision_id, request_id, told, recipient_id)):
+        # Here the sender chooses the fields: as POST /v1/events.
         raise Invalid.field("data", f"must name its decision or recipient by one of: {_NAMES}", code="uncorrelated")
     return VendorEvent(
         type=named if meaning is None else meaning.outcome,
