@@ -103,22 +103,18 @@ class Reader(
         """Every version of every rule, by id, then version: what the audit judges old reservations by."""
 
     def usage(self, workspace_id: str, spans: Sequence[tuple[str, int, int]]) -> dict[tuple[str, int], int]:
-        """What is used of capacity and budget rules, as ``storage.usage`` defines it.
-
-        Args:
-            workspace_id: whose rules.
-            spans: (rule id, first period, last period), both included.
+        """What is used of a workspace's capacity and budget rules, as ``storage.usage`` defines it; ``spans`` are
+        (rule id, first period, last period), both included.
 
         Returns:
             (rule id, period) -> used, where it is not 0. At all times the sum of ``usage.taken`` over the messages that
-            count, for each rule that is not archived (disabled ones and dry runs too). Of what ``prune`` deletes, the
-            sums go with the period: a period that ended by its ``before`` is 0 from then on, whatever is told of it; in
-            any other period a deleted message stays counted until the rule is summed anew.
+            count, for each rule that is not archived (disabled ones and dry runs too). A period that ended by the
+            ``before`` of a ``prune`` is 0 from then on, whatever is told of it; in any other a deleted message stays
+            counted until the rule is summed anew.
         """
 
     def summed(self, rule: Rule, since: datetime) -> dict[int, int]:
-        """What the messages at or after ``since`` that count take of a capacity or budget, by period: of one that is
-        not stored, too. Costs a look at each of these messages."""
+        """What messages at or after ``since`` take of a capacity or budget, stored or not, by period: reads each."""
 
     def unanswered(self, workspace_id: str, recipient_ids: Sequence[str]) -> dict[str, int]:
         """How many messages went to each recipient since they last engaged with one (absent = 0)."""
@@ -296,9 +292,8 @@ class Writer(
         """Those of these decisions that unmatched events name."""
 
     def match_events(self, workspace_id: str, decision: Decision) -> tuple[Event, ...]:
-        """Joins unmatched events that name this decision, or its provider and message id, and makes them its
-        recipient's and campaign's; returns those joined. Where both are named, the decision is what counts, but of a
-        vendor's event, whose decision may be none of ours."""
+        """Makes unmatched events that name this decision, or its provider and message id, its, its recipient's and its
+        campaign's; returns them. Another decision that one names counts, but a vendor's, which may be none of ours."""
 
     def take_lease(self, name: str, holder: str, now: datetime, until: datetime) -> bool:
         """Takes or renews a lease; False while another holder's has not run out at ``now``."""

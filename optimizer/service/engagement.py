@@ -126,14 +126,12 @@ def _answered(writer: Writer, decision: Decision) -> bool:
 
 def engages(reader: Reader, decision: Decision | Named, event: Event | Reply) -> bool:
     """Whether an event of a decision's message shows that a person read it."""
-    if event.automated or event.type in ENGAGING:
-        return not event.automated
-    return meaning(reader, decision, event.type) in ENGAGING
+    return not event.automated and meaning(reader, decision, event.type) in ENGAGING
 
 
 def meaning(reader: Reader, decision: Decision | Named, type: str) -> str:
     """The outcome that an event of this type is in the decision's campaign."""
-    if type in MESSAGE_OUTCOMES:  # the common case, and no campaign needs to be read for it
+    if type in MESSAGE_OUTCOMES or type in ENGAGING:  # the common case, and no campaign needs to be read for it
         return type
     campaign = reader.campaign(decision.workspace_id, decision.campaign_id)
     mapping = None if campaign is None else campaign.event_mapping.get(type)

@@ -142,12 +142,11 @@ def fit_posterior(
     if fitted is None:  # the way there was too far for whole steps: once more, from near the mode
         near = search.likelihood.approached(weights, _quick(layout, groups), groups[layout.group])
         fitted = search.fitted(near, groups, steps, learned) or search.step(near, groups, None)[1]
-    weights, groups = fitted.mean, fitted.precision
     known = outcome[np.isfinite(outcome)]
     rows, positives = len(known), int(known.sum())
     if settled is not None:
         rows, positives = rows + settled.rows, positives + settled.positives
-    return Posterior(weights + middle, groups, fitted.live, fitted.factor, offset, rows, positives)
+    return Posterior(fitted.mean + middle, fitted.precision, fitted.live, fitted.factor, offset, rows, positives)
 
 
 def _screened(
