@@ -1,4 +1,4 @@
-"""JSON as lines and cells of files hold it: one value, not nested so deeply that to read on would be a traceback."""
+"""JSON as lines, cells and deliveries hold it: not nested so deeply that to read on would end in a traceback."""
 
 from __future__ import annotations
 
@@ -19,17 +19,18 @@ def parsed(text: bytes | str) -> Any:
     """
     value = orjson.loads(text)
     opening = text.count("[") + text.count("{") if isinstance(text, str) else text.count(b"[") + text.count(b"{")
-    if opening > LEVELS and _levels(value) > LEVELS:
+    if opening > LEVELS and deeper(value, LEVELS):
         raise ValueError(f"nested more than {LEVELS} levels deep")
     return value
 
 
-def _levels(value: Any) -> int:
-    """How deep it is nested: 0 for what is neither a list nor an object."""
-    levels = 0
+def deeper(value: Any, levels: int) -> bool:
+    """Whether lists and objects lie in one another more than so many levels deep; level by level, since a recursion
+    would end in an error."""
     here = [value] if isinstance(value, dict | list) else []
-    while here:
-        levels += 1
+    for _ in range(levels):
+        if not here:
+            break
         below = (one for outer in here for one in (outer.values() if isinstance(outer, dict) else outer))
         here = [one for one in below if isinstance(one, dict | list)]
-    return levels
+    return bool(here)

@@ -17,6 +17,7 @@ import orjson
 
 from optimizer.errors import Forged, Invalid
 from optimizer.service import moments
+from optimizer.service.jsontext import deeper
 from optimizer.service.requests import CLOCK_SKEW_SECONDS, RejectedEvent, VendorEvent
 from storage.records import JsonObject
 
@@ -69,20 +70,9 @@ def members(value: Any, what: str) -> dict[str, Any]:
     """``value`` as an object (``Invalid`` when it is none, or nested deeper than whatever reads it can follow)."""
     if not isinstance(value, dict):
         raise Invalid.field(what, f"must be an object, not {type(value).__name__}", code="unreadable")
-    if _deeper(value, DEEPEST):
+    if deeper(value, DEEPEST):
         raise Invalid.field(what, f"nested too deeply; allowed: {DEEPEST} levels", code="unreadable")
     return value
-
-
-def _deeper(value: dict[str, Any], levels: int) -> bool:
-    """Whether objects and lists lie deeper in one another; level by level, since a recursion would end in an error."""
-    level: list[Any] = [value]
-    for _ in range(levels):
-        within = (one.values() if isinstance(one, dict) else one for one in level)
-        level = [one for members in within for one in members if isinstance(one, dict | list)]
-        if not level:
-            return False
-    return True
 
 
 def below(value: Any, *path: str) -> Any:

@@ -18,6 +18,7 @@ from msgspec import UNSET, Meta, Struct, UnsetType
 from optimizer.errors import Invalid, Unreadable
 from optimizer.model.adf import Action
 from optimizer.service import moments
+from optimizer.service.jsontext import deeper
 from optimizer.service.personalizer.evaluations import Evaluation, NamedPolicy
 from optimizer.service.personalizer.importances import Importance
 from optimizer.service.personalizer.ranking import RankRequest, Slot
@@ -268,22 +269,12 @@ def _decoded(raw: bytes) -> tuple[Any, ...]:
     found = [value] if isinstance(value, dict) else value
     if not isinstance(found, list) or not all(isinstance(one, dict) for one in found):
         raise ValueError("must be a list of objects")
-    if _depth(found) > MOST_DEPTH:
+    if deeper(found, MOST_DEPTH):
         raise ValueError(f"is nested deeper than {MOST_DEPTH}")
     return tuple(found)
 
 
 _kept = lru_cache(maxsize=2048)(_decoded)
-
-
-def _depth(value: Any) -> int:
-    """How deep lists and objects are nested; stops counting past the limit."""
-    level, depth = [value], 0
-    while level and depth <= MOST_DEPTH:
-        depth += 1
-        inner = [below for one in level for below in (one.values() if isinstance(one, dict) else one)]
-        level = [below for below in inner if isinstance(below, dict | list)]
-    return depth
 
 
 def _fingerprint(raw: bytes, event_id: str | None, code: str) -> bytes:
