@@ -26,13 +26,15 @@ def agreed(recipient: Recipient, channel: str) -> bool:
     return channel not in CONSENT_CHANNELS if said is None else said.state
 
 
-def right_spelling(channel: str) -> str | None:
-    """The channel that a name such as ``SMS`` means; None = it is another one, or spelled as it should be.
+def misspelled(channel: str) -> str | None:
+    """What is wrong with a channel's name such as ``SMS``; None = nothing.
 
     Ids tell letters apart, so under another spelling a channel would need no consent and no rule for it would bind.
     """
     plain = channel.casefold().strip()
-    return plain if plain in CONSENT_CHANNELS and plain != channel else None
+    if plain not in CONSENT_CHANNELS or plain == channel:
+        return None
+    return f"Must be spelled {plain!r}: the name by which consent and rules know it."
 
 
 def not_agreed(recipients: Sequence[Recipient], channels: Sequence[str]) -> Blocked | None:

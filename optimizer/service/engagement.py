@@ -9,13 +9,15 @@ answer to a message.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
+from optimizer.bandit.eligibility import needs_unanswered
 from optimizer.bandit.rewards import MESSAGE_OUTCOMES
 from storage.log import Decision, Event, Named, Reply, Status, items_of
 from storage.port import Reader, Writer
+from storage.rules import Rule
 
 #: Outcomes by which a recipient shows to have read a message. A machine's (``automated``) shows nothing.
 ENGAGING = frozenset({"opened", "clicked", "converted"})
@@ -61,12 +63,20 @@ def recount(writer: Writer, workspace_id: str, recipient_id: str) -> None:
         writer.add_unanswered(workspace_id, recipient_id, count)
 
 
-def unanswered_then(reader: Reader, decisions: Iterable[Decision]) -> dict[str, int]:
-    """By decision, how many messages its recipient had left unanswered when it was made, by what the log says now: of
-    decisions that no adaptive cap looked at nothing is stored. Reads each recipient's whole log."""
+def unanswered_then(reader: Reader, decisions: Iterable[Decision], rules: Sequence[Rule]) -> dict[str, int]:
+    """By decision, how many messages its recipient had left unanswered when it was made, for rules to be tried on it.
+
+    Decisions that no adaptive cap looked at have nothing stored: of these the log tells as it says now, which reads
+    each recipient's whole log. 0 where none of the rules adapts.
+    """
+    if not needs_unanswered(rules):
+        return {one.decision_id: 0 for one in decisions}
     courses: dict[str, _Course] = {}
     found = {}
     for one in decisions:
+        if one.snapshot.unanswered is not None:
+            found[one.decision_id] = one.snapshot.unanswered
+            continue
         course = courses.get(one.recipient_id)
         if course is None:
             course = courses[one.recipient_id] = _Course.of(reader, one.workspace_id, one.recipient_id)

@@ -23,7 +23,7 @@ from optimizer.service.ids import fresh
 from optimizer.service.optout import WITHDRAWN, revoke
 from optimizer.service.recipients import EVENT_SOURCE, unknown
 from optimizer.service.requests import BREADTHS
-from optimizer.service.settle import RELEASED, UNCONFIRMED
+from optimizer.service.settle import RELEASED, STOPPED, UNCONFIRMED
 from optimizer.service.versions import check_version
 from optimizer.service.wiring import Services
 from storage.errors import StoreUnavailable
@@ -35,7 +35,7 @@ log = logging.getLogger("sendtide.erasing")
 
 #: Why a reservation of an erased person was called off.
 ERASED = "erased"
-_OURS = frozenset({ERASED, UNCONFIRMED, RELEASED, WITHDRAWN})
+_OURS = frozenset({ERASED, UNCONFIRMED, RELEASED, WITHDRAWN, *STOPPED})
 _EVER = (datetime(1, 1, 1, tzinfo=UTC), datetime(9999, 1, 1, tzinfo=UTC))
 
 

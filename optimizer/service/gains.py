@@ -23,6 +23,7 @@ from optimizer.model.inference import RewardModel
 from optimizer.model.moment import seen_at
 from optimizer.model.policy import LivePolicy, risk_mask
 from optimizer.service import recipients as people
+from optimizer.service.engagement import unanswered_then
 from optimizer.service.holidays import holidays_of
 from optimizer.service.offered import Offered
 from optimizer.service.questions import SAMPLE, Watched
@@ -199,6 +200,7 @@ def _unpriced_masks(
     workspace_id = touched[0].workspace_id
     stored = reader.recipients(workspace_id, list({d.recipient_id for d in touched}))
     known = ledgers(reader, touched, spaces, kept)
+    unanswered = unanswered_then(reader, touched, kept)
     for decision in touched:
         space, logged = spaces[decision.decision_id], masks[decision.decision_id]
         s = situation_of(decision, replayer.campaign(decision))
@@ -211,7 +213,7 @@ def _unpriced_masks(
             known[decision.decision_id],
             s.zone,
             now=int(decision.decided_at.timestamp()),
-            unanswered=decision.snapshot.unanswered or 0,
+            unanswered=unanswered[decision.decision_id],
             holidays=holidays_of(kept, recipient, space),
         )
         mask = eligible(question, kept).mask | logged

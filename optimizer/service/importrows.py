@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sized
+from collections.abc import Iterable, Mapping, Sized
 from typing import Any
 
+from optimizer.bandit.consent import misspelled
 from optimizer.bandit.localtime import zone_names
 from optimizer.errors import Invalid
 from optimizer.service.cells import CHANNELS, SUPPRESSIONS, Cells, instant
@@ -45,6 +46,7 @@ def recipient_row(cells: Cells, workspace_id: str) -> Recipient:
     cells.refuse_unknown(*RECIPIENT_ROW)
     channels, suppressed = cells.nested("channels"), cells.listed("suppressed")
     _at_most("channels", channels, CHANNELS)
+    _well_spelled(channels)
     _at_most("suppressed", suppressed, SUPPRESSIONS)
     return Recipient(
         workspace_id=workspace_id,
@@ -119,6 +121,7 @@ def _told(cells: Cells) -> RecipientPatch | None:
     """What the row tells of its recipient; None = nothing."""
     attributes, channels, timezone = cells.nested("attributes"), cells.switches("channels"), _timezone(cells)
     _at_most("channels", channels, CHANNELS)
+    _well_spelled(channels)
     if not (attributes or channels or timezone):
         return None
     return RecipientPatch(timezone=timezone, attributes=attributes, channels=consents(channels))
@@ -135,6 +138,18 @@ def _timezone(cells: Cells) -> str | None:
 def _at_most(column: str, found: Sized, most: int) -> None:
     if len(found) > most:
         raise Invalid.field(column, f"{len(found)} values; must hold at most {most}")
+
+
+def _well_spelled(channels: Iterable[str]) -> None:
+    for channel in channels:
+        _channel(f"channels.{channel}", channel)
+
+
+def _channel(column: str, name: str) -> str:
+    fault = misspelled(name)
+    if fault is not None:
+        raise Invalid.field(column, f"{name!r}: {fault}")
+    return name
 
 
 def _consent(channel: str, value: Any) -> Consent:
@@ -162,7 +177,7 @@ def _suppression(place: int, value: Any) -> Suppression:
     told.refuse_unknown(_SUPPRESSION_COLUMNS, frozenset())
     at = told.value("at")
     return Suppression(
-        channel=told.id("channel") or ANY,
+        channel=_channel(f"suppressed.{place}.channel", told.id("channel") or ANY),
         category=told.id("category") or ANY,
         source=told.id("source"),
         at=None if at is None else instant(f"suppressed.{place}.at", at),

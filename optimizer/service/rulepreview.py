@@ -158,8 +158,7 @@ def _questions(
         return
     workspace_id = rule.workspace_id
     stored = reader.recipients(workspace_id, list({d.recipient_id for d, _ in kept}))
-    uncounted = [d for d, _ in kept if d.snapshot.unanswered is None] if needs_unanswered((rule,)) else []
-    unanswered = unanswered_then(reader, uncounted)
+    unanswered = unanswered_then(reader, [d for d, _ in kept], (rule,))
     messages = ledgers(reader, [d for d, _ in kept], {d.decision_id: space for d, space in kept}, (rule,))
     for decision, space in kept:
         s = situation_of(decision, replayer.campaign(decision))
@@ -175,7 +174,7 @@ def _questions(
                 messages[decision.decision_id],
                 s.zone,
                 now=int(decision.decided_at.timestamp()),
-                unanswered=unanswered.get(decision.decision_id, decision.snapshot.unanswered or 0),
+                unanswered=unanswered[decision.decision_id],
                 holidays=holidays_of((rule,), recipient, space),
             ),
         )

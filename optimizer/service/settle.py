@@ -14,7 +14,7 @@ from optimizer.errors import Conflict, Invalid, NotFound
 from optimizer.service.engagement import note_engagement, note_sent
 from optimizer.service.erased import gone, hidden_message_id, refusal
 from optimizer.service.labels import judge_anew
-from optimizer.service.optout import apply_opt_outs
+from optimizer.service.optout import apply_opt_outs, revoke
 from optimizer.service.record import message_of
 from optimizer.service.requests import CLOCK_SKEW_SECONDS
 from optimizer.service.rhythms import note_message
@@ -27,6 +27,9 @@ from storage.port import Writer
 RELEASED = "released"
 #: Why a reservation expired.
 UNCONFIRMED = "unconfirmed"
+#: Why a reservation was revoked when it was claimed.
+WORKSPACE_PAUSED, CAMPAIGN_PAUSED, CAMPAIGN_ARCHIVED = "workspace:paused", "campaign:paused", "campaign:archived"
+STOPPED = (WORKSPACE_PAUSED, CAMPAIGN_PAUSED, CAMPAIGN_ARCHIVED)
 #: How long after its planned time, or its claim, a message may still be confirmed before it is settled without a word.
 GRACE = timedelta(hours=1)
 
@@ -44,7 +47,8 @@ Work = Callable[[Writer], Decision]
 
 
 def claim(services: Services, workspace_id: str, decision_id: str) -> Decision:
-    """Marks a reservation as about to be sent. One that is overdue is settled here and now, and refused.
+    """Marks a reservation as about to be sent. One that is overdue is settled here and now, and refused; one whose
+    campaign or workspace has been stopped since is revoked: what is paused on a bad day mustn't go out.
 
     Raises:
         Conflict: it was revoked, displaced, released or has expired, or there is nothing to send.
@@ -57,6 +61,8 @@ def claim(services: Services, workspace_id: str, decision_id: str) -> Decision:
             return settle_overdue(writer, decision, now)
         if decision.status != "reserved":
             return decision
+        if (stopped := _stopped(writer, decision)) is not None:
+            return revoke(writer, decision, reason=stopped, now=now)
         claimed = replace(decision, status="claimed", claimed_at=now)
         writer.update_decision(claimed, message_of(claimed))
         return claimed
@@ -69,6 +75,17 @@ def claim(services: Services, workspace_id: str, decision_id: str) -> Decision:
             errors={"status": [f"{decision.status}; allowed: reserved, claimed"]},
         )
     return decision
+
+
+def _stopped(writer: Writer, decision: Decision) -> str | None:
+    """What keeps a reservation from being sent that was made before: one of ``STOPPED``; None = nothing."""
+    workspace = writer.workspace(decision.workspace_id)
+    if workspace is not None and workspace.mode == "paused":
+        return WORKSPACE_PAUSED
+    campaign = writer.campaign(decision.workspace_id, decision.campaign_id)
+    if campaign is not None and campaign.status == "archived":
+        return CAMPAIGN_ARCHIVED
+    return CAMPAIGN_PAUSED if campaign is not None and campaign.mode == "paused" else None
 
 
 def _why(decision: Decision) -> str:

@@ -228,7 +228,8 @@ def explain_decision(call: Call) -> Answer:
     problems=(404, 409),
 )
 def claim_decision(call: Call) -> Answer:
-    """200: send it. 409: don't, it was revoked, displaced, released or has expired; `detail` says which."""
+    """200: send it. 409: don't, it was revoked, displaced, released or has expired; `detail` says which. While the
+    campaign or the workspace is paused, or once the campaign is archived, a claim revokes."""
     return Answer(render.decision(settle.claim(call.services, call.workspace_id, call.path["decision_id"])))
 
 

@@ -83,7 +83,7 @@ def patch_recipient(call: Call) -> Answer:
     def put(loaded: dict[str, Any], version: int) -> Recipient:
         return setup.put_recipient(call.services, _made(call, loaded), version)[0]
 
-    schema = _SCHEMA if "channels" in call.document else _KEPT
+    schema = _SCHEMA if {"channels", "suppressed"} & call.document.keys() else _KEPT
     stored = patch(call, schema, shown, put, f"recipient {call.path['recipient_id']!r}")
     return Answer(render.recipient(stored), etag=stored.version)
 

@@ -148,6 +148,22 @@ def test_a_bad_row_is_reported_with_its_line_and_stops_nothing(
 
 
 @pytest.mark.parametrize(
+    ("cells", "named"),
+    [
+        ({"channels": {"sms": True, "Push": True}}, "channels.Push: 'Push'"),
+        ({"suppressed": [{"category": "news"}, {"channel": "SMS"}]}, "suppressed.1.channel: 'SMS'"),
+    ],
+)
+def test_a_channel_of_consents_in_another_spelling_is_a_bad_row(
+    services: Services, tmp_path: Path, cells: dict[str, Any], named: str
+) -> None:
+    seen: list[BadRow] = []
+    file = write(tmp_path / "p.ndjson", [{"recipient_id": "a", **cells}])
+    assert import_file(services, WORKSPACE, "recipients", file, on_bad=seen.append).bad == 1
+    assert seen[0].error.detail.startswith(f"{named}: Must be spelled")
+
+
+@pytest.mark.parametrize(
     ("column", "most", "cells"),
     [
         ("channels", limits.CHANNELS, lambda n: {"channels": {f"c{i}": True for i in range(n)}}),

@@ -13,7 +13,7 @@ import pytest
 
 from optimizer.bandit.tolls import Price, prices_of
 from optimizer.scheduler import Scheduler
-from optimizer.service import pricing, setup
+from optimizer.service import pricing, setup, upkeep
 from optimizer.service.gains import Memory, Scores, score_all
 from optimizer.service.priceable import priceable, taking
 from optimizer.service.pricing import moved, reprice, work_out
@@ -23,7 +23,7 @@ from optimizer.service.requests import DecisionRequest
 from optimizer.service.retrain import retrain
 from optimizer.service.wiring import Services
 from storage.log import Decision
-from storage.rules import MICROS, Budget, Cap, Capacity, Rule, Selector
+from storage.rules import MICROS, Adapt, Budget, Cap, Capacity, Rule, Selector
 from tests.service.conftest import START, WORKSPACE, FakeClock
 from tests.service.scarce_shop import HOURLY, PEOPLE, ask, opened, respond, spring
 
@@ -246,6 +246,22 @@ def test_what_a_rule_closed_is_open_again_when_it_is_priced(shop: Services) -> N
     for mine, twin in zip(one, other, strict=True):
         assert np.allclose(mine.gain, twin.gain)
         assert len(mine.gain) == 6
+
+
+def test_an_adaptive_cap_put_since_closes_for_whom_it_would_have_closed(shop: Services) -> None:
+    upkeep.expire(shop, WORKSPACE)
+    setup.put_rule(shop, replace(HOURLY, parameters=Capacity(1, 60)))
+    closed = [d for d in ask(shop, 100, "closed") if d.eligible_actions == 1]
+    setup.put_rule(shop, Rule(WORKSPACE, "tired", "cap", Cap(9, rolling_hours=24.0, adapt=Adapt(2, 0))))
+    with shop.store.read() as reader:
+        asked = [one for d in closed if (one := reader.decision(WORKSPACE, d.decision_id)) is not None]
+        at = priceable(reader, WORKSPACE, shop.clock())
+        live = {"spring": (at.campaigns["spring"], shop.policies.current(WORKSPACE, "spring"))}
+        scored = score_all(reader, shop.salt, asked, live, at.rules, frozenset({"hourly"}), Scores())
+        unanswered = reader.unanswered(WORKSPACE, [d.recipient_id for d in closed])
+    tired = [unanswered.get(d.recipient_id, 0) >= 2 for d in closed]
+    assert 10 < sum(tired) < len(tired) - 10
+    assert [len(one.gain) == 0 for one in scored] == tired
 
 
 def test_questions_asked_in_a_zone_that_this_host_lacks_are_left_out(shop: Services) -> None:

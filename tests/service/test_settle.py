@@ -123,6 +123,33 @@ def test_what_is_no_longer_reserved_cannot_be_claimed_and_the_refusal_says_what_
     assert stored(services, "d") == before
 
 
+@pytest.mark.parametrize("why", settle.STOPPED)
+def test_what_was_reserved_before_a_stop_is_revoked_by_its_claim(
+    services: Services, spring: Campaign, clock: FakeClock, why: str
+) -> None:
+    setup.put_rule(services, EVERYTHING)
+    reserve(services, "claimed before")
+    settle.claim(services, WORKSPACE, "claimed before")
+    reserve(services, "due")
+    reserve(services, "later", hours=30)
+    if why == settle.WORKSPACE_PAUSED:
+        setup.set_mode(services, WORKSPACE, "paused")
+    elif why == settle.CAMPAIGN_PAUSED:
+        setup.put_campaign(services, campaign(mode="paused"))
+    else:
+        setup.put_campaign(services, campaign(status="archived"))
+    clock.forward(hours=6)
+    for _ in range(2):
+        with pytest.raises(Conflict, match=re.escape(f"is revoked ({why})")) as refused:
+            settle.claim(services, WORKSPACE, "due")
+        assert refused.value.code == "not_claimable_revoked"
+    assert [stored(services, name).status for name in ("claimed before", "later")] == ["claimed", "reserved"]
+    assert used(services) == 2
+    with services.store.read() as reader:
+        told = [(one.kind, one.decision_id, one.detail) for one in reader.changes(WORKSPACE, after=0, limit=9)]
+    assert told == [("revoked", "due", why)]
+
+
 @pytest.mark.parametrize(("unconfirmed", "status"), [("assume_sent", "assumed_sent"), ("release", "expired")])
 def test_a_claim_of_what_is_overdue_settles_it_as_the_scheduler_would_and_is_refused(
     services: Services, clock: FakeClock, unconfirmed: str, status: Status

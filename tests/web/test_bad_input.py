@@ -10,7 +10,7 @@ import pytest
 from werkzeug.test import TestResponse
 
 from optimizer.service import setup
-from storage.records import Consent, Recipient
+from storage.records import Consent, Recipient, Suppression
 from tests.web.conftest import CAMPAIGN, Caller
 
 START, END = "2026-11-24T10:00:00Z", "2026-11-25T10:00:00Z"
@@ -164,16 +164,20 @@ def test_a_consent_to_a_channel_in_another_spelling_is_refused_and_a_stored_one_
 ) -> None:
     refused = ready("PUT", "/v1/recipients/u", {"channels": {"SMS": True}})
     assert_problem(refused, 422, "channels.SMS", "true", "Must be spelled 'sms'")
+    refused = ready("PUT", "/v1/recipients/u", {"suppressed": [{"channel": "SMS"}]})
+    assert_problem(refused, 422, "suppressed.0.channel", "SMS", "Must be spelled 'sms'")
     rows = {"recipients": [{"recipient_id": "u", "channels": {"Push": False}}]}
     (rejected,) = ready("POST", "/v1/recipients/batch", rows).get_json()["rejected"]
     assert list(rejected["errors"]) == ["recipients.0.channels.Push"]
 
     services = ready.app.extensions["sendtide"].get()
-    setup.put_recipient(services, Recipient("default", "u", channels={"SMS": Consent(False)}))
-    kept = ready("PATCH", "/v1/recipients/u", {"attributes": {"plan": "pro"}}).get_json()["channels"]
-    assert list(kept) == ["SMS"]
-    told = ready("PATCH", "/v1/recipients/u", {"channels": {"SMS": None, "sms": False}}).get_json()["channels"]
-    assert list(told) == ["sms"]
+    refusal = Suppression(channel="SMS")
+    setup.put_recipient(services, Recipient("default", "u", channels={"SMS": Consent(False)}, suppressed=(refusal,)))
+    kept = ready("PATCH", "/v1/recipients/u", {"attributes": {"plan": "pro"}}).get_json()
+    assert (list(kept["channels"]), [one["channel"] for one in kept["suppressed"]]) == (["SMS"], ["SMS"])
+    right = {"channels": {"SMS": None, "sms": False}, "suppressed": [{"channel": "sms"}]}
+    told = ready("PATCH", "/v1/recipients/u", right).get_json()
+    assert (list(told["channels"]), [one["channel"] for one in told["suppressed"]]) == (["sms"], ["sms"])
 
 
 def test_the_same_request_id_with_another_body_is_a_conflict(ready: Caller) -> None:

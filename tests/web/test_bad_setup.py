@@ -201,6 +201,14 @@ KINDS = "cap, gap, quiet_hours, blackout, capacity, budget, fatigue"
 RULES: dict[str, tuple[dict[str, Any], str, Any, str, str, str]] = {
     "an unknown kind": (CAP, "kind", "digest", "kind", "digest", KINDS),
     "no kind": (CAP, "kind", None, "kind", "", KINDS),
+    "a channel of consents in another spelling": (
+        CAP,
+        "counts.except_channels",
+        ["email", "SMS"],
+        "counts.except_channels.1",
+        "SMS",
+        "Must be spelled 'sms'",
+    ),
     "an empty selector list": (CAP, "applies_to.channels", [], "applies_to.channels", "0 items", "1 to"),
     "an empty list of what counts": (CAP, "counts.categories", [], "counts.categories", "0 items", "1 to"),
     "an unknown selector": (CAP, "applies_to.people", ["x"], "applies_to.people", "", "except_channels"),

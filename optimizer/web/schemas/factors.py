@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any, Final
 
 from optimizer.bandit.actions import MAX_ACTIONS
-from optimizer.web.schemas.fields import misspelled
+from optimizer.bandit.consent import misspelled
 
 #: The fields of a campaign that say what there is to choose between.
 FACTORS: Final = frozenset({"variants", "channels", "slot_minutes", "default_window_hours", "allow_no_send"})

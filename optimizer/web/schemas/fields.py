@@ -15,7 +15,7 @@ from typing import Any
 
 from marshmallow import ValidationError, fields
 
-from optimizer.bandit.consent import right_spelling
+from optimizer.bandit.consent import misspelled
 from optimizer.bandit.localtime import zone_names
 from optimizer.service import moments
 from optimizer.web.schemas import limits
@@ -93,19 +93,13 @@ class ChannelName(Id):
 
     def allows(self, value: Any) -> bool:
         """Whether a value is a channel's name."""
-        return super().allows(value) and right_spelling(value) is None
+        return super().allows(value) and misspelled(value) is None
 
     def _deserialize(self, value: Any, *_: Any, **__: Any) -> str:
         fault = misspelled(value) if isinstance(value, str) else None
         if fault is not None:
             raise ValidationError(fault)
         return super()._deserialize(value)
-
-
-def misspelled(channel: str) -> str | None:
-    """What is wrong with the spelling of a channel's name; None = nothing."""
-    right = right_spelling(channel)
-    return None if right is None else f"Must be spelled {right!r}: the name by which consent and rules know it."
 
 
 class Choice(fields.String):

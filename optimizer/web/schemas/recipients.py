@@ -8,11 +8,12 @@ from typing import Any, get_args
 
 from marshmallow import ValidationError, fields, post_load
 
+from optimizer.bandit.consent import misspelled
 from optimizer.service.recipients import LISTED
 from optimizer.web.schemas import limits
 from optimizer.web.schemas.body import Body, Shown, Stored, page_of, rows, shown
 from optimizer.web.schemas.containers import Attributes, Either, Many, Part, Table
-from optimizer.web.schemas.fields import Choice, Flag, Id, Text, Time, Whole, ZoneName, misspelled
+from optimizer.web.schemas.fields import ChannelName, Choice, Flag, Id, Text, Time, Whole, ZoneName
 from storage.records import ANY, Attribute, AttributeType, Consent, Recipient, Suppression
 
 
@@ -31,7 +32,7 @@ class ConsentIn(Body):
 class SuppressionIn(Body):
     """A recorded refusal of a channel and a category; `*` stands for all of them."""
 
-    channel = Id(load_default=ANY)
+    channel: Id = ChannelName(load_default=ANY)
     category = Id(load_default=ANY)
     source = Text("Where it was said.", longest=limits.SOURCE, load_default=None, allow_none=True)
     at = Time("When it was said.", load_default=None, allow_none=True)
@@ -65,10 +66,17 @@ class RecipientIn(Stored):
     suppressed = Many(Part(SuppressionIn), longest=limits.ENTRIES, load_default=list)
 
 
+class KeptSuppressionIn(SuppressionIn):
+    """A refusal as it is stored; see ``KeptRecipientIn``."""
+
+    channel = Id(load_default=ANY)
+
+
 class KeptRecipientIn(RecipientIn):
-    """A recipient whose consents are as they are stored: an older version let a channel be spelled in any way."""
+    """A recipient whose channels are as they are stored: an older version let one be spelled in any way."""
 
     channels = consents(refused=None)
+    suppressed = Many(Part(KeptSuppressionIn), longest=limits.ENTRIES, load_default=list)
 
 
 class RecipientRow(RecipientIn):

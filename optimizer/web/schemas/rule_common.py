@@ -11,13 +11,13 @@ from marshmallow import post_load
 from optimizer.web.schemas import limits
 from optimizer.web.schemas.body import Body, Stored
 from optimizer.web.schemas.containers import Many, Part
-from optimizer.web.schemas.fields import Choice, Flag, Id, Time, Whole
+from optimizer.web.schemas.fields import ChannelName, Choice, Flag, Id, Time, Whole
 from storage.rules import WEEKDAYS, RuleKind, RuleParameters, Selector
 
 
-def _ids() -> Many:
+def _ids(of: Callable[[], Id] = Id) -> Many:
     return Many(
-        Id(),
+        of(),
         "Left out: all; must not be empty.",
         shortest=1,
         longest=limits.ENTRIES,
@@ -29,8 +29,8 @@ def _ids() -> Many:
 class SelectorIn(Body):
     """Which messages: left out means all."""
 
-    channels = _ids()
-    except_channels = _ids()
+    channels = _ids(ChannelName)
+    except_channels = _ids(ChannelName)
     categories = _ids()
     except_categories = _ids()
     campaigns = _ids()
