@@ -127,7 +127,7 @@ def pool_of(name: str) -> Pool:
     turns = [game.turn(a, Memory(), []) for a in sorted(game.arrivals, key=lambda one: one.moment.person)]
     contexts = [seen_at(t.situation.context, t.arrival.at) for t in turns]
     spaces = [t.space for t in turns]
-    truth = np.array([game.values(game.chances(t), t.space) for t in turns])
+    truth = np.array([game.values(game.chances(t), t) for t in turns])
     own = PEOPLE * EACH
     some = rng.permutation(np.arange(own, 2 * own))[: SETTINGS[name].trained]
     action = rng.integers(truth.shape[1], size=len(some))
@@ -150,7 +150,7 @@ def pool_of(name: str) -> Pool:
         "candidate": candidate,
         "equal": _equal(incumbent, candidate, truth[:own]),
     }
-    told = np.array([game.values(game.chances(t, personal=False), t.space) for t in turns[:own]])
+    told = np.array([game.values(game.chances(t, personal=False), t) for t in turns[:own]])
     return Pool(contexts[:own], spaces[:own], campaign, game.attributes, truth[:own], told, policies, earlier, model)
 
 

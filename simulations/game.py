@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from optimizer.bandit.actions import ActionSpace
 from optimizer.bandit.groups import assign
 from optimizer.bandit.localtime import DAY, Zone, zone
-from optimizer.bandit.rewards import window_hours
+from optimizer.bandit.rewards import needs_message, window_hours
 from optimizer.service.choose import Plan, Situation
 from optimizer.service.framing import factors, resolve_zone, seen_context
 from optimizer.service.record import Ask, named_request
@@ -285,25 +285,38 @@ class Game:
         slots = Slots(variants, channels, space.send_at, space.local)
         return self.world.chances(moment, slots, memory, personal=personal)
 
-    def values(self, chances: Chances, space: ActionSpace) -> Floats:
-        """(K,) the expected reward of every action: what happens too late to count is left out."""
+    def values(self, chances: Chances, turn: Turn) -> Floats:
+        """(K,) the expected reward of every action: what happens too late to count is left out.
+
+        What needs a message counts within its window from the send; a purchase until its window has passed from the
+        latest send that could have been planned, so one that follows an early send has longer to come.
+        """
+        space = turn.space
         worth = np.zeros(space.shape)
         stay = 0.0
         for outcome, gain in self._gains.items():
             message, without = chances.of(outcome)
-            worth += gain * message
-            stay += gain * without
+            if needs_message(outcome):
+                worth += self._counts(outcome) * gain * message
+                continue
+            last = turn.situation.window[1].timestamp()
+            counts = [self._counts(outcome, (last - at) / 3_600.0) for at in space.send_at.tolist()]
+            worth += np.array(counts)[:, None] * gain * message
+            stay += self._counts(outcome, (last - turn.arrival.at.timestamp()) / 3_600.0) * gain * without
         flat = worth.reshape(-1)
         return np.append(flat, stay) if space.no_send else flat
 
+    def _counts(self, outcome: str, longer: float = 0.0) -> float:
+        """The share of what happens that comes within the attribution window and so many hours more."""
+        return within(self.scenario.world.delays, outcome, window_hours(self.campaigns[0], outcome) + longer)
+
     @cached_property
     def _gains(self) -> dict[str, float]:
-        """What an outcome that happens is worth on average."""
-        gains = {}
-        for outcome, weight in self.scenario.objective.items():
-            counts = within(self.scenario.world.delays, outcome, window_hours(self.campaigns[0], outcome))
-            gains[outcome] = counts * (weight.fixed + weight.per_value * self.mean_value(outcome))
-        return gains
+        """What an outcome that counts is worth on average."""
+        return {
+            outcome: weight.fixed + weight.per_value * self.mean_value(outcome)
+            for outcome, weight in self.scenario.objective.items()
+        }
 
     def mean_value(self, outcome: str) -> float:
         """Mean value of an outcome as the objective counts it: log-normal, clipped at ``max_value``."""

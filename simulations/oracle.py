@@ -33,7 +33,7 @@ class Oracle:
 
     def choose(self, turn: Turn) -> Drawn:
         """See ``Player``."""
-        value = self.game.values(self.game.chances(turn, personal=self.personal), turn.space)
+        value = self.game.values(self.game.chances(turn, personal=self.personal), turn)
         return Drawn(int(np.where(turn.plan.mask, value, -np.inf).argmax()), 1.0, "oracle")
 
     def learn(self, result: Result) -> None:
@@ -90,7 +90,7 @@ def best_static(game: Game) -> tuple[str, int, str] | None:
     count: dict[tuple[str, int, str] | None, int] = {}
     for place in np.linspace(0, game.decisions - 1, min(STATIC_SAMPLE, game.decisions)).astype(int).tolist():
         turn = game.turn(game.arrivals[place], Memory(), [])
-        value = game.values(game.chances(turn), turn.space)
+        value = game.values(game.chances(turn), turn)
         for action, key in enumerate(keys(turn)):
             total[key] = total.get(key, 0.0) + float(value[action])
             count[key] = count.get(key, 0) + 1

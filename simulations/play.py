@@ -170,8 +170,8 @@ class Play:
 
     def _score(self, turn: Turn, decision: Decision, chances: Chances) -> None:
         game, mask, i = self.game, turn.plan.mask, turn.arrival.index
-        truth = game.values(chances, turn.space)
-        informed = game.values(game.chances(turn, personal=False), turn.space)
+        truth = game.values(chances, turn)
+        informed = game.values(game.chances(turn, personal=False), turn)
         action = decision.action or 0
         self._numbers["value"][i] = truth[action]
         self._numbers["best"][i] = truth[mask].max()
