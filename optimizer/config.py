@@ -165,7 +165,9 @@ class Settings:
         "whether the Personalizer routes take rewards of events that were never ranked, or answer 404",
     )
     seed: str | None = _setting(None, TEXT, "seed of every draw; left out, the installation's own secret one")
-    metrics_dir: str | None = _setting(None, TEXT, "folder of the processes' metric files; left out, a temporary one")
+    metrics_dir: str | None = _setting(
+        None, TEXT, "folder of the processes' metric files and of no other .db; left out, a temporary one"
+    )
     report_folder: str | None = _setting(
         None, TEXT, "folder for what reports and refreshes keep of the log; left out, one beside the database file"
     )

@@ -13,6 +13,7 @@ import contextlib
 import gc
 import logging
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -33,11 +34,14 @@ from gunicorn.workers.gthread import ThreadWorker
 from optimizer import logs
 from optimizer.bandit import kernel
 from optimizer.config import Settings
+from optimizer.errors import ConfigError
 from optimizer.first_start import banner
 
 log = logging.getLogger("sendtide.serve")
 
 METRICS = "PROMETHEUS_MULTIPROC_DIR"
+#: A file of prometheus-client's: what it holds, and the process.
+_METRIC_FILE = re.compile(r"(counter|gauge_[a-z]+|histogram|summary)_\d+\.db")
 #: Products in a worker are small and its threads are requests: threads of BLAS beside them would only be in the way.
 BLAS_THREADS = "OPENBLAS_NUM_THREADS"
 #: Seconds that requests in flight get to end after SIGTERM; then workers are killed.
@@ -275,14 +279,36 @@ def forget_metrics(pid: int) -> None:
 
 
 def prepare_metrics(folder: str | None) -> tuple[Path, bool]:
-    """Makes the folder of metric files, without those of dead processes; True when it is ours to remove at the end."""
+    """Makes the folder of metric files, without those of dead processes; True when it is ours to remove at the end.
+
+    Raises:
+        ConfigError: as ``require_metrics_alone``; nothing is removed.
+    """
     if folder is None:
         return Path(tempfile.mkdtemp(prefix="sendtide-metrics-")), True
+    require_metrics_alone(folder)
     path = Path(folder)
     path.mkdir(parents=True, exist_ok=True)
     for stale in path.glob("*.db"):
         stale.unlink(missing_ok=True)
     return path, False
+
+
+def require_metrics_alone(folder: str) -> None:
+    """Refuses a folder in which other files end in ``.db``, such as a database.
+
+    prometheus-client opens whatever ends so, in the very processes that have the database open
+    (``storage.sqlite.connect`` says what comes of that).
+
+    Raises:
+        ConfigError: names them.
+    """
+    others = sorted(file.name for file in Path(folder).glob("*.db") if not _METRIC_FILE.fullmatch(file.name))
+    if others:
+        raise ConfigError(
+            f"--metrics-dir {folder}: {', '.join(others)} there is no file of metrics, but whatever ends in .db is "
+            f"read as one; name a folder for metrics alone"
+        )
 
 
 def main(arguments: Sequence[str] = ()) -> None:

@@ -54,6 +54,7 @@ def serve(call: Call, *, first_start: bool) -> None:
     and stops everything within 10 seconds. A worker or scheduler that dies is started again.
     """
     from optimizer.first_start import WORKSPACE, prepare
+    from optimizer.gunicorn import require_metrics_alone
     from optimizer.service.setup import ensure_workspace
 
     _require_free(call.settings.bind)
@@ -61,6 +62,8 @@ def serve(call: Call, *, first_start: bool) -> None:
         ensure_workspace(services, WORKSPACE)
         if first_start:
             prepare(services)
+    if call.settings.metrics_dir is not None:  # the database is there by now
+        require_metrics_alone(call.settings.metrics_dir)
     # From here on this process is another program: no connection, thread or module of ours is left when it forks.
     become = [sys.executable, "-P", "-m", "optimizer.gunicorn", *(["--first-start"] if first_start else [])]
     # Else glibc gives threads up to eight heaps a core, and each keeps what it once needed.

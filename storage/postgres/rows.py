@@ -26,9 +26,15 @@ WHERE indrelid = $1::text::regclass AND indisprimary ORDER BY array_position(ind
 """
 #: Tables whose rows the database numbers.
 _NUMBERED: Final = ("api_keys", "artifacts", "events", "policies", "rank_rewards", "ranks", "training_runs")
+#: The newest decision of all is in the tables whatever was archived; a workspace's own may lie in files alone.
 _POSITIONS: Final = """
 INSERT INTO counters (workspace_id, name, value)
-SELECT workspace_id, 'position', max(seq) FROM decisions GROUP BY workspace_id
+SELECT workspace_id, 'position', newest FROM (SELECT max(seq) FROM decisions) AS log (newest), (
+  SELECT workspace_id FROM workspaces
+  UNION SELECT workspace_id FROM decisions
+  UNION SELECT workspace_id FROM archive_files
+) AS known
+WHERE newest IS NOT NULL
 """
 
 

@@ -43,7 +43,6 @@ JOIN usage AS used ON used.workspace_id = ?1 AND used.rule_id = span.rule_id
 """
 _LOCK_POSITION = "SELECT value FROM counters WHERE workspace_id = ? AND name = 'position' FOR UPDATE"
 _FIRST_POSITION = "INSERT INTO counters (workspace_id, name, value) VALUES (?, 'position', 0) ON CONFLICT DO NOTHING"
-_NEWEST = "SELECT coalesce(max(seq), 0) FROM decisions WHERE workspace_id = ?"
 _NEXT_POSITIONS = "SELECT nextval('decision_positions') FROM generate_series(1, ?)"
 _SET_POSITION = "UPDATE counters SET value = ? WHERE workspace_id = ? AND name = 'position'"
 _TOUCH = "INSERT INTO meta (name, value) VALUES ('write_check', '') ON CONFLICT (name) DO UPDATE SET value = ''"
@@ -106,6 +105,8 @@ class PostgresWriter(
         self._locks = locks
         locks.execute = statements.later
         self._positions: dict[str, int] = {}
+        #: What they were before the last ones were given.
+        self._earlier: dict[str, int] = {}
         self._changed: set[str] = set()
         self._locking: dict[str, Noted] = {}
         self._drawn: dict[str, Noted] = {}
@@ -148,7 +149,7 @@ class PostgresWriter(
 
     def _next_positions(self, workspace_id: str, count: int) -> Sequence[int | None]:
         # Drawn while the log is locked, they ascend in the order of the workspace's commits.
-        self._position(workspace_id)
+        self._earlier[workspace_id] = self._position(workspace_id)
         drawing = self._drawn.pop(workspace_id, None) or self._draw(workspace_id, count)
         drawn = [row[0] for row in self._statements.answer(drawing)]
         self._positions[workspace_id] = drawn[-1]
@@ -156,9 +157,7 @@ class PostgresWriter(
         return drawn
 
     def _take_back_positions(self, workspace_id: str) -> None:
-        rows = self._rows(_NEWEST, (workspace_id,))
-        self._positions[workspace_id] = rows[0][0]
-        self._changed.add(workspace_id)
+        self._positions[workspace_id] = self._earlier[workspace_id]
 
     def _hold_log(self, workspace_id: str) -> None:
         self._position(workspace_id)

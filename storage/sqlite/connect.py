@@ -1,4 +1,11 @@
-"""Files and connections of the SQLite backend, and what their errors mean."""
+"""Files and connections of the SQLite backend, and what their errors mean.
+
+A process that has a connection to a database opens neither its file nor ``-wal`` or ``-shm`` in any other way, be it
+to read a byte. Closing any descriptor of a file ends all POSIX locks that the process holds on it
+(sqlite.org/howtocorrupt.html, 2.2), SQLite's own among them: the next process that closes the database then takes
+itself for the last one and deletes the WAL, into which the first one goes on committing. Whatever else is to be known
+of the file is asked by ``stat``, or by a process of its own (``storage.sqlite.pages``).
+"""
 
 from __future__ import annotations
 
@@ -63,20 +70,23 @@ def identity(path: Path) -> tuple[int, int]:
 
 
 def create_file(path: Path) -> None:
-    """Makes the database file (mode 0600) and the folders above it that are missing (mode 0700).
+    """Makes the database file (mode 0600) and the folders above it (mode 0700) where they are missing.
 
     Raises:
-        StoreUnavailable: the file system refuses.
+        StoreUnavailable: the file system refuses, or a file that is there may not be read and written.
     """
     try:
         missing = [folder for folder in path.parents if not folder.exists()]
         for folder in reversed(missing):
             folder.mkdir(mode=0o700, exist_ok=True)
             _flush_folder(folder.parent)
-        # SQLite gives the WAL and its index the mode of the database file.
-        os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
+        if not path.exists():  # else this process may have it open already
+            # SQLite gives the WAL and its index the mode of the database file.
+            os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
     except OSError as error:
         raise StoreUnavailable(f"database {path}: {error.strerror}") from error
+    if not os.access(path, os.R_OK | os.W_OK):  # SQLite would open it for reading alone, and tell at the first write
+        raise StoreUnavailable(f"database {path}: this process may not read and write it")
 
 
 def _flush_folder(folder: Path) -> None:

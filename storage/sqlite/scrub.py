@@ -4,28 +4,27 @@
 SQLite moves rows from page to page, their old bytes stay in the unallocated space between a page's cell pointers and
 its cells, until something else is written there (of 2,000 deleted records whole ones of two were found). ``VACUUM``
 clears it by writing the whole file anew, which is much for one person, so it is done only where a word about them is
-really there. Format of a page: sqlite.org/fileformat2.html, "B-tree Pages".
+really there.
 """
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Collection, Iterator
+import json
+import subprocess
+import sys
+from collections.abc import Collection
 from pathlib import Path
 from typing import Final
 
 from sqlite_utils import Database
 
+from storage.errors import StoreUnavailable
 from storage.file_lock import FileLock
+from storage.sqlite import pages
 from storage.sqlite.connect import connect
 
 #: Shorter words are no sign of one person: they stand in every file.
 _SHORTEST: Final = 5
-_CHUNK_BYTES: Final = 16 * 2**20
-#: Types of B-tree pages, with the length of their headers.
-_HEADERS: Final = {2: 12, 5: 12, 10: 8, 13: 8}
-#: The first page begins with the header of the file.
-_FILE_HEADER: Final = 100
 
 
 def scrub(path: Path, lock_path: Path, timeout_seconds: float, words: Collection[str]) -> bool:
@@ -39,13 +38,14 @@ def scrub(path: Path, lock_path: Path, timeout_seconds: float, words: Collection
 
     Raises:
         sqlite3.Error: the database can't be used.
-        StoreUnavailable: another process writes for longer than that.
+        StoreUnavailable: another process writes for longer than that, or the file can't be looked through.
     """
     db = connect(path, "rw", timeout_seconds)
     try:
         if not _checkpoint(db):
             return False
-        if not _linger(path, {word.encode() for word in words if len(word) >= _SHORTEST}):
+        told = [word for word in words if len(word) >= _SHORTEST]
+        if not told or not _linger(path, told):
             return True
         lock = FileLock(lock_path)
         try:
@@ -64,49 +64,14 @@ def _checkpoint(db: Database) -> bool:
     return not busy
 
 
-def _linger(path: Path, words: set[bytes]) -> bool:
-    """Whether one of the words stands in unallocated space and in no row: then it is of nobody who is still there."""
-    unallocated: Counter[bytes] = Counter()
-    for gap in _gaps(path):
-        unallocated.update({word: gap.count(word) for word in words if word in gap})
-    everywhere: Counter[bytes] = Counter()
-    if unallocated:
-        longest = max(map(len, unallocated))
-        for chunk, seam in _chunks(path, overlap=longest):
-            # What lies wholly in the seam was counted with the chunk before.
-            everywhere.update({word: chunk.count(word) - seam.count(word) for word in unallocated})
-    return any(everywhere[word] <= count for word, count in unallocated.items())
-
-
-def _chunks(path: Path, overlap: int) -> Iterator[tuple[bytes, bytes]]:
-    """The file in pieces, each with the end of the one before in front of it; and that end."""
-    seam = b""
-    with path.open("rb") as file:
-        while chunk := file.read(_CHUNK_BYTES):
-            yield seam + chunk, seam
-            seam = (seam + chunk)[-overlap:]
-
-
-def _gaps(path: Path) -> Iterator[bytes]:
-    """What is not zero in the unallocated space of the pages of trees."""
-    with path.open("rb") as file:
-        head = file.read(_FILE_HEADER)
-        size = int.from_bytes(head[16:18]) or 1
-        size = 65_536 if size == 1 else size
-        file.seek(0)
-        first = _FILE_HEADER
-        while chunk := file.read(_CHUNK_BYTES // size * size):
-            for start in range(0, len(chunk), size):
-                gap = _gap(chunk[start : start + size], first)
-                if gap:
-                    yield gap
-                first = 0
-
-
-def _gap(page: bytes, start: int) -> bytes:
-    """The unallocated space of a page without the zeros around it; nothing of a page that is in no tree."""
-    length = _HEADERS.get(page[start])
-    if length is None:
-        return b""
-    cells, content = int.from_bytes(page[start + 3 : start + 5]), int.from_bytes(page[start + 5 : start + 7])
-    return page[start + length + 2 * cells : content or 65_536].strip(b"\0")
+def _linger(path: Path, words: Collection[str]) -> bool:
+    """Whether a word is left of somebody who is gone: a process of its own looks (``storage.sqlite.pages``)."""
+    command = [sys.executable, "-I", "-S", pages.__file__, str(path)]
+    try:
+        looked = subprocess.run(command, input=json.dumps(sorted(words)).encode(), capture_output=True, check=True)  # noqa: S603  our own command
+    except OSError as error:
+        raise StoreUnavailable(f"database {path}: {command[0]} can't be run to look through it: {error}") from error
+    except subprocess.CalledProcessError as error:
+        told = error.stderr.decode(errors="replace").strip().rpartition("\n")[2] or f"exit code {error.returncode}"
+        raise StoreUnavailable(f"database {path}: it can't be looked through: {told}") from error
+    return bool(json.loads(looked.stdout))

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from optimizer.config import Settings
+from optimizer.errors import ConfigError
 from optimizer.gunicorn import (
     BACK_OFF,
     GRACEFUL_SECONDS,
@@ -126,10 +127,18 @@ def test_the_settings_are_gunicorns_whatever_its_own_variables_say(monkeypatch: 
 def test_a_given_metrics_folder_is_emptied_of_metrics_only_and_kept(tmp_path: Path) -> None:
     folder = tmp_path / "metrics"
     folder.mkdir()
-    (folder / "counter_1.db").touch()
-    (folder / "notes.txt").touch()
+    for name in ("counter_1.db", "gauge_livemostrecent_23.db", "histogram_1.db", "summary_1.db", "notes.txt"):
+        (folder / name).touch()
     assert prepare_metrics(str(folder)) == (folder, False)
     assert [file.name for file in folder.iterdir()] == ["notes.txt"]
+
+
+def test_a_metrics_folder_that_holds_a_database_is_refused_and_nothing_is_removed(tmp_path: Path) -> None:
+    for name in ("counter_1.db", "sendtide.db"):
+        (tmp_path / name).touch()
+    with pytest.raises(ConfigError, match=rf"--metrics-dir {tmp_path}: sendtide\.db there is no file of metrics"):
+        prepare_metrics(str(tmp_path))
+    assert sorted(file.name for file in tmp_path.iterdir()) == ["counter_1.db", "sendtide.db"]
 
 
 def test_without_a_metrics_folder_each_start_gets_a_new_one() -> None:

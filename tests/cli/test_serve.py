@@ -153,6 +153,16 @@ def test_an_address_in_use_is_told_at_once_and_nothing_is_made(
     assert list(sendtide.folder.iterdir()) == []
 
 
+def test_a_folder_of_metrics_in_which_the_database_lies_is_refused_and_the_database_stays(
+    sendtide: Sendtide, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(os, "execve", lambda *_: pytest.fail("the service was started"))
+    result = sendtide("serve", "--bind", f"127.0.0.1:{free_port()}", "--metrics-dir", str(sendtide.folder))
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert f"--metrics-dir {sendtide.folder}: test.db there is no file of metrics" in result.stderr
+    assert sendtide.json("keys", "list") == {"keys": []}
+
+
 def test_serve_answers_heals_and_stops_without_leaving_a_process(server: Server, sendtide: Sendtide) -> None:
     _first_start_answers_with_a_decision(server, sendtide)
 

@@ -18,7 +18,7 @@ import pytest
 from storage.archive_folder import claim, copy_files
 from storage.backup import backup, restore
 from storage.endpoints import Delivery, Endpoint
-from storage.errors import StoreUnavailable
+from storage.errors import AlreadyExists, StoreUnavailable
 from storage.intake import Intake
 from storage.open import open_rows, open_store
 from storage.policies import Pointer
@@ -207,6 +207,42 @@ def test_everything_arrives_whichever_way_and_life_goes_on(
     assert read(new) == read(old)
     with closing(open_store(new, ARCHIVE)) as store:
         go_on(store)
+
+
+@pytest.mark.parametrize("still_there", [False, True], ids=["all archived", "an earlier one is not"])
+@pytest.mark.parametrize(("source", "target"), WAYS)
+def test_what_is_told_after_a_copy_is_known_after_the_archived_decisions_of_before(
+    source: str, target: str, make_database: MakeDatabase, *, still_there: bool
+) -> None:
+    old, new = make_database(source), make_database(target)
+    first = make_decision(decision_id="first")
+    last = make_decision(decision_id="last", decided_at=at(-200), status="released")
+    with closing(open_store(old, ARCHIVE)) as store:
+        store.write(set_up)
+        for decision in (*([first] if still_there else []), last, make_decision(workspace_id="w2")):
+            store.write(lambda writer, one=decision: writer.add_decision(one, None))  # type: ignore[misc]  # a default binds the loop's variable
+        # The workspace's newest; PostgreSQL keeps that of each in its tables.
+        assert archive_all(store, at(-100)) == (1 if source == "sqlite" else 0)
+    transfer(open_rows(old), open_rows(new))
+
+    def tell(writer: Writer) -> None:
+        if still_there:
+            with pytest.raises(AlreadyExists):  # which gives no number
+                writer.add_decision(first, None)
+        writer.put_rule(make_rule(rule_id="new"))
+        writer.put_recipient(make_recipient())
+        writer.add_message(foreign_message())
+
+    with closing(open_store(new, ARCHIVE)) as store:
+        store.write(tell)
+        with store.read() as reader:
+            decided = reader.decision(WORKSPACE, "last")
+            person = reader.recipient(WORKSPACE, make_recipient().recipient_id)
+            (rule,) = (one for one in reader.rules(WORKSPACE) if one.rule_id == "new")
+            (message,) = reader.message_log(WORKSPACE)
+    assert decided is not None
+    assert person is not None
+    assert min(rule.changed_after, person.changed_after, message.known_after) >= decided.position
 
 
 class Cut:
