@@ -100,10 +100,11 @@ class PostgresStore:
         return self._run(work, Plan.of(recipients))
 
     def check(self) -> None:
-        """See ``storage.port``. It really writes: a full disk and a read-only server are only found that way."""
+        """See ``storage.port``. It really writes: a full disk and a read-only server are only found that way. It waits
+        for no write of ours: a long one, such as retention's, is no trouble of the server's."""
         with self.read() as reader:
             reader.meta("write_check")
-        self._run(PostgresWriter.touch, Plan.of(()))
+        self._run(PostgresWriter.touch, Plan(frozenset(), aside=True))
 
     def scrub(self, words: Collection[str] = ()) -> bool:  # noqa: ARG002 - the server's files are not ours to read
         """See ``storage.erasure`` and ``storage.postgres.scrub``."""

@@ -174,6 +174,14 @@ def test_a_rule_changes_between_decisions_and_never_during_one(store: PostgresSt
         assert reader.rules(WORKSPACE) == (make_rule(),)
 
 
+def test_a_service_is_ready_while_another_host_prunes_for_long(store: PostgresStore, opener: Opener) -> None:
+    with under_way(store, lambda writer: writer.prune(WORKSPACE, at(0))):
+        other = opener(wait_seconds=0.2)
+        with pytest.raises(StoreUnavailable):  # that write takes its turn
+            other.write(lambda writer: writer.put_meta("salt", "5a17"))
+        other.check()
+
+
 def test_a_write_of_more_recipients_than_there_may_be_locks_shuts_the_others_out(
     store: PostgresStore, opener: Opener
 ) -> None:
