@@ -31,11 +31,13 @@ Taking = tuple[str, tuple[list[int], list[int]]]
 class Plan:
     """What a write takes before it starts: its recipients, and the workspaces whose gate it closes.
 
-    One that names no recipients, or closes a gate, takes its turn.
+    One that names no recipients, or closes a gate, takes its turn; one that writes nothing which another looks at is
+    ``aside`` of all that and waits for nobody.
     """
 
     recipients: frozenset[tuple[str, str]]
     closed: frozenset[str] = frozenset()
+    aside: bool = False
 
     @classmethod
     def of(cls, recipients: Iterable[tuple[str, str]]) -> Plan:
@@ -67,7 +69,7 @@ class Locks:
         self._held: set[int] = set()
         self.logs_taken = False
         wanted: list[tuple[int, int]] = []
-        if plan.closed or not plan.recipients:
+        if plan.closed or not (plan.recipients or plan.aside):
             wanted.append((_key("turn"), _EXCLUSIVE))
         open_gates = {workspace_id for workspace_id, _ in plan.recipients} - plan.closed
         gates = [(_key("gate", one), _EXCLUSIVE) for one in plan.closed]

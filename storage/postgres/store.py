@@ -6,7 +6,7 @@ import os
 import threading
 import time
 from collections.abc import Callable, Collection, Sequence
-from contextlib import suppress
+from contextlib import closing, suppress
 from functools import partial
 from pathlib import Path
 from types import TracebackType
@@ -21,6 +21,7 @@ from storage.postgres.connect import connect, meaning, place, told
 from storage.postgres.locks import Locks, Plan, RunAgain
 from storage.postgres.migrate import prepare
 from storage.postgres.pool import Pool
+from storage.postgres.scrub import scrub
 from storage.postgres.statements import HIDDEN, Noted, Statements
 from storage.postgres.transaction import PostgresReader, PostgresWriter
 
@@ -36,8 +37,6 @@ _WRITERS: Final = 6
 #: How often a write is run: it meets a rival, or learns that it needs more locks.
 _RUNS: Final = 20
 _STEP_ASIDE_SECONDS: Final = 0.02
-#: Tables in which people are named.
-_PERSONAL: Final = ("changes", "decisions", "engagement", "events", "messages", "recipients", "rhythms")
 
 _READ: Final = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY"
 _WRITE: Final = "BEGIN ISOLATION LEVEL READ COMMITTED"
@@ -101,26 +100,20 @@ class PostgresStore:
         return self._run(work, Plan.of(recipients))
 
     def check(self) -> None:
-        """See ``storage.port``. It really writes: a full disk and a read-only server are only found that way."""
+        """See ``storage.port``. It really writes: a full disk and a read-only server are only found that way. It waits
+        for no write of ours: a long one, such as retention's, is no trouble of the server's."""
         with self.read() as reader:
             reader.meta("write_check")
-        self._run(PostgresWriter.touch, Plan.of(()))
+        self._run(PostgresWriter.touch, Plan(frozenset(), aside=True))
 
     def scrub(self, words: Collection[str] = ()) -> bool:  # noqa: ARG002 - the server's files are not ours to read
-        """See ``storage.erasure``: dead rows go by ``VACUUM``; what the server keeps beside its tables (its log of
-        writes, its backups) is for whoever runs it."""
+        """See ``storage.erasure`` and ``storage.postgres.scrub``."""
         self._require_own_process()
         try:
-            connection = self._opener()
-            try:
-                connection.execute("SET statement_timeout = 0")
-                for table in _PERSONAL:
-                    connection.execute(f"VACUUM {table}")
-            finally:
-                connection.close()
+            with closing(self._opener()) as connection:
+                return scrub(connection, self._wait_seconds)
         except psycopg.Error as error:
             raise meaning(error, self._place) from error
-        return True
 
     def close(self) -> None:
         """See ``storage.port``. Writes under way end first; a read that is under way ends undisturbed."""

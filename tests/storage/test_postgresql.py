@@ -174,6 +174,14 @@ def test_a_rule_changes_between_decisions_and_never_during_one(store: PostgresSt
         assert reader.rules(WORKSPACE) == (make_rule(),)
 
 
+def test_a_service_is_ready_while_another_host_prunes_for_long(store: PostgresStore, opener: Opener) -> None:
+    with under_way(store, lambda writer: writer.prune(WORKSPACE, at(0))):
+        other = opener(wait_seconds=0.2)
+        with pytest.raises(StoreUnavailable):  # that write takes its turn
+            other.write(lambda writer: writer.put_meta("salt", "5a17"))
+        other.check()
+
+
 def test_a_write_of_more_recipients_than_there_may_be_locks_shuts_the_others_out(
     store: PostgresStore, opener: Opener
 ) -> None:
@@ -708,3 +716,35 @@ def test_a_recipient_written_by_two_at_once_is_written_by_one_after_the_other(st
         found = reader.recipient(WORKSPACE, "u1")
     assert found is not None
     assert found.version == 80
+
+
+def dead_rows(url: str) -> int:
+    """Of the table of recipients, those that the last ``VACUUM`` had to leave."""
+    with psycopg.connect(url) as server:
+        statement = "SELECT n_dead_tup FROM pg_stat_user_tables WHERE relname = 'recipients'"
+        ((count,),) = server.execute(statement).fetchall()
+    return int(count)
+
+
+def test_while_somebody_reads_or_writes_the_tables_are_not_clean(opener: Opener, url: str) -> None:
+    store, other = opener(wait_seconds=0.2), opener()
+    store.write(lambda writer: writer.put_recipient(make_recipient(recipient_id="who-leaves")))
+    with other.read() as reader:
+        assert reader.recipient(WORKSPACE, "who-leaves") is not None
+        store.write(lambda writer: writer.forget_recipient(WORKSPACE, "who-leaves"))
+        assert not store.scrub()
+        assert dead_rows(url) == 1
+    with under_way(other, touch("u1"), "u1"):
+        assert not store.scrub()
+    assert store.scrub()
+    assert dead_rows(url) == 0
+
+
+def test_who_began_to_read_after_an_erasure_does_not_make_it_wait(opener: Opener, url: str) -> None:
+    store, other = opener(wait_seconds=0.2), opener()
+    store.write(lambda writer: writer.put_recipient(make_recipient(recipient_id="who-leaves")))
+    store.write(lambda writer: writer.forget_recipient(WORKSPACE, "who-leaves"))
+    with other.read() as reader:
+        assert reader.recipient(WORKSPACE, "who-leaves") is None
+        assert store.scrub()
+    assert dead_rows(url) == 0
