@@ -61,7 +61,12 @@ def next_try(reader: Reader, campaign: Campaign) -> int:
 
 def candidates(reader: Reader, campaign: Campaign) -> Iterator[Policy]:
     """What retrains have made of this campaign, newest first."""
-    return (policy for policy in judged(reader, campaign) if "shared" not in policy.verdict)
+    return (policy for policy in judged(reader, campaign) if not of_shared(policy))
+
+
+def of_shared(policy: Policy) -> bool:
+    """Whether a look at what shares the traffic (``climbing``) made a judged policy, and no retrain."""
+    return "shared" in policy.verdict
 
 
 def taken_back(reader: Reader, campaign: Campaign, *, gate: bool) -> str | None:
