@@ -301,8 +301,5 @@ def _compare(replayer: Replayer, row: Logged) -> Compared:
     newest, rest = newest_and_rest(live)
     made, s = plan_of(decision, campaign), situation_of(decision, campaign)
     canary, before = vector_of(newest, s, made), vector_of(rest, s, made)
-    action, propensity = decision.action or 0, decision.propensity or 0.0
-    alpha = live.mixture[-1].weight
-    mixed = alpha * float(canary[action]) + (1.0 - alpha) * float(before[action])
-    predicted = predicted_rewards(live, s, made)
-    return Compared(action, propensity, canary, before, predicted, abs(mixed - propensity))
+    predicted, alpha = predicted_rewards(live, s, made), live.mixture[-1].weight
+    return Compared(decision.action or 0, decision.propensity or 0.0, canary, before, predicted, alpha)
