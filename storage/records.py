@@ -182,6 +182,11 @@ class Campaign:
         """The variants that may be chosen now, in their stored order."""
         return tuple([v for v in self.variants if v.status == "active"])
 
+    @property
+    def begins_with_baseline(self) -> bool:
+        """Whether the cold start decides around the baseline, and not by chance alone."""
+        return self.cold_start == "around_baseline" and self.baseline is not None
+
 
 @swift
 @dataclass(frozen=True, slots=True)

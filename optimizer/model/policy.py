@@ -216,7 +216,7 @@ def _cold_start(campaign: Campaign, row: Asked) -> Floats:
     """Uniform over the eligible, or the baseline with one-factor moves and the floor, as the campaign says: what no
     single move leads to (another channel, closed at the baseline's hour) would never be tried, and nothing learned."""
     space, mask, rate = row.space, row.mask, campaign.exploration_rate
-    if campaign.cold_start == "around_baseline" and campaign.baseline is not None:
+    if campaign.begins_with_baseline:
         index = nearest_to_baseline(campaign, space, mask)
         if index is not None and row.floored:
             alone = np.zeros(space.size)

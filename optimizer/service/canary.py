@@ -28,7 +28,9 @@ from optimizer.bandit.sequences import Wager
 from optimizer.service.apart import Apart, attempted
 from optimizer.service.evidence import newest_and_rest, predicted_rewards, vector_of
 from optimizer.service.feedback import Logged, closes, feedback_rows
+from optimizer.service.ids import COLD_POLICY
 from optimizer.service.learning import predecessor
+from optimizer.service.pacing import of_shared
 from optimizer.service.publish import roll_back
 from optimizer.service.replay import Replayer, plan_of, situation_of
 from optimizer.service.served import gated_of, members, policy_of
@@ -46,6 +48,8 @@ _LIMITS = GateLimits()
 #: any outcome of the canary's own choices is known. A canary that earns nothing is found out within 240 decisions where
 #: 30 in 100 bring something, within 680 where 10 do (see ``sequences.Wager``).
 LEAST_WATCHED = 1_000
+#: Moves of a workspace's policies that are looked through for those that put a canary back.
+_MOVES = 100
 
 
 @dataclass(frozen=True)
@@ -156,7 +160,7 @@ def _settle(services: Services, pointer: Pointer, found: Watch, parent: str, now
 
 
 def _look(services: Services, reader: Reader, pointer: Pointer, now: datetime) -> tuple[Watch, str] | None:
-    """The state after this look, and the policy that served before; None where the campaign serves no canary."""
+    """The state after this look, and what serves if the canary is taken back; None where the campaign serves none."""
     campaign = reader.campaign(pointer.workspace_id, pointer.campaign_id)
     serving = policy_of(reader, pointer)
     if campaign is None or serving is None or len(serving.mixture) < 2:
@@ -164,7 +168,7 @@ def _look(services: Services, reader: Reader, pointer: Pointer, now: datetime) -
     gated = gated_of(reader, serving)
     if len(gated.mixture) < 2:  # a refitted model that goes too far shares the traffic with its gated one: no canary
         return None
-    state, put_back = _remembered(reader, gated, campaign), _put_back(pointer, gated)
+    state, put_back = _remembered(reader, gated, campaign), _put_back(reader, gated)
     if state is None or state.opened < put_back:
         state = replace(_opened(reader, gated, campaign, now), opened=put_back)
     fresh, waiting = [], [now.timestamp()]
@@ -182,8 +186,7 @@ def _look(services: Services, reader: Reader, pointer: Pointer, now: datetime) -
                 fresh.append((key, row))
     fresh.sort(key=lambda pair: pair[0])
     state = replace(state, since=min(waiting) - LATE_COMMIT)
-    before = predecessor(reader, gated.workspace_id, gated.policy_id)
-    return _added(Replayer(reader, services.salt), state, campaign, fresh), before
+    return _added(Replayer(reader, services.salt), state, campaign, fresh), _before(reader, gated)
 
 
 def not_watched_enough(
@@ -228,10 +231,33 @@ def _remembered(reader: Reader, gated: Policy, campaign: Campaign, newest: JsonO
     return replace(found, wagers=held)
 
 
-def _put_back(pointer: Pointer, gated: Policy) -> float:
-    """When somebody put the canary into service again, in epoch seconds; 0 = nobody has."""
-    again = pointer.policy_id == gated.policy_id and pointer.moved_at > gated.created_at
-    return pointer.moved_at.timestamp() if again else 0.0
+def _put_back(reader: Reader, gated: Policy) -> float:
+    """When somebody last put the canary, or a revision of it, into service again, in epoch seconds; 0 = nobody has.
+
+    The change feed knows. The pointer may have moved on since: to what a refresh, or new prices, made of it.
+    """
+    for move in reader.policy_changes(gated.workspace_id, limit=_MOVES):
+        if move.at <= gated.created_at:
+            break
+        policy = reader.policy(gated.workspace_id, move.policy_id or COLD_POLICY)
+        if policy is not None and gated.policy_id in (policy.policy_id, policy.gated_id):
+            return move.at.timestamp()
+    return 0.0
+
+
+def _before(reader: Reader, gated: Policy) -> str:
+    """The policy that served before the canary had any share: what it climbed from holds the same model.
+
+    A refitted model that climbed had shared the traffic with its own gated ancestor, which is what it is worse than.
+    """
+    while of_shared(gated):
+        parent = reader.policy(gated.workspace_id, gated.parent_id or COLD_POLICY)
+        if parent is None:
+            break
+        gated = gated_of(reader, parent)
+        if len(gated.mixture) < 2:
+            return gated.policy_id
+    return predecessor(reader, gated.workspace_id, gated.policy_id)
 
 
 def _opened(reader: Reader, gated: Policy, campaign: Campaign, now: datetime) -> Watch:
@@ -275,8 +301,5 @@ def _compare(replayer: Replayer, row: Logged) -> Compared:
     newest, rest = newest_and_rest(live)
     made, s = plan_of(decision, campaign), situation_of(decision, campaign)
     canary, before = vector_of(newest, s, made), vector_of(rest, s, made)
-    action, propensity = decision.action or 0, decision.propensity or 0.0
-    alpha = live.mixture[-1].weight
-    mixed = alpha * float(canary[action]) + (1.0 - alpha) * float(before[action])
-    predicted = predicted_rewards(live, s, made)
-    return Compared(action, propensity, canary, before, predicted, abs(mixed - propensity))
+    predicted, alpha = predicted_rewards(live, s, made), live.mixture[-1].weight
+    return Compared(decision.action or 0, decision.propensity or 0.0, canary, before, predicted, alpha)

@@ -1,5 +1,6 @@
 """Which scheduled retrains have something to go by: with a gate, clearly more than the last verdict had; without one,
-enough since outcomes have changed. And which refreshes are worth a revision.
+enough since outcomes have changed; none where all that was learned was taken back. And which refreshes are worth a
+revision.
 
 The gate's error rate is spent over all candidates of a campaign, later ones getting less. One that is judged every four
 hours has made 2,190 tries within a year and passes at z 4.9; judged daily at most it passes at 4.4, on a fifth fewer
@@ -15,6 +16,7 @@ from datetime import datetime, timedelta
 
 from optimizer.bandit.rewards import planned_end
 from optimizer.service.feedback import Logged
+from optimizer.service.ids import COLD_POLICY
 from optimizer.service.served import Served
 from storage.log import items_of
 from storage.policies import Policy
@@ -59,7 +61,30 @@ def next_try(reader: Reader, campaign: Campaign) -> int:
 
 def candidates(reader: Reader, campaign: Campaign) -> Iterator[Policy]:
     """What retrains have made of this campaign, newest first."""
-    return (policy for policy in judged(reader, campaign) if "shared" not in policy.verdict)
+    return (policy for policy in judged(reader, campaign) if not of_shared(policy))
+
+
+def of_shared(policy: Policy) -> bool:
+    """Whether a look at what shares the traffic (``climbing``) made a judged policy, and no retrain."""
+    return "shared" in policy.verdict
+
+
+def taken_back(reader: Reader, campaign: Campaign, *, gate: bool) -> str | None:
+    """Why a scheduled retrain leaves a campaign alone whose policy was taken back to the cold start.
+
+    The next one would replace chance as a first policy does, with all of the traffic at once, and undo within hours
+    what somebody did. Where a gate holds it against the baseline it begins as a canary, and goes on being looked for.
+    A campaign that was changed since is trained; so is one that somebody asks for.
+    """
+    pointer = reader.pointer(campaign.workspace_id, campaign.campaign_id)
+    if pointer is None or pointer.policy_id != COLD_POLICY or campaign.updated_at > pointer.moved_at:
+        return None
+    if gate and campaign.begins_with_baseline:
+        return None
+    return (
+        f"its policy was taken back to the cold start at {pointer.moved_at:%Y-%m-%d %H:%M} UTC, which stays until a "
+        "retrain is asked for, a policy is promoted or the campaign is changed"
+    )
 
 
 def too_soon(reader: Reader, campaign: Campaign, matured: Sequence[Logged], now: datetime) -> str | None:

@@ -30,7 +30,7 @@ from optimizer.service.footing import footing_of, known_of
 from optimizer.service.heldout import held_out, place
 from optimizer.service.ids import COLD_POLICY
 from optimizer.service.judging import first_rows, first_verdict, later_verdict
-from optimizer.service.pacing import anchored_still, next_try, too_soon
+from optimizer.service.pacing import anchored_still, next_try, taken_back, too_soon
 from optimizer.service.pricing import with_prices
 from optimizer.service.publish import artifact_of, mixture, new_policy, publish, reject
 from optimizer.service.replay import Replayer
@@ -105,6 +105,8 @@ def _waiting(
     services: Services, reader: Reader, log: Log, campaign: Campaign, drift: Drift | None, now: datetime
 ) -> str | None:
     """Why a scheduled retrain leaves a campaign alone, if it does."""
+    if (back := taken_back(reader, campaign, gate=services.settings.gate)) is not None:
+        return back
     if services.settings.gate:
         return too_soon(reader, campaign, _matured(log, campaign), now)
     changed = None if drift is None else drift.changed
@@ -135,7 +137,7 @@ def _judged(job: Job, reader: Reader, campaign: Campaign) -> dict[str, Any]:
         if not job.services.settings.gate:
             serving = load_policy(reader, job.workspace_id, COLD_POLICY if pointer is None else pointer.policy_id, {})
             return _publish(job, campaign, pointer, job.fit(job.log.rows), None, len(mine), serving)
-        if cold and not (campaign.cold_start == "around_baseline" and campaign.baseline is not None):
+        if cold and not campaign.begins_with_baseline:
             return _first(job, reader, campaign, pointer, len(mine))
         return _later(job, reader, campaign, pointer, mine)
     except VersionConflict:

@@ -46,7 +46,7 @@ class Compared:
         propensity: its logged probability.
         canary, before: (K,) probabilities under the canary and under what it is to replace.
         predicted: (K,) q̂ of every action, from a model that is older than the row.
-        error: |recomputed − logged| propensity.
+        alpha: the canary's share.
     """
 
     action: int
@@ -54,14 +54,21 @@ class Compared:
     canary: Floats
     before: Floats
     predicted: Floats
-    error: float
+    alpha: float
+
+    @property
+    def error(self) -> float:
+        """|recomputed − logged| propensity."""
+        mixed = self.alpha * float(self.canary[self.action]) + (1.0 - self.alpha) * float(self.before[self.action])
+        return abs(mixed - self.propensity)
 
     @property
     def weights(self) -> tuple[float, float]:
-        """(w_c, w_i)."""
+        """(w_c, w_i), within their bounds: a machine that rounds otherwise may have logged a little less than either
+        part alone makes of it."""
         return (
-            float(self.canary[self.action]) / self.propensity,
-            float(self.before[self.action]) / self.propensity,
+            min(float(self.canary[self.action]) / self.propensity, 1.0 / self.alpha),
+            min(float(self.before[self.action]) / self.propensity, 1.0 / (1.0 - self.alpha)),
         )
 
     def difference(self, reward: float, low: float, high: float) -> float:

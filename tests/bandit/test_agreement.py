@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 from numpy.typing import NDArray
+from scipy.stats import beta
 
 from optimizer.bandit.cressieread import Bounds, cressie_read, cressie_read_interval, student_quantile
 from optimizer.bandit.ope import direct, doubly_robust, importance_weight, ips, snips, switch_dr
@@ -98,6 +99,38 @@ def test_coverage_is_at_least_what_is_stated() -> None:
         low, high = cressie_read_interval(reward, np.where(taken, 4.0, 0.0), Bounds((0.0, 1.0), (0.0, 4.0)))
         covered += low <= 0.2 <= high
     assert covered >= 367
+
+
+@pytest.mark.parametrize(("rewarded", "of"), [(0, 3), (3, 3), (1, 2), (45, 50), (49, 50), (7, 3_000)])
+@pytest.mark.parametrize("level", [0.95, 0.99])
+def test_what_a_log_tells_of_the_policy_that_made_it_is_clopper_and_pearsons(
+    rewarded: int, of: int, level: float
+) -> None:
+    """Not a point either where nothing was rewarded, or all was."""
+    reward = np.repeat([2.0, -1.0], [rewarded, of - rewarded])
+    error = (1 - level) / 2
+    low = beta.ppf(error, rewarded, of - rewarded + 1) if rewarded else 0.0
+    high = beta.ppf(1 - error, rewarded + 1, of - rewarded) if rewarded < of else 1.0
+    found = cressie_read_interval(reward, np.ones(of), Bounds((-1.0, 2.0)), level)
+    assert found == pytest.approx((3 * low - 1, 3 * high - 1), rel=1e-10)
+    assert found[0] < found[1]
+
+
+def test_of_the_policy_that_made_the_log_coverage_is_at_least_what_is_stated() -> None:
+    """300 logs of 50 rows with a value of .9: at a true coverage of .95 fewer than 274 covered have a probability of
+    .003 (binomial), and the seed is fixed."""
+    rng = np.random.default_rng(9)
+    covered = 0
+    for _ in range(300):
+        low, high = cressie_read_interval((rng.random(50) < 0.9).astype(float), np.ones(50), Bounds((0.0, 1.0)))
+        covered += low <= 0.9 <= high
+    assert covered >= 274
+
+
+def test_of_the_policy_that_made_the_log_rewards_that_are_alike_leave_room_for_others() -> None:
+    """Others are seldom, not impossible: one of them comes in 1,000 rows nearly surely where they are 1 in 271."""
+    low, high = cressie_read_interval(np.full(1_000, 0.25), np.ones(1_000), Bounds((0.0, 1.0)))
+    assert (low, high) == pytest.approx((0.25 - 0.25 / 271.6, 0.25 + 0.75 / 271.6), rel=1e-5)
 
 
 @pytest.mark.parametrize(

@@ -19,6 +19,7 @@ from optimizer.service.feedback import closes, examples, load
 from optimizer.service.ids import COLD_POLICY
 from optimizer.service.ingest import ingest
 from optimizer.service.learning import promote
+from optimizer.service.pricing import publish_prices
 from optimizer.service.publish import artifact_of, mixture, new_policy, publish
 from optimizer.service.refreshing import refresh
 from optimizer.service.requests import DecisionRequest, EventInput
@@ -49,14 +50,14 @@ def pointer_of(services: Services) -> Pointer:
     return pointer
 
 
-def plant(services: Services, clock: FakeClock, *, bad: bool, parent: str | None = None) -> Policy:
+def plant(
+    services: Services, clock: FakeClock, *, bad: bool, parent: str | None = None, revises: str | None = None
+) -> Policy:
     """Publishes a tenth of a model beside the incumbent: one that has learned the opposite, or the same. ``parent`` is
-    what it says to have replaced, if not what it did."""
-    pointer = pointer_of(services)
+    what it says to have replaced, if not what it did; ``revises``: the gated policy that it is a revision of."""
+    pointer, incumbent = pointer_of(services), serving(services)
     with services.store.read() as reader:
         log = load(reader, WORKSPACE, clock.now)
-        incumbent = reader.policy(WORKSPACE, pointer.policy_id)
-    assert incumbent is not None
     data = examples(log.rows, log.campaigns)
     if bad:
         data = replace(data, outcome={name: 1.0 - column for name, column in data.outcome.items()})
@@ -71,10 +72,55 @@ def plant(services: Services, clock: FakeClock, *, bad: bool, parent: str | None
         exploration=exploration_numbers(log.of("spring")),
         verdict={"decision": "publish", "alpha": 0.1},
         run_id=None,
+        gated_id=revises,
     )
     published = publish(services, [artifact], policy, pointer, clock.now)
     services.policies.refresh_now()
     return published
+
+
+def serving(services: Services) -> Policy:
+    """The policy that the campaign's pointer names."""
+    with services.store.read() as reader:
+        policy = policy_of(reader, pointer_of(services))
+    assert policy is not None
+    return policy
+
+
+def lift(services: Services, clock: FakeClock, alpha: float) -> Policy:
+    """Gives the newest part of what serves this share, as a look at shared traffic does."""
+    before = serving(services)
+    policy = new_policy(
+        WORKSPACE,
+        "spring",
+        clock.now,
+        mixture(before.mixture[:-1], before.mixture[-1].artifact_id or "", alpha),
+        parent=pointer_of(services),
+        exploration=before.exploration,
+        verdict={"decision": "publish", "alpha": alpha, "shared": 500},
+        run_id=None,
+    )
+    published = publish(services, [], policy, pointer_of(services), clock.now)
+    services.policies.refresh_now()
+    return published
+
+
+def repriced(services: Services) -> Policy:
+    """Publishes a revision of what serves, as new prices do: the model stays."""
+    publish_prices(services, pointer_of(services), serving(services), ())
+    services.policies.refresh_now()
+    return serving(services)
+
+
+def convicted(services: Services, clock: FakeClock, *, seed: int) -> dict[str, Any]:
+    """The look that takes a canary back."""
+    for step in range(4):
+        audience(services, clock, 500, seed=seed + step)
+        told = look(services, f"run_{seed + step}")
+        if told["decision"] == "rolled_back":
+            services.policies.refresh_now()
+            return told
+    raise AssertionError(told["reason"])
 
 
 def look(services: Services, name: str) -> dict[str, Any]:
@@ -137,6 +183,67 @@ class TestRollBack:
         assert (told["decision"], told["rows"]) == ("watched", 30), "what is remembered goes on"
         audience(learned, clock, 2000, seed=42)
         assert look(learned, "run_4")["decision"] == "rolled_back"
+
+    @pytest.mark.parametrize("first", ["look", "prices", "refresh"])
+    def test_a_revision_of_one_that_somebody_puts_back_is_judged_on_what_comes_since(
+        self, learned: Services, clock: FakeClock, first: str
+    ) -> None:
+        """Whatever becomes of it before the next look."""
+        plant(learned, clock, bad=True)
+        audience(learned, clock, 100, seed=39)
+        canary = repriced(learned)
+        convicted(learned, clock, seed=40)
+        clock.forward(days=3)
+        promote(learned, WORKSPACE, canary.policy_id, by="anna")
+        clock.forward(minutes=1)
+        if first == "prices":
+            repriced(learned)
+        elif first == "refresh":
+            assert refresh(learned, WORKSPACE)[0]["decision"] == "publish"
+        assert (pointer_of(learned).policy_id == canary.policy_id) == (first == "look")
+        learned.policies.refresh_now()
+        told = look(learned, "run_50")
+        assert (told["decision"], told["rows"]) == ("watched", 0)
+        audience(learned, clock, 30, seed=51)
+        told = look(learned, "run_51")
+        assert (told["decision"], told["rows"]) == ("watched", 30), "what is remembered goes on"
+        if first != "refresh":  # which teaches it what the others know
+            convicted(learned, clock, seed=52)
+
+    def test_one_that_has_climbed_is_taken_back_to_what_served_before_it(
+        self, learned: Services, clock: FakeClock
+    ) -> None:
+        before = pointer_of(learned)
+        plant(learned, clock, bad=True)
+        for alpha in (0.3, 0.6):
+            audience(learned, clock, 40, seed=int(100 * alpha))
+            repriced(learned)
+            lift(learned, clock, alpha)
+        told = convicted(learned, clock, seed=40)
+        assert f"at 0.6 is clearly worse, back to {before.policy_id}: " in told["reason"]
+        assert serving(learned).policy_id == before.policy_id
+        assert watch(learned, WORKSPACE) == []
+
+    def test_a_refitted_model_that_has_climbed_is_taken_back_to_its_gated_policy(
+        self, learned: Services, clock: FakeClock
+    ) -> None:
+        gated = pointer_of(learned)
+        plant(learned, clock, bad=True, revises=gated.policy_id)
+        lift(learned, clock, 0.6)
+        convicted(learned, clock, seed=40)
+        assert serving(learned).policy_id == gated.policy_id
+
+    def test_one_that_came_beside_another_canary_leaves_that_one_in_service(
+        self, learned: Services, clock: FakeClock
+    ) -> None:
+        other = plant(learned, clock, bad=False)
+        audience(learned, clock, 40, seed=39)
+        lift(learned, clock, 0.3)
+        rung = serving(learned)
+        plant(learned, clock, bad=True)
+        convicted(learned, clock, seed=40)
+        assert serving(learned).policy_id == rung.policy_id
+        assert rung.mixture[-1].artifact_id == other.mixture[-1].artifact_id
 
     def test_it_is_taken_back_also_when_what_served_before_is_not_kept(
         self, learned: Services, clock: FakeClock
@@ -218,9 +325,7 @@ class TestLooks:
         learned.policies.refresh_now()
         audience(learned, clock, 100, seed=81)
         with learned.store.read() as reader:
-            serving = policy_of(reader, pointer_of(learned))
-            assert serving is not None
-            line = line_of(reader, serving)
+            line = line_of(reader, serving(learned))
         assert [p.revision for p in line] == [True, False]
         told = look(learned, "run_1")
         assert (told["policy_id"], told["rows"]) == (canary.policy_id, 300)

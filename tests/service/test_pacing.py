@@ -15,7 +15,9 @@ from optimizer.service import retrain as retraining
 from optimizer.service import setup
 from optimizer.service.annealing import exploration_numbers
 from optimizer.service.feedback import judgeable, load
+from optimizer.service.ids import COLD_POLICY
 from optimizer.service.judging import later_verdict
+from optimizer.service.learning import rollback
 from optimizer.service.pacing import GROWN, KNOWN_AT, judged, next_try, too_soon, worth_revising
 from optimizer.service.pricing import publish_prices
 from optimizer.service.publish import new_policy
@@ -24,8 +26,10 @@ from optimizer.service.requests import DecisionRequest
 from optimizer.service.retrain import retrain
 from optimizer.service.wiring import Services
 from storage.policies import Policy, TrainingRun
+from storage.records import Baseline, Channel
 from tests.service.conftest import WORKSPACE, FakeClock, campaign
 from tests.service.test_retrain import audience, shop
+from tests.service.trained import publish_model
 
 __all__ = ["shop"]
 
@@ -98,6 +102,61 @@ def test_a_campaign_that_was_changed_is_judged(refused: Services, clock: FakeClo
     assert found is not None
     setup.put_campaign(refused, replace(found, name="Spring again"))
     assert scheduled(refused, clock)["decision"] == "reject"
+
+
+@pytest.fixture
+def taken_back(shop: Services, clock: FakeClock) -> Services:
+    """A shop whose first policy a person took back; twice as much is known since."""
+    audience(shop, clock, 800, seed=1)
+    assert scheduled(shop, clock)["decision"] == "publish"
+    rollback(shop, WORKSPACE, "spring", "anna")
+    shop.policies.refresh_now()
+    audience(shop, clock, 800, seed=2)
+    clock.forward(days=2)
+    return shop
+
+
+@pytest.mark.parametrize("gate", [True, False])
+def test_what_was_taken_back_to_the_cold_start_stays_back_until_somebody_asks_for_a_retrain(
+    taken_back: Services, clock: FakeClock, gate: bool
+) -> None:
+    free = replace(taken_back, settings=replace(taken_back.settings, gate=gate))
+    told = scheduled(free, clock)
+    assert told["decision"] == "waits"
+    assert told["reason"] == (
+        "its policy was taken back to the cold start at 2026-03-02 11:00 UTC, which stays until a retrain is asked "
+        "for, a policy is promoted or the campaign is changed"
+    )
+    with free.store.read() as reader:
+        pointer = reader.pointer(WORKSPACE, "spring")
+    assert pointer is not None
+    assert pointer.policy_id == COLD_POLICY
+    assert scheduled(free, clock, "console, anna")["decision"] == "publish"
+    audience(free, clock, 400, seed=3)
+    assert scheduled(free, clock)["decision"] != "waits", "from there on the schedule learns again"
+
+
+def test_a_campaign_that_is_changed_after_its_policy_was_taken_back_learns_again(
+    taken_back: Services, clock: FakeClock
+) -> None:
+    with taken_back.store.read() as reader:
+        found = reader.campaign(WORKSPACE, "spring")
+    assert found is not None
+    setup.put_campaign(taken_back, replace(found, name="Spring again"))
+    assert scheduled(taken_back, clock)["decision"] == "publish"
+
+
+def test_what_was_taken_back_to_a_baseline_comes_again_as_a_canary(services: Services, clock: FakeClock) -> None:
+    baseline, channels = Baseline("mens", "email", "10:00"), (Channel("email"),)
+    made = campaign(channels=channels, cold_start="around_baseline", baseline=baseline, exploration_rate=0.5)
+    setup.put_campaign(services, made)
+    audience(services, clock, 1_500, seed=1)
+    publish_model(services, made)
+    rollback(services, WORKSPACE, "spring", "anna")
+    services.policies.refresh_now()
+    audience(services, clock, 3_000, seed=2)
+    told = scheduled(services, clock)
+    assert (told["decision"], told["alpha"]) == ("publish", 0.1), told["reason"]
 
 
 def test_a_day_after_the_last_verdict_a_campaign_is_judged(refused: Services, clock: FakeClock) -> None:

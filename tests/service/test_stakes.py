@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from optimizer.bandit.evidence import GateLimits
+from optimizer.bandit.evidence import LARGEST_ERROR, GateLimits
 from optimizer.bandit.rewards import Outcome
 from optimizer.service.feedback import Logged
 from optimizer.service.stakes import Compared, Stakes, reward_bounds, stakes_of
@@ -53,7 +53,7 @@ def compared(rng: np.random.Generator, alpha: float = ALPHA) -> list[Compared]:
     canary, before = rng.dirichlet(np.full(6, 0.3)), rng.dirichlet(np.full(6, 0.3))
     mixed = alpha * canary + (1 - alpha) * before
     predicted = rng.uniform(0.0, 1.0, 6)
-    return [Compared(a, float(mixed[a]), canary, before, predicted, 0.0) for a in range(6)]
+    return [Compared(a, float(mixed[a]), canary, before, predicted, alpha) for a in range(6)]
 
 
 class TestIncrements:
@@ -90,8 +90,8 @@ class TestIncrements:
     def test_where_the_two_never_choose_alike_an_increment_comes_near_the_bound(self, alpha: float) -> None:
         """An unexpected success of the canary's, or an unexpected failure of the rest's: either may be the larger."""
         canary, before = np.array([0.5, 0.5, 0.0, 0.0]), np.array([0.0, 0.0, 1e-6, 1.0 - 1e-6])
-        paid = Compared(0, alpha * 0.5, canary, before, np.array([0.0, 1.0, 0.0, 0.0]), 0.0)
-        missed = Compared(2, (1 - alpha) * 1e-6, canary, before, np.array([1.0, 1.0, 1.0, 0.0]), 0.0)
+        paid = Compared(0, alpha * 0.5, canary, before, np.array([0.0, 1.0, 0.0, 0.0]), alpha)
+        missed = Compared(2, (1 - alpha) * 1e-6, canary, before, np.array([1.0, 1.0, 1.0, 0.0]), alpha)
         found = paid.difference(1.0, 0.0, 1.0), missed.difference(0.0, 0.0, 1.0)
         assert found == pytest.approx((0.5 + 1 / alpha, 1.0 + 1 / (1 - alpha)), abs=1e-5)
         assert max(found) <= Stakes("", (0.0, 1.0), None).wagers(SHOP, alpha)["reward"].highest
@@ -99,11 +99,25 @@ class TestIncrements:
     def test_a_row_of_the_rest_at_three_fifths_can_be_wagered_on(self) -> None:
         """The rest's own action, thought good, gave nothing, while the canary's is thought as good."""
         canary, before = np.array([0.0, 0.0, 1.0]), np.array([0.3, 0.7, 0.0])
-        one = Compared(0, 0.4 * 0.3, canary, before, np.array([0.98, 0.4, 0.98]), 0.0)
+        one = Compared(0, 0.4 * 0.3, canary, before, np.array([0.98, 0.4, 0.98]), 0.6)
         stakes = Stakes("", (0.0, 1.0), None)
         found = stakes.increments(SHOP, row(0.0), one)["reward"]
         assert found > 1.0 + 1.0 / 0.6
         assert stakes.wagers(SHOP, 0.6)["reward"].after([found]).rows == 1
+
+    @pytest.mark.parametrize("alpha", LADDER)
+    @pytest.mark.parametrize("action", [0, 1])
+    def test_a_propensity_that_another_machine_rounded_down_can_be_wagered_on(self, alpha: float, action: int) -> None:
+        """It is off by less than what is let pass, and each part alone makes more of the action."""
+        mixed = (alpha, 1 - alpha)[action]
+        parts = np.array([1.0, 0.0]), np.array([0.0, 1.0])
+        one = Compared(action, mixed - 0.9 * LARGEST_ERROR, *parts, np.array([0.0, 1.0]), alpha)
+        assert 0.0 < one.error < LARGEST_ERROR
+        stakes = Stakes("", (0.0, 1.0), None)
+        for left in (False, True):
+            told = stakes.increments(SHOP, row(0.0, left=left), one)
+            for name, wager in stakes.wagers(SHOP, alpha).items():
+                assert wager.after([told[name]]).rows == 1
 
 
 class TestBounds:

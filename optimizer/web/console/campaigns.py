@@ -57,6 +57,7 @@ def campaign(visit: Visit, campaign_id: str) -> Response:
         choices=DAYS,
         mode=stricter(found.mode, "live" if workspace is None else workspace.mode),
         policy_id=None if pointer is None or pointer.policy_id == COLD_POLICY else pointer.policy_id,
+        taken_back=pointer is not None and pointer.policy_id == COLD_POLICY,
         report=fresh.report,
         pending=fresh.pending,
         cold=fresh.report is None,

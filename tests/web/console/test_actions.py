@@ -76,6 +76,18 @@ def test_a_policy_is_put_into_service_and_rolled_back_after_a_confirmation(app: 
 
 
 @pytest.mark.usefixtures("stored")
+def test_a_campaign_whose_policy_was_taken_back_is_not_said_to_have_learned_nothing_yet(
+    app: Flask, signed_in: SignedIn
+) -> None:
+    browser = signed_in("admin")
+    assert "random choices: nothing has been learned yet" in browser.get("/console/campaigns/c").text
+    browser.post("/console/policies/pol_old/promote")
+    browser.post("/console/policies/pol_old/roll-back")
+    assert serving(app) == COLD_POLICY
+    assert "random choices: what was learned was taken back" in browser.get("/console/campaigns/c").text
+
+
+@pytest.mark.usefixtures("stored")
 def test_asking_changes_nothing(app: Flask, signed_in: SignedIn) -> None:
     browser = signed_in("admin")
     browser.get("/console/policies/pol_new/promote")
