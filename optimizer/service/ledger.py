@@ -171,7 +171,7 @@ def _reasons(log: LogColumns, rows: Arrays, masked: Arrays) -> dict[Rule, tuple[
 
 def _starts(rows: Arrays) -> Ints:
     """When attribution windows of messages start, as ``rewards.clock_start`` says."""
-    sent = np.where(rows["sent"] == NONE, rows["planned"], rows["sent"])
+    sent = np.where(rows["sent"] == NONE, rows["planned"], np.maximum(rows["sent"], rows["decided"]))
     starts: Ints = np.where((rows["variant"] == NONE) | (sent == NONE), rows["decided"], sent)
     return starts
 
