@@ -24,6 +24,7 @@ from numpy.typing import NDArray
 
 from optimizer.bandit.hazards import Delays, Hazard, fit_hazard
 from optimizer.bandit.localtime import zone
+from optimizer.bandit.ope import TINY_PROPENSITY
 from optimizer.bandit.rewards import (
     LOOKED,
     MESSAGE_OUTCOMES,
@@ -88,13 +89,14 @@ class Logged:
 
     @property
     def drawn(self) -> bool:
-        """Whether a policy drew it over a logged set with a known propensity, whatever became of it."""
+        """Whether a policy drew it over a logged set with a known propensity, whatever became of it. One that is too
+        small to weigh by is not known."""
         decision = self.decision
         return (
             decision.group in ("treated", "random")
             and decision.mode == "live"
             and decision.propensity is not None
-            and decision.propensity > 0
+            and decision.propensity >= TINY_PROPENSITY
         )
 
     @property

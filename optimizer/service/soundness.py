@@ -80,7 +80,10 @@ def _impossible(row: Logged) -> bool:
     if p is None:
         return False
     alone = decision.eligible_actions == 1 and not decision.imported and not abs(p - 1.0) <= 1e-6
-    return alone or not TINY_PROPENSITY <= p <= 1.0 + 1e-9
+    # Imports kept whatever was positive once. What is too small to weigh by is another system's, and spoils nothing:
+    # off-policy evaluation leaves such rows out (``Logged.drawn``).
+    least = 0.0 if decision.imported else TINY_PROPENSITY
+    return alone or not least <= p <= 1.0 + 1e-9
 
 
 def _disordered(row: Logged) -> bool:

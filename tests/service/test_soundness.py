@@ -171,6 +171,12 @@ class TestConditions:
         assert found.name == "data.propensities"
         assert rows[7].decision.decision_id in found.detail
 
+    def test_a_vanishing_propensity_that_an_import_kept_stops_no_training(self, rows: list[Logged]) -> None:
+        kept = self.changed(rows, 7, propensity=1e-15, imported=True)
+        assert self.failed(kept) == []
+        assert not kept[7].evaluable
+        assert self.failed(self.changed(rows, 7, propensity=1.2, imported=True)) == ["data.propensities"]
+
     def test_a_lone_action_is_certain(self, rows: list[Logged]) -> None:
         assert self.failed(self.changed(rows, 3, eligible_actions=1, propensity=0.5)) == ["data.propensities"]
         assert self.failed(self.changed(rows, 3, eligible_actions=1, propensity=1.0)) == []
