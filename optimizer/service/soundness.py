@@ -52,7 +52,7 @@ def soundness(campaign: Campaign, rows: Sequence[Logged]) -> list[Condition]:
     """
     learned = [row for row in rows if row.trainable and row.matured]
     return [
-        _rewarded(campaign, learned),
+        _rewarded(campaign, learned, unconfirmed(rows)),
         _share("data.propensities", rows, _impossible, _NONE, "have a propensity outside (0, 1], or below 1 alone"),
         _share("data.rewards", rows, lambda r: not math.isfinite(r.reward), _NONE, "have a reward that isn't finite"),
         _share("data.times", rows, _disordered, MOST_DISORDERED, "were sent before they were decided"),
@@ -60,12 +60,20 @@ def soundness(campaign: Campaign, rows: Sequence[Logged]) -> list[Condition]:
     ]
 
 
-def _rewarded(campaign: Campaign, learned: Sequence[Logged]) -> Condition:
-    """Some outcome of the objective happened in some rows and not in others."""
+def unconfirmed(rows: Sequence[Logged]) -> str:
+    """What to say of messages that teach nothing because nobody has said whether they went out; "" = there are none."""
+    count = sum(row.decision.status == "expired" and not row.trainable for row in rows)
+    if not count:
+        return ""
+    return f"; {count} messages more teach nothing: nobody confirmed them or told that they were delivered"
+
+
+def _rewarded(campaign: Campaign, learned: Sequence[Logged], lacking: str) -> Condition:
+    """Some outcome of the objective happened in some rows and not in others; ``lacking``: see ``unconfirmed``."""
     cases = {name: sum(_happened(row, name) for row in learned) for name in sorted(campaign.objective)}
     most = max((min(count, len(learned) - count) for count in cases.values()), default=0)
     told = ", ".join(f"{name} in {count}" for name, count in cases.items()) or "the objective names no outcome"
-    detail = f"rows of the rarer kind of the most varied outcome; of {len(learned)} matured rows: {told}"
+    detail = f"rows of the rarer kind of the most varied outcome; of {len(learned)} matured rows: {told}{lacking}"
     return condition("data.outcomes", most >= 1, most, 1, detail)
 
 
