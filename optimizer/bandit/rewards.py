@@ -50,10 +50,13 @@ class Outcome:
 
 
 def clock_start(decision: Decision) -> datetime:
-    """When attribution windows of messages start: at the send, else the planned send; without one, at the decision."""
-    if decision.variant_id is None:
-        return decision.decided_at
-    return decision.sent_at or planned_start(decision)
+    """When attribution windows of messages start: at the send, else the planned send; without one, at the decision.
+
+    Never before the decision: a sender's clock may lag behind ours, or tell whole seconds.
+    """
+    if decision.variant_id is None or decision.sent_at is None:
+        return planned_start(decision)
+    return max(decision.sent_at, decision.decided_at)
 
 
 def planned_start(decision: Decision) -> datetime:

@@ -35,7 +35,8 @@ def import_(call: Call, kind: Kind, file: Path, *, strict: bool, mapping: Path |
     history     recipient_id, campaign_id, variant_id, channel, send_at, decided_at, propensity,
                 context.NAME, outcome.NAME (empty or 0: did not happen; a number: its value; a time: when).
                 A row without variant_id is a decision not to send. Rows without a positive propensity
-                are trained on and left out of off-policy evaluation. Refusals in it suppress nobody.
+                (at least 1e-12) are trained on and left out of off-policy evaluation. Refusals in it
+                suppress nobody.
                 A decision is stored with what its recipient had done before it, as far as that is known
                 by then: so import events first, and a history oldest first.
     events      type, occurred_at, one of decision_id, request_id, provider + message_id, recipient_id;

@@ -2,8 +2,12 @@
 
 A row enters reward training when its message went out (or still counts as going out) or when it was a decision not to
 send. Rows that never went out (released, revoked, displaced, expired, failed) stay out of it. They stay in off-policy
-evaluation, by intention to treat: leaving them out would choose rows by the action drawn, since only messages can be
-called off, and every estimate and the balance test would be biased.
+evaluation and in reports, by intention to treat: leaving them out would choose rows by the action drawn, since only
+messages can be called off, and every estimate and the balance test would be biased.
+
+A row that counts no longer comes back by what says that its message went out whatever the recipient did then: a
+confirm, or ``delivered``. An open or a click says it too, but only of those who answered: where campaigns ``release``
+what is unconfirmed and nobody confirms, every row would be a yes. Guardrails see a harm of whatever row it is of.
 
 Training need not wait for attribution windows of messages: with the hazards of the log's outcomes (``bandit.hazards``)
 every row whose clock has started teaches what it shows so far, whatever came of it. What needs no message is learned
@@ -24,9 +28,10 @@ from numpy.typing import NDArray
 
 from optimizer.bandit.hazards import Delays, Hazard, fit_hazard
 from optimizer.bandit.localtime import zone
+from optimizer.bandit.ope import TINY_PROPENSITY
 from optimizer.bandit.rewards import (
+    HARMFUL,
     LOOKED,
-    MESSAGE_OUTCOMES,
     Outcome,
     clock_start,
     latest_start,
@@ -47,6 +52,8 @@ from storage.log import COUNTED, Decision, FeedbackRow, items_of
 from storage.port import Reader
 from storage.records import Campaign, JsonObject
 
+#: Answers that call off what is reserved, their own message too if its time has not come.
+_CALLING_OFF = HARMFUL | {"bounced"}
 #: How an outcome's happenings become known, by its name and attribution window in hours.
 Hazards = Mapping[tuple[str, float], Hazard]
 
@@ -54,14 +61,15 @@ Hazards = Mapping[tuple[str, float], Hazard]
 @dataclass(frozen=True, slots=True)
 class Logged:
     """One decision with its outcomes as known now; ``age`` in hours since its clock started; ``looked``: whether it was
-    opened or clicked (see ``rewards.looked``)."""
+    opened or clicked (see ``rewards.looked``); ``went_out``: whether events say that its message did, though it may
+    count no longer."""
 
     decision: Decision
     outcomes: Mapping[str, Outcome]
     reward: float
     matured: bool
     failed: bool = False
-    answered: bool = False
+    went_out: bool = False
     closed: bool = True
     age: float = math.inf
     looked: Outcome | None = None
@@ -77,24 +85,21 @@ class Logged:
 
     @property
     def trainable(self) -> bool:
-        """Whether its action was carried out, so that its outcomes speak of it.
-
-        An answer proves that a message went out, whatever its status says: an unsubscribe that arrives before the
-        confirm calls off what is reserved, its own message too, and harms must not vanish from the log that way.
-        """
+        """Whether its action was carried out, so that its outcomes speak of it."""
         if self.failed:
             return False
-        return self.answered or self.decision.status in COUNTED or self.decision.status == "no_send"
+        return self.went_out or self.decision.status in COUNTED or self.decision.status == "no_send"
 
     @property
     def drawn(self) -> bool:
-        """Whether a policy drew it over a logged set with a known propensity, whatever became of it."""
+        """Whether a policy drew it over a logged set with a known propensity, whatever became of it. One that is too
+        small to weigh by is not known."""
         decision = self.decision
         return (
             decision.group in ("treated", "random")
             and decision.mode == "live"
             and decision.propensity is not None
-            and decision.propensity > 0
+            and decision.propensity >= TINY_PROPENSITY
         )
 
     @property
@@ -172,10 +177,20 @@ def logged(campaign: Campaign, row: FeedbackRow, now: datetime) -> Logged | None
         matured(campaign, known),
         failed=any(event.type == "failed" for event in named),
         closed=closes(campaign, decision) <= now,
-        answered=any(event.type in MESSAGE_OUTCOMES and event.type != "failed" for event in named),
+        went_out=_went_out(campaign, decision, {event.type for event in named}),
         age=_hours(now - clock_start(decision)),
         looked=look,
     )
+
+
+def _went_out(campaign: Campaign, decision: Decision, types: Collection[str]) -> bool:
+    """Whether a message went out by the types of the events that name it, and not only if outcomes that are learned
+    happened: one of those must not choose its rows.
+
+    A refusal may be what called its own message off. It would vanish from the log by that, and with it the harm.
+    """
+    delivered = "delivered" in types and "delivered" not in outcome_names(campaign)
+    return delivered or (decision.status == "revoked" and not _CALLING_OFF.isdisjoint(types))
 
 
 def closes(campaign: Campaign, decision: Decision) -> datetime:

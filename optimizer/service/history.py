@@ -19,6 +19,7 @@ from typing import Any, Literal
 import msgspec
 import numpy as np
 
+from optimizer.bandit.ope import TINY_PROPENSITY
 from optimizer.bandit.rewards import MESSAGE_OUTCOMES
 from optimizer.errors import Invalid
 from optimizer.service import recipients as people
@@ -224,11 +225,16 @@ def _decision(cells: Cells, frame: Frame, send: _Send, recipient: Recipient, nam
 
 
 def _propensity(cells: Cells) -> float | None:
-    """The logged propensity; None when missing or not positive: such rows train, but are not evaluated off policy."""
     propensity = cells.number("propensity")
     if propensity is not None and propensity > 1:
         raise Invalid.field("propensity", f"{propensity:g} must not be above 1")
-    return propensity if propensity is not None and propensity > 0 else None
+    return known_propensity(propensity)
+
+
+def known_propensity(told: float | None) -> float | None:
+    """A row's propensity as it is stored; None when it is missing, not positive, or too small to weigh by
+    (``ope.TINY_PROPENSITY``): such rows train, but are not evaluated off policy."""
+    return told if told is not None and told >= TINY_PROPENSITY else None
 
 
 def with_pasts(reader: Reader, workspace_id: str, rows: Sequence[LoggedRow]) -> list[Decision]:

@@ -30,9 +30,10 @@ MOST_SEGMENTS = 20
 
 
 def first_rows(logged: Sequence[Logged], campaign: Campaign) -> list[Logged]:
-    """The rows of a campaign that its first policy is judged on: guardrails need to know how likely an action was."""
-    known = judgeable(logged, campaign)
-    return [r for r in known if r.trainable and r.matured and (r.drawn or not campaign.guardrails)]
+    """The rows of a campaign that its first policy is judged on: guardrails need to know how likely an action was, and
+    see harms of messages of which nobody knows otherwise that they went out."""
+    known = [r for r in judgeable(logged, campaign) if r.matured and (r.drawn or not campaign.guardrails)]
+    return [r for r in known if r.trainable or any(_harmed(r, name) == 1.0 for name in campaign.guardrails)]
 
 
 def first_verdict(
@@ -55,7 +56,8 @@ def first_verdict(
     """
     rows = first_rows(logged, campaign)
     data = told_apart(examples(rows, {campaign.campaign_id: campaign}))
-    gains = cross_fit_gain(data, LEAST_RECIPIENTS, attributes=attributes)
+    found = cross_fit_gain(data, LEAST_RECIPIENTS, attributes=attributes)
+    gains = {k: _of_all(rows, gain) for k, gain in found.items()}
     of_worth = {k: gains[k] for k in campaign.objective if k in gains}
     before = {AFTER[k] for k in of_worth if k in AFTER}
     weight = None
@@ -66,7 +68,7 @@ def first_verdict(
     evidence = FirstEvidence(
         gains=of_worth,
         steps={TITLES[k]: gains[k] for k in sorted(before & gains.keys())},
-        cluster=data.cluster,
+        cluster=clusters(rows),
         integrity=_integrity(check_integrity(replayer, logged), logged),
         tries=tries,
         harms=_harms(campaign, rows),
@@ -145,7 +147,6 @@ def likelihood_gain(
     incumbent, candidate = models
     if incumbent is None:
         return None
-    carried_out = np.array([r.trainable for r in rows], np.bool_)
     data = examples([r for r in rows if r.trainable], {campaign.campaign_id: campaign})
     ours, theirs = log_likelihood(candidate, data), log_likelihood(incumbent, data)
     differences = [ours[k] - theirs[k] for k in ours if k in theirs and (kinds is None or k in kinds)]
@@ -153,9 +154,14 @@ def likelihood_gain(
         return None
     stacked = np.stack(differences)
     known = np.isfinite(stacked)
-    gain: Floats = np.full(len(rows), np.nan)
-    gain[carried_out] = np.where(known.any(axis=0), np.where(known, stacked, 0.0).sum(axis=0), np.nan)
-    return gain
+    return _of_all(rows, np.where(known.any(axis=0), np.where(known, stacked, 0.0).sum(axis=0), np.nan))
+
+
+def _of_all(rows: Sequence[Logged], told: Floats) -> Floats:
+    """(n,) what is told of the trainable rows, at their places; NaN elsewhere."""
+    values: Floats = np.full(len(rows), np.nan)
+    values[np.array([r.trainable for r in rows], np.bool_)] = told
+    return values
 
 
 def _harms(campaign: Campaign, rows: Sequence[Logged]) -> tuple[Harm, ...]:
@@ -168,9 +174,10 @@ def _harms(campaign: Campaign, rows: Sequence[Logged]) -> tuple[Harm, ...]:
 
 def _harmed(row: Logged, name: str) -> float:
     outcome = row.outcomes.get(name)
-    if outcome is None or not outcome.matured or not row.trainable or row.decision.send_at is None:
+    if outcome is None or not outcome.matured or row.decision.send_at is None:
         return float("nan")
-    return float(outcome.happened)
+    # A harm counts of whatever message it is; that there was none says something only of those known to have gone out.
+    return float(outcome.happened) if outcome.happened or row.trainable else float("nan")
 
 
 def rewarded(campaign: Campaign, rows: Sequence[Logged]) -> NDArray[np.bool_]:

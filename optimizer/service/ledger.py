@@ -47,11 +47,14 @@ class Outcomes:
 
     ``part`` is the sum of what is a decision's own of them: an event that names no decision counts for each in whose
     window it lies, but money is earned once. So its value is divided evenly over those of them that were live.
+    ``named`` is how many events name the decision, ``shared`` its part of the number of those that name its recipient.
     """
 
     happened: Mask
     value: Floats
     part: Floats
+    named: Ints
+    shared: Floats
 
 
 @dataclass(frozen=True)
@@ -171,7 +174,7 @@ def _reasons(log: LogColumns, rows: Arrays, masked: Arrays) -> dict[Rule, tuple[
 
 def _starts(rows: Arrays) -> Ints:
     """When attribution windows of messages start, as ``rewards.clock_start`` says."""
-    sent = np.where(rows["sent"] == NONE, rows["planned"], rows["sent"])
+    sent = np.where(rows["sent"] == NONE, rows["planned"], np.maximum(rows["sent"], rows["decided"]))
     starts: Ints = np.where((rows["variant"] == NONE) | (sent == NONE), rows["decided"], sent)
     return starts
 
@@ -253,7 +256,8 @@ class _Joined:
         of_decision = mine & self.named
         key, at = self.key[of_decision], self.at[of_decision]
         inside = (at >= windows.first[key]) & (at <= windows.last[key])
-        happened = np.bincount(key[inside], minlength=n)
+        named = np.bincount(key[inside], minlength=n)
+        happened, shared = named.copy(), np.zeros(n)
         total = np.bincount(key[inside], weights=self.value[of_decision][inside], minlength=n).astype(np.float64)
         part = total.copy()
         if name in MESSAGE_OUTCOMES:
@@ -261,17 +265,29 @@ class _Joined:
         else:
             of_recipient = mine & ~self.named
             who, at, value = self.key[of_recipient], self.at[of_recipient], self.value[of_recipient]
-            rows, found, sums, parts = _stabbed(who, at, value, windows)
-            happened[rows] += found
-            total[rows] += sums
-            part[rows] += parts
+            found = _stabbed(who, at, value, windows)
+            happened[found.rows] += found.events
+            total[found.rows] += found.value
+            part[found.rows] += found.part
+            shared[found.rows] = found.share
         some = happened > 0
-        return Outcomes(some, np.where(some, total, 0.0), np.where(some, part, 0.0))
+        return Outcomes(some, np.where(some, total, 0.0), np.where(some, part, 0.0), named, shared)
 
 
-def _stabbed(who: Ints, at: Ints, value: Floats, windows: _Windows) -> tuple[Ints, Ints, Floats, Floats]:
-    """Events that name a recipient: rows of decisions of these recipients, how many events lie in the window of each,
-    the sum of their values, and of the decision's part of them.
+@dataclass(frozen=True)
+class _Stabbed:
+    """``rows`` of decisions and what of events that name their recipients lies in the window of each: how many events,
+    the sum of their values, and the decision's part of that sum and of that number."""
+
+    rows: Ints
+    events: Ints
+    value: Floats
+    part: Floats
+    share: Floats
+
+
+def _stabbed(who: Ints, at: Ints, value: Floats, windows: _Windows) -> _Stabbed:
+    """What events that name a recipient are for the decisions of these recipients.
 
     However many decisions and events a recipient has, one sort and two look-ups a decision do.
     """
@@ -290,10 +306,12 @@ def _stabbed(who: Ints, at: Ints, value: Floats, windows: _Windows) -> tuple[Int
     live = windows.live[rows]
     # Live windows that have begun by an event, less those that are over: each recipient's lie within its own numbers.
     begun, over = (np.searchsorted(np.sort(ends[live]), place, side="right") for ends in (first, last))
-    parted = value / np.maximum(begun - over, 1)
+    over_how_many = np.maximum(begun - over, 1)
     low, high = np.searchsorted(place, first), np.searchsorted(place, last)
-    sums, parts = _between(value, low, high), np.where(live, _between(parted, low, high), 0.0)
-    return rows, high - low, sums, parts
+    part, share = (
+        np.where(live, _between(one / over_how_many, low, high), 0.0) for one in (value, np.ones(value.size))
+    )
+    return _Stabbed(rows, high - low, _between(value, low, high), part, share)
 
 
 def _between(value: Floats, low: Ints, high: Ints) -> Floats:

@@ -18,6 +18,7 @@ from optimizer.bandit.rewards import HARMFUL
 from optimizer.errors import Invalid, NotFound
 from optimizer.service.breakdowns import breakdowns
 from optimizer.service.compared import EPOCH, LEVEL, Compared, Part, bounds, compared_of, midnight
+from optimizer.service.forms import Reported, doubts, reported, told_of
 from optimizer.service.ledger import GROUPS, MODES, NONE, STATUSES, Floats, Ints, Ledger
 from optimizer.service.power import power
 from optimizer.service.reportwords import told
@@ -111,7 +112,7 @@ def _facts(
     until: datetime | None,
     now: datetime,
 ) -> dict[str, Any]:
-    ledger = compared.ledger
+    ledger, forms = compared.ledger, reported(campaign, compared)
     facts: dict[str, Any] = {
         "campaign_id": campaign.campaign_id,
         "currency": campaign.currency,
@@ -122,7 +123,8 @@ def _facts(
         "level": LEVEL,
         "decisions": _counts(ledger, compared),
         "groups": [_group(compared, group, shares) for group in GROUPS if np.any(ledger.group == GROUPS.index(group))],
-        "lifts": [_lift(compared, group) for group in CONTROLS if _compares(compared, group, campaign.groups)],
+        "lifts": [_lift(compared, group, forms) for group in CONTROLS if _compares(compared, group, campaign.groups)],
+        "forms": told_of(forms),
         "group_sizes": _sizes(ledger, shares),
         "rules": _rules(ledger),
         **breakdowns(compared),
@@ -205,27 +207,34 @@ def _compares(compared: Compared, control: Group, present: GroupShares) -> bool:
     return _share(present, control) > 0.0 or bool(np.any(compared.ledger.group == GROUPS.index(control)))
 
 
-def _lift(compared: Compared, control: Group) -> dict[str, Any]:
+def _lift(compared: Compared, control: Group, forms: Reported) -> dict[str, Any]:
     """The treated against a control group; nothing but its name where one of them has no decisions to compare."""
     ledger = compared.ledger
     treated, other = compared.groups["treated"], compared.groups[control]
     if not treated.rows.size or not other.rows.size:
-        return {"control": control, "compared": int(other.rows.size), "value": None, "money": None, "harms": {}}
-    value = _difference(compared, control, ledger.reward, ledger.worth)
-    money = _difference(compared, control, ledger.revenue - ledger.cost, np.abs(ledger.revenue))
+        nothing: dict[str, Any] = {"value": None, "money": None, "doubts": [], "harms": {}}
+        return {"control": control, "compared": int(other.rows.size), **nothing}
+    doubtful = doubts(forms, control)
+    comparable = all(one["doubt"] != "two_forms" for one in doubtful)
+    value = _difference(compared, control, ledger.reward, ledger.worth, comparable)
+    money = _difference(compared, control, ledger.revenue - ledger.cost, np.abs(ledger.revenue), comparable)
     return {
         "control": control,
         "compared": int(other.rows.size),
         "value": value,
         "money": money,
+        "doubts": doubtful,
         "harms": {
             name: found for name in sorted(HARMFUL) if (found := _harm(ledger, treated, other, name)) is not None
         },
     }
 
 
-def _difference(compared: Compared, control: Group, value: Floats, worth: Floats) -> dict[str, Any] | None:
-    """A lift a decision, relative to the control, and over all treated decisions so far; None = none to speak of."""
+def _difference(
+    compared: Compared, control: Group, value: Floats, worth: Floats, comparable: bool
+) -> dict[str, Any] | None:
+    """A lift a decision, relative to the control, and over all treated decisions so far; None = none to speak of. What
+    isn't ``comparable`` is never clear."""
     treated, other = (compared.groups[group].of(value, worth) for group in ("treated", control))
     comparison = compare(treated, other)
     if comparison is None:
@@ -235,7 +244,7 @@ def _difference(compared: Compared, control: Group, value: Floats, worth: Floats
         **bounds(found),
         "base": base,
         "relative": comparison.value / base if base > 0.0 else None,
-        "clear": "higher" if found.low > 0.0 else "lower" if found.high < 0.0 else "no",
+        "clear": _clear(float(found.low), float(found.high)) if comparable else "no",
         "total": _total(comparison.total(LEVEL)),
         "power": power(comparison, found, compared.today, LEVEL),
     }
@@ -258,8 +267,12 @@ def _harm(ledger: Ledger, treated: Part, other: Part, name: str) -> dict[str, An
         "estimate": one.cases / one.decisions - two.cases / two.decisions,
         "low": low,
         "high": high,
-        "clear": "higher" if low > 0.0 else "lower" if high < 0.0 else "no",
+        "clear": _clear(low, high),
     }
+
+
+def _clear(low: float, high: float) -> str:
+    return "higher" if low > 0.0 else "lower" if high < 0.0 else "no"
 
 
 def _sizes(ledger: Ledger, shares: Mapping[int, GroupShares]) -> dict[str, Any]:

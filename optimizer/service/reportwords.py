@@ -52,6 +52,33 @@ def _warnings(facts: Mapping[str, Any]) -> Iterator[str]:
             f"Don't trust the comparisons: the groups have not the sizes that they should ({found}; "
             f"p = {sizes['p_value']:.1g}). Recipients are lost before or after the choice, unevenly."
         )
+    yield from _forms(facts)
+
+
+def _forms(facts: Mapping[str, Any]) -> Iterator[str]:
+    """What is reported in two forms, or of one group alone."""
+    groups_of = {one["outcome"]: one["groups"] for one in facts["forms"]}
+    doubted: dict[tuple[str, str], list[str]] = {}
+    for lift in facts["lifts"]:
+        for one in lift["doubts"]:
+            doubted.setdefault((one["doubt"], one["outcome"]), []).append(lift["control"])
+    for (doubt, name), controls in doubted.items():
+        groups = groups_of[name]
+        if doubt == "two_forms":
+            found = ", ".join(
+                f"{group} {groups[group]['by_decision']:,} and {groups[group]['by_recipient']:,}"
+                for group in ("treated", *controls)
+            )
+            yield (
+                f"Don't trust the lift over {' and '.join(controls)}: some events of {name} name a decision and count "
+                f"for it alone, others only the recipient and count for every open decision ({found}). Report all of "
+                "them by recipient_id."
+            )
+        else:
+            yield (
+                f"No {name} of the holdout was reported, and {groups['treated']['by_decision']:,} of the treated, all "
+                "naming a decision. If it happens without a message too, report all of them by recipient_id."
+            )
 
 
 def _lifts(facts: Mapping[str, Any]) -> Iterator[str]:
@@ -81,6 +108,9 @@ def _lift(lift: Mapping[str, Any], currency: str, treated: int) -> Iterator[str]
     estimate, low, high = _signed([value[name] for name in ("estimate", "low", "high")])
     share = f", {value['relative']:+.1%} of {number(value['base'])}" if value["relative"] is not None else ""
     size = f"{estimate} a decision (95 %: {low} to {high}{share})"
+    if any(one["doubt"] == "two_forms" for one in lift["doubts"]):
+        yield f"Lift over {over}: {size}. It shows nothing, as long as outcomes are reported in two forms."
+        return
     if value["clear"] == "higher":
         yield f"A clear lift over {over}: {size}."
     elif value["clear"] == "lower":

@@ -10,7 +10,7 @@ from typing import Final, Literal, get_args
 from storage.records import Consent, JsonObject
 from storage.swift import swift
 
-#: How far ahead of our clock another system's may run before its time is called wrong.
+#: How far another system's clock and ours may be apart before its time is called wrong.
 CLOCK_SKEW_SECONDS = 300
 #: How much an event refuses: messages of its message's category on its channel, or whatever comes on that channel.
 Breadth = Literal["category", "channel"]

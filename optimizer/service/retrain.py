@@ -37,7 +37,7 @@ from optimizer.service.replay import Replayer
 from optimizer.service.runs import LEAST_RECIPIENTS, LEAST_ROWS
 from optimizer.service.served import gated_of, policy_of
 from optimizer.service.serving import load_policy
-from optimizer.service.soundness import sound
+from optimizer.service.soundness import sound, unconfirmed
 from optimizer.service.wiring import Services
 from storage.errors import VersionConflict
 from storage.policies import Component, Pointer, Policy, TrainingRun
@@ -75,7 +75,7 @@ def retrain(
         active = [c for c in log.campaigns.values() if c.status == "active" and campaign_id in (None, c.campaign_id)]
         wanted = [c for c in active if not fallen(apart, c.campaign_id)]
         enough = [c for c in wanted if len(_teaching(services, log, c)) >= LEAST_ROWS]
-        answers = [_skipped(c, len(_matured(log, c))) for c in wanted if c not in enough]
+        answers = [_skipped(c, log) for c in wanted if c not in enough]
         asked = None if campaign_id is None else log.campaigns.get(campaign_id)
         if asked is not None and asked.status != "active":
             answers.append(_answer(asked, "skipped", f"the campaign is {asked.status}", len(_matured(log, asked))))
@@ -144,8 +144,9 @@ def _judged(job: Job, reader: Reader, campaign: Campaign) -> dict[str, Any]:
         return _answer(campaign, "superseded", "the campaign's policy was moved during the run", len(mine))
 
 
-def _skipped(campaign: Campaign, rows: int) -> dict[str, Any]:
-    return _answer(campaign, "skipped", f"{rows} matured rows; {LEAST_ROWS} are needed", rows)
+def _skipped(campaign: Campaign, log: Log) -> dict[str, Any]:
+    rows, lacking = len(_matured(log, campaign)), unconfirmed(log.of(campaign.campaign_id))
+    return _answer(campaign, "skipped", f"{rows} matured rows; {LEAST_ROWS} are needed{lacking}", rows)
 
 
 def _few_people(rows: Sequence[Logged]) -> str | None:

@@ -9,11 +9,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from datetime import timedelta
 
 from optimizer.bandit.conditions import condition
 from optimizer.bandit.evidence import Condition
 from optimizer.bandit.ope import TINY_PROPENSITY
 from optimizer.service.feedback import Log, Logged
+from optimizer.service.requests import CLOCK_SKEW_SECONDS
 from optimizer.service.runs import LEAST_ROWS
 from storage.records import Campaign
 
@@ -25,6 +27,8 @@ MOST_EMPTY = 0.5
 _ROWS_FILLED = 20_000
 #: Share of rows that a single impossible propensity already exceeds: the log is the service's own, or was checked.
 _NONE = 0.0
+#: How far another system's clock may lag behind ours; one that tells whole seconds always lags.
+_SKEW = timedelta(seconds=CLOCK_SKEW_SECONDS)
 
 
 def sound(log: Log) -> tuple[Log, dict[str, list[Condition]]]:
@@ -48,7 +52,7 @@ def soundness(campaign: Campaign, rows: Sequence[Logged]) -> list[Condition]:
     """
     learned = [row for row in rows if row.trainable and row.matured]
     return [
-        _rewarded(campaign, learned),
+        _rewarded(campaign, learned, unconfirmed(rows)),
         _share("data.propensities", rows, _impossible, _NONE, "have a propensity outside (0, 1], or below 1 alone"),
         _share("data.rewards", rows, lambda r: not math.isfinite(r.reward), _NONE, "have a reward that isn't finite"),
         _share("data.times", rows, _disordered, MOST_DISORDERED, "were sent before they were decided"),
@@ -56,12 +60,20 @@ def soundness(campaign: Campaign, rows: Sequence[Logged]) -> list[Condition]:
     ]
 
 
-def _rewarded(campaign: Campaign, learned: Sequence[Logged]) -> Condition:
-    """Some outcome of the objective happened in some rows and not in others."""
+def unconfirmed(rows: Sequence[Logged]) -> str:
+    """What to say of messages that teach nothing because nobody has said whether they went out; "" = there are none."""
+    count = sum(row.decision.status == "expired" and not row.trainable for row in rows)
+    if not count:
+        return ""
+    return f"; {count} messages more teach nothing: nobody confirmed them or told that they were delivered"
+
+
+def _rewarded(campaign: Campaign, learned: Sequence[Logged], lacking: str) -> Condition:
+    """Some outcome of the objective happened in some rows and not in others; ``lacking``: see ``unconfirmed``."""
     cases = {name: sum(_happened(row, name) for row in learned) for name in sorted(campaign.objective)}
     most = max((min(count, len(learned) - count) for count in cases.values()), default=0)
     told = ", ".join(f"{name} in {count}" for name, count in cases.items()) or "the objective names no outcome"
-    detail = f"rows of the rarer kind of the most varied outcome; of {len(learned)} matured rows: {told}"
+    detail = f"rows of the rarer kind of the most varied outcome; of {len(learned)} matured rows: {told}{lacking}"
     return condition("data.outcomes", most >= 1, most, 1, detail)
 
 
@@ -76,13 +88,17 @@ def _impossible(row: Logged) -> bool:
     if p is None:
         return False
     alone = decision.eligible_actions == 1 and not decision.imported and not abs(p - 1.0) <= 1e-6
-    return alone or not TINY_PROPENSITY <= p <= 1.0 + 1e-9
+    # Imports kept whatever was positive once. What is too small to weigh by is another system's, and spoils nothing:
+    # off-policy evaluation leaves such rows out (``Logged.drawn``).
+    least = 0.0 if decision.imported else TINY_PROPENSITY
+    return alone or not least <= p <= 1.0 + 1e-9
 
 
 def _disordered(row: Logged) -> bool:
+    """The times of one clock, ours, are in the wrong order, or a sender's lies further back than clocks go apart."""
     decision = row.decision
     planned = decision.send_at is not None and decision.send_at < decision.decided_at
-    really = decision.sent_at is not None and decision.sent_at < decision.decided_at
+    really = decision.sent_at is not None and decision.sent_at < decision.decided_at - _SKEW
     return planned or really or decision.snapshot.window_end < decision.snapshot.window_start
 
 

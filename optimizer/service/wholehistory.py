@@ -109,7 +109,7 @@ class HistoryColumns:
             recipients=recipients,
             decided_at=sent.decided_at,
             send_at=sent.send_at,
-            propensities=[one if one is not None and one > 0 else None for one in propensities],
+            propensities=list(map(history.known_propensity, propensities)),
             action=[actions[pair] for pair in pairs],
             variants=sent.variants,
             channels=sent.channels,

@@ -178,6 +178,14 @@ def test_the_clock_starts_at_the_send_else_at_the_plan_and_without_a_message_at_
     assert clock_start(replace(SILENT, status="withheld", action=None)) == DECIDED
 
 
+def test_a_message_that_is_told_to_have_left_before_its_decision_has_its_whole_window() -> None:
+    lagging = replace(DECISION, sent_at=DECIDED - 2 * SECOND)
+    assert clock_start(lagging) == DECIDED
+    last = DECIDED + timedelta(hours=48)
+    assert happened(event("opened", last), decision=lagging) == {"opened"}
+    assert happened(event("opened", last + SECOND), decision=lagging) == set()
+
+
 def test_a_window_is_the_campaigns_or_three_days_and_the_longest_is_known() -> None:
     assert [window_hours(CAMPAIGN, name) for name in ("opened", "unsubscribed")] == [48, 72]
     assert max_window(CAMPAIGN) == 168

@@ -58,6 +58,15 @@ class TestFiles:
         assert report["covered"] == 1.0
         assert report["unseen"] is None
 
+    def test_rows_that_an_import_kept_with_a_vanishing_propensity_are_left_out(
+        self, shop: Services, clock: FakeClock, tmp_path: Path
+    ) -> None:
+        decided = audience(shop, clock, 300, seed=1)
+        kept = replace(decided[0], decision_id="dec_old", request_id="old", propensity=1e-15, imported=True)
+        shop.store.write(lambda writer: writer.add_decisions([(kept, None)]))
+        report = evaluate_file(shop, WORKSPACE, "spring", write(tmp_path / "p.ndjson", [*decided, kept], best))
+        assert (report["rows"], report["given"]["rows"]) == (300, 301)
+
     def test_the_best_policy_is_seen_from_random_choices(
         self, shop: Services, clock: FakeClock, tmp_path: Path
     ) -> None:

@@ -142,8 +142,10 @@ def test_a_row_without_a_variant_is_a_decision_not_to_send(
     assert [event.occurred_at for event in found.events] == [found.decision.decided_at]
 
 
-@pytest.mark.parametrize(("propensity", "kept"), [(None, None), (0, None), (-1, None), (1, 1.0), (0.01, 0.01)])
-def test_a_missing_or_non_positive_propensity_is_kept_for_training_only(
+@pytest.mark.parametrize(
+    ("propensity", "kept"), [(None, None), (0, None), (-1, None), (1e-15, None), (1, 1.0), (0.01, 0.01)]
+)
+def test_a_missing_non_positive_or_vanishing_propensity_is_kept_for_training_only(
     services: Services, spring: Campaign, tmp_path: Path, propensity: float | None, kept: float | None
 ) -> None:
     rows = [{**history_rows(1)[0], "propensity": propensity}]

@@ -259,7 +259,7 @@ LOGGED = {
     "variant_id": st.sampled_from(["mens", "womens", "mens", ""]),
     "channel": st.sampled_from(["email", "push"]),
     "send_at": SENDS,
-    "propensity": st.sampled_from(["0.5", "0.25", "", "-1.5"]),
+    "propensity": st.sampled_from(["0.5", "0.25", "", "-1.5", "1e-15"]),
     "context.country": st.sampled_from(["DE", "", "é"]),
     "context.age": st.sampled_from(["33", "", "0"]),
     "outcome.converted": st.sampled_from(["1.5", "0.0", ""]),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 import numpy as np
@@ -80,9 +80,16 @@ def some_decision(rng: np.random.Generator, number: int) -> Decision:
         variant_id=("mens", "womens")[number % 2] if message else None,
         channel=("email", "push")[number // 2 % 2] if message else None,
         send_at=planned,
-        sent_at=planned + timedelta(minutes=3) if planned is not None and status == "sent" else None,
+        sent_at=_sent(number, decided, planned) if status == "sent" else None,
         reasons=(Reason("cap", "cap", 2), Reason("dry", "gap", 1, dry_run=True)) if number % 4 == 0 else (),
     )
+
+
+def _sent(number: int, decided: datetime, planned: datetime | None) -> datetime | None:
+    """When the sender says that it went out; some clocks lag behind ours."""
+    if planned is None:
+        return None
+    return decided - timedelta(seconds=90) if number % 5 == 0 else planned + timedelta(minutes=3)
 
 
 def some_event(rng: np.random.Generator, number: int, decisions: Sequence[Decision]) -> Event:

@@ -15,7 +15,7 @@ from optimizer.service import setup
 from optimizer.service.feedback import Logged
 from optimizer.service.ingest import ingest
 from optimizer.service.refreshing import refresh
-from optimizer.service.requests import DecisionRequest, EventInput
+from optimizer.service.requests import CLOCK_SKEW_SECONDS, DecisionRequest, EventInput
 from optimizer.service.retrain import retrain
 from optimizer.service.soundness import soundness
 from optimizer.service.training import carry_out
@@ -171,6 +171,12 @@ class TestConditions:
         assert found.name == "data.propensities"
         assert rows[7].decision.decision_id in found.detail
 
+    def test_a_vanishing_propensity_that_an_import_kept_stops_no_training(self, rows: list[Logged]) -> None:
+        kept = self.changed(rows, 7, propensity=1e-15, imported=True)
+        assert self.failed(kept) == []
+        assert not kept[7].evaluable
+        assert self.failed(self.changed(rows, 7, propensity=1.2, imported=True)) == ["data.propensities"]
+
     def test_a_lone_action_is_certain(self, rows: list[Logged]) -> None:
         assert self.failed(self.changed(rows, 3, eligible_actions=1, propensity=0.5)) == ["data.propensities"]
         assert self.failed(self.changed(rows, 3, eligible_actions=1, propensity=1.0)) == []
@@ -179,6 +185,15 @@ class TestConditions:
     def test_times_in_the_wrong_order(self, rows: list[Logged]) -> None:
         bad = self.changed(rows, 3, sent_at=START - timedelta(days=2))
         assert self.failed(bad) == ["data.times"]
+
+    @pytest.mark.parametrize("lag", [0.4, 1.0, CLOCK_SKEW_SECONDS])
+    def test_a_sender_whose_clock_lags_or_tells_whole_seconds_teaches(self, rows: list[Logged], lag: float) -> None:
+        told = [r.decision.decided_at - timedelta(seconds=lag) for r in rows]
+        late = [
+            replace(r, decision=replace(r.decision, sent_at=at)) if r.decision.send_at is not None else r
+            for r, at in zip(rows, told, strict=True)
+        ]
+        assert self.failed(late) == []
 
     def test_rewards_that_are_not_finite(self, rows: list[Logged]) -> None:
         assert self.failed([*rows[:-1], replace(rows[-1], reward=float("inf"))]) == ["data.rewards"]

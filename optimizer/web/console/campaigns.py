@@ -75,6 +75,7 @@ def _facts(visit: Visit, campaign: Campaign, report: Mapping[str, Any]) -> dict[
     both = [estimate((one[group] or {}).get("value")) for one in variants for group in ("treated", "random")]
     return {
         "standing": standing,
+        "doubts": _doubts(report),
         "lifts": _lifts(visit, trends["lift"], standing.control),
         "group_whiskers": groups,
         "variants": variants,
@@ -82,6 +83,20 @@ def _facts(visit: Visit, campaign: Campaign, report: Mapping[str, Any]) -> dict[
         "traffic": _traffic(visit, campaign, trends["traffic"]),
         "weeks": [{**one, "cells": charts.heat(one["messages"], one["value"])} for one in trends["week"]],
     }
+
+
+def _doubts(report: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Why comparisons can't be believed, with what was reported of the treated and of the control group."""
+    groups = {one["outcome"]: one["groups"] for one in report["forms"]}
+    return [
+        {
+            **one,
+            "control": lift["control"],
+            "of": [groups[one["outcome"]][name] for name in ("treated", lift["control"])],
+        }
+        for lift in report["lifts"]
+        for one in lift["doubts"]
+    ]
 
 
 def _lifts(visit: Visit, curves: Sequence[Mapping[str, Any]], first: str | None) -> list[dict[str, Any]]:

@@ -40,8 +40,8 @@ class Standing:
     """Whether a campaign pays, in one glance.
 
     ``verdict`` is ``paying``, ``losing``, ``unclear``, ``early`` (bounds can't be stated yet), ``new`` (no decisions),
-    ``alone`` (nothing to compare with) or ``broken`` (the groups' sizes are wrong). ``partial``: money is that of some
-    of the treated decisions; of the others nobody can tell.
+    ``alone`` (nothing to compare with), ``mixed`` (outcomes are reported in two forms) or ``broken`` (the groups' sizes
+    are wrong). ``partial``: money is that of some of the treated decisions; of the others nobody can tell.
     """
 
     verdict: str
@@ -53,7 +53,7 @@ class Standing:
     @property
     def level(self) -> str:
         """How it is coloured."""
-        return {"paying": "good", "losing": "bad", "broken": "bad"}.get(self.verdict, "")
+        return {"paying": "good", "losing": "bad", "mixed": "warn", "broken": "bad"}.get(self.verdict, "")
 
     @property
     def days(self) -> int | None:
@@ -73,6 +73,8 @@ def standing_of(report: Mapping[str, Any]) -> Standing:
         return Standing(verdict, next(iter(lifts), None))
     best = next((one for one in told if one["value"]["low"] is not None), told[0])
     value, money = best["value"], best["money"]
+    if any(one["doubt"] == "two_forms" for one in best["doubts"]):
+        return Standing("mixed", best["control"])
     if value["low"] is None:
         return Standing("early", best["control"], value)
     verdict = {"higher": "paying", "lower": "losing"}.get(value["clear"], "unclear")

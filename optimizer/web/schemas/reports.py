@@ -137,7 +137,7 @@ class LiftOut(EstimateOut):
 
     base = _number("What a decision of the control group is worth, over the same stretches.")
     relative = _number("The estimate over `base`; null where that is not above 0.", known=False)
-    clear = state(("higher", "lower", "no"), "Whether the bounds exclude 0.")
+    clear = state(("higher", "lower", "no"), "Whether the bounds exclude 0; no while `doubts` tell of two forms.")
     total = _nested(TotalOut, "Stretches weigh by their treated decisions. Without bounds: nobody can tell.")
     power = _nested(PowerOut)
 
@@ -151,6 +151,32 @@ class HarmOut(Shown):
     clear = state(("higher", "lower", "no"))
 
 
+class DoubtOut(Shown):
+    """Why a comparison can't be believed."""
+
+    outcome = Text("One that needs no message.", required=True)
+    doubt = state(
+        ("two_forms", "unseen"),
+        "`two_forms`: some events name decisions and count for these alone, others only recipients and count for every "
+        "open decision (see `forms`). `unseen`: those of the treated name decisions, and none of the holdout was "
+        "reported. Report all of them by `recipient_id`.",
+    )
+
+
+class FormsOut(Shown):
+    """How many events of compared decisions name what."""
+
+    by_decision = _count("Events that name a decision.")
+    by_recipient = _count("Events that name only the recipient, each once.")
+
+
+class ReportedOut(Shown):
+    """In which forms an outcome was reported."""
+
+    outcome = Text(required=True)
+    groups = _table(FormsOut, "By group.")
+
+
 class ComparisonOut(Shown):
     """The treated against a control group."""
 
@@ -158,6 +184,7 @@ class ComparisonOut(Shown):
     compared = _count("Decisions of the control group.")
     value = _nested(LiftOut, "In the objective's unit; null: nothing to compare yet.", known=False)
     money = _nested(LiftOut, "In `currency`.", known=False)
+    doubts = _list(DoubtOut, "Why it can't be believed; mostly empty.")
     harms = _table(HarmOut, "`unsubscribed` and `complained`, a decision.")
 
 
@@ -239,6 +266,7 @@ class ReportOut(Shown):
     decisions = _nested(ReportCountsOut)
     groups = _list(ReportGroupOut, "Groups that have decisions.")
     lifts = _list(ComparisonOut, "The treated against each control group, one without decisions included.")
+    forms = _list(ReportedOut, "Outcomes of worth that need no message, as far as compared decisions had any.")
     group_sizes = _nested(GroupSizesOut)
     rules = _list(RuleCountOut, "What masked actions, the most often first.")
     by_variant = _list(VariantPartOut, "The most frequent first.")

@@ -242,6 +242,27 @@ def test_a_page_never_waits_for_a_cold_report(
     assert freshreports.PATIENCE_SECONDS < 1
 
 
+@pytest.mark.parametrize(
+    ("language", "told"), [("en", "(treated: 60 and 40; sending nothing: 0 and 9)"), ("ru", "60 и 40")]
+)
+def test_a_campaigns_page_says_that_its_orders_are_reported_in_two_forms(
+    signed_in: SignedIn, shop: dict[str, str], monkeypatch: pytest.MonkeyPatch, language: str, told: str
+) -> None:
+    counts = {"treated": {"by_decision": 60, "by_recipient": 40}, "holdout": {"by_decision": 0, "by_recipient": 9}}
+    doubts = [{"outcome": "converted", "doubt": "two_forms"}]
+    lift = {"control": "holdout", "compared": 9, "value": None, "money": None, "doubts": doubts, "harms": {}}
+
+    def doubtful(*about: Any) -> dict[str, Any]:
+        forms = [{"outcome": "converted", "groups": counts}]
+        return {**report_with_trends(*about), "forms": forms, "lifts": [lift]}
+
+    monkeypatch.setattr(reports, "report_with_trends", doubtful)
+    monkeypatch.setattr(reports, "PATIENCE_SECONDS", 20.0)
+    page = unescape(signed_in("read").get("/console/campaigns/c", headers={"Accept-Language": language}).text)
+    assert told in page
+    assert "recipient_id" in page
+
+
 def test_a_kept_report_tells_its_age(
     signed_in: SignedIn, shop: dict[str, str], app: Flask, clock: StillClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:

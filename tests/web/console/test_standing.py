@@ -16,7 +16,7 @@ def reported(compared: int, counted: int, low: float | None = 50.0) -> dict[str,
     return {
         "groups": [{"group": "treated", "compared": compared}, {"group": "holdout", "compared": 100}],
         "group_sizes": {"mismatch": False},
-        "lifts": [{"control": "holdout", "value": lift, "money": {**lift, "total": total}}],
+        "lifts": [{"control": "holdout", "value": lift, "money": {**lift, "total": total}, "doubts": []}],
     }
 
 
@@ -32,10 +32,18 @@ def test_money_of_which_nobody_can_tell_is_not_shown() -> None:
     assert (standing.verdict, standing.money, standing.partial) == ("paying", None, False)
 
 
+@pytest.mark.parametrize(("doubt", "verdict"), [("two_forms", "mixed"), ("unseen", "paying")])
+def test_a_lift_of_outcomes_in_two_forms_pays_nothing(doubt: str, verdict: str) -> None:
+    report = reported(1_000, 1_000)
+    report["lifts"][0]["doubts"] = [{"outcome": "converted", "doubt": doubt}]
+    standing = standing_of(report)
+    assert (standing.verdict, standing.money is None) == (verdict, verdict == "mixed")
+
+
 @pytest.mark.parametrize(("controls", "verdict"), [((), "alone"), (("holdout",), "early")])
 def test_a_control_group_is_one_even_if_nobody_of_it_was_asked_about_yet(
     controls: tuple[str, ...], verdict: str
 ) -> None:
-    lifts: list[dict[str, Any]] = [{"control": name, "value": None, "money": None} for name in controls]
+    lifts: list[dict[str, Any]] = [{"control": name, "value": None, "money": None, "doubts": []} for name in controls]
     standing = standing_of({**reported(0, 0), "groups": [{"group": "treated", "compared": 0}], "lifts": lifts})
     assert standing.verdict == verdict
