@@ -32,6 +32,8 @@ LEAST_ROWS = 200
 LEAST_RECIPIENTS = 5
 #: How long a lease holds without being renewed: what a killed scheduler delays the next run by, at most.
 LEASE = timedelta(seconds=20)
+#: A retrain goes before refreshes, but for those that have waited for longer than it by this.
+_HEAD_START = timedelta(hours=1)
 #: How many runs are looked through for the last of a kind.
 _LOOK_BACK = 10_000
 _INTERRUPTED = "interrupted: the process that ran it ended without a word"
@@ -118,14 +120,23 @@ def _is_due(reader: Reader, workspace_id: str, kind: str, before: datetime) -> b
 
 
 def start_next(services: Services, holder: str) -> TrainingRun | None:
-    """Claims the oldest queued run of the first workspace that nobody trains now; it is ``running`` from here on."""
+    """Claims the queued run whose turn it is, of the workspaces that nobody trains now; it is ``running`` from here on.
+
+    No workspace waits for another's next run: that is queued later.
+    """
     with services.store.read() as reader:
-        waiting = [w.workspace_id for w in reader.workspaces() if _has(reader, w.workspace_id, "queued")]
-    for workspace_id in waiting:
+        waiting = [r for w in reader.workspaces() for r in told.runs(reader, w.workspace_id, "queued")]
+    for workspace_id in dict.fromkeys(run.workspace_id for run in sorted(waiting, key=_turn)):
         run = start(services, workspace_id, holder)
         if run is not None:
             return run
     return None
+
+
+def _turn(run: TrainingRun) -> tuple[datetime, str, str]:
+    """What queued runs are sorted by: who has waited longest goes first, a retrain with a head start."""
+    head_start = _HEAD_START if run.kind == "retrain" else timedelta(0)
+    return run.created_at - head_start, run.workspace_id, run.run_id
 
 
 def _has(reader: Reader, workspace_id: str, status: RunStatus) -> bool:
@@ -133,7 +144,7 @@ def _has(reader: Reader, workspace_id: str, status: RunStatus) -> bool:
 
 
 def start(services: Services, workspace_id: str, holder: str, run_id: str | None = None) -> TrainingRun | None:
-    """Claims a queued run (``run_id`` None: the oldest retrain, else the oldest refresh) and the workspace's lease.
+    """Claims a queued run (``run_id`` None: the one whose turn it is) and the workspace's lease.
 
     None when somebody else trains this workspace, or nothing waits.
     """
@@ -147,7 +158,7 @@ def start(services: Services, workspace_id: str, holder: str, run_id: str | None
         if not queued:
             writer.drop_lease(lease_name(workspace_id), holder)
             return None
-        run = min(queued, key=lambda r: (r.kind == "refresh", r.created_at, r.run_id))
+        run = min(queued, key=_turn)
         running = replace(run, status="running", started_at=now)
         writer.put_training_run(running)
         return running

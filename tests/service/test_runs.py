@@ -56,6 +56,38 @@ def test_a_retrain_that_waits_goes_before_a_refresh(services: Services, clock: F
     assert started.kind == "retrain"
 
 
+def test_each_workspace_gets_its_turn_however_many_refreshes_wait(services: Services, clock: FakeClock) -> None:
+    """Twenty workspaces, a refresh a minute each, and 4 s of training for each: there is never nothing to do."""
+    names = [WORKSPACE, *(f"w{n:02}" for n in range(19))]
+    for name in names[1:]:
+        setup.ensure_workspace(services, name)
+    clock.forward(hours=4)
+    done: dict[tuple[str, str], int] = {}
+    for step in range(15 * 20):
+        if step % 15 == 0:
+            for name in names:
+                runs.enqueue_due(services, name, "retrain", EVERY)
+                runs.enqueue_due(services, name, "refresh", timedelta(minutes=1))
+        run = runs.start_next(services, "one")
+        assert run is not None
+        done[run.kind, run.workspace_id] = done.get((run.kind, run.workspace_id), 0) + 1
+        clock.forward(seconds=4)
+        runs.finish(services, run, "one", Ended("skipped"))
+    assert [done["retrain", name] for name in names] == [1] * 20
+    # At worst a workspace's next refresh is queued a minute after its last one, and waits for 20 runs then.
+    assert min(done["refresh", name] for name in names) >= (1200 - 20 * 4) // (60 + 20 * 4)
+
+
+def test_a_refresh_that_waits_for_hours_goes_before_the_next_retrain(services: Services, clock: FakeClock) -> None:
+    clock.forward(hours=5)
+    assert runs.enqueue_due(services, WORKSPACE, "refresh", EVERY)
+    clock.forward(hours=2)
+    queue_training(services, WORKSPACE, None)
+    started = runs.start_next(services, "one")
+    assert started is not None
+    assert started.kind == "refresh"
+
+
 def test_a_run_left_by_a_dead_process_fails_once_its_lease_has_lapsed(services: Services, clock: FakeClock) -> None:
     queue_training(services, WORKSPACE, None)
     left = runs.start_next(services, "dead")
