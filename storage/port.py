@@ -296,7 +296,8 @@ class Writer(
         campaign's; returns them. Another decision that one names counts, but a vendor's, which may be none of ours."""
 
     def take_lease(self, name: str, holder: str, now: datetime, until: datetime) -> bool:
-        """Takes or renews a lease; False while another holder's has not run out at ``now``."""
+        """Takes or renews a lease; False while another holder's has not run out at ``now``. One that ends more than
+        five minutes after ``until`` is no one's: it was taken while the clock was ahead."""
 
     def drop_lease(self, name: str, holder: str) -> None:
         """Gives a lease back; nothing happens when it is another holder's."""

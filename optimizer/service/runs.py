@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
+from functools import partial
 from itertools import islice
 from typing import Any, Literal
 
@@ -21,6 +22,7 @@ from optimizer.service import told
 from optimizer.service.ids import COLD_POLICY, fresh
 from optimizer.service.pacing import WITHIN
 from optimizer.service.wiring import Services
+from optimizer.service.wrongclock import ahead
 from storage.errors import StoreError
 from storage.policies import RunStatus, TrainingRun
 from storage.port import Reader, Writer
@@ -36,6 +38,8 @@ LEASE = timedelta(seconds=20)
 _HEAD_START = timedelta(hours=1)
 #: How many runs are looked through for the last of a kind.
 _LOOK_BACK = 10_000
+#: What a run is before it is over.
+_GOING: tuple[RunStatus, ...] = ("queued", "running")
 _INTERRUPTED = "interrupted: the process that ran it ended without a word"
 
 
@@ -68,14 +72,14 @@ def enqueue_due(
     now = services.clock()
 
     def work(writer: Writer) -> TrainingRun | None:
-        if not _is_due(writer, workspace_id, kind, now - every):
+        if not _is_due(writer, workspace_id, kind, now, every):
             return None
         run = TrainingRun(workspace_id, fresh("run"), kind, "queued", now)
         writer.put_training_run(run)
         return run
 
     with services.store.read() as reader:
-        if not _is_due(reader, workspace_id, kind, now - every):
+        if not _is_due(reader, workspace_id, kind, now, every):
             return None
     return services.store.write(work)
 
@@ -92,7 +96,7 @@ def refresh_pays(services: Services, workspace_id: str) -> bool:
         campaigns = [c for one in learned if (c := reader.campaign(workspace_id, one.campaign_id)) is not None]
         if not campaigns:
             return False
-        last = next((r for r in islice(told.runs(reader, workspace_id), _LOOK_BACK) if r.kind == "refresh"), None)
+        last = _last(reader, workspace_id, "refresh", services.clock())
         if last is not None and any(one.moved_at >= last.created_at for one in learned):
             return True
         if last is not None and _was_open(last):
@@ -109,14 +113,27 @@ def _was_open(last: TrainingRun) -> bool:
     return any(one["since"] + told.LATE_COMMIT < last.created_at.timestamp() for one in looks if one)
 
 
-def _is_due(reader: Reader, workspace_id: str, kind: str, before: datetime) -> bool:
+def _is_due(reader: Reader, workspace_id: str, kind: str, now: datetime, every: timedelta) -> bool:
     workspace = reader.workspace(workspace_id)
-    if workspace is None or workspace.created_at > before:
+    if workspace is None:
         return False
+    made = workspace.created_at
+    if made > now - every and not ahead(f"workspace {workspace_id!r}", made, now):
+        return False
+    last = _last(reader, workspace_id, kind, now)
+    return last is None or (last.status not in _GOING and last.created_at <= now - every)
+
+
+def _last(reader: Reader, workspace_id: str, kind: str, now: datetime) -> TrainingRun | None:
+    """The newest run of a kind for all campaigns. One that is over counts only if the clock was right when it began."""
     for run in islice(told.runs(reader, workspace_id), _LOOK_BACK):
-        if run.kind == kind and run.campaign_id is None:
-            return run.status not in ("queued", "running") and run.created_at <= before
-    return True
+        if run.kind == kind and run.campaign_id is None and (run.status in _GOING or not _dated_ahead(run, now)):
+            return run
+    return None
+
+
+def _dated_ahead(run: TrainingRun, now: datetime) -> bool:
+    return ahead(f"training run {run.run_id!r}", run.created_at, now)
 
 
 def start_next(services: Services, holder: str) -> TrainingRun | None:
@@ -124,19 +141,21 @@ def start_next(services: Services, holder: str) -> TrainingRun | None:
 
     No workspace waits for another's next run: that is queued later.
     """
+    now = services.clock()
     with services.store.read() as reader:
         waiting = [r for w in reader.workspaces() for r in told.runs(reader, w.workspace_id, "queued")]
-    for workspace_id in dict.fromkeys(run.workspace_id for run in sorted(waiting, key=_turn)):
+    for workspace_id in dict.fromkeys(run.workspace_id for run in sorted(waiting, key=partial(_turn, now))):
         run = start(services, workspace_id, holder)
         if run is not None:
             return run
     return None
 
 
-def _turn(run: TrainingRun) -> tuple[datetime, str, str]:
-    """What queued runs are sorted by: who has waited longest goes first, a retrain with a head start."""
+def _turn(now: datetime, run: TrainingRun) -> tuple[bool, datetime, str, str]:
+    """What queued runs are sorted by: who has waited longest goes first, a retrain with a head start. Of one that is
+    dated ahead nobody knows how long it has waited."""
     head_start = _HEAD_START if run.kind == "retrain" else timedelta(0)
-    return run.created_at - head_start, run.workspace_id, run.run_id
+    return not _dated_ahead(run, now), run.created_at - head_start, run.workspace_id, run.run_id
 
 
 def _has(reader: Reader, workspace_id: str, status: RunStatus) -> bool:
@@ -158,7 +177,7 @@ def start(services: Services, workspace_id: str, holder: str, run_id: str | None
         if not queued:
             writer.drop_lease(lease_name(workspace_id), holder)
             return None
-        run = min(queued, key=_turn)
+        run = min(queued, key=partial(_turn, now))
         running = replace(run, status="running", started_at=now)
         writer.put_training_run(running)
         return running
@@ -209,7 +228,7 @@ def finish(services: Services, run: TrainingRun, holder: str, ended: Ended) -> N
 
     def work(writer: Writer) -> None:
         stored = writer.training_run(run.workspace_id, run.run_id) or run
-        if stored.status in ("queued", "running"):
+        if stored.status in _GOING:
             writer.put_training_run(
                 replace(stored, status=ended.status, finished_at=now, verdict=ended.verdict, error=ended.error)
             )

@@ -209,3 +209,75 @@ def test_a_refresh_pays_where_another_policy_was_put_into_service(services: Serv
     clock.forward(minutes=1)
     services.store.write(lambda w: w.move_pointer(Pointer(WORKSPACE, "spring", "pol_y", 2, clock.now)))
     assert runs.refresh_pays(services, WORKSPACE)
+
+
+@pytest.fixture
+def once_ahead(services: Services, clock: FakeClock) -> None:
+    """The clock showed another year for a while, in which a retrain and a refresh were carried out."""
+    now = clock.now
+    clock.forward(days=1200)
+    for kind in ("retrain", "refresh"):
+        assert runs.enqueue_due(services, WORKSPACE, kind, EVERY)
+        run = runs.start_next(services, "one")
+        assert run is not None
+        runs.finish(services, run, "one", Ended("skipped"))
+    clock.now = now
+
+
+@pytest.mark.usefixtures("once_ahead")
+def test_a_clock_that_was_ahead_once_stops_no_scheduled_run(
+    services: Services, clock: FakeClock, caplog: pytest.LogCaptureFixture
+) -> None:
+    clock.forward(hours=4)
+    for kind in ("retrain", "refresh"):
+        queued = runs.enqueue_due(services, WORKSPACE, kind, EVERY)
+        started = runs.start_next(services, "one")
+        assert queued is not None
+        assert started is not None
+        runs.finish(services, started, "one", Ended("skipped"))
+        clock.forward(hours=3)
+        assert runs.enqueue_due(services, WORKSPACE, kind, EVERY) is None, "the last one is 3 h ago"
+        clock.forward(hours=1)
+    told = [record.message for record in caplog.records if record.name == "sendtide.clock"]
+    assert len(told) == 2, "each of the two is told once"
+
+
+@pytest.mark.usefixtures("once_ahead")
+def test_a_clock_that_was_ahead_once_stops_no_refresh_of_what_is_decided_since(
+    services: Services, clock: FakeClock
+) -> None:
+    from optimizer.service.requests import DecisionRequest
+
+    setup.put_campaign(services, campaign())
+    services.store.write(lambda w: w.move_pointer(Pointer(WORKSPACE, "spring", "pol_x", 1, clock.now)))
+    services.decider.decide(WORKSPACE, DecisionRequest("spring", "u1"))
+    assert runs.refresh_pays(services, WORKSPACE)
+
+
+def test_a_workspace_made_while_the_clock_was_ahead_is_trained(services: Services, clock: FakeClock) -> None:
+    now = clock.now
+    clock.forward(days=1200)
+    setup.ensure_workspace(services, "later")
+    clock.now = now
+    assert runs.enqueue_due(services, "later", "retrain", EVERY) is not None
+
+
+def test_a_run_queued_while_the_clock_was_ahead_goes_first(services: Services, clock: FakeClock) -> None:
+    setup.ensure_workspace(services, "alpha")
+    now = clock.now
+    clock.forward(days=1200)
+    queue_training(services, WORKSPACE, None)
+    clock.now = now
+    queue_training(services, "alpha", None)
+    started = runs.start_next(services, "one")
+    assert started is not None
+    assert started.workspace_id == WORKSPACE
+
+
+def test_a_run_taken_while_the_clock_was_ahead_is_found_dead(services: Services, clock: FakeClock) -> None:
+    now = clock.now
+    clock.forward(days=1200)
+    runs.start_now(services, WORKSPACE, None, "dead", "cli")
+    clock.now = now
+    assert runs.sweep(services, "alive") == 1
+    assert runs.start_now(services, WORKSPACE, None, "alive", "cli").status == "running"

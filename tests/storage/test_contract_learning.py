@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from datetime import datetime, timedelta
 from typing import Literal
 
 import pytest
@@ -263,6 +264,17 @@ def test_a_lease_has_one_holder_until_it_runs_out_or_is_given_back(store: Store)
     assert not take("a", 2.5, 4)
     store.write(lambda writer: writer.drop_lease("retrain", "b"))
     assert take("a", 2.5, 4)
+
+
+def test_a_lease_that_holds_far_longer_than_a_new_one_would_is_free(store: Store) -> None:
+    def take(holder: str, now: datetime) -> bool:
+        return store.write(lambda writer: writer.take_lease("l", holder, now, now + timedelta(seconds=20)))
+
+    assert take("a", at(0) + timedelta(minutes=5))
+    assert not take("b", at(0)), "the clocks of two hosts may differ by so much"
+    assert take("a", at(0) + timedelta(days=1200))
+    assert take("b", at(0))
+    assert not take("c", at(0))
 
 
 def test_of_racing_holders_one_gets_the_lease(store_factory: StoreFactory) -> None:
