@@ -261,6 +261,16 @@ class LearningWriter(LearningReader, SetupWriter):
         """See ``storage.port``."""
         self._upsert("import_positions", {"workspace_id": workspace_id, "import_id": import_id}, {"rows": rows})
 
+    def drop_import_positions(self, workspace_id: str, prefix: str, *, keep: str = "") -> None:
+        """See ``storage.port``."""
+        self._query(
+            """
+            DELETE FROM import_positions
+            WHERE workspace_id = ? AND substr(import_id, 1, CAST(? AS integer)) = ? AND import_id != ?
+            """,
+            (workspace_id, len(prefix), prefix, keep),
+        )
+
 
 def _pointer_from(row: Row) -> Pointer:
     return Pointer(row[0], row[1], row[2], row[3], from_micros(row[4]))

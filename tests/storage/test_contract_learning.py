@@ -330,3 +330,15 @@ def test_import_positions_are_kept_by_import(store: Store) -> None:
     with store.read() as reader:
         assert reader.import_position(WORKSPACE, "a") == 2000
         assert reader.import_position(WORKSPACE, "b") == reader.import_position("w2", "a") == 0
+
+
+def test_import_positions_are_forgotten_by_what_their_ids_begin_with(store: Store) -> None:
+    for workspace_id, name in ((WORKSPACE, "p/a"), (WORKSPACE, "p/b"), (WORKSPACE, "P/c"), ("w2", "p/a")):
+        store.write(lambda writer, at=(workspace_id, name): writer.put_import_position(*at, 5))  # type: ignore[misc]
+    store.write(lambda writer: writer.drop_import_positions(WORKSPACE, "p/", keep="p/b"))
+    with store.read() as reader:
+        assert [reader.import_position(WORKSPACE, name) for name in ("p/a", "p/b", "P/c")] == [0, 5, 5]
+        assert reader.import_position("w2", "p/a") == 5
+    store.write(lambda writer: writer.drop_import_positions(WORKSPACE, "p/"))
+    with store.read() as reader:
+        assert reader.import_position(WORKSPACE, "p/b") == 0
