@@ -222,30 +222,37 @@ def renew(services: Services, workspace_id: str, holder: str) -> bool:
     return services.store.write(lambda writer: writer.take_lease(lease_name(workspace_id), holder, now, now + LEASE))
 
 
-def finish(services: Services, run: TrainingRun, holder: str, ended: Ended) -> None:
-    """Writes a run's end, unless it has one already, and gives the lease back."""
+def finish(services: Services, run: TrainingRun, holder: str, ended: Ended) -> bool:
+    """Writes a run's end and gives the lease back; False where the run has ended already: the lease was lost."""
     now = services.clock()
 
-    def work(writer: Writer) -> None:
+    def work(writer: Writer) -> bool:
         stored = writer.training_run(run.workspace_id, run.run_id) or run
-        if stored.status in _GOING:
+        going = stored.status in _GOING
+        if going:
             writer.put_training_run(
                 replace(stored, status=ended.status, finished_at=now, verdict=ended.verdict, error=ended.error)
             )
         writer.drop_lease(lease_name(run.workspace_id), holder)
+        return going
 
-    services.store.write(work)
+    return services.store.write(work)
 
 
 @contextmanager
 def kept(services: Services, run: TrainingRun, holder: str) -> Iterator[Callable[[Ended], None]]:
-    """Keeps a run's lease alive from a thread; writes the end that the yielded function is given, or the error."""
+    """Keeps a run's lease alive from a thread; writes the end that the yielded function is given, or the error.
+
+    Raises:
+        Conflict: the lease was lost, and whoever took it has ended the run; its end is not the given one.
+    """
     over = threading.Event()
 
     def keep() -> None:
         while not over.wait(LEASE.total_seconds() / 3):
             with suppress(StoreError):  # tried again at the next turn, long before the lease lapses
-                renew(services, run.workspace_id, holder)
+                if not renew(services, run.workspace_id, holder):
+                    return
 
     ends: list[Ended] = []
     thread = threading.Thread(target=keep, name="lease", daemon=True)
@@ -258,7 +265,13 @@ def kept(services: Services, run: TrainingRun, holder: str) -> Iterator[Callable
     finally:
         over.set()
         thread.join()
-        finish(services, run, holder, ends[-1] if ends else Ended("failed", error="ended without a word"))
+        ours = finish(services, run, holder, ends[-1] if ends else Ended("failed", error="ended without a word"))
+    if not ours:
+        raise Conflict(
+            f"training run {run.run_id} stood still for so long that it was taken for dead; "
+            "what it has published by then stays",
+            code="training",
+        )
 
 
 def sweep(services: Services, holder: str) -> int:

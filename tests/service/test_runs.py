@@ -156,6 +156,23 @@ def test_what_a_run_raises_is_its_error_and_frees_the_lease(services: Services) 
     assert runs.start_now(services, WORKSPACE, None, "other", "cli").status == "running"
 
 
+def test_a_run_that_was_taken_for_dead_does_not_tell_another_end_than_its_row(
+    services: Services, clock: FakeClock
+) -> None:
+    run = runs.start_now(services, WORKSPACE, None, "one", "cli")
+
+    def suspended() -> None:
+        with runs.kept(services, run, "one") as end:
+            clock.forward(minutes=1)
+            runs.start_now(services, WORKSPACE, None, "other", "schedule")
+            end(Ended("published"))
+
+    with pytest.raises(Conflict, match="taken for dead"):
+        suspended()
+    assert stored(services, run).status == "failed"
+    assert runs.renew(services, WORKSPACE, "other")
+
+
 def test_starting_now_is_refused_while_a_run_goes_on_or_without_its_campaign(services: Services) -> None:
     runs.start_now(services, WORKSPACE, None, "one", "cli")
     with pytest.raises(Conflict):
