@@ -1,4 +1,4 @@
-"""What a store knows of artifacts, policies, pointers and training runs."""
+"""What a store knows of artifacts, policies, pointers and training runs, and of who does such work now."""
 
 from __future__ import annotations
 
@@ -57,3 +57,10 @@ class LearningChanges(Protocol):
 
     def put_training_run(self, run: TrainingRun) -> None:
         """Inserts or replaces."""
+
+    def take_lease(self, name: str, holder: str, now: datetime, until: datetime) -> bool:
+        """Takes or renews a lease; False while another holder's has not run out at ``now``. One that ends more than
+        five minutes after ``until`` is no one's: it was taken while the clock was ahead."""
+
+    def drop_lease(self, name: str, holder: str) -> None:
+        """Gives a lease back; nothing happens when it is another holder's."""

@@ -295,12 +295,6 @@ class Writer(
         """Makes unmatched events that name this decision, or its provider and message id, its, its recipient's and its
         campaign's; returns them. Another decision that one names counts, but a vendor's, which may be none of ours."""
 
-    def take_lease(self, name: str, holder: str, now: datetime, until: datetime) -> bool:
-        """Takes or renews a lease; False while another holder's has not run out at ``now``."""
-
-    def drop_lease(self, name: str, holder: str) -> None:
-        """Gives a lease back; nothing happens when it is another holder's."""
-
     def add_change(
         self,
         workspace_id: str,
@@ -316,6 +310,9 @@ class Writer(
 
     def put_import_position(self, workspace_id: str, import_id: str, rows: int) -> None:
         """Notes how many rows of an import are stored."""
+
+    def drop_import_positions(self, workspace_id: str, prefix: str, *, keep: str = "") -> None:
+        """Forgets how far the imports are whose ids begin with ``prefix``, all but ``keep``."""
 
 
 class Store(Scrubbing, Protocol):

@@ -5,7 +5,8 @@ from __future__ import annotations
 import functools
 import os
 import sys
-from collections.abc import Callable, Iterator
+import traceback
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -141,6 +142,7 @@ def command(
         @functools.wraps(function)
         def run(*, as_json: bool, workspace: str = "default", **given: Any) -> None:
             flags = {name: given.pop(name) for name in names}
+            _require_text({"workspace": workspace, **given})
             with reported(as_json=as_json):
                 function(Call(read_settings().override(**flags), workspace, as_json, of_one), **given)
 
@@ -156,6 +158,16 @@ def command(
         return wrapped
 
     return decorate
+
+
+def _require_text(given: Mapping[str, Any]) -> None:
+    """Refuses arguments that are no UTF-8, which no name or id is; those that name files may be."""
+    ctx = click.get_current_context()
+    for param in ctx.command.params:
+        value = given.get(param.name or "")
+        for one in value if isinstance(value, tuple) else (value,):
+            if isinstance(one, str) and one != click.format_filename(one):
+                raise click.BadParameter(f"{one!r} is no UTF-8; allowed: text in UTF-8", ctx, param)
 
 
 def require_some(good: int, bad: int, why: str) -> None:
@@ -199,9 +211,14 @@ def _variables(found: click.Command, ctx: click.Context, prefix: str) -> Iterato
 
 @contextmanager
 def reported(*, as_json: bool) -> Iterator[None]:
-    """Tells errors instead of tracing them: exit code 1 when refused or failed, 2 when the configuration is wrong."""
+    """Tells errors instead of tracing them: exit code 1 when refused or failed, 2 when the configuration is wrong.
+
+    What is foreseen nowhere is an error of ours: its trace is told as well, for whoever reports it.
+    """
     try:
         yield
+    except (click.ClickException, click.exceptions.Exit, click.Abort, BrokenPipeError):
+        raise  # click tells of wrong usage, and ends in silence where nobody reads on
     except ConfigError as error:
         tell(error.code, error.detail, error.errors, as_json=as_json)
         sys.exit(2)
@@ -214,12 +231,20 @@ def reported(*, as_json: bool) -> Iterator[None]:
     except OSError as error:
         tell("file", f"{error.filename or ''}: {error.strerror or error}".removeprefix(": "), {}, as_json=as_json)
         sys.exit(1)
+    except Exception as error:  # noqa: BLE001  the last that hears of it; it is told with its trace
+        trace = traceback.format_exc()
+        if not as_json:
+            click.echo(trace, err=True)
+        told = f"something went wrong on our side: {type(error).__name__}: {error}"
+        tell("internal", told, {"trace": trace.splitlines()}, as_json=as_json)
+        sys.exit(1)
 
 
 def tell(code: str, detail: str, errors: dict[str, list[str]], *, as_json: bool) -> None:
     """Tells an error on standard error."""
     if as_json:
-        click.echo(orjson.dumps({"code": code, "detail": detail, "errors": errors}), err=True)
+        shown = click.format_filename(detail)  # it may name a file by bytes that are no UTF-8
+        click.echo(orjson.dumps({"code": code, "detail": shown, "errors": errors}), err=True)
         return
     click.echo(f"Error: {detail}", err=True)
     if len(errors) > 1:

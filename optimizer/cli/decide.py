@@ -88,7 +88,7 @@ def decide(
         _decide_file(call, file, campaign, out, at)
         return
     done = _decide_folder(call, file, campaign, out, at, part_rows, processes, ray)
-    told = {"decided": done.decided, "failed": done.failed, "folder": str(out)}
+    told = {"decided": done.decided, "failed": done.failed, "folder": click.format_filename(out)}
     call.answer(told, f"{done.decided} decided, {done.failed} failed: {out}")
     require_some(done.decided, done.failed, f"the column `error` in {out} says why")
 
@@ -129,7 +129,9 @@ def _decide_file(call: Call, file: Path, campaign: str, out: Path, now: datetime
                 counts["failed" if isinstance(answer, Exception) else "decided"] += 1
                 writer.write({**answer_row(asked, answer), "line": line})
             on_progress(rows.done(), rows.total)
-    call.answer({**counts, "file": str(out)}, f"{counts['decided']} decided, {counts['failed']} failed: {out}")
+    call.answer(
+        {**counts, "file": click.format_filename(out)}, f"{counts['decided']} decided, {counts['failed']} failed: {out}"
+    )
     require_some(counts["decided"], counts["failed"], f"the column `error` in {out} says why")
 
 

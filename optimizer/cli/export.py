@@ -47,7 +47,7 @@ def export(
     selection = Selection(campaign, recipient, _time("--since", since), _time("--until", until))
     with call.services() as services, progress(f"export {what}") as on_progress:
         rows = write(services, call.workspace, what, out, selection, lambda done: on_progress(done, None))
-    call.answer({"rows": rows, "file": str(out)}, f"{rows} rows in {out}")
+    call.answer({"rows": rows, "file": click.format_filename(out)}, f"{rows} rows in {out}")
 
 
 def _time(flag: str, text: str | None) -> datetime | None:

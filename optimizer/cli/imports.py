@@ -50,9 +50,10 @@ def import_(call: Call, kind: Kind, file: Path, *, strict: bool, mapping: Path |
                 time, timezone (of times without an offset), decimal, thousands, values (theirs = ours)
     ignore      their columns to leave out; true: all that columns doesn't name
 
-    A killed import goes on where it stopped when it is called again, and the same file again adds nothing. Each bad
-    row is reported on standard error with its line (its number, in Parquet), and tried again with the same file; where
-    all rows are bad, the exit code is 1. Columns that are none of these, in the file or the mapping, are told once.
+    A killed import goes on where it stopped when it is called again. The same events or history again add nothing;
+    recipients are replaced again, whatever was changed since. Each bad row is reported on standard error with its line
+    (its number, in Parquet), and tried again with the same file; where all rows are bad, the exit code is 1. Columns
+    that are none of these, in the file or the mapping, are told once.
     """
     from optimizer.service.imports import import_file
     from optimizer.service.mapping import read_mapping

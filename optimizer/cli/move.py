@@ -80,7 +80,7 @@ def backup(call: Call, file: Path) -> None:
     with _configured(), _progress("backup") as note:
         write(call.settings.database, file, note, archive=call.settings.archive_path)
     size = file.stat().st_size
-    call.answer({"file": str(file), "bytes": size}, f"{file}: {size:,} bytes")
+    call.answer({"file": click.format_filename(file), "bytes": size}, f"{file}: {size:,} bytes")
 
 
 @click.command(epilog=EXIT_CODES)
@@ -94,7 +94,10 @@ def restore(call: Call, file: Path) -> None:
     with _configured(), _progress("restore") as note:
         read(file, call.settings.database, note, archive=call.settings.archive_path)
     database = shown(call.settings.database)
-    call.answer({"file": str(file), "database": database}, f"{database} holds what {file} held")
+    call.answer(
+        {"file": click.format_filename(file), "database": click.format_filename(database)},
+        f"{database} holds what {file} held",
+    )
 
 
 def _archive_of(call: Call, database: str) -> Path:

@@ -77,7 +77,12 @@ def score(call: Call, file: Path, campaign: str, outcome: str, by: str, out: Pat
             writer.write({**dict.fromkeys(_COLUMNS), **row, "rank": rank})
         for row in failed:
             writer.write({**dict.fromkeys(_COLUMNS), **row})
-    told = {"scored": len(scored), "failed": len(failed), "policy_id": scorer.policy_id, "file": str(out)}
+    told = {
+        "scored": len(scored),
+        "failed": len(failed),
+        "policy_id": scorer.policy_id,
+        "file": click.format_filename(out),
+    }
     more = () if lacking is None else (f"without_message and uplift are empty: {lacking}",)
     call.answer({**told, "lacking": lacking}, f"{len(scored)} scored, {len(failed)} failed: {out}", *more)
     require_some(len(scored), len(failed), f"the column `error` in {out} says why")

@@ -12,6 +12,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
+from optimizer.errors import Conflict
 from storage.errors import StoreError
 
 T = TypeVar("T")
@@ -59,7 +60,8 @@ def fallen(apart: Apart | None, campaign_id: str) -> bool:
 def attempted(apart: Apart | None, campaign_id: str, work: Callable[[], T]) -> T | None:
     """What ``work`` for a campaign answers; None where it fails or something has failed for the campaign before.
 
-    A store that can't be reached or was moved under the run is no matter of one campaign, and raised.
+    A store that can't be reached or was moved under the run, or a run that somebody else has ended, is no matter of one
+    campaign, and raised.
     """
     if apart is None:
         return work()
@@ -76,7 +78,7 @@ def attempted_for_all(apart: Apart | None, name: str, work: Callable[[], T]) -> 
 def _kept(apart: Apart, failed: dict[str, str], name: str, work: Callable[[], T]) -> T | None:
     try:
         return work()
-    except StoreError:
+    except (StoreError, Conflict):
         raise
     except Exception as fault:
         kind = "campaign" if failed is apart.campaigns else "part"

@@ -3,8 +3,8 @@
 Rows are stored in chunks. In the transaction of a chunk the position in the file is stored under the hash of the file's
 content, so a killed import goes on where it stopped, also when the file was moved. It stays before the first row that
 was refused, since what a row lacked (its campaign, for instance) may be there when the import is run again. Every row
-may be stored again without harm: recipients are replaced by themselves, history and events have ids derived from
-content.
+may be stored again without harm: recipients are replaced, history and events have ids derived from content. A file of
+recipients whose end was reached is stored again as a whole when it comes again: what it says may have changed since.
 """
 
 from __future__ import annotations
@@ -70,7 +70,7 @@ def import_file(
         StoreUnavailable: the rows of this chunk were not stored; the import can be run again.
     """
     setup.ensure_workspace(services, workspace_id)
-    place = Place(services, workspace_id, fingerprint(path, kind, *([mapping.digest] if mapping else [])))
+    place = Place(services, workspace_id, kind, fingerprint(path, kind, *([mapping.digest] if mapping else [])))
     with services.store.read() as reader:
         resumed = reader.import_position(workspace_id, place.import_id)
     report = ImportReport(resumed=resumed)
@@ -93,6 +93,7 @@ def import_file(
                 raise _as_refusal(part.bad[0])
             if on_progress:
                 on_progress(file.done(), file.total)
+        place.reached_end()
         return replace(report, rows=resumed + report.stored + report.known + report.bad)
 
 

@@ -29,6 +29,8 @@ from storage.records import Recipient
 T = TypeVar("T")
 Kind = Literal["recipients", "history", "events"]
 KINDS: tuple[Kind, ...] = get_args(Kind)
+#: What the ids of imports of recipients begin with.
+_RECIPIENTS = "recipients/"
 #: The columns that files of each kind may have.
 ALLOWED: Mapping[Kind, Allowed] = {
     "recipients": RECIPIENT_ROW,
@@ -47,20 +49,38 @@ class BadRow:
 
 @dataclass(frozen=True)
 class Place:
-    """Where an import's rows and its position go."""
+    """Where an import's rows and its position go.
+
+    Rows of recipients replace what later ones say. So only the last import of recipients can go on where it stopped,
+    and only if it did not reach its end: an earlier file that comes again says what holds now, from its first row on.
+    """
 
     services: Services
     workspace_id: str
-    import_id: str
+    kind: Kind
+    content: str
+
+    @property
+    def import_id(self) -> str:
+        """What the position is stored under."""
+        return _RECIPIENTS + self.content if self.kind == "recipients" else self.content
 
     def note(self, rows: int | None) -> Callable[[Writer], None]:
         """What stores, in a transaction, that the first ``rows`` rows are done; None = it stays where it is."""
 
         def work(writer: Writer) -> None:
+            if self.kind == "recipients":
+                writer.drop_import_positions(self.workspace_id, _RECIPIENTS, keep=self.import_id)
             if rows is not None:
                 writer.put_import_position(self.workspace_id, self.import_id, rows)
 
         return work
+
+    def reached_end(self) -> None:
+        """All rows were looked at: those of recipients are taken again with the file."""
+        if self.kind == "recipients":
+            whose = self.workspace_id
+            self.services.store.write(lambda writer: writer.drop_import_positions(whose, _RECIPIENTS))
 
 
 class Target(Protocol[T]):

@@ -18,6 +18,7 @@ from optimizer.bandit.rewards import planned_end
 from optimizer.service.feedback import Logged
 from optimizer.service.ids import COLD_POLICY
 from optimizer.service.served import Served
+from optimizer.service.wrongclock import ahead
 from storage.log import items_of
 from storage.policies import Policy
 from storage.port import Reader
@@ -94,7 +95,7 @@ def too_soon(reader: Reader, campaign: Campaign, matured: Sequence[Logged], now:
     became final since (retention takes as many away).
     """
     last = next(candidates(reader, campaign), None)
-    if last is None or campaign.updated_at > last.created_at or now - last.created_at >= LONGEST:
+    if last is None or _long_ago(last, campaign, now, LONGEST):
         return None
     told = last.verdict.get("rows")
     if not isinstance(told, int):
@@ -104,6 +105,12 @@ def too_soon(reader: Reader, campaign: Campaign, matured: Sequence[Logged], now:
     if new >= needed:
         return None
     return f"{new:,} outcomes more than at the last verdict; the next comes after {needed:,}, or a day"
+
+
+def _long_ago(last: Policy, campaign: Campaign, now: datetime, longest: timedelta) -> bool:
+    """Whether a campaign's last candidate says nothing against another one, by when it was made."""
+    made = last.created_at
+    return campaign.updated_at > made or now - made >= longest or ahead(f"policy {last.policy_id!r}", made, now)
 
 
 def anchored_still(
@@ -117,7 +124,7 @@ def anchored_still(
     )
     if changed is None or last is None or pointer is None:
         return None
-    if campaign.updated_at > last.created_at or now - last.created_at >= LONGEST_UNSETTLED:
+    if _long_ago(last, campaign, now, LONGEST_UNSETTLED):
         return None
     served = Served.of(reader, pointer)
     anchored = served is not None and served.anchored({campaign.campaign_id: changed})

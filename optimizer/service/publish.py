@@ -1,7 +1,8 @@
 """Publishing a policy: one transaction that stores the artifact, the policy and its verdict, and moves the pointer.
 
 The pointer moves by compare-and-set on the generation that the verdict was made against; if another move came in
-between, nothing is published and the run says so.
+between, nothing is published and the run says so. A run that has lost its lease was ended by whoever took that (see
+``runs``), and publishes nothing any more.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ import hashlib
 from dataclasses import replace
 from datetime import datetime
 
+from optimizer.errors import Conflict
 from optimizer.service.ids import COLD_POLICY, fresh
 from optimizer.service.wiring import Services
 from storage.policies import Artifact, Component, Pointer, Policy
@@ -60,11 +62,13 @@ def publish(
 
     Raises:
         VersionConflict: the pointer has moved since; nothing was stored.
+        Conflict: the run that made it is over; nothing was stored.
     """
     live = replace(policy, status="live")
     generation = expected.generation + 1 if expected is not None else 1
 
     def work(writer: Writer) -> Policy:
+        _require_going(writer, live)
         for artifact in artifacts:
             writer.put_artifact(artifact)
         writer.add_policy(live)
@@ -111,10 +115,28 @@ def roll_back(services: Services, serving: Pointer, to: str, now: datetime, deta
 
 
 def reject(services: Services, policy: Policy) -> Policy:
-    """Stores a rejected candidate with its verdict but without its model: it will never be served."""
+    """Stores a rejected candidate with its verdict but without its model: it will never be served.
+
+    Raises:
+        Conflict: the run that made it is over; nothing was stored.
+    """
     rejected = replace(policy, status="rejected", mixture=())
-    services.store.write(lambda writer: writer.add_policy(rejected))
+
+    def work(writer: Writer) -> None:
+        _require_going(writer, rejected)
+        writer.add_policy(rejected)
+
+    services.store.write(work)
     return rejected
+
+
+def _require_going(writer: Writer, policy: Policy) -> None:
+    run = None if policy.run_id is None else writer.training_run(policy.workspace_id, policy.run_id)
+    if run is not None and run.status != "running":
+        raise Conflict(
+            f"training run {run.run_id} stood still for so long that it was taken for dead; it publishes nothing more",
+            code="training",
+        )
 
 
 def new_policy(

@@ -25,6 +25,7 @@ from optimizer.service.endpoints import SECRET_PREFIX, TYPES
 from optimizer.service.ids import derived
 from optimizer.service.outbound import TOTAL_SECONDS, Reply, post
 from optimizer.service.wiring import Services
+from optimizer.service.wrongclock import ahead
 from storage.endpoints import Delivery, Endpoint
 from storage.log import Change
 from storage.port import Reader, Writer
@@ -47,9 +48,14 @@ def due(reader: Reader, workspace_id: str, now: datetime) -> list[Endpoint]:
         delivery = reader.delivery(workspace_id, endpoint.endpoint_id)
         if delivery is None or not endpoint.enabled or delivery.stopped is not None or delivery.position >= newest:
             continue
-        if delivery.next_at is None or delivery.next_at <= now:
+        if delivery.next_at is None or delivery.next_at <= now or _too_late(endpoint, delivery.next_at, now):
             found.append(endpoint)
     return found
+
+
+def _too_late(endpoint: Endpoint, next_at: datetime, now: datetime) -> bool:
+    """Whether an endpoint is to be tried later than any wait can last: the clock was ahead when it failed."""
+    return ahead(f"the next attempt at webhook {endpoint.endpoint_id!r}", next_at - LONGEST_WAIT, now)
 
 
 def push(services: Services, endpoint: Endpoint, holder: str, going_on: Callable[[], bool] = lambda: True) -> int:

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
+from functools import partial
 from itertools import islice
 from typing import Any, Literal
 
@@ -21,6 +22,7 @@ from optimizer.service import told
 from optimizer.service.ids import COLD_POLICY, fresh
 from optimizer.service.pacing import WITHIN
 from optimizer.service.wiring import Services
+from optimizer.service.wrongclock import ahead
 from storage.errors import StoreError
 from storage.policies import RunStatus, TrainingRun
 from storage.port import Reader, Writer
@@ -32,8 +34,12 @@ LEAST_ROWS = 200
 LEAST_RECIPIENTS = 5
 #: How long a lease holds without being renewed: what a killed scheduler delays the next run by, at most.
 LEASE = timedelta(seconds=20)
+#: A retrain goes before refreshes, but for those that have waited for longer than it by this.
+_HEAD_START = timedelta(hours=1)
 #: How many runs are looked through for the last of a kind.
 _LOOK_BACK = 10_000
+#: What a run is before it is over.
+_GOING: tuple[RunStatus, ...] = ("queued", "running")
 _INTERRUPTED = "interrupted: the process that ran it ended without a word"
 
 
@@ -66,14 +72,14 @@ def enqueue_due(
     now = services.clock()
 
     def work(writer: Writer) -> TrainingRun | None:
-        if not _is_due(writer, workspace_id, kind, now - every):
+        if not _is_due(writer, workspace_id, kind, now, every):
             return None
         run = TrainingRun(workspace_id, fresh("run"), kind, "queued", now)
         writer.put_training_run(run)
         return run
 
     with services.store.read() as reader:
-        if not _is_due(reader, workspace_id, kind, now - every):
+        if not _is_due(reader, workspace_id, kind, now, every):
             return None
     return services.store.write(work)
 
@@ -90,7 +96,7 @@ def refresh_pays(services: Services, workspace_id: str) -> bool:
         campaigns = [c for one in learned if (c := reader.campaign(workspace_id, one.campaign_id)) is not None]
         if not campaigns:
             return False
-        last = next((r for r in islice(told.runs(reader, workspace_id), _LOOK_BACK) if r.kind == "refresh"), None)
+        last = _last(reader, workspace_id, "refresh", services.clock())
         if last is not None and any(one.moved_at >= last.created_at for one in learned):
             return True
         if last is not None and _was_open(last):
@@ -107,25 +113,49 @@ def _was_open(last: TrainingRun) -> bool:
     return any(one["since"] + told.LATE_COMMIT < last.created_at.timestamp() for one in looks if one)
 
 
-def _is_due(reader: Reader, workspace_id: str, kind: str, before: datetime) -> bool:
+def _is_due(reader: Reader, workspace_id: str, kind: str, now: datetime, every: timedelta) -> bool:
     workspace = reader.workspace(workspace_id)
-    if workspace is None or workspace.created_at > before:
+    if workspace is None:
         return False
+    made = workspace.created_at
+    if made > now - every and not ahead(f"workspace {workspace_id!r}", made, now):
+        return False
+    last = _last(reader, workspace_id, kind, now)
+    return last is None or (last.status not in _GOING and last.created_at <= now - every)
+
+
+def _last(reader: Reader, workspace_id: str, kind: str, now: datetime) -> TrainingRun | None:
+    """The newest run of a kind for all campaigns. One that is over counts only if the clock was right when it began."""
     for run in islice(told.runs(reader, workspace_id), _LOOK_BACK):
-        if run.kind == kind and run.campaign_id is None:
-            return run.status not in ("queued", "running") and run.created_at <= before
-    return True
+        if run.kind == kind and run.campaign_id is None and (run.status in _GOING or not _dated_ahead(run, now)):
+            return run
+    return None
+
+
+def _dated_ahead(run: TrainingRun, now: datetime) -> bool:
+    return ahead(f"training run {run.run_id!r}", run.created_at, now)
 
 
 def start_next(services: Services, holder: str) -> TrainingRun | None:
-    """Claims the oldest queued run of the first workspace that nobody trains now; it is ``running`` from here on."""
+    """Claims the queued run whose turn it is, of the workspaces that nobody trains now; it is ``running`` from here on.
+
+    No workspace waits for another's next run: that is queued later.
+    """
+    now = services.clock()
     with services.store.read() as reader:
-        waiting = [w.workspace_id for w in reader.workspaces() if _has(reader, w.workspace_id, "queued")]
-    for workspace_id in waiting:
+        waiting = [r for w in reader.workspaces() for r in told.runs(reader, w.workspace_id, "queued")]
+    for workspace_id in dict.fromkeys(run.workspace_id for run in sorted(waiting, key=partial(_turn, now))):
         run = start(services, workspace_id, holder)
         if run is not None:
             return run
     return None
+
+
+def _turn(now: datetime, run: TrainingRun) -> tuple[bool, datetime, str, str]:
+    """What queued runs are sorted by: who has waited longest goes first, a retrain with a head start. Of one that is
+    dated ahead nobody knows how long it has waited."""
+    head_start = _HEAD_START if run.kind == "retrain" else timedelta(0)
+    return not _dated_ahead(run, now), run.created_at - head_start, run.workspace_id, run.run_id
 
 
 def _has(reader: Reader, workspace_id: str, status: RunStatus) -> bool:
@@ -133,7 +163,7 @@ def _has(reader: Reader, workspace_id: str, status: RunStatus) -> bool:
 
 
 def start(services: Services, workspace_id: str, holder: str, run_id: str | None = None) -> TrainingRun | None:
-    """Claims a queued run (``run_id`` None: the oldest retrain, else the oldest refresh) and the workspace's lease.
+    """Claims a queued run (``run_id`` None: the one whose turn it is) and the workspace's lease.
 
     None when somebody else trains this workspace, or nothing waits.
     """
@@ -147,7 +177,7 @@ def start(services: Services, workspace_id: str, holder: str, run_id: str | None
         if not queued:
             writer.drop_lease(lease_name(workspace_id), holder)
             return None
-        run = min(queued, key=lambda r: (r.kind == "refresh", r.created_at, r.run_id))
+        run = min(queued, key=partial(_turn, now))
         running = replace(run, status="running", started_at=now)
         writer.put_training_run(running)
         return running
@@ -192,30 +222,37 @@ def renew(services: Services, workspace_id: str, holder: str) -> bool:
     return services.store.write(lambda writer: writer.take_lease(lease_name(workspace_id), holder, now, now + LEASE))
 
 
-def finish(services: Services, run: TrainingRun, holder: str, ended: Ended) -> None:
-    """Writes a run's end, unless it has one already, and gives the lease back."""
+def finish(services: Services, run: TrainingRun, holder: str, ended: Ended) -> bool:
+    """Writes a run's end and gives the lease back; False where the run has ended already: the lease was lost."""
     now = services.clock()
 
-    def work(writer: Writer) -> None:
+    def work(writer: Writer) -> bool:
         stored = writer.training_run(run.workspace_id, run.run_id) or run
-        if stored.status in ("queued", "running"):
+        going = stored.status in _GOING
+        if going:
             writer.put_training_run(
                 replace(stored, status=ended.status, finished_at=now, verdict=ended.verdict, error=ended.error)
             )
         writer.drop_lease(lease_name(run.workspace_id), holder)
+        return going
 
-    services.store.write(work)
+    return services.store.write(work)
 
 
 @contextmanager
 def kept(services: Services, run: TrainingRun, holder: str) -> Iterator[Callable[[Ended], None]]:
-    """Keeps a run's lease alive from a thread; writes the end that the yielded function is given, or the error."""
+    """Keeps a run's lease alive from a thread; writes the end that the yielded function is given, or the error.
+
+    Raises:
+        Conflict: the lease was lost, and whoever took it has ended the run; its end is not the given one.
+    """
     over = threading.Event()
 
     def keep() -> None:
         while not over.wait(LEASE.total_seconds() / 3):
             with suppress(StoreError):  # tried again at the next turn, long before the lease lapses
-                renew(services, run.workspace_id, holder)
+                if not renew(services, run.workspace_id, holder):
+                    return
 
     ends: list[Ended] = []
     thread = threading.Thread(target=keep, name="lease", daemon=True)
@@ -228,7 +265,13 @@ def kept(services: Services, run: TrainingRun, holder: str) -> Iterator[Callable
     finally:
         over.set()
         thread.join()
-        finish(services, run, holder, ends[-1] if ends else Ended("failed", error="ended without a word"))
+        ours = finish(services, run, holder, ends[-1] if ends else Ended("failed", error="ended without a word"))
+    if not ours:
+        raise Conflict(
+            f"training run {run.run_id} stood still for so long that it was taken for dead; "
+            "what it has published by then stays",
+            code="training",
+        )
 
 
 def sweep(services: Services, holder: str) -> int:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import zlib
 from dataclasses import replace
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Final
 
 from storage.codec import POLICY, TRAINING_RUN, from_micros, to_micros
@@ -28,11 +28,13 @@ _OF_POLICIES: Final = (
 _OF_POLICY: Final = (
     _CHANGE + "INDEXED BY changes_policies WHERE workspace_id = ? AND policy_id = ? ORDER BY position DESC LIMIT ?"
 )
+#: How much longer than whoever asks for a lease its holder can have it: by so much hosts' clocks may differ.
+_CLOCK_SKEW: Final = timedelta(minutes=5)
 #: One statement, so that of two who find it run out only one gets it.
 _TAKE_LEASE: Final = """
 INSERT INTO leases (name, holder, until) VALUES (?1, ?2, ?3)
 ON CONFLICT (name) DO UPDATE SET holder = excluded.holder, until = excluded.until
-WHERE leases.holder = excluded.holder OR leases.until <= ?4
+WHERE leases.holder = excluded.holder OR leases.until <= ?4 OR leases.until > ?5
 """
 #: What a blob begins with that is stored compressed; those of earlier versions are stored as they are.
 _COMPRESSED: Final = b"zlib\0"
@@ -224,8 +226,10 @@ class LearningWriter(LearningReader, SetupWriter):
         )
 
     def take_lease(self, name: str, holder: str, now: datetime, until: datetime) -> bool:
-        """See ``storage.port``; a lease has run out when its ``until`` is at or before ``now``."""
-        return self._query(_TAKE_LEASE, (name, holder, to_micros(until), to_micros(now))).rowcount > 0
+        """See ``storage.port``; a lease has run out when its ``until`` is at or before ``now``. One that would hold for
+        much longer than a new one was taken while the clock was ahead, and nobody waits for that date."""
+        longest = to_micros(until + _CLOCK_SKEW)
+        return self._query(_TAKE_LEASE, (name, holder, to_micros(until), to_micros(now), longest)).rowcount > 0
 
     def drop_lease(self, name: str, holder: str) -> None:
         """See ``storage.port``."""
@@ -256,6 +260,16 @@ class LearningWriter(LearningReader, SetupWriter):
     def put_import_position(self, workspace_id: str, import_id: str, rows: int) -> None:
         """See ``storage.port``."""
         self._upsert("import_positions", {"workspace_id": workspace_id, "import_id": import_id}, {"rows": rows})
+
+    def drop_import_positions(self, workspace_id: str, prefix: str, *, keep: str = "") -> None:
+        """See ``storage.port``."""
+        self._query(
+            """
+            DELETE FROM import_positions
+            WHERE workspace_id = ? AND substr(import_id, 1, CAST(? AS integer)) = ? AND import_id != ?
+            """,
+            (workspace_id, len(prefix), prefix, keep),
+        )
 
 
 def _pointer_from(row: Row) -> Pointer:

@@ -14,6 +14,7 @@ from pyarrow import parquet
 
 from optimizer.errors import Invalid
 from optimizer.service import imports, importtargets, setup
+from optimizer.service.erasing import erase
 from optimizer.service.imports import ImportReport, import_file
 from optimizer.service.importtargets import BadRow, Kind
 from optimizer.service.requests import DecisionRequest
@@ -302,6 +303,50 @@ def test_a_killed_import_goes_on_where_it_stopped(
     report = import_file(services, WORKSPACE, "history", file.rename(tmp_path / "moved.csv"))
     assert report == ImportReport(rows=35, stored=15, resumed=20)
     assert len({d.decision_id for d in decisions(services)}) == 35
+
+
+def consents(services: Services) -> list[bool]:
+    with services.store.read() as reader:
+        people = reader.recipients(WORKSPACE, [f"u{n:02}" for n in range(35)])
+    return [people[name].channels["email"].state for name in sorted(people)]
+
+
+def snapshot(path: Path, *, email: bool) -> Path:
+    return write(path, [{"recipient_id": f"u{n:02}", "channels.email": email} for n in range(35)])
+
+
+def test_a_snapshot_of_recipients_that_equals_an_earlier_one_holds_again(services: Services, tmp_path: Path) -> None:
+    """Who refused, allowed, and refuses again gets no mail."""
+    for email in (False, True, False):
+        report = import_file(services, WORKSPACE, "recipients", snapshot(tmp_path / "p.csv", email=email))
+        assert (report.stored, report.resumed) == (35, 0)
+        assert consents(services) == [email] * 35
+
+
+def test_the_same_recipients_again_take_up_who_was_erased(services: Services, tmp_path: Path) -> None:
+    file = snapshot(tmp_path / "p.csv", email=True)
+    import_file(services, WORKSPACE, "recipients", file)
+    erase(services, WORKSPACE, "u07")
+    assert len(consents(services)) == 34
+    import_file(services, WORKSPACE, "recipients", file)
+    assert len(consents(services)) == 35
+
+
+def test_a_killed_import_of_recipients_begins_anew_once_another_file_has_come(
+    services: Services, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(imports, "CHUNK", 10)
+    refusing, allowing = (snapshot(tmp_path / f"{email}.csv", email=email) for email in (False, True))
+
+    def killed(done: int, total: int) -> None:
+        raise KeyboardInterrupt
+
+    for file in (refusing, allowing):
+        with pytest.raises(KeyboardInterrupt):
+            import_file(services, WORKSPACE, "recipients", file, on_progress=killed)
+    assert consents(services) == [True] * 10
+    assert import_file(services, WORKSPACE, "recipients", refusing).resumed == 0
+    assert consents(services) == [False] * 35
 
 
 def test_a_file_that_is_corrected_near_its_end_is_another_one(services: Services, tmp_path: Path) -> None:

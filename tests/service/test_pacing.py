@@ -166,6 +166,15 @@ def test_a_day_after_the_last_verdict_a_campaign_is_judged(refused: Services, cl
     assert scheduled(refused, clock)["decision"] == "reject"
 
 
+def test_a_verdict_dated_ahead_of_the_clock_puts_no_judgement_off(refused: Services, clock: FakeClock) -> None:
+    """The clock was a year ahead when the last one was given."""
+    clock.forward(days=-365)
+    with refused.store.read() as reader:
+        found = reader.campaign(WORKSPACE, "spring")
+        assert found is not None
+        assert too_soon(reader, found, (), clock.now) is None
+
+
 def test_what_counts_as_new(refused: Services, clock: FakeClock, monkeypatch: pytest.MonkeyPatch) -> None:
     """Rows that became final since, also where retention has taken others; and older rows that an import brought."""
     audience(refused, clock, 50, seed=4, effect=0.0)

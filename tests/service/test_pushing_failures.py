@@ -50,6 +50,20 @@ def test_a_change_that_fails_is_tried_again_with_the_same_id_later_and_later(
     assert stamps == [int(START.timestamp()) + later for later in (0, 5, 305, 305)]
 
 
+def test_a_change_that_failed_while_the_clock_was_ahead_is_tried_again_once_it_is_right(
+    services: Services, receiver: Receiver, clock: FakeClock
+) -> None:
+    put(services, receiver.url)
+    change(services, "1")
+    receiver.answers = [500, 204]
+    now = clock.now
+    clock.forward(days=1200)
+    assert push(services) == 0
+    clock.now = now
+    assert push(services) == 1
+    assert receiver.details() == ["1", "1"]
+
+
 def test_a_restart_in_between_loses_nothing_and_keeps_the_time_of_the_next_attempt(
     services: Services, receiver: Receiver, clock: FakeClock, tmp_path: Path
 ) -> None:

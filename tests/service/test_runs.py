@@ -56,6 +56,38 @@ def test_a_retrain_that_waits_goes_before_a_refresh(services: Services, clock: F
     assert started.kind == "retrain"
 
 
+def test_each_workspace_gets_its_turn_however_many_refreshes_wait(services: Services, clock: FakeClock) -> None:
+    """Twenty workspaces, a refresh a minute each, and 4 s of training for each: there is never nothing to do."""
+    names = [WORKSPACE, *(f"w{n:02}" for n in range(19))]
+    for name in names[1:]:
+        setup.ensure_workspace(services, name)
+    clock.forward(hours=4)
+    done: dict[tuple[str, str], int] = {}
+    for step in range(15 * 20):
+        if step % 15 == 0:
+            for name in names:
+                runs.enqueue_due(services, name, "retrain", EVERY)
+                runs.enqueue_due(services, name, "refresh", timedelta(minutes=1))
+        run = runs.start_next(services, "one")
+        assert run is not None
+        done[run.kind, run.workspace_id] = done.get((run.kind, run.workspace_id), 0) + 1
+        clock.forward(seconds=4)
+        runs.finish(services, run, "one", Ended("skipped"))
+    assert [done["retrain", name] for name in names] == [1] * 20
+    # At worst a workspace's next refresh is queued a minute after its last one, and waits for 20 runs then.
+    assert min(done["refresh", name] for name in names) >= (1200 - 20 * 4) // (60 + 20 * 4)
+
+
+def test_a_refresh_that_waits_for_hours_goes_before_the_next_retrain(services: Services, clock: FakeClock) -> None:
+    clock.forward(hours=5)
+    assert runs.enqueue_due(services, WORKSPACE, "refresh", EVERY)
+    clock.forward(hours=2)
+    queue_training(services, WORKSPACE, None)
+    started = runs.start_next(services, "one")
+    assert started is not None
+    assert started.kind == "refresh"
+
+
 def test_a_run_left_by_a_dead_process_fails_once_its_lease_has_lapsed(services: Services, clock: FakeClock) -> None:
     queue_training(services, WORKSPACE, None)
     left = runs.start_next(services, "dead")
@@ -124,6 +156,23 @@ def test_what_a_run_raises_is_its_error_and_frees_the_lease(services: Services) 
     assert runs.start_now(services, WORKSPACE, None, "other", "cli").status == "running"
 
 
+def test_a_run_that_was_taken_for_dead_does_not_tell_another_end_than_its_row(
+    services: Services, clock: FakeClock
+) -> None:
+    run = runs.start_now(services, WORKSPACE, None, "one", "cli")
+
+    def suspended() -> None:
+        with runs.kept(services, run, "one") as end:
+            clock.forward(minutes=1)
+            runs.start_now(services, WORKSPACE, None, "other", "schedule")
+            end(Ended("published"))
+
+    with pytest.raises(Conflict, match="taken for dead"):
+        suspended()
+    assert stored(services, run).status == "failed"
+    assert runs.renew(services, WORKSPACE, "other")
+
+
 def test_starting_now_is_refused_while_a_run_goes_on_or_without_its_campaign(services: Services) -> None:
     runs.start_now(services, WORKSPACE, None, "one", "cli")
     with pytest.raises(Conflict):
@@ -177,3 +226,75 @@ def test_a_refresh_pays_where_another_policy_was_put_into_service(services: Serv
     clock.forward(minutes=1)
     services.store.write(lambda w: w.move_pointer(Pointer(WORKSPACE, "spring", "pol_y", 2, clock.now)))
     assert runs.refresh_pays(services, WORKSPACE)
+
+
+@pytest.fixture
+def once_ahead(services: Services, clock: FakeClock) -> None:
+    """The clock showed another year for a while, in which a retrain and a refresh were carried out."""
+    now = clock.now
+    clock.forward(days=1200)
+    for kind in ("retrain", "refresh"):
+        assert runs.enqueue_due(services, WORKSPACE, kind, EVERY)
+        run = runs.start_next(services, "one")
+        assert run is not None
+        runs.finish(services, run, "one", Ended("skipped"))
+    clock.now = now
+
+
+@pytest.mark.usefixtures("once_ahead")
+def test_a_clock_that_was_ahead_once_stops_no_scheduled_run(
+    services: Services, clock: FakeClock, caplog: pytest.LogCaptureFixture
+) -> None:
+    clock.forward(hours=4)
+    for kind in ("retrain", "refresh"):
+        queued = runs.enqueue_due(services, WORKSPACE, kind, EVERY)
+        started = runs.start_next(services, "one")
+        assert queued is not None
+        assert started is not None
+        runs.finish(services, started, "one", Ended("skipped"))
+        clock.forward(hours=3)
+        assert runs.enqueue_due(services, WORKSPACE, kind, EVERY) is None, "the last one is 3 h ago"
+        clock.forward(hours=1)
+    told = [record.message for record in caplog.records if record.name == "sendtide.clock"]
+    assert len(told) == 2, "each of the two is told once"
+
+
+@pytest.mark.usefixtures("once_ahead")
+def test_a_clock_that_was_ahead_once_stops_no_refresh_of_what_is_decided_since(
+    services: Services, clock: FakeClock
+) -> None:
+    from optimizer.service.requests import DecisionRequest
+
+    setup.put_campaign(services, campaign())
+    services.store.write(lambda w: w.move_pointer(Pointer(WORKSPACE, "spring", "pol_x", 1, clock.now)))
+    services.decider.decide(WORKSPACE, DecisionRequest("spring", "u1"))
+    assert runs.refresh_pays(services, WORKSPACE)
+
+
+def test_a_workspace_made_while_the_clock_was_ahead_is_trained(services: Services, clock: FakeClock) -> None:
+    now = clock.now
+    clock.forward(days=1200)
+    setup.ensure_workspace(services, "later")
+    clock.now = now
+    assert runs.enqueue_due(services, "later", "retrain", EVERY) is not None
+
+
+def test_a_run_queued_while_the_clock_was_ahead_goes_first(services: Services, clock: FakeClock) -> None:
+    setup.ensure_workspace(services, "alpha")
+    now = clock.now
+    clock.forward(days=1200)
+    queue_training(services, WORKSPACE, None)
+    clock.now = now
+    queue_training(services, "alpha", None)
+    started = runs.start_next(services, "one")
+    assert started is not None
+    assert started.workspace_id == WORKSPACE
+
+
+def test_a_run_taken_while_the_clock_was_ahead_is_found_dead(services: Services, clock: FakeClock) -> None:
+    now = clock.now
+    clock.forward(days=1200)
+    runs.start_now(services, WORKSPACE, None, "dead", "cli")
+    clock.now = now
+    assert runs.sweep(services, "alive") == 1
+    assert runs.start_now(services, WORKSPACE, None, "alive", "cli").status == "running"

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from datetime import datetime, timedelta
 from typing import Literal
 
 import pytest
@@ -265,6 +266,17 @@ def test_a_lease_has_one_holder_until_it_runs_out_or_is_given_back(store: Store)
     assert take("a", 2.5, 4)
 
 
+def test_a_lease_that_holds_far_longer_than_a_new_one_would_is_free(store: Store) -> None:
+    def take(holder: str, now: datetime) -> bool:
+        return store.write(lambda writer: writer.take_lease("l", holder, now, now + timedelta(seconds=20)))
+
+    assert take("a", at(0) + timedelta(minutes=5))
+    assert not take("b", at(0)), "the clocks of two hosts may differ by so much"
+    assert take("a", at(0) + timedelta(days=1200))
+    assert take("b", at(0))
+    assert not take("c", at(0))
+
+
 def test_of_racing_holders_one_gets_the_lease(store_factory: StoreFactory) -> None:
     stores = [store_factory() for _ in range(4)]
 
@@ -318,3 +330,15 @@ def test_import_positions_are_kept_by_import(store: Store) -> None:
     with store.read() as reader:
         assert reader.import_position(WORKSPACE, "a") == 2000
         assert reader.import_position(WORKSPACE, "b") == reader.import_position("w2", "a") == 0
+
+
+def test_import_positions_are_forgotten_by_what_their_ids_begin_with(store: Store) -> None:
+    for workspace_id, name in ((WORKSPACE, "p/a"), (WORKSPACE, "p/b"), (WORKSPACE, "P/c"), ("w2", "p/a")):
+        store.write(lambda writer, at=(workspace_id, name): writer.put_import_position(*at, 5))  # type: ignore[misc]
+    store.write(lambda writer: writer.drop_import_positions(WORKSPACE, "p/", keep="p/b"))
+    with store.read() as reader:
+        assert [reader.import_position(WORKSPACE, name) for name in ("p/a", "p/b", "P/c")] == [0, 5, 5]
+        assert reader.import_position("w2", "p/a") == 5
+    store.write(lambda writer: writer.drop_import_positions(WORKSPACE, "p/"))
+    with store.read() as reader:
+        assert reader.import_position(WORKSPACE, "p/b") == 0

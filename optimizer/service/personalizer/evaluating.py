@@ -21,6 +21,7 @@ from optimizer.service.personalizer.loop import Loop
 from optimizer.service.personalizer.replaying import Mask, Trial
 from optimizer.service.personalizer.shelf import carry_out_oldest
 from optimizer.service.wiring import Services
+from optimizer.service.wrongclock import ahead
 
 #: With fewer answers to judge it by, nothing is called better.
 FEWEST: Final = 200
@@ -67,7 +68,8 @@ def queue_due(services: Services, workspace_id: str) -> Evaluation | None:
         return None
     if loop.auto_start is None and not known and span[0] > now - loop.auto_every:
         return None
-    if known and now < known[0].created_at + loop.auto_every:
+    last = next((one for one in known if not ahead(f"evaluation {one.id!r}", one.created_at, now)), None)
+    if last is not None and now < last.created_at + loop.auto_every:
         return None
     start = max(span[0], now - loop.auto_every)
     if span[1] < start or start >= now:

@@ -24,6 +24,7 @@ from optimizer.service.personalizer.loop import Loop
 from optimizer.service.personalizer.outcomes import settled
 from optimizer.service.personalizer.ranking import slot_context
 from optimizer.service.wiring import Services
+from optimizer.service.wrongclock import ahead
 from storage.errors import VersionConflict
 from storage.port import Reader, Writer
 from storage.ranks import Rank, RankModel
@@ -67,6 +68,11 @@ class _Ready:
         return grown > 0 and (is_old or grown >= GROWTH * self.fitted_rows)
 
 
+def _made_lately(model: RankModel, now: datetime, within: timedelta) -> bool:
+    """Whether a generation was made so short a time ago."""
+    return now < model.made_at + within and not ahead(f"the model of loop {model.workspace_id!r}", model.made_at, now)
+
+
 class LoopLearner:
     """Refreshes loops of one process. Not for use by two threads at once."""
 
@@ -89,7 +95,7 @@ class LoopLearner:
             newest = reader.rank_position(workspace_id)
         if loop.mode == "LoggingOnly" or newest <= (stored.upto if stored else 0):
             return False
-        if due_only and stored is not None and now < stored.made_at + loop.export_every:
+        if due_only and stored is not None and _made_lately(stored, now, loop.export_every):
             return False
         lease = f"personalizer/{workspace_id}"
         if not services.store.write(lambda writer: writer.take_lease(lease, self._holder, now, now + _LEASE)):
@@ -102,7 +108,7 @@ class LoopLearner:
         with services.store.read() as reader:
             ready = self._prepared(reader, workspace_id, loop, stored, now)
             taken = _take(reader, workspace_id, loop, ready.upto, now, counted=ready.counted)
-        is_old = stored is not None and now >= stored.made_at + PATIENCE
+        is_old = stored is not None and not _made_lately(stored, now, PATIENCE)
         try:
             ready.trainer.add(taken.rows)
             ready.upto = taken.upto

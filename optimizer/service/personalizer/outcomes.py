@@ -12,6 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 
 from optimizer.service.personalizer.loop import Aggregation, Loop
+from optimizer.service.wrongclock import ahead
 from storage.ranks import RankRow
 
 _AGGREGATE: Mapping[Aggregation, Callable[[Sequence[float]], float]] = {
@@ -28,13 +29,14 @@ def settled(row: RankRow, loop: Loop, now: datetime) -> tuple[float, ...] | None
     """The reward of each slot, in order; empty for an event that never counts; None while it is open."""
     rank = row.rank
     due = rank.ranked_at + loop.reward_wait
+    over = now >= due or ahead("an answer of a loop", rank.ranked_at, now)
     if rank.active_at is None or rank.active_at > due:
-        return () if now >= due or rank.active_at is not None else None
+        return () if over or rank.active_at is not None else None
     timely: dict[str, list[float]] = {}
     for reward in row.rewards:
         if reward.at <= due:
             timely.setdefault(reward.slot_id, []).append(reward.value)
-    if now < due and (loop.aggregation != "earliest" or any(slot.slot_id not in timely for slot in rank.slots)):
+    if not over and (loop.aggregation != "earliest" or any(slot.slot_id not in timely for slot in rank.slots)):
         return None
     aggregate = _AGGREGATE[loop.aggregation]
     return tuple(

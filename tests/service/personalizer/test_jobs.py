@@ -152,6 +152,18 @@ def test_auto_optimisation_runs_when_it_is_due_and_keeps_what_is_not_beaten(benc
         assert evaluations.SHELF.find(reader, "w", again.id).status == "OnlinePolicyRetained"
 
 
+def test_auto_optimisation_goes_on_after_the_clock_was_ahead(bench: Bench) -> None:
+    loops.change(bench.services, "w", {"auto_optimization": True, "auto_every": timedelta(days=1)})
+    bench.play(10)
+    now = bench.clock.now
+    bench.clock.forward(days=1200)
+    bench.play(10)
+    assert evaluating.queue_due(bench.services, "w") is not None
+    bench.clock.now = now + timedelta(days=1)
+    bench.play(10)
+    assert evaluating.queue_due(bench.services, "w") is not None
+
+
 def test_an_evaluation_that_breaks_fails_and_waits_no_more(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     bench.play(5)
 

@@ -62,6 +62,18 @@ def test_a_generation_is_made_no_oftener_than_the_loop_says(bench: Bench) -> Non
     assert bench.learner.refresh(bench.services, "w", due_only=True)
 
 
+def test_a_loop_learns_on_after_the_clock_was_ahead(bench: Bench) -> None:
+    now = bench.clock.now
+    bench.clock.forward(days=1200)
+    bench.play(5)
+    assert bench.learner.refresh(bench.services, "w", due_only=True)
+    bench.rank()  # nothing is told of it before the clock is put right
+    bench.clock.now = now
+    bench.play(5)
+    assert bench.learner.refresh(bench.services, "w", due_only=True)
+    assert loaded(bench).rows == 11
+
+
 def test_a_few_new_rows_wait_for_more_but_not_for_ever(bench: Bench) -> None:
     bench.play(200)
     assert bench.learn()
