@@ -21,6 +21,9 @@ from storage.port import Writer
 from storage.records import ApiKey, Attribute, Campaign, Mode, Recipient, Scope, Variant, Workspace
 from storage.rules import Capacity, QuietHours, Rule, RuleParameters, Selector
 
+#: Variants of one campaign, archived ones included. Each version of a campaign keeps them all, and a decision looks
+#: through them: one took 2.9 ms with 500 and 3.6 with 5,000 (SQLite), and a GET answers 761 kB.
+VARIANTS_EVER = 5_000
 SCOPES: tuple[Scope, ...] = get_args(Scope)
 #: The rule that a new workspace starts with: no text messages or pushes at night.
 DEFAULT_QUIET_HOURS = "default-quiet-hours"
@@ -135,6 +138,9 @@ def put_campaign(services: Services, campaign: Campaign, if_match: int | None = 
         services: the wired service.
         campaign: as validated; its version and times are set here.
         if_match: the version that the caller expects to replace (0 = none yet, None = whichever).
+
+    Raises:
+        Invalid: with those left out it would have more variants than ``VARIANTS_EVER``.
     """
     now = services.clock()
 
@@ -156,8 +162,16 @@ def put_campaign(services: Services, campaign: Campaign, if_match: int | None = 
 
 
 def _with_archived(variants: tuple[Variant, ...], stored: Campaign | None) -> tuple[Variant, ...]:
+    known = stored.variants if stored else ()
     kept = {v.id for v in variants}
-    left_out = [replace(v, status="archived") for v in (stored.variants if stored else ()) if v.id not in kept]
+    left_out = [replace(v, status="archived") for v in known if v.id not in kept]
+    size = len(variants) + len(left_out)
+    if size > max(VARIANTS_EVER, len(known)):
+        raise Invalid.field(
+            "variants",
+            f"with the archived ones the campaign would have {size} variants; at most {VARIANTS_EVER} are allowed: use "
+            "the id of an archived variant again, or begin another campaign",
+        )
     return (*variants, *left_out)
 
 

@@ -12,10 +12,15 @@ TEXT = 8192
 ATTRIBUTES = 200
 #: Levels of objects and lists in one of those.
 DEPTH = 5
+#: Variants of a campaign that aren't archived (with those that are: ``service.setup.VARIANTS_EVER``).
 VARIANTS = 500
 CHANNELS = 50
-#: Entries of a selector, of suppressions, of outcomes.
+#: Entries of a selector, of a caller's own suppressions.
 ENTRIES = 200
+#: Suppressions with those that events recorded: more than a body of 1 MiB holds.
+SUPPRESSIONS = 10_000
+#: Items of a list that is stored already: it is as long as it is.
+STORED = 1_000_000
 OUTCOMES = 50
 #: Rows of a batch or an envelope of events.
 ROWS = 10_000
