@@ -31,6 +31,8 @@ YEAR_HOURS = 8784
 #: The longest attribution window: 90 days.
 ATTRIBUTION_HOURS = 2160
 PAGE = 50
+#: Characters of a cursor: base64 of an id, whose characters take up to four bytes each, and of what says which list.
+CURSOR = 2048
 PAGE_MAX = 500
 #: The largest change position (a 63-bit integer).
 POSITION = 2**63 - 1
