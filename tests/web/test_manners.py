@@ -6,7 +6,6 @@ from typing import Any
 
 import pytest
 
-from optimizer.service import setup
 from tests.web.conftest import CAMPAIGN, NOW, Caller, key
 
 ASK = {"campaign_id": "c", "recipient_id": "u"}
@@ -209,23 +208,6 @@ def test_a_patch_changes_what_it_names_and_is_checked_like_a_put(admin: Caller, 
 def test_a_patch_with_null_returns_a_field_to_its_default(admin: Caller) -> None:
     admin("PUT", "/v1/campaigns/d", {**CAMPAIGN, "priority": 70})
     assert admin("PATCH", "/v1/campaigns/d", {"priority": None}).get_json()["priority"] == 50
-
-
-def test_a_patch_without_if_match_is_made_anew_when_someone_wrote_in_between(
-    admin: Caller, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    admin("PUT", "/v1/recipients/d", {"attributes": {"x": 1}})
-    real, calls = setup.put_recipient, []
-
-    def raced(*args: Any) -> Any:
-        calls.append(args)
-        if len(calls) == 1:
-            admin("PUT", "/v1/recipients/d", {"attributes": {"x": 1, "theirs": 2}})
-        return real(*args)
-
-    monkeypatch.setattr(setup, "put_recipient", raced)
-    reply = admin("PATCH", "/v1/recipients/d", {"attributes": {"mine": 3}})
-    assert reply.get_json()["attributes"] == {"x": 1, "theirs": 2, "mine": 3}
 
 
 def test_what_a_rule_counts_follows_what_it_binds_unless_told_otherwise(admin: Caller) -> None:
