@@ -240,10 +240,16 @@ def _path_schema(names: Sequence[str]) -> Schema | None:
 
 
 def _allowed_key(services: Services, scope: Scope) -> ApiKey:
-    kind, _, secret = request.headers.get("Authorization", "").partition(" ")
-    if kind.lower() != "bearer" or not secret.strip():
+    secret = bearer()
+    if secret is None:
         raise Unauthenticated("no key; send 'Authorization: Bearer KEY'")
-    return allowed(services, secret.strip(), scope)
+    return allowed(services, secret, scope)
+
+
+def bearer() -> str | None:
+    """What the request sends as its bearer token, None = nothing."""
+    kind, _, secret = request.headers.get("Authorization", "").partition(" ")
+    return secret.strip() or None if kind.lower() == "bearer" else None
 
 
 def allowed(services: Services, secret: str, scope: Scope) -> ApiKey:

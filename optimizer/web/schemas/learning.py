@@ -172,7 +172,13 @@ class ReadyOut(Shown):
     """Ready: the store can be read and takes writes."""
 
     status = state(("ready",))
-    policies = fields.List(fields.Nested(PolicyStatusOut), required=True)
+    served = Whole("Campaigns that this process serves.", maximum=limits.POSITION, required=True)
+    faults = Whole("Those of them whose newest policy can't be loaded.", maximum=limits.POSITION, required=True)
+    policies = fields.List(
+        fields.Nested(PolicyStatusOut),
+        required=True,
+        metadata={"description": "Those of the key's workspace; empty without a key."},
+    )
 
 
 class HealthOut(Shown):
