@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from optimizer.errors import NotFound
+from optimizer.errors import Conflict, NotFound
 from optimizer.service import setup
 from optimizer.service.wiring import Services
 from storage.port import Writer
@@ -38,14 +38,17 @@ def change_rule(services: Services, workspace_id: str, rule_id: str, change: Cal
     """As ``change_campaign``, for a rule.
 
     Raises:
-        NotFound: there is none, or it is archived.
+        NotFound: there is none.
+        Conflict: it is archived.
     """
     now = services.clock()
 
     def work(writer: Writer) -> Rule:
         stored = setup.rule_of(writer, workspace_id, rule_id)
-        if stored is None or stored.archived:
+        if stored is None:
             raise NotFound(f"no rule {rule_id!r} in this workspace")
+        if stored.archived:
+            raise Conflict(f"rule {rule_id!r} is archived; a PUT brings it back", code="archived_rule")
         return setup.replace_rule(writer, stored, change(stored), now)
 
     return services.store.write(work)

@@ -209,7 +209,7 @@ def put_rule(services: Services, rule: Rule, if_match: int | None = None) -> tup
         stored = rule_of(writer, rule.workspace_id, rule.rule_id)
         version = stored.version if stored is not None else 0
         check_version("rule", rule.rule_id, version, if_match)
-        return replace_rule(writer, stored, rule, now), stored is None or stored.archived
+        return replace_rule(writer, stored, rule, now), stored is None
 
     return services.store.write(work)
 
@@ -232,13 +232,15 @@ def _started(parameters: RuleParameters, before: RuleParameters | None, now: dat
 
 
 def archive_rule(services: Services, workspace_id: str, rule_id: str, if_match: int | None = None) -> Rule:
-    """Archives a rule: it binds nothing any more."""
+    """Archives a rule: it binds nothing any more. Doing it again changes nothing."""
     now = services.clock()
 
     def work(writer: Writer) -> Rule:
         stored = rule_of(writer, workspace_id, rule_id)
-        if stored is None or stored.archived:
+        if stored is None:
             raise NotFound(f"no rule {rule_id!r} in this workspace")
+        if stored.archived:
+            return stored
         check_version("rule", rule_id, stored.version, if_match)
         archived = replace(stored, archived=True, version=stored.version + 1, updated_at=now)
         writer.put_rule(archived)

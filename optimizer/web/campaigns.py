@@ -106,7 +106,7 @@ def list_campaigns(call: Call) -> Answer:
     problems=(404,),
 )
 def archive_campaign(call: Call) -> Answer:
-    """It answers no more requests; its log and what was learned stay."""
+    """It answers no more requests; its log and what was learned stay. Doing it again changes nothing."""
     campaign_id = call.path["campaign_id"]
     expected = expected_version(call, lambda reader: _version(reader, call))
     setup.archive_campaign(call.services, call.workspace_id, campaign_id, expected)

@@ -55,12 +55,11 @@ def put_rule(call: Call) -> Answer:
     scope="admin",
     preconditions=True,
     etag=True,
-    problems=(404,),
+    problems=(404, 409),
     example={"enabled": False},
 )
 def patch_rule(call: Call) -> Answer:
-    """A JSON Merge Patch (RFC 7386) on the document as GET shows it. An archived rule can only be put anew."""
-
+    """A JSON Merge Patch (RFC 7386) on the document as GET shows it. An archived rule is 409: a PUT brings it back."""
     rule_id = call.path["rule_id"]
 
     def document(rule: Rule) -> dict[str, Any]:
@@ -73,8 +72,7 @@ def patch_rule(call: Call) -> Answer:
 
     with call.services.store.read() as reader:
         before = _stored(reader, call)
-    known = None if before is None or before.archived else before
-    of = patched(call, _SCHEMA, known, document, f"rule {rule_id!r}")
+    of = patched(call, _SCHEMA, before, document, f"rule {rule_id!r}")
     stored = change_rule(call.services, call.workspace_id, rule_id, lambda found: _made(call, of(found)))
     return Answer(render.rule(stored), etag=stored.version)
 
@@ -104,7 +102,7 @@ def list_rules(call: Call) -> Answer:
     "DELETE", _PATH, "Archive a rule", answers={204: None}, scope="admin", preconditions=True, problems=(404,)
 )
 def archive_rule(call: Call) -> Answer:
-    """It binds nothing any more."""
+    """It binds nothing any more. It stays readable, its id taken; doing it again changes nothing."""
     expected = expected_version(call, lambda reader: _version(reader, call))
     setup.archive_rule(call.services, call.workspace_id, call.path["rule_id"], expected)
     return Answer(status=204)
