@@ -149,6 +149,14 @@ def test_an_archived_rule_is_there_as_an_archived_campaign_is(admin: Caller) -> 
     assert (told.status_code, told.get_json()["code"]) == (409, "archived_rule")
 
 
+@pytest.mark.parametrize("minutes", [0.001, 1 / 3, 527_040])
+def test_a_gap_of_any_length_can_be_switched_off(admin: Caller, minutes: float) -> None:
+    made = admin("PUT", "/v1/rules/r", {"kind": "gap", "minutes": minutes})
+    assert made.get_json()["minutes"] == pytest.approx(minutes, abs=1e-6)
+    off = admin("PATCH", "/v1/rules/r", {"enabled": False})
+    assert (off.status_code, off.get_json()["minutes"]) == (200, made.get_json()["minutes"])
+
+
 def test_a_rule_of_another_kind_may_take_an_id_over(admin: Caller) -> None:
     admin("PUT", "/v1/rules/r", WARM)
     assert admin("PUT", "/v1/rules/r", {"kind": "gap", "minutes": 5}).status_code == 200

@@ -39,6 +39,8 @@ POSITION = 2**63 - 1
 #: Messages that a cap allows one recipient, and that a capacity allows all of them.
 RULE_MESSAGES = 1_000_000
 CAPACITY = 1_000_000_000
+#: The shortest gap: one is shown to the millionth of a minute.
+GAP_MINUTES = 0.001
 #: The longest period of a capacity: 31 days.
 MONTH_MINUTES = 44_640
 WARM_UP_STEPS = 200
