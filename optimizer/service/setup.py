@@ -85,8 +85,9 @@ def create_key(services: Services, workspace_id: str, name: str, scopes: Sequenc
     Raises:
         Invalid: its name, its scopes or the id of a new workspace can't be these.
     """
-    if not 1 <= len(name) <= ID_LENGTH or "\0" in name:
-        raise Invalid.field("name", f"{name!r:.80} must be a string of 1 to {ID_LENGTH} characters without NUL")
+    if not 1 <= len(name) <= ID_LENGTH or not name.isprintable() or not name.strip():
+        allowed = f"a string of 1 to {ID_LENGTH} characters, all of them printable and not only spaces"
+        raise Invalid.field("name", f"{name!r:.80} must be {allowed}")
     unknown = [s for s in scopes if s not in SCOPES]
     if unknown or not scopes:
         raise Invalid.field("scopes", f"{', '.join(unknown) or 'none given'}; allowed: {', '.join(SCOPES)}")

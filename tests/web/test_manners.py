@@ -32,6 +32,14 @@ def test_a_revoked_key_ends_at_once(ready: Caller) -> None:
     assert ready("DELETE", "/v1/keys/key_nope").status_code == 404
 
 
+@pytest.mark.parametrize("name", [" ", "shop\nadmin", "shop\u202enimda", "\x85"])
+def test_a_key_has_a_name_that_can_be_read_in_a_list(admin: Caller, name: str) -> None:
+    refused = admin("POST", "/v1/keys", {"name": name, "scopes": ["read"]})
+    assert refused.status_code == 422
+    assert "all of them printable and not only spaces" in refused.get_json()["errors"]["name"][0]
+    assert admin("POST", "/v1/keys", {"name": "Shop 漢 😀", "scopes": ["read"]}).status_code == 201
+
+
 def test_a_secret_is_shown_once_and_never_listed(ready: Caller) -> None:
     made = ready("POST", "/v1/keys", {"name": "n", "scopes": ["read"]})
     listed = ready("GET", "/v1/keys").get_data(as_text=True)

@@ -135,7 +135,7 @@ class WorkspaceOut(Shown):
 class KeyIn(Body):
     """A key to make."""
 
-    name = Text("What it is for.", shortest=1, required=True)
+    name = Text("What it is for: printable characters, not only spaces.", shortest=1, required=True)
     scopes = Many(Choice(get_args(Scope)), "`admin` implies all.", shortest=1, longest=4, unique=True, required=True)
 
 
