@@ -102,6 +102,12 @@ def _parse_url(text: str) -> str:
     return text.rstrip("/")
 
 
+def _parse_token(text: str) -> str:
+    if not re.fullmatch(r"[!-~]{16,}", text):
+        raise ValueError(text)
+    return text
+
+
 def _parse_text(text: str) -> str:
     if not text or "\0" in text:
         raise ValueError(text)
@@ -115,6 +121,7 @@ DATABASE = Kind(
 )
 BIND = Kind("HOST:PORT, the port from 1 to 65535", _parse_bind)
 URL = Kind("http://HOST or https://HOST, with or without :PORT (1 to 65535) and a path, without a query", _parse_url)
+TOKEN = Kind("16 or more printable ASCII characters without spaces", _parse_token)
 TEXT = Kind("any text that is not empty", _parse_text)
 
 
@@ -167,6 +174,9 @@ class Settings:
     seed: str | None = _setting(None, TEXT, "seed of every draw; left out, the installation's own secret one")
     metrics_dir: str | None = _setting(
         None, TEXT, "folder of the processes' metric files and of no other .db; left out, a temporary one"
+    )
+    metrics_token: str | None = _setting(
+        None, TOKEN, "what a scrape of /metrics must send as its bearer token; left out, anyone may scrape"
     )
     report_folder: str | None = _setting(
         None, TEXT, "folder for what reports and refreshes keep of the log; left out, one beside the database file"

@@ -37,6 +37,7 @@ SERVE = (
     "personalizer_unknown_events",
     "train_memory_mib",
     "metrics_dir",
+    "metrics_token",
     "max_body_bytes",
     "max_batch_bytes",
     "max_batch_rows",

@@ -77,6 +77,7 @@ def create_app(settings: Settings | None = None, *, clock: Clock = utc_now, seed
     app.url_map.converters["path"] = AnyId
     app.extensions["sendtide"] = ServiceHolder(chosen, lambda: open_services(chosen, clock, seed))
     app.extensions["sendtide_metrics"] = Metrics()
+    app.extensions["sendtide_store_check"] = health.StoreCheck()
     app.extensions["sendtide_certificates"] = Certificates()
     operations = [operation for area in AREAS for operation in area.listed]
     app.extensions["sendtide_openapi"] = Document(operations, chosen.public_url, [paths for _, paths in FOREIGN])

@@ -6,13 +6,14 @@ from typing import Any
 
 from optimizer.errors import NotFound
 from optimizer.service import setup
+from optimizer.service.changing import change_campaign
 from optimizer.web import body, examples, render
 from optimizer.web.operation import Answer, Call, Operations
 from optimizer.web.paging import own_cursor
 from optimizer.web.schemas.body import PageQuery
 from optimizer.web.schemas.campaigns import CampaignIn, CampaignOut, CampaignsPage, KeptCampaignIn, campaign_of
 from optimizer.web.schemas.factors import FACTORS
-from optimizer.web.versions import expected_version, patch
+from optimizer.web.versions import expected_version, patched
 from storage.port import Reader
 from storage.records import Campaign
 
@@ -58,15 +59,12 @@ def put_campaign(call: Call) -> Answer:
 def patch_campaign(call: Call) -> Answer:
     """A JSON Merge Patch (RFC 7386) on the document as GET shows it; lists are replaced whole."""
 
-    def shown(reader: Reader) -> tuple[dict[str, Any], int] | None:
-        stored = reader.campaign(call.workspace_id, call.path["campaign_id"])
-        return None if stored is None else (render.campaign(stored), stored.version)
-
-    def put(loaded: dict[str, Any], version: int) -> Campaign:
-        return setup.put_campaign(call.services, _made(call, loaded), version)[0]
-
+    campaign_id = call.path["campaign_id"]
     schema = _KEPT if FACTORS.isdisjoint(call.document) else _SCHEMA
-    stored = patch(call, schema, shown, put, f"campaign {call.path['campaign_id']!r}")
+    with call.services.store.read() as reader:
+        before = reader.campaign(call.workspace_id, campaign_id)
+    of = patched(call, schema, before, render.campaign, f"campaign {campaign_id!r}")
+    stored = change_campaign(call.services, call.workspace_id, campaign_id, lambda found: _made(call, of(found)))
     return Answer(render.campaign(stored), etag=stored.version)
 
 
@@ -108,7 +106,7 @@ def list_campaigns(call: Call) -> Answer:
     problems=(404,),
 )
 def archive_campaign(call: Call) -> Answer:
-    """It answers no more requests; its log and what was learned stay."""
+    """It answers no more requests; its log and what was learned stay. Doing it again changes nothing."""
     campaign_id = call.path["campaign_id"]
     expected = expected_version(call, lambda reader: _version(reader, call))
     setup.archive_campaign(call.services, call.workspace_id, campaign_id, expected)

@@ -12,11 +12,13 @@ from flask import current_app
 
 from optimizer.errors import Forbidden, Invalid, NotFound, SendtideError
 from optimizer.service import settle
+from optimizer.service.cells import values_in
 from optimizer.service.explain import explain
 from optimizer.service.requests import DecisionRequest
 from optimizer.web import body, examples, metrics, problems, render
 from optimizer.web.operation import ORJSON, Answer, Call, Operations, Told, check_rows
 from optimizer.web.paging import own_cursor
+from optimizer.web.schemas import limits
 from optimizer.web.schemas.body import Nothing
 from optimizer.web.schemas.decisions import (
     ConfirmIn,
@@ -34,6 +36,7 @@ from optimizer.web.schemas.decisions import (
 from optimizer.web.schemas.explanations import ExplanationOut
 from optimizer.web.validation import load
 from storage.log import Decision
+from storage.records import JsonObject
 
 api = Operations("decisions", "Decide")
 _LINE = DecisionIn()
@@ -116,11 +119,27 @@ def _rows(call: Call) -> list[DecisionRequest | SendtideError]:
     for index, row in enumerate(call.loaded["recipients"]):
         try:
             own = load(_ROW, row, f"recipients.{index}.")
+            own["context"] = _over(context, own["context"], f"recipients.{index}.context")
         except Invalid as error:
             requests.append(error)
             continue
-        requests.append(replace(common, **{**own, "context": {**context, **own["context"]}}))
+        requests.append(replace(common, **own))
     return requests
+
+
+def _over(shared: JsonObject, own: JsonObject, path: str) -> JsonObject:
+    """A row's own context over that of its batch: together as large as that of a single request, no larger."""
+    if not shared or not own:
+        return own or shared
+    context = {**shared, **own}
+    size = sum(map(values_in, context.values()))
+    if size > limits.ATTRIBUTES:
+        raise Invalid.field(
+            path,
+            f"with the batch's it holds {size} values; allowed: {limits.ATTRIBUTES}, those in lists and objects "
+            "counted",
+        )
+    return context
 
 
 def _lines(call: Call) -> list[DecisionRequest | SendtideError]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -28,20 +28,22 @@ _PARAMETER = re.compile(r"\{(\w+)\}")
 
 #: Ids that may hold a ``/`` (a recipient's, an attribute's name are other systems' ids); the rest are our callers' own.
 _WITH_SLASH = frozenset({"recipient_id", "name"})
-PATH_FIELDS: dict[str, Id] = {
-    name: Id(about, addressed=name not in _WITH_SLASH)
-    for name, about in {
-        "campaign_id": "The campaign.",
-        "recipient_id": "The recipient.",
-        "rule_id": "The rule.",
-        "name": "The attribute.",
-        "decision_id": "The decision.",
-        "policy_id": "The policy.",
-        "run_id": "The training run.",
-        "key_id": "The key.",
-        "endpoint_id": "The webhook endpoint.",
-        "source_id": "The webhook source.",
-    }.items()
+_ABOUT = {
+    "campaign_id": "The campaign.",
+    "recipient_id": "The recipient.",
+    "rule_id": "The rule.",
+    "name": "The attribute.",
+    "decision_id": "The decision.",
+    "policy_id": "The policy.",
+    "run_id": "The training run.",
+    "key_id": "The key.",
+    "endpoint_id": "The webhook endpoint.",
+    "source_id": "The webhook source.",
+}
+PATH_FIELDS = {name: Id(about, addressed=name not in _WITH_SLASH, dots=True) for name, about in _ABOUT.items()}
+#: The same for a PUT, so that it makes nothing that its address doesn't lead to. Who a recipient is others say.
+_MADE_FIELDS = {
+    name: Id(about, addressed=name not in _WITH_SLASH, dots=name == "recipient_id") for name, about in _ABOUT.items()
 }
 IDEMPOTENCY_KEY = Id("The same again answers the same and does nothing more.")
 
@@ -213,7 +215,7 @@ def _view(operation: Operation, handler: Handler) -> Callable[..., Response]:
     """The Flask view: everything that can be prepared is prepared here, once."""
     body_schema = operation.body() if operation.body is not None else None
     query_schema = operation.query() if operation.query is not None else None
-    path_schema = _path_schema(operation.parameters)
+    path_schema = _path_schema(operation)
 
     def view(**path: str) -> Response:
         holder: ServiceHolder = current_app.extensions["sendtide"]
@@ -234,16 +236,23 @@ def _view(operation: Operation, handler: Handler) -> Callable[..., Response]:
     return view
 
 
-def _path_schema(names: Sequence[str]) -> Schema | None:
-    members: dict[str, fields.Field[Any]] = {name: PATH_FIELDS[name] for name in names}
+def _path_schema(operation: Operation) -> Schema | None:
+    known = _MADE_FIELDS if operation.method == "PUT" else PATH_FIELDS
+    members: dict[str, fields.Field[Any]] = {name: known[name] for name in operation.parameters}
     return Schema.from_dict(members, name="Path")() if members else None
 
 
 def _allowed_key(services: Services, scope: Scope) -> ApiKey:
-    kind, _, secret = request.headers.get("Authorization", "").partition(" ")
-    if kind.lower() != "bearer" or not secret.strip():
+    secret = bearer()
+    if secret is None:
         raise Unauthenticated("no key; send 'Authorization: Bearer KEY'")
-    return allowed(services, secret.strip(), scope)
+    return allowed(services, secret, scope)
+
+
+def bearer() -> str | None:
+    """What the request sends as its bearer token, None = nothing."""
+    kind, _, secret = request.headers.get("Authorization", "").partition(" ")
+    return secret.strip() or None if kind.lower() == "bearer" else None
 
 
 def allowed(services: Services, secret: str, scope: Scope) -> ApiKey:

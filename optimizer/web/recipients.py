@@ -9,6 +9,7 @@ from flask import Response, current_app, request
 
 from optimizer.errors import Invalid, NotFound
 from optimizer.service import erasing, exports, setup
+from optimizer.service.changing import change_recipient
 from optimizer.service.recipients import LISTED
 from optimizer.web import body, examples, render
 from optimizer.web.operation import Answer, Call, Operations, Told
@@ -29,7 +30,7 @@ from optimizer.web.schemas.recipients import (
     recipient_of,
 )
 from optimizer.web.validation import load
-from optimizer.web.versions import expected_version, patch
+from optimizer.web.versions import expected_version, patched
 from storage.port import Reader
 from storage.records import Recipient
 
@@ -76,15 +77,12 @@ def put_recipient(call: Call) -> Answer:
 def patch_recipient(call: Call) -> Answer:
     """A JSON Merge Patch (RFC 7386) on the document as GET shows it."""
 
-    def shown(reader: Reader) -> tuple[dict[str, Any], int] | None:
-        stored = reader.recipient(call.workspace_id, call.path["recipient_id"])
-        return None if stored is None else (render.recipient(stored), stored.version)
-
-    def put(loaded: dict[str, Any], version: int) -> Recipient:
-        return setup.put_recipient(call.services, _made(call, loaded), version)[0]
-
+    recipient_id = call.path["recipient_id"]
     schema = _SCHEMA if {"channels", "suppressed"} & call.document.keys() else _KEPT
-    stored = patch(call, schema, shown, put, f"recipient {call.path['recipient_id']!r}")
+    with call.services.store.read() as reader:
+        before = reader.recipient(call.workspace_id, recipient_id)
+    of = patched(call, schema, before, render.recipient, f"recipient {recipient_id!r}")
+    stored = change_recipient(call.services, call.workspace_id, recipient_id, lambda found: _made(call, of(found)))
     return Answer(render.recipient(stored), etag=stored.version)
 
 

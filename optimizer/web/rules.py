@@ -6,6 +6,7 @@ from typing import Any
 
 from optimizer.errors import NotFound
 from optimizer.service import rulecheck, setup
+from optimizer.service.changing import change_rule
 from optimizer.service.rulepreview import preview
 from optimizer.web import body, examples, render
 from optimizer.web.operation import Answer, Call, Operations
@@ -13,7 +14,7 @@ from optimizer.web.paging import own_cursor, sliced
 from optimizer.web.schemas.body import PageQuery
 from optimizer.web.schemas.rule_previews import RulePreviewOut
 from optimizer.web.schemas.rules import BreachesPage, BreachesQuery, RuleIn, RuleOut, RulesPage, rule_of
-from optimizer.web.versions import expected_version, patch
+from optimizer.web.versions import expected_version, patched
 from storage.port import Reader
 from storage.rules import Rule
 
@@ -54,27 +55,25 @@ def put_rule(call: Call) -> Answer:
     scope="admin",
     preconditions=True,
     etag=True,
-    problems=(404,),
+    problems=(404, 409),
     example={"enabled": False},
 )
 def patch_rule(call: Call) -> Answer:
-    """A JSON Merge Patch (RFC 7386) on the document as GET shows it. An archived rule can only be put anew."""
+    """A JSON Merge Patch (RFC 7386) on the document as GET shows it. An archived rule is 409: a PUT brings it back."""
+    rule_id = call.path["rule_id"]
 
-    def shown(reader: Reader) -> tuple[dict[str, Any], int] | None:
-        stored = _stored(reader, call)
-        if stored is None or stored.archived:
-            return None
-        document = render.rule(stored)
-        if stored.counts == stored.applies_to:
-            del document["counts"]  # so that it follows when the patch changes ``applies_to``
+    def document(rule: Rule) -> dict[str, Any]:
+        shown = render.rule(rule)
+        if rule.counts == rule.applies_to:
+            del shown["counts"]  # so that it follows when the patch changes ``applies_to``
         if not call.document.get("warm_up", True):
-            document.pop("starts_on", None)  # a warm-up that is taken away takes its first day with it
-        return document, stored.version
+            shown.pop("starts_on", None)  # a warm-up that is taken away takes its first day with it
+        return shown
 
-    def put(loaded: dict[str, Any], version: int) -> Rule:
-        return setup.put_rule(call.services, _made(call, loaded), version)[0]
-
-    stored = patch(call, _SCHEMA, shown, put, f"rule {call.path['rule_id']!r}")
+    with call.services.store.read() as reader:
+        before = _stored(reader, call)
+    of = patched(call, _SCHEMA, before, document, f"rule {rule_id!r}")
+    stored = change_rule(call.services, call.workspace_id, rule_id, lambda found: _made(call, of(found)))
     return Answer(render.rule(stored), etag=stored.version)
 
 
@@ -103,7 +102,7 @@ def list_rules(call: Call) -> Answer:
     "DELETE", _PATH, "Archive a rule", answers={204: None}, scope="admin", preconditions=True, problems=(404,)
 )
 def archive_rule(call: Call) -> Answer:
-    """It binds nothing any more."""
+    """It binds nothing any more. It stays readable, its id taken; doing it again changes nothing."""
     expected = expected_version(call, lambda reader: _version(reader, call))
     setup.archive_rule(call.services, call.workspace_id, call.path["rule_id"], expected)
     return Answer(status=204)
@@ -177,7 +176,7 @@ def _made(call: Call, loaded: dict[str, Any]) -> Rule:
 
 
 def _stored(reader: Reader, call: Call) -> Rule | None:
-    return next((r for r in reader.rules(call.workspace_id) if r.rule_id == call.path["rule_id"]), None)
+    return setup.rule_of(reader, call.workspace_id, call.path["rule_id"])
 
 
 def _version(reader: Reader, call: Call) -> int:

@@ -35,6 +35,7 @@ CHANGED: dict[str, object] = {
     "personalizer_unknown_events": "refuse",
     "seed": "abc",
     "metrics_dir": "var/metrics",
+    "metrics_token": "0123456789abcdef",
     "report_folder": "kept",
     "train_memory_mib": 1024,
 }

@@ -225,6 +225,24 @@ def test_an_unreadable_envelope_is_refused(ready: Caller, body: Any, status: int
     assert_problem(ready("POST", "/v1/events", body), status, "", "", "")
 
 
+@pytest.mark.parametrize("name", ["%2E", "%2E%2E"])
+def test_nothing_is_made_at_an_address_that_clients_resolve_away(admin: Caller, name: str) -> None:
+    made = {
+        "campaigns": CAMPAIGN,
+        "rules": {"kind": "gap", "minutes": 5},
+        "attributes": {"type": "number"},
+        "webhook-endpoints": {"url": "https://example.com/x"},
+        "webhook-sources": {"vendor": "mailgun", "secrets": ["s" * 32]},
+    }
+    for plural, document in made.items():
+        reply = admin("PUT", f"/v1/{plural}/{name}", document)
+        assert reply.status_code == 422, plural
+        (told,) = reply.get_json()["errors"].values()
+        assert "Must not be '.' or '..'" in told[0]
+        assert admin("PUT", f"/v1/{plural}/a{name}", document).status_code in (200, 201), plural
+    assert admin("PUT", f"/v1/recipients/{name}", {}).status_code == 201
+
+
 def test_a_batch_that_is_too_long_is_refused_whole(ready: Caller) -> None:
     rows = [{"recipient_id": "u"}] * 10_001
     assert_problem(

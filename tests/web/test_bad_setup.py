@@ -227,7 +227,15 @@ RULES: dict[str, tuple[dict[str, Any], str, Any, str, str, str]] = {
         "from 1",
     ),
     "an adaptation to nothing said": (CAP, "adapt", {"after_unengaged": 5}, "adapt.limit", "", "required"),
-    "a gap of no time": ({"kind": "gap", "minutes": 240}, "minutes", 0, "minutes", "0", "greater than 0"),
+    "a gap of no time": ({"kind": "gap", "minutes": 240}, "minutes", 0, "minutes", "0", "from 0.001"),
+    "a gap that would be shown as none": (
+        {"kind": "gap", "minutes": 240},
+        "minutes",
+        1e-7,
+        "minutes",
+        "1e-7",
+        "from 0.001 to 527040",
+    ),
     "a gap that adapts": (
         {"kind": "gap", "minutes": 240},
         "adapt",

@@ -132,6 +132,17 @@ def test_ndjson_answers_line_by_line(ready: Caller) -> None:
     assert [one["index"] for one in told[1:5]] == [1, 2, 3, 4]
 
 
+def test_a_row_and_its_batch_have_one_context_and_it_is_no_larger_than_any_other(ready: Caller) -> None:
+    batch = {"campaign_id": "c", "context": {f"shared{i}": i for i in range(150)}}
+    own = [{f"own{i}": [i] for i in range(25)}, {f"own{i}": [i] for i in range(26)}, {"shared1": "other"}]
+    rows = [{"recipient_id": f"u{i}", "context": context} for i, context in enumerate(own)]
+    whole, large, over = ready("POST", "/v1/decisions/batch", {**batch, "recipients": rows}).get_json()["decisions"]
+    assert (whole["status"], over["status"]) == ("reserved", "reserved")
+    assert large["errors"]["recipients.1.context"] == [
+        "with the batch's it holds 202 values; allowed: 200, those in lists and objects counted"
+    ]
+
+
 def test_an_empty_batch_answers_nothing(ready: Caller) -> None:
     assert ready("POST", "/v1/decisions/batch", {"campaign_id": "c", "recipients": []}).get_json() == {"decisions": []}
     assert ready("POST", "/v1/decisions/batch", b"\n", headers=NDJSON).data == b""

@@ -7,10 +7,12 @@ from typing import Any
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
+from optimizer.config import Settings
 from optimizer.service.serving import PolicyServer, ServingStatus
+from optimizer.web import create_app
 from storage.errors import StoreUnavailable
 from storage.policies import TrainingRun
-from tests.web.conftest import NOW, Caller
+from tests.web.conftest import NOW, Caller, key
 
 ASK = {"campaign_id": "c", "recipient_id": "u"}
 
@@ -62,14 +64,51 @@ def test_a_policy_that_cannot_be_loaded_is_told_but_keeps_the_service_ready(
     ready: Caller, nobody: Caller, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     served = ServingStatus("default", "c", "pol_1", 3, "pol_2: checksum")
-    monkeypatch.setattr(PolicyServer, "status", lambda _: [served])
-    reply = nobody("GET", "/readyz")
+    theirs = ServingStatus("other", "merger", "pol_3", 1, None)
+    monkeypatch.setattr(PolicyServer, "status", lambda _: [served, theirs])
+    reply = ready("GET", "/readyz")
     assert reply.status_code == 200
     told = {"workspace_id": "default", "campaign_id": "c", "policy_id": "pol_1", "generation": 3}
-    assert reply.get_json()["policies"] == [{**told, "fault": "pol_2: checksum"}]
+    counted = {"status": "ready", "served": 2, "faults": 1}
+    assert reply.get_json() == {**counted, "policies": [{**told, "fault": "pol_2: checksum"}]}
+    wrong = Caller(ready.app, "nonsense")
+    assert nobody("GET", "/readyz").get_json() == wrong("GET", "/readyz").get_json() == {**counted, "policies": []}
     labels = {"workspace": "default", "campaign": "c"}
     assert value(nobody, "sendtide_policy_generation", **labels) == 3
     assert value(nobody, "sendtide_policy_fault", **labels) == 1
+
+
+def test_callers_without_a_key_make_the_store_write_once_a_second_at_most(
+    ready: Caller, nobody: Caller, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now, checks = [0.0], []
+    monkeypatch.setattr("optimizer.web.health.time.monotonic", lambda: now[0])
+
+    def check(_: Any) -> None:
+        checks.append(now[0])
+        if now[0] >= 1:
+            raise StoreUnavailable("disk full", 5)
+
+    monkeypatch.setattr(type(ready.app.extensions["sendtide"].get().store), "check", check)
+    assert [nobody("GET", "/readyz").status_code for _ in range(3)] == [200, 200, 200]
+    assert checks == [0]
+    now[0] = 1.5
+    told = [nobody("GET", "/readyz") for _ in range(3)]
+    assert [(one.status_code, one.headers["Retry-After"]) for one in told] == [(503, "5")] * 3
+    assert checks == [0, 1.5]
+    assert [ready("GET", "/readyz").status_code for _ in range(2)] == [503, 503]
+    assert checks == [0, 1.5, 1.5, 1.5]
+
+
+def test_metrics_can_be_kept_for_who_has_their_token(database: str, clock: Any) -> None:
+    token = "0123456789abcdef" * 2
+    app = create_app(Settings(database=database, metrics_token=token), clock=clock, seed="web-tests")
+    for secret in (None, token.upper(), key(app, "admin")):
+        refused = Caller(app, secret)("GET", "/metrics")
+        assert (refused.status_code, refused.headers["WWW-Authenticate"][:6]) == (401, "Bearer")
+        assert b"sendtide_" not in refused.data
+    assert value(Caller(app, token), "sendtide_store_up") == 1
+    app.extensions["sendtide"].close()
 
 
 def test_requests_decisions_and_events_are_counted(ready: Caller, nobody: Caller) -> None:

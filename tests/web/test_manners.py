@@ -6,7 +6,6 @@ from typing import Any
 
 import pytest
 
-from optimizer.service import setup
 from tests.web.conftest import CAMPAIGN, NOW, Caller, key
 
 ASK = {"campaign_id": "c", "recipient_id": "u"}
@@ -31,6 +30,14 @@ def test_a_revoked_key_ends_at_once(ready: Caller) -> None:
     assert ready("DELETE", f"/v1/keys/{made['key_id']}").status_code == 204
     assert reader("GET", "/v1/campaigns").status_code == 401
     assert ready("DELETE", "/v1/keys/key_nope").status_code == 404
+
+
+@pytest.mark.parametrize("name", [" ", "shop\nadmin", "shop\u202enimda", "\x85"])
+def test_a_key_has_a_name_that_can_be_read_in_a_list(admin: Caller, name: str) -> None:
+    refused = admin("POST", "/v1/keys", {"name": name, "scopes": ["read"]})
+    assert refused.status_code == 422
+    assert "all of them printable and not only spaces" in refused.get_json()["errors"]["name"][0]
+    assert admin("POST", "/v1/keys", {"name": "Shop 漢 😀", "scopes": ["read"]}).status_code == 201
 
 
 def test_a_secret_is_shown_once_and_never_listed(ready: Caller) -> None:
@@ -209,23 +216,6 @@ def test_a_patch_changes_what_it_names_and_is_checked_like_a_put(admin: Caller, 
 def test_a_patch_with_null_returns_a_field_to_its_default(admin: Caller) -> None:
     admin("PUT", "/v1/campaigns/d", {**CAMPAIGN, "priority": 70})
     assert admin("PATCH", "/v1/campaigns/d", {"priority": None}).get_json()["priority"] == 50
-
-
-def test_a_patch_without_if_match_is_made_anew_when_someone_wrote_in_between(
-    admin: Caller, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    admin("PUT", "/v1/recipients/d", {"attributes": {"x": 1}})
-    real, calls = setup.put_recipient, []
-
-    def raced(*args: Any) -> Any:
-        calls.append(args)
-        if len(calls) == 1:
-            admin("PUT", "/v1/recipients/d", {"attributes": {"x": 1, "theirs": 2}})
-        return real(*args)
-
-    monkeypatch.setattr(setup, "put_recipient", raced)
-    reply = admin("PATCH", "/v1/recipients/d", {"attributes": {"mine": 3}})
-    assert reply.get_json()["attributes"] == {"x": 1, "theirs": 2, "mine": 3}
 
 
 def test_what_a_rule_counts_follows_what_it_binds_unless_told_otherwise(admin: Caller) -> None:

@@ -89,6 +89,8 @@ def test_operations_say_what_follows_from_their_kind() -> None:
             assert responses >= {"401", "403", "503"}, (path, method)
         elif path in WEBHOOKS:
             assert responses >= {"401", "404", "503"}, (path, method)
+        elif path == "/metrics":
+            assert "401" in responses
         else:
             assert not responses & {"401", "403"}
         assert ("requestBody" in told) == (responses >= {"400", "413", "415"}), (path, method)

@@ -137,6 +137,26 @@ def test_a_warm_up_that_was_taken_away_or_archived_starts_anew(admin: Caller, cl
     assert shown(admin)["starts_on"] == "2026-11-26"
 
 
+def test_an_archived_rule_is_there_as_an_archived_campaign_is(admin: Caller) -> None:
+    for path, document in (("/v1/rules/r", {"kind": "gap", "minutes": 5}), ("/v1/campaigns/c", CAMPAIGN)):
+        admin("PUT", path, document)
+        assert [admin("DELETE", path).status_code for _ in range(2)] == [204, 204], path
+        assert admin("GET", path).get_json()["version"] == 2
+        assert admin("PUT", path, document, headers={"If-None-Match": "*"}).status_code == 412
+        assert admin("PUT", path, document, headers={"If-Match": '"2"'}).status_code == 200
+    admin("DELETE", "/v1/rules/r")
+    told = admin("PATCH", "/v1/rules/r", {"enabled": True})
+    assert (told.status_code, told.get_json()["code"]) == (409, "archived_rule")
+
+
+@pytest.mark.parametrize("minutes", [0.001, 1 / 3, 527_040])
+def test_a_gap_of_any_length_can_be_switched_off(admin: Caller, minutes: float) -> None:
+    made = admin("PUT", "/v1/rules/r", {"kind": "gap", "minutes": minutes})
+    assert made.get_json()["minutes"] == pytest.approx(minutes, abs=1e-6)
+    off = admin("PATCH", "/v1/rules/r", {"enabled": False})
+    assert (off.status_code, off.get_json()["minutes"]) == (200, made.get_json()["minutes"])
+
+
 def test_a_rule_of_another_kind_may_take_an_id_over(admin: Caller) -> None:
     admin("PUT", "/v1/rules/r", WARM)
     assert admin("PUT", "/v1/rules/r", {"kind": "gap", "minutes": 5}).status_code == 200

@@ -23,7 +23,8 @@ _CALLS: dict[str, tuple[str, str, Json]] = {
     "track": (
         "Something that a recipient did",
         "An event of that name: part of later decisions' history, and an outcome where a campaign's `event_mapping` "
-        "says so. `properties.sendtide_decision_id` ties it to one decision.",
+        "says so. `properties.sendtide_decision_id` ties it to one decision. `resubscribed` takes no refusal back: it "
+        "is kept as `segment.resubscribed`.",
         {"event": _TEXT, "properties": _OBJECT},
     ),
     "identify": (

@@ -3,6 +3,8 @@
 Source: https://segment.com/docs/connections/spec/ (common fields, and a page for each call).
 
 * ``track``, ``page`` and ``screen`` are events of the recipient, which later decisions know and learn from.
+* A write key stands in every copy of an app, so nothing that is told here takes a refusal back: a ``track`` of the name
+  ``resubscribed`` is an event like any other, ``segment.resubscribed``.
 * ``identify`` and ``group`` tell attributes. They and ``alias`` are kept as automated events, which neither count as
   something that the person did nor as an outcome: so the same message counts once. The other id that they name is not
   kept: nothing here asks for it, and whoever erases one of the two would leave it with the other.
@@ -26,6 +28,7 @@ from optimizer.bandit.rewards import amount
 from optimizer.errors import Invalid
 from optimizer.service import moments
 from optimizer.service.ids import fresh
+from optimizer.service.optout import RESUBSCRIBED
 from optimizer.service.requests import EventInput, RecipientPatch, Told
 from optimizer.web.compat.traits import PRIVATE, flat, trimmed
 from optimizer.web.schemas import limits
@@ -93,7 +96,8 @@ def read(message: Any, call: str | None, envelope: Envelope) -> tuple[EventInput
 def _content(kind: str, message: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
     """The type of the event and its properties. Traits are not among them: they are the recipient's."""
     if kind == "track":
-        return _required(message, "event"), trimmed(_object(message, "properties"))
+        name = _required(message, "event")
+        return f"segment.{name}" if name == RESUBSCRIBED else name, trimmed(_object(message, "properties"))
     if kind in ("page", "screen"):
         named = {name: message[name] for name in ("name", "category") if isinstance(message.get(name), str)}
         return kind, trimmed({**named, **_object(message, "properties")})

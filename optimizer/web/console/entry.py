@@ -7,6 +7,7 @@ import re
 from datetime import datetime
 from http import HTTPStatus
 from typing import Final
+from urllib.parse import unquote
 
 from flask import Response, current_app, g, render_template, request, url_for
 
@@ -36,6 +37,7 @@ audit = logging.getLogger("sendtide.audit")
 
 #: Where a sign-in may lead: into the console and nowhere else.
 _INSIDE: Final = re.compile(r"/console(/[!-\[\]-~]*)?(\?[!-\[\]-~]*)?")
+_DOTS: Final = frozenset({".", ".."})
 _YEAR: Final = 365 * 86_400
 _LONGEST_KEY: Final = 512
 
@@ -125,9 +127,15 @@ def _on(workspace_id: str | None = None) -> Response:
     """To where the visitor wanted to go, if that is a place in the console; who comes to a workspace in which nothing
     was ever decided, and wants nothing else, to the first steps."""
     wanted = request.values.get("next", "")
-    if not _INSIDE.fullmatch(wanted) or wanted.startswith(url_for("console.sign_in")):
+    if not _inside(wanted) or wanted.startswith(url_for("console.sign_in")):
         return see("start" if workspace_id is not None and _is_new(workspace_id) else "overview")
     return go_on(wanted)
+
+
+def _inside(wanted: str) -> bool:
+    """Whether an address lies in the console; browsers resolve ``..`` before they follow one, percent-encoded too."""
+    segments = unquote(wanted.partition("?")[0]).split("/")
+    return _INSIDE.fullmatch(wanted) is not None and _DOTS.isdisjoint(segments)
 
 
 def _is_new(workspace_id: str) -> bool:
@@ -142,7 +150,7 @@ def _form(token: str, status: int = HTTPStatus.OK, fault: str | None = None, wai
         token=token,
         fault=fault,
         waits=waits,
-        next=wanted if _INSIDE.fullmatch(wanted) else "",
+        next=wanted if _inside(wanted) else "",
         **look(language()),
     )
     return Response(page, status, content_type="text/html; charset=utf-8")

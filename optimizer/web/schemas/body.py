@@ -58,7 +58,9 @@ class PageQuery(Body):
     """Which part of a list."""
 
     limit = Whole("How many at most.", minimum=1, maximum=limits.PAGE_MAX, load_default=limits.PAGE, textual=True)
-    cursor = Text("Where to go on: the `cursor` of the page before.", shortest=1, longest=1024, load_default=None)
+    cursor = Text(
+        "Where to go on: the `cursor` of the page before.", shortest=1, longest=limits.CURSOR, load_default=None
+    )
 
 
 class Problem(Shown):
@@ -78,12 +80,17 @@ class Problem(Shown):
     index = Whole("The row of a batch.", maximum=limits.ROWS)
 
 
+def next_page() -> Text:
+    """The member of a list's answer by which the next page is asked for."""
+    return Text("The next page; null at the end.", longest=limits.CURSOR, required=True, allow_none=True)
+
+
 def page_of(item: type[Schema], plural: str, **more: fields.Field[Any]) -> type[Schema]:
     """The answer of a list route: items under their own name, the cursor of the next page, and ``more`` about the list
     as a whole."""
     members: dict[str, Any] = {
         plural: fields.List(fields.Nested(item), required=True),
-        "cursor": Text("The next page; null at the end.", longest=1024, required=True, allow_none=True),
+        "cursor": next_page(),
         **more,
         "__doc__": f"A page of {plural}.",
     }

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from datetime import datetime
 from typing import Any, ClassVar, get_args
 
 from marshmallow import ValidationError, post_load, validates_schema
 
+from optimizer.service.setup import VARIANTS_EVER
 from optimizer.web.schemas import limits
 from optimizer.web.schemas.body import Body, Stored, page_of, shown
 from optimizer.web.schemas.containers import Attributes, Either, Many, Part, Table
@@ -208,9 +210,9 @@ class CampaignIn(Stored):
     mode = Choice(get_args(Mode), "Who answers: see the overview.", load_default="live")
     variants = Many(
         Part(VariantIn),
-        "A variant left out of a PUT is archived.",
+        f"A variant left out of a PUT is archived. At most {limits.VARIANTS} are active or paused.",
         shortest=1,
-        longest=limits.VARIANTS,
+        longest=VARIANTS_EVER,
         required=True,
     )
     channels = Many(
@@ -267,6 +269,9 @@ class CampaignIn(Stored):
                 problems[many] = [f"Ids must differ; more than once: {', '.join(map(repr, repeated))}."]
         if not any(v.status == "active" for v in data["variants"]):
             problems["variants"] = ["At least one variant must be active."]
+        unarchived = sum(v.status != "archived" for v in data["variants"])
+        if unarchived > limits.VARIANTS and not self.kept:
+            problems["variants"] = [f"At most {limits.VARIANTS} may be active or paused; {unarchived} are."]
         if not data["currency"].isascii() or not data["currency"].isalpha() or not data["currency"].isupper():
             problems["currency"] = ["Must be three capital letters such as EUR."]
         shares = shares_of(data)
@@ -287,9 +292,11 @@ class KeptCampaignIn(CampaignIn):
 
     kept = True
 
+    variants = Many(Part(VariantIn), shortest=1, longest=limits.STORED, required=True)
+
 
 def _repeated(ids: list[str]) -> list[str]:
-    return sorted({one for one in ids if ids.count(one) > 1})
+    return sorted(one for one, times in Counter(ids).items() if times > 1)
 
 
 def _standing(data: dict[str, Any]) -> dict[str, Any]:

@@ -93,7 +93,9 @@ class DecisionIn(_Question, RowIn):
 class DecisionsIn(_Question):
     """One question for many recipients. Rows are checked one by one, see `RowIn`."""
 
-    context = Attributes("For every row; a row's own context goes over it.", load_default=dict)
+    context = Attributes(
+        "For every row; a row's own context goes over it, and both together hold as much as one may.", load_default=dict
+    )
     recipients = rows(RowIn)
 
 

@@ -29,6 +29,8 @@ _COUNTRY = re.compile(r"[A-Z]{2}")
 #: No control characters (C0, DEL, C1), and not U+FFFD, which is what broken UTF-8 in a path turns into.
 ID = re.compile(r"[^\u0000-\u001f\u007f-\u009f\ufffd]+")
 _NAME = re.compile(r"[^\u0000-\u001f\u007f-\u009f\ufffd/]+")
+#: Segments that clients resolve before they send a request, percent-encoded ones too (WHATWG URL, "path state").
+_DOTS = frozenset({".", ".."})
 ID_PATTERN = r"^[^\u0000-\u001f\u007f-\u009f\ufffd]+$"
 NAME_PATTERN = r"^[^\u0000-\u001f\u007f-\u009f\ufffd/]+$"
 
@@ -68,10 +70,12 @@ class Text(fields.String):
 
 
 class Id(fields.String):
-    """An opaque id: 1 to 256 characters, no control characters. ``addressed``: it is a path segment, so no ``/``."""
+    """An opaque id: 1 to 256 characters, no control characters. ``addressed``: it is a path segment, so no ``/``.
+    ``dots``: it may be ``.`` or ``..`` (left out: if it isn't addressed)."""
 
-    def __init__(self, about: str = "", *, addressed: bool = False, **kwargs: Any) -> None:
+    def __init__(self, about: str = "", *, addressed: bool = False, dots: bool | None = None, **kwargs: Any) -> None:
         self.pattern = _NAME if addressed else ID
+        self.dots = not addressed if dots is None else dots
         self.allowed = "Must be a string of 1 to 256 characters without control characters" + (
             " or '/'." if addressed else "."
         )
@@ -80,9 +84,13 @@ class Id(fields.String):
 
     def allows(self, value: Any) -> bool:
         """Whether a value is an id."""
-        return isinstance(value, str) and is_id(value) and not (self.pattern is _NAME and "/" in value)
+        if not isinstance(value, str) or not is_id(value) or (self.pattern is _NAME and "/" in value):
+            return False
+        return self.dots or value not in _DOTS
 
     def _deserialize(self, value: Any, *_: Any, **__: Any) -> str:
+        if not self.dots and isinstance(value, str) and value in _DOTS:
+            raise ValidationError("Must not be '.' or '..': no client can name these in an address.")
         if not self.allows(value):
             raise ValidationError(self.allowed)
         return str(value)

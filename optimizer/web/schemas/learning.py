@@ -135,7 +135,7 @@ class WorkspaceOut(Shown):
 class KeyIn(Body):
     """A key to make."""
 
-    name = Text("What it is for.", shortest=1, required=True)
+    name = Text("What it is for: printable characters, not only spaces.", shortest=1, required=True)
     scopes = Many(Choice(get_args(Scope)), "`admin` implies all.", shortest=1, longest=4, unique=True, required=True)
 
 
@@ -172,7 +172,13 @@ class ReadyOut(Shown):
     """Ready: the store can be read and takes writes."""
 
     status = state(("ready",))
-    policies = fields.List(fields.Nested(PolicyStatusOut), required=True)
+    served = Whole("Campaigns that this process serves.", maximum=limits.POSITION, required=True)
+    faults = Whole("Those of them whose newest policy can't be loaded.", maximum=limits.POSITION, required=True)
+    policies = fields.List(
+        fields.Nested(PolicyStatusOut),
+        required=True,
+        metadata={"description": "Those of the key's workspace; empty without a key."},
+    )
 
 
 class HealthOut(Shown):

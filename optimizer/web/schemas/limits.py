@@ -12,10 +12,15 @@ TEXT = 8192
 ATTRIBUTES = 200
 #: Levels of objects and lists in one of those.
 DEPTH = 5
+#: Variants of a campaign that aren't archived (with those that are: ``service.setup.VARIANTS_EVER``).
 VARIANTS = 500
 CHANNELS = 50
-#: Entries of a selector, of suppressions, of outcomes.
+#: Entries of a selector, of a caller's own suppressions.
 ENTRIES = 200
+#: Suppressions with those that events recorded: more than a body of 1 MiB holds.
+SUPPRESSIONS = 10_000
+#: Items of a list that is stored already: it is as long as it is.
+STORED = 1_000_000
 OUTCOMES = 50
 #: Rows of a batch or an envelope of events.
 ROWS = 10_000
@@ -26,12 +31,16 @@ YEAR_HOURS = 8784
 #: The longest attribution window: 90 days.
 ATTRIBUTION_HOURS = 2160
 PAGE = 50
+#: Characters of a cursor: base64 of an id, whose characters take up to four bytes each, and of what says which list.
+CURSOR = 2048
 PAGE_MAX = 500
 #: The largest change position (a 63-bit integer).
 POSITION = 2**63 - 1
 #: Messages that a cap allows one recipient, and that a capacity allows all of them.
 RULE_MESSAGES = 1_000_000
 CAPACITY = 1_000_000_000
+#: The shortest gap: one is shown to the millionth of a minute.
+GAP_MINUTES = 0.001
 #: The longest period of a capacity: 31 days.
 MONTH_MINUTES = 44_640
 WARM_UP_STEPS = 200

@@ -9,7 +9,7 @@ from typing import Any, get_args
 from marshmallow import ValidationError, fields, post_load
 
 from optimizer.bandit.consent import misspelled
-from optimizer.service.recipients import LISTED
+from optimizer.service.recipients import LISTED, by_event
 from optimizer.web.schemas import limits
 from optimizer.web.schemas.body import Body, Shown, Stored, page_of, rows, shown
 from optimizer.web.schemas.containers import Attributes, Either, Many, Part, Table
@@ -42,6 +42,28 @@ class SuppressionIn(Body):
         return Suppression(**data)
 
 
+class Suppressions(Many):
+    """Refusals. Those that events recorded come without the caller's doing, and don't count among theirs."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            Part(SuppressionIn),
+            f"At most {limits.ENTRIES}, those that events recorded (`source` begins with `event:`) not counted.",
+            longest=limits.SUPPRESSIONS,
+            load_default=list,
+        )
+
+    def _deserialize(self, value: Any, *_: Any, **__: Any) -> list[Any]:
+        loaded = super()._deserialize(value)
+        own = sum(not by_event(one) for one in loaded)
+        if own > limits.ENTRIES:
+            raise ValidationError(
+                f"Must be a list of 0 to {limits.ENTRIES} items, those that events recorded not counted; {own} others "
+                "are in it."
+            )
+        return loaded
+
+
 def _plain_consent(value: Any) -> Consent | None:
     return Consent(state=value) if isinstance(value, bool) else None
 
@@ -63,7 +85,7 @@ class RecipientIn(Stored):
     timezone = ZoneName(load_default=None, allow_none=True)
     attributes = Attributes("What is known of the person.", load_default=dict)
     channels = consents()
-    suppressed = Many(Part(SuppressionIn), longest=limits.ENTRIES, load_default=list)
+    suppressed: Many = Suppressions()
 
 
 class KeptSuppressionIn(SuppressionIn):
@@ -73,10 +95,11 @@ class KeptSuppressionIn(SuppressionIn):
 
 
 class KeptRecipientIn(RecipientIn):
-    """A recipient whose channels are as they are stored: an older version let one be spelled in any way."""
+    """A recipient whose channels and refusals are as they are stored: an older version let a channel be spelled in any
+    way, and events record any number of refusals."""
 
     channels = consents(refused=None)
-    suppressed = Many(Part(KeptSuppressionIn), longest=limits.ENTRIES, load_default=list)
+    suppressed = Many(Part(KeptSuppressionIn), longest=limits.STORED, load_default=list)
 
 
 class RecipientRow(RecipientIn):

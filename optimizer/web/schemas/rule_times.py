@@ -70,7 +70,7 @@ class GapRuleIn(RuleBody):
     """At least so many minutes between any two messages."""
 
     kind = kind_of("gap")
-    minutes = Number(above=0, maximum=limits.YEAR_HOURS * 60, required=True)
+    minutes = Number(minimum=limits.GAP_MINUTES, maximum=limits.YEAR_HOURS * 60, required=True)
 
 
 class QuietHoursRuleIn(RuleBody):

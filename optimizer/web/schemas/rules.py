@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 from marshmallow import Schema, ValidationError, fields
 
 from optimizer.web.schemas import limits, rule_shares, rule_times
-from optimizer.web.schemas.body import Body, PageQuery, Shown, moment, state
+from optimizer.web.schemas.body import Body, PageQuery, Shown, moment, next_page, state
 from optimizer.web.schemas.body import shown as answered
 from optimizer.web.schemas.fields import Flag, Id, Text, Time
 from optimizer.web.schemas.rule_common import Kind
@@ -69,7 +69,7 @@ class RulesPage(Shown):
     """A page of rules."""
 
     rules = fields.List(fields.Raw(metadata={"of": RuleOut}), required=True)
-    cursor = Text("The next page; null at the end.", longest=1024, required=True, allow_none=True)
+    cursor = next_page()
 
 
 class BreachOut(Shown):
@@ -92,7 +92,7 @@ class BreachesPage(Shown):
     """A page of breaches. It may hold fewer than `limit`, even none, before the end: go on while there is a cursor."""
 
     breaches = fields.List(fields.Nested(BreachOut), required=True)
-    cursor = Text("The next page; null at the end.", longest=1024, required=True, allow_none=True)
+    cursor = next_page()
 
 
 class BreachesQuery(PageQuery):

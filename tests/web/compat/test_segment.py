@@ -192,6 +192,8 @@ def test_nothing_that_is_told_loosens_a_refusal(track: Tracker, ready: Caller) -
     assert before["suppressed"]
     traits = {"suppressed": [], "channels": {"email": True}, "unsubscribed": False, "email_opt_in": True}
     track("identify", {"userId": "u1", "traits": traits})
+    track("track", {"userId": "u1", "event": "resubscribed", "timestamp": iso()})
+    assert "segment.resubscribed" in track.events()
     after = ready("GET", "/v1/recipients/u1").get_json()
     assert (after["suppressed"], after["channels"]) == (before["suppressed"], before["channels"])
     asked = {"campaign_id": "c", "recipient_id": "u1", "immediate": True}
