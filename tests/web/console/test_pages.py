@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable
+from datetime import timedelta
 from html import unescape
 from typing import Any
 from urllib.parse import quote
@@ -15,7 +16,7 @@ from flask import Flask
 from optimizer.service import freshreports, setup
 from optimizer.service.report import report_with_trends
 from optimizer.web.console import reports
-from storage.policies import TrainingRun
+from storage.policies import Component, Policy, PolicyStatus, TrainingRun
 from storage.port import Writer
 from storage.records import Recipient
 from tests.service.trained import publish_model
@@ -289,6 +290,35 @@ def test_the_overview_says_whose_figures_and_which_days_it_shows(
     clock.forward(days=30)
     page = signed_in("read").get("/console").text.replace("\u202f", " ").replace("\u2009", " ").replace("\xa0", " ")
     assert "<figcaption>Decisions a day, 24 Nov 2026 to 24 Nov 2026</figcaption>" in page
+
+
+def test_older_policies_are_reached_and_compared_however_often_models_were_refreshed(
+    signed_in: SignedIn, shop: dict[str, str], app: Flask
+) -> None:
+    def policy(n: int, *, revision: bool) -> Policy:
+        status: PolicyStatus = "live" if n == 900 else "retired"
+        parts = (Component(1.0, None),)
+        return Policy("default", f"pol_{n}", "c", NOW + timedelta(minutes=n), parts, status, revision=revision)
+
+    def much(writer: Writer) -> None:
+        for n in range(60):
+            writer.add_policy(policy(n, revision=False))
+        for n in range(60, 901):
+            writer.add_policy(policy(n, revision=True))
+
+    app.extensions["sendtide"].get().store.write(much)
+    browser = signed_in("read")
+    first = browser.get("/console/policies?campaign_id=c").text
+    assert first.count('href="/console/policies/pol_') == 50
+    assert "/console/policies/pol_900" in first
+    older = unescape(first.split('class="button" href="')[1].split('"')[0])
+    second = browser.get(older).text
+    assert second.count('href="/console/policies/pol_') == 11
+    assert "/console/policies/pol_0" in second
+    live = browser.get("/console/policies/pol_900").text
+    assert live.count('<option value="pol_') == 60
+    assert "There is no other policy" not in live
+    assert browser.get("/console/policies/compare?a=pol_900&b=pol_0").status_code == 200
 
 
 def test_a_policy_tells_what_its_purchases_are_told_by(signed_in: SignedIn, shop: dict[str, str], app: Flask) -> None:
