@@ -62,7 +62,7 @@ def _listed(visit: Visit, asked: dict[str, str], unknown: str | None = None) -> 
     )
 
 
-@console.page("/decisions/<decision_id>")
+@console.page("/decisions/<id:decision_id>")
 def decision(visit: Visit, decision_id: str) -> Response:
     """One decision and its explanation."""
     with visit.services.store.read() as reader:

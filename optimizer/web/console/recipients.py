@@ -48,7 +48,7 @@ def _asked_for(visit: Visit, unknown: str | None = None) -> Response:
     return visit.show("recipients.html", 200 if unknown is None else 404, newest=shown, unknown=unknown)
 
 
-@console.page("/recipients/<path:recipient_id>")
+@console.page("/recipients/<any_id:recipient_id>")
 def recipient(visit: Visit, recipient_id: str) -> Response:
     """One recipient."""
     workspace_id = visit.workspace_id
@@ -78,7 +78,7 @@ def recipient(visit: Visit, recipient_id: str) -> Response:
     )
 
 
-@console.page("/export/<path:recipient_id>", scope="admin")
+@console.page("/export/<any_id:recipient_id>", scope="admin")
 def export_recipient(visit: Visit, recipient_id: str) -> Response:
     """Everything that is stored of the person, as a file for them."""
     told = exports.of_recipient(visit.services, visit.workspace_id, recipient_id)
@@ -88,7 +88,7 @@ def export_recipient(visit: Visit, recipient_id: str) -> Response:
     return Response(raw, content_type="application/json", headers=headers)
 
 
-@console.page("/erase/<path:recipient_id>", scope="admin")
+@console.page("/erase/<any_id:recipient_id>", scope="admin")
 def confirm_erase(visit: Visit, recipient_id: str) -> Response:
     """Asks whether it is meant."""
     with visit.services.store.read() as reader:
@@ -98,7 +98,7 @@ def confirm_erase(visit: Visit, recipient_id: str) -> Response:
     return visit.show("confirm_erase.html", recipient_id=recipient_id)
 
 
-@console.action("/erase/<path:recipient_id>")
+@console.action("/erase/<any_id:recipient_id>")
 def erase_recipient(visit: Visit, recipient_id: str) -> Response:
     """Erases the person."""
     done = erasing.erase(visit.services, visit.workspace_id, recipient_id)

@@ -63,7 +63,7 @@ def rules(visit: Visit) -> Response:
     return visit.show("rules.html", rows=sorted(rows, key=lambda row: row[0].rule_id), kinds=STARTS, notice=notice)
 
 
-@console.page("/rules/<rule_id>")
+@console.page("/rules/<id:rule_id>")
 def rule(visit: Visit, rule_id: str) -> Response:
     """One rule, with what it would have masked last week."""
     found = _stored(visit, rule_id)
@@ -72,14 +72,14 @@ def rule(visit: Visit, rule_id: str) -> Response:
     return visit.show("rule.html", **_facts(visit, found), refresh_seconds=_REFRESH_SECONDS, notice=notice)
 
 
-@console.page("/rules/<rule_id>/switch/<to>", scope="admin")
+@console.page("/rules/<id:rule_id>/switch/<to>", scope="admin")
 def confirm_switch(visit: Visit, rule_id: str, to: str) -> Response:
     """Asks whether it is meant, beside what the rule would have masked."""
     found = _switchable(visit, rule_id, to)
     return visit.show("confirm_rule.html", **_facts(visit, found), to=to, refresh_seconds=_REFRESH_SECONDS)
 
 
-@console.action("/rules/<rule_id>/switch/<to>")
+@console.action("/rules/<id:rule_id>/switch/<to>")
 def switch_rule(visit: Visit, rule_id: str, to: str) -> Response:
     """Turns a rule on, off or into a dry run, or archives it; refused when somebody has changed it meanwhile."""
     found = _switchable(visit, rule_id, to)
@@ -100,7 +100,7 @@ def new_rule(visit: Visit) -> Response:
     return _form(visit, None, "", _pretty({"kind": kind, **STARTS[kind], "applies_to": {}, "dry_run": True}))
 
 
-@console.page("/rules/<rule_id>/edit", scope="admin")
+@console.page("/rules/<id:rule_id>/edit", scope="admin")
 def edit_rule(visit: Visit, rule_id: str) -> Response:
     """The form of a rule, filled in with its document."""
     found = _stored(visit, rule_id)
