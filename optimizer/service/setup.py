@@ -190,7 +190,7 @@ def put_rule(services: Services, rule: Rule, if_match: int | None = None) -> tup
         stored = _rule(writer, rule.workspace_id, rule.rule_id)
         version = stored.version if stored is not None else 0
         check_version("rule", rule.rule_id, version, if_match)
-        parameters = _started(rule.parameters, None if stored is None or stored.archived else stored.parameters, now)
+        parameters = started(rule.parameters, None if stored is None or stored.archived else stored.parameters, now)
         newer = replace(rule, parameters=parameters, version=version + 1, updated_at=now)
         writer.put_rule(newer)
         return newer, stored is None or stored.archived
@@ -198,8 +198,8 @@ def put_rule(services: Services, rule: Rule, if_match: int | None = None) -> tup
     return services.store.write(work)
 
 
-def _started(parameters: RuleParameters, before: RuleParameters | None, now: datetime) -> RuleParameters:
-    """The parameters with the first day of their warm-up, if they have one."""
+def started(parameters: RuleParameters, before: RuleParameters | None, now: datetime) -> RuleParameters:
+    """The parameters with the first day of their warm-up, if they have one: what is stored in place of ``before``."""
     if not isinstance(parameters, Capacity) or not parameters.warm_up or parameters.starts_on is not None:
         return parameters
     known = before.starts_on if isinstance(before, Capacity) else None
