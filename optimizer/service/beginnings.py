@@ -12,6 +12,7 @@ from typing import Final
 
 from optimizer.bandit.groups import assign
 from optimizer.first_start import EXAMPLE
+from optimizer.service.feedback import all_campaigns
 from optimizer.service.intake import KEPT
 from optimizer.service.sources import put_source
 from optimizer.service.wiring import Services
@@ -134,7 +135,7 @@ def _campaign(reader: Reader, workspace_id: str, campaign_id: str | None) -> Cam
     chosen = None if campaign_id is None else reader.campaign(workspace_id, campaign_id)
     if chosen is not None and chosen.status == "active":
         return chosen
-    active = [one for one in reader.campaigns(workspace_id, limit=500).items if one.status == "active"]
+    active = [one for one in all_campaigns(reader, workspace_id) if one.status == "active"]
     return max(active, key=_standing, default=None)
 
 

@@ -10,6 +10,7 @@ from flask import Response, request
 from optimizer.errors import Invalid
 from optimizer.service import learning
 from optimizer.service.card import card
+from optimizer.service.feedback import all_campaigns
 from optimizer.service.freshreports import Fresh
 from optimizer.service.ids import COLD_POLICY, no_policy
 from optimizer.web.console.pages import Visit, console, see
@@ -37,7 +38,7 @@ def policies(visit: Visit) -> Response:
             revisions=False,
         )
         pointers = [p for p in reader.pointers() if p.workspace_id == visit.workspace_id]
-        names = {c.campaign_id: c.name or c.campaign_id for c in reader.campaigns(visit.workspace_id, limit=500).items}
+        names = {c.campaign_id: c.name or c.campaign_id for c in all_campaigns(reader, visit.workspace_id)}
     return visit.show(
         "policies.html",
         rows=page.items,

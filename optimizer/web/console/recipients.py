@@ -14,6 +14,8 @@ from optimizer.bandit.groups import assign
 from optimizer.errors import NotFound, SendtideError
 from optimizer.model.rhythm import EFFECT
 from optimizer.service import erasing, exports
+from optimizer.service.erased import is_pseudonym
+from optimizer.service.feedback import all_campaigns
 from optimizer.service.requests import DecisionRequest
 from optimizer.service.rhythms import effects_of
 from optimizer.web.console.charts import Cell, intensity
@@ -73,7 +75,8 @@ def recipient(visit: Visit, recipient_id: str) -> Response:
         more=page.cursor is not None,
         rhythm=_rhythm(effects_of(sums, visit.now)),
         unanswered=unanswered,
-        openings=[_opening(visit, one, recipient_id) for one in campaigns] if person is not None else [],
+        nobody=(nobody := is_pseudonym(recipient_id)),
+        openings=[] if nobody else [_opening(visit, one, recipient_id) for one in campaigns],
         consents=_consents(person, campaigns),
     )
 
@@ -163,8 +166,7 @@ def _groups(visit: Visit, reader: Reader, recipient_id: str, decisions: Sequence
 
 def _live_campaigns(reader: Reader, workspace_id: str) -> list[Campaign]:
     """The most urgent campaigns that would answer."""
-    page = reader.campaigns(workspace_id, limit=500)
-    active = [one for one in page.items if one.status == "active" and one.mode != "paused"]
+    active = [one for one in all_campaigns(reader, workspace_id) if one.status == "active" and one.mode != "paused"]
     return sorted(active, key=lambda one: (-one.priority, one.campaign_id))[:_ASKED]
 
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import re
 import threading
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import timedelta
 from html import unescape
 from typing import Any
@@ -186,6 +188,46 @@ def test_a_recipient_page_tells_what_is_reserved_and_what_is_open(
     assert "Nothing is open" in page
     assert shop["decision"] in page
     assert len(ready("GET", "/v1/decisions").get_json()["decisions"]) == 1, "looking reserves nothing"
+
+
+def test_what_is_open_is_told_of_who_has_no_record_and_of_nobody_who_was_erased(
+    signed_in: SignedIn, ready: Caller
+) -> None:
+    ready("POST", "/v1/decisions", {"campaign_id": "c", "recipient_id": "eve"})
+    assert ready("GET", "/v1/recipients/eve").status_code == 404
+    browser = signed_in("admin")
+    page = browser.get("/console/recipients/eve").text
+    assert "No active campaign to ask." not in page
+    asked = {"campaign_id": "c", "recipient_id": "eve", "preview": True}
+    told = ready("POST", "/v1/decisions", asked).get_json()
+    assert f">{told['eligible_actions']:,} of " in page
+    browser.get("/console/erase/eve")
+    browser.post("/console/erase/eve")
+    pseudonym = ready("GET", "/v1/decisions").get_json()["decisions"][0]["recipient_id"]
+    page = browser.get(f"/console/recipients/{pseudonym}").text
+    assert "there is nobody to ask about" in page
+    assert "open actions" not in page.lower()
+
+
+def test_the_five_hundred_and_first_campaign_is_there_like_any_other(
+    signed_in: SignedIn, shop: dict[str, str], app: Flask, ready: Caller
+) -> None:
+    with app.extensions["sendtide"].get().store.read() as reader:
+        made = reader.campaign("default", "c")
+    assert made is not None
+    urgent = replace(made, campaign_id="urgent", name="The most urgent", priority=1_000, created_at=NOW + timedelta(1))
+
+    def much(writer: Writer) -> None:
+        for n in range(500):
+            writer.put_campaign(replace(made, campaign_id=f"d{n:03}", status="archived"))
+        writer.put_campaign(urgent)
+
+    app.extensions["sendtide"].get().store.write(much)
+    browser = signed_in("admin")
+    for path in ("/console/decisions", "/console/policies", "/console/training"):
+        assert re.search(r'<option( value="urgent")?>(urgent|The most urgent)</option>', browser.get(path).text), path
+    assert "The most urgent" in browser.get("/console/recipients/ada").text
+    assert "The most urgent" in browser.get("/console/start").text
 
 
 def test_a_recipients_group_is_that_of_a_request_now(signed_in: SignedIn, shop: dict[str, str], ready: Caller) -> None:
