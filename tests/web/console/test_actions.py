@@ -11,6 +11,7 @@ import pytest
 from flask import Flask
 
 from optimizer.service.ids import COLD_POLICY
+from storage.errors import VersionConflict
 from storage.log import Change
 from storage.policies import Component, Policy, TrainingRun
 from tests.web.conftest import NOW, Caller
@@ -121,6 +122,31 @@ def test_another_workspaces_policies_are_none(app: Flask, signed_in: SignedIn) -
     assert "pol_new" not in browser.get("/console/policies").text
     assert browser.get("/console/policies/compare?a=pol_new&b=pol_old").status_code == 404
     assert serving(app) == COLD_POLICY
+
+
+@pytest.mark.usefixtures("stored")
+def test_only_what_changed_meanwhile_is_headed_so(
+    app: Flask, signed_in: SignedIn, ready: Caller, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    browser, store = signed_in("admin"), app.extensions["sendtide"].get().store
+    ready("PUT", "/v1/rules/gap", {"kind": "gap", "minutes": 60})
+    for path in (
+        "/console/rules/gap/switch/on",
+        "/console/policies/pol_bad/promote",
+        "/console/policies/pol_new/roll-back",
+    ):
+        refused = browser.get(path)
+        assert refused.status_code == 409
+        assert "<h1>This can’t be done as things stand</h1>" in refused.text
+    refused = browser.post("/console/rules/gap/switch/off", {"version": "7"})
+    assert (refused.status_code, "<h1>It was changed at the same time</h1>" in refused.text) == (412, True)
+
+    def raced(*_: Any, **__: Any) -> None:
+        raise VersionConflict("rule gap: version 2 was to be stored, but 3 comes next")
+
+    monkeypatch.setattr(store, "write", raced)
+    refused = browser.post("/console/rules/gap/switch/off", {"version": "1"})
+    assert (refused.status_code, "<h1>It was changed at the same time</h1>" in refused.text) == (409, True)
 
 
 @pytest.mark.usefixtures("stored")
