@@ -17,7 +17,7 @@ import msgspec
 
 from storage.endpoints import Delivery, Endpoint
 from storage.log import Group, Status
-from storage.policies import Policy, TrainingRun
+from storage.policies import Policy, PolicyStatus, TrainingRun
 from storage.records import ApiKey, Attribute, Campaign, Consent, JsonObject, Mode, Recipient, Suppression, Workspace
 from storage.rules import (
     Blackout,
@@ -144,6 +144,20 @@ TRAINING_RUN: Final = Document(TrainingRun)
 ENDPOINT: Final = Document(Endpoint)
 DELIVERY: Final = Document(Delivery)
 WEBHOOK_SOURCE: Final = Document(WebhookSource)
+
+
+class _Standing(msgspec.Struct, frozen=True, gc=False):
+    status: PolicyStatus = "candidate"
+    revision: bool = False
+
+
+_standing_decoder = msgspec.json.Decoder(_Standing)
+
+
+def is_judged_or_live(document: bytes) -> bool:
+    """Whether a policy of ``POLICY.pack`` is live or no refreshed revision; the rest is skipped unread."""
+    told = _standing_decoder.decode(document)
+    return told.status == "live" or not told.revision
 
 
 def pack_object(value: JsonObject) -> bytes | None:

@@ -22,9 +22,15 @@ class LearningQueries(Protocol):
         """One policy with its verdict."""
 
     def policies(
-        self, workspace_id: str, *, limit: int, cursor: str | None = None, campaign_id: str | None = None
+        self,
+        workspace_id: str,
+        *,
+        limit: int,
+        cursor: str | None = None,
+        campaign_id: str | None = None,
+        revisions: bool = True,
     ) -> Page[Policy]:
-        """Policies, newest first."""
+        """Policies, newest first; without ``revisions`` refreshed ones are left out unless they are live."""
 
     def pointer(self, workspace_id: str, campaign_id: str) -> Pointer | None:
         """Which policy a campaign serves; None before its first."""

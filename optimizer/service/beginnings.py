@@ -12,9 +12,11 @@ from typing import Final
 
 from optimizer.bandit.groups import assign
 from optimizer.first_start import EXAMPLE
+from optimizer.service.feedback import all_campaigns
 from optimizer.service.intake import KEPT
 from optimizer.service.sources import put_source
 from optimizer.service.wiring import Services
+from storage.intake import Intake
 from storage.log import Decision, Event
 from storage.port import Reader
 from storage.records import Campaign
@@ -53,9 +55,11 @@ def new_source(
 
 @dataclass(frozen=True, slots=True)
 class Heard:
-    """What came from a source so far: events that count, deliveries that weren't signed, events that can't be used."""
+    """What came from a vendor so far, at all of its sources together, since counts don't tell them apart: events that
+    count, deliveries that weren't signed, events that can't be used."""
 
-    source: WebhookSource
+    vendor: Vendor
+    sources: tuple[WebhookSource, ...]
     events: int
     forged: int
     rejected: int
@@ -72,7 +76,7 @@ class Progress:
         own, decided, answered: whether the workspace ever had a campaign that isn't the example, has any decision, and
             an event of one: what was done with another campaign stays done.
         rejected: events that callers of the API reported and that could not be used.
-        sources: the webhook sources, with what came from each.
+        heard: the vendors that have webhook sources, in the order of their first, with what came from each.
         person: a made-up recipient whom the policy chooses for, so that a first decision isn't a holdout's.
     """
 
@@ -83,7 +87,7 @@ class Progress:
     decided: bool = False
     answered: bool = False
     rejected: int = 0
-    sources: tuple[Heard, ...] = ()
+    heard: tuple[Heard, ...] = ()
     person: str = "customer-1"
 
     @property
@@ -95,26 +99,13 @@ class Progress:
 def progress(services: Services, reader: Reader, workspace_id: str, campaign_id: str | None, now: datetime) -> Progress:
     """How far a workspace is with a campaign; where none such is active, with the newest, paused ones last."""
     counts = reader.intake(workspace_id, (now - KEPT).date())
-    heard = tuple(
-        Heard(
-            source,
-            sum(
-                c.count
-                for c in counts
-                if c.source == source.vendor and c.result in ("matched", "unmatched", "duplicate")
-            ),
-            sum(c.count for c in counts if c.source == source.vendor and c.result == "forged"),
-            sum(c.count for c in counts if c.source == source.vendor and c.result.startswith("rejected")),
-        )
-        for source in reader.webhook_sources(workspace_id)
-    )
     campaign = _campaign(reader, workspace_id, campaign_id)
     begun = Progress(
         campaign,
         own=any(one.campaign_id != EXAMPLE for one in reader.campaigns(workspace_id, limit=2).items),
         decided=bool(reader.decisions(workspace_id, limit=1).items),
         answered=reader.has_answers(workspace_id),
-        sources=heard,
+        heard=_heard(reader.webhook_sources(workspace_id), counts),
     )
     if campaign is None:
         return begun
@@ -130,11 +121,27 @@ def progress(services: Services, reader: Reader, workspace_id: str, campaign_id:
     )
 
 
+def _heard(sources: Sequence[WebhookSource], counts: Sequence[Intake]) -> tuple[Heard, ...]:
+    def count(vendor: Vendor, *results: str) -> int:
+        return sum(c.count for c in counts if c.source == vendor and c.result.partition(".")[0] in results)
+
+    return tuple(
+        Heard(
+            vendor,
+            tuple(one for one in sources if one.vendor == vendor),
+            count(vendor, "matched", "unmatched", "duplicate"),
+            count(vendor, "forged"),
+            count(vendor, "rejected"),
+        )
+        for vendor in dict.fromkeys(one.vendor for one in sources)
+    )
+
+
 def _campaign(reader: Reader, workspace_id: str, campaign_id: str | None) -> Campaign | None:
     chosen = None if campaign_id is None else reader.campaign(workspace_id, campaign_id)
     if chosen is not None and chosen.status == "active":
         return chosen
-    active = [one for one in reader.campaigns(workspace_id, limit=500).items if one.status == "active"]
+    active = [one for one in all_campaigns(reader, workspace_id) if one.status == "active"]
     return max(active, key=_standing, default=None)
 
 

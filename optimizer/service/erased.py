@@ -7,6 +7,7 @@ stored and nothing decided: a stale list must not write to them, a late report m
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from dataclasses import replace
 from datetime import datetime
@@ -22,12 +23,21 @@ ERASURE = "erasure"
 #: What is left of the source of a refusal that an event recorded: the event's own id may name the person.
 _BY_AN_EVENT = f"{EVENT_SOURCE}erased"
 _FLAG = "erased_in:"
+#: What the ids begin with under which something is stored of erased people.
+NAMELESS = "erased"
+#: A random one of an erasure, or a ``grave_id``.
+_PSEUDONYM = re.compile(rf"{NAMELESS}_(?:[a-z2-7]{{20}}|[a-z2-7]{{26}})")
 CODE = "erased"
+
+
+def is_pseudonym(recipient_id: str) -> bool:
+    """Whether an id is one that an erasure made: no person is called so."""
+    return _PSEUDONYM.fullmatch(recipient_id) is not None
 
 
 def grave_id(salt: bytes, workspace_id: str, recipient_id: str) -> str:
     """Under which id the record lies that remembers an erased person."""
-    return derived("erased", salt, workspace_id, "recipient", recipient_id)
+    return derived(NAMELESS, salt, workspace_id, "recipient", recipient_id)
 
 
 def hidden_message_id(salt: bytes, workspace_id: str, provider: str, message_id: str) -> str:

@@ -17,7 +17,7 @@ from typing import Any
 from optimizer.bandit.rewards import amount
 from optimizer.errors import Conflict, NotFound
 from optimizer.service import cleaning, displace, settledrows
-from optimizer.service.erased import bury, gone, grave_id, hidden_message_id
+from optimizer.service.erased import NAMELESS, bury, gone, grave_id, hidden_message_id
 from optimizer.service.feedback import all_campaigns
 from optimizer.service.ids import fresh
 from optimizer.service.optout import WITHDRAWN, revoke
@@ -59,7 +59,7 @@ def erase(services: Services, workspace_id: str, recipient_id: str, if_match: in
         StoreUnavailable: nothing was changed.
     """
     now = services.clock()
-    pseudonym = fresh("erased")  # one, however often the store runs the work
+    pseudonym = fresh(NAMELESS)  # one, however often the store runs the work
 
     def work(writer: Writer) -> Erased:
         person = writer.recipient(workspace_id, recipient_id)

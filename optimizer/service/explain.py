@@ -57,7 +57,7 @@ def explain(services: Services, workspace_id: str, decision_id: str) -> dict[str
     facts = {**_facts(decision), "kind": kind, **_nothing()}
     if live is not None:
         facts |= _choice(decision, campaign, live)
-    return {**facts, "sentence": sentence(facts)}
+    return {**facts, "sentence": sentence(facts, campaign.mode)}
 
 
 def _kind(decision: Decision) -> Kind:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from storage.records import Mode
+
 #: How many contributions are named.
 _NAMED = 3
 _THROUGH = {
@@ -17,23 +19,25 @@ _THROUGH = {
 #: Why nothing was chosen, by the kind of the first reason; else no message was eligible.
 _WITHHELD = {
     "paused": "the campaign is paused",
+    "workspace_paused": "the workspace is paused",
     "no_baseline": "the baseline was to answer, and the campaign has none",
     "not_requested": "the baseline is not among the variants and channels that were asked for",
     "outside_window": "the baseline's time does not come in the window",
 }
 
 
-def sentence(facts: Mapping[str, Any]) -> str:
-    """Why, for people."""
-    return " ".join([*_why(facts), *_masked(facts)])
+def sentence(facts: Mapping[str, Any], mode: Mode) -> str:
+    """Why, for people. ``mode`` is the campaign's own, where the decision's may be the workspace's."""
+    return " ".join([*_why(facts, mode), *_masked(facts)])
 
 
-def _why(facts: Mapping[str, Any]) -> Iterator[str]:
+def _why(facts: Mapping[str, Any], mode: Mode) -> Iterator[str]:
     kind = facts["kind"]
     if kind == "imported":
         yield "This decision was made by another system and imported; there is nothing to explain it by."
     elif kind == "withheld":
         first = facts["masked"][0]["kind"] if facts["masked"] else ""
+        first = "workspace_paused" if first == "paused" and mode != "paused" else first
         yield f"Withheld: {_WITHHELD.get(first, 'no message was eligible')}."
     elif kind == "holdout":
         yield "Nothing was sent: the recipient is in the group holdout, which shows what happens without messages."
@@ -41,7 +45,7 @@ def _why(facts: Mapping[str, Any]) -> Iterator[str]:
         why = (
             "the recipient is in the group baseline" if facts["group"] == "baseline" else f"the mode is {facts['mode']}"
         )
-        yield f"The baseline was sent at its first eligible time, since {why}."
+        yield f"The baseline was chosen at its first eligible time, since {why}."
     elif kind == "random":
         yield (
             f"Chosen at random among {facts['eligible_actions']} eligible actions: the recipient is in the group "

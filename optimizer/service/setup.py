@@ -217,15 +217,15 @@ def put_rule(services: Services, rule: Rule, if_match: int | None = None) -> tup
 
 def replace_rule(writer: Writer, stored: Rule | None, new: Rule, now: datetime) -> Rule:
     """Stores ``new`` as the next version of ``stored`` (see ``put_rule``), and returns it."""
-    parameters = _started(new.parameters, None if stored is None or stored.archived else stored.parameters, now)
+    parameters = started(new.parameters, None if stored is None or stored.archived else stored.parameters, now)
     version = stored.version + 1 if stored is not None else 1
     newer = replace(new, parameters=parameters, version=version, updated_at=now)
     writer.put_rule(newer)
     return newer
 
 
-def _started(parameters: RuleParameters, before: RuleParameters | None, now: datetime) -> RuleParameters:
-    """The parameters with the first day of their warm-up, if they have one."""
+def started(parameters: RuleParameters, before: RuleParameters | None, now: datetime) -> RuleParameters:
+    """The parameters with the first day of their warm-up, if they have one: what is stored in place of ``before``."""
     if not isinstance(parameters, Capacity) or not parameters.warm_up or parameters.starts_on is not None:
         return parameters
     known = before.starts_on if isinstance(before, Capacity) else None

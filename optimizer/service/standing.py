@@ -82,8 +82,8 @@ def _policies(services: Services, workspace_id: str) -> Iterator[Check]:
 
 
 def _training(services: Services, reader: Reader, workspace_id: str, now: datetime) -> Check:
-    """The last retrain, unless the next is late: a run that fell due while nothing ran is due from when this process
-    began, since the scheduler starts beside it and has yet to look."""
+    """The last retrain, unless the next is late, be it the first: a run that fell due while nothing ran is due from
+    when this process began, since the scheduler starts beside it and has yet to look."""
     run, workspace = last_run(reader, workspace_id, "retrain"), reader.workspace(workspace_id)
     every = timedelta(minutes=services.settings.retrain_minutes)
     since = run.created_at if run is not None else None if workspace is None else workspace.created_at
@@ -93,7 +93,7 @@ def _training(services: Services, reader: Reader, workspace_id: str, now: dateti
     if run is not None and run.status == "failed":
         return Check("training_failed", "bad", {"at": run.finished_at or run.created_at, "error": run.error or ""})
     if late:
-        return Check("training_late", "warn", {"at": since})
+        return Check("training_overdue" if run is None else "training_late", "warn", {"at": since})
     if run is None:
         return Check("training_none", "note")
     return Check(f"training_{run.status}", "good", {"at": run.finished_at or run.created_at})

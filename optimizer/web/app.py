@@ -30,6 +30,7 @@ from optimizer.web import (
 from optimizer.web.any_id import AnyId
 from optimizer.web.compat import personalizer, segment, segment_document
 from optimizer.web.console import console
+from optimizer.web.console.addresses import AnyIdInPath, IdInPath
 from optimizer.web.console.entry import to_console
 from optimizer.web.holder import ServiceHolder
 from optimizer.web.metrics import Metrics
@@ -74,7 +75,7 @@ def create_app(settings: Settings | None = None, *, clock: Clock = utc_now, seed
     app = Flask(__name__, static_url_path="/static")
     # Ids are taken as they are: no merging of slashes, and the body limit of each route is the operation's.
     app.url_map.merge_slashes = False
-    app.url_map.converters["path"] = AnyId
+    app.url_map.converters |= {"path": AnyId, "id": IdInPath, "any_id": AnyIdInPath}
     app.extensions["sendtide"] = ServiceHolder(chosen, lambda: open_services(chosen, clock, seed))
     app.extensions["sendtide_metrics"] = Metrics()
     app.extensions["sendtide_store_check"] = health.StoreCheck()

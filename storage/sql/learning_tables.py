@@ -7,7 +7,7 @@ from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Final
 
-from storage.codec import POLICY, TRAINING_RUN, from_micros, to_micros
+from storage.codec import POLICY, TRAINING_RUN, from_micros, is_judged_or_live, to_micros
 from storage.cursors import decode_cursor, encode_cursor
 from storage.errors import AlreadyExists, VersionConflict
 from storage.log import Change, ChangeKind, Page
@@ -36,6 +36,8 @@ INSERT INTO leases (name, holder, until) VALUES (?1, ?2, ?3)
 ON CONFLICT (name) DO UPDATE SET holder = excluded.holder, until = excluded.until
 WHERE leases.holder = excluded.holder OR leases.until <= ?4 OR leases.until > ?5
 """
+#: Policies that are read at once where most of them may be left out.
+_LOOKED_AT: Final = 500
 #: What a blob begins with that is stored compressed; those of earlier versions are stored as they are.
 _COMPRESSED: Final = b"zlib\0"
 
@@ -73,10 +75,19 @@ class LearningReader(Tables):
         return None if row is None else POLICY.unpack(row[0])
 
     def policies(
-        self, workspace_id: str, *, limit: int, cursor: str | None = None, campaign_id: str | None = None
+        self,
+        workspace_id: str,
+        *,
+        limit: int,
+        cursor: str | None = None,
+        campaign_id: str | None = None,
+        revisions: bool = True,
     ) -> Page[Policy]:
         """See ``storage.port``; of one time, the last stored first."""
-        rows, following = self._newest("policies", workspace_id, limit, cursor, "campaign_id", campaign_id)
+        if revisions:
+            rows, following = self._newest("policies", workspace_id, limit, cursor, "campaign_id", campaign_id)
+        else:
+            rows, following = self._judged_or_live(workspace_id, limit, cursor, campaign_id)
         return Page(tuple(POLICY.unpack(row[0]) for row in rows), following)
 
     def pointer(self, workspace_id: str, campaign_id: str) -> Pointer | None:
@@ -122,6 +133,19 @@ class LearningReader(Tables):
             "SELECT rows FROM import_positions WHERE workspace_id = ? AND import_id = ?", (workspace_id, import_id)
         )
         return 0 if row is None else int(row[0])
+
+    def _judged_or_live(
+        self, workspace_id: str, limit: int, cursor: str | None, campaign_id: str | None
+    ) -> tuple[list[Row], str | None]:
+        """As ``_newest``, of policies that are no revision or live: reads on until the page is full, since only the
+        documents tell, and between two that the gate has judged there may be thousands of revisions."""
+        found: list[Row] = []
+        while len(found) <= limit:
+            rows, cursor = self._newest("policies", workspace_id, _LOOKED_AT, cursor, "campaign_id", campaign_id)
+            found += [row for row in rows if is_judged_or_live(row[0])]
+            if cursor is None:
+                break
+        return found[:limit], encode_cursor("policies", found[limit - 1][1:]) if len(found) > limit else None
 
     def _newest(
         self, table: str, workspace_id: str, limit: int, cursor: str | None, column: str, value: str | None

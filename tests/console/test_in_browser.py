@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, Literal
+from urllib.parse import quote
 
 import pytest
 
@@ -184,6 +186,49 @@ def test_decisions_are_searched_by_keyboard_and_explained(chromium: Browser, sit
         page.click("tbody th a")
         page.wait_for_selector("h2:has-text('Why?')")
     assert faults == []
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "..",
+        ".",
+        "x/../person-3",
+        "x/./../person-3",
+        "//person-3",
+        "../rules/no-sundays/switch/archived",
+        "x\\..\\person-3",
+        "%2e%2e",
+        "x%2F..%2Fperson-3",
+    ],
+)
+def test_an_odd_name_leads_to_nobody_else_who_is_exported_or_erased(chromium: Browser, site: Site, name: str) -> None:
+    with visiting(chromium, site) as (page, faults):
+        headers = {"Authorization": f"Bearer {site.secret}"}
+        made = {"recipients": [{"recipient_id": name}]}
+        assert page.request.post("/v1/recipients/batch", data=made, headers=headers).ok
+        page.goto("/console/recipients")
+        page.fill("#recipient_id", name)
+        page.keyboard.press("Enter")
+        page.wait_for_selector("h1")
+        assert page.inner_text("h1") == name
+        with page.expect_download() as download:
+            page.get_by_role("link", name="Export").click()
+        assert json.loads(download.value.path().read_bytes())["recipient"]["recipient_id"] == name
+        page.get_by_role("link", name="Erase").click()
+        page.wait_for_selector("text=There is no way back.")
+        assert page.inner_text(".crumb") == name
+        page.get_by_role("link", name="Cancel").click()
+        page.wait_for_selector("#stored")
+        assert page.inner_text("h1") == name
+        page.get_by_role("link", name="Erase").click()
+        page.get_by_role("button", name="Erase").click()
+        page.wait_for_selector("text=erased")
+        assert page.request.get("/v1/recipients/person-3", headers=headers).ok
+        page.goto(f"/console/recipients?recipient_id={quote(name)}")
+        page.wait_for_selector("h1:has-text('Recipients')")
+    # The browser itself notes the 404 of who is gone.
+    assert all("404" in one for one in faults)
 
 
 def test_a_training_run_is_asked_for(chromium: Browser, site: Site) -> None:

@@ -15,6 +15,7 @@ from optimizer.service import setup
 from optimizer.service.explain import explain
 from optimizer.service.publish import new_policy, publish
 from optimizer.service.requests import DecisionRequest, RecipientPatch
+from optimizer.service.settle import release
 from optimizer.service.wiring import Services
 from storage.log import Decision
 from storage.policies import Component
@@ -212,7 +213,7 @@ def test_a_withheld_decision_says_why(services: Services) -> None:
 @pytest.mark.parametrize(
     ("mode", "why"),
     [
-        ("paused", "the campaign is paused."),
+        ("paused", "the workspace is paused."),
         ("baseline_only", "the baseline was to answer, and the campaign has none."),
     ],
 )
@@ -221,6 +222,19 @@ def test_a_mode_in_which_nothing_is_chosen_is_told(services: Services, mode: Mod
     setup.set_mode(services, WORKSPACE, mode)
     found = explained(services, ask(services))
     assert (found["kind"], found["sentence"].startswith(f"Withheld: {why}")) == ("withheld", True)
+
+
+def test_a_campaign_that_is_paused_by_itself_is_told(services: Services) -> None:
+    setup.put_campaign(services, shop(mode="paused"))
+    assert explained(services, ask(services))["sentence"].startswith("Withheld: the campaign is paused.")
+
+
+def test_a_baseline_that_was_released_is_not_said_to_have_been_sent(services: Services) -> None:
+    setup.put_campaign(services, shop(mode="baseline_only", baseline=Baseline("mens", "email", "09:00")))
+    made = ask(services)
+    release(services, WORKSPACE, made.decision_id, "not now")
+    sentence = explained(services, made)["sentence"]
+    assert sentence == "The baseline was chosen at its first eligible time, since the mode is baseline_only."
 
 
 def test_a_baseline_that_was_not_asked_for_is_told(services: Services) -> None:

@@ -77,6 +77,15 @@ def test_a_schedule_that_is_late_is_told_and_so_is_a_run_without_end(services: S
     assert looked_at(services)["training_stuck"].level == "bad"
 
 
+def test_a_first_run_that_is_overdue_is_not_told_as_one_that_was_asked_for(
+    services: Services, clock: FakeClock
+) -> None:
+    clock.forward(days=5)
+    found = looked_at(replace(services, opened_at=clock() - timedelta(hours=1)))
+    assert found["training_overdue"] == Check("training_overdue", "warn", {"at": START})
+    assert "training_late" not in found
+
+
 def test_a_schedule_that_has_just_started_is_not_late(services: Services, clock: FakeClock) -> None:
     ran(services, "published")
     clock.forward(days=11)

@@ -71,6 +71,38 @@ def test_policies_are_paged_newest_first(store: Store) -> None:
         assert listed == [p for p in reversed(policies) if campaign_id in (None, p.campaign_id)]
 
 
+def test_what_the_gate_judged_is_paged_however_many_revisions_lie_between(store: Store) -> None:
+    def policy(n: int) -> Policy:
+        judged = n in (3, 4, 700, 1_200)
+        return make_policy(
+            policy_id=f"pol_{n}",
+            created_at=at(n // 3),
+            campaign_id="summer" if n == 700 else "spring",
+            revision=not judged,
+            status="live" if n == 1_150 else "retired",
+        )
+
+    def work(writer: Writer) -> None:
+        for n in range(1_300):
+            writer.add_policy(policy(n))
+
+    store.write(work)
+    for campaign_id, wanted in ((None, (1_200, 1_150, 700, 4, 3)), ("spring", (1_200, 1_150, 4, 3))):
+        for limit in (1, 2, 4, 5):
+            listed, cursor = list[Policy](), None
+            with store.read() as reader:
+                while True:
+                    page = reader.policies(
+                        WORKSPACE, limit=limit, cursor=cursor, campaign_id=campaign_id, revisions=False
+                    )
+                    listed += page.items
+                    cursor = page.cursor
+                    if cursor is None:
+                        break
+                    assert len(page.items) == limit
+            assert listed == [policy(n) for n in wanted]
+
+
 def test_a_pointer_moves_by_compare_and_set(store: Store) -> None:
     for wrong in (0, 2):
         with pytest.raises(VersionConflict):

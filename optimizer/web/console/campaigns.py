@@ -35,7 +35,7 @@ def campaigns(visit: Visit) -> Response:
     return visit.show("campaigns.html", rows=rows, cold=COLD_POLICY)
 
 
-@console.page("/campaigns/<campaign_id>")
+@console.page("/campaigns/<id:campaign_id>")
 def campaign(visit: Visit, campaign_id: str) -> Response:
     """One campaign."""
     with visit.services.store.read() as reader:

@@ -13,6 +13,7 @@ from optimizer.bandit.localtime import at_zone
 from optimizer.errors import NotFound
 from optimizer.service.explain import explain
 from optimizer.service.explainwords import feature
+from optimizer.service.feedback import all_campaigns
 from optimizer.web.console.charts import Scale
 from optimizer.web.console.pages import Visit, console, see
 from optimizer.web.paging import own_cursor
@@ -46,7 +47,7 @@ def _listed(visit: Visit, asked: dict[str, str], unknown: str | None = None) -> 
             recipient_id=asked["recipient_id"] or None,
             status=status,
         )
-        names = [c.campaign_id for c in reader.campaigns(visit.workspace_id, limit=500).items]
+        names = [c.campaign_id for c in all_campaigns(reader, visit.workspace_id)]
     kept = {name: value for name, value in asked.items() if value}
     return visit.show(
         "decisions.html",
@@ -62,7 +63,7 @@ def _listed(visit: Visit, asked: dict[str, str], unknown: str | None = None) -> 
     )
 
 
-@console.page("/decisions/<decision_id>")
+@console.page("/decisions/<id:decision_id>")
 def decision(visit: Visit, decision_id: str) -> Response:
     """One decision and its explanation."""
     with visit.services.store.read() as reader:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from datetime import UTC, datetime, timedelta
+from decimal import Decimal
 
 from optimizer.web.console.language import Language
 
@@ -44,6 +45,12 @@ def number(language: Language, value: float | None) -> str:
     return _marked(language, text.rstrip("0").rstrip(".") if "." in text else text)
 
 
+def exact(language: Language, value: float | Decimal) -> str:
+    """A number with all its digits, without an exponent."""
+    text = f"{Decimal(str(value)):,f}"
+    return _marked(language, text.rstrip("0").rstrip(".") if "." in text else text)
+
+
 def within(language: Language, value: float | None, low: float | None, high: float | None) -> str:
     """A number to as many decimals as its bounds are worth: two significant digits of half their distance."""
     if value is None or low is None or high is None or not high > low:
@@ -72,6 +79,13 @@ def signed_percent(language: Language, value: float | None, decimals: int = 1) -
     """As ``percent``, with its sign."""
     shown = percent(language, value, decimals)
     return f"+{shown}" if value is not None and value > 0 else shown
+
+
+def exact_percent(language: Language, value: float) -> str:
+    """A share with all its digits, one decimal at the least."""
+    share = 100 * Decimal(str(value)).normalize()
+    decimals = max(1, -int(share.normalize().as_tuple().exponent))
+    return _marked(language, f"{share:,.{decimals}f}") + _percent_sign(language)
 
 
 def day(language: Language, moment: datetime | None) -> str:

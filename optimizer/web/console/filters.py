@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
+from decimal import Decimal
 from typing import Any
 
 from markupsafe import Markup
@@ -32,6 +33,10 @@ class Sayings:
         """A number to three significant digits."""
         return figures.number(self.language, value)
 
+    def exact(self, value: float | Decimal) -> str:
+        """A number with all its digits."""
+        return figures.exact(self.language, value)
+
     def signed(self, value: float | None) -> str:
         """A number with its sign."""
         return figures.signed(self.language, value)
@@ -44,6 +49,10 @@ class Sayings:
     def percent(self, value: float | None, decimals: int = 1) -> str:
         """A share."""
         return figures.percent(self.language, value, decimals)
+
+    def exact_percent(self, value: float) -> str:
+        """A share with all its digits."""
+        return figures.exact_percent(self.language, value)
 
     def signed_percent(self, value: float | None, decimals: int = 1) -> str:
         """A share with its sign."""
@@ -74,19 +83,23 @@ class Sayings:
         return Markup('<time datetime="{}" title="{}">{}</time>').format(moment.isoformat(), exact, told)
 
     def minutes(self, count: float) -> str:
-        """A number of minutes, as days, hours or seconds where that is shorter."""
+        """A number of minutes, to the microsecond, as days, hours or seconds where that is shorter."""
         if count >= 2880 and count % 1440 == 0:
             return self._counted("days", count / 1440)
         if count >= 120 and count % 60 == 0:
             return self._counted("hours", count / 60)
-        return self._counted("minutes", count) if count >= 1 else self._counted("seconds", count * 60)
+        if count >= 1 and round(count, 2) == count:
+            return self._counted("minutes", count)
+        return self._counted("seconds", round(count * 60, 6))
 
     def seconds(self, count: float) -> str:
-        """A number of seconds, as minutes where that is shorter."""
-        return self._counted("seconds", count) if count < 120 else self._counted("minutes", round(count / 60))
+        """A number of seconds to three significant digits, as minutes where that is shorter."""
+        if count < 120:
+            return self._counted("seconds", float(f"{count:.3g}"))
+        return self._counted("minutes", round(count / 60))
 
     def _counted(self, unit: str, count: float) -> str:
-        return str(self.language(f"age.{unit}", int(count), n=self.number(count)))
+        return str(self.language(f"age.{unit}", count, n=self.exact(count)))
 
     def subset(self, name: str) -> str:
         """Some of the actions, as the drift detectors name them."""

@@ -21,12 +21,14 @@ DEFAULT: Final = "en"
 Forms = Mapping[str, str]
 
 
-def _english(count: int) -> str:
+def _english(count: float) -> str:
     return "one" if count == 1 else "other"
 
 
-def _russian(count: int) -> str:
-    """CLDR's rule for whole numbers."""
+def _russian(count: float) -> str:
+    """CLDR's rule for whole numbers; what has a fraction takes the genitive singular, as 2 to 4 do."""
+    if count % 1:
+        return "few"
     ten, hundred = count % 10, count % 100
     if ten == 1 and hundred != 11:
         return "one"
@@ -34,8 +36,8 @@ def _russian(count: int) -> str:
 
 
 _CATEGORIES: Final = {"one", "few", "many", "other"}
-#: Which form a whole number takes, by language.
-PLURALS: Final[Mapping[str, Callable[[int], str]]] = {"en": _english, "ru": _russian}
+#: Which form a number takes, by language.
+PLURALS: Final[Mapping[str, Callable[[float], str]]] = {"en": _english, "ru": _russian}
 
 
 @dataclass(frozen=True)
@@ -45,7 +47,7 @@ class Language:
     code: str
     words: Mapping[str, str | Forms]
 
-    def __call__(self, name: str, count: int | None = None, /, **fields: Any) -> Markup:
+    def __call__(self, name: str, count: float | None = None, /, **fields: Any) -> Markup:
         """A word with its fields filled in, safe to stand in HTML: fields are escaped, and so is the word.
 
         Raises:

@@ -252,19 +252,19 @@ def _nowhere(rest: str) -> Response:  # noqa: ARG001  whatever it is
     raise NotFound
 
 
-def refused(status: int, detail: str) -> Response:
-    """A page that says what went wrong."""
+def refused(status: int, detail: str, code: str = "") -> Response:
+    """A page that says what went wrong, headed by the words of its code, else of its status."""
     words = language()
-    page = render_template(
-        "console/refused.html", status=status, detail=detail, request_id=g.get("request_id", ""), **look(words)
-    )
+    heading = next((name for name in (f"refused.{code}", f"refused.{status}") if name in words.words), "refused.title")
+    told = {"status": status, "heading": words(heading), "detail": detail, "request_id": g.get("request_id", "")}
+    page = render_template("console/refused.html", **told, **look(words))
     return Response(page, status, content_type="text/html; charset=utf-8")
 
 
 @console.errorhandler(SendtideError)
 def _on_error(error: SendtideError) -> Response:
     told = problems.of_error(error)
-    return refused(told["status"], told["detail"])
+    return refused(told["status"], told["detail"], told["code"])
 
 
 @console.errorhandler(body.Malformed)
@@ -277,7 +277,7 @@ def _on_store_error(error: StoreError) -> Response:
     told = problems.of_store_error(error)
     if told["status"] == HTTPStatus.SERVICE_UNAVAILABLE:
         log.error("store unavailable: %s", error)
-    return refused(told["status"], told["detail"])
+    return refused(told["status"], told["detail"], told["code"])
 
 
 @console.errorhandler(HTTPException)

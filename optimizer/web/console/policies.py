@@ -10,6 +10,7 @@ from flask import Response, request
 from optimizer.errors import Invalid
 from optimizer.service import learning
 from optimizer.service.card import card
+from optimizer.service.feedback import all_campaigns
 from optimizer.service.freshreports import Fresh
 from optimizer.service.ids import COLD_POLICY, no_policy
 from optimizer.web.console.pages import Visit, console, see
@@ -17,6 +18,8 @@ from optimizer.web.paging import own_cursor
 from storage.policies import Policy
 
 _ROWS = 50
+#: Policies that one is offered for comparison with, the newest.
+_COMPARED = 500
 _REFRESH_SECONDS = 15
 #: Features of a card that are shown.
 _FEATURES = 10
@@ -28,13 +31,17 @@ def policies(visit: Visit) -> Response:
     campaign_id = request.args.get("campaign_id", "").strip() or None
     with own_cursor(), visit.services.store.read() as reader:
         page = reader.policies(
-            visit.workspace_id, limit=_ROWS, cursor=request.args.get("cursor") or None, campaign_id=campaign_id
+            visit.workspace_id,
+            limit=_ROWS,
+            cursor=request.args.get("cursor") or None,
+            campaign_id=campaign_id,
+            revisions=False,
         )
         pointers = [p for p in reader.pointers() if p.workspace_id == visit.workspace_id]
-        names = {c.campaign_id: c.name or c.campaign_id for c in reader.campaigns(visit.workspace_id, limit=500).items}
+        names = {c.campaign_id: c.name or c.campaign_id for c in all_campaigns(reader, visit.workspace_id)}
     return visit.show(
         "policies.html",
-        rows=[one for one in page.items if not one.revision or one.status == "live"],
+        rows=page.items,
         cursor=page.cursor,
         campaign_id=campaign_id,
         names=names,
@@ -50,7 +57,9 @@ def policy(visit: Visit, policy_id: str) -> Response:
     with visit.services.store.read() as reader:
         pointer = reader.pointer(visit.workspace_id, found.campaign_id)
         changes = reader.policy_changes(visit.workspace_id, limit=100, policy_id=policy_id)
-        others = reader.policies(visit.workspace_id, limit=_ROWS, campaign_id=found.campaign_id).items
+        others = reader.policies(
+            visit.workspace_id, limit=_COMPARED, campaign_id=found.campaign_id, revisions=False
+        ).items
     return visit.show(
         "policy.html",
         refresh_seconds=_REFRESH_SECONDS,
@@ -62,7 +71,7 @@ def policy(visit: Visit, policy_id: str) -> Response:
         pending=fresh.pending,
         features=_features(fresh.report),
         changes=changes,
-        others=[one for one in others if one.policy_id != policy_id and (not one.revision or one.status == "live")],
+        others=[one for one in others if one.policy_id != policy_id],
         done=request.args.get("done", ""),
     )
 

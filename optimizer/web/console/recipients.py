@@ -14,6 +14,8 @@ from optimizer.bandit.groups import assign
 from optimizer.errors import NotFound, SendtideError
 from optimizer.model.rhythm import EFFECT
 from optimizer.service import erasing, exports
+from optimizer.service.erased import is_pseudonym
+from optimizer.service.feedback import all_campaigns
 from optimizer.service.requests import DecisionRequest
 from optimizer.service.rhythms import effects_of
 from optimizer.web.console.charts import Cell, intensity
@@ -48,7 +50,7 @@ def _asked_for(visit: Visit, unknown: str | None = None) -> Response:
     return visit.show("recipients.html", 200 if unknown is None else 404, newest=shown, unknown=unknown)
 
 
-@console.page("/recipients/<path:recipient_id>")
+@console.page("/recipients/<any_id:recipient_id>")
 def recipient(visit: Visit, recipient_id: str) -> Response:
     """One recipient."""
     workspace_id = visit.workspace_id
@@ -73,12 +75,13 @@ def recipient(visit: Visit, recipient_id: str) -> Response:
         more=page.cursor is not None,
         rhythm=_rhythm(effects_of(sums, visit.now)),
         unanswered=unanswered,
-        openings=[_opening(visit, one, recipient_id) for one in campaigns] if person is not None else [],
+        nobody=(nobody := is_pseudonym(recipient_id)),
+        openings=[] if nobody else [_opening(visit, one, recipient_id) for one in campaigns],
         consents=_consents(person, campaigns),
     )
 
 
-@console.page("/export/<path:recipient_id>", scope="admin")
+@console.page("/export/<any_id:recipient_id>", scope="admin")
 def export_recipient(visit: Visit, recipient_id: str) -> Response:
     """Everything that is stored of the person, as a file for them."""
     told = exports.of_recipient(visit.services, visit.workspace_id, recipient_id)
@@ -88,7 +91,7 @@ def export_recipient(visit: Visit, recipient_id: str) -> Response:
     return Response(raw, content_type="application/json", headers=headers)
 
 
-@console.page("/erase/<path:recipient_id>", scope="admin")
+@console.page("/erase/<any_id:recipient_id>", scope="admin")
 def confirm_erase(visit: Visit, recipient_id: str) -> Response:
     """Asks whether it is meant."""
     with visit.services.store.read() as reader:
@@ -98,7 +101,7 @@ def confirm_erase(visit: Visit, recipient_id: str) -> Response:
     return visit.show("confirm_erase.html", recipient_id=recipient_id)
 
 
-@console.action("/erase/<path:recipient_id>")
+@console.action("/erase/<any_id:recipient_id>")
 def erase_recipient(visit: Visit, recipient_id: str) -> Response:
     """Erases the person."""
     done = erasing.erase(visit.services, visit.workspace_id, recipient_id)
@@ -163,8 +166,7 @@ def _groups(visit: Visit, reader: Reader, recipient_id: str, decisions: Sequence
 
 def _live_campaigns(reader: Reader, workspace_id: str) -> list[Campaign]:
     """The most urgent campaigns that would answer."""
-    page = reader.campaigns(workspace_id, limit=500)
-    active = [one for one in page.items if one.status == "active" and one.mode != "paused"]
+    active = [one for one in all_campaigns(reader, workspace_id) if one.status == "active" and one.mode != "paused"]
     return sorted(active, key=lambda one: (-one.priority, one.campaign_id))[:_ASKED]
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from datetime import datetime
 from typing import Any, Final
 
 import orjson
@@ -55,15 +56,14 @@ _NAME = _NameIn()
 @console.page("/rules")
 def rules(visit: Visit) -> Response:
     """Every rule that isn't archived."""
-    say = Sayings(visit.language)
     with visit.services.store.read() as reader:
         known = [one for one in reader.rules(visit.workspace_id) if not one.archived]
-    rows = [(one, state_of(one), in_words(say, one), selected(say, one.applies_to)) for one in known]
+    rows = [(one, state_of(one), _words(visit, one)) for one in known]
     notice = visit.language("rule.done.archived") if request.args.get("done") == _ARCHIVED else None
     return visit.show("rules.html", rows=sorted(rows, key=lambda row: row[0].rule_id), kinds=STARTS, notice=notice)
 
 
-@console.page("/rules/<rule_id>")
+@console.page("/rules/<id:rule_id>")
 def rule(visit: Visit, rule_id: str) -> Response:
     """One rule, with what it would have masked last week."""
     found = _stored(visit, rule_id)
@@ -72,14 +72,14 @@ def rule(visit: Visit, rule_id: str) -> Response:
     return visit.show("rule.html", **_facts(visit, found), refresh_seconds=_REFRESH_SECONDS, notice=notice)
 
 
-@console.page("/rules/<rule_id>/switch/<to>", scope="admin")
+@console.page("/rules/<id:rule_id>/switch/<to>", scope="admin")
 def confirm_switch(visit: Visit, rule_id: str, to: str) -> Response:
     """Asks whether it is meant, beside what the rule would have masked."""
     found = _switchable(visit, rule_id, to)
     return visit.show("confirm_rule.html", **_facts(visit, found), to=to, refresh_seconds=_REFRESH_SECONDS)
 
 
-@console.action("/rules/<rule_id>/switch/<to>")
+@console.action("/rules/<id:rule_id>/switch/<to>")
 def switch_rule(visit: Visit, rule_id: str, to: str) -> Response:
     """Turns a rule on, off or into a dry run, or archives it; refused when somebody has changed it meanwhile."""
     found = _switchable(visit, rule_id, to)
@@ -100,7 +100,7 @@ def new_rule(visit: Visit) -> Response:
     return _form(visit, None, "", _pretty({"kind": kind, **STARTS[kind], "applies_to": {}, "dry_run": True}))
 
 
-@console.page("/rules/<rule_id>/edit", scope="admin")
+@console.page("/rules/<id:rule_id>/edit", scope="admin")
 def edit_rule(visit: Visit, rule_id: str) -> Response:
     """The form of a rule, filled in with its document."""
     found = _stored(visit, rule_id)
@@ -149,8 +149,7 @@ def _tried(visit: Visit, *, save: bool) -> Response:
         setup.put_rule(visit.services, asked, known.version if is_new and known is not None else version)
         note(rule_id=rule_id)
         return see("rule", rule_id=rule_id, done="saved")
-    say = Sayings(visit.language)
-    told = {"words": in_words(say, asked), "binds": selected(say, asked.applies_to), "state": state_of(asked)}
+    told = {**_words(visit, _as_stored(asked, known, visit.now)), "state": state_of(asked)}
     # A rule that was changed since it was tried is not stored: the answer shows what it would do first.
     return _form(
         visit,
@@ -173,7 +172,7 @@ def _form(
     status: int = 200,
     fault: SendtideError | None = None,
     tried: str = "",
-    told: Mapping[str, str] | None = None,
+    told: Mapping[str, str | None] | None = None,
     outcome: Mapping[str, Any] | None = None,
 ) -> Response:
     """The form, with what is wrong with what was typed, or with what came of trying it."""
@@ -198,20 +197,30 @@ def _form(
 
 def _facts(visit: Visit, found: Rule) -> dict[str, Any]:
     """What the pages of one rule show."""
-    say = Sayings(visit.language)
     fresh = _fresh(visit, found)
     return {
         "rule": found,
         "state": state_of(found),
         "states": [state for state in STATES if state != state_of(found)],
-        "words": in_words(say, found),
-        "binds": selected(say, found.applies_to),
-        "counts": selected(say, found.counts) if found.counts != found.applies_to else None,
+        **_words(visit, found),
         "document": _pretty(_document(found)),
         "preview": fresh.report,
         "pending": fresh.pending,
         "can_preview": not isinstance(found.parameters, Fatigue),
     }
+
+
+def _words(visit: Visit, found: Rule) -> dict[str, str | None]:
+    """What a rule does, whom it binds, and what it counts where that is something else."""
+    say = Sayings(visit.language)
+    counts = selected(say, found.counts) if found.counts != found.applies_to else None
+    return {"words": in_words(say, found), "binds": selected(say, found.applies_to), "counts": counts}
+
+
+def _as_stored(asked: Rule, known: Rule | None, now: datetime) -> Rule:
+    """The rule of the form as it would be stored now."""
+    before = None if known is None or known.archived else known.parameters
+    return replace(asked, parameters=setup.started(asked.parameters, before, now))
 
 
 def _fresh(visit: Visit, found: Rule) -> Fresh:

@@ -218,8 +218,8 @@ def _done(found: Progress) -> dict[str, bool]:
         "campaign": found.own,
         "decision": found.decided,
         "event": found.answered or found.event is not None,
-        "source": bool(found.sources),
-        "heard": any(one.events for one in found.sources),
+        "source": bool(found.heard),
+        "heard": any(one.events for one in found.heard),
     }
 
 
@@ -238,7 +238,7 @@ def _commands(found: Progress) -> dict[str, str]:
     if found.decision is not None:
         told["confirm"] = starters.confirm_command(base, _AUTH, found.decision.decision_id)
         told["event"] = starters.event_command(base, _AUTH, found.campaign, found.decision.decision_id)
-        told |= _signed(found, next((h.source for h in found.sources if h.source.vendor == "standard"), None))
+        told |= _signed(found, next((one.sources[0] for one in found.heard if one.vendor == "standard"), None))
     return told
 
 

@@ -11,6 +11,7 @@ import pytest
 from flask import Flask
 
 from optimizer.service.ids import COLD_POLICY
+from storage.errors import VersionConflict
 from storage.log import Change
 from storage.policies import Component, Policy, TrainingRun
 from tests.web.conftest import NOW, Caller
@@ -136,6 +137,31 @@ def test_another_workspaces_policies_are_none(app: Flask, signed_in: SignedIn) -
 
 
 @pytest.mark.usefixtures("stored")
+def test_only_what_changed_meanwhile_is_headed_so(
+    app: Flask, signed_in: SignedIn, ready: Caller, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    browser, store = signed_in("admin"), app.extensions["sendtide"].get().store
+    ready("PUT", "/v1/rules/gap", {"kind": "gap", "minutes": 60})
+    for path in (
+        "/console/rules/gap/switch/on",
+        "/console/policies/pol_bad/promote",
+        "/console/policies/pol_new/roll-back",
+    ):
+        refused = browser.get(path)
+        assert refused.status_code == 409
+        assert "<h1>This can’t be done as things stand</h1>" in refused.text
+    refused = browser.post("/console/rules/gap/switch/off", {"version": "7"})
+    assert (refused.status_code, "<h1>It was changed at the same time</h1>" in refused.text) == (412, True)
+
+    def raced(*_: Any, **__: Any) -> None:
+        raise VersionConflict("rule gap: version 2 was to be stored, but 3 comes next")
+
+    monkeypatch.setattr(store, "write", raced)
+    refused = browser.post("/console/rules/gap/switch/off", {"version": "1"})
+    assert (refused.status_code, "<h1>It was changed at the same time</h1>" in refused.text) == (409, True)
+
+
+@pytest.mark.usefixtures("stored")
 def test_what_no_longer_serves_is_not_rolled_back(app: Flask, signed_in: SignedIn) -> None:
     browser = signed_in("admin")
     browser.post("/console/policies/pol_new/promote")
@@ -239,8 +265,9 @@ def test_a_person_is_exported_and_erased_after_a_confirmation(
     ready("POST", "/v1/decisions", asked)
     browser = signed_in("admin")
     page = browser.get(f"/console/recipients/{person}").text
-    assert f"/console/export/{person}" in page
-    export = browser.get(f"/console/export/{person}")
+    link = page.split('href="/console/export/')[1].split('"')[0]
+    assert "/" not in link
+    export = browser.get(f"/console/export/{link}")
     assert export.headers["Content-Disposition"] == 'attachment; filename="recipient.json"'
     assert export.get_json()["recipient"]["attributes"] == {"city": "Kyiv"}
     assert "Erase this person?" in browser.get(f"/console/erase/{person}").text

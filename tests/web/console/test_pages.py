@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import re
 import threading
 import time
 from collections.abc import Callable
+from dataclasses import replace
+from datetime import timedelta
 from html import unescape
 from typing import Any
 from urllib.parse import quote
@@ -15,7 +18,7 @@ from flask import Flask
 from optimizer.service import freshreports, setup
 from optimizer.service.report import report_with_trends
 from optimizer.web.console import reports
-from storage.policies import TrainingRun
+from storage.policies import Component, Policy, PolicyStatus, TrainingRun
 from storage.port import Writer
 from storage.records import Recipient
 from tests.service.trained import publish_model
@@ -187,6 +190,46 @@ def test_a_recipient_page_tells_what_is_reserved_and_what_is_open(
     assert len(ready("GET", "/v1/decisions").get_json()["decisions"]) == 1, "looking reserves nothing"
 
 
+def test_what_is_open_is_told_of_who_has_no_record_and_of_nobody_who_was_erased(
+    signed_in: SignedIn, ready: Caller
+) -> None:
+    ready("POST", "/v1/decisions", {"campaign_id": "c", "recipient_id": "eve"})
+    assert ready("GET", "/v1/recipients/eve").status_code == 404
+    browser = signed_in("admin")
+    page = browser.get("/console/recipients/eve").text
+    assert "No active campaign to ask." not in page
+    asked = {"campaign_id": "c", "recipient_id": "eve", "preview": True}
+    told = ready("POST", "/v1/decisions", asked).get_json()
+    assert f">{told['eligible_actions']:,} of " in page
+    browser.get("/console/erase/eve")
+    browser.post("/console/erase/eve")
+    pseudonym = ready("GET", "/v1/decisions").get_json()["decisions"][0]["recipient_id"]
+    page = browser.get(f"/console/recipients/{pseudonym}").text
+    assert "there is nobody to ask about" in page
+    assert "open actions" not in page.lower()
+
+
+def test_the_five_hundred_and_first_campaign_is_there_like_any_other(
+    signed_in: SignedIn, shop: dict[str, str], app: Flask, ready: Caller
+) -> None:
+    with app.extensions["sendtide"].get().store.read() as reader:
+        made = reader.campaign("default", "c")
+    assert made is not None
+    urgent = replace(made, campaign_id="urgent", name="The most urgent", priority=1_000, created_at=NOW + timedelta(1))
+
+    def much(writer: Writer) -> None:
+        for n in range(500):
+            writer.put_campaign(replace(made, campaign_id=f"d{n:03}", status="archived"))
+        writer.put_campaign(urgent)
+
+    app.extensions["sendtide"].get().store.write(much)
+    browser = signed_in("admin")
+    for path in ("/console/decisions", "/console/policies", "/console/training"):
+        assert re.search(r'<option( value="urgent")?>(urgent|The most urgent)</option>', browser.get(path).text), path
+    assert "The most urgent" in browser.get("/console/recipients/ada").text
+    assert "The most urgent" in browser.get("/console/start").text
+
+
 def test_a_recipients_group_is_that_of_a_request_now(signed_in: SignedIn, shop: dict[str, str], ready: Caller) -> None:
     browser = signed_in("read")
     assert "the policy chooses" in browser.get("/console/recipients/ada").text
@@ -197,7 +240,9 @@ def test_a_recipients_group_is_that_of_a_request_now(signed_in: SignedIn, shop: 
     assert "the policy chooses" not in page
 
 
-@pytest.mark.parametrize("recipient", ["a/b", "a//b", "a b+c", "50%", "a?b#c", ODD, "Ä" * 200])
+@pytest.mark.parametrize(
+    "recipient", ["a/b", "a//b", "/a", "a b+c", "50%", "%2e%2E", "a%2Fb", "..", "x/../ada", "a?b#c", ODD, "Ä" * 200]
+)
 def test_odd_names_stay_text_and_can_be_followed(signed_in: SignedIn, ready: Caller, recipient: str) -> None:
     context = {"note": "<script>alert(1)</script>"}
     asked = {"campaign_id": "c", "recipient_id": recipient, "context": context}
@@ -310,6 +355,35 @@ def test_the_overview_says_whose_figures_and_which_days_it_shows(
     clock.forward(days=30)
     page = signed_in("read").get("/console").text.replace("\u202f", " ").replace("\u2009", " ").replace("\xa0", " ")
     assert "<figcaption>Decisions a day, 24 Nov 2026 to 24 Nov 2026</figcaption>" in page
+
+
+def test_older_policies_are_reached_and_compared_however_often_models_were_refreshed(
+    signed_in: SignedIn, shop: dict[str, str], app: Flask
+) -> None:
+    def policy(n: int, *, revision: bool) -> Policy:
+        status: PolicyStatus = "live" if n == 900 else "retired"
+        parts = (Component(1.0, None),)
+        return Policy("default", f"pol_{n}", "c", NOW + timedelta(minutes=n), parts, status, revision=revision)
+
+    def much(writer: Writer) -> None:
+        for n in range(60):
+            writer.add_policy(policy(n, revision=False))
+        for n in range(60, 901):
+            writer.add_policy(policy(n, revision=True))
+
+    app.extensions["sendtide"].get().store.write(much)
+    browser = signed_in("read")
+    first = browser.get("/console/policies?campaign_id=c").text
+    assert first.count('href="/console/policies/pol_') == 50
+    assert "/console/policies/pol_900" in first
+    older = unescape(first.split('class="button" href="')[1].split('"')[0])
+    second = browser.get(older).text
+    assert second.count('href="/console/policies/pol_') == 11
+    assert "/console/policies/pol_0" in second
+    live = browser.get("/console/policies/pol_900").text
+    assert live.count('<option value="pol_') == 60
+    assert "There is no other policy" not in live
+    assert browser.get("/console/policies/compare?a=pol_900&b=pol_0").status_code == 200
 
 
 def test_a_policy_tells_what_its_purchases_are_told_by(signed_in: SignedIn, shop: dict[str, str], app: Flask) -> None:

@@ -89,6 +89,66 @@ def test_a_rule_is_told_in_plain_words(document: dict[str, Any], words: str) -> 
     assert in_words(ENGLISH, made(document)) == words
 
 
+@pytest.mark.parametrize(
+    ("document", "english", "russian"),
+    [
+        ({"kind": "budget", "amount": 12.34, "per": "day"}, "At most 12.34 spent", "Не больше 12,34 на"),
+        ({"kind": "budget", "amount": 1999.99, "per": "day"}, "At most 1,999.99 spent", "Не больше 1\u00a0999,99 на"),
+        ({"kind": "budget", "amount": 0.000001, "per": "day"}, "At most 0.000001 spent", "Не больше 0,000001 на"),
+        (
+            {"kind": "budget", "amount": 5, "per": "week", "timezone": "Asia/Tokyo", "week_start": "wed"},
+            "together, a calendar week (from Wed on), in the time zone Asia/Tokyo.",
+            "вместе в календарную неделю (начало: ср), по часовому поясу Asia/Tokyo.",
+        ),
+        (
+            {"kind": "cap", "limit": 2, "window": {"calendar": "week", "week_start": "sun"}},
+            "At most 2 messages to a person a calendar week (from Sun on).",
+            "Не больше 2 сообщений человеку в календарную неделю (начало: вс).",
+        ),
+        ({"kind": "fatigue", "outcome": "complained", "max_risk": 0.0125}, "above 1.25%.", "выше 1,25\u00a0%."),
+        ({"kind": "fatigue", "outcome": "complained", "max_risk": 1e-6}, "above 0.0001%.", "выше 0,0001\u00a0%."),
+        ({"kind": "gap", "minutes": 100.5}, "At least 100.5 minutes between", "не меньше: 100,5 минуты."),
+        ({"kind": "gap", "minutes": 1.5}, "At least 1.5 minutes between", "не меньше: 1,5 минуты."),
+        ({"kind": "gap", "minutes": 10.25}, "At least 10.25 minutes between", "не меньше: 10,25 минуты."),
+        ({"kind": "gap", "minutes": 0.001}, "At least 0.06 seconds between", "не меньше: 0,06 секунды."),
+        ({"kind": "gap", "minutes": 21}, "At least 21 minutes between", "не меньше: 21 минуту."),
+        (
+            {"kind": "cap", "limit": 1, "window": {"rolling_hours": 0.123456789}},
+            "within any 444.44444 seconds.",
+            "(444,44444 секунды).",
+        ),
+        (
+            {"kind": "blackout", "country_holidays": True, "default_country": "DE"},
+            "of the recipient’s country, or of DE where that is unknown.",
+            "страны получателя, а если она неизвестна – страны DE.",
+        ),
+    ],
+)
+def test_a_rules_words_state_the_limit_that_binds(document: dict[str, Any], english: str, russian: str) -> None:
+    for language, words in (("en", english), ("ru", russian)):
+        assert words in in_words(Sayings(LANGUAGES[language]), made(document))
+
+
+def test_a_rule_that_is_tried_tells_from_when_on_it_would_warm_up_and_what_it_counts(
+    signed_in: SignedIn, ready: Caller
+) -> None:
+    steps = [{"day": 2, "limit": 50}, *({"day": day, "limit": 50 * day} for day in range(3, 11))]
+    document = {"kind": "capacity", "limit": 900, "per_minutes": 60, "warm_up": steps, "counts": {"channels": ["sms"]}}
+    told = (
+        "Warming up from 2026-11-24 on: 50 at first; 150 from day 3 on; 200 from day 4 on; 250 from day 5 on; 300 from "
+        "day 6 on; 350 from day 7 on; 400 from day 8 on; (+2); the whole limit from day 11 on."
+    )
+    browser = signed_in("admin")
+    browser.get("/console/new-rule?kind=capacity")
+    page = browser.post("/console/try-rule", form(document, new="yes")).text
+    assert told in page
+    assert "<dd>channels: sms</dd>" in page
+    ready("PUT", "/v1/rules/mine", {**document, "starts_on": "2026-11-20"})
+    page = browser.post("/console/try-rule", form(document, version=1)).text
+    assert told.replace("-24", "-20") in page
+    assert "Counts: channels: sms" in browser.get("/console/rules").text
+
+
 @pytest.mark.parametrize("code", LANGUAGES)
 @pytest.mark.parametrize("kind", KINDS)
 def test_every_kind_has_words_and_a_start_that_is_allowed(kind: str, code: str) -> None:

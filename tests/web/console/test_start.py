@@ -244,6 +244,23 @@ def test_a_wrong_secret_shows(signed_in: SignedIn, ready: Caller, app: Flask) ->
     assert "Nothing yet" in page
 
 
+def test_counts_are_told_of_a_vendor_and_not_of_each_of_its_addresses(
+    signed_in: SignedIn, ready: Caller, app: Flask
+) -> None:
+    browser = signed_in("admin")
+    for secret in ("their key", "their other key"):
+        browser.post("/console/start/webhook", {"vendor": "mailgun", "secret": secret})
+    browser.post("/console/start/webhook", {"vendor": "standard"})
+    sources = [one["source_id"] for one in ready("GET", "/v1/webhook-sources").get_json()["webhook_sources"]]
+    (first, *_) = [one for one in sources if f"/mailgun/{one}" in browser.get("/console/start").text]
+    assert app.test_client().post(f"/v1/webhooks/mailgun/{first}", json={}).status_code == 401
+    app.extensions["sendtide"].get().intake.flush()
+    page = browser.get("/console/start").text
+    assert page.count("1 delivery without its signature") == 1
+    assert page.count("Counted together") == 1
+    assert all(f"/{one}</span>" in page for one in sources)
+
+
 def test_only_an_admin_makes_anything(signed_in: SignedIn, admin: Caller) -> None:
     browser = signed_in("read")
     page = browser.get("/console/start").text
