@@ -291,32 +291,26 @@ class Game:
         What needs a message counts within its window from the send; a purchase until its window has passed from the
         latest send that could have been planned, so one that follows an early send has longer to come.
         """
-        space = turn.space
-        worth = np.zeros(space.shape)
-        stay = 0.0
+        space, delays = turn.space, self.scenario.world.delays
+        worth, stay, last = np.zeros(space.shape), 0.0, turn.situation.window[1].timestamp()
         for outcome, gain in self._gains.items():
             message, without = chances.of(outcome)
+            window = window_hours(self.campaigns[0], outcome)
             if needs_message(outcome):
-                worth += self._counts(outcome) * gain * message
+                worth += within(delays, outcome, window) * gain * message
                 continue
-            last = turn.situation.window[1].timestamp()
-            counts = [self._counts(outcome, (last - at) / 3_600.0) for at in space.send_at.tolist()]
-            worth += np.array(counts)[:, None] * gain * message
-            stay += self._counts(outcome, (last - turn.arrival.at.timestamp()) / 3_600.0) * gain * without
+            hours = window + (last - np.append(space.send_at, turn.arrival.at.timestamp())) / 3_600.0
+            *sent, unsent = [within(delays, outcome, one) for one in hours.tolist()]
+            worth += np.array(sent)[:, None] * gain * message
+            stay += unsent * gain * without
         flat = worth.reshape(-1)
         return np.append(flat, stay) if space.no_send else flat
-
-    def _counts(self, outcome: str, longer: float = 0.0) -> float:
-        """The share of what happens that comes within the attribution window and so many hours more."""
-        return within(self.scenario.world.delays, outcome, window_hours(self.campaigns[0], outcome) + longer)
 
     @cached_property
     def _gains(self) -> dict[str, float]:
         """What an outcome that counts is worth on average."""
-        return {
-            outcome: weight.fixed + weight.per_value * self.mean_value(outcome)
-            for outcome, weight in self.scenario.objective.items()
-        }
+        worth = self.scenario.objective
+        return {name: one.fixed + one.per_value * self.mean_value(name) for name, one in worth.items()}
 
     def mean_value(self, outcome: str) -> float:
         """Mean value of an outcome as the objective counts it: log-normal, clipped at ``max_value``."""
