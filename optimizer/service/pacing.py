@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from datetime import datetime, timedelta
 
 from optimizer.bandit.rewards import planned_end
@@ -78,14 +79,24 @@ def taken_back(reader: Reader, campaign: Campaign, *, gate: bool) -> str | None:
     A campaign that was changed since is trained; so is one that somebody asks for.
     """
     pointer = reader.pointer(campaign.workspace_id, campaign.campaign_id)
-    if pointer is None or pointer.policy_id != COLD_POLICY or campaign.updated_at > pointer.moved_at:
+    if pointer is None or pointer.policy_id != COLD_POLICY or (gate and campaign.begins_with_baseline):
         return None
-    if gate and campaign.begins_with_baseline:
+    if _changed(reader, campaign, pointer.moved_at):
         return None
     return (
         f"its policy was taken back to the cold start at {pointer.moved_at:%Y-%m-%d %H:%M} UTC, which stays until a "
         "retrain is asked for, a policy is promoted or the campaign is changed"
     )
+
+
+def _changed(reader: Reader, campaign: Campaign, since: datetime) -> bool:
+    """Whether a campaign says something else than at that time: a PUT of the same every night is no change."""
+    then: Campaign | None = campaign
+    while then is not None and then.updated_at > since:
+        then = reader.campaign(campaign.workspace_id, campaign.campaign_id, then.version - 1)
+        if then is None or replace(then, version=campaign.version, updated_at=campaign.updated_at) != campaign:
+            return True
+    return False
 
 
 def too_soon(reader: Reader, campaign: Campaign, matured: Sequence[Logged], now: datetime) -> str | None:

@@ -142,6 +142,9 @@ def test_a_campaign_that_is_changed_after_its_policy_was_taken_back_learns_again
     with taken_back.store.read() as reader:
         found = reader.campaign(WORKSPACE, "spring")
     assert found is not None
+    for _ in range(2):
+        setup.put_campaign(taken_back, found)
+        assert scheduled(taken_back, clock)["decision"] == "waits", "the same PUT every night is no change"
     setup.put_campaign(taken_back, replace(found, name="Spring again"))
     assert scheduled(taken_back, clock)["decision"] == "publish"
 
