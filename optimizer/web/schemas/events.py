@@ -17,10 +17,12 @@ _NAMES = ("decision_id", "request_id", "message_id", "recipient_id")
 
 class EventIn(Body):
     """Something that happened. It names its decision by the first that is given of `decision_id`, `request_id`,
-    `provider` + `message_id`; an outcome that needs no message may name its `recipient_id` alone, and so may
-    `unsubscribed` and `complained`, which then hold for every channel and category. `resubscribed` takes back what was
-    refused before it: by its message, the unsubscription of that channel and category; by its `recipient_id` alone,
-    all that events recorded, complaints and hard bounces too."""
+    `provider` + `message_id`, and counts for that one alone; an outcome that needs no message may name its
+    `recipient_id` alone, and counts for every open decision of theirs: report all of them so where they are to be
+    compared with a holdout, which has no message to name. `unsubscribed` and `complained` may, too, and then hold for
+    every channel and category. `resubscribed` takes back what was refused before it: by its message, the
+    unsubscription of that channel and category; by its `recipient_id` alone, all that events recorded, complaints and
+    hard bounces too."""
 
     event_id = Id("The same again counts once; left out: derived from the content.", load_default=None)
     type = Id(
