@@ -22,7 +22,7 @@ from optimizer.service.training import carry_out
 from optimizer.service.wiring import Services
 from storage.log import Decision
 from storage.policies import TrainingRun
-from storage.records import Channel, OutcomeWeight
+from storage.records import Channel, JsonObject, OutcomeWeight, Recipient
 from tests.service.conftest import START, WORKSPACE, FakeClock, campaign
 
 SHOP = campaign(channels=(Channel("email"),))
@@ -183,16 +183,32 @@ class TestConditions:
     def test_rewards_that_are_not_finite(self, rows: list[Logged]) -> None:
         assert self.failed([*rows[:-1], replace(rows[-1], reward=float("inf"))]) == ["data.rewards"]
 
-    def test_contexts_that_are_mostly_null(self, rows: list[Logged]) -> None:
-        empty = [
-            replace(
-                r, decision=replace(r.decision, snapshot=replace(r.decision.snapshot, context={"a": None, "b": 1.0}))
-            )
+    @pytest.mark.parametrize(
+        ("context", "failed"),
+        [
+            ({"a": None, "b": None, "c": None, "d": "known"}, []),
+            ({"a": None}, []),
+            ({"a": float("inf"), "b": 1.0}, []),
+            ({"a": float("inf"), "b": float("nan"), "c": 1.0, "d": None}, ["data.values"]),
+        ],
+    )
+    def test_values_that_are_there_must_be_finite_mostly(
+        self, rows: list[Logged], context: JsonObject, failed: list[str]
+    ) -> None:
+        told = [
+            replace(r, decision=replace(r.decision, snapshot=replace(r.decision.snapshot, context=context)))
             for r in rows
         ]
-        assert self.failed(empty) == []
-        emptier = [
-            replace(r, decision=replace(r.decision, snapshot=replace(r.decision.snapshot, context={"a": None})))
-            for r in rows
-        ]
-        assert self.failed(emptier) == ["data.values"]
+        assert self.failed(told) == failed
+
+
+class TestSparseRecords:
+    def test_columns_that_are_sent_as_null_are_learned_from_like_columns_left_out(
+        self, shop: Services, clock: FakeClock
+    ) -> None:
+        sparse: JsonObject = {"country": "DE", "crm_1": None, "crm_2": None, "crm_3": None, "crm_4": None}
+        for i in range(400):
+            setup.put_recipient(shop, Recipient(WORKSPACE, f"p{i}", attributes=sparse))
+        made = audience(shop, clock, 400, lambda rng: rng.random() < 0.3)
+        assert {frozenset(d.snapshot.context) for d in made} == {frozenset({"country", "plan"})}
+        assert retrain(shop, WORKSPACE)[0]["decision"] != "refused"
