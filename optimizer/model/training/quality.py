@@ -4,6 +4,9 @@ Found are features that are constant, mostly missing, exploding (values that no 
 of its own for nearly everyone), leaking (known only after the send) and shifted (the newer rows look unlike the older).
 All but the shifted are left out of the run's feature spec. A shifted one stays: what ``model.columns`` makes of a
 number ends at the range that was seen, five standard deviations from its mean, so that is its guard, and it is named.
+One that few rows have stays too, where they are enough to learn from: what doesn't matter is shrunk away by the fit.
+And whatever can be read of an attribute that was declared for the model stays, since its owner knows when it is known;
+what was found is told.
 
 ``fit_spec`` drops constants by itself; here they are told apart from what it dropped for width.
 """
@@ -31,7 +34,7 @@ from optimizer.model.columns import (
 )
 from optimizer.model.examples import Examples
 from optimizer.model.features import fit_spec
-from optimizer.model.training.leaks import Leak, leak_of
+from optimizer.model.training.leaks import Leak, foretold, leak_of
 from storage.records import Attribute, AttributeType, JsonObject
 
 #: What reads the values of a declared type that not every value has.
@@ -54,7 +57,8 @@ class QualityLimits:
     """What makes a feature suspicious.
 
     Attributes:
-        missing: share of rows without a readable value, among rows of the campaigns that use the feature.
+        missing: share of rows without a readable value, among rows of the campaigns that use the feature …
+        present: … is left out where fewer rows than this have one. From so many on it is named and stays.
         unreadable: share of present values that are not finite.
         far: distance from the median in interquartile ranges (÷ 1.349) of the farthest value.
         ranges: newer values this many older ranges (.5 % to 99.5 %) outside the older range …
@@ -66,6 +70,7 @@ class QualityLimits:
     """
 
     missing: float = 0.95
+    present: int = 50
     unreadable: float = 0.01
     far: float = 1e6
     ranges: float = 10.0
@@ -78,7 +83,8 @@ class QualityLimits:
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """One thing found: ``figure`` is what was compared with ``limit``."""
+    """One thing found: ``figure`` is what was compared with ``limit``; ``declared``: the feature stays because it was
+    declared for the model."""
 
     feature: str
     problem: Problem
@@ -86,6 +92,7 @@ class Finding:
     limit: float
     left_out: bool
     detail: str
+    declared: bool = False
 
 
 @dataclass(frozen=True)
@@ -125,7 +132,8 @@ def examine(examples: Examples, attributes: Sequence[Attribute] = ()) -> Quality
 
     Args:
         examples: the training rows, in order of time: the first half are the older ones.
-        attributes: the registry; what is not used by the model is not examined.
+        attributes: the registry; what is not used by the model is not examined, and of what was declared for it no
+            column is left out.
     """
     limits = QualityLimits()
     n = len(examples)
@@ -137,8 +145,11 @@ def examine(examples: Examples, attributes: Sequence[Attribute] = ()) -> Quality
     findings = [f for name in spec.dropped if (f := _dropped(rows.contexts, name, types.get(name))) is not None]
     tests = max(1, len(spec.columns) * max(1, len(rows.outcomes)))
     shares = limits.leak_error / tests, limits.shift_error / max(1, len(spec.columns))
+    declared = {attribute.name for attribute in attributes if attribute.declared}
     for column in spec.columns:
-        findings += _of_column(_Read.of(column, rows), rows, limits, *shares)
+        for found in _of_column(_Read.of(column, rows), rows, limits, *shares):
+            stays = found.left_out and column.name in declared
+            findings.append(replace(found, left_out=False, declared=True) if stays else found)
     findings.sort(key=lambda finding: (finding.feature, finding.problem))
     return Quality(len(rows), len(spec.columns) + len(spec.dropped), tuple(findings), limits)
 
@@ -186,23 +197,32 @@ class _Read:
 
 
 def _of_column(read: _Read, rows: Examples, limits: QualityLimits, leak: float, shift: float) -> list[Finding]:
-    """What is wrong with one feature: the gravest that it is left out for, else whether it is shifted."""
+    """What is wrong with one feature: the gravest that it is left out for, else what it stays with."""
     leaking = leak_of(read.number, read.code, read.levels, rows, leak)
-    found = (
-        _leaking(read.column.name, leaking)
-        if leaking is not None
-        else _missing(read, limits) or _exploding(read, rows.contexts, limits) or _identity(read, rows, limits)
-    )
-    found = found or _shifted(read, rows, shift)
+    if leaking is not None:
+        return [_leaking(read.column.name, leaking)]
+    missing = _missing(read, rows, limits)
+    found = missing if missing is not None and missing.left_out else None
+    found = found or _exploding(read, rows.contexts, limits) or _identity(read, rows, limits)
+    found = found or missing or _shifted(read, rows, shift)
     return [] if found is None else [found]
 
 
-def _missing(read: _Read, limits: QualityLimits) -> Finding | None:
+def _missing(read: _Read, rows: Examples, limits: QualityLimits) -> Finding | None:
+    """Values that are mostly not there: left out are those too few to learn from, and those of which it can't be told
+    whether they were written after the send."""
     missing = float(np.mean(read.code[read.own] < 0)) if read.own.any() else 1.0
     if missing <= limits.missing:
         return None
+    present = read.code >= 0
+    few, told = int(present.sum()) < limits.present, foretold(present, rows)
     detail = f"{100 * missing:.1f} % of {int(read.own.sum())} rows have no readable value"
-    return Finding(read.column.name, "missing", missing, limits.missing, left_out=True, detail=detail)
+    if few:
+        detail += f", and {limits.present} with one are needed"
+    elif told is not None:
+        detail += f", and {told} happened in nearly all that have one: it may be known only after the send"
+    left_out = few or told is not None
+    return Finding(read.column.name, "missing", missing, limits.missing, left_out=left_out, detail=detail)
 
 
 def _dropped(contexts: Sequence[JsonObject], name: str, declared: AttributeType | None) -> Finding | None:

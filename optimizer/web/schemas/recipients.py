@@ -151,7 +151,10 @@ class AttributeIn(Stored):
     declared = Flag("false: typed at first sight.", dump_only=True)
 
     type = Choice(get_args(AttributeType), required=True)
-    use_in_model = Flag(load_default=True)
+    use_in_model = Flag(
+        "true: models may read it, whatever a training finds wrong with it; what was found is told. false: none does.",
+        load_default=True,
+    )
     sensitive = Flag(load_default=False)
     retention_days = Whole(
         "A value is taken from a recipient's record once the record has not changed for so many days; null: it stays. "
