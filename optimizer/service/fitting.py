@@ -175,13 +175,14 @@ def cross_fitted(job: Job, earlier: Sequence[Logged], held: Sequence[Logged]) ->
 def settled(job: AnyFitting) -> AnyFitting:
     """The same, in which rows are forgotten only where that helps.
 
-    Once a campaign's alarms have ended, models with and without its older rows are compared on its newest rows, which
-    neither has seen. Where the older rows help, they come back: the change was none, or has been undone.
+    Once a campaign's alarms of calibration have ended, models with and without its older rows are compared on its
+    newest rows, which neither has seen. Where the older rows help, they come back: the change was none, or has been
+    undone.
     """
     recalled = {
         name: replace(drift, changed=None)
         for name, drift in job.drift.items()
-        if drift.changed is not None and not drift.alarms and _helps(job, name, drift.changed)
+        if drift.changed is not None and not drift.miscalibrated and _helps(job, name, drift.changed)
     }
     return replace(job, drift={**job.drift, **recalled})
 
