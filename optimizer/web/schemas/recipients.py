@@ -155,7 +155,11 @@ class AttributeIn(Stored):
         "true: models may read it, whatever a training finds wrong with it; what was found is told. false: none does.",
         load_default=True,
     )
-    sensitive = Flag(load_default=False)
+    sensitive = Flag(
+        "true: nobody is grouped by it (sendtide evaluate, segments of a gate); a text must not be used in the model. "
+        "Reads of recipients and decisions tell it still, and a model may use it where use_in_model says so.",
+        load_default=False,
+    )
     retention_days = Whole(
         "A value is taken from a recipient's record once the record has not changed for so many days; null: it stays. "
         "Telling the same again is no change. Decisions keep the values they were made by until they go themselves.",
