@@ -25,7 +25,7 @@ from optimizer.service.drifting import look
 from optimizer.service.driftstate import Drift
 from optimizer.service.evidence import pair
 from optimizer.service.feedback import Log, Logged, delays_json, judgeable, load, people, told, usable
-from optimizer.service.fitting import Job, cross_fitted, settled
+from optimizer.service.fitting import Job, cross_fitted, retype, settled
 from optimizer.service.footing import footing_of, known_of
 from optimizer.service.heldout import held_out, place
 from optimizer.service.ids import COLD_POLICY
@@ -93,6 +93,8 @@ def retrain(
             drift = dict(job.drift)
             judged = [attempted(apart, c.campaign_id, partial(_retrain_campaign, job, reader, c)) for c in left]
             answers += [one for one in judged if one is not None]
+    if left:
+        retype(job)
     return [_with_drift(answer, drift) for answer in answers]
 
 

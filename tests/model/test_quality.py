@@ -126,6 +126,41 @@ class TestProblems:
         assert (found.problem, found.left_out) == ("missing", True)
         assert found.detail == f"no value can be read as its type, {declared}"
 
+    @pytest.mark.parametrize(
+        ("kind", "value", "told"),
+        [
+            ("number", lambda i: NORMAL[i] if i % 3 == 0 else "gold", "can't be read as number, such as 'gold'"),
+            ("boolean", lambda i: i % 2 == 0 if i % 5 else "weekly", "20.0 % of the values that are there"),
+            ("timestamp", lambda i: f"2026-01-{i % 27 + 1:02d}" if i % 4 else "never", "such as 'never'"),
+            ("category", lambda i: ["a"] if i % 10 == 0 else "ab"[i % 2], "can't be read as category"),
+            ("text", lambda i: i if i % 10 == 0 else f"note {i}", "can't be read as text"),
+        ],
+    )
+    def test_values_that_a_type_can_not_read_are_told_and_the_others_learned_from(
+        self, kind: AttributeType, value: Value, told: str
+    ) -> None:
+        rows = with_feature(value)
+        rows = replace(rows, contexts=[{**context, "@moment": 1_780_000_000.0} for context in rows.contexts])
+        found = of(examine(rows, [Attribute("w", "odd", kind)]))
+        assert found is not None
+        assert (found.problem, found.left_out) == ("unreadable", False)
+        assert found.figure > found.limit == 0.05
+        assert told in found.detail
+
+    def test_one_odd_value_in_thirty_is_no_finding(self) -> None:
+        rows = with_feature(lambda i: NORMAL[i] if i % 30 else "unknown")
+        assert of(examine(rows, [Attribute("w", "odd", "number")])) is None
+
+    def test_what_cant_be_read_is_told_neither_of_one_person_nor_of_a_sensitive_attribute(self) -> None:
+        number = Attribute("w", "odd", "number")
+        names = of(examine(with_feature(lambda i: NORMAL[i] if i % 3 else f"Ann {i}"), [number]))
+        assert names is not None
+        assert "such as" not in names.detail
+        shared = with_feature(lambda i: NORMAL[i] if i % 3 else "pregnant")
+        secret = of(examine(shared, [replace(number, sensitive=True)]))
+        assert secret is not None
+        assert "such as" not in secret.detail
+
     def test_identity(self) -> None:
         assert problem(lambda i: f"user{BASE.cluster[i]}") == "identity"
         assert problem(lambda i: f"city{BASE.cluster[i] % 300}") is None

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from optimizer.bandit.rewards import Outcome
+from optimizer.model.features import kind_of
 from optimizer.model.inference import RewardModel
 from optimizer.service import setup
 from optimizer.service.feedback import Logged
@@ -22,7 +23,7 @@ from optimizer.service.training import carry_out
 from optimizer.service.wiring import Services
 from storage.log import Decision
 from storage.policies import TrainingRun
-from storage.records import Channel, JsonObject, OutcomeWeight, Recipient
+from storage.records import Attribute, Channel, JsonObject, OutcomeWeight, Recipient
 from tests.service.conftest import START, WORKSPACE, FakeClock, campaign
 
 SHOP = campaign(channels=(Channel("email"),))
@@ -86,6 +87,34 @@ class TestSuspiciousFeatures:
         assert artifact is not None
         model = RewardModel.load(artifact.blob)
         assert {column.name for column in model.spec.columns} == {"plan"}
+
+    def test_a_first_test_call_types_no_attribute_for_good(self, shop: Services, clock: FakeClock) -> None:
+        """Later decisions are learned from by what they say, and the registry lists it; what was declared stays."""
+        setup.put_attribute(shop, Attribute(WORKSPACE, "opt", "boolean"))
+        shop.decider.decide(WORKSPACE, DecisionRequest("spring", "dev", context={"age": "33", "tier": 0, "opt": True}))
+        audience(
+            shop,
+            clock,
+            900,
+            lambda rng: rng.random() < 0.3,
+            age=lambda i, _: 20 + i % 50,
+            tier=lambda i, _: ("gold", "silver")[i % 2],
+            opt=lambda i, _: i % 3 == 0 if i % 2 else "weekly",
+        )
+        shop = replace(shop, settings=replace(shop.settings, gate=False))
+        verdict = retrain(shop, WORKSPACE)[0]
+        assert verdict["decision"] == "publish"
+        found = {one["feature"]: (one["problem"], one["left_out"]) for one in verdict["data"]["findings"]}
+        assert found == {"opt": ("unreadable", False)}
+        with shop.store.read() as reader:
+            listed = {one.name: one.type for one in reader.attributes(WORKSPACE)}
+            policy = reader.policy(WORKSPACE, verdict["policy_id"])
+            assert policy is not None
+            artifact = reader.artifact(WORKSPACE, policy.mixture[0].artifact_id or "")
+        assert listed == {"age": "number", "tier": "category", "opt": "boolean", "plan": "category"}
+        assert artifact is not None
+        spec = RewardModel.load(artifact.blob).spec
+        assert {column.name: kind_of(column) for column in spec.columns} == listed
 
 
 class TestRefusal:

@@ -148,7 +148,7 @@ class AttributeIn(Stored):
     """The type of an attribute and what may be done with it."""
 
     name = Id(dump_only=True)
-    declared = Flag("false: typed at first sight.", dump_only=True)
+    declared = Flag("false: typed at first sight, and by its newest values at each training.", dump_only=True)
 
     type = Choice(get_args(AttributeType), required=True)
     use_in_model = Flag(
