@@ -31,7 +31,11 @@ _TITLES = {"policy": "policy", "serving": "serving now", "cold_start": "cold sta
     help="A policy as a file: NDJSON or Parquet rows of decision_id and probability.",
 )
 @option("--campaign", help="Whose decisions the file speaks of.")
-@option("--by", help="Attribute whose values are groups of recipients; left out, the most evenly dividing one.")
+@option(
+    "--by",
+    help="Attribute whose values are groups of recipients, not a sensitive one nor one that is not for the model; left "
+    "out, the most evenly dividing one.",
+)
 @command()
 def evaluate(call: Call, policy: str | None, probabilities: Path | None, campaign: str | None, by: str | None) -> None:
     """Estimate a policy's value from the log, off policy.

@@ -49,12 +49,17 @@ def _line(verdict: dict[str, Any]) -> str:
         for c in verdict.get("conditions", ())
     ]
     findings = [
-        f"  {finding['problem']}{' (left out)' if finding['left_out'] else ''}: {finding['feature']}, "
-        f"{_held(finding)}, {finding['detail']}"
+        f"  {finding['problem']}{_done(finding)}: {finding['feature']}, {_held(finding)}, {finding['detail']}"
         for finding in (verdict.get("data") or {}).get("findings", ())
     ]
     alarms = [f"  alarm: {alarm['what']}, {_held(alarm)}" for alarm in (verdict.get("drift") or {}).get("alarms", ())]
     return "\n".join([head, *conditions, *findings, *alarms])
+
+
+def _done(finding: Mapping[str, Any]) -> str:
+    if finding["left_out"]:
+        return " (left out)"
+    return " (kept, since it was declared)" if finding.get("declared") else ""
 
 
 def _held(found: Mapping[str, Any]) -> str:

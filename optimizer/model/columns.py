@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from optimizer.model.hashing import signed_bucket, text_vector
-from storage.records import JsonObject
+from storage.records import AttributeType, JsonObject
 
 #: Standardised numbers are clipped here: one absurd value must not swing a decision.
 CLIP = 5.0
@@ -87,6 +87,21 @@ def parse_timestamp(value: object) -> float | None:
         return None
     number = parse_number(value)
     return number / 1000.0 if number is not None and abs(number) > _MILLISECONDS_FROM else number
+
+
+def shown_type(values: Sequence[Any]) -> AttributeType | None:
+    """The type that some values look like, none of which is None; None when they are lists or objects."""
+    if all(isinstance(value, bool) for value in values):
+        return "boolean"
+    if all(isinstance(value, (int, float)) for value in values):
+        return "number"
+    texts = [value for value in values if isinstance(value, str)]
+    if not texts:
+        return None
+    if len(texts) == len(values) and all("-" in text and parse_timestamp(text) is not None for text in texts):
+        return "timestamp"
+    wordy = sum(text.count(" ") >= 3 for text in texts) > len(texts) / 2
+    return "text" if wordy and len(set(texts)) > len(texts) / 2 else "category"
 
 
 @dataclass(frozen=True)

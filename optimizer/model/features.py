@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from dataclasses import astuple, dataclass
 from functools import cached_property
 from hashlib import blake2b
+from itertools import islice
 from typing import Any, Literal, cast
 
 import numpy as np
@@ -20,7 +21,7 @@ from numpy.typing import NDArray
 
 from optimizer.errors import BadArtifact
 from optimizer.model import columns as typed
-from optimizer.model.columns import CategoryColumn, Column, NumberColumn, TextColumn
+from optimizer.model.columns import CategoryColumn, Column, NumberColumn, TextColumn, shown_type
 from optimizer.model.hashing import text_vector
 from optimizer.model.history import HISTORY
 from optimizer.model.historyspec import HistorySpec, fit_history
@@ -42,8 +43,8 @@ TEXT_WIDTH = 8
 #: Names up to which all are looked at. Of more those are left out that nobody declared and fewer contexts than one in
 #: 500 have: names that never repeat say nothing, and each would cost a pass over all contexts.
 MOST_NAMES = 2_000
-#: Rows looked at when a feature's type is inferred.
-_TYPING_SAMPLE = 1_000
+#: Values looked at when a feature's type is inferred.
+TYPING_SAMPLE = 1_000
 
 
 @dataclass(frozen=True)
@@ -178,7 +179,7 @@ class FeatureSpec:
     def describe(self) -> list[dict[str, Any]]:
         """One entry a feature: its name, type and the names of its numbers; left-out features at the end."""
         entries: list[dict[str, Any]] = [
-            {"name": column.name, "type": _kind_of(column), "numbers": list(column.labels)} for column in self.columns
+            {"name": column.name, "type": kind_of(column), "numbers": list(column.labels)} for column in self.columns
         ]
         if self.history is not None:
             entries.append({"name": HISTORY, "type": "history", "numbers": list(self.history.labels)})
@@ -252,31 +253,18 @@ def fit_spec(
     return FeatureSpec(tuple(kept), tuple(name for name in names if name not in used), fit_history(contexts))
 
 
-def _kind_of(column: Column) -> str:
-    if isinstance(column, NumberColumn) and column.timestamp:
-        return "timestamp"
-    return "boolean" if isinstance(column, CategoryColumn) and column.boolean else column.kind
+def kind_of(column: Column) -> AttributeType:
+    """The type that a column reads values as."""
+    if isinstance(column, NumberColumn):
+        return "timestamp" if column.timestamp else "number"
+    if isinstance(column, CategoryColumn):
+        return "boolean" if column.boolean else "category"
+    return "text"
 
 
 def _infer(contexts: Sequence[JsonObject], name: str) -> AttributeType | None:
     """The type that the first values of a feature look like; None when they are lists or objects."""
-    sample: list[Any] = []
-    for context in contexts:
-        if context.get(name) is not None:
-            sample.append(context[name])
-            if len(sample) == _TYPING_SAMPLE:
-                break
-    if all(isinstance(value, bool) for value in sample):
-        return "boolean"
-    if all(isinstance(value, (int, float)) for value in sample):
-        return "number"
-    texts = [value for value in sample if isinstance(value, str)]
-    if not texts:
-        return None
-    if len(texts) == len(sample) and all("-" in text and typed.parse_timestamp(text) is not None for text in texts):
-        return "timestamp"
-    wordy = sum(text.count(" ") >= 3 for text in texts) > len(texts) / 2
-    return "text" if wordy and len(set(texts)) > len(texts) / 2 else "category"
+    return shown_type(list(islice((c[name] for c in contexts if c.get(name) is not None), TYPING_SAMPLE)))
 
 
 def _fit_columns(

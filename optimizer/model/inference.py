@@ -75,6 +75,12 @@ class RewardModel:
         """The artifact's meta: spec, layouts, value sketches, rows, seed."""
         return self._meta
 
+    def own_counts(self, campaign_id: str) -> Mapping[str, Sequence[float]] | None:
+        """How a campaign's own training rows fell into the bins of each column (``featurebins``): empty when it had
+        none, None when all rows are told by the spec."""
+        told: Mapping[str, Mapping[str, Sequence[float]]] | None = self._meta.get("bins")
+        return None if told is None else told.get(campaign_id, {})
+
     @property
     def graph(self) -> bytes:
         """The ONNX graph, for a refresh that keeps it."""

@@ -19,7 +19,7 @@ from optimizer.service.apart import Apart, attempted
 from optimizer.service.canary import not_watched_enough
 from optimizer.service.drifting import changed_at
 from optimizer.service.feedback import Logged, feedback_rows, people
-from optimizer.service.judging import later_verdict
+from optimizer.service.judging import later_verdict, untold
 from optimizer.service.pacing import KNOWN_AT, judged, known_until, next_try
 from optimizer.service.publish import mixture, new_policy, publish, reject
 from optimizer.service.replay import Replayer
@@ -159,7 +159,8 @@ def _judged(
         return _answer(serving, looked, "what it shares the traffic with is not learned")
     replayer, tries = Replayer(reader, services.salt), next_try(reader, campaign)
     told = paired(reader, replayer, rows, campaign)
-    verdict = later_verdict(replayer, rows, campaign, told, tries, None, (None, model), limits=SHARING)
+    without = untold(reader, pointer.workspace_id)
+    verdict = later_verdict(replayer, rows, campaign, told, tries, None, (None, model), limits=SHARING, without=without)
     stays = verdict.decision == "reject" or verdict.alpha <= newest.weight
     policy = new_policy(
         pointer.workspace_id,

@@ -6,7 +6,8 @@ At each refresh and retrain three kinds of detector read the rows that have arri
   higher, flatter than predicted; ``bandit.drift.calibration_ratios``);
 - *propensities*: drawn actions against their logged probabilities, by variant, channel, daypart and not sending, as
   soon as they are drawn; and whether the probabilities can be recomputed at all;
-- *features*: each block of 1,000 decisions against the model's training rows, by the stability index.
+- *features*: each block of 1,000 decisions against the campaign's rows that the model was trained on, by the stability
+  index.
 
 The first two raise a false alarm every million rows on average, all detectors together, however often they are asked;
 a block of unchanged features does in one of 1,000. While a calibration or feature alarm stands, the next revision
@@ -141,7 +142,9 @@ def advanced(
     model = live.heaviest_model
     if model is not None:
         contexts = [seen_at(row.decision.snapshot.context, row.decision.decided_at) for _, row in decided]
-        block, shifts = compared(state.block, model.spec, model.artifact_meta["rows"], contexts)
+        block, shifts = compared(
+            state.block, model.spec, model.artifact_meta["rows"], contexts, model.own_counts(campaign.campaign_id)
+        )
         state = _featured(replace(state, block=block), shifts, now)
     return replace(state, decided=decided[-1][0]) if decided else state
 

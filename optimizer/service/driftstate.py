@@ -73,6 +73,11 @@ class Drift:
         """Whether exploration is raised: outcomes or features have changed. Broken propensities need a repair."""
         return any(not alarm.what.startswith("propensities") for alarm in self.alarms)
 
+    @property
+    def miscalibrated(self) -> bool:
+        """Whether outcomes still come otherwise than predicted."""
+        return any(alarm.what.startswith("calibration") for alarm in self.alarms)
+
     def to_json(self) -> dict[str, Any]:
         """For the run's verdict; ``from_json`` gives an equal one."""
         return asdict(self)

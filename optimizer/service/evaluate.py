@@ -7,7 +7,7 @@ have. Values are conditional on the logged eligible sets.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -26,7 +26,7 @@ from optimizer.service.feedback import Log, Logged, judgeable, load, people
 from optimizer.service.fitting import Job, cross_fitted
 from optimizer.service.heldout import MOST_JUDGED
 from optimizer.service.ids import COLD_POLICY, no_policy
-from optimizer.service.judging import rewarded, segments, values_of
+from optimizer.service.judging import rewarded, segments, untold, values_of
 from optimizer.service.policyfile import Given, Told, read_policy
 from optimizer.service.replay import Replayer
 from optimizer.service.runs import LEAST_RECIPIENTS, LEAST_ROWS
@@ -58,7 +58,8 @@ def evaluate(services: Services, workspace_id: str, policy_id: str, by: str | No
 
     Raises:
         NotFound: no such policy.
-        Invalid: it was rejected (its model is not kept), too few rows are closed, or none has the attribute.
+        Invalid: it was rejected (its model is not kept), too few rows are closed, or nobody can be grouped
+            by the attribute: no row has it, or it is sensitive or not for the model.
     """
     with services.store.read() as reader:
         policy = reader.policy(workspace_id, policy_id)
@@ -70,7 +71,7 @@ def evaluate(services: Services, workspace_id: str, policy_id: str, by: str | No
         stored = _stored(reader, workspace_id, policy.campaign_id, policy)
         rows = _least_seen(_closed(log, policy.campaign_id), stored)
         _enough(rows, "policy_id")
-        _known(rows, by)
+        _known(rows, by, untold(reader, workspace_id))
         scene = _Scene(services, reader, log, policy.campaign_id, rows, stored)
         weighed = scene.weigh(scene.targets())
         told = {name: scene.judged(weighed, name) for name in weighed.probability}
@@ -94,8 +95,8 @@ def evaluate_file(
 
     Raises:
         NotFound: no such campaign.
-        Invalid: an unreadable row, a distribution that is none, too few rows (with what became of the file's), or none
-            that has the attribute.
+        Invalid: an unreadable row, a distribution that is none, too few rows (with what became of the file's), or an
+            attribute that nobody can be grouped by.
     """
     told = read_policy(path)
     given = told.given
@@ -108,7 +109,7 @@ def evaluate_file(
         rows = _least_seen([r for r in mine if r.decision.decision_id in given], stored)
         found = _counted(told, log, campaign_id, len([r for r in mine if r.decision.decision_id in given]))
         _enough(rows, "file", _of_file(found, campaign_id))
-        _known(rows, by)
+        _known(rows, by, untold(reader, workspace_id))
         scene = _Scene(services, reader, log, campaign_id, rows, stored)
         judged = _from_file(scene, [given[r.decision.decision_id] for r in rows])
         covered = found["closed"] / len(mine)
@@ -190,8 +191,11 @@ def _enough(rows: Sequence[Logged], field: str, why: str | None = None) -> None:
         raise Invalid.field(field, lacking if why is None else f"{lacking}: {why}")
 
 
-def _known(rows: Sequence[Logged], by: str | None) -> None:
-    names = sorted({name for row in rows for name in row.decision.snapshot.context if not name.startswith("@")})
+def _known(rows: Sequence[Logged], by: str | None, without: Set[str]) -> None:
+    if by in without:
+        raise Invalid.field("by", f"{by!r} is sensitive or not for the model, and nobody is grouped by it")
+    told = {name for row in rows for name in row.decision.snapshot.context if not name.startswith("@")}
+    names = sorted(told - without)
     if by is not None and by not in names:
         raise Invalid.field("by", f"no row has an attribute {by!r}; there are: {', '.join(names) or 'none'}")
 
@@ -270,7 +274,8 @@ class _Scene:
         """The figures, the first policy being the one that is asked about."""
         own = policies["policy"]
         of_worth = rewarded(self.log.campaigns[self.campaign_id], self.rows)
-        found = segments(self.rows) if by is None else (by, values_of(self.rows, by))
+        without = untold(self.reader, self.log.campaigns[self.campaign_id].workspace_id)
+        found = segments(self.rows, without) if by is None else (by, values_of(self.rows, by))
         kinds = [row.decision.group for row in self.rows]
         groups = by_group(policies, "group", kinds, LEAST_GROUP) if len(set(kinds)) > 1 else []
         if found is not None:

@@ -1,24 +1,23 @@
 """Blocks of newly decided contexts against the rows that a model was trained on.
 
 What the training rows looked like is in the model's feature spec: a number's quantiles, a category's shares, how often
-a value is missing. So nothing else has to be kept, and the comparison is with exactly what the model knows.
+a value is missing. So where a workspace has one campaign nothing else has to be kept, and the comparison is with
+exactly what the model knows. Of several campaigns that share a model each is compared with its own training rows, whose
+counts the model keeps (``model.featurebins.own_counts``): they differ in what they send, and that is no change.
 """
 
 from __future__ import annotations
 
-from bisect import bisect_left, bisect_right
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
-from numpy.typing import NDArray
 
 from optimizer.bandit.drift import compare
-from optimizer.model.columns import CategoryColumn, Column, NumberColumn
+from optimizer.model.columns import Column
+from optimizer.model.featurebins import Floats, counts, expected_shares
 from optimizer.model.features import FeatureSpec
 from storage.records import JsonObject
-
-Floats = NDArray[np.float64]
 
 #: Decisions of a block. Rows of one recipient are not independent, so far fewer would cry wolf.
 BLOCK_ROWS = 1_000
@@ -41,7 +40,11 @@ def empty_block(spec: str) -> Block:
 
 
 def compared(
-    block: Block, spec: FeatureSpec, trained: int, contexts: Sequence[JsonObject]
+    block: Block,
+    spec: FeatureSpec,
+    trained: int,
+    contexts: Sequence[JsonObject],
+    own: Mapping[str, Sequence[float]] | None = None,
 ) -> tuple[Block, dict[str, tuple[float, float]]]:
     """Fills blocks with contexts and compares those that become full.
 
@@ -50,6 +53,8 @@ def compared(
         spec: the served model's features.
         trained: rows that it was trained on.
         contexts: newly decided ones with their moments (``model.moment``), in order.
+        own: of each column how many training rows of this campaign are in each bin; none = nothing to compare with
+            (None = as the spec says of all rows).
 
     Returns:
         The block that is being filled, and of each feature in the last full block (stability index, limit): it has
@@ -62,70 +67,26 @@ def compared(
     while start < len(contexts):
         part = contexts[start : start + BLOCK_ROWS - block.rows]
         start += len(part)
-        counts = {c.name: _sum(block.counts.get(c.name), _counts(c, part)) for c in spec.columns}
-        block = replace(block, rows=block.rows + len(part), counts=counts)
+        filled = {c.name: _sum(block.counts.get(c.name), counts(c, part)) for c in spec.columns}
+        block = replace(block, rows=block.rows + len(part), counts=filled)
         if block.rows >= BLOCK_ROWS:
             error = BLOCK_ERROR / max(1, len(spec.columns))
-            shifts = {c.name: _shift(c, trained, block.counts[c.name], error) for c in spec.columns}
+            older = {c.name: _older(c, trained, own) for c in spec.columns}
+            shifts = {c.name: _shift(older[c.name], block.counts[c.name], error) for c in spec.columns}
             block = empty_block(spec.hash)
     return block, shifts
 
 
-def _shift(column: Column, trained: int, counts: Sequence[float], error: float) -> tuple[float, float]:
-    found = compare(trained * expected_shares(column), np.asarray(counts, dtype=np.float64), error)
+def _older(column: Column, trained: int, own: Mapping[str, Sequence[float]] | None) -> Floats:
+    expected = expected_shares(column)
+    if own is None:
+        return trained * expected
+    return np.asarray(own.get(column.name, np.zeros(len(expected))), dtype=np.float64)
+
+
+def _shift(older: Floats, newer: Sequence[float], error: float) -> tuple[float, float]:
+    found = compare(older, np.asarray(newer, dtype=np.float64), error)
     return found.stability, found.limit
-
-
-def expected_shares(column: Column) -> Floats:
-    """Shares of a column's bins among the training rows, the missing ones first; sums to 1.
-
-    Bins are the quantile bins of a number, the two values of a flag (0 and 1), the levels and the rest of a category,
-    "present" of anything else. Half of the rows that equal a quantile belong to each side, as the mid-ranks have it.
-    """
-    missing = column.missing or 0.0 if isinstance(column, NumberColumn | CategoryColumn) else 0.0
-    parts = np.ones(1)
-    if isinstance(column, NumberColumn) and column.knots:
-        parts = np.diff(np.concatenate(([0.0], column.ranks[1:-1], [1.0])))
-    elif isinstance(column, NumberColumn) and _is_flag(column):
-        parts = np.array([1.0 - column.mean, column.mean])
-    elif isinstance(column, CategoryColumn):
-        levels = np.array(column.centre[: len(column.levels)])
-        parts = np.concatenate((levels, [max(0.0, 1.0 - float(levels.sum()))]))
-    return np.concatenate(([missing], (1.0 - missing) * parts / parts.sum()))
-
-
-def _is_flag(column: NumberColumn) -> bool:
-    spread = column.mean * (1.0 - column.mean)
-    return spread > 0.0 and abs(column.scale**2 - spread) < 1e-9
-
-
-def _counts(column: Column, contexts: Sequence[JsonObject]) -> Floats:
-    """Counts of the bins of ``expected_shares``."""
-    counts = np.zeros(len(expected_shares(column)))
-    for context in contexts:
-        for place in _places(column, context):
-            counts[place] += 0.5
-    return counts
-
-
-def _places(column: Column, context: JsonObject) -> tuple[int, int]:
-    """The two bins that a row counts in by a half; both are one but where a number equals a quantile."""
-    if isinstance(column, NumberColumn):
-        x = column.parse(context)
-        if x is None:
-            return 0, 0
-        if column.knots:
-            inner = column.knots[1:-1]
-            return 1 + bisect_left(inner, x), 1 + bisect_right(inner, x)
-        place = 2 if _is_flag(column) and x > 0.5 else 1
-        return place, place
-    if isinstance(column, CategoryColumn):
-        level = column.parse(context)
-        known = level is not None and level in column.levels
-        place = 0 if level is None else 1 + (column.levels.index(level) if known else len(column.levels))
-        return place, place
-    place = 1 if isinstance(context.get(column.name), str) else 0
-    return place, place
 
 
 def _sum(before: Sequence[float] | None, more: Floats) -> list[float]:

@@ -14,6 +14,7 @@ from optimizer.model.artifact import unpack
 from optimizer.model.examples import Examples
 from optimizer.model.history import Wanted, wanted
 from optimizer.model.inference import RewardModel
+from optimizer.model.training.attributetypes import retyped
 from optimizer.model.training.evaluate import clustered_z, log_likelihood
 from optimizer.model.training.options import DEFAULTS, TrainOptions
 from optimizer.model.training.quality import Quality, examine, looked_at
@@ -25,7 +26,7 @@ from optimizer.service.footing import Footing
 from optimizer.service.ids import COLD_POLICY
 from optimizer.service.judging import fold_of
 from optimizer.service.wiring import Services
-from storage.port import Reader
+from storage.port import Reader, Writer
 from storage.records import Attribute, JsonObject
 
 AnyFitting = TypeVar("AnyFitting", bound="Fitting")
@@ -127,9 +128,10 @@ class Job(Fitting):
         drift: Mapping[str, Drift] | None = None,
     ) -> Job:
         """A job whose features have been examined: what can't be trusted is out of every model that it fits."""
-        attributes = reader.attributes(workspace_id)
         taken = usable(log.rows, log.campaigns)
-        found = examine(examples([taken[place] for place in looked_at(len(taken))], log.campaigns), attributes)
+        looked = examples([taken[place] for place in looked_at(len(taken))], log.campaigns)
+        attributes = retyped(reader.attributes(workspace_id), looked.contexts)
+        found = examine(looked, attributes)
         return cls(
             services=services,
             workspace_id=workspace_id,
@@ -142,6 +144,19 @@ class Job(Fitting):
             options=tuned(reader, workspace_id),
             encoder=wanted_encoder(reader, workspace_id, services.settings, services.clock()),
         )
+
+
+def retype(job: Job) -> None:
+    """Lists the types that a job found the newest values to show, where nobody has declared one meanwhile."""
+    types = {attribute.name: attribute.type for attribute in job.attributes}
+
+    def write(writer: Writer) -> None:
+        for stored in writer.attributes(job.workspace_id):
+            kind = types.get(stored.name, stored.type)
+            if not stored.declared and kind != stored.type:
+                writer.put_attribute(replace(stored, type=kind))
+
+    job.services.store.write(write)
 
 
 def wanted_encoder(reader: Reader, workspace_id: str, settings: Settings, now: datetime) -> Wanted:
@@ -175,13 +190,14 @@ def cross_fitted(job: Job, earlier: Sequence[Logged], held: Sequence[Logged]) ->
 def settled(job: AnyFitting) -> AnyFitting:
     """The same, in which rows are forgotten only where that helps.
 
-    Once a campaign's alarms have ended, models with and without its older rows are compared on its newest rows, which
-    neither has seen. Where the older rows help, they come back: the change was none, or has been undone.
+    Once a campaign's alarms of calibration have ended, models with and without its older rows are compared on its
+    newest rows, which neither has seen. Where the older rows help, they come back: the change was none, or has been
+    undone.
     """
     recalled = {
         name: replace(drift, changed=None)
         for name, drift in job.drift.items()
-        if drift.changed is not None and not drift.alarms and _helps(job, name, drift.changed)
+        if drift.changed is not None and not drift.miscalibrated and _helps(job, name, drift.changed)
     }
     return replace(job, drift={**job.drift, **recalled})
 

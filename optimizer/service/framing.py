@@ -56,6 +56,11 @@ def _restricted(name: str, own: tuple[str, ...], wanted: Sequence[str] | None) -
 
 
 def seen_context(recipient: Recipient, context: Mapping[str, Any], hidden: Set[str]) -> dict[str, Any]:
-    """What the model sees: the recipient's attributes overlaid with the request's context, less what is hidden."""
+    """What the model sees: the recipient's attributes overlaid with the request's context, less what is hidden.
+
+    Null says that nothing is known, and isn't kept; in a request it takes the place of what is known otherwise.
+    """
     merged = {**recipient.attributes, **context}
-    return {name: value for name, value in merged.items() if name not in hidden} if hidden else merged
+    if not hidden and None not in merged.values():
+        return merged
+    return {name: value for name, value in merged.items() if value is not None and name not in hidden}

@@ -20,6 +20,7 @@ from optimizer.service.evidence import Paired, Replayed, check_integrity, cluste
 from optimizer.service.feedback import Logged, examples, judgeable
 from optimizer.service.replay import Replayer
 from optimizer.service.runs import LEAST_RECIPIENTS
+from storage.port import Reader
 from storage.records import Attribute, Campaign
 
 Floats = NDArray[np.float64]
@@ -87,11 +88,12 @@ def later_verdict(
     models: tuple[RewardModel | None, RewardModel],
     *,
     limits: GateLimits = _LIMITS,
+    without: Collection[str] = (),
 ) -> Verdict:
     """Judges a candidate against the incumbent on judgeable rows that it was not trained on.
 
     ``models`` are the incumbent's heaviest model (None = cold start) and the candidate's; ``rung``: see
-    ``PairedEvidence``.
+    ``PairedEvidence``; ``without``: attributes by which segments aren't made (see ``untold``).
     """
     evidence = PairedEvidence(
         reward=paired.reward,
@@ -108,7 +110,7 @@ def later_verdict(
         rung=rung,
         likelihood_gain=likelihood_gain(rows, campaign, models),
         harms=_harms(campaign, rows),
-        segments=segment_labels(rows),
+        segments=segment_labels(rows, without),
         rewarded=rewarded(campaign, rows),
     )
     return replace(judge(evidence, limits), tries=tries)
@@ -185,17 +187,24 @@ def rewarded(campaign: Campaign, rows: Sequence[Logged]) -> NDArray[np.bool_]:
     return np.array([any(o.happened for k, o in r.outcomes.items() if k in campaign.objective) for r in rows], np.bool_)
 
 
-def segment_labels(rows: Sequence[Logged]) -> NDArray[np.int64] | None:
-    """(n,) segments by the categorical attribute that divides the rows most evenly; None where there is none."""
-    found = segments(rows)
+def untold(reader: Reader, workspace_id: str) -> frozenset[str]:
+    """The attributes that nobody is grouped by: sensitive ones, and those that are not for the model."""
+    return frozenset(a.name for a in reader.attributes(workspace_id) if a.sensitive or not a.use_in_model)
+
+
+def segment_labels(rows: Sequence[Logged], without: Collection[str]) -> NDArray[np.int64] | None:
+    """(n,) segments by the categorical attribute that divides the rows most evenly, ``without`` some; None where there
+    is none."""
+    found = segments(rows, without)
     return None if found is None else np.unique(found[1], return_inverse=True)[1].astype(np.int64).reshape(-1)
 
 
-def segments(rows: Sequence[Logged]) -> tuple[str, list[str]] | None:
-    """The categorical attribute that divides the rows most evenly, and its value in each row ("" = none)."""
+def segments(rows: Sequence[Logged], without: Collection[str]) -> tuple[str, list[str]] | None:
+    """The categorical attribute that divides the rows most evenly, ``without`` some, and its value in each row
+    ("" = none)."""
     names = {k for r in rows for k, v in r.decision.snapshot.context.items() if isinstance(v, str)}
     best: tuple[float, str, list[str]] | None = None
-    for name in sorted(names):
+    for name in sorted(names.difference(without)):
         values = values_of(rows, name)
         counts = np.unique(values, return_counts=True)[1]
         if not 2 <= len(counts) <= MOST_SEGMENTS:

@@ -25,11 +25,11 @@ from optimizer.service.drifting import look
 from optimizer.service.driftstate import Drift
 from optimizer.service.evidence import pair
 from optimizer.service.feedback import Log, Logged, delays_json, judgeable, load, people, told, usable
-from optimizer.service.fitting import Job, cross_fitted, settled
+from optimizer.service.fitting import Job, cross_fitted, retype, settled
 from optimizer.service.footing import footing_of, known_of
 from optimizer.service.heldout import held_out, place
 from optimizer.service.ids import COLD_POLICY
-from optimizer.service.judging import first_rows, first_verdict, later_verdict
+from optimizer.service.judging import first_rows, first_verdict, later_verdict, untold
 from optimizer.service.pacing import anchored_still, next_try, taken_back, too_soon
 from optimizer.service.pricing import with_prices
 from optimizer.service.publish import artifact_of, mixture, new_policy, publish, reject
@@ -93,6 +93,8 @@ def retrain(
             drift = dict(job.drift)
             judged = [attempted(apart, c.campaign_id, partial(_retrain_campaign, job, reader, c)) for c in left]
             answers += [one for one in judged if one is not None]
+    if left:
+        retype(job)
     return [_with_drift(answer, drift) for answer in answers]
 
 
@@ -213,7 +215,8 @@ def _later(
     told = pair(replayer, held, campaign, incumbent, candidate, cross_fitted(job, earlier, held))
     rung = _rung(gated)
     models = _mainly(incumbent), candidate_model
-    verdict = later_verdict(replayer, held, campaign, told, tries, rung, models)
+    without = untold(reader, job.workspace_id)
+    verdict = later_verdict(replayer, held, campaign, told, tries, rung, models, without=without)
     if verdict.decision == "reject":
         return _reject(job, campaign, pointer, verdict, len(mine), earlier)
     return _publish(job, campaign, pointer, trained, verdict, len(mine), incumbent, earlier, unseen)

@@ -21,10 +21,11 @@ from storage.records import Campaign
 
 #: More than this share of rows with times in the wrong order is no skew of clocks.
 MOST_DISORDERED = 0.01
-#: More than this share of the contexts' values that are null or not finite means that their source is broken.
-MOST_EMPTY = 0.5
+#: More than this share of the contexts' values that are not finite means that their source is broken. Null is no value:
+#: it says that nothing is known, which is ordinary.
+MOST_ENDLESS = 0.5
 #: Values are counted in about so many rows, evenly spread: what is broken at its source is so everywhere.
-_ROWS_FILLED = 20_000
+_ROWS_FINITE = 20_000
 #: Share of rows that a single impossible propensity already exceeds: the log is the service's own, or was checked.
 _NONE = 0.0
 #: How far another system's clock may lag behind ours; one that tells whole seconds always lags.
@@ -56,7 +57,7 @@ def soundness(campaign: Campaign, rows: Sequence[Logged]) -> list[Condition]:
         _share("data.propensities", rows, _impossible, _NONE, "have a propensity outside (0, 1], or below 1 alone"),
         _share("data.rewards", rows, lambda r: not math.isfinite(r.reward), _NONE, "have a reward that isn't finite"),
         _share("data.times", rows, _disordered, MOST_DISORDERED, "were sent before they were decided"),
-        _filled(rows),
+        _finite(rows),
     ]
 
 
@@ -109,14 +110,14 @@ def _share(name: str, rows: Sequence[Logged], bad: Callable[[Logged], bool], lim
     return condition(name, share <= limit, share, limit, f"{len(found)} of {len(rows)} rows {what}{first}")
 
 
-def _filled(rows: Sequence[Logged]) -> Condition:
-    cells = empty = 0
-    for row in rows[:: max(1, len(rows) // _ROWS_FILLED)]:
+def _finite(rows: Sequence[Logged]) -> Condition:
+    cells = endless = 0
+    for row in rows[:: max(1, len(rows) // _ROWS_FINITE)]:
         for name, value in row.decision.snapshot.context.items():
-            if name.startswith("@"):  # ours, such as the history
+            if value is None or name.startswith("@"):  # ours, such as the history
                 continue
             cells += 1
-            empty += value is None or (isinstance(value, float) and not math.isfinite(value))
-    share = empty / cells if cells else 0.0
-    detail = f"{empty} of {cells} values in the contexts looked at are null or not finite"
-    return condition("data.values", share <= MOST_EMPTY, share, MOST_EMPTY, detail)
+            endless += isinstance(value, float) and not math.isfinite(value)
+    share = endless / cells if cells else 0.0
+    detail = f"{endless} of {cells} values in the contexts looked at are not finite"
+    return condition("data.values", share <= MOST_ENDLESS, share, MOST_ENDLESS, detail)

@@ -66,6 +66,42 @@ class TestProblems:
         assert problem(lambda i: NORMAL[i] if i % 10 == 0 else None) is None
         assert problem(lambda i: [i]) == "missing"
 
+    def test_what_few_rows_have_stays_where_they_are_enough_to_learn_from(self) -> None:
+        for rows, left_out in ((30, True), (60, False)):
+            every = ROWS // rows
+            found = of(examine(with_feature(lambda i, n=every: NORMAL[i] if i % n == 0 else None)))  # type: ignore[misc]
+            assert found is not None
+            assert (found.problem, found.left_out) == ("missing", left_out)
+
+    def test_attributes_that_came_with_live_decisions_after_a_bare_history_are_learned_from(self) -> None:
+        late = ROWS - ROWS // 30
+        rows = replace(BASE, contexts=[context if i >= late else {} for i, context in enumerate(BASE.contexts)])
+        quality = examine(rows)
+        assert {finding.problem for finding in quality.findings} == {"missing"}
+        assert quality.left_out == ()
+
+    def test_a_flag_that_is_only_told_where_it_is_true_is_learned_from(self) -> None:
+        vip = np.random.default_rng(2).random(ROWS) < 0.04
+        happened = (np.random.default_rng(3).random(ROWS) < np.where(vip, 0.6, 0.1)).astype(np.float64)
+        rows = replace(BASE, outcome={"clicked": happened}, value={})
+        quality = examine(with_feature(lambda i: True if vip[i] else None, rows))
+        assert "odd" not in quality.left_out
+
+    def test_what_few_rows_have_and_only_where_something_happened_is_left_out(self) -> None:
+        """Too few rows for the leak tests: 60 orders, each with its number of items."""
+        converted = np.zeros(ROWS)
+        converted[:60] = 1.0
+        rows = replace(BASE, outcome={"converted": converted}, value={})
+        found = of(examine(with_feature(lambda i: i % 5 if i < 60 else None, rows)))
+        assert found is not None
+        assert (found.problem, found.left_out) == ("missing", True)
+        assert "converted happened in nearly all that have one" in found.detail
+
+    def test_an_identity_that_few_rows_have_is_left_out_as_one(self) -> None:
+        found = of(examine(with_feature(lambda i: f"coupon{i}" if i % 30 == 0 else None)))
+        assert found is not None
+        assert (found.problem, found.left_out) == ("identity", True)
+
     def test_a_feature_of_one_small_campaign_is_not_missing(self) -> None:
         campaign = np.zeros(ROWS, dtype=np.int64)
         campaign[::30] = 1
@@ -89,6 +125,41 @@ class TestProblems:
         assert found is not None
         assert (found.problem, found.left_out) == ("missing", True)
         assert found.detail == f"no value can be read as its type, {declared}"
+
+    @pytest.mark.parametrize(
+        ("kind", "value", "told"),
+        [
+            ("number", lambda i: NORMAL[i] if i % 3 == 0 else "gold", "can't be read as number, such as 'gold'"),
+            ("boolean", lambda i: i % 2 == 0 if i % 5 else "weekly", "20.0 % of the values that are there"),
+            ("timestamp", lambda i: f"2026-01-{i % 27 + 1:02d}" if i % 4 else "never", "such as 'never'"),
+            ("category", lambda i: ["a"] if i % 10 == 0 else "ab"[i % 2], "can't be read as category"),
+            ("text", lambda i: i if i % 10 == 0 else f"note {i}", "can't be read as text"),
+        ],
+    )
+    def test_values_that_a_type_can_not_read_are_told_and_the_others_learned_from(
+        self, kind: AttributeType, value: Value, told: str
+    ) -> None:
+        rows = with_feature(value)
+        rows = replace(rows, contexts=[{**context, "@moment": 1_780_000_000.0} for context in rows.contexts])
+        found = of(examine(rows, [Attribute("w", "odd", kind)]))
+        assert found is not None
+        assert (found.problem, found.left_out) == ("unreadable", False)
+        assert found.figure > found.limit == 0.05
+        assert told in found.detail
+
+    def test_one_odd_value_in_thirty_is_no_finding(self) -> None:
+        rows = with_feature(lambda i: NORMAL[i] if i % 30 else "unknown")
+        assert of(examine(rows, [Attribute("w", "odd", "number")])) is None
+
+    def test_what_cant_be_read_is_told_neither_of_one_person_nor_of_a_sensitive_attribute(self) -> None:
+        number = Attribute("w", "odd", "number")
+        names = of(examine(with_feature(lambda i: NORMAL[i] if i % 3 else f"Ann {i}"), [number]))
+        assert names is not None
+        assert "such as" not in names.detail
+        shared = with_feature(lambda i: NORMAL[i] if i % 3 else "pregnant")
+        secret = of(examine(shared, [replace(number, sensitive=True)]))
+        assert secret is not None
+        assert "such as" not in secret.detail
 
     def test_identity(self) -> None:
         assert problem(lambda i: f"user{BASE.cluster[i]}") == "identity"
@@ -183,6 +254,28 @@ class TestUse:
         assert quality.left_out == ("odd",)
         spec = fit_spec(rows.contexts, quality.registry((), "w"))
         assert spec == fit_spec(BASE.contexts, ())
+
+    @pytest.mark.parametrize(
+        ("value", "found"),
+        [
+            (lambda i: f"user{BASE.cluster[i]}", "identity"),
+            (lambda i: "yes" if BASE.outcome["converted"][i] == 1 else "no", "leaking"),
+            (lambda i: "ab"[i % 200 // 100] if i % 100 == 0 else None, "missing"),
+        ],
+    )
+    def test_what_was_declared_for_the_model_stays_and_what_is_wrong_with_it_is_told(
+        self, value: Value, found: str
+    ) -> None:
+        rows = with_feature(value)
+        seen = Attribute("w", "odd", "category")
+        declared = replace(seen, declared=True)
+        assert examine(rows, [seen]).left_out == ("odd",)
+        quality = examine(rows, [declared])
+        told = of(quality)
+        assert told is not None
+        assert (told.problem, told.left_out, told.declared) == (found, False, True)
+        spec = fit_spec(rows.contexts, quality.registry([declared], "w"))
+        assert "odd" in {column.name for column in spec.columns}
 
     def test_the_registry_keeps_its_entries(self) -> None:
         registry = (Attribute("w", "odd", "category", sensitive=True), Attribute("w", "age", "number"))

@@ -48,13 +48,18 @@ def audience(
     swapped: bool = False,
     pro: float = 0.5,
     campaign_id: str = "spring",
+    cart: float | None = None,
 ) -> list[Decision]:
-    """One decision each; "pro" people click on mens, the others on womens, with .7 against .2; swapped: the reverse."""
+    """One decision each; "pro" people click on mens, the others on womens, with .7 against .2; swapped: the reverse.
+    ``cart``: what carts are worth on average that the requests tell of."""
     rng = np.random.default_rng(seed)
     plans = rng.choice(["pro", "free"], people, p=[pro, 1 - pro])
+    contexts: list[dict[str, Any]] = [{"plan": str(plan)} for plan in plans]
+    if cart is not None:
+        contexts = [{**one, "cart": cart + i % 10} for i, one in enumerate(contexts)]
     rows = [
-        DecisionRequest(campaign_id, f"p{seed}-{i}", context={"plan": str(plan)}, immediate=True)
-        for i, plan in enumerate(plans)
+        DecisionRequest(campaign_id, f"p{seed}-{i}", context=context, immediate=True)
+        for i, context in enumerate(contexts)
     ]
     decided = [d for d in services.decider.decide_batch(WORKSPACE, rows, f"run{seed}") if isinstance(d, Decision)]
     at = clock.now + timedelta(minutes=1)
@@ -484,6 +489,34 @@ class TestRecall:
         alarm = Alarm("calibration.clicked.lower", changed, changed, 7, 7, 14.0, 14.0)
         standing = replace(job, drift={"spring": replace(drift["spring"], alarms=(alarm,))})
         assert settled(standing) == standing
+        # That people look otherwise says nothing of whether outcomes have settled.
+        features = replace(job, drift={"spring": replace(drift["spring"], alarms=(replace(alarm, what="features.x"),))})
+        assert (settled(features).drift["spring"].changed is None) is not swapped
+
+
+class TestCampaigns:
+    """One model serves all campaigns; what they send with their requests differs."""
+
+    def found(self, services: Services) -> dict[str, set[str]]:
+        with services.store.read() as reader:
+            drifts = look(services, reader, WORKSPACE, None, load(reader, WORKSPACE, services.clock()))
+        return {name: {alarm.what for alarm in drift.alarms} for name, drift in drifts.items()}
+
+    def test_what_only_one_campaign_sends_is_no_alarm_and_what_changes_in_one_is(
+        self, services: Services, clock: FakeClock
+    ) -> None:
+        for name in ("spring", "news"):
+            setup.put_campaign(services, replace(SHOP, campaign_id=name))
+        audience(services, clock, 800, seed=1, cart=80.0)
+        audience(services, clock, 800, seed=2, campaign_id="news")
+        assert {told["decision"] for told in retrain(services, WORKSPACE)} == {"publish"}
+        services.policies.refresh_now()
+        audience(services, clock, BLOCK_ROWS, seed=3, cart=80.0)
+        audience(services, clock, BLOCK_ROWS, seed=4, campaign_id="news")
+        assert self.found(services) == {"spring": set(), "news": set()}
+        audience(services, clock, BLOCK_ROWS, seed=5, cart=20.0)
+        audience(services, clock, BLOCK_ROWS, seed=6, campaign_id="news", pro=0.95)
+        assert self.found(services) == {"spring": {"features.cart"}, "news": {"features.plan"}}
 
 
 def state_json() -> dict[str, Any]:

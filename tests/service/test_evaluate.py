@@ -19,7 +19,7 @@ from optimizer.service.publish import roll_back
 from optimizer.service.retrain import retrain
 from optimizer.service.wiring import Services
 from storage.log import Decision
-from storage.records import Channel, GroupShares
+from storage.records import Attribute, Channel, GroupShares
 from tests.service.conftest import WORKSPACE, FakeClock, campaign
 from tests.service.test_retrain import audience
 from tests.service.trained import publish_model
@@ -222,3 +222,21 @@ class TestStored:
         assert (report["rows"], report["unseen"], report["seen_by"]) == (400, False, {"policy": second})
         assert "serving" in report["difference"]
         assert evaluate(shop, WORKSPACE, first)["seen_by"] == {}
+
+
+class TestGroups:
+    @pytest.mark.parametrize(("use_in_model", "sensitive"), [(False, False), (True, True), (False, True)])
+    def test_nobody_is_grouped_by_what_is_sensitive_or_not_for_the_model(
+        self, shop: Services, clock: FakeClock, tmp_path: Path, *, use_in_model: bool, sensitive: bool
+    ) -> None:
+        decided = audience(shop, clock, 400, seed=3)
+        path = write(tmp_path / "p.ndjson", decided, best)
+        assert {one["by"] for one in evaluate_file(shop, WORKSPACE, "spring", path)["groups"]} == {"plan"}
+        setup.put_attribute(
+            shop, Attribute(WORKSPACE, "plan", "category", use_in_model=use_in_model, sensitive=sensitive)
+        )
+        assert evaluate_file(shop, WORKSPACE, "spring", path)["groups"] == []
+        with pytest.raises(Invalid, match="'plan' is sensitive or not for the model"):
+            evaluate_file(shop, WORKSPACE, "spring", path, "plan")
+        with pytest.raises(Invalid, match="no row has an attribute 'age'; there are: none"):
+            evaluate_file(shop, WORKSPACE, "spring", path, "age")

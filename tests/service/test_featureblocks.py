@@ -8,8 +8,9 @@ from typing import Any
 import numpy as np
 import pytest
 
+from optimizer.model.featurebins import expected_shares
 from optimizer.model.features import FeatureSpec, fit_spec
-from optimizer.service.featureblocks import BLOCK_ROWS, Block, compared, empty_block, expected_shares
+from optimizer.service.featureblocks import BLOCK_ROWS, Block, compared, empty_block
 
 Context = dict[str, Any]
 

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from optimizer.bandit.rewards import Outcome
+from optimizer.model.features import kind_of
 from optimizer.model.inference import RewardModel
 from optimizer.service import setup
 from optimizer.service.feedback import Logged
@@ -22,7 +23,7 @@ from optimizer.service.training import carry_out
 from optimizer.service.wiring import Services
 from storage.log import Decision
 from storage.policies import TrainingRun
-from storage.records import Channel, OutcomeWeight
+from storage.records import Attribute, Channel, JsonObject, OutcomeWeight, Recipient
 from tests.service.conftest import START, WORKSPACE, FakeClock, campaign
 
 SHOP = campaign(channels=(Channel("email"),))
@@ -86,6 +87,34 @@ class TestSuspiciousFeatures:
         assert artifact is not None
         model = RewardModel.load(artifact.blob)
         assert {column.name for column in model.spec.columns} == {"plan"}
+
+    def test_a_first_test_call_types_no_attribute_for_good(self, shop: Services, clock: FakeClock) -> None:
+        """Later decisions are learned from by what they say, and the registry lists it; what was declared stays."""
+        setup.put_attribute(shop, Attribute(WORKSPACE, "opt", "boolean"))
+        shop.decider.decide(WORKSPACE, DecisionRequest("spring", "dev", context={"age": "33", "tier": 0, "opt": True}))
+        audience(
+            shop,
+            clock,
+            900,
+            lambda rng: rng.random() < 0.3,
+            age=lambda i, _: 20 + i % 50,
+            tier=lambda i, _: ("gold", "silver")[i % 2],
+            opt=lambda i, _: i % 3 == 0 if i % 2 else "weekly",
+        )
+        shop = replace(shop, settings=replace(shop.settings, gate=False))
+        verdict = retrain(shop, WORKSPACE)[0]
+        assert verdict["decision"] == "publish"
+        found = {one["feature"]: (one["problem"], one["left_out"]) for one in verdict["data"]["findings"]}
+        assert found == {"opt": ("unreadable", False)}
+        with shop.store.read() as reader:
+            listed = {one.name: one.type for one in reader.attributes(WORKSPACE)}
+            policy = reader.policy(WORKSPACE, verdict["policy_id"])
+            assert policy is not None
+            artifact = reader.artifact(WORKSPACE, policy.mixture[0].artifact_id or "")
+        assert listed == {"age": "number", "tier": "category", "opt": "boolean", "plan": "category"}
+        assert artifact is not None
+        spec = RewardModel.load(artifact.blob).spec
+        assert {column.name: kind_of(column) for column in spec.columns} == listed
 
 
 class TestRefusal:
@@ -198,16 +227,32 @@ class TestConditions:
     def test_rewards_that_are_not_finite(self, rows: list[Logged]) -> None:
         assert self.failed([*rows[:-1], replace(rows[-1], reward=float("inf"))]) == ["data.rewards"]
 
-    def test_contexts_that_are_mostly_null(self, rows: list[Logged]) -> None:
-        empty = [
-            replace(
-                r, decision=replace(r.decision, snapshot=replace(r.decision.snapshot, context={"a": None, "b": 1.0}))
-            )
+    @pytest.mark.parametrize(
+        ("context", "failed"),
+        [
+            ({"a": None, "b": None, "c": None, "d": "known"}, []),
+            ({"a": None}, []),
+            ({"a": float("inf"), "b": 1.0}, []),
+            ({"a": float("inf"), "b": float("nan"), "c": 1.0, "d": None}, ["data.values"]),
+        ],
+    )
+    def test_values_that_are_there_must_be_finite_mostly(
+        self, rows: list[Logged], context: JsonObject, failed: list[str]
+    ) -> None:
+        told = [
+            replace(r, decision=replace(r.decision, snapshot=replace(r.decision.snapshot, context=context)))
             for r in rows
         ]
-        assert self.failed(empty) == []
-        emptier = [
-            replace(r, decision=replace(r.decision, snapshot=replace(r.decision.snapshot, context={"a": None})))
-            for r in rows
-        ]
-        assert self.failed(emptier) == ["data.values"]
+        assert self.failed(told) == failed
+
+
+class TestSparseRecords:
+    def test_columns_that_are_sent_as_null_are_learned_from_like_columns_left_out(
+        self, shop: Services, clock: FakeClock
+    ) -> None:
+        sparse: JsonObject = {"country": "DE", "crm_1": None, "crm_2": None, "crm_3": None, "crm_4": None}
+        for i in range(400):
+            setup.put_recipient(shop, Recipient(WORKSPACE, f"p{i}", attributes=sparse))
+        made = audience(shop, clock, 400, lambda rng: rng.random() < 0.3)
+        assert {frozenset(d.snapshot.context) for d in made} == {frozenset({"country", "plan"})}
+        assert retrain(shop, WORKSPACE)[0]["decision"] != "refused"

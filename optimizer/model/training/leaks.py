@@ -74,6 +74,18 @@ def leak_of(
     return None
 
 
+def foretold(present: NDArray[np.bool_], rows: Examples) -> str | None:
+    """The outcome, as people know it, that happened in nearly all rows in which a feature is present, and far more
+    often than elsewhere; None where there is none. Of a feature that few rows have, ``leak_of`` can't show it."""
+    for name in rows.outcomes:
+        outcome = rows.outcome[name]
+        known = np.isfinite(outcome) & (rows.sent if needs_message(name) else True)
+        inside = outcome[known & present]
+        if inside.size and float(inside.mean()) >= max(CERTAINTY, _LIFT * float(outcome[known].mean())):
+            return TITLES.get(name, name)
+    return None
+
+
 @dataclass(frozen=True)
 class _Test:
     """One feature against one outcome: values (m,) and outcomes (m,) of the judging half; sizes of the learning one."""

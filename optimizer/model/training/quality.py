@@ -1,9 +1,13 @@
 """Which features can't be trusted: examined on the training rows, reported by name, left out or guarded.
 
 Found are features that are constant, mostly missing, exploding (values that no encoding survives), identities (a level
-of its own for nearly everyone), leaking (known only after the send) and shifted (the newer rows look unlike the older).
-All but the shifted are left out of the run's feature spec. A shifted one stays: what ``model.columns`` makes of a
-number ends at the range that was seen, five standard deviations from its mean, so that is its guard, and it is named.
+of its own for nearly everyone), leaking (known only after the send), unreadable (their type can't read many values) and
+shifted (the newer rows look unlike the older). All but the last two are left out of the run's feature spec. A shifted
+one stays: what ``model.columns`` makes of a number ends at the range that was seen, five standard deviations from its
+mean, so that is its guard, and it is named. What can't be read is missing, and said to be.
+One that few rows have stays too, where they are enough to learn from: what doesn't matter is shrunk away by the fit.
+And whatever can be read of an attribute that was declared for the model stays, since its owner knows when it is known;
+what was found is told.
 
 ``fit_spec`` drops constants by itself; here they are told apart from what it dropped for width.
 """
@@ -11,7 +15,7 @@ number ends at the range that was seen, five standard deviations from its mean, 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from typing import Any, Literal
@@ -20,27 +24,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from optimizer.bandit.drift import compare
-from optimizer.model.columns import (
-    CategoryColumn,
-    Column,
-    NumberColumn,
-    parse_boolean,
-    parse_category,
-    parse_number,
-    parse_timestamp,
-)
+from optimizer.model.columns import CategoryColumn, Column, NumberColumn, parse_category
 from optimizer.model.examples import Examples
-from optimizer.model.features import fit_spec
-from optimizer.model.training.leaks import Leak, leak_of
+from optimizer.model.features import fit_spec, kind_of
+from optimizer.model.training.attributetypes import UNREADABLE, readable, unreadable
+from optimizer.model.training.leaks import Leak, foretold, leak_of
 from storage.records import Attribute, AttributeType, JsonObject
 
-#: What reads the values of a declared type that not every value has.
-_READERS: Mapping[str, Callable[[object], float | None]] = {
-    "number": parse_number,
-    "timestamp": parse_timestamp,
-    "boolean": parse_boolean,
-}
-Problem = Literal["constant", "missing", "exploding", "identity", "leaking", "shifted"]
+Problem = Literal["constant", "missing", "exploding", "identity", "leaking", "unreadable", "shifted"]
 #: Rows looked at, spread evenly over time: enough for every test.
 MOST_ROWS = 20_000
 #: Bins of a number, and named levels of a category, when older and newer rows are compared.
@@ -54,8 +45,10 @@ class QualityLimits:
     """What makes a feature suspicious.
 
     Attributes:
-        missing: share of rows without a readable value, among rows of the campaigns that use the feature.
-        unreadable: share of present values that are not finite.
+        missing: share of rows without a readable value, among rows of the campaigns that use the feature …
+        present: … is left out where fewer rows than this have one. From so many on it is named and stays.
+        endless: share of present values that are not finite.
+        unreadable: share of present values that their type can't read: told, and the others are learned from.
         far: distance from the median in interquartile ranges (÷ 1.349) of the farthest value.
         ranges: newer values this many older ranges (.5 % to 99.5 %) outside the older range …
         outside: … in more than this share of the newer rows. From one distribution that has a chance below 1e-9.
@@ -66,7 +59,9 @@ class QualityLimits:
     """
 
     missing: float = 0.95
-    unreadable: float = 0.01
+    present: int = 50
+    endless: float = 0.01
+    unreadable: float = UNREADABLE
     far: float = 1e6
     ranges: float = 10.0
     outside: float = 0.02
@@ -78,7 +73,8 @@ class QualityLimits:
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """One thing found: ``figure`` is what was compared with ``limit``."""
+    """One thing found: ``figure`` is what was compared with ``limit``; ``declared``: the feature stays because it was
+    declared for the model."""
 
     feature: str
     problem: Problem
@@ -86,6 +82,7 @@ class Finding:
     limit: float
     left_out: bool
     detail: str
+    declared: bool = False
 
 
 @dataclass(frozen=True)
@@ -125,7 +122,8 @@ def examine(examples: Examples, attributes: Sequence[Attribute] = ()) -> Quality
 
     Args:
         examples: the training rows, in order of time: the first half are the older ones.
-        attributes: the registry; what is not used by the model is not examined.
+        attributes: the registry; what is not used by the model is not examined, and of what was declared for it no
+            column is left out.
     """
     limits = QualityLimits()
     n = len(examples)
@@ -137,8 +135,13 @@ def examine(examples: Examples, attributes: Sequence[Attribute] = ()) -> Quality
     findings = [f for name in spec.dropped if (f := _dropped(rows.contexts, name, types.get(name))) is not None]
     tests = max(1, len(spec.columns) * max(1, len(rows.outcomes)))
     shares = limits.leak_error / tests, limits.shift_error / max(1, len(spec.columns))
+    declared = {attribute.name for attribute in attributes if attribute.declared}
+    sensitive = {attribute.name for attribute in attributes if attribute.sensitive}
     for column in spec.columns:
-        findings += _of_column(_Read.of(column, rows), rows, limits, *shares)
+        misread = _unreadable(column, rows.contexts, limits, told=column.name not in sensitive)
+        for found in _of_column(_Read.of(column, rows), rows, limits, misread, *shares):
+            stays = found.left_out and column.name in declared
+            findings.append(replace(found, left_out=False, declared=True) if stays else found)
     findings.sort(key=lambda finding: (finding.feature, finding.problem))
     return Quality(len(rows), len(spec.columns) + len(spec.dropped), tuple(findings), limits)
 
@@ -185,31 +188,51 @@ class _Read:
         return cls(column, number, code, levels, used[rows.campaign])
 
 
-def _of_column(read: _Read, rows: Examples, limits: QualityLimits, leak: float, shift: float) -> list[Finding]:
-    """What is wrong with one feature: the gravest that it is left out for, else whether it is shifted."""
+def _of_column(
+    read: _Read, rows: Examples, limits: QualityLimits, misread: Finding | None, leak: float, shift: float
+) -> list[Finding]:
+    """What is wrong with one feature: the gravest that it is left out for, else what it stays with."""
     leaking = leak_of(read.number, read.code, read.levels, rows, leak)
-    found = (
-        _leaking(read.column.name, leaking)
-        if leaking is not None
-        else _missing(read, limits) or _exploding(read, rows.contexts, limits) or _identity(read, rows, limits)
-    )
-    found = found or _shifted(read, rows, shift)
+    if leaking is not None:
+        return [_leaking(read.column.name, leaking)]
+    missing = _missing(read, rows, limits)
+    found = missing if missing is not None and missing.left_out else None
+    found = found or _exploding(read, rows.contexts, limits) or _identity(read, rows, limits)
+    found = found or misread or missing or _shifted(read, rows, shift)
     return [] if found is None else [found]
 
 
-def _missing(read: _Read, limits: QualityLimits) -> Finding | None:
+def _missing(read: _Read, rows: Examples, limits: QualityLimits) -> Finding | None:
+    """Values that are mostly not there: left out are those too few to learn from, and those of which it can't be told
+    whether they were written after the send."""
     missing = float(np.mean(read.code[read.own] < 0)) if read.own.any() else 1.0
     if missing <= limits.missing:
         return None
+    present = read.code >= 0
+    few, told = int(present.sum()) < limits.present, foretold(present, rows)
     detail = f"{100 * missing:.1f} % of {int(read.own.sum())} rows have no readable value"
-    return Finding(read.column.name, "missing", missing, limits.missing, left_out=True, detail=detail)
+    if few:
+        detail += f", and {limits.present} with one are needed"
+    elif told is not None:
+        detail += f", and {told} happened in nearly all that have one: it may be known only after the send"
+    left_out = few or told is not None
+    return Finding(read.column.name, "missing", missing, limits.missing, left_out=left_out, detail=detail)
+
+
+def _unreadable(column: Column, contexts: Sequence[JsonObject], limits: QualityLimits, *, told: bool) -> Finding | None:
+    """Values that the feature's type can't read count as missing; the type may come from the first value ever seen."""
+    share, common = unreadable(contexts, column.name, kind_of(column), told=told)
+    if share <= limits.unreadable:
+        return None
+    example = "" if common is None else f", such as {common!r}"
+    detail = f"{100 * share:.1f} % of the values that are there can't be read as {kind_of(column)}{example}"
+    return Finding(column.name, "unreadable", share, limits.unreadable, left_out=False, detail=detail)
 
 
 def _dropped(contexts: Sequence[JsonObject], name: str, declared: AttributeType | None) -> Finding | None:
     """A feature that the spec has no column for: constant, or never readable; None when it was dropped for width."""
     values = [context[name] for context in contexts if context.get(name) is not None]
-    read = _READERS.get(declared or "")
-    if read is not None and all(read(value) is None for value in values):
+    if declared in ("number", "timestamp", "boolean") and not any(readable(declared, value) for value in values):
         detail = f"no value can be read as its type, {declared}"
         return Finding(name, "missing", 1.0, 0.95, left_out=True, detail=detail)
     levels = {parse_category(value) for value in values}
@@ -227,9 +250,9 @@ def _exploding(read: _Read, contexts: Sequence[JsonObject], limits: QualityLimit
         return None
     raw = [context.get(column.name) for context in contexts]
     endless = sum(isinstance(v, float) and not math.isfinite(v) for v in raw) / max(1, sum(v is not None for v in raw))
-    if endless > limits.unreadable:
+    if endless > limits.endless:
         detail = f"{100 * endless:.1f} % of its values are not finite"
-        return Finding(column.name, "exploding", endless, limits.unreadable, left_out=True, detail=detail)
+        return Finding(column.name, "exploding", endless, limits.endless, left_out=True, detail=detail)
     known = number[~np.isnan(number)]
     far = _farthest(known)
     if far > limits.far:

@@ -12,6 +12,7 @@ from optimizer.errors import Invalid
 from optimizer.model.artifact import pack
 from optimizer.model.embedding import Embedder
 from optimizer.model.examples import Examples
+from optimizer.model.featurebins import own_counts
 from optimizer.model.features import FeatureSpec, fit_spec
 from optimizer.model.funnel import told_apart, visible, without
 from optimizer.model.history import Wanted
@@ -106,6 +107,7 @@ def train(
         "seed": seed,
         **_judged(judged, asked),
         "calibration": maps,
+        **_bins(own_counts(examples, spec)),
     }
     return _assemble(_sums(examples), spec, graph, basis, fits, rhythm, kept)
 
@@ -245,8 +247,14 @@ def _again(model: RewardModel, sums: _Sums, fits: tuple[Fits, Fits], more: JsonO
         "network": dict(meta["network"]),
         "encoder": dict(meta.get("encoder", {})),
         "calibration": meta.get("calibration", {}),
+        **_bins(meta.get("bins")),
     }
     return _assemble(sums, model.spec, model.graph, model.basis, fits, model.rhythm, kept)
+
+
+def _bins(counts: JsonObject | None) -> JsonObject:
+    """The artifact's entry of ``own_counts``; none where the spec says it all."""
+    return {} if counts is None else {"bins": counts}
 
 
 def width_factor(rows: float) -> float:

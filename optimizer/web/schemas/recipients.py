@@ -171,11 +171,18 @@ class AttributeIn(Stored):
     """The type of an attribute and what may be done with it."""
 
     name = Id(dump_only=True)
-    declared = Flag("false: typed at first sight.", dump_only=True)
+    declared = Flag("false: typed at first sight, and by its newest values at each training.", dump_only=True)
 
     type = Choice(get_args(AttributeType), required=True)
-    use_in_model = Flag(load_default=True)
-    sensitive = Flag(load_default=False)
+    use_in_model = Flag(
+        "true: models may read it, whatever a training finds wrong with it; what was found is told. false: none does.",
+        load_default=True,
+    )
+    sensitive = Flag(
+        "true: nobody is grouped by it (sendtide evaluate, segments of a gate); a text must not be used in the model. "
+        "Reads of recipients and decisions tell it still, and a model may use it where use_in_model says so.",
+        load_default=False,
+    )
     retention_days = Whole(
         "A value is taken from a recipient's record once the record has not changed for so many days; null: it stays. "
         "Telling the same again is no change. Decisions keep the values they were made by until they go themselves.",

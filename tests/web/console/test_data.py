@@ -24,6 +24,15 @@ _TAGS = re.compile(r"<[^>]+>|\s+")
 FINDINGS = [
     {"feature": "hair", "problem": "constant", "figure": 1.0, "limit": 1.0, "left_out": True, "detail": "same <b>"},
     {"feature": "age", "problem": "shifted", "figure": 0.412, "limit": 0.2, "left_out": False, "detail": "index"},
+    {
+        "feature": "client",
+        "problem": "leaking",
+        "figure": 0.97,
+        "limit": 0.9,
+        "left_out": False,
+        "detail": "certain",
+        "declared": True,
+    },
 ]
 REFUSED = {"name": "data.times", "passed": False, "figure": 0.4, "limit": 0.01, "detail": "4 of 10 rows"}
 
@@ -114,6 +123,7 @@ def test_findings_stand_by_name_with_what_was_done(
     assert "The last training of c looked at 7 features in 20,000 decisions" in page
     assert "hair Constant tells nothing Left out 1 1" in page
     assert "age Shifted newer values unlike the older Guarded 0.412 0.2" in page
+    assert "client Leaking known only after the send Kept, declared 0.97 0.9" in page
     assert "What comes in looks as the policy expects." in page
     assert "4,000 decisions with their predictions" in page
     assert "Feature “age” unlike the rows that were trained on 0.05 0.2" in page
