@@ -208,7 +208,7 @@ class CampaignIn(Stored):
     mode = Choice(get_args(Mode), "Who answers: see the overview.", load_default="live")
     variants = Many(
         Part(VariantIn),
-        "A variant left out of a PUT is archived.",
+        "A variant left out of a PUT is archived; what is reserved of it is revoked when it is claimed.",
         shortest=1,
         longest=limits.VARIANTS,
         required=True,
