@@ -41,6 +41,7 @@ class Workspace:
     """A tenant. ``mode`` is the switch over all its campaigns; the stricter of the two modes wins.
 
     ``training`` holds the numbers of training that were tuned on its log; what is not there has its default.
+    ``mode_since`` is when the mode was set; None: never, or before that was written down.
     """
 
     workspace_id: str
@@ -49,6 +50,7 @@ class Workspace:
     created_at: datetime
     version: int = 1
     training: JsonObject = field(default_factory=dict)
+    mode_since: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True)

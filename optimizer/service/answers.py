@@ -89,14 +89,19 @@ def _order(message: Message) -> tuple[datetime, str]:
 
 
 def _answer(message: Message, decision: Decision, events: Iterable[Event], campaign: Campaign | None) -> Answer:
-    """When each outcome first happened after the message went out; what happened before is no answer to it."""
+    """When each outcome first happened after the message went out; what happened before is no answer to it.
+
+    An open of this very message is one whatever its time: the message went out before it was planned to, or before the
+    moment that a late confirm took for its time. It counts from the decision on, as for rewards, and as at the send.
+    """
     first: dict[str, datetime] = {}
     for event in events:
         outcome = _outcome(event, campaign)
-        if event.automated or event.occurred_at < message.at or not _belongs(event, decision, outcome):
+        earliest = decision.decided_at if outcome in MESSAGE_OUTCOMES else message.at
+        if event.automated or event.occurred_at < earliest or not _belongs(event, decision, outcome):
             continue
-        if outcome not in first or event.occurred_at < first[outcome]:
-            first[outcome] = event.occurred_at
+        at = max(event.occurred_at, message.at)
+        first[outcome] = min(first.get(outcome, at), at)
     return Answer(decision.campaign_id, decision.variant_id or "", message.at, first)
 
 

@@ -23,7 +23,8 @@ from optimizer.service.ids import fresh
 from optimizer.service.optout import WITHDRAWN, revoke
 from optimizer.service.recipients import EVENT_SOURCE, unknown
 from optimizer.service.requests import BREADTHS
-from optimizer.service.settle import RELEASED, STOPPED, UNCONFIRMED
+from optimizer.service.settle import RELEASED, UNCONFIRMED
+from optimizer.service.stopped import STOPPED
 from optimizer.service.versions import check_version
 from optimizer.service.wiring import Services
 from storage.errors import StoreUnavailable

@@ -18,6 +18,7 @@ from optimizer.service.optout import apply_opt_outs, revoke
 from optimizer.service.record import message_of
 from optimizer.service.requests import CLOCK_SKEW_SECONDS
 from optimizer.service.rhythms import note_message
+from optimizer.service.stopped import stopped, stopped_since
 from optimizer.service.webhooks.messages import normalised
 from optimizer.service.wiring import Services
 from storage.log import OPEN, Decision, Message
@@ -27,9 +28,6 @@ from storage.port import Writer
 RELEASED = "released"
 #: Why a reservation expired.
 UNCONFIRMED = "unconfirmed"
-#: Why a reservation was revoked when it was claimed.
-WORKSPACE_PAUSED, CAMPAIGN_PAUSED, CAMPAIGN_ARCHIVED = "workspace:paused", "campaign:paused", "campaign:archived"
-STOPPED = (WORKSPACE_PAUSED, CAMPAIGN_PAUSED, CAMPAIGN_ARCHIVED)
 #: How long after its planned time, or its claim, a message may still be confirmed before it is settled without a word.
 GRACE = timedelta(hours=1)
 
@@ -47,8 +45,9 @@ Work = Callable[[Writer], Decision]
 
 
 def claim(services: Services, workspace_id: str, decision_id: str) -> Decision:
-    """Marks a reservation as about to be sent. One that is overdue is settled here and now, and refused; one whose
-    campaign or workspace has been stopped since is revoked: what is paused on a bad day mustn't go out.
+    """Marks a reservation as about to be sent. One that has been stopped since is revoked: what is paused on a bad day
+    mustn't go out. One that is overdue expires: who asks whether to send it hasn't sent it. Was it claimed before, it
+    may be out, and is settled as its campaign says.
 
     Raises:
         Conflict: it was revoked, displaced, released or has expired, or there is nothing to send.
@@ -57,12 +56,17 @@ def claim(services: Services, workspace_id: str, decision_id: str) -> Decision:
 
     def work(writer: Writer) -> Decision:
         decision = _found(writer, workspace_id, decision_id)
-        if is_overdue(decision, now):
-            return settle_overdue(writer, decision, now)
-        if decision.status != "reserved":
+        if decision.status not in OPEN:
             return decision
-        if (stopped := _stopped(writer, decision)) is not None:
-            return revoke(writer, decision, reason=stopped, now=now)
+        overdue = is_overdue(decision, now)
+        if overdue and decision.status == "claimed":
+            return settle_overdue(writer, decision, now)
+        if (reason := stopped(writer, decision)) is not None:
+            return revoke(writer, decision, reason=reason, now=now)
+        if overdue:
+            return _expire(writer, decision, now)
+        if decision.status == "claimed":
+            return decision
         claimed = replace(decision, status="claimed", claimed_at=now)
         writer.update_decision(claimed, message_of(claimed))
         return claimed
@@ -77,21 +81,11 @@ def claim(services: Services, workspace_id: str, decision_id: str) -> Decision:
     return decision
 
 
-def _stopped(writer: Writer, decision: Decision) -> str | None:
-    """What keeps a reservation from being sent that was made before: one of ``STOPPED``; None = nothing."""
-    workspace = writer.workspace(decision.workspace_id)
-    if workspace is not None and workspace.mode == "paused":
-        return WORKSPACE_PAUSED
-    campaign = writer.campaign(decision.workspace_id, decision.campaign_id)
-    if campaign is not None and campaign.status == "archived":
-        return CAMPAIGN_ARCHIVED
-    return CAMPAIGN_PAUSED if campaign is not None and campaign.mode == "paused" else None
-
-
 def _why(decision: Decision) -> str:
     """What brought the status about, where something is known of it; what was sent may have been given back before."""
     if decision.status == "assumed_sent":
-        return f" (not confirmed within {GRACE // timedelta(minutes=1)} minutes of its time)"
+        minutes = GRACE // timedelta(minutes=1)
+        return f" (not confirmed within {minutes} minutes of its time; a release gives back what was not sent)"
     return f" ({decision.close_reason})" if decision.close_reason and decision.status != "sent" else ""
 
 
@@ -106,7 +100,12 @@ def settle_overdue(writer: Writer, decision: Decision, now: datetime) -> Decisio
     """Settles an overdue reservation as its campaign says.
 
     ``assume_sent``: it counts as sent. ``release``: it expires, its place in the caps is free, the sender learns of it.
+    What was stopped by its time, never claimed and never heard of was not sent: it is revoked, either way.
     """
+    if decision.status == "reserved" and decision.send_at is not None:
+        reason = stopped_since(writer, decision, decision.send_at)
+        if reason is not None and not _heard_of(writer, decision):
+            return revoke(writer, decision, reason=reason, now=now)
     campaign = writer.campaign(decision.workspace_id, decision.campaign_id)
     if campaign is None or campaign.unconfirmed == "assume_sent":
         assumed = replace(decision, status="assumed_sent", closed_at=now)
@@ -114,6 +113,17 @@ def settle_overdue(writer: Writer, decision: Decision, now: datetime) -> Decisio
         note_sent(writer, decision, assumed)
         note_message(writer, decision, assumed)
         return assumed
+    return _expire(writer, decision, now)
+
+
+def _heard_of(writer: Writer, decision: Decision) -> bool:
+    """Whether an event names the message: then it went out, whoever did not claim it."""
+    told = writer.events(decision.workspace_id, decision)
+    return any(event.decision_id == decision.decision_id for event in told)
+
+
+def _expire(writer: Writer, decision: Decision, now: datetime) -> Decision:
+    """Ends a reservation whose time has passed: its place in the caps is free, the sender learns of it."""
     expired = replace(decision, status="expired", closed_at=now, close_reason=UNCONFIRMED)
     writer.update_decision(expired, None)
     of = {"decision_id": decision.decision_id, "campaign_id": decision.campaign_id}

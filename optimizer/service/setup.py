@@ -66,13 +66,15 @@ def ensure_workspace(services: Services, workspace_id: str) -> Workspace:
 
 def set_mode(services: Services, workspace_id: str, mode: Mode, if_match: int | None = None) -> Workspace:
     """Sets the switch over all campaigns of the workspace."""
+    now = services.clock()
 
     def work(writer: Writer) -> Workspace:
         known = writer.workspace(workspace_id)
         if known is None:
             raise NotFound(f"no workspace {workspace_id!r}")
         check_version("workspace", workspace_id, known.version, if_match)
-        changed = replace(known, mode=mode, version=known.version + 1)
+        since = known.mode_since if mode == known.mode else now
+        changed = replace(known, mode=mode, mode_since=since, version=known.version + 1)
         writer.put_workspace(changed)
         return changed
 
@@ -133,7 +135,8 @@ def authenticate(services: Services, secret: str) -> ApiKey:
 
 def put_campaign(services: Services, campaign: Campaign, if_match: int | None = None) -> tuple[Campaign, bool]:
     """Stores a campaign; True when it is new. A variant left out is archived and keeps what was learned; a channel
-    left out is gone, and policies are no longer judged on decisions that could choose it (``offered``).
+    left out is gone, and policies are no longer judged on decisions that could choose it (``offered``). What is
+    reserved of either is revoked when it is claimed (``stopped``).
 
     Args:
         services: the wired service.

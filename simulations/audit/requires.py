@@ -109,9 +109,16 @@ def _verdicts(condition: Requirement, judged: Held, past: Past) -> Iterator[bool
         held, sent_at = last
         until = sent_at + timedelta(hours=condition.within_hours)
         for heard in _hearings(condition, held, judged.position, past):
-            first = min((at for at in heard if at >= sent_at), default=None)
+            first = _first(condition.outcome, held, sent_at, heard)
             within = first is not None and first <= until
             yield within if condition.happened else not within and until <= now
+
+
+def _first(outcome: str, held: Held, sent_at: datetime, heard: Iterable[datetime]) -> datetime | None:
+    """When the outcome first happened. What only a message can cause came after it, whatever time the log has for the
+    send: it counts from the decision on, as at the send. Anything else counts from the send on."""
+    earliest = held.decided_at if outcome in _OF_A_MESSAGE and held.decided_at is not None else sent_at
+    return min((max(at, sent_at) for at in heard if at >= earliest), default=None)
 
 
 def _candidates(

@@ -60,3 +60,9 @@ def unanswered(services: Services, recipient_id: str = "u1") -> int:
     """The recipient's count of unanswered messages."""
     with services.store.read() as reader:
         return reader.unanswered(WORKSPACE, [recipient_id]).get(recipient_id, 0)
+
+
+def told_of(services: Services) -> list[tuple[str, str | None, str | None]]:
+    """What the change feed says: the kind, the decision, the reason."""
+    with services.store.read() as reader:
+        return [(one.kind, one.decision_id, one.detail) for one in reader.changes(WORKSPACE, after=0, limit=9)]

@@ -112,6 +112,40 @@ def test_an_early_and_a_late_occurrence_are_judged_by_the_first_after_the_send(
     assert open_variants(shop) == {"opened"}
 
 
+def test_who_opened_before_a_late_confirm_is_not_told_that_they_did_not_open(shop: Services, clock: FakeClock) -> None:
+    sent = ask(shop, campaign="welcome", variants=("hello",), immediate=True)
+    clock.forward(minutes=5)
+    happens(shop, "opened", sent, clock.now)
+    assert open_variants(shop) == {"opened"}
+    clock.forward(minutes=35)
+    confirm(shop, WORKSPACE, sent.decision_id, None, None, None)  # says no time: now
+    assert open_variants(shop) == {"opened"}
+    clock.forward(hours=50)
+    assert open_variants(shop) == {"opened"}
+
+
+def test_who_opened_a_message_that_went_out_a_little_early_is_not_told_that_they_did_not_open(
+    shop: Services, clock: FakeClock
+) -> None:
+    window = (START + timedelta(hours=2), START + timedelta(hours=3))
+    planned = ask(shop, campaign="welcome", variants=("hello",), window=window)
+    assert planned.send_at is not None
+    clock.forward(hours=60)
+    happens(shop, "opened", planned, planned.send_at - timedelta(minutes=2))
+    assert open_variants(shop) == {"opened"}
+
+
+def test_a_purchase_before_the_send_is_no_answer_to_it(shop: Services, clock: FakeClock) -> None:
+    window = (START + timedelta(hours=2), START + timedelta(hours=3))
+    planned = ask(shop, campaign="welcome", window=window)
+    clock.forward(hours=4)
+    happens(shop, "Paid", planned, START + timedelta(hours=1))
+    happens(shop, "Paid", None, START + timedelta(hours=1))
+    assert open_variants(shop) == set()
+    happens(shop, "Paid", planned, clock.now)
+    assert open_variants(shop) == {"bought"}
+
+
 def test_the_last_message_of_the_variant_counts(shop: Services, clock: FakeClock) -> None:
     happens(shop, "opened", welcomed(shop, clock), clock.now)
     clock.forward(hours=1)

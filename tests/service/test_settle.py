@@ -19,7 +19,7 @@ from optimizer.service.wiring import Services
 from storage.log import COUNTED, Decision, Status
 from storage.records import Campaign
 from tests.service.conftest import START, WORKSPACE, FakeClock, campaign
-from tests.service.reserved import EVERYTHING, after, counted, reserve, stored, unanswered, used
+from tests.service.reserved import EVERYTHING, after, counted, reserve, stored, told_of, unanswered, used
 
 CLOSED: tuple[Status, ...] = ("released", "revoked", "displaced", "expired")
 
@@ -123,50 +123,33 @@ def test_what_is_no_longer_reserved_cannot_be_claimed_and_the_refusal_says_what_
     assert stored(services, "d") == before
 
 
-@pytest.mark.parametrize("why", settle.STOPPED)
-def test_what_was_reserved_before_a_stop_is_revoked_by_its_claim(
-    services: Services, spring: Campaign, clock: FakeClock, why: str
-) -> None:
-    setup.put_rule(services, EVERYTHING)
-    reserve(services, "claimed before")
-    settle.claim(services, WORKSPACE, "claimed before")
-    reserve(services, "due")
-    reserve(services, "later", hours=30)
-    if why == settle.WORKSPACE_PAUSED:
-        setup.set_mode(services, WORKSPACE, "paused")
-    elif why == settle.CAMPAIGN_PAUSED:
-        setup.put_campaign(services, campaign(mode="paused"))
-    else:
-        setup.put_campaign(services, campaign(status="archived"))
-    clock.forward(hours=6)
-    for _ in range(2):
-        with pytest.raises(Conflict, match=re.escape(f"is revoked ({why})")) as refused:
-            settle.claim(services, WORKSPACE, "due")
-        assert refused.value.code == "not_claimable_revoked"
-    assert [stored(services, name).status for name in ("claimed before", "later")] == ["claimed", "reserved"]
-    assert used(services) == 2
-    with services.store.read() as reader:
-        told = [(one.kind, one.decision_id, one.detail) for one in reader.changes(WORKSPACE, after=0, limit=9)]
-    assert told == [("revoked", "due", why)]
-
-
-@pytest.mark.parametrize(("unconfirmed", "status"), [("assume_sent", "assumed_sent"), ("release", "expired")])
-def test_a_claim_of_what_is_overdue_settles_it_as_the_scheduler_would_and_is_refused(
-    services: Services, clock: FakeClock, unconfirmed: str, status: Status
+@pytest.mark.parametrize("unconfirmed", ["assume_sent", "release"])
+def test_what_is_first_claimed_when_its_hour_is_over_has_not_gone_out_and_frees_its_places(
+    services: Services, clock: FakeClock, unconfirmed: str
 ) -> None:
     setup.put_campaign(services, campaign(unconfirmed=unconfirmed))
+    setup.put_rule(services, EVERYTHING)
     reserve(services, "d")
     clock.forward(days=3)
     for _ in range(2):
-        with pytest.raises(Conflict, match="confirmed") as refused:
+        with pytest.raises(Conflict, match="unconfirmed") as refused:
             settle.claim(services, WORKSPACE, "d")
-        assert refused.value.code == f"not_claimable_{status}"
-        assert stored(services, "d").status == status
+        assert refused.value.code == "not_claimable_expired"
+        assert stored(services, "d").status == "expired"
     assert stored(services, "d").closed_at == clock()
     assert upkeep.expire(services, WORKSPACE) == 0
-    with services.store.read() as reader:
-        told = [change.kind for change in reader.changes(WORKSPACE, after=0, limit=9)]
-    assert told == (["expired"] if status == "expired" else [])
+    assert (counted(services), used(services), unanswered(services)) == ((), 0, 0)
+    assert told_of(services) == [("expired", "d", "unconfirmed")]
+
+
+def test_who_claims_what_was_taken_for_sent_is_told_that_a_release_gives_it_back(
+    services: Services, spring: Campaign, clock: FakeClock
+) -> None:
+    reserve(services, "d")
+    clock.forward(hours=8)
+    upkeep.expire(services, WORKSPACE)
+    with pytest.raises(Conflict, match="a release gives back what was not sent"):
+        settle.claim(services, WORKSPACE, "d")
 
 
 def test_a_late_claim_within_the_hour_gives_the_sender_an_hour_of_its_own(

@@ -210,7 +210,8 @@ class CampaignIn(Stored):
     mode = Choice(get_args(Mode), "Who answers: see the overview.", load_default="live")
     variants = Many(
         Part(VariantIn),
-        f"A variant left out of a PUT is archived. At most {limits.VARIANTS} are active or paused.",
+        "A variant left out of a PUT is archived; what is reserved of it is revoked when it is claimed. "
+        f"At most {limits.VARIANTS} are active or paused.",
         shortest=1,
         longest=VARIANTS_EVER,
         required=True,
