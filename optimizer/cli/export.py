@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import datetime
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -11,6 +11,7 @@ import click
 from optimizer.cli.call import Call, command, option
 from optimizer.cli.group import EXIT_CODES
 from optimizer.cli.progress import progress
+from optimizer.errors import Invalid
 
 if TYPE_CHECKING:
     from optimizer.service.exports import What
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
 @option("--out", required=True, type=click.Path(dir_okay=False, path_type=Path), help="FILE.parquet or FILE.ndjson.")
 @option("--campaign", help="Only this campaign's rows.")
 @option("--recipient", help="Whose data; `export recipient` needs it.")
-@option("--since", help="Only decisions made at or after this time (RFC 3339 with an offset).")
+@option("--since", help="Only decisions made from this date or time on (UTC unless it says otherwise).")
 @option("--until", help="Only decisions made before this time.")
 @command()
 def export(
@@ -51,6 +52,10 @@ def export(
 
 
 def _time(flag: str, text: str | None) -> datetime | None:
-    from optimizer.service.cells import instant
+    from optimizer.service import moments
 
-    return None if text is None else instant(flag, text)
+    try:
+        return None if text is None else moments.within(text, UTC)
+    except ValueError:
+        allowed = "an RFC 3339 time or a date, in UTC unless it says otherwise, from 1970 to 2200"
+        raise Invalid.field(flag, f"{text!r:.80} must be {allowed}") from None

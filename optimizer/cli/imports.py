@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from optimizer.cli.call import Call, command, option, require_some
+from optimizer.cli.call import Call, command, option, require_some, tell
 from optimizer.cli.group import EXIT_CODES
 from optimizer.cli.progress import progress
 
@@ -58,13 +58,17 @@ def import_(call: Call, kind: Kind, file: Path, *, strict: bool, mapping: Path |
     from optimizer.service.imports import import_file
     from optimizer.service.mapping import read_mapping
 
-    def tell(bad: BadRow) -> None:
-        call.note(f"{file}:{bad.line}: {bad.error.detail}")
+    def on_bad(bad: BadRow) -> None:
+        where = f"{file}:{bad.line}: {bad.error.detail}"
+        if call.as_json:
+            tell(bad.error.code, where, bad.error.errors, as_json=True)
+        else:
+            call.note(where)
 
     how = None if mapping is None else read_mapping(mapping)
     with call.services() as services, progress(f"import {kind}") as on_progress:
         report = import_file(
-            services, call.workspace, kind, file, mapping=how, strict=strict, on_bad=tell, on_progress=on_progress
+            services, call.workspace, kind, file, mapping=how, strict=strict, on_bad=on_bad, on_progress=on_progress
         )
     resumed = f", {report.resumed} from an earlier run" if report.resumed else ""
     call.answer(

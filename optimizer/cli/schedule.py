@@ -39,5 +39,5 @@ def schedule(call: Call, parent: int | None) -> None:
     from optimizer.scheduler import Scheduler
 
     logs.configure(call.settings.log_level, call.settings.log_format)
-    with call.services(create=True) as services:
+    with call.services() as services:
         Scheduler(services, parent=parent).run()

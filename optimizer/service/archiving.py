@@ -116,11 +116,8 @@ class _Run:
 
     def archive(self) -> Archiving:
         """Does it."""
-        if not claim(self.store.archive, self.turn.services.salt):
-            told = (
-                f"archive {self.store.archive} is another installation's; SENDTIDE_ARCHIVE_FOLDER names one of its own"
-            )
-            raise Conflict(told, code="archive_folder")
+        if self.store.archive.exists() or self.turn.files():
+            self._claim()
         with self.turn.held():
             total, after = Archiving(), None
             for file in self.turn.files():
@@ -130,11 +127,19 @@ class _Run:
             while True:
                 rows, after = self._next(after)
                 if rows:
+                    self._claim()  # where there is no folder yet, nothing makes one before it has something to hold
                     total += self._put(rows)
                 if after is None:
                     break
             clean_now(self.turn)
             return total
+
+    def _claim(self) -> None:
+        if not claim(self.store.archive, self.turn.services.salt):
+            told = (
+                f"archive {self.store.archive} is another installation's; SENDTIDE_ARCHIVE_FOLDER names one of its own"
+            )
+            raise Conflict(told, code="archive_folder")
 
     def _next(self, after: Place | None) -> tuple[Sequence[Archived], Place | None]:
         now = self.turn.services.clock()

@@ -49,6 +49,11 @@ def test_old_decisions_go_by_date_or_age(sendtide: Sendtide, decided: str) -> No
     sendtide.ok("audit")
 
 
+def test_where_nothing_is_to_go_no_folder_is_made(sendtide: Sendtide, decided: str) -> None:
+    assert sendtide.json("archive", "--before", "2000-01")["decisions"] == 0
+    assert not Path(f"{sendtide.folder}/test.db.archive").exists()
+
+
 def test_without_a_date_and_an_age_nothing_is_archived(sendtide: Sendtide, decided: str) -> None:
     refused = sendtide("archive")
     assert refused.exit_code == 2

@@ -243,8 +243,11 @@ def test_an_import_tells_bad_rows_by_file_and_line_and_counts_all(sendtide: Send
     assert result.stdout == "3 rows: 2 stored, 0 known, 1 bad\n"
     assert result.stderr.startswith(f"{file}:3: variant_id: 'kids' is not one of the campaign's")
 
-    again = sendtide.json("import", "history", file)
-    assert again == {"rows": 3, "stored": 0, "known": 1, "bad": 1, "resumed": 1}
+    result = sendtide("import", "history", file, "--json")
+    assert orjson.loads(result.stdout) == {"rows": 3, "stored": 0, "known": 1, "bad": 1, "resumed": 1}
+    told = orjson.loads(result.stderr)
+    assert told["detail"].startswith(f"{file}:3: variant_id: 'kids' is not one of the campaign's")
+    assert list(told["errors"]) == ["variant_id"]
 
 
 @pytest.mark.parametrize(
@@ -354,6 +357,14 @@ def test_exports_are_written_where_told(sendtide: Sendtide, spring: Campaign, wh
     out = sendtide.folder / "log.parquet"
     assert sendtide.json("export", what, "--out", str(out)) == {"rows": 2, "file": str(out)}
     assert parquet.read_table(out).num_rows == 2
+
+
+def test_an_export_begins_and_ends_where_a_report_does(sendtide: Sendtide, spring: Campaign) -> None:
+    sendtide.ok("import", "history", sendtide.file("h.csv", HISTORY))
+    out = str(sendtide.folder / "log.ndjson")
+    for since, until, rows in (("2026-02-01", "2026-02-02", 2), ("2026-02-01T11:00:00", "2026-02-02", 1)):
+        assert sendtide.json("export", "decisions", "--out", out, "--since", since, "--until", until)["rows"] == rows
+        sendtide.ok("report", "spring", "--since", since, "--until", until)
 
 
 @pytest.mark.parametrize(

@@ -14,6 +14,7 @@ import pytest
 import time_machine
 from apscheduler.schedulers.background import BackgroundScheduler
 
+from optimizer import logs
 from optimizer.config import Settings
 from optimizer.scheduler import Scheduler, Trainer
 from optimizer.service import runs, setup
@@ -158,6 +159,16 @@ def test_a_training_process_ends_with_its_parent(sendtide: Sendtide, queued: Tra
     run = subprocess.run([*command, "--database", sendtide.database], capture_output=True, check=False, timeout=60)
     assert run.returncode == 1
     assert run.stdout == b""
+
+
+def test_a_database_that_is_not_there_is_told_and_none_is_made(
+    sendtide: Sendtide, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(logs, "configure", lambda *_: None)
+    monkeypatch.setattr(Scheduler, "run", lambda _: None)
+    result = sendtide("schedule")
+    assert (result.exit_code, result.stderr) == (1, f"Error: {sendtide.folder}/test.db: no such database\n")
+    assert not list(sendtide.folder.iterdir())
 
 
 def test_the_scheduler_carries_out_a_queued_retrain_and_stops_when_told(
