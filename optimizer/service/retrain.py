@@ -95,12 +95,8 @@ def retrain(
             answers += [one for one in judged if one is not None]
     if left:
         retype(job)
-    return [_with_drift(answer, drift) for answer in answers]
-
-
-def _with_drift(answer: dict[str, Any], drift: Mapping[str, Drift]) -> dict[str, Any]:
-    found = drift.get(answer["campaign_id"])
-    return {**answer, "drift": None if found is None else found.to_json()}
+    known = {name: one.to_json() for name, one in drift.items()}
+    return [{**answer, "drift": known.get(answer["campaign_id"])} for answer in answers]
 
 
 def _waiting(

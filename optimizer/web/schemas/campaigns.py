@@ -210,8 +210,7 @@ class CampaignIn(Stored):
     mode = Choice(get_args(Mode), "Who answers: see the overview.", load_default="live")
     variants = Many(
         Part(VariantIn),
-        "A variant left out of a PUT is archived; what is reserved of it is revoked when it is claimed. "
-        f"At most {limits.VARIANTS} are active or paused.",
+        f"One left out of a PUT is archived, and revoked when it is claimed. At most {limits.VARIANTS} aren't archived.",
         shortest=1,
         longest=VARIANTS_EVER,
         required=True,
