@@ -210,7 +210,7 @@ class CampaignIn(Stored):
     mode = Choice(get_args(Mode), "Who answers: see the overview.", load_default="live")
     variants = Many(
         Part(VariantIn),
-        f"One left out of a PUT is archived, and revoked when it is claimed. At most {limits.VARIANTS} aren't archived.",
+        f"One left out of a PUT is archived, and revoked when claimed. At most {limits.VARIANTS} aren't archived.",
         shortest=1,
         longest=VARIANTS_EVER,
         required=True,
