@@ -11,6 +11,7 @@ from typing import get_args
 from optimizer.errors import Invalid, NotFound, Unauthenticated
 from optimizer.service import recipients as people
 from optimizer.service.cells import ID_LENGTH, NAME_ALLOWED, is_name
+from optimizer.service.currencies import require_one_currency, require_same_currency
 from optimizer.service.erased import graves
 from optimizer.service.ids import fresh
 from optimizer.service.keyring import hash_secret
@@ -138,6 +139,9 @@ def put_campaign(services: Services, campaign: Campaign, if_match: int | None = 
         services: the wired service.
         campaign: as validated; its version and times are set here.
         if_match: the version that the caller expects to replace (0 = none yet, None = whichever).
+
+    Raises:
+        Invalid: a budget would count its costs beside others in another currency.
     """
     now = services.clock()
 
@@ -152,6 +156,7 @@ def put_campaign(services: Services, campaign: Campaign, if_match: int | None = 
             updated_at=now,
             variants=_with_archived(campaign.variants, stored),
         )
+        require_same_currency(writer, newer, stored)
         writer.put_campaign(newer)
         return newer, stored is None
 
@@ -186,6 +191,9 @@ def put_rule(services: Services, rule: Rule, if_match: int | None = None) -> tup
     """Stores a rule; True when it is new. It binds what is reserved from now on.
 
     A capacity with a warm-up that doesn't say when it starts keeps the date it has, or starts today (UTC).
+
+    Raises:
+        Invalid: it is a budget that would count costs in several currencies.
     """
     now = services.clock()
 
@@ -195,6 +203,7 @@ def put_rule(services: Services, rule: Rule, if_match: int | None = None) -> tup
         check_version("rule", rule.rule_id, version, if_match)
         parameters = _started(rule.parameters, None if stored is None or stored.archived else stored.parameters, now)
         newer = replace(rule, parameters=parameters, version=version + 1, updated_at=now)
+        require_one_currency(writer, newer)
         writer.put_rule(newer)
         return newer, stored is None or stored.archived
 

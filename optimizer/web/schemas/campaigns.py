@@ -228,7 +228,13 @@ class CampaignIn(Stored):
         "Whether sending nothing is a choice: drawn among the others, before anything is learned as often as each of "
         "them. Left out: true; transactional: false."
     )
-    currency = Text("ISO 4217.", shortest=3, longest=3, load_default="EUR", metadata={"pattern": "^[A-Z]{3}$"})
+    currency = Text(
+        "ISO 4217, of costs and values. A budget counts the costs of campaigns of one currency.",
+        shortest=3,
+        longest=3,
+        load_default="EUR",
+        metadata={"pattern": "^[A-Z]{3}$"},
+    )
     timezone = ZoneName("For recipients whose zone is unknown.", load_default=None, allow_none=True)
     objective = Table(
         _weight(), 'What each outcome is worth. Left out: `{"clicked": 1}`.', smallest=1, largest=limits.OUTCOMES
