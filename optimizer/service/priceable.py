@@ -1,4 +1,8 @@
-"""What can be priced: the campaigns of a workspace that serve a learned policy, and the rules that bind any of them."""
+"""What can be priced: the campaigns of a workspace that serve a learned policy, and the rules that bind any of them.
+
+A campaign that is archived, paused or not live asks for nothing that a price is for. What it asked for lately is no
+demand, its policy keeps the prices that it has, and nobody waits for it.
+"""
 
 from __future__ import annotations
 
@@ -6,17 +10,18 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 
+from optimizer.service.catalog import stricter
 from optimizer.service.ids import COLD_POLICY
 from storage.policies import Pointer, Policy
 from storage.port import Reader
-from storage.records import Campaign
+from storage.records import Campaign, Workspace
 from storage.rules import Cap, Rule
 from storage.usage import scarce
 
 
 @dataclass(frozen=True)
 class Priceable:
-    """The campaigns of a workspace that serve a learned policy, and the rules that bind any of them."""
+    """The campaigns of a workspace that serve a learned policy now, and the rules that bind any of them."""
 
     workspace_id: str
     now: datetime
@@ -52,18 +57,27 @@ def taking(rule: Rule, campaign: Campaign) -> tuple[str, ...]:
 
 
 def priceable(reader: Reader, workspace_id: str, now: datetime) -> Priceable:
-    """Which campaigns of a workspace serve a learned policy, and the rules that act."""
-    pointers = {
+    """Which campaigns of a workspace serve a learned policy now, and the rules that act."""
+    workspace = reader.workspace(workspace_id)
+    learned = {
         p.campaign_id: p for p in reader.pointers() if p.workspace_id == workspace_id and p.policy_id != COLD_POLICY
     }
+    known = {name: reader.campaign(workspace_id, name) for name in learned}
+    campaigns = {name: one for name, one in known.items() if one is not None and _asks(one, workspace)}
+    pointers = {name: learned[name] for name in campaigns}
     policies = {name: reader.policy(workspace_id, pointer.policy_id) for name, pointer in pointers.items()}
-    campaigns = {name: reader.campaign(workspace_id, name) for name in pointers}
     rules = tuple(r for r in reader.rules(workspace_id) if r.enabled and not r.archived and not r.dry_run)
     return Priceable(
         workspace_id,
         now,
         pointers,
         {name: policy for name, policy in policies.items() if policy is not None},
-        {name: campaign for name, campaign in campaigns.items() if campaign is not None},
+        campaigns,
         rules,
     )
+
+
+def _asks(campaign: Campaign, workspace: Workspace | None) -> bool:
+    """Whether the campaign's policy answers requests now."""
+    mode = campaign.mode if workspace is None else stricter(campaign.mode, workspace.mode)
+    return campaign.status == "active" and mode == "live"

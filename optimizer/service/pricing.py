@@ -142,12 +142,12 @@ def work_out(
     memory: Memory | None = None,
     apart: Apart | None = None,
 ) -> Prices:
-    """The prices of each campaign with a learned policy; a rule that doesn't bind has none."""
+    """The prices of each campaign that serves a learned policy now; a rule that doesn't bind has none."""
     memory = Memory() if memory is None else memory
     shared, caps = _binding(reader, served)
+    names = served.policies.keys()
     if not shared and not caps:
-        return {}
-    names = served.policies.keys() & served.campaigns.keys()
+        return dict.fromkeys(names, ())
     demand = watched(memory.demand, served.workspace_id, names, shared, whole=bool(caps))
     past = demand.read(reader, served.workspace_id, served.now)
     live = {}
@@ -166,7 +166,7 @@ def work_out(
         every = without | {rule.rule_id for rule in caps}
         questions = score_all(reader, services.salt, past.whole, live, served.rules, every, memory.scores)
         _add_caps(priced, served, caps, questions)
-    return {name: tuple(prices) for name, prices in priced.items() if prices}
+    return {name: tuple(prices) for name, prices in priced.items()}
 
 
 def _live(services: Services, reader: Reader, served: Priceable, name: str) -> LivePolicy:
@@ -227,8 +227,9 @@ def _scarce(reader: Reader, served: Priceable, rules: Sequence[Rule], past: Past
     ]
 
 
-def _share(rule: Rule, usage: Usage, now: datetime, mine: int, decided: int) -> float:
-    """The part of what was used of a rule lately that the questions' own messages took; 1.0 where nothing was.
+def _share(rule: Rule, usage: Usage, now: datetime, mine: int, decided: int, ended: int) -> float:
+    """The part of what was used of a rule lately that the questions' own messages took; 1.0 where nothing was. What
+    campaigns took that send no more is left out: the questions have that, too, from now on.
 
     Other systems' messages are in no decision, only in the usage. They cost nothing, so a budget doesn't know them;
     those of a capacity whose periods outlast a day are not told apart from older ones, and left out.
@@ -236,7 +237,8 @@ def _share(rule: Rule, usage: Usage, now: datetime, mine: int, decided: int) -> 
     everybody, parameters = decided, rule.parameters
     if isinstance(parameters, Capacity) and parameters.per_minutes <= DAY // 60:
         first = period_of(parameters, now - SETTLED)
-        everybody = max(decided, sum(n for (name, p), n in usage.items() if name == rule.rule_id and p >= first))
+        used = sum(n for (name, p), n in usage.items() if name == rule.rule_id and p >= first)
+        everybody = max(decided, used - ended)
     return mine / everybody if mine else 1.0
 
 

@@ -13,10 +13,11 @@ from datetime import datetime, timedelta
 from hashlib import blake2b
 
 from optimizer.service.record import message_of
+from optimizer.service.stopped import stopped_whole
 from storage.log import Decision, items_of
 from storage.port import Reader
-from storage.rules import Rule
-from storage.usage import taken
+from storage.rules import Budget, Capacity, Rule
+from storage.usage import period_of, taken
 
 #: How far back demand is looked at: a whole week, so that each weekday counts once.
 LOOK_BACK = timedelta(days=7)
@@ -40,14 +41,15 @@ class Past:
         typical: how many questions a day has, as a question sees it: a week with a single busy day has its size.
         busy: that over the mean day's.
         whole: all questions of some recipients.
-        taken: by rule, what the questions' messages took of it in the ``SETTLED`` span, and what all decisions' did.
+        taken: by rule, what the questions' messages took of it in the ``SETTLED`` span; what all decisions' did, but of
+            campaigns that send no more; and what those took since the period began that the span begins in.
     """
 
     sample: tuple[Decision, ...]
     typical: float
     busy: float
     whole: tuple[Decision, ...]
-    taken: Mapping[str, tuple[int, int]]
+    taken: Mapping[str, tuple[int, int, int]]
 
 
 @dataclass
@@ -117,7 +119,7 @@ class Watched:
     until: datetime | None = None
     recent: dict[str, datetime] = field(default_factory=dict)
     asked: dict[datetime, int] = field(default_factory=dict)
-    took: dict[tuple[str, datetime], tuple[int, int]] = field(default_factory=dict)
+    took: dict[tuple[str, str, datetime], tuple[int, int]] = field(default_factory=dict)
     sample: Chosen = field(default_factory=lambda: Chosen(by_recipient=False))
     people: Chosen = field(default_factory=lambda: Chosen(by_recipient=True))
 
@@ -131,7 +133,7 @@ class Watched:
         self.until = now
         self.recent = {name: at for name, at in self.recent.items() if at >= now - LATE}
         self._forget(since)
-        return self._past(now)
+        return self._past(now, self._ended(reader, workspace_id))
 
     @property
     def thin(self) -> bool:
@@ -145,7 +147,7 @@ class Watched:
         for rule in self.rules if message is not None else ():
             amount = taken(rule, message) if message is not None else None
             if message is not None and amount is not None:
-                key = rule.rule_id, _hour(message.at)
+                key = rule.rule_id, decision.campaign_id, _hour(message.at)
                 mine, everybody = self.took.get(key, (0, 0))
                 self.took[key] = mine + amount[1] * asks, everybody + amount[1]
         if asks:
@@ -157,11 +159,30 @@ class Watched:
 
     def _forget(self, before: datetime) -> None:
         self.asked = {hour: count for hour, count in self.asked.items() if hour >= before - _HOUR}
-        self.took = {key: amounts for key, amounts in self.took.items() if key[1] >= before}
+        self.took = {key: amounts for key, amounts in self.took.items() if key[2] >= before}
         self.sample.forget(before)
         self.people.forget(before)
 
-    def _past(self, now: datetime) -> Past:
+    def _ended(self, reader: Reader, workspace_id: str) -> frozenset[str]:
+        """The campaigns that took of a rule and send no more, being archived or paused."""
+        known = {name: reader.campaign(workspace_id, name) for name in {campaign for _, campaign, _ in self.took}}
+        return frozenset(name for name, one in known.items() if one is None or stopped_whole(one) is not None)
+
+    def _taken(self, now: datetime, ended: frozenset[str]) -> dict[str, tuple[int, int, int]]:
+        """See ``Past.taken``."""
+        rules, since = {rule.rule_id: rule for rule in self.rules}, now - SETTLED
+        found = {name: [0, 0, 0] for name in rules}
+        for (name, campaign, hour), (mine, everybody) in self.took.items():
+            if campaign in ended:
+                parameters = rules[name].parameters
+                if isinstance(parameters, Capacity | Budget):
+                    found[name][2] += everybody * (period_of(parameters, hour) >= period_of(parameters, since))
+            elif hour >= since:
+                found[name][0] += mine
+                found[name][1] += everybody
+        return {name: (mine, everybody, gone) for name, (mine, everybody, gone) in found.items()}
+
+    def _past(self, now: datetime, ended: frozenset[str] = frozenset()) -> Past:
         days = [0] * (LOOK_BACK // _DAY + 1)
         for hour, count in self.asked.items():
             days[max(0, (now - hour - _HOUR) // _DAY)] += count
@@ -172,16 +193,12 @@ class Watched:
         if span < LOOK_BACK // _DAY and days[span] > max(full):
             full = days[: span + 1]
         typical = sum(n * n for n in full) / sum(full) if sum(full) else 0.0
-        shares = dict.fromkeys((rule.rule_id for rule in self.rules), (0, 0))
-        for (name, hour), (mine, everybody) in self.took.items():
-            if hour >= now - SETTLED:
-                shares[name] = shares[name][0] + mine, shares[name][1] + everybody
         return Past(
             sample=self.sample.decisions(),
             typical=typical,
             busy=max(1.0, typical * len(full) / sum(full)) if typical else 1.0,
             whole=self.people.decisions(),
-            taken=shares,
+            taken=self._taken(now, ended),
         )
 
 

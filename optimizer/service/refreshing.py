@@ -96,7 +96,7 @@ def _refresh_campaign(
         _keep_settled(reader, read, pointer, served)
         return _answer(pointer, "skipped", 0)
     policy, numbers = served.policy, read.numbers(pointer.campaign_id)
-    own = prices_of(policy.exploration) if prices is None else prices.get(pointer.campaign_id, ())
+    own = (prices or {}).get(pointer.campaign_id, prices_of(policy.exploration))
     if not (worth_revising(policy, numbers, campaign, read.at) or _outgrown(read, served)):
         _keep_settled(reader, read, pointer, served)
         return _repriced(services, pointer, policy, own, _answer(pointer, "unchanged", numbers["rows"]))

@@ -11,6 +11,7 @@ from typing import get_args
 from optimizer.errors import Invalid, NotFound, Unauthenticated
 from optimizer.service import recipients as people
 from optimizer.service.cells import ID_LENGTH, NAME_ALLOWED, is_name
+from optimizer.service.currencies import require_one_currency, require_same_currency
 from optimizer.service.erased import graves
 from optimizer.service.ids import fresh
 from optimizer.service.keyring import hash_secret
@@ -144,7 +145,8 @@ def put_campaign(services: Services, campaign: Campaign, if_match: int | None = 
         if_match: the version that the caller expects to replace (0 = none yet, None = whichever).
 
     Raises:
-        Invalid: with those left out it would have more variants than ``VARIANTS_EVER``.
+        Invalid: with those left out it would have more variants than ``VARIANTS_EVER``; a budget would count its costs
+            beside others in another currency.
     """
     now = services.clock()
 
@@ -166,6 +168,7 @@ def replace_campaign(writer: Writer, stored: Campaign | None, new: Campaign, now
         updated_at=now,
         variants=_with_archived(new.variants, stored),
     )
+    require_same_currency(writer, newer, stored)
     writer.put_campaign(newer)
     return newer
 
@@ -206,6 +209,9 @@ def put_rule(services: Services, rule: Rule, if_match: int | None = None) -> tup
     """Stores a rule; True when it is new. It binds what is reserved from now on.
 
     A capacity with a warm-up that doesn't say when it starts keeps the date it has, or starts today (UTC).
+
+    Raises:
+        Invalid: it is a budget that would count costs in several currencies.
     """
     now = services.clock()
 
@@ -223,6 +229,7 @@ def replace_rule(writer: Writer, stored: Rule | None, new: Rule, now: datetime) 
     parameters = started(new.parameters, None if stored is None or stored.archived else stored.parameters, now)
     version = stored.version + 1 if stored is not None else 1
     newer = replace(new, parameters=parameters, version=version, updated_at=now)
+    require_one_currency(writer, newer)
     writer.put_rule(newer)
     return newer
 

@@ -32,7 +32,7 @@ def stopped(reader: Reader, decision: Decision) -> str | None:
     if workspace is not None and workspace.mode == "paused":
         return WORKSPACE_PAUSED
     campaign = reader.campaign(decision.workspace_id, decision.campaign_id)
-    return None if campaign is None else _as_a_whole(campaign) or _withdrawn(campaign, decision)
+    return None if campaign is None else stopped_whole(campaign) or _withdrawn(campaign, decision)
 
 
 def stopped_since(reader: Reader, decision: Decision, since: datetime) -> str | None:
@@ -44,7 +44,7 @@ def stopped_since(reader: Reader, decision: Decision, since: datetime) -> str | 
     if workspace is not None and _paused_since(workspace, since):
         return WORKSPACE_PAUSED
     campaign = reader.campaign(decision.workspace_id, decision.campaign_id)
-    while campaign is not None and (reason := _as_a_whole(campaign)) is not None:
+    while campaign is not None and (reason := stopped_whole(campaign)) is not None:
         if campaign.updated_at <= since:
             return reason
         campaign = reader.campaign(decision.workspace_id, decision.campaign_id, campaign.version - 1)
@@ -55,7 +55,8 @@ def _paused_since(workspace: Workspace, since: datetime) -> bool:
     return workspace.mode == "paused" and workspace.mode_since is not None and workspace.mode_since <= since
 
 
-def _as_a_whole(campaign: Campaign) -> str | None:
+def stopped_whole(campaign: Campaign) -> str | None:
+    """What keeps all of a campaign's messages from going out, whatever the workspace's mode; None = nothing."""
     if campaign.status == "archived":
         return CAMPAIGN_ARCHIVED
     return CAMPAIGN_PAUSED if campaign.mode == "paused" else None

@@ -33,7 +33,7 @@ def test_demand_counts_withheld_questions_and_leaves_control_groups_out(
     assert len(past.sample) == 50
     assert {d.decision_id for d in past.sample} <= {d.decision_id for d in treated}
     sent = [d for d in decided if d.send_at is not None]
-    assert past.taken["hourly"] == (sum(d.group == "treated" for d in sent), len(sent))
+    assert past.taken["hourly"] == (sum(d.group == "treated" for d in sent), len(sent), 0)
     assert 0 < len(past.whole) <= 50
 
 

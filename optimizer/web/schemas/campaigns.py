@@ -68,9 +68,7 @@ class VariantIn(Body):
 
     id = Id(required=True)
     status = Choice(get_args(VariantStatus), load_default="active")
-    features = Attributes(
-        "What describes this variant; a new variant starts from what its features taught.", load_default=dict
-    )
+    features = Attributes("What describes it; a new variant starts from what its features taught.", load_default=dict)
     text = Text("The message's text, for the model.", longest=limits.TEXT, load_default="")
     cost = Number("What one message costs.", minimum=0, maximum=limits.AMOUNT, load_default=0.0)
     requires = Many(
@@ -230,7 +228,8 @@ class CampaignIn(Stored):
         "Whether sending nothing is a choice: drawn among the others, before anything is learned as often as each of "
         "them. Left out: true; transactional: false."
     )
-    currency = Text("ISO 4217.", shortest=3, longest=3, load_default="EUR", metadata={"pattern": "^[A-Z]{3}$"})
+    _of_costs = "ISO 4217, of costs and values. A budget counts the costs of campaigns of one currency."
+    currency = Text(_of_costs, shortest=3, longest=3, load_default="EUR", metadata={"pattern": "^[A-Z]{3}$"})
     timezone = ZoneName("For recipients whose zone is unknown.", load_default=None, allow_none=True)
     objective = Table(
         _weight(), 'What each outcome is worth. Left out: `{"clicked": 1}`.', smallest=1, largest=limits.OUTCOMES

@@ -61,7 +61,9 @@ class BudgetRuleIn(RuleBody):
 
     kind = kind_of("budget")
     amount = Money(
-        "In the currency of the campaigns' costs; 0: only what costs nothing.", maximum=limits.AMOUNT, required=True
+        "In the currency of the costs that it counts, which must be one; 0: only what costs nothing.",
+        maximum=limits.AMOUNT,
+        required=True,
     )
     per = Choice(("day", "week", "month"), required=True)
     timezone = ZoneName("Whose days, weeks and months.", load_default="UTC")

@@ -1,0 +1,81 @@
+"""One currency a budget: amounts in several can't be added up.
+
+A budget counts the costs of messages, each in its campaign's currency. So of the active campaigns whose messages it
+counts, those that cost something must agree in it: a rule and a campaign that would break that are refused.
+"""
+
+from __future__ import annotations
+
+from optimizer.errors import Invalid
+from storage.log import items_of
+from storage.port import Reader
+from storage.records import Campaign
+from storage.rules import Budget, Rule
+
+_PAGE = 100
+
+
+def require_one_currency(reader: Reader, rule: Rule) -> None:
+    """Refuses a rule that would add up several currencies; one that is no budget or is turned off never does.
+
+    Raises:
+        Invalid: ``counts``, with a campaign of each currency.
+    """
+    if not _adds_up(rule):
+        return
+    paid = _paid(reader, rule)
+    if len(paid) > 1:
+        told = " and ".join(f"{currency} (campaign {name!r})" for currency, name in sorted(paid.items()))
+        raise Invalid.field("counts", f"budget {rule.rule_id!r} counts costs in {told}; allowed: one currency")
+
+
+def require_same_currency(reader: Reader, campaign: Campaign, stored: Campaign | None) -> None:
+    """Refuses a campaign whose costs a budget would add to those of others in another currency, unless it does already.
+
+    Args:
+        reader: the store.
+        campaign: as it is to be stored.
+        stored: as it is stored (None = not yet).
+
+    Raises:
+        Invalid: ``currency``, with the budget and the currencies that it counts.
+    """
+    for rule in reader.rules(campaign.workspace_id):
+        if not _adds_up(rule) or not _costs(rule, campaign):
+            continue
+        if stored is not None and _costs(rule, stored) and stored.currency == campaign.currency:
+            continue
+        others = _paid(reader, rule, but=campaign.campaign_id)
+        if others.keys() - {campaign.currency}:
+            told = " and ".join(f"{currency} (campaign {name!r})" for currency, name in sorted(others.items()))
+            raise Invalid.field(
+                "currency",
+                f"{campaign.currency}: budget {rule.rule_id!r} counts its costs, too, and others in {told}; "
+                f"allowed: {', '.join(sorted(others))}, or a budget that doesn't count both",
+            )
+
+
+def _adds_up(rule: Rule) -> bool:
+    return isinstance(rule.parameters, Budget) and rule.enabled and not rule.archived
+
+
+def _paid(reader: Reader, rule: Rule, but: str | None = None) -> dict[str, str]:
+    """The currencies that a budget counts, each with one of its campaigns; ``but`` is left out."""
+    found: dict[str, str] = {}
+    for campaign in items_of(lambda at: reader.campaigns(rule.workspace_id, limit=_PAGE, cursor=at)):
+        if campaign.campaign_id != but and _costs(rule, campaign):
+            found.setdefault(campaign.currency, campaign.campaign_id)
+    return found
+
+
+def _costs(rule: Rule, campaign: Campaign) -> bool:
+    """Whether a budget counts messages of a campaign that cost something."""
+    if campaign.status != "active":
+        return False
+    variants = any(variant.cost > 0 for variant in campaign.variants if variant.status != "archived")
+    counted = [
+        channel
+        for channel in campaign.channels
+        if rule.counts.admits(channel=channel.id, category=campaign.category, campaign_id=campaign.campaign_id)
+    ]
+    return any(variants or channel.cost > 0 for channel in counted)
