@@ -1,7 +1,8 @@
 """Prometheus metrics of the API.
 
 With ``PROMETHEUS_MULTIPROC_DIR`` set before the first import, prometheus-client keeps values in files of that folder
-and a scrape of any worker answers for all of them. Whoever starts the workers wipes the folder and marks dead workers.
+and a scrape of any worker answers for all of them (``metric_files`` writes them). Whoever starts the workers wipes the
+folder and marks dead workers.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from prometheus_client.registry import Collector
 from optimizer.service.endpoints import all_states
 from optimizer.service.requests import IngestReport
 from optimizer.service.wiring import Services
+from optimizer.web import metric_files
 from storage.errors import StoreError
 from storage.log import Decision
 
@@ -28,6 +30,8 @@ _BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5
 #: How often a worker writes what it serves into its metrics, in seconds.
 _POLICY_SECONDS = 1.0
 _ENDPOINT = ("workspace", "endpoint")
+
+metric_files.install()
 
 
 class Metrics:

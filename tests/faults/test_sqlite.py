@@ -85,6 +85,34 @@ def test_a_full_disk_refuses_writes_loses_nothing_and_is_well_again_once_there_i
         assert set(service.holds_whole_decisions()) == set(service.acknowledged)
 
 
+@_root
+def test_a_full_disk_that_metrics_lie_on_as_well_ends_no_worker_and_reads_go_on(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The temporary folder, in which metrics lie by default, is often on the disk of the database."""
+    reads = ("/v1/campaigns", "/v1/rules", "/v1/policies", "/v1/changes", "/v1/recipients/p-first", "/healthz")
+    with mounted(folder, "-t", "tmpfs", "-o", f"size={_DISK_MIB}m", "tmpfs"):
+        (folder / "tmp").mkdir()
+        monkeypatch.setenv("TMPDIR", str(folder / "tmp"))
+        with serving(f"sqlite:///{folder}/store.db", tmp_path) as service:
+            assert service.decide("first").status == 201
+            processes = {child.pid for child in service.main.children()}
+            fill(folder / "filler")
+            until_refused(service)
+            service.refuses("full")
+            for path in reads * 5:
+                assert service.call("GET", path).status == 200, path
+            assert {child.pid for child in service.main.children()} == processes
+            for process in service.main.children():
+                process.kill()
+            until("the new workers answer", lambda: service.call("GET", "/healthz").status == 200)
+            for path in reads * 5:
+                assert service.call("GET", path).status == 200, path
+            (folder / "filler").unlink()
+            service.recovers()
+    assert not service.broken
+
+
 def test_files_that_may_not_grow_refuse_writes_and_all_is_well_again_once_they_may(service: Service) -> None:
     """A full disk as anybody can make one: a limit on the size of the files that the processes write."""
     assert service.decide("first").status == 201
