@@ -168,7 +168,11 @@ def _look(services: Services, reader: Reader, pointer: Pointer, now: datetime) -
     gated = gated_of(reader, serving)
     if len(gated.mixture) < 2:  # a refitted model that goes too far shares the traffic with its gated one: no canary
         return None
+<<<<<<< HEAD
     state, put_back = _remembered(reader, gated, campaign), _put_back(reader, gated)
+=======
+    state, put_back = _remembered(reader, gated, campaign, now), _put_back(pointer, gated)
+>>>>>>> 6ee57d718f32c46d9389b98f40323ecc3b97b23c
     if state is None or state.opened < put_back:
         state = replace(_opened(reader, gated, campaign, now), opened=put_back)
     fresh, waiting = [], [now.timestamp()]
@@ -190,7 +194,11 @@ def _look(services: Services, reader: Reader, pointer: Pointer, now: datetime) -
 
 
 def not_watched_enough(
-    reader: Reader, gated: Policy | None, campaign: Campaign, seen: Mapping[str, JsonObject] | None = None
+    reader: Reader,
+    gated: Policy | None,
+    campaign: Campaign,
+    now: datetime,
+    seen: Mapping[str, JsonObject] | None = None,
 ) -> str | None:
     """Why no candidate may follow yet where a canary is served; None = one may. ``gated``: what the serving policy's
     line started from (None = nothing learned serves); ``seen``: what this run has seen, by campaign.
@@ -199,7 +207,7 @@ def not_watched_enough(
     """
     if gated is None or len(gated.mixture) < 2 or gated.mixture[-1].weight > min(_LIMITS.ladder) + 1e-9:
         return None
-    state = _remembered(reader, gated, campaign, (seen or {}).get(campaign.campaign_id))
+    state = _remembered(reader, gated, campaign, now, (seen or {}).get(campaign.campaign_id))
     if state is not None and (state.rows >= LEAST_WATCHED or not state.wagers or state.error > LARGEST_ERROR):
         return None
     rows = 0 if state is None else state.rows
@@ -213,14 +221,16 @@ def _closing(campaign: Campaign, row: Logged) -> tuple[float, str]:
     return closes(campaign, row.decision).timestamp(), row.decision.decision_id
 
 
-def _remembered(reader: Reader, gated: Policy, campaign: Campaign, newest: JsonObject | None = None) -> Watch | None:
+def _remembered(
+    reader: Reader, gated: Policy, campaign: Campaign, now: datetime, newest: JsonObject | None = None
+) -> Watch | None:
     """The state that the last look left, if it watched the same policy and asked the same; ``newest``: where that look
     is of this run (None = it lies with an earlier one).
 
     Bounds of increments are never below those that hold today: a wager that was begun with a smaller one goes on with
     smaller stakes, and stays a supermartingale, since they are set before the rows that they are staked on.
     """
-    told = newest if newest is not None else last_told(reader, gated.workspace_id, gated.campaign_id, "watch")
+    told = newest if newest is not None else last_told(reader, gated.workspace_id, gated.campaign_id, "watch", now)
     if told is None or told["policy_id"] != gated.policy_id:
         return None
     found = Watch.from_json(told)

@@ -104,10 +104,10 @@ def _climb(
     if campaign is None or serving is None or len(serving.mixture) < 2:
         return None
     gated, now = gated_of(reader, serving), services.clock()
-    told = last_told(reader, pointer.workspace_id, pointer.campaign_id, "looks")
+    told = last_told(reader, pointer.workspace_id, pointer.campaign_id, "looks", now)
     before = Looks(gated.policy_id)
     before = Looks(**told) if told is not None and told["policy_id"] == before.policy_id else before
-    if (waiting := not_watched_enough(reader, gated, campaign, seen)) is not None:
+    if (waiting := not_watched_enough(reader, gated, campaign, now, seen)) is not None:
         return _answer(serving, before, waiting)
     matured = serving.exploration.get("rows", 0)
     hardly_more = before.counted + max(0, matured - before.matured) < before.needed
@@ -139,7 +139,7 @@ def _shared(reader: Reader, campaign: Campaign, line: Sequence[Policy], now: dat
             since = policy.created_at
             break
     rows = list(feedback_rows(reader, campaign, since, now))
-    return shared_rows(rows, campaign, line, changed_at(reader, campaign))
+    return shared_rows(rows, campaign, line, changed_at(reader, campaign, now))
 
 
 def _judged(

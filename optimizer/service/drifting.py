@@ -90,7 +90,7 @@ def look(
 
 def _look(services: Services, reader: Reader, pointer: Pointer, campaign: Campaign, log: Log) -> Drift:
     now = services.clock()
-    state = _state(reader, campaign)
+    state = _state(reader, campaign, now)
     since = datetime.fromtimestamp(state.since, UTC) if state.since else None
     rows: Iterable[Logged]
     if log.since is None or (since is not None and since >= log.since):
@@ -127,6 +127,8 @@ def advanced(
         if not row.drawn or row.decision.imported or row.decision.policy_id == COLD_POLICY:
             continue
         at, name = row.decision.decided_at.timestamp(), row.decision.decision_id
+        if at > now.timestamp():  # decided while the clock was ahead, or by a host whose clock is: at its time
+            continue
         if (at, name) > state.decided:
             decided.append(((at, name), row))
         key = (matures(campaign, row), name)
@@ -149,14 +151,14 @@ def advanced(
     return replace(state, decided=decided[-1][0]) if decided else state
 
 
-def changed_at(reader: Reader, campaign: Campaign) -> float | None:
+def changed_at(reader: Reader, campaign: Campaign, now: datetime) -> float | None:
     """When a campaign's outcomes last changed, as epoch seconds, by the last look."""
-    return changes({campaign.campaign_id: _state(reader, campaign)}).get(campaign.campaign_id)
+    return changes({campaign.campaign_id: _state(reader, campaign, now)}).get(campaign.campaign_id)
 
 
-def _state(reader: Reader, campaign: Campaign) -> Drift:
+def _state(reader: Reader, campaign: Campaign, now: datetime) -> Drift:
     """The last look's state; detectors follow the campaign's outcomes and actions of now."""
-    told = last_told(reader, campaign.workspace_id, campaign.campaign_id, "drift")
+    told = last_told(reader, campaign.workspace_id, campaign.campaign_id, "drift", now)
     return beginning(campaign) if told is None else following(Drift.from_json(told), campaign)
 
 

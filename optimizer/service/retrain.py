@@ -187,7 +187,7 @@ def _later(
     policy_id = pointer.policy_id if pointer is not None else COLD_POLICY
     serving = None if pointer is None else policy_of(reader, pointer)
     gated = None if serving is None else gated_of(reader, serving)
-    if (waiting := not_watched_enough(reader, gated, campaign, job.seen)) is not None:
+    if (waiting := not_watched_enough(reader, gated, campaign, job.now, job.seen)) is not None:
         return _answer(campaign, "skipped", waiting, len(mine))
     replayer = Replayer(reader, job.services.salt)
     tries = next_try(reader, campaign)

@@ -127,13 +127,9 @@ def _is_due(reader: Reader, workspace_id: str, kind: str, now: datetime, every: 
 def _last(reader: Reader, workspace_id: str, kind: str, now: datetime) -> TrainingRun | None:
     """The newest run of a kind for all campaigns. One that is over counts only if the clock was right when it began."""
     for run in islice(told.runs(reader, workspace_id), _LOOK_BACK):
-        if run.kind == kind and run.campaign_id is None and (run.status in _GOING or not _dated_ahead(run, now)):
+        if run.kind == kind and run.campaign_id is None and (run.status in _GOING or not told.dated_ahead(run, now)):
             return run
     return None
-
-
-def _dated_ahead(run: TrainingRun, now: datetime) -> bool:
-    return ahead(f"training run {run.run_id!r}", run.created_at, now)
 
 
 def start_next(services: Services, holder: str) -> TrainingRun | None:
@@ -155,7 +151,7 @@ def _turn(now: datetime, run: TrainingRun) -> tuple[bool, datetime, str, str]:
     """What queued runs are sorted by: who has waited longest goes first, a retrain with a head start. Of one that is
     dated ahead nobody knows how long it has waited."""
     head_start = _HEAD_START if run.kind == "retrain" else timedelta(0)
-    return not _dated_ahead(run, now), run.created_at - head_start, run.workspace_id, run.run_id
+    return not told.dated_ahead(run, now), run.created_at - head_start, run.workspace_id, run.run_id
 
 
 def _has(reader: Reader, workspace_id: str, status: RunStatus) -> bool:

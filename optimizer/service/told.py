@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from datetime import datetime
 from itertools import islice
 
+from optimizer.service.wrongclock import ahead
 from storage.log import items_of
 from storage.policies import RunStatus, TrainingRun
 from storage.port import Reader
@@ -16,9 +18,12 @@ LOOK_BACK = 200
 LATE_COMMIT = 600.0
 
 
-def last_told(reader: Reader, workspace_id: str, campaign_id: str, key: str) -> JsonObject | None:
-    """What the newest run that says something under ``key`` says of a campaign."""
+def last_told(reader: Reader, workspace_id: str, campaign_id: str, key: str, now: datetime) -> JsonObject | None:
+    """What the newest run that says something under ``key`` says of a campaign. One that is dated ahead has looked
+    farther than there is anything to see yet."""
     for run in islice(runs(reader, workspace_id), LOOK_BACK):
+        if dated_ahead(run, now):
+            continue
         for told in run.verdict.get("campaigns", ()):
             if told.get("campaign_id") == campaign_id and told.get(key) is not None:
                 found: JsonObject = told[key]
@@ -29,3 +34,8 @@ def last_told(reader: Reader, workspace_id: str, campaign_id: str, key: str) -> 
 def runs(reader: Reader, workspace_id: str, status: RunStatus | None = None) -> Iterator[TrainingRun]:
     """Training runs, newest first; all of them, or those of one status."""
     return items_of(lambda at: reader.training_runs(workspace_id, limit=100, cursor=at, status=status))
+
+
+def dated_ahead(run: TrainingRun, now: datetime) -> bool:
+    """Whether the clock was ahead when a run was queued (see ``wrongclock``)."""
+    return ahead(f"training run {run.run_id!r}", run.created_at, now)

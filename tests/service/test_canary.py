@@ -422,6 +422,17 @@ class TestWhatFollows:
                 assert f"the canary {canary.policy_id} is watched first: outcomes of 600 decisions" in told["reason"]
         assert told["decision"] in ("publish", "reject"), told["reason"]
 
+    def test_a_canary_is_watched_on_after_the_clock_was_ahead(self, learned: Services, clock: FakeClock) -> None:
+        plant(learned, clock, bad=False)
+        audience(learned, clock, 100, seed=62)
+        now = clock.now
+        clock.forward(days=1200)
+        told = look(learned, "run_1")
+        clock.now = now
+        audience(learned, clock, 100, seed=63)
+        clock.forward(hours=100)
+        assert look(learned, "run_2")["rows"] == 2 * told["rows"]
+
     def test_a_canary_whose_log_does_not_replay_holds_nothing_up(self, learned: Services, clock: FakeClock) -> None:
         canary = plant(learned, clock, bad=False)
         audience(learned, clock, 100, seed=62)
@@ -430,7 +441,7 @@ class TestWhatFollows:
         with learned.store.read() as reader:
             made = reader.campaign(WORKSPACE, "spring")
             assert made is not None
-            assert not_watched_enough(reader, canary, made) is not None
+            assert not_watched_enough(reader, canary, made, clock.now) is not None
         told["watch"]["error"] = 0.1
         clock.forward(hours=1)
         off = TrainingRun(
@@ -438,5 +449,5 @@ class TestWhatFollows:
         )
         learned.store.write(lambda writer: writer.put_training_run(off))
         with learned.store.read() as reader:
-            assert not_watched_enough(reader, canary, made) is None
+            assert not_watched_enough(reader, canary, made, clock.now) is None
         assert canary.mixture[-1].weight == 0.1

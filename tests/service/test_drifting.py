@@ -131,6 +131,17 @@ class TestCalibration:
         assert state.changed is None
         assert not state.raised
 
+    def test_looks_go_on_after_the_clock_was_ahead(self, learned: Services, clock: FakeClock) -> None:
+        audience(learned, clock, 400, seed=10)
+        now = clock.now
+        clock.forward(days=1200)
+        audience(learned, clock, 100, seed=11)
+        assert looked(learned, "run_0").rows == 500
+        clock.now = now
+        for step in (1, 2):
+            audience(learned, clock, 300, seed=11 + step)
+            assert looked(learned, f"run_{step}").rows == 400 + 300 * step, "those dated ahead wait for their time"
+
     def test_swapped_tastes_are_noticed_soon_and_dated_well(self, learned: Services, clock: FakeClock) -> None:
         audience(learned, clock, 400, seed=20)
         looked(learned, "run_0")
