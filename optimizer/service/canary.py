@@ -168,11 +168,7 @@ def _look(services: Services, reader: Reader, pointer: Pointer, now: datetime) -
     gated = gated_of(reader, serving)
     if len(gated.mixture) < 2:  # a refitted model that goes too far shares the traffic with its gated one: no canary
         return None
-<<<<<<< HEAD
-    state, put_back = _remembered(reader, gated, campaign), _put_back(reader, gated)
-=======
-    state, put_back = _remembered(reader, gated, campaign, now), _put_back(pointer, gated)
->>>>>>> 6ee57d718f32c46d9389b98f40323ecc3b97b23c
+    state, put_back = _remembered(reader, gated, campaign, now), _put_back(reader, gated)
     if state is None or state.opened < put_back:
         state = replace(_opened(reader, gated, campaign, now), opened=put_back)
     fresh, waiting = [], [now.timestamp()]
