@@ -13,7 +13,6 @@ import contextlib
 import gc
 import logging
 import os
-import re
 import shutil
 import subprocess
 import sys
@@ -34,14 +33,12 @@ from gunicorn.workers.gthread import ThreadWorker
 from optimizer import logs
 from optimizer.bandit import kernel
 from optimizer.config import Settings
-from optimizer.errors import ConfigError
 from optimizer.first_start import banner
+from optimizer.metricsfolder import require_metrics_alone
 
 log = logging.getLogger("sendtide.serve")
 
 METRICS = "PROMETHEUS_MULTIPROC_DIR"
-#: A file of prometheus-client's: what it holds, and the process.
-_METRIC_FILE = re.compile(r"(counter|gauge_[a-z]+|histogram|summary)_\d+\.db")
 #: Products in a worker are small and its threads are requests: threads of BLAS beside them would only be in the way.
 BLAS_THREADS = "OPENBLAS_NUM_THREADS"
 #: Seconds that requests in flight get to end after SIGTERM; then workers are killed.
@@ -292,23 +289,6 @@ def prepare_metrics(folder: str | None) -> tuple[Path, bool]:
     for stale in path.glob("*.db"):
         stale.unlink(missing_ok=True)
     return path, False
-
-
-def require_metrics_alone(folder: str) -> None:
-    """Refuses a folder in which other files end in ``.db``, such as a database.
-
-    prometheus-client opens whatever ends so, in the very processes that have the database open
-    (``storage.sqlite.connect`` says what comes of that).
-
-    Raises:
-        ConfigError: names them.
-    """
-    others = sorted(file.name for file in Path(folder).glob("*.db") if not _METRIC_FILE.fullmatch(file.name))
-    if others:
-        raise ConfigError(
-            f"--metrics-dir {folder}: {', '.join(others)} there is no file of metrics, but whatever ends in .db is "
-            f"read as one; name a folder for metrics alone"
-        )
 
 
 def main(arguments: Sequence[str] = ()) -> None:

@@ -55,7 +55,7 @@ def serve(call: Call, *, first_start: bool) -> None:
     and stops everything within 10 seconds. A worker or scheduler that dies is started again.
     """
     from optimizer.first_start import WORKSPACE, prepare
-    from optimizer.gunicorn import require_metrics_alone
+    from optimizer.metricsfolder import require_metrics_alone
     from optimizer.service.setup import ensure_workspace
 
     _require_free(call.settings.bind)
