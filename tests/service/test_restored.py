@@ -6,6 +6,7 @@ import sqlite3
 from collections.abc import Mapping
 from contextlib import closing
 from dataclasses import replace
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
@@ -15,6 +16,7 @@ from optimizer.service.ids import COLD_POLICY
 from optimizer.service.requests import DecisionRequest
 from optimizer.service.wiring import Services
 from storage.policies import Pointer
+from storage.ranks import RankModel
 from storage.rules import Cap, Rule
 from tests.service.conftest import START, WORKSPACE, FakeClock, campaign
 from tests.service.receiving import Receiver, change, push, put, receiver, services
@@ -101,3 +103,19 @@ def test_after_a_restore_other_rewrites_give_a_block_another_stamp(services: Ser
     first = stamps_after_rewriting(0)
     put_in_place(file, backup)
     assert stamps_after_rewriting(1) != first
+
+
+def test_after_a_restore_a_loop_serves_the_model_that_is_stored(services: Services, file: Path) -> None:
+    def learned(day: int) -> RankModel:
+        return RankModel(WORKSPACE, 1, START, START + timedelta(days=day), upto=0, blob=b"")
+
+    backup = backed_up(file)
+    services.store.write(lambda writer: writer.put_rank_model(learned(1)))
+    with services.store.read() as reader:
+        assert services.loops.current(reader, WORKSPACE).made_at == learned(1).made_at
+    put_in_place(file, backup)
+    with services.store.read() as reader:
+        assert services.loops.current(reader, WORKSPACE).generation == 0
+    services.store.write(lambda writer: writer.put_rank_model(learned(2)))
+    with services.store.read() as reader:
+        assert services.loops.current(reader, WORKSPACE).made_at == learned(2).made_at
