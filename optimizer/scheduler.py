@@ -15,7 +15,6 @@ import signal
 import subprocess
 import sys
 import tempfile
-import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -27,8 +26,9 @@ import orjson
 from apscheduler.schedulers.background import BackgroundScheduler
 
 from optimizer.config import Settings
-from optimizer.errors import SendtideError
-from optimizer.service import cleaning, pricing, pushing, runs, upkeep
+from optimizer.guarded import guarded
+from optimizer.pusher import Pusher
+from optimizer.service import cleaning, pricing, runs, upkeep
 from optimizer.service.apart import Apart
 from optimizer.service.gains import Memory
 from optimizer.service.ids import fresh
@@ -37,8 +37,6 @@ from optimizer.service.personalizer.learning import LoopLearner
 from optimizer.service.runs import Ended
 from optimizer.service.wiring import Services
 from optimizer.wallclock import WallClock
-from storage.endpoints import Endpoint
-from storage.errors import StoreError
 from storage.policies import TrainingRun
 
 log = logging.getLogger("sendtide.scheduler")
@@ -56,8 +54,6 @@ LOOP_SECONDS = 5.0
 #: Seconds between looks for erasures that could not clean the archive at once.
 CLEAN_SECONDS = 60.0
 _EXPIRE_ROWS = 1000
-#: Webhook endpoints that are pushed to at once.
-PUSH_THREADS = 8
 _FIRST_RETENTION = timedelta(minutes=10)
 _ERROR_BYTES = 2000
 
@@ -164,40 +160,6 @@ def _tail(file: IO[bytes]) -> str:
 
 
 @dataclass
-class Pusher:
-    """Pushes changes to webhook endpoints, each on a thread of its own, so that a slow one holds up no other.
-
-    The threads are daemons: a process that is told to stop waits for no receiver. What was sent and not noted is sent
-    again, under the same id.
-    """
-
-    services: Services
-    holder: str
-    stopping: bool = False
-    busy: dict[tuple[str, str], threading.Thread] = field(default_factory=dict)
-
-    def look(self, workspace_id: str) -> None:
-        """Starts pushing to the endpoints of a workspace that have something waiting; returns at once."""
-        with self.services.store.read() as reader:
-            found = pushing.due(reader, workspace_id, self.services.clock())
-        for endpoint in found:
-            key = (workspace_id, endpoint.endpoint_id)
-            if key not in self.busy and len(self.busy) < PUSH_THREADS and not self.stopping:
-                thread = threading.Thread(target=self._push, args=(key, endpoint), name="push", daemon=True)
-                self.busy[key] = thread
-                thread.start()
-
-    def _going_on(self) -> bool:
-        return not self.stopping
-
-    def _push(self, key: tuple[str, str], endpoint: Endpoint) -> None:
-        try:
-            _guarded("push", lambda: pushing.push(self.services, endpoint, self.holder, self._going_on), key[0])
-        finally:
-            del self.busy[key]
-
-
-@dataclass
 class Scheduler:
     """All that the scheduler process does, until it is told to stop."""
 
@@ -223,14 +185,14 @@ class Scheduler:
             try:
                 while not self.stopping and self._parent_lives():
                     clock.follow(jobs)
-                    if not _guarded("training", trainer.tick):
-                        _guarded("training", lambda: trainer.stop("an error of the scheduler, see its log"))
+                    if not guarded("training", trainer.tick):
+                        guarded("training", lambda: trainer.stop("an error of the scheduler, see its log"))
                     # Not an Event: setting one from a signal handler can deadlock with the wait it interrupts.
                     time.sleep(TICK_SECONDS)
             finally:
                 jobs.shutdown(wait=False)
                 self.pusher.stopping = True
-                _guarded("stop", lambda: trainer.stop("the scheduler was told to stop"))
+                guarded("stop", lambda: trainer.stop("the scheduler was told to stop"))
                 log.info("scheduler stops")
 
     @contextlib.contextmanager
@@ -322,23 +284,6 @@ class Scheduler:
                 workspaces = reader.workspaces()
             for workspace in workspaces:
                 if not self.stopping:
-                    _guarded(name, partial(job, workspace.workspace_id), workspace.workspace_id)
+                    guarded(name, partial(job, workspace.workspace_id), workspace.workspace_id)
 
-        _guarded(name, everywhere)
-
-
-def _guarded(name: str, work: Callable[[], object], workspace_id: str | None = None) -> bool:
-    """Runs ``work`` and raises nothing; False when something unforeseen happened.
-
-    What can't be reached or loaded now may be there at the next turn. An error of ours is logged with its trace, and
-    holds up neither the next workspace nor this process, which all workspaces need.
-    """
-    where = {} if workspace_id is None else {"workspace": workspace_id}
-    try:
-        work()
-    except (StoreError, SendtideError) as fault:
-        log.warning("%s failed; it is tried again", name, extra={**where, "fault": str(fault)})
-    except Exception:
-        log.exception("%s failed unforeseen; it is tried again", name, extra=where)
-        return False
-    return True
+        guarded(name, everywhere)

@@ -124,7 +124,11 @@ class RankReader(Protocol):
         """The newest generation."""
 
     def rank_generation(self, workspace_id: str) -> int:
-        """The newest generation's number (0 = none): whether a model that is held is still the newest."""
+        """The newest generation's number (0 = none)."""
+
+    def rank_newest(self, workspace_id: str) -> tuple[int, datetime | None]:
+        """The newest generation's number and when it was made (0, None: none): whether a model that is held is still
+        the newest. After a restore the number alone may be that of another."""
 
     def loop_document(self, workspace_id: str, kind: DocumentKind, document_id: str) -> bytes | None:
         """One document."""

@@ -94,14 +94,14 @@ class View:
 
 
 class Catalog:
-    """Caches the newest ``View`` of each workspace; safe between threads."""
+    """Caches the ``View`` of each workspace that was read last; safe between threads."""
 
     def __init__(self) -> None:
         self._views: dict[str, View] = {}
         self._lock = threading.Lock()
 
     def newest(self, workspace_id: str) -> View | None:
-        """The newest set-up that was read; it may have changed since."""
+        """The set-up that was read last; it may have changed since."""
         with self._lock:
             return self._views.get(workspace_id)
 
@@ -127,7 +127,5 @@ class Catalog:
         if not keep:
             return view
         with self._lock:
-            newest = self._views.get(workspace_id)
-            if newest is None or newest.version < version:
-                self._views[workspace_id] = view
+            self._views[workspace_id] = view  # of a lower version, too: after a restore it is the newest
         return view

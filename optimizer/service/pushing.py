@@ -115,7 +115,7 @@ def _next(reader: Reader, workspace_id: str, endpoint_id: str) -> tuple[Endpoint
 
 def _attempt(services: Services, endpoint: Endpoint, delivery: Delivery, change: Change) -> Delivery:
     """Sends one change; returns how far the endpoint is then."""
-    message_id = derived("msg", services.salt, endpoint.workspace_id, endpoint.endpoint_id, str(change.position))
+    message_id = _message_id(services.salt, endpoint, change)
     body = payload(change)
     started = services.clock()
     headers = {
@@ -125,6 +125,14 @@ def _attempt(services: Services, endpoint: Endpoint, delivery: Delivery, change:
     }
     reply = post(endpoint.url, body, headers, private=services.settings.private_webhooks)
     return settled(delivery, change, reply, services.clock())
+
+
+def _message_id(salt: bytes, endpoint: Endpoint, change: Change) -> str:
+    """The same for each attempt. After a restore positions are given again, to other changes: so it is of all that a
+    change says."""
+    where = (endpoint.workspace_id, endpoint.endpoint_id, str(change.position))
+    what = (change.at.isoformat(), change.kind, change.decision_id, change.campaign_id, change.policy_id)
+    return derived("msg", salt, *where, *(part or "" for part in what))
 
 
 def settled(delivery: Delivery, change: Change, reply: Reply, now: datetime) -> Delivery:

@@ -97,11 +97,13 @@ class PolicyServer:
 
     def refresh_now(self) -> None:
         """Loads every policy whose pointer has moved; faults are kept for ``status``, never raised."""
-        changed = False
         with self._refreshing, self._store.read() as reader:
-            served, faults = dict(self._served), dict(self._faults)
-            for pointer in reader.pointers():
-                key = (pointer.workspace_id, pointer.campaign_id)
+            pointers = {(one.workspace_id, one.campaign_id): one for one in reader.pointers()}
+            # A pointer is gone after a restore to before there was one.
+            served = {key: one for key, one in self._served.items() if key in pointers}
+            faults = {key: one for key, one in self._faults.items() if key in pointers}
+            changed = len(served) < len(self._served)
+            for key, pointer in pointers.items():
                 known = served.get(key)
                 if known is not None and known.pointer == pointer:
                     faults.pop(key, None)

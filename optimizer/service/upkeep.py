@@ -72,9 +72,9 @@ def retain(services: Services, workspace_id: str) -> int:
     while services.store.write(lambda w: w.prune_revisions(workspace_id, idle, limit=REVISIONS)):
         pass
     forget_outdated(services, workspace_id)
-    services.store.scrub()
     if archived:
         _archive(services, workspace_id)
+    services.store.scrub()  # at the end: it may find no room
     return pruned
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from optimizer.errors import NotFound
+from optimizer.errors import Conflict, NotFound
 from optimizer.service import learning
 from optimizer.service.ids import no_policy
 from optimizer.web import render
@@ -143,12 +143,26 @@ def _by(call: Call) -> str:
 
 
 @api.operation(
-    "GET", "/v1/changes", "Read the change feed", query=ChangesQuery, answers={200: ChangesOut}, scope="read"
+    "GET",
+    "/v1/changes",
+    "Read the change feed",
+    query=ChangesQuery,
+    answers={200: ChangesOut},
+    scope="read",
+    problems=(409,),
 )
 def list_changes(call: Call) -> Answer:
     """What was revoked, displaced, expired, promoted, rolled back, in order. Positions have no gaps that fill later.
-    Entries go with the retention: `after` one that is gone gives what is left behind it."""
+    Entries go with the retention: `after` one that is gone gives what is left behind it. 409 with the code `ahead`:
+    `after` is beyond the newest position, which the detail names, as when the database was restored."""
     after = call.query["after"]
     with call.services.store.read() as reader:
+        newest = reader.newest_change(call.workspace_id)
+        if after > newest:
+            raise Conflict(
+                f"after {after} is beyond the newest position, {newest}, as when the database was restored; "
+                f"allowed: up to {newest}",
+                code="ahead",
+            )
         changes = reader.changes(call.workspace_id, after=after, limit=call.query["limit"])
     return Answer({"changes": [render.change(c) for c in changes], "after": changes[-1].position if changes else after})

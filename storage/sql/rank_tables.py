@@ -26,6 +26,9 @@ from storage.sql.tables import Row, Tables
 #: Answers that are joined with their rewards at a time.
 CHUNK: Final = 512
 _COLUMNS: Final = "seq, event_id, ranked_at, active_at, request_hash, model, detail"
+_NEWEST_MODEL: Final = (
+    "SELECT generation, made_at FROM rank_models WHERE workspace_id = ? ORDER BY generation DESC LIMIT 1"
+)
 _MODEL: Final = "SELECT generation, born_at, made_at, upto, blob FROM rank_models "
 _REWARDS: Final = """
 SELECT event_id, slot_id, value, at FROM rank_rewards INDEXED BY rank_rewards_event
@@ -106,6 +109,11 @@ class RankReader(Tables):
         """See ``storage.ranks``."""
         row = self._row("SELECT max(generation) FROM rank_models WHERE workspace_id = ?", (workspace_id,))
         return int(row[0]) if row is not None and row[0] is not None else 0
+
+    def rank_newest(self, workspace_id: str) -> tuple[int, datetime | None]:
+        """See ``storage.ranks``."""
+        row = self._row(_NEWEST_MODEL, (workspace_id,))
+        return (0, None) if row is None else (int(row[0]), from_micros(row[1]))
 
     def loop_document(self, workspace_id: str, kind: DocumentKind, document_id: str) -> bytes | None:
         """See ``storage.ranks``."""

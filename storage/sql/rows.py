@@ -28,9 +28,11 @@ TABLES = (
     *("archive_files", "archive_gone", "archive_keys"),
     *("ranks", "rank_rewards", "rank_models", "rank_positions", "loop_documents"),
 )
-#: Facts of a store's own, which another one has no use for: where a copy is, and the row that ``check`` writes.
+#: Facts of a store's own, which another one has no use for: where a copy is, that SQLite's file is to be written anew,
+#: and the row that ``check`` writes.
 COPYING = "copying"
-OWN_FACTS = (COPYING, "write_check")
+REWRITE_WANTED = "rewrite_wanted"
+OWN_FACTS = (COPYING, REWRITE_WANTED, "write_check")
 #: The counter in which PostgreSQL keeps how far a workspace's positions are.
 POSITION = "position"
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import secrets
 from collections.abc import Sequence
 from functools import partial
 from typing import Final
@@ -18,6 +19,7 @@ from storage.sql.usage_tables import UsageWriter
 from storage.usage import counted_by
 
 _CONFIG = "config_version"
+_LONGEST_STEP: Final = 2**32
 _CAMPAIGN_AT = "SELECT document FROM campaign_versions WHERE workspace_id = ? AND campaign_id = ? AND version = ?"
 _RECIPIENTS = """
 SELECT recipient_id, version, document, changed_after FROM recipients
@@ -148,7 +150,7 @@ class SetupWriter(SetupReader, UsageWriter):
         """See ``storage.port``."""
         document = codec.WORKSPACE.pack(workspace)
         self._upsert("workspaces", {"workspace_id": workspace.workspace_id}, {"document": document})
-        self._next(workspace.workspace_id, _CONFIG)
+        self._count_set_up(workspace.workspace_id)
 
     def put_key(self, key: ApiKey) -> None:
         """See ``storage.port``."""
@@ -178,7 +180,7 @@ class SetupWriter(SetupReader, UsageWriter):
         version = {"version": campaign.version}
         self._upsert("campaigns", key, version)
         self._upsert("campaign_versions", {**key, **version}, {"document": codec.CAMPAIGN.pack(campaign)})
-        self._next(campaign.workspace_id, _CONFIG)
+        self._count_set_up(campaign.workspace_id)
 
     def put_rule(self, rule: Rule) -> None:
         """See ``storage.port``."""
@@ -191,13 +193,13 @@ class SetupWriter(SetupReader, UsageWriter):
         self._upsert("rules", key, {**version, **rest, "summed": int(counted_by(rule) is not None)})
         self._upsert("rule_versions", {**key, **version}, rest)
         self._sum_anew(before, rule)
-        self._next(rule.workspace_id, _CONFIG)
+        self._count_set_up(rule.workspace_id)
 
     def put_attribute(self, attribute: Attribute) -> None:
         """See ``storage.port``."""
         key = {"workspace_id": attribute.workspace_id, "name": attribute.name}
         self._upsert("attributes", key, {"document": codec.ATTRIBUTE.pack(attribute)})
-        self._next(attribute.workspace_id, _CONFIG)
+        self._count_set_up(attribute.workspace_id)
 
     def put_recipient(self, recipient: Recipient) -> None:
         """See ``storage.port``."""
@@ -234,15 +236,20 @@ class SetupWriter(SetupReader, UsageWriter):
     def _versions(self, workspace_id: str, recipient_ids: Sequence[str]) -> list[Row]:
         return list(self._rows_in(_VERSIONS, (workspace_id,), recipient_ids))
 
-    def _next(self, workspace_id: str, name: str) -> int:
-        """Adds one to a counter of the workspace and returns it; numbers ascend in the order of commits, since its row
+    def _count_set_up(self, workspace_id: str) -> None:
+        """Another version of the set-up. By steps of chance: whoever saw a version before a restore must not take the
+        one that follows the restored one for the same."""
+        self._next(workspace_id, _CONFIG, 1 + secrets.randbelow(_LONGEST_STEP))
+
+    def _next(self, workspace_id: str, name: str, step: int = 1) -> int:
+        """Adds to a counter of the workspace and returns it; numbers ascend in the order of commits, since its row
         is locked until then."""
         rows = self._rows(
             """
-            INSERT INTO counters (workspace_id, name, value) VALUES (?, ?, 1)
-            ON CONFLICT (workspace_id, name) DO UPDATE SET value = counters.value + 1 RETURNING value
+            INSERT INTO counters (workspace_id, name, value) VALUES (?, ?, ?)
+            ON CONFLICT (workspace_id, name) DO UPDATE SET value = counters.value + excluded.value RETURNING value
             """,
-            (workspace_id, name),
+            (workspace_id, name, step),
         )
         return int(rows[0][0])
 

@@ -4,7 +4,7 @@
 SQLite moves rows from page to page, their old bytes stay in the unallocated space between a page's cell pointers and
 its cells, until something else is written there (of 2,000 deleted records whole ones of two were found). ``VACUUM``
 clears it by writing the whole file anew, which is much for one person, so it is done only where a word about them is
-really there.
+really there, or could not be looked for when they were erased.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from sqlite_utils import Database
 
 from storage.errors import StoreUnavailable
 from storage.file_lock import FileLock
+from storage.sql.rows import REWRITE_WANTED
 from storage.sqlite import pages
 from storage.sqlite.connect import connect
 
@@ -40,23 +41,39 @@ def scrub(path: Path, lock_path: Path, timeout_seconds: float, words: Collection
         sqlite3.Error: the database can't be used.
         StoreUnavailable: another process writes for longer than that, or the file can't be looked through.
     """
+    told = [word for word in words if len(word) >= _SHORTEST]
+    lock, done = FileLock(lock_path), False
     db = connect(path, "rw", timeout_seconds)
     try:
-        if not _checkpoint(db):
-            return False
-        told = [word for word in words if len(word) >= _SHORTEST]
-        if not told or not _linger(path, told):
-            return True
-        lock = FileLock(lock_path)
         try:
-            lock.acquire_within(timeout_seconds)
-            db.execute("PRAGMA temp_store = FILE")  # where the new file is built: memory need not have room for it
-            db.execute("VACUUM")
+            done = _cleaned(db, path, lock, timeout_seconds, told)
         finally:
-            lock.close()
-        return _checkpoint(db)
+            if told and not done:  # who asks again doesn't know all the words any more
+                lock.acquire_within(timeout_seconds)
+                db.execute("INSERT INTO meta (name, value) VALUES (?, '') ON CONFLICT DO NOTHING", (REWRITE_WANTED,))
     finally:
+        lock.close()
         db.close()
+    return done
+
+
+def _cleaned(db: Database, path: Path, lock: FileLock, timeout_seconds: float, words: Collection[str]) -> bool:
+    if not _checkpoint(db):
+        return False
+    if not _rewrite_wanted(db) and not (words and _linger(path, words)):
+        return True
+    lock.acquire_within(timeout_seconds)
+    try:
+        db.execute("PRAGMA temp_store = FILE")  # where the new file is built: memory need not have room for it
+        db.execute("VACUUM")
+        db.execute("DELETE FROM meta WHERE name = ?", (REWRITE_WANTED,))
+    finally:
+        lock.release()
+    return _checkpoint(db)
+
+
+def _rewrite_wanted(db: Database) -> bool:
+    return bool(db.execute("SELECT 1 FROM meta WHERE name = ?", (REWRITE_WANTED,)).fetchall())
 
 
 def _checkpoint(db: Database) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
@@ -11,8 +12,8 @@ from typing import Any
 import pytest
 
 from optimizer.errors import Invalid
-from optimizer.scheduler import Pusher
-from optimizer.service import endpoints, pushing
+from optimizer.pusher import PUSH_THREADS, PUSH_THREADS_EACH, Pusher
+from optimizer.service import endpoints, pushing, setup
 from optimizer.service.endpoints import EndpointInput
 from optimizer.service.wiring import Services
 from storage.errors import StoreUnavailable
@@ -237,3 +238,58 @@ def test_the_schedulers_pusher_holds_up_nobody_for_a_slow_receiver(services: Ser
     assert len(receiver.got) == 2
     with services.store.read() as reader:
         assert [one.behind for one in endpoints.all_states(reader, WORKSPACE)] == [0, 0]
+
+
+def waiting_for(services: Services, receiver: Receiver, workspace: str, count: int, changes: int) -> None:
+    """So many endpoints of a workspace that each have so many changes waiting."""
+    setup.ensure_workspace(services, workspace)
+    for number in range(count):
+        told = EndpointInput(f"{receiver.url}&to={workspace}", ALL)
+        endpoints.put_endpoint(services, workspace, f"{workspace}-{number}", told)
+    change(services, *(f"{workspace} {number}" for number in range(changes)), workspace=workspace)
+
+
+def test_slow_receivers_of_one_workspace_never_hold_up_those_of_another(services: Services, receiver: Receiver) -> None:
+    waiting_for(services, receiver, "slow", PUSH_THREADS + 5, 3)
+    waiting_for(services, receiver, "other", 1, 2)
+    release = threading.Event()
+    receiver.before_answer = lambda: receiver.details()[-1].startswith("slow") and release.wait(30)
+    pusher = Pusher(services, "me")
+    pusher.look("slow")
+    until("the slow ones have all that they may", lambda: len(receiver.got) == PUSH_THREADS_EACH)
+    pusher.look("other")
+    until("the other one has all of its own", lambda: receiver.details()[PUSH_THREADS_EACH:] == ["other 0", "other 1"])
+    release.set()
+    until("all have all", lambda: all_told(services, pusher, "slow"))
+
+
+def test_slow_receivers_of_many_workspaces_take_turns_with_others(
+    services: Services, receiver: Receiver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("optimizer.pusher.PUSH_TURN", 0.1)
+    for name in ("slow-1", "slow-2"):
+        waiting_for(services, receiver, name, PUSH_THREADS_EACH, 30)
+    waiting_for(services, receiver, "other", 1, 1)
+    receiver.before_answer = lambda: time.sleep(0.1)
+    pusher = Pusher(services, "me")
+    for name in ("slow-1", "slow-2"):
+        pusher.look(name)
+    assert len(pusher.busy) == PUSH_THREADS
+
+    def told() -> bool:
+        for name in ("slow-1", "slow-2", "other"):
+            pusher.look(name)
+        return "other 0" in receiver.details()
+
+    until("the other one's turn", told)
+    assert len(receiver.got) < 10 * PUSH_THREADS  # of 480
+    pusher.stopping = True
+    for thread in list(pusher.busy.values()):
+        thread.join(30)
+
+
+def all_told(services: Services, pusher: Pusher, workspace: str) -> bool:
+    """Looks once more; whether every endpoint of the workspace has seen every change."""
+    pusher.look(workspace)
+    with services.store.read() as reader:
+        return not any(one.behind for one in endpoints.all_states(reader, workspace))

@@ -59,12 +59,12 @@ def test_what_is_committed_after_it_is_still_there_when_a_command_has_closed_the
     assert seen_by_a_command(path) == ["before", "later"]
 
 
+@pytest.mark.parametrize("program", ["/bin/false", "/nowhere/python"])
 def test_a_file_that_cannot_be_looked_through_is_told_so(
-    path: Path, opener: Opener, monkeypatch: pytest.MonkeyPatch
+    path: Path, opener: Opener, monkeypatch: pytest.MonkeyPatch, program: str
 ) -> None:
     store = opener()
     put(store, "somebody")
-    for program in ("/bin/false", "/nowhere/python"):
-        monkeypatch.setattr(sys, "executable", program)
-        with pytest.raises(StoreUnavailable, match=f"database {path}: .*look"):
-            store.scrub(["somebody"])
+    monkeypatch.setattr(sys, "executable", program)
+    with pytest.raises(StoreUnavailable, match=f"database {path}: .*look"):
+        store.scrub(["somebody"])

@@ -81,6 +81,27 @@ def test_while_somebody_reads_the_files_are_not_clean(path: Path, opener: Opener
     assert not in_files(path, "who-leaves")
 
 
+def test_what_a_reader_kept_an_erasure_from_looking_for_goes_with_the_next_cleaning_that_names_nobody(
+    path: Path, opener: Opener
+) -> None:
+    store = opener()
+    gone = range(0, 1_500, 2)
+    words = {word for i in gone for word in (person(i).recipient_id, f"mail-{i}-v1@")}
+    for start in range(0, 1_500, 500):
+        store.write(lambda writer, start=start: writer.put_recipients([person(i) for i in range(start, start + 500)]))  # type: ignore[misc]  # a default binds the loop's variable
+    with store.read() as reader:
+        assert reader.recipient(WORKSPACE, person(1).recipient_id) is not None
+        store.write(lambda writer: drop(writer, gone))
+        assert not store.scrub(words)
+    assert store.scrub()
+    clean = path.read_bytes()
+    assert not any(word.encode() in clean for word in words)
+    assert all(person(i).recipient_id.encode() in clean for i in range(1, 1_500, 2))
+    store.write(lambda writer: drop(writer, range(1, 1_500, 2)))
+    assert store.scrub()
+    assert path.stat().st_size == len(clean)  # and once is enough
+
+
 def test_a_file_is_written_anew_by_way_of_the_disk_and_not_of_memory(
     opener: Opener, monkeypatch: pytest.MonkeyPatch
 ) -> None:

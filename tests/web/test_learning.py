@@ -104,6 +104,14 @@ def test_the_change_feed_goes_on_where_it_was_left(policies: Caller) -> None:
     assert done == {"changes": [], "after": rest["after"]}
 
 
+def test_who_reads_the_change_feed_beyond_its_end_learns_that_it_was_taken_back(policies: Caller) -> None:
+    policies("POST", "/v1/policies/pol_1/promote")
+    reply = policies("GET", "/v1/changes?after=2")
+    assert (reply.status_code, reply.get_json()["code"]) == (409, "ahead")
+    assert "after 2 is beyond the newest position, 1" in reply.get_json()["detail"]
+    assert policies("GET", "/v1/changes?after=1").get_json() == {"changes": [], "after": 1}
+
+
 def test_a_promoted_policy_is_served_and_told_by_readyz(policies: Caller, app: Flask) -> None:
     policies("POST", "/v1/policies/pol_1/promote")
     app.extensions["sendtide"].get().policies.refresh_now()
