@@ -47,8 +47,10 @@ class RewardModel:
             self._basis = VariantBasis(arrays["basis.mean"], arrays["basis.directions"])
             self._values: JsonObject = meta["values"]
             self._width = float(meta["width"])
-        except (KeyError, TypeError, ValueError) as error:
+        except (AttributeError, IndexError, KeyError, TypeError, ValueError) as error:
             raise BadArtifact(f"model is incomplete: {error!r}") from error
+        if not (np.isfinite(self._basis.mean).all() and np.isfinite(self._basis.directions).all()):
+            raise BadArtifact("the basis of variants holds numbers that are not finite")
         self._rhythm = RhythmTerm.load(arrays, meta)
         self._meta = meta
         self._graph = graph
