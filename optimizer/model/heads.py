@@ -107,7 +107,7 @@ class Heads:
         """The heads written by ``save``.
 
         Raises:
-            BadArtifact: a part is missing or the shapes don't fit together.
+            BadArtifact: a part is missing, the shapes don't fit together, or a number is not finite.
         """
         try:
             layout = Layout.from_json(data["layout"])
@@ -117,19 +117,24 @@ class Heads:
             centre = arrays.get(f"{prefix}.centre")
             names, seed, links = tuple(data["outcomes"]), int(data["seed"]), data.get("links", {})
             heads = cls(names, layout, mean, bank, precision, offset, seed, centre, links)
-        except (KeyError, TypeError, ValueError) as error:
+            groups = len(layout.groups)
+        except (AttributeError, IndexError, KeyError, TypeError, ValueError) as error:
             raise BadArtifact(f"{prefix} heads can't be read: {error!r}") from error
         count = len(heads.outcomes)
         fits = (
             mean.shape == (count, layout.size)
             and bank.ndim == 3
             and (bank.shape[0], bank.shape[2]) == mean.shape
-            and precision.shape == (count, len(layout.groups))
+            and precision.shape == (count, groups)
             and offset.shape == (count,)
             and (centre is None or centre.shape == mean.shape)
         )
         if not fits:
             raise BadArtifact(f"{prefix} heads have arrays whose shapes don't fit {count} outcomes of {layout.size}")
+        told = {"mean": mean, "bank": bank, "precision": precision, "offset": offset, "centre": centre}
+        for name, numbers in told.items():
+            if numbers is not None and not np.isfinite(numbers).all():
+                raise BadArtifact(f"{prefix}.{name} holds numbers that are not finite")
         return heads
 
     def _known(self, unit: Unit) -> Mapping[str, int]:

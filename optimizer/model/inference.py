@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from types import MappingProxyType
 from typing import Any
 
@@ -21,7 +22,7 @@ from optimizer.model.recalibration import Recalibration
 from optimizer.model.rhythmterm import RhythmTerm
 from optimizer.model.scoring import ScoredRows, Scores, score_rows
 from optimizer.model.variantbasis import VariantBasis
-from storage.records import Campaign, JsonObject
+from storage.records import Campaign, JsonObject, OutcomeWeight
 
 __all__ = ["RewardModel", "Scores"]
 
@@ -46,8 +47,10 @@ class RewardModel:
             self._basis = VariantBasis(arrays["basis.mean"], arrays["basis.directions"])
             self._values: JsonObject = meta["values"]
             self._width = float(meta["width"])
-        except (KeyError, TypeError, ValueError) as error:
+        except (AttributeError, IndexError, KeyError, TypeError, ValueError) as error:
             raise BadArtifact(f"model is incomplete: {error!r}") from error
+        if not (np.isfinite(self._basis.mean).all() and np.isfinite(self._basis.directions).all()):
+            raise BadArtifact("the basis of variants holds numbers that are not finite")
         self._rhythm = RhythmTerm.load(arrays, meta)
         self._meta = meta
         self._graph = graph
@@ -159,6 +162,23 @@ class RewardModel:
         """Scores of every action of a space: ``score_rows`` of one row."""
         return Scores(self.score_rows(embedded_row[None], Spaces.stacked([space]), campaign, [effects]))
 
+    def score_outcome(
+        self,
+        embedded_row: NDArray[np.float32],
+        space: ActionSpace,
+        campaign: Campaign,
+        effects: JsonObject,
+        outcome: str,
+    ) -> Scores:
+        """Scores of every action of a space whose reward is the chance of one outcome, at no cost.
+
+        Draws are as wide as the posterior: they tell how much is known, and explore nothing.
+        """
+        ready = self._prepare(campaign, space.variants, space.channels, _NONE, outcome)
+        spaces = Spaces.stacked([space])
+        shift = [self._shift(effects, spaces.local[0])]
+        return Scores(score_rows(ready, self._message.outcomes, embedded_row[None], spaces, shift))
+
     def score_rows(
         self,
         embedded: NDArray[np.float32],
@@ -199,9 +219,16 @@ class RewardModel:
         self._prepare(campaign, variants, channels, own)
 
     def _prepare(
-        self, campaign: Campaign, variants: tuple[str, ...], channels: tuple[str, ...], own: Mapping[str, float]
+        self,
+        campaign: Campaign,
+        variants: tuple[str, ...],
+        channels: tuple[str, ...],
+        own: Mapping[str, float],
+        outcome: str | None = None,
     ) -> Prepared:
+        """What scores of a campaign need; of an outcome: of that alone, see ``score_outcome``."""
         key = (
+            outcome,
             campaign.workspace_id,
             campaign.campaign_id,
             campaign.version,
@@ -217,9 +244,9 @@ class RewardModel:
                 self._no_send,
                 self._basis,
                 self._values,
-                self._width,
+                self._width if outcome is None else 1.0,
                 own,
-                campaign=campaign,
+                campaign=campaign if outcome is None else _for_outcome(campaign, outcome),
                 variants=variants,
                 channels=channels,
             )
@@ -230,3 +257,13 @@ class RewardModel:
                 self._prepared.pop(next(iter(self._prepared)), None)
             self._prepared[key] = ready
         return ready
+
+
+def _for_outcome(campaign: Campaign, outcome: str) -> Campaign:
+    """The campaign if one outcome were worth 1, and nothing else were worth or cost anything."""
+    return replace(
+        campaign,
+        objective={outcome: OutcomeWeight(1.0)},
+        variants=tuple([replace(variant, cost=0.0) for variant in campaign.variants]),
+        channels=tuple([replace(channel, cost=0.0) for channel in campaign.channels]),
+    )

@@ -8,6 +8,7 @@ trusted is told beside them: effective sample size, weights, the smallest differ
 
 Where the rows tell nothing of a policy, an estimate and whatever is made of it are withheld (None, with the reason as
 ``withheld``): without overlap every weight is 0, and so would be the value, its error and the width of its intervals.
+Weights that average clearly more than 1 are no policy's.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -42,6 +44,10 @@ REPETITIONS = 400
 _DIFFERENCE = ("value", "standard_error", "low", "high", "minimum_detectable_effect")
 _INTERVALS = ("bootstrap", "empirical_likelihood", "cressie_read", "confidence_sequence")
 _SEED = 20_260
+#: Standard errors by which weights may average more than 1, as a policy's do in expectation.
+_HEAVY = 4.0
+#: What rounded probabilities make of a mean of 1.
+_ROUNDING = 1e-6
 #: Rows before the confidence sequence says anything. Where rewards are rare the normal approximation needs so many: of
 #: 400 logs with clicks in 9 of 100 rows, sequences from row 200, 500 and 1,000 on held the truth all along in .91, .94
 #: and .97.
@@ -51,6 +57,10 @@ NO_OVERLAP = "the policy gives every logged action the probability 0: these rows
 NO_REWARD = (
     "no reward was earned in any row whose action the policy takes: weights alone put no bound on what it earns, and "
     "an interval would have no width"
+)
+TOO_HEAVY = (
+    "the importance weights average more than 1 by over 4 standard errors: these probabilities are no policy's, or "
+    "rows are left out by what was done in them"
 )
 ALL_SWITCHED = f"every weight is above {SWITCH_AT:g}: nothing but the model's own word (dm) would be left"
 
@@ -86,11 +96,26 @@ class Judged:
             return None
         if not self.weight.any():
             return NO_OVERLAP
+        if self._too_heavy:
+            return TOO_HEAVY
         if estimator == "switch_dr" and not self.weight[self.weight <= SWITCH_AT].any():
             return ALL_SWITCHED
         if estimator in ("ips", "snips") and not (self.weight * self.reward).any():
             return NO_REWARD
         return None
+
+    @cached_property
+    def _too_heavy(self) -> bool:
+        """Whether the weights are no policy's: those of rows that were all kept average 1, whatever the policy does.
+
+        Less than 1 is no such sign: rows may lack what the policy rarely does. Their own spread is none where all are
+        equal; beside it stands what a policy with these weights would have, E[w²] = E[w²] / E[w] at a mean of 1.
+        """
+        mean = float(np.mean(self.weight))
+        expected = max(0.0, float(np.mean(self.weight**2)) / mean - 1.0)
+        alone = ope.ips(self.weight, np.ones(self.weight.size), self.cluster).standard_error
+        error = max(alone, math.sqrt(expected / self.cluster.count))
+        return mean - 1.0 > max(_HEAVY * error, _ROUNDING)
 
     def take(self, chosen: NDArray[np.bool_]) -> Judged:
         """The chosen rows."""

@@ -83,6 +83,8 @@ class Given:
             action = int(key)
         except ValueError:
             raise self._bad("probability", f"{key!r} is no action index") from None
+        if str(action) != str(key):  # "00" would be a second "0"
+            raise self._bad("probability", f"{key!r} is no action index: it must be written {action}")
         if not 0 <= action < decision.actions:
             raise self._bad("probability", f"action {action} is not in 0 … {decision.actions - 1}")
         return action

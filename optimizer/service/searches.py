@@ -6,7 +6,8 @@ it began. It is gone on with while these are there as they were and the log hasn
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
@@ -60,7 +61,7 @@ def under_way(
 
     Raises:
         ConfigError: Optuna is not installed.
-        Invalid: too few matured rows.
+        Invalid: too few matured rows; or the journal is none.
     """
     try:
         import optuna
@@ -76,7 +77,8 @@ def under_way(
     last = 0
     now, study = services.clock(), None
     if journal.exists():  # Optuna would make it
-        names = [name for name in optuna.get_all_study_names(kept()) if name.rpartition("/")[0] == search_id]
+        with _readable(journal):
+            names = [name for name in optuna.get_all_study_names(kept()) if name.rpartition("/")[0] == search_id]
         last = max((int(name.rpartition("/")[2]) for name in names), default=0)
     if last:
         study = optuna.load_study(study_name=f"{search_id}/{last}", storage=kept())
@@ -91,10 +93,24 @@ def under_way(
         raise Invalid.field("rows", f"{len(rows)} matured rows; tuning needs at least {LEAST}", code="too_few_rows")
     journal.parent.mkdir(parents=True, exist_ok=True)
     journal.touch(0o600)
-    study = optuna.create_study(study_name=f"{search_id}/{last + 1}", storage=kept(), direction="maximize")
+    try:
+        with _readable(journal):  # a first line that is none is only found once another follows
+            study = optuna.create_study(study_name=f"{search_id}/{last + 1}", storage=kept(), direction="maximize")
+    except optuna.exceptions.DuplicatedStudyError:  # another call began it while this one read the log
+        return under_way(services, reader, workspace_id, journal, trials)
     study.set_user_attr(_UNTIL, now.isoformat())
     study.set_user_attr(_MADE_ON, _made_on(rows))
     return _ready(study, services, reader, workspace_id, log, rows)
+
+
+@contextmanager
+def _readable(journal: Path) -> Iterator[None]:
+    """Tells a file that is no journal by its name."""
+    try:
+        yield
+    except ValueError as fault:  # broken JSON or UTF-8
+        told = f"{journal} is no journal of searches ({fault}); move it away, and searches begin anew"
+        raise Invalid.field("journal", told, code="unreadable_journal") from None
 
 
 def _ready(

@@ -177,6 +177,9 @@ class PolicyServer:
                 self.refresh_now()
             except StoreError as fault:
                 log.warning("pointers not read; serving goes on with what is loaded", extra={"fault": str(fault)})
+            except Exception:
+                # The thread's top: whatever one look fails of, later policies must still be picked up.
+                log.exception("pointers not followed; serving goes on with what is loaded")
 
     def stop(self) -> None:
         """Ends the watching thread."""

@@ -31,11 +31,12 @@ _ROW = ScoreRowIn()
 )
 def score_recipients(call: Call) -> Answer:
     """The calibrated chance of an outcome for each recipient without a message, with the best one, and the uplift
-    between the two. Where fewer than 100 decisions without a message have told of the outcome (an imported history of
-    sends has none) nothing is known of the first and the third: they are null for all, and `lacking` says what is
-    missing. Consent closes channels; caps, quiet hours and other rules are left to the decision. Nothing is
-    stored or reserved, so the scope is `read`. 409 with the code `no_model`: the campaign has learned nothing yet. A
-    bad row never spoils the others."""
+    between the two with its 95 % interval; one that holds 0 shows no effect. The chance with a message allows for not
+    knowing which is best: it averages over the posterior's draws what each draw's best message has. Where fewer than
+    100 decisions without a message have told of the outcome (an imported history of sends has none) nothing is known of
+    the first and the uplift: they are null for all, and `lacking` says what is missing. Consent closes channels; caps,
+    quiet hours and other rules are left to the decision. Nothing is stored or reserved, so the scope is `read`. 409
+    with the code `no_model`: the campaign has learned nothing yet. A bad row never spoils the others."""
     told = call.loaded
     scorer = Scorer.of(call.services, call.workspace_id, told["campaign_id"], told["outcome"])
     shown = [_outcome(one, index) for index, one in enumerate(scorer.scores(_rows(told["recipients"])))]
@@ -64,5 +65,11 @@ def _score(s: Score) -> dict[str, Any]:
         "send_at": s.send_at,
         "send_at_local": at_zone(s.send_at, s.timezone),
     }
-    chances = {"without_message": s.without_message, "with_message": s.with_message, "uplift": s.uplift}
+    chances = {
+        "without_message": s.without_message,
+        "with_message": s.with_message,
+        "uplift": s.uplift,
+        "uplift_low": s.uplift_low,
+        "uplift_high": s.uplift_high,
+    }
     return {"recipient_id": s.recipient_id, **chances, "best": best}

@@ -73,6 +73,16 @@ def test_a_whole_blob_with_the_wrong_content_is_a_bad_artifact() -> None:
         pack(graph, arrays | {"message.mean": arrays["message.mean"][:, :-1]}, meta),
         pack(graph, arrays, {**meta, "spec": {"columns": [], "dropped": []}}),
         pack(graph, arrays, {**meta, "message": {**meta["message"], "layout": {}}}),
+        pack(graph, arrays, {**meta, "spec": "x"}),
+        pack(
+            graph,
+            arrays,
+            {**meta, "message": {**meta["message"], "layout": {**meta["message"]["layout"], "owner": []}}},
+        ),
+        *(
+            pack(graph, arrays | {name: np.full_like(arrays[name], np.nan)}, meta)
+            for name in ("message.mean", "message.bank", "no_send.precision", "no_send.offset", "basis.mean")
+        ),
         *(rebuilt(pack(graph, {}, meta), meta=odd) for odd in (b"[]", b"null", b"3")),
         rebuilt(pack(graph, {}, meta), arrays=b'{"a":{"dtype":"BF16","shape":[1],"data_offsets":[0,2]}}'),
     ]

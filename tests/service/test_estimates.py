@@ -15,6 +15,7 @@ from optimizer.bandit.intervals import Difference, difference_bound
 from optimizer.service.estimates import (
     NO_OVERLAP,
     NO_REWARD,
+    TOO_HEAVY,
     Judged,
     as_logged,
     by_group,
@@ -113,9 +114,29 @@ class TestValues:
         assert found["dr"]["standard_error"] > 0.0
         assert difference(Judged(j.reward, weight, j.cluster), None)["withheld"] == NO_REWARD
 
+    def test_of_probabilities_that_are_no_policys_nothing_is_told(self) -> None:
+        """1 for each logged action, of two equally likely ones: every weight is 2."""
+        j = made_up(300)
+        bare = Judged(j.reward, np.full(300, 2.0), clusters(None, 300))
+        for one in estimates(bare).values():
+            assert (one["value"], one["low"], one["withheld"]) == (None, None, TOO_HEAVY)
+        assert difference(bare, None)["withheld"] == TOO_HEAVY
+        assert difference(Judged(j.reward, np.ones(300), j.cluster), None)["withheld"] is None
+
+    def test_a_policys_weights_are_hardly_ever_taken_for_no_policys(self) -> None:
+        """Of 2,000 logs of a policy that takes 1 in 2, 20 or 200 actions, few or many rows a log."""
+        rng = np.random.default_rng(5)
+        for chance in (0.5, 0.05, 0.005):
+            for n in (20, 200):
+                taken = rng.random((2_000, n)) < chance
+                alone = clusters(None, n)
+                alarms = sum(Judged(np.ones(n), row / chance, alone).lacking("ips") == TOO_HEAVY for row in taken)
+                assert alarms <= 2
+
     def test_what_switches_every_weight_off_is_the_model_alone(self) -> None:
         j = made_up(300)
-        found = estimates(Judged(j.reward, np.where(j.weight == 3.0, 30.0, 0.0), j.cluster, j.q_logged, j.q_policy))
+        weight = np.where(np.arange(300) % 30 == 0, 30.0, 0.0)
+        found = estimates(Judged(j.reward + 1.0, weight, j.cluster, j.q_logged, j.q_policy))
         assert {name for name, one in found.items() if one["withheld"] is not None} == {"switch_dr"}
 
 

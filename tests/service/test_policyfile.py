@@ -71,6 +71,7 @@ class TestRefused:
             ([0.5, 0.0, 0.5, "x"], "finite number"),
             ({"9": 1.0}, "not in 0"),
             ({"two": 1.0}, "no action index"),
+            ({"0": 0.5, "2": 0.5, "00": 0.5}, "'00' is no action index: it must be written 0"),
         ],
     )
     def test_what_is_no_distribution(self, tmp_path: Path, probability: Any, what: str) -> None:

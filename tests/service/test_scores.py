@@ -9,10 +9,13 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from optimizer.bandit.localtime import zone
 from optimizer.errors import Conflict, Invalid, NotFound
 from optimizer.model.history import Past, read
 from optimizer.model.inference import RewardModel
+from optimizer.model.moment import seen_at
 from optimizer.model.training import calibrate
+from optimizer.model.training.train import train
 from optimizer.service import setup
 from optimizer.service.requests import RecipientPatch, ScoreRequest
 from optimizer.service.scores import CHUNK, LEAST_UNSENT, Score, Scorer
@@ -20,7 +23,7 @@ from optimizer.service.wiring import Services
 from storage.records import Campaign, Consent, JsonObject, Recipient, Suppression
 from tests.service.conftest import WORKSPACE
 from tests.service.test_past import happened
-from tests.service.trained import publish_model
+from tests.service.trained import publish_blob, publish_model, rows
 
 PRO = RecipientPatch(attributes={"plan": "pro"})
 FREE = RecipientPatch(attributes={"plan": "free"})
@@ -126,6 +129,41 @@ def test_what_happens_without_a_message_is_told_once_enough_decisions_without_on
 
 def test_a_chance_that_cannot_be_calibrated_is_not_told() -> None:
     assert LEAST_UNSENT == calibrate.LEAST_ROWS
+
+
+def test_messages_that_change_nothing_show_no_uplift(services: Services, spring: Campaign) -> None:
+    """The chance is .1 whatever is sent. The best of 144 posterior means lies above their mean by sampling alone; the
+    chance that is told lies at least a third of that nearer to it, and the uplift's interval holds 0."""
+    told, nearer = [], []
+    for seed in range(4):
+        data = rows(spring, 2_000, seed)
+        bought = np.random.default_rng(seed).random(len(data)) < 0.1
+        trained = train(
+            replace(data, outcome={"converted": bought.astype(float)}), attributes=(), seed=seed, network=False
+        )
+        publish_blob(services, spring, trained.blob, trained.feature_hash, len(data))
+        scorer = Scorer.of(services, WORKSPACE, "spring", "converted")
+        (one,) = scored(services, ScoreRequest(recipient=FREE))
+        chance = messages_of(scorer, {"plan": "free"})
+        nearer.append((chance.max() - (one.with_message or 0.0)) / (chance.max() - chance.mean()))
+        told.append(one)
+    assert np.mean(nearer) > 1 / 3
+    assert all((one.uplift_low or 0.0) <= 0.0 <= (one.uplift_high or 0.0) for one in told)
+
+
+def messages_of(scorer: Scorer, context: JsonObject) -> NDArray[np.float64]:
+    """The chance with each message by the model's mean, as it is told."""
+    space = scorer._space(zone("UTC"))
+    (x,) = scorer.model.embed([seen_at(context, scorer.now)])
+    chance = scorer.model.score(x, space, scorer.campaign, {}).outcome["converted"][:-1]
+    return scorer.model.calibrated("converted", chance, message=True)
+
+
+def test_a_clear_effect_keeps_its_uplift(learned: Services) -> None:
+    """Planted: "pro" people buy at .5 with mens and at .1 without a message."""
+    (pro,) = scored(learned, ScoreRequest(recipient=PRO))
+    assert pro.uplift == pytest.approx(0.4, abs=0.1)
+    assert 0.0 < (pro.uplift_low or 0.0) < (pro.uplift or 0.0) < (pro.uplift_high or 0.0) < 1.0
 
 
 def test_bad_rows_stay_in_their_place(learned: Services) -> None:

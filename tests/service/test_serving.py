@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import threading
+import time
 from dataclasses import replace
 
 import pytest
@@ -9,6 +11,7 @@ import pytest
 from optimizer.service.ids import COLD_POLICY
 from optimizer.service.publish import new_policy, publish
 from optimizer.service.retrain import retrain
+from optimizer.service.serving import PolicyServer
 from optimizer.service.wiring import Services, open_services
 from storage.errors import VersionConflict
 from storage.policies import Artifact, Component, Pointer
@@ -119,6 +122,30 @@ def test_a_policy_that_fails_its_checks_never_replaces_the_old_one(
     assert status.policy_id == pointer.policy_id
     assert status.fault is not None
     assert broken in status.fault
+
+
+def test_later_policies_are_picked_up_whatever_one_look_failed_of(
+    served: tuple[Services, Pointer], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    services, pointer = served
+    server = PolicyServer(services.store, reload_seconds=0.01)
+    refresh, failed = server.refresh_now, threading.Event()
+
+    def once() -> None:
+        if not failed.is_set():
+            failed.set()
+            raise IndexError("tuple index out of range")
+        refresh()
+
+    server.start()
+    monkeypatch.setattr(server, "refresh_now", once)
+    assert failed.wait(5)
+    later = publish_artifact(services, pointer, stored_artifact(services, pointer))
+    deadline = time.monotonic() + 5
+    while server.current(WORKSPACE, "spring").policy_id != later and time.monotonic() < deadline:
+        time.sleep(0.01)
+    server.stop()
+    assert server.current(WORKSPACE, "spring").policy_id == later
 
 
 def test_a_fault_is_forgotten_once_a_good_policy_is_published(served: tuple[Services, Pointer]) -> None:

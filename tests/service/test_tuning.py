@@ -15,7 +15,7 @@ import pytest
 
 from optimizer.errors import Invalid
 from optimizer.model.training.options import DEFAULTS, RANGES, TrainOptions
-from optimizer.service import setup, tuning
+from optimizer.service import searches, setup, tuning
 from optimizer.service.fitting import tuned
 from optimizer.service.searches import search_id_of
 from optimizer.service.trials import Exam
@@ -274,6 +274,33 @@ def test_a_retrain_uses_what_is_stored_and_a_change_of_mode_keeps_it(shop: Servi
     tuning._store(shop, WORKSPACE, chosen)
     setup.set_mode(shop, WORKSPACE, "paused")
     assert stored(shop) == chosen
+
+
+def test_of_two_searches_that_begin_at_once_the_later_joins_the_other(
+    shop: Services, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read, begun = searches._matured, list[str]()
+
+    def while_the_other_begins(*asked: Any, **more: Any) -> Any:
+        if not begun:
+            begun.append("")
+            begun.append(name())
+        return read(*asked, **more)
+
+    def name() -> str:
+        with shop.store.read() as reader:
+            return searches.under_way(shop, reader, WORKSPACE, tmp_path / "j", None)[0].study_name
+
+    monkeypatch.setattr(searches, "_matured", while_the_other_begins)
+    assert name() == begun[1]
+
+
+def test_a_journal_that_is_none_is_told_by_its_name(shop: Services, tmp_path: Path) -> None:
+    journal = tmp_path / "j"
+    journal.write_text("no journal\n")
+    with pytest.raises(Invalid, match=f"{journal} is no journal of searches") as refused:
+        tuning.tune(shop, WORKSPACE, journal, HOUR)
+    assert refused.value.code == "unreadable_journal"
 
 
 def test_too_few_rows_are_refused(services: Services, clock: FakeClock, tmp_path: Path) -> None:

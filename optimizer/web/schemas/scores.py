@@ -52,8 +52,10 @@ class ScoreOut(Shown):
 
     recipient_id = Id("As it was asked; null: scored by what was inline alone.", required=True, allow_none=True)
     without_message = _chance("If nothing is sent; null: not known, see `lacking`.")
-    with_message = _chance("With the best message; null: no channel is open to this recipient.")
+    with_message = _chance("With the best message, as far as it is known which; null: no channel is open.")
     uplift = _chance("with_message − without_message; null where either is.", least=-1.0)
+    uplift_low = _chance("Lower end of the uplift's 95 % interval; null where `uplift` is.", least=-1.0)
+    uplift_high = _chance("Upper end; an interval that holds 0 shows no effect.", least=-1.0)
     best = fields.Nested(BestMessageOut, required=True, allow_none=True)
 
 
