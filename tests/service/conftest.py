@@ -12,6 +12,7 @@ from optimizer.config import Settings
 from optimizer.service import setup
 from optimizer.service.wiring import Services, open_services
 from storage.records import Campaign, Channel, GroupShares, OutcomeWeight, Variant
+from storage.sql import block_tables, setup_tables
 
 WORKSPACE = "acme"
 START = datetime(2026, 3, 2, 9, 0, tzinfo=UTC)
@@ -33,6 +34,15 @@ class FakeClock:
 @pytest.fixture
 def clock() -> FakeClock:
     return FakeClock()
+
+
+@pytest.fixture(scope="module")
+def steps_of_one() -> Iterator[None]:
+    """Numbers that a store steps by chance go up by one: two stores of one history are equal then, number by number."""
+    with pytest.MonkeyPatch.context() as patched:
+        for tables in (setup_tables, block_tables):
+            patched.setattr(tables, "_LONGEST_STEP", 1)
+        yield
 
 
 @pytest.fixture

@@ -27,6 +27,8 @@ from storage.records import Campaign, Recipient
 from tests.service.conftest import START, WORKSPACE, FakeClock, campaign
 from tests.storage.conftest import dump
 
+pytestmark = pytest.mark.usefixtures("steps_of_one")
+
 Rows = Sequence[dict[str, str]]
 TEXT = st.sampled_from(
     [

@@ -28,6 +28,8 @@ from tests.service.conftest import START, WORKSPACE, FakeClock, campaign
 from tests.service.reserved import after, reserve
 from tests.storage.conftest import dump
 
+pytestmark = pytest.mark.usefixtures("steps_of_one")
+
 NAMES: list[dict[str, Any]] = [
     *({"decision_id": name} for name in ("sent", "sent", "other", "reserved", "late", "unknown")),
     {"provider": "ses", "message_id": "message of sent"},
