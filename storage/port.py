@@ -211,8 +211,10 @@ class Reader(
     def changes(self, workspace_id: str, *, after: int, limit: int) -> tuple[Change, ...]:
         """The change feed after a position, in order."""
 
-    def policy_changes(self, workspace_id: str, *, limit: int, policy_id: str | None = None) -> tuple[Change, ...]:
-        """What became of policies (of one), the newest first: when they were put into service and taken back."""
+    def policy_changes(
+        self, workspace_id: str, *, limit: int, policy_id: str | None = None, campaign_id: str | None = None
+    ) -> tuple[Change, ...]:
+        """What became of policies (of one, else of a campaign's), the newest first: put into service, taken back."""
 
     def import_position(self, workspace_id: str, import_id: str) -> int:
         """How many rows of this import are stored (0 = none)."""

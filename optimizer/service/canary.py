@@ -48,7 +48,7 @@ _LIMITS = GateLimits()
 #: any outcome of the canary's own choices is known. A canary that earns nothing is found out within 240 decisions where
 #: 30 in 100 bring something, within 680 where 10 do (see ``sequences.Wager``).
 LEAST_WATCHED = 1_000
-#: Moves of a workspace's policies that are looked through for those that put a canary back.
+#: Moves of a campaign's policies that are looked through for those that put a canary back.
 _MOVES = 100
 
 
@@ -242,7 +242,7 @@ def _put_back(reader: Reader, gated: Policy) -> float:
 
     The change feed knows. The pointer may have moved on since: to what a refresh, or new prices, made of it.
     """
-    for move in reader.policy_changes(gated.workspace_id, limit=_MOVES):
+    for move in reader.policy_changes(gated.workspace_id, limit=_MOVES, campaign_id=gated.campaign_id):
         if move.at <= gated.created_at:
             break
         policy = reader.policy(gated.workspace_id, move.policy_id or COLD_POLICY)

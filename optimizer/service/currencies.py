@@ -7,12 +7,10 @@ counts, those that cost something must agree in it: a rule and a campaign that w
 from __future__ import annotations
 
 from optimizer.errors import Invalid
-from storage.log import items_of
+from optimizer.service.feedback import all_campaigns
 from storage.port import Reader
 from storage.records import Campaign
 from storage.rules import Budget, Rule
-
-_PAGE = 100
 
 
 def require_one_currency(reader: Reader, rule: Rule) -> None:
@@ -62,7 +60,7 @@ def _adds_up(rule: Rule) -> bool:
 def _paid(reader: Reader, rule: Rule, but: str | None = None) -> dict[str, str]:
     """The currencies that a budget counts, each with one of its campaigns; ``but`` is left out."""
     found: dict[str, str] = {}
-    for campaign in items_of(lambda at: reader.campaigns(rule.workspace_id, limit=_PAGE, cursor=at)):
+    for campaign in all_campaigns(reader, rule.workspace_id):
         if campaign.campaign_id != but and _costs(rule, campaign):
             found.setdefault(campaign.currency, campaign.campaign_id)
     return found

@@ -25,6 +25,7 @@ _OF_POLICIES: Final = (
     _CHANGE
     + "INDEXED BY changes_policies WHERE workspace_id = ? AND policy_id IS NOT NULL ORDER BY position DESC LIMIT ?"
 )
+_OF_CAMPAIGN: Final = _OF_POLICIES.replace("IS NOT NULL", "IS NOT NULL AND campaign_id = ?")
 _OF_POLICY: Final = (
     _CHANGE + "INDEXED BY changes_policies WHERE workspace_id = ? AND policy_id = ? ORDER BY position DESC LIMIT ?"
 )
@@ -117,11 +118,15 @@ class LearningReader(Tables):
         """See ``storage.port``."""
         return self._changes(_CHANGES, workspace_id, after, limit)
 
-    def policy_changes(self, workspace_id: str, *, limit: int, policy_id: str | None = None) -> tuple[Change, ...]:
+    def policy_changes(
+        self, workspace_id: str, *, limit: int, policy_id: str | None = None, campaign_id: str | None = None
+    ) -> tuple[Change, ...]:
         """See ``storage.port``."""
-        if policy_id is None:
-            return self._changes(_OF_POLICIES, workspace_id, limit)
-        return self._changes(_OF_POLICY, workspace_id, policy_id, limit)
+        if policy_id is not None:
+            return self._changes(_OF_POLICY, workspace_id, policy_id, limit)
+        if campaign_id is not None:
+            return self._changes(_OF_CAMPAIGN, workspace_id, campaign_id, limit)
+        return self._changes(_OF_POLICIES, workspace_id, limit)
 
     def _changes(self, statement: str, workspace_id: str, *more: object) -> tuple[Change, ...]:
         rows = self._rows(statement, (workspace_id, *more))

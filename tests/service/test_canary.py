@@ -188,7 +188,7 @@ class TestRollBack:
     def test_a_revision_of_one_that_somebody_puts_back_is_judged_on_what_comes_since(
         self, learned: Services, clock: FakeClock, first: str
     ) -> None:
-        """Whatever becomes of it before the next look."""
+        """Whatever becomes of it before the next look, and however much of other campaigns' policies."""
         plant(learned, clock, bad=True)
         audience(learned, clock, 100, seed=39)
         canary = repriced(learned)
@@ -196,6 +196,10 @@ class TestRollBack:
         clock.forward(days=3)
         promote(learned, WORKSPACE, canary.policy_id, by="anna")
         clock.forward(minutes=1)
+        for _ in range(101):
+            learned.store.write(
+                lambda writer: writer.add_change(WORKSPACE, "promoted", clock(), campaign_id="other", policy_id="p")
+            )
         if first == "prices":
             repriced(learned)
         elif first == "refresh":

@@ -354,6 +354,8 @@ def test_the_change_feed_has_no_gap_and_keeps_the_order_of_commits(store: Store)
         assert reader.policy_changes(WORKSPACE, limit=4) == feed[:-5:-1]
         assert reader.policy_changes(WORKSPACE, limit=100) == feed[:0:-1], "all but what became of a decision"
         assert reader.policy_changes("w2", limit=3) == ()
+        assert reader.policy_changes(WORKSPACE, limit=3, campaign_id="spring") == feed[:-4:-1]
+        assert reader.policy_changes(WORKSPACE, limit=3, campaign_id="summer") == ()
 
 
 def test_import_positions_are_kept_by_import(store: Store) -> None:
