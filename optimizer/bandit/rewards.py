@@ -149,9 +149,9 @@ def outcomes(campaign: Campaign, decision: Decision, events: Iterable[Event], no
       either no campaign or this one.
 
     An outcome that needs a message never counts for a decision without one. Its window is [decided_at, clock start +
-    window]; that of others is [decided_at, latest start + window], whatever was drawn. The same event id counts once;
-    of several events with one id the first received is taken, as the store does. ``now`` decides maturity alone:
-    matured from the window's end on.
+    window]; that of others is [decided_at, latest start + window], whatever was drawn. What names the decision and is
+    dated before it happened at the decision. The same event id counts once; of several events with one id the first
+    received is taken, as the store does. ``now`` decides maturity alone: matured from the window's end on.
 
     Args:
         campaign: objective, guardrails, windows and mapping.
@@ -200,15 +200,26 @@ def _found(campaign: Campaign, decision: Decision, events: Iterable[Event], ends
     found: _Found = {}
     for event in _once(events):
         name, value = _meaning(campaign, event)
-        end = ends.get(name)
+        end, at = ends.get(name), happened_at(decision, event)
         if (
             end is not None
             and not event.automated
-            and decision.decided_at <= event.occurred_at <= end
+            and decision.decided_at <= at <= end
             and _belongs(campaign, decision, event, name)
         ):
-            found.setdefault(name, []).append((event.occurred_at, event.received_at, value))
+            found.setdefault(name, []).append((at, event.received_at, value))
     return found
+
+
+def happened_at(decision: Decision, event: Event) -> datetime:
+    """When an event happened: one that names the decision never before it.
+
+    A sender's clock may lag behind ours, or tell whole seconds: of an immediate message it then says that it was
+    delivered before it was decided.
+    """
+    if event.decision_id != decision.decision_id:
+        return event.occurred_at
+    return max(event.occurred_at, decision.decided_at)
 
 
 def matured(campaign: Campaign, outcomes: Mapping[str, Outcome]) -> bool:

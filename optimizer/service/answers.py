@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime, timedelta
 
-from optimizer.bandit.rewards import MESSAGE_OUTCOMES
+from optimizer.bandit.rewards import MESSAGE_OUTCOMES, happened_at
 from storage.log import Answer, Decision, Event, Message
 from storage.port import Reader
 from storage.records import Campaign
@@ -98,9 +98,10 @@ def _answer(message: Message, decision: Decision, events: Iterable[Event], campa
     for event in events:
         outcome = _outcome(event, campaign)
         earliest = decision.decided_at if outcome in MESSAGE_OUTCOMES else message.at
-        if event.automated or event.occurred_at < earliest or not _belongs(event, decision, outcome):
+        at = happened_at(decision, event)
+        if event.automated or at < earliest or not _belongs(event, decision, outcome):
             continue
-        at = max(event.occurred_at, message.at)
+        at = max(at, message.at)
         first[outcome] = min(first.get(outcome, at), at)
     return Answer(decision.campaign_id, decision.variant_id or "", message.at, first)
 

@@ -150,13 +150,19 @@ def retype(job: Job) -> None:
     """Lists the types that a job found the newest values to show, where nobody has declared one meanwhile."""
     types = {attribute.name: attribute.type for attribute in job.attributes}
 
-    def write(writer: Writer) -> None:
-        for stored in writer.attributes(job.workspace_id):
-            kind = types.get(stored.name, stored.type)
-            if not stored.declared and kind != stored.type:
-                writer.put_attribute(replace(stored, type=kind))
+    def changed(reader: Reader) -> list[Attribute]:
+        known = reader.attributes(job.workspace_id)
+        found = [(one, types.get(one.name, one.type)) for one in known if not one.declared]
+        return [replace(one, type=kind) for one, kind in found if kind != one.type]
 
-    job.services.store.write(write)
+    def write(writer: Writer) -> None:
+        for attribute in changed(writer):
+            writer.put_attribute(attribute)
+
+    with job.services.store.read() as reader:
+        some = changed(reader)
+    if some:
+        job.services.store.write(write)
 
 
 def wanted_encoder(reader: Reader, workspace_id: str, settings: Settings, now: datetime) -> Wanted:

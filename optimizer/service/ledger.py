@@ -255,7 +255,7 @@ class _Joined:
         mine = self.outcome_code == (self.outcomes.index(name) if name in self.outcomes else NONE)
         of_decision = mine & self.named
         key, at = self.key[of_decision], self.at[of_decision]
-        inside = (at >= windows.first[key]) & (at <= windows.last[key])
+        inside = at <= windows.last[key]  # what names a decision never happened before it
         named = np.bincount(key[inside], minlength=n)
         happened, shared = named.copy(), np.zeros(n)
         total = np.bincount(key[inside], weights=self.value[of_decision][inside], minlength=n).astype(np.float64)

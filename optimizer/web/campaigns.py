@@ -36,6 +36,9 @@ _PATH = "/v1/campaigns/{campaign_id}"
 def put_campaign(call: Call) -> Answer:
     """Replaces the campaign as a whole. A variant left out is archived and keeps what was learned.
 
+    A text that replaces another under the same variant id is read as if it had been sent all along, so it inherits what
+    the other earned: give new copy an id of its own.
+
     `If-None-Match: *` only creates, `If-Match` only replaces that version.
     """
     expected = expected_version(call, lambda reader: _version(reader, call))

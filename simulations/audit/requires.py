@@ -57,7 +57,7 @@ def replies(decision: Decision, events: Iterable[Event], wanted: frozenset[tuple
     return tuple(
         Reply(
             event.type,
-            event.occurred_at,
+            _happened_at(decision, event),
             *_joined_after(decision, event),
             names_message=event.decision_id is not None,
             automated=event.automated,
@@ -68,6 +68,12 @@ def replies(decision: Decision, events: Iterable[Event], wanted: frozenset[tuple
         and (decision.campaign_id, event.type) in wanted
         and _belongs(decision, event)
     )
+
+
+def _happened_at(decision: Decision, event: Event) -> datetime:
+    """What names a decision came after it, whatever a sender's clock says."""
+    named = event.decision_id is not None
+    return max(event.occurred_at, decision.decided_at) if named else event.occurred_at
 
 
 def _belongs(decision: Decision, event: Event) -> bool:

@@ -123,7 +123,9 @@ def counted_by_reference(events: list[Event], decision: Decision, name: str) -> 
     kept = []
     for e in events:
         means = {"Order Completed": "converted", "Product Viewed": "visited"}.get(e.type, e.type)
-        on_time = decision.decided_at <= e.occurred_at <= start + timedelta(hours=hours)
+        on_time = e.occurred_at <= start + timedelta(hours=hours)
+        if e.decision_id is None:
+            on_time = on_time and decision.decided_at <= e.occurred_at
         if e.decision_id is not None:
             mine = e.decision_id == decision.decision_id
         else:
@@ -143,7 +145,8 @@ def test_outcomes_equal_the_rules_read_aloud(events: list[Event], decision: Deci
     for name, outcome in found.items():
         counted = counted_by_reference(events, decision, name)
         assert outcome.happened == bool(counted)
-        assert outcome.at == min((e.occurred_at for e in counted), default=None)
+        times = [max(e.occurred_at, decision.decided_at) for e in counted]
+        assert outcome.at == min(times, default=None)
 
 
 def test_the_sum_of_values_is_the_same_in_every_order() -> None:
@@ -178,6 +181,15 @@ def test_the_clock_starts_at_the_send_else_at_the_plan_and_without_a_message_at_
     assert clock_start(replace(SILENT, status="withheld", action=None)) == DECIDED
 
 
+def test_what_names_a_decision_happened_at_it_where_a_clock_dates_it_before() -> None:
+    """A sender that tells whole seconds dates what comes of an immediate message before its decision."""
+    early = DECIDED - timedelta(milliseconds=400)
+    for name in ("opened", "converted"):
+        outcome = outcomes(CAMPAIGN, DECISION, [event(name, early)], LATER)[name]
+        assert (outcome.happened, outcome.at) == (True, DECIDED)
+    assert happened(organic("converted", early)) == set()
+
+
 def test_a_message_that_is_told_to_have_left_before_its_decision_has_its_whole_window() -> None:
     lagging = replace(DECISION, sent_at=DECIDED - 2 * SECOND)
     assert clock_start(lagging) == DECIDED
@@ -196,7 +208,9 @@ def test_a_window_is_the_campaigns_or_three_days_and_the_longest_is_known() -> N
 def test_both_ends_of_the_window_count() -> None:
     last = PLANNED + timedelta(hours=48)
     assert happened(event("opened", DECIDED)) == happened(event("opened", last)) == {"opened"}
-    assert happened(event("opened", DECIDED - SECOND)) == happened(event("opened", last + SECOND)) == set()
+    assert happened(event("opened", last + SECOND)) == set()
+    assert happened(organic("converted", DECIDED)) == {"converted"}
+    assert happened(organic("converted", DECIDED - SECOND)) == set()
 
 
 def test_a_later_real_send_moves_the_window() -> None:

@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Final
+from typing import Any
 
 from flask import Response, request
 
 from optimizer.errors import Conflict, Invalid, NotFound
 from optimizer.service import setup
+from optimizer.service.cells import ID_LENGTH
 from optimizer.web.console.pages import Visit, console, note, see
 from storage.records import ApiKey
-
-#: The longest name of a key that is made here.
-LONGEST_NAME: Final = 100
 
 
 @console.page("/keys", scope="admin")
@@ -27,7 +25,6 @@ def make_key(visit: Visit) -> Response:
     """Makes a key and shows its secret on the answer, which is the only place where it ever stands."""
     name, scopes = request.form.get("name", "").strip(), request.form.getlist("scopes")
     try:
-        _check_name(name)
         made, secret = setup.create_key(visit.services, visit.workspace_id, name, scopes)
     except Invalid as fault:
         return _listed(visit, 422, errors=fault.errors, name=name, scopes=scopes)
@@ -63,7 +60,7 @@ def _listed(
 ) -> Response:
     """The list with the form under it, which holds what was typed when it was refused."""
     known = sorted(_known(visit), key=lambda key: key.created_at, reverse=True)
-    given: dict[str, Any] = {"name": name, "scopes": scopes, "longest_name": LONGEST_NAME}
+    given: dict[str, Any] = {"name": name, "scopes": scopes, "longest_name": ID_LENGTH}
     return visit.show(
         "keys.html",
         status,
@@ -73,11 +70,6 @@ def _listed(
         notice=visit.language("keys.revoked_notice") if revoked else None,
         **given,
     )
-
-
-def _check_name(name: str) -> None:
-    if not 1 <= len(name) <= LONGEST_NAME or not name.isprintable():
-        raise Invalid.field("name", f"must have 1 to {LONGEST_NAME} printable characters")
 
 
 def _known(visit: Visit) -> Sequence[ApiKey]:
