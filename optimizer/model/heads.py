@@ -36,6 +36,8 @@ class Heads:
         centre: (H, d) prior means where they aren't 0: the weights before outcomes changed, if the model has been
             anchored there (see ``training.train.anchor``).
         links: how much of earlier outcomes' weights the prior means hold beside that.
+        doubt: (H, M, d) float32, what the draws deviate beside the bank since prior precisions are in doubt, too (see
+            ``training.doubt``); None in artifacts from before that.
     """
 
     outcomes: tuple[str, ...]
@@ -47,6 +49,7 @@ class Heads:
     seed: int
     centre: NDArray[np.float64] | None = None
     links: Links = field(default_factory=dict)
+    doubt: NDArray[np.float32] | None = None
 
     def coefficients(self, action: Action) -> NDArray[np.float64]:
         """Mean base coefficients (H, base) of an action, offset included."""
@@ -54,14 +57,19 @@ class Heads:
         out[:, 0] += self.offset
         return out
 
-    def deviations(self, action: Action, heads: NDArray[np.int64], own: float = 1.0) -> NDArray[np.float64]:
+    def deviations(
+        self, action: Action, heads: NDArray[np.int64], own: float = 1.0, doubt: float = 1.0
+    ) -> NDArray[np.float64]:
         """Draws of the base coefficients' deviation, (len(heads), M, base); ``own`` multiplies what the variant has of
-        its own.
+        its own, ``doubt`` what is due to precisions in doubt, the larger one what is both.
 
         A variant, channel, pair or campaign that training has not seen varies as its prior does: it is uncertain, and
         exploration must see that.
         """
         out = self.layout.cell(action, own).coefficients(self.bank[heads].astype(np.float64), self.layout.base)
+        if self.doubt is not None:
+            drawn = doubt * self.doubt[heads].astype(np.float64)
+            out += self.layout.cell(action, max(1.0, own / doubt)).coefficients(drawn, self.layout.base)
         for block in self.layout.blocks:
             key = action.key(block.unit) if block.unit in _ONE_HOT else None
             if key is None or key in self._known(block.unit):
@@ -75,9 +83,12 @@ class Heads:
         """Mean residual of every hour of the week, (H, 168): hour of day + hour of week; 0 where never seen."""
         return self._buckets(self.mean)
 
-    def bucket_deviations(self, heads: NDArray[np.int64]) -> NDArray[np.float64]:
-        """Draws of those residuals, (len(heads), M, 168); hours never seen vary as their prior does."""
+    def bucket_deviations(self, heads: NDArray[np.int64], doubt: float = 1.0) -> NDArray[np.float64]:
+        """Draws of those residuals, (len(heads), M, 168); hours never seen vary as their prior does; ``doubt`` as for
+        ``deviations``."""
         out = self._buckets(self.bank[heads].astype(np.float64))
+        if self.doubt is not None:
+            out += doubt * self._buckets(self.doubt[heads].astype(np.float64))
         for block in self.layout.blocks:
             if block.segment not in ("hour", "week"):
                 continue
@@ -97,6 +108,8 @@ class Heads:
         }
         if self.centre is not None:
             arrays[f"{prefix}.centre"] = self.centre
+        if self.doubt is not None:
+            arrays[f"{prefix}.doubt"] = self.doubt
         told: dict[str, Any] = {"outcomes": list(self.outcomes), "layout": self.layout.to_json(), "seed": self.seed}
         if self.links:
             told["links"] = {name: dict(shares) for name, shares in self.links.items()}
@@ -114,9 +127,9 @@ class Heads:
             mean, bank, precision, offset = (
                 arrays[f"{prefix}.{name}"] for name in ("mean", "bank", "precision", "offset")
             )
-            centre = arrays.get(f"{prefix}.centre")
+            centre, doubt = arrays.get(f"{prefix}.centre"), arrays.get(f"{prefix}.doubt")
             names, seed, links = tuple(data["outcomes"]), int(data["seed"]), data.get("links", {})
-            heads = cls(names, layout, mean, bank, precision, offset, seed, centre, links)
+            heads = cls(names, layout, mean, bank, precision, offset, seed, centre, links, doubt)
             groups = len(layout.groups)
         except (AttributeError, IndexError, KeyError, TypeError, ValueError) as error:
             raise BadArtifact(f"{prefix} heads can't be read: {error!r}") from error
@@ -128,10 +141,11 @@ class Heads:
             and precision.shape == (count, groups)
             and offset.shape == (count,)
             and (centre is None or centre.shape == mean.shape)
+            and (doubt is None or doubt.shape == bank.shape)
         )
         if not fits:
             raise BadArtifact(f"{prefix} heads have arrays whose shapes don't fit {count} outcomes of {layout.size}")
-        told = {"mean": mean, "bank": bank, "precision": precision, "offset": offset, "centre": centre}
+        told = {"mean": mean, "bank": bank, "precision": precision, "offset": offset, "centre": centre, "doubt": doubt}
         for name, numbers in told.items():
             if numbers is not None and not np.isfinite(numbers).all():
                 raise BadArtifact(f"{prefix}.{name} holds numbers that are not finite")

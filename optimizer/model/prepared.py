@@ -21,6 +21,10 @@ from optimizer.model.values import expected_value
 from optimizer.model.variantbasis import VariantBasis
 from storage.records import Campaign, JsonObject
 
+#: Draws get narrower the more rows a model has seen, but not in what precisions in doubt add to them (see
+#: ``training.doubt``): this factor is the one that all begin with.
+DOUBT = 0.5
+
 
 @dataclass(frozen=True)
 class Tower:
@@ -94,8 +98,8 @@ def prepare(
 ) -> Prepared:
     """Works out everything about a campaign that no context or time changes.
 
-    ``width`` multiplies the posterior's standard deviations in every draw; ``own`` does so for what a variant has of
-    its own, where that is more.
+    ``width`` multiplies the posterior's standard deviations in every draw, or ``DOUBT`` does so, where that is more and
+    precisions are in doubt; ``own`` for what a variant has of its own, where that is more.
     """
     by_id = {variant.id: variant for variant in campaign.variants}
     costs = {channel.id: channel.cost for channel in campaign.channels}
@@ -123,7 +127,9 @@ def prepare(
         steps=order,
         cost=cost,
         no_send_mean=np.ascontiguousarray(no_send.coefficients(outside), np.float64),
-        no_send_draws=np.ascontiguousarray(width * no_send.deviations(outside, no_send_weighted), np.float32),
+        no_send_draws=np.ascontiguousarray(
+            width * no_send.deviations(outside, no_send_weighted, doubt=doubt_factor(width)), np.float32
+        ),
         no_send_weighted=no_send_weighted,
         no_send_worth=no_send_worth,
         no_send_context=np.array(no_send.layout.context, np.int64),
@@ -161,9 +167,11 @@ def _bank(
     # Of no width is a model that doesn't explore.
     wider = [max(1.0, own.get(action.variant_id or "", 0.0) / width) if width else 1.0 for action in actions]
     each = zip(actions, wider, strict=True)
-    base = width * np.stack([message.deviations(action, weighted, factor) for action, factor in each], axis=2)
+    base = width * np.stack(
+        [message.deviations(action, weighted, factor, doubt_factor(width)) for action, factor in each], axis=2
+    )
     heads, draws, pairs, columns = base.shape
-    hours = width * message.bucket_deviations(weighted)
+    hours = width * message.bucket_deviations(weighted, doubt_factor(width))
     rows = _tower(message, base.reshape(heads * draws, pairs, columns), hours.reshape(heads * draws, hours.shape[-1]))
     features = rows.context.shape[1]
     return Bank.laid_out(
@@ -172,6 +180,11 @@ def _bank(
         short=rows.short.reshape(heads, draws, SHORT, features),
         bucket=hours,
     )
+
+
+def doubt_factor(width: float) -> float:
+    """The factor on what is due to precisions in doubt, beside ``width``."""
+    return max(1.0, DOUBT / width) if width else 1.0
 
 
 def worth_of(heads: Heads, campaign: Campaign, values: JsonObject) -> NDArray[np.float64]:

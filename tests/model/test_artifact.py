@@ -81,7 +81,14 @@ def test_a_whole_blob_with_the_wrong_content_is_a_bad_artifact() -> None:
         ),
         *(
             pack(graph, arrays | {name: np.full_like(arrays[name], np.nan)}, meta)
-            for name in ("message.mean", "message.bank", "no_send.precision", "no_send.offset", "basis.mean")
+            for name in (
+                "message.mean",
+                "message.bank",
+                "message.doubt",
+                "no_send.precision",
+                "no_send.offset",
+                "basis.mean",
+            )
         ),
         *(rebuilt(pack(graph, {}, meta), meta=odd) for odd in (b"[]", b"null", b"3")),
         rebuilt(pack(graph, {}, meta), arrays=b'{"a":{"dtype":"BF16","shape":[1],"data_offsets":[0,2]}}'),

@@ -19,6 +19,7 @@ from optimizer.model.artifact import pack, unpack
 from optimizer.model.heads import Heads
 from optimizer.model.inference import RewardModel
 from optimizer.model.layout import Layout
+from optimizer.model.prepared import DOUBT
 from optimizer.model.timefeatures import TIME_NAMES
 from optimizer.model.training import rows
 from optimizer.model.training.train import train
@@ -132,7 +133,9 @@ def brute_force(
                 model.artifact_meta["values"], name, owner, weight.max_value
             )
             total += worth * p
-            drawn = drawn + worth * (p + p * (1 - p) * width * (heads.bank[i].astype(float) @ row))
+            assert heads.doubt is not None
+            deviation = width * heads.bank[i].astype(float) + max(width, DOUBT) * heads.doubt[i].astype(float)
+            drawn = drawn + worth * (p + p * (1 - p) * (deviation @ row))
         reward.append(total)
         draws.append(drawn)
     return np.array(reward), np.array(draws).T, {name: np.array(values) for name, values in chances.items()}

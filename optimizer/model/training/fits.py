@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from optimizer.model.heads import Heads, Links
 from optimizer.model.layout import Layout
+from optimizer.model.training.doubt import in_doubt
 from optimizer.model.training.posterior import Posterior
 
 #: Draws in the frozen bank. M = 16 is as good for regret as 64; more give finer propensities and cost time a decision.
@@ -49,23 +50,30 @@ class Fits:
         doubt of one that is linked to it."""
         names = tuple(sorted(self.posteriors))
         parts = [self.posteriors[name] for name in names]
-        own = {name: self.posteriors[name].draws(DRAWS, _key(seed, kind, name)) for name in names}
-        draws = {name: drawn.copy() for name, drawn in own.items()}
-        for name, shares in self.links.items():
-            for first, share in shares.items():
-                draws[name] += np.float32(share) * self._beside_base_rate(own[first])
+        keys = {name: _key(seed, kind, name) for name in names}
+        own = {name: self.posteriors[name].draws(DRAWS, keys[name]) for name in names}
+        doubt = {name: in_doubt(self.posteriors[name], self.layout, own[name], keys[name]) for name in names}
         size, groups = self.layout.size, len(self.layout.groups)
         return Heads(
             outcomes=names,
             layout=self.layout,
             mean=np.array([part.mean for part in parts]).reshape(len(names), size),
-            bank=np.array([draws[name] for name in names], dtype=np.float32).reshape(len(names), DRAWS, size),
+            bank=self._linked(own).reshape(len(names), DRAWS, size),
+            doubt=self._linked(doubt).reshape(len(names), DRAWS, size),
             precision=np.array([part.precision for part in parts]).reshape(len(names), groups),
             offset=np.array([part.offset for part in parts]),
             seed=_key(seed, kind, "unseen"),
             centre=None if self.centres is None else np.array([self.centres[n] for n in names]).reshape(-1, size),
             links=self.links,
         )
+
+    def _linked(self, own: Mapping[str, NDArray[np.float32]]) -> NDArray[np.float32]:
+        """Draws of all heads, by name, each with its shares of the heads that it is linked to."""
+        draws = {name: drawn.copy() for name, drawn in own.items()}
+        for name, shares in self.links.items():
+            for first, share in shares.items():
+                draws[name] += np.float32(share) * self._beside_base_rate(own[first])
+        return np.array(list(draws.values()), dtype=np.float32)
 
     def _beside_base_rate(self, weights: Weights) -> Weights:
         """Weights (…, d) without the intercept: base rates are each head's own."""

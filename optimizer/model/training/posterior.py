@@ -133,7 +133,7 @@ def fit_posterior(
     groups = np.array([start for _, start in layout.groups]) if precision is None else precision.copy()
     awake = np.array([name in asked for name, _ in layout.groups], np.bool_)
     still = np.array([name in fixed_groups for name, _ in layout.groups], np.bool_)
-    rests = np.array([linked and name not in FIXED for name, _ in layout.groups], np.bool_) | _may_rest(layout)
+    rests = np.array([linked and name not in FIXED for name, _ in layout.groups], np.bool_) | may_rest(layout)
     if precision is None and layout.size > AT_ONCE:
         groups = _screened(design, outcome, fixed, seen, groups, awake)
     weights = np.where(groups[layout.group] < IDLE, weights, 0.0)
@@ -163,7 +163,7 @@ def _screened(
     one thing at a time keeps what matters: Fan & Lv 2008).
     """
     layout = design.layout
-    stays = ~_may_rest(layout) | awake
+    stays = ~may_rest(layout) | awake
     quick = np.flatnonzero(stays[layout.group])
     weights = np.zeros(layout.size)
     _, gradient, information = design.derivatives(weights, outcome, offset, seen, quick)
@@ -188,7 +188,7 @@ def score(
     return np.asarray((told - size) / np.sqrt(2.0 * size))
 
 
-def _may_rest(layout: Layout) -> NDArray[np.bool_]:
+def may_rest(layout: Layout) -> NDArray[np.bool_]:
     """(groups,) whether a group may become idle: what a context adds."""
     return np.array([":" in name for name, _ in layout.groups], np.bool_)
 
