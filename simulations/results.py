@@ -199,9 +199,12 @@ What the comparison can't say:
   squarecb 1,608 for 2,687. In *fatigue* the best that was tried loses 6,538 on that seed, random choice 6,736.
 - Our defaults were tuned on worlds of their own (seeds from 41 on), but some decisions between two ways of doing a
   thing were taken by plays of seeds 1 to 10. Tables of seeds from 101 on show worlds that nobody had looked at.
-- *base-rates* was played by a model whose weekdays were waves. Today's, whose weekdays are steps, has played two other
-  worlds of it (seeds 101 and 102) so far: it lost 1,193 in one, and 3,750 in the other, where the best static choice
-  lost 2,863 and Vowpal Wabbit 4,487. There it kept to weekdays that are not the best for 35,000 decisions.
+- All scenarios were played before prior precisions were in doubt in draws (see CONTRIBUTING). STATHEAD
+- *base-rates* was played by a model whose weekdays were waves. The next, whose weekdays are steps, lost 1,193 and 3,750
+  in two other worlds (seeds 101 and 102), where the best static choice lost 2,863 in the second and Vowpal Wabbit
+  4,487: it kept to weekdays that are not the best for 35,000 decisions. Today's, in whose draws precisions are in
+  doubt, hasn't played these; over 30,000 decisions in four worlds kept for tuning it lost 1,675, 1,180, 1,688 and
+  1,419, the one before 1,628, 1,643, 1,887 and 2,056.
 - In *base-rates* and *fatigue* purchases were worth what comes of them within 72 hours, .93 of them, whatever was
   chosen. Rewards, from which all learn, count them until 72 hours after the last possible send: .94 of those that
   follow a message on the last day, .99 on the first, all but .002 without any. Later plays are scored by that, too.

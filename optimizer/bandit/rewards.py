@@ -23,6 +23,8 @@ MESSAGE_OUTCOMES = frozenset({"delivered", "opened", "clicked", "bounced", "fail
 LOOKED = "opened\x1fclicked"
 #: Outcomes that are a harm to the recipient.
 HARMFUL = frozenset({"unsubscribed", "complained"})
+#: How far the clocks of a sender and of ours may differ.
+CLOCK_SKEW = timedelta(minutes=5)
 #: What an event is worth at most, either sign. A log may hold more, from a mapped property for instance, and the sum of
 #: such values overflow.
 LARGEST_VALUE = 1e9
@@ -150,8 +152,8 @@ def outcomes(campaign: Campaign, decision: Decision, events: Iterable[Event], no
 
     An outcome that needs a message never counts for a decision without one. Its window is [decided_at, clock start +
     window]; that of others is [decided_at, latest start + window], whatever was drawn. What names the decision and is
-    dated before it happened at the decision. The same event id counts once; of several events with one id the first
-    received is taken, as the store does. ``now`` decides maturity alone: matured from the window's end on.
+    dated up to ``CLOCK_SKEW`` before it happened at it. The same event id counts once; of several events with one id
+    the first received is taken, as the store does. ``now`` decides maturity alone: matured from the window's end on.
 
     Args:
         campaign: objective, guardrails, windows and mapping.
@@ -212,14 +214,14 @@ def _found(campaign: Campaign, decision: Decision, events: Iterable[Event], ends
 
 
 def happened_at(decision: Decision, event: Event) -> datetime:
-    """When an event happened: one that names the decision never before it.
+    """When an event happened: one that names the decision at it, if it is dated no more than ``CLOCK_SKEW`` before.
 
     A sender's clock may lag behind ours, or tell whole seconds: of an immediate message it then says that it was
     delivered before it was decided.
     """
-    if event.decision_id != decision.decision_id:
-        return event.occurred_at
-    return max(event.occurred_at, decision.decided_at)
+    early = decision.decided_at - event.occurred_at
+    named = event.decision_id == decision.decision_id
+    return decision.decided_at if named and timedelta(0) < early <= CLOCK_SKEW else event.occurred_at
 
 
 def matured(campaign: Campaign, outcomes: Mapping[str, Outcome]) -> bool:

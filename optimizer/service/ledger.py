@@ -13,7 +13,7 @@ from typing import Final
 
 import numpy as np
 
-from optimizer.bandit.rewards import HARMFUL, LARGEST_VALUE, MESSAGE_OUTCOMES, outcome_names, window_hours
+from optimizer.bandit.rewards import CLOCK_SKEW, HARMFUL, LARGEST_VALUE, MESSAGE_OUTCOMES, outcome_names, window_hours
 from optimizer.service.logcolumns import (
     GROUPS,
     MODES,
@@ -38,6 +38,7 @@ __all__ = ["DAY", "GROUPS", "HOUR", "MODES", "NONE", "STATUSES", "Floats", "Ints
 
 HOUR: Final = 3_600_000_000
 DAY: Final = 24 * HOUR
+_SKEW: Final = int(CLOCK_SKEW.total_seconds() * 1e6)
 _HELD: Final = np.array([status in COUNTED for status in STATUSES])
 
 
@@ -255,7 +256,7 @@ class _Joined:
         mine = self.outcome_code == (self.outcomes.index(name) if name in self.outcomes else NONE)
         of_decision = mine & self.named
         key, at = self.key[of_decision], self.at[of_decision]
-        inside = at <= windows.last[key]  # what names a decision never happened before it
+        inside = (at >= windows.first[key] - _SKEW) & (at <= windows.last[key])
         named = np.bincount(key[inside], minlength=n)
         happened, shared = named.copy(), np.zeros(n)
         total = np.bincount(key[inside], weights=self.value[of_decision][inside], minlength=n).astype(np.float64)

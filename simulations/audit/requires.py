@@ -71,9 +71,10 @@ def replies(decision: Decision, events: Iterable[Event], wanted: frozenset[tuple
 
 
 def _happened_at(decision: Decision, event: Event) -> datetime:
-    """What names a decision came after it, whatever a sender's clock says."""
-    named = event.decision_id is not None
-    return max(event.occurred_at, decision.decided_at) if named else event.occurred_at
+    """What names a decision came after it; a sender's clock may say that it was up to five minutes before."""
+    earliest = decision.decided_at - timedelta(minutes=5)
+    late = event.decision_id is None or event.occurred_at < earliest
+    return event.occurred_at if late else max(event.occurred_at, decision.decided_at)
 
 
 def _belongs(decision: Decision, event: Event) -> bool:

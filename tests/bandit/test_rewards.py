@@ -82,7 +82,9 @@ def happened(*events: Event, decision: Decision = DECISION, campaign: Campaign =
 
 # --- the set ---------------------------------------------------------------------------------------------------------
 
-times = st.integers(-2, 200).map(lambda h: DECIDED + timedelta(hours=h))
+times = st.integers(-2, 200).map(lambda h: DECIDED + timedelta(hours=h)) | st.sampled_from(
+    [DECIDED - timedelta(seconds=s) for s in (1, 300, 301)]
+)
 events_of = st.builds(
     Event,
     st.just("w"),
@@ -124,8 +126,8 @@ def counted_by_reference(events: list[Event], decision: Decision, name: str) -> 
     for e in events:
         means = {"Order Completed": "converted", "Product Viewed": "visited"}.get(e.type, e.type)
         on_time = e.occurred_at <= start + timedelta(hours=hours)
-        if e.decision_id is None:
-            on_time = on_time and decision.decided_at <= e.occurred_at
+        earliest = decision.decided_at - (timedelta(0) if e.decision_id is None else timedelta(minutes=5))
+        on_time = on_time and earliest <= e.occurred_at
         if e.decision_id is not None:
             mine = e.decision_id == decision.decision_id
         else:
@@ -211,6 +213,8 @@ def test_both_ends_of_the_window_count() -> None:
     assert happened(event("opened", last + SECOND)) == set()
     assert happened(organic("converted", DECIDED)) == {"converted"}
     assert happened(organic("converted", DECIDED - SECOND)) == set()
+    assert happened(event("opened", DECIDED - timedelta(minutes=5))) == {"opened"}
+    assert happened(event("opened", DECIDED - timedelta(minutes=5) - SECOND)) == set()
 
 
 def test_a_later_real_send_moves_the_window() -> None:

@@ -69,7 +69,8 @@ def test_what_had_to_happen_must_have_been_known_and_in_time(store: Store) -> No
         ({"occurred_at": NOW + 24 * HOUR}, True),
         ({"occurred_at": NOW + 24 * HOUR + timedelta(microseconds=1)}, False),
         ({"occurred_at": NOW - HOUR}, True),  # of this very message: it went out before the time that was told
-        ({"occurred_at": NOW - HOUR - timedelta(microseconds=1)}, False),
+        ({"occurred_at": NOW - HOUR - timedelta(minutes=5)}, True),  # a clock that lags
+        ({"occurred_at": NOW - HOUR - timedelta(minutes=5, microseconds=1)}, False),
     ],
 )
 def test_an_answer_is_a_persons_of_the_right_kind_and_within_the_span(

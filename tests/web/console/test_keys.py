@@ -55,9 +55,9 @@ def test_a_secret_is_shown_once_and_never_again(signed_in: SignedIn) -> None:
 @pytest.mark.parametrize(
     ("fields", "fault"),
     [
-        ({"name": "", "scopes": ["read"]}, "A name of 1 to 100"),
-        ({"name": "x" * 101, "scopes": ["read"]}, "A name of 1 to 100"),
-        ({"name": "a\x00b", "scopes": ["read"]}, "A name of 1 to 100"),
+        ({"name": "", "scopes": ["read"]}, "A name of 1 to 256"),
+        ({"name": "x" * 257, "scopes": ["read"]}, "A name of 1 to 256"),
+        ({"name": "a\x00b", "scopes": ["read"]}, "A name of 1 to 256"),
         ({"name": "shop"}, "Choose at least one"),
         ({"name": "shop", "scopes": ["read", "everything"]}, "Choose at least one"),
     ],
