@@ -36,7 +36,7 @@ class Heads:
         centre: (H, d) prior means where they aren't 0: the weights before outcomes changed, if the model has been
             anchored there (see ``training.train.anchor``).
         links: how much of earlier outcomes' weights the prior means hold beside that.
-        doubt: (H, M, d) float32, what the draws deviate beside the bank since prior precisions are in doubt, too (see
+        doubt: (H, M, d) float16, what the draws deviate beside the bank since prior precisions are in doubt, too (see
             ``training.doubt``); None in artifacts from before that.
     """
 
@@ -49,7 +49,7 @@ class Heads:
     seed: int
     centre: NDArray[np.float64] | None = None
     links: Links = field(default_factory=dict)
-    doubt: NDArray[np.float32] | None = None
+    doubt: NDArray[np.float16] | None = None
 
     def coefficients(self, action: Action) -> NDArray[np.float64]:
         """Mean base coefficients (H, base) of an action, offset included."""

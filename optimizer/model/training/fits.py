@@ -59,7 +59,7 @@ class Fits:
             layout=self.layout,
             mean=np.array([part.mean for part in parts]).reshape(len(names), size),
             bank=self._linked(own).reshape(len(names), DRAWS, size),
-            doubt=self._linked(doubt).reshape(len(names), DRAWS, size),
+            doubt=self._linked(doubt).reshape(len(names), DRAWS, size).astype(np.float16),
             precision=np.array([part.precision for part in parts]).reshape(len(names), groups),
             offset=np.array([part.offset for part in parts]),
             seed=_key(seed, kind, "unseen"),
