@@ -23,7 +23,7 @@ MESSAGE_OUTCOMES = frozenset({"delivered", "opened", "clicked", "bounced", "fail
 LOOKED = "opened\x1fclicked"
 #: Outcomes that are a harm to the recipient.
 HARMFUL = frozenset({"unsubscribed", "complained"})
-#: How far the clocks of a sender and of ours may differ.
+#: How far another system's clock and ours may be apart before its time is called wrong.
 CLOCK_SKEW = timedelta(minutes=5)
 #: What an event is worth at most, either sign. A log may hold more, from a mapped property for instance, and the sum of
 #: such values overflow.
@@ -202,11 +202,11 @@ def _found(campaign: Campaign, decision: Decision, events: Iterable[Event], ends
     found: _Found = {}
     for event in _once(events):
         name, value = _meaning(campaign, event)
-        end, at = ends.get(name), happened_at(decision, event)
+        end = ends.get(name)
         if (
             end is not None
             and not event.automated
-            and decision.decided_at <= at <= end
+            and decision.decided_at <= (at := happened_at(decision, event)) <= end
             and _belongs(campaign, decision, event, name)
         ):
             found.setdefault(name, []).append((at, event.received_at, value))

@@ -10,13 +10,13 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from datetime import datetime, timedelta
+from datetime import datetime
 from functools import partial
 from typing import Final
 
 import msgspec
 
-from optimizer.bandit.rewards import MESSAGE_OUTCOMES
+from optimizer.bandit.rewards import CLOCK_SKEW, MESSAGE_OUTCOMES
 from optimizer.errors import Forged, Invalid
 from optimizer.service import recipients as people
 from optimizer.service.engagement import note_engagement
@@ -33,7 +33,6 @@ from optimizer.service.optout import (
 )
 from optimizer.service.plainevents import Correlated, Plain, split
 from optimizer.service.requests import (
-    CLOCK_SKEW_SECONDS,
     EventInput,
     IngestReport,
     OneTimeToken,
@@ -116,7 +115,7 @@ def _correlate_all(
         if found is not None:
             named[index] = found
     decisions = reader.named(workspace_id, sorted(set(named.values())))
-    latest = now + timedelta(seconds=CLOCK_SKEW_SECONDS)
+    latest = now + CLOCK_SKEW
     people_named = {i.recipient_id for i in inputs if isinstance(i, EventInput) and i.recipient_id is not None}
     erased = gone(reader, services.salt, workspace_id, people_named)
     campaigns: dict[str, bool] = {}

@@ -11,10 +11,11 @@ import msgspec
 import numpy as np
 
 from optimizer.bandit.capacity import micros
+from optimizer.bandit.rewards import CLOCK_SKEW
 from optimizer.errors import Conflict, Invalid, SendtideError
 from optimizer.service.choose import Drawn, Plan, Situation, named
 from optimizer.service.ids import decision_id, derived_many, fresh
-from optimizer.service.requests import CLOCK_SKEW_SECONDS, DecisionRequest
+from optimizer.service.requests import DecisionRequest
 from storage.log import COUNTED, Decision, Message, Reason, ShadowChoice, Snapshot, Status
 from storage.records import Campaign
 from storage.swift import swift
@@ -142,8 +143,8 @@ def request_window(request: DecisionRequest, default_hours: float, now: datetime
     start, end = request.window or (now, now + timedelta(hours=default_hours))
     if end <= now:
         raise Invalid.field("window.end", f"{end.isoformat()} is in the past; allowed: after {now.isoformat()}")
-    if request.immediate and start > now + timedelta(seconds=CLOCK_SKEW_SECONDS):
-        allowed = f"at most {CLOCK_SKEW_SECONDS} s after now ({now.isoformat()}), or without immediate"
+    if request.immediate and start > now + CLOCK_SKEW:
+        allowed = f"at most {CLOCK_SKEW.total_seconds():.0f} s after now ({now.isoformat()}), or without immediate"
         raise Invalid.field("window.start", f"{start.isoformat()} is ahead; allowed with immediate: {allowed}")
     return max(start, now), end
 

@@ -7,12 +7,9 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Final, Literal, get_args
 
-from optimizer.bandit.rewards import CLOCK_SKEW
 from storage.records import Consent, JsonObject
 from storage.swift import swift
 
-#: How far another system's clock and ours may be apart before its time is called wrong.
-CLOCK_SKEW_SECONDS = int(CLOCK_SKEW.total_seconds())
 #: How much an event refuses: messages of its message's category on its channel, or whatever comes on that channel.
 Breadth = Literal["category", "channel"]
 BREADTHS: Final[tuple[Breadth, ...]] = get_args(Breadth)

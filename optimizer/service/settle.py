@@ -10,13 +10,13 @@ from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
+from optimizer.bandit.rewards import CLOCK_SKEW
 from optimizer.errors import Conflict, Invalid, NotFound
 from optimizer.service.engagement import note_engagement, note_sent
 from optimizer.service.erased import gone, hidden_message_id, refusal
 from optimizer.service.labels import judge_anew
 from optimizer.service.optout import apply_opt_outs, revoke
 from optimizer.service.record import message_of
-from optimizer.service.requests import CLOCK_SKEW_SECONDS
 from optimizer.service.rhythms import note_message
 from optimizer.service.stopped import stopped, stopped_since
 from optimizer.service.webhooks.messages import normalised
@@ -148,7 +148,7 @@ def confirm(
         Invalid: there was no message to send, or ``sent_at`` lies in the future.
     """
     now = services.clock()
-    latest = now + timedelta(seconds=CLOCK_SKEW_SECONDS)
+    latest = now + CLOCK_SKEW
     if sent_at is not None and sent_at > latest:
         raise Invalid.field("sent_at", f"{sent_at.isoformat()} is in the future; allowed: up to {latest.isoformat()}")
     provider, message_id = normalised(provider, message_id)

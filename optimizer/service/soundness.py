@@ -9,13 +9,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from datetime import timedelta
 
 from optimizer.bandit.conditions import condition
 from optimizer.bandit.evidence import Condition
 from optimizer.bandit.ope import TINY_PROPENSITY
+from optimizer.bandit.rewards import CLOCK_SKEW
 from optimizer.service.feedback import Log, Logged
-from optimizer.service.requests import CLOCK_SKEW_SECONDS
 from optimizer.service.runs import LEAST_ROWS
 from storage.records import Campaign
 
@@ -28,8 +27,6 @@ MOST_ENDLESS = 0.5
 _ROWS_FINITE = 20_000
 #: Share of rows that a single impossible propensity already exceeds: the log is the service's own, or was checked.
 _NONE = 0.0
-#: How far another system's clock may lag behind ours; one that tells whole seconds always lags.
-_SKEW = timedelta(seconds=CLOCK_SKEW_SECONDS)
 
 
 def sound(log: Log) -> tuple[Log, dict[str, list[Condition]]]:
@@ -99,7 +96,7 @@ def _disordered(row: Logged) -> bool:
     """The times of one clock, ours, are in the wrong order, or a sender's lies further back than clocks go apart."""
     decision = row.decision
     planned = decision.send_at is not None and decision.send_at < decision.decided_at
-    really = decision.sent_at is not None and decision.sent_at < decision.decided_at - _SKEW
+    really = decision.sent_at is not None and decision.sent_at < decision.decided_at - CLOCK_SKEW
     return planned or really or decision.snapshot.window_end < decision.snapshot.window_start
 
 

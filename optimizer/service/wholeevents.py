@@ -5,14 +5,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Any
 
-from optimizer.bandit.rewards import MESSAGE_OUTCOMES
+from optimizer.bandit.rewards import CLOCK_SKEW, MESSAGE_OUTCOMES
 from optimizer.service.cells import OBJECT_VALUES, Cells, instant
 from optimizer.service.erased import any_erased
 from optimizer.service.optout import ACTING
-from optimizer.service.requests import CLOCK_SKEW_SECONDS
 from optimizer.service.rhythms import add_new_events
 from optimizer.service.rowparts import Table
 from optimizer.service.wholecolumns import REMEMBERED, Memos, joined, member, plain_ids, require, require_names
@@ -49,7 +48,7 @@ class EventColumns:
         ids, types, recipients = (plain_ids(columns.pop(name)) for name in _IDS)
         require(not (set(types) & (ACTING | MESSAGE_OUTCOMES)))
         occurred: list[int] = self._memos.of("occurred_at", columns.pop("occurred_at"))
-        require(max(occurred) <= to_micros(now + timedelta(seconds=CLOCK_SKEW_SECONDS)))
+        require(max(occurred) <= to_micros(now + CLOCK_SKEW))
         nothing: Sequence[Any] = (None,) * len(ids)
         told = {
             name: self._memos.of(name, columns.pop(name, nothing)) for name in ("campaign_id", "value", "automated")

@@ -6,10 +6,10 @@ Whoever goes by what was done last would wait for that date, for years maybe. So
 from __future__ import annotations
 
 import logging
-from datetime import date, datetime, timedelta
+from datetime import date, datetime
 from functools import lru_cache
 
-from optimizer.service.requests import CLOCK_SKEW_SECONDS
+from optimizer.bandit.rewards import CLOCK_SKEW
 
 log = logging.getLogger("sendtide.clock")
 
@@ -21,7 +21,7 @@ def ahead(what: str, at: datetime, now: datetime) -> bool:
         what: whose time it is, for the log.
         at: that time. now: the clock's.
     """
-    if at <= now + timedelta(seconds=CLOCK_SKEW_SECONDS):
+    if at <= now + CLOCK_SKEW:
         return False
     _tell(what, at.date())
     return True

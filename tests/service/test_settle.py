@@ -11,10 +11,11 @@ from datetime import timedelta
 
 import pytest
 
+from optimizer.bandit.rewards import CLOCK_SKEW
 from optimizer.errors import Conflict, Invalid, SendtideError
 from optimizer.service import settle, setup, upkeep
 from optimizer.service.ingest import ingest
-from optimizer.service.requests import CLOCK_SKEW_SECONDS, EventInput
+from optimizer.service.requests import EventInput
 from optimizer.service.wiring import Services
 from storage.log import COUNTED, Decision, Status
 from storage.records import Campaign
@@ -177,7 +178,7 @@ def test_a_refusal_of_what_was_sent_after_all_does_not_tell_why_it_was_once_give
 
 def test_a_confirm_from_the_future_is_told_how_far_ahead_a_clock_may_be(services: Services) -> None:
     reserve(services, "d")
-    latest = START + timedelta(seconds=CLOCK_SKEW_SECONDS)
+    latest = START + CLOCK_SKEW
     with pytest.raises(Invalid, match=re.escape(f"allowed: up to {latest.isoformat()}")):
         settle.confirm(services, WORKSPACE, "d", latest + timedelta(seconds=1), None, None)
     assert settle.confirm(services, WORKSPACE, "d", latest, None, None).sent_at == latest

@@ -9,14 +9,14 @@ from typing import Any
 import numpy as np
 import pytest
 
-from optimizer.bandit.rewards import Outcome
+from optimizer.bandit.rewards import CLOCK_SKEW, Outcome
 from optimizer.model.features import kind_of
 from optimizer.model.inference import RewardModel
 from optimizer.service import setup
 from optimizer.service.feedback import Logged
 from optimizer.service.ingest import ingest
 from optimizer.service.refreshing import refresh
-from optimizer.service.requests import CLOCK_SKEW_SECONDS, DecisionRequest, EventInput
+from optimizer.service.requests import DecisionRequest, EventInput
 from optimizer.service.retrain import retrain
 from optimizer.service.soundness import soundness
 from optimizer.service.training import carry_out
@@ -215,7 +215,7 @@ class TestConditions:
         bad = self.changed(rows, 3, sent_at=START - timedelta(days=2))
         assert self.failed(bad) == ["data.times"]
 
-    @pytest.mark.parametrize("lag", [0.4, 1.0, CLOCK_SKEW_SECONDS])
+    @pytest.mark.parametrize("lag", [0.4, 1.0, CLOCK_SKEW.total_seconds()])
     def test_a_sender_whose_clock_lags_or_tells_whole_seconds_teaches(self, rows: list[Logged], lag: float) -> None:
         told = [r.decision.decided_at - timedelta(seconds=lag) for r in rows]
         late = [

@@ -16,12 +16,12 @@ import hmac
 from datetime import datetime, timedelta
 from typing import Any
 
+from optimizer.bandit.rewards import CLOCK_SKEW
 from optimizer.errors import Forged, Invalid
 from optimizer.service.requests import OneTimeToken, RejectedEvent, VendorEvent
 from optimizer.service.webhooks.delivery import DECISION_ARGUMENT, Batch, Delivery, Meaning, Signs, Understood
 from optimizer.service.webhooks.messages import normalised
 from optimizer.service.webhooks.parsing import (
-    SKEW,
     below,
     content_hash,
     event_id,
@@ -73,7 +73,7 @@ def read(delivery: Delivery) -> Batch:
         event, used_for = _event(words, delivery.now), content_hash(words)
     except Invalid as error:
         return Batch((RejectedEvent(0, error.code, error.detail),))
-    until = delivery.now + MAX_AGE + 2 * SKEW
+    until = delivery.now + MAX_AGE + 2 * CLOCK_SKEW
     once = OneTimeToken("mailgun", f"{stamp}{token}", used_for, until)
     return Batch((event,), int(UNDERSTOOD.of(text(words.get("event"))) is None), once)
 

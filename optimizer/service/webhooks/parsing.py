@@ -15,13 +15,13 @@ from typing import Any
 import msgspec
 import orjson
 
+from optimizer.bandit.rewards import CLOCK_SKEW
 from optimizer.errors import Forged, Invalid
 from optimizer.service import moments
 from optimizer.service.jsontext import deeper
-from optimizer.service.requests import CLOCK_SKEW_SECONDS, RejectedEvent, VendorEvent
+from optimizer.service.requests import RejectedEvent, VendorEvent
 from storage.records import JsonObject
 
-SKEW = timedelta(seconds=CLOCK_SKEW_SECONDS)
 #: No control characters (C0, DEL, C1), as in every id of ours.
 _ID = re.compile(r"[^\u0000-\u001f\u007f-\u009f\ufffd]{1,256}")
 _LONGEST_EVENT_ID = 200
@@ -136,7 +136,7 @@ def iso_time(value: Any, field: str, now: datetime) -> datetime:
 def _no_later(at: datetime, field: str, now: datetime) -> datetime:
     if at.year < 2000:
         raise _no_time(field, at.isoformat(), "a time since 2000")
-    return now if at > now + SKEW else at
+    return now if at > now + CLOCK_SKEW else at
 
 
 def _no_time(field: str, value: Any, allowed: str) -> Invalid:
@@ -149,7 +149,7 @@ def require_fresh(stamp: str, now: datetime, longest: timedelta) -> None:
         age = now - datetime.fromtimestamp(float(stamp), UTC)
     except (ValueError, OverflowError, OSError):
         raise Forged("the signature's time can't be read") from None
-    if not -SKEW <= age <= longest:
+    if not -CLOCK_SKEW <= age <= longest:
         raise Forged(f"it was signed {age.total_seconds():.0f} s ago; allowed: up to {longest.total_seconds():.0f}")
 
 

@@ -17,10 +17,11 @@ from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.padding import PKCS1v15
 from cryptography.hazmat.primitives.hashes import SHA1, SHA256, HashAlgorithm
 
+from optimizer.bandit.rewards import CLOCK_SKEW
 from optimizer.errors import Forged, Invalid
 from optimizer.service import moments
 from optimizer.service.webhooks.delivery import Delivery
-from optimizer.service.webhooks.parsing import SKEW, base64_bytes, members, parse, text
+from optimizer.service.webhooks.parsing import base64_bytes, members, parse, text
 
 #: SNS tries for up to an hour, and what it failed with can be sent again from a dead-letter queue within days.
 MAX_AGE = timedelta(days=14)
@@ -66,7 +67,7 @@ def open_envelope(delivery: Delivery) -> Envelope:
     if body.get("TopicArn") not in delivery.source.topic_arns:
         raise Forged("the topic is not one of this source's topic_arns")
     at = _time(body.get("Timestamp"))
-    if not -SKEW <= delivery.now - at <= MAX_AGE:
+    if not -CLOCK_SKEW <= delivery.now - at <= MAX_AGE:
         raise Forged(f"it was signed at {at.isoformat()}; allowed: within {MAX_AGE.days} days")
     _verify(body, kind, delivery)
     subscribe_url = None
