@@ -21,9 +21,9 @@ from optimizer.model.values import expected_value
 from optimizer.model.variantbasis import VariantBasis
 from storage.records import Campaign, JsonObject
 
-#: Draws get narrower the more rows a model has seen, but not in what precisions in doubt add to them (see
-#: ``training.doubt``): this factor is the one that all begin with.
-DOUBT = 0.5
+#: Draws get narrower the more rows a model has seen, but what precisions in doubt add to them (see ``training.doubt``)
+#: is never narrower than by this factor: half of the one that all begin with.
+DOUBT = 0.25
 
 
 @dataclass(frozen=True)

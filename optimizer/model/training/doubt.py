@@ -7,7 +7,7 @@ keeps to what it has tried, such as two days of the week for as long as outcomes
 
 So each draw has precisions of its own. To a draw for λ, λ/s² adds (H + Λ)⁻¹ √Λ ε √(s² − 1), H the information of the
 rows: where they tell nothing the variance is s²/λ then, as it should be; where they tell much it is what it was. One
-factorisation does for all draws, and none is narrowed.
+factorisation does for all draws.
 """
 
 from __future__ import annotations
