@@ -15,7 +15,7 @@ from optimizer.model.examples import Examples
 from optimizer.model.funnel import LEAST, chances, joined, slopes, steps, taught, visible, without
 from optimizer.model.inference import RewardModel
 from optimizer.model.layout import Action
-from optimizer.model.prepared import DOUBT
+from optimizer.model.prepared import doubt_factor
 from optimizer.model.training.evaluate import log_likelihood
 from optimizer.model.training.train import refresh, train
 from storage.records import OutcomeWeight
@@ -114,7 +114,7 @@ def test_draws_move_by_both_heads(model: RewardModel) -> None:
         cell = Action("spring", variant.id, SPACE.channels[place[2]], model.basis.coordinates(variant))
         row = layout.base_rows(x[None], LOCAL[place[1] : place[1] + 1]).astype(np.float64)[0]
         eta = heads.coefficients(cell)[both] @ row
-        moves = width * heads.deviations(cell, both, doubt=DOUBT / width) @ row
+        moves = width * heads.deviations(cell, both, doubt=doubt_factor(width)) @ row
         slope = slopes(eta, np.array([1.0, 0.0]), ((0, 1),))
         expected = scored.reward[action] + slope @ moves
         assert np.allclose(scored.draws[:, action], expected, atol=2e-5)
