@@ -40,8 +40,8 @@ BOUNDS: Mapping[str, str] = {
         ".961 in two worlds, and regret over 30,000 decisions from 1,778 to 1,521 in three; over 10,000 it is the same "
         "(936 for 927 in eight, standard error of the difference 62): plays stick to weekdays that are best for few "
         "people, and wider draws for all that time does are no cure (1,025 for 960 in six). Draws with precisions in "
-        "doubt, which are played here, are one where outcomes are rare; here they cost 25 in the first 2,000 decisions "
-        "and bring the last tenth from .889 to .899. Weights of the weekend with "
+        "doubt, which are played here, are one where outcomes are rare; what they bring here, 946 for 969 and .899 "
+        "for .889 in the last tenth, is within what two plays differ by. Weights of the weekend with "
         "precisions of their own, apart from the day's, on four logs of these and of twisted worlds: .031 less of the "
         "way after 1,000 rows, .001 and .002 more after 2,500 and 8,000."
     ),

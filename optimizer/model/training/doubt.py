@@ -25,7 +25,8 @@ from optimizer.model.training.posterior import FIXED, LOWEST, Posterior, may_res
 def in_doubt(posterior: Posterior, layout: Layout, drawn: NDArray[np.float32], seed: int) -> NDArray[np.float32]:
     """What precisions of their own add to ``drawn`` deviations from the mean (M, d); seeded, (M, d) float32.
 
-    What a context adds keeps its precision, as what is fixed does: which features matter is not learned by trying.
+    What a context adds keeps its precision, as what is fixed does: which features matter is not learned by trying. The
+    shape is that of the defaults: a refresh doesn't know which one a workspace was tuned to.
     """
     live, group = posterior.live, layout.group[posterior.live]
     # The same noise for the same weights, whatever else was learned: a refreshed bank moves no more than it must.
