@@ -7,6 +7,7 @@ that are missed what bounds them and what was tried.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -16,8 +17,13 @@ import orjson
 from simulations import goalrows as rows
 from simulations import goalstudies as studies
 from simulations.bounds import BOUNDS
-from simulations.fragments import table
+from simulations.fragments import seeds_named, table
 
+#: How the table is to be read.
+_READ = (
+    "What stands beside a figure is of the same run, but for the regret among 504 actions in the row of 3,024. Each "
+    "row is of the learner of its day (last column, with the worlds)."
+)
 _BOUNDED = "Where a goal is missed, what bounds it and what was tried:"
 
 #: Plays, by scenario or study, and the policies of a scenario.
@@ -55,16 +61,26 @@ def section(folder: Path, bench: Path | None = None) -> list[str]:
     def read(name: str) -> Any:
         return orjson.loads((folder / f"{name}.json").read_bytes())
 
-    found = [goal for plays, told in _ROWS if all(_lies(folder, *one) for one in plays) for goal in told(read)]
-    found += studies.retraining(bench) if bench is not None else ()
+    found, when = [], []
+    for plays, told in _ROWS:
+        if all(_lies(folder, *one) for one in plays):
+            goals = list(told(read))
+            found += goals
+            when += [", ".join(_when(folder, name) for name, _ in plays)] * len(goals)
+    measured = list(studies.retraining(bench)) if bench is not None else []
+    found += measured
+    when += [""] * len(measured)
     if not found:
         return []
-    head = ("goal", "figure", "must", "stretch", "beside it, from the same run", "gate and canary")
-    cells = [(g.what, g.figure, _told(g.must, g.met), _told(g.stretch, g.further), g.beside, g.gate) for g in found]
+    head = ("goal", "figure", "must", "stretch", "beside it", "gate and canary", "played")
+    cells = [
+        (g.what, g.figure, _told(g.must, g.met), _told(g.stretch, g.further), g.beside, g.gate, played)
+        for g, played in zip(found, when, strict=True)
+    ]
     missed = dict.fromkeys(g.key for g in found if not g.met or (g.stretch and not g.further))
     bounds = [f"- {BOUNDS[key]}" for key in missed if key in BOUNDS]
     counted = f"{sum(g.met for g in found)} of {len(found)} rows have reached what must be."
-    return ["## goals: what was to be shown", counted, table(head, cells), _BOUNDED, "\n".join(bounds)]
+    return ["## goals: what was to be shown", f"{counted} {_READ}", table(head, cells), _BOUNDED, "\n".join(bounds)]
 
 
 def _lies(folder: Path, name: str, policies: tuple[str, ...]) -> bool:
@@ -74,6 +90,21 @@ def _lies(folder: Path, name: str, policies: tuple[str, ...]) -> bool:
         return False
     found = orjson.loads(path.read_bytes()) if policies else {"standings": []}
     return set(policies) <= {one["policy"] for one in found["standings"]}
+
+
+def _when(folder: Path, name: str) -> str:
+    """On which day a scenario or a study was played, and in which worlds; a study says it in its text."""
+    found = orjson.loads((folder / f"{name}.json").read_bytes())
+    if isinstance(found, dict) and "played" in found:
+        options = found["options"]
+        return f"{_day(found['played'])}: {seeds_named(options['first'], options['seeds'])}"
+    text = folder / f"{name}.md"
+    return _day(text.read_text(encoding="utf-8")) if text.exists() else ""
+
+
+def _day(text: str) -> str:
+    day = re.search(r"Played (\d{4}-\d{2}-\d{2})", text)
+    return day[1] if day else ""
 
 
 def _told(asked: str, reached: bool) -> str:

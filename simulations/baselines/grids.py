@@ -64,7 +64,9 @@ GRIDS: Mapping[str, Turns] = {
 
 #: Options that are tried beyond their grid as long as the best value lies at its edge: the most and the least of a grid
 #: are where somebody stopped, not where the rival is at its best. Left out are switches and what ends by its nature.
-OPEN = frozenset({"scale", "rate", "unit", "mellowness", "psi", "alpha", "ridge", "prior", "decay", "policies", "test"})
+OPEN = frozenset(
+    {"scale", "rate", "unit", "mellowness", "psi", "alpha", "ridge", "prior", "decay", "policies", "test", "width"}
+)
 #: So many values beyond an edge.
 MOST_BEYOND = 4
 

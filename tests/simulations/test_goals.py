@@ -67,19 +67,39 @@ def test_a_recovery_counts_from_the_worlds_together(tmp_path: Path, reached: int
     assert row[2] == f"≤ 4,000: {told}"
 
 
-def test_a_share_of_the_way_has_an_interval_where_each_world_is_recorded(tmp_path: Path) -> None:
+def test_a_share_of_the_way_is_that_of_the_last_fifth_over_worlds(tmp_path: Path) -> None:
     standings = orjson.loads((FOLDER / "long.json").read_bytes())["standings"]
     (ours,) = [one for one in standings if one["policy"] == "ours"]
-    ours |= {"path": [0.9] * 10, "paths": []}
-    lay(tmp_path, "long", standings=standings)
-    middle, end = rows(tmp_path)
-    assert middle[1] == end[1] == "0.900"
-    assert "ours in the last fifth" in end[4]
-    assert "ours" not in middle[4]
-    ours |= {"paths": [[0.8] * 10, [1.0] * 10]}
+    low, high = ([0.0] * 5 + [middle - 0.1, middle + 0.1, 0.0, end, end] for middle, end in ((0.8, 0.7), (1.0, 0.9)))
+    ours |= {"paths": [low, high]}
     lay(tmp_path, "long", standings=standings)
     # Two values .2 apart: standard error .1, Student's t with one degree of freedom 12.706.
-    assert [row[1] for row in rows(tmp_path)] == ["0.900 (-0.371 … 2.171)"] * 2
+    assert [row[1] for row in rows(tmp_path)] == ["0.900 (-0.371 … 2.171)", "0.800 (-0.471 … 2.071)"]
+
+
+def test_late_outcomes_are_judged_beside_known_ones_too(tmp_path: Path) -> None:
+    standings = orjson.loads((FOLDER / "delays.json").read_bytes())["standings"]
+    regrets = {"ours": [12.0, 24.0], "ours-at-once": [10.0, 16.0]}
+    for one in standings:
+        if one["policy"] in regrets:
+            one["regret"]["per_seed"] = regrets[one["policy"]]
+    lay(tmp_path, "delays", standings=standings)
+    _, known = rows(tmp_path)
+    assert known[1].startswith("1.350 (")
+    assert known[2] == "≤ 1.2: **missed**"
+
+
+def test_rows_tell_when_and_in_which_worlds_they_were_played(tmp_path: Path) -> None:
+    for name, played in (("stationary", "2026-12-01"), ("many-slots", "2026-11-30")):
+        lay(tmp_path, name, played=f"Played {played} on a machine.", options={"first": 101, "seeds": 10})
+    (tmp_path / "hillstrom.json").write_bytes((FOLDER / "hillstrom.json").read_bytes())
+    (tmp_path / "hillstrom.md").write_text("## hillstrom\n\nPlayed 2026-11-27 on a machine.\n", encoding="utf-8")
+    found = {cells[0].split(":")[0]: cells[6] for cells in rows(tmp_path)}
+    assert (
+        found["504 actions, regret over 10,000 decisions against the best-tuned VW"] == "2026-12-01: seeds 101 to 110"
+    )
+    assert found["3,024 actions"] == "2026-11-30: seeds 101 to 110, 2026-12-01: seeds 101 to 110"
+    assert found["Hillstrom replay, first 10,000 accepted"] == "2026-11-27"
 
 
 @pytest.mark.parametrize(("error", "told"), [(0.009, "reached"), (0.01, "**missed**")])
@@ -96,11 +116,13 @@ def test_new_recipients_are_better_off_only_where_the_interval_says_so(tmp_path:
 
 def test_confidence_sequences_say_at_how_many_rows_they_were_looked_at(tmp_path: Path) -> None:
     (tmp_path / "estimators.json").write_bytes((FOLDER / "estimators.json").read_bytes())
-    held, width, *_ = rows(tmp_path)
+    held, width, longer, *_ = rows(tmp_path)
     assert "from row 1,000 on" in held[0]
     assert "; one look, 4,001 looks, 4,001 looks; " in held[4]
     assert [one.split()[-1] for one in width[1].split(", ")] == ["1,000", "5,000", "5,000"]
-    assert "1.68 at 20,000" in width[4]
+    assert (width[2], longer[2]) == ("≤ 1.5: reached", "≤ 1.5: **missed**")
+    assert "1.68 at 20,000" in longer[1]
+    assert BOUNDS["sequences"] in "\n".join(section(tmp_path))
 
 
 @pytest.mark.parametrize(
@@ -133,4 +155,4 @@ def test_every_row_of_the_project_says_what_it_is_read_with() -> None:
     found = rows(FOLDER, BENCH)
     assert any(cells[0].startswith("retrain on") for cells in found)
     assert len(found) >= 32
-    assert all(len(cells) == 6 and cells[4] for cells in found)
+    assert all(len(cells) == 7 and cells[4] for cells in found)
