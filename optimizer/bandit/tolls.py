@@ -75,6 +75,12 @@ def prices_of(exploration: JsonObject) -> tuple[Price, ...]:
     return tuple(_price(entry) for entry in exploration.get("prices", ()))
 
 
+def with_prices(exploration: JsonObject, prices: Sequence[Price]) -> JsonObject:
+    """A policy's numbers with these prices instead of those that it had."""
+    numbers = {name: value for name, value in exploration.items() if name != "prices"}
+    return {**numbers, "prices": [price.as_json() for price in prices]} if prices else numbers
+
+
 def _price(entry: Mapping[str, Any]) -> Price:
     return Price(
         rule_id=entry["rule_id"],

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from datetime import datetime, timedelta
 from functools import partial
 from typing import Any
@@ -121,8 +121,7 @@ def _climb(
     if len(rows) < before.needed or recipients < LEAST_RECIPIENTS:
         reason = f"{len(rows):,} decisions that both had a share in, of {recipients:,} recipients, are too few"
         return _answer(serving, counted, f"{reason}: the next look needs {before.needed:,}, of {LEAST_RECIPIENTS}")
-    looked = Looks(before.policy_id, len(rows), len(rows), now.timestamp(), matured)
-    return _judged(services, reader, pointer, serving, campaign, rows, looked, run)
+    return _judged(services, reader, pointer, serving, campaign, rows, counted, run)
 
 
 def _shared(reader: Reader, campaign: Campaign, line: Sequence[Policy], now: datetime) -> list[Logged]:
@@ -149,10 +148,12 @@ def _judged(
     serving: Policy,
     campaign: Campaign,
     rows: Sequence[Logged],
-    looked: Looks,
+    counted: Looks,
     run: TrainingRun | None,
 ) -> dict[str, Any]:
-    """One look; it is stored whatever comes of it, and counted by that."""
+    """One look; it is stored whatever comes of it, and counted by that, unless the policy was moved meanwhile: nothing
+    is published then, and it is as if nobody had looked."""
+    looked = replace(counted, shared=len(rows))
     newest, live = serving.mixture[-1], load_policy(reader, pointer.workspace_id, serving.policy_id, {})
     model = live.models[-1]
     if model is None or newest.artifact_id is None:
@@ -186,8 +187,7 @@ def _judged(
     try:
         publish(services, [], policy, pointer, policy.created_at)
     except VersionConflict:
-        reject(services, policy)
-        return {**_answer(serving, looked, reason, verdict), "decision": "superseded"}
+        return {**_answer(serving, counted, reason, verdict), "decision": "superseded"}
     return {**_answer(policy, looked, reason, verdict), "decision": "publish", "alpha": verdict.alpha}
 
 

@@ -17,7 +17,7 @@ from optimizer.bandit.evidence import replay_error
 from optimizer.model.inference import RewardModel
 from optimizer.model.moment import seen_at
 from optimizer.model.policy import BLOCK, Asked, LivePolicy, distribution
-from optimizer.service.choose import Plan, Situation
+from optimizer.service.choose import Plan, Situation, asked
 from optimizer.service.feedback import Logged
 from optimizer.service.replay import Past, Replayer, alike, plan_of, situation_of, space_logged, vectors
 from storage.log import Decision
@@ -235,8 +235,8 @@ def policy_probability(
 
 
 def vector_of(live: LivePolicy, s: Situation, made: Plan) -> Floats:
-    """(K,) what a policy would draw from in a logged situation."""
-    return _vector(live, s, made.space, made.mask)
+    """(K,) what a policy would have drawn from in a logged situation, by the rules of draws of that time."""
+    return distribution(live, s.campaign, asked(s, made)).probability
 
 
 def newest_and_rest(live: LivePolicy) -> tuple[LivePolicy, LivePolicy]:
@@ -291,6 +291,7 @@ def predicted_outcomes(past: Past, decisions: Sequence[Decision]) -> list[dict[s
 
 
 def _vector(live: LivePolicy, s: Situation, space: ActionSpace, mask: NDArray[np.bool_]) -> Floats:
+    """(K,) what a policy would draw from now in a logged situation."""
     return distribution(live, s.campaign, Asked(space, mask, s.seen, s.effects, s.limits)).probability
 
 

@@ -32,7 +32,7 @@ def held_out(logged: Sequence[Logged], campaign: Campaign, *, cold: bool, change
     Args:
         logged: the campaign's, by time of decision.
         campaign: as it is now.
-        cold: whether nothing learned serves yet.
+        cold: whether the cold start serves, around a baseline.
         changed: when outcomes last changed, as epoch seconds.
     """
     evaluable = since_change(comparable(judgeable(logged, campaign), cold=cold), changed)
@@ -52,16 +52,16 @@ def _for_rewards(rows: Sequence[Logged], campaign: Campaign) -> int:
 
 
 def comparable(rows: Sequence[Logged], *, cold: bool) -> list[Logged]:
-    """The rows that a candidate and the incumbent are compared on.
+    """The rows that a candidate and the incumbent are compared on: those that what serves now was asked for, or its
+    like; ``cold``: the cold start.
 
-    Once a learned policy serves, rows that uniform choices drew (the cold start's, the random group's) would give the
-    incumbent itself importance weights far over the gate's limit, in any large action space, and block every step. So
-    they are left out then, by policy and by group, never by the action drawn: that keeps every estimate unbiased.
+    Rows that others drew would give the incumbent importance weights far over the gate's limit, in any large action
+    space, and block every step: those of uniform choices (the random group's, a cold start's that explores) where it is
+    sharp, those of learned policies where the cold start is, which keeps to one action. So they are left out, by policy
+    and by group, never by the action drawn: that keeps every estimate unbiased.
     """
-    evaluable = [r for r in rows if r.evaluable]
-    if cold:
-        return evaluable
-    return [r for r in evaluable if r.decision.group == "treated" and r.decision.policy_id != COLD_POLICY]
+    treated = [r for r in rows if r.evaluable and r.decision.group == "treated"]
+    return [r for r in treated if (r.decision.policy_id == COLD_POLICY) == cold]
 
 
 def since_change(rows: Sequence[Logged], changed: float | None) -> list[Logged]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from optimizer.errors import Conflict, NotFound
 from optimizer.service.ids import COLD_POLICY, derived, fresh, no_policy
-from optimizer.service.served import gated_of
+from optimizer.service.served import gated_of, policy_of
 from optimizer.service.wiring import Services
 from storage.errors import VersionConflict
 from storage.log import ChangeKind
@@ -90,7 +90,7 @@ def rollback(
         workspace_id: whose campaign it is.
         campaign_id: whose policy is taken back.
         by: who asks, for the change feed.
-        expected: the policy that is meant (None = whichever serves).
+        expected: the policy that is meant, or one of its line (None = whichever serves).
 
     Raises:
         Conflict: code ``nothing_to_roll_back``, the campaign serves its cold start; code ``moved``, another policy than
@@ -100,7 +100,7 @@ def rollback(
     def work(writer: Writer) -> Policy | None:
         pointer = writer.pointer(workspace_id, campaign_id)
         if expected is not None:
-            require_serving(pointer, expected)
+            require_serving(writer, workspace_id, pointer, expected)
         if pointer is None or pointer.policy_id == COLD_POLICY:
             raise Conflict(
                 f"campaign {campaign_id!r} serves its cold start: nothing to roll back", code="nothing_to_roll_back"
@@ -112,13 +112,17 @@ def rollback(
     return services.store.write(work)
 
 
-def require_serving(pointer: Pointer | None, policy_id: str) -> None:
-    """Refuses to take back a policy that its campaign doesn't serve.
+def require_serving(reader: Reader, workspace_id: str, pointer: Pointer | None, policy_id: str) -> None:
+    """Refuses to take back a policy that its campaign doesn't serve. One of the same line does: refreshes and prices
+    publish revisions while somebody reads a page, and what is taken back is what all of them came from.
 
     Raises:
         Conflict: code ``moved``.
     """
-    if pointer is None or pointer.policy_id != policy_id:
+    meant = reader.policy(workspace_id, policy_id)
+    serving = None if pointer is None else policy_of(reader, pointer)
+    lines = {None if one is None else gated_of(reader, one).policy_id for one in (meant, serving)}
+    if None in lines or len(lines) > 1:
         raise Conflict(
             f"policy {policy_id!r} doesn't serve (any more): look again at the list of policies", code="moved"
         )

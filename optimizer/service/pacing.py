@@ -106,7 +106,7 @@ def too_soon(reader: Reader, campaign: Campaign, matured: Sequence[Logged], now:
     became final since (retention takes as many away).
     """
     last = next(candidates(reader, campaign), None)
-    if last is None or _long_ago(last, campaign, now, LONGEST):
+    if last is None or _long_ago(reader, last, campaign, now, LONGEST):
         return None
     told = last.verdict.get("rows")
     if not isinstance(told, int):
@@ -118,10 +118,10 @@ def too_soon(reader: Reader, campaign: Campaign, matured: Sequence[Logged], now:
     return f"{new:,} outcomes more than at the last verdict; the next comes after {needed:,}, or a day"
 
 
-def _long_ago(last: Policy, campaign: Campaign, now: datetime, longest: timedelta) -> bool:
+def _long_ago(reader: Reader, last: Policy, campaign: Campaign, now: datetime, longest: timedelta) -> bool:
     """Whether a campaign's last candidate says nothing against another one, by when it was made."""
     made = last.created_at
-    return campaign.updated_at > made or now - made >= longest or ahead(f"policy {last.policy_id!r}", made, now)
+    return _changed(reader, campaign, made) or now - made >= longest or ahead(f"policy {last.policy_id!r}", made, now)
 
 
 def anchored_still(
@@ -135,7 +135,7 @@ def anchored_still(
     )
     if changed is None or last is None or pointer is None:
         return None
-    if _long_ago(last, campaign, now, LONGEST_UNSETTLED):
+    if _long_ago(reader, last, campaign, now, LONGEST_UNSETTLED):
         return None
     served = Served.of(reader, pointer)
     anchored = served is not None and served.anchored({campaign.campaign_id: changed})

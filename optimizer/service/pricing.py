@@ -22,7 +22,7 @@ import numpy as np
 from optimizer.bandit.localtime import DAY
 from optimizer.bandit.places import Wishes, price_of_place
 from optimizer.bandit.scarce import Asked, Scarce, price_all
-from optimizer.bandit.tolls import HOUR, Price, prices_of
+from optimizer.bandit.tolls import HOUR, Price, prices_of, with_prices
 from optimizer.model.policy import LivePolicy
 from optimizer.service.apart import Apart, attempted
 from optimizer.service.gains import Memory, Scored, score_all
@@ -98,7 +98,7 @@ def publish_prices(services: Services, pointer: Pointer, policy: Policy, prices:
     )
     answer = {"campaign_id": pointer.campaign_id, "prices": [price.rule_id for price in prices]}
     try:
-        publish(services, [], revision, pointer, now)
+        publish(services, [], revision, pointer, now, over_prices=False)
     except VersionConflict:
         return {**answer, "decision": "superseded", "policy_id": None}
     return {**answer, "decision": "publish", "policy_id": revision.policy_id}
@@ -112,12 +112,6 @@ def _verdict(pointer: Pointer, policy: Policy) -> JsonObject:
     if pointer.moved_at > policy.created_at:
         told = {name: value for name, value in told.items() if name != "progress"} | {"put_back": True}
     return {**told, "repriced": True}
-
-
-def with_prices(exploration: JsonObject, prices: Sequence[Price]) -> JsonObject:
-    """A policy's numbers with these prices instead of those that it had."""
-    numbers = {name: value for name, value in exploration.items() if name != "prices"}
-    return {**numbers, "prices": [price.as_json() for price in prices]} if prices else numbers
 
 
 def moved(old: Sequence[Price], new: Sequence[Price], now: datetime) -> bool:

@@ -1,8 +1,9 @@
 """Publishing a policy: one transaction that stores the artifact, the policy and its verdict, and moves the pointer.
 
 The pointer moves by compare-and-set on the generation that the verdict was made against; if another move came in
-between, nothing is published and the run says so. A run that has lost its lease was ended by whoever took that (see
-``runs``), and publishes nothing any more.
+between, nothing is published and the run says so. Prices are no such move: they follow what is left every minute, and a
+run that takes longer would never publish anything; what it publishes has the newest ones. A run that has lost its lease
+was ended by whoever took that (see ``runs``), and publishes nothing any more.
 """
 
 from __future__ import annotations
@@ -11,11 +12,12 @@ import hashlib
 from dataclasses import replace
 from datetime import datetime
 
+from optimizer.bandit.tolls import prices_of, with_prices
 from optimizer.errors import Conflict
 from optimizer.service.ids import COLD_POLICY, fresh
 from optimizer.service.wiring import Services
 from storage.policies import Artifact, Component, Pointer, Policy
-from storage.port import Writer
+from storage.port import Reader, Writer
 from storage.records import JsonObject
 
 #: Components that weigh less than this are dropped from a mixture when a new one joins it.
@@ -49,7 +51,13 @@ def mixture(incumbent: tuple[Component, ...], artifact_id: str, alpha: float) ->
 
 
 def publish(
-    services: Services, artifacts: list[Artifact], policy: Policy, expected: Pointer | None, now: datetime
+    services: Services,
+    artifacts: list[Artifact],
+    policy: Policy,
+    expected: Pointer | None,
+    now: datetime,
+    *,
+    over_prices: bool = True,
 ) -> Policy:
     """Stores ``artifacts`` and ``policy`` and makes it the one that its campaign serves.
 
@@ -59,26 +67,29 @@ def publish(
         policy: the policy, its verdict included.
         expected: the pointer that the policy was judged against (None = none yet).
         now: the time of publishing.
+        over_prices: whether it may follow a policy that differs from the expected one in its prices alone.
 
     Raises:
         VersionConflict: the pointer has moved since; nothing was stored.
         Conflict: the run that made it is over; nothing was stored.
     """
-    live = replace(policy, status="live")
-    generation = expected.generation + 1 if expected is not None else 1
 
     def work(writer: Writer) -> Policy:
+        live, before = replace(policy, status="live"), expected
         _require_going(writer, live)
+        if over_prices and before is not None and (repriced := _repriced(writer, before)) is not None:
+            before, serving = repriced
+            numbers = with_prices(live.exploration, prices_of(serving.exploration))
+            live = replace(live, parent_id=serving.policy_id, exploration=numbers)
         for artifact in artifacts:
             writer.put_artifact(artifact)
         writer.add_policy(live)
-        writer.move_pointer(
-            Pointer(live.workspace_id, live.campaign_id, live.policy_id, generation, now),
-        )
-        if expected is not None and expected.policy_id != COLD_POLICY:
+        generation = before.generation + 1 if before is not None else 1
+        writer.move_pointer(Pointer(live.workspace_id, live.campaign_id, live.policy_id, generation, now))
+        if before is not None and before.policy_id != COLD_POLICY:
             # What a gated policy replaced stays, to go back to.
             superseded_at = now if live.revision else None
-            writer.set_policy_status(live.workspace_id, expected.policy_id, "retired", superseded_at=superseded_at)
+            writer.set_policy_status(live.workspace_id, before.policy_id, "retired", superseded_at=superseded_at)
         if not live.revision:
             writer.add_change(
                 live.workspace_id, "promoted", now, campaign_id=live.campaign_id, policy_id=live.policy_id
@@ -86,6 +97,22 @@ def publish(
         return live
 
     return services.store.write(work)
+
+
+def _repriced(reader: Reader, expected: Pointer) -> tuple[Pointer, Policy] | None:
+    """Where prices alone were published since a pointer was read: the present one, and what it names. Each move since
+    must have been a repricing of what served before it."""
+    pointer = reader.pointer(expected.workspace_id, expected.campaign_id)
+    if pointer is None or pointer.generation <= expected.generation:
+        return None
+    serving = policy = reader.policy(pointer.workspace_id, pointer.policy_id)
+    for _ in range(pointer.generation - expected.generation):
+        if policy is None or not policy.verdict.get("repriced"):
+            return None
+        policy = reader.policy(pointer.workspace_id, policy.parent_id) if policy.parent_id is not None else None
+    if serving is None or policy is None or policy.policy_id != expected.policy_id:
+        return None
+    return pointer, serving
 
 
 def roll_back(services: Services, serving: Pointer, to: str, now: datetime, detail: str) -> None:

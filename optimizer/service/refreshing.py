@@ -16,7 +16,7 @@ from dataclasses import replace
 from functools import partial
 from typing import Any
 
-from optimizer.bandit.tolls import Price, prices_of
+from optimizer.bandit.tolls import Price, prices_of, with_prices
 from optimizer.model.examples import Examples
 from optimizer.model.inference import RewardModel
 from optimizer.model.policy import LivePolicy
@@ -32,7 +32,7 @@ from optimizer.service.footing import Footing, Known, footing_of, known_of, told
 from optimizer.service.ids import COLD_POLICY
 from optimizer.service.pacing import KNOWN_AT, alarms_of, known_until, worth_revising
 from optimizer.service.priceable import priceable
-from optimizer.service.pricing import moved, publish_prices, with_prices, work_out
+from optimizer.service.pricing import moved, publish_prices, work_out
 from optimizer.service.progress import progressed
 from optimizer.service.publish import artifact_of, new_policy, publish
 from optimizer.service.refreshlog import Read, keep, read_log, recent

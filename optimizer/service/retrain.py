@@ -14,6 +14,7 @@ from functools import cache, partial
 from typing import Any
 
 from optimizer.bandit.evidence import Condition, Verdict
+from optimizer.bandit.tolls import with_prices
 from optimizer.model.inference import RewardModel
 from optimizer.model.policy import LivePolicy
 from optimizer.model.training.train import Trained
@@ -31,7 +32,6 @@ from optimizer.service.heldout import held_out, place
 from optimizer.service.ids import COLD_POLICY
 from optimizer.service.judging import first_rows, first_verdict, later_verdict, untold
 from optimizer.service.pacing import anchored_still, next_try, taken_back, too_soon
-from optimizer.service.pricing import with_prices
 from optimizer.service.publish import artifact_of, mixture, new_policy, publish, reject
 from optimizer.service.replay import Replayer
 from optimizer.service.runs import LEAST_RECIPIENTS, LEAST_ROWS

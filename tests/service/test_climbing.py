@@ -8,8 +8,10 @@ from typing import Any
 import orjson
 import pytest
 
+from optimizer.bandit.evidence import Verdict
 from optimizer.service import climbing, refreshing, setup
 from optimizer.service.climbing import LEAST_SHARED, climb
+from optimizer.service.judging import later_verdict
 from optimizer.service.learning import rollback
 from optimizer.service.pacing import candidates, judged
 from optimizer.service.refreshing import refresh
@@ -18,6 +20,7 @@ from optimizer.service.runs import finish, start_now
 from optimizer.service.sharing import SHARING
 from optimizer.service.training import carry_out
 from optimizer.service.wiring import Services
+from storage.errors import VersionConflict
 from storage.policies import Policy, TrainingRun
 from tests.service.conftest import WORKSPACE, FakeClock
 from tests.service.test_canary import pointer_of
@@ -122,6 +125,26 @@ def test_what_is_not_sure_enough_stays_where_it_is_and_each_look_is_a_try(
     newer, older = (float(one["detail"].rsplit("z ", 1)[1]) for one in values)
     assert newer > older, "each try is held to more"
     assert {policy.status for policy in _stored(shared)} == {"rejected"}
+
+
+def test_a_look_whose_policy_was_moved_meanwhile_is_none(
+    shared: Services, clock: FakeClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def raced(*_: Any) -> None:
+        raise VersionConflict("the pointer has moved")
+
+    audience(shared, clock, 1_200, seed=83, swapped=True)
+    with monkeypatch.context() as patched:
+        patched.setattr(climbing, "publish", raced)
+        patched.setattr(climbing, "later_verdict", passed)
+        (answer,) = climb(shared, WORKSPACE)
+    assert answer["decision"] == "superseded"
+    assert (answer["looks"]["shared"], answer["looks"]["counted"]) == (0, 1_200)
+    assert _stored(shared) == [], "no try was spent"
+
+
+def passed(*args: Any, **kwargs: Any) -> Verdict:
+    return replace(later_verdict(*args, **kwargs), decision="publish", alpha=1.0)
 
 
 def test_looks_are_no_candidates_that_a_scheduled_retrain_would_wait_after(shared: Services, clock: FakeClock) -> None:

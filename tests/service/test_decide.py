@@ -9,8 +9,11 @@ from itertools import pairwise
 import pytest
 
 from optimizer.errors import Conflict, Invalid, SendtideError
+from optimizer.model.policy import LivePolicy
 from optimizer.service import settle, setup
-from optimizer.service.replay import Replayer, vectors
+from optimizer.service.evidence import vector_of
+from optimizer.service.ids import COLD_POLICY
+from optimizer.service.replay import Replayer, plan_of, situation_of, vectors
 from optimizer.service.requests import DecisionRequest, RecipientPatch
 from optimizer.service.wiring import Services
 from storage.log import Decision
@@ -395,6 +398,13 @@ def test_a_cold_start_of_before_it_kept_the_floor_still_replays(services: Servic
     decision = around_the_baseline(services, clock)
     of_before = replace(decision, snapshot=replace(decision.snapshot, floored=False))
     with services.store.read() as reader:
-        both = list(vectors(Replayer(reader, services.salt), [of_before, decision]))
+        replayer = Replayer(reader, services.salt)
+        both = list(vectors(replayer, [of_before, decision]))
+        compared = [
+            vector_of(LivePolicy.cold(COLD_POLICY), situation_of(d, made), plan_of(d, made))
+            for d in (of_before, decision)
+            for made in (replayer.campaign(d),)
+        ]
     assert [one[:-1].reshape(-1, 2)[:, 1].sum() > 0 for one in both] == [False, True]
     assert both[0].max() == pytest.approx(0.98)
+    assert [one.tolist() for one in compared] == [one.tolist() for one in both], "as a canary's watch compares them"

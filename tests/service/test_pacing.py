@@ -100,6 +100,9 @@ def test_a_campaign_that_was_changed_is_judged(refused: Services, clock: FakeClo
     with refused.store.read() as reader:
         found = reader.campaign(WORKSPACE, "spring")
     assert found is not None
+    setup.put_campaign(refused, found)
+    assert scheduled(refused, clock)["decision"] == "waits", "the same PUT is no change"
+    clock.forward(hours=1)
     setup.put_campaign(refused, replace(found, name="Spring again"))
     assert scheduled(refused, clock)["decision"] == "reject"
 

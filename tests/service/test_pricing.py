@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -14,15 +15,21 @@ import pytest
 from optimizer.bandit.tolls import Price, prices_of
 from optimizer.scheduler import Scheduler
 from optimizer.service import pricing, setup, upkeep
+from optimizer.service import retrain as retraining
+from optimizer.service.annealing import exploration_numbers
 from optimizer.service.gains import Memory, Scores, score_all
+from optimizer.service.learning import promote, rollback
 from optimizer.service.priceable import priceable, taking
 from optimizer.service.pricing import moved, reprice, work_out
+from optimizer.service.publish import publish
 from optimizer.service.refreshing import refresh
 from optimizer.service.replay import Replayer
 from optimizer.service.requests import DecisionRequest
 from optimizer.service.retrain import retrain
 from optimizer.service.wiring import Services
+from storage.errors import VersionConflict
 from storage.log import Decision
+from storage.records import JsonObject
 from storage.rules import MICROS, Adapt, Budget, Cap, Capacity, Rule, Selector
 from tests.service.conftest import START, WORKSPACE, FakeClock
 from tests.service.scarce_shop import HOURLY, PEOPLE, ask, opened, respond, spring
@@ -201,6 +208,41 @@ def test_prices_lose_a_race_for_the_pointer(shop: Services) -> None:
     told = pricing.publish_prices(shop, old.pointers["spring"], old.policies["spring"], ())
     assert told["decision"] == "superseded"
     assert served(shop)
+
+
+def test_what_takes_longer_than_prices_do_is_published_with_the_newest(
+    shop: Services, clock: FakeClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Prices follow what is left every minute; a retrain of a long log takes longer."""
+    bind(shop, HOURLY)
+
+    def slow(*args: Any) -> JsonObject:
+        for minute in range(3):
+            clock.forward(minutes=1)
+            setup.put_rule(shop, replace(HOURLY, archived=minute % 2 == 1))
+            assert reprice(shop, WORKSPACE)[0]["decision"] == "publish"
+        told.append(served(shop))
+        return exploration_numbers(*args)
+
+    told: list[tuple[Price, ...]] = []
+    monkeypatch.setattr(retraining, "exploration_numbers", slow)
+    (answer,) = retrain(shop, WORKSPACE)
+    assert answer["decision"] == "publish", answer["reason"]
+    assert served(shop) == told[0] != ()
+
+
+def test_a_policy_that_was_taken_back_is_no_matter_of_prices(shop: Services) -> None:
+    bind(shop, HOURLY)
+    with shop.store.read() as reader:
+        before = priceable(reader, WORKSPACE, shop.clock())
+    pointer, policy = before.pointers["spring"], before.policies["spring"]
+    assert reprice(shop, WORKSPACE)[0]["decision"] == "publish"
+    rollback(shop, WORKSPACE, "spring")
+    with pytest.raises(VersionConflict):
+        publish(shop, [], replace(policy, policy_id="pol_late"), pointer, shop.clock())
+    promote(shop, WORKSPACE, policy.policy_id)
+    with pytest.raises(VersionConflict):
+        publish(shop, [], replace(policy, policy_id="pol_late"), pointer, shop.clock())
 
 
 def test_a_budget_that_is_spent_too_fast_gets_a_price_before_it_is_gone(shop: Services) -> None:

@@ -120,7 +120,7 @@ def confirm_roll_back(visit: Visit, policy_id: str) -> Response:
     with visit.services.store.read() as reader:
         pointer = reader.pointer(visit.workspace_id, found.campaign_id)
         earlier = learning.predecessor(reader, visit.workspace_id, policy_id)
-    learning.require_serving(pointer, policy_id)
+        learning.require_serving(reader, visit.workspace_id, pointer, policy_id)
     return visit.show("confirm_policy.html", policy=found, action="roll_back", to=earlier, cold=COLD_POLICY)
 
 
