@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import datetime
 from typing import Final
 
@@ -14,7 +14,8 @@ from optimizer.service.feedback import Logged, judgeable
 from optimizer.service.ids import COLD_POLICY
 from optimizer.service.judging import rewarded
 from optimizer.service.runs import LEAST_ROWS
-from storage.records import Campaign
+from storage.log import Decision
+from storage.records import Baseline, Campaign, ColdStart
 
 #: The share of the log, newest last, that a later candidate is not trained on: it is judged there.
 HELD_OUT: Final = 0.3
@@ -26,7 +27,14 @@ _REWARDED: Final = 3.0 * GateLimits().min_rewarded_rows
 LONGEST_JUDGED: Final = 100_000
 
 
-def held_out(logged: Sequence[Logged], campaign: Campaign, *, cold: bool, changed: float | None) -> list[Logged]:
+def held_out(
+    logged: Sequence[Logged],
+    campaign: Campaign,
+    *,
+    cold: bool,
+    changed: float | None,
+    made_under: Callable[[Decision], Campaign],
+) -> list[Logged]:
     """The rows to judge on.
 
     Args:
@@ -34,8 +42,13 @@ def held_out(logged: Sequence[Logged], campaign: Campaign, *, cold: bool, change
         campaign: as it is now.
         cold: whether the cold start serves, around a baseline.
         changed: when outcomes last changed, as epoch seconds.
+        made_under: a decision's campaign as it was then.
     """
-    evaluable = since_change(comparable(judgeable(logged, campaign), cold=cold), changed)
+    rows = comparable(judgeable(logged, campaign), cold=cold)
+    if cold:
+        # Around another baseline the one of now was hardly ever drawn: such a row weighs far too much.
+        rows = [r for r in rows if _beginning(made_under(r.decision)) == _beginning(campaign)]
+    evaluable = since_change(rows, changed)
     newest = evaluable[int(len(evaluable) * (1 - HELD_OUT)) :]
     return newest[-max(MOST_JUDGED, min(_for_rewards(newest, campaign), LONGEST_JUDGED)) :]
 
@@ -62,6 +75,10 @@ def comparable(rows: Sequence[Logged], *, cold: bool) -> list[Logged]:
     """
     treated = [r for r in rows if r.evaluable and r.decision.group == "treated"]
     return [r for r in treated if (r.decision.policy_id == COLD_POLICY) == cold]
+
+
+def _beginning(campaign: Campaign) -> tuple[ColdStart, Baseline | None]:
+    return campaign.cold_start, campaign.baseline
 
 
 def since_change(rows: Sequence[Logged], changed: float | None) -> list[Logged]:

@@ -192,7 +192,8 @@ def _later(
     replayer = Replayer(reader, job.services.salt)
     tries = next_try(reader, campaign)
     logged, changed = job.log.of(campaign.campaign_id), job.changed.get(campaign.campaign_id)
-    held = held_out(logged, campaign, cold=policy_id == COLD_POLICY, changed=changed)
+    cold = policy_id == COLD_POLICY
+    held = held_out(logged, campaign, cold=cold, changed=changed, made_under=replayer.campaign)
     if len(held) < LEAST_ROWS:
         return _answer(campaign, "skipped", f"{len(held)} held-out rows; {LEAST_ROWS} are needed", len(mine))
     if (few := _few_people(held)) is not None:
