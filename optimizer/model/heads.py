@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from optimizer.errors import BadArtifact
+from optimizer.model.funnel import SURE, Blind, is_blind, steps
 from optimizer.model.layout import OWN, Action, Block, Layout, Segment, Unit
 from optimizer.model.timefeatures import HOURS_OF_DAY, HOURS_OF_WEEK
 from storage.records import JsonObject
@@ -36,6 +37,7 @@ class Heads:
         centre: (H, d) prior means where they aren't 0: the weights before outcomes changed, if the model has been
             anchored there (see ``training.train.anchor``).
         links: how much of earlier outcomes' weights the prior means hold beside that.
+        blind: of which messages no opens are reported: those count as looked at (see ``funnel``).
         doubt: (H, M, d) float16, what the draws deviate beside the bank since prior precisions are in doubt, too (see
             ``training.doubt``); None in artifacts from before that.
     """
@@ -50,11 +52,19 @@ class Heads:
     centre: NDArray[np.float64] | None = None
     links: Links = field(default_factory=dict)
     doubt: NDArray[np.float16] | None = None
+    blind: Blind = field(default_factory=dict)
 
     def coefficients(self, action: Action) -> NDArray[np.float64]:
         """Mean base coefficients (H, base) of an action, offset included."""
         out = self.layout.cell(action).coefficients(self.mean, self.layout.base)
-        out[:, 0] += self.offset
+        out[:, 0] += self.offset + self.deemed(action)
+        return out
+
+    def deemed(self, action: Action) -> NDArray[np.float64]:
+        """(H,) what is added to the log odds of looks where nobody can tell of them."""
+        out = np.zeros(len(self.outcomes))
+        if is_blind(self.blind, action.campaign_id, action.channel):
+            out[[before for _, before in steps(self.outcomes)]] = SURE
         return out
 
     def deviations(
@@ -111,6 +121,8 @@ class Heads:
         if self.doubt is not None:
             arrays[f"{prefix}.doubt"] = self.doubt
         told: dict[str, Any] = {"outcomes": list(self.outcomes), "layout": self.layout.to_json(), "seed": self.seed}
+        if self.blind:
+            told["blind"] = dict(self.blind)
         if self.links:
             told["links"] = {name: dict(shares) for name, shares in self.links.items()}
         return arrays, told
@@ -129,7 +141,9 @@ class Heads:
             )
             centre, doubt = arrays.get(f"{prefix}.centre"), arrays.get(f"{prefix}.doubt")
             names, seed, links = tuple(data["outcomes"]), int(data["seed"]), data.get("links", {})
-            heads = cls(names, layout, mean, bank, precision, offset, seed, centre, links, doubt)
+            told = data.get("blind", {})
+            blind = {channel: None if some is None else tuple(some) for channel, some in told.items()}
+            heads = cls(names, layout, mean, bank, precision, offset, seed, centre, links, doubt, blind)
             groups = len(layout.groups)
         except (AttributeError, IndexError, KeyError, TypeError, ValueError) as error:
             raise BadArtifact(f"{prefix} heads can't be read: {error!r}") from error
@@ -145,8 +159,15 @@ class Heads:
         )
         if not fits:
             raise BadArtifact(f"{prefix} heads have arrays whose shapes don't fit {count} outcomes of {layout.size}")
-        told = {"mean": mean, "bank": bank, "precision": precision, "offset": offset, "centre": centre, "doubt": doubt}
-        for name, numbers in told.items():
+        numbered = {
+            "mean": mean,
+            "bank": bank,
+            "precision": precision,
+            "offset": offset,
+            "centre": centre,
+            "doubt": doubt,
+        }
+        for name, numbers in numbered.items():
             if numbers is not None and not np.isfinite(numbers).all():
                 raise BadArtifact(f"{prefix}.{name} holds numbers that are not finite")
         return heads

@@ -83,6 +83,8 @@ def message_terms(
     action = Action(campaign_id, variant.id, channel, model.basis.coordinates(variant))
     found = _linear(heads, model.spec, action, seen, local)
     _add(found, LEVEL, heads.offset)
+    if heads.blind:
+        _add(found, _OWN["channel"], heads.deemed(action))
     _split_copy(found, model, variant)
     if model.rhythm is not None:
         shift = model.rhythm.shift(heads.outcomes, seen.effects, np.array([local], dtype=np.int64))

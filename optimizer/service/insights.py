@@ -66,11 +66,11 @@ def _levels(model: RewardModel, campaign: Campaign) -> tuple[Floats, Floats]:
     for variant in campaign.active_variants:
         place = model.basis.coordinates(variant)
         actions = [Action(campaign.campaign_id, variant.id, channel.id, place) for channel in campaign.channels]
-        means.append(np.mean([heads.coefficients(action)[:, 0] for action in actions], axis=0))
-        draws.append(np.mean([heads.deviations(action, every)[:, :, 0] for action in actions], axis=0))
-    mean = np.stack(means, axis=1)
-    drawn = mean[:, None, :] + np.stack(draws, axis=2)
-    return joined(mean, heads.outcomes), joined(drawn, heads.outcomes)
+        levels = [heads.coefficients(action)[:, 0] for action in actions]
+        drawn = [m[:, None] + heads.deviations(a, every)[:, :, 0] for m, a in zip(levels, actions, strict=True)]
+        means.append(np.mean([joined(level, heads.outcomes) for level in levels], axis=0))
+        draws.append(np.mean([joined(one, heads.outcomes) for one in drawn], axis=0))
+    return np.stack(means, axis=1), np.stack(draws, axis=2)
 
 
 def _shared(campaign: Campaign) -> dict[tuple[bool, ...], list[Token]]:

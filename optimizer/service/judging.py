@@ -56,7 +56,7 @@ def first_verdict(
         policy_for: cross-fitted candidates; called only where there are guardrails to judge.
     """
     rows = first_rows(logged, campaign)
-    data = told_apart(examples(rows, {campaign.campaign_id: campaign}))
+    data, _ = told_apart(examples(rows, {campaign.campaign_id: campaign}))
     found = cross_fit_gain(data, LEAST_RECIPIENTS, attributes=attributes)
     gains = {k: _of_all(rows, gain) for k, gain in found.items()}
     of_worth = {k: gains[k] for k in campaign.objective if k in gains}

@@ -377,6 +377,23 @@ def test_a_refresh_learns_from_new_rows_and_new_variants() -> None:
         refresh(blob[:-1], more)
 
 
+def test_a_second_variant_differs_as_variants_do_before_anything_is_known() -> None:
+    """One alone tells nothing of how far variants differ; its precision is at the bound of what is alike."""
+    rng, count, alone = np.random.default_rng(4), 3_100, 3_000
+    owner = Campaign("w", "c", (Variant("a"), Variant("b")), (Channel("email"),), NOW, NOW)
+    variant, none = (np.arange(count) >= alone).astype(np.int64), np.zeros(count, np.int64)
+    clicked = (rng.random(count) < np.where(variant == 1, 0.4, 0.1)).astype(float)
+    people = [{"member": bool(one)} for one in rng.random(count) < 0.5]
+    local = MONDAY + rng.integers(0, 604_800, count)
+    rows = Examples(people, (owner,), none, variant, none, local, {"clicked": clicked}, {}, np.arange(count))
+    blob = train(rows.take(variant == 0), attributes=(), seed=1, network=False, calibrated=False).blob
+    model = RewardModel.load(refresh(blob, rows).blob)
+    space = ActionSpace(("a", "b"), ("email",), NOON, NOON, False)
+    found = model.score(model.embed([{"member": False}])[0], space, owner, {}).outcome["clicked"][1]
+    told = float(clicked[alone:].mean())
+    assert found > 0.1 + 0.5 * (told - 0.1), (found, told)
+
+
 def test_a_refresh_keeps_the_precisions_and_says_from_how_many_rows_they_were_learned(make_examples: Maker) -> None:
     def told(blob: bytes) -> tuple[int, dict[str, float]]:
         model = RewardModel.load(blob)

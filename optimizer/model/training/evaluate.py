@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from optimizer.errors import Invalid
 from optimizer.model.examples import Examples
 from optimizer.model.features import fit_spec
-from optimizer.model.funnel import joined
+from optimizer.model.funnel import SURE, deemed, joined, steps
 from optimizer.model.heads import Heads
 from optimizer.model.inference import RewardModel
 from optimizer.model.rhythmterm import deviations
@@ -135,8 +135,11 @@ def logits(table: Table, fits: tuple[Fits, Fits]) -> dict[str, NDArray[np.float6
     for (rows, layout), fitted in zip((table.message, table.no_send), fits, strict=True):
         design = Design(layout, rows)
         parts = [design.logits(posterior.mean) + posterior.offset for posterior in fitted.posteriors.values()]
+        names = list(fitted.posteriors)
+        for head, before in steps(names):
+            parts[before][deemed(table.examples, names[head])[rows.rows]] = SURE
         if parts:
-            for name, eta in zip(fitted.posteriors, joined(np.array(parts), list(fitted.posteriors)), strict=True):
+            for name, eta in zip(names, joined(np.array(parts), names), strict=True):
                 out[name][rows.rows] = eta
     return out
 

@@ -106,8 +106,12 @@ def carried(
 
 
 def precisions(layout: Layout, old: Layout, precision: NDArray[np.float64]) -> NDArray[np.float64]:
-    """The prior precisions (groups,) of an old layout moved into a new one; a new group has its starting one."""
-    before = {name: float(value) for (name, _), value in zip(old.groups, precision, strict=True)}
+    """The prior precisions (groups,) of an old layout moved into a new one; a new group has its starting one. So has
+    one of a single variant, channel or campaign that is joined by a second: nothing had told how far they differ."""
+    keys = {block.name: len(block.keys) for block in old.blocks if block.unit != "one" and block.segment == "one"}
+    alone = {name for name, count in keys.items() if count == 1}
+    joined = alone & {block.name for block in layout.blocks if len(block.keys) > 1}
+    before = {name: float(value) for (name, _), value in zip(old.groups, precision, strict=True) if name not in joined}
     return np.array([before.get(name, first) for name, first in layout.groups])
 
 

@@ -14,7 +14,7 @@ from optimizer.model.embedding import Embedder
 from optimizer.model.examples import Examples
 from optimizer.model.featurebins import own_counts
 from optimizer.model.features import FeatureSpec, fit_spec
-from optimizer.model.funnel import told_apart, visible, without
+from optimizer.model.funnel import Blind, hidden, told_apart, visible, without
 from optimizer.model.history import Wanted
 from optimizer.model.inference import FORMAT, RewardModel
 from optimizer.model.rhythmterm import RhythmTerm
@@ -78,7 +78,7 @@ def train(
         Invalid: no rows or no outcomes.
     """
     _check(examples)
-    examples = told_apart(examples)
+    examples, blind = told_apart(examples)
     set_threads(len(examples))
     spec = fit_spec(telling(examples.contexts, seed), attributes)
     basis = training_basis(examples)
@@ -109,7 +109,7 @@ def train(
         "calibration": maps,
         **_bins(own_counts(examples, spec)),
     }
-    return _assemble(_sums(examples), spec, graph, basis, fits, rhythm, kept)
+    return _assemble(_sums(examples), spec, graph, basis, fits, blind, rhythm, kept)
 
 
 def _judged(judged: Judged, asked: Wanted) -> dict[str, Any]:
@@ -207,8 +207,8 @@ def _opened(blob: bytes, examples: Examples) -> tuple[RewardModel, Table]:
     _check(examples)
     set_threads(len(examples))
     model = RewardModel.load(blob)
-    if visible(model.message.outcomes) == model.message.outcomes:
-        examples = without(examples)
+    looks = visible(model.message.outcomes) != model.message.outcomes
+    examples = hidden(examples, model.message.blind) if looks else without(examples)
     return model, tabulate(examples, model.embedder.bulk(examples.contexts), model.spec, model.basis)
 
 
@@ -249,7 +249,7 @@ def _again(model: RewardModel, sums: _Sums, fits: tuple[Fits, Fits], more: JsonO
         "calibration": meta.get("calibration", {}),
         **_bins(meta.get("bins")),
     }
-    return _assemble(sums, model.spec, model.graph, model.basis, fits, model.rhythm, kept)
+    return _assemble(sums, model.spec, model.graph, model.basis, fits, model.message.blind, model.rhythm, kept)
 
 
 def _bins(counts: JsonObject | None) -> JsonObject:
@@ -288,6 +288,7 @@ def _assemble(
     graph: bytes,
     basis: VariantBasis,
     fits: tuple[Fits, Fits],
+    blind: Blind,
     rhythm: RhythmTerm | None,
     kept: JsonObject,
 ) -> Trained:
@@ -303,7 +304,7 @@ def _assemble(
         **kept,
     }
     for kind, fitted in zip(("message", "no_send"), fits, strict=True):
-        saved, described = fitted.heads(kind, kept["seed"]).save(kind)
+        saved, described = replace(fitted.heads(kind, kept["seed"]), blind=blind).save(kind)
         arrays |= saved
         meta[kind] = described
     if rhythm is not None:
