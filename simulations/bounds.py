@@ -48,8 +48,8 @@ BOUNDS: Mapping[str, str] = {
     ),
     "way": (
         "**The way to the oracle.** The greedy estimate again: with uniform choices two thirds of what it loses is "
-        "the hour. By 30,000 decisions floor and draws cost .003 of the way, as much as is missing to .94: "
-        "within the interval of ten worlds. Of the rest most is the weekday: in one world kept for tuning the greedy "
+        "the hour. By 30,000 decisions floor and draws cost .003 of the way. "
+        "Of the rest most is the weekday: in one world kept for tuning the greedy "
         "choice goes .928 of the way, with the oracle's day and hour .971, with its hour on our day .934."
     ),
     "many-slots": (
