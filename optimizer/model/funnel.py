@@ -66,17 +66,16 @@ def blind_of(examples: Examples) -> Blind:
     for name, before in AFTER.items():
         if before not in examples.outcome:
             continue
-        clicked, spare = examples.outcome[name] == 1.0, _spare(examples, name)
-        counts: dict[str, dict[str, tuple[int, int]]] = {}
+        clicks, spare = (_counts(examples, rows) for rows in (examples.outcome[name] == 1.0, _spare(examples, name)))
+        of_channel: dict[str, list[tuple[str, int, int]]] = {}
         for i, campaign in enumerate(examples.campaigns):
             for j, channel in enumerate(campaign.channels):
-                rows = (examples.campaign == i) & (examples.channel == j)
-                told = int(clicked[rows].sum()), int(spare[rows].sum())
-                counts.setdefault(channel.id, {})[campaign.campaign_id] = told
-        for channel_id, by_campaign in counts.items():
-            if _reports_none(*np.sum(list(by_campaign.values()), axis=0)):
+                told = campaign.campaign_id, int(clicks[i, j]), int(spare[i, j])
+                of_channel.setdefault(channel.id, []).append(told)
+        for channel_id, each in of_channel.items():
+            if _reports_none(sum(one[1] for one in each), sum(one[2] for one in each)):
                 found[channel_id] = None
-            elif some := tuple(sorted(one for one, told in by_campaign.items() if _reports_none(*told))):
+            elif some := tuple(sorted(name for name, *told in each if _reports_none(*told))):
                 found[channel_id] = some
     return found
 
@@ -93,11 +92,10 @@ def hidden(examples: Examples, blind: Blind) -> Examples:
     """The examples without the looks of blind rows: nobody knows of them (``deemed`` finds them again)."""
     if not blind:
         return examples
-    rows = np.zeros(len(examples), np.bool_)
+    of = np.zeros((len(examples.campaigns), _most_channels(examples)), np.bool_)
     for i, campaign in enumerate(examples.campaigns):
-        for j, channel in enumerate(campaign.channels):
-            if is_blind(blind, campaign.campaign_id, channel.id):
-                rows |= (examples.campaign == i) & (examples.channel == j)
+        of[i, : len(campaign.channels)] = [is_blind(blind, campaign.campaign_id, one.id) for one in campaign.channels]
+    rows = examples.sent & of[examples.campaign, examples.channel]
     hide = {before for before in AFTER.values() if before in examples.outcome}
     columns = {name: np.where(rows, np.nan, examples.outcome[name]) for name in hide}
     return replace(examples, outcome={**examples.outcome, **columns})
@@ -106,6 +104,19 @@ def hidden(examples: Examples, blind: Blind) -> Examples:
 def deemed(examples: Examples, name: str) -> NDArray[np.bool_]:
     """(n,) rows of which it is known what came, and not what came before it: they are taken to have looked."""
     return np.isnan(examples.outcome[AFTER[name]]) & np.isfinite(examples.outcome[name])
+
+
+def _counts(examples: Examples, rows: NDArray[np.bool_]) -> NDArray[np.int64]:
+    """(campaigns, most channels) how many messages of some rows (n,) each has."""
+    shape = len(examples.campaigns), _most_channels(examples)
+    out = np.zeros(shape, np.int64)
+    some = rows & examples.sent
+    np.add.at(out, (examples.campaign[some], examples.channel[some]), 1)
+    return out
+
+
+def _most_channels(examples: Examples) -> int:
+    return max((len(campaign.channels) for campaign in examples.campaigns), default=0)
 
 
 def _spare(examples: Examples, name: str) -> NDArray[np.bool_]:
