@@ -10,8 +10,8 @@ A model whose message heads have one of looks has this meaning; the others' clic
 those rows' that are *blind*: where no opens are reported, as of text messages or of a campaign without a pixel, a look
 is a click, and a head of looks that took it for one would be told of text messages what is true of clicks. There it
 learns nothing, whoever is asked is taken to have looked, and the click head learns from all. On random logs of four
-worlds in which half of the messages are such (6 variants, 2 channels) the greedy choice went .64 of the way to the
-oracle after 2,000 rows and .66 after 6,000 where they were taken for looks.
+worlds in which half of the messages are such (6 variants, 2 channels) the greedy choice went .58 of the way to the
+oracle after 2,000 rows and .65 after 6,000 where they were taken for looks, .84 and .93 as it is.
 """
 
 from __future__ import annotations
