@@ -66,7 +66,7 @@ def section(folder: Path, bench: Path | None = None) -> list[str]:
         if all(_lies(folder, *one) for one in plays):
             goals = list(told(read))
             found += goals
-            when += [", ".join(_when(folder, name) for name, _ in plays)] * len(goals)
+            when += [", ".join(dict.fromkeys(_when(folder, name) for name, _ in plays))] * len(goals)
     measured = list(studies.retraining(bench)) if bench is not None else []
     found += measured
     when += [""] * len(measured)
