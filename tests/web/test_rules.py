@@ -1,4 +1,4 @@
-"""Rules over HTTP: every kind is shown back as it was given, and patched; what the README shows is taken."""
+"""Rules over HTTP: every kind is shown back as it was given, and patched; what the page on rules shows is taken."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import pytest
 from optimizer.web.schemas.rules import KINDS
 from tests.web.conftest import CAMPAIGN, Caller, StillClock
 
-README = Path(__file__).resolve().parents[2] / "README.md"
+PAGE = Path(__file__).resolve().parents[2] / "docs" / "rules.md"
 
 #: Every field that a rule of the kind has, so that nothing may be lost on its way through the store.
 WHOLE: list[dict[str, Any]] = [
@@ -168,13 +168,13 @@ def test_the_default_rule_says_when_it_was_made(admin: Caller) -> None:
     assert shown(admin, "default-quiet-hours")["updated_at"] == "2026-11-24T09:00:00Z"
 
 
-def readme_rules() -> list[dict[str, Any]]:
-    return [json.loads(found) for found in re.findall(r'`(\{"kind": .*?\})`', README.read_text(encoding="utf-8"))]
+def rules_of_the_page() -> list[dict[str, Any]]:
+    return [json.loads(found) for found in re.findall(r'`(\{"kind": .*?\})`', PAGE.read_text(encoding="utf-8"))]
 
 
-def test_the_rules_that_the_readme_shows_are_taken_one_of_each_kind(admin: Caller) -> None:
-    assert sorted(rule["kind"] for rule in readme_rules()) == sorted(KINDS)
-    for rule in readme_rules():
+def test_the_rules_that_the_page_shows_are_taken_one_of_each_kind(admin: Caller) -> None:
+    assert sorted(rule["kind"] for rule in rules_of_the_page()) == sorted(KINDS)
+    for rule in rules_of_the_page():
         assert admin("PUT", f"/v1/rules/{rule['kind']}", rule).status_code == 201
         assert rule.items() <= shown(admin, rule["kind"]).items()
 
