@@ -27,7 +27,7 @@ class Goal:
         must: what was asked; met: whether it was reached. stretch: what was to be gone after ("" = nothing).
         further: whether that was reached.
         beside: the rival's figure, or what else the row is to be read with.
-        gate: whether gate and canary were on.
+        gate: whether gate and canary were on. played: on which day, in which worlds.
     """
 
     key: str
@@ -39,6 +39,7 @@ class Goal:
     stretch: str = ""
     further: bool = False
     gate: str = "off"
+    played: str = ""
 
 
 def stationary(read: Read) -> Iterator[Goal]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -61,21 +62,17 @@ def section(folder: Path, bench: Path | None = None) -> list[str]:
     def read(name: str) -> Any:
         return orjson.loads((folder / f"{name}.json").read_bytes())
 
-    found, when = [], []
+    found: list[rows.Goal] = []
     for plays, told in _ROWS:
         if all(_lies(folder, *one) for one in plays):
-            goals = list(told(read))
-            found += goals
-            when += [", ".join(dict.fromkeys(_when(folder, name) for name, _ in plays))] * len(goals)
-    measured = list(studies.retraining(bench)) if bench is not None else []
-    found += measured
-    when += [""] * len(measured)
+            played = ", ".join(dict.fromkeys(_when(folder, name) for name, _ in plays))
+            found += [replace(goal, played=played) for goal in told(read)]
+    found += studies.retraining(bench) if bench is not None else ()
     if not found:
         return []
     head = ("goal", "figure", "must", "stretch", "beside it", "gate and canary", "played")
     cells = [
-        (g.what, g.figure, _told(g.must, g.met), _told(g.stretch, g.further), g.beside, g.gate, played)
-        for g, played in zip(found, when, strict=True)
+        (g.what, g.figure, _told(g.must, g.met), _told(g.stretch, g.further), g.beside, g.gate, g.played) for g in found
     ]
     missed = dict.fromkeys(g.key for g in found if not g.met or (g.stretch and not g.further))
     bounds = [f"- {BOUNDS[key]}" for key in missed if key in BOUNDS]

@@ -121,7 +121,9 @@ def too_soon(reader: Reader, campaign: Campaign, matured: Sequence[Logged], now:
 def _long_ago(reader: Reader, last: Policy, campaign: Campaign, now: datetime, longest: timedelta) -> bool:
     """Whether a campaign's last candidate says nothing against another one, by when it was made."""
     made = last.created_at
-    return _changed(reader, campaign, made) or now - made >= longest or ahead(f"policy {last.policy_id!r}", made, now)
+    if now - made >= longest or ahead(f"policy {last.policy_id!r}", made, now):
+        return True
+    return _changed(reader, campaign, made)  # last: it reads every version since
 
 
 def anchored_still(
