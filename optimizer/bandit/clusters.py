@@ -81,3 +81,21 @@ def robust_error(residual: Floats, groups: Clusters) -> float:
         return math.inf
     total = float(np.sum(groups.sums(residual) ** 2))
     return math.sqrt(groups.count / (groups.count - 1) * total) / residual.size
+
+
+def design_effect(residual: Floats, groups: Clusters) -> float:
+    """How many times the variance of a mean of clustered rows is that of as many independent ones (Kish 1965), at
+    least 1.
+
+    Args:
+        residual: (n,) rows minus their mean, n at least 1. Where all are 0, nothing tells rows of a cluster apart, and
+            they count as one.
+        groups: clusters of the rows.
+    """
+    alone = float(residual @ residual)
+    if groups.count < 2:
+        return float(residual.size)
+    if alone <= 0.0:
+        size = groups.sums(np.ones(residual.size))
+        return float(size @ size) / residual.size
+    return max(1.0, (robust_error(residual, groups) * residual.size) ** 2 / alone)

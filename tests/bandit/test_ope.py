@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from optimizer.bandit.clusters import clusters
+from optimizer.bandit.clusters import clusters, design_effect
 from optimizer.bandit.ope import (
     check_propensity,
     direct,
@@ -250,3 +250,16 @@ class TestProperties:
     @settings(max_examples=50, deadline=None)
     def test_effective_sample_size_lies_between_one_and_n(self, drawn: tuple[list[float], list[float]]) -> None:
         assert 1.0 - 1e-9 <= effective_sample_size(drawn[1]) <= len(drawn[1]) + 1e-9
+
+
+class TestDesignEffect:
+    def test_by_hand(self) -> None:
+        residual = np.array([1.0, 1.0, -1.0, -1.0])
+        assert design_effect(residual, clusters(None, 4)) == pytest.approx(4 / 3), "G / (G - 1) of few clusters"
+        assert design_effect(residual, clusters([0, 0, 1, 1], 4)) == pytest.approx(2 * (4 + 4) / 4)
+        assert design_effect(residual, clusters([0, 1, 0, 1], 4)) == 1.0, "never below"
+
+    def test_where_rows_tell_nothing_a_cluster_counts_as_one(self) -> None:
+        assert design_effect(np.zeros(6), clusters([0, 0, 0, 0, 1, 1], 6)) == pytest.approx((16 + 4) / 6)
+        assert design_effect(np.zeros(6), clusters(None, 6)) == 1.0
+        assert design_effect(np.array([1.0, -1.0]), clusters([3, 3], 2)) == 2.0, "one cluster is as one row"

@@ -10,6 +10,7 @@ another learner.
 from __future__ import annotations
 
 import math
+import re
 import shlex
 from dataclasses import dataclass
 from functools import lru_cache
@@ -22,6 +23,7 @@ DEFAULT_ARGUMENTS = "--cb_explore_adf --epsilon 0.2 --power_t 0 -l 0.001 --cb_ty
 Method = Literal["posterior", "inverse_gap", "softmax"]
 _PRODUCTS = ("-q", "--quadratic", "--interactions", "--cubic", "--full_name_interactions")
 _CODE = "InvalidPolicyConfiguration"
+_EPSILON = re.compile(r"(?<!\S)(--epsilon(?:=|\s+))\S+")
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +62,11 @@ def read_arguments(arguments: str) -> LearningSettings:
         sharpness = _number(words, "--lambda", 0.0, 1e9)
         return LearningSettings(products, "softmax", 1.0 if sharpness is None else sharpness, epsilon)
     return LearningSettings(products, epsilon=epsilon)
+
+
+def with_epsilon(arguments: str, share: float) -> str:
+    """The same arguments, with this ``--epsilon`` where they have one."""
+    return _EPSILON.sub(lambda found: f"{found[1]}{share}", arguments, count=1)
 
 
 def _number(words: list[str], name: str, low: float, high: float) -> float | None:

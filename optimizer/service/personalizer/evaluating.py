@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
@@ -11,6 +12,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
+from optimizer.bandit.clusters import Clusters, clusters, design_effect
 from optimizer.bandit.cressieread import Bounds, cressie_read, cressie_read_interval
 from optimizer.service.ids import fresh
 from optimizer.service.personalizer import evaluations, replaying
@@ -136,7 +138,8 @@ def _replayed(arguments: str, found: Sequence[Trial], loop: Loop) -> Floats:
 def _optimised(done: Evaluation, found: Sequence[Trial], loop: Loop, stretches: _Stretches) -> Evaluation:
     """Adds the candidate that earns most on the first two thirds, judged on the rest: where the best of several was
     chosen, it looks good by luck. It is ``better`` if both its value and its lower bound there are above those of what
-    was in service."""
+    was in service. What is told of it stands beside what others earned in the whole range, good days and bad: it is
+    what it earned on top of what was in service, on top of what that earned in all."""
     tells = replaying.telling(found)
     judges = _where(found, tells)
     cut = len(judges) * 2 // 3
@@ -147,10 +150,28 @@ def _optimised(done: Evaluation, found: Sequence[Trial], loop: Loop, stretches: 
     best = max(replayed, key=lambda arguments: (worth[arguments].telling, worth[arguments].value))
     policy = NamedPolicy(OPTIMAL, best)
     outcomes = tuple(_outcomes(policy, "OfflineExperimentation", late, replayed[best][cut:], stretches))
-    served = _value(late, replaying.online(late))
-    clear = outcomes[0].value > served.value and outcomes[0].low > served.low
+    served = _served(late, stretches)
+    clear = outcomes[0].value > served[""].value and outcomes[0].low > served[""].low
     better = best != loop.arguments and clear and len(late) >= FEWEST
-    return replace(done, outcomes=(*done.outcomes, *outcomes), optimal=OPTIMAL, better=better)
+    whole = {outcome.slot_id: outcome for outcome in done.outcomes if outcome.source == "Online"}
+    told = (_on_top(outcome, served[outcome.slot_id], whole[outcome.slot_id]) for outcome in outcomes)
+    return replace(done, outcomes=(*done.outcomes, *told), optimal=OPTIMAL, better=better)
+
+
+def _served(late: Sequence[Trial], stretches: _Stretches) -> dict[str, PolicyOutcome]:
+    """What was in service earned on these rows, by slot."""
+    online = _outcomes(NamedPolicy("Online", ""), "Online", late, replaying.online(late), stretches)
+    return {outcome.slot_id: outcome for outcome in online}
+
+
+def _on_top(found: PolicyOutcome, served: PolicyOutcome, whole: PolicyOutcome) -> PolicyOutcome:
+    """``found``, moved by what was ``served`` in its rows to what was in the ``whole`` range, within its rewards."""
+    lowest, highest = whole.seen or (-math.inf, math.inf)
+
+    def moved(value: float) -> float:
+        return min(highest, max(lowest, value + whole.value - served.value))
+
+    return replace(found, value=moved(found.value), low=moved(found.low), high=moved(found.high))
 
 
 def _applied(services: Services, workspace_id: str, done: Evaluation) -> Evaluation:
@@ -180,7 +201,7 @@ def _outcomes(
 @dataclass(frozen=True, slots=True)
 class _Value:
     """What rows tell of a policy: Cressie and Read's estimate and interval, within ``seen``, the least and the greatest
-    reward. Where no row weighs, ``telling`` is False: it may earn whatever rewards can be, here at least −1 to 1, and
+    reward; as much wider as slots of one event tell less than as many events. Where no row weighs, ``telling`` is False: it may earn whatever rewards can be, here at least −1 to 1, and
     ``value`` is the middle of that."""
 
     value: float
@@ -198,7 +219,15 @@ def _value(rows: Sequence[Trial], weight: Floats) -> _Value:
     seen = float(reward.min()), float(reward.max())
     value = min(seen[1], max(seen[0], cressie_read(reward, weight, Bounds(seen))))
     low, high = cressie_read_interval(reward, weight, Bounds(seen))
-    return _Value(value, min(low, value), max(high, value), seen)
+    wider = math.sqrt(design_effect(weight * (reward - float(weight @ reward) / float(weight.sum())), _events(rows)))
+    low, high = value - wider * max(0.0, value - low), value + wider * max(0.0, high - value)
+    return _Value(value, max(seen[0], low), min(seen[1], high), seen)
+
+
+def _events(rows: Sequence[Trial]) -> Clusters:
+    """Which rows are slots of one event."""
+    known: dict[str, int] = {}
+    return clusters([known.setdefault(trial.rank.event_id, len(known)) for trial in rows], len(rows))
 
 
 def _buckets(rows: Sequence[Trial], weight: Floats, stretches: _Stretches) -> Iterator[Bucket]:

@@ -6,7 +6,7 @@ Azure's SDKs expect it. ``SENDTIDE_PERSONALIZER_UNKNOWN_EVENTS=refuse`` answers 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable
 
 from optimizer.errors import Invalid, NotFound
 from optimizer.service.wiring import Services
@@ -14,30 +14,30 @@ from storage.port import Writer
 from storage.ranks import RankReward
 
 
-def reward(services: Services, workspace_id: str, event_id: str, values: Mapping[str, float]) -> None:
+def reward(services: Services, workspace_id: str, event_id: str, values: Iterable[tuple[str, float]]) -> None:
     """Logs rewards of an event.
 
     Args:
         services: the wired service.
         workspace_id: whose loop.
         event_id: the event.
-        values: by slot id; "" stands for the event itself.
+        values: of slots, by their ids, in order; "" stands for the event itself. A slot may have several.
 
     Raises:
         NotFound: the event is unknown, and the settings refuse that.
         Invalid: the event has no such slot.
     """
-    now = services.clock()
+    now, told = services.clock(), tuple(values)
 
     def work(writer: Writer) -> None:
         known = writer.rank(workspace_id, event_id)
         if known is None and services.settings.personalizer_unknown_events == "refuse":
             raise NotFound(f"no event {event_id!r:.80}", code="ResourceNotFound")
         slots = None if known is None else {slot.slot_id for slot in known.slots}
-        for slot_id, value in values.items():
+        for slot_id, value in told:
             if slots is not None and slot_id not in slots:
-                told = f"the event has no slot {slot_id!r:.80}" if slot_id else "a multi-slot event; name its slots"
-                raise Invalid.field("slotId", told, code="InvalidRewardRequest")
+                fault = f"the event has no slot {slot_id!r:.80}" if slot_id else "a multi-slot event; name its slots"
+                raise Invalid.field("slotId", fault, code="InvalidRewardRequest")
             writer.add_rank_reward(RankReward(workspace_id, event_id, slot_id, value, now))
 
     services.store.write(work)

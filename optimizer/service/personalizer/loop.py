@@ -15,7 +15,7 @@ from typing import Any, Final, Literal, get_args
 import msgspec
 
 from optimizer.errors import Invalid
-from optimizer.service.personalizer.arguments import DEFAULT_ARGUMENTS, LearningSettings, read_arguments
+from optimizer.service.personalizer.arguments import DEFAULT_ARGUMENTS, LearningSettings, read_arguments, with_epsilon
 from optimizer.service.wiring import Services
 from storage.port import Reader, Writer
 from storage.ranks import LoopMode
@@ -71,7 +71,14 @@ _decoder: Final = msgspec.json.Decoder(Loop)
 def load(reader: Reader, workspace_id: str) -> Loop:
     """The loop of a workspace; a workspace that never changed anything has the default one."""
     stored = reader.loop_document(workspace_id, "loop", "")
-    return Loop() if stored is None else _decoder.decode(stored)
+    return Loop() if stored is None else _agreed(_decoder.decode(stored))
+
+
+def _agreed(loop: Loop) -> Loop:
+    """``--epsilon`` tells what is explored, whoever changed it: else to put the arguments back would change that."""
+    if loop.settings.epsilon in (None, loop.exploration):
+        return loop
+    return replace(loop, arguments=with_epsilon(loop.arguments, loop.exploration))
 
 
 def get(services: Services, workspace_id: str) -> Loop:
@@ -90,7 +97,7 @@ def change(services: Services, workspace_id: str, changes: Mapping[str, Any]) ->
 
     def work(writer: Writer) -> Loop:
         before = load(writer, workspace_id)
-        after = checked(before, replace(before, **changes))
+        after = _agreed(checked(before, replace(before, **changes)))
         if after.teaching != before.teaching:
             after = replace(after, edited_at=now)
         writer.put_loop_document(workspace_id, "loop", "", msgspec.json.encode(after))

@@ -41,7 +41,7 @@ class Bench:
             likes = "abc"[n % 3]
             rank = self.rank(likes)
             reward = float(rank.actions[rank.slots[0].chosen].id == likes)
-            feedback.reward(self.services, "w", rank.event_id, {"": reward})
+            feedback.reward(self.services, "w", rank.event_id, [("", reward)])
             self.clock.forward(seconds=1)
             earned += reward
         return earned / rounds

@@ -74,7 +74,7 @@ def test_a_policy_that_no_answer_tells_of_may_earn_anything(bench: Bench) -> Non
     for _ in range(20):
         rank = bench.rank()
         if rank.slots[0].chosen != rank.slots[0].baseline:
-            feedback.reward(bench.services, "w", rank.event_id, {"": 1.0})
+            feedback.reward(bench.services, "w", rank.event_id, [("", 1.0)])
     bench.clock.forward(seconds=1)
     baseline = next(outcome for outcome in evaluation(bench).outcomes if outcome.name == "Baseline")
     assert (baseline.value, baseline.low, baseline.high) == (0.0, -1.0, 1.0)

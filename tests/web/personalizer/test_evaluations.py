@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from datetime import timedelta
 from typing import Any
 
@@ -11,7 +12,7 @@ from optimizer.service.personalizer import evaluations
 from optimizer.service.personalizer.evaluations import Bucket
 from optimizer.web.compat.personalizer.shapes import stretches
 from tests.web.conftest import NOW
-from tests.web.personalizer.conftest import LATER, Loop
+from tests.web.personalizer.conftest import LATER, Loop, rank_body
 
 RANGE = {"startTime": "2026-11-24T09:02:00Z", "endTime": "2026-11-24T12:00:00Z"}
 
@@ -129,6 +130,54 @@ def test_intervals_stay_within_the_rewards(played: Loop) -> None:
         for told in (one["summary"], *one["timeseries"]["data"]):
             low, high = told["confidenceInterval"]
             assert 0.0 <= low <= told["expectedReward"] <= high <= 1.0
+
+
+def test_what_an_optimisation_found_stands_beside_what_was_in_service_on_good_days_and_bad(loop: Loop) -> None:
+    """No action matters, and the last third is a good day for each."""
+    draw = random.Random(5)
+    for n in range(600):
+        loop.rank(f"e{n}")
+        loop.reward(f"e{n}", float(draw.random() < (0.2 if n < 400 else 0.7)))
+        loop.clock.forward(seconds=15)
+    body = {"name": "n", **RANGE, "enablePolicyOptimization": True, "policies": []}
+    assert loop.call("PUT", f"/evaluations/ev{LATER}", body).status_code == 200
+    loop.work()
+    told = {one["name"]: one["summary"] for one in loop.call("GET", f"/evaluations/ev{LATER}").json["content"]["value"]}
+    online, found = told["Online"]["expectedReward"], told["Optimized"]
+    low, high = found["confidenceInterval"]
+    assert low < online < high < 0.7
+    assert low < found["expectedReward"] < high
+
+
+def test_slots_of_one_event_are_not_taken_for_as_many_events(loop: Loop) -> None:
+    """Every slot is told whether the visitor bought: three slots know no more than one."""
+    draw = random.Random(5)
+    slots = [{"id": f"s{n}", "baselineAction": "abc"[n]} for n in range(3)]
+    for n in range(120):
+        made = loop.call("POST", f"/multislot/rank{LATER}", rank_body(f"m{n}") | {"slots": slots})
+        assert made.status_code == 201
+        bought = float(draw.random() < 0.5)
+        told = {"reward": [{"slotId": slot["id"], "value": bought} for slot in slots]}
+        assert loop.call("POST", f"/multislot/events/m{n}/reward{LATER}", told).status_code == 204
+    loop.clock.forward(minutes=30)
+    body = {"name": "n", **RANGE, "startTime": "2026-11-24T08:00:00Z", "policies": []}
+    assert loop.call("PUT", f"/evaluations/ev{LATER}", body).status_code == 200
+    loop.work()
+    width: dict[str, float] = {}
+    for one in loop.call("GET", f"/evaluations/ev{LATER}").json["content"]["value"]:
+        if one["name"] == "Online":
+            low, high = one["summary"]["confidenceInterval"]
+            width[one.get("slotId", "")] = high - low
+    assert width[""] == pytest.approx(width["s0"], rel=0.05)
+
+
+def test_a_long_range_says_that_its_series_is_by_the_hour(played: Loop) -> None:
+    long = {"startTime": "2026-11-20T00:00:00Z", "endTime": "2026-11-25T00:00:00Z"}
+    assert played.call("PUT", f"/evaluations/ev{LATER}", {"name": "n", **long, "policies": []}).status_code == 200
+    played.work()
+    content = played.call("GET", f"/evaluations/ev{LATER}&intervalInMinutes=5&window=Rolling").json["content"]
+    assert content["intervalInMinutes"] == 60
+    assert [one["timeStamp"][11:16] for one in content["value"][0]["timeseries"]["data"]] == ["09:00", "10:00", "11:00"]
 
 
 def test_stretches_sum_what_lies_in_them() -> None:

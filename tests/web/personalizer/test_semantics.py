@@ -258,6 +258,32 @@ def test_slots_are_rewarded_one_by_one_and_a_slot_without_a_reward_has_the_defau
     assert evaluate(loop)["Online"] == pytest.approx(0.5)
 
 
+def test_each_reward_of_a_slot_that_is_named_twice_counts(loop: Loop) -> None:
+    loop.configure(rewardAggregation="sum")
+    slots = [{"id": "s1", "baselineAction": "a"}, {"id": "s2", "baselineAction": "b"}]
+    assert loop.call("POST", f"/multislot/rank{LATER}", rank_body("m") | {"slots": slots}).status_code == 201
+    told = {
+        "reward": [{"slotId": "s1", "value": 0.75}, {"slotId": "s2", "value": 0.0}, {"slotId": "s1", "value": 0.25}]
+    }
+    assert loop.call("POST", f"/multislot/events/m/reward{LATER}", told).status_code == 204
+    loop.clock.forward(minutes=11)
+    assert evaluate(loop)["Online"] == pytest.approx(0.5), "1 and 0"
+
+
+def test_to_put_back_what_is_in_service_changes_nothing(loop: Loop) -> None:
+    loop.rank("e1")
+    loop.clock.forward(minutes=11)
+    loop.configure(explorationPercentage=0.05)
+    evaluate(loop)
+    body = {"evaluationId": "now", "policyName": "Online"}
+    assert loop.call("POST", f"/configurations/applyFromEvaluation{LATER}", body).status_code == 204
+    assert loop.call("GET", f"/configurations/service{LATER}").json["explorationPercentage"] == 0.05
+    told = loop.call("GET", f"/configurations/policy{LATER}").json
+    assert "--epsilon 0.05 " in told["arguments"]
+    assert loop.call("PUT", f"/configurations/policy{LATER}", told).json == told
+    assert loop.call("GET", f"/configurations/service{LATER}").json["explorationPercentage"] == 0.05
+
+
 def test_a_key_of_another_workspace_sees_another_loop(loop: Loop) -> None:
     setup.ensure_workspace(loop.services, "other")
     stranger = Loop(loop.app, loop.clock, key(loop.app, "admin", workspace="other"))

@@ -29,7 +29,7 @@ def rank_slots(call: Call) -> Response:
 def reward(call: Call) -> Response:
     """Takes the reward of an event."""
     told = bodies.read(call.raw(), bodies.RewardIn, "InvalidRewardRequest")
-    feedback.reward(call.services, call.workspace_id, call.path["event_id"], {"": told.value})
+    feedback.reward(call.services, call.workspace_id, call.path["event_id"], [("", told.value)])
     return done()
 
 
@@ -37,7 +37,7 @@ def reward(call: Call) -> Response:
 def reward_slots(call: Call) -> Response:
     """Takes the rewards of an event's slots."""
     told = bodies.read(call.raw(), bodies.SlotRewardsIn, "InvalidRewardRequest")
-    values = {one.slot_id: one.value for one in told.reward}
+    values = [(one.slot_id, one.value) for one in told.reward]
     feedback.reward(call.services, call.workspace_id, call.path["event_id"], values)
     return done()
 

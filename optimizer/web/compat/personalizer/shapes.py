@@ -155,9 +155,11 @@ def evaluation(
     if found.description:
         told["description"] = found.description
     first, last = start or found.start, end or found.end
-    value = [_policy_result(o, first, last, timedelta(minutes=minutes), expanding=expanding) for o in found.outcomes]
+    width = max(timedelta(minutes=minutes), bucket_width(found))  # sums of a long range are kept by the hour
+    value = [_policy_result(o, first, last, width, expanding=expanding) for o in found.outcomes]
     if value:
-        told["content"] = {"startTime": first, "endTime": last, "intervalInMinutes": minutes, "value": value}
+        interval = width // timedelta(minutes=1)
+        told["content"] = {"startTime": first, "endTime": last, "intervalInMinutes": interval, "value": value}
     return told
 
 
