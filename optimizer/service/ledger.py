@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Final
 
 import numpy as np
@@ -39,6 +39,7 @@ __all__ = ["DAY", "GROUPS", "HOUR", "MODES", "NONE", "STATUSES", "Floats", "Ints
 HOUR: Final = 3_600_000_000
 DAY: Final = 24 * HOUR
 _SKEW: Final = int(CLOCK_SKEW.total_seconds() * 1e6)
+_EVER: Final = (datetime(1970, 1, 1, tzinfo=UTC), datetime(2200, 1, 1, tzinfo=UTC))
 _HELD: Final = np.array([status in COUNTED for status in STATUSES])
 
 
@@ -56,6 +57,10 @@ class Outcomes:
     part: Floats
     named: Ints
     shared: Floats
+
+    def of(self, rows: Ints) -> Outcomes:
+        """Those of some decisions."""
+        return Outcomes(self.happened[rows], self.value[rows], self.part[rows], self.named[rows], self.shared[rows])
 
 
 @dataclass(frozen=True)
@@ -99,20 +104,15 @@ class Ledger:
 
 
 def read_ledger(reader: Reader, campaign: Campaign, since: datetime, until: datetime) -> Ledger:
-    """``ledger_of`` what the store holds now, read by the campaign and the period."""
+    """``ledger_of`` what the store holds now of the campaign: all of it, since money that came in a period may be in
+    part of decisions before or after."""
     meaning = Meaning.of(campaign)
     # What is read here goes with this call, so its hashes need no secret.
     log = Gathered(b"", meaning)
-    for decisions in reader.decision_columns(campaign.workspace_id, campaign.campaign_id, since, until):
+    whole = (campaign.workspace_id, campaign.campaign_id, *_EVER)
+    for decisions in reader.decision_columns(*whole):
         log.add_decisions(decisions)
-    for events in reader.event_columns(
-        campaign.workspace_id,
-        campaign.campaign_id,
-        since,
-        until,
-        types=meaning.types,
-        properties_of=set(meaning.told),
-    ):
+    for events in reader.event_columns(*whole, types=meaning.types, properties_of=set(meaning.told)):
         log.add_events(events)
     return ledger_of(log.columns(), campaign, since, until)
 
@@ -124,24 +124,16 @@ def ledger_of(log: LogColumns, campaign: Campaign, since: datetime, until: datet
     """
     rows, masked = _of_period(log, to_micros(since), to_micros(until))
     n = rows["decided"].size
-    hashes, recipient = np.unique(rows["recipient"], return_inverse=True)
-    joined = _Joined.of(log, rows["position"], hashes)
-    names = sorted({*outcome_names(campaign), *HARMFUL})
-    span = max(window_hours(campaign, name) for name in names)
-    starts, latest = _starts(rows), np.maximum(rows["latest"], rows["decided"])
-    live = rows["mode"] == MODES.index("live")
-    outcomes = {}
-    for name in names:
-        start = starts if name in MESSAGE_OUTCOMES else latest
-        window = _Windows(rows["decided"], start + int(window_hours(campaign, name) * HOUR), recipient, live)
-        outcomes[name] = joined.outcome(name, window, rows["variant"] != NONE)
+    recipient = np.unique(rows["recipient"], return_inverse=True)[1]
+    outcomes = _outcomes(log, rows, campaign)
+    span = max(window_hours(campaign, name) for name in outcomes)
     cost, worths = _costs(campaign, log, rows), _worths(campaign, outcomes)
     return Ledger(
         variants=log.variants,
         channels=log.channels,
         recipient=recipient.astype(np.int64, copy=False),
         **{name: rows[name].astype(np.int64) for name in ("group", "status", "mode", "version", "decided")},
-        closes=latest + int(span * HOUR),
+        closes=_latest(rows) + int(span * HOUR),
         **{name: rows[name].astype(np.int64) for name in ("variant", "channel", "hour")},
         reward=sum(worths, np.zeros(n)) - cost,
         revenue=_revenue(campaign, outcomes, n),
@@ -161,6 +153,42 @@ def _of_period(log: LogColumns, since: int, until: int) -> tuple[Arrays, Arrays]
     rows = {name: column[chosen] for name, column in log.decisions.items()}
     mine = np.isin(log.masked["position"], rows["position"])
     return rows, {name: column[mine] for name, column in log.masked.items()}
+
+
+def _outcomes(log: LogColumns, rows: Arrays, campaign: Campaign) -> dict[str, Outcomes]:
+    """The outcomes of the decisions of a period, by name.
+
+    All that an event can count for are looked at, before and after the period, too: what came of a share of it in one
+    period isn't earned once more in the next.
+    """
+    names = sorted({*outcome_names(campaign), *HARMFUL})
+    beside = _beside(log, rows, int(max(window_hours(campaign, name) for name in names) * HOUR))
+    hashes, recipient = np.unique(beside["recipient"], return_inverse=True)
+    joined = _Joined.of(log, beside["position"], hashes)
+    starts, latest, live = _starts(beside), _latest(beside), beside["mode"] == MODES.index("live")
+    mine = np.searchsorted(beside["position"], rows["position"])
+    found = {}
+    for name in names:
+        start = starts if name in MESSAGE_OUTCOMES else latest
+        window = _Windows(beside["decided"], start + int(window_hours(campaign, name) * HOUR), recipient, live)
+        found[name] = joined.outcome(name, window, beside["variant"] != NONE).of(mine)
+    return found
+
+
+def _beside(log: LogColumns, rows: Arrays, span: int) -> Arrays:
+    """These decisions and those whose windows, of at most ``span``, can hold an event that lies in one of theirs."""
+    every = log.decisions
+    if rows["decided"].size in (0, every["decided"].size):
+        return rows
+    first, last = int(rows["decided"].min()), int(_latest(rows).max()) + span
+    near = (_latest(every) + span >= first) & (every["decided"] <= last)
+    return {name: column[near] for name, column in every.items()}
+
+
+def _latest(rows: Arrays) -> Ints:
+    """When the last possible send was."""
+    latest: Ints = np.maximum(rows["latest"], rows["decided"])
+    return latest
 
 
 def _reasons(log: LogColumns, rows: Arrays, masked: Arrays) -> dict[Rule, tuple[int, int, int]]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -201,6 +202,23 @@ def test_money_that_names_no_decision_is_earned_once(services: Services) -> None
     assert ledger.reward.tolist() == [60.5, 60.5, 60.5, 0.0], (
         "what a choice is worth is not divided: each might be its cause"
     )
+
+
+def test_money_is_earned_once_over_periods_that_follow_on_each_other(services: Services) -> None:
+    rng = np.random.default_rng(9)
+    made = [replace(some_decision(rng, number), mode="live") for number in range(80)]
+    decisions = sorted(made, key=lambda one: one.decided_at)
+    events = [some_event(rng, number, decisions) for number in range(300)]
+    whole = logged(services, decisions, events)
+    days = [START + timedelta(hours=hours) for hours in (0, 5, 13, 30, 720)]
+    with services.store.read() as reader:
+        parts = [read_ledger(reader, shop(), *period) for period in pairwise(days)]
+    assert min(part.decided.size for part in parts) > 5
+    assert np.concatenate([part.revenue for part in parts]) == pytest.approx(whole.revenue)
+    for name, outcome in whole.outcomes.items():
+        for field in ("happened", "value", "part", "named", "shared"):
+            told = np.concatenate([getattr(part.outcomes[name], field) for part in parts])
+            assert told == pytest.approx(getattr(outcome, field)), (name, field)
 
 
 def test_what_costs_by_its_value_is_no_income(services: Services) -> None:
