@@ -15,6 +15,11 @@ def encode_cursor(listing: str, key: Sequence[int | str]) -> str:
     return urlsafe_b64encode(msgspec.json.encode([listing, *key])).decode("ascii").rstrip("=")
 
 
+def decisions_before(micros: int) -> str:
+    """Where ``decisions`` goes on with those that were decided before a time (microseconds since 1970)."""
+    return encode_cursor("decisions", (micros, -1))
+
+
 def decode_cursor(listing: str, cursor: str, kinds: Sequence[type]) -> tuple[int | str, ...]:
     """The key of ``encode_cursor``.
 

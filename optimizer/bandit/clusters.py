@@ -96,6 +96,21 @@ def design_effect(residual: Floats, groups: Clusters) -> float:
     if groups.count < 2:
         return float(residual.size)
     if alone <= 0.0:
-        size = groups.sums(np.ones(residual.size))
-        return float(size @ size) / residual.size
+        return mates(groups)
     return max(1.0, (robust_error(residual, groups) * residual.size) ** 2 / alone)
+
+
+def mates(groups: Clusters) -> float:
+    """How many rows a row's cluster has, itself among them, on average over the rows."""
+    size = groups.sums(np.ones(groups.code.size))
+    return float(size @ size) / groups.code.size
+
+
+def correlation(residual: Floats, groups: Clusters) -> float:
+    """How alike rows of one cluster are, from 0 to 1: Kish's design effect is 1 + correlation · (``mates`` − 1).
+
+    Args:
+        residual: (n,) rows minus what was expected of them, n at least 1. groups: their clusters.
+    """
+    beyond = mates(groups) - 1.0
+    return min(1.0, (design_effect(residual, groups) - 1.0) / beyond) if beyond > 0.0 else 0.0

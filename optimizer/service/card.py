@@ -7,6 +7,8 @@ there are enough of them, since it can't have been trained on these.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import timedelta
 from itertools import pairwise
 from typing import Any, Final
 
@@ -14,19 +16,23 @@ import numpy as np
 from numpy.typing import NDArray
 
 from optimizer.bandit.actions import ActionSpace
+from optimizer.bandit.clusters import clusters, correlation, mates
 from optimizer.bandit.intervals import quantile
+from optimizer.bandit.rewards import max_window
 from optimizer.model.funnel import TITLES, slopes, steps, visible
 from optimizer.model.inference import RewardModel
 from optimizer.model.learnedparts import learned_parts
 from optimizer.model.moment import seen_at
 from optimizer.model.prepared import worth_of
 from optimizer.model.terms import Seen, message_terms
-from optimizer.service.feedback import Logged, local_seconds, logged
+from optimizer.service.feedback import Logged, closes, local_seconds, logged
 from optimizer.service.ids import no_policy
 from optimizer.service.offered import Offered
 from optimizer.service.replay import Replayer, on_known_clock, space_logged
 from optimizer.service.serving import load_policy
 from optimizer.service.wiring import Services
+from storage.codec import to_micros
+from storage.cursors import decisions_before
 from storage.log import FeedbackRow
 from storage.policies import Policy
 from storage.port import Reader
@@ -100,12 +106,17 @@ def _model(model: RewardModel, campaign: Campaign, rows: Sequence[Logged]) -> di
 
 
 def _rows(reader: Reader, campaign: Campaign, policy: Policy, services: Services) -> list[Logged]:
-    """The newest closed decisions that were carried out, newest first."""
+    """Closed decisions that were carried out, newest first: nearly the newest. What is still open is passed over in
+    steps that grow, however many decisions a day brings."""
     now, offered = services.clock(), Offered.of(campaign)
     found: list[Logged] = []
-    cursor: str | None = None
+    step = timedelta(hours=1.0)
+    cursor: str | None = decisions_before(to_micros(now - timedelta(hours=max_window(campaign))))
     for _ in range(_PAGES):
         page = reader.decisions(campaign.workspace_id, limit=_PAGE, cursor=cursor, campaign_id=campaign.campaign_id)
+        if page.cursor is not None and not any(closes(campaign, decision) <= now for decision in page.items):
+            cursor, step = decisions_before(to_micros(page.items[-1].decided_at - step)), 2.0 * step
+            continue
         for decision in page.items:
             if decision.imported or decision.action is None or decision.mode != "live" or not on_known_clock(decision):
                 continue
@@ -168,7 +179,7 @@ def _calibration(
     ``spaces`` are the rows' own: of the campaign's version that they were decided under, since an action is a number in
     its slots.
     """
-    predicted: dict[str, list[tuple[float, bool]]] = {}
+    predicted: dict[str, list[_Held]] = {}
     for row, space in zip(rows, spaces, strict=True):
         decision = row.decision
         if decision.action is None or decision.group in ("baseline", "holdout"):
@@ -178,30 +189,45 @@ def _calibration(
         heads = model.message if decision.variant_id is not None else model.no_send
         for name in visible(heads.outcomes):
             if name in row.outcomes:
-                pair = (float(chances[name][decision.action]), row.outcomes[name].happened)
-                predicted.setdefault(name, []).append(pair)
-    return [{"outcome": name, "rows": len(pairs), "bins": _bins(pairs)} for name, pairs in sorted(predicted.items())]
+                chance, happened = float(chances[name][decision.action]), row.outcomes[name].happened
+                predicted.setdefault(name, []).append(_Held(chance, happened, decision.recipient_id))
+    return [{"outcome": name, "rows": len(held), "bins": _bins(held)} for name, held in sorted(predicted.items())]
 
 
-def _bins(pairs: Sequence[tuple[float, bool]]) -> list[dict[str, Any]]:
+@dataclass(frozen=True, slots=True)
+class _Held:
+    """A chance that was predicted for a decision of a recipient, and what came of it."""
+
+    chance: float
+    happened: bool
+    recipient_id: str
+
+
+def _bins(held: Sequence[_Held]) -> list[dict[str, Any]]:
     """Bins of about equal size, with 95 % score intervals of the observed rate (Wilson 1927).
 
-    What was predicted alike is in one bin: cut through, it would be told apart by something that wasn't predicted.
+    What was predicted alike is in one bin: cut through, it would be told apart by something that wasn't predicted. A
+    recipient's decisions tell less than as many recipients' where one order counts for several: by how alike they are
+    over all bins, which knows more than one bin, rows count as fewer (Kish 1965).
     """
-    ordered = sorted(pairs, key=lambda pair: pair[0])
-    every = np.array([chance for chance, _ in ordered])
+    ordered = sorted(held, key=lambda one: one.chance)
+    every = np.array([one.chance for one in ordered])
+    outcome = np.array([float(one.happened) for one in ordered])
+    codes: dict[str, int] = {}
+    who = np.array([codes.setdefault(one.recipient_id, len(codes)) for one in ordered])
+    alike = correlation(outcome - every, clusters(who, who.size))
     starts = np.linspace(0, len(every), min(_BINS, len(every)), endpoint=False).astype(np.int64)
     starts = np.unique(np.searchsorted(every, every[starts]))
     found = []
     for start, stop in pairwise([*starts.tolist(), len(every)]):
-        chances, happened = zip(*ordered[start:stop], strict=True)
-        n, rate, z = len(chances), sum(happened) / len(happened), quantile(0.95)
+        rows, rate, z = stop - start, float(outcome[start:stop].mean()), quantile(0.95)
+        n = rows / (1.0 + alike * (mates(clusters(who[start:stop], rows)) - 1.0))
         centre, half = rate + z**2 / (2 * n), z * ((rate * (1 - rate) + z**2 / (4 * n)) / n) ** 0.5
         low, high = ((centre + sign * half) / (1 + z**2 / n) for sign in (-1.0, 1.0))
         found.append(
             {
-                "rows": n,
-                "predicted": float(np.mean(chances)),
+                "rows": rows,
+                "predicted": float(every[start:stop].mean()),
                 "observed": rate,
                 "low": max(0.0, low),
                 "high": min(1.0, high),

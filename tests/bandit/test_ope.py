@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from optimizer.bandit.clusters import clusters, design_effect
+from optimizer.bandit.clusters import clusters, correlation, design_effect, mates
 from optimizer.bandit.ope import (
     check_propensity,
     direct,
@@ -263,3 +263,13 @@ class TestDesignEffect:
         assert design_effect(np.zeros(6), clusters([0, 0, 0, 0, 1, 1], 6)) == pytest.approx((16 + 4) / 6)
         assert design_effect(np.zeros(6), clusters(None, 6)) == 1.0
         assert design_effect(np.array([1.0, -1.0]), clusters([3, 3], 2)) == 2.0, "one cluster is as one row"
+
+    def test_how_alike_rows_of_a_cluster_are(self) -> None:
+        groups = clusters(np.repeat(np.arange(200), 5), 1_000)
+        rng = np.random.default_rng(1)
+        assert mates(groups) == 5.0
+        assert correlation(np.repeat(rng.normal(size=200), 5), groups) == pytest.approx(1.0, abs=0.01)
+        assert correlation(rng.normal(size=1_000), groups) < 0.1
+        half = np.repeat(rng.normal(size=200), 5) + rng.normal(size=1_000)
+        assert correlation(half, groups) == pytest.approx(0.5, abs=0.15)
+        assert correlation(rng.normal(size=9), clusters(None, 9)) == 0.0, "no two rows are of one cluster"

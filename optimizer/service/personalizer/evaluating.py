@@ -201,8 +201,8 @@ def _outcomes(
 @dataclass(frozen=True, slots=True)
 class _Value:
     """What rows tell of a policy: Cressie and Read's estimate and interval, within ``seen``, the least and the greatest
-    reward; as much wider as slots of one event tell less than as many events. Where no row weighs, ``telling`` is False: it may earn whatever rewards can be, here at least −1 to 1, and
-    ``value`` is the middle of that."""
+    reward; as much wider as slots of one event tell less than as many events. Where no row weighs, ``telling`` is
+    False: it may earn whatever rewards can be, here at least −1 to 1, and ``value`` is the middle of that."""
 
     value: float
     low: float
