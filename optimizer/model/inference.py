@@ -112,7 +112,14 @@ class RewardModel:
         heads, kind = (self._message, "message") if message else (self._no_send, "no_send")
         if outcome not in heads.outcomes:
             return np.asarray(chance, np.float64)
-        return Recalibration.stored(self._meta.get("calibration", {}), kind, outcome)(chance)
+        return self._correction(kind, outcome)(chance)
+
+    def design(self, outcome: str, *, message: bool) -> float:
+        """How many rows told as much of an outcome as one recipient's would, at least 1 (see ``Recalibration``)."""
+        return self._correction("message" if message else "no_send", outcome).design
+
+    def _correction(self, kind: str, outcome: str) -> Recalibration:
+        return Recalibration.stored(self._meta.get("calibration", {}), kind, outcome)
 
     def unsent(self, outcome: str) -> int | None:
         """How many decisions without a message have told of an outcome: what its chance without one rests on.

@@ -28,7 +28,8 @@ _LEAST_SLOPE = 0.1
 class Recalibration:
     """logit p' = logit p + intercept + (slope − 1)(logit p − mean_logit); the default changes nothing.
 
-    ``rows`` and ``events`` are what it was fitted on.
+    ``rows`` and ``events`` are what it was fitted on. ``design`` is how many of the head's rows tell as much as one
+    recipient's would (Kish's design effect): 1 where recipients have a row each, or rows that tell different things.
     """
 
     slope: float = 1.0
@@ -36,9 +37,10 @@ class Recalibration:
     mean_logit: float = 0.0
     rows: int = 0
     events: int = 0
+    design: float = 1.0
 
     @classmethod
-    def of(cls, found: Calibration) -> Recalibration:
+    def of(cls, found: Calibration, design: float = 1.0) -> Recalibration:
         """The map of an estimate, drawn to the identity by its errors: w = τ² / (τ² + se²), τ = .1."""
         return cls(
             slope=max(_LEAST_SLOPE, 1.0 + _drawn(found.slope - 1.0, found.slope_se)),
@@ -46,6 +48,7 @@ class Recalibration:
             mean_logit=found.mean_logit,
             rows=found.n,
             events=found.events,
+            design=design,
         )
 
     @classmethod

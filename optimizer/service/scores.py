@@ -17,6 +17,7 @@ neither that chance nor the uplift is told.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
@@ -124,9 +125,12 @@ class Scorer:
         if self.outcome not in self.model.no_send.outcomes:
             return None  # it can't happen without a message
         known = self.model.unsent(self.outcome)
-        if known is not None and known >= LEAST_UNSENT:
+        design = self.model.design(self.outcome, message=False)
+        if known is not None and known >= LEAST_UNSENT * design:
             return None
         told = "doesn't tell how many" if known is None else f"knows {known}"
+        if known is not None and known >= LEAST_UNSENT:
+            told += f" of few recipients, who tell as much as {known / design:.0f} with one each"
         return (
             f"how likely {self.outcome!r} is without a message is learned from decisions without one: at least "
             f"{LEAST_UNSENT} are needed, and the model of {self.policy_id} {told}; let a part of the recipients get "
@@ -230,10 +234,17 @@ class Scorer:
         if without is None:
             return told
         uplift = message - without
-        drawn = self._told(draws[:, best], message=True) - self._told(draws[:, -1], message=False)
-        margin = quantile(LEVEL) * float(np.std(drawn))
+        margin = quantile(LEVEL) * math.hypot(
+            self._error(draws[:, best], message=True), self._error(draws[:, -1], message=False)
+        )
         low, high = max(uplift - margin, -without), min(uplift + margin, 1.0 - without)
         return replace(told, uplift=uplift, uplift_low=low, uplift_high=high)
+
+    def _error(self, drawn: NDArray[np.floating], *, message: bool) -> float:
+        """The standard error of a chance as it is told. The posterior takes rows to be independent; where one order
+        counts for several decisions of a recipient, they know less."""
+        design = self.model.design(self.outcome, message=message)
+        return math.sqrt(design) * float(np.std(self._told(drawn, message=message)))
 
     def _told(self, chance: ArrayLike, *, message: bool) -> NDArray[np.float64]:
         """Chances as they are told; draws are linear, and may lie outside [0, 1]."""

@@ -151,6 +151,31 @@ def test_messages_that_change_nothing_show_no_uplift(services: Services, spring:
     assert all((one.uplift_low or 0.0) <= 0.0 <= (one.uplift_high or 0.0) for one in told)
 
 
+@pytest.mark.parametrize("people", [40, 1_000])
+def test_many_decisions_of_few_people_are_no_evidence(services: Services, spring: Campaign, people: int) -> None:
+    """Who buys does whatever is sent, and one order counts for each of a person's decisions; a third get nothing. Of
+    forty people with fifty each none can be told what nothing does; of a thousand with two, that no message helps."""
+    data = rows(spring, 2_000, 1)
+    rng = np.random.default_rng(1)
+    who = np.sort(np.arange(len(data)) % people)
+    silent, buys = np.arange(people) % 3 == 0, rng.random(people) < 0.3
+    variant = np.where(silent[who], -1, rng.integers(0, 2, len(data)))
+    channel = np.where(silent[who], -1, 0)
+    bought = {"converted": buys[who].astype(float)}
+    data = replace(data, variant=variant, channel=channel, outcome=bought, cluster=who)
+    trained = train(data, attributes=(), seed=1, network=False)
+    publish_blob(services, spring, trained.blob, trained.feature_hash, len(data))
+    scorer = Scorer.of(services, WORKSPACE, "spring", "converted")
+    (one,) = scored(services, ScoreRequest(recipient=FREE))
+    if people == 40:
+        assert one.uplift is None
+        assert "knows 700 of few recipients, who tell as much as 14 with one each" in (scorer.lacking or "")
+    else:
+        assert scorer.lacking is None
+        assert scorer.model.design("converted", message=False) == pytest.approx(2.0, abs=0.1)
+        assert (one.uplift_low or 0.0) <= 0.0 <= (one.uplift_high or 0.0)
+
+
 def messages_of(scorer: Scorer, context: JsonObject) -> NDArray[np.float64]:
     """The chance with each message by the model's mean, as it is told."""
     space = scorer._space(zone("UTC"))

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from optimizer.bandit.calibration import calibration
+from optimizer.bandit.clusters import clusters, correlation, mates
 from optimizer.model.examples import Examples
 from optimizer.model.features import FeatureSpec
 from optimizer.model.heads import Heads
@@ -64,7 +65,7 @@ def fit_calibration(
     anew = len(examples) < FEW_ROWS
     generator = np.random.default_rng(seed)
     used = np.sort(generator.permutation(len(examples))[:MOST_ROWS])
-    examples, context = examples.take(used), context[used]
+    every, examples, context = examples, examples.take(used), context[used]
     distinct, place = np.unique(examples.cluster, return_inverse=True)
     if len(distinct) < FOLDS:
         return {}
@@ -77,11 +78,15 @@ def fit_calibration(
             held_out[name][fold == k] = eta[fold == k]
     found: dict[str, dict[str, Any]] = {}
     for kind, rows in (("message", examples.sent), ("no_send", ~examples.sent)):
+        theirs = every.cluster[every.sent if kind == "message" else ~every.sent]
+        beyond = mates(clusters(theirs, theirs.size)) - 1.0 if theirs.size else 0.0
         for name, eta in held_out.items():
             # Final rows only: a chance is compared with what came of it in the end.
             known = rows & np.isfinite(eta) & np.isfinite(examples.outcome[name]) & (examples.share(name) == 1.0)
             if known.sum() >= LEAST_ROWS:
                 chance = 0.5 * (1.0 + np.tanh(0.5 * eta[known]))
-                one = calibration(chance, examples.outcome[name][known], examples.cluster[known])
-                found.setdefault(kind, {})[name] = Recalibration.of(one).to_json()
+                happened, cluster = examples.outcome[name][known], examples.cluster[known]
+                alike = correlation(happened - chance, clusters(cluster, cluster.size))
+                map_ = Recalibration.of(calibration(chance, happened, cluster), 1.0 + alike * beyond)
+                found.setdefault(kind, {})[name] = map_.to_json()
     return found
