@@ -145,8 +145,10 @@ class Reader(
     def decisions_by_id(self, workspace_id: str, decision_ids: Sequence[str]) -> dict[str, Decision]:
         """Those of the given decisions that exist."""
 
-    def decision_by_message(self, workspace_id: str, provider: str, message_id: str) -> Decision | None:
-        """The decision that was confirmed with this provider's message id."""
+    def decisions_by_message(
+        self, workspace_id: str, provider: str, message_ids: Sequence[str], *, recipient_id: str | None = None
+    ) -> tuple[Decision, ...]:
+        """The newest decision (of a recipient) that was confirmed with one of these ids, then another recipient's."""
 
     def decisions(
         self,

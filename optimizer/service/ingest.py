@@ -125,10 +125,10 @@ def _correlate_all(
             continue
         try:
             _check(reader, workspace_id, one, latest, campaigns)
+            event, decision = _correlate(services, reader, workspace_id, one, named.get(index), decisions, now)
         except Invalid as error:
             refused.append(RejectedEvent(index=index, code=error.code, detail=error.detail))
             continue
-        event, decision = _correlate(services, reader, workspace_id, one, named.get(index), decisions, now)
         if event.recipient_id in erased or (decision is not None and decision.erased):
             refused.append(RejectedEvent(index, CODE, "it is about a person who was erased; nothing of it is stored"))
             continue
@@ -191,11 +191,7 @@ def _correlate(
     # A vendor hands back whatever stands in the argument; where that is no decision of ours, the message may be known.
     by_message = named is None or (decision is None and isinstance(one, VendorEvent))
     if by_message and provider is not None and message_id is not None:
-        sent = reader.decision_by_message(workspace_id, provider, message_id)
-        if sent is None:
-            hidden = hidden_message_id(services.salt, workspace_id, provider, message_id)
-            sent = reader.decision_by_message(workspace_id, provider, hidden)
-        decision = None if sent is None else Named.of(sent)
+        decision = _by_message(services, reader, workspace_id, provider, message_id, one.recipient_id)
     by_recipient = named is None and one.message_id is None and one.recipient_id is not None
     event = Event(
         workspace_id=workspace_id,
@@ -214,6 +210,25 @@ def _correlate(
         properties=with_breadth(one),
     )
     return event, decision
+
+
+def _by_message(
+    services: Services, reader: Reader, workspace_id: str, provider: str, message_id: str, recipient_id: str | None
+) -> Named | None:
+    """The decision that was confirmed with a message id; of several people's that of the recipient who is named.
+
+    Raises:
+        Invalid: it may be any of several people's: nobody is to be silenced for somebody else.
+    """
+    # Asked for together, since the message of somebody who was erased may have shared its id with others'.
+    ids = (message_id, hidden_message_id(services.salt, workspace_id, provider, message_id))
+    sent = reader.decisions_by_message(workspace_id, provider, ids)
+    if len(sent) > 1 and recipient_id is not None:
+        sent = reader.decisions_by_message(workspace_id, provider, ids, recipient_id=recipient_id) or sent
+    if len(sent) > 1:
+        told = f"{message_id!r:.80} of {provider!r:.80} was confirmed for messages to several recipients"
+        raise Invalid.field("message_id", f"{told}; allowed: that of one message, or a decision_id", code="ambiguous")
+    return Named.of(sent[0]) if sent else None
 
 
 def _reused(index: int, event: Event, known_as: str) -> RejectedEvent:

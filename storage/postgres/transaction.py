@@ -211,12 +211,14 @@ class PostgresWriter(
         self._locks.require(workspace_id, (one.recipient_id for one in found.values()))
         return found
 
-    def decision_by_message(self, workspace_id: str, provider: str, message_id: str) -> Decision | None:
+    def decisions_by_message(
+        self, workspace_id: str, provider: str, message_ids: Sequence[str], *, recipient_id: str | None = None
+    ) -> tuple[Decision, ...]:
         """See ``storage.port``."""
-        self._locks.take("message", workspace_id, (_message(provider, message_id),))
-        found = super().decision_by_message(workspace_id, provider, message_id)
-        if found is not None:
-            self._locks.require(workspace_id, (found.recipient_id,))
+        self._locks.take("message", workspace_id, [_message(provider, one) for one in message_ids])
+        found = super().decisions_by_message(workspace_id, provider, message_ids, recipient_id=recipient_id)
+        if len(found) == 1:  # where it may be either's, nothing of theirs is changed
+            self._locks.require(workspace_id, (found[0].recipient_id,))
         return found
 
     def match_events(self, workspace_id: str, decision: Decision) -> tuple[Event, ...]:

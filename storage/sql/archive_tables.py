@@ -7,6 +7,7 @@ from datetime import datetime
 from functools import partial
 from heapq import merge
 from itertools import groupby, islice
+from operator import itemgetter
 from pathlib import Path
 from typing import Final
 
@@ -21,7 +22,7 @@ from storage.sql.archive_candidates import ArchiveCandidates
 from storage.sql.archive_places import At, clusters, file_from, key_of
 from storage.sql.bulk_tables import BulkReader
 from storage.sql.decision_rows import SEQ, decision_from
-from storage.sql.decision_tables import DecisionReader
+from storage.sql.decision_tables import DecisionReader, of_two_people
 from storage.sql.erasure_tables import ErasureReader
 from storage.sql.event_tables import CHUNK, EventReader, event_from
 from storage.sql.learning_tables import LearningReader
@@ -172,16 +173,18 @@ class ArchiveReader(
                 ]
         return found
 
-    def decision_by_message(self, workspace_id: str, provider: str, message_id: str) -> Decision | None:
-        """See ``storage.port``."""
-        found = super().decision_by_message(workspace_id, provider, message_id)
-        if found is not None or not self.has_archive(workspace_id):
+    def decisions_by_message(
+        self, workspace_id: str, provider: str, message_ids: Sequence[str], *, recipient_id: str | None = None
+    ) -> tuple[Decision, ...]:
+        """See ``storage.port``; of messages that share an id some may be archived, and others not."""
+        found = super().decisions_by_message(workspace_id, provider, message_ids, recipient_id=recipient_id)
+        if len(found) > 1 or not self.has_archive(workspace_id):
             return found
-        rows = self._found(workspace_id, [key_of("message", provider, message_id)]).values()
-        told = (provider, message_id)
-        right = [r for r in rows if (r.decision[parquet.PROVIDER], r.decision[parquet.MESSAGE]) == told]
-        newest = max(right, key=lambda row: row.decision[SEQ], default=None)
-        return None if newest is None else decision_from(workspace_id, newest.decision)
+        keys = [key_of("message", provider, one) for one in message_ids]
+        rows = sorted((r.decision for r in self._found(workspace_id, keys).values()), key=itemgetter(SEQ), reverse=True)
+        told = {(provider, one) for one in message_ids}
+        right = [decision_from(workspace_id, r) for r in rows if (r[parquet.PROVIDER], r[parquet.MESSAGE]) in told]
+        return of_two_people([*found, *(one for one in right if recipient_id in (None, one.recipient_id))])
 
     def events(self, workspace_id: str, decision: Decision) -> tuple[Event, ...]:
         """See ``storage.port``."""

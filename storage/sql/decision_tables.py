@@ -6,6 +6,8 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
 from functools import partial
+from itertools import islice
+from operator import itemgetter
 from typing import Final
 
 from storage.codec import STATUS_CODES, maybe_micros, to_micros
@@ -19,6 +21,7 @@ from storage.sql.decision_rows import (
     INTO_DECISIONS,
     INTO_MESSAGES,
     MESSAGE_COLUMNS,
+    RECIPIENT,
     SEQ,
     STORED_COLUMNS,
     decision_from,
@@ -38,9 +41,11 @@ def _select(rest: str) -> str:
 
 _BY_ID: Final = _select("WHERE workspace_id = ? AND decision_id = ?")
 _BY_IDS: Final = _select("WHERE workspace_id = ? AND decision_id IN ({marks})")
-_BY_MESSAGE: Final = _select(
-    "INDEXED BY decisions_message WHERE workspace_id = ? AND provider = ? AND message_id = ? ORDER BY seq DESC LIMIT 1"
-)
+_BY_MESSAGE: Final = _select("INDEXED BY decisions_message WHERE workspace_id = ? AND provider = ? AND message_id = ? ")
+_NEWEST: Final = "ORDER BY seq DESC LIMIT 2"
+_BY_MESSAGE_OF_ANYBODY: Final = _BY_MESSAGE + _NEWEST
+_BY_MESSAGE_OF_ONE: Final = _BY_MESSAGE + "AND recipient_id = ? " + _NEWEST
+_BY_MESSAGE_OF_OTHERS: Final = _BY_MESSAGE + "AND recipient_id <> ? " + _NEWEST
 _DUE: Final = _select(
     "INDEXED BY decisions_due WHERE workspace_id = ? AND send_at < ? AND status IN (0, 1) "
     "AND (claimed_at IS NULL OR claimed_at < ?) ORDER BY send_at, seq LIMIT ?"
@@ -92,6 +97,12 @@ ON CONFLICT (workspace_id, policy_id) DO UPDATE SET decisions = policy_uses.deci
 """
 
 
+def of_two_people(decisions: Sequence[Decision]) -> tuple[Decision, ...]:
+    """The first of some decisions, and the first of another recipient's, where there is one."""
+    others = (one for one in decisions if one.recipient_id != decisions[0].recipient_id)
+    return (*decisions[:1], *islice(others, 1))
+
+
 class DecisionReader(Tables):
     """Queries on decisions and messages."""
 
@@ -120,10 +131,20 @@ class DecisionReader(Tables):
         rows = self._rows_in(_BY_IDS, (workspace_id,), decision_ids)
         return {row[0]: decision_from(workspace_id, row) for row in rows}
 
-    def decision_by_message(self, workspace_id: str, provider: str, message_id: str) -> Decision | None:
-        """See ``storage.port``; the newest, should two have been confirmed with one id."""
-        row = self._row(_BY_MESSAGE, (workspace_id, provider, message_id))
-        return None if row is None else decision_from(workspace_id, row)
+    def decisions_by_message(
+        self, workspace_id: str, provider: str, message_ids: Sequence[str], *, recipient_id: str | None = None
+    ) -> tuple[Decision, ...]:
+        """See ``storage.port``."""
+        keys = [(workspace_id, provider, one) for one in message_ids]
+        if recipient_id is not None:
+            rows = [row for key in keys for row in self._rows(_BY_MESSAGE_OF_ONE, (*key, recipient_id))]
+        else:
+            rows = [row for key in keys for row in self._rows(_BY_MESSAGE_OF_ANYBODY, key)]
+            people = {row[RECIPIENT] for row in rows}
+            if len(rows) > len(people) == 1:  # of several messages to one the two newest say nothing of others
+                rows += [row for key in keys for row in self._rows(_BY_MESSAGE_OF_OTHERS, (*key, *people))]
+        rows.sort(key=itemgetter(SEQ), reverse=True)
+        return of_two_people([decision_from(workspace_id, row) for row in rows])
 
     def decisions(
         self,

@@ -60,7 +60,7 @@ def test_a_later_confirm_may_still_tell_the_message_id_but_not_change_it(service
     again = confirm(services, "d", 6, "sendgrid", "m2")
     assert (again.provider, again.message_id) == ("ses", "m1")
     with services.store.read() as reader:
-        assert reader.decision_by_message(WORKSPACE, "sendgrid", "m2") is None
+        assert reader.decisions_by_message(WORKSPACE, "sendgrid", ["m2"]) == ()
 
 
 def test_a_message_id_comes_with_its_own_provider(services: Services, clock: FakeClock) -> None:

@@ -177,8 +177,10 @@ def told(store: Store) -> dict[str, object]:
                 (one, sorted(heard, key=repr)) for one, heard in reader.replies(WORKSPACE, [*ids, "nobody"]).items()
             ),
             "known": sorted(reader.known_events(WORKSPACE, ["nothing", "told", *(f"c{n}" for n in range(COUNT))])),
-            "by message": [reader.decision_by_message(WORKSPACE, "ses", f"m{n}") for n in range(COUNT)],
-            "by another's": reader.decision_by_message(WORKSPACE, "twilio", "m0"),
+            "by message": [reader.decisions_by_message(WORKSPACE, "ses", [f"m{n}"]) for n in range(COUNT)],
+            "by either message": reader.decisions_by_message(WORKSPACE, "ses", ["m0", "m7"]),
+            "by their message": reader.decisions_by_message(WORKSPACE, "ses", ["m0", "m7"], recipient_id="u0"),
+            "by another's": reader.decisions_by_message(WORKSPACE, "twilio", ["m0"]),
             "events": [reader.events(WORKSPACE, decisions[one]) for one in ids if one in decisions],
             "about": [reader.events_about(WORKSPACE, f"u{n}") for n in range(5)],
             "columns": columns(reader, *EVER),
@@ -210,6 +212,16 @@ def test_everything_is_read_as_before(filled: Store) -> None:
     after = told(filled)
     for name, value in before.items():
         assert after[name] == value, name
+
+
+def test_messages_that_share_an_id_may_lie_in_tables_and_files(filled: Store) -> None:
+    archive_all(filled, BEFORE)
+    filled.write(lambda writer: writer.add_event(_late(decision_id="dec_7", recipient_id="u3")))
+    assert "dec_7" in live(filled)
+    with filled.read() as reader:
+        found = reader.decisions_by_message(WORKSPACE, "ses", ["m0", "m7"])
+        theirs = reader.decisions_by_message(WORKSPACE, "ses", ["m0", "m7"], recipient_id="u0")
+    assert [[one.decision_id for one in told] for told in (found, theirs)] == [["dec_7", "dec_0"], ["dec_0"]]
 
 
 def test_files_that_overlap_are_read_in_order(filled: Store) -> None:

@@ -147,10 +147,29 @@ def test_an_update_changes_what_may_change_and_moves_the_message(store: Store) -
     store.write(lambda writer: writer.update_decision(sent, make_message(sent)))
     with store.read() as reader:
         assert reader.decision(WORKSPACE, "dec_1") == sent
-        assert reader.decision_by_message(WORKSPACE, "p", "m") == sent
-        assert reader.decision_by_message(WORKSPACE, "q", "m") is None
-        assert reader.decision_by_message("w2", "p", "m") is None
+        assert reader.decisions_by_message(WORKSPACE, "p", ["m"]) == (sent,)
+        assert reader.decisions_by_message(WORKSPACE, "q", ["m"]) == ()
+        assert reader.decisions_by_message("w2", "p", ["m"]) == ()
     assert [message.at for message in ledger(store)] == [at(6.5)]
+
+
+def test_messages_that_share_an_id_are_told_by_person_the_newest_first(store: Store) -> None:
+    def sent(name: str, recipient_id: str, message_id: str) -> Decision:
+        facts = {"decision_id": name, "request_id": name, "recipient_id": recipient_id, "message_id": message_id}
+        return make_decision(status="sent", sent_at=at(1), provider="p", **facts)
+
+    one, other, again = (sent(n, r, "m") for n, r in (("a", "u1"), ("b", "u2"), ("c", "u2")))
+    hidden = sent("d", "erased", "h")
+    add(store, one, other, again, hidden, sent("e", "u1", "n"), sent("f", "u1", "n"))
+
+    def found(*message_ids: str, recipient_id: str | None = None) -> list[str]:
+        with store.read() as reader:
+            told = reader.decisions_by_message(WORKSPACE, "p", message_ids, recipient_id=recipient_id)
+        return [decision.decision_id for decision in told]
+
+    assert found("m") == ["c", "a"]
+    assert [found("m", recipient_id=who) for who in ("u1", "u2", "u3")] == [["a"], ["c"], []]
+    assert (found("n"), found("n", "h"), found("h"), found("h", "x")) == (["f"], ["f", "d"], ["d"], ["d"])
 
 
 def test_a_closed_decision_gives_its_place_back_and_a_late_confirm_takes_it_again(store: Store) -> None:

@@ -75,8 +75,8 @@ def test_a_decision_gets_another_owner_and_keeps_its_place(store: Store) -> None
         assert found == bare
         assert found is not None
         assert found.position == stored.position
-        assert reader.decision_by_message(WORKSPACE, "ses", "hidden") == bare
-        assert reader.decision_by_message(WORKSPACE, "ses", "m1") is None
+        assert reader.decisions_by_message(WORKSPACE, "ses", ["hidden"]) == (bare,)
+        assert reader.decisions_by_message(WORKSPACE, "ses", ["m1"]) == ()
         assert reader.decisions(WORKSPACE, limit=9, recipient_id="u1").items == ()
         assert reader.decisions(WORKSPACE, limit=9, recipient_id="erased_1").items == (bare,)
     with pytest.raises(VersionConflict):

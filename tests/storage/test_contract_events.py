@@ -138,7 +138,8 @@ def ingest(event: Event) -> Callable[[Writer], None]:
     def work(writer: Writer) -> None:
         known = writer.decision(event.workspace_id, "dec_1")
         if event.decision_id is None and event.provider is not None and event.message_id is not None:
-            known = writer.decision_by_message(event.workspace_id, event.provider, event.message_id)
+            found = writer.decisions_by_message(event.workspace_id, event.provider, [event.message_id])
+            known = found[0] if found else None
         decision_id = event.decision_id if known is None else known.decision_id
         writer.add_event(replace(event, matched=known is not None, decision_id=decision_id))
 

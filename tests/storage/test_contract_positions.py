@@ -90,7 +90,7 @@ def test_every_way_to_read_a_decision_tells_the_same_positions(store: Store) -> 
         assert places(*reader.decisions_by_id(WORKSPACE, ["a", "b"]).values()) == every
         assert places(*reader.decisions(WORKSPACE, limit=9).items) == every
         assert places(*(row.decision for row in reader.feedback(WORKSPACE))) == every
-        assert places(reader.decision_by_message(WORKSPACE, "p", "m")) == every[:1]
+        assert places(*reader.decisions_by_message(WORKSPACE, "p", ["m"])) == every[:1]
         assert places(*reader.due(WORKSPACE, at(99), limit=9)) == every[1:]
         assert places(*reader.open_decisions(WORKSPACE, "u1")) == every[1:]
 

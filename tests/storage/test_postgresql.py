@@ -351,6 +351,10 @@ def test_an_event_and_the_decision_that_it_names_never_miss_each_other(
     assert [one.matched for one in events_of(store, make_decision())] == [True]
 
 
+def by_message(writer: Writer) -> Decision | None:
+    return next(iter(writer.decisions_by_message(WORKSPACE, "ses", ["m-1"])), None)
+
+
 @pytest.mark.parametrize("event_first", [False, True])
 def test_an_event_that_arrives_during_the_confirm_of_its_message_is_joined(
     store: PostgresStore, url: str, event_first: bool
@@ -359,7 +363,7 @@ def test_an_event_that_arrives_during_the_confirm_of_its_message_is_joined(
     event = make_event(matched=False, **BY_MESSAGE)
 
     def tell(writer: Writer) -> None:
-        assert writer.decision_by_message(WORKSPACE, "ses", "m-1") is None
+        assert writer.decisions_by_message(WORKSPACE, "ses", ["m-1"]) == ()
         writer.add_event(event)
 
     with ThreadPoolExecutor(1) as pool:
@@ -369,8 +373,7 @@ def test_an_event_that_arrives_during_the_confirm_of_its_message_is_joined(
                 until_waiting(url)
         else:
             with under_way(store, confirm, "u1"):
-                find = lambda writer: writer.decision_by_message(WORKSPACE, "ses", "m-1")  # noqa: E731 - one line
-                other = pool.submit(report, store, event, find)
+                other = pool.submit(report, store, event, by_message)
                 until_waiting(url)
         other.result()
     assert [(one.matched, one.decision_id) for one in events_of(store, make_decision())] == [(True, "dec_1")]

@@ -2,18 +2,22 @@
 
 A send call and the webhooks about the same message don't always spell its id the same way:
 
-* SendGrid answers ``X-Message-Id: ABC``; its events say ``sg_message_id: ABC.filter0001…``, with a suffix behind the
-  first dot (Event Webhook Reference, "sg_message_id").
+* SendGrid answers ``X-Message-Id: ABC``; its events say ``sg_message_id: ABC.filter0001…`` or ``ABC.recvd-…``. An id of
+  today has 22 characters and no dot; those of the Event Webhook Reference have dots: ``14c5d75ce93.dfd.64b469``, as in
+  the ``smtp-id`` beside them, before ``.filter0001.16648.5515E0B88.0``.
 * Mailgun answers ``{"id": "<ABC@domain>"}``; its events say ``message-id: ABC@domain``.
 """
 
 from __future__ import annotations
 
+import re
 from typing import get_args
 
 from storage.webhooks import Vendor
 
 _VENDORS = frozenset(get_args(Vendor)) - {"standard"}
+#: SendGrid's own id, where a suffix follows it.
+_SENDGRID = re.compile(r"[A-Za-z0-9_-]{22}(?=\.)|.+?(?=\.(?:filter|recvd))")
 
 
 def normalised(provider: str | None, message_id: str | None) -> tuple[str | None, str | None]:
@@ -24,7 +28,8 @@ def normalised(provider: str | None, message_id: str | None) -> tuple[str | None
     if message_id is None:
         return provider, None
     if provider == "sendgrid":
-        return provider, message_id.partition(".")[0] or message_id
+        own = _SENDGRID.match(message_id)
+        return provider, message_id if own is None else own.group()
     if provider == "mailgun":
         return provider, message_id.removeprefix("<").removesuffix(">") or message_id
     return provider, message_id
