@@ -135,19 +135,31 @@ def _event(words: dict[str, Any], sent_at: datetime, now: datetime) -> VendorEve
 
 def _meaning(name: str, facts: JsonObject) -> Meaning | None:
     if name == "Subscription":
-        return UNDERSTOOD.of(name, _opted_out(facts.get("newTopicPreferences")))
+        change = _change(facts.get("newTopicPreferences"), facts.get("oldTopicPreferences"))
+        return None if change is None else UNDERSTOOD.of(name, change)
     narrower = ("bounceType", "complaintSubType", "complaintFeedbackType")
     known = (UNDERSTOOD.of(name, text(facts.get(field))) for field in narrower if facts.get(field))
     return next((one for one in known if one is not None and one.value), UNDERSTOOD.of(name))
 
 
-def _opted_out(preferences: Any) -> str:
-    """ "opted out of all", "opted out" of a topic, or ""."""
-    if below(preferences, "unsubscribeAll") is True:
+def _change(now: Any, before: Any) -> str | None:
+    """ "opted out of all", "opted out" of a topic, "" of an opt-in, None where nothing changed.
+
+    All topics are told each time, so one that a person had left before is no news, unless nothing is told of before.
+    """
+    if below(now, "unsubscribeAll") is True:
         return "opted out of all"
+    changed = {status for _, status in _topics(now) - _topics(before)}
+    if "OptOut" in changed:
+        return "opted out"
+    opted_in = "OptIn" in changed or below(before, "unsubscribeAll") is True or not isinstance(before, dict)
+    return "" if opted_in else None
+
+
+def _topics(preferences: Any) -> set[tuple[str, str]]:
+    """Names and statuses of topics."""
     topics = below(preferences, "topicSubscriptionStatus") or below(preferences, "topicDefaultSubscriptionStatus")
-    listed = topics if isinstance(topics, list) else []
-    return "opted out" if any(below(one, "subscriptionStatus") == "OptOut" for one in listed) else ""
+    return {(text(below(one, "topicName")), text(below(one, "subscriptionStatus"))) for one in _list(topics)}
 
 
 def _decisions(words: JsonObject) -> Iterator[str]:

@@ -72,3 +72,38 @@ def test_words_refuse_as_much_as_they_mean(
 ) -> None:
     found = read(vendor, words)
     assert (found.type, found.refuses) == (outcome, refuses)
+
+
+def preferences(all_: bool = False, **topics: str) -> dict[str, Any]:
+    """What somebody chose: ``OptIn`` or ``OptOut`` by topic."""
+    listed = [{"topicName": name, "subscriptionStatus": status} for name, status in topics.items()]
+    return {"unsubscribeAll": all_, "topicSubscriptionStatus": listed}
+
+
+@pytest.mark.parametrize(
+    ("before", "now", "outcome", "refuses"),
+    [
+        (preferences(a="OptOut", b="OptOut"), preferences(a="OptIn", b="OptOut"), "resubscribed", None),
+        (preferences(a="OptIn", b="OptOut"), preferences(a="OptOut", b="OptIn"), "unsubscribed", None),
+        (preferences(a="OptIn"), preferences(a="OptIn", b="OptOut"), "unsubscribed", None),
+        (preferences(a="OptOut"), preferences(a="OptOut"), "ses.Subscription", None),
+        (preferences(all_=True, a="OptOut"), preferences(a="OptOut"), "resubscribed", None),
+        (preferences(a="OptIn"), preferences(all_=True, a="OptIn"), "unsubscribed", "channel"),
+        (preferences(all_=True), preferences(all_=True), "unsubscribed", "channel"),
+        (None, preferences(a="OptIn", b="OptOut"), "unsubscribed", None),
+        (None, preferences(a="OptIn"), "resubscribed", None),
+        (
+            {"topicDefaultSubscriptionStatus": [{"topicName": "b", "subscriptionStatus": "OptOut"}]},
+            preferences(a="OptIn", b="OptOut"),
+            "resubscribed",
+            None,
+        ),
+        ({"topicSubscriptionStatus": 7}, {"topicSubscriptionStatus": [7, {"topicName": []}]}, "ses.Subscription", None),
+    ],
+)
+def test_a_subscription_at_ses_is_what_it_changes(
+    before: dict[str, Any] | None, now: dict[str, Any], outcome: str, refuses: str | None
+) -> None:
+    facts = {"newTopicPreferences": now, "oldTopicPreferences": before}
+    found = read("ses", {"eventType": "Subscription", "subscription": facts})
+    assert (found.type, found.refuses) == (outcome, refuses)
