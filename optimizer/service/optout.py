@@ -12,7 +12,7 @@ from typing import Any
 from optimizer.bandit.consent import closed
 from optimizer.service import recipients as people
 from optimizer.service.engagement import meaning, note_sent
-from optimizer.service.requests import BREADTHS, Breadth, EventInput
+from optimizer.service.requests import BREADTHS, Breadth, EventInput, VendorEvent
 from optimizer.service.rhythms import note_message
 from storage.log import OPEN, Decision, Event
 from storage.port import Writer
@@ -28,6 +28,8 @@ OF_PEOPLE = _REFUSED.keys() - {"bounced"}
 REFUSING = frozenset({*_REFUSED, "failed"})
 #: The outcome that takes refusals back.
 RESUBSCRIBED = "resubscribed"
+#: The property of a failure that tells of an unsubscription before it.
+_OPTED_OUT = "opted_out"
 #: Outcomes that may change what a recipient has refused, or call a message off.
 ACTING = REFUSING | {RESUBSCRIBED}
 #: Why a message was called off whose recipient's new record closes its channel.
@@ -39,6 +41,8 @@ def with_breadth(one: EventInput) -> JsonObject:
     told: dict[str, Any] = {"hard": one.hard} if one.type == "bounced" else {}
     if one.refuses is not None:
         told["refuses"] = one.refuses
+    if isinstance(one, VendorEvent) and one.opted_out:
+        told[_OPTED_OUT] = True
     return {**one.properties, **told} if told else one.properties
 
 
@@ -141,7 +145,9 @@ def suppress(
     """
     workspace_id, recipient_id = person
     channel, category = refused
-    source = f"{people.EVENT_SOURCE}{event.type}:{event.event_id}"
+    # A failure to send to somebody who had unsubscribed records that unsubscription: who takes it back is written to.
+    opted_out = event.type == "failed" and event.properties.get(_OPTED_OUT) is True
+    source = f"{people.EVENT_SOURCE}{'unsubscribed' if opted_out else event.type}:{event.event_id}"
     stored = writer.recipient(workspace_id, recipient_id) or people.unknown(workspace_id, recipient_id)
     at = min(event.occurred_at, now)
     people.record_refusal(writer, stored, channel, category, source=source, at=at, now=now)

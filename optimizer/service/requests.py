@@ -93,10 +93,12 @@ class Told:
 @dataclass(frozen=True, slots=True)
 class VendorEvent(EventInput):
     """An event that a vendor's webhook reported, with its own ``words`` for it: they are kept, so that it can be judged
-    anew. It may name neither decision nor message; then it is kept for itself."""
+    anew. It may name neither decision nor message; then it is kept for itself. ``opted_out``: a failure since the
+    person had unsubscribed."""
 
     vendor: str = ""
     words: JsonObject = field(default_factory=dict)
+    opted_out: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -85,6 +85,7 @@ class Meaning:
         value: what stands in that field.
         hard: of a bounce, whether it is for good.
         refuses: how much it refuses, where that is not what its outcome says (``service.optout``).
+        opted_out: of a failure, whether the vendor won't send since the person had unsubscribed.
     """
 
     event: str
@@ -93,6 +94,7 @@ class Meaning:
     value: str = ""
     hard: bool = True
     refuses: Breadth | None = None
+    opted_out: bool = False
 
 
 @dataclass(frozen=True)

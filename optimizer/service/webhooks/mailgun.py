@@ -50,7 +50,7 @@ UNDERSTOOD = Understood(
         Meaning("failed", "deferred", "severity", "temporary"),
         Meaning("failed", "bounced", "reason", "old", hard=False),
         Meaning("failed", "bounced", "reason", "espblock", hard=False),
-        Meaning("failed", "failed", "reason", "suppress-unsubscribe", refuses="category"),
+        Meaning("failed", "failed", "reason", "suppress-unsubscribe", refuses="category", opted_out=True),
         Meaning("failed", "failed", "reason", "suppress-complaint", refuses="channel"),
         Meaning("opened", "opened"),
         Meaning("clicked", "clicked"),
@@ -113,6 +113,7 @@ def _event(words: dict[str, Any], now: datetime) -> VendorEvent:
         refuses=None if meaning is None else meaning.refuses,
         vendor="mailgun",
         words=kept(words),
+        opted_out=meaning is not None and meaning.opted_out,
     )
 
 

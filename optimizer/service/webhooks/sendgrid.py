@@ -51,7 +51,7 @@ UNDERSTOOD = Understood(
         Meaning("dropped", "failed", "reason", "Bounced Address", refuses="channel"),
         Meaning("dropped", "failed", "reason", "Invalid", refuses="channel"),
         Meaning("dropped", "failed", "reason", "Spam Reporting Address", refuses="channel"),
-        Meaning("dropped", "failed", "reason", "Unsubscribed Address", refuses="category"),
+        Meaning("dropped", "failed", "reason", "Unsubscribed Address", refuses="category", opted_out=True),
         Meaning("bounce", "bounced"),
         Meaning("bounce", "bounced", "type", "blocked", hard=False),
         Meaning("blocked", "bounced", hard=False),
@@ -134,6 +134,7 @@ def _event(words: dict[str, Any], *, now: datetime) -> VendorEvent:
         refuses=None if meaning is None else meaning.refuses,
         vendor="sendgrid",
         words=kept(words),
+        opted_out=meaning is not None and meaning.opted_out,
     )
 
 

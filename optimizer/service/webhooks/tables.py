@@ -49,6 +49,8 @@ def _row(one: Meaning, signs: str, vendor: str) -> str:
     outcome = one.outcome
     if outcome == "bounced":
         outcome += ", hard" if one.hard else ", soft"
+    if one.opted_out:
+        outcome += " (opted out before)"
     if one.refuses is not None:
         outcome += f", refuses the {one.refuses}"
     narrowed = f"`{one.where}`: {one.value}" if one.where else ""

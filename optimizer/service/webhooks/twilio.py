@@ -28,10 +28,16 @@ SIGNATURE = "X-Twilio-Signature"
 SETTINGS = "X-Twilio-Webhooks-Signature-Settings"
 _HASHES = {"HMAC_SHA1": hashlib.sha1, "HMAC_SHA256": hashlib.sha256}
 _MOST_PARAMETERS = 1000
-#: Error codes (twilio.com/docs/api/errors): the person stopped messages, on SMS or on WhatsApp or by blocking us.
+#: Error codes (twilio.com/docs/api/errors): this one was not sent, since the person had stopped messages before, on SMS
+#: or on WhatsApp or by blocking us.
 _STOPPED = ("21610", "63033", "63014")
 #: There is no such number, it is a landline, it is unknown, it can't be reached on this channel.
 _NO_SUCH_NUMBER = ("21211", "21614", "30005", "30006", "63003")
+
+
+def _stopped(status: str, code: str) -> Meaning:
+    return Meaning(status, "failed", "ErrorCode", code, refuses="channel", opted_out=True)
+
 
 UNDERSTOOD = Understood(
     "twilio",
@@ -41,10 +47,10 @@ UNDERSTOOD = Understood(
         Meaning("read", "opened"),
         Meaning("undelivered", "bounced", hard=False),
         *(Meaning("undelivered", "bounced", "ErrorCode", code) for code in _NO_SUCH_NUMBER),
-        *(Meaning("undelivered", "unsubscribed", "ErrorCode", code) for code in _STOPPED),
+        *(_stopped("undelivered", code) for code in _STOPPED),
         Meaning("failed", "failed"),
         *(Meaning("failed", "bounced", "ErrorCode", code) for code in _NO_SUCH_NUMBER),
-        *(Meaning("failed", "unsubscribed", "ErrorCode", code) for code in _STOPPED),
+        *(_stopped("failed", code) for code in _STOPPED),
         Meaning("canceled", "failed"),
     ),
 )
@@ -143,6 +149,7 @@ def _event(words: dict[str, Any], delivery: Delivery) -> VendorEvent:
         refuses=None if meaning is None else meaning.refuses,
         vendor="twilio",
         words=kept(words),
+        opted_out=meaning is not None and meaning.opted_out,
     )
 
 
