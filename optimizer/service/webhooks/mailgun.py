@@ -5,8 +5,8 @@ for one event's words: a retry, which carries the same token and the same words,
 forged, also under the event's own id, which whoever saw the delivery knows. That holds over all sources, not for each
 key: the key is the account's, and an event of a subaccount is signed by its parent's key under the same token, too.
 
-Fields, signature, retries: documentation.mailgun.com, "Events", "Securing Webhooks", "Webhook Retries", "Open and Click
-Bot Detection".
+Fields, signature, retries: documentation.mailgun.com, "Events", "Bounces", "Securing Webhooks", "Webhook Retries",
+"Open and Click Bot Detection".
 """
 
 from __future__ import annotations
@@ -46,10 +46,11 @@ UNDERSTOOD = Understood(
         Meaning("accepted", "processed"),
         Meaning("rejected", "failed"),
         Meaning("delivered", "delivered"),
-        Meaning("failed", "bounced"),
+        # Spam filters, policies and full mailboxes refuse for good, too; the bounce list holds dead addresses alone.
+        Meaning("failed", "bounced", hard=False),
         Meaning("failed", "deferred", "severity", "temporary"),
-        Meaning("failed", "bounced", "reason", "old", hard=False),
-        Meaning("failed", "bounced", "reason", "espblock", hard=False),
+        Meaning("failed", "bounced", "reason", "bounce"),
+        Meaning("failed", "failed", "reason", "suppress-bounce", refuses="channel"),
         Meaning("failed", "failed", "reason", "suppress-unsubscribe", refuses="category", opted_out=True),
         Meaning("failed", "failed", "reason", "suppress-complaint", refuses="channel"),
         Meaning("opened", "opened"),

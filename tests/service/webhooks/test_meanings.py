@@ -39,6 +39,7 @@ def read(vendor: str, words: dict[str, Any]) -> VendorEvent:
             "failed",
             "category",
         ),
+        ("mailgun", {"event": "failed", "severity": "permanent", "reason": "suppress-bounce"}, "failed", "channel"),
         ("postmark", {"RecordType": "Bounce", "Type": "ManuallyDeactivated", "ID": 1}, "failed", "channel"),
         (
             "ses",
@@ -107,3 +108,12 @@ def test_a_subscription_at_ses_is_what_it_changes(
     facts = {"newTopicPreferences": now, "oldTopicPreferences": before}
     found = read("ses", {"eventType": "Subscription", "subscription": facts})
     assert (found.type, found.refuses) == (outcome, refuses)
+
+
+@pytest.mark.parametrize(
+    ("reason", "hard"), [("bounce", True), ("generic", False), ("old", False), ("espblock", False)]
+)
+def test_a_failure_at_mailgun_is_a_dead_address_only_where_it_says_so(reason: str, hard: bool) -> None:
+    found = read("mailgun", {"event": "failed", "severity": "permanent", "reason": reason})
+    assert (found.type, found.hard) == ("bounced", hard)
+    assert read("mailgun", {"event": "failed", "severity": "permanent"}).hard is False
