@@ -50,6 +50,7 @@ UNDERSTOOD = Understood(
         Meaning("dropped", "failed"),
         Meaning("dropped", "failed", "reason", "Bounced Address", refuses="channel"),
         Meaning("dropped", "failed", "reason", "Invalid", refuses="channel"),
+        Meaning("dropped", "failed", "reason", "Invalid Address", refuses="channel"),
         Meaning("dropped", "failed", "reason", "Spam Reporting Address", refuses="channel"),
         Meaning("dropped", "failed", "reason", "Unsubscribed Address", refuses="category", opted_out=True),
         Meaning("bounce", "bounced"),

@@ -29,6 +29,8 @@ def read(vendor: str, words: dict[str, Any]) -> VendorEvent:
         ("sendgrid", {"event": "unsubscribe"}, "unsubscribed", "channel"),
         ("sendgrid", {"event": "group_unsubscribe"}, "unsubscribed", None),
         ("sendgrid", {"event": "dropped", "reason": "Bounced Address"}, "failed", "channel"),
+        ("sendgrid", {"event": "dropped", "reason": "Invalid"}, "failed", "channel"),
+        ("sendgrid", {"event": "dropped", "reason": "Invalid Address"}, "failed", "channel"),
         ("sendgrid", {"event": "dropped", "reason": "Unsubscribed Address"}, "failed", "category"),
         ("sendgrid", {"event": "dropped", "reason": "Invalid SMTPAPI header"}, "failed", None),
         ("sendgrid", {"event": "bounce", "type": "blocked"}, "bounced", None),
