@@ -47,7 +47,16 @@ UNDERSTOOD = Understood(
     (
         *(
             Meaning(name, name)
-            for name in ("delivered", "opened", "clicked", "converted", "unsubscribed", "complained", "failed")
+            for name in (
+                "delivered",
+                "opened",
+                "clicked",
+                "converted",
+                "unsubscribed",
+                "resubscribed",
+                "complained",
+                "failed",
+            )
         ),
         Meaning("bounced", "bounced"),
         Meaning("bounced", "bounced", "hard", "false", hard=False),

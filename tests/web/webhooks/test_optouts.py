@@ -85,6 +85,14 @@ def test_sendgrids_own_word_of_coming_back_is_enough(
     assert refused(ready) == set()
 
 
+def test_a_standard_webhook_of_coming_back_may_name_its_channel(
+    ready: Caller, hooks: dict[Any, Hook], decision: dict[str, Any]
+) -> None:
+    for number, (type, left) in enumerate((("unsubscribed", {OF_THE_LIST}), ("resubscribed", set()))):
+        say(hooks["standard"], type, number, decision)  # as ``email.unsubscribed``
+        assert refused(ready) == left
+
+
 @pytest.mark.parametrize(
     ("vendor", "type", "more"),
     [
