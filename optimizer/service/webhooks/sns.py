@@ -114,4 +114,4 @@ def _time(value: Any) -> datetime:
     try:
         return moments.as_utc(text(value), UTC)
     except ValueError:
-        raise Forged(f"the envelope's Timestamp {text(value, 40)!r} can't be read") from None
+        raise Forged("the envelope's Timestamp can't be read") from None

@@ -102,7 +102,7 @@ def _algorithm(settings: str) -> Any:
     told = (part.partition("=") for part in settings.split(","))
     name = next((value.strip() for key, _, value in told if key.strip() == "algorithm" and value.strip()), "HMAC_SHA1")
     if name.upper() not in _HASHES:
-        raise Forged(f"signed with {name[:40]}; known: {', '.join(_HASHES)}")
+        raise Forged(f"{SETTINGS} names another algorithm than {', '.join(_HASHES)}")
     return _HASHES[name.upper()]
 
 

@@ -87,6 +87,7 @@ BROKEN: dict[str, list[Change]] = {
         body(b'"Signature":"', b'"Signature":"AA'),
         body(b'"SignatureVersion":"2"', b'"SignatureVersion":"1"'),
         body(b'"SignatureVersion":"2"', b'"SignatureVersion":"3"'),
+        body(b'"Timestamp":"', b'"Timestamp":"alex@example.com '),
         body(b":ses", b":their-own"),
         lambda request: replace(request, body=b'{"eventType": "Open"}'),
         lambda request: replace(request, body=b'{"Type": 7}'),
@@ -101,6 +102,7 @@ BROKEN: dict[str, list[Change]] = {
         query("?sendtide_decision_id=dec_of_mine"),
         header("X-Twilio-Webhooks-Signature-Settings", "key=k,algorithm=HMAC_SHA256"),
         header("X-Twilio-Webhooks-Signature-Settings", "key=k,algorithm=HMAC_MD5"),
+        header("X-Twilio-Webhooks-Signature-Settings", "algorithm=alex@example.com"),
         header("Content-Type", "application/json"),
     ],
     "standard": [
