@@ -94,7 +94,11 @@ def parse(raw: bytes) -> Any:
 
 def parse_object(raw: bytes) -> dict[str, Any]:
     """As ``parse``, and it must be an object."""
-    value = parse(raw)
+    return as_object(parse(raw))
+
+
+def as_object(value: Any) -> dict[str, Any]:
+    """The body's JSON value, which must be an object."""
     if not isinstance(value, dict):
         raise Unreadable(f"the body must be a JSON object, not {_NAMES.get(type(value), 'a number')}")
     return value

@@ -18,6 +18,7 @@ from flask import Blueprint, Response, current_app, request
 from optimizer.errors import Forbidden, Invalid, SendtideError, TooLarge, Unauthenticated, Unreadable
 from optimizer.service.ingest import ingest
 from optimizer.service.requests import EventInput, RejectedEvent, Told
+from optimizer.service.webhooks.parsing import parse
 from optimizer.service.wiring import Services
 from optimizer.web import body, metrics, problems
 from optimizer.web.compat.segment_messages import CALLS, Envelope, moment, read
@@ -53,7 +54,8 @@ def _receive(call: str | None) -> list[RejectedEvent]:
     services = holder.get()
     secret = _secret()
     workspace_id = None if secret is None else allowed(services, secret, "feedback").workspace_id
-    document = body.parse_object(_body(limits.SEGMENT_MESSAGE if call else limits.SEGMENT_BATCH))
+    # An SDK throws a whole batch away that any 4xx answered: half an emoji in one message must not lose the others.
+    document = body.as_object(parse(_body(limits.SEGMENT_MESSAGE if call else limits.SEGMENT_BATCH)))
     if workspace_id is None:
         workspace_id = allowed(services, _written(document), "feedback").workspace_id
     envelope = Envelope(_context(document), _sent_at(document), services.clock())

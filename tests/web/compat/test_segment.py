@@ -315,6 +315,27 @@ def test_a_body_that_cannot_be_used_is_400(track: Tracker, body: bytes, code: st
     assert (answer.status_code, answer.get_json()["code"]) == (400, code)
 
 
+@pytest.mark.parametrize(
+    ("odd", "stored"),
+    [
+        (rb'"cut \ud83d"', "cut \ufffd"),
+        (b'"caf\xe9"', "caf\ufffd"),
+        (b"1e400", None),
+        (b"NaN", None),
+    ],
+)
+def test_what_json_cannot_tell_of_one_message_loses_neither_it_nor_the_others(
+    track: Tracker, odd: bytes, stored: Any
+) -> None:
+    good = orjson.dumps({**MESSAGE, "type": "track"})
+    bad = b'{"type":"track","userId":"u1","event":"Note","messageId":"m2","properties":{"x":' + odd + b"}}"
+    answer = track("batch", b'{"batch":[' + good + b"," + bad + b"]}")
+    assert (answer.status_code, answer.get_json()) == (200, {"success": True})
+    events = track.events()
+    assert events["Seen"].matched
+    assert events["Note"].properties.get("x") == stored
+
+
 def test_batches_are_bounded_and_gzip_does_not_help(track: Tracker) -> None:
     big = orjson.dumps({"batch": [], "x": "x" * 600_000})
     assert track("batch", big).get_json()["code"] == "too_large"
