@@ -9,6 +9,8 @@ from functools import cached_property
 
 from optimizer.bandit.eligibility import longest_reach, needs_holidays, needs_unanswered, risk_limits
 from optimizer.errors import Invalid
+from optimizer.service.optout import MappedRefusals, mapped_refusals
+from storage.log import items_of
 from storage.port import Reader
 from storage.records import Attribute, Campaign, Mode, Workspace
 from storage.rules import RiskLimit, Rule
@@ -35,6 +37,7 @@ class View:
     attributes: dict[str, Attribute]
     _campaigns: dict[str, Campaign] = field(default_factory=dict)
     _limits: dict[str, tuple[RiskLimit, ...]] = field(default_factory=dict)
+    _refusals: list[MappedRefusals] = field(default_factory=list)
 
     @cached_property
     def scarce(self) -> tuple[Rule, ...]:
@@ -66,6 +69,14 @@ class View:
         if campaign.campaign_id not in self._limits:
             self._limits[campaign.campaign_id] = risk_limits(self.rules, campaign)
         return self._limits[campaign.campaign_id]
+
+    def refusals(self, reader: Reader) -> MappedRefusals:
+        """What its campaigns, archived ones too, make a refusal; ``reader`` must see this version."""
+        if not self._refusals:
+            workspace_id = self.workspace.workspace_id
+            campaigns = items_of(lambda at: reader.campaigns(workspace_id, limit=500, cursor=at))
+            self._refusals.append(mapped_refusals(campaigns))
+        return self._refusals[0]
 
     def knows(self, campaign_id: str) -> bool:
         """Whether the campaign of that id was read before."""

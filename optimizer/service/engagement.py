@@ -17,10 +17,13 @@ from optimizer.bandit.eligibility import needs_unanswered
 from optimizer.bandit.rewards import MESSAGE_OUTCOMES
 from storage.log import Decision, Event, Named, Reply, Status, items_of
 from storage.port import Reader, Writer
+from storage.records import Campaign
 from storage.rules import Rule
 
 #: Outcomes by which a recipient shows to have read a message. A machine's (``automated``) shows nothing.
 ENGAGING = frozenset({"opened", "clicked", "converted"})
+#: Types that do what their names say, whatever a campaign maps them to.
+UNMAPPED = MESSAGE_OUTCOMES | ENGAGING
 #: A position in the order of commits, and a time for what shares one.
 _Moment = tuple[int, datetime]
 _NEVER: _Moment = (-1, datetime.min.replace(tzinfo=UTC))
@@ -141,8 +144,13 @@ def engages(reader: Reader, decision: Decision | Named, event: Event | Reply) ->
 
 def meaning(reader: Reader, decision: Decision | Named, type: str) -> str:
     """The outcome that an event of this type is in the decision's campaign."""
-    if type in MESSAGE_OUTCOMES or type in ENGAGING:  # the common case, and no campaign needs to be read for it
+    if type in UNMAPPED:  # the common case, and no campaign needs to be read for it
         return type
     campaign = reader.campaign(decision.workspace_id, decision.campaign_id)
-    mapping = None if campaign is None else campaign.event_mapping.get(type)
+    return type if campaign is None else meant(campaign, type)
+
+
+def meant(campaign: Campaign, type: str) -> str:
+    """The outcome that an event of this type is in a campaign."""
+    mapping = None if type in UNMAPPED else campaign.event_mapping.get(type)
     return type if mapping is None else mapping.outcome

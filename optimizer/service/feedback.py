@@ -46,6 +46,7 @@ from optimizer.bandit.rewards import (
 from optimizer.model.examples import NO_SEND, Examples
 from optimizer.model.history import pack
 from optimizer.model.moment import mark, seen_at
+from optimizer.service.engagement import meant
 from optimizer.service.offered import Offered
 from optimizer.service.replay import on_known_clock
 from storage.log import COUNTED, Decision, FeedbackRow, items_of
@@ -169,15 +170,15 @@ def logged(campaign: Campaign, row: FeedbackRow, now: datetime) -> Logged | None
     if decision.action is None or decision.snapshot.erased:
         return None
     known, look = outcomes_and_look(campaign, decision, row.events, now)
-    named = [event for event in row.events if event.decision_id == decision.decision_id]
+    types = {meant(campaign, event.type) for event in row.events if event.decision_id == decision.decision_id}
     return Logged(
         decision,
         known,
         reward(campaign, decision, known),
         matured(campaign, known),
-        failed=any(event.type == "failed" for event in named),
+        failed="failed" in types,
         closed=closes(campaign, decision) <= now,
-        went_out=_went_out(campaign, decision, {event.type for event in named}),
+        went_out=_went_out(campaign, decision, types),
         age=_hours(now - clock_start(decision)),
         looked=look,
     )

@@ -19,12 +19,13 @@ import msgspec
 from optimizer.bandit.rewards import CLOCK_SKEW, MESSAGE_OUTCOMES
 from optimizer.errors import Forged, Invalid
 from optimizer.service import recipients as people
-from optimizer.service.engagement import note_engagement
+from optimizer.service.engagement import UNMAPPED, note_engagement
 from optimizer.service.erased import CODE, gone, hidden_message_id
 from optimizer.service.ids import decision_id
 from optimizer.service.labels import judge_all_anew, judge_alone
 from optimizer.service.optout import (
     OF_PEOPLE,
+    MappedRefusals,
     apply_of_person,
     apply_opt_outs,
     release_failed,
@@ -75,9 +76,10 @@ def ingest(
     """
     now = services.clock()
     rejected = [i for i in inputs if isinstance(i, RejectedEvent)]
+    mapped = _mapped_refusals(services, workspace_id, inputs)
 
     def work(writer: Writer, *, together: bool = True) -> IngestReport:
-        report = _store(writer, services, workspace_id, inputs, told or {}, token, now, together=together)
+        report = _store(writer, services, workspace_id, inputs, told or {}, mapped, token, now, together=together)
         if also is not None:
             also(writer, report)
         return report
@@ -89,6 +91,17 @@ def ingest(
     except OneByOne:  # one of them was stored by another write while this one ran
         report = services.store.write(partial(work, together=False), recipients=pairs)
     return replace(report, rejected=tuple(sorted((*rejected, *report.rejected), key=lambda r: r.index)))
+
+
+def _mapped_refusals(
+    services: Services, workspace_id: str, inputs: Sequence[EventInput | RejectedEvent]
+) -> MappedRefusals:
+    """What campaigns make a refusal, if any of the events may be one: read apart, since only a read may be kept."""
+    people_did = (i.type for i in inputs if isinstance(i, EventInput) and i.recipient_id is not None)
+    if UNMAPPED.issuperset(people_did):
+        return {}
+    with services.store.read() as reader:
+        return services.catalog.view(reader, workspace_id).refusals(reader)
 
 
 def _recipients(
@@ -249,6 +262,7 @@ def _store(
     workspace_id: str,
     inputs: Sequence[EventInput | RejectedEvent],
     told: Mapping[int, Told],
+    mapped: MappedRefusals,
     token: OneTimeToken | None,
     now: datetime,
     *,
@@ -260,7 +274,7 @@ def _store(
             raise Forged("the signature's token was used for another event")
     # Correlated here and not before: the decision or its confirm may have been committed since any read.
     correlated, refused = _correlate_all(services, writer, workspace_id, inputs, now)
-    plain, others = split(writer, workspace_id, correlated, told) if together else (Plain(), correlated)
+    plain, others = split(writer, workspace_id, correlated, told, mapped) if together else (Plain(), correlated)
     plain.store(writer, workspace_id, now)
     accepted, duplicates = len(plain.rows), 0
     unmatched = sum(not one.event.matched for one in plain.rows)
@@ -289,7 +303,7 @@ def _store(
             _learn(writer, services, event, told[one.index], now)
         note_active(writer, event)
         fresh.append(event)
-    _act_on(writer, workspace_id, fresh, now)
+    _act_on(writer, workspace_id, fresh, mapped, now)
     return IngestReport(accepted, duplicates, unmatched, tuple(refused))
 
 
@@ -301,7 +315,7 @@ def _add(writer: Writer, one: Correlated) -> tuple[Event, bool]:
     return event, writer.add_vendor_event(event, one.said.vendor, one.said.words)
 
 
-def _act_on(writer: Writer, workspace_id: str, events: Sequence[Event], now: datetime) -> None:
+def _act_on(writer: Writer, workspace_id: str, events: Sequence[Event], mapped: MappedRefusals, now: datetime) -> None:
     """Does what follows from events, all of which are stored: what hangs on all of a message's events once for each
     message, else each delivery of thousands of clicks would read them thousands of times."""
     of: dict[str, list[Event]] = {}
@@ -319,7 +333,7 @@ def _act_on(writer: Writer, workspace_id: str, events: Sequence[Event], now: dat
             apply_opt_outs(writer, decision, [event], now)
             release_failed(writer, decision, [event], now)
         else:
-            apply_of_person(writer, event, now)
+            apply_of_person(writer, event, mapped, now)
 
 
 def _learn(writer: Writer, services: Services, event: Event, told: Told, now: datetime) -> None:

@@ -11,12 +11,12 @@ from typing import Any
 
 from optimizer.bandit.consent import closed
 from optimizer.service import recipients as people
-from optimizer.service.engagement import meaning, note_sent
+from optimizer.service.engagement import meaning, meant, note_sent
 from optimizer.service.requests import BREADTHS, Breadth, EventInput, VendorEvent
 from optimizer.service.rhythms import note_message
 from storage.log import OPEN, Decision, Event
 from storage.port import Writer
-from storage.records import ANY, JsonObject, Recipient, Suppression
+from storage.records import ANY, Campaign, JsonObject, Recipient, Suppression
 
 #: Outcomes that are a refusal, with how much they refuse where the event doesn't say it. ``bounced`` is one only when
 #: it is hard: the address doesn't exist.
@@ -32,6 +32,8 @@ RESUBSCRIBED = "resubscribed"
 _OPTED_OUT = "opted_out"
 #: Outcomes that may change what a recipient has refused, or call a message off.
 ACTING = REFUSING | {RESUBSCRIBED}
+#: (campaign, type) -> the refusal that the campaign maps events of that type to; campaign None = any of the workspace.
+MappedRefusals = Mapping[tuple[str | None, str], str]
 #: Why a message was called off whose recipient's new record closes its channel.
 WITHDRAWN = "recipient:consent"
 
@@ -76,16 +78,36 @@ def apply_opt_outs(writer: Writer, decision: Decision, events: Iterable[Event], 
     return revoked
 
 
-def apply_of_person(writer: Writer, event: Event, now: datetime) -> None:
+def mapped_refusals(campaigns: Iterable[Campaign]) -> MappedRefusals:
+    """What campaigns make a refusal that may name a person alone. Of an event that names no campaign, one that maps it
+    so is enough: better too quiet."""
+    found: dict[tuple[str | None, str], str] = {}
+    for campaign in campaigns:
+        for kind in campaign.event_mapping:
+            outcome = meant(campaign, kind)
+            if outcome != kind and outcome in OF_PEOPLE:
+                found[campaign.campaign_id, kind] = outcome
+                found.setdefault((None, kind), outcome)
+    return found
+
+
+def of_person(event: Event, mapped: MappedRefusals) -> str:
+    """The outcome that an event is which names a recipient and no message that is known. Nothing is mapped to
+    ``resubscribed`` here: whoever may track, as every copy of an app, could take anybody's refusals back."""
+    return mapped.get((event.campaign_id, event.type), event.type)
+
+
+def apply_of_person(writer: Writer, told: Event, mapped: MappedRefusals, now: datetime) -> None:
     """What an event does that names a recipient and no message that is known: an opt-out refuses everything,
     ``resubscribed`` takes back all that events recorded before it. A refusal doesn't wait for its message, which may
     never be confirmed: who has refused is not written to meanwhile. Taking back waits."""
-    if event.recipient_id is None:
+    if told.recipient_id is None:
         return
+    event = replace(told, type=of_person(told, mapped))
     if event.type == RESUBSCRIBED and event.matched:
         _lift(writer, event, None, now)
     elif event.type in OF_PEOPLE:
-        suppress(writer, (event.workspace_id, event.recipient_id), (ANY, ANY), event, now)
+        suppress(writer, (event.workspace_id, told.recipient_id), (ANY, ANY), event, now)
 
 
 def _lift(writer: Writer, event: Event, decision: Decision | None, now: datetime) -> None:
@@ -117,7 +139,8 @@ def release_failed(writer: Writer, decision: Decision, events: Iterable[Event], 
     it; returns the decision as it is now, if that changed it."""
     found: list[Decision] = []
     for event in events:
-        current = writer.decision(event.workspace_id, decision.decision_id) if event.type == "failed" else None
+        failed = meaning(writer, decision, event.type) == "failed"
+        current = writer.decision(event.workspace_id, decision.decision_id) if failed else None
         if current is not None and current.status in (*OPEN, "assumed_sent"):
             reason = f"event:failed:{event.event_id}"
             released = replace(current, status="released", closed_at=now, close_reason=reason)

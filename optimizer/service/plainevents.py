@@ -14,7 +14,7 @@ from datetime import datetime
 
 from optimizer.service.engagement import OUT, engages, meaning
 from optimizer.service.labels import JUDGED
-from optimizer.service.optout import ACTING
+from optimizer.service.optout import ACTING, MappedRefusals, of_person
 from optimizer.service.requests import VendorEvent
 from optimizer.service.rhythms import note_all_active, note_answered
 from storage.bulk import NewEvents
@@ -66,7 +66,11 @@ class Plain:
 
 
 def split(
-    writer: Writer, workspace_id: str, found: Sequence[Correlated], told: Mapping[int, object]
+    writer: Writer,
+    workspace_id: str,
+    found: Sequence[Correlated],
+    told: Mapping[int, object],
+    mapped: MappedRefusals,
 ) -> tuple[Plain, list[Correlated]]:
     """Those that can be stored together, and the others; ``told`` holds the places of those that tell of somebody."""
     ids = [one.event.event_id for one in found]
@@ -77,7 +81,7 @@ def split(
         for one in found
         if one.said is None
         and one.event.type not in ACTING
-        and (one.decision is None or meaning(writer, one.decision, one.event.type) not in ACTING)
+        and _means(writer, one, mapped) not in ACTING
         and one.event.event_id not in taken
         and one.index not in told
     ]
@@ -99,6 +103,10 @@ def split(
     chosen = {one.index for one in rows}
     answers = [one.decision for one in rows if one.decision is not None and id(one) in answering]
     return Plain(rows, replies, answers), [one for one in found if one.index not in chosen]
+
+
+def _means(writer: Writer, one: Correlated, mapped: MappedRefusals) -> str:
+    return of_person(one.event, mapped) if one.decision is None else meaning(writer, one.decision, one.event.type)
 
 
 def _columns(events: Sequence[Event], now: datetime) -> NewEvents:

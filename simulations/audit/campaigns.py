@@ -62,13 +62,15 @@ class Campaigns:
         mapped = ((c.campaign_id, type_, to.outcome) for c in everything for type_, to in c.event_mapping.items())
         return frozenset(wanted | {(name, type_) for name, type_, outcome in mapped if (name, outcome) in wanted})
 
-    def mapped_to(self, outcomes: Collection[str]) -> frozenset[tuple[str, str]]:
-        """(campaign id, event type) of all that any version of any campaign makes one of these outcomes."""
+    def mapped_to(self, outcomes: Collection[str]) -> frozenset[tuple[str | None, str]]:
+        """(campaign id, event type) of all that any version of any campaign makes one of these outcomes; each once
+        more under None, for events that name no campaign."""
         return frozenset(
-            (c.campaign_id, type_)
+            (name, type_)
             for c in self._all()
             for type_, to in c.event_mapping.items()
             if to.outcome in outcomes
+            for name in (c.campaign_id, None)
         )
 
     def _all(self) -> Iterator[Campaign]:

@@ -100,7 +100,7 @@ def read_log(reader: Reader, workspace_id: str, marked_after: int, report: Repor
 
 
 def _note_events(
-    log: Log, row: FeedbackRow, wanted: frozenset[tuple[str, str]], mapped: frozenset[tuple[str, str]]
+    log: Log, row: FeedbackRow, wanted: frozenset[tuple[str, str]], mapped: frozenset[tuple[str | None, str]]
 ) -> None:
     decision = row.decision
     if wanted and (heard := requires.replies(decision, row.events, wanted)):

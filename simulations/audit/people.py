@@ -39,20 +39,25 @@ class Person:
 
 
 def refusals_by_event(
-    decision: Decision, events: Iterable[Event], mapped: Collection[tuple[str, str]]
+    decision: Decision, events: Iterable[Event], mapped: Collection[tuple[str | None, str]]
 ) -> dict[str, Heard]:
     """From when on the refusals held that events of this decision or of its recipient recorded, by event id.
 
     Args:
         decision: a decision.
         events: all that may count for it.
-        mapped: (campaign id, event type) of what campaigns make a refusal.
+        mapped: (campaign id, event type) of what campaigns make a refusal; None = any campaign.
     """
     return {
         event.event_id: _heard(decision, event)
         for event in events
-        if (event.type in REFUSALS or (decision.campaign_id, event.type) in mapped) and _may_refuse(event)
+        if (event.type in REFUSALS or (_campaign(decision, event), event.type) in mapped) and _may_refuse(event)
     }
+
+
+def _campaign(decision: Decision, event: Event) -> str | None:
+    """Whose mapping an event goes by: its message's; of one that names a person, that which it names itself."""
+    return event.campaign_id if event.decision_id is None else decision.campaign_id
 
 
 def _may_refuse(event: Event) -> bool:

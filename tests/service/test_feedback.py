@@ -10,11 +10,12 @@ import pytest
 from optimizer.bandit.rewards import outcomes, reward
 from optimizer.errors import Conflict, Invalid, NotFound
 from optimizer.service import decide, settle, setup, upkeep
+from optimizer.service.feedback import load
 from optimizer.service.ingest import ingest
 from optimizer.service.requests import DecisionRequest, EventInput, RejectedEvent, VendorEvent
 from optimizer.service.wiring import Services
 from storage.log import Decision, Message
-from storage.records import Campaign, GroupShares, OutcomeWeight, Recipient, Suppression
+from storage.records import Campaign, EventMapping, GroupShares, OutcomeWeight, Recipient, Suppression
 from storage.rules import Cap, Rule
 from tests.service.conftest import START, WORKSPACE, FakeClock, campaign
 
@@ -73,11 +74,12 @@ def test_an_event_ahead_of_its_decision_is_joined_when_it_appears(services: Serv
         assert [e.event_id for e in reader.events(WORKSPACE, decision)] == ["e1"]
 
 
-def test_a_failure_gives_the_place_back_also_ahead_of_its_decision(services: Services) -> None:
-    setup.put_campaign(services, campaign(allow_no_send=False))
+@pytest.mark.parametrize("kind", ["failed", "Send Failed"])
+def test_a_failure_gives_the_place_back_also_ahead_of_its_decision(services: Services, kind: str) -> None:
+    setup.put_campaign(services, campaign(allow_no_send=False, event_mapping={"Send Failed": EventMapping("failed")}))
     ends = []
     for who, ahead in (("early", True), ("late", False)):
-        failure = event("failed", at=0, event_id=who, request_id=f"of {who}")
+        failure = event(kind, at=0, event_id=who, request_id=f"of {who}")
         if ahead:
             assert ingest(services, WORKSPACE, [failure]).unmatched == 1
         decided = services.decider.decide(WORKSPACE, DecisionRequest("spring", who, request_id=f"of {who}"))[0]
@@ -87,8 +89,13 @@ def test_a_failure_gives_the_place_back_also_ahead_of_its_decision(services: Ser
         assert decided.status == ("released" if ahead else "reserved")
         with services.store.read() as reader:
             held = reader.messages(WORKSPACE, [who], START - timedelta(days=1), START + timedelta(days=99))
-        ends.append((ended.status, ended.close_reason == f"event:failed:{who}", held))
-    assert ends == [("released", True, {})] * 2
+            row = next(
+                row
+                for row in load(reader, WORKSPACE, START + timedelta(hours=1)).rows
+                if row.decision.recipient_id == who
+            )
+        ends.append((ended.status, ended.close_reason == f"event:failed:{who}", held, row.failed))
+    assert ends == [("released", True, {}, True)] * 2
 
 
 @pytest.mark.parametrize("chunk", [1, 250])

@@ -87,6 +87,38 @@ def test_what_a_campaign_counts_as_an_opt_out_silences(services: Services, sent:
     assert refused(services) == set(), "it is an unsubscription like any other"
 
 
+@pytest.mark.parametrize(
+    ("named", "what"),
+    [
+        ({}, {EVERYTHING}),
+        ({"campaign_id": "spring"}, {EVERYTHING}),
+        ({"campaign_id": "news"}, set()),
+        ({"decision_id": "dec_of_nobody"}, {EVERYTHING}),
+    ],
+)
+def test_what_a_campaign_counts_as_an_opt_out_may_name_the_person_alone(
+    services: Services, sent: Decision, named: dict[str, str], what: set[tuple[str, str]]
+) -> None:
+    with services.store.read() as reader:
+        services.catalog.view(reader, WORKSPACE).refusals(reader)  # kept, until what is mapped changes
+    mapping = {"Email Unsubscribed": EventMapping("unsubscribed"), "Seen": EventMapping("converted")}
+    setup.put_campaign(services, campaign(channels=MAIL, allow_no_send=False, event_mapping=mapping))
+    several = [event(kind, 0, recipient_id="u1", **named) for kind in ("Seen", "Email Unsubscribed")]
+    assert ingest(services, WORKSPACE, several).accepted == 2
+    assert refused(services) == what
+    assert stored(services, sent.decision_id).status == ("revoked" if what else "reserved")
+    ingest(services, WORKSPACE, [event("resubscribed", 1, recipient_id="u1")])
+    assert refused(services) == set()
+
+
+def test_no_mapping_takes_a_persons_refusals_back(services: Services, sent: Decision) -> None:
+    mapping = {"Joined": EventMapping("resubscribed")}
+    setup.put_campaign(services, campaign(channels=MAIL, allow_no_send=False, event_mapping=mapping))
+    ingest(services, WORKSPACE, [event("unsubscribed", 0, recipient_id="u1")])
+    ingest(services, WORKSPACE, [event("Joined", 1, recipient_id="u1")])
+    assert refused(services) == {EVERYTHING}
+
+
 def test_what_a_failure_refuses_acts_when_its_decision_is_known_later(services: Services, sent: Decision) -> None:
     told = VendorEvent(
         "failed", START, event_id="v1", provider="sendgrid", message_id="m1", refuses="channel", vendor="sendgrid"

@@ -39,7 +39,20 @@ NAMES: list[dict[str, Any]] = [
     {"recipient_id": "u3", "campaign_id": "nope"},
     {"request_id": "request"},
 ]
-TYPES = ["delivered", "opened", "clicked", "converted", "Paid", "Page Viewed", "failed", "bounced", "unsubscribed"]
+TYPES = [
+    "delivered",
+    "opened",
+    "clicked",
+    "converted",
+    "Paid",
+    "Page Viewed",
+    "failed",
+    "bounced",
+    "unsubscribed",
+    "Left",
+    "Lost",
+]
+MAPPED = {"Paid": "converted", "Left": "unsubscribed", "Lost": "failed"}
 EVENT = st.fixed_dictionaries(
     {
         "event_id": st.sampled_from([f"e{i}" for i in range(30)]),
@@ -64,7 +77,7 @@ def event(one: dict[str, Any]) -> EventInput:
 
 def prepared(services: Services, *, vendors: bool) -> None:
     setup.ensure_workspace(services, WORKSPACE)
-    setup.put_campaign(services, campaign(event_mapping={"Paid": EventMapping("converted")}))
+    setup.put_campaign(services, campaign(event_mapping={kind: EventMapping(to) for kind, to in MAPPED.items()}))
     people = [Recipient(WORKSPACE, one, timezone=zone) for one, zone in (("u1", "Asia/Tokyo"), ("u2", None))]
     setup.put_recipients(services, WORKSPACE, people)
     for name, person in (("sent", "u1"), ("other", "u2"), ("reserved", "u1"), ("late", "u2")):
@@ -88,7 +101,7 @@ def outcome(envelopes: Sequence[Sequence[EventInput]], *, together: bool, vendor
             prepared(services, vendors=vendors)
             clock.forward(hours=4)
             if not together:
-                patched.setattr(ingesting, "split", lambda _w, _i, found, _t: (Plain(), found))
+                patched.setattr(ingesting, "split", lambda _w, _i, found, _t, _m: (Plain(), found))
             reports = [ingest(services, WORKSPACE, one) for one in envelopes]
         finally:
             services.close()
@@ -154,7 +167,7 @@ def test_ordinary_events_are_stored_together(services: Services, clock: FakeCloc
 
     def work(writer: Any) -> tuple[int, int]:
         found, _ = ingesting._correlate_all(services, writer, WORKSPACE, made, clock())
-        plain, others = split(writer, WORKSPACE, found, {})
+        plain, others = split(writer, WORKSPACE, found, {}, {})
         return len(plain.rows), len(others)
 
     assert services.store.write(work) == (5, 0)

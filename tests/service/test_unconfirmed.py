@@ -14,7 +14,7 @@ from optimizer.service.requests import DecisionRequest, EventInput
 from optimizer.service.retrain import retrain
 from optimizer.service.wiring import Services
 from storage.log import Decision
-from storage.records import Channel, Guardrail, OutcomeWeight
+from storage.records import Channel, EventMapping, Guardrail, OutcomeWeight
 from tests.service.conftest import WORKSPACE, FakeClock, campaign
 
 RELEASING = campaign(
@@ -24,6 +24,7 @@ RELEASING = campaign(
     attribution_hours={"clicked": 1.0, "unsubscribed": 1.0},
     allow_no_send=False,
     unconfirmed="release",
+    event_mapping={"Email Delivered": EventMapping("delivered")},
 )
 
 
@@ -59,7 +60,8 @@ def settled(services: Services, clock: FakeClock) -> None:
 def test_they_are_not_chosen_by_their_answers(shop: Services, clock: FakeClock) -> None:
     decided = sent_to(shop, 40)
     tell(shop, clock, "clicked", decided[:20])
-    tell(shop, clock, "delivered", decided[10:30])
+    tell(shop, clock, "delivered", decided[10:20])
+    tell(shop, clock, "Email Delivered", decided[20:30])
     settled(shop, clock)
     rows = rows_of(shop, clock)
     assert {row.decision.status for row in rows.values()} == {"expired"}
