@@ -21,8 +21,16 @@ from optimizer.errors import Invalid
 
 #: Seconds to connect, and for the whole attempt.
 CONNECT_SECONDS, TOTAL_SECONDS = 5.0, 15.0
-#: Public by their number, but a gateway may translate them to private IPv4 addresses (RFC 6052, RFC 8215, RFC 3056).
-_TRANSLATED = tuple(ipaddress.ip_network(one) for one in ("64:ff9b::/96", "64:ff9b:1::/48", "2002::/16", "2001::/32"))
+#: Public by their number, but not of the public internet.
+_HIDDEN = tuple(
+    ipaddress.ip_network(one)
+    for one in (
+        # A gateway or a kernel may translate them to private IPv4 addresses (RFC 6052, 8215, 3056, 4380, 4291, 2765).
+        *("64:ff9b::/96", "64:ff9b:1::/48", "2002::/16", "2001::/32", "::/96", "::ffff:0:0:0/96"),
+        "fec0::/10",  # site-local, deprecated by RFC 3879 and still routed inside some sites
+        "168.63.129.16/32",  # the host of any virtual machine at Azure, and its agent's control channel
+    )
+)
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 
 
@@ -80,7 +88,7 @@ def require_public(address: Address, *, private: bool) -> None:
     """``RefusedError`` unless the address is one of the public internet, or ``private`` ones are allowed."""
     mapped = address.ipv4_mapped if isinstance(address, ipaddress.IPv6Address) else None
     real = mapped or address
-    hidden = isinstance(real, ipaddress.IPv6Address) and any(real in network for network in _TRANSLATED)
+    hidden = any(real in network for network in _HIDDEN)
     if not private and (hidden or not real.is_global or real.is_multicast):
         raise RefusedError(f"{address} is no public address")
 
