@@ -76,7 +76,8 @@ def bury(writer: Writer, salt: bytes, person: Recipient, now: datetime) -> None:
     hashed = grave_id(salt, person.workspace_id, person.recipient_id)
     grave = stored or unknown(person.workspace_id, hashed)
     refused = {(ANY, ANY, ERASURE): Suppression(source=ERASURE, at=now)}
-    for one in (*grave.suppressed, *person.suppressed):
+    # A record has what was remembered since the person was put back, but for what they have taken back meanwhile.
+    for one in person.suppressed if person.version else grave.suppressed:
         source = _BY_AN_EVENT if (one.source or "").startswith(EVENT_SOURCE) else None
         if source is not None:
             refused[one.channel, one.category, source] = replace(one, source=source)

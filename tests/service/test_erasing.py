@@ -332,6 +332,22 @@ def test_who_is_put_back_keeps_the_refusals_that_events_recorded(
     assert ask(services, name_of(3)).status == "withheld"
 
 
+def test_a_second_erasure_brings_no_refusal_back_that_was_lifted(
+    services: Services, decided: list[Decision], clock: FakeClock
+) -> None:
+    for lifts in (False, True):
+        erase(services, 3)  # 3 had unsubscribed
+        setup.put_recipient(services, Recipient(WORKSPACE, name_of(3)))
+        clock.forward(minutes=5)
+        assert ask(services, name_of(3)).status == "withheld"
+        if lifts:
+            ingest(services, WORKSPACE, [EventInput("resubscribed", clock(), recipient_id=name_of(3))])
+    clock.forward(minutes=5)
+    erase(services, 3)
+    assert setup.put_recipient(services, Recipient(WORKSPACE, name_of(3)))[0].suppressed == ()
+    assert ask(services, name_of(3)).status == "reserved"
+
+
 def test_what_a_caller_had_suppressed_is_the_callers_to_say_again(services: Services, decided: list[Decision]) -> None:
     refused = Recipient(WORKSPACE, name_of(2), suppressed=(Suppression("email"),))
     setup.put_recipient(services, refused)
