@@ -166,7 +166,9 @@ class _Events:
         """See ``Target``."""
         services, workspace_id = self.place.services, self.place.workspace_id
         try:
-            found = self.columns.read(table, services.clock())
+            with services.store.read() as reader:
+                mapped = services.catalog.view(reader, workspace_id).refusals(reader)
+            found = self.columns.read(table, services.clock(), mapped)
         except Unusual:
             return None
         return _put_whole(

@@ -11,7 +11,7 @@ from typing import Any
 from optimizer.bandit.rewards import CLOCK_SKEW, MESSAGE_OUTCOMES
 from optimizer.service.cells import OBJECT_VALUES, Cells, instant
 from optimizer.service.erased import any_erased
-from optimizer.service.optout import ACTING
+from optimizer.service.optout import ACTING, MappedRefusals
 from optimizer.service.rhythms import add_new_events
 from optimizer.service.rowparts import Table
 from optimizer.service.wholecolumns import REMEMBERED, Memos, joined, member, plain_ids, require, require_names
@@ -35,8 +35,8 @@ class EventColumns:
     def __post_init__(self) -> None:
         self._memos = Memos(self._meaning)
 
-    def read(self, table: Table, now: datetime) -> NewEvents:
-        """A chunk's events.
+    def read(self, table: Table, now: datetime, mapped: MappedRefusals) -> NewEvents:
+        """A chunk's events; ``mapped``: what campaigns make a refusal.
 
         Raises:
             Unusual: they are to be read row by row.
@@ -46,7 +46,7 @@ class EventColumns:
         properties = [self._memos.of(name, columns.pop(name)) for name in table.columns if name.startswith(_PREFIX)]
         require(len(properties) <= OBJECT_VALUES and columns.keys() >= {*_IDS, "occurred_at"})
         ids, types, recipients = (plain_ids(columns.pop(name)) for name in _IDS)
-        require(not (set(types) & (ACTING | MESSAGE_OUTCOMES)))
+        require((ACTING | MESSAGE_OUTCOMES).union(kind for _, kind in mapped).isdisjoint(types))
         occurred: list[int] = self._memos.of("occurred_at", columns.pop("occurred_at"))
         require(max(occurred) <= to_micros(now + CLOCK_SKEW))
         nothing: Sequence[Any] = (None,) * len(ids)

@@ -23,7 +23,7 @@ from optimizer.service import imports, importtargets, setup
 from optimizer.service.imports import import_file
 from optimizer.service.importtargets import Kind
 from optimizer.service.wiring import Services, open_services
-from storage.records import Campaign, Recipient
+from storage.records import Campaign, EventMapping, Recipient
 from tests.service.conftest import START, WORKSPACE, FakeClock, campaign
 from tests.storage.conftest import dump
 
@@ -118,7 +118,9 @@ class Both:
         """What is reported, and what is stored."""
         name = f"workspace-{next(NUMBERS):05d}"
         setup.ensure_workspace(self.services, name)
-        setup.put_campaign(self.services, campaign(workspace_id=name))
+        setup.put_campaign(
+            self.services, campaign(workspace_id=name, event_mapping={"Left": EventMapping("unsubscribed")})
+        )
         people = [Recipient(name, one, timezone=zone) for one, zone in (("a", "Asia/Tokyo"), ("b", None))]
         setup.put_recipients(self.services, name, people)
         bad: list[Any] = []
@@ -212,7 +214,7 @@ def test_so_are_those_of_different_chunks(both: Both, cells: list[str]) -> None:
 
 
 EVENT = {
-    "type": st.sampled_from(["visited", "visited", "Viewed", "opened", "unsubscribed", ""]),
+    "type": st.sampled_from(["visited", "visited", "Viewed", "opened", "unsubscribed", "Left", ""]),
     "occurred_at": AT,
     "recipient_id": IDS,
     "value": st.sampled_from(["", "1.5", "x", "1e10"]),

@@ -111,6 +111,14 @@ def test_what_a_campaign_counts_as_an_opt_out_may_name_the_person_alone(
     assert refused(services) == set()
 
 
+def test_an_imported_opt_out_under_a_campaigns_own_name_silences(services: Services, tmp_path: Path) -> None:
+    mapping = {"Email Unsubscribed": EventMapping("unsubscribed")}
+    setup.put_campaign(services, campaign(channels=MAIL, event_mapping=mapping))
+    row = {"event_id": "e1", "type": "Email Unsubscribed", "recipient_id": "u1", "occurred_at": START.isoformat()}
+    assert import_file(services, WORKSPACE, "events", write(tmp_path / "e.csv", [row])).stored == 1
+    assert refused(services) == {EVERYTHING}
+
+
 def test_no_mapping_takes_a_persons_refusals_back(services: Services, sent: Decision) -> None:
     mapping = {"Joined": EventMapping("resubscribed")}
     setup.put_campaign(services, campaign(channels=MAIL, allow_no_send=False, event_mapping=mapping))
