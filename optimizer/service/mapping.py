@@ -10,6 +10,7 @@ true: all that ``columns`` doesn't name.
 from __future__ import annotations
 
 import hashlib
+import re
 import tomllib
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -143,8 +144,7 @@ def _format(where: str, how: Any) -> _Format:
     if "values" in how:
         return partial(_translated, _table_of(f"{where}.values", how["values"]))
     if "decimal" in how or "thousands" in how:
-        marks = str(how.get("decimal", ".")), str(how.get("thousands", ""))
-        return partial(_number, *marks)
+        return _number_format(where, str(how.get("decimal", ".")), str(how.get("thousands", "")))
     if not isinstance(how.get("time"), str) and "timezone" not in how:
         raise Invalid.field(where, "must say time, decimal, thousands or values")
     return partial(_time, str(how.get("time", "")), _zone(f"{where}.timezone", how.get("timezone")))
@@ -173,11 +173,28 @@ def _translated(values: Mapping[str, Any], value: Any) -> Any:
     return values[text]
 
 
-def _number(decimal: str, thousands: str, value: Any) -> float:
+def _number_format(where: str, decimal: str, thousands: str) -> _Format:
+    if not decimal or decimal == thousands:
+        raise Invalid.field(
+            where, f"decimal {decimal!r:.80}, thousands {thousands!r:.80}; allowed: two marks that differ"
+        )
+    point, mark = re.escape(decimal), re.escape(thousands)
+    # Groups of three, or, as in India, of two before the last: 1,234,567 or 12,34,567.
+    grouped = (
+        f"[0-9]{{1,3}}(?:{mark}[0-9]{{3}})+|[0-9]{{1,2}}(?:{mark}[0-9]{{2}})+{mark}[0-9]{{3}}|" if thousands else ""
+    )
+    return partial(_number, re.compile(f"[+-]?(?:{grouped}[0-9]+)(?:{point}[0-9]+)?"), decimal, thousands)
+
+
+def _number(form: re.Pattern[str], decimal: str, thousands: str, value: Any) -> float:
+    """A number in the notation told. One in another would be wrong by powers of ten, so it is none."""
     if not isinstance(value, str):
         return float(value)
-    plain = value.replace(thousands, "") if thousands else value
-    return float(plain.replace(decimal, "."))
+    told = value.strip()
+    if form.fullmatch(told) is None:
+        grouped = f", in groups of three with {thousands!r} between them or in none" if thousands else ""
+        raise ValueError(f"allowed: digits{grouped}, then {decimal!r} and decimals, if any")
+    return float(told.replace(thousands, "").replace(decimal, "."))
 
 
 def _time(pattern: str, where: tzinfo | None, value: Any) -> datetime:

@@ -77,6 +77,37 @@ def test_a_crm_table_becomes_recipients(services: Services, tmp_path: Path) -> N
     assert people["8"].attributes == {"source": "crm"}
 
 
+@pytest.mark.parametrize(
+    ("marks", "cells"),
+    [
+        (
+            {"decimal": ",", "thousands": "."},
+            {"1.234,50": 1234.5, "-1.234.567": -1234567.0, "1234,5": 1234.5, " 7 ": 7.0, "1.5": None, "12.50": None}
+            | {"1,234.50": None, "1.2345,0": None, ".234": None, "1..234": None, "1,": None, "1e5": None, "nan": None},
+        ),
+        ({"thousands": ","}, {"12,34,567.5": 1234567.5, "1,234": 1234.0, "1,5": None, "1.234,50": None}),
+        ({"decimal": ","}, {"1,5": 1.5, "1.5": None, "1.234,5": None}),
+        ({"thousands": "\u00a0", "decimal": ","}, {"1\u00a0234,5": 1234.5, "1 234,5": None}),
+    ],
+)
+def test_a_number_in_another_notation_than_the_mappings_is_a_bad_row(
+    services: Services, tmp_path: Path, marks: dict[str, str], cells: dict[str, float | None]
+) -> None:
+    file = tmp_path / "n.ndjson"
+    file.write_bytes(b"\n".join(orjson.dumps({"recipient_id": f"u{i}", "n": cell}) for i, cell in enumerate(cells)))
+    how = {"columns": {"attributes.n": "n"}, "formats": {"attributes.n": marks}}
+    seen: list[BadRow] = []
+    read = read_mapping(mapping(tmp_path, how))
+    import_file(services, WORKSPACE, "recipients", file, mapping=read, on_bad=seen.append)
+    with services.store.read() as reader:
+        people = reader.recipients(WORKSPACE, [f"u{i}" for i in range(len(cells))])
+    known = {f"u{i}": number for i, number in enumerate(cells.values()) if number is not None}
+    assert {name: one.attributes["n"] for name, one in people.items()} == known
+    assert [(bad.line, [*bad.error.errors]) for bad in seen] == [
+        (line, ["attributes.n"]) for line, number in enumerate(cells.values(), start=1) if number is None
+    ]
+
+
 def past(services: Services, recipient_id: str) -> tuple[Happening, ...]:
     with services.store.read() as reader:
         return reader.past(WORKSPACE, recipient_id, services.clock(), limit=9)
@@ -169,6 +200,8 @@ def test_a_mapping_that_does_not_fit_is_refused_once_where_it_does_not(
         ({"formats": {"a": {"tim": "unix"}}}, "mapping.formats.a.tim"),
         ({"formats": {"a": {}}}, "mapping.formats.a"),
         ({"formats": {"a": {"time": "unix", "timezone": "Mars"}}}, "mapping.formats.a.timezone"),
+        ({"formats": {"a": {"thousands": "."}}}, "mapping.formats.a"),
+        ({"formats": {"a": {"decimal": ""}}}, "mapping.formats.a"),
         ({"formats": {"a": {"values": 7}}}, "mapping.formats.a.values"),
         ({"ignore": 7}, "mapping.ignore"),
     ],
