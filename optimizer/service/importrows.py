@@ -69,14 +69,17 @@ def event_row(cells: Cells) -> EventInput:
     if occurred_at is None:
         raise Invalid.field("occurred_at", "missing; it is required", code="required")
     hard = cells.switch("hard")
+    provider, message_id = cells.id("provider"), cells.id("message_id")
+    if message_id is not None and provider is None:
+        raise Invalid.field("provider", "missing; message_id needs it", code="required")
     return EventInput(
         type=cells.required_id("type"),
         occurred_at=occurred_at,
         event_id=cells.id("event_id"),
         decision_id=cells.id("decision_id"),
         request_id=cells.id("request_id"),
-        provider=cells.id("provider"),
-        message_id=cells.id("message_id"),
+        provider=provider,
+        message_id=message_id,
         recipient_id=cells.id("recipient_id"),
         campaign_id=cells.id("campaign_id"),
         value=cells.worth("value"),

@@ -410,12 +410,15 @@ def test_imported_events_reach_their_decisions_and_bad_ones_keep_their_lines(
         {"event_id": "e3", "type": "clicked", "occurred_at": at},
         {"event_id": "e4", "type": "converted", "recipient_id": "u1", "occurred_at": at, "value": 9},
         {"event_id": "e5", "recipient_id": "u1", "occurred_at": at},
+        # An order's id, say: it names no message, and no event that waits for one ever counts.
+        {"event_id": "e6", "type": "converted", "recipient_id": "u1", "occurred_at": at, "message_id": "order-1"},
     ]
     seen: list[BadRow] = []
     report = import_file(services, WORKSPACE, "events", write(tmp_path / "e.csv", rows), on_bad=seen.append)
 
-    assert (report.stored, report.bad) == (2, 3)
-    assert [bad.line for bad in seen] == [3, 4, 6]
+    assert (report.stored, report.bad) == (2, 4)
+    assert [bad.line for bad in seen] == [3, 4, 6, 7]
+    assert seen[-1].error.errors == {"provider": ["missing; message_id needs it"]}
     (found,) = logged(services)
     assert found.decision.decision_id == decision.decision_id
     assert [event.event_id for event in found.events] == ["e1", "e4"]
