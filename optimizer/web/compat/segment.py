@@ -3,6 +3,10 @@
 Source: https://segment.com/docs/connections/sources/catalog/libraries/server/http-api/. The write key is an API key
 with the scope ``feedback``, as the user name of Basic authentication, or as ``writeKey`` in the body. Too large or
 unreadable is 400 there, never 413 or 415; whatever an SDK should try again is 503.
+
+SDKs of apps and browsers call each path by its first letter, with JSON as ``text/plain`` and the key in the body
+(analytics-kotlin ``HTTPClient``, analytics-next ``plugins/segmentio``): a browser sends that without asking first.
+Pages of any origin may post and read what came of it: who posts is told by the key alone and never by a cookie.
 """
 
 from __future__ import annotations
@@ -193,7 +197,22 @@ def _refusal(status: int, code: str, message: str) -> Response:
     return Response(orjson.dumps(document), status, content_type=body.JSON)
 
 
+@api.after_request
+def _open_to_pages(response: Response) -> Response:
+    response.headers["Access-Control-Allow-Origin"] = "*"
+    if request.method == "OPTIONS":
+        response.headers["Access-Control-Allow-Headers"] = "Authorization, Content-Type"
+        response.headers["Access-Control-Max-Age"] = "7200"  # as long as browsers keep it at most
+    return response
+
+
 for _name, _call in (("batch", None), *((call, call) for call in CALLS)):
-    api.add_url_rule(
-        f"{_BASE}/{_name}", _name, _view(_call), methods=["POST"], provide_automatic_options=False, strict_slashes=False
-    )
+    for _path in (_name, _name[0]):
+        api.add_url_rule(
+            f"{_BASE}/{_path}",
+            _path,
+            _view(_call),
+            methods=["POST", "OPTIONS"],
+            provide_automatic_options=True,  # answers OPTIONS itself
+            strict_slashes=False,
+        )

@@ -73,19 +73,28 @@ _REFUSALS: dict[str, str] = {
 
 def _operation(name: str, summary: str, about: str, body: Json, answer: Json) -> Json:
     said = {"application/json": {"schema": _REFUSAL}}
+    content = {kind: {"schema": body} for kind in ("application/json", "text/plain")}
     return {
+        "options": {
+            "operationId": f"segment_{name}_options",
+            "summary": "What a page may send",
+            "description": "A browser asks so before it posts anything else than `text/plain`: any origin may.",
+            "tags": ["Compatible"],
+            "security": [],
+            "responses": {"200": {"description": "Headers say what."}},
+        },
         "post": {
             "operationId": f"segment_{name}",
             "summary": summary,
             "description": f"{about} Needs the scope `feedback`.",
             "tags": ["Compatible"],
             "security": [{"writeKey": []}],
-            "requestBody": {"required": True, "content": {"application/json": {"schema": body}}},
+            "requestBody": {"required": True, "content": content},
             "responses": {
                 "200": {"description": "Durably stored.", "content": {"application/json": {"schema": answer}}},
                 **{status: {"description": text, "content": said} for status, text in _REFUSALS.items()},
             },
-        }
+        },
     }
 
 
@@ -105,10 +114,14 @@ def _paths() -> dict[str, Json]:
         },
     }
     about = "As the SDKs send them, gzip or not; a bad message spoils no other."
-    found = {"/segment/v1/batch": _operation("batch", "Many calls", about, batch, _BATCH_ANSWER)}
+    calls = {"batch": ("Many calls", about, batch, _BATCH_ANSWER)}
     for name, (summary, said, own) in _CALLS.items():
-        body: Json = {"type": "object", "properties": {**_COMMON, **own}}
-        found[f"/segment/v1/{name}"] = _operation(name, summary, said, body, _SUCCESS)
+        calls[name] = (summary, said, {"type": "object", "properties": {**_COMMON, **own}}, _SUCCESS)
+    found = {}
+    for name, (summary, said, body, answer) in calls.items():
+        found[f"/segment/v1/{name}"] = _operation(name, summary, said, body, answer)
+        also = f"`/segment/v1/{name}`, as SDKs of apps and browsers call it."
+        found[f"/segment/v1/{name[0]}"] = _operation(name[0], summary, also, body, answer)
     return found
 
 

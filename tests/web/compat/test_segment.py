@@ -275,6 +275,43 @@ def test_the_key_may_be_in_the_body(track: Tracker, app: Flask) -> None:
     assert answer.get_json() == {"success": True}
 
 
+@pytest.mark.parametrize("call", ["track", "identify", "page", "screen", "group", "alias"])
+def test_a_browser_reports_each_call_by_its_first_letter_as_text_with_the_key_in_the_body(
+    track: Tracker, app: Flask, call: str
+) -> None:
+    message = {**MESSAGE, "groupId": "g", "previousId": "p", "type": call, "writeKey": key(app, "feedback")}
+    sent = {"Content-Type": "text/plain", "Origin": "https://shop.example"}
+    answer = app.test_client().post(f"/segment/v1/{call[0]}", data=orjson.dumps(message), headers=sent)
+    assert (answer.status_code, answer.get_json()) == (200, {"success": True})
+    assert answer.headers["Access-Control-Allow-Origin"] == "*"
+    assert set(track.events()) == {"Seen" if call == "track" else call}
+
+
+def test_an_app_reports_a_packed_batch_as_text_with_the_key_in_the_body(track: Tracker, app: Flask) -> None:
+    batch = {"batch": [{**MESSAGE, "type": "track"}], "sentAt": iso(), "writeKey": key(app, "feedback")}
+    sent = {"Content-Type": "text/plain", "Content-Encoding": "gzip"}
+    answer = app.test_client().post("/segment/v1/b", data=gzip.compress(orjson.dumps(batch)), headers=sent)
+    assert (answer.status_code, answer.get_json()) == (200, {"success": True})
+    assert track.events()["Seen"].matched
+
+
+@pytest.mark.parametrize("path", ["batch", "b", "t", "track/"])
+def test_a_page_of_any_origin_may_ask_and_read_and_no_cookie_is_asked_for(track: Tracker, path: str) -> None:
+    asks = {"Origin": "https://shop.example", "Access-Control-Request-Method": "POST"}
+    answer = track.app.test_client().options(f"/segment/v1/{path}", headers=asks)
+    assert (answer.status_code, answer.headers["Access-Control-Allow-Origin"]) == (200, "*")
+    assert answer.headers["Access-Control-Allow-Headers"] == "Authorization, Content-Type"
+    assert "Access-Control-Allow-Credentials" not in answer.headers
+    refused = track(path, b"{", Origin="https://shop.example")
+    assert (refused.status_code, refused.headers["Access-Control-Allow-Origin"]) == (400, "*")
+
+
+def test_no_other_route_is_open_to_pages(track: Tracker) -> None:
+    sent = {"Origin": "https://shop.example"}
+    for answer in (track.app.test_client().options("/v1/events", headers=sent), track.app.test_client().get("/livez")):
+        assert not [name for name, _ in answer.headers if name.startswith("Access-Control")]
+
+
 @pytest.mark.parametrize("header", ["", "Basic", "Basic !!!", "Basic Og==", "Basic \xfc", "Bearer abc", "Basic eDp5"])
 def test_a_key_that_is_none_is_401_in_the_form_of_the_api(track: Tracker, header: str) -> None:
     answer = track("track", MESSAGE, Authorization=header)
