@@ -23,7 +23,8 @@ ExplorationMethod = Literal[
 ]
 Unconfirmed = Literal["assume_sent", "release"]
 AttributeType = Literal["category", "number", "boolean", "timestamp", "text"]
-Scope = Literal["decide", "feedback", "read", "admin"]
+#: ``admin`` implies all, ``feedback`` implies ``track``: to report by a Segment SDK and in no other way.
+Scope = Literal["decide", "feedback", "track", "read", "admin"]
 #: What the one number of an exploration method is called; methods that are not here have none.
 EXPLORATION_PARAMETERS: Mapping[ExplorationMethod, str] = {
     "inverse_gap": "gamma",
@@ -64,6 +65,10 @@ class ApiKey:
     scopes: tuple[Scope, ...]
     created_at: datetime
     revoked_at: datetime | None = None
+
+    def may(self, scope: Scope) -> bool:
+        """Whether it has a scope, or one that implies it."""
+        return scope in self.scopes or "admin" in self.scopes or (scope == "track" and "feedback" in self.scopes)
 
 
 @dataclass(frozen=True, slots=True)

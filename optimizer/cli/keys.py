@@ -15,7 +15,11 @@ def keys() -> None:
 
 @keys.command(epilog=EXIT_CODES)
 @option("--name", required=True, help="What the key is for; shown in lists.")
-@option("--scopes", required=True, help="Comma-separated: decide, feedback, read, admin (implies all).")
+@option(
+    "--scopes",
+    required=True,
+    help="Comma-separated: decide, feedback, track (Segment SDKs alone), read, admin (implies all).",
+)
 @command()
 def create(call: Call, name: str, scopes: str) -> None:
     """Make a key and print its secret once, alone on standard output. Only its hash is stored."""

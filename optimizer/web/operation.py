@@ -143,8 +143,8 @@ class Call:
         return self.key.workspace_id
 
     def may(self, scope: Scope) -> bool:
-        """Whether the key has this scope; ``admin`` implies all."""
-        return self.key is not None and (scope in self.key.scopes or "admin" in self.key.scopes)
+        """Whether there is a key that has this scope."""
+        return self.key is not None and self.key.may(scope)
 
     @property
     def preconditions(self) -> Preconditions:
@@ -264,7 +264,7 @@ def allowed(services: Services, secret: str, scope: Scope) -> ApiKey:
     """
     key = authenticate(services, secret)
     g.workspace_id, g.key_id = key.workspace_id, key.key_id
-    if scope not in key.scopes and "admin" not in key.scopes:
+    if not key.may(scope):
         needed = scope if scope == "admin" else f"{scope} (or admin)"
         raise Forbidden(
             f"the key {key.key_id} has the scopes {', '.join(key.scopes)}; this needs {needed}",

@@ -152,8 +152,10 @@ def test_a_refusal_has_exit_code_1_and_its_reason_on_standard_error(sendtide: Se
         result = sendtide("keys", "create", "--name", "x", "--scopes", "everything", *json)
         assert result.exit_code == 1
         assert result.stdout == ""
-        assert "everything; allowed: decide, feedback, read, admin" in result.stderr
-    assert orjson.loads(result.stderr)["errors"] == {"scopes": ["everything; allowed: decide, feedback, read, admin"]}
+        assert "everything; allowed: decide, feedback, track, read, admin" in result.stderr
+    assert orjson.loads(result.stderr)["errors"] == {
+        "scopes": ["everything; allowed: decide, feedback, track, read, admin"]
+    }
 
 
 @pytest.mark.parametrize(

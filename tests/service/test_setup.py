@@ -71,7 +71,7 @@ def test_a_key_opens_until_it_is_revoked(services: Services) -> None:
 
 
 def test_an_unknown_scope_names_the_known_ones(services: Services) -> None:
-    with pytest.raises(Invalid, match="decide, feedback, read, admin"):
+    with pytest.raises(Invalid, match="decide, feedback, track, read, admin"):
         setup.create_key(services, WORKSPACE, "ci", ["root"])
 
 

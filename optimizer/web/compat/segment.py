@@ -1,7 +1,7 @@
 """The Segment tracking API, as its SDKs speak it with ``host=…/segment``.
 
 Source: https://segment.com/docs/connections/sources/catalog/libraries/server/http-api/. The write key is an API key
-with the scope ``feedback``, as the user name of Basic authentication, or as ``writeKey`` in the body. Too large or
+with the scope ``track``, as the user name of Basic authentication, or as ``writeKey`` in the body. Too large or
 unreadable is 400 there, never 413 or 415; whatever an SDK should try again is 503.
 
 SDKs of apps and browsers call each path by its first letter, with JSON as ``text/plain`` and the key in the body
@@ -57,11 +57,11 @@ def _receive(call: str | None) -> list[RejectedEvent]:
     holder: ServiceHolder = current_app.extensions["sendtide"]
     services = holder.get()
     secret = _secret()
-    workspace_id = None if secret is None else allowed(services, secret, "feedback").workspace_id
+    workspace_id = None if secret is None else allowed(services, secret, "track").workspace_id
     # An SDK throws a whole batch away that any 4xx answered: half an emoji in one message must not lose the others.
     document = body.as_object(parse(_body(limits.SEGMENT_MESSAGE if call else limits.SEGMENT_BATCH)))
     if workspace_id is None:
-        workspace_id = allowed(services, _written(document), "feedback").workspace_id
+        workspace_id = allowed(services, _written(document), "track").workspace_id
     envelope = Envelope(_context(document), _sent_at(document), services.clock())
     messages = [document] if call else _messages(document)
     inputs, told = _read(messages, call, envelope)

@@ -86,7 +86,7 @@ def _operation(name: str, summary: str, about: str, body: Json, answer: Json) ->
         "post": {
             "operationId": f"segment_{name}",
             "summary": summary,
-            "description": f"{about} Needs the scope `feedback`.",
+            "description": f"{about} Needs the scope `track`, which `feedback` implies.",
             "tags": ["Compatible"],
             "security": [{"writeKey": []}],
             "requestBody": {"required": True, "content": content},

@@ -30,7 +30,7 @@ from optimizer.web.console.pages import (
     sign,
     visitor,
 )
-from optimizer.web.console.session import COOKIE, PATH, Session, end, has, seal_of
+from optimizer.web.console.session import COOKIE, PATH, Session, end, seal_of
 from storage.records import ApiKey
 
 audit = logging.getLogger("sendtide.audit")
@@ -73,7 +73,7 @@ def take_key() -> Response:
         key = authenticate(services, request.form.get("key", "").strip()[:_LONGEST_KEY])
     except Unauthenticated:
         return _wrong(seal.token(session), now)
-    if not has(key, "read"):
+    if not key.may("read"):
         return _form(seal.token(session), HTTPStatus.FORBIDDEN, "scope")
     _note("sign_in", key)
     return sign(_on(key.workspace_id), seal, session.of(key, now))

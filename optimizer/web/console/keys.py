@@ -37,7 +37,7 @@ def confirm_revoke(visit: Visit, ended_key: str) -> Response:
     """Asks whether it is meant, and says what ends with it."""
     known = _known(visit)
     found = _unrevoked(known, ended_key)
-    others = [key for key in known if key.revoked_at is None and key.key_id != ended_key and "admin" in key.scopes]
+    others = [key for key in known if key.revoked_at is None and key.key_id != ended_key and key.may("admin")]
     return visit.show("confirm_revoke.html", key=found, own=ended_key == visit.key.key_id, last=not others)
 
 

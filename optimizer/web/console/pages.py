@@ -25,7 +25,7 @@ from optimizer.web import body, problems
 from optimizer.web.console import filters
 from optimizer.web.console.language import DEFAULT, LANGUAGES, Language
 from optimizer.web.console.navigation import links
-from optimizer.web.console.session import COOKIE, PATH, Seal, Session, hand_out, has, key_of, seal_of, take_back
+from optimizer.web.console.session import COOKIE, PATH, Seal, Session, hand_out, key_of, seal_of, take_back
 from optimizer.web.holder import ServiceHolder
 from storage.errors import StoreError
 from storage.records import ApiKey, Scope
@@ -71,7 +71,7 @@ class Visit:
 
     def may(self, scope: Scope) -> bool:
         """Whether the key has this scope."""
-        return has(self.key, scope)
+        return self.key.may(scope)
 
     def show(self, template: str, status: int = 200, **facts: Any) -> Response:
         """A page of the console, with its frame."""

@@ -19,7 +19,7 @@ from itsdangerous import BadData, URLSafeSerializer
 
 from optimizer.service.wiring import Services
 from storage.port import Reader
-from storage.records import ApiKey, Scope
+from storage.records import ApiKey
 
 COOKIE: Final = "sendtide_console"
 #: Where the cookie is sent to: nothing but the console ever sees it.
@@ -123,11 +123,6 @@ def end(services: Services, session: Session) -> None:
     """Ends a session on the server: a copy of its cookie opens nothing any more, either."""
     until, now = session.since + LASTS + _AHEAD, services.clock()
     services.store.write(lambda writer: writer.end_session(session.name, until, now))
-
-
-def has(key: ApiKey, scope: Scope) -> bool:
-    """Whether a key has a scope; ``admin`` implies all."""
-    return scope in key.scopes or "admin" in key.scopes
 
 
 def hand_out(response: Response, request: Request, cookie: str, *, secure: bool) -> None:

@@ -136,7 +136,14 @@ class KeyIn(Body):
     """A key to make."""
 
     name = Text("What it is for: printable characters, not only spaces.", shortest=1, required=True)
-    scopes = Many(Choice(get_args(Scope)), "`admin` implies all.", shortest=1, longest=4, unique=True, required=True)
+    scopes = Many(
+        Choice(get_args(Scope)),
+        "`admin` implies all, `feedback` implies `track`.",
+        shortest=1,
+        longest=5,
+        unique=True,
+        required=True,
+    )
 
 
 class KeyOut(Shown):

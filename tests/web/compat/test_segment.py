@@ -45,7 +45,7 @@ def track(ready: Caller, app: Flask) -> Tracker:
     """A write key, and a decision about ``u1`` of long ago, by which the events after it can be read."""
     ready("POST", "/v1/decisions", {"campaign_id": "c", "recipient_id": "u1", "immediate": True})
     app.extensions["sendtide"].get().clock.forward(days=10)
-    return Tracker(app, key(app, "feedback"))
+    return Tracker(app, key(app, "track"))
 
 
 LATER = NOW + timedelta(days=10)
@@ -324,6 +324,19 @@ def test_a_key_that_is_none_is_401_in_the_form_of_the_api(track: Tracker, header
 
 def test_a_key_without_the_scope_is_403(track: Tracker, app: Flask) -> None:
     assert Tracker(app, key(app, "decide", "read"))("track", MESSAGE).status_code == 403
+
+
+def test_a_key_that_tracks_opens_nothing_else_and_one_that_reports_tracks_too(app: Flask) -> None:
+    assert Tracker(app, key(app, "feedback"))("track", MESSAGE).status_code == 200
+    stolen = Caller(app, key(app, "track"))
+    event = {"type": "unsubscribed", "recipient_id": "u1", "occurred_at": iso()}
+    for method, path, body in (
+        ("POST", "/v1/events", {"events": [event]}),
+        ("POST", "/v1/decisions", {"campaign_id": "spring", "recipient_id": "u1"}),
+        ("GET", "/v1/recipients/u1", None),
+        ("PUT", "/v1/recipients/u1", {}),
+    ):
+        assert stolen(method, path, body).status_code == 403, path
 
 
 def test_another_workspace_sees_nothing_of_it(track: Tracker, app: Flask) -> None:

@@ -94,7 +94,7 @@ def _workspace(services: Services, scope: Scope) -> str:
         raise Unauthenticated("no key; send it as Ocp-Apim-Subscription-Key")
     key = setup.authenticate(services, secret)
     g.workspace_id, g.key_id = key.workspace_id, key.key_id
-    if scope not in key.scopes and "admin" not in key.scopes:
+    if not key.may(scope):
         raise Forbidden(f"the key {key.key_id} has the scopes {', '.join(key.scopes)}; this needs {scope} (or admin)")
     return key.workspace_id
 
