@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Generic, Literal, TypeVar
+from typing import Final, Generic, Literal, TypeVar
 
 from storage.records import JsonObject, Mode
 from storage.rules import RiskLimit
@@ -26,6 +26,10 @@ ChangeKind = Literal["revoked", "displaced", "expired", "promoted", "rolled_back
 COUNTED: frozenset[str] = frozenset({"reserved", "claimed", "sent", "assumed_sent"})
 #: Statuses in which a message may still be called off.
 OPEN: frozenset[str] = frozenset({"reserved", "claimed"})
+#: Why a message was assumed sent where its campaign doesn't say so: an event says that it went out, known before the
+#: reservation ended (its place was never given back), or once it had expired.
+HEARD: Final = "heard"
+HEARD_LATE: Final = "heard:late"
 
 
 @swift
@@ -161,7 +165,8 @@ class Decision:
 
     ``position`` is the order of commits among the workspace's decisions, assigned by the store. Whatever else changes
     what counts notes the position of the last decision that was committed before it: ``sent_after`` of the first
-    confirm, ``closed_after`` of the last closing (None = none yet, or noted by a version that didn't).
+    confirm, or of what made an expired message count again, ``closed_after`` of the last closing (None = none yet, or
+    noted by a version that didn't).
     """
 
     workspace_id: str

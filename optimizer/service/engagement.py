@@ -15,7 +15,7 @@ from datetime import UTC, datetime
 
 from optimizer.bandit.eligibility import needs_unanswered
 from optimizer.bandit.rewards import MESSAGE_OUTCOMES
-from storage.log import Decision, Event, Named, Reply, Status, items_of
+from storage.log import HEARD, Decision, Event, Named, Reply, Status, items_of
 from storage.port import Reader, Writer
 from storage.records import Campaign
 from storage.rules import Rule
@@ -125,7 +125,7 @@ def _known(event: Event, decision: Decision) -> _Moment:
 
 def _counted(decision: Decision) -> _Moment:
     """When a message came to count as sent."""
-    assumed = decision.closed_after if decision.close_reason is None else None
+    assumed = decision.closed_after if decision.close_reason in (None, HEARD) else None
     position = decision.sent_after if assumed is None else assumed
     return position or 0, decision.sent_at or decision.send_at or decision.decided_at
 

@@ -28,7 +28,7 @@ from optimizer.service.stopped import STOPPED
 from optimizer.service.versions import check_version
 from optimizer.service.wiring import Services
 from storage.errors import StoreUnavailable
-from storage.log import Decision, Event, items_of
+from storage.log import HEARD, HEARD_LATE, Decision, Event, items_of
 from storage.port import Reader, Writer
 from storage.records import Recipient
 
@@ -36,7 +36,7 @@ log = logging.getLogger("sendtide.erasing")
 
 #: Why a reservation of an erased person was called off.
 ERASED = "erased"
-_OURS = frozenset({ERASED, UNCONFIRMED, RELEASED, WITHDRAWN, *STOPPED})
+_OURS = frozenset({ERASED, UNCONFIRMED, RELEASED, WITHDRAWN, HEARD, HEARD_LATE, *STOPPED})
 _EVER = (datetime(1, 1, 1, tzinfo=UTC), datetime(9999, 1, 1, tzinfo=UTC))
 
 

@@ -86,10 +86,12 @@ class Logged:
 
     @property
     def trainable(self) -> bool:
-        """Whether its action was carried out, so that its outcomes speak of it."""
-        if self.failed:
-            return False
-        return self.went_out or self.decision.status in COUNTED or self.decision.status == "no_send"
+        """Whether its action was carried out, so that its outcomes speak of it. What counts as sent since an event says
+        so alone does not teach by that: it may have been the answer."""
+        status = self.decision.status
+        if self.failed or (status == "assumed_sent" and self.decision.close_reason is not None):
+            return self.went_out and not self.failed
+        return self.went_out or status in COUNTED or status == "no_send"
 
     @property
     def drawn(self) -> bool:

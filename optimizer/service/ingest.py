@@ -21,6 +21,7 @@ from optimizer.errors import Forged, Invalid
 from optimizer.service import recipients as people
 from optimizer.service.engagement import UNMAPPED, note_engagement
 from optimizer.service.erased import CODE, gone, hidden_message_id
+from optimizer.service.heard import count_again
 from optimizer.service.ids import decision_id
 from optimizer.service.labels import judge_all_anew, judge_alone
 from optimizer.service.optout import (
@@ -325,8 +326,10 @@ def _act_on(writer: Writer, workspace_id: str, events: Sequence[Event], mapped: 
     decisions = writer.decisions_by_id(workspace_id, sorted(of)) if of else {}
     judged = judge_all_anew(writer, [(decisions[key], new) for key, new in of.items()])
     for key, new in zip(of, judged, strict=True):
-        note_engagement(writer, decisions[key], new)
-        note_message(writer, decisions[key], decisions[key], new)
+        before = decisions[key]
+        note_engagement(writer, before, new)
+        decisions[key] = count_again(writer, before, new)
+        note_message(writer, before, decisions[key], new)
     for event in events:  # in their order, since the first that calls a message off is the reason
         decision = None if event.decision_id is None else decisions.get(event.decision_id)
         if decision is not None:

@@ -1,8 +1,9 @@
 """Events that are stored many at once: those after which nothing is left to do but what can be done for all together.
 
-That is nearly all of them: what people do, and what becomes of messages that went out. Whatever may call a message off,
-silence a channel, turn earlier labels round or be known already is stored one by one (``service.ingest``). Both leave
-the same in the store, in any order, since what is tallied of events hangs on the set of them.
+That is nearly all of them: what people do, and what becomes of messages that went out. Whatever may call a message off
+or make it count again, silence a channel, turn earlier labels round or be known already is stored one by one
+(``service.ingest``). Both leave the same in the store, in any order, since what is tallied of events hangs on the set
+of them.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 
 from optimizer.service.engagement import OUT, engages, meaning
+from optimizer.service.heard import revives
 from optimizer.service.labels import JUDGED
 from optimizer.service.optout import ACTING, MappedRefusals, of_person
 from optimizer.service.requests import VendorEvent
@@ -82,6 +84,7 @@ def split(
         if one.said is None
         and one.event.type not in ACTING
         and _means(writer, one, mapped) not in ACTING
+        and (one.decision is None or not revives(writer, one.decision, one.event))
         and one.event.event_id not in taken
         and one.index not in told
     ]

@@ -14,6 +14,7 @@ from optimizer.bandit.rewards import CLOCK_SKEW
 from optimizer.errors import Conflict, Invalid, NotFound
 from optimizer.service.engagement import note_engagement, note_sent
 from optimizer.service.erased import gone, hidden_message_id, refusal
+from optimizer.service.heard import assume_sent, heard_of
 from optimizer.service.labels import judge_anew
 from optimizer.service.optout import apply_opt_outs, revoke
 from optimizer.service.record import message_of
@@ -21,7 +22,7 @@ from optimizer.service.rhythms import note_message
 from optimizer.service.stopped import stopped, stopped_since
 from optimizer.service.webhooks.messages import normalised
 from optimizer.service.wiring import Services
-from storage.log import OPEN, Decision, Message
+from storage.log import HEARD, HEARD_LATE, OPEN, Decision, Message
 from storage.port import Writer
 
 #: What is noted of a release that gives no reason.
@@ -47,7 +48,7 @@ Work = Callable[[Writer], Decision]
 def claim(services: Services, workspace_id: str, decision_id: str) -> Decision:
     """Marks a reservation as about to be sent. One that has been stopped since is revoked: what is paused on a bad day
     mustn't go out. One that is overdue expires: who asks whether to send it hasn't sent it. Was it claimed before, it
-    may be out, and is settled as its campaign says.
+    may be out, and is settled as its campaign says; where an event says that it went out, it counts as sent.
 
     Raises:
         Conflict: it was revoked, displaced, released or has expired, or there is nothing to send.
@@ -61,6 +62,8 @@ def claim(services: Services, workspace_id: str, decision_id: str) -> Decision:
         overdue = is_overdue(decision, now)
         if overdue and decision.status == "claimed":
             return settle_overdue(writer, decision, now)
+        if overdue and heard_of(writer, decision):
+            return assume_sent(writer, decision, now, heard=True)
         if (reason := stopped(writer, decision)) is not None:
             return revoke(writer, decision, reason=reason, now=now)
         if overdue:
@@ -83,6 +86,8 @@ def claim(services: Services, workspace_id: str, decision_id: str) -> Decision:
 
 def _why(decision: Decision) -> str:
     """What brought the status about, where something is known of it; what was sent may have been given back before."""
+    if decision.status == "assumed_sent" and decision.close_reason in (HEARD, HEARD_LATE):
+        return " (an event says that it went out)"
     if decision.status == "assumed_sent":
         minutes = GRACE // timedelta(minutes=1)
         return f" (not confirmed within {minutes} minutes of its time; a release gives back what was not sent)"
@@ -97,29 +102,19 @@ def is_overdue(decision: Decision, now: datetime) -> bool:
 
 
 def settle_overdue(writer: Writer, decision: Decision, now: datetime) -> Decision:
-    """Settles an overdue reservation as its campaign says.
+    """Settles an overdue reservation: as its campaign says, unless an event says that it went out.
 
     ``assume_sent``: it counts as sent. ``release``: it expires, its place in the caps is free, the sender learns of it.
     What was stopped by its time, never claimed and never heard of was not sent: it is revoked, either way.
     """
-    if decision.status == "reserved" and decision.send_at is not None:
-        reason = stopped_since(writer, decision, decision.send_at)
-        if reason is not None and not _heard_of(writer, decision):
-            return revoke(writer, decision, reason=reason, now=now)
+    unclaimed_since = decision.send_at if decision.status == "reserved" else None
+    reason = None if unclaimed_since is None else stopped_since(writer, decision, unclaimed_since)
     campaign = writer.campaign(decision.workspace_id, decision.campaign_id)
-    if campaign is None or campaign.unconfirmed == "assume_sent":
-        assumed = replace(decision, status="assumed_sent", closed_at=now)
-        writer.update_decision(assumed, message_of(assumed))
-        note_sent(writer, decision, assumed)
-        note_message(writer, decision, assumed)
-        return assumed
-    return _expire(writer, decision, now)
-
-
-def _heard_of(writer: Writer, decision: Decision) -> bool:
-    """Whether an event names the message: then it went out, whoever did not claim it."""
-    told = writer.events(decision.workspace_id, decision)
-    return any(event.decision_id == decision.decision_id for event in told)
+    if reason is None and (campaign is None or campaign.unconfirmed == "assume_sent"):
+        return assume_sent(writer, decision, now, heard=False)
+    if heard_of(writer, decision):
+        return assume_sent(writer, decision, now, heard=True)
+    return _expire(writer, decision, now) if reason is None else revoke(writer, decision, reason=reason, now=now)
 
 
 def _expire(writer: Writer, decision: Decision, now: datetime) -> Decision:

@@ -60,7 +60,7 @@ def soundness(campaign: Campaign, rows: Sequence[Logged]) -> list[Condition]:
 
 def unconfirmed(rows: Sequence[Logged]) -> str:
     """What to say of messages that teach nothing because nobody has said whether they went out; "" = there are none."""
-    count = sum(row.decision.status == "expired" and not row.trainable for row in rows)
+    count = sum(row.decision.status in ("expired", "assumed_sent") and not row.trainable for row in rows)
     if not count:
         return ""
     return f"; {count} messages more teach nothing: nobody confirmed them or told that they were delivered"

@@ -8,7 +8,7 @@ from datetime import datetime, timedelta
 from simulations.audit.holdings import GONE, Held, final_place
 from simulations.audit.scarce import Sums, period_at
 from simulations.audit.verdicts import Judgement
-from storage.log import FeedbackRow, Message
+from storage.log import HEARD, FeedbackRow, Message
 from storage.port import Reader
 from storage.records import Campaign
 from storage.rules import MICROS, Rule
@@ -46,7 +46,7 @@ def done_otherwise(row: FeedbackRow) -> Iterator[str]:
 
 def _was_assumed(closed_at: datetime, send_at: datetime, reason: str | None) -> bool:
     """A late confirm of a message that was assumed sent: its place was never given back."""
-    return reason is None and closed_at >= send_at + SETTLED_AFTER
+    return reason in (None, HEARD) and closed_at >= send_at + SETTLED_AFTER
 
 
 def misbooked(held: Iterable[Held], stored: Sequence[Message]) -> Iterator[tuple[Held, str]]:

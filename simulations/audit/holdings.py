@@ -15,7 +15,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 
-from storage.log import Decision, Group, Message
+from storage.log import HEARD, HEARD_LATE, Decision, Group, Message
 from storage.records import Mode
 from storage.rules import RiskLimit
 
@@ -73,8 +73,8 @@ class Held:
     def was_assumed(self) -> bool | None:
         """Of one that was closed: whether that kept its place, as assumed sent. None = the log doesn't tell."""
         if self.status == "assumed_sent":
-            return True
-        if self.status in GONE or self.close_reason is not None or self.closed_at is None:
+            return self.close_reason != HEARD_LATE
+        if self.status in GONE or self.close_reason not in (None, HEARD) or self.closed_at is None:
             return False
         # Confirmed in the end. Before releases always had a reason and marks were noted, it may have been either.
         return None if self.closed_after is None else True
@@ -146,14 +146,19 @@ def stages(held: Held) -> list[tuple[int, Times]]:
     if held.status in GONE:
         if held.closed_after is None:
             return [(held.position, planned | NOT_COUNTED)]
-        return [(held.position, planned), (held.closed_after, NOT_COUNTED)]
+        # It may have expired, and have been heard of, before it was given back.
+        came_back = held.sent_after is not None and held.sent_after >= held.position
+        until = planned | NOT_COUNTED if came_back else planned
+        return [(held.position, until), (held.closed_after, NOT_COUNTED)]
+    if held.close_reason == HEARD_LATE:  # it may have been confirmed after that, and moved
+        return _confirmed(held, planned, planned | {held.sent_at or held.planned})
     if held.status != "sent" or held.sent_at is None:
         return [(held.position, planned)]
     return _confirmed(held, planned, frozenset({held.sent_at}))
 
 
 def _confirmed(held: Held, planned: Times, real: Times) -> list[tuple[int, Times]]:
-    """A message that was confirmed in the end, be it after it was closed."""
+    """A message that counted as sent in the end, be it after it was closed."""
     between = planned
     if held.closed_at is not None and not held.was_assumed:
         between = NOT_COUNTED if held.was_assumed is False else planned | NOT_COUNTED

@@ -246,9 +246,10 @@ class DecisionWriter(DecisionReader, SetupWriter, RewriteWriter):
             raise VersionConflict(f"decision {decision.decision_id} is not stored")
         seq, old_at, old_status, sent_after, closed_after = row
         if STATUS_CODES[decision.status] != old_status:
-            if decision.status == "sent" and sent_after is None:
+            returns = decision.status == "assumed_sent" and old_status == STATUS_CODES["expired"]
+            if (decision.status == "sent" and sent_after is None) or returns:
                 sent_after = self._position(decision.workspace_id)
-            if decision.status in _CLOSINGS:
+            if decision.status in _CLOSINGS and not returns:
                 closed_after = self._position(decision.workspace_id)
         changed = (
             STATUS_CODES[decision.status],

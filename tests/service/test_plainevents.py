@@ -31,7 +31,7 @@ from tests.storage.conftest import dump
 pytestmark = pytest.mark.usefixtures("steps_of_one")
 
 NAMES: list[dict[str, Any]] = [
-    *({"decision_id": name} for name in ("sent", "sent", "other", "reserved", "late", "unknown")),
+    *({"decision_id": name} for name in ("sent", "sent", "other", "reserved", "late", "gone", "unknown")),
     {"provider": "ses", "message_id": "message of sent"},
     {"provider": "ses", "message_id": "nobody's"},
     {"recipient_id": "u1"},
@@ -83,6 +83,9 @@ def prepared(services: Services, *, vendors: bool) -> None:
     for name, person in (("sent", "u1"), ("other", "u2"), ("reserved", "u1"), ("late", "u2")):
         reserve(services, name, 30.0 if name == "reserved" else 6.0, recipient_id=person)
     reserve(services, "second", 6.0, recipient_id="u1")
+    reserve(
+        services, "gone", 5.0, recipient_id="u2", status="expired", close_reason="unconfirmed", closed_at=after(hours=7)
+    )
     for name in ("sent", "other", "second"):
         settle.confirm(services, WORKSPACE, name, after(hours=6), "ses", f"message of {name}")
     if vendors:

@@ -7,7 +7,7 @@ from datetime import timedelta
 
 import pytest
 
-from storage.log import Event, Message, Status
+from storage.log import HEARD, HEARD_LATE, Event, Message, Status
 from storage.port import Store
 from storage.rules import Cap
 from tests.simulations.planted import (
@@ -50,6 +50,36 @@ def test_a_place_given_back_counts_until_then_and_not_after(store: Store, status
     assert broken(report) == [("cap", "too-soon"), ("cap", "over")]
     assert report.breaches[1].others == ("too-soon",)
     assert report.unknown == 0
+
+
+def test_what_an_event_says_went_out_counts_but_for_the_time_in_which_it_had_expired(store: Store) -> None:
+    put_rule(store, ONE_A_DAY)
+    log(store, reserved("told", NOW + 10 * HOUR), reserved("kept", NOW + 60 * HOUR))
+    changed(store, "kept", "assumed_sent", closed_at=NOW + 61 * HOUR, close_reason=HEARD)
+    log(store, reserved("over", NOW + 11 * HOUR), reserved("beside", NOW + 61 * HOUR))
+    changed(store, "over", "released", closed_at=NOW, close_reason="x")
+    changed(store, "told", "expired", closed_at=NOW + 11 * HOUR, close_reason="unconfirmed")
+    log(store, reserved("between", NOW + 11 * HOUR))
+    changed(store, "told", "assumed_sent", close_reason=HEARD_LATE)
+    changed(store, "between", "released", closed_at=NOW, close_reason="x")
+    log(store, reserved("again", NOW + 12 * HOUR))
+    report = audited(store)
+    assert broken(report) == [("cap", "over"), ("cap", "beside"), ("cap", "again")]
+    assert report.unknown == 0
+
+
+@pytest.mark.parametrize("end", ["sent", "released"])
+def test_what_was_heard_of_late_and_then_confirmed_or_given_back_is_accused_of_nothing(
+    store: Store, end: Status
+) -> None:
+    put_rule(store, ONE_A_DAY)
+    log(store, reserved("told", NOW + 10 * HOUR))
+    changed(store, "told", "expired", closed_at=NOW + 11 * HOUR, close_reason="unconfirmed")
+    log(store, reserved("between", NOW + 11 * HOUR))
+    changed(store, "told", "assumed_sent", close_reason=HEARD_LATE)
+    how = {"sent_at": NOW + 10 * HOUR} if end == "sent" else {"closed_at": NOW + 12 * HOUR, "close_reason": "x"}
+    changed(store, "told", end, **how)
+    assert audited(store).clean
 
 
 def test_the_order_of_commits_decides_whatever_the_clocks_said(store: Store) -> None:
