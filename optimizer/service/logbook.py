@@ -37,7 +37,7 @@ def log(writer: Writer, workspace_id: str, rows: Sequence[Draft], now: datetime)
     named = [row for row in rows if row.ask.repeatable]  # whatever came of them: a refusal holds without a message, too
     awaited = writer.ask(partial(writer.awaited, workspace_id, [row.decision.decision_id for row in named]))
     closed: dict[str, Decision] = {}
-    changed: dict[str, tuple[Recipient, Recipient]] = {}
+    records: dict[str, list[Recipient]] = {}  # of each recipient who is told of: as stored, and by row
     page = _Page(writer)
     for row in rows:
         tells = row.ask.request.recipient is not None and not people.same(row.read.stored, row.recipient)
@@ -45,15 +45,15 @@ def log(writer: Writer, workspace_id: str, rows: Sequence[Draft], now: datetime)
             page.turn()
         if tells:
             page.told.append(people.following(row.read.stored, row.recipient, now))
-            first, _ = changed.get(row.recipient.recipient_id, (row.read.stored, None))
-            changed[row.recipient.recipient_id] = first, row.recipient
+            records.setdefault(row.recipient.recipient_id, [row.read.stored]).append(row.recipient)
         if row.displaced:
             closed.update(_displace(writer, row, now))
         page.add(row)
     page.turn()
     # Behind the rows, all of which were drawn while these messages held their places.
-    for before, after in changed.values():
-        closed.update((one.decision_id, one) for one in revoke_withdrawn(writer, before, after, now))
+    for *earlier, last in records.values():
+        for before in earlier:  # each of them: a row may be reserved on what was opened and closed within the chunk
+            closed.update((one.decision_id, one) for one in revoke_withdrawn(writer, before, last, now))
     closed.update(_join(writer, workspace_id, named, awaited(), now))
     return closed
 

@@ -335,6 +335,14 @@ class TestARecordThatAgreesToLess:
         with services.store.read() as reader:
             assert audit(reader, WORKSPACE).clean
 
+    def test_of_a_batch_calls_off_what_a_row_between_was_reserved_on(self, services: Services) -> None:
+        setup.put_campaign(services, campaign(channels=(Channel("sms"),), allow_no_send=False))
+        told = (RecipientPatch(channels={"sms": Consent(yes)}) for yes in (True, False))
+        rows = [DecisionRequest("spring", "u7", recipient=patch) for patch in told]
+        answers = services.decider.decide_batch(WORKSPACE, rows, "run")
+        assert [d.status for d in answers if isinstance(d, Decision)] == ["revoked", "withheld"]
+        assert counted(services, "u7") == ()
+
     def test_says_so_after_an_erasure_too(self, services: Services, sent: Decision) -> None:
         _put(services, Path(), channels=NO_MAIL)
         erasing.erase(services, WORKSPACE, "u1")
