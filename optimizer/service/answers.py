@@ -93,11 +93,14 @@ def _answer(message: Message, decision: Decision, events: Iterable[Event], campa
 
     An open of this very message is one whatever its time: the message went out before it was planned to, or before the
     moment that a late confirm took for its time. It counts from the decision on, as for rewards, and as at the send.
+    What needs no message counts from the planned time on, if that is the earlier one: else who bought before a late
+    confirm would be told that they didn't.
     """
+    answerable = min(message.at, decision.send_at or message.at)
     first: dict[str, datetime] = {}
     for event in events:
         outcome = _outcome(event, campaign)
-        earliest = decision.decided_at if outcome in MESSAGE_OUTCOMES else message.at
+        earliest = decision.decided_at if outcome in MESSAGE_OUTCOMES else answerable
         at = happened_at(decision, event)
         if event.automated or at < earliest or not _belongs(event, decision, outcome):
             continue

@@ -123,8 +123,11 @@ def _verdicts(condition: Requirement, judged: Held, past: Past) -> Iterator[bool
 
 def _first(outcome: str, held: Held, sent_at: datetime, heard: Iterable[datetime]) -> datetime | None:
     """When the outcome first happened. What only a message can cause came after it, whatever time the log has for the
-    send: it counts from the decision on, as at the send. Anything else counts from the send on."""
-    earliest = held.decided_at if outcome in _OF_A_MESSAGE and held.decided_at is not None else sent_at
+    send: it counts from the decision on, as at the send. Anything else counts from the send on, or from its planned
+    time if that is the earlier one."""
+    earliest = min(sent_at, held.planned)
+    if outcome in _OF_A_MESSAGE and held.decided_at is not None:
+        earliest = held.decided_at
     return min((max(at, sent_at) for at in heard if at >= earliest), default=None)
 
 

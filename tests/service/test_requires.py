@@ -124,6 +124,21 @@ def test_who_opened_before_a_late_confirm_is_not_told_that_they_did_not_open(sho
     assert open_variants(shop) == {"opened"}
 
 
+@pytest.mark.parametrize("named", [False, True])
+def test_who_bought_before_a_late_confirm_is_not_told_that_they_did_not_buy(
+    shop: Services, clock: FakeClock, named: bool
+) -> None:
+    sent = ask(shop, campaign="welcome", variants=("hello",), immediate=True)
+    clock.forward(minutes=5)
+    happens(shop, "Paid", sent if named else None, clock.now)
+    assert open_variants(shop) == {"bought"}
+    clock.forward(minutes=35)
+    confirm(shop, WORKSPACE, sent.decision_id, None, None, None)
+    assert open_variants(shop) == {"bought"}
+    clock.forward(hours=50)
+    assert open_variants(shop) == {"bought", "silent"}, "who bought has not opened"
+
+
 def test_who_opened_a_message_that_went_out_a_little_early_is_not_told_that_they_did_not_open(
     shop: Services, clock: FakeClock
 ) -> None:
