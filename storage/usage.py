@@ -72,6 +72,11 @@ def limit_in(parameters: Capacity | Budget, period: int) -> int:
     return reached[-1]
 
 
+def needed(parameters: Capacity | Budget, message: Message) -> tuple[int, int]:
+    """The period that a message falls into, and how much room it needs there, whether or not it is counted."""
+    return period_of(parameters, message.at), 1 if isinstance(parameters, Capacity) else message.cost
+
+
 def taken(rule: Rule, message: Message) -> tuple[int, int] | None:
     """The period and the amount that a message takes of a scarce rule; None when the rule doesn't count it."""
     parameters = rule.parameters
@@ -79,4 +84,4 @@ def taken(rule: Rule, message: Message) -> tuple[int, int] | None:
         return None
     if not rule.counts.admits(channel=message.channel, category=message.category, campaign_id=message.campaign_id):
         return None
-    return period_of(parameters, message.at), 1 if isinstance(parameters, Capacity) else message.cost
+    return needed(parameters, message)

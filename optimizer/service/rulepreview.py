@@ -27,7 +27,7 @@ from storage import usage
 from storage.log import Decision, Message, items_of
 from storage.port import Reader
 from storage.records import Consent, Recipient
-from storage.rules import Budget, Capacity, Fatigue, Rule
+from storage.rules import Budget, Capacity, Fatigue, Rule, Selector
 
 SPAN: Final = timedelta(days=7)
 #: The newest decisions that a rule is tried on, for which somebody waits: one each costs .4 ms of a processor, one that
@@ -191,31 +191,35 @@ def _filled(reader: Reader, rule: Rule, rows: Sequence[Decision]) -> tuple[_Coun
     if not isinstance(parameters, Capacity | Budget):
         raise AssertionError(f"rule {rule.rule_id} shares no limit")
     made = [(row, message_of(row)) for row in sorted(rows, key=lambda row: row.position)]
-    used = _used_before(reader, rule, [message for _, message in made if message is not None])
+    used = _used_before(reader, rule, parameters, [message for _, message in made if message is not None])
     for decision, message in made:
-        place = None if message is None else usage.taken(rule, message)
         over = False
-        if message is not None and place is not None:
-            period, amount = place
-            bound = rule.applies_to.admits(
-                channel=message.channel, category=message.category, campaign_id=message.campaign_id
-            )
-            over = bound and amount > 0 and used[period] + amount > usage.limit_in(parameters, period)
-            used[period] += 0 if over else amount
+        if message is not None:
+            period, amount = usage.needed(parameters, message)
+            bound = _selects(rule.applies_to, message) and amount > 0
+            over = bound and used[period] + amount > usage.limit_in(parameters, period)
+            used[period] += amount if _selects(rule.counts, message) and not over else 0
         if _tried(decision):
             counts.add(decision, decisions=1, touched=int(over), actions=int(over), messages=int(over), silenced=0)
     forgotten = reader.forgotten_until(rule.workspace_id)
     return counts, forgotten is None or not used or usage.period_of(parameters, forgotten) < min(used)
 
 
-def _used_before(reader: Reader, rule: Rule, messages: Sequence[Message]) -> Counter[int]:
-    """What is used of the rule in the periods of these messages, less what they take themselves."""
+def _used_before(
+    reader: Reader, rule: Rule, parameters: Capacity | Budget, messages: Sequence[Message]
+) -> Counter[int]:
+    """What is used of the rule in the periods of the messages that it binds or counts, less what they take."""
     own: Counter[int] = Counter()
     for message in messages:
-        place = usage.taken(rule, message)
-        if place is not None:
-            own[place[0]] += place[1]
+        counted = _selects(rule.counts, message)
+        if counted or _selects(rule.applies_to, message):
+            period, amount = usage.needed(parameters, message)
+            own[period] += amount if counted else 0
     if not own:
         return own
     held = reader.summed(rule, min(message.at for message in messages) - _LONGEST)
     return Counter({period: held.get(period, 0) - amount for period, amount in own.items()})
+
+
+def _selects(selector: Selector, message: Message) -> bool:
+    return selector.admits(channel=message.channel, category=message.category, campaign_id=message.campaign_id)

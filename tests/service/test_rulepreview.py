@@ -109,6 +109,24 @@ def test_a_shared_limit_is_filled_in_the_order_of_reservation(services: Services
     assert figures(tried(services, "capacity", Capacity(5, per_minutes=60))) == (5, 0, 0, 0, 0)
 
 
+@pytest.mark.parametrize(("kind", "limit"), [("capacity", Capacity(1, 1440)), ("budget", Budget(600_000, "day"))])
+def test_a_shared_limit_masks_messages_that_it_binds_and_does_not_count(
+    services: Services, kind: RuleKind, limit: RuleParameters
+) -> None:
+    channels = (Channel("email", cost=0.5), Channel("chat", cost=0.5))
+    setup.put_campaign(services, campaign(channels=channels, allow_no_send=False))
+    for i in range(3):
+        ask(services, f"c{i}", channels=("chat",), immediate=True)
+    for i in range(2):
+        ask(services, f"e{i}", channels=("email",), immediate=True)
+    chat, mail = Selector(channels=("chat",)), Selector(channels=("email",))
+    found = tried(services, kind, limit, applies_to=mail, counts=chat)
+    assert figures(found) == (5, 2, 2, 2, 0)
+    assert figures(tried(services, kind, limit, applies_to=mail, counts=mail)) == (5, 1, 1, 1, 0)
+    put_rule(services, "new", kind, limit, applies_to=mail, counts=chat)
+    assert ask(services, "e9", channels=("email",), immediate=True).status == "withheld", "as it acts"
+
+
 def test_what_was_spent_before_the_week_counts_in_a_longer_period(services: Services, clock: FakeClock) -> None:
     month = Budget(10_000_000, per="month")  # twenty messages at .5
     put_rule(services, "there", "budget", month, dry_run=True)
@@ -142,7 +160,9 @@ def test_messages_of_other_systems_and_of_campaigns_that_are_not_live_fill_a_lim
     assert figures(tried(services, "capacity", period)) == (2, 1, 1, 1, 0), "two sends, one of each campaign, then full"
     assert figures(tried(services, "capacity", replace(period, limit=5))) == (2, 0, 0, 0, 0)
     news = Selector(categories=("news",))
-    assert figures(tried(services, "capacity", replace(period, limit=0), counts=news)) == (2, 0, 0, 0, 0)
+    none = replace(period, limit=0)
+    assert figures(tried(services, "capacity", none, applies_to=news, counts=news)) == (2, 0, 0, 0, 0)
+    assert figures(tried(services, "capacity", none, counts=news)) == (2, 2, 2, 2, 0), "bound, though not counted"
 
 
 def test_a_period_that_retention_reached_into_is_not_called_complete(services: Services, clock: FakeClock) -> None:
