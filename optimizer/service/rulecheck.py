@@ -150,7 +150,7 @@ class _Bench:
                 campaigns[d.campaign_id] = reader.campaign(self.workspace_id, d.campaign_id)
             recipient = stored.get(d.recipient_id, people.unknown(self.workspace_id, d.recipient_id))
             others = [m for m in messages.get(d.recipient_id, ()) if m.decision_id != d.decision_id]
-            asked = _question(d, campaigns[d.campaign_id], recipient, others)
+            asked = question_of(d, campaigns[d.campaign_id], recipient, others)
             days = holidays_of(self.rules, recipient, asked.space)
             questions.append(
                 replace(
@@ -180,7 +180,7 @@ def _bench(reader: Reader, workspace_id: str, rule_id: str | None, now: datetime
     return _Bench(workspace_id, own, rule_id is not None, excess(reader, workspace_id, acting), now)
 
 
-def _question(d: Decision, stored: Campaign | None, recipient: Recipient, others: Sequence[Message]) -> Question:
+def question_of(d: Decision, stored: Campaign | None, recipient: Recipient, others: Sequence[Message]) -> Question:
     """The decision's own action as the only one, of a campaign without the conditions that were judged back then."""
     variant, channel, send_at = _planned(d)
     variants, channels = (Variant(variant),), (Channel(channel),)

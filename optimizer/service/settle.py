@@ -12,6 +12,7 @@ from datetime import UTC, datetime, timedelta
 
 from optimizer.bandit.rewards import CLOCK_SKEW
 from optimizer.errors import Conflict, Invalid, NotFound
+from optimizer.service.clockrules import closed_now
 from optimizer.service.engagement import note_engagement, note_sent
 from optimizer.service.erased import gone, hidden_message_id, refusal
 from optimizer.service.heard import assume_sent, heard_of
@@ -22,7 +23,7 @@ from optimizer.service.rhythms import note_message
 from optimizer.service.stopped import stopped, stopped_since
 from optimizer.service.webhooks.messages import normalised
 from optimizer.service.wiring import Services
-from storage.log import HEARD, HEARD_LATE, OPEN, Decision, Message
+from storage.log import COUNTED, HEARD, HEARD_LATE, OPEN, Decision, Message, Reason
 from storage.port import Writer
 
 #: What is noted of a release that gives no reason.
@@ -51,7 +52,8 @@ def claim(services: Services, workspace_id: str, decision_id: str) -> Decision:
     may be out, and is settled as its campaign says; where an event says that it went out, it counts as sent.
 
     Raises:
-        Conflict: it was revoked, displaced, released or has expired, or there is nothing to send.
+        Conflict: it was revoked, displaced, released or has expired, or there is nothing to send; code
+            ``not_claimable_now``: it is late, and quiet hours or a blackout have begun. That changes nothing.
     """
     now = services.clock()
 
@@ -68,6 +70,8 @@ def claim(services: Services, workspace_id: str, decision_id: str) -> Decision:
             return revoke(writer, decision, reason=reason, now=now)
         if overdue:
             return _expire(writer, decision, now)
+        if (closing := closed_now(writer, decision, now)) is not None:
+            raise _not_now(decision, closing, now)
         if decision.status == "claimed":
             return decision
         claimed = replace(decision, status="claimed", claimed_at=now)
@@ -82,6 +86,17 @@ def claim(services: Services, workspace_id: str, decision_id: str) -> Decision:
             errors={"status": [f"{decision.status}; allowed: reserved, claimed"]},
         )
     return decision
+
+
+def _not_now(decision: Decision, closing: Reason, now: datetime) -> Conflict:
+    until = "" if closing.next_eligible_at is None else f" until {closing.next_eligible_at.isoformat()}"
+    planned = "" if decision.send_at is None else decision.send_at.isoformat()
+    return Conflict(
+        f"decision {decision.decision_id} was to go out at {planned}; now, at {now.isoformat()}, rule "
+        f"{closing.rule_id!r} ({closing.kind}) closes {decision.channel}{until}: release it and ask again",
+        code="not_claimable_now",
+        errors={"send_at": [f"{planned}; allowed now: what rule {closing.rule_id!r} leaves open"]},
+    )
 
 
 def _why(decision: Decision) -> str:
@@ -143,9 +158,7 @@ def confirm(
         Invalid: there was no message to send, or ``sent_at`` lies in the future.
     """
     now = services.clock()
-    latest = now + CLOCK_SKEW
-    if sent_at is not None and sent_at > latest:
-        raise Invalid.field("sent_at", f"{sent_at.isoformat()} is in the future; allowed: up to {latest.isoformat()}")
+    _require_past(sent_at, now)
     provider, message_id = normalised(provider, message_id)
 
     def work(writer: Writer) -> Decision:
@@ -156,23 +169,28 @@ def confirm(
         if decision.snapshot.erased and message_id is not None:
             told = _hidden(writer, services.salt, decision, provider or decision.provider, message_id)
         provider_, message_id_ = _named(decision, provider, told)
-        confirmed = replace(
-            decision,
-            status="sent",
-            sent_at=decision.sent_at or sent_at or now,
-            provider=provider_,
-            message_id=message_id_,
-        )
-        if confirmed != decision:
-            writer.update_decision(confirmed, message_of(confirmed))
-            joined = judge_anew(writer, decision, confirmed, writer.match_events(workspace_id, confirmed))
-            apply_opt_outs(writer, confirmed, joined, now)
-            note_engagement(writer, confirmed, joined)
-            note_sent(writer, decision, confirmed)
-            note_message(writer, decision, confirmed, joined)
-        return confirmed
+        return _confirmed(writer, replace(decision, provider=provider_, message_id=message_id_), decision, sent_at, now)
 
     return _write(services, workspace_id, decision_id, work)
+
+
+def _require_past(sent_at: datetime | None, now: datetime) -> None:
+    latest = now + CLOCK_SKEW
+    if sent_at is not None and sent_at > latest:
+        raise Invalid.field("sent_at", f"{sent_at.isoformat()} is in the future; allowed: up to {latest.isoformat()}")
+
+
+def _confirmed(writer: Writer, named: Decision, before: Decision, sent_at: datetime | None, now: datetime) -> Decision:
+    """Stores that a message went out, ``named`` as far as it is, and what follows from it."""
+    confirmed = replace(named, status="sent", sent_at=before.sent_at or sent_at or now)
+    if confirmed != before:
+        writer.update_decision(confirmed, message_of(confirmed))
+        joined = judge_anew(writer, before, confirmed, writer.match_events(before.workspace_id, confirmed))
+        apply_opt_outs(writer, confirmed, joined, now)
+        note_engagement(writer, confirmed, joined)
+        note_sent(writer, before, confirmed)
+        note_message(writer, before, confirmed, joined)
+    return confirmed
 
 
 def _hidden(writer: Writer, salt: bytes, decision: Decision, provider: str | None, message_id: str) -> str:
@@ -225,16 +243,24 @@ def release(services: Services, workspace_id: str, decision_id: str, reason: str
 
 
 def record_send(services: Services, message: Message) -> bool:
-    """Counts a message that another system sent; False when it is known already.
+    """Counts a message that another system sent; False when it counts already. Under a decision's id it is that
+    decision's message, and confirms it.
 
     Raises:
-        Invalid: its recipient was erased.
+        Invalid: its recipient was erased, or it is a decision's and lies in the future.
         Conflict: code ``id_reused``, another message of theirs is known by this id.
     """
+
+    now = services.clock()
 
     def work(writer: Writer) -> bool:
         if gone(writer, services.salt, message.workspace_id, [message.recipient_id]):
             raise refusal(message.recipient_id)
+        decision = writer.decision(message.workspace_id, message.message_ref)
+        if decision is not None and decision.recipient_id == message.recipient_id and decision.send_at is not None:
+            _require_past(message.at, now)
+            _confirmed(writer, decision, decision, message.at, now)
+            return decision.status not in COUNTED
         counted = writer.add_message(message)
         if not counted:
             _require_same(writer, message)

@@ -63,8 +63,8 @@ def _read(row: object, index: int) -> EventInput | RejectedEvent:
 )
 def post_send(call: Call) -> Answer:
     """It counts against the caps: a message of another system, or the baseline that a client sent while Sendtide
-    couldn't be reached. The same `id` of the same recipient with another time, channel, category, campaign or variant
-    is 409."""
+    couldn't be reached. A decision's id as `id` means that decision's message, and confirms it. Otherwise the same
+    `id` of the same recipient with another time, channel, category, campaign or variant is 409."""
     told = call.loaded
     latest = call.services.clock() + _SEND_AHEAD
     if told["sent_at"] > latest:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+import pytest
+
 from tests.web.conftest import Caller
 
 ASK = {"campaign_id": "c", "recipient_id": "u"}
@@ -37,6 +39,29 @@ def test_a_send_that_names_a_decision_is_that_decisions_message_whenever_it_went
     decision = ready("POST", "/v1/decisions", ASK).get_json()
     told = ready("POST", "/v1/sends", {**SEND, "id": decision["decision_id"], "channel": "email"})
     assert (told.status_code, told.get_json()["counted"]) == (200, False)
+
+
+@pytest.mark.parametrize("ended", [False, True])
+def test_a_send_that_names_a_decision_confirms_it_before_and_after_its_end(ready: Caller, ended: bool) -> None:
+    ready("PUT", "/v1/rules/cap", CAP)
+    path = f"/v1/decisions/{ready('POST', '/v1/decisions', ASK).get_json()['decision_id']}"
+    if ended:
+        assert ready("POST", f"{path}/release", {}).status_code == 200
+    told = ready("POST", "/v1/sends", {**SEND, "id": path.rpartition("/")[2]})
+    assert (told.status_code, told.get_json()["counted"]) == ((201, True) if ended else (200, False))
+    assert ready("POST", f"{path}/release", {}).status_code == 409, "it is out"
+    record = ready("GET", path).get_json()
+    assert (record["status"], record["sent_at"]) == ("sent", "2026-11-24T08:00:00Z")
+    assert ready("POST", "/v1/decisions", ASK).get_json()["status"] == "withheld"
+    again = ready("POST", "/v1/sends", {**SEND, "id": path.rpartition("/")[2]})
+    assert (again.status_code, again.get_json()["counted"]) == (200, False)
+
+
+def test_a_send_that_names_a_decision_cannot_lie_ahead(ready: Caller) -> None:
+    name = ready("POST", "/v1/decisions", ASK).get_json()["decision_id"]
+    told = ready("POST", "/v1/sends", {**SEND, "id": name, "sent_at": "2026-12-24T08:00:00Z"})
+    assert told.status_code == 422
+    assert "is in the future; allowed: up to" in told.get_json()["errors"]["sent_at"][0]
 
 
 def test_a_send_on_a_channel_of_consents_in_another_spelling_is_refused(ready: Caller) -> None:
