@@ -12,7 +12,8 @@ from optimizer.service import setup
 from optimizer.service.wiring import Services
 from storage.records import Campaign, Channel, Variant
 from storage.rules import MICROS, Budget, Capacity, Rule, Selector
-from tests.service.conftest import WORKSPACE, campaign
+from tests.service.asking import ask
+from tests.service.conftest import WORKSPACE, FakeClock, campaign
 
 MONEY = Rule(WORKSPACE, "money", "budget", Budget(10 * MICROS, "month"))
 
@@ -60,6 +61,33 @@ def test_a_campaign_that_would_spend_another_currency_of_a_budget_is_refused(ser
             services, paid("yen", "JPY", channels=(Channel("email"),), variants=(Variant("a", cost=4.0),))
         )
     setup.put_campaign(services, paid("euro", "JPY"))  # alone, it may change
+    setup.put_campaign(services, paid("yen", "JPY"))
+
+
+def test_a_campaign_that_has_decisions_keeps_its_currency(services: Services) -> None:
+    setup.put_campaign(services, paid("euro", "EUR"))
+    setup.put_campaign(services, paid("euro", "JPY"))
+    setup.put_campaign(services, paid("euro", "EUR"))
+    ask(services, campaign="euro")
+    with pytest.raises(Invalid) as refused:
+        setup.put_campaign(services, paid("euro", "JPY"))
+    assert refused.value.errors == {
+        "currency": [
+            "JPY: the campaign has decisions, whose costs and values are in EUR; allowed: EUR, or another campaign"
+        ]
+    }
+    setup.put_campaign(services, paid("euro", "EUR", priority=9))
+    setup.put_campaign(services, paid("more", "JPY"))
+
+
+def test_what_an_archived_campaign_spent_counts_to_the_end_of_the_period(services: Services, clock: FakeClock) -> None:
+    setup.put_rule(services, MONEY)
+    setup.put_campaign(services, paid("euro", "EUR"))
+    ask(services, campaign="euro")
+    setup.archive_campaign(services, WORKSPACE, "euro")
+    with pytest.raises(Invalid, match="others in EUR \\(campaign 'euro'\\)"):
+        setup.put_campaign(services, paid("yen", "JPY"))
+    clock.forward(days=30)
     setup.put_campaign(services, paid("yen", "JPY"))
 
 

@@ -228,7 +228,7 @@ class CampaignIn(Stored):
         "Whether sending nothing is a choice: drawn among the others, before anything is learned as often as each of "
         "them. Left out: true; transactional: false."
     )
-    _of_costs = "ISO 4217, of costs and values. A budget counts the costs of campaigns of one currency."
+    _of_costs = "ISO 4217, of costs and values; fixed once there are decisions. A budget counts costs in one currency."
     currency = Text(_of_costs, shortest=3, longest=3, load_default="EUR", metadata={"pattern": "^[A-Z]{3}$"})
     timezone = ZoneName("For recipients whose zone is unknown.", load_default=None, allow_none=True)
     objective = Table(
