@@ -8,6 +8,7 @@ from datetime import timedelta
 from functools import cached_property
 
 from optimizer.bandit.eligibility import longest_reach, needs_holidays, needs_unanswered, risk_limits
+from optimizer.bandit.rewards import outcome_names
 from optimizer.errors import Invalid
 from optimizer.service.optout import MappedRefusals, mapped_refusals
 from storage.log import items_of
@@ -38,6 +39,7 @@ class View:
     _campaigns: dict[str, Campaign] = field(default_factory=dict)
     _limits: dict[str, tuple[RiskLimit, ...]] = field(default_factory=dict)
     _refusals: list[MappedRefusals] = field(default_factory=list)
+    _spoken: list[frozenset[str]] = field(default_factory=list)
 
     @cached_property
     def scarce(self) -> tuple[Rule, ...]:
@@ -91,6 +93,14 @@ class View:
             if known is not None:
                 self._campaigns[campaign_id] = known
         return known
+
+    def spoken(self, reader: Reader) -> frozenset[str]:
+        """The types of events that campaigns, archived ones too, map to outcomes or take for outcomes themselves."""
+        if not self._spoken:
+            campaigns = items_of(lambda at: reader.campaigns(self.workspace.workspace_id, limit=500, cursor=at))
+            names = frozenset(name for one in campaigns for name in (*outcome_names(one), *one.event_mapping))
+            self._spoken.append(names)
+        return self._spoken[0]
 
     def campaign(self, reader: Reader, campaign_id: str) -> Campaign:
         """The campaign of that id; ``Invalid`` when there is none or it is archived."""

@@ -12,6 +12,7 @@ from optimizer.service import history, setup
 from optimizer.service import recipients as people
 from optimizer.service.cells import Cells
 from optimizer.service.erased import any_erased, gone, refusal
+from optimizer.service.eventtypes import well_spelled
 from optimizer.service.header import Allowed
 from optimizer.service.importrows import EVENT_ROW, RECIPIENT_ROW, event_row, recipient_row
 from optimizer.service.ingest import ingest
@@ -182,10 +183,11 @@ class _Events:
         return event_row(cells)
 
     def put(self, rows: Sequence[tuple[int, EventInput]], position: int | None) -> Stored:
-        events = [row for _, row in rows]
+        events = well_spelled(self.place.services, self.place.workspace_id, [row for _, row in rows])
 
         def note(writer: Writer, report: IngestReport) -> None:
-            self.place.note(None if report.rejected else position)(writer)
+            all_good = not report.rejected and all(isinstance(one, EventInput) for one in events)
+            self.place.note(position if all_good else None)(writer)
 
         report = ingest(self.place.services, self.place.workspace_id, events, also=note)
         refused = tuple(BadRow(rows[r.index][0], Invalid(r.detail, code=r.code)) for r in report.rejected)

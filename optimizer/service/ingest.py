@@ -141,7 +141,7 @@ def _correlate_all(
             _check(reader, workspace_id, one, latest, campaigns)
             event, decision = _correlate(services, reader, workspace_id, one, named.get(index), decisions, now)
         except Invalid as error:
-            refused.append(RejectedEvent(index=index, code=error.code, detail=error.detail))
+            refused.append(RejectedEvent.of(index, error))
             continue
         if event.recipient_id in erased or (decision is not None and decision.erased):
             refused.append(RejectedEvent(index, CODE, "it is about a person who was erased; nothing of it is stored"))
@@ -249,7 +249,8 @@ def _reused(index: int, event: Event, known_as: str) -> RejectedEvent:
     """What becomes of another event under a stored id: a caller whose ids are those of messages would lose clicks and
     refusals without a word."""
     told = f"{event.event_id!r:.80} is taken by an event of type {known_as!r}; this one is {event.type!r}"
-    return RejectedEvent(index, "event_id_reused", f"event_id: {told}; allowed: an id for each event, or none")
+    allowed = "allowed: an id for each event, or none"
+    return RejectedEvent.of(index, Invalid.field("event_id", f"{told}; {allowed}", code="event_id_reused"))
 
 
 def content_id(one: EventInput) -> str:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Final, Literal, get_args
 
+from optimizer.errors import Invalid
 from storage.records import Consent, JsonObject
 from storage.swift import swift
 
@@ -114,11 +115,18 @@ class OneTimeToken:
 
 @dataclass(frozen=True, slots=True)
 class RejectedEvent:
-    """An event that was refused: its place in the envelope, a code for programs, a sentence for people."""
+    """An event that was refused: its place in the envelope, a code for programs, a sentence for people, and by field
+    everything that is wrong with it."""
 
     index: int
     code: str
     detail: str
+    errors: Mapping[str, Sequence[str]] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, index: int, error: Invalid) -> RejectedEvent:
+        """The event at this place, refused for this."""
+        return cls(index, error.code, error.detail, error.errors)
 
 
 @dataclass(frozen=True, slots=True)

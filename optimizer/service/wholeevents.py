@@ -11,6 +11,7 @@ from typing import Any
 from optimizer.bandit.rewards import CLOCK_SKEW, MESSAGE_OUTCOMES
 from optimizer.service.cells import OBJECT_VALUES, Cells, instant
 from optimizer.service.erased import any_erased
+from optimizer.service.eventtypes import doubtful
 from optimizer.service.optout import ACTING, MappedRefusals
 from optimizer.service.rhythms import add_new_events
 from optimizer.service.rowparts import Table
@@ -46,7 +47,7 @@ class EventColumns:
         properties = [self._memos.of(name, columns.pop(name)) for name in table.columns if name.startswith(_PREFIX)]
         require(len(properties) <= OBJECT_VALUES and columns.keys() >= {*_IDS, "occurred_at"})
         ids, types, recipients = (plain_ids(columns.pop(name)) for name in _IDS)
-        require((ACTING | MESSAGE_OUTCOMES).union(kind for _, kind in mapped).isdisjoint(types))
+        require((ACTING | MESSAGE_OUTCOMES).union(kind for _, kind in mapped).isdisjoint(types) and not doubtful(types))
         occurred: list[int] = self._memos.of("occurred_at", columns.pop("occurred_at"))
         require(max(occurred) <= to_micros(now + CLOCK_SKEW))
         nothing: Sequence[Any] = (None,) * len(ids)

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from datetime import timedelta
+from typing import Any
 
 from flask import current_app
 
 from optimizer.errors import Invalid
 from optimizer.service import settle
+from optimizer.service.eventtypes import well_spelled
 from optimizer.service.ingest import ingest
-from optimizer.service.requests import EventInput, RejectedEvent
-from optimizer.web import examples, metrics, render
+from optimizer.service.requests import EventInput, IngestReport, RejectedEvent
+from optimizer.web import examples, metrics
 from optimizer.web.operation import Answer, Call, Operations, Told
 from optimizer.web.schemas.events import EventIn, EventsIn, IngestOut, SendIn, SendOut
 from optimizer.web.validation import load
@@ -37,18 +39,34 @@ def post_events(call: Call) -> Answer:
     """Any order, any number of times. A bad event is listed in `rejected`; one whose decision is unknown is kept and
     joined when the decision or its confirm arrives."""
     read = [_read(row, index) for index, row in enumerate(call.loaded["events"])]
-    report = ingest(call.services, call.workspace_id, read)
+    report = ingest(call.services, call.workspace_id, well_spelled(call.services, call.workspace_id, read))
     metrics.of(current_app).count_events(report)
     call.services.intake.report(call.workspace_id, "api", report)
-    return Answer(render.ingest(report), 202)
+    return Answer(_told(report), 202)
 
 
 def _read(row: object, index: int) -> EventInput | RejectedEvent:
     try:
         event: EventInput = load(_EVENT, row, f"events.{index}.")
     except Invalid as error:
-        return RejectedEvent(index=index, code=error.code, detail=error.detail)
+        return RejectedEvent.of(index, error)
     return event
+
+
+def _told(report: IngestReport) -> dict[str, Any]:
+    """What became of an envelope of events."""
+    return {
+        "accepted": report.accepted,
+        "duplicates": report.duplicates,
+        "unmatched": report.unmatched,
+        "rejected": [_rejected(one) for one in report.rejected],
+    }
+
+
+def _rejected(one: RejectedEvent) -> dict[str, Any]:
+    place = f"events.{one.index}"  # which the border's own errors name already
+    errors = {path if path.startswith(place) else f"{place}.{path}": told for path, told in one.errors.items()}
+    return {"index": one.index, "code": one.code, "detail": one.detail, "errors": errors}
 
 
 @api.operation(

@@ -8,7 +8,6 @@ from dataclasses import asdict
 from typing import Any
 
 from optimizer.bandit.localtime import at_zone
-from optimizer.service.requests import IngestReport
 from optimizer.service.rulecheck import Breach
 from optimizer.web.schemas.rules import KINDS
 from storage.log import Change, Decision, Reason, ShadowChoice
@@ -331,16 +330,6 @@ def change(c: Change) -> Json:
         "campaign_id": c.campaign_id,
         "policy_id": c.policy_id,
         "detail": c.detail,
-    }
-
-
-def ingest(report: IngestReport) -> Json:
-    """What became of an envelope of events."""
-    return {
-        "accepted": report.accepted,
-        "duplicates": report.duplicates,
-        "unmatched": report.unmatched,
-        "rejected": [{"index": r.index, "code": r.code, "detail": r.detail} for r in report.rejected],
     }
 
 

@@ -22,7 +22,7 @@ from optimizer.service.wiring import Services
 from optimizer.web.schemas import limits
 from storage.errors import StoreUnavailable
 from storage.port import Writer
-from storage.records import Campaign, Recipient, Suppression
+from storage.records import Campaign, EventMapping, Recipient, Suppression
 from tests.service.conftest import START, WORKSPACE, campaign
 from tests.service.rows import decisions, history_rows, logged, write
 
@@ -422,6 +422,24 @@ def test_imported_events_reach_their_decisions_and_bad_ones_keep_their_lines(
     (found,) = logged(services)
     assert found.decision.decision_id == decision.decision_id
     assert [event.event_id for event in found.events] == ["e1", "e4"]
+
+
+@pytest.mark.parametrize("also", [[], [{"event_id": "e0", "type": "clicked", "recipient_id": "u"}]])
+def test_an_imported_type_that_is_nearly_a_built_in_one_is_a_bad_row_until_a_campaign_maps_it(
+    services: Services, tmp_path: Path, also: list[dict[str, Any]]
+) -> None:
+    rows = [*also, {"event_id": "e1", "type": "convert", "recipient_id": "u"}]
+    rows += [{"event_id": "e2", "type": "visited", "recipient_id": "u"}]
+    file = write(tmp_path / "e.csv", [{**row, "occurred_at": START.isoformat()} for row in rows])
+    seen: list[BadRow] = []
+    report = import_file(services, WORKSPACE, "events", file, on_bad=seen.append)
+    assert (report.stored, [bad.error.code for bad in seen]) == (1, [*("needs_message" for _ in also), "misspelled"])
+    assert seen[-1].line == 2 + len(also)
+    assert "'convert' must be spelled 'converted'" in seen[-1].error.detail
+
+    setup.put_campaign(services, campaign(event_mapping={"convert": EventMapping("converted")}))
+    again = import_file(services, WORKSPACE, "events", file)
+    assert (again.stored, again.known, again.bad) == (1, 1, len(also))
 
 
 def test_imported_events_of_who_lives_in_a_zone_that_this_host_lacks_are_stored_and_not_tallied(

@@ -217,6 +217,52 @@ def test_a_bad_event_in_a_good_envelope_is_listed_and_the_others_are_stored(read
     assert named in told["rejected"][0]["detail"]
 
 
+def test_a_rejected_event_tells_all_that_is_wrong_with_it(ready: Caller) -> None:
+    bad = [
+        event(event_id="f", occurred_at="2027-11-24T08:00:00Z"),
+        event(value="much", surprise=1),
+        event(type="visited"),
+    ]
+    told = ready("POST", "/v1/events", {"events": [event(), *bad]}).get_json()["rejected"]
+    assert [sorted(one["errors"]) for one in told] == [
+        ["events.1.occurred_at"],
+        ["events.2.surprise", "events.2.value"],
+        ["events.3.event_id"],
+    ]
+    assert all(any(one["errors"][field][0] in one["detail"] for field in one["errors"]) for one in told)
+
+
+@pytest.mark.parametrize(
+    ("given", "meant"),
+    [
+        ("Unsubscribed", "unsubscribed"),
+        ("unsubscribe", "unsubscribed"),
+        (" Clicked", "clicked"),
+        ("Complaint", "complained"),
+        ("open", "opened"),
+        ("resubscribe", "resubscribed"),
+    ],
+)
+def test_a_type_that_is_nearly_a_built_in_one_is_refused(ready: Caller, given: str, meant: str) -> None:
+    told = ready("POST", "/v1/events", {"events": [event(type=given), event(event_id="good")]}).get_json()
+    assert (told["accepted"], [one["code"] for one in told["rejected"]]) == (1, ["misspelled"])
+    (messages,) = told["rejected"][0]["errors"].values()
+    assert f"{given!r} must be spelled {meant!r}" in messages[0]
+    assert "event_mapping" in messages[0]
+
+
+@pytest.mark.parametrize(
+    "speaks",
+    [{"event_mapping": {"click": {"outcome": "clicked"}}}, {"objective": {"clicked": 1, "click": 2}}],
+)
+def test_a_type_that_a_campaign_speaks_of_is_the_callers_own(ready: Caller, speaks: dict[str, Any]) -> None:
+    clicks = {"events": [event(event_id=f"e{n}", type=name) for n, name in enumerate(["click", "Click"])]}
+    assert [one["index"] for one in ready("POST", "/v1/events", clicks).get_json()["rejected"]] == [0, 1]
+    assert ready("PUT", "/v1/campaigns/speaks", {**CAMPAIGN, **speaks}).status_code == 201
+    told = ready("POST", "/v1/events", clicks).get_json()
+    assert (told["accepted"], [one["index"] for one in told["rejected"]]) == (1, [1])
+
+
 @pytest.mark.parametrize(
     ("body", "status"),
     [({}, 422), ({"events": {}}, 422), (b"[]", 400), ({"events": [{}] * 10_001}, 413), ({"events": [], "x": 1}, 422)],

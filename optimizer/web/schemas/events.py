@@ -26,7 +26,10 @@ class EventIn(Body):
 
     event_id = Id("The same again counts once; left out: derived from the content.", load_default=None)
     type = Id(
-        "delivered, opened, clicked, converted, unsubscribed, complained, bounced, failed or any name.", required=True
+        "delivered, opened, clicked, converted, unsubscribed, resubscribed, complained, bounced, failed or any name. "
+        "One that is nearly one of these (`Unsubscribed`, `unsubscribe`) is refused, unless a campaign's "
+        "`event_mapping` or `objective` has that very name.",
+        required=True,
     )
     occurred_at = Time(required=True)
     decision_id = Id(load_default=None)
@@ -67,7 +70,13 @@ class RejectedEventOut(Shown):
 
     index = Whole("Its place in the envelope.", maximum=limits.ROWS, required=True)
     code = Text(required=True)
-    detail = Text(longest=10_000, required=True)
+    detail = Text("The first of the errors, for people.", longest=10_000, required=True)
+    errors = fields.Dict(
+        keys=fields.String(),
+        values=fields.List(fields.String()),
+        required=True,
+        metadata={"description": "Everything that is wrong with it, by field."},
+    )
 
 
 class IngestOut(Shown):
