@@ -155,10 +155,10 @@ def confirm(
     message that was given back, called off or displaced counts again from here on, at its real time.
 
     Raises:
-        Invalid: there was no message to send, or ``sent_at`` lies in the future.
+        Invalid: there was no message to send, or ``sent_at`` lies in the future or before the decision.
+        Conflict: code ``confirmed_otherwise``, an earlier confirm named another provider or message id.
     """
     now = services.clock()
-    _require_past(sent_at, now)
     provider, message_id = normalised(provider, message_id)
 
     def work(writer: Writer) -> Decision:
@@ -174,14 +174,14 @@ def confirm(
     return _write(services, workspace_id, decision_id, work)
 
 
-def _require_past(sent_at: datetime | None, now: datetime) -> None:
-    latest = now + CLOCK_SKEW
-    if sent_at is not None and sent_at > latest:
-        raise Invalid.field("sent_at", f"{sent_at.isoformat()} is in the future; allowed: up to {latest.isoformat()}")
-
-
 def _confirmed(writer: Writer, named: Decision, before: Decision, sent_at: datetime | None, now: datetime) -> Decision:
-    """Stores that a message went out, ``named`` as far as it is, and what follows from it."""
+    """Stores that a message went out, ``named`` as far as it is, and what follows from it.
+
+    Raises:
+        Invalid: ``sent_at`` lies in the future or before the decision.
+    """
+    if sent_at is not None:
+        _require_time(before, sent_at, now)
     confirmed = replace(named, status="sent", sent_at=before.sent_at or sent_at or now)
     if confirmed != before:
         writer.update_decision(confirmed, message_of(confirmed))
@@ -191,6 +191,20 @@ def _confirmed(writer: Writer, named: Decision, before: Decision, sent_at: datet
         note_sent(writer, before, confirmed)
         note_message(writer, before, confirmed, joined)
     return confirmed
+
+
+def _require_time(decision: Decision, sent_at: datetime, now: datetime) -> None:
+    """Refuses a time to come, and one before the decision, with which the message would leave the windows of caps that
+    it counts against. A file may have been decided as of a time to come, and its messages sent before."""
+    earliest, latest = min(decision.decided_at, now) - CLOCK_SKEW, now + CLOCK_SKEW
+    if sent_at > latest:
+        raise Invalid.field("sent_at", f"{sent_at.isoformat()} is in the future; allowed: up to {latest.isoformat()}")
+    if decision.sent_at is None and sent_at < earliest:
+        raise Invalid.field(
+            "sent_at",
+            f"{sent_at.isoformat()} is before the decision of {decision.decided_at.isoformat()}; "
+            f"allowed: from {earliest.isoformat()}",
+        )
 
 
 def _hidden(writer: Writer, salt: bytes, decision: Decision, provider: str | None, message_id: str) -> str:
@@ -205,12 +219,30 @@ def _hidden(writer: Writer, salt: bytes, decision: Decision, provider: str | Non
 
 
 def _named(decision: Decision, provider: str | None, message_id: str | None) -> tuple[str | None, str | None]:
-    """The provider and its message id after a confirm: what is stored already holds."""
-    if decision.message_id is not None:
-        return decision.provider, decision.message_id
-    if message_id is not None:
+    """The provider and its message id after a confirm: those of an earlier one hold, but for a provider that was named
+    alone, since a message id comes with its own.
+
+    Raises:
+        Conflict: it names others than are stored.
+    """
+    stored = {"provider": decision.provider, "message_id": decision.message_id}
+    told = {"provider": provider, "message_id": message_id}
+    if decision.message_id is None and message_id is not None:
         return provider or decision.provider, message_id
-    return decision.provider or provider, None
+    others = [name for name, one in told.items() if one is not None and stored[name] not in (None, one)]
+    if others:
+        hidden = "another one is stored, which was erased"
+        errors = {
+            name: [hidden if decision.snapshot.erased else f"{_shown(told[name])}; stored: {_shown(stored[name])}"]
+            for name in others
+        }
+        raise Conflict(
+            f"decision {decision.decision_id} was confirmed otherwise before: "
+            f"{', '.join(f'{name} {messages[0]}' for name, messages in errors.items())}",
+            code="confirmed_otherwise",
+            errors=errors,
+        )
+    return decision.provider or provider, decision.message_id
 
 
 def release(services: Services, workspace_id: str, decision_id: str, reason: str | None) -> Decision:
@@ -247,7 +279,7 @@ def record_send(services: Services, message: Message) -> bool:
     decision's message, and confirms it.
 
     Raises:
-        Invalid: its recipient was erased, or it is a decision's and lies in the future.
+        Invalid: its recipient was erased, or it is a decision's and lies in the future or before it.
         Conflict: code ``id_reused``, another message of theirs is known by this id.
     """
 
@@ -258,7 +290,6 @@ def record_send(services: Services, message: Message) -> bool:
             raise refusal(message.recipient_id)
         decision = writer.decision(message.workspace_id, message.message_ref)
         if decision is not None and decision.recipient_id == message.recipient_id and decision.send_at is not None:
-            _require_past(message.at, now)
             _confirmed(writer, decision, decision, message.at, now)
             return decision.status not in COUNTED
         counted = writer.add_message(message)

@@ -267,7 +267,9 @@ def claim_decision(call: Call) -> Answer:
     example=examples.CONFIRM,
 )
 def confirm_decision(call: Call) -> Answer:
-    """A fact, and never refused for the decision's status: not after a release or an expiry either."""
+    """A fact, and never refused for the decision's status: not after a release or an expiry either. The first one
+    holds; a later one may add the message id that it lacked. 409 with the code `confirmed_otherwise`: another provider
+    or message id is stored."""
     told = call.loaded
     decision = settle.confirm(
         call.services,

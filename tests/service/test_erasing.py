@@ -308,7 +308,8 @@ def test_what_waited_under_a_message_id_goes_when_a_late_confirm_tells_whose_it_
     for _ in range(2):
         provider = None if provider_told_before else "acme"
         settle.confirm(services, WORKSPACE, made.decision_id, services.clock(), provider, "theirs")
-    settle.confirm(services, WORKSPACE, made.decision_id, services.clock(), "acme", "another's")  # a caller's mistake
+    with pytest.raises(Conflict, match="message_id another one is stored, which was erased"):  # a caller's mistake
+        settle.confirm(services, WORKSPACE, made.decision_id, services.clock(), "acme", "another's")
     assert read(services, lambda reader: reader.unmatched_events(WORKSPACE)) == 1, "another message's is not theirs"
     opened = EventInput("opened", services.clock(), provider="acme", message_id="theirs")
     assert rejected(services, opened) == ["erased"]

@@ -57,8 +57,13 @@ def test_a_later_confirm_may_still_tell_the_message_id_but_not_change_it(service
     assert (confirm(services, "d", 6).provider, confirm(services, "d", 6, "ses").provider) == (None, "ses")
     named = confirm(services, "d", 6, "ses", "m1")
     assert (named.provider, named.message_id) == ("ses", "m1")
-    again = confirm(services, "d", 6, "sendgrid", "m2")
-    assert (again.provider, again.message_id) == ("ses", "m1")
+    for provider, ref in ((None, None), ("ses", None), ("ses", "m1")):
+        assert confirm(services, "d", 6, provider, ref) == named
+    for provider, ref, wrong in (("sendgrid", "m2", ["provider", "message_id"]), ("ses", "m2", ["message_id"])):
+        with pytest.raises(Conflict, match=re.escape("message_id 'm2'; stored: 'm1'")) as refused:
+            confirm(services, "d", 6, provider, ref)
+        assert (refused.value.code, list(refused.value.errors)) == ("confirmed_otherwise", wrong)
+    assert stored(services, "d") == named
     with services.store.read() as reader:
         assert reader.decisions_by_message(WORKSPACE, "sendgrid", ["m2"]) == ()
 
@@ -67,6 +72,8 @@ def test_a_message_id_comes_with_its_own_provider(services: Services, clock: Fak
     reserve(services, "d")
     clock.forward(hours=9)
     confirm(services, "d", 6, "ses")
+    with pytest.raises(Conflict, match="provider 'sendgrid'; stored: 'ses'"):
+        confirm(services, "d", 6, "sendgrid")
     named = confirm(services, "d", 6, "sendgrid", "m2")
     assert (named.provider, named.message_id) == ("sendgrid", "m2")
 
@@ -182,6 +189,24 @@ def test_a_confirm_from_the_future_is_told_how_far_ahead_a_clock_may_be(services
     with pytest.raises(Invalid, match=re.escape(f"allowed: up to {latest.isoformat()}")):
         settle.confirm(services, WORKSPACE, "d", latest + timedelta(seconds=1), None, None)
     assert settle.confirm(services, WORKSPACE, "d", latest, None, None).sent_at == latest
+
+
+def test_a_confirm_from_before_the_decision_is_told_how_far_back_a_clock_may_be(
+    services: Services, clock: FakeClock
+) -> None:
+    reserve(services, "d")
+    clock.forward(hours=9)
+    earliest = START - CLOCK_SKEW
+    with pytest.raises(Invalid, match=re.escape(f"allowed: from {earliest.isoformat()}")) as refused:
+        settle.confirm(services, WORKSPACE, "d", earliest - timedelta(seconds=1), None, None)
+    assert list(refused.value.errors) == ["sent_at"]
+    assert stored(services, "d").status == "reserved"
+    assert settle.confirm(services, WORKSPACE, "d", earliest, None, None).sent_at == earliest
+
+
+def test_what_was_decided_as_of_a_time_to_come_may_have_gone_out_before(services: Services) -> None:
+    reserve(services, "d", 48, decided_at=after(hours=24))
+    assert settle.confirm(services, WORKSPACE, "d", START, None, None).sent_at == START
 
 
 @pytest.mark.parametrize("status", ["revoked", "displaced", "expired"])

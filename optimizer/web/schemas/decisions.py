@@ -110,7 +110,7 @@ def request_of(data: dict[str, Any]) -> DecisionRequest:
 class ConfirmIn(Body):
     """The message went out."""
 
-    sent_at = Time("Left out: now.", load_default=None)
+    sent_at = Time("Left out: now. Not before the decision, but for what clocks may differ by.", load_default=None)
     provider = Id("Who sent it.", load_default=None, allow_none=True)
     message_id = Id("Its id at the provider; events may name it.", load_default=None, allow_none=True)
 
