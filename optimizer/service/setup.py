@@ -15,6 +15,7 @@ from optimizer.service.currencies import require_one_currency, require_same_curr
 from optimizer.service.erased import graves
 from optimizer.service.ids import fresh
 from optimizer.service.keyring import hash_secret
+from optimizer.service.newrules import require_sound
 from optimizer.service.optout import revoke_withdrawn
 from optimizer.service.versions import check_version
 from optimizer.service.wiring import Services
@@ -211,7 +212,7 @@ def put_rule(services: Services, rule: Rule, if_match: int | None = None) -> tup
     A capacity with a warm-up that doesn't say when it starts keeps the date it has, or starts today (UTC).
 
     Raises:
-        Invalid: it is a budget that would count costs in several currencies.
+        Invalid: it is a budget that would count costs in several currencies, or ``newrules`` refuses it.
     """
     now = services.clock()
 
@@ -226,6 +227,7 @@ def put_rule(services: Services, rule: Rule, if_match: int | None = None) -> tup
 
 def replace_rule(writer: Writer, stored: Rule | None, new: Rule, now: datetime) -> Rule:
     """Stores ``new`` as the next version of ``stored`` (see ``put_rule``), and returns it."""
+    require_sound(stored, new)
     parameters = started(new.parameters, None if stored is None or stored.archived else stored.parameters, now)
     version = stored.version + 1 if stored is not None else 1
     newer = replace(new, parameters=parameters, version=version, updated_at=now)

@@ -38,7 +38,8 @@ def put_rule(call: Call) -> Answer:
     """Who may be written to, when, how often. It binds what is reserved from now on.
 
     `applies_to` says which requests it binds, `counts` which messages it counts (left out: the same); a selector left
-    out means all, an empty list is refused.
+    out means all, an empty list is refused. A new rule can't be named `baseline`, `consent`, `mode`, `requires` or
+    `suppression`, by which reasons name what masks without a rule.
     """
     expected = expected_version(call, lambda reader: _version(reader, call))
     stored, created = setup.put_rule(call.services, _made(call, call.loaded), expected)

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from optimizer.web.schemas.rules import KINDS
+from storage.rules import Adapt, Cap, Capacity, Rule, RuleKind, RuleParameters, WarmUpStep
 from tests.web.conftest import CAMPAIGN, Caller, StillClock
 
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "rules.md"
@@ -106,6 +107,7 @@ def test_what_a_rule_leaves_out_has_the_documented_default(admin: Caller) -> Non
         assert (one["applies_to"], one["counts"], one["enabled"], one["dry_run"]) == ({}, {}, True, False)
 
 
+DAY = "2026-12-01"
 WARM: dict[str, Any] = {"kind": "capacity", "limit": 9, "per_minutes": 60, "warm_up": [{"day": 1, "limit": 2}]}
 
 
@@ -162,6 +164,53 @@ def test_a_rule_of_another_kind_may_take_an_id_over(admin: Caller) -> None:
     assert admin("PUT", "/v1/rules/r", {"kind": "gap", "minutes": 5}).status_code == 200
     told = shown(admin)
     assert (told["kind"], told["minutes"], "per_minutes" in told) == ("gap", 5, False)
+
+
+@pytest.mark.parametrize("name", ["baseline", "consent", "mode", "requires", "suppression"])
+def test_a_new_rule_cannot_be_named_as_what_masks_without_one_and_an_older_one_can_be_changed(
+    admin: Caller, name: str
+) -> None:
+    refused = admin("PUT", f"/v1/rules/{name}", WARM)
+    assert (refused.status_code, list(refused.get_json()["errors"])) == (422, ["rule_id"])
+    assert "baseline, consent, mode, requires, suppression" in refused.get_json()["detail"]
+    older(admin, name, Capacity(9, per_minutes=60))
+    assert admin("PUT", f"/v1/rules/{name}", WARM).status_code == 200
+    assert admin("PATCH", f"/v1/rules/{name}", {"enabled": False}).status_code == 200
+    assert admin("DELETE", f"/v1/rules/{name}").status_code == 204
+
+
+@pytest.mark.parametrize(
+    ("rule", "stored", "field"),
+    [
+        (
+            {"kind": "cap", "limit": 3, "window": {"calendar": "day"}, "adapt": {"after_unengaged": 2, "limit": 5}},
+            Cap(3, calendar="day", adapt=Adapt(2, 5)),
+            "adapt.limit",
+        ),
+        (
+            {**WARM, "limit": 3, "warm_up": [{"day": 1, "limit": 3}, {"day": 2, "limit": 5}], "starts_on": DAY},
+            Capacity(3, 60, (WarmUpStep(1, 3), WarmUpStep(2, 5)), DAY),
+            "warm_up.1.limit",
+        ),
+    ],
+)
+def test_a_lower_limit_is_lower_and_an_older_rule_whose_is_not_can_be_turned_off(
+    admin: Caller, rule: dict[str, Any], stored: RuleParameters, field: str
+) -> None:
+    refused = admin("PUT", "/v1/rules/r", rule)
+    assert refused.status_code == 422
+    assert refused.get_json()["errors"] == {field: ["5 must be at most limit (3)"]}
+    older(admin, "r", stored)
+    assert admin("PATCH", "/v1/rules/r", {"enabled": False}).status_code == 200
+    assert admin("PATCH", "/v1/rules/r", {"limit": 4}).get_json()["errors"] == {field: ["5 must be at most limit (4)"]}
+    assert admin("PATCH", "/v1/rules/r", {"limit": 5}).status_code == 200
+
+
+def older(admin: Caller, rule_id: str, parameters: RuleParameters) -> None:
+    """Stores a rule as an older version did, which refused less."""
+    kind: RuleKind = "cap" if isinstance(parameters, Cap) else "capacity"
+    store = admin.app.extensions["sendtide"].get().store
+    store.write(lambda writer: writer.put_rule(Rule("default", rule_id, kind, parameters)))
 
 
 def test_the_default_rule_says_when_it_was_made(admin: Caller) -> None:

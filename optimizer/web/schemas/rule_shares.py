@@ -19,7 +19,7 @@ class WarmUpStepIn(Body):
     """From this day of a warm-up on, so many messages a period."""
 
     day = Whole("1 is the warm-up's first.", minimum=1, maximum=limits.WARM_UP_DAYS, required=True)
-    limit = Whole("0: none on these days.", maximum=limits.CAPACITY, required=True)
+    limit = Whole("0: none on these days; at most the rule's own.", maximum=limits.CAPACITY, required=True)
 
     @post_load
     def _make(self, data: dict[str, Any], **_: Any) -> WarmUpStep:

@@ -47,7 +47,7 @@ class AdaptIn(Body):
     )
     limit = Whole(
         "The limit then; 0: never, until an engagement names one of the messages; no time that passes opens it again. "
-        "It never loosens the rule's own.",
+        "At most the rule's own.",
         maximum=limits.RULE_MESSAGES,
         required=True,
     )
