@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from optimizer.errors import NotFound
+from optimizer.errors import Invalid, NotFound
 from optimizer.service import rulecheck, setup
 from optimizer.service.changing import change_rule
 from optimizer.service.rulepreview import preview
@@ -60,10 +60,15 @@ def put_rule(call: Call) -> Answer:
     example={"enabled": False},
 )
 def patch_rule(call: Call) -> Answer:
-    """A JSON Merge Patch (RFC 7386) on the document as GET shows it. An archived rule is 409: a PUT brings it back."""
+    """A JSON Merge Patch (RFC 7386) on the document as GET shows it. An archived rule is 409: a PUT brings it back. The
+    kind stays: what follows from another one is in a whole document, so a PUT or a new rule."""
     rule_id = call.path["rule_id"]
 
     def document(rule: Rule) -> dict[str, Any]:
+        if call.document.get("kind", rule.kind) != rule.kind:
+            raise Invalid.field(
+                "kind", f"can't be changed, it is {rule.kind!r}; make a new rule, or replace this by PUT"
+            )
         shown = render.rule(rule)
         if rule.counts == rule.applies_to:
             del shown["counts"]  # so that it follows when the patch changes ``applies_to``

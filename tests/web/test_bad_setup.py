@@ -96,7 +96,7 @@ CAMPAIGNS: dict[str, tuple[str, Any, str, str]] = {
         "baseline",
         {"variant_id": "a", "channel": "email", "local_time": "24:00"},
         "baseline.local_time",
-        "00:00 to 23:59",
+        "Must be a time of day HH:MM from 00:00 to 23:59. Got",
     ),
     "shares over one": ("groups", {"holdout": 0.6, "random": 0.6}, "groups", "at most 1"),
     "a share over one": ("groups", {"holdout": 1.5}, "groups.holdout", "0 to 1"),
@@ -126,7 +126,8 @@ CAMPAIGNS: dict[str, tuple[str, Any, str, str]] = {
         "0.001 to 1000",
     ),
     "unknown zone": ("timezone", "Mars/Base", "timezone", "IANA"),
-    "currency in words": ("currency", "eur", "currency", "capital"),
+    "currency in small letters": ("currency", "eur", "currency", "three capital letters such as EUR"),
+    "currency in words": ("currency", "Euro", "currency", "three capital letters such as EUR"),
     "unknown field": ("surprise", 1, "surprise", "allowed"),
 }
 

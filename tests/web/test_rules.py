@@ -213,6 +213,14 @@ def older(admin: Caller, rule_id: str, parameters: RuleParameters) -> None:
     store.write(lambda writer: writer.put_rule(Rule("default", rule_id, kind, parameters)))
 
 
+def test_the_kind_of_a_rule_is_not_patched(admin: Caller) -> None:
+    admin("PUT", "/v1/rules/r", WARM)
+    refused = admin("PATCH", "/v1/rules/r", {"kind": "gap"})
+    assert (refused.status_code, list(refused.get_json()["errors"])) == (422, ["kind"])
+    assert "can't be changed, it is 'capacity'; make a new rule" in refused.get_json()["detail"]
+    assert admin("PATCH", "/v1/rules/r", {"kind": "capacity", "limit": 8}).get_json()["limit"] == 8
+
+
 def test_the_default_rule_says_when_it_was_made(admin: Caller) -> None:
     assert shown(admin, "default-quiet-hours")["updated_at"] == "2026-11-24T09:00:00Z"
 

@@ -69,7 +69,8 @@ def _mended(value: Any) -> Any:
 def members(value: Any, what: str) -> dict[str, Any]:
     """``value`` as an object (``Invalid`` when it is none, or nested deeper than whatever reads it can follow)."""
     if not isinstance(value, dict):
-        raise Invalid.field(what, f"must be an object, not {type(value).__name__}", code="unreadable")
+        found = "missing" if value is None else f"is a {type(value).__name__}"
+        raise Invalid.field(what, f"{found}; it must be an object", code="unreadable")
     if deeper(value, DEEPEST):
         raise Invalid.field(what, f"nested too deeply; allowed: {DEEPEST} levels", code="unreadable")
     return value

@@ -14,7 +14,7 @@ from optimizer.web.schemas.body import Body, Stored, page_of, shown
 from optimizer.web.schemas.containers import Attributes, Either, Many, Part, Table
 from optimizer.web.schemas.exploration import EXPLORATION, ExplorationIn
 from optimizer.web.schemas.factors import faults_of_factors
-from optimizer.web.schemas.fields import Choice, ClockTime, Flag, Id, Number, Text, Time, Whole, ZoneName
+from optimizer.web.schemas.fields import Choice, ClockTime, Currency, Flag, Id, Number, Text, Time, Whole, ZoneName
 from storage.records import (
     Baseline,
     Campaign,
@@ -229,7 +229,7 @@ class CampaignIn(Stored):
         "them. Left out: true; transactional: false."
     )
     _of_costs = "ISO 4217, of costs and values; fixed once there are decisions. A budget counts costs in one currency."
-    currency = Text(_of_costs, shortest=3, longest=3, load_default="EUR", metadata={"pattern": "^[A-Z]{3}$"})
+    currency = Currency(_of_costs, load_default="EUR")
     timezone = ZoneName("For recipients whose zone is unknown.", load_default=None, allow_none=True)
     objective = Table(
         _weight(), 'What each outcome is worth. Left out: `{"clicked": 1}`.', smallest=1, largest=limits.OUTCOMES
@@ -271,8 +271,6 @@ class CampaignIn(Stored):
         unarchived = sum(v.status != "archived" for v in data["variants"])
         if unarchived > limits.VARIANTS and not self.kept:
             problems["variants"] = [f"At most {limits.VARIANTS} may be active or paused; {unarchived} are."]
-        if not data["currency"].isascii() or not data["currency"].isalpha() or not data["currency"].isupper():
-            problems["currency"] = ["Must be three capital letters such as EUR."]
         shares = shares_of(data)
         if sum(shares.values()) > 1 + 1e-12:
             problems["groups"] = [f"Shares must add up to at most 1; they add up to {sum(shares.values()):g}."]

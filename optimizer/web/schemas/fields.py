@@ -26,6 +26,7 @@ _RFC3339 = re.compile(r"\d{4}-\d{2}-\d{2}[Tt ]\d{2}:\d{2}:\d{2}(?:\.\d{1,9})?(?:
 _CLOCK = re.compile(r"(?:[01][0-9]|2[0-3]):[0-5][0-9]")
 _DAY = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
 _COUNTRY = re.compile(r"[A-Z]{2}")
+_CURRENCY = re.compile(r"[A-Z]{3}")
 #: No control characters (C0, DEL, C1), and not U+FFFD, which is what broken UTF-8 in a path turns into.
 ID = re.compile(r"[^\u0000-\u001f\u007f-\u009f\ufffd]+")
 _NAME = re.compile(r"[^\u0000-\u001f\u007f-\u009f\ufffd/]+")
@@ -248,9 +249,7 @@ class ClockTime(fields.String):
 
     def _deserialize(self, value: Any, *_: Any, **__: Any) -> str:
         if not isinstance(value, str) or _CLOCK.fullmatch(value) is None:
-            raise ValidationError(
-                "Must be a time of day HH:MM from 00:00 to 23:59. Quiet hours that end when they start last all day."
-            )
+            raise ValidationError("Must be a time of day HH:MM from 00:00 to 23:59.")
         return value
 
 
@@ -282,6 +281,18 @@ class Country(fields.String):
     def _deserialize(self, value: Any, *_: Any, **__: Any) -> str:
         if not isinstance(value, str) or _COUNTRY.fullmatch(value) is None:
             raise ValidationError("Must be an ISO 3166-1 code of two capital letters such as DE.")
+        return value
+
+
+class Currency(fields.String):
+    """A currency's ISO 4217 code of three capital letters."""
+
+    def __init__(self, about: str = "", **kwargs: Any) -> None:
+        super().__init__(**about_field(kwargs, about, pattern="^[A-Z]{3}$", examples=["EUR"]))
+
+    def _deserialize(self, value: Any, *_: Any, **__: Any) -> str:
+        if not isinstance(value, str) or _CURRENCY.fullmatch(value) is None:
+            raise ValidationError("Must be an ISO 4217 code of three capital letters such as EUR.")
         return value
 
 

@@ -105,6 +105,20 @@ def test_contexts_and_large_actions_are_not_kept_in_memory(loop: Loop) -> None:
     assert [one.raw is None for one in asked.actions] == [True, False]
 
 
+@pytest.mark.parametrize(
+    ("told", "said"),
+    [
+        ({"actions": []}, "actions: Must be a list of 1 or more entries"),
+        ({"actions": [{"id": f"a{i}"} for i in range(51)]}, "actions: Must be a list of 50 or fewer entries"),
+        ({"eventId": "e" * 257}, "eventId: Must be a string of 256 or fewer characters"),
+    ],
+)
+def test_a_length_that_is_not_allowed_is_told_in_words(loop: Loop, told: dict[str, Any], said: str) -> None:
+    answer = loop.call("POST", "/rank", rank_body() | told)
+    assert (answer.status_code, answer.json["error"]["code"]) == (400, "InvalidRankRequest")
+    assert said in answer.json["error"]["message"]
+
+
 @pytest.mark.parametrize("value", ["1", None, True, 1e10, [1]])
 def test_a_bad_reward_is_refused(loop: Loop, value: Any) -> None:
     answer = loop.call("POST", f"/events/e/reward{LATER}", {"value": value})

@@ -93,3 +93,10 @@ def test_a_subaccounts_event_passes_by_its_parents_signature(
     request = hook.request(OPENED)
     parents = body(b'"signature":"', b'"signature":"abc","parent-signature":"')(request)
     assert hook.post(parents).status_code == 200
+
+
+def test_a_delivery_without_a_signature_is_told_that_it_is_missing(ready: Caller) -> None:
+    ready("PUT", "/v1/webhook-sources/m", {"vendor": "mailgun", "secrets": ["key-of-the-webhooks-page"]})
+    refused = ready("POST", "/v1/webhooks/mailgun/m", {"event-data": {}})
+    assert (refused.status_code, refused.get_json()["code"]) == (401, "forged")
+    assert refused.get_json()["detail"] == "no signature, signature: missing; it must be an object"

@@ -6,6 +6,7 @@ Limits are those of Azure's specification: 50 actions, 50 slots, ids of 256 char
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from functools import lru_cache
@@ -32,6 +33,7 @@ MOST_SLOTS = 50
 MOST_DEPTH = 32
 #: Bytes of features of which is remembered what was made of them: objects take some twenty times their JSON.
 MOST_KEPT = 4096
+_LENGTH = re.compile(r"Expected `(array|str)` of length (>=|<=) (\d+)")
 Days = Annotated[int, Meta(ge=-1, le=2**31 - 1)]
 Name = Annotated[str, Meta(min_length=1, max_length=256)]
 #: Rewards may be any number; this keeps sums of their squares finite.
@@ -170,9 +172,17 @@ def read(raw: bytes, kind: type[T], code: str) -> T:
     except msgspec.ValidationError as fault:
         message, _, place = str(fault).partition(" - at ")
         target = place.strip("`").removeprefix("$").lstrip(".") or "body"
+        message = _LENGTH.sub(_in_words, message)
         raise Invalid(f"{target}: {message}", code=code, errors={target: [message]}) from None
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as fault:
         raise Unreadable(f"the body is not JSON: {fault}", code=code) from None
+
+
+def _in_words(found: re.Match[str]) -> str:
+    """What msgspec says of a length, for people."""
+    kind, bound, number = found.groups()
+    what, of = ("a list", "entries") if kind == "array" else ("a string", "characters")
+    return f"Must be {what} of {number} or {'more' if bound == '>=' else 'fewer'} {of}"
 
 
 def rank_request(raw: bytes) -> RankRequest:
