@@ -10,8 +10,16 @@ from optimizer.bandit.localtime import zone_names
 from optimizer.errors import Invalid
 from optimizer.service.cells import CHANNELS, SUPPRESSIONS, Cells, instant
 from optimizer.service.recipients import consents
-from optimizer.service.requests import BREADTHS, Breadth, DecisionRequest, EventInput, RecipientPatch, ScoreRequest
-from storage.records import ANY, Consent, Recipient, Suppression
+from optimizer.service.requests import (
+    BREADTHS,
+    NO_OWN_NAME,
+    Breadth,
+    DecisionRequest,
+    EventInput,
+    RecipientPatch,
+    ScoreRequest,
+)
+from storage.records import ANY, Consent, JsonObject, Recipient, Suppression
 
 _RECIPIENT_COLUMNS = frozenset({"recipient_id", "timezone", "suppressed"})
 _RECIPIENT_NESTED = frozenset({"attributes", "channels"})
@@ -104,7 +112,7 @@ def request_row(cells: Cells, campaign_id: str, request_id: str) -> DecisionRequ
         campaign_id=campaign_id,
         recipient_id=cells.required_id("recipient_id"),
         request_id=cells.id("request_id") or request_id,
-        context=cells.nested("context"),
+        context=_context(cells),
         metadata=cells.nested("metadata"),
         recipient=_told(cells),
     )
@@ -117,7 +125,15 @@ def score_row(cells: Cells) -> ScoreRequest:
         Invalid: names the column, its value and what is allowed.
     """
     cells.refuse_unknown(*SCORE_ROW)
-    return ScoreRequest(cells.id("recipient_id"), cells.nested("context"), _told(cells))
+    return ScoreRequest(cells.id("recipient_id"), _context(cells), _told(cells))
+
+
+def _context(cells: Cells) -> JsonObject:
+    context = cells.nested("context")
+    for name in context:
+        if name.startswith("@"):
+            raise Invalid.field(f"context.{name}", NO_OWN_NAME)
+    return context
 
 
 def _told(cells: Cells) -> RecipientPatch | None:

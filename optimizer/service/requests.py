@@ -13,6 +13,8 @@ from storage.swift import swift
 
 #: How much an event refuses: messages of its message's category on its channel, or whatever comes on that channel.
 Breadth = Literal["category", "channel"]
+#: What is said of a context's name that begins with ``@``, as those do that are added here.
+NO_OWN_NAME: Final = "names that begin with '@' are Sendtide's own; allowed: any other"
 BREADTHS: Final[tuple[Breadth, ...]] = get_args(Breadth)
 
 

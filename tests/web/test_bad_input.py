@@ -180,6 +180,24 @@ def test_a_consent_to_a_channel_in_another_spelling_is_refused_and_a_stored_one_
     assert (list(told["channels"]), [one["channel"] for one in told["suppressed"]]) == (["sms"], ["sms"])
 
 
+def test_a_name_of_a_context_that_is_ours_is_refused(ready: Caller) -> None:
+    refused = ready("POST", "/v1/decisions", ask(context={"@history": [], "cart": 1}))
+    assert_problem(refused, 422, "context.@history", "a list of 0 items", "begin with '@'")
+    rows = {"recipients": [{"recipient_id": "u2", "context": {"@x": 1}}], "campaign_id": "c"}
+    (row,) = ready("POST", "/v1/decisions/batch", rows).get_json()["decisions"]
+    assert list(row["errors"]) == ["recipients.0.context.@x"]
+    every = {"recipients": [{"recipient_id": "u2"}], "campaign_id": "c", "context": {"@x": 1}}
+    assert ready("POST", "/v1/decisions/batch", every).status_code == 422
+
+
+def test_a_source_whose_address_is_signed_and_not_known_says_so(admin: Caller) -> None:
+    for vendor, said in (("twilio", "SENDTIDE_PUBLIC_URL"), ("mailgun", "")):
+        made = admin("PUT", f"/v1/webhook-sources/{vendor}", {"vendor": vendor, "secrets": ["s" * 32]})
+        assert made.status_code == 201
+        assert said in made.get_json()["note"]
+        assert bool(made.get_json()["note"]) == bool(said)
+
+
 def test_the_same_request_id_with_another_body_is_a_conflict(ready: Caller) -> None:
     assert ready("POST", "/v1/decisions", ask(request_id="r")).status_code == 201
     reply = ready("POST", "/v1/decisions", ask(request_id="r", recipient_id="other"))

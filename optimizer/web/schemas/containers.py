@@ -8,6 +8,7 @@ from typing import Any
 
 from marshmallow import Schema, ValidationError, fields
 
+from optimizer.service.requests import NO_OWN_NAME
 from optimizer.web.schemas import limits
 from optimizer.web.schemas.fields import about_field, is_id
 
@@ -106,6 +107,17 @@ class Attributes(fields.Dict):
         if left < 0:
             raise ValidationError(f"Must hold at most {self.largest} values, those in lists and objects counted.")
         return value
+
+
+class Context(Attributes):
+    """What is known of the moment of a request. Names that begin with ``@`` are what Sendtide itself adds there."""
+
+    def _deserialize(self, value: Any, *_: Any, **__: Any) -> dict[Any, Any]:
+        told = super()._deserialize(value)
+        for name in told:
+            if name.startswith("@"):
+                raise ValidationError({name: [f"{NO_OWN_NAME[0].upper()}{NO_OWN_NAME[1:]}."]})
+        return told
 
 
 def _misnamed(key: str) -> str:

@@ -10,7 +10,7 @@ from marshmallow import ValidationError, fields, post_load
 from optimizer.service.requests import DecisionRequest, RecipientPatch
 from optimizer.web.schemas import limits
 from optimizer.web.schemas.body import Body, PageQuery, Problem, Shown, moment, page_of, rows, state
-from optimizer.web.schemas.containers import Attributes, Many, Part
+from optimizer.web.schemas.containers import Attributes, Context, Many, Part
 from optimizer.web.schemas.fields import Choice, Flag, Id, Number, Text, Time, Whole, ZoneName
 from optimizer.web.schemas.recipients import consents
 from storage.log import Group, Status
@@ -60,7 +60,7 @@ class RowIn(Body):
 
     recipient_id = Id(required=True)
     request_id = Id("Unique in the workspace: the same again answers the same.", load_default=None)
-    context = Attributes("What is known of this moment; the model sees it over the attributes.", load_default=dict)
+    context = Context("What is known of this moment; the model sees it over the attributes.", load_default=dict)
     metadata = Attributes("Yours; comes back with the decision.", load_default=dict)
     recipient = Part(RecipientPatchIn, load_default=None)
 
@@ -93,7 +93,7 @@ class DecisionIn(_Question, RowIn):
 class DecisionsIn(_Question):
     """One question for many recipients. Rows are checked one by one, see `RowIn`."""
 
-    context = Attributes(
+    context = Context(
         "For every row; a row's own context goes over it, and both together hold as much as one may.", load_default=dict
     )
     recipients = rows(RowIn)

@@ -9,7 +9,7 @@ from marshmallow import fields, post_load
 from optimizer.service.requests import ScoreRequest
 from optimizer.web.schemas import limits
 from optimizer.web.schemas.body import Body, Problem, Shown, rows
-from optimizer.web.schemas.containers import Attributes, Part
+from optimizer.web.schemas.containers import Context, Part
 from optimizer.web.schemas.decisions import RecipientPatchIn
 from optimizer.web.schemas.fields import Id, Number, Text, Time
 
@@ -18,7 +18,7 @@ class ScoreRowIn(Body):
     """One recipient. What is told inline goes over what is stored, and nothing of it is stored."""
 
     recipient_id = Id("Left out or unknown: scored by what is inline.", load_default=None, allow_none=True)
-    context = Attributes("What is known of this moment; the model sees it over the attributes.", load_default=dict)
+    context = Context("What is known of this moment; the model sees it over the attributes.", load_default=dict)
     recipient = Part(RecipientPatchIn, load_default=None)
 
     @post_load

@@ -49,6 +49,7 @@ class SourceOut(Shown):
         Text(), required=True, metadata={"description": "One for each secret, to tell them apart by."}
     )
     topic_arns = fields.List(Text(longest=512), required=True)
+    note = Text("For people, what may keep it from working; may be empty.", longest=1024, required=True)
     created_at = moment()
     updated_at = moment()
 

@@ -17,6 +17,10 @@ from storage.webhooks import WebhookSource
 
 api = Operations("webhook_sources", "Webhooks")
 _PATH = "/v1/webhook-sources/{source_id}"
+_UNKNOWN_ADDRESS = (
+    "Twilio signs the address that it calls, and SENDTIDE_PUBLIC_URL doesn't say it: behind a proxy, or with another "
+    "host or scheme, every delivery is refused as forged."
+)
 
 
 @api.operation(
@@ -92,6 +96,7 @@ def _shown(call: Call, source: WebhookSource) -> dict[str, Any]:
         "url": f"{call.holder.settings.public_url or ''}{path}",
         "fingerprints": [sources.fingerprint(call.services, secret) for secret in source.secrets],
         "topic_arns": list(source.topic_arns),
+        "note": _UNKNOWN_ADDRESS if source.vendor == "twilio" and not call.holder.settings.public_url else "",
         "created_at": source.created_at,
         "updated_at": source.updated_at,
     }

@@ -24,6 +24,7 @@ def test_each_vendor_takes_what_its_signatures_are_checked_with(admin: Caller, v
     shown = put.get_json()
     assert shown["url"] == f"{PUBLIC_URL}/v1/webhooks/{vendor}/main"
     assert shown["topic_arns"] == list(sender.topic_arns)
+    assert shown["note"] == ""
     assert len(shown["fingerprints"]) == len(sender.secrets)
     assert admin("GET", PATH).get_json() == shown
 
