@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -11,7 +10,7 @@ import click
 from optimizer.cli.call import Call, command, option
 from optimizer.cli.group import EXIT_CODES
 from optimizer.cli.progress import progress
-from optimizer.errors import Invalid
+from optimizer.cli.times import time_of
 
 if TYPE_CHECKING:
     from optimizer.service.exports import What
@@ -45,17 +44,7 @@ def export(
         raise click.UsageError(f"--recipient goes with `export recipient` alone, not with `export {what}`")
     if what == "recipient" and (campaign or since or until):
         raise click.UsageError("`export recipient` writes everything: no --campaign, --since or --until")
-    selection = Selection(campaign, recipient, _time("--since", since), _time("--until", until))
+    selection = Selection(campaign, recipient, time_of("--since", since), time_of("--until", until))
     with call.services() as services, progress(f"export {what}") as on_progress:
         rows = write(services, call.workspace, what, out, selection, lambda done: on_progress(done, None))
     call.answer({"rows": rows, "file": click.format_filename(out)}, f"{rows} rows in {out}")
-
-
-def _time(flag: str, text: str | None) -> datetime | None:
-    from optimizer.service import moments
-
-    try:
-        return None if text is None else moments.within(text, UTC)
-    except ValueError:
-        allowed = "an RFC 3339 time or a date, in UTC unless it says otherwise, from 1970 to 2200"
-        raise Invalid.field(flag, f"{text!r:.80} must be {allowed}") from None

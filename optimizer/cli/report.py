@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -11,7 +10,7 @@ import click
 from optimizer.cli.call import Call, command, option
 from optimizer.cli.group import EXIT_CODES
 from optimizer.cli.tables import number, show, table
-from optimizer.errors import Invalid
+from optimizer.cli.times import time_of
 from optimizer.service.reportwords import together
 from storage.rules import WEEKDAYS
 
@@ -19,15 +18,14 @@ if TYPE_CHECKING:
     from rich.console import RenderableType
 
 _SHADES = " ░▒▓█"
-_TIMES = ["%Y-%m-%d", "%Y-%m-%dT%H:%M:%S", "%Y-%m-%dT%H:%M:%S%z"]
 
 
 @click.command(epilog=EXIT_CODES)
 @click.argument("campaign")
-@option("--since", type=click.DateTime(_TIMES), help="Decisions made from then on (UTC unless it says otherwise).")
-@option("--until", type=click.DateTime(_TIMES), help="Decisions made before.")
+@option("--since", help="Decisions made from this date or time on (UTC unless it says otherwise).")
+@option("--until", help="Decisions made before this date or time.")
 @command(settings=("report_folder",))
-def report(call: Call, campaign: str, since: datetime | None, until: datetime | None) -> None:
+def report(call: Call, campaign: str, since: str | None, until: str | None) -> None:
     """Report what CAMPAIGN brought, and whether that is more than without Sendtide.
 
     Groups are compared by intention to treat and by recipient, on decisions whose attribution windows have all passed.
@@ -36,20 +34,11 @@ def report(call: Call, campaign: str, since: datetime | None, until: datetime | 
     from optimizer.service.report import report as report_of
 
     with call.services() as services:
-        found = report_of(services, call.workspace, campaign, _aware("since", since), _aware("until", until))
+        found = report_of(services, call.workspace, campaign, time_of("--since", since), time_of("--until", until))
     if call.as_json:
         call.answer(found)
         return
     show(_parts(found))
-
-
-def _aware(flag: str, moment: datetime | None) -> datetime | None:
-    from optimizer.service import moments
-
-    try:
-        return None if moment is None else moments.within(moment, UTC)
-    except ValueError as fault:
-        raise Invalid.field(flag, f"is {moment}: {fault}") from None
 
 
 def _parts(found: Mapping[str, Any]) -> Iterator[RenderableType]:

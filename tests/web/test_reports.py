@@ -31,8 +31,15 @@ def test_a_report_needs_a_campaign_of_this_workspace_a_period_and_the_scope(read
     assert Caller(app, key(app, "read", workspace="other"))("GET", path).status_code == 404
     assert Caller(app, key(app, "decide", "feedback"))("GET", path).status_code == 403
     assert Caller(app, None)("GET", path).status_code == 401
-    for query in ("since=yesterday", "since=2026-11-24", "until=%00", "from=2026-11-24T00:00:00Z"):
+    for query in (
+        "since=yesterday",
+        "since=2026-13-01",
+        "since=2026-11-24T00:00:00",
+        "until=%00",
+        "from=2026-11-24T00:00:00Z",
+    ):
         assert ready("GET", f"{path}?{query}").status_code == 422, query
+    assert ready("GET", f"{path}?since=2026-11-24").get_json()["since"] == "2026-11-24T00:00:00Z"
     turned = ready("GET", f"{path}?since=2026-11-24T00:00:00Z&until=2026-11-23T00:00:00Z")
     assert turned.status_code == 422
     assert "query.until" in turned.get_json()["errors"]

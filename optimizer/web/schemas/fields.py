@@ -231,6 +231,24 @@ class Time(fields.DateTime):
         return parsed
 
 
+class TimeOrDay(fields.String):
+    """A ``Time``, or a ``Day``, which is its midnight in UTC; loads as aware UTC."""
+
+    def __init__(self, about: str = "", **kwargs: Any) -> None:
+        told = f"{about} An RFC 3339 time with an offset, or a date, which is its midnight in UTC."
+        super().__init__(**about_field(kwargs, told, examples=["2026-11-24T09:00:00Z", "2026-11-24"]))
+
+    def _deserialize(self, value: Any, *_: Any, **__: Any) -> Any:
+        day = isinstance(value, str) and _DAY.fullmatch(value) is not None
+        parsed = rfc3339(f"{value}T00:00:00Z" if day else value)
+        if parsed is None:
+            raise ValidationError(
+                "Must be an RFC 3339 time with an offset such as 2026-11-24T09:00:00Z, or a date such as 2026-11-24 "
+                "(midnight UTC), from 1970 to 2200."
+            )
+        return parsed
+
+
 def rfc3339(value: object) -> datetime | None:
     """The aware UTC time that ``value`` names, or None when it names none in the allowed range."""
     if not isinstance(value, str) or _RFC3339.fullmatch(value) is None:

@@ -8,7 +8,7 @@ from marshmallow import ValidationError, fields, validates_schema
 
 from optimizer.web.schemas import limits
 from optimizer.web.schemas.body import Body, Shown, moment, state
-from optimizer.web.schemas.fields import Flag, Id, Number, Text, Time, Whole
+from optimizer.web.schemas.fields import Flag, Id, Number, Text, TimeOrDay, Whole
 from storage.log import Group
 from storage.rules import WEEKDAYS
 
@@ -20,8 +20,8 @@ _LEVEL = "the bounds of all daily looks hold together with probability `level`"
 class ReportQuery(Body):
     """Which decisions."""
 
-    since = Time("Decisions made from then on; left out: from the first.", load_default=None)
-    until = Time("Decisions made before; left out: up to now.", load_default=None)
+    since = TimeOrDay("Decisions made from then on; left out: from the first.", load_default=None)
+    until = TimeOrDay("Decisions made before; left out: up to now.", load_default=None)
 
     @validates_schema
     def _period(self, data: dict[str, Any], **_: Any) -> None:
