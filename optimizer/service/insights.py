@@ -42,7 +42,8 @@ def insights(services: Services, workspace_id: str, campaign_id: str) -> dict[st
     model = live.heaviest_model
     if model is None:
         raise Conflict(
-            f"campaign {campaign_id!r} serves no learned policy yet; train one first (POST /v1/training-runs)",
+            f"campaign {campaign_id!r} serves no learned policy yet; train one first "
+            "(`sendtide retrain`, or POST /v1/training-runs)",
             code="no_model",
         )
     if not campaign.active_variants:

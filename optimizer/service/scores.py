@@ -110,7 +110,8 @@ class Scorer:
         model = live.heaviest_model
         if model is None:
             raise Conflict(
-                f"campaign {campaign_id!r} serves no learned policy yet; train one first (POST /v1/training-runs)",
+                f"campaign {campaign_id!r} serves no learned policy yet; train one first "
+                "(`sendtide retrain`, or POST /v1/training-runs)",
                 code="no_model",
             )
         if outcome not in model.outcomes:

@@ -120,4 +120,4 @@ def test_insights_of_a_campaign_that_learned_nothing_are_refused(sendtide: Sendt
     setup.put_campaign(services, campaign(workspace_id="default"))
     result = sendtide("insights", "spring")
     assert result.exit_code == 1
-    assert "serves no learned policy yet" in result.stderr
+    assert "serves no learned policy yet; train one first (`sendtide retrain`" in result.stderr

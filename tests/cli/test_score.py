@@ -91,5 +91,5 @@ def test_without_a_model_nothing_is_written(sendtide: Sendtide, spring: Campaign
     path = sendtide.file("who.csv", WHO)
     result = sendtide("score", path, "--campaign", "spring", "--outcome", "converted", "--out", str(out))
     assert result.exit_code == 1
-    assert "no learned policy yet" in result.stderr
+    assert "no learned policy yet; train one first (`sendtide retrain`" in result.stderr
     assert not out.exists()
