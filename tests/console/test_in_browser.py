@@ -51,15 +51,24 @@ PAGES = {
     "/console/data": "What came in",
     "/console/start": "First steps",
 }
+#: Figures with something in them that reaches beyond them, into their neighbour or out of their card.
+TOO_WIDE = """
+[...document.querySelectorAll('main figure')].filter(one => one.scrollWidth > one.clientWidth + 1)
+  .map(one => one.innerText.slice(0, 80))
+"""
 
 
 @contextmanager
 def visiting(
-    chromium: Browser, site: Site, width: int = DESK, scheme: Literal["light", "dark"] = "light"
+    chromium: Browser,
+    site: Site,
+    width: int = DESK,
+    scheme: Literal["light", "dark"] = "light",
+    language: Literal["en", "ru"] = "en",
 ) -> Iterator[tuple[Page, list[str]]]:
     """A page of somebody who is signed in, and what went wrong on it."""
     context = chromium.new_context(
-        viewport={"width": width, "height": 900}, color_scheme=scheme, locale="en", base_url=site.address
+        viewport={"width": width, "height": 900}, color_scheme=scheme, locale=language, base_url=site.address
     )
     page, faults = context.new_page(), list[str]()
 
@@ -75,6 +84,15 @@ def visiting(
     page.wait_for_selector("main#content")
     yield page, faults
     context.close()
+
+
+def followed(page: Page) -> list[str]:
+    """The addresses of a policy, of a training run and of a decision."""
+    return [
+        _first_link(page, "/console/policies", "tbody a"),
+        _first_link(page, "/console/training", "#runs a"),
+        _first_link(page, "/console/decisions?campaign_id=spring&status=reserved", "tbody th a"),
+    ]
 
 
 def settled(page: Page) -> None:
@@ -100,12 +118,7 @@ def test_pages_load_cleanly_and_can_be_read_by_everybody(
 ) -> None:
     axe = AXE.read_text(encoding="utf-8")
     with visiting(chromium, site, width, scheme) as (page, faults):
-        followed = [
-            _first_link(page, "/console/policies", "tbody a"),
-            _first_link(page, "/console/training", "#runs a"),
-        ]
-        followed.append(_first_link(page, "/console/decisions?campaign_id=spring&status=reserved", "tbody th a"))
-        wanted = {**PAGES, **dict.fromkeys(followed, "")}
+        wanted = {**PAGES, **dict.fromkeys(followed(page), "")}
         for path, words in wanted.items():
             page.goto(path)
             settled(page)
@@ -114,6 +127,25 @@ def test_pages_load_cleanly_and_can_be_read_by_everybody(
             page.evaluate(axe)
             assert stumbles(page) == []
     assert faults == []
+
+
+@pytest.mark.parametrize("language", ["en", "ru"])
+def test_no_page_is_wider_than_its_window_with_everything_opened(
+    chromium: Browser, site: Site, language: Literal["en", "ru"]
+) -> None:
+    with visiting(chromium, site, language=language) as (page, _):
+        opened = 0
+        for path in [*PAGES, *followed(page)]:
+            page.goto(path)
+            settled(page)
+            opened += page.evaluate(
+                "[...document.querySelectorAll('main details')].map(one => { one.open = true }).length"
+            )
+            for width in (DESK, PHONE):
+                page.set_viewport_size({"width": width, "height": 900})
+                assert page.evaluate("document.documentElement.scrollWidth") <= width, (path, width)
+                assert page.evaluate(TOO_WIDE) == [], (path, width)
+        assert opened > len(PAGES)
 
 
 def test_the_sign_in_and_a_refusal_can_be_read_by_everybody(chromium: Browser, site: Site) -> None:
