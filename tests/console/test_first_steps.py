@@ -80,17 +80,17 @@ def test_a_stranger_gets_from_nothing_to_a_first_webhook(
 
         # The page sees each thing by itself, whatever has the focus.
         page.get_by_role("button", name="Copy").nth(1).focus()
-        asked = run(page.inner_text("#ask-command"), SENDTIDE_KEY=empty.secret)
+        asked = run(page.inner_text("#ask-command"), KEY=empty.secret)
         assert asked["campaign_id"] == "spring"
         page.wait_for_selector("text=2 of 5 done. Next: tell what came of it.")
         page.wait_for_selector("#event-command")
         assert asked["decision_id"] in page.inner_text("#event-command")
         if asked["action"] is not None:
             assert asked["action"]["variant_id"] in page.inner_text("#decision-told")
-            confirmed = run(page.inner_text("#confirm-command"), SENDTIDE_KEY=empty.secret)
+            confirmed = run(page.inner_text("#confirm-command"), KEY=empty.secret)
             assert confirmed["status"] == "sent"
             page.wait_for_selector("text=The message went out")
-        told = run(page.inner_text("#event-command"), SENDTIDE_KEY=empty.secret)
+        told = run(page.inner_text("#event-command"), KEY=empty.secret)
         assert (told["accepted"], told["unmatched"]) == (1, 0)
         page.wait_for_selector("text=3 of 5 done. Next: a webhook")
         checked(page)
@@ -109,7 +109,7 @@ def test_a_stranger_gets_from_nothing_to_a_first_webhook(
         assert address.startswith(f"{empty.address}/v1/webhooks/standard/hooks-")
         checked(page)
         assert page.evaluate("document.documentElement.scrollWidth") <= width
-        delivered = run(page.inner_text("#signed-command"), SENDTIDE_SECRET=secret)
+        delivered = run(page.inner_text("#signed-command"), SECRET=secret)
         assert delivered["accepted"] == 1
         page.get_by_role("link", name="Back to the steps").click()
         page.wait_for_selector("text=5 of 5 done. All of it works.")

@@ -32,10 +32,11 @@ ROWS: Final = 4
 VENDORS: Final[tuple[Vendor, ...]] = get_args(Vendor)
 #: Vendors that sign with a secret of their own, which is typed in.
 THEIRS: Final = ("sendgrid", "mailgun", "twilio")
-#: How the commands name the key, which a person's shell asks them for.
-_AUTH: Final = '-H "Authorization: Bearer $SENDTIDE_KEY"'
-_ASK_KEY: Final = "printf 'Key: '; read -r SENDTIDE_KEY"
-_ASK_SECRET: Final = "printf 'Secret: '; read -r SENDTIDE_SECRET"  # noqa: S105  it asks for one
+#: How the commands name the key, which a person's shell asks them for, without showing it. No name begins as settings'
+#: names do: exported, one that is no setting keeps every command from starting.
+_AUTH: Final = '-H "Authorization: Bearer $KEY"'
+_ASK_KEY: Final = "printf 'Key: '; read -rs KEY; echo"
+_ASK_SECRET: Final = "printf 'Secret: '; read -rs SECRET; echo"  # noqa: S105  it asks for one
 _LONGEST: Final = 4096
 
 
@@ -247,7 +248,7 @@ def _signed(found: Progress, source: WebhookSource | None) -> dict[str, str]:
     if source is None or found.campaign is None or found.decision is None:
         return {}
     url, outcome = starters.webhook_url(_base(), source), starters.main_outcome(found.campaign)
-    signed = starters.signed_command(url, 'printf %s "$SENDTIDE_SECRET"', outcome, found.decision.decision_id)
+    signed = starters.signed_command(url, 'printf %s "$SECRET"', outcome, found.decision.decision_id)
     return {"secret": _ASK_SECRET, "signed": signed}
 
 

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import logging
+import os
 import re
+import shutil
+import subprocess
 from collections.abc import Callable
 from html import unescape
 from typing import Any
@@ -12,6 +15,7 @@ import pytest
 from flask import Flask
 
 from optimizer.bandit.groups import assign
+from optimizer.config import unknown_variables
 from storage.records import GroupShares
 from tests.web.conftest import CAMPAIGN, NOW, Caller, StillClock
 from tests.web.console.conftest import Browser
@@ -113,6 +117,27 @@ def test_a_webhook_can_be_tried_as_soon_as_there_is_a_decision(signed_in: Signed
     shown = commands(browser.get("/console/start").text)
     assert decision in shown["signed"]
     assert "whsec_" not in shown["signed"] + shown["secret"]
+
+
+@pytest.mark.skipif(shutil.which("bash") is None, reason="needs bash")
+def test_what_a_shell_was_told_may_be_exported_and_commands_still_start(signed_in: SignedIn, ready: Caller) -> None:
+    browser = signed_in("admin")
+    browser.post("/console/start/webhook", {"vendor": "standard"})
+    ready("POST", "/v1/decisions", {"campaign_id": "c", "recipient_id": "ada"})
+    shown = commands(browser.get("/console/start").text)
+    for ask in (shown["key"], shown["secret"]):
+        told = subprocess.run(
+            ["bash", "-euc", f"set -a; {ask}; env"],
+            input="hush\n",
+            env={"PATH": os.environ["PATH"]},
+            capture_output=True,
+            check=True,
+            text=True,
+            timeout=30,
+        )
+        exported = dict(line.split("=", 1) for line in told.stdout.splitlines() if "=" in line)
+        assert "hush" in exported.values()
+        assert unknown_variables(exported) == []
 
 
 def test_it_sees_a_decision_and_what_came_of_it(signed_in: SignedIn, admin: Caller, app: Flask) -> None:
