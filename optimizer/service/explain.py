@@ -29,7 +29,7 @@ from optimizer.service.ids import IMPORTED_POLICY
 from optimizer.service.replay import Replayer, plan_of, situation_of
 from optimizer.service.wiring import Services
 from storage.log import Decision
-from storage.records import Campaign, Variant
+from storage.records import Campaign, Mode, Variant
 
 Kind = Literal["imported", "withheld", "holdout", "baseline", "random", "cold_start", "learned"]
 #: Which other action the chosen one is compared with.
@@ -38,7 +38,13 @@ _RESIDUAL: Final = "residual"
 
 
 def explain(services: Services, workspace_id: str, decision_id: str) -> dict[str, Any]:
-    """The explanation of a stored decision.
+    """The explanation of a stored decision, see ``explained``, with a sentence for people."""
+    facts, mode = explained(services, workspace_id, decision_id)
+    return {**facts, "sentence": sentence(facts, mode)}
+
+
+def explained(services: Services, workspace_id: str, decision_id: str) -> tuple[dict[str, Any], Mode]:
+    """What explains a stored decision, and the mode that its campaign had then.
 
     Raises:
         NotFound: no such decision, or its policy or campaign version is no longer kept, or its person was erased, or
@@ -57,7 +63,7 @@ def explain(services: Services, workspace_id: str, decision_id: str) -> dict[str
     facts = {**_facts(decision), "kind": kind, **_nothing()}
     if live is not None:
         facts |= _choice(decision, campaign, live)
-    return {**facts, "sentence": sentence(facts, campaign.mode)}
+    return facts, campaign.mode
 
 
 def _kind(decision: Decision) -> Kind:

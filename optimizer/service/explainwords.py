@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from typing import Any
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, Final
 
 from storage.records import Mode
 
@@ -16,8 +16,9 @@ _THROUGH = {
     "campaign": "in this campaign",
     "time": "at this time",
 }
-#: Why nothing was chosen, by the kind of the first reason; else no message was eligible.
-_WITHHELD = {
+#: Why nothing was chosen, see ``withheld_by``.
+_WITHHELD: Final = {
+    "none_eligible": "no message was eligible",
     "paused": "the campaign is paused",
     "workspace_paused": "the workspace is paused",
     "no_baseline": "the baseline was to answer, and the campaign has none",
@@ -31,14 +32,20 @@ def sentence(facts: Mapping[str, Any], mode: Mode) -> str:
     return " ".join([*_why(facts, mode), *_masked(facts)])
 
 
+def withheld_by(facts: Mapping[str, Any], mode: Mode) -> str:
+    """What left nothing to choose, by the kind of the first reason; a rule that masked everything has no name here."""
+    first = facts["masked"][0]["kind"] if facts["masked"] else ""
+    if first == "paused" and mode != "paused":
+        return "workspace_paused"
+    return first if first in _WITHHELD else "none_eligible"
+
+
 def _why(facts: Mapping[str, Any], mode: Mode) -> Iterator[str]:
     kind = facts["kind"]
     if kind == "imported":
         yield "This decision was made by another system and imported; there is nothing to explain it by."
     elif kind == "withheld":
-        first = facts["masked"][0]["kind"] if facts["masked"] else ""
-        first = "workspace_paused" if first == "paused" and mode != "paused" else first
-        yield f"Withheld: {_WITHHELD.get(first, 'no message was eligible')}."
+        yield f"Withheld: {_WITHHELD[withheld_by(facts, mode)]}."
     elif kind == "holdout":
         yield "Nothing was sent: the recipient is in the group holdout, which shows what happens without messages."
     elif kind == "baseline":
@@ -60,7 +67,9 @@ def _why(facts: Mapping[str, Any], mode: Mode) -> Iterator[str]:
 
 def _learned(facts: Mapping[str, Any]) -> Iterator[str]:
     explored, greedy = facts["exploration"], facts["greedy"]
-    chosen, chance = capitalize_first(action(facts["chosen"])), _chance(facts["propensity"])
+    chosen, chance = action(facts["chosen"]), _chance(facts["propensity"])
+    if facts["chosen"]["variant_id"] is None:  # an id stays as it is, at the head of a sentence too
+        chosen = capitalize_first(chosen)
     if explored["greedy_was_chosen"]:
         yield f"{chosen} was the most valued action and was chosen with probability {chance}."
     else:
@@ -80,11 +89,17 @@ def _learned(facts: Mapping[str, Any]) -> Iterator[str]:
     )
 
 
-def _because(comparison: Mapping[str, Any]) -> str:
+def reasons_told(
+    comparison: Mapping[str, Any],
+) -> tuple[Sequence[Mapping[str, Any]], Mapping[str, Any] | None]:
     """The largest contributions of the difference's own sign, and the largest against it."""
     sign = 1.0 if comparison["difference"] >= 0.0 else -1.0
     for_it = [one for one in comparison["contributions"] if one["contribution"] * sign > 0.0][:_NAMED]
-    against = next((one for one in comparison["contributions"] if one["contribution"] * sign < 0.0), None)
+    return for_it, next((one for one in comparison["contributions"] if one["contribution"] * sign < 0.0), None)
+
+
+def _because(comparison: Mapping[str, Any]) -> str:
+    for_it, against = reasons_told(comparison)
     told = ", mostly because of " + ", ".join(map(feature, for_it)) if for_it else ""
     return told + (f"; against it speaks {feature(against)}" if against is not None else "")
 
@@ -93,7 +108,7 @@ def feature(one: Mapping[str, Any]) -> str:
     """A contribution in words, with its size."""
     name = one["feature"]
     told = {
-        "attribute": f"{name} = {_short(one['value'])}" if one["value"] is not None else f"{name} (unknown)",
+        "attribute": f"{name} = {shortened(one['value'])}" if one["value"] is not None else f"{name} (unknown)",
         "product": f"{name} together",
         "history": f"the recipient's history ({name})",
         "price": f"the price of what {name} makes scarce",
@@ -103,7 +118,8 @@ def feature(one: Mapping[str, Any]) -> str:
     return f"{told}{through} ({one['contribution']:+.3g})"
 
 
-def _short(value: Any) -> str:
+def shortened(value: Any) -> str:
+    """The text of an attribute's value, no longer than a sentence can take."""
     text = str(value)
     return text if len(text) <= 40 else text[:39] + "…"
 

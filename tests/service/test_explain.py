@@ -105,6 +105,7 @@ def test_the_sentence_says_what_exploration_did(learned: Services) -> None:
         found = explained(learned, decision)
         sentences[found["exploration"]["greedy_was_chosen"]] = found["sentence"]
         assert (found["greedy"]["score"] > found["chosen"]["score"]) != found["exploration"]["greedy_was_chosen"]
+        assert found["sentence"].startswith(f"{found['chosen']['variant_id'] or 'Not sending'} ")
     assert "to learn; the most valued action was " in sentences[False]
     assert " was the most valued action and was chosen with probability " in sentences[True]
     assert "mostly because of " in sentences[False]

@@ -11,11 +11,12 @@ from flask import Response, request
 
 from optimizer.bandit.localtime import at_zone
 from optimizer.errors import NotFound
-from optimizer.service.explain import explain
-from optimizer.service.explainwords import feature
+from optimizer.service.explain import explained
 from optimizer.service.feedback import all_campaigns
 from optimizer.web.console.charts import Scale
+from optimizer.web.console.filters import Sayings
 from optimizer.web.console.pages import Visit, console, see
+from optimizer.web.console.whywords import contribution, why_told
 from optimizer.web.paging import own_cursor
 from storage.log import Decision, Status
 
@@ -72,10 +73,12 @@ def decision(visit: Visit, decision_id: str) -> Response:
             return _listed(visit, dict.fromkeys(_CONDITIONS, ""), decision_id)
         events = reader.events(visit.workspace_id, found)
         campaign = reader.campaign(visit.workspace_id, found.campaign_id)
+    say, why, sentence = Sayings(visit.language), None, None
     try:
-        why = explain(visit.services, visit.workspace_id, decision_id)
+        why, mode = explained(visit.services, visit.workspace_id, decision_id)
+        sentence = why_told(say, why, mode)
     except NotFound:
-        why = None  # e.g. its policy or its campaign's version is no longer kept; the record is shown without
+        pass  # e.g. its policy or its campaign's version is no longer kept; the record is shown without
     return visit.show(
         "decision.html",
         decision=found,
@@ -83,7 +86,8 @@ def decision(visit: Visit, decision_id: str) -> Response:
         local=local_time(found),
         events=events,
         why=why,
-        comparisons=_comparisons(why),
+        sentence=sentence,
+        comparisons=_comparisons(say, why),
         context={name: value for name, value in found.snapshot.context.items() if not name.startswith("@")},
     )
 
@@ -104,16 +108,16 @@ class Bar:
     width: float
 
 
-def _comparisons(why: Mapping[str, Any] | None) -> list[dict[str, Any]]:
+def _comparisons(say: Sayings, why: Mapping[str, Any] | None) -> list[dict[str, Any]]:
     """The comparisons, each rival once: the next best is often the best of another variant too."""
     found: dict[Any, dict[str, Any]] = {}
     for one in () if why is None else why["comparisons"]:
         rival = one["action"]
-        found.setdefault((rival["variant_id"], rival["channel"], rival["send_at"]), _comparison(one))
+        found.setdefault((rival["variant_id"], rival["channel"], rival["send_at"]), _comparison(say, one))
     return list(found.values())
 
 
-def _comparison(told: Mapping[str, Any]) -> dict[str, Any]:
+def _comparison(say: Sayings, told: Mapping[str, Any]) -> dict[str, Any]:
     """A comparison with its largest contributions as bars."""
     shown: Sequence[Mapping[str, Any]] = told["contributions"][:_DRAWN]
     rest = sum(one["contribution"] for one in told["contributions"][_DRAWN:]) + told["residual"]
@@ -124,6 +128,5 @@ def _comparison(told: Mapping[str, Any]) -> dict[str, Any]:
     def bar(words: str, size: float) -> Bar:
         return Bar(words, size, min(x(size), 50.0), round(abs(x(size) - 50.0), 2))
 
-    # Without the size that follows in brackets: it has a column of its own.
-    bars = [bar(feature(one).rpartition(" (")[0], one["contribution"]) for one in shown]
+    bars = [bar(contribution(say, one), one["contribution"]) for one in shown]
     return {**told, "bars": bars, "rest": bar("", rest)}

@@ -125,6 +125,33 @@ class Sayings:
             return str(self.language(known, outcome=self.named("outcome", outcome)))
         return name
 
+    def verdict(self, told: Mapping[str, Any]) -> Markup:
+        """What the gate said, in a sentence or two from its figures; nothing where more than its verdict was stored."""
+        t, conditions, decision = self.language, told.get("conditions") or (), told.get("decision")
+        if decision not in ("publish", "reject") or "looks" in told:
+            return Markup("")
+        if not conditions:
+            return t("gate_said.no_gate") if decision == "publish" else Markup("")
+        failed = [one for one in conditions if not one["passed"]]
+        if decision == "reject" and [one["name"] for one in failed] == ["value"]:
+            return t("gate_said.no_difference")
+        if decision == "reject":
+            return t("gate_said.failed", conditions=Markup("; ").join(map(self._failed, failed)))
+        if all(one["name"] != "value" for one in conditions):
+            return t("gate_said.first")
+        said = t("gate_said.better", share=self.percent(told["alpha"], 0))
+        # In falling order: the last is the next one up.
+        for rung in [one for one in told.get("rungs") or () if one["alpha"] > told["alpha"]][-1:]:
+            held = "; ".join(map(self.condition, rung["failed"]))
+            said += " " + t("gate_said.held_back", share=self.percent(rung["alpha"], 0), conditions=held)
+        return said
+
+    def _failed(self, one: Mapping[str, Any]) -> Markup:
+        """A condition that wasn't met, with its figures."""
+        name = "gate_said.figure" if one["limit"] is None else "gate_said.figure_limit"
+        told = {"figure": self.number(one["figure"]), "limit": self.number(one["limit"])}
+        return self.language(name, condition=self.condition(one["name"]), **told)
+
     def named(self, group: str, name: Any) -> str:
         """The word of a status, a group, a kind."""
         return self.language.named(group, name)

@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 import ast
+import inspect
 import re
 import string
 from collections.abc import Iterator
+from dataclasses import asdict
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any, Literal
 
 import pytest
 
+from optimizer.bandit.conditions import condition
+from optimizer.bandit.gate import Rung, Verdict
 from optimizer.errors import Invalid
-from optimizer.service import erased, ingest
+from optimizer.model import terms
+from optimizer.service import erased, explain, ingest
 from optimizer.web.compat import segment_messages
 from optimizer.web.console import figures
 from optimizer.web.console.filters import Sayings
@@ -58,6 +64,64 @@ def test_every_code_of_a_refused_event_has_words() -> None:
     assert codes >= {"event_id_reused", "no_user_anon_id", "too_large", "uncorrelated", "unreadable"}
     for language in LANGUAGES.values():
         assert {code for code in codes if f"rejected.{code}" not in language.words} == set()
+
+
+def names_of_features() -> set[str]:
+    """The features that a contribution may be of and that no workspace has named."""
+    calls = [
+        node
+        for module in (terms, explain)
+        for node in ast.walk(ast.parse(inspect.getsource(module)))
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "Name"
+    ]
+    pairs = [[str(one.value) for one in call.args if isinstance(one, ast.Constant)] for call in calls]
+    return {pair[1] for pair in pairs if len(pair) == 2 and pair[0] != "residual" and pair[1]}
+
+
+def test_every_feature_that_is_not_the_workspaces_own_has_words() -> None:
+    features = names_of_features()
+    assert features >= {"hour of the day", "cost of the message", "what happened last, in order"}
+    for language in LANGUAGES.values():
+        assert {one for one in features if f"feature_name.{one}" not in language.words} == set()
+
+
+def verdict(*failed: str, alpha: float = 0.0, of: tuple[str, ...] = ("rows", "value"), **more: Any) -> dict[str, Any]:
+    """A verdict as policies store it, with the conditions that it failed."""
+    conditions = tuple(condition(name, name not in failed, 0.5, 0.25, "in English") for name in of)
+    decision: Literal["publish", "reject"] = "publish" if alpha else "reject"
+    return asdict(Verdict(decision, alpha, conditions, "in English", 0.01, None, **more))
+
+
+HELD = (Rung(1.0, False, ("canary",)), Rung(0.5, False, ("support.weight",)), Rung(0.1, True, ()))
+
+
+@pytest.mark.parametrize(
+    ("told", "english", "russian"),
+    [
+        (verdict("value"), "No improvement was shown; what served before stays.", "Улучшение не показано; остаётся"),
+        (
+            verdict("rows", "value"),
+            "Not met: Enough final outcomes (0.5, limit 0.25); Clearly worth more than what serves now (0.5, limit",
+            "Не выполнено: Достаточно окончательных исходов (0,5, предел 0,25); Явно ценнее",
+        ),
+        (verdict(alpha=1.0), "Better than what served before: published at 100%.", "опубликована с долей 100\u00a0%."),
+        (
+            verdict(alpha=0.1, rungs=HELD),
+            "published at 10%. 50% is held back: No single decision weighs too much.",
+            "Доле 50\u00a0% мешает: Ни одно решение не весит слишком много.",
+        ),
+        (verdict(alpha=1.0, of=("rows",)), "the first policy goes live whole.", "первая политика вводится целиком."),
+        ({"decision": "publish", "reason": "in English"}, "Published without a gate.", "Опубликована без контроля."),
+    ],
+)
+def test_a_verdict_is_told_from_its_figures(told: dict[str, Any], english: str, russian: str) -> None:
+    assert english in Sayings(ENGLISH).verdict(told)
+    assert russian in Sayings(RUSSIAN).verdict(told)
+
+
+@pytest.mark.parametrize("told", [{}, {"revision": True}, {"decision": "watched", "reason": "", "conditions": []}])
+def test_what_is_no_verdict_of_the_gate_is_left_in_its_own_words(told: dict[str, Any]) -> None:
+    assert Sayings(ENGLISH).verdict(told) == ""
 
 
 @pytest.mark.parametrize("code", LANGUAGES)
