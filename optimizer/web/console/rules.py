@@ -22,6 +22,7 @@ from optimizer.web.schemas.body import Body
 from optimizer.web.schemas.fields import Id
 from optimizer.web.schemas.rules import RuleIn, rule_of
 from optimizer.web.validation import load
+from storage.port import Reader
 from storage.rules import Fatigue, Rule
 
 _REFRESH_SECONDS = 15
@@ -58,7 +59,8 @@ def rules(visit: Visit) -> Response:
     """Every rule that isn't archived."""
     with visit.services.store.read() as reader:
         known = [one for one in reader.rules(visit.workspace_id) if not one.archived]
-    rows = [(one, state_of(one), _words(visit, one)) for one in known]
+        missing = {one.rule_id: _missing(reader, one) for one in known}
+    rows = [(one, state_of(one), {**_words(visit, one), "missing": missing[one.rule_id]}) for one in known]
     notice = visit.language("rule.done.archived") if request.args.get("done") == _ARCHIVED else None
     return visit.show("rules.html", rows=sorted(rows, key=lambda row: row[0].rule_id), kinds=STARTS, notice=notice)
 
@@ -198,8 +200,11 @@ def _form(
 def _facts(visit: Visit, found: Rule) -> dict[str, Any]:
     """What the pages of one rule show."""
     fresh = _fresh(visit, found)
+    with visit.services.store.read() as reader:
+        missing = _missing(reader, found)
     return {
         "rule": found,
+        "missing": missing,
         "state": state_of(found),
         "states": [state for state in STATES if state != state_of(found)],
         **_words(visit, found),
@@ -215,6 +220,13 @@ def _words(visit: Visit, found: Rule) -> dict[str, str | None]:
     say = Sayings(visit.language)
     counts = selected(say, found.counts) if found.counts != found.applies_to else None
     return {"words": in_words(say, found), "binds": selected(say, found.applies_to), "counts": counts}
+
+
+def _missing(reader: Reader, rule: Rule) -> str:
+    """The campaigns that a rule names and that there are not: no message is of them."""
+    lists = [(one.campaigns, one.except_campaigns) for one in (rule.applies_to, rule.counts)]
+    named = dict.fromkeys(name for both in lists for names in both for name in names or ())
+    return ", ".join(name for name in named if reader.campaign(rule.workspace_id, name) is None)
 
 
 def _as_stored(asked: Rule, known: Rule | None, now: datetime) -> Rule:

@@ -68,7 +68,8 @@ def _cap(cap: Cap, say: Sayings) -> str:
     if cap.adapt is None:
         return told
     after = cap.adapt.after_unengaged
-    return f"{told} {t('rule.adapt', after, after=say.whole(after), n=say.whole(cap.adapt.limit))}"
+    # A stored cap may adapt to a limit above its own, and the smaller holds.
+    return f"{told} {t('rule.adapt', after, after=say.whole(after), n=say.whole(cap.limit_for(after)))}"
 
 
 @_told.register

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import re
 from collections.abc import Callable
+from dataclasses import replace
 from html import unescape
 from typing import Any
 
@@ -17,7 +18,7 @@ from optimizer.web.console.language import LANGUAGES
 from optimizer.web.console.rules import STARTS
 from optimizer.web.console.rulewords import in_words, selected
 from optimizer.web.schemas.rules import KINDS, RuleIn, rule_of
-from storage.rules import Rule
+from storage.rules import Adapt, Cap, Rule
 from tests.web.conftest import Caller
 from tests.web.console.conftest import Browser
 
@@ -61,7 +62,8 @@ def tried(page: str) -> str:
                 "window": {"rolling_hours": 168},
                 "adapt": {"after_unengaged": 5, "limit": 1},
             },
-            "At most 3 messages to a person within any 7 days. At most 1 for who left 5 messages in a row unanswered.",
+            "At most 3 messages to a person within any 7 days. "
+            "At most 1 to those who left 5 messages in a row unanswered.",
         ),
         (
             {"kind": "quiet_hours", "start": "21:00", "end": "08:00", "days": ["sat", "sun"]},
@@ -127,6 +129,26 @@ def test_a_rule_is_told_in_plain_words(document: dict[str, Any], words: str) -> 
 def test_a_rules_words_state_the_limit_that_binds(document: dict[str, Any], english: str, russian: str) -> None:
     for language, words in (("en", english), ("ru", russian)):
         assert words in in_words(Sayings(LANGUAGES[language]), made(document))
+
+
+def test_a_cap_that_adapts_to_more_than_its_limit_tells_the_limit_that_binds() -> None:
+    rule = replace(
+        made({"kind": "cap", "limit": 3, "window": {"rolling_hours": 24}}), parameters=Cap(3, 24.0, adapt=Adapt(5, 5))
+    )
+    assert in_words(ENGLISH, rule).endswith(" At most 3 to those who left 5 messages in a row unanswered.")
+
+
+def test_a_rule_that_names_a_campaign_that_is_not_there_is_marked(signed_in: SignedIn, ready: Caller) -> None:
+    ready("PUT", "/v1/rules/gone", {**GAP, "applies_to": {"campaigns": ["c", "no such one"]}})
+    ready("PUT", "/v1/rules/spared", {**GAP, "applies_to": {"except_campaigns": ["elsewhere"]}})
+    ready("PUT", "/v1/rules/kept", {**GAP, "applies_to": {"campaigns": ["c"]}})
+    browser = signed_in("read")
+    page = browser.get("/console/rules").text
+    assert re.findall(r"No such campaign: ([^<]*)<", page) == ["no such one", "elsewhere"]
+    assert "No such campaign: no such one" in browser.get("/console/rules/gone").text
+    assert "No such campaign" not in browser.get("/console/rules/kept").text
+    russian = browser.get("/console/rules/gone", headers={"Accept-Language": "ru"}).text
+    assert "Такой кампании нет: no such one" in russian
 
 
 def test_a_rule_that_is_tried_tells_from_when_on_it_would_warm_up_and_what_it_counts(
