@@ -25,6 +25,7 @@ from click.testing import CliRunner
 from optimizer.cli import main
 from optimizer.config import Settings, variable
 from optimizer.first_start import prepare
+from optimizer.service.endpoints import TYPES
 from optimizer.service.setup import create_key
 from optimizer.service.wiring import open_services
 from simulations.server import Server, free_port
@@ -192,3 +193,8 @@ def test_every_page_is_reached_and_the_site_builds_without_a_warning(tmp_path: P
     assert done.returncode == 0, done.stderr.decode()
     for page in (ROOT / "docs").glob("*.md"):
         assert (tmp_path / "site" / f"{page.stem}.html").exists()
+
+
+def test_each_kind_of_change_is_told_with_what_it_is_pushed_as() -> None:
+    rows = re.findall(r"^\| `(\w+)` \| `(\w+\.\w+)` \|$", PAGES["api"].read_text(encoding="utf-8"), re.MULTILINE)
+    assert dict(rows) == TYPES
