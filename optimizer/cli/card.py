@@ -10,7 +10,7 @@ import click
 
 from optimizer.cli.call import Call, command
 from optimizer.cli.group import EXIT_CODES
-from optimizer.cli.tables import bar, number, show, table
+from optimizer.cli.tables import bar, number, show, smaller, table
 from optimizer.service.ids import COLD_POLICY
 
 if TYPE_CHECKING:
@@ -123,7 +123,7 @@ def _importance(importance: Sequence[Mapping[str, Any]]) -> RenderableType:
         for one in shown
     ]
     if rest:
-        rows.append([f"{len(rest)} smaller ones", "", "", f"{sum(one['share'] for one in rest):.1%}"])
+        rows.append([smaller(len(rest)), "", "", f"{sum(one['share'] for one in rest):.1%}"])
     title = "What moves the expected reward from message to message"
     return table(title, ["feature", "kind", "", "share"], rows, names=3)
 

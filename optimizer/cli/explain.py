@@ -9,6 +9,7 @@ import click
 
 from optimizer.cli.call import Call, command
 from optimizer.cli.group import EXIT_CODES
+from optimizer.cli.tables import smaller
 
 _TO = {
     "runner_up": "the best other action",
@@ -64,6 +65,6 @@ def _comparison(names: Sequence[str], found: Mapping[str, Any]) -> Iterator[str]
         bar = "█" * max(1, round(_BAR * abs(one["contribution"]) / longest))
         yield f"  {one['contribution']:+10.4g} {bar:{_BAR}} {feature(one).rpartition(' (')[0]}"
     if rest:
-        yield f"  {sum(one['contribution'] for one in rest):+10.4g} {'':{_BAR}} {len(rest)} smaller ones"
+        yield f"  {sum(one['contribution'] for one in rest):+10.4g} {'':{_BAR}} {smaller(len(rest))}"
     if abs(found["residual"]) > 1e-9:
         yield f"  {found['residual']:+10.4g} {'':{_BAR}} residual"

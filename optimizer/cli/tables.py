@@ -103,3 +103,8 @@ def show(parts: Iterable[RenderableType]) -> None:
     console = Console(soft_wrap=False, highlight=False)
     for part in parts:
         console.print(part)
+
+
+def smaller(count: int) -> str:
+    """What sums up so many rows that are not shown."""
+    return f"{count} smaller one" if count == 1 else f"{count} smaller ones"

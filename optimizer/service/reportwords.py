@@ -100,8 +100,9 @@ def _lift(lift: Mapping[str, Any], currency: str, treated: int) -> Iterator[str]
         whose = "treated" if fewer == "treated" else lift["control"]
         days = value["power"]["days_until_clear"]
         when = f", in about {days:,} days at this pace" if days else ""
+        people = "1 recipient" if f"{have[fewer]:.0f}" == "1" else f"{have[fewer]:.0f} recipients"
         yield (
-            f"Lift over {over}: too early to say. As good as {have[fewer]:.0f} recipients of the group {whose} had an "
+            f"Lift over {over}: too early to say. As good as {people} of the group {whose} had an "
             f"outcome; {have['needed']:.0f} are needed{when}."
         )
         return

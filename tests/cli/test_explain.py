@@ -5,6 +5,8 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import Any
 
+import pytest
+
 from optimizer.cli.explain import _lines
 from optimizer.service import setup
 from optimizer.service.requests import DecisionRequest, RecipientPatch
@@ -36,6 +38,14 @@ def test_comparisons_with_the_same_action_are_told_once_under_all_their_names() 
     headings = [line for line in _lines({"sentence": "So.", "comparisons": silent}) if line][1:]
     assert headings[0] == "Score against the best other action and not sending: +0.25"
     assert len(headings) == 2
+
+
+@pytest.mark.parametrize(("count", "told"), [(9, "1 smaller one"), (10, "2 smaller ones")])
+def test_contributions_that_are_not_shown_are_counted(count: int, told: str) -> None:
+    part = {"kind": "hour", "feature": "hour of the day", "through": None, "value": None, "contribution": 0.5}
+    action = {"variant_id": None, "channel": None, "send_at_local": None}
+    one = {"to": "no_send", "action": action, "difference": 1.0, "contributions": [part] * count, "residual": 0.0}
+    assert list(_lines({"sentence": "So.", "comparisons": [one]}))[-1].endswith(f" {told}")
 
 
 def test_a_decision_is_explained_in_words_and_numbers(sendtide: Sendtide, services: Services) -> None:

@@ -13,7 +13,7 @@ from optimizer.errors import Invalid, NotFound
 from optimizer.service import setup
 from optimizer.service.keptreports import KeptReports
 from optimizer.service.report import report, report_with_trends
-from optimizer.service.reportwords import together
+from optimizer.service.reportwords import _lift, together
 from optimizer.service.wiring import Services
 from storage.log import Decision, Event, Reason
 from storage.records import Channel, GroupShares
@@ -66,6 +66,13 @@ def test_groups_bring_what_their_decisions_brought_withheld_and_released_ones_in
     assert found_lift["total"]["estimate"] == pytest.approx(35.9 - 3 * 8.0)
     assert (found_lift["low"], found_lift["clear"]) == (None, "no")
     assert any(line.startswith("Lift over sending nothing (holdout): too early to say") for line in found["summary"])
+
+
+@pytest.mark.parametrize(("outcomes", "people"), [(0.0, "0 recipients"), (1.2, "1 recipient"), (2.0, "2 recipients")])
+def test_too_few_recipients_with_an_outcome_are_counted(outcomes: float, people: str) -> None:
+    power = {"outcomes": {"treated": outcomes, "control": 40.0, "needed": 50.0}, "days_until_clear": None}
+    (line,) = _lift({"control": "holdout", "value": {"low": None, "power": power}}, "", 1)
+    assert f"As good as {people} of the group treated had an outcome; 50 are needed." in line
 
 
 def test_decisions_are_compared_once_nothing_can_come_of_them_whatever_was_drawn(

@@ -13,12 +13,13 @@ from optimizer.bandit.localtime import at_zone
 from optimizer.errors import NotFound
 from optimizer.service.explain import explained
 from optimizer.service.feedback import all_campaigns
+from optimizer.service.ids import COLD_POLICY
 from optimizer.web.console.charts import Scale
 from optimizer.web.console.filters import Sayings
 from optimizer.web.console.pages import Visit, console, see
 from optimizer.web.console.whywords import contribution, why_told
 from optimizer.web.paging import own_cursor
-from storage.log import Decision, Status
+from storage.log import Decision, Group, Status
 
 _ROWS = 50
 _CONDITIONS = ("decision_id", "campaign_id", "recipient_id", "status")
@@ -85,11 +86,17 @@ def decision(visit: Visit, decision_id: str) -> Response:
         campaign=campaign,
         local=local_time(found),
         events=events,
+        about=group_about(found.group, learned=found.policy_id != COLD_POLICY),
         why=why,
         sentence=sentence,
         comparisons=_comparisons(say, why),
         context={name: value for name, value in found.snapshot.context.items() if not name.startswith("@")},
     )
+
+
+def group_about(group: Group, *, learned: bool) -> str:
+    """The name of the words that say what a group gets: while nothing is learned, no policy chooses for the treated."""
+    return "unlearned" if group == "treated" and not learned else group
 
 
 def local_time(one: Decision) -> datetime | None:

@@ -16,10 +16,11 @@ from optimizer.model.rhythm import EFFECT
 from optimizer.service import erasing, exports
 from optimizer.service.erased import is_pseudonym
 from optimizer.service.feedback import all_campaigns
+from optimizer.service.ids import COLD_POLICY
 from optimizer.service.requests import DecisionRequest
 from optimizer.service.rhythms import effects_of
 from optimizer.web.console.charts import Cell, intensity
-from optimizer.web.console.decisions import local_time
+from optimizer.web.console.decisions import group_about, local_time
 from optimizer.web.console.pages import Visit, console, see
 from optimizer.web.operation import ORJSON
 from storage.log import OPEN, Decision, Event, Group, Message
@@ -155,13 +156,20 @@ class Story:
             yield Entry(message.at, "message", message=message)
 
 
-def _groups(visit: Visit, reader: Reader, recipient_id: str, decisions: Sequence[Decision]) -> list[tuple[str, Group]]:
-    """The group that a request would find the recipient in now, in each campaign of these decisions that goes on: since
-    they were made, its shares may have changed."""
+def _groups(
+    visit: Visit, reader: Reader, recipient_id: str, decisions: Sequence[Decision]
+) -> list[tuple[str, Group, str]]:
+    """The group that a request would find the recipient in now, in each campaign of these decisions that goes on, with
+    what that means there: since they were made, its shares may have changed."""
     salt, workspace_id = visit.services.salt, visit.workspace_id
     known = [reader.campaign(workspace_id, name) for name in sorted({one.campaign_id for one in decisions})]
     active = [one for one in known if one is not None and one.status == "active"]
-    return [(one.campaign_id, assign(salt, workspace_id, one.campaign_id, recipient_id, one.groups)) for one in active]
+    pointers = [one for one in reader.pointers() if one.workspace_id == workspace_id]
+    learned = {one.campaign_id for one in pointers if one.policy_id != COLD_POLICY}
+    groups = [
+        (one.campaign_id, assign(salt, workspace_id, one.campaign_id, recipient_id, one.groups)) for one in active
+    ]
+    return [(name, group, group_about(group, learned=name in learned)) for name, group in groups]
 
 
 def _live_campaigns(reader: Reader, workspace_id: str) -> list[Campaign]:

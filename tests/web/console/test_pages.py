@@ -16,6 +16,7 @@ import pytest
 from flask import Flask
 
 from optimizer.service import freshreports, setup
+from optimizer.service.card import card
 from optimizer.service.report import report_with_trends
 from optimizer.web.console import reports
 from storage.policies import Component, Policy, PolicyStatus, TrainingRun
@@ -257,7 +258,7 @@ def test_the_five_hundred_and_first_campaign_is_there_like_any_other(
 
 def test_a_recipients_group_is_that_of_a_request_now(signed_in: SignedIn, shop: dict[str, str], ready: Caller) -> None:
     browser = signed_in("read")
-    assert "the policy chooses" in browser.get("/console/recipients/ada").text
+    assert "gets random choices so far" in browser.get("/console/recipients/ada").text
     ready("PUT", "/v1/campaigns/c", {**CAMPAIGN, "groups": {"holdout": 1, "random": 0, "baseline": 0}})
     page = browser.get("/console/recipients/ada").text
     assert ready("POST", "/v1/decisions", {"campaign_id": "c", "recipient_id": "ada"}).get_json()["group"] == "holdout"
@@ -382,6 +383,45 @@ def test_the_overview_says_whose_figures_and_which_days_it_shows(
     assert "<figcaption>Decisions a day, 24 Nov 2026 to 24 Nov 2026</figcaption>" in page
 
 
+def test_while_nothing_is_learned_no_page_says_that_a_policy_chooses(
+    signed_in: SignedIn, ready: Caller, app: Flask, clock: StillClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(reports, "PATIENCE_SECONDS", 20.0)
+    groups = {"holdout": 0.3, "random": 0.3, "baseline": 0}
+    campaign = ready("PUT", "/v1/campaigns/c", {**CAMPAIGN, "groups": groups}).get_json()
+    assert campaign["groups"]["random"] == 0.3
+    for day in range(3):
+        people = [{"recipient_id": f"u{day}-{n}"} for n in range(20)]
+        answer = ready("POST", "/v1/decisions/batch", {"campaign_id": "c", "recipients": people}).get_json()
+        clock.forward(days=1)
+    clock.forward(days=30)
+    treated = next(one for one in answer["decisions"] if one["group"] == "treated")
+    browser = signed_in("read")
+    of_one = ("decisions", treated["decision_id"]), ("recipients", treated["recipient_id"])
+    for kind, name in of_one:
+        page = browser.get(f"/console/{kind}/{name}").text
+        assert "gets random choices so far: nothing has been learned yet" in page
+        assert "the policy chooses" not in page
+    page = browser.get("/console/campaigns/c").text
+    assert "For the treated, at random so far" in page
+    assert "Where the policy chose it" not in page
+    lift = page.split('id="lift"')[1].split("</figcaption>")[0]
+    assert '<span class="tag">Too early</span>' in lift
+    assert "No bounds can be stated yet" in lift
+
+    services = app.extensions["sendtide"].get()
+    with services.store.read() as reader:
+        made = reader.campaign("default", "c")
+    assert made is not None
+    publish_model(services, made)
+    page = browser.get("/console/campaigns/c").text
+    assert "Where the policy chose it" in page
+    assert "At random so far" not in page
+    assert "the policy chooses" in browser.get(f"/console/recipients/{treated['recipient_id']}").text
+    chosen_then = browser.get(f"/console/decisions/{treated['decision_id']}").text
+    assert "gets random choices so far" in chosen_then, "it was decided before"
+
+
 def test_older_policies_are_reached_and_compared_however_often_models_were_refreshed(
     signed_in: SignedIn, shop: dict[str, str], app: Flask
 ) -> None:
@@ -425,6 +465,31 @@ def test_a_policy_tells_what_its_purchases_are_told_by(signed_in: SignedIn, shop
     share = model.message.links["converted"]["clicked"]
     assert share > 0.1
     assert f"<dt>Converted begins at</dt><dd>{share:.0%} of Clicked " in page
+
+
+def test_predictions_that_do_not_hold_are_marked(
+    signed_in: SignedIn, ready: Caller, app: Flask, clock: StillClock
+) -> None:
+    services = app.extensions["sendtide"].get()
+    with services.store.read() as reader:
+        made = reader.campaign("default", "c")
+    assert made is not None
+    policy = publish_model(services, made)
+    # Nobody answers, and the model was trained on rows of people who do.
+    ready(
+        "POST",
+        "/v1/decisions/batch",
+        {"campaign_id": "c", "recipients": [{"recipient_id": f"u{n}"} for n in range(200)]},
+    )
+    clock.forward(days=30)
+    told = card(services, "default", policy.policy_id)["calibration"]
+    bins = [one for of_outcome in told for one in of_outcome["bins"]]
+    off = [one for one in bins if not one["low"] <= one["predicted"] <= one["high"]]
+    assert len(off) > 0
+    path, browser, until = f"/console/policies/{policy.policy_id}", signed_in("read"), time.monotonic() + 60
+    while "data-pending" in (page := browser.get(path).text) and time.monotonic() < until:
+        time.sleep(0.1)
+    assert page.count('<span class="tag warn">Off</span>') == len(off)
 
 
 def test_a_failed_run_tells_its_error(signed_in: SignedIn, shop: dict[str, str], app: Flask) -> None:
