@@ -176,12 +176,13 @@ def needs_unanswered(rules: Sequence[Rule]) -> bool:
     return any(reports(r) and isinstance(r.parameters, Cap) and r.parameters.adapt is not None for r in rules)
 
 
-def risk_limits(rules: Sequence[Rule], campaign: Campaign) -> tuple[RiskLimit, ...]:
-    """The limits that active fatigue rules put on a policy of the campaign, in the rules' order."""
+def risk_limits(rules: Sequence[Rule], campaign: Campaign, *, dry_run: bool = False) -> tuple[RiskLimit, ...]:
+    """The limits that active fatigue rules put on a policy of the campaign, or would (``dry_run``), in the rules'
+    order."""
     channels = tuple(channel.id for channel in campaign.channels)
     limits = []
     for rule in rules:
-        if acts(rule) and isinstance(rule.parameters, Fatigue):
+        if reports(rule) and rule.dry_run == dry_run and isinstance(rule.parameters, Fatigue):
             admitted = tuple(c for c, bound in zip(channels, binds(rule, channels, campaign), strict=True) if bound)
             if admitted:
                 fatigue = rule.parameters

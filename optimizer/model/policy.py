@@ -141,6 +141,7 @@ class Asked:
         effects: recipient effects.
         limits: fatigue rules that bind the campaign; a component without a head for a limit's outcome is not bound.
         floored: whether a cold start around the baseline keeps the floor; False = as decisions of before were drawn.
+        watched: what fatigue rules on a dry run would ask: ``Choice.risks`` tells of it, and nothing is masked.
     """
 
     space: ActionSpace
@@ -149,6 +150,7 @@ class Asked:
     effects: JsonObject = field(default_factory=dict)
     limits: tuple[RiskLimit, ...] = ()
     floored: bool = True
+    watched: tuple[RiskLimit, ...] = ()
 
 
 def distribution(live: LivePolicy, campaign: Campaign, asked: Asked) -> Choice:
@@ -166,7 +168,7 @@ def distributions(live: LivePolicy, campaign: Campaign, asked: Sequence[Asked]) 
     """
     alike: dict[Hashable, list[int]] = {}
     for i, row in enumerate(asked):
-        alike.setdefault((row.space.kind, row.limits), []).append(i)
+        alike.setdefault((row.space.kind, row.limits, row.watched), []).append(i)
     choices: dict[int, Choice] = {}
     for places in alike.values():
         height = max(1, BLOCK // asked[places[0]].space.size)
@@ -199,7 +201,8 @@ def _block(live: LivePolicy, campaign: Campaign, rows: Sequence[Asked]) -> list[
             heaviest, unmasked, greedy = component.weight, open_, best
     weights = [component.weight for component in live.mixture]
     probability = vectors[0] if len(vectors) == 1 else exploration.mix(vectors, weights)
-    bounded = dict.fromkeys([*campaign.guardrails, *(limit.outcome for limit in rows[0].limits)])
+    told = (*rows[0].limits, *rows[0].watched)
+    bounded = dict.fromkeys([*campaign.guardrails, *(limit.outcome for limit in told)])
     risks = {name: tuple(None if c is None else c.of(name) for c in chances) for name in bounded}
     return [
         Choice(

@@ -38,6 +38,7 @@ class View:
     attributes: dict[str, Attribute]
     _campaigns: dict[str, Campaign] = field(default_factory=dict)
     _limits: dict[str, tuple[RiskLimit, ...]] = field(default_factory=dict)
+    _watched: dict[str, tuple[RiskLimit, ...]] = field(default_factory=dict)
     _refusals: list[MappedRefusals] = field(default_factory=list)
     _spoken: list[frozenset[str]] = field(default_factory=list)
 
@@ -71,6 +72,12 @@ class View:
         if campaign.campaign_id not in self._limits:
             self._limits[campaign.campaign_id] = risk_limits(self.rules, campaign)
         return self._limits[campaign.campaign_id]
+
+    def watched(self, campaign: Campaign) -> tuple[RiskLimit, ...]:
+        """What fatigue rules on a dry run would ask of it."""
+        if campaign.campaign_id not in self._watched:
+            self._watched[campaign.campaign_id] = risk_limits(self.rules, campaign, dry_run=True)
+        return self._watched[campaign.campaign_id]
 
     def refusals(self, reader: Reader) -> MappedRefusals:
         """What its campaigns, archived ones too, make a refusal; ``reader`` must see this version."""

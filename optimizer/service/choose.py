@@ -36,7 +36,7 @@ class Situation:
     """What the choice depends on, apart from rules and history: fixed before eligibility, stored with the decision.
 
     ``limits`` are what fatigue rules ask of the policy: they shape its distribution, not the eligible set. ``floored``:
-    as in ``Asked``.
+    and ``watched`` as in ``Asked``.
     """
 
     decision_id: str
@@ -54,6 +54,7 @@ class Situation:
     effects: JsonObject = field(default_factory=dict)
     limits: tuple[RiskLimit, ...] = ()
     floored: bool = True
+    watched: tuple[RiskLimit, ...] = ()
 
     @property
     def on_baseline(self) -> bool:
@@ -101,13 +102,15 @@ class Plan:
 @swift
 @dataclass(frozen=True, slots=True)
 class Drawn:
-    """A drawn action (None = withheld), the probability it had, and the risks that the policy saw in it."""
+    """A drawn action (None = withheld), the probability it had, the risks that the policy saw in it, and what fatigue
+    rules masked by such risks."""
 
     action: int | None
     propensity: float
     policy_id: str
     shadow: ShadowChoice | None = None
     risks: Mapping[str, tuple[float | None, ...]] = field(default_factory=dict)
+    reasons: tuple[Reason, ...] = ()
 
 
 def space_of(s: Situation, *, moves: bool = True) -> ActionSpace:
@@ -252,7 +255,7 @@ def asks_policy(s: Situation, p: Plan) -> bool:
 
 def asked(s: Situation, p: Plan) -> Asked:
     """What the policy is asked."""
-    return Asked(p.space, p.mask, s.seen, s.effects, s.limits, s.floored)
+    return Asked(p.space, p.mask, s.seen, s.effects, s.limits, s.floored, s.watched)
 
 
 def _choice(s: Situation, p: Plan, live: LivePolicy) -> Choice | None:
@@ -285,7 +288,25 @@ def draw(s: Situation, p: Plan, live: LivePolicy, salt: bytes, attempt: int, kno
         propensity=float(vector[action]),
         policy_id=live.policy_id,
         risks={} if choice is None else choice.risks_of(action),
+        reasons=() if choice is None else _fatigue(s, p, live, choice),
     )
+
+
+def _fatigue(s: Situation, p: Plan, live: LivePolicy, choice: Choice) -> tuple[Reason, ...]:
+    """How many eligible messages each fatigue rule masks by the predictions of the heaviest component, or would."""
+    if not s.limits and not s.watched:
+        return ()
+    heaviest = max(range(len(live.mixture)), key=lambda place: live.mixture[place].weight)
+    reasons = []
+    for limit, dry_run in (*((one, False) for one in s.limits), *((one, True) for one in s.watched)):
+        chance = choice.risks[limit.outcome][heaviest]
+        if chance is None:
+            continue
+        over = ((chance > limit.max_risk) & p.mask)[: p.space.messages].reshape(p.space.shape)
+        bound = [limit.channels is None or channel in limit.channels for channel in p.space.channels]
+        if masked := int(np.count_nonzero(over & np.array(bound))):
+            reasons.append(Reason(limit.rule_id, "fatigue", masked, dry_run=dry_run))
+    return tuple(reasons)
 
 
 def draw_shadow(s: Situation, p: Plan, live: LivePolicy, salt: bytes) -> ShadowChoice | None:

@@ -226,7 +226,7 @@ def decision_record(ask: Ask, s: Situation, p: Plan, drawn: Drawn, at: Circumsta
         channel=channel,
         category=s.campaign.category,
         send_at=send_at,
-        reasons=_reasons(s, p),
+        reasons=(*_reasons(s, p), *drawn.reasons),
         metadata=ask.request.metadata,
     )
 
@@ -240,7 +240,8 @@ def kept_record(decision: Decision, s: Situation, p: Plan, shadow: ShadowChoice 
         unanswered=at.unanswered,
         displaced=at.displaced,
     )
-    return replace(decision, reasons=_reasons(s, p), snapshot=snapshot)
+    drawn = tuple(one for one in decision.reasons if one.kind == "fatigue")  # the policy's, which drew it
+    return replace(decision, reasons=(*_reasons(s, p), *drawn), snapshot=snapshot)
 
 
 def _reasons(s: Situation, p: Plan) -> tuple[Reason, ...]:

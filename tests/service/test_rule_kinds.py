@@ -17,7 +17,7 @@ from optimizer.service.replay import Replayer, eligible_logged
 from optimizer.service.requests import DecisionRequest, EventInput
 from optimizer.service.settle import confirm, release
 from optimizer.service.wiring import Services
-from storage.log import Decision
+from storage.log import Decision, Reason
 from storage.policies import Component, Policy
 from storage.records import Baseline, Campaign, Channel, GroupShares, Recipient, Variant
 from storage.rules import (
@@ -235,6 +235,35 @@ def learned(services: Services, blob: bytes, **changes: object) -> Campaign:
     publish(services, [artifact], policy, None, START)
     services.policies.refresh_now()
     return served
+
+
+@pytest.mark.parametrize("group", ["treated", "random"])
+def test_a_fatigue_rule_says_what_it_masks_or_would(services: Services, blob: bytes, group: str) -> None:
+    learned(services, blob, groups=GroupShares(random=float(group == "random")))
+    person = made.contexts(np.random.default_rng(3), 1)[0]
+    free = ask(services, "u0", context=person)
+    put_rule(services, "calm", "fatigue", Fatigue("clicked", 1e-6), dry_run=True)
+    tried = ask(services, "u1", context=person)
+    mail = Selector(channels=("email",))
+    put_rule(services, "mail", "fatigue", Fatigue("clicked", 1e-6), applies_to=mail)
+    half = ask(services, "u2", context=person)
+    put_rule(services, "calm", "fatigue", Fatigue("clicked", 1e-6))
+    closed = ask(services, "u3", context=person)
+    messages = free.actions - 1
+    assert free.reasons == ()
+    assert tried.reasons == (Reason("calm", "fatigue", messages, dry_run=True),)
+    assert half.reasons == (
+        Reason("mail", "fatigue", messages // 2),
+        Reason("calm", "fatigue", messages, dry_run=True),
+    )
+    assert closed.reasons == (Reason("calm", "fatigue", messages), Reason("mail", "fatigue", messages // 2))
+    assert (closed.status, closed.eligible_actions) == ("no_send", closed.actions), "not of the eligible set"
+    assert tried.snapshot.limits == ()
+    with services.store.read() as reader:
+        replayer = Replayer(reader, services.salt)
+        for decision in (free, tried, half, closed):
+            assert replayer.vector(decision)[decision.action or 0] == pytest.approx(decision.propensity, abs=1e-12)
+            assert replayer.draw(decision) == decision.action
 
 
 @pytest.mark.parametrize("group", ["treated", "random"])
