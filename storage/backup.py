@@ -13,13 +13,14 @@ from pathlib import Path
 from typing import Final, Literal
 
 from storage.archive import beside
-from storage.archive_folder import copy_files
+from storage.archive_folder import claim, copy_files, own_copies
 from storage.errors import StoreUnavailable
 from storage.open import archive_folder, embedded, open_rows
+from storage.sql.rows import ARCHIVE_OWNER
 from storage.sqlite.connect import connect, create_file, meaning
 from storage.sqlite.migrate import require_ours
 from storage.sqlite.rows import WAIT_SECONDS, SqliteRows
-from storage.transfer import CopyRefused, Note, transfer
+from storage.transfer import CopyRefused, Note, new_owner, transfer
 
 #: Beside a file that is being written; it becomes the file once it is whole and on disk.
 _PART: Final = ".part"
@@ -59,7 +60,10 @@ def restore(path: Path, url: str, note: Note = lambda *_: None, *, archive: Path
         source = SqliteRows(part)  # which migrates the copy, not the backup
         with source.reading() as reader:
             copy_files(reader, beside(path), folder, note)
-        transfer(source, open_rows(url), note)
+        target = open_rows(url)
+        transfer(source, target, note)
+        with target.reading() as reader:
+            own_copies(reader, folder)
     finally:
         _remove(part)
 
@@ -78,9 +82,15 @@ def _fill(path: Path, url: str, note: Note, archive: Path, target: Path, *, mode
             _require(source)
             create_file(part)
             _image(source, part, mode)
-        with SqliteRows(part).reading() as reader:
-            copy_files(reader, archive, target, note)
+        made = SqliteRows(part)
+        owner = new_owner()
+        with made.writing() as writer:
+            writer.put_fact(ARCHIVE_OWNER, owner)
+        with made.reading() as reader:
+            copied = copy_files(reader, archive, target, note)
         _publish(part, path)
+        if copied:
+            claim(target, owner)
     except OSError as error:
         raise StoreUnavailable(f"file {path}: {error.strerror}") from error
     finally:

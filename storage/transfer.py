@@ -11,13 +11,14 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from hashlib import blake2b
+from secrets import token_hex
 from typing import Any, Final
 
 import msgspec
 
 from storage.errors import StoreError
 from storage.port import Reader
-from storage.sql.rows import COPYING, TABLES, RowReader, RowStore, is_own
+from storage.sql.rows import ARCHIVE_OWNER, COPYING, TABLES, RowReader, RowStore, is_own
 from storage.sql.tables import Row
 
 #: A transaction carries at most so many rows, and about so many bytes.
@@ -79,8 +80,14 @@ def transfer(source: RowStore, target: RowStore, note: Note = lambda *_: None) -
             compared = tuple(_compared(reader, copied, table, note) for table in TABLES)
     with target.writing() as writer:
         writer.settle()
+        writer.put_fact(ARCHIVE_OWNER, new_owner())
         writer.put_fact(COPYING, None)
     return compared
+
+
+def new_owner() -> str:
+    """A name for a copy, by which the archive's folder tells it from what it was copied from: see ``ARCHIVE_OWNER``."""
+    return token_hex(16)
 
 
 def _begin(reader: RowReader, target: RowStore) -> _Place:

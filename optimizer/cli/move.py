@@ -48,16 +48,20 @@ def copy(call: Call, source: str, target: str | None, from_archive: Path | None)
     One that was interrupted goes on where it was. At the end both sides are read and compared, table by table, by
     number of rows and checksum. Until then nothing serves the copy.
     """
-    from storage.archive_folder import copy_files
+    from storage.archive_folder import copy_files, own_copies
     from storage.open import archive_folder, open_rows
     from storage.transfer import transfer
 
     to = target or call.settings.database
     with _configured(), _progress("copy") as note:
         old = open_rows(source, create=False)
+        folder = _archive_of(call, to)
         with old.reading() as reader:
-            copy_files(reader, from_archive or archive_folder(source), _archive_of(call, to), note)
-        compared = transfer(old, open_rows(to), note)
+            copy_files(reader, from_archive or archive_folder(source), folder, note)
+        new = open_rows(to)
+        compared = transfer(old, new, note)
+        with new.reading() as reader:
+            own_copies(reader, folder)
     filled = [one for one in compared if one.rows]
     call.answer(
         [asdict(one) for one in compared],

@@ -135,10 +135,8 @@ class _Run:
             return total
 
     def _claim(self) -> None:
-        if not claim(self.store.archive, self.turn.services.salt):
-            told = (
-                f"archive {self.store.archive} is another installation's; SENDTIDE_ARCHIVE_FOLDER names one of its own"
-            )
+        if not claim(self.store.archive, self.turn.owner()):
+            told = f"archive {self.store.archive} is another database's; SENDTIDE_ARCHIVE_FOLDER names one of its own"
             raise Conflict(told, code="archive_folder")
 
     def _next(self, after: Place | None) -> tuple[Sequence[Archived], Place | None]:

@@ -22,7 +22,7 @@ from optimizer.service.ids import fresh
 from optimizer.service.wiring import Services
 from storage import parquet
 from storage.archive import ArchiveFile
-from storage.archive_folder import is_of
+from storage.archive_folder import is_of, owner_of
 from storage.errors import StoreUnavailable, VersionConflict
 from storage.port import Store, Writer
 
@@ -68,6 +68,11 @@ class Turn:
         if not writer.take_lease(self._lease, self.holder, now, now + _LEASE):
             raise Conflict("another run is archiving this workspace", code=BUSY)
 
+    def owner(self) -> str:
+        """The name by which the archive's folder knows this database."""
+        with self.store.read() as reader:
+            return owner_of(reader, self.services.salt)
+
     @property
     def _lease(self) -> str:
         return f"archive:{self.workspace_id}"
@@ -86,8 +91,8 @@ def clean(services: Services, workspace_id: str) -> int:
         StoreUnavailable: the store or the folder failed; the next run goes on.
     """
     with services.store.read() as reader:
-        none = not reader.has_archive(workspace_id)
-    if none and not is_of(services.store.archive, services.salt):
+        none, owner = not reader.has_archive(workspace_id), owner_of(reader, services.salt)
+    if none and not is_of(services.store.archive, owner):
         return 0
     turn = Turn(services, workspace_id, fresh("clean"))
     with turn.held():
@@ -187,10 +192,12 @@ def remove_strangers(turn: Turn) -> None:
 
     Raises:
         Conflict: somebody else has the turn.
-        StoreUnavailable: one can't be removed.
+        StoreUnavailable: one can't be removed, or the folder is not this database's.
     """
     folder = turn.store.archive
-    if not is_of(folder, turn.services.salt):
+    if not is_of(folder, turn.owner()):
+        if turn.files():
+            raise StoreUnavailable(f"archive {folder} is not this database's: nothing is removed from it")
         return
     found = sorted((folder / folder_of(turn.workspace_id)).glob("*/part-*"))
 

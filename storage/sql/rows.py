@@ -29,10 +29,11 @@ TABLES = (
     *("ranks", "rank_rewards", "rank_models", "rank_positions", "loop_documents"),
 )
 #: Facts of a store's own, which another one has no use for: where a copy is, that SQLite's file is to be written anew,
-#: and the row that ``check`` writes.
+#: the name by which the archive's folder knows the database, and the row that ``check`` writes.
 COPYING = "copying"
 REWRITE_WANTED = "rewrite_wanted"
-OWN_FACTS = (COPYING, REWRITE_WANTED, "write_check")
+ARCHIVE_OWNER = "archive_owner"
+OWN_FACTS = (COPYING, REWRITE_WANTED, ARCHIVE_OWNER, "write_check")
 #: The counter in which PostgreSQL keeps how far a workspace's positions are.
 POSITION = "position"
 

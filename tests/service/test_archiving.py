@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from errno import ENOSPC
@@ -24,6 +25,7 @@ from optimizer.service.requests import EventInput, VendorEvent
 from optimizer.service.wiring import Services, open_services
 from simulations.audit import audit
 from storage import parquet
+from storage.backup import backup, restore
 from storage.log import Decision
 from storage.port import Reader, Writer
 from storage.records import OutcomeWeight, Requirement, Variant
@@ -236,6 +238,31 @@ def test_the_folder_of_another_installation_is_refused(
     other = replace(services, salt=b"another")
     with pytest.raises(Conflict, match="SENDTIDE_ARCHIVE_FOLDER"):
         archive(other, WORKSPACE, APRIL)
+
+
+def test_a_restored_database_leaves_the_files_of_the_one_that_lives_alone(
+    services: Services, decided: list[Decision], clock: FakeClock, tmp_path: Path
+) -> None:
+    """It was backed up before anything was archived, so that a restore has no files to copy; then both archive."""
+    file = tmp_path / "backup.sqlite"
+    backup(services.settings.database, file, archive=services.store.archive)
+    archive(services, WORKSPACE, APRIL)
+    before = told(services)
+    settings = replace(services.settings, database=f"sqlite:///{tmp_path}/restored.db")
+    restore(file, settings.database, archive=settings.archive_path)
+    with closing(open_services(settings, clock, watch=False)) as restored:
+        with pytest.raises(Conflict, match="SENDTIDE_ARCHIVE_FOLDER"):
+            archive(restored, WORKSPACE, APRIL)
+        assert clean(restored, WORKSPACE) == 0
+    parquet.read_group.cache_clear()
+    assert told(services) == before
+
+
+def test_nothing_is_said_to_be_clean_in_the_folder_of_another(services: Services, decided: list[Decision]) -> None:
+    archive(services, WORKSPACE, APRIL)
+    (services.store.archive / "installation").write_text("another")
+    assert not erasing.erase(services, WORKSPACE, "person-3").scrubbed
+    assert read(services, lambda reader: reader.cleaning_wanted(WORKSPACE)) is not None
 
 
 def test_a_repeated_request_is_answered_from_the_archive(services: Services, decided: list[Decision]) -> None:

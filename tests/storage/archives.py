@@ -31,7 +31,7 @@ def candidates(store: Store, before: datetime, limit: int = 1000) -> list[Archiv
 
 def write_file(store: Store, rows: list[Archived], number: int = 1) -> ArchiveFile:
     """A file that is noted, with nothing moved."""
-    assert claim(store.archive, b"tests")
+    assert claim(store.archive, "tests")
     path = f"w/{number}/{parquet.named(number, 1)}"
     groups = (rows[start : start + parquet.GROUP] for start in range(0, len(rows), parquet.GROUP))
     checksum = parquet.write(store.archive / path, groups)

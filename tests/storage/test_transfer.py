@@ -15,7 +15,7 @@ from pathlib import Path
 import psycopg
 import pytest
 
-from storage.archive_folder import claim, copy_files
+from storage.archive_folder import claim, copy_files, owner_of
 from storage.backup import backup, restore
 from storage.endpoints import Delivery, Endpoint
 from storage.errors import AlreadyExists, StoreUnavailable
@@ -463,10 +463,48 @@ def test_files_of_an_archive_are_copied_and_compared(make_database: MakeDatabase
         next(ARCHIVE.rglob("*.parquet")).unlink()
         with pytest.raises(CopyRefused, match="missing"):
             copy_files(reader, ARCHIVE, tmp_path / "others")
-        assert not claim(copies, b"another")
-        (ARCHIVE / "installation").write_text("x")
-        with pytest.raises(CopyRefused, match="another installation"):
+        assert claim(copies, "one")
+        assert not claim(copies, "another")
+        with pytest.raises(CopyRefused, match="SENDTIDE_ARCHIVE_FOLDER name a new folder"):
             copy_files(reader, ARCHIVE, copies)
+
+
+@pytest.mark.parametrize(("source", "target"), WAYS)
+def test_a_copy_has_an_archive_of_its_own(
+    source: str, target: str, make_database: MakeDatabase, tmp_path: Path
+) -> None:
+    url, new, file = make_database(source), make_database(target), tmp_path / "b.sqlite"
+    grow(url)
+    owners = {(ARCHIVE / "installation").read_text()}
+    backup(url, file, archive=ARCHIVE)
+    with pytest.raises(CopyRefused, match="belongs to a database, which may live"):
+        restore(file, new, archive=ARCHIVE)
+    restore(file, new, archive=tmp_path / "restored")
+    for made, folder in ((new, tmp_path / "restored"), (f"sqlite:///{file}", tmp_path / "b.sqlite.archive")):
+        with closing(open_store(made, folder)) as store, store.read() as reader:
+            owner = owner_of(reader, bytes.fromhex("5a17"))
+            assert claim(folder, owner)
+            assert not claim(ARCHIVE, owner)
+            owners.add(owner)
+    assert len(owners) == 3
+
+
+def test_a_copy_that_was_cut_short_before_it_owned_its_folder_goes_on(
+    make_database: MakeDatabase, tmp_path: Path
+) -> None:
+    url, new, file = make_database("sqlite"), make_database("postgresql"), tmp_path / "b.sqlite"
+    grow(url)
+    backup(url, file, archive=ARCHIVE)
+
+    def cut(table: str, _: int) -> None:
+        if table == "recipients":
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        restore(file, new, cut, archive=tmp_path / "restored")
+    restore(file, new, archive=tmp_path / "restored")
+    with closing(open_store(new, tmp_path / "restored")) as store, store.read() as reader:
+        assert claim(store.archive, owner_of(reader, bytes.fromhex("5a17")))
 
 
 def test_an_older_version_refuses_a_server_that_holds_an_archive(make_database: MakeDatabase) -> None:
