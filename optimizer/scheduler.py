@@ -15,6 +15,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -169,6 +170,8 @@ class Scheduler:
     pricing_memory: Memory = field(default_factory=Memory)
     price_after: float = field(default=-1e9)
     learner: LoopLearner = field(default_factory=LoopLearner)
+    #: Who reads the whole log and who rewrites its files take turns: a file that is rewritten ends its readers.
+    whole_log: threading.Lock = field(default_factory=threading.Lock)
     pusher: Pusher = field(init=False)
 
     def __post_init__(self) -> None:
@@ -227,8 +230,7 @@ class Scheduler:
         jobs.add_job(clean, "interval", seconds=CLEAN_SECONDS, id="clean")
         first = self.services.clock() + _FIRST_RETENTION
         jobs.add_job(self._retain, "interval", days=1, next_run_time=first, id="retain")
-        keep = partial(self._each_workspace, "reports", partial(upkeep.keep_columns, self.services))
-        jobs.add_job(keep, "interval", hours=1, next_run_time=first, id="reports")
+        jobs.add_job(self._keep_columns, "interval", hours=1, next_run_time=first, id="reports")
         return jobs
 
     def _queue_retrain(self) -> None:
@@ -273,8 +275,13 @@ class Scheduler:
             self._each_workspace(name, partial(job, self.services))
 
     def _retain(self) -> None:
-        self._each_workspace("retain", lambda workspace_id: upkeep.retain(self.services, workspace_id))
+        with self.whole_log:
+            self._each_workspace("retain", lambda workspace_id: upkeep.retain(self.services, workspace_id))
         self._each_workspace("retain", lambda workspace_id: logs.retain(self.services, workspace_id))
+
+    def _keep_columns(self) -> None:
+        with self.whole_log:
+            self._each_workspace("reports", partial(upkeep.keep_columns, self.services))
 
     def _each_workspace(self, name: str, job: Callable[[str], object]) -> None:
         """Does a job in every workspace; one that fails spoils no other."""

@@ -17,6 +17,10 @@ class StoreUnavailable(StoreError):
         self.fate_unknown = fate_unknown
 
 
+class ArchiveUnreadable(StoreUnavailable):
+    """A file of the archive can't be read; what doesn't look into it can be done."""
+
+
 class AlreadyExists(StoreError):
     """A row with this key is there already."""
 

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from storage.archive import Archived, Contents, Group, Row
 from storage.blocks import BLOCK
-from storage.errors import StoreUnavailable
+from storage.errors import ArchiveUnreadable, StoreUnavailable
 from storage.sql.decision_rows import SEQ, STORED_COLUMNS
 from storage.sql.event_tables import EVENT_COLUMNS
 
@@ -155,7 +155,7 @@ def read_group(path: Path, group: int) -> tuple[Archived | None, ...]:
     A path whose file was replaced by a cleaner copy leads to that copy: a reader may have learned the path before.
 
     Raises:
-        StoreUnavailable: the file is not there, or is damaged.
+        ArchiveUnreadable: the file is not there, or is damaged.
     """
     import pyarrow as pa
     import pyarrow.parquet as pq
@@ -164,7 +164,7 @@ def read_group(path: Path, group: int) -> tuple[Archived | None, ...]:
         with pq.ParquetFile(_newest(path), page_checksum_verification=True) as file:
             table = file.read_row_group(group)
     except (OSError, pa.ArrowException) as error:
-        raise StoreUnavailable(
+        raise ArchiveUnreadable(
             f"archive {path}: {error}; SENDTIDE_ARCHIVE_FOLDER names the folder that all hosts share"
         ) from error
     nested = table.column("events").combine_chunks()
@@ -175,6 +175,20 @@ def read_group(path: Path, group: int) -> tuple[Archived | None, ...]:
         None if row[0] is None else Archived(row, tuple(events[offsets[i] : offsets[i + 1]]))
         for i, row in enumerate(decisions)
     )
+
+
+def require_row(row: Archived | None, path: str) -> Archived:
+    """A row that the tables name.
+
+    Raises:
+        ArchiveUnreadable: it was taken out of the file.
+    """
+    if row is None:
+        raise ArchiveUnreadable(
+            f"archive {path} was rewritten while it was read: ask again; if it stays so, this database is older than "
+            f"the folder, and the file of this very name has to come back from an older copy of it"
+        )
+    return row
 
 
 def _rows(columns: Sequence[Any]) -> list[Row]:

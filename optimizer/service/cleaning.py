@@ -156,7 +156,10 @@ def _rewrite(turn: Turn, file: ArchiveFile, gone: frozenset[int], dirty: Sequenc
     folder = turn.store.archive
     numbered = enumerate(parquet.read_groups(folder / file.path, file.rows))
     groups = (
-        [None if number * parquet.GROUP + i in gone else row for i, row in enumerate(group)]
+        [
+            None if number * parquet.GROUP + i in gone else parquet.require_row(row, file.path)
+            for i, row in enumerate(group)
+        ]
         for number, group in numbered
     )
     path = parquet.next_path(file.path)

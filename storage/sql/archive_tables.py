@@ -15,7 +15,6 @@ from storage import codec, parquet
 from storage.archive import Archived, ArchiveFile
 from storage.codec import to_micros, unpack_object
 from storage.cursors import decode_cursor, encode_cursor
-from storage.errors import StoreUnavailable
 from storage.log import OPEN, Decision, Event, FeedbackRow, Named, Page, Reply
 from storage.records import JsonObject
 from storage.sql.archive_candidates import ArchiveCandidates
@@ -96,12 +95,17 @@ class ArchiveReader(
         return wanted if wanted > self._counter(workspace_id, CLEANED) else None
 
     def _group(self, file: ArchiveFile, group: int) -> Iterator[tuple[int, Archived]]:
-        """The rows of a row group that count, with their numbers, by time, then id."""
+        """The rows of a row group that count, with their numbers, by time, then id.
+
+        Raises:
+            ArchiveUnreadable: as ``parquet.read_group``; or the file has a cleaner copy since this snapshot, and one of
+                them is in the tables now, where this snapshot doesn't look.
+        """
         gone = self.archive_gone(file.workspace_id).get(file.number, frozenset())
         start = group * parquet.GROUP
         for place, row in enumerate(parquet.read_group(self.folder / file.path, group), start):
-            if row is not None and place < file.moved and place not in gone:
-                yield place, row
+            if place < file.moved and place not in gone:
+                yield place, parquet.require_row(row, file.path)
 
     def _found(self, workspace_id: str, keys: Iterable[int]) -> dict[At, Archived]:
         """The archived rows that have one of these hashes."""
@@ -113,10 +117,7 @@ class ArchiveReader(
         for (number, group), places in wanted.items():
             rows = parquet.read_group(self.folder / files[number].path, group)
             for place in places:
-                row = rows[place % parquet.GROUP]
-                if row is None:  # taken out meanwhile, as it is told since
-                    raise StoreUnavailable("the archive was rewritten while it was read; ask again")
-                found[At(number, place)] = row
+                found[At(number, place)] = parquet.require_row(rows[place % parquet.GROUP], files[number].path)
         return found
 
     def _by_id(self, workspace_id: str, decision_ids: Iterable[str]) -> dict[At, Archived]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from dataclasses import replace
@@ -26,6 +27,7 @@ from optimizer.service.wiring import Services, open_services
 from simulations.audit import audit
 from storage import parquet
 from storage.backup import backup, restore
+from storage.errors import ArchiveUnreadable
 from storage.log import Decision
 from storage.port import Reader, Writer
 from storage.records import OutcomeWeight, Requirement, Variant
@@ -256,6 +258,27 @@ def test_a_restored_database_leaves_the_files_of_the_one_that_lives_alone(
         assert clean(restored, WORKSPACE) == 0
     parquet.read_group.cache_clear()
     assert told(services) == before
+
+
+def test_a_folder_that_is_younger_than_its_database_is_told_and_one_copied_before_it_as_well_is_whole(
+    services: Services, decided: list[Decision], clock: FakeClock, tmp_path: Path
+) -> None:
+    archive(services, WORKSPACE, APRIL)
+    file, folder, whole = tmp_path / "dump.sqlite", services.store.archive, told(services)[3]
+    shutil.copytree(folder, tmp_path / "before")
+    backup(services.settings.database, file, archive=folder)
+    (late,) = [one for one in decided if one.decided_at < APRIL and one.status == "reserved"][:1]
+    assert happened(services, 1000, late, "delivered") == 1
+    archive(services, WORKSPACE, APRIL)  # which writes the file anew without that decision
+    shutil.copytree(folder, tmp_path / "after")
+    parquet.read_group.cache_clear()
+    settings = replace(services.settings, database=f"sqlite:///{file}", archive_folder=str(tmp_path / "after"))
+    with closing(open_services(settings, clock, watch=False)) as restored:
+        with pytest.raises(ArchiveUnreadable, match="an older copy"):
+            told(restored)
+        shutil.copytree(tmp_path / "before", tmp_path / "after", dirs_exist_ok=True)
+        parquet.read_group.cache_clear()
+        assert told(restored)[3] == whole
 
 
 def test_nothing_is_said_to_be_clean_in_the_folder_of_another(services: Services, decided: list[Decision]) -> None:

@@ -15,7 +15,7 @@ from storage import parquet
 from storage.archive import Archived
 from storage.bulk import NewEvents
 from storage.codec import to_micros
-from storage.errors import AlreadyExists, OneByOne, StoreUnavailable, VersionConflict
+from storage.errors import AlreadyExists, ArchiveUnreadable, OneByOne, StoreUnavailable, VersionConflict
 from storage.log import Decision, Event, Group, Reason, ShadowChoice, Status
 from storage.port import Reader, Store, Writer
 from storage.sql import archive_changes
@@ -499,16 +499,26 @@ def test_an_erasure_marks_files_until_they_are_clean(filled: Store) -> None:
     assert mark() is None
 
 
-def test_who_read_the_old_path_finds_the_new_file(filled: Store) -> None:
+def test_who_read_the_old_path_finds_the_new_file_and_is_told_what_it_lacks(filled: Store) -> None:
     archive_all(filled, BEFORE)
     with filled.read() as reader:
-        known = len(reader.archive_files(WORKSPACE)[0].contents.groups)
+        whole = [row.decision.decision_id for row in reader.feedback(WORKSPACE)]
+        groups = reader.archive_files(WORKSPACE)[0].contents.groups
+        (left,) = (one for one in reader.decisions(WORKSPACE, limit=1, recipient_id="u2").items)
         filled.write(lambda writer: writer.bring_back(WORKSPACE, "u1"))
         take_out(filled)
         parquet.read_group.cache_clear()
-        rows = [row.decision.recipient_id for row in reader.feedback(WORKSPACE)]
-    assert known > 1
-    assert "u2" in rows
+        assert reader.decision(WORKSPACE, left.decision_id) == left
+        for read in (
+            lambda: list(reader.feedback(WORKSPACE)),
+            lambda: reader.decisions(WORKSPACE, limit=1000),
+            lambda: reader.decision_block(WORKSPACE, "spring", 0),
+        ):
+            with pytest.raises(ArchiveUnreadable, match="ask again"):
+                read()
+    assert len(groups) > 1
+    with filled.read() as reader:
+        assert [row.decision.decision_id for row in reader.feedback(WORKSPACE)] == whole
 
 
 def test_a_file_that_is_gone_or_damaged_is_told(filled: Store) -> None:
