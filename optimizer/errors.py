@@ -101,7 +101,8 @@ class Unreachable(SendtideError):
 
 
 class Unrecorded(SendtideError):
-    """The store failed before this row of a batch, of which earlier rows are recorded; to be tried again."""
+    """The store failed before this row of a batch, of which earlier rows are recorded, or can't read what the request
+    repeats; to be tried again."""
 
     code = "store_unavailable"
 

@@ -18,6 +18,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from datetime import datetime
 from functools import partial
+from typing import Final
 
 from optimizer.errors import Conflict, SendtideError, Unrecorded
 from optimizer.service.catalog import Catalog
@@ -30,7 +31,7 @@ from optimizer.service.requests import DecisionRequest
 from optimizer.service.rows import Draft, Moment, Read, Reads, Row, answers, carry_forward, same_set, to_log
 from optimizer.service.serving import PolicyServer
 from optimizer.service.together import Together
-from storage.errors import StoreError, StoreUnavailable
+from storage.errors import ArchiveUnreadable, StoreError, StoreUnavailable
 from storage.log import Decision
 from storage.port import Reader, Store, Writer
 
@@ -44,6 +45,14 @@ GROUP = 32
 
 #: An answer, and whether it is new.
 Outcome = tuple[Decision | SendtideError, bool]
+#: The outcomes of a chunk, and the decisions that were closed by it.
+Decided = tuple[list[Outcome], dict[str, Decision]]
+#: Decides a chunk of a workspace's requests.
+Decide = Callable[[str, Sequence[Ask | SendtideError]], Decided]
+
+_UNREADABLE: Final = (
+    "this request was answered before, and its decision is in the archive, which can't be read right now: ask again"
+)
 
 
 class Decider:
@@ -73,6 +82,7 @@ class Decider:
         Raises:
             Invalid: the request can't be answered as it stands.
             Conflict: its ``request_id`` was used for another request.
+            Unrecorded: it was answered before, and that answer can't be read.
             StoreUnavailable: nothing was recorded.
         """
         ask = named_request(self._salt, workspace_id, request)
@@ -95,7 +105,7 @@ class Decider:
             StoreError: what came before the chunk that failed was recorded; the same batch again goes on from there.
         """
         asks = named_rows(self._salt, workspace_id, run_id, requests)
-        decided, closed, fault = self._by_chunks(workspace_id, asks)
+        decided, closed, fault = self._by_chunks(self._decide_chunk, workspace_id, asks)
         if fault is not None:
             raise fault
         return self._as_they_stand(workspace_id, decided, closed)
@@ -104,7 +114,8 @@ class Decider:
         self, workspace_id: str, requests: Sequence[DecisionRequest | SendtideError], key: str | None = None
     ) -> list[Decision | SendtideError]:
         """``decide_batch`` for a caller who may not ask for the same batch again: where the store fails behind the
-        first chunk, the answers until then, and ``Unrecorded`` for every row from there on.
+        first chunk, the answers until then, and ``Unrecorded`` for every row from there on. A row that repeats one
+        whose decision lies in a file of the archive that can't be read is ``Unrecorded`` alone.
 
         With an idempotency ``key`` the same batch again answers the same.
 
@@ -117,7 +128,7 @@ class Decider:
         else:
             asks = named_batch(self._salt, workspace_id, key, requests)
             self._require_same_batch(workspace_id, key, asks)
-        decided, closed, fault = self._by_chunks(workspace_id, asks)
+        decided, closed, fault = self._by_chunks(self._decide_apart, workspace_id, asks)
         if fault is None:
             return self._as_far_as_known(workspace_id, decided, closed)
         if not decided:
@@ -127,7 +138,7 @@ class Decider:
         return [*self._as_far_as_known(workspace_id, decided, closed), *lost]
 
     def _by_chunks(
-        self, workspace_id: str, asks: Sequence[Ask | SendtideError]
+        self, decide: Decide, workspace_id: str, asks: Sequence[Ask | SendtideError]
     ) -> tuple[list[Decision | SendtideError], set[str], StoreError | None]:
         """The answers, the ids of decisions that were closed on the way, and what the store failed with: then the
         answers are those of the chunks before."""
@@ -135,7 +146,7 @@ class Decider:
         closed: set[str] = set()
         for start in range(0, len(asks), CHUNK):
             try:
-                outcomes, gone = self._decide_chunk(workspace_id, asks[start : start + CHUNK])
+                outcomes, gone = decide(workspace_id, asks[start : start + CHUNK])
             except StoreError as fault:
                 return decided, closed, fault
             decided += [answer for answer, _ in outcomes]
@@ -183,11 +194,27 @@ class Decider:
 
     def _decide_rows(self, workspace_id: str, asks: Sequence[Ask | SendtideError]) -> list[Outcome]:
         """Drafts, then commits."""
-        return self._decide_chunk(workspace_id, asks)[0]
+        return self._decide_apart(workspace_id, asks)[0]
 
-    def _decide_chunk(
-        self, workspace_id: str, asks: Sequence[Ask | SendtideError]
-    ) -> tuple[list[Outcome], dict[str, Decision]]:
+    def _decide_apart(self, workspace_id: str, asks: Sequence[Ask | SendtideError]) -> Decided:
+        """As ``_decide_chunk``, but a row whose decision is in a file of the archive that can't be read fails alone:
+        the halves of a chunk are decided one after the other, down to that row."""
+        try:
+            return self._decide_chunk(workspace_id, asks)
+        except ArchiveUnreadable as fault:
+            if len(asks) == 1:
+                logger.error("a decision in the archive can't be read: %s", fault)
+                return [(Unrecorded(_UNREADABLE), False)], {}
+        half = len(asks) // 2
+        outcomes, closed = self._decide_apart(workspace_id, asks[:half])
+        try:
+            more, later = self._decide_apart(workspace_id, asks[half:])
+        except StoreError as fault:  # the first half is recorded
+            logger.error("store unavailable in the midst of a chunk: %s", fault)
+            more, later = [(one, False) for one in _unrecorded(asks[half:], fault)], {}
+        return [*outcomes, *more], closed | later
+
+    def _decide_chunk(self, workspace_id: str, asks: Sequence[Ask | SendtideError]) -> Decided:
         """Drafts, then commits; the answers, and the decisions that were closed by it."""
         as_of = self._clock()
         at = Moment(as_of, max(as_of, self._real()))
@@ -261,7 +288,7 @@ def _read_again(writer: Writer, draft: Draft, reads: Reads) -> Read:
     return replace(read, rivals=tuple(d.decision_id for d in found))
 
 
-def _unrecorded(rows: Sequence[DecisionRequest | SendtideError], fault: StoreError) -> list[SendtideError]:
+def _unrecorded(rows: Sequence[DecisionRequest | Ask | SendtideError], fault: StoreError) -> list[SendtideError]:
     """What the rows from a failed chunk on are answered; one that couldn't be read is answered so in any case."""
     lost = "the store can't be used right now; nothing of this row was recorded, the rows before are: ask for it again"
     doubtful = "the store went away during a commit: this row was recorded or not; the same request id again finds out"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -15,14 +16,14 @@ import pyarrow.parquet as pq
 import pytest
 
 from optimizer.config import Settings
-from optimizer.errors import Conflict
+from optimizer.errors import Conflict, Unrecorded
 from optimizer.service import erasing, exports, feedback, settle, setup, upkeep
 from optimizer.service.archiving import Archiving, archive
 from optimizer.service.cleaning import clean
 from optimizer.service.explain import explain
 from optimizer.service.ingest import ingest
 from optimizer.service.report import report
-from optimizer.service.requests import EventInput, VendorEvent
+from optimizer.service.requests import DecisionRequest, EventInput, VendorEvent
 from optimizer.service.wiring import Services, open_services
 from simulations.audit import audit
 from storage import parquet
@@ -303,6 +304,28 @@ def test_a_repeated_request_is_answered_from_the_archive(services: Services, dec
     with pytest.raises(Conflict):
         ask(services, "person-1", request_id="request-0")
     assert in_tables(services) == before
+
+
+def test_a_request_that_repeats_what_cannot_be_read_spoils_no_other(
+    services: Services, decided: list[Decision], caplog: pytest.LogCaptureFixture
+) -> None:
+    archive(services, WORKSPACE, APRIL)
+    services.store.archive.rename(services.store.archive.with_name("elsewhere"))
+    parquet.read_group.cache_clear()
+    rows = [DecisionRequest("spring", f"new-{n}", request_id=f"new-{n}", immediate=True) for n in range(6)]
+    lost = {1, 4}
+    for n in lost:
+        rows[n] = replace(rows[n], recipient_id=f"person-{n}", request_id=f"request-{n}")
+    answered = services.decider.answer_batch(WORKSPACE, rows)
+    assert {n for n, one in enumerate(answered) if isinstance(one, Unrecorded)} == lost
+    with ThreadPoolExecutor(8) as pool:  # single requests that come together share their reads
+        asked = [pool.submit(services.decider.decide, WORKSPACE, one) for one in 5 * rows]
+    failed = {n for n, one in enumerate(asked) if isinstance(one.exception(), Unrecorded)}
+    assert failed == {n for n in range(30) if n % 6 in lost}
+    assert [one.result()[1] for n, one in enumerate(asked) if n not in failed] == [False] * 20
+    assert "can't be read" in caplog.text
+    with pytest.raises(ArchiveUnreadable):  # who asks for the same batch again loses nothing, and is to wait
+        services.decider.decide_batch(WORKSPACE, rows, "run")
 
 
 def test_a_late_webhook_is_applied(services: Services, decided: list[Decision], clock: FakeClock) -> None:
