@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
-from contextlib import suppress
+import re
+import threading
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager, nullcontext, suppress
+from itertools import islice
 from typing import Any
 
 import orjson
@@ -82,6 +85,34 @@ def leave_none(limit: int) -> None:
         with suppress(Malformed):  # then the connection is closed whatever we do
             while request.stream.read(_PIECE):
                 pass
+
+
+#: Held while a large body is made into objects.
+_LARGE = threading.Lock()
+
+
+@contextmanager
+def in_turn(raw: bytes, small: int) -> Iterator[None]:
+    """A block that makes objects of a body and checks them: one at a time in this process where the body has more than
+    ``small`` bytes, since objects may take 24 times its bytes until they are refused (33 MB of ``{},`` take 0.8 GB)."""
+    with _LARGE if len(raw) > small else nullcontext():
+        yield
+
+
+#: A line from its first character that is no space.
+_ROW = re.compile(rb"\S[^\n]*")
+
+
+def lines(raw: bytes, most: int) -> list[bytes]:
+    """The lines of an NDJSON body that are not blank.
+
+    Raises:
+        TooLarge: there are more than ``most``; the rest is not looked at.
+    """
+    found = [row[0] for row in islice(_ROW.finditer(raw), most + 1)]
+    if len(found) > most:
+        raise TooLarge(f"the batch has at least {len(found)} rows; allowed: {most}")
+    return found
 
 
 def parse(raw: bytes) -> Any:

@@ -16,7 +16,7 @@ from optimizer.service.cells import values_in
 from optimizer.service.explain import explain
 from optimizer.service.requests import DecisionRequest
 from optimizer.web import body, examples, metrics, problems, render
-from optimizer.web.operation import ORJSON, Answer, Call, Operations, Told, check_rows
+from optimizer.web.operation import ORJSON, Answer, Call, Operations, Told
 from optimizer.web.paging import own_cursor
 from optimizer.web.schemas import limits
 from optimizer.web.schemas.body import Nothing
@@ -143,14 +143,15 @@ def _over(shared: JsonObject, own: JsonObject, path: str) -> JsonObject:
 
 
 def _lines(call: Call) -> list[DecisionRequest | SendtideError]:
-    lines = [line for line in call.raw.split(b"\n") if line.strip()]
-    check_rows(lines, call.holder.settings.max_batch_rows)
+    settings = call.holder.settings
+    lines = body.lines(call.raw, settings.max_batch_rows)
     requests: list[DecisionRequest | SendtideError] = []
-    for line in lines:
-        try:
-            requests.append(_authorised(call, load(_LINE, body.parse_object(line))))
-        except SendtideError as error:
-            requests.append(error)
+    with body.in_turn(call.raw, settings.max_body_bytes):
+        for line in lines:
+            try:
+                requests.append(_authorised(call, load(_LINE, body.parse_object(line))))
+            except SendtideError as error:
+                requests.append(error)
     return requests
 
 

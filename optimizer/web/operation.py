@@ -301,15 +301,17 @@ def _read_body(call: Call, operation: Operation, schema: Schema) -> None:
         call.raw = bodies.read(limit)
         if call.media == bodies.NDJSON:
             return
-        call.document = bodies.parse_object(call.raw)
-    if operation.method == "PATCH":
-        return
-    if operation.rows is not None:
-        check_rows(call.document.get(operation.rows), settings.max_batch_rows)
-    call.loaded = load(schema, call.document)
+    with bodies.in_turn(call.raw, settings.max_body_bytes):
+        if call.document is None:
+            call.document = bodies.parse_object(call.raw)
+        if operation.method == "PATCH":
+            return
+        if operation.rows is not None:
+            _check_rows(call.document.get(operation.rows), settings.max_batch_rows)
+        call.loaded = load(schema, call.document)
 
 
-def check_rows(rows: Any, most: int) -> None:
+def _check_rows(rows: Any, most: int) -> None:
     """``TooLarge`` when a batch has more rows than allowed."""
     if isinstance(rows, list) and len(rows) > most:
         raise TooLarge(f"the batch has {len(rows)} rows; allowed: {most}")

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import io
+import threading
+import tracemalloc
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import orjson
@@ -10,6 +13,7 @@ import pytest
 from werkzeug.test import TestResponse
 
 from optimizer.service import setup
+from optimizer.web import body as bodies
 from storage.records import Consent, Recipient, Suppression
 from tests.web.conftest import CAMPAIGN, Caller
 
@@ -316,6 +320,38 @@ def test_a_batch_that_is_too_long_is_refused_whole(ready: Caller) -> None:
     reply = ready("POST", "/v1/decisions/batch", lines, headers={"Content-Type": "application/x-ndjson"})
     assert_problem(reply, 413, "", "10001", "10000")
     assert ready("GET", "/v1/decisions").get_json()["decisions"] == []
+
+
+@pytest.mark.parametrize(("body", "status"), [(b"\n", 200), (b" ", 200), (b"{}\n", 413)])
+def test_lines_of_a_body_take_no_more_than_the_rows_that_are_allowed(ready: Caller, body: bytes, status: int) -> None:
+    raw = body * ((4 << 20) // len(body))
+    tracemalloc.start()
+    reply = ready("POST", "/v1/decisions/batch", raw, headers={"Content-Type": "application/x-ndjson"})
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert reply.status_code == status
+    assert peak < 3 * len(raw)  # the body twice, the rows; all of its lines as objects took 13 and more
+
+
+def test_large_bodies_become_objects_one_at_a_time(ready: Caller, monkeypatch: pytest.MonkeyPatch) -> None:
+    parse, at_work, alone = bodies.parse, threading.Semaphore(1), list[bool]()
+
+    def watched(raw: bytes) -> Any:
+        alone.append(at_work.acquire(blocking=False))
+        try:
+            return parse(raw)
+        finally:
+            at_work.release()
+
+    monkeypatch.setattr(bodies, "parse", watched)
+    sent = {"Content-Type": "application/json"}
+    raw = b'{"campaign_id":"c","recipients":[' + b"{}," * 700_000 + b"{}]}"
+    with ThreadPoolExecutor(4) as pool:
+        replies = list(
+            pool.map(lambda _: ready("POST", "/v1/decisions/batch", raw, headers=sent).status_code, range(8))
+        )
+    assert replies == [413] * 8
+    assert alone == [True] * 8
 
 
 @pytest.mark.parametrize("size", [900_000, 2_000_000])
