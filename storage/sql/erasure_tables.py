@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import secrets
 from collections.abc import Mapping, Sequence
 from typing import Final
 
@@ -33,6 +34,14 @@ UPDATE events SET event_id = ?, recipient_id = ?, provider = ?, message_id = ?, 
   words = NULL
 WHERE workspace_id = ? AND event_id = ?
 """
+#: Of the newest event its number stays, in a row that nothing reads: SQLite gives the next one the highest + 1, and
+#: numbers of events, which archived ones keep, must not come twice. It is loose, so retention takes it in its time.
+_KEEP_NUMBER: Final = """
+UPDATE events SET event_id = ?, decision_id = NULL, recipient_id = NULL, campaign_id = NULL, provider = NULL,
+  message_id = NULL, value = NULL, properties = NULL, reason = '', words = NULL, matched = 1
+WHERE seq = (SELECT max(seq) FROM events) AND workspace_id = ? AND event_id = ?
+"""
+_DROP_EVENT: Final = "DELETE FROM events WHERE workspace_id = ? AND event_id = ?"
 _PERSONAL: Final = ("recipients", "rhythms", "engagement")
 #: The key under which a vendor's words are stored beside the vendor's name.
 _SAID: Final = "event"
@@ -84,9 +93,8 @@ class ErasureWriter(ErasureReader, RewriteWriter):
     def drop_events(self, workspace_id: str, event_ids: Sequence[str]) -> None:
         """See ``storage.erasure``."""
         self._count_rewritten_events(workspace_id, event_ids)
-        self._query_many(
-            "DELETE FROM events WHERE workspace_id = ? AND event_id = ?", [(workspace_id, one) for one in event_ids]
-        )
+        self._query_many(_KEEP_NUMBER, [(secrets.token_hex(16), workspace_id, one) for one in event_ids])
+        self._query_many(_DROP_EVENT, [(workspace_id, one) for one in event_ids])
 
     def hand_over_messages(self, workspace_id: str, recipient_id: str, heir: str, refs: Mapping[str, str]) -> None:
         """See ``storage.erasure``."""

@@ -25,12 +25,13 @@ ORDER BY decided_at, seq LIMIT ?3
 """
 _GOING: Final = f"FROM decisions NOT INDEXED WHERE workspace_id = ?1 AND seq IN ({_NUMBERS})"
 # An event without a decision belongs to every decision of its recipient that was made before it: it goes with the last.
+# The newest of all stays until one is newer, as the newest decision does: its number must not come twice either.
 # Without the OFFSET PostgreSQL would join with all decisions, in every step.
 _ORGANIC_EVENTS: Final = """
 SELECT e.seq FROM (SELECT DISTINCT recipient_id GOING) d
 JOIN events e INDEXED BY events_recipient
   ON e.workspace_id = ?1 AND e.recipient_id = d.recipient_id AND e.decision_id IS NULL AND e.occurred_at < ?2
-WHERE NOT EXISTS (
+WHERE e.seq < (SELECT max(seq) FROM events) AND NOT EXISTS (
   SELECT 1 FROM decisions k INDEXED BY decisions_recipient
   WHERE k.workspace_id = ?1 AND k.recipient_id = e.recipient_id AND k.decided_at <= e.occurred_at
     AND k.seq NOT IN (NUMBERS)
@@ -46,6 +47,7 @@ DELETE FROM messages WHERE (workspace_id, recipient_id, at, message_ref) IN (
 _LOOSE_EVENTS: Final = """
 SELECT e.seq FROM events AS e INDEXED BY events_loose
 WHERE e.workspace_id = ?1 AND e.occurred_at < ?2 AND (e.decision_id IS NULL OR e.matched = 0)
+  AND e.seq < (SELECT max(seq) FROM events)
   AND NOT EXISTS (
     SELECT 1 FROM decisions k INDEXED BY decisions_recipient
     WHERE k.workspace_id = ?1 AND k.recipient_id = e.recipient_id AND k.decided_at <= e.occurred_at
@@ -63,6 +65,7 @@ FREE_EVENTS: Final = """
 FROM events WHERE workspace_id = ?1 AND seq IN (
   SELECT e.seq FROM events AS e INDEXED BY events_recipient
   WHERE e.workspace_id = ?1 AND e.recipient_id = ?2 AND e.decision_id IS NULL AND e.occurred_at < ?3
+    AND e.seq < (SELECT max(seq) FROM events)
     AND NOT EXISTS (
       SELECT 1 FROM decisions k INDEXED BY decisions_recipient
       WHERE k.workspace_id = e.workspace_id AND k.recipient_id = e.recipient_id AND k.decided_at <= e.occurred_at

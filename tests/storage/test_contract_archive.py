@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from datetime import datetime, timedelta
+from operator import methodcaller
 from typing import Any, cast
 
 import pytest
@@ -607,6 +608,28 @@ def test_events_of_archived_decisions_are_not_loose(filled: Store) -> None:
     filled.write(lambda writer: writer.prune_loose(WORKSPACE, at(8_999), limit=10_000))
     with filled.read() as reader:
         assert [(row.decision.decision_id, row.events) for row in reader.feedback(WORKSPACE)] == before
+
+
+def test_the_number_of_a_dropped_event_is_given_to_no_other(filled: Store) -> None:
+    """Archived events have higher numbers than any of the tables then: a new one would be hidden behind theirs."""
+    lost = make_event(event_id="lost", decision_id="nobodys", recipient_id="nobody", matched=False)
+    filled.write(lambda writer: writer.add_event(lost))
+    archive_all(filled, BEFORE)
+    filled.write(lambda writer: writer.drop_events(WORKSPACE, ["lost"]))
+    with filled.read() as reader:
+        (open_, *_) = reader.decisions(WORKSPACE, limit=1).items
+        assert reader.known_events(WORKSPACE, ["lost"]) == {}
+        assert reader.events_about(WORKSPACE, "nobody") == ()
+        stamps = [reader.block_stamps(WORKSPACE).events]
+    for name in ("new", "newer"):
+        event = make_event(event_id=name, decision_id=open_.decision_id)
+        assert filled.write(methodcaller("add_event", event))
+        with filled.read() as reader:
+            stamps.append(reader.block_stamps(WORKSPACE).events)
+    assert stamps[0] != stamps[1] != stamps[2]
+    filled.write(lambda writer: writer.prune_loose(WORKSPACE, at(8_999), limit=10_000))
+    with filled.read() as reader:
+        assert {"new", "newer"} <= reader.known_events(WORKSPACE, ["new", "newer"]).keys()
 
 
 def test_only_closed_and_settled_decisions_of_one_month_are_offered(filled: Store) -> None:
