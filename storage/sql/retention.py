@@ -15,7 +15,8 @@ from storage.sql.learning_tables import LearningWriter
 
 #: Later than any time, and more than any number of rows.
 _NEVER: Final = 2**62
-#: The numbers of the decisions that go: parameters workspace, time, how many, time from which on messages still count.
+#: The numbers of the decisions that go: parameters workspace, time, how many, time from which on messages still count,
+#: and for events that name no decision the time of the oldest decision in files, if it is earlier.
 #: 0 and 1 are the codes of reserved and claimed. The newest decision of all stays, since the next one gets its number
 #: + 1: numbers are positions, which must never come twice.
 _NUMBERS: Final = """
@@ -30,7 +31,7 @@ _GOING: Final = f"FROM decisions NOT INDEXED WHERE workspace_id = ?1 AND seq IN 
 _ORGANIC_EVENTS: Final = """
 SELECT e.seq FROM (SELECT DISTINCT recipient_id GOING) d
 JOIN events e INDEXED BY events_recipient
-  ON e.workspace_id = ?1 AND e.recipient_id = d.recipient_id AND e.decision_id IS NULL AND e.occurred_at < ?2
+  ON e.workspace_id = ?1 AND e.recipient_id = d.recipient_id AND e.decision_id IS NULL AND e.occurred_at < ?5
 WHERE e.seq < (SELECT max(seq) FROM events) AND NOT EXISTS (
   SELECT 1 FROM decisions k INDEXED BY decisions_recipient
   WHERE k.workspace_id = ?1 AND k.recipient_id = e.recipient_id AND k.decided_at <= e.occurred_at
@@ -131,11 +132,12 @@ class RetentionWriter(LearningWriter, RewriteWriter):
         return pruned
 
     def _prune_decisions(self, step: tuple[str, int, int, int]) -> int:
+        bound = min(step[1], self._oldest_archived(step[0]))
         latest = self._row("SELECT max(message_at) " + _GOING, step)
         self._note_forgotten(step[0], None if latest is None else latest[0])
         self._count_all("events", _NAMING_EVENTS, step)
         self._query("DELETE " + _NAMING_EVENTS, step)
-        self._drop_numbered(step[0], [row[0] for row in self._rows(_ORGANIC_EVENTS, step)])
+        self._drop_numbered(step[0], [row[0] for row in self._rows(_ORGANIC_EVENTS, (*step, bound))])
         for statement in (_MESSAGES, _USES.replace("COLUMN", "policy_id"), _USES.replace("COLUMN", "shadow_policy_id")):
             self._query(statement, step)
         self._count_all("decisions", _GOING, step)

@@ -610,6 +610,36 @@ def test_events_of_archived_decisions_are_not_loose(filled: Store) -> None:
         assert [(row.decision.decision_id, row.events) for row in reader.feedback(WORKSPACE)] == before
 
 
+def test_an_order_stays_for_an_archived_decision_that_outlives_one_in_the_tables(store: Store) -> None:
+    """Both count it. The file is kept for a younger decision, while retention takes the one in the tables."""
+    made = {
+        name: make_decision(decision_id=name, request_id=name, recipient_id=who, decided_at=at(when), status="released")
+        for name, who, when in (("a", "p", -300), ("b", "p", -298), ("young", "q", -280), ("newest", "q", 0))
+    }
+    for one in made.values():
+        store.write(methodcaller("add_decision", one, None))
+    order = make_event(
+        event_id="order", decision_id=None, recipient_id="p", type="converted", occurred_at=at(-297), value=9.0
+    )
+    assert store.write(methodcaller("add_event", order))
+    assert store.write(methodcaller("add_event", make_event(event_id="last", decision_id="newest")))
+    rows = [row for row in candidates(store, at(-100)) if row.decision[0] in ("a", "young")]
+    assert move(store, write_file(store, rows), rows) == 2
+
+    def orders() -> dict[str, list[str]]:
+        with store.read() as reader:
+            return {
+                row.decision.decision_id: [one.event_id for one in row.events] for row in reader.feedback(WORKSPACE)
+            }
+
+    assert orders() == {"a": ["order"], "b": ["order"], "young": [], "newest": ["last"]}
+    while store.write(methodcaller("prune", WORKSPACE, at(-290), limit=10)):
+        pass
+    while store.write(methodcaller("prune_loose", WORKSPACE, at(-290), limit=10)):
+        pass
+    assert orders() == {"a": ["order"], "young": [], "newest": ["last"]}
+
+
 def test_the_number_of_a_dropped_event_is_given_to_no_other(filled: Store) -> None:
     """Archived events have higher numbers than any of the tables then: a new one would be hidden behind theirs."""
     lost = make_event(event_id="lost", decision_id="nobodys", recipient_id="nobody", matched=False)
