@@ -22,6 +22,9 @@ class RetentionQueries(Protocol):
 class RetentionChanges(Protocol):
     """Part of ``storage.port.Writer``."""
 
+    def note_retention(self, workspace_id: str, at: datetime) -> datetime | None:
+        """Notes when retention ran; returns when it did before (None = never)."""
+
     def prune(
         self, workspace_id: str, before: datetime, *, counting_from: datetime | None = None, limit: int | None = None
     ) -> int:

@@ -25,6 +25,8 @@ REFRESHES_KEPT = timedelta(days=30)
 REVISIONS_KEPT = timedelta(days=1)
 #: How many messages of other systems, how many events, and how many changes, do.
 LOOSE = 1000
+#: Retention comes daily: a clock that is so much farther than the last time is believed when it says so twice.
+LEAP = timedelta(days=30)
 #: How many revisions do.
 REVISIONS = 50
 
@@ -52,7 +54,12 @@ def expire(services: Services, workspace_id: str, limit: int = 1000) -> int:
 def retain(services: Services, workspace_id: str) -> int:
     """Deletes what is older than the retention allows and than any cap looks back, attribute values included, and
     archives what is older than the other age; returns how many decisions were deleted. The change feed loses what
-    endpoints were told of. What an erasure left in files that somebody was reading goes as well."""
+    endpoints were told of. What an erasure left in files that somebody was reading goes as well.
+
+    Where the clock is far ahead of the last time, nothing is done yet: it may be wrong, and what is deleted is gone.
+    The next time goes on if it still says so."""
+    if _leaps(services, workspace_id):
+        return 0
     with services.store.read() as reader:  # asked before: files that retention drops are removed, the last one too
         archived = bool(reader.archive_files(workspace_id)) or services.settings.archive_days > 0
         counting = _counting_from(services, reader, workspace_id)
@@ -76,6 +83,16 @@ def retain(services: Services, workspace_id: str) -> int:
         _archive(services, workspace_id)
     services.store.scrub()  # at the end: it may find no room
     return pruned
+
+
+def _leaps(services: Services, workspace_id: str) -> bool:
+    now = services.clock()
+    last = services.store.write(lambda writer: writer.note_retention(workspace_id, now))
+    if last is None or now - last <= LEAP:
+        return False
+    told = {"workspace": workspace_id, "now": now.isoformat(), "last": last.isoformat()}
+    log.warning("the clock is far ahead of the last retention: nothing is deleted before the next one", extra=told)
+    return True
 
 
 def _prune_changes(writer: Writer, workspace_id: str, before: datetime) -> int:

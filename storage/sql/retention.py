@@ -13,6 +13,8 @@ from storage.policies import Policy
 from storage.sql.block_tables import RewriteWriter
 from storage.sql.learning_tables import LearningWriter
 
+#: The counter that holds when retention ran last.
+_RETAINED: Final = "retained_at"
 #: Later than any time, and more than any number of rows.
 _NEVER: Final = 2**62
 #: The numbers of the decisions that go: parameters workspace, time, how many, time from which on messages still count,
@@ -116,6 +118,12 @@ _LONGEST_RUN: Final = timedelta(days=2)
 
 class RetentionWriter(LearningWriter, RewriteWriter):
     """Deletes what is older than anybody needs."""
+
+    def note_retention(self, workspace_id: str, at: datetime) -> datetime | None:
+        """See ``storage.retention``."""
+        before = self._time(workspace_id, _RETAINED)
+        self._upsert("counters", {"workspace_id": workspace_id, "name": _RETAINED}, {"value": to_micros(at)})
+        return before
 
     def prune(
         self, workspace_id: str, before: datetime, *, counting_from: datetime | None = None, limit: int | None = None

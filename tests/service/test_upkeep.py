@@ -108,7 +108,7 @@ def test_retention_that_is_cut_off_goes_on_with_the_next_run(
     write, writes = services.store.write, itertools.count()
 
     def breaks(work: Callable[[Writer], object], **named: Any) -> object:
-        if next(writes) == 2:
+        if next(writes) == 3:  # the first notes the time of the run
             raise StoreUnavailable("cut off")
         return write(work, **named)
 
@@ -120,6 +120,24 @@ def test_retention_that_is_cut_off_goes_on_with_the_next_run(
         left = {decision.decision_id for decision in reader.decisions(WORKSPACE, limit=9).items}
         assert {message.message_ref for message in reader.message_log(WORKSPACE)} == left == {"d4", "d5"}
     assert upkeep.retain(services, WORKSPACE) == 1, "the newest of all stays"
+
+
+def test_a_clock_that_is_far_ahead_for_a_moment_deletes_nothing(
+    services: Services, clock: FakeClock, caplog: pytest.LogCaptureFixture
+) -> None:
+    setup.put_campaign(services, campaign())
+    for n in range(3):
+        reserve(services, f"d{n}", status="sent", sent_at=after(hours=6), recipient_id=f"u{n}")
+    assert upkeep.retain(services, WORKSPACE) == 0
+    clock.forward(days=500)
+    assert upkeep.retain(services, WORKSPACE) == 0
+    assert "far ahead" in caplog.text
+    clock.forward(days=-499)
+    assert upkeep.retain(services, WORKSPACE) == 0
+    clock.forward(days=500)
+    assert upkeep.retain(services, WORKSPACE) == 0
+    clock.forward(days=1)
+    assert upkeep.retain(services, WORKSPACE) == 2, "it was off for so long: the newest of all stays"
 
 
 def test_what_a_cap_still_counts_outlives_the_retention(
