@@ -13,6 +13,7 @@ import contextlib
 import gc
 import logging
 import os
+import secrets
 import shutil
 import subprocess
 import sys
@@ -161,23 +162,26 @@ class ProblemWorker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no type
         if req is not None or not isinstance(exc, http.ParseException):
             super().handle_error(req, client, addr, exc)
             return
-        log.warning("no request could be read", extra={"address": (addr or [""])[0], "fault": f"{exc!s:.200}"})
+        name = secrets.token_hex(12)
+        told = {"request_id": name, "address": (addr or [""])[0], "fault": f"{exc!s:.200}"}
+        log.warning("no request could be read", extra=told)
         with contextlib.suppress(OSError):  # who asked has gone
-            util.write_nonblock(client, refusal(exc))
+            util.write_nonblock(client, refusal(exc, name))
 
 
-def refusal(exc: http.ParseException) -> bytes:
+def refusal(exc: http.ParseException, request_id: str) -> bytes:
     """The HTTP answer to what can't be read as a request."""
     import orjson
 
     from optimizer.web import problems
 
     status, code = next((told for kind, told in _REFUSALS.items() if isinstance(exc, kind)), (400, "unreadable"))
-    document = problems.problem(status, code, f"this can't be read as HTTP/1.1: {exc!s:.200}")
+    document = problems.problem(status, code, f"this can't be read as HTTP/1.1: {exc!s:.200}", request_id=request_id)
     body = orjson.dumps(document)
     head = (
         f"HTTP/1.1 {status} {document['title']}",
         "Connection: close",
+        f"X-Request-Id: {request_id}",
         f"Content-Type: {problems.CONTENT_TYPE}",
         f"Content-Length: {len(body)}",
     )

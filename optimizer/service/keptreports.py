@@ -41,7 +41,12 @@ class KeptReports:
             if kept is not None and now < kept.until:
                 return kept.report
             started = self.timer()
-            made = make()
+            try:
+                made = make()
+            except BaseException:  # of a campaign that there isn't, say: nothing stays of whatever is asked for
+                with self._gate:
+                    self._making.pop(key, None)
+                raise
             self._keep(key, made, now, self.timer() - started)
             return made
 

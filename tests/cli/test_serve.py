@@ -240,6 +240,8 @@ def test_what_is_no_http_is_refused_with_a_problem(server: Server) -> None:
         problem = orjson.loads(body)
         assert (problem["status"], problem["code"]) == (status, code)
         assert problem["detail"].startswith("this can't be read as HTTP/1.1: ")
+        assert b"\r\nX-Request-Id: %s\r\n" % problem["request_id"].encode() in head
+        assert problem["request_id"] in server.log()
     assert "Traceback" not in server.log()
 
 

@@ -374,6 +374,18 @@ def test_a_report_that_took_long_is_kept_for_twenty_times_as_long() -> None:
     assert kept.get("a", START + timedelta(seconds=60), make) == {"number": 3}
 
 
+def test_nothing_stays_of_a_report_that_could_not_be_made() -> None:
+    kept = KeptReports(timer=lambda: 0.0)
+
+    def fail() -> dict[str, Any]:
+        raise NotFound("no such campaign")
+
+    for name in ("a", "b"):
+        with pytest.raises(NotFound):
+            kept.get(name, START, fail)
+    assert not kept._making
+
+
 def test_a_quick_report_is_made_anew_each_time() -> None:
     kept, made = KeptReports(timer=lambda: 0.0), []
 
