@@ -88,10 +88,9 @@ class Logged:
     def trainable(self) -> bool:
         """Whether its action was carried out, so that its outcomes speak of it. What counts as sent since an event says
         so alone does not teach by that: it may have been the answer."""
-        status = self.decision.status
-        if self.failed or (status == "assumed_sent" and self.decision.close_reason is not None):
-            return self.went_out and not self.failed
-        return self.went_out or status in COUNTED or status == "no_send"
+        status, heard = self.decision.status, self.decision.close_reason is not None
+        counts = status in COUNTED and not (status == "assumed_sent" and heard)
+        return not self.failed and (self.went_out or counts or status == "no_send")
 
     @property
     def drawn(self) -> bool:

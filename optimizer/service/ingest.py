@@ -77,7 +77,7 @@ def ingest(
     """
     now = services.clock()
     rejected = [i for i in inputs if isinstance(i, RejectedEvent)]
-    mapped = _mapped_refusals(services, workspace_id, inputs)
+    mapped = _mapped(services, workspace_id, inputs)
 
     def work(writer: Writer, *, together: bool = True) -> IngestReport:
         report = _store(writer, services, workspace_id, inputs, told or {}, mapped, token, now, together=together)
@@ -94,9 +94,7 @@ def ingest(
     return replace(report, rejected=tuple(sorted((*rejected, *report.rejected), key=lambda r: r.index)))
 
 
-def _mapped_refusals(
-    services: Services, workspace_id: str, inputs: Sequence[EventInput | RejectedEvent]
-) -> MappedRefusals:
+def _mapped(services: Services, workspace_id: str, inputs: Sequence[EventInput | RejectedEvent]) -> MappedRefusals:
     """What campaigns make a refusal, if any of the events may be one: read apart, since only a read may be kept."""
     people_did = (i.type for i in inputs if isinstance(i, EventInput) and i.recipient_id is not None)
     if UNMAPPED.issuperset(people_did):
