@@ -84,7 +84,9 @@ class ReportGroupOut(Shown):
     """What one group brought, by intention to treat: withheld and released decisions are in."""
 
     group = state(get_args(Group))
-    configured_share = Number(minimum=0, maximum=1, required=True)
+    configured_share = Number(
+        "By the newest version of the campaign that decided in the period.", minimum=0, maximum=1, required=True
+    )
     recipients = _count()
     decisions = _count()
     withheld = _count()
