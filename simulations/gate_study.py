@@ -68,8 +68,10 @@ def _run(
     data: Path, runs: int, retrains: int, step_rows: int, part: str, processes: int, *, as_json: bool
 ) -> dict[str, Any]:
     from simulations.gate_runs import Study, run_once
+    from simulations.hillstrom import load
     from simulations.parallel import in_processes
 
+    load(data)  # each run reads it by itself; what is wrong with it is said before the first begins
     console = Console(stderr=True)
     power_retrains = -(-POWER_ROWS // step_rows)
     found: dict[str, Any] = {}

@@ -87,3 +87,10 @@ def test_the_command_prints_what_it_found(experiment: Path, tmp_path: Path) -> N
     assert found["null"]["retrains"] == 1
     assert found["null"]["each"][0]["results"] == ["reject"]
     assert found["null"]["sentence"] in (tmp_path / "gate.md").read_text()
+
+
+def test_data_that_is_missing_is_told_before_any_run_begins(tmp_path: Path) -> None:
+    done = CliRunner().invoke(command, ["--data", str(tmp_path), "--processes", "1"])
+    assert done.exit_code == 2
+    assert done.output.startswith(f"Error: --data {tmp_path}: holds none of hillstrom/hillstrom.csv.gz, ")
+    assert done.output.count("\n") == 1, "no progress of a run"
