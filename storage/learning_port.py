@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Protocol
 
-from storage.log import Page
+from storage.log import ChangeKind, Page
 from storage.policies import Artifact, Pointer, Policy, PolicyStatus, TrainingRun
 
 
@@ -60,6 +60,20 @@ class LearningChanges(Protocol):
 
     def move_pointer(self, pointer: Pointer) -> None:
         """Compare-and-set: ``VersionConflict`` unless ``generation`` is the stored generation + 1 (none stored = 0)."""
+
+    def add_change(
+        self,
+        workspace_id: str,
+        kind: ChangeKind,
+        at: datetime,
+        *,
+        decision_id: str | None = None,
+        campaign_id: str | None = None,
+        policy_id: str | None = None,
+        replaced_id: str | None = None,
+        detail: str = "",
+    ) -> int:
+        """Appends to the change feed; positions are in the order of commits."""
 
     def put_training_run(self, run: TrainingRun) -> None:
         """Inserts or replaces."""

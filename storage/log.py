@@ -274,7 +274,11 @@ class Event:
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """An entry of the change feed. Positions of a workspace have no gaps that are filled later."""
+    """An entry of the change feed. Positions of a workspace have no gaps that are filled later.
+
+    Of policies ``policy_id`` is what serves from then on, and ``replaced_id`` what the feed had named as serving until
+    then; None in entries of versions that did not note it.
+    """
 
     workspace_id: str
     position: int
@@ -284,6 +288,7 @@ class Change:
     campaign_id: str | None = None
     policy_id: str | None = None
     detail: str = ""
+    replaced_id: str | None = None
 
 
 @swift

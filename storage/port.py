@@ -30,7 +30,7 @@ from storage.endpoint_port import EndpointChanges, EndpointQueries
 from storage.erasure import ErasureReader, ErasureWriter, Scrubbing
 from storage.intake import IntakeChanges, IntakeQueries
 from storage.learning_port import LearningChanges, LearningQueries
-from storage.log import Change, ChangeKind, Decision, Event, FeedbackRow, Happening, Message, Page
+from storage.log import Change, Decision, Event, FeedbackRow, Happening, Message, Page
 from storage.ranks import RankReader, RankWriter
 from storage.records import ApiKey, Attribute, Campaign, Recipient, Workspace
 from storage.retention import RetentionChanges, RetentionQueries
@@ -216,7 +216,8 @@ class Reader(
     def policy_changes(
         self, workspace_id: str, *, limit: int, policy_id: str | None = None, campaign_id: str | None = None
     ) -> tuple[Change, ...]:
-        """What became of policies (of one, else of a campaign's), the newest first: put into service, taken back."""
+        """What became of policies (of one, also as the one replaced; else of a campaign's), the newest first: put into
+        service, taken back."""
 
     def import_position(self, workspace_id: str, import_id: str) -> int:
         """How many rows of this import are stored (0 = none)."""
@@ -298,19 +299,6 @@ class Writer(
     def match_events(self, workspace_id: str, decision: Decision) -> tuple[Event, ...]:
         """Makes unmatched events that name this decision, or its provider and message id, its, its recipient's and its
         campaign's; returns them. Another decision that one names counts, but a vendor's, which may be none of ours."""
-
-    def add_change(
-        self,
-        workspace_id: str,
-        kind: ChangeKind,
-        at: datetime,
-        *,
-        decision_id: str | None = None,
-        campaign_id: str | None = None,
-        policy_id: str | None = None,
-        detail: str = "",
-    ) -> int:
-        """Appends to the change feed; positions are in the order of commits."""
 
     def put_import_position(self, workspace_id: str, import_id: str, rows: int) -> None:
         """Notes how many rows of an import are stored."""

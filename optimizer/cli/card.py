@@ -43,7 +43,7 @@ def _parts(found: Mapping[str, Any]) -> Iterator[RenderableType]:
     from rich.text import Text
 
     yield Text(f"{found['policy_id']}, a policy of {found['campaign_id']}: {found['status']}\n", style="bold")
-    for sentence in (*_origin(found), *_moves(found["moves"]), *_data(found)):
+    for sentence in (*_origin(found), *_moves(found), *_data(found)):
         yield Text(f"• {sentence}")
     yield Text("")
     model = found["model"]
@@ -77,15 +77,22 @@ def _origin(found: Mapping[str, Any]) -> Iterator[str]:
         yield f"The gate's verdict: {verdict['decision']}{reason}."
 
 
-def _moves(moves: Sequence[Mapping[str, Any]]) -> Iterator[str]:
-    if not moves:
+def _moves(found: Mapping[str, Any]) -> Iterator[str]:
+    if not found["moves"]:
         yield "It has never been in service."
-    for move in moves:
-        kind = move["kind"].rpartition(".")[2]
-        if kind == "rolled_back":  # noted of what came back; why, or by whose key
-            yield f"Put back into service by a rollback on {_day(move['at'])}: {move['by']}."
+    for move in found["moves"]:
+        back, on = move["kind"] == "rolled_back", f"on {_day(move['at'])}"  # of a rollback: why, or by whose key
+        serves = "the cold start" if move["policy_id"] == COLD_POLICY else move["policy_id"]
+        if move["policy_id"] == found["policy_id"]:
+            yield (
+                f"Put back into service by a rollback {on}: {move['by']}."
+                if back
+                else f"Promoted {on} by {move['by']}."
+            )
+        elif back:
+            yield f"Taken back {on}, to {serves}: {move['by']}."
         else:
-            yield f"{kind.capitalize()} on {_day(move['at'])} by {move['by']}."
+            yield f"Replaced {on} by {serves}, promoted by {move['by']}."
 
 
 def _data(found: Mapping[str, Any]) -> Iterator[str]:

@@ -33,7 +33,7 @@ from optimizer.service.serving import load_policy
 from optimizer.service.wiring import Services
 from storage.codec import to_micros
 from storage.cursors import decisions_before
-from storage.log import FeedbackRow
+from storage.log import Change, FeedbackRow
 from storage.policies import Policy
 from storage.port import Reader
 from storage.records import Campaign
@@ -76,7 +76,7 @@ def card(services: Services, workspace_id: str, policy_id: str) -> dict[str, Any
         "mixture": [{"weight": c.weight, "artifact_id": c.artifact_id} for c in policy.mixture],
         "verdict": dict(policy.verdict),
         "run": run and {"run_id": run.run_id, "kind": run.kind, "trigger": run.trigger, "finished_at": run.finished_at},
-        "moves": [{"kind": c.kind, "at": c.at, "by": c.detail or "the gate"} for c in reversed(changes)],
+        "moves": [_told(change) for change in reversed(changes)],
     }
     if model is None or campaign is None:
         return {**facts, "model": None, "evaluated_on": None, "calibration": []}
@@ -85,6 +85,16 @@ def card(services: Services, workspace_id: str, policy_id: str) -> dict[str, Any
         "model": _model(model, campaign, rows),
         "evaluated_on": _evaluated(rows, policy),
         "calibration": _calibration(model, campaign, rows, spaces),
+    }
+
+
+def _told(change: Change) -> dict[str, Any]:
+    return {
+        "kind": change.kind,
+        "at": change.at,
+        "by": change.detail or "the gate",
+        "policy_id": change.policy_id,
+        "replaced_id": change.replaced_id,
     }
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from optimizer.errors import Conflict, NotFound
 from optimizer.service.ids import COLD_POLICY, derived, fresh, no_policy
-from optimizer.service.served import gated_of, policy_of
+from optimizer.service.served import gated_of, policy_of, told_serving
 from optimizer.service.wiring import Services
 from storage.errors import VersionConflict
 from storage.log import ChangeKind
@@ -159,7 +159,10 @@ def _move(
         writer.set_policy_status(workspace_id, pointer.policy_id, "retired", superseded_at=now)
     if policy_id != COLD_POLICY:
         writer.set_policy_status(workspace_id, policy_id, "live")
-    writer.add_change(workspace_id, kind, now, campaign_id=campaign_id, policy_id=policy_id, detail=by)
+    replaced_id = told_serving(writer, pointer)
+    writer.add_change(
+        workspace_id, kind, now, campaign_id=campaign_id, policy_id=policy_id, replaced_id=replaced_id, detail=by
+    )
 
 
 def _stored(reader: Reader, workspace_id: str, policy_id: str) -> Policy:

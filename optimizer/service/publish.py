@@ -15,6 +15,7 @@ from datetime import datetime
 from optimizer.bandit.tolls import prices_of, with_prices
 from optimizer.errors import Conflict
 from optimizer.service.ids import COLD_POLICY, fresh
+from optimizer.service.served import told_serving
 from optimizer.service.wiring import Services
 from storage.policies import Artifact, Component, Pointer, Policy
 from storage.port import Reader, Writer
@@ -92,7 +93,12 @@ def publish(
             writer.set_policy_status(live.workspace_id, before.policy_id, "retired", superseded_at=superseded_at)
         if not live.revision:
             writer.add_change(
-                live.workspace_id, "promoted", now, campaign_id=live.campaign_id, policy_id=live.policy_id
+                live.workspace_id,
+                "promoted",
+                now,
+                campaign_id=live.campaign_id,
+                policy_id=live.policy_id,
+                replaced_id=told_serving(writer, before),
             )
         return live
 
@@ -135,7 +141,13 @@ def roll_back(services: Services, serving: Pointer, to: str, now: datetime, deta
         if to != COLD_POLICY:
             writer.set_policy_status(serving.workspace_id, to, "live")
         writer.add_change(
-            serving.workspace_id, "rolled_back", now, campaign_id=serving.campaign_id, policy_id=to, detail=detail
+            serving.workspace_id,
+            "rolled_back",
+            now,
+            campaign_id=serving.campaign_id,
+            policy_id=to,
+            replaced_id=told_serving(writer, serving),
+            detail=detail,
         )
 
     services.store.write(work)

@@ -165,6 +165,7 @@ def payload(change: Change) -> bytes:
         "decision_id": change.decision_id,
         "campaign_id": change.campaign_id,
         "policy_id": change.policy_id,
+        "replaced_id": change.replaced_id,
         "detail": change.detail,
     }
     document = {"type": TYPES[change.kind], "timestamp": change.at, "data": entry}

@@ -69,6 +69,22 @@ def gated_of(reader: Reader, policy: Policy) -> Policy:
     return policy
 
 
+def told_serving(reader: Reader, pointer: Pointer | None) -> str:
+    """Which policy the change feed names as serving where a campaign's pointer is: the one that was put into service,
+    since revisions take its place without an entry; where the feed forgot that, the gated one of their line."""
+    if pointer is None:
+        return COLD_POLICY
+    serving = policy_of(reader, pointer)
+    if serving is None:
+        return pointer.policy_id
+    gated_id = gated_of(reader, serving).policy_id
+    for newest in reader.policy_changes(pointer.workspace_id, limit=1, campaign_id=pointer.campaign_id):
+        told = reader.policy(pointer.workspace_id, newest.policy_id or COLD_POLICY)
+        if told is not None and gated_of(reader, told).policy_id == gated_id:
+            return told.policy_id
+    return gated_id
+
+
 def line_of(reader: Reader, policy: Policy) -> list[Policy]:
     """A policy and what it revises, newest first; the gated policy that this line of revisions started from is the
     last. One read a revision: for canaries, whose lines are short."""

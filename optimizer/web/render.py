@@ -329,6 +329,7 @@ def change(c: Change) -> Json:
         "decision_id": c.decision_id,
         "campaign_id": c.campaign_id,
         "policy_id": c.policy_id,
+        "replaced_id": c.replaced_id,
         "detail": c.detail,
     }
 

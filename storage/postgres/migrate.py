@@ -15,6 +15,7 @@ from storage.migrations import (
     postgres_0004_archive,
     postgres_0005_retention,
     postgres_0006_moves,
+    postgres_0007_replaced,
 )
 from storage.postgres.connect import Connected, meaning
 
@@ -31,6 +32,7 @@ STEPS: Final = (
     ("0004_archive", postgres_0004_archive.STATEMENTS, "0002_blocks"),
     ("0005_retention", postgres_0005_retention.STATEMENTS, "0002_blocks"),
     ("0006_moves", postgres_0006_moves.STATEMENTS, "0002_blocks"),
+    ("0007_replaced", postgres_0007_replaced.STATEMENTS, "0002_blocks"),
 )
 #: Once something is archived, code that would not look there has to refuse the database.
 ARCHIVED: Final = """

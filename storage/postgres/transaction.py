@@ -177,6 +177,7 @@ class PostgresWriter(
         decision_id: str | None = None,
         campaign_id: str | None = None,
         policy_id: str | None = None,
+        replaced_id: str | None = None,
         detail: str = "",
     ) -> int:
         """See ``storage.port``."""
@@ -188,6 +189,7 @@ class PostgresWriter(
             decision_id=decision_id,
             campaign_id=campaign_id,
             policy_id=policy_id,
+            replaced_id=replaced_id,
             detail=detail,
         )
 

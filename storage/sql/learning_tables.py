@@ -18,7 +18,7 @@ from storage.sql.tables import Row, Tables
 _POINTERS: Final = "SELECT workspace_id, campaign_id, policy_id, generation, moved_at FROM pointers "
 #: The counter of positions in the change feed.
 FEED: Final = "change_position"
-_CHANGE: Final = "SELECT position, kind, at, decision_id, campaign_id, policy_id, detail FROM changes "
+_CHANGE: Final = "SELECT position, kind, at, decision_id, campaign_id, policy_id, detail, replaced_id FROM changes "
 _CHANGES: Final = _CHANGE + "WHERE workspace_id = ? AND position > ? ORDER BY position LIMIT ?"
 #: Few changes are of policies. Left to choose, SQLite reads the whole feed for them.
 _OF_POLICIES: Final = (
@@ -26,9 +26,7 @@ _OF_POLICIES: Final = (
     + "INDEXED BY changes_policies WHERE workspace_id = ? AND policy_id IS NOT NULL ORDER BY position DESC LIMIT ?"
 )
 _OF_CAMPAIGN: Final = _OF_POLICIES.replace("IS NOT NULL", "IS NOT NULL AND campaign_id = ?")
-_OF_POLICY: Final = (
-    _CHANGE + "INDEXED BY changes_policies WHERE workspace_id = ? AND policy_id = ? ORDER BY position DESC LIMIT ?"
-)
+_OF_POLICY: Final = _OF_POLICIES.replace("IS NOT NULL", "IS NOT NULL AND ? IN (policy_id, replaced_id)")
 #: How much longer than whoever asks for a lease its holder can have it: by so much hosts' clocks may differ.
 _CLOCK_SKEW: Final = timedelta(minutes=5)
 #: One statement, so that of two who find it run out only one gets it.
@@ -273,16 +271,18 @@ class LearningWriter(LearningReader, SetupWriter):
         decision_id: str | None = None,
         campaign_id: str | None = None,
         policy_id: str | None = None,
+        replaced_id: str | None = None,
         detail: str = "",
     ) -> int:
         """See ``storage.port``."""
         position = self._next(workspace_id, FEED)
         self._query(
             """
-            INSERT INTO changes (workspace_id, position, kind, at, decision_id, campaign_id, policy_id, detail)
-            VALUES (?, ?, ?, ?, ?, ?, ?, ?)
+            INSERT INTO changes
+              (workspace_id, position, kind, at, decision_id, campaign_id, policy_id, detail, replaced_id)
+            VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)
             """,
-            (workspace_id, position, kind, to_micros(at), decision_id, campaign_id, policy_id, detail),
+            (workspace_id, position, kind, to_micros(at), decision_id, campaign_id, policy_id, detail, replaced_id),
         )
         return position
 

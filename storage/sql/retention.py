@@ -87,7 +87,9 @@ ORDER BY created_at, run_id LIMIT ?5
 _DROP_RUN: Final = "DELETE FROM training_runs WHERE workspace_id = ? AND run_id = ?"
 #: Parameters workspace, the last one seen, the last that may go, how many.
 _OLDEST_CHANGES: Final = """
-SELECT c.position, c.at, EXISTS (SELECT 1 FROM policies WHERE workspace_id = ?1 AND policy_id = c.policy_id)
+SELECT c.position, c.at, EXISTS (
+  SELECT 1 FROM policies WHERE workspace_id = ?1 AND policy_id IN (c.policy_id, c.replaced_id)
+)
 FROM changes AS c WHERE c.workspace_id = ?1 AND c.position > ?2 AND c.position <= ?3 ORDER BY c.position LIMIT ?4
 """
 _DROP_CHANGE: Final = "DELETE FROM changes WHERE workspace_id = ? AND position = ?"

@@ -23,6 +23,7 @@ from storage.migrations import (
     sqlite_0010_archive,
     sqlite_0011_retention,
     sqlite_0012_moves,
+    sqlite_0013_replaced,
 )
 from storage.sqlite.connect import connect, create_file, meaning, result_code
 
@@ -42,6 +43,7 @@ _STEPS: Final = (
     ("0010_archive", sqlite_0010_archive.archive),
     ("0011_retention", sqlite_0011_retention.retention),
     ("0012_moves", sqlite_0012_moves.moves),
+    ("0013_replaced", sqlite_0013_replaced.replaced),
 )
 NEWEST: Final = _STEPS[-1][0]
 MIGRATIONS: Final = Migrations("sendtide")

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from optimizer.service import setup
+from optimizer.service import learning, setup
 from optimizer.service.publish import new_policy, reject
 from optimizer.service.wiring import Services
 from storage.log import Event
@@ -78,6 +79,27 @@ def test_a_card_is_readable(sendtide: Sendtide, served: Policy) -> None:
         "Predictions of clicked and what came of them",
     ):
         assert part in text, part
+
+
+def test_a_card_says_when_the_policy_came_into_service_and_out_of_it(
+    sendtide: Sendtide, services: Services, served: Policy
+) -> None:
+    other = replace(served, policy_id="pol_other", parent_id=served.policy_id, status="retired")
+    services.store.write(lambda writer: writer.add_policy(other))
+    learning.promote(services, "default", "pol_other", "key key_1 (ann)")
+    for _ in range(2):
+        learning.rollback(services, "default", "spring", "key key_2 (bob)")
+    text, theirs = (sendtide.ok("card", name, env={"COLUMNS": "200"}) for name in (served.policy_id, "pol_other"))
+    at = r"on \d{4}-\d\d-\d\d \d\d:\d\d UTC"
+    for found, told in (
+        (text, rf"Promoted {at} by the gate\."),
+        (text, rf"Replaced {at} by pol_other, promoted by key key_1 \(ann\)\."),
+        (text, rf"Put back into service by a rollback {at}: key key_2 \(bob\)\."),
+        (text, rf"Taken back {at}, to the cold start: key key_2 \(bob\)\."),
+        (theirs, rf"Promoted {at} by key key_1 \(ann\)\."),
+        (theirs, rf"Taken back {at}, to {served.policy_id}: key key_2 \(bob\)\."),
+    ):
+        assert len(re.findall(told, found)) == 1, told
 
 
 def test_a_card_is_json_for_programs(sendtide: Sendtide, served: Policy) -> None:

@@ -159,7 +159,11 @@ class TestRollBack:
             change = reader.changes(WORKSPACE, after=0, limit=9)[-1]
         assert statuses[canary.policy_id] == "retired"
         assert statuses[before.policy_id] == "live"
-        assert (change.kind, change.policy_id) == ("rolled_back", before.policy_id)
+        assert (change.kind, change.policy_id, change.replaced_id) == (
+            "rolled_back",
+            before.policy_id,
+            canary.policy_id,
+        )
         assert canary.policy_id in change.detail
         assert "canary.reward" in change.detail
         learned.policies.refresh_now()

@@ -13,6 +13,7 @@ from optimizer.errors import Conflict, NotFound
 from optimizer.service import card as card_module
 from optimizer.service import learning, setup
 from optimizer.service.card import card
+from optimizer.service.ids import COLD_POLICY
 from optimizer.service.insights import insights
 from optimizer.service.publish import new_policy, reject
 from optimizer.service.wiring import Services
@@ -143,7 +144,11 @@ def test_a_card_says_who_put_the_policy_into_service(services: Services, served:
     learning.rollback(services, WORKSPACE, "spring", "key key_1 (ann)")
     learning.promote(services, WORKSPACE, policy.policy_id, "key key_2 (bob)")
     moves = card(services, WORKSPACE, policy.policy_id)["moves"]
-    assert [move["by"] for move in moves] == ["the gate", "key key_2 (bob)"]
+    assert [(move["by"], move["policy_id"], move["replaced_id"]) for move in moves] == [
+        ("the gate", policy.policy_id, COLD_POLICY),
+        ("key key_1 (ann)", COLD_POLICY, policy.policy_id),
+        ("key key_2 (bob)", policy.policy_id, COLD_POLICY),
+    ]
 
 
 def test_a_card_without_decisions_or_model_says_so(services: Services, served: tuple[Campaign, Policy]) -> None:

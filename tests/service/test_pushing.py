@@ -12,7 +12,7 @@ import time_machine
 
 from optimizer.service.endpoints import new_secret
 from optimizer.service.wiring import Services
-from tests.service.conftest import START
+from tests.service.conftest import START, WORKSPACE
 from tests.service.receiving import Receiver, change, push, put, receiver, services, state
 
 __all__ = ["receiver", "services"]  # fixtures
@@ -37,6 +37,7 @@ def test_what_is_sent_is_verified_by_the_receivers_library(
                 "decision_id": "dec_a",
                 "campaign_id": "c",
                 "policy_id": None,
+                "replaced_id": None,
                 "detail": "a",
             },
         }
@@ -44,6 +45,18 @@ def test_what_is_sent_is_verified_by_the_receivers_library(
             library(secret).verify(body.replace(b"dec_a", b"dec_b"), headers)
         with pytest.raises(Exception, match="signature"):
             library(new_secret()).verify(body, headers)
+
+
+def test_what_is_sent_of_policies_names_the_one_that_serves_and_the_one_replaced(
+    services: Services, receiver: Receiver
+) -> None:
+    put(services, receiver.url)
+    both = {"policy_id": "pol_cold", "replaced_id": "pol_1"}
+    services.store.write(lambda writer: writer.add_change(WORKSPACE, "rolled_back", START, campaign_id="c", **both))
+    assert push(services) == 1
+    ((_, body),) = receiver.got
+    assert orjson.loads(body)["type"] == "policy.rolled_back"
+    assert orjson.loads(body)["data"].items() >= both.items()
 
 
 def test_while_secrets_change_both_verify(services: Services, receiver: Receiver) -> None:

@@ -6,6 +6,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import replace
 from datetime import timedelta
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -378,19 +379,51 @@ def test_rollback_returns_to_what_served_before(shop: Services, clock: FakeClock
     shop.policies.refresh_now()
     assert shop.policies.current(WORKSPACE, "spring").policy_id == COLD_POLICY
     with shop.store.read() as reader:
-        kinds = [c.kind for c in reader.changes(WORKSPACE, after=0, limit=10)]
-    assert kinds == ["promoted", "rolled_back"]
+        first, back = reader.changes(WORKSPACE, after=0, limit=10)
+    assert (first.kind, back.kind) == ("promoted", "rolled_back")
+    assert (first.replaced_id, back.policy_id, back.replaced_id) == (COLD_POLICY, COLD_POLICY, first.policy_id)
+
+
+def test_the_change_feed_names_what_it_named_before_as_replaced_whatever_revisions_served(
+    shop: Services, clock: FakeClock
+) -> None:
+    """Put into service are a policy, another one, by a rollback the first one's revision, and the other one again."""
+    audience(shop, clock, 800, seed=11)
+    first = retrain(shop, WORKSPACE)[0]["policy_id"]
+    revision = _revised(shop)
+    with shop.store.read() as reader:
+        served = reader.policy(WORKSPACE, revision)
+    assert served is not None
+    other = replace(served, policy_id="pol_other", parent_id=revision, revision=False, gated_id=None)
+    with shop.store.read() as reader:
+        publish(shop, [], other, reader.pointer(WORKSPACE, "spring"), clock())
+    _revised(shop)
+    learning.rollback(shop, WORKSPACE, "spring", expected="pol_other")
+    _revised(shop)
+    learning.promote(shop, WORKSPACE, "pol_other")
+    with shop.store.read() as reader:
+        feed = reader.changes(WORKSPACE, after=0, limit=10)
+        of_revision = reader.policy_changes(WORKSPACE, limit=10, policy_id=revision)
+    named = [COLD_POLICY, first, "pol_other", revision, "pol_other"]
+    assert [(c.replaced_id, c.policy_id) for c in feed] == list(pairwise(named))
+    assert [c.policy_id for c in of_revision] == ["pol_other", revision], "out of service, and before that into it"
+
+
+def _revised(shop: Services) -> str:
+    """Lets new prices make a revision of what serves."""
+    with shop.store.read() as reader:
+        pointer = reader.pointer(WORKSPACE, "spring")
+        policy = None if pointer is None else reader.policy(WORKSPACE, pointer.policy_id)
+    assert pointer is not None
+    assert policy is not None
+    return str(publish_prices(shop, pointer, policy, ())["policy_id"])
 
 
 def test_a_policy_is_taken_back_by_the_name_of_any_of_its_line(shop: Services, clock: FakeClock) -> None:
     """Prices and refreshes publish revisions while somebody reads which one serves."""
     audience(shop, clock, 800, seed=11)
     shown = retrain(shop, WORKSPACE)[0]["policy_id"]
-    with shop.store.read() as reader:
-        pointer, policy = reader.pointer(WORKSPACE, "spring"), reader.policy(WORKSPACE, shown)
-    assert pointer is not None
-    assert policy is not None
-    revision = publish_prices(shop, pointer, policy, ())["policy_id"]
+    revision = _revised(shop)
     assert learning.rollback(shop, WORKSPACE, "spring", expected=shown) is None
     for name in (shown, revision):
         with pytest.raises(Conflict, match="doesn't serve"):

@@ -1,5 +1,11 @@
 -- Rows as the first version wrote them, before there was a second: what a migration must keep readable.
 
+INSERT INTO "changes" VALUES (
+  'w1',1,'promoted',1773144000123456,NULL,'spring','pol_1','key key_1 (ann)');
+
+INSERT INTO "counters" VALUES (
+  'w1','change_position',1);
+
 INSERT INTO "counters" VALUES (
   'w1','config_version',3);
 

@@ -96,10 +96,11 @@ def test_what_became_of_a_policy_stays_as_long_as_the_policy(store: Store) -> No
         writer.add_policy(make_policy(workspace_id="other", policy_id="pol_gone"))
         for policy_id in ("pol_stored", "pol_gone", "cold"):
             writer.add_change(WORKSPACE, "promoted", at(0), campaign_id="spring", policy_id=policy_id)
+        writer.add_change(WORKSPACE, "rolled_back", at(0), policy_id="cold", replaced_id="pol_stored")
         writer.add_change(WORKSPACE, "expired", at(0), decision_id="dec")
 
     store.write(changed)
     assert store.write(lambda writer: writer.prune_changes(WORKSPACE, at(1), told=None, limit=9)) == 3
     with store.read() as reader:
-        assert [one.policy_id for one in reader.changes(WORKSPACE, after=0, limit=9)] == ["pol_stored"]
-        assert [one.policy_id for one in reader.policy_changes(WORKSPACE, limit=9)] == ["pol_stored"]
+        assert [one.policy_id for one in reader.changes(WORKSPACE, after=0, limit=9)] == ["pol_stored", "cold"]
+        assert [one.policy_id for one in reader.policy_changes(WORKSPACE, limit=9)] == ["cold", "pol_stored"]

@@ -333,7 +333,13 @@ def test_the_change_feed_has_no_gap_and_keeps_the_order_of_commits(store: Store)
             pool.map(
                 lambda n: store.write(
                     lambda writer: writer.add_change(
-                        WORKSPACE, "promoted", at(n), campaign_id="spring", policy_id=f"pol_{n}", detail="α"
+                        WORKSPACE,
+                        "promoted",
+                        at(n),
+                        campaign_id="spring",
+                        policy_id=f"pol_{n}",
+                        replaced_id=f"old_{n}",
+                        detail="α",
                     )
                 ),
                 range(40),
@@ -347,9 +353,11 @@ def test_the_change_feed_has_no_gap_and_keeps_the_order_of_commits(store: Store)
         for number, position in enumerate(positions):
             change = feed[position - 1]
             assert (change.policy_id, change.at, change.detail) == (f"pol_{number}", at(number), "α")
+            assert change.replaced_id == f"old_{number}"
         assert reader.changes(WORKSPACE, after=30, limit=3) == feed[30:33]
         assert reader.changes(WORKSPACE, after=41, limit=3) == ()
         assert reader.policy_changes(WORKSPACE, limit=3, policy_id="pol_7") == (feed[positions[7] - 1],)
+        assert reader.policy_changes(WORKSPACE, limit=3, policy_id="old_7") == (feed[positions[7] - 1],)
         assert reader.policy_changes("w2", limit=3, policy_id="pol_7") == ()
         assert reader.policy_changes(WORKSPACE, limit=4) == feed[:-5:-1]
         assert reader.policy_changes(WORKSPACE, limit=100) == feed[:0:-1], "all but what became of a decision"

@@ -17,8 +17,9 @@ import psycopg
 import pytest
 from psycopg import sql
 
+from storage.codec import to_micros
 from storage.errors import SchemaMismatch, StoreUnavailable, VersionConflict
-from storage.log import Decision, Event
+from storage.log import Change, Decision, Event
 from storage.open import open_store, shown
 from storage.policies import Pointer
 from storage.port import Writer
@@ -636,9 +637,15 @@ def test_a_database_of_before_gets_the_migrations_that_it_lacks(
     before = PostgresStore(url)
     before.write(lambda writer: writer.add_message(foreign_message()))
     before.close()
+    with psycopg.connect(url, autocommit=True) as connection:
+        row = [WORKSPACE, to_micros(at(0))]
+        connection.execute("INSERT INTO changes VALUES (%s, 1, 'promoted', %s, NULL, 'spring', 'pol_1', 'ann')", row)
     monkeypatch.setattr(migrate, "STEPS", STEPS)
     store = PostgresStore(url)
     assert store.write(lambda writer: writer.prune_loose(WORKSPACE, at(2), limit=9)) == 1
+    with store.read() as reader:
+        told = reader.policy_changes(WORKSPACE, limit=9, policy_id="pol_1")
+    assert told == (Change(WORKSPACE, 1, "promoted", at(0), None, "spring", "pol_1", "ann", None),)
     store.close()
     with psycopg.connect(url) as connection:
         indexes = {row[0] for row in connection.execute("SELECT indexname FROM pg_indexes")}

@@ -11,7 +11,7 @@ import pytest
 from sqlite_utils import Database, Migrations
 
 from storage.errors import SchemaMismatch
-from storage.log import Reason, ShadowChoice
+from storage.log import Change, Reason, ShadowChoice
 from storage.migrations import sqlite_0001_first
 from storage.rules import Capacity, QuietHours, Selector
 from storage.usage import period_of
@@ -158,6 +158,15 @@ class TestFromTheFirstSchema:
             assert recipient is not None
             assert (recipient.changed_after, events[0].known_after) == (0, 0)
             assert reader.unanswered(WORKSPACE, ["u1"]) == {}
+
+    def test_the_change_feed_reads_back_and_goes_on(self, opener: Opener) -> None:
+        store = opener()
+        policies = {"campaign_id": "spring", "policy_id": "pol_cold", "replaced_id": "pol_1"}
+        assert store.write(lambda writer: writer.add_change(WORKSPACE, "rolled_back", at(1), **policies)) == 2
+        with store.read() as reader:
+            back, first = reader.policy_changes(WORKSPACE, limit=9, policy_id="pol_1")
+        assert first == Change(WORKSPACE, 1, "promoted", at(0), None, "spring", "pol_1", "key key_1 (ann)", None)
+        assert (back.policy_id, back.replaced_id) == ("pol_cold", "pol_1")
 
     def test_the_log_goes_on_and_old_messages_count_for_a_new_capacity(self, opener: Opener) -> None:
         store = opener()

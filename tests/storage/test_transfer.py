@@ -123,6 +123,7 @@ def learn(writer: Writer) -> None:
     writer.put_artifact(make_artifact(blob=bytes(range(256)) * 20_000))
     writer.add_policy(make_policy())
     writer.move_pointer(Pointer(WORKSPACE, "spring", "pol_1", 1, at(0)))
+    writer.add_change(WORKSPACE, "promoted", at(0), campaign_id="spring", policy_id="pol_1", replaced_id="é")
     writer.put_training_run(make_run())
     for name in ("e1", "e2"):
         writer.add_rank(make_rank(name))

@@ -49,7 +49,12 @@ def test_a_promotion_serves_the_policy_and_a_rollback_takes_it_back(policies: Ca
     cold = policies("POST", "/v1/policies/rollback", {"campaign_id": "c"}).get_json()
     assert cold == {"campaign_id": "c", "policy": None}
     feed = policies("GET", "/v1/changes").get_json()
-    assert [c["kind"] for c in feed["changes"]] == ["promoted", "promoted", "rolled_back", "rolled_back"]
+    assert [(c["kind"], c["replaced_id"], c["policy_id"]) for c in feed["changes"]] == [
+        ("promoted", "pol_cold", "pol_1"),
+        ("promoted", "pol_1", "pol_2"),
+        ("rolled_back", "pol_2", "pol_1"),
+        ("rolled_back", "pol_1", "pol_cold"),
+    ]
     positions = [c["position"] for c in feed["changes"]]
     assert positions == sorted(set(positions))
     assert feed["after"] == positions[-1]

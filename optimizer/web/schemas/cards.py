@@ -9,7 +9,7 @@ from marshmallow import fields
 from optimizer.web.schemas import limits
 from optimizer.web.schemas.body import Shown, moment, state
 from optimizer.web.schemas.fields import Flag, Id, Number, Text, Whole
-from optimizer.web.schemas.learning import ComponentOut
+from optimizer.web.schemas.learning import REPLACED, SERVES, ComponentOut
 from storage.log import ChangeKind
 from storage.policies import PolicyStatus
 
@@ -76,11 +76,14 @@ class RunOut(Shown):
 
 
 class MoveOut(Shown):
-    """When it was put into service or came back by a rollback, and by whom."""
+    """When it was put into service, came back by a rollback, was replaced or taken back, and by whom: what serves
+    from then on is the policy itself, or another one."""
 
     kind = state(get_args(ChangeKind))
     at = moment()
     by = Text("The gate, a key, or the reason of an automatic rollback.", longest=10_000, required=True)
+    policy_id = Id(SERVES, required=True)
+    replaced_id = Id(REPLACED, required=True, allow_none=True)
 
 
 class EvaluatedOnOut(Shown):

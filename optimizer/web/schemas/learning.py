@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import get_args
+from typing import Final, get_args
 
 from marshmallow import fields
 
@@ -13,6 +13,13 @@ from optimizer.web.schemas.fields import Choice, Flag, Id, Number, Text, Whole
 from storage.log import ChangeKind
 from storage.policies import PolicyStatus, RunStatus
 from storage.records import Mode, Scope
+
+#: Which two policies a change names.
+SERVES: Final = "The policy that serves from then on; `pol_cold`: the cold start."
+REPLACED: Final = (
+    "The policy that went out of service by it, by the id under which it was put into service: revisions of it may "
+    "have served since. `pol_cold`: the cold start. null: the change is not of policies, or is of an earlier version."
+)
 
 
 class TrainingRunIn(Body):
@@ -105,7 +112,8 @@ class ChangeOut(Shown):
     at = moment()
     decision_id = Id(required=True, allow_none=True)
     campaign_id = Id(required=True, allow_none=True)
-    policy_id = Id(required=True, allow_none=True)
+    policy_id = Id(SERVES + " null: the change is not of policies.", required=True, allow_none=True)
+    replaced_id = Id(REPLACED, required=True, allow_none=True)
     detail = Text(longest=10_000, required=True)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 from collections.abc import Callable
 from datetime import timedelta
 from typing import Any
@@ -73,6 +74,13 @@ def test_a_policy_is_put_into_service_and_rolled_back_after_a_confirmation(app: 
     assert serving(app) == "pol_old"
     noted = [(one.kind, one.policy_id) for one in changes(app)]
     assert noted == [("promoted", "pol_old"), ("promoted", "pol_new"), ("rolled_back", "pol_old")]
+    for policy_id, told in (
+        ("pol_new", [("Rolled back", "pol_old"), ("Promoted", None)]),
+        ("pol_old", [("Put back", None), ("Replaced", "pol_new"), ("Promoted", None)]),
+    ):
+        moves = browser.get(f"/console/policies/{policy_id}").text.partition('<h2 id="moves">')[2].partition("</ul>")[0]
+        found = re.findall(r'class="tag \w+">([^<]+)</span>(?:(?!</li>).)*?(?:/policies/(\w+)"|</li>)', moves)
+        assert [(kind, other or None) for kind, other in found] == told, policy_id
     assert all(one.detail.startswith("key key_") and one.detail.endswith("(test)") for one in changes(app))
 
 
