@@ -195,8 +195,8 @@ def _confirmed(writer: Writer, named: Decision, before: Decision, sent_at: datet
 
 def _require_time(decision: Decision, sent_at: datetime, now: datetime) -> None:
     """Refuses a time to come, and one before the decision, with which the message would leave the windows of caps that
-    it counts against. A file may have been decided as of a time to come, and its messages sent before."""
-    earliest, latest = min(decision.decided_at, now) - CLOCK_SKEW, now + CLOCK_SKEW
+    it counts against."""
+    earliest, latest = _earliest(decision, now), now + CLOCK_SKEW
     if sent_at > latest:
         raise Invalid.field("sent_at", f"{sent_at.isoformat()} is in the future; allowed: up to {latest.isoformat()}")
     if decision.sent_at is None and sent_at < earliest:
@@ -205,6 +205,12 @@ def _require_time(decision: Decision, sent_at: datetime, now: datetime) -> None:
             f"{sent_at.isoformat()} is before the decision of {decision.decided_at.isoformat()}; "
             f"allowed: from {earliest.isoformat()}",
         )
+
+
+def _earliest(decision: Decision, now: datetime) -> datetime:
+    """When its message went out at the earliest. A file may have been decided as of a time to come, and its messages
+    sent before."""
+    return min(decision.decided_at, now) - CLOCK_SKEW
 
 
 def _hidden(writer: Writer, salt: bytes, decision: Decision, provider: str | None, message_id: str) -> str:
@@ -279,7 +285,7 @@ def record_send(services: Services, message: Message) -> bool:
     decision's message, and confirms it.
 
     Raises:
-        Invalid: its recipient was erased, or it is a decision's and lies in the future or before it.
+        Invalid: its recipient was erased, or it is a decision's and lies in the future.
         Conflict: code ``id_reused``, another message of theirs is known by this id.
     """
 
@@ -290,7 +296,9 @@ def record_send(services: Services, message: Message) -> bool:
             raise refusal(message.recipient_id)
         decision = writer.decision(message.workspace_id, message.message_ref)
         if decision is not None and decision.recipient_id == message.recipient_id and decision.send_at is not None:
-            _confirmed(writer, decision, decision, message.at, now)
+            # It is out, whatever its clock says; from before the decision it would leave the caps that it fills.
+            at = message.at if message.at >= _earliest(decision, now) else min(decision.decided_at, now)
+            _confirmed(writer, decision, decision, at, now)
             return decision.status not in COUNTED
         counted = writer.add_message(message)
         if not counted:

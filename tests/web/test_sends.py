@@ -39,6 +39,8 @@ def test_a_send_that_names_a_decision_is_that_decisions_message_whenever_it_went
     decision = ready("POST", "/v1/decisions", ASK).get_json()
     told = ready("POST", "/v1/sends", {**SEND, "id": decision["decision_id"], "channel": "email"})
     assert (told.status_code, told.get_json()["counted"]) == (200, False)
+    sent_at = ready("GET", f"/v1/decisions/{decision['decision_id']}").get_json()["sent_at"]
+    assert sent_at == decision["decided_at"], "not an hour before, where caps of the last hour don't look"
 
 
 @pytest.mark.parametrize("ended", [False, True])
@@ -47,13 +49,14 @@ def test_a_send_that_names_a_decision_confirms_it_before_and_after_its_end(ready
     path = f"/v1/decisions/{ready('POST', '/v1/decisions', ASK).get_json()['decision_id']}"
     if ended:
         assert ready("POST", f"{path}/release", {}).status_code == 200
-    told = ready("POST", "/v1/sends", {**SEND, "id": path.rpartition("/")[2]})
+    sent = {**SEND, "id": path.rpartition("/")[2], "sent_at": "2026-11-24T09:00:00Z"}
+    told = ready("POST", "/v1/sends", sent)
     assert (told.status_code, told.get_json()["counted"]) == ((201, True) if ended else (200, False))
     assert ready("POST", f"{path}/release", {}).status_code == 409, "it is out"
     record = ready("GET", path).get_json()
-    assert (record["status"], record["sent_at"]) == ("sent", "2026-11-24T08:00:00Z")
+    assert (record["status"], record["sent_at"]) == ("sent", "2026-11-24T09:00:00Z")
     assert ready("POST", "/v1/decisions", ASK).get_json()["status"] == "withheld"
-    again = ready("POST", "/v1/sends", {**SEND, "id": path.rpartition("/")[2]})
+    again = ready("POST", "/v1/sends", sent)
     assert (again.status_code, again.get_json()["counted"]) == (200, False)
 
 
