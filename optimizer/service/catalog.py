@@ -25,6 +25,15 @@ def stricter(one: Mode, other: Mode) -> Mode:
     return one if _STRICTNESS[one] >= _STRICTNESS[other] else other
 
 
+@dataclass(frozen=True, slots=True)
+class Spoken:
+    """What the campaigns of a workspace, archived ones too, make of types of events: a refusal of some, and which
+    ``types`` they map to outcomes or take for outcomes themselves."""
+
+    refusals: MappedRefusals
+    types: frozenset[str]
+
+
 @dataclass(frozen=True)
 class View:
     """One version of a workspace's set-up: its rules that are in use (dry runs too), its attributes, its campaigns.
@@ -37,10 +46,8 @@ class View:
     rules: tuple[Rule, ...]
     attributes: dict[str, Attribute]
     _campaigns: dict[str, Campaign] = field(default_factory=dict)
-    _limits: dict[str, tuple[RiskLimit, ...]] = field(default_factory=dict)
-    _watched: dict[str, tuple[RiskLimit, ...]] = field(default_factory=dict)
-    _refusals: list[MappedRefusals] = field(default_factory=list)
-    _spoken: list[frozenset[str]] = field(default_factory=list)
+    _limits: dict[tuple[str, bool], tuple[RiskLimit, ...]] = field(default_factory=dict)
+    _spoken: list[Spoken] = field(default_factory=list)
 
     @cached_property
     def scarce(self) -> tuple[Rule, ...]:
@@ -67,25 +74,12 @@ class View:
         """How far from a send time the caps look."""
         return longest_reach(self.rules)
 
-    def limits(self, campaign: Campaign) -> tuple[RiskLimit, ...]:
-        """What fatigue rules ask of a policy of this campaign, as it stands in this version."""
-        if campaign.campaign_id not in self._limits:
-            self._limits[campaign.campaign_id] = risk_limits(self.rules, campaign)
-        return self._limits[campaign.campaign_id]
-
-    def watched(self, campaign: Campaign) -> tuple[RiskLimit, ...]:
-        """What fatigue rules on a dry run would ask of it."""
-        if campaign.campaign_id not in self._watched:
-            self._watched[campaign.campaign_id] = risk_limits(self.rules, campaign, dry_run=True)
-        return self._watched[campaign.campaign_id]
-
-    def refusals(self, reader: Reader) -> MappedRefusals:
-        """What its campaigns, archived ones too, make a refusal; ``reader`` must see this version."""
-        if not self._refusals:
-            workspace_id = self.workspace.workspace_id
-            campaigns = items_of(lambda at: reader.campaigns(workspace_id, limit=500, cursor=at))
-            self._refusals.append(mapped_refusals(campaigns))
-        return self._refusals[0]
+    def limits(self, campaign: Campaign, *, dry_run: bool = False) -> tuple[RiskLimit, ...]:
+        """What fatigue rules ask of a policy of this campaign, as it stands in this version, or would on a dry run."""
+        key = campaign.campaign_id, dry_run
+        if key not in self._limits:
+            self._limits[key] = risk_limits(self.rules, campaign, dry_run=dry_run)
+        return self._limits[key]
 
     def knows(self, campaign_id: str) -> bool:
         """Whether the campaign of that id was read before."""
@@ -101,12 +95,13 @@ class View:
                 self._campaigns[campaign_id] = known
         return known
 
-    def spoken(self, reader: Reader) -> frozenset[str]:
-        """The types of events that campaigns, archived ones too, map to outcomes or take for outcomes themselves."""
+    def spoken(self, reader: Reader) -> Spoken:
+        """What its campaigns make of types of events; ``reader`` must see this version."""
         if not self._spoken:
-            campaigns = items_of(lambda at: reader.campaigns(self.workspace.workspace_id, limit=500, cursor=at))
-            names = frozenset(name for one in campaigns for name in (*outcome_names(one), *one.event_mapping))
-            self._spoken.append(names)
+            workspace_id = self.workspace.workspace_id
+            campaigns = list(items_of(lambda at: reader.campaigns(workspace_id, limit=500, cursor=at)))
+            types = frozenset(name for one in campaigns for name in (*outcome_names(one), *one.event_mapping))
+            self._spoken.append(Spoken(mapped_refusals(campaigns), types))
         return self._spoken[0]
 
     def campaign(self, reader: Reader, campaign_id: str) -> Campaign:

@@ -243,7 +243,7 @@ class Drafter:
             context=with_past(seen, reads.past(reader, recipient.recipient_id), reads.now),
             effects=effects_of(reads.rhythms.get(recipient.recipient_id, ()), reads.now),
             limits=() if request.override_rules else view.limits(campaign),
-            watched=() if request.override_rules else view.watched(campaign),
+            watched=() if request.override_rules else view.limits(campaign, dry_run=True),
         )
 
 

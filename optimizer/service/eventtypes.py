@@ -42,7 +42,7 @@ def well_spelled(
     wrong = doubtful(one.type for one in inputs if isinstance(one, EventInput))
     if wrong:
         with services.store.read() as reader:
-            spoken = services.catalog.view(reader, workspace_id).spoken(reader)
+            spoken = services.catalog.view(reader, workspace_id).spoken(reader).types
         wrong = {one: meant for one, meant in wrong.items() if one not in spoken}
     if not wrong:
         return list(inputs)

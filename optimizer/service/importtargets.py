@@ -168,7 +168,7 @@ class _Events:
         services, workspace_id = self.place.services, self.place.workspace_id
         try:
             with services.store.read() as reader:
-                mapped = services.catalog.view(reader, workspace_id).refusals(reader)
+                mapped = services.catalog.view(reader, workspace_id).spoken(reader).refusals
             found = self.columns.read(table, services.clock(), mapped)
         except Unusual:
             return None

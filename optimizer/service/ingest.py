@@ -100,7 +100,7 @@ def _mapped(services: Services, workspace_id: str, inputs: Sequence[EventInput |
     if UNMAPPED.issuperset(people_did):
         return {}
     with services.store.read() as reader:
-        return services.catalog.view(reader, workspace_id).refusals(reader)
+        return services.catalog.view(reader, workspace_id).spoken(reader).refusals
 
 
 def _recipients(

@@ -100,7 +100,7 @@ def test_what_a_campaign_counts_as_an_opt_out_may_name_the_person_alone(
     services: Services, sent: Decision, named: dict[str, str], what: set[tuple[str, str]]
 ) -> None:
     with services.store.read() as reader:
-        services.catalog.view(reader, WORKSPACE).refusals(reader)  # kept, until what is mapped changes
+        services.catalog.view(reader, WORKSPACE).spoken(reader)  # kept, until what is mapped changes
     mapping = {"Email Unsubscribed": EventMapping("unsubscribed"), "Seen": EventMapping("converted")}
     setup.put_campaign(services, campaign(channels=MAIL, allow_no_send=False, event_mapping=mapping))
     several = [event(kind, 0, recipient_id="u1", **named) for kind in ("Seen", "Email Unsubscribed")]
