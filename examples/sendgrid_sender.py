@@ -102,8 +102,8 @@ class Sender:
             status, answer, _ = self._ask(f"{path}/claim", {})
         except UnreachableError:
             return True  # It is reserved, and an outage stops no mail.
-        if status == 409 and answer["code"] == "not_claimable_assumed_sent":
-            # This program was late by an hour: it was taken for sent, and would count as a message that nobody read.
+        if status == 409 and answer["code"] in ("not_claimable_assumed_sent", "not_claimable_now"):
+            # This program was late, by an hour or into quiet hours: it would count as a message that nobody read.
             self.unreported.append([f"{path}/release", {"reason": "not sent in time"}])
         return status == 200
 

@@ -110,7 +110,9 @@ def correlation(residual: Floats, groups: Clusters) -> float:
     """How alike rows of one cluster are, from 0 to 1: Kish's design effect is 1 + correlation · (``mates`` − 1).
 
     Args:
-        residual: (n,) rows minus what was expected of them, n at least 1. groups: their clusters.
+        residual: (n,) rows minus what was expected of them, n at least 1; what they all are too high or too low by is
+            no likeness. groups: their clusters.
     """
     beyond = mates(groups) - 1.0
-    return min(1.0, (design_effect(residual, groups) - 1.0) / beyond) if beyond > 0.0 else 0.0
+    centred = residual - residual.mean()
+    return min(1.0, (design_effect(centred, groups) - 1.0) / beyond) if beyond > 0.0 else 0.0

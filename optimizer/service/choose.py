@@ -302,7 +302,9 @@ def _fatigue(s: Situation, p: Plan, live: LivePolicy, choice: Choice) -> tuple[R
         chance = choice.risks[limit.outcome][heaviest]
         if chance is None:
             continue
-        over = ((chance > limit.max_risk) & p.mask)[: p.space.messages].reshape(p.space.shape)
+        # Where not sending is not allowed, the least risky message stays open all the same.
+        closed = p.mask if dry_run else p.mask & ~choice.unmasked
+        over = ((chance > limit.max_risk) & closed)[: p.space.messages].reshape(p.space.shape)
         bound = [limit.channels is None or channel in limit.channels for channel in p.space.channels]
         if masked := int(np.count_nonzero(over & np.array(bound))):
             reasons.append(Reason(limit.rule_id, "fatigue", masked, dry_run=dry_run))

@@ -3,7 +3,7 @@ mean nothing: an ``unsubscribe`` would silence nobody."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from typing import Final
 
 from optimizer.bandit.rewards import MESSAGE_OUTCOMES
@@ -36,10 +36,15 @@ def doubtful(types: Iterable[str]) -> dict[str, str]:
 
 
 def well_spelled(
-    services: Services, workspace_id: str, inputs: Sequence[EventInput | RejectedEvent]
+    services: Services,
+    workspace_id: str,
+    inputs: Sequence[EventInput | RejectedEvent],
+    of: Collection[str] = BUILT_IN,
 ) -> list[EventInput | RejectedEvent]:
-    """The events, those of a doubtful type refused unless a campaign speaks of it: then the name is the caller's."""
-    wrong = doubtful(one.type for one in inputs if isinstance(one, EventInput))
+    """The events, those refused that are spelled nearly as one ``of`` these, unless a campaign speaks of it: then the
+    name is the caller's."""
+    found = doubtful(one.type for one in inputs if isinstance(one, EventInput))
+    wrong = {one: meant for one, meant in found.items() if meant in of}
     if wrong:
         with services.store.read() as reader:
             spoken = services.catalog.view(reader, workspace_id).spoken(reader).types

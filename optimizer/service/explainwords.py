@@ -132,7 +132,8 @@ def action(told: Mapping[str, Any]) -> str:
 
 
 def _masked(facts: Mapping[str, Any]) -> Iterator[str]:
-    real = [one for one in facts["masked"] if one["masked"] and not one["dry_run"]]
+    # What fatigue rules mask is told with the risks, guardrails among them.
+    real = [one for one in facts["masked"] if one["masked"] and not one["dry_run"] and one["kind"] != "fatigue"]
     if real:
         told = ", ".join(f"{one['rule_id']} ({one['kind']}, {one['masked']})" for one in real)
         yield f"Masked by rules: {told}, of {facts['actions']} actions."

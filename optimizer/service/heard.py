@@ -30,9 +30,13 @@ def revives(reader: Reader, decision: Decision | Named, event: Event) -> bool:
 
 
 def count_again(writer: Writer, decision: Decision, events: Iterable[Event]) -> Decision:
-    """Lets an expired message count again, at its planned time, if one of these stored events says that it went out;
-    returns the decision as it is now. When it had expired stays. The caller tallies it for the recipient's rhythm."""
+    """Lets an expired message count again, at its planned time, if one of these stored events says that it went out and
+    no event that it failed; returns the decision as it is now. When it had expired stays. The caller tallies it for the
+    recipient's rhythm."""
     if not any(revives(writer, decision, event) for event in events):
+        return decision
+    told = writer.replies(decision.workspace_id, [decision.decision_id]).get(decision.decision_id, ())
+    if any(meaning(writer, decision, reply.type) == "failed" for reply in told):
         return decision
     return _taken_for_sent(writer, decision, replace(decision, status="assumed_sent", close_reason=HEARD_LATE))
 

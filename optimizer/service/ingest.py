@@ -203,7 +203,7 @@ def _correlate(
     # A vendor hands back whatever stands in the argument; where that is no decision of ours, the message may be known.
     by_message = named is None or (decision is None and isinstance(one, VendorEvent))
     if by_message and provider is not None and message_id is not None:
-        decision = _by_message(services, reader, workspace_id, provider, message_id, one.recipient_id)
+        decision = _by_message(services, reader, workspace_id, one, provider, message_id)
     by_recipient = named is None and one.message_id is None and one.recipient_id is not None
     event = Event(
         workspace_id=workspace_id,
@@ -225,18 +225,18 @@ def _correlate(
 
 
 def _by_message(
-    services: Services, reader: Reader, workspace_id: str, provider: str, message_id: str, recipient_id: str | None
+    services: Services, reader: Reader, workspace_id: str, one: EventInput, provider: str, message_id: str
 ) -> Named | None:
-    """The decision that was confirmed with a message id; of several people's that of the recipient who is named.
+    """The decision that was confirmed with a message id, for the recipient who is named, if one is.
 
     Raises:
         Invalid: it may be any of several people's: nobody is to be silenced for somebody else.
     """
     # Asked for together, since the message of somebody who was erased may have shared its id with others'.
     ids = (message_id, hidden_message_id(services.salt, workspace_id, provider, message_id))
-    sent = reader.decisions_by_message(workspace_id, provider, ids)
-    if len(sent) > 1 and recipient_id is not None:
-        sent = reader.decisions_by_message(workspace_id, provider, ids, recipient_id=recipient_id) or sent
+    sent = reader.decisions_by_message(workspace_id, provider, ids, recipient_id=one.recipient_id)
+    if len(sent) > 1 and reader.known_events(workspace_id, [one.event_id or content_id(one)]):
+        return None  # a retry: it came while it could be but one's
     if len(sent) > 1:
         told = f"{message_id!r:.80} of {provider!r:.80} was confirmed for messages to several recipients"
         raise Invalid.field("message_id", f"{told}; allowed: that of one message, or a decision_id", code="ambiguous")

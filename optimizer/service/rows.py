@@ -218,7 +218,7 @@ def same_set(one: Planned, other: Planned) -> bool:
         and (a.variants, a.channels, a.no_send) == (b.variants, b.channels, b.no_send)
         and np.array_equal(a.send_at, b.send_at)
         and (s.group, s.mode, s.zone.name) == (t.group, t.mode, t.zone.name)
-        and (s.campaign.version, s.limits, s.watched) == (t.campaign.version, t.limits, t.watched)
+        and (s.campaign.version, s.limits) == (t.campaign.version, t.limits)
     )
 
 

@@ -52,8 +52,9 @@ def claim(services: Services, workspace_id: str, decision_id: str) -> Decision:
     may be out, and is settled as its campaign says; where an event says that it went out, it counts as sent.
 
     Raises:
-        Conflict: it was revoked, displaced, released or has expired, or there is nothing to send; code
-            ``not_claimable_now``: it is late, and quiet hours or a blackout have begun. That changes nothing.
+        Conflict: it was revoked, displaced, released or has expired, or there is nothing to send. Where it is late, and
+            quiet hours or a blackout have begun, it is revoked: else it would be settled as sent. One that was claimed
+            before may be out: code ``not_claimable_now``, and nothing changes.
     """
     now = services.clock()
 
@@ -70,7 +71,10 @@ def claim(services: Services, workspace_id: str, decision_id: str) -> Decision:
             return revoke(writer, decision, reason=reason, now=now)
         if overdue:
             return _expire(writer, decision, now)
-        if (closing := closed_now(writer, decision, now)) is not None:
+        closing = closed_now(writer, decision, now)
+        if closing is not None and decision.status == "reserved":
+            return revoke(writer, decision, reason=f"rule:{closing.rule_id}", now=now)
+        if closing is not None:
             raise _not_now(decision, closing, now)
         if decision.status == "claimed":
             return decision
@@ -93,7 +97,8 @@ def _not_now(decision: Decision, closing: Reason, now: datetime) -> Conflict:
     planned = "" if decision.send_at is None else decision.send_at.isoformat()
     return Conflict(
         f"decision {decision.decision_id} was to go out at {planned}; now, at {now.isoformat()}, rule "
-        f"{closing.rule_id!r} ({closing.kind}) closes {decision.channel}{until}: release it and ask again",
+        f"{closing.rule_id!r} ({closing.kind}) closes {decision.channel}{until}: if it is not out, release it and ask "
+        "again",
         code="not_claimable_now",
         errors={"send_at": [f"{planned}; allowed now: what rule {closing.rule_id!r} leaves open"]},
     )

@@ -250,9 +250,10 @@ def explain_decision(call: Call) -> Answer:
 def claim_decision(call: Call) -> Answer:
     """200: send it. 409: don't, it was revoked, displaced, released or has expired; `detail` says which. While the
     campaign or the workspace is paused, or once the campaign is archived or no longer offers the variant or the
-    channel, a claim revokes. `not_claimable_now`: it is late, and quiet hours or a blackout have begun; release it and
-    ask again. A first claim that comes more than an hour late expires the reservation; was it settled by then as
-    `assumed_sent`, a release gives it back."""
+    channel, a claim revokes; so does a first one that is late and comes in quiet hours or a blackout: ask again. What
+    was claimed before is `not_claimable_now` there: if it is not out, release it and ask again. A first claim that
+    comes more than an hour late expires the reservation; was it settled by then as `assumed_sent`, a release gives it
+    back."""
     return Answer(render.decision(settle.claim(call.services, call.workspace_id, call.path["decision_id"])))
 
 

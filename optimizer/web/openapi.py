@@ -26,9 +26,10 @@ Json = dict[str, Any]
 
 _ABOUT = """Sendtide decides for each person which message to send, on which channel, when, or nothing at all.
 
-**Keys.** `Authorization: Bearer KEY`; a key belongs to one workspace. Scopes: `decide`, `feedback`, `read`, `admin`
-(implies all). **Times** are RFC 3339 with an offset; answers are in UTC. **Lists** take `limit` and `cursor`, as their
-parameters say. **Writes** of what has a version (campaigns, rules, recipients, webhook sources, the workspace) honour
+**Keys.** `Authorization: Bearer KEY`; a key belongs to one workspace. Scopes: `decide`, `feedback` (implies `track`),
+`track` (Segment's SDKs alone), `read`, `admin` (implies all). **Times** are RFC 3339 with an offset; answers in UTC.
+**Lists** take `limit` and `cursor`, as their parameters say. **Writes** of what has a version (campaigns, rules,
+recipients, webhook sources, the workspace) honour
 `If-Match` and `If-None-Match: *`. **Errors** are `application/problem+json`. **Modes** of a campaign and of the
 workspace: `live`; `shadow` answers the baseline and logs what would have been chosen; `baseline_only`; `paused` answers
 `withheld`, as the two before it do in a campaign without a baseline. Of the two modes the stricter wins.

@@ -44,7 +44,11 @@ _BY_IDS: Final = _select("WHERE workspace_id = ? AND decision_id IN ({marks})")
 _BY_MESSAGE: Final = _select("INDEXED BY decisions_message WHERE workspace_id = ? AND provider = ? AND message_id = ? ")
 _NEWEST: Final = "ORDER BY seq DESC LIMIT 2"
 _BY_MESSAGE_OF_ANYBODY: Final = _BY_MESSAGE + _NEWEST
-_BY_MESSAGE_OF_ONE: Final = _BY_MESSAGE + "AND recipient_id = ? " + _NEWEST
+# By the person: a broadcast has one id for thousands of people.
+_BY_MESSAGE_OF_ONE: Final = _select(
+    "INDEXED BY decisions_recipient WHERE workspace_id = ? AND recipient_id = ? AND provider = ? AND message_id = ? "
+    + _NEWEST
+)
 _BY_MESSAGE_OF_OTHERS: Final = _BY_MESSAGE + "AND recipient_id <> ? " + _NEWEST
 _DUE: Final = _select(
     "INDEXED BY decisions_due WHERE workspace_id = ? AND send_at < ? AND status IN (0, 1) "
@@ -137,7 +141,8 @@ class DecisionReader(Tables):
         """See ``storage.port``."""
         keys = [(workspace_id, provider, one) for one in message_ids]
         if recipient_id is not None:
-            rows = [row for key in keys for row in self._rows(_BY_MESSAGE_OF_ONE, (*key, recipient_id))]
+            theirs = [(workspace_id, recipient_id, provider, one) for one in message_ids]
+            rows = [row for key in theirs for row in self._rows(_BY_MESSAGE_OF_ONE, key)]
         else:
             rows = [row for key in keys for row in self._rows(_BY_MESSAGE_OF_ANYBODY, key)]
             people = {row[RECIPIENT] for row in rows}

@@ -51,6 +51,7 @@ _BY_MESSAGE: Final = _select(
     INDEXED BY events_unmatched
     WHERE workspace_id = ? AND provider = ? AND message_id = ? AND matched = 0
       AND (decision_id IS NULL OR (words IS NOT NULL AND decision_id <> ?))
+      AND (recipient_id IS NULL OR recipient_id = ?)
     """
 )
 INSERT_EVENT: Final = """
@@ -172,7 +173,8 @@ class EventWriter(EventReader, RewriteWriter):
         """See ``storage.port``; by occurrence, then id."""
         rows = self._rows(_AWAITING, (workspace_id, decision.decision_id))
         if decision.message_id is not None:
-            by_message = (workspace_id, decision.provider, decision.message_id, decision.decision_id)
+            which = (decision.provider, decision.message_id, decision.decision_id, decision.recipient_id)
+            by_message = (workspace_id, *which)
             rows += self._rows(_BY_MESSAGE, by_message)
         if not rows:
             return ()

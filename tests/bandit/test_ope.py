@@ -270,6 +270,7 @@ class TestDesignEffect:
         assert mates(groups) == 5.0
         assert correlation(np.repeat(rng.normal(size=200), 5), groups) == pytest.approx(1.0, abs=0.01)
         assert correlation(rng.normal(size=1_000), groups) < 0.1
+        assert correlation(3.0 + rng.normal(size=1_000), groups) < 0.1, "what is wrong of all is no likeness"
         half = np.repeat(rng.normal(size=200), 5) + rng.normal(size=1_000)
         assert correlation(half, groups) == pytest.approx(0.5, abs=0.15)
         assert correlation(rng.normal(size=9), clusters(None, 9)) == 0.0, "no two rows are of one cluster"

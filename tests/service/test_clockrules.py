@@ -51,18 +51,20 @@ def test_what_has_begun_since_the_planned_time_refuses_it_and_changes_nothing(
         settle.claim(services, WORKSPACE, "d")
     assert refused.value.code == "not_claimable_now"
     assert (stored(services, "d"), len(counted(services))) == (before, 1)
+    assert settle.release(services, WORKSPACE, "d", None).status == "released", "who knows that it is not out"
 
 
-def test_it_may_be_released_and_is_settled_by_a_claim_after_its_hour_as_ever(
+def test_a_first_claim_calls_it_off_else_it_would_be_settled_as_sent(
     services: Services, spring: Campaign, clock: FakeClock
 ) -> None:
     put_rule(services, "night", "quiet_hours", EVENING)
-    for name in ("given back", "left"):
+    for name in ("asked", "left"):
         reserve(services, name)
     clock.forward(hours=6, minutes=30)
-    with pytest.raises(Conflict, match="release it and ask again"):
-        settle.claim(services, WORKSPACE, "given back")
-    assert settle.release(services, WORKSPACE, "given back", None).status == "released"
+    with pytest.raises(Conflict, match=r"is revoked \(rule:night\)") as refused:
+        settle.claim(services, WORKSPACE, "asked")
+    assert refused.value.code == "not_claimable_revoked"
+    assert [one.message_ref for one in counted(services)] == ["left"]
     clock.forward(minutes=31)
     with pytest.raises(Conflict, match="is expired"):
         settle.claim(services, WORKSPACE, "left")
@@ -91,5 +93,5 @@ def test_a_rule_that_the_decision_overrode_and_a_claim_ahead_of_the_plan_are_not
     assert settle.claim(services, WORKSPACE, "ahead").status == "claimed"
     clock.now = after(hours=6) + timedelta(minutes=1)
     assert settle.claim(services, WORKSPACE, "overrode").status == "claimed"
-    with pytest.raises(Conflict, match="rule 'morning'"):
+    with pytest.raises(Conflict, match="rule:morning"):
         settle.claim(services, WORKSPACE, "plain")

@@ -52,6 +52,21 @@ def test_it_counts_whether_the_event_comes_before_or_after_the_hour_is_over(
     assert unanswered(releasing) == (kind == "delivered")
 
 
+@pytest.mark.parametrize("kinds", [("failed", "delivered"), ("delivered", "failed")])
+@pytest.mark.parametrize("together", [False, True])
+def test_what_failed_is_not_out_however_it_is_told(
+    releasing: Services, clock: FakeClock, kinds: tuple[str, str], together: bool
+) -> None:
+    reserve(releasing, "d")
+    clock.forward(hours=7.5)
+    upkeep.expire(releasing, WORKSPACE)
+    told = [EventInput(type=kind, occurred_at=clock.now, decision_id="d", event_id=kind) for kind in kinds]
+    for envelope in [told] if together else [[one] for one in told]:
+        ingest(releasing, WORKSPACE, envelope)
+    assert stored(releasing, "d").status in ("expired", "released")
+    assert (counted(releasing), used(releasing)) == ((), 0)
+
+
 def test_a_machines_open_says_so_too(releasing: Services, clock: FakeClock) -> None:
     reserve(releasing, "d")
     clock.forward(hours=6.5)

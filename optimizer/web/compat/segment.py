@@ -20,7 +20,9 @@ import orjson
 from flask import Blueprint, Response, current_app, request
 
 from optimizer.errors import Forbidden, Invalid, SendtideError, TooLarge, Unauthenticated, Unreadable
+from optimizer.service.eventtypes import well_spelled
 from optimizer.service.ingest import ingest
+from optimizer.service.optout import OF_PEOPLE
 from optimizer.service.requests import EventInput, RejectedEvent, Told
 from optimizer.service.webhooks.parsing import parse
 from optimizer.service.wiring import Services
@@ -76,7 +78,8 @@ def _store(
     *,
     alone: bool,
 ) -> list[RejectedEvent]:
-    report = ingest(services, workspace_id, inputs, told)
+    # Names are the pages' own, so a "Click" is one; a refusal that is misspelled would silence nobody.
+    report = ingest(services, workspace_id, well_spelled(services, workspace_id, inputs, OF_PEOPLE), told)
     metrics.of(current_app).count_events(report)
     services.intake.report(workspace_id, "segment", report)
     rejected = list(report.rejected)

@@ -90,7 +90,8 @@ def _action(say: Sayings, told: Mapping[str, Any]) -> Markup:
 
 def _masked(say: Sayings, facts: Mapping[str, Any]) -> Iterator[Markup]:
     t = say.language
-    real = [one for one in facts["masked"] if one["masked"] and not one["dry_run"]]
+    # What fatigue rules mask is told with the risks, guardrails among them.
+    real = [one for one in facts["masked"] if one["masked"] and not one["dry_run"] and one["kind"] != "fatigue"]
     if real:
         rules = Markup(", ").join(
             Markup("{} ({}, {})").format(one["rule_id"], say.named("rule_kind", one["kind"]), say.whole(one["masked"]))

@@ -326,6 +326,16 @@ def test_a_key_without_the_scope_is_403(track: Tracker, app: Flask) -> None:
     assert Tracker(app, key(app, "decide", "read"))("track", MESSAGE).status_code == 403
 
 
+@pytest.mark.parametrize("name", ["Unsubscribed", "unsubscribe", "COMPLAINED"])
+def test_a_refusal_that_is_misspelled_is_told_and_other_names_are_free(track: Tracker, name: str) -> None:
+    batch = [{**MESSAGE, "type": "track", "event": event, "messageId": event} for event in (name, "Click", "Open")]
+    answer = track("batch", {"batch": batch})
+    assert answer.status_code == 200
+    (told,) = answer.get_json()["rejected"]
+    assert told["code"] == "misspelled"
+    assert sorted(one.type for one in track.events().values()) == ["Click", "Open"]
+
+
 def test_a_key_that_tracks_opens_nothing_else_and_one_that_reports_tracks_too(app: Flask) -> None:
     assert Tracker(app, key(app, "feedback"))("track", MESSAGE).status_code == 200
     stolen = Caller(app, key(app, "track"))

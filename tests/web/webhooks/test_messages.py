@@ -87,7 +87,7 @@ def test_the_message_of_somebody_erased_counts_among_those_that_share_its_id(
         ({}, "ambiguous", []),
         ({"recipient_id": "u1"}, None, ["u1"]),
         ({"recipient_id": "u2"}, None, ["u2"]),
-        ({"recipient_id": "u3"}, "ambiguous", []),
+        ({"recipient_id": "u3"}, None, []),
     ],
 )
 def test_a_caller_may_name_the_recipient_beside_it(
@@ -133,3 +133,40 @@ def test_several_messages_to_one_person_may_share_an_id(
 )
 def test_sendgrids_ids_lose_their_suffix_alone(told: str, own: str) -> None:
     assert normalised("SendGrid", told) == ("sendgrid", own)
+
+
+def told(name: str, recipient_id: str | None) -> dict[str, Any]:
+    about = {} if recipient_id is None else {"recipient_id": recipient_id}
+    return {"event_id": name, "type": "unsubscribed", "provider": "acme", "message_id": "M", **about}
+
+
+@pytest.mark.parametrize("confirmed_first", [0, 1, 2])
+def test_an_event_that_names_its_recipient_is_of_nobody_else(
+    ready: Caller, clock: StillClock, decisions: dict[str, str], confirmed_first: int
+) -> None:
+    """However many of the people who share the id are confirmed by then."""
+    ids = list(decisions.values())
+
+    def confirm(some: list[str]) -> None:
+        for one in some:
+            body = {"provider": "acme", "message_id": "M"}
+            assert ready("POST", f"/v1/decisions/{one}/confirm", body).status_code == 200
+
+    confirm(ids[:confirmed_first])
+    event = told("e1", "u2") | {"occurred_at": clock.now.isoformat()}
+    assert ready("POST", "/v1/events", {"events": [event]}).get_json()["accepted"] == 1
+    confirm(ids[confirmed_first:])
+    assert refused(ready) == ["u2"]
+
+
+def test_a_retry_is_a_duplicate_though_the_id_is_of_several_by_now(
+    ready: Caller, clock: StillClock, decisions: dict[str, str]
+) -> None:
+    first, second = (f"/v1/decisions/{one}/confirm" for one in decisions.values())
+    event = {"events": [told("e1", None) | {"occurred_at": clock.now.isoformat()}]}
+    ready("POST", first, {"provider": "acme", "message_id": "M"})
+    assert ready("POST", "/v1/events", event).get_json()["accepted"] == 1
+    ready("POST", second, {"provider": "acme", "message_id": "M"})
+    again = ready("POST", "/v1/events", event).get_json()
+    assert (again["accepted"], again["duplicates"], again["rejected"]) == (0, 1, [])
+    assert refused(ready) == ["u1"]
