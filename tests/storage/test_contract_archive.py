@@ -14,6 +14,7 @@ import pytest
 
 from storage import parquet
 from storage.archive import Archived
+from storage.blocks import BLOCK
 from storage.bulk import NewEvents
 from storage.codec import to_micros
 from storage.errors import AlreadyExists, ArchiveUnreadable, OneByOne, StoreUnavailable, VersionConflict
@@ -506,6 +507,7 @@ def test_who_read_the_old_path_finds_the_new_file_and_is_told_what_it_lacks(fill
         whole = [row.decision.decision_id for row in reader.feedback(WORKSPACE)]
         groups = reader.archive_files(WORKSPACE)[0].contents.groups
         (left,) = (one for one in reader.decisions(WORKSPACE, limit=1, recipient_id="u2").items)
+        back = reader.decisions(WORKSPACE, limit=1000, recipient_id="u1").items[-1]  # the oldest, which is archived
         filled.write(lambda writer: writer.bring_back(WORKSPACE, "u1"))
         take_out(filled)
         parquet.read_group.cache_clear()
@@ -513,7 +515,7 @@ def test_who_read_the_old_path_finds_the_new_file_and_is_told_what_it_lacks(fill
         for read in (
             lambda: list(reader.feedback(WORKSPACE)),
             lambda: reader.decisions(WORKSPACE, limit=1000),
-            lambda: reader.decision_block(WORKSPACE, "spring", 0),
+            lambda: reader.decision_block(WORKSPACE, "spring", (back.position or 0) // BLOCK),
         ):
             with pytest.raises(ArchiveUnreadable, match="ask again"):
                 read()
