@@ -164,9 +164,9 @@ class Decision:
     ``propensity`` is None only for imported history that does not know it.
 
     ``position`` is the order of commits among the workspace's decisions, assigned by the store. Whatever else changes
-    what counts notes the position of the last decision that was committed before it: ``sent_after`` of the first
-    confirm, or of what made an expired message count again, ``closed_after`` of the last closing (None = none yet, or
-    noted by a version that didn't).
+    what counts notes the position of the last decision that was committed before it: ``sent_after`` of the
+    confirm, or of what made an expired message count until then, ``closed_after`` of the last closing (None = none
+    yet, or noted by a version that didn't).
     """
 
     workspace_id: str

@@ -281,8 +281,9 @@ class Writer(
 
     def update_decision(self, decision: Decision, message: Message | None) -> None:
         """Replaces what may change after the choice (status, claim, sending, closing) and the message that it holds
-        against the caps (None = it holds none). Notes ``sent_after`` when it first becomes ``sent``, or assumed sent
-        once expired, ``closed_after`` when it becomes released, revoked, displaced, expired, or else assumed sent."""
+        against the caps (None = it holds none). Notes ``sent_after`` when it becomes ``sent`` (unless it had one as
+        assumed sent), or assumed sent once expired, ``closed_after`` when it becomes released, revoked, displaced,
+        expired, or else assumed sent."""
 
     def add_message(self, message: Message) -> bool:
         """Counts a message of another system; False when this ``message_ref`` of this recipient is known already."""

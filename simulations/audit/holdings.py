@@ -159,8 +159,11 @@ def stages(held: Held) -> list[tuple[int, Times]]:
 
 def _confirmed(held: Held, planned: Times, real: Times) -> list[tuple[int, Times]]:
     """A message that counted as sent in the end, be it after it was closed."""
-    between = planned
+    before = between = planned
     if held.closed_at is not None and not held.was_assumed:
+        if held.was_assumed is False and held.close_reason != HEARD_LATE and held.closed_at > held.planned:
+            # Given back after its time: it may have expired, and have been heard of, before.
+            before = planned | NOT_COUNTED
         between = NOT_COUNTED if held.was_assumed is False else planned | NOT_COUNTED
     if held.sent_after is None:
         return [(held.position, planned | between | real)]
@@ -168,7 +171,7 @@ def _confirmed(held: Held, planned: Times, real: Times) -> list[tuple[int, Times
         return [(held.position, planned), (held.sent_after, real)]
     if held.closed_after is None:
         return [(held.position, planned | between), (held.sent_after, real)]
-    return [(held.position, planned), (held.closed_after, between), (held.sent_after, real)]
+    return [(held.position, before), (held.closed_after, between), (held.sent_after, real)]
 
 
 def times_at(held: Held, position: int) -> Times:

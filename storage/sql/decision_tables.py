@@ -252,7 +252,9 @@ class DecisionWriter(DecisionReader, SetupWriter, RewriteWriter):
         seq, old_at, old_status, sent_after, closed_after = row
         if STATUS_CODES[decision.status] != old_status:
             returns = decision.status == "assumed_sent" and old_status == STATUS_CODES["expired"]
-            if (decision.status == "sent" and sent_after is None) or returns:
+            # One assumed sent counts since then; one given back, even if it had returned, counts from its confirm on.
+            counts_already = sent_after is not None and old_status == STATUS_CODES["assumed_sent"]
+            if (decision.status == "sent" and not counts_already) or returns:
                 sent_after = self._position(decision.workspace_id)
             if decision.status in _CLOSINGS and not returns:
                 closed_after = self._position(decision.workspace_id)

@@ -82,6 +82,21 @@ def test_what_was_heard_of_late_and_then_confirmed_or_given_back_is_accused_of_n
     assert audited(store).clean
 
 
+def test_what_was_heard_of_late_given_back_and_then_confirmed_counts_from_the_confirm_on(store: Store) -> None:
+    put_rule(store, ONE_A_DAY)
+    log(store, reserved("told", NOW + 10 * HOUR))
+    changed(store, "told", "expired", closed_at=NOW + 11 * HOUR, close_reason="unconfirmed")
+    log(store, reserved("while-expired", NOW + 11 * HOUR))
+    released(store, "while-expired")
+    changed(store, "told", "assumed_sent", close_reason=HEARD_LATE)
+    released(store, "told", NOW + 12 * HOUR)
+    log(store, reserved("after-release", NOW + 12 * HOUR))
+    assert audited(store).clean
+    changed(store, "told", "sent", sent_at=NOW + 10 * HOUR)
+    log(store, reserved("over", NOW + 13 * HOUR))
+    assert {breach[1] for breach in broken(audited(store))} == {"over"}
+
+
 def test_the_order_of_commits_decides_whatever_the_clocks_said(store: Store) -> None:
     put_rule(store, ONE_A_DAY)
     log(store, reserved("first", NOW + HOUR, NOW + DAY), reserved("second", NOW + 2 * HOUR, NOW))
