@@ -33,7 +33,7 @@ from optimizer.service import cleaning, pricing, runs, upkeep
 from optimizer.service.apart import Apart
 from optimizer.service.gains import Memory
 from optimizer.service.ids import fresh
-from optimizer.service.personalizer import evaluating, importances, logs
+from optimizer.service.personalizer import evaluating, importances
 from optimizer.service.personalizer.learning import LoopLearner
 from optimizer.service.runs import Ended
 from optimizer.service.wiring import Services
@@ -277,7 +277,6 @@ class Scheduler:
     def _retain(self) -> None:
         with self.whole_log:
             self._each_workspace("retain", lambda workspace_id: upkeep.retain(self.services, workspace_id))
-        self._each_workspace("retain", lambda workspace_id: logs.retain(self.services, workspace_id))
 
     def _keep_columns(self) -> None:
         with self.whole_log:

@@ -22,8 +22,11 @@ class RetentionQueries(Protocol):
 class RetentionChanges(Protocol):
     """Part of ``storage.port.Writer``."""
 
-    def note_retention(self, workspace_id: str, at: datetime) -> datetime | None:
-        """Notes when retention ran; returns when it did before (None = never)."""
+    def last_retention(self, workspace_id: str) -> tuple[datetime | None, datetime | None]:
+        """When retention last ran (None = never), and since when it has doubted the clock (None = it doesn't)."""
+
+    def note_retention(self, workspace_id: str, at: datetime, *, doubted: bool = False) -> None:
+        """Notes that retention runs, which ends its doubts, or else that it doubts the clock, which says ``at``."""
 
     def prune(
         self, workspace_id: str, before: datetime, *, counting_from: datetime | None = None, limit: int | None = None

@@ -11,6 +11,7 @@ from optimizer.errors import Conflict
 from optimizer.service import archiving, cleaning
 from optimizer.service.endpoints import told_until
 from optimizer.service.outdated import forget_outdated
+from optimizer.service.personalizer import logs
 from optimizer.service.settle import GRACE, is_overdue, settle_overdue
 from optimizer.service.wiring import Services
 from storage.port import Reader, Writer
@@ -25,8 +26,10 @@ REFRESHES_KEPT = timedelta(days=30)
 REVISIONS_KEPT = timedelta(days=1)
 #: How many messages of other systems, how many events, and how many changes, do.
 LOOSE = 1000
-#: Retention comes daily: a clock that is so much farther than the last time is believed when it says so twice.
+#: Retention comes daily: a clock that is so much farther than the last time is doubted.
 LEAP = timedelta(days=30)
+#: And believed when it still says so after this time: sooner than the next day's run, later than one after a restart.
+AGREED = timedelta(hours=12)
 #: How many revisions do.
 REVISIONS = 50
 
@@ -54,12 +57,20 @@ def expire(services: Services, workspace_id: str, limit: int = 1000) -> int:
 def retain(services: Services, workspace_id: str) -> int:
     """Deletes what is older than the retention allows and than any cap looks back, attribute values included, and
     archives what is older than the other age; returns how many decisions were deleted. The change feed loses what
-    endpoints were told of. What an erasure left in files that somebody was reading goes as well.
+    endpoints were told of. What an erasure left in files that somebody was reading goes as well, and what a
+    Personalizer loop keeps no longer.
 
     Where the clock is far ahead of the last time, nothing is done yet: it may be wrong, and what is deleted is gone.
-    The next time goes on if it still says so."""
+    A run that comes ``AGREED`` later goes on if the clock still says so."""
     if _leaps(services, workspace_id):
         return 0
+    try:
+        return _forget_old(services, workspace_id)
+    finally:  # what fails in one spoils not the other
+        logs.retain(services, workspace_id)
+
+
+def _forget_old(services: Services, workspace_id: str) -> int:
     with services.store.read() as reader:  # asked before: files that retention drops are removed, the last one too
         archived = bool(reader.archive_files(workspace_id)) or services.settings.archive_days > 0
         counting = _counting_from(services, reader, workspace_id)
@@ -87,11 +98,24 @@ def retain(services: Services, workspace_id: str) -> int:
 
 def _leaps(services: Services, workspace_id: str) -> bool:
     now = services.clock()
-    last = services.store.write(lambda writer: writer.note_retention(workspace_id, now))
-    if last is None or now - last <= LEAP:
+
+    def work(writer: Writer) -> datetime | None:
+        """The last time, where the clock is too far ahead of it to be believed."""
+        last, doubted = writer.last_retention(workspace_id)
+        if last is None or now - last <= LEAP or (doubted is not None and AGREED <= now - doubted <= LEAP):
+            writer.note_retention(workspace_id, now)
+            return None
+        if doubted is None or not doubted <= now < doubted + AGREED:
+            writer.note_retention(workspace_id, now, doubted=True)
+        return last
+
+    last = services.store.write(work)
+    if last is None:
         return False
     told = {"workspace": workspace_id, "now": now.isoformat(), "last": last.isoformat()}
-    log.warning("the clock is far ahead of the last retention: nothing is deleted before the next one", extra=told)
+    log.warning(
+        "the clock is far ahead of the last retention: nothing is deleted until it says so for 12 hours", extra=told
+    )
     return True
 
 

@@ -15,6 +15,7 @@ from storage.sql.learning_tables import LearningWriter
 
 #: The counter that holds when retention ran last.
 _RETAINED: Final = "retained_at"
+_DOUBTED: Final = "clock_doubted_at"
 #: Later than any time, and more than any number of rows.
 _NEVER: Final = 2**62
 #: The numbers of the decisions that go: parameters workspace, time, how many, time from which on messages still count,
@@ -121,11 +122,16 @@ _LONGEST_RUN: Final = timedelta(days=2)
 class RetentionWriter(LearningWriter, RewriteWriter):
     """Deletes what is older than anybody needs."""
 
-    def note_retention(self, workspace_id: str, at: datetime) -> datetime | None:
+    def last_retention(self, workspace_id: str) -> tuple[datetime | None, datetime | None]:
         """See ``storage.retention``."""
-        before = self._time(workspace_id, _RETAINED)
-        self._upsert("counters", {"workspace_id": workspace_id, "name": _RETAINED}, {"value": to_micros(at)})
-        return before
+        return self._time(workspace_id, _RETAINED), self._time(workspace_id, _DOUBTED)
+
+    def note_retention(self, workspace_id: str, at: datetime, *, doubted: bool = False) -> None:
+        """See ``storage.retention``."""
+        if not doubted:
+            self._query("DELETE FROM counters WHERE workspace_id = ? AND name = ?", (workspace_id, _DOUBTED))
+        name = _DOUBTED if doubted else _RETAINED
+        self._upsert("counters", {"workspace_id": workspace_id, "name": name}, {"value": to_micros(at)})
 
     def prune(
         self, workspace_id: str, before: datetime, *, counting_from: datetime | None = None, limit: int | None = None

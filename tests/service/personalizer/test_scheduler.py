@@ -41,3 +41,18 @@ def test_a_scheduler_learns_and_works_for_every_workspace(bench: Bench, monkeypa
     scheduler._retain()
     with bench.services.store.read() as reader:
         assert reader.rank_span("w") is None
+
+
+def test_a_clock_that_leaps_deletes_no_answers(bench: Bench) -> None:
+    bench.play(10)
+    scheduler = Scheduler(bench.services)
+    scheduler._retain()
+    for passed in ({"days": 3650}, {"minutes": 10}, {"hours": 11}):  # it leaps; the scheduler is started again, twice
+        bench.clock.forward(**passed)
+        scheduler._retain()
+        with bench.services.store.read() as reader:
+            assert reader.rank_span("w") is not None
+    bench.clock.forward(hours=1)
+    scheduler._retain()
+    with bench.services.store.read() as reader:
+        assert reader.rank_span("w") is None
