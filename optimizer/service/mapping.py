@@ -3,8 +3,8 @@
 ``columns``: our column = theirs (a path with dots reaches into the objects of NDJSON); columns that aren't named keep
 their names. ``constants``: our column = its value in every row. ``formats``: our column = how theirs is written: a time
 (``"unix"``, ``"unix_ms"`` or a pattern of ``strptime``, with the ``timezone`` of times that say no offset), a number
-with its ``decimal`` and ``thousands`` mark, or ``values``, theirs = ours. ``ignore``: their columns to leave out, or
-true: all that ``columns`` doesn't name.
+with its ``decimal`` mark (unless told a point, or a comma where points part thousands) and ``thousands`` mark, or
+``values``, theirs = ours. ``ignore``: their columns to leave out, or true: all that ``columns`` doesn't name.
 """
 
 from __future__ import annotations
@@ -144,7 +144,8 @@ def _format(where: str, how: Any) -> _Format:
     if "values" in how:
         return partial(_translated, _table_of(f"{where}.values", how["values"]))
     if "decimal" in how or "thousands" in how:
-        return _number_format(where, str(how.get("decimal", ".")), str(how.get("thousands", "")))
+        thousands = str(how.get("thousands", ""))
+        return _number_format(where, str(how.get("decimal", "," if thousands == "." else ".")), thousands)
     if not isinstance(how.get("time"), str) and "timezone" not in how:
         raise Invalid.field(where, "must say time, decimal, thousands or values")
     return partial(_time, str(how.get("time", "")), _zone(f"{where}.timezone", how.get("timezone")))
@@ -183,7 +184,8 @@ def _number_format(where: str, decimal: str, thousands: str) -> _Format:
     grouped = (
         f"[0-9]{{1,3}}(?:{mark}[0-9]{{3}})+|[0-9]{{1,2}}(?:{mark}[0-9]{{2}})+{mark}[0-9]{{3}}|" if thousands else ""
     )
-    return partial(_number, re.compile(f"[+-]?(?:{grouped}[0-9]+)(?:{point}[0-9]+)?"), decimal, thousands)
+    digits = f"(?:{grouped}[0-9]+)(?:{point}[0-9]*)?|{point}[0-9]+"
+    return partial(_number, re.compile(f"[+-]?(?:{digits})(?:[eE][+-]?[0-9]+)?"), decimal, thousands)
 
 
 def _number(form: re.Pattern[str], decimal: str, thousands: str, value: Any) -> float:
@@ -193,7 +195,7 @@ def _number(form: re.Pattern[str], decimal: str, thousands: str, value: Any) -> 
     told = value.strip()
     if form.fullmatch(told) is None:
         grouped = f", in groups of three with {thousands!r} between them or in none" if thousands else ""
-        raise ValueError(f"allowed: digits{grouped}, then {decimal!r} and decimals, if any")
+        raise ValueError(f"allowed: digits{grouped}, then {decimal!r} and decimals, if any, and an exponent as e-05")
     return float(told.replace(thousands, "").replace(decimal, "."))
 
 

@@ -83,10 +83,24 @@ def test_a_crm_table_becomes_recipients(services: Services, tmp_path: Path) -> N
         (
             {"decimal": ",", "thousands": "."},
             {"1.234,50": 1234.5, "-1.234.567": -1234567.0, "1234,5": 1234.5, " 7 ": 7.0, "1.5": None, "12.50": None}
-            | {"1,234.50": None, "1.2345,0": None, ".234": None, "1..234": None, "1,": None, "1e5": None, "nan": None},
+            | {
+                "1,234.50": None,
+                "1.2345,0": None,
+                ".234": None,
+                "1..234": None,
+                "1,": 1.0,
+                ",5": 0.5,
+                "1e5": 1e5,
+                "nan": None,
+            }
+            | {"1.234,5e-05": 1234.5e-5, "-,5E+2": -50.0, ",": None, ",e5": None, "1e": None, "1e1,5": None},
         ),
         ({"thousands": ","}, {"12,34,567.5": 1234567.5, "1,234": 1234.0, "1,5": None, "1.234,50": None}),
-        ({"decimal": ","}, {"1,5": 1.5, "1.5": None, "1.234,5": None}),
+        ({"thousands": "."}, {"1.234": 1234.0, "1.234,5": 1234.5, "1.5": None}),
+        (
+            {"decimal": ","},
+            {"1,5": 1.5, "1,5e-05": 1.5e-5, "1e-05": 1e-5, "1.5e-05": None, "1.5": None, "1.234,5": None},
+        ),
         ({"thousands": "\u00a0", "decimal": ","}, {"1\u00a0234,5": 1234.5, "1 234,5": None}),
     ],
 )
@@ -200,7 +214,8 @@ def test_a_mapping_that_does_not_fit_is_refused_once_where_it_does_not(
         ({"formats": {"a": {"tim": "unix"}}}, "mapping.formats.a.tim"),
         ({"formats": {"a": {}}}, "mapping.formats.a"),
         ({"formats": {"a": {"time": "unix", "timezone": "Mars"}}}, "mapping.formats.a.timezone"),
-        ({"formats": {"a": {"thousands": "."}}}, "mapping.formats.a"),
+        ({"formats": {"a": {"thousands": ".", "decimal": "."}}}, "mapping.formats.a"),
+        ({"formats": {"a": {"thousands": ",", "decimal": ","}}}, "mapping.formats.a"),
         ({"formats": {"a": {"decimal": ""}}}, "mapping.formats.a"),
         ({"formats": {"a": {"values": 7}}}, "mapping.formats.a.values"),
         ({"ignore": 7}, "mapping.ignore"),
