@@ -63,10 +63,9 @@ def retrain(
         seen: what the run has seen of canaries, by campaign (cf. ``canary.watch``; None = what earlier runs told).
 
     Returns:
-        For each campaign ``campaign_id, decision, policy_id, alpha, reason, conditions, rows, data, drift``; ``data``
-        is what was found wrong with the features, ``drift`` what the drift detectors know (None before the first
-        policy). ``decision`` is publish, reject, skipped (too few rows or people), waits (see ``pacing``), superseded
-        (the policy was moved meanwhile) or refused (absurd data; ``conditions`` say which).
+        For each campaign ``campaign_id, decision, policy_id, alpha, reason, conditions, rungs, rows, data, drift``:
+        ``data`` is what is wrong with the features, ``drift`` what its detectors know (None before the first policy),
+        ``decision`` publish, reject, skipped (few rows or people), waits (``pacing``), superseded, refused (bad data).
     """
     now = services.clock()
     with services.store.read() as reader:
@@ -347,4 +346,5 @@ def _answer(
         "policy_id": policy.policy_id if policy is not None else None,
         "alpha": verdict.alpha if verdict is not None else (1.0 if decision == "publish" else None),
         "conditions": [asdict(c) for c in verdict.conditions] if verdict is not None else [],
+        "rungs": [asdict(rung) for rung in verdict.rungs] if verdict is not None else [],
     }

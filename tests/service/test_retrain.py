@@ -337,6 +337,8 @@ def test_a_later_candidate_is_judged_against_the_incumbent(
     assert compared == {"incumbent": 2000, "candidate": 2000, "held": 600}
     assert later["decision"] == "reject", later["reason"]
     assert {c["name"].split(".")[0] for c in later["conditions"]} >= {"integrity", "value", "support", "canary"}
+    assert [rung["alpha"] for rung in later["rungs"]] == [1.0, 0.6, 0.3, 0.1]
+    assert all(rung["failed"] for rung in later["rungs"])
     # A whole incumbent has no rung to go on from: what replaces it is a canary first.
     assert next(c["limit"] for c in later["conditions"] if c["name"] == "canary") == 0.1
     with shop.store.read() as reader:

@@ -139,9 +139,12 @@ class Sayings:
             return t("gate_said.failed", conditions=Markup("; ").join(map(self._failed, failed)))
         if all(one["name"] != "value" for one in conditions):
             return t("gate_said.first")
-        said = t("gate_said.better", share=self.percent(told["alpha"], 0))
+        alpha, rungs = told.get("alpha"), told.get("rungs")
+        if alpha is None or rungs is None:  # an older run's: its reason alone says what held the next step back
+            return Markup("")
+        said = t("gate_said.better", share=self.percent(alpha, 0))
         # In falling order: the last is the next one up.
-        for rung in [one for one in told.get("rungs") or () if one["alpha"] > told["alpha"]][-1:]:
+        for rung in [one for one in rungs if one["alpha"] > alpha][-1:]:
             held = "; ".join(map(self.condition, rung["failed"]))
             said += " " + t("gate_said.held_back", share=self.percent(rung["alpha"], 0), conditions=held)
         return said

@@ -124,6 +124,12 @@ def test_what_is_no_verdict_of_the_gate_is_left_in_its_own_words(told: dict[str,
     assert Sayings(ENGLISH).verdict(told) == ""
 
 
+@pytest.mark.parametrize("lacking", ["rungs", "alpha"])
+def test_a_verdict_that_lacks_what_held_the_next_step_back_is_left_in_its_own_words(lacking: str) -> None:
+    stored = {name: value for name, value in verdict(alpha=0.1, rungs=HELD).items() if name != lacking}
+    assert Sayings(ENGLISH).verdict(stored) == ""
+
+
 @pytest.mark.parametrize("code", LANGUAGES)
 def test_a_word_that_hangs_on_a_number_has_all_forms_of_its_language(code: str) -> None:
     needed = {PLURALS[code](n) for n in range(200)}
