@@ -226,8 +226,7 @@ class Scheduler:
         jobs.add_job(push, "interval", seconds=settings.push_seconds, id="push")
         jobs.add_job(self._learn_loops, "interval", seconds=LOOP_SECONDS, id="loops")
         jobs.add_job(self._work_for_loops, "interval", seconds=LOOP_SECONDS, id="loop-jobs")
-        clean = partial(self._each_workspace, "cleaning", partial(cleaning.clean_wanted, self.services))
-        jobs.add_job(clean, "interval", seconds=CLEAN_SECONDS, id="clean")
+        jobs.add_job(self._clean, "interval", seconds=CLEAN_SECONDS, id="clean")
         first = self.services.clock() + _FIRST_RETENTION
         jobs.add_job(self._retain, "interval", days=1, next_run_time=first, id="retain")
         jobs.add_job(self._keep_columns, "interval", hours=1, next_run_time=first, id="reports")
@@ -277,6 +276,13 @@ class Scheduler:
     def _retain(self) -> None:
         with self.whole_log:
             self._each_workspace("retain", lambda workspace_id: upkeep.retain(self.services, workspace_id))
+
+    def _clean(self) -> None:
+        if self.whole_log.acquire(blocking=False):  # else the next minute's turn: this thread may be needed
+            try:
+                self._each_workspace("cleaning", partial(cleaning.clean_wanted, self.services))
+            finally:
+                self.whole_log.release()
 
     def _keep_columns(self) -> None:
         with self.whole_log:

@@ -34,6 +34,7 @@ from optimizer.service.judging import first_rows, first_verdict, later_verdict, 
 from optimizer.service.pacing import anchored_still, next_try, taken_back, too_soon
 from optimizer.service.publish import artifact_of, mixture, new_policy, publish, reject
 from optimizer.service.replay import Replayer
+from optimizer.service.rereading import reading
 from optimizer.service.runs import LEAST_RECIPIENTS, LEAST_ROWS
 from optimizer.service.served import gated_of, policy_of
 from optimizer.service.serving import load_policy
@@ -68,8 +69,7 @@ def retrain(
         ``decision`` publish, reject, skipped (few rows or people), waits (``pacing``), superseded, refused (bad data).
     """
     now = services.clock()
-    with services.store.read() as reader:
-        log = load(reader, workspace_id, now)
+    with reading(services.store, lambda reader: load(reader, workspace_id, now)) as (reader, log):
         drift = look(services, reader, workspace_id, campaign_id, log, apart)
         active = [c for c in log.campaigns.values() if c.status == "active" and campaign_id in (None, c.campaign_id)]
         wanted = [c for c in active if not fallen(apart, c.campaign_id)]

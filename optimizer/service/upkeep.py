@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from dataclasses import asdict
 from datetime import UTC, datetime, timedelta
+from functools import partial
 
 from optimizer.bandit.eligibility import longest_reach
 from optimizer.errors import Conflict
@@ -12,6 +13,7 @@ from optimizer.service import archiving, cleaning
 from optimizer.service.endpoints import told_until
 from optimizer.service.outdated import forget_outdated
 from optimizer.service.personalizer import logs
+from optimizer.service.rereading import reading
 from optimizer.service.settle import GRACE, is_overdue, settle_overdue
 from optimizer.service.wiring import Services
 from storage.port import Reader, Writer
@@ -150,8 +152,9 @@ def keep_columns(services: Services, workspace_id: str) -> None:
     while True:
         with services.store.read() as reader:
             page = reader.campaigns(workspace_id, limit=1, cursor=cursor)
-            for campaign in page.items:
-                services.columns.keep(reader, campaign)
+        for campaign in page.items:
+            with reading(services.store, partial(services.columns.keep, campaign=campaign)):
+                pass
         cursor = page.cursor
         if cursor is None:
             return

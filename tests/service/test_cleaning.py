@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -20,8 +21,11 @@ from optimizer.service import setup, upkeep
 from optimizer.service.archiving import archive
 from optimizer.service.cleaning import clean, clean_wanted
 from optimizer.service.erasing import erase
+from optimizer.service.retrain import retrain
 from optimizer.service.wiring import Services, open_services
 from storage import parquet
+from storage.port import Reader
+from storage.records import Campaign
 from tests.service.asking import ask
 from tests.service.conftest import WORKSPACE, FakeClock, campaign
 from tests.service.reserved import reserve
@@ -235,3 +239,50 @@ def test_the_scheduler_soon_cleans_what_an_erasure_could_not(shop: Shop, monkeyp
     assert shop.waits()
     job.func()
     assert (shop.named(), shop.waits()) == ({"clara", "david"}, False)
+
+
+def test_an_erasure_while_a_training_reads_the_log_makes_it_read_once_more(
+    shop: Shop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read = type(shop.services.store).read
+
+    @contextmanager
+    def interrupted(store: Any) -> Iterator[Reader]:
+        monkeypatch.setattr(type(store), "read", read)
+        with read(store) as reader:
+            reader.archive_files(WORKSPACE)  # from here on this reader sees the log as it is now
+            erase(shop.services, WORKSPACE, "anna")
+            yield reader
+
+    monkeypatch.setattr(type(shop.services.store), "read", interrupted)
+    assert [one["decision"] for one in retrain(shop.services, WORKSPACE)] == ["skipped"]
+    assert shop.named() == {"boris", "clara", "david"}
+
+
+def test_an_erasure_while_columns_are_kept_makes_them_read_once_more(
+    shop: Shop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    keep, tries = type(shop.services.columns).keep, []
+
+    def interrupted(columns: Any, reader: Reader, campaign: Campaign) -> None:
+        tries.append(campaign.campaign_id)
+        if len(tries) == 1:
+            reader.archive_files(WORKSPACE)
+            erase(shop.services, WORKSPACE, "anna")
+        list(reader.feedback(WORKSPACE))
+        keep(columns, reader, campaign)
+
+    monkeypatch.setattr(type(shop.services.columns), "keep", interrupted)
+    upkeep.keep_columns(shop.services, WORKSPACE)
+    assert tries == ["spring", "spring"]
+
+
+def test_the_scheduler_cleans_when_nobody_reads_the_whole_log(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
+    while_written(monkeypatch, lambda: erase(shop.services, WORKSPACE, "boris"), nothing)
+    erase(shop.services, WORKSPACE, "anna")
+    scheduler = Scheduler(shop.services)
+    with scheduler.whole_log:
+        scheduler._clean()
+        assert shop.waits()
+    scheduler._clean()
+    assert not shop.waits()
