@@ -46,8 +46,7 @@ _NEWEST: Final = "ORDER BY seq DESC LIMIT 2"
 _BY_MESSAGE_OF_ANYBODY: Final = _BY_MESSAGE + _NEWEST
 # By the person: a broadcast has one id for thousands of people.
 _BY_MESSAGE_OF_ONE: Final = _select(
-    "INDEXED BY decisions_recipient WHERE workspace_id = ? AND recipient_id = ? AND provider = ? AND message_id = ? "
-    + _NEWEST
+    "INDEXED BY decisions_recipient WHERE workspace_id = ? AND recipient_id = ? AND provider = ? AND message_id = ?"
 )
 _BY_MESSAGE_OF_OTHERS: Final = _BY_MESSAGE + "AND recipient_id <> ? " + _NEWEST
 _DUE: Final = _select(
