@@ -72,7 +72,7 @@ def claim(services: Services, workspace_id: str, decision_id: str) -> Decision:
         if overdue:
             return _expire(writer, decision, now)
         closing = closed_now(writer, decision, now)
-        if closing is not None and decision.status == "reserved":
+        if closing is not None and decision.status == "reserved" and not heard_of(writer, decision):
             return revoke(writer, decision, reason=f"rule:{closing.rule_id}", now=now)
         if closing is not None:
             raise _not_now(decision, closing, now)

@@ -9,6 +9,8 @@ import pytest
 
 from optimizer.errors import Conflict
 from optimizer.service import settle, setup
+from optimizer.service.ingest import ingest
+from optimizer.service.requests import EventInput
 from optimizer.service.wiring import Services
 from storage.log import Snapshot
 from storage.records import Campaign, Recipient
@@ -68,6 +70,17 @@ def test_a_first_claim_calls_it_off_else_it_would_be_settled_as_sent(
     clock.forward(minutes=31)
     with pytest.raises(Conflict, match="is expired"):
         settle.claim(services, WORKSPACE, "left")
+
+
+def test_what_an_event_says_is_out_is_not_called_off(services: Services, spring: Campaign, clock: FakeClock) -> None:
+    put_rule(services, "night", "quiet_hours", EVENING)
+    reserve(services, "d")
+    clock.forward(hours=6, minutes=30)
+    ingest(services, WORKSPACE, [EventInput(type="delivered", occurred_at=clock.now, decision_id="d")])
+    with pytest.raises(Conflict, match="if it is not out, release it") as refused:
+        settle.claim(services, WORKSPACE, "d")
+    assert refused.value.code == "not_claimable_now"
+    assert (stored(services, "d").status, len(counted(services))) == ("reserved", 1)
 
 
 def test_what_does_not_bind_the_message_or_does_not_act_refuses_nothing(
