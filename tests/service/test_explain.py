@@ -64,6 +64,11 @@ def decisions(services: Services, count: int = 8) -> Iterator[Decision]:
         yield asked(services, f"u{number}", ("pro", "free")[number % 2])
 
 
+def sent(services: Services) -> Decision:
+    """The first decision that is a message: exploration leaves somebody in peace now and then."""
+    return next(one for one in (asked(services, f"u{number}") for number in range(100)) if one.send_at is not None)
+
+
 def test_contributions_add_up_to_the_difference_of_the_scores(learned: Services) -> None:
     compared = set()
     for decision in decisions(learned):
@@ -113,10 +118,10 @@ def test_the_sentence_says_what_exploration_did(learned: Services) -> None:
 
 def test_what_was_masked_is_told_with_its_rule(learned: Services) -> None:
     put_rule(learned, "weekly", "cap", Cap(1, rolling_hours=30.0))
-    each = (asked(learned, f"u{number}") for number in range(100))  # exploration may leave somebody in peace
-    person, sent_at = next((one.recipient_id, one.send_at) for one in each if one.send_at is not None)
-    start = sent_at + timedelta(hours=25)
-    second = asked(learned, person, window=(start, start + timedelta(hours=24)))
+    first = sent(learned)
+    assert first.send_at is not None
+    start = first.send_at + timedelta(hours=25)
+    second = asked(learned, first.recipient_id, window=(start, start + timedelta(hours=24)))
     found = explained(learned, second)
     (masked,) = [one for one in found["masked"] if one["rule_id"] == "weekly"]
     assert masked["masked"] > 0
@@ -151,8 +156,7 @@ def test_prices_of_scarce_things_are_contributions_of_their_rule(services: Servi
         pointer = reader.pointer(WORKSPACE, "spring")
     publish(services, [], dear, pointer, services.clock())
     services.policies.refresh_now()
-    decision = asked(services)
-    found = explained(services, decision)
+    found = explained(services, sent(services))
     silence = [one for one in found["comparisons"] if one["to"] == "no_send"]
     assert silence, found["sentence"]
     (toll,) = [one for one in silence[0]["contributions"] if one["kind"] == "price"]
