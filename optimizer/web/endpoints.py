@@ -6,8 +6,11 @@ from typing import Any
 
 from optimizer.service import endpoints
 from optimizer.service.endpoints import TYPES, State
+from optimizer.web import render
 from optimizer.web.operation import Answer, Call, Operations, Told
-from optimizer.web.schemas.endpoints import EndpointIn, EndpointOut, EndpointsOut, PutEndpointOut
+from optimizer.web.paging import sliced
+from optimizer.web.schemas.body import PageQuery
+from optimizer.web.schemas.endpoints import EndpointIn, EndpointOut, EndpointsPage, PutEndpointOut
 
 api = Operations("endpoints", "Push")
 _PATH = "/v1/webhook-endpoints/{endpoint_id}"
@@ -43,12 +46,22 @@ def get_webhook_endpoint(call: Call) -> Answer:
     return Answer(_shown(endpoints.read_endpoint(call.services, call.workspace_id, call.path["endpoint_id"])))
 
 
-@api.operation("GET", "/v1/webhook-endpoints", "List webhook endpoints", answers={200: EndpointsOut}, scope="admin")
+@api.operation(
+    "GET",
+    "/v1/webhook-endpoints",
+    "List webhook endpoints",
+    query=PageQuery,
+    answers={200: EndpointsPage},
+    scope="admin",
+)
 def list_webhook_endpoints(call: Call) -> Answer:
-    """All of them, by id, each with how far delivery is."""
+    """By id, each with how far delivery is."""
     with call.services.store.read() as reader:
         found = endpoints.all_states(reader, call.workspace_id)
-    return Answer({"endpoints": [_shown(one) for one in found]})
+    items, cursor = sliced(
+        found, lambda s: s.endpoint.endpoint_id, limit=call.query["limit"], cursor=call.query["cursor"]
+    )
+    return Answer(render.page("endpoints", [_shown(one) for one in items], cursor))
 
 
 @api.operation("DELETE", _PATH, "Delete a webhook endpoint", answers={204: None}, scope="admin", problems=(404,))

@@ -1,4 +1,4 @@
-"""What is used of capacities and budgets, and how many messages recipients left unanswered,."""
+"""What is used of capacities and budgets, and how many messages recipients left unanswered."""
 
 from __future__ import annotations
 

@@ -40,7 +40,7 @@ def test_a_new_endpoint_has_a_secret_that_is_shown_this_once(admin: Caller) -> N
         "stopped": None,
     }
     assert admin("GET", PATH).get_json() == told
-    assert admin("GET", "/v1/webhook-endpoints").get_json() == {"endpoints": [told]}
+    assert admin("GET", "/v1/webhook-endpoints").get_json() == {"endpoints": [told], "cursor": None}
     again = admin("PUT", PATH, {**BODY, "events": ["policy.promoted"], "secrets": [SECRET]})
     assert (again.status_code, again.get_json()["secret"]) == (200, None)
     assert SECRET not in again.get_data(as_text=True)
@@ -96,6 +96,17 @@ def test_a_workspace_has_only_so_many(admin: Caller) -> None:
     assert admin("PUT", f"{PATH}0", BODY).status_code == 200
 
 
+def test_the_list_comes_in_pages(admin: Caller) -> None:
+    for name in ("b", "a", "c"):
+        assert admin("PUT", f"/v1/webhook-endpoints/{name}", BODY).status_code == 201
+    found, cursor = [], ""
+    for _ in range(3):
+        page = admin("GET", f"/v1/webhook-endpoints?limit=1{cursor}").get_json()
+        found += [one["endpoint_id"] for one in page["endpoints"]]
+        cursor = f"&cursor={page['cursor']}"
+    assert (found, page["cursor"]) == (["a", "b", "c"], None)
+
+
 @pytest.mark.parametrize("scopes", [("decide", "feedback"), ("read",)])
 def test_only_admins_see_or_change_endpoints_and_no_other_workspace_does(
     admin: Caller, app: Flask, scopes: tuple[str, ...]
@@ -107,6 +118,6 @@ def test_only_admins_see_or_change_endpoints_and_no_other_workspace_does(
     } == {403}
     other = Caller(app, key(app, "admin", workspace="other"))
     assert other("GET", PATH).status_code == 404
-    assert other("GET", "/v1/webhook-endpoints").get_json() == {"endpoints": []}
+    assert other("GET", "/v1/webhook-endpoints").get_json() == {"endpoints": [], "cursor": None}
     assert other("DELETE", PATH).status_code == 404
     assert admin("GET", PATH).status_code == 200

@@ -8,7 +8,7 @@ from marshmallow import fields, post_load
 
 from optimizer.service.endpoints import KINDS, MOST_ENDPOINTS, MOST_SECRETS, EndpointInput
 from optimizer.web.schemas import limits
-from optimizer.web.schemas.body import Body, Shown, moment
+from optimizer.web.schemas.body import Body, Shown, moment, next_page
 from optimizer.web.schemas.containers import Many
 from optimizer.web.schemas.fields import Choice, Flag, Id, Text, Whole
 
@@ -80,7 +80,8 @@ class PutEndpointOut(EndpointOut):
     secret = Text("The new secret, shown this once; null where none was made.", required=True, allow_none=True)
 
 
-class EndpointsOut(Shown):
-    """All endpoints of the workspace, by id."""
+class EndpointsPage(Shown):
+    """A page of endpoints."""
 
     endpoints = Many(fields.Nested(EndpointOut), longest=MOST_ENDPOINTS, required=True)
+    cursor = next_page()
