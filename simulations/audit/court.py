@@ -16,7 +16,7 @@ from simulations.audit.people import REFUSALS, Heard, Person
 from simulations.audit.report import Report
 from simulations.audit.requires import Reply
 from simulations.audit.rulebook import Rulebook, binds, selects
-from simulations.audit.verdicts import LOST, Judgement
+from simulations.audit.verdicts import LOST, Judgement, Verdict
 from storage.log import FeedbackRow, Message
 from storage.port import Reader
 from storage.records import Recipient, Variant
@@ -191,21 +191,22 @@ class Court:
         if held.displaced:
             report.displaced += len(held.displaced)
             bench = displacing.Displacing(self.log.campaigns, self.log.positions)
-            report.note("priority", "priority", held, bench.judge(held, everything, self._breaks_a_cap))
+            report.note("priority", "priority", held, bench.judge(held, everything, self._capped))
 
     def _variant(self, held: Held) -> Variant | None:
         campaign = self.log.campaigns.at(held.campaign_id, held.campaign_version)
         variants = campaign.variants if campaign is not None else ()
         return next((v for v in variants if v.id == held.variant_id), None)
 
-    def _breaks_a_cap(self, held: Held, neighbours: Neighbours) -> bool:
-        standing = self.rulebook.standing(held.position)
-        rules = [s.rule for s in standing if not s.lost and binds(s.rule, held)]
-        return any(
-            caps.judge(rule, rule.parameters, held, neighbours).verdict == "violated"
-            for rule in rules
-            if isinstance(rule.parameters, Cap)
-        )
+    def _capped(self, held: Held, neighbours: Neighbours) -> Verdict:
+        """Whether all caps and gaps in force are kept: the worst that is found of one."""
+        found: set[Verdict] = set()
+        for standing in self.rulebook.standing(held.position):
+            rule = standing.rule
+            if not isinstance(rule.parameters, Cap) or not binds(rule, held):
+                continue
+            found.add("unknown" if standing.lost else caps.judge(rule, rule.parameters, held, neighbours).verdict)
+        return "violated" if "violated" in found else "unknown" if "unknown" in found else "kept"
 
     def _has_learned(self, policy_id: str) -> bool:
         if policy_id not in self._learned:

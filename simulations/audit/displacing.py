@@ -14,14 +14,14 @@ from dataclasses import dataclass, replace
 
 from simulations.audit.campaigns import Campaigns
 from simulations.audit.holdings import GONE, Held, Neighbours
-from simulations.audit.verdicts import KEPT, Judgement
+from simulations.audit.verdicts import KEPT, Judgement, Verdict
 from storage.records import Campaign
 
 #: How a displaced decision names the one that took its place.
 _NAMED_BY = "displaced by "
 
-#: Judges a cap or gap for a reservation among these messages: whether it would surely be broken.
-Breaks = Callable[[Held, Neighbours], bool]
+#: What the caps and gaps say of a reservation among these messages.
+Capped = Callable[[Held, Neighbours], Verdict]
 
 
 @dataclass(frozen=True)
@@ -31,16 +31,16 @@ class Displacing:
     campaigns: Campaigns
     positions: Sequence[int]
 
-    def judge(self, judged: Held, messages: Sequence[Held], breaks: Breaks) -> Judgement:
+    def judge(self, judged: Held, messages: Sequence[Held], capped: Capped) -> Judgement:
         """Whether everything that a reservation displaced might and had to go.
 
         Args:
             judged: a reservation that displaced something.
             messages: all of its recipient, other systems' too.
-            breaks: whether it would break a cap among given messages.
+            capped: whether it would keep every cap among given messages.
         """
         by_ref: Mapping[str, Held] = {held.ref: held for held in messages if held.decided_at is not None}
-        doubt: Judgement | None = None
+        verdict = KEPT
         for ref in judged.displaced:
             gone = by_ref.get(ref)
             if gone is None:
@@ -48,10 +48,16 @@ class Displacing:
             for found in self._objections(judged, gone):
                 if found.verdict == "violated":
                     return found
-                doubt = doubt or found
-            if gone.closed_after is not None and not breaks(judged, Neighbours(_with_back(gone, messages))):
+                if found.verdict == "unknown":
+                    verdict = found
+            if gone.closed_after is None:
+                continue
+            with_it = capped(judged, Neighbours(_with_back(gone, messages)))
+            if with_it == "kept":
                 return Judgement("violated", f"displaced {ref}, with which it breaks no cap", (ref,))
-        return doubt or KEPT
+            if with_it == "unknown":
+                verdict = Judgement("unknown", f"the log doesn't tell whether {ref} had to go", (ref,))
+        return verdict
 
     def _objections(self, judged: Held, gone: Held) -> Iterator[Judgement]:
         who = (gone.ref,)

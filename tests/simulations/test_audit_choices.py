@@ -194,6 +194,18 @@ def test_a_priority_that_may_have_changed_meanwhile_is_unknown(shop: Store) -> N
     assert tally(report, "priority") == {"unknown": 1}
 
 
+def test_one_that_is_unknown_makes_the_whole_unknown(shop: Store) -> None:
+    put_campaign(shop, "other")
+    log(shop, reserved("low", NOW + HOUR), reserved("lower", NOW + 25 * HOUR, campaign_id="other"))
+    displaced(shop, "low")
+    displaced(shop, "lower")
+    log(shop, urgent(gone=("low", "lower")))
+    put_campaign(shop, "other", 2, priority=95)
+    report = audited(shop)
+    assert report.clean
+    assert tally(report, "priority") == {"unknown": 1}
+
+
 def test_what_was_claimed_or_past_is_not_to_be_displaced(shop: Store) -> None:
     log(shop, reserved("low", NOW + HOUR, claimed_at=NOW))
     displaced(shop, "low")
@@ -225,6 +237,19 @@ def test_nothing_is_displaced_without_need(shop: Store) -> None:
     report = audited(shop)
     assert broken(report) == [("priority", "urgent")]
     assert report.breaches[0].others == ("far",)
+
+
+def test_a_need_that_hangs_on_a_message_of_uncertain_end_is_unknown(shop: Store) -> None:
+    """Given back after its time, and confirmed later: it may have expired, and been heard of, before."""
+    put_rule(shop, Cap(limit=2, rolling_hours=24.0), version=2)
+    log(shop, reserved("other", NOW + 3 * HOUR), reserved("low", NOW + HOUR))
+    displaced(shop, "low")
+    log(shop, urgent())
+    released(shop, "other", NOW + 9 * HOUR)
+    changed(shop, "other", "sent", sent_at=NOW + 3 * HOUR)
+    report = audited(shop)
+    assert report.clean
+    assert tally(report, "priority") == {"unknown": 1}
 
 
 def test_a_displaced_message_and_its_taker_name_each_other(shop: Store) -> None:
