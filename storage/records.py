@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
+from math import inf
 from typing import Any, Literal
 
 from storage.swift import swift
@@ -104,11 +105,17 @@ class Channel:
 
 @dataclass(frozen=True, slots=True)
 class OutcomeWeight:
-    """What an outcome is worth: ``fixed`` when it happens plus ``per_value`` x its value, clipped at ``max_value``."""
+    """What an outcome is worth: ``fixed`` when it happens plus ``per_value`` x its value within ± ``max_value``."""
 
     fixed: float = 0.0
     per_value: float = 0.0
     max_value: float | None = None
+
+    @property
+    def bounds(self) -> tuple[float, float]:
+        """What a value counts as at least and at most: a refund of a million weighs no more than an order of one."""
+        most = inf if self.max_value is None else self.max_value
+        return -most, most
 
 
 @dataclass(frozen=True, slots=True)

@@ -232,7 +232,7 @@ def matured(campaign: Campaign, outcomes: Mapping[str, Outcome]) -> bool:
 def reward(campaign: Campaign, decision: Decision, outcomes: Mapping[str, Outcome]) -> float:
     """Worth of a decision in units of the objective: the sum over outcomes that happened, minus the message's cost.
 
-    An outcome adds ``fixed`` + ``per_value`` x its value, the value clipped from above at ``max_value`` (no value: 0).
+    An outcome adds ``fixed`` + ``per_value`` x its value, the value clipped to ± ``max_value`` (no value: 0).
     The cost of variant and channel is paid while the message is held or once it went out, not after it was given back;
     what it was then where the campaign no longer has one of them.
     """
@@ -241,10 +241,8 @@ def reward(campaign: Campaign, decision: Decision, outcomes: Mapping[str, Outcom
         outcome = outcomes.get(name)
         if outcome is None or not outcome.happened:
             continue
-        value = outcome.value or 0.0
-        if weight.max_value is not None:
-            value = min(value, weight.max_value)
-        terms.append(weight.fixed + weight.per_value * value)
+        least, most = weight.bounds
+        terms.append(weight.fixed + weight.per_value * min(max(outcome.value or 0.0, least), most))
     return math.fsum(terms)
 
 

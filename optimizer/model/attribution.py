@@ -6,6 +6,9 @@ A score is Σ_k worth_k · chance_k, less cost and toll; a chance is σ(η_k), o
 (σ(η₁) − σ(η₀)) / Δη; of a product it is an integral over a smooth curve, by Gauss–Legendre quadrature. Either way the
 shares add up to the difference.
 
+Where an outcome is worth more after one of two messages, its worth is taken at the mean of both for that, and what the
+worths differ by, times the mean chance, is a share of its own: the same two shares, of a product of two.
+
 Not sending has heads of its own. What both can bring (a purchase) is compared term by term; what only a message can
 bring (a click) is there with "sending at all", at the usual level, and everything else moves it from there.
 """
@@ -28,30 +31,31 @@ _EQUAL = 1e-9
 _POINTS, _WEIGHTS = (0.5 * (np.polynomial.legendre.leggauss(64)[0] + 1.0), 0.5 * np.polynomial.legendre.leggauss(64)[1])
 
 
-def between_messages(model: RewardModel, campaign: Campaign, one: Terms, other: Terms) -> dict[Name, float]:
-    """What each name adds to the first message's expected outcomes over the second's."""
-    worth = worth_of(model.message, campaign, model.artifact_meta["values"])
-    return _shares(worth, one, other, steps(model.message.outcomes))
+def between_messages(
+    model: RewardModel, campaign: Campaign, variants: tuple[str, str], one: Terms, other: Terms
+) -> dict[Name, float]:
+    """What each name adds to the first message's expected outcomes over the second's; ``variants``: what they say."""
+    worth = worth_of(model.message, campaign, model.artifact_meta["values"], variants)
+    return _shares(worth, one, other, model.message.outcomes)
 
 
-def over_no_send(model: RewardModel, campaign: Campaign, message: Terms, silence: Terms) -> dict[Name, float]:
-    """What each name adds to a message's expected outcomes over those of not sending."""
+def over_no_send(
+    model: RewardModel, campaign: Campaign, variant: str, message: Terms, silence: Terms
+) -> dict[Name, float]:
+    """What each name adds to the expected outcomes of a message of ``variant`` over those of not sending."""
     values = model.artifact_meta["values"]
-    worth = worth_of(model.message, campaign, values)
-    outside = worth_of(model.no_send, campaign, values)
+    worth = worth_of(model.message, campaign, values, (variant,))
+    outside = worth_of(model.no_send, campaign, values, (None,))
     names = model.message.outcomes
     both = [k for k, name in enumerate(names) if name in model.no_send.outcomes]
     only = [k for k, name in enumerate(names) if name not in model.no_send.outcomes]
     place = [model.no_send.outcomes.index(names[k]) for k in both]
-    # One outcome has one worth, but is told from each kind's own heads.
-    if not np.allclose(worth[both], outside[place]):
-        raise ValueError("an outcome is worth the same whether or not a message is sent")
-    found = _shares(worth[both], _of(message, both), _of(silence, place), ())
-    level = {LEVEL: message[LEVEL][only]}
-    order = steps([names[k] for k in only])
-    for name, share in _shares(worth[only], _of(message, only), level, order).items():
+    each = np.concatenate([worth[both], outside[place]], axis=1)
+    found = _shares(each, _of(message, both), _of(silence, place), [names[k] for k in both])
+    level, alone = {LEVEL: message[LEVEL][only]}, [names[k] for k in only]
+    for name, share in _shares(worth[only].repeat(2, axis=1), _of(message, only), level, alone).items():
         found[name] = found.get(name, 0.0) + share
-    found[LEVEL] = found.get(LEVEL, 0.0) + float(worth[only] @ chances(level[LEVEL], order))
+    found[LEVEL] = found.get(LEVEL, 0.0) + float(worth[only, 0] @ chances(level[LEVEL], steps(alone)))
     return found
 
 
@@ -60,20 +64,26 @@ def _of(terms: Terms, heads: Sequence[int]) -> dict[Name, Floats]:
 
 
 def _shares(
-    worth: Floats, one: Mapping[Name, Floats], other: Mapping[Name, Floats], order: Sequence[tuple[int, int]]
+    worth: Floats, one: Mapping[Name, Floats], other: Mapping[Name, Floats], outcomes: Sequence[str]
 ) -> dict[Name, float]:
-    """Δη of each name times the mean slope of every head on the way, summed over heads."""
+    """Δη of each name times the mean slope of every head on the way, summed over heads; worth (H, 2) of both."""
     if not worth.size:
         return {}
-    nothing = np.zeros(worth.size)
+    order, nothing = steps(outcomes), np.zeros(len(worth))
     first, second = sum(one.values(), nothing), sum(other.values(), nothing)
+    mean = worth.mean(axis=1)
     if order:
         way = second[:, None] + (first - second)[:, None] * _POINTS
-        slope = slopes(way, worth, order) @ _WEIGHTS
+        slope = slopes(way, mean, order) @ _WEIGHTS
     else:
-        slope = worth * _mean_slope(first, second)
+        slope = mean * _mean_slope(first, second)
     names = dict.fromkeys([*one, *other])
-    return {name: float(slope @ (one.get(name, nothing) - other.get(name, nothing))) for name in names}
+    found = {name: float(slope @ (one.get(name, nothing) - other.get(name, nothing))) for name in names}
+    chance = 0.5 * (chances(first, order) + chances(second, order))
+    for outcome, more in zip(outcomes, (worth[:, 0] - worth[:, 1]) * chance, strict=True):
+        if more:
+            found[Name("value", outcome)] = float(more)
+    return found
 
 
 def _mean_slope(first: Floats, second: Floats) -> Floats:

@@ -17,7 +17,7 @@ from optimizer.model.funnel import steps
 from optimizer.model.heads import Heads
 from optimizer.model.layout import Action
 from optimizer.model.timefeatures import SHORT, TIME_COLUMNS
-from optimizer.model.values import expected_value
+from optimizer.model.values import expected_values
 from optimizer.model.variantbasis import VariantBasis
 from storage.records import Campaign, JsonObject
 
@@ -63,7 +63,7 @@ class Prepared:
 
     Attributes:
         mean: message heads. draws: their draws, width factor included.
-        weighted: (Hw,) message heads that the objective hangs on; worth: (H,) the reward of each head's outcome.
+        weighted: (Hw,) message heads that the objective hangs on; worth: (H, P) the reward of each head's outcome.
         steps: (head, head before it), see ``funnel``.
         cost: (P,) of variant and channel.
         no_send_*: the same for the no_send heads: (H0, base), (Hw0, M, base), a base row being 1 and the context in the
@@ -109,11 +109,12 @@ def prepare(
         for channel in channels
     ]
     cost = np.array([by_id[variant].cost + costs[channel] for variant in variants for channel in channels], np.float64)
-    worth = worth_of(message, campaign, values)
+    worth = np.repeat(worth_of(message, campaign, values, variants), len(channels), axis=1)
     order = steps(message.outcomes)
-    weighted = np.unique([*np.flatnonzero(worth), *(before for head, before in order if worth[head])]).astype(np.int64)
+    counts = np.count_nonzero(worth, axis=1)
+    weighted = np.unique([*np.flatnonzero(counts), *(before for head, before in order if counts[head])])
     outside = Action(campaign.campaign_id)
-    no_send_worth = worth_of(no_send, campaign, values)
+    no_send_worth = worth_of(no_send, campaign, values, (None,))[:, 0]
     no_send_weighted = np.flatnonzero(no_send_worth)
     return Prepared(
         mean=_tower(
@@ -121,8 +122,8 @@ def prepare(
             np.stack([message.coefficients(action) for action in actions], axis=1),
             message.bucket_means(),
         ),
-        draws=_bank(message, actions, weighted, width, own),
-        weighted=weighted,
+        draws=_bank(message, actions, weighted.astype(np.int64), width, own),
+        weighted=weighted.astype(np.int64),
         worth=worth,
         steps=order,
         cost=cost,
@@ -187,13 +188,16 @@ def doubt_factor(width: float) -> float:
     return max(1.0, DOUBT / width) if width else 1.0
 
 
-def worth_of(heads: Heads, campaign: Campaign, values: JsonObject) -> NDArray[np.float64]:
-    """Reward (H,) of each head's outcome when it happens: fixed + per_value · E[min(value, max_value)]."""
-    out = np.zeros(len(heads.outcomes))
+def worth_of(
+    heads: Heads, campaign: Campaign, values: JsonObject, variants: Sequence[str | None]
+) -> NDArray[np.float64]:
+    """Reward (H, V) of each head's outcome when it happens after a variant (None = nothing sent): fixed + per_value ·
+    E[value], clipped to ± ``max_value``."""
+    out = np.zeros((len(heads.outcomes), len(variants)))
     for i, name in enumerate(heads.outcomes):
         weight = campaign.objective.get(name)
         if weight is not None:
             out[i] = weight.fixed
             if weight.per_value:
-                out[i] += weight.per_value * expected_value(values, name, campaign, weight.max_value)
+                out[i] += weight.per_value * expected_values(values, name, campaign, variants, weight.max_value)
     return out

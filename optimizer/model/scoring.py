@@ -166,14 +166,13 @@ def _means(ready: Prepared, x: Floats, local: NDArray[np.int64], own: Sequence[N
     rest = 1.0 - chance
     for head, before in ready.steps:
         chance[:, head] *= chance[:, before]
-    n, heads, pairs, slots = chance.shape
-    reward = (ready.worth @ chance.reshape(n, heads, pairs * slots)).reshape(n, pairs, slots) - ready.cost[:, None]
-    slope = ready.worth[:, None, None] * chance
+    slope = ready.worth[:, :, None] * chance
+    reward = slope.sum(axis=1) - ready.cost[:, None]
     through = [slope[:, head] * rest[:, before] for head, before in ready.steps]
     slope *= rest
     for (_, before), more in zip(ready.steps, through, strict=True):
         slope[:, before] += more
-    weighted = slope if len(ready.weighted) == heads else slope[:, ready.weighted]
+    weighted = slope if len(ready.weighted) == chance.shape[1] else slope[:, ready.weighted]
     return _Means(basis.astype(np.float32), hours, chance, reward, weighted.astype(np.float32))
 
 

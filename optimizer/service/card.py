@@ -155,7 +155,8 @@ def _evaluated(rows: Sequence[Logged], policy: Policy) -> dict[str, Any] | None:
 def _importance(model: RewardModel, campaign: Campaign, rows: Sequence[Logged]) -> list[dict[str, Any]]:
     """How much each feature moves the expected reward from message to message: the standard deviation of its terms in
     units of reward, and its share of all of them; the largest first."""
-    worth = worth_of(model.message, campaign, model.artifact_meta["values"])
+    worth = worth_of(model.message, campaign, model.artifact_meta["values"], [v.id for v in campaign.variants])
+    of_variant = dict(zip((v.id for v in campaign.variants), worth.T, strict=True))
     variants = {variant.id: variant for variant in campaign.variants}
     moved: list[dict[tuple[str, str], float]] = []
     for row in rows[:_MOST_WEIGHED]:
@@ -166,7 +167,7 @@ def _importance(model: RewardModel, campaign: Campaign, rows: Sequence[Logged]) 
         seen = Seen(x.astype(np.float64), parts, decision.snapshot.effects)
         variant, channel = variants[decision.variant_id or ""], decision.channel or ""
         terms = message_terms(model, seen, campaign.campaign_id, variant, channel, local_seconds(decision))
-        slope = slopes(sum(terms.values(), np.zeros(worth.size)), worth, steps(model.message.outcomes))
+        slope = slopes(sum(terms.values(), np.zeros(len(worth))), of_variant[variant.id], steps(model.message.outcomes))
         sums: dict[tuple[str, str], float] = {}
         for name, term in terms.items():
             key = (name.kind, name.feature)

@@ -253,11 +253,11 @@ class _Scene:
             return {name: -share for name, share in self.shares(rival, action).items()}
         mine = self._terms(action)
         if rival == silent:
-            found = over_no_send(
-                self.model, s.campaign, mine, no_send_terms(self.model, self._seen, s.campaign.campaign_id)
-            )
+            silence = no_send_terms(self.model, self._seen, s.campaign.campaign_id)
+            found = over_no_send(self.model, s.campaign, self._variant_id(action), mine, silence)
         else:
-            found = between_messages(self.model, s.campaign, mine, self._terms(rival))
+            each = (self._variant_id(action), self._variant_id(rival))
+            found = between_messages(self.model, s.campaign, each, mine, self._terms(rival))
         for sign, one in ((-1.0, action), (1.0, rival)):
             for name, charge in self._charges(one).items():
                 found[name] = found.get(name, 0.0) + sign * charge
@@ -269,6 +269,10 @@ class _Scene:
         variant = self._variant(space.variants[v])
         local = int(space.local[slot])
         return message_terms(self.model, self._seen, s.campaign.campaign_id, variant, space.channels[c], local)
+
+    def _variant_id(self, action: int) -> str:
+        at = self.plan.space.factors(action)
+        return self.plan.space.variants[at[0] if at else 0]
 
     def _variant(self, variant_id: str) -> Variant:
         return next(v for v in self.situation.campaign.variants if v.id == variant_id)

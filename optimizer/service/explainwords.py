@@ -113,6 +113,7 @@ def feature(one: Mapping[str, Any]) -> str:
         "history": f"the recipient's history ({name})",
         "price": f"the price of what {name} makes scarce",
         "copy": f"the variant's {name}",
+        "value": f"what {name} is worth after this variant",
     }.get(one["kind"], name)
     through = f" {_THROUGH[one['through']]}" if one["through"] else ""
     return f"{told}{through} ({one['contribution']:+.3g})"

@@ -225,9 +225,7 @@ def _worths(campaign: Campaign, outcomes: Mapping[str, Outcomes]) -> list[Floats
     """What each outcome of the objective was worth, (n,) each."""
     worths = []
     for name, weight in campaign.objective.items():
-        value = outcomes[name].value
-        if weight.max_value is not None:
-            value = np.minimum(value, weight.max_value)
+        value = np.clip(outcomes[name].value, *weight.bounds)
         worths.append(np.where(outcomes[name].happened, weight.fixed + weight.per_value * value, 0.0))
     return worths
 

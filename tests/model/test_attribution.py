@@ -25,7 +25,7 @@ from optimizer.model.training.gate import EncoderVerdict, Judged, NetworkVerdict
 from optimizer.model.training.network import Network
 from optimizer.model.variantfeatures import variant_features
 from storage.records import Campaign, Variant
-from tests.model.conftest import MONDAY, campaign, contexts, made_up
+from tests.model.conftest import MONDAY, campaign, contexts, dearer, made_up
 
 SHOP = campaign()
 LOCAL = MONDAY + np.arange(0, 7 * 86_400, 6 * 3_600, dtype=np.int64) + 600
@@ -47,7 +47,7 @@ def people(seed: int, n: int) -> list[dict[str, Any]]:
 
 
 def rows(n: int = 1_500) -> Examples:
-    examples = made_up(n, 4)
+    examples = dearer(made_up(n, 4))
     rng = np.random.default_rng(5)
     return dataclasses.replace(examples, contexts=[{**one, **story(rng)} for one in examples.contexts])
 
@@ -115,8 +115,8 @@ class Case:
         """What each name adds to the expected outcomes of one action over another's; ``one`` is a message."""
         terms = [terms_of(self.model, self.seen, action) for action in (one, other)]
         if other == SPACE.no_send_index:
-            return over_no_send(self.model, SHOP, *terms)
-        return between_messages(self.model, SHOP, *terms)
+            return over_no_send(self.model, SHOP, said(one), *terms)
+        return between_messages(self.model, SHOP, (said(one), said(other)), *terms)
 
     def outcomes_only(self, action: int) -> float:
         """The score of an action without its cost."""
@@ -127,6 +127,13 @@ class Case:
 
 def shares(model: RewardModel, context: dict[str, Any], one: int, other: int) -> dict[Name, float]:
     return Case(model, context).shares(one, other)
+
+
+def said(action: int) -> str:
+    """The variant of a message."""
+    at = SPACE.factors(action)
+    assert at is not None
+    return SPACE.variants[at[0]]
 
 
 def terms_of(model: RewardModel, seen: Seen, action: int, shop: Campaign = SHOP) -> dict[Name, np.ndarray[Any, Any]]:
@@ -152,6 +159,15 @@ def test_contributions_add_up_on_a_thousand_random_decisions(kind: str, request:
             path = max(path, sum(abs(share) for name, share in found.items() if name.kind == "residual") / size)
     assert worst < 1e-6
     assert path <= (5e-3 if kind == "networked" else 0.0), "what is left of the network's path, as a share of it all"
+
+
+def test_an_outcome_that_is_worth_more_after_a_variant_says_so(linear: RewardModel) -> None:
+    """Planted: orders are three times as dear after the second."""
+    first, second = (SPACE.index(variant, 0, 0) for variant in (0, 1))
+    dearer = shares(linear, people(9, 1)[0], second, first)[Name("value", "converted")]
+    assert dearer > 0.0
+    assert shares(linear, people(9, 1)[0], first, second)[Name("value", "converted")] == -dearer
+    assert Name("value", "clicked") not in shares(linear, people(9, 1)[0], second, first)
 
 
 def test_the_terms_of_a_logit_are_the_logit(linear: RewardModel) -> None:

@@ -31,7 +31,7 @@ def made_up_heads(
 ) -> Prepared:
     pairs = variants * channels
     weighted = np.arange(heads)[rng.permutation(heads) < max(1, heads - 1)]
-    worth = np.where(np.isin(np.arange(heads), weighted), rng.normal(0, 3, heads), 0.0)
+    worth = np.where(np.isin(np.arange(heads), weighted)[:, None], rng.normal(0, 3, (heads, pairs)), 0.0)
     many = len(weighted)
     bank = Bank.laid_out(
         rng.normal(0, 0.05, (many, draws, pairs, features)),

@@ -23,9 +23,9 @@ from optimizer.model.prepared import DOUBT
 from optimizer.model.timefeatures import TIME_NAMES
 from optimizer.model.training import rows
 from optimizer.model.training.train import train
-from optimizer.model.values import expected_value
+from optimizer.model.values import expected_values
 from storage.records import Campaign, JsonObject, OutcomeWeight
-from tests.model.conftest import MONDAY, campaign, contexts, made_up
+from tests.model.conftest import MONDAY, campaign, contexts, dearer, made_up
 
 ROWS = 3_000
 LOCAL = MONDAY + np.array([0, 3_599, 9 * 3_600 + 60, 30 * 3_600, 5 * 86_400 + 7_200, 7 * 86_400 - 1], dtype=np.int64)
@@ -36,7 +36,7 @@ PEOPLE = contexts(np.random.default_rng(9), 5)
 @pytest.fixture(scope="module")
 def model() -> RewardModel:
     """A model without network, with the full set of blocks."""
-    return RewardModel.load(train(made_up(ROWS, 4), attributes=(), seed=4, network=False).blob)
+    return RewardModel.load(train(dearer(made_up(ROWS, 4)), attributes=(), seed=4, network=False).blob)
 
 
 def tau(local: int) -> list[float]:
@@ -129,9 +129,9 @@ def brute_force(
             weight = owner.objective.get(name)
             if weight is None:
                 continue
-            worth = weight.fixed + weight.per_value * expected_value(
-                model.artifact_meta["values"], name, owner, weight.max_value
-            )
+            sketches, variant = model.artifact_meta["values"], None if action is None else action[0]
+            (value,) = expected_values(sketches, name, owner, (variant,), weight.max_value)
+            worth = weight.fixed + weight.per_value * value
             total += worth * p
             assert heads.doubt is not None
             deviation = width * heads.bank[i].astype(float) + max(width, DOUBT) * heads.doubt[i].astype(float)
@@ -157,6 +157,13 @@ def of_smooth_weeks(names: Sequence[str], monkeypatch: pytest.MonkeyPatch) -> tu
 
 def test_scores_equal_the_dense_product(model: RewardModel) -> None:
     equal_the_dense_product(model)
+
+
+def test_an_outcome_counts_what_it_is_worth_after_that_variant(model: RewardModel) -> None:
+    """By planted orders: three times as dear after the second, and clipped."""
+    sketches = model.artifact_meta["values"]
+    first, second, none = expected_values(sketches, "converted", campaign(), ("a", "b", None), 50.0)
+    assert second > 1.3 * max(first, none)
 
 
 def test_scores_of_a_model_of_smooth_weeks_do(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -31,7 +31,7 @@ def score(
     (n, 18, S) (w) and hours of the week (n, S) (w) of their slots.
 
     sizes: n, H, P, S, F, short, steps, Hw. local: (n, S) seconds. own: (n, H, S) or None. context … bucket: of a
-    ``Tower``.
+    ``Tower``. worth: (H, P).
     """
 
 def stay(

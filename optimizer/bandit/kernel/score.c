@@ -133,21 +133,27 @@ static void score_of_row(const struct tower *w, const struct asked *at, double *
     for (Py_ssize_t p = 0; p < w->pairs; p++)
         for (Py_ssize_t s = 0; s < slots; s++)
             at->reward[p * slots + s] = -w->cost[p];
-    for (Py_ssize_t h = 0; h < w->heads; h++)
-        for (Py_ssize_t a = 0; w->worth[h] != 0.0 && a < actions; a++)
-            at->reward[a] += w->worth[h] * at->chance[h * actions + a];
+    for (Py_ssize_t i = 0; i < w->heads * w->pairs; i++) {
+        double *reward = at->reward + i % w->pairs * slots;
+        for (Py_ssize_t s = 0; w->worth[i] != 0.0 && s < slots; s++)
+            reward[s] += w->worth[i] * at->chance[i * slots + s];
+    }
     for (Py_ssize_t i = 0; i < w->weighted; i++) {
         const int64_t h = w->which[i];
-        float *slope = at->slope + i * actions;
-        for (Py_ssize_t a = 0; a < actions; a++)
-            slope[a] = (float)(w->worth[h] * at->chance[h * actions + a] * rest[h * actions + a]);
-        for (Py_ssize_t k = 0; k < w->steps; k++)
-            if (w->step[2 * k + 1] == h) {
-                const double worth = w->worth[w->step[2 * k]];
-                const double *then = at->chance + w->step[2 * k] * actions;
-                for (Py_ssize_t a = 0; a < actions; a++)
-                    slope[a] += (float)(worth * then[a] * rest[h * actions + a]);
-            }
+        for (Py_ssize_t p = 0; p < w->pairs; p++) {
+            float *slope = at->slope + i * actions + p * slots;
+            const double worth = w->worth[h * w->pairs + p], *no = rest + h * actions + p * slots;
+            const double *yes = at->chance + h * actions + p * slots;
+            for (Py_ssize_t s = 0; s < slots; s++)
+                slope[s] = (float)(worth * yes[s] * no[s]);
+            for (Py_ssize_t k = 0; k < w->steps; k++)
+                if (w->step[2 * k + 1] == h) {
+                    const double after = w->worth[w->step[2 * k] * w->pairs + p];
+                    const double *then = at->chance + w->step[2 * k] * actions + p * slots;
+                    for (Py_ssize_t s = 0; s < slots; s++)
+                        slope[s] += (float)(after * then[s] * no[s]);
+                }
+        }
     }
 }
 

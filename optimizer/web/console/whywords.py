@@ -31,6 +31,8 @@ def contribution(say: Sayings, one: Mapping[str, Any]) -> Markup:
         told = t("why.feature.product", name=one["feature"])
     elif kind in ("history", "price", "copy"):
         told = t(f"why.feature.{kind}", name=name)
+    elif kind == "value":
+        told = t("why.feature.value", name=say.named("outcome", one["feature"]))
     else:
         told = Markup.escape(name)
     return t("why.through", feature=told, through=t(f"why.by.{one['through']}")) if one["through"] else told

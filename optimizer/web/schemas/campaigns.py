@@ -97,12 +97,16 @@ class ChannelIn(Body):
 
 
 class OutcomeWeightIn(Body):
-    """What an outcome is worth: `fixed` when it happens plus `per_value` times its value, clipped at `max_value`."""
+    """What an outcome is worth: `fixed` when it happens plus `per_value` times its value, clipped to ± `max_value`."""
 
     fixed = Number(maximum=limits.AMOUNT, load_default=0.0)
     per_value = Number(maximum=limits.AMOUNT, load_default=0.0)
     max_value = Number(
-        "Where a value is clipped; null: nowhere.", above=0, maximum=limits.AMOUNT, load_default=None, allow_none=True
+        "Where a value is clipped, a negative one at as much below 0; null: nowhere.",
+        above=0,
+        maximum=limits.AMOUNT,
+        load_default=None,
+        allow_none=True,
     )
 
     @post_load

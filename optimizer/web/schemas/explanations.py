@@ -41,7 +41,8 @@ class ContributionOut(Shown):
 
     kind = Text(
         "level, campaign, channel, variant, pair, copy (a feature or word of the variant), attribute, product (of two "
-        "attributes), history, hour, weekday, rhythm, cost or price.",
+        "attributes), history, hour, weekday, rhythm, value (what an outcome is worth after this variant), cost or "
+        "price.",
         required=True,
     )
     feature = Text(longest=10_000, required=True)
