@@ -11,7 +11,13 @@ from numpy.typing import NDArray
 
 from optimizer.model.hashing import hash_tokens, text_tokens
 from optimizer.model.variantbasis import VariantBasis
-from optimizer.model.variantfeatures import VARIANT_FEATURE_WIDTH, VARIANT_TEXT_WIDTH, feature_tokens
+from optimizer.model.variantfeatures import (
+    UNSCALED,
+    VARIANT_FEATURE_WIDTH,
+    VARIANT_TEXT_WIDTH,
+    Scales,
+    feature_tokens,
+)
 from storage.records import Variant
 
 Floats = NDArray[np.float64]
@@ -25,9 +31,9 @@ class Token:
     text: str
 
 
-def token_vectors(variant: Variant) -> dict[Token, Floats]:
+def token_vectors(variant: Variant, scales: Scales = UNSCALED) -> dict[Token, Floats]:
     """What each token adds to the variant's hashed numbers, (p,) each; together they are all of them."""
-    described = feature_tokens(variant)
+    described = feature_tokens(variant, scales)
     worded = text_tokens(variant.text)
     features, words = (
         _scaled(tokens, width, longest)
@@ -46,7 +52,7 @@ def token_vectors(variant: Variant) -> dict[Token, Floats]:
 
 def token_coordinates(variant: Variant, basis: VariantBasis) -> tuple[dict[Token, Floats], Floats]:
     """What each token adds to the variant's coordinates, (r,) each, and what is left: minus the average variant."""
-    parts = {token: vector @ basis.directions for token, vector in token_vectors(variant).items()}
+    parts = {token: vector @ basis.directions for token, vector in token_vectors(variant, basis.scales).items()}
     coordinates = np.array(basis.coordinates(variant), dtype=np.float64)
     return parts, coordinates - sum(parts.values(), np.zeros(basis.width))
 

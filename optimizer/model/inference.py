@@ -44,7 +44,8 @@ class RewardModel:
             self._spec = FeatureSpec.from_json(meta["spec"])
             self._message = Heads.load("message", arrays, meta["message"])
             self._no_send = Heads.load("no_send", arrays, meta["no_send"])
-            self._basis = VariantBasis(arrays["basis.mean"], arrays["basis.directions"])
+            scales = {name: (float(mid), float(half)) for name, (mid, half) in meta.get("variant_numbers", {}).items()}
+            self._basis = VariantBasis(arrays["basis.mean"], arrays["basis.directions"], scales)
             self._values: JsonObject = meta["values"]
             self._width = float(meta["width"])
         except (AttributeError, IndexError, KeyError, TypeError, ValueError) as error:

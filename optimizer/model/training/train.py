@@ -297,6 +297,7 @@ def _assemble(
     meta: dict[str, Any] = {
         "format": FORMAT,
         "spec": spec.to_json(),
+        "variant_numbers": {name: list(scale) for name, scale in basis.scales.items()},
         "values": dict(sums.values),
         "width": width_factor(sums.told),
         "rows": sums.rows,
