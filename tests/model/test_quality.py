@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import orjson
 import pytest
+from numpy.typing import NDArray
 
 from optimizer.model.examples import Examples
 from optimizer.model.features import fit_spec
@@ -29,6 +30,13 @@ def with_feature(value: Value, examples: Examples = BASE, name: str = "odd") -> 
         if found is not None:
             row[name] = found
     return replace(examples, contexts=rows)
+
+
+def of_people(contexts: list[dict[str, Any]], converted: NDArray[np.bool_]) -> Examples:
+    """A row a recipient, with these contexts and one outcome."""
+    rows = BASE.take(np.arange(len(contexts)) % ROWS)
+    outcome = {"converted": converted.astype(np.float64)}
+    return replace(rows, contexts=contexts, cluster=np.arange(len(contexts)), outcome=outcome, value={})
 
 
 def of(quality: Quality, name: str = "odd") -> Finding | None:
@@ -193,6 +201,27 @@ class TestLeaks:
         assert "converted" in found.detail
         assert found.figure > 0.95
 
+    @pytest.mark.parametrize(("people", "share"), [(16_000, 0.011), (2_000, 0.45)])
+    def test_one_exact_number_where_something_happened(self, people: int, share: float) -> None:
+        """No hours since the last order, for those who ordered: no bin of quantiles holds them alone."""
+        rng = np.random.default_rng(31)
+        ordered = rng.random(people) < share
+        hours = np.where(ordered, 0.0, 1.0 + rng.exponential(400.0, people))
+        found = of(examine(of_people([{"odd": float(one)} for one in hours], ordered)))
+        assert found is not None
+        assert (found.problem, found.left_out) == ("leaking", True)
+
+    def test_a_time_after_the_decision_where_something_happened(self) -> None:
+        rng = np.random.default_rng(32)
+        people, now, day = 16_000, 1_780_000_000.0, 86_400.0
+        ordered = rng.random(people) < 0.011
+        registry = [Attribute("w", "odd", "timestamp")]
+        for ahead, leaks in ((ordered, True), (np.full(people, True), False)):
+            at = now + day * np.where(ahead, rng.uniform(0.01, 1.0, people), -rng.exponential(60.0, people))
+            rows = of_people([{"odd": float(one), "@moment": now} for one in at], ordered)
+            found = of(examine(rows, registry))
+            assert (found is not None and found.problem == "leaking") == leaks
+
     def test_a_strong_and_honest_feature_is_no_leak(self) -> None:
         # Its area under the curve is about .9: more than features that are known before the send ever have.
         clicked = BASE.outcome["clicked"]
@@ -216,18 +245,20 @@ class TestLeaks:
         rows = replace(BASE, outcome={"converted": happened}, value={})
         assert problem(lambda i: "keen" if keen[i] else "cool", rows) is None
 
-    def test_false_alarms_are_rarer_than_stated(self) -> None:
+    @pytest.mark.parametrize("number", [False, True])
+    def test_false_alarms_are_rarer_than_stated(self, number: bool) -> None:
         """60 features at the edge of the null: a value that makes a rare outcome .9 likely, in fresh logs each.
 
         At .01 a log (5 features more are examined), 5 or more alarms in 60 logs have a chance of .0004.
         """
+        yes, no = (0, 1) if number else ("yes", "no")
         rng = np.random.default_rng(8)
         alarms = 0
         for _ in range(60):
             marked = rng.random(ROWS) < 0.1
             happened = (rng.random(ROWS) < np.where(marked, 0.9, 0.01)).astype(np.float64)
             rows = replace(BASE, outcome={"converted": happened}, value={})
-            alarms += problem(lambda i, m=marked: "yes" if m[i] else "no", rows) == "leaking"  # type: ignore[misc]
+            alarms += problem(lambda i, m=marked: yes if m[i] else no, rows) == "leaking"  # type: ignore[misc]
         assert alarms < 5
 
     def test_a_certain_value_is_found_with_power(self) -> None:

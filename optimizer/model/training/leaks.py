@@ -8,6 +8,10 @@ Two tests of one feature against one outcome, both on recipients that did not ch
   with at most that chance in the other half's: an exact binomial tail. This finds what is present only where something
   happened. Asked as well is that those values raise the chance threefold, hold a twentieth of the cases, and do so
   under more than one action: a good policy makes outcomes certain too, but only for the action that it picks.
+
+Values are groups of rows: a category's levels, a number's bins. What is written after the send is often one exact
+number (no hours since the last order), or a time after the decision, an age below 0: a number that several recipients
+share is a group of its own, and bins end at 0. All groups come from the half that isn't judged.
 """
 
 from __future__ import annotations
@@ -30,7 +34,7 @@ SEPARATION = 0.95
 CERTAINTY = 0.9
 #: A certain value must raise the chance by this factor, and hold this share of the cases.
 _LIFT, _COVERAGE = 3.0, 0.05
-#: Bins of a number have about this many rows; levels with fewer are one.
+#: Bins of a number have about this many rows; levels with fewer are one, as are numbers that fewer recipients share.
 _BIN_ROWS, _MOST_BINS, _LEVEL_ROWS = 40, 64, 5
 #: Rows of other actions that must agree.
 _OTHER_ROWS = 10
@@ -58,7 +62,7 @@ def leak_of(
         error: chance of a false alarm, for each outcome.
     """
     first = rows.cluster % 2 == 0
-    groups = _grouped(number, code, levels, first)
+    groups = _levels(code, levels, first) if number is None else _numbers(number, rows.cluster, first)
     for name in rows.outcomes:
         outcome = rows.outcome[name]
         known = np.isfinite(outcome) & (rows.sent if needs_message(name) else True)
@@ -134,20 +138,30 @@ class _Test:
         return other.size >= _OTHER_ROWS and float(other.mean()) >= CERTAINTY - 0.1
 
 
-def _grouped(
-    number: NDArray[np.float64] | None, code: NDArray[np.int64], levels: int, first: NDArray[np.bool_]
-) -> NDArray[np.int64]:
-    """(n,) the value of each row as a group, 0 = missing; bins and levels come from the first half alone."""
-    if number is not None:
-        known = ~np.isnan(number)
-        seen = number[known & first]
-        bins = max(1, min(_MOST_BINS, seen.size // _BIN_ROWS))
-        edges = np.unique(np.quantile(seen, np.linspace(0.0, 1.0, bins + 1)[1:-1])) if seen.size else seen
-        return np.where(known, 1 + np.searchsorted(edges, number, side="right"), 0).astype(np.int64)
+def _numbers(number: NDArray[np.float64], cluster: NDArray[np.int64], first: NDArray[np.bool_]) -> NDArray[np.int64]:
+    """(n,) the group of each number, 0 = missing: bins by the quantiles of the first half, cut at 0, and behind them
+    single numbers that several of its recipients have."""
+    known = ~np.isnan(number)
+    seen = number[known & first]
+    bins = max(1, min(_MOST_BINS, seen.size // _BIN_ROWS))
+    quantiles = np.quantile(seen, np.linspace(0.0, 1.0, bins + 1)[1:-1]) if seen.size else seen
+    edges = np.unique(np.append(quantiles, 0.0))
+    values, place = np.unique(seen, return_inverse=True)
+    # Of recipients and not of rows: a number that one has in many rows would be a group that no other can be judged by.
+    pairs = np.unique(np.column_stack((place, cluster[known & first])), axis=0)
+    single = values[np.bincount(pairs[:, 0], minlength=values.size) >= _LEVEL_ROWS]
+    at = np.searchsorted(single, number)
+    exact = np.append(single, np.nan)[at] == number
+    group = np.where(exact, edges.size + 2 + at, 1 + np.searchsorted(edges, number, side="right"))
+    return np.where(known, group, 0).astype(np.int64)
+
+
+def _levels(code: NDArray[np.int64], levels: int, first: NDArray[np.bool_]) -> NDArray[np.int64]:
+    """(n,) the group of each level, 0 = missing: the frequent levels of the first half; 1 holds the others together."""
     sizes = np.bincount(code[first & (code >= 0)], minlength=max(1, levels))
     place = np.zeros(sizes.size + 1, dtype=np.int64)
     frequent = sizes >= _LEVEL_ROWS
-    place[:-1] = np.where(frequent, np.cumsum(frequent) + 1, 1)  # 1 holds the rare levels together
+    place[:-1] = np.where(frequent, np.cumsum(frequent) + 1, 1)
     return place[code]
 
 
