@@ -9,12 +9,13 @@ One that few rows have stays too, where they are enough to learn from: what does
 And whatever can be read of an attribute that was declared for the model stays, since its owner knows when it is known;
 what was found is told.
 
-``fit_spec`` drops constants by itself; here they are told apart from what it dropped for width.
+All features are examined, however many. Those that stay may be too wide together: ``fit_spec`` chooses, and it is told.
 """
 
 from __future__ import annotations
 
 import math
+import sys
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
@@ -26,12 +27,13 @@ from numpy.typing import NDArray
 from optimizer.bandit.drift import compare
 from optimizer.model.columns import CategoryColumn, Column, NumberColumn, parse_category
 from optimizer.model.examples import Examples
-from optimizer.model.features import fit_spec, kind_of
+from optimizer.model.extremes import extreme, farthest
+from optimizer.model.features import MAX_WIDTH, FeatureSpec, Widths, fit_spec, kind_of
 from optimizer.model.training.attributetypes import UNREADABLE, readable, unreadable
 from optimizer.model.training.leaks import Leak, foretold, leak_of
 from storage.records import Attribute, AttributeType, JsonObject
 
-Problem = Literal["constant", "missing", "exploding", "identity", "leaking", "unreadable", "shifted"]
+Problem = Literal["constant", "missing", "exploding", "identity", "leaking", "unreadable", "shifted", "too_wide"]
 #: Rows looked at, spread evenly over time: enough for every test.
 MOST_ROWS = 20_000
 #: Bins of a number, and named levels of a category, when older and newer rows are compared.
@@ -100,8 +102,9 @@ class Quality:
         return tuple(sorted({finding.feature for finding in self.findings if finding.left_out}))
 
     def registry(self, attributes: Sequence[Attribute], workspace_id: str) -> tuple[Attribute, ...]:
-        """The attribute registry in which what is left out is not used by the model."""
-        out = set(self.left_out)
+        """The attribute registry in which what can't be trusted is not used by the model. What is too wide is: a spec
+        of all rows chooses by itself what fits."""
+        out = {finding.feature for finding in self.findings if finding.left_out and finding.problem != "too_wide"}
         known = [replace(a, use_in_model=a.use_in_model and a.name not in out) for a in attributes]
         new = sorted(out - {a.name for a in attributes})
         return (*known, *(Attribute(workspace_id, name, "category", use_in_model=False) for name in new))
@@ -130,7 +133,7 @@ def examine(examples: Examples, attributes: Sequence[Attribute] = ()) -> Quality
     if n == 0:
         return Quality(0, 0, (), limits)
     rows = examples.take(np.array(looked_at(n), np.int64))
-    spec = fit_spec(rows.contexts, attributes)
+    spec = fit_spec(rows.contexts, attributes, Widths(most=sys.maxsize))
     types = {attribute.name: attribute.type for attribute in attributes}
     findings = [f for name in spec.dropped if (f := _dropped(rows.contexts, name, types.get(name))) is not None]
     tests = max(1, len(spec.columns) * max(1, len(rows.outcomes)))
@@ -142,8 +145,10 @@ def examine(examples: Examples, attributes: Sequence[Attribute] = ()) -> Quality
         for found in _of_column(_Read.of(column, rows), rows, limits, misread, *shares):
             stays = found.left_out and column.name in declared
             findings.append(replace(found, left_out=False, declared=True) if stays else found)
+    quality = Quality(len(rows), len(spec.columns) + len(spec.dropped), tuple(findings), limits)
+    findings += _too_wide(quality, spec, rows.contexts, attributes)
     findings.sort(key=lambda finding: (finding.feature, finding.problem))
-    return Quality(len(rows), len(spec.columns) + len(spec.dropped), tuple(findings), limits)
+    return replace(quality, findings=tuple(findings))
 
 
 def looked_at(rows: int) -> list[int]:
@@ -230,7 +235,7 @@ def _unreadable(column: Column, contexts: Sequence[JsonObject], limits: QualityL
 
 
 def _dropped(contexts: Sequence[JsonObject], name: str, declared: AttributeType | None) -> Finding | None:
-    """A feature that the spec has no column for: constant, or never readable; None when it was dropped for width."""
+    """A feature that the spec has no column for: constant, or never readable."""
     values = [context[name] for context in contexts if context.get(name) is not None]
     if declared in ("number", "timestamp", "boolean") and not any(readable(declared, value) for value in values):
         detail = f"no value can be read as its type, {declared}"
@@ -244,6 +249,25 @@ def _dropped(contexts: Sequence[JsonObject], name: str, declared: AttributeType 
     return None
 
 
+def _too_wide(
+    found: Quality, spec: FeatureSpec, contexts: Sequence[JsonObject], attributes: Sequence[Attribute]
+) -> list[Finding]:
+    """What a model has no room for beside the other features that stay."""
+    out = set(found.left_out)
+    width = {column.name: len(column.labels) for column in spec.columns if column.name not in out}
+    total = sum(width.values())
+    if total <= MAX_WIDTH:
+        return []
+    why = (
+        f"numbers of it don't fit into the {MAX_WIDTH} that a model reads of a context; all {len(width)} features make "
+        f"{total}, and those that more rows have came first, then by name"
+    )
+    dropped = [name for name in fit_spec(contexts, found.registry(attributes, "")).dropped if name in width]
+    return [
+        Finding(name, "too_wide", total, MAX_WIDTH, left_out=True, detail=f"{width[name]} {why}") for name in dropped
+    ]
+
+
 def _exploding(read: _Read, contexts: Sequence[JsonObject], limits: QualityLimits) -> Finding | None:
     column, number = read.column, read.number
     if number is None or not isinstance(column, NumberColumn) or column.timestamp:
@@ -254,28 +278,11 @@ def _exploding(read: _Read, contexts: Sequence[JsonObject], limits: QualityLimit
         detail = f"{100 * endless:.1f} % of its values are not finite"
         return Finding(column.name, "exploding", endless, limits.endless, left_out=True, detail=detail)
     known = number[~np.isnan(number)]
-    far = _farthest(known)
+    far = farthest(known)
     if far > limits.far:
-        detail = f"farthest value {_extreme(known):g} lies {far:.3g} robust standard deviations from the median"
+        detail = f"farthest value {extreme(known):g} lies {far:.3g} robust standard deviations from the median"
         return Finding(column.name, "exploding", far, limits.far, left_out=True, detail=detail)
     return _out_of_range(column.name, number, limits)
-
-
-def _farthest(known: NDArray[np.float64]) -> float:
-    """Largest distance from the median in robust standard deviations; 0 where half of the values, or all, are equal."""
-    median = float(np.median(known))
-    away = np.abs(known - median)
-    for low, high, width in ((0.25, 0.75, 1.349), (0.05, 0.95, 3.29)):
-        spread = float(np.quantile(known, high) - np.quantile(known, low)) / width
-        if spread > 0.0:
-            return float(away.max()) / spread
-    # Nearly always the same value: the scale is that of the values which differ.
-    other = away[away > 0.0]
-    return float(away.max()) / float(np.median(other)) if other.size else 0.0
-
-
-def _extreme(known: NDArray[np.float64]) -> float:
-    return float(known[int(np.argmax(np.abs(known - np.median(known))))])
 
 
 def _out_of_range(name: str, number: NDArray[np.float64], limits: QualityLimits) -> Finding | None:
