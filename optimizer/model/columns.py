@@ -12,7 +12,6 @@ from bisect import bisect_right
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass
-from datetime import UTC, datetime
 from functools import cached_property
 from typing import Any, ClassVar
 
@@ -20,7 +19,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from optimizer.model.hashing import signed_bucket, text_vector
-from storage.records import AttributeType, JsonObject
+from optimizer.model.reading import HUGE, parse_boolean, parse_category, parse_number, parse_timestamp
+from storage.records import JsonObject
 
 #: Standardised numbers are clipped here: one absurd value must not swing a decision.
 CLIP = 5.0
@@ -36,72 +36,6 @@ _DAY = 86_400.0
 _PLAIN = {float, int, bool, type(None)}
 #: What ``parse_category`` leaves as it is.
 _TEXTS = {str, type(None)}
-#: Larger numbers are cut, so that differences and squares of two of them stay finite.
-_HUGE = 1e100
-#: Epoch numbers above this are milliseconds (as seconds they would lie after the year 5000).
-_MILLISECONDS_FROM = 1e11
-
-
-def parse_number(value: object) -> float | None:
-    """A finite float within ±1e100, or None: booleans count as 0 and 1, numeric strings as their number."""
-    if not isinstance(value, (int, float, str)):
-        return None
-    try:
-        number = float(value)
-    except (ValueError, OverflowError):
-        return None
-    return min(_HUGE, max(-_HUGE, number)) if math.isfinite(number) else None
-
-
-def parse_boolean(value: object) -> float | None:
-    """1.0, 0.0, or None when the value isn't a truth value."""
-    if isinstance(value, (bool, int, float)) and value in (0, 1):
-        return float(value)
-    if isinstance(value, str):
-        return {"true": 1.0, "1": 1.0, "yes": 1.0, "false": 0.0, "0": 0.0, "no": 0.0}.get(value.strip().lower())
-    return None
-
-
-def parse_category(value: object) -> str | None:
-    """The level's name, or None: 3, 3.0 and "3" are one level; lists and objects have none."""
-    if isinstance(value, str):
-        return value
-    if isinstance(value, bool):
-        return "true" if value else "false"
-    if isinstance(value, int) and abs(value) < 1 << 64:  # ids: a float would hold some sixteen digits of them
-        return str(value)
-    number = parse_number(value)
-    return None if number is None else f"{number + 0.0:.15g}"
-
-
-def parse_timestamp(value: object) -> float | None:
-    """Epoch seconds of an RFC 3339 string, a datetime or an epoch number; None when unreadable. Naive means UTC."""
-    if isinstance(value, str):
-        try:
-            value = datetime.fromisoformat(value)
-        except ValueError:
-            return None
-    if isinstance(value, datetime):
-        return (value if value.tzinfo else value.replace(tzinfo=UTC)).timestamp()
-    if isinstance(value, bool):
-        return None
-    number = parse_number(value)
-    return number / 1000.0 if number is not None and abs(number) > _MILLISECONDS_FROM else number
-
-
-def shown_type(values: Sequence[Any]) -> AttributeType | None:
-    """The type that some values look like, none of which is None; None when they are lists or objects."""
-    if all(isinstance(value, bool) for value in values):
-        return "boolean"
-    if all(isinstance(value, (int, float)) for value in values):
-        return "number"
-    texts = [value for value in values if isinstance(value, str)]
-    if not texts:
-        return None
-    if len(texts) == len(values) and all("-" in text and parse_timestamp(text) is not None for text in texts):
-        return "timestamp"
-    wordy = sum(text.count(" ") >= 3 for text in texts) > len(texts) / 2
-    return "text" if wordy and len(set(texts)) > len(texts) / 2 else "category"
 
 
 @dataclass(frozen=True)
@@ -124,6 +58,7 @@ class NumberColumn:
     missing: float | None
     reference: float | None = None
     age: bool = False
+    within: tuple[float, float] | None = None
 
     @property
     def timestamp(self) -> bool:
@@ -145,13 +80,17 @@ class NumberColumn:
         """The number in a context, or None."""
         value = context.get(self.name)
         if not self.timestamp:
-            return parse_number(value)
+            number = parse_number(value)
+            return None if number is None or not self._believed(number) else number
         moment = parse_timestamp(value)
         if moment is None:
             return None
         now = parse_timestamp(context.get(MOMENT if self.age else _MOMENT_BEFORE))
         now = self.reference if now is None else now
         return None if now is None else (now - moment) / _DAY
+
+    def _believed(self, number: float) -> bool:
+        return self.within is None or self.within[0] <= number <= self.within[1]
 
     @cached_property
     def _absent(self) -> tuple[float, ...]:
@@ -200,7 +139,8 @@ class NumberColumn:
         if not self.timestamp and {*map(type, given)} <= _PLAIN:
             with suppress(OverflowError):
                 x = np.array(given, dtype=np.float64)
-                return np.where(np.isfinite(x), x.clip(-_HUGE, _HUGE), math.nan)
+                low, high = self.within or (-math.inf, math.inf)
+                return np.where(np.isfinite(x) & (x >= low) & (x <= high), x.clip(-HUGE, HUGE), math.nan)
         parsed = [self.parse(context) for context in contexts]
         return np.array([math.nan if value is None else value for value in parsed], dtype=np.float64)
 
@@ -330,17 +270,23 @@ _KINDS: dict[str, type[NumberColumn] | type[CategoryColumn] | type[TextColumn]] 
 
 
 def to_json(column: Column) -> dict[str, Any]:
-    """A column as JSON; ``from_json`` gives an equal one."""
+    """A column as JSON; ``from_json`` gives an equal one, but for ``within``, which older versions can't read there."""
     told = {"kind": column.kind, **asdict(column)}
+    told.pop("within", None)
     if not told.get("age", True):
         # As it was written before there were ages: the hash of a stored spec must not change.
         del told["age"]
     return told
 
 
-def from_json(data: JsonObject) -> Column:
-    """The column written by ``to_json``; raises ``KeyError`` or ``TypeError`` on anything else."""
+def from_json(data: JsonObject, within: Sequence[float] | None = None) -> Column:
+    """The column written by ``to_json``; raises ``KeyError`` or ``TypeError`` on anything else.
+
+    ``within``: which numbers are believed, two of them."""
     fields = {key: tuple(value) if isinstance(value, list) else value for key, value in data.items() if key != "kind"}
+    if within is not None:
+        low, high = within
+        fields["within"] = (float(low), float(high))
     kind: Any = _KINDS[data["kind"]]
     column: Column = kind(**fields)
     return column

@@ -21,10 +21,12 @@ from numpy.typing import NDArray
 
 from optimizer.errors import BadArtifact
 from optimizer.model import columns as typed
-from optimizer.model.columns import CategoryColumn, Column, NumberColumn, TextColumn, shown_type
+from optimizer.model.columns import CategoryColumn, Column, NumberColumn, TextColumn
+from optimizer.model.extremes import believed
 from optimizer.model.hashing import text_vector
 from optimizer.model.history import HISTORY
 from optimizer.model.historyspec import HistorySpec, fit_history
+from optimizer.model.reading import shown_type
 from storage.records import Attribute, AttributeType, JsonObject
 
 #: Bins of a number are cut down until the whole encoding is about this wide: every column is multiplied by variants,
@@ -148,8 +150,12 @@ class FeatureSpec:
 
     @cached_property
     def hash(self) -> str:
-        """32 hex digits; two specs have the same hash exactly when they encode alike."""
-        return blake2b(orjson.dumps(self.to_json(), option=orjson.OPT_SORT_KEYS), digest_size=16).hexdigest()
+        """32 hex digits; two specs have the same hash exactly when they encode alike.
+
+        Which numbers are believed is not part of it: a host of an older version can't tell, and must find the same.
+        """
+        told = {name: value for name, value in self.to_json().items() if name != "within"}
+        return blake2b(orjson.dumps(told, option=orjson.OPT_SORT_KEYS), digest_size=16).hexdigest()
 
     def encode(self, contexts: Sequence[JsonObject]) -> NDArray[np.float32]:
         """Contexts as numbers: float32 (n, width), no NaN, centred. Unknown features are ignored."""
@@ -197,6 +203,9 @@ class FeatureSpec:
         }
         if self.history is not None:
             told["history"] = self.history.to_json()
+        within = {c.name: list(c.within) for c in self.columns if isinstance(c, NumberColumn) and c.within is not None}
+        if within:
+            told["within"] = within
         if self.products:
             # What older artifacts don't have isn't written either: the hash of a stored spec must not change.
             told["products"] = [list(astuple(one))[: 5 if one.through else 4] for one in self.products]
@@ -212,7 +221,8 @@ class FeatureSpec:
         try:
             past = HistorySpec.from_json(data["history"]) if "history" in data else None
             pairs = tuple(Product(*one) for one in data.get("products", ()))
-            columns = tuple(typed.from_json(column) for column in data["columns"])
+            within = dict(data.get("within", {}))
+            columns = tuple(typed.from_json(column, within.get(column["name"])) for column in data["columns"])
             return cls(columns, tuple(data["dropped"]), past, pairs)
         except (KeyError, TypeError, ValueError) as error:
             raise BadArtifact(f"feature spec can't be read: {error!r}") from error
@@ -295,6 +305,8 @@ def _fit_number(contexts: Sequence[JsonObject], name: str, bins: int, *, timesta
     probe = NumberColumn(name, 0.0, 1.0, (), (), (0.0,), None, age=timestamp)
     x = probe.parsed(contexts)
     x = x[~np.isnan(x)]
+    within = None if timestamp or not len(x) else believed(x)
+    x = x if within is None else x[(x >= within[0]) & (x <= within[1])]
     missing = 1.0 - len(x) / len(contexts) if len(x) < len(contexts) else None
     if len(x) == 0 or (x.min() == x.max() and missing is None):
         return None
@@ -306,7 +318,7 @@ def _fit_number(contexts: Sequence[JsonObject], name: str, bins: int, *, timesta
     ranks = (np.searchsorted(ordered, knots, "left") + np.searchsorted(ordered, knots, "right")) / (2.0 * len(x))
     draft = NumberColumn(name, float(x.mean()), scale, _floats(knots), _floats(ranks), (), None, age=timestamp)
     centre = _floats(draft.raw(x).mean(axis=0))
-    return NumberColumn(name, draft.mean, scale, draft.knots, draft.ranks, centre, missing, age=timestamp)
+    return NumberColumn(name, draft.mean, scale, draft.knots, draft.ranks, centre, missing, None, timestamp, within)
 
 
 def _fit_category(contexts: Sequence[JsonObject], name: str, *, boolean: bool) -> CategoryColumn | None:

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from optimizer.errors import Invalid
-from optimizer.model.columns import parse_category
+from optimizer.model.reading import parse_category
 from storage.records import JsonObject
 
 #: What reads the order of events: nothing, one of three small networks, or the one that predicts best.

@@ -12,8 +12,8 @@ from types import MappingProxyType
 import numpy as np
 from numpy.typing import NDArray
 
-from optimizer.model.columns import parse_category, parse_number
 from optimizer.model.hashing import hash_tokens, text_vector
+from optimizer.model.reading import parse_category, parse_number
 from storage.records import Variant
 
 VARIANT_FEATURE_WIDTH = 16

@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from optimizer.errors import ConfigError
-from optimizer.model.columns import parse_number
+from optimizer.model.reading import parse_number
 from storage.records import Attribute, AttributeType, JsonObject
 
 Ints = NDArray[np.int64]

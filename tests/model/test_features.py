@@ -13,9 +13,9 @@ from hypothesis import strategies as st
 
 from optimizer.errors import BadArtifact
 from optimizer.model import columns, hashing
-from optimizer.model.columns import parse_category
 from optimizer.model.features import MAX_WIDTH, FeatureSpec, fit_spec
 from optimizer.model.moment import seen_at
+from optimizer.model.reading import parse_category
 from optimizer.model.variantfeatures import variant_features
 from storage.records import Attribute, Variant
 from tests.model.conftest import contexts
@@ -210,3 +210,23 @@ def test_one_category_level_is_one_value_however_it_is_written() -> None:
     ids = 120_330_000_000_000_001, 120_330_000_000_000_999
     assert [parse_category(value) for value in ids] == [str(value) for value in ids], "no float holds them apart"
     assert parse_category(10**400) is None
+
+
+def test_which_numbers_are_believed_is_kept_where_older_versions_do_not_look() -> None:
+    """A host of before reads the spec as if all were believed, under the same hash, by which artifacts are checked."""
+    rows = [{"x": 1e12 if i == 9 else float(i % 50)} for i in range(2000)]
+    spec = fit_spec(rows, [])
+    told = orjson.loads(orjson.dumps(spec.to_json()))
+    assert FeatureSpec.from_json(told) == spec
+    assert FeatureSpec.from_json(told).hash == spec.hash
+    assert list(told["within"]) == ["x"]
+    known = {"kind", "name", "mean", "scale", "knots", "ranks", "centre", "missing", "reference"}
+    assert set(told["columns"][0]) == known, "older versions refuse a column that says more"
+    before = FeatureSpec.from_json({name: value for name, value in told.items() if name != "within"})
+    assert before.hash == spec.hash
+    assert before.encode([{"x": 7}]).tolist() == spec.encode([{"x": 7}]).tolist()
+    assert before.encode([{"x": 1e12}]).tolist() != spec.encode([{"x": 1e12}]).tolist() == spec.encode([{}]).tolist()
+    assert "within" not in SPEC.to_json()
+    for bad in ({"x": [1.0]}, {"x": ["a", "b"]}, [3], 3):
+        with pytest.raises(BadArtifact, match="feature spec can't be read"):
+            FeatureSpec.from_json({**told, "within": bad})

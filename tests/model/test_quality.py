@@ -10,9 +10,11 @@ import numpy as np
 import orjson
 import pytest
 
+from optimizer.model.columns import NumberColumn
 from optimizer.model.examples import Examples
 from optimizer.model.features import fit_spec
-from optimizer.model.training.quality import Finding, Quality, examine
+from optimizer.model.training.findings import Finding
+from optimizer.model.training.quality import Quality, examine
 from storage.records import Attribute, AttributeType
 from tests.model.conftest import made_up
 
@@ -113,6 +115,33 @@ class TestProblems:
         assert problem(lambda i: NORMAL[i] * (1000.0 if i > LATE else 1.0)) == "exploding"  # seconds, then milliseconds
         assert problem(lambda i: float("nan") if i % 20 == 0 else NORMAL[i]) == "exploding"
         assert problem(lambda i: 0.0 if i % 50 else NORMAL[i]) is None
+
+    def test_a_few_values_that_can_not_be_true_are_missing_and_the_others_learned_from(self) -> None:
+        for few in (1, 30):
+            rows = with_feature(lambda i, n=few: 1e9 if i % (ROWS // n) == 77 else NORMAL[i])  # type: ignore[misc]
+            quality = examine(rows)
+            found = of(quality)
+            assert found is not None
+            assert (found.problem, found.left_out, found.limit) == ("exploding", False, 1e6)
+            assert found.figure > found.limit
+            assert found.detail.startswith(f"{few} of {ROWS} values can't be true")
+            spec = fit_spec(rows.contexts, quality.registry((), "w"))
+            column = next(column for column in spec.columns if column.name == "odd")
+            absent = column.row({})
+            assert column.row({"odd": 1e9}) == column.row({"odd": "1e9"}) == column.row({"odd": -1e9}) == absent
+            assert column.row({"odd": 50.0}) != absent, "what is far and may be true counts as the outermost"
+            expected = [absent if one["odd"] == 1e9 else column.row(one) for one in rows.contexts]
+            np.testing.assert_allclose(column.bulk(rows.contexts), expected)
+            plain = fit_spec(with_feature(lambda i: NORMAL[i]).contexts, ()).columns
+            same = next(one for one in plain if one.name == "odd")
+            assert isinstance(column, NumberColumn)
+            assert isinstance(same, NumberColumn)
+            assert column.scale == pytest.approx(same.scale, rel=0.05)
+
+    def test_many_values_that_can_not_be_true_take_the_feature_away(self) -> None:
+        found = of(examine(with_feature(lambda i: 1e9 if i % 80 == 77 else NORMAL[i])))
+        assert found is not None
+        assert (found.problem, found.left_out) == ("exploding", True)
 
     def test_heavy_tails_do_not_explode(self) -> None:
         assert problem(lambda i: HEAVY[i]) is None

@@ -10,7 +10,7 @@ import orjson
 import pytest
 
 from optimizer.errors import Invalid
-from optimizer.model.columns import parse_timestamp
+from optimizer.model.reading import parse_timestamp
 from optimizer.service import cells, moments
 from optimizer.service.mapping import read_mapping
 from optimizer.service.webhooks import parsing

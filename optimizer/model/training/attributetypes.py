@@ -13,8 +13,8 @@ from dataclasses import replace
 from itertools import islice
 from typing import Any
 
-from optimizer.model.columns import parse_boolean, parse_category, parse_number, parse_timestamp, shown_type
 from optimizer.model.features import TYPING_SAMPLE
+from optimizer.model.reading import parse_boolean, parse_category, parse_number, parse_timestamp, shown_type
 from storage.records import Attribute, AttributeType, JsonObject
 
 #: Share of the values that are there which a type may fail to read.

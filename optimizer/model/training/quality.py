@@ -14,77 +14,30 @@ All features are examined, however many. Those that stay may be too wide togethe
 
 from __future__ import annotations
 
-import math
 import sys
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from optimizer.bandit.drift import compare
-from optimizer.model.columns import CategoryColumn, Column, NumberColumn, parse_category
+from optimizer.model.columns import CategoryColumn, Column, NumberColumn
 from optimizer.model.examples import Examples
-from optimizer.model.extremes import extreme, farthest
 from optimizer.model.features import MAX_WIDTH, FeatureSpec, Widths, fit_spec, kind_of
-from optimizer.model.training.attributetypes import UNREADABLE, readable, unreadable
+from optimizer.model.reading import parse_category
+from optimizer.model.training.attributetypes import readable, unreadable
+from optimizer.model.training.exploding import exploding
+from optimizer.model.training.findings import SHIFT_ROWS, Finding, QualityLimits
 from optimizer.model.training.leaks import Leak, foretold, leak_of
 from storage.records import Attribute, AttributeType, JsonObject
 
-Problem = Literal["constant", "missing", "exploding", "identity", "leaking", "unreadable", "shifted", "too_wide"]
 #: Rows looked at, spread evenly over time: enough for every test.
 MOST_ROWS = 20_000
 #: Bins of a number, and named levels of a category, when older and newer rows are compared.
 _SHIFT_BINS, _SHIFT_LEVELS = 10, 20
-#: Fewer recipients in a half than this can't show a shift.
-_SHIFT_ROWS = 100
-
-
-@dataclass(frozen=True, slots=True)
-class QualityLimits:
-    """What makes a feature suspicious.
-
-    Attributes:
-        missing: share of rows without a readable value, among rows of the campaigns that use the feature …
-        present: … is left out where fewer rows than this have one. From so many on it is named and stays.
-        endless: share of present values that are not finite.
-        unreadable: share of present values that their type can't read: told, and the others are learned from.
-        far: distance from the median in interquartile ranges (÷ 1.349) of the farthest value.
-        ranges: newer values this many older ranges (.5 % to 99.5 %) outside the older range …
-        outside: … in more than this share of the newer rows. From one distribution that has a chance below 1e-9.
-        levels: a category with at least this many levels …
-        identity: … and at least this many per recipient is an identity.
-        leak_error: chance that any feature is called leaking though none is (see ``leaks``), over all together.
-        shift_error: chance that any feature is called shifted though none is, over all together.
-    """
-
-    missing: float = 0.95
-    present: int = 50
-    endless: float = 0.01
-    unreadable: float = UNREADABLE
-    far: float = 1e6
-    ranges: float = 10.0
-    outside: float = 0.02
-    levels: int = 100
-    identity: float = 0.5
-    leak_error: float = 0.01
-    shift_error: float = 0.01
-
-
-@dataclass(frozen=True, slots=True)
-class Finding:
-    """One thing found: ``figure`` is what was compared with ``limit``; ``declared``: the feature stays because it was
-    declared for the model."""
-
-    feature: str
-    problem: Problem
-    figure: float
-    limit: float
-    left_out: bool
-    detail: str
-    declared: bool = False
 
 
 @dataclass(frozen=True)
@@ -202,7 +155,7 @@ def _of_column(
         return [_leaking(read.column.name, leaking)]
     missing = _missing(read, rows, limits)
     found = missing if missing is not None and missing.left_out else None
-    found = found or _exploding(read, rows.contexts, limits) or _identity(read, rows, limits)
+    found = found or exploding(read.column, read.number, rows.contexts, limits) or _identity(read, rows, limits)
     found = found or misread or missing or _shifted(read, rows, shift)
     return [] if found is None else [found]
 
@@ -268,40 +221,6 @@ def _too_wide(
     ]
 
 
-def _exploding(read: _Read, contexts: Sequence[JsonObject], limits: QualityLimits) -> Finding | None:
-    column, number = read.column, read.number
-    if number is None or not isinstance(column, NumberColumn) or column.timestamp:
-        return None
-    raw = [context.get(column.name) for context in contexts]
-    endless = sum(isinstance(v, float) and not math.isfinite(v) for v in raw) / max(1, sum(v is not None for v in raw))
-    if endless > limits.endless:
-        detail = f"{100 * endless:.1f} % of its values are not finite"
-        return Finding(column.name, "exploding", endless, limits.endless, left_out=True, detail=detail)
-    known = number[~np.isnan(number)]
-    far = farthest(known)
-    if far > limits.far:
-        detail = f"farthest value {extreme(known):g} lies {far:.3g} robust standard deviations from the median"
-        return Finding(column.name, "exploding", far, limits.far, left_out=True, detail=detail)
-    return _out_of_range(column.name, number, limits)
-
-
-def _out_of_range(name: str, number: NDArray[np.float64], limits: QualityLimits) -> Finding | None:
-    """A change of unit or a broken source: newer values far outside all that was seen before."""
-    half = number.size // 2
-    older, newer = (part[~np.isnan(part)] for part in (number[:half], number[half:]))
-    if min(older.size, newer.size) < _SHIFT_ROWS:
-        return None
-    low, high = (float(q) for q in np.quantile(older, (0.005, 0.995)))
-    margin = limits.ranges * (high - low)
-    if margin == 0.0:
-        return None
-    outside = float(np.mean((newer < low - margin) | (newer > high + margin)))
-    if outside <= limits.outside:
-        return None
-    detail = f"{100 * outside:.1f} % of the newer rows lie {limits.ranges:g} ranges outside {low:g} … {high:g}"
-    return Finding(name, "exploding", outside, limits.outside, left_out=True, detail=detail)
-
-
 def _identity(read: _Read, rows: Examples, limits: QualityLimits) -> Finding | None:
     if not isinstance(read.column, CategoryColumn) or read.levels < limits.levels:
         return None
@@ -326,7 +245,7 @@ def _shifted(read: _Read, rows: Examples, error: float) -> Finding | None:
         own = np.flatnonzero(read.own[part]) + (part.start or 0)
         _, last = np.unique(rows.cluster[own][::-1], return_index=True)
         counts.append(np.bincount(bins[own[::-1][last]] + 1, minlength=int(bins.max()) + 2))
-    if min(count.sum() for count in counts) < _SHIFT_ROWS:
+    if min(count.sum() for count in counts) < SHIFT_ROWS:
         return None
     shift = compare(counts[0], counts[1], error)
     if not shift.shifted:
