@@ -19,17 +19,21 @@ from prometheus_client.multiprocess import MultiProcessCollector
 from prometheus_client.registry import Collector
 
 from optimizer.service.endpoints import all_states
+from optimizer.service.learningalerts import learning_alerts
 from optimizer.service.requests import IngestReport
 from optimizer.service.wiring import Services
 from optimizer.web import metric_files
 from storage.errors import StoreError
 from storage.log import Decision
+from storage.port import Reader
 
 #: Seconds: from a cached read to a batch of 10,000.
 _BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
 #: How often a worker writes what it serves into its metrics, in seconds.
 _POLICY_SECONDS = 1.0
 _ENDPOINT = ("workspace", "endpoint")
+#: How long what was read of trainings is told, in seconds: it takes hundreds of verdicts, and changes by the minute.
+_LEARNING_SECONDS = 60.0
 
 metric_files.install()
 
@@ -77,6 +81,7 @@ class Metrics:
             multiprocess_mode="livesum",
         )
         self._policies_at = float("-inf")
+        self._learning = _Learning()
 
     def observe(self, method: str, route: str, status: int, seconds: float) -> None:
         """Counts an answered request."""
@@ -148,15 +153,16 @@ class Metrics:
             registry = CollectorRegistry()
             MultiProcessCollector(registry)  # type: ignore[no-untyped-call]  # prometheus-client leaves it untyped
         live = CollectorRegistry()
-        live.register(_Live(services))
+        live.register(_Live(services, self._learning))
         return generate_latest(registry) + generate_latest(live)
 
 
 class _Live(Collector):
     """What is read from the store at the scrape."""
 
-    def __init__(self, services: Services | None) -> None:
+    def __init__(self, services: Services | None, learning: _Learning) -> None:
         self._services = services
+        self._learning = learning
 
     def collect(self) -> Iterable[Metric]:
         return list(self._read())
@@ -177,10 +183,12 @@ class _Live(Collector):
             GaugeMetricFamily("sendtide_webhook_failures", "Attempts that failed in a row.", labels=_ENDPOINT),
             GaugeMetricFamily("sendtide_webhook_stopped", "Whether an endpoint gets nothing more.", labels=_ENDPOINT),
         ]
+        learning: Sequence[Metric] = ()
         readable = self._services is not None
         if self._services is not None:
             try:
                 with self._services.store.read() as reader:
+                    learning = self._learning.read(reader)
                     for workspace in reader.workspaces():
                         count = reader.unmatched_events(workspace.workspace_id)
                         unmatched.add_metric([workspace.workspace_id], count)
@@ -199,6 +207,50 @@ class _Live(Collector):
         yield unmatched
         yield failed
         yield from pushed
+        yield from learning
+
+
+class _Learning:
+    """What is told of trainings, read once a minute."""
+
+    def __init__(self) -> None:
+        self._known: tuple[float, Sequence[Metric]] = (float("-inf"), ())
+
+    def read(self, reader: Reader) -> Sequence[Metric]:
+        """The metrics of all workspaces."""
+        now = time.monotonic()
+        if now - self._known[0] >= _LEARNING_SECONDS:
+            self._known = (now, _learning_metrics(reader))
+        return self._known[1]
+
+
+def _learning_metrics(reader: Reader) -> Sequence[Metric]:
+    campaign = ("workspace", "campaign")
+    trained = GaugeMetricFamily(
+        "sendtide_training_finished_time_seconds",
+        "When the last retrain that didn't fail has finished, since 1970; 0 = none lately.",
+        labels=("workspace",),
+    )
+    refused = GaugeMetricFamily(
+        "sendtide_training_refused", "Whether the last retrain refused the campaign's data.", labels=campaign
+    )
+    drift = GaugeMetricFamily("sendtide_drift_alarms", "Alarms of drift that stand.", labels=(*campaign, "kind"))
+    back = GaugeMetricFamily(
+        "sendtide_policy_rolled_back_time_seconds",
+        "When a policy of the campaign was last taken back, since 1970; 0 = none lately.",
+        labels=campaign,
+    )
+    for workspace in reader.workspaces():
+        name = workspace.workspace_id
+        told = learning_alerts(reader, name)
+        trained.add_metric([name], told.trained.timestamp() if told.trained is not None else 0.0)
+        for one in told.campaigns:
+            labels = [name, one.campaign_id]
+            refused.add_metric(labels, float(one.refused))
+            back.add_metric(labels, one.rolled_back.timestamp() if one.rolled_back is not None else 0.0)
+            for kind, count in one.drift.items():
+                drift.add_metric([*labels, kind], float(count))
+    return (trained, refused, drift, back)
 
 
 def of(app: Flask) -> Metrics:

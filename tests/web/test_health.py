@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -11,7 +12,8 @@ from optimizer.config import Settings
 from optimizer.service.serving import PolicyServer, ServingStatus
 from optimizer.web import create_app
 from storage.errors import StoreUnavailable
-from storage.policies import TrainingRun
+from storage.policies import Component, Pointer, Policy, TrainingRun
+from storage.port import Writer
 from tests.web.conftest import NOW, Caller, key
 
 ASK = {"campaign_id": "c", "recipient_id": "u"}
@@ -139,6 +141,57 @@ def test_the_last_failure_of_a_training_is_told(ready: Caller, nobody: Caller) -
     failed = TrainingRun("default", "run_1", "refresh", "failed", NOW, finished_at=NOW, error="KeyError: 'chat'")
     nobody.app.extensions["sendtide"].get().store.write(lambda writer: writer.put_training_run(failed))
     assert value(nobody, name, workspace="default") == NOW.timestamp()
+
+
+def test_what_wakes_an_operator_is_told_by_campaign(ready: Caller, nobody: Caller) -> None:
+    """Drift alarms that stand, data that was refused, policies that were taken back, and that trainings go on."""
+    alarms = [{"what": f"features.{name}"} for name in ("age", "plan")] + [{"what": "propensities.replay"}]
+    looked: list[dict[str, Any]] = [
+        {"campaign_id": "c", "decision": "unchanged", "drift": {"alarms": alarms}},
+        {"campaign_id": "b", "decision": "unchanged", "drift": None},
+    ]
+    judged = [{"campaign_id": "c", "decision": "publish"}, {"campaign_id": "b", "decision": "refused"}]
+    runs: tuple[tuple[str, str, str, list[dict[str, Any]]], ...] = (
+        ("run_0", "retrain", "rejected", [{"campaign_id": "c", "decision": "refused", "drift": {"alarms": []}}]),
+        ("run_1", "retrain", "published", judged),
+        ("run_2", "retrain", "failed", []),
+        ("run_3", "refresh", "skipped", looked),
+    )
+
+    def write(writer: Writer) -> None:
+        for n, (name, kind, status, told) in enumerate(runs):
+            at = NOW + timedelta(minutes=n)
+            run = TrainingRun("default", name, kind, status, at, finished_at=at, verdict={"campaigns": told})  # type: ignore[arg-type]
+            writer.put_training_run(run)
+        for n, changed in enumerate(("promoted", "rolled_back", "promoted")):
+            at = NOW + timedelta(hours=n)
+            writer.add_change("default", changed, at, campaign_id="c", policy_id="pol_1")  # type: ignore[arg-type]
+        writer.add_policy(Policy("default", "pol_1", "c", NOW, (Component(1.0, None),)))
+        pointer = writer.pointer("default", "c")
+        generation = 1 if pointer is None else pointer.generation + 1
+        writer.move_pointer(Pointer("default", "c", "pol_1", generation, NOW))
+
+    nobody.app.extensions["sendtide"].get().store.write(write)
+    told = samples(nobody)
+    names = ("sendtide_training_", "sendtide_drift_", "sendtide_policy_rolled")
+    found = {
+        (name, *(value for _, value in sorted(labels))): figure
+        for (name, labels), figure in told.items()
+        if name.startswith(names) and "failed" not in name
+    }
+    assert found == {
+        ("sendtide_training_finished_time_seconds", "default"): (NOW + timedelta(minutes=1)).timestamp(),
+        ("sendtide_training_refused", "b", "default"): 1.0,
+        ("sendtide_training_refused", "c", "default"): 0.0,
+        ("sendtide_drift_alarms", "b", "calibration", "default"): 0.0,
+        ("sendtide_drift_alarms", "b", "features", "default"): 0.0,
+        ("sendtide_drift_alarms", "b", "propensities", "default"): 0.0,
+        ("sendtide_drift_alarms", "c", "calibration", "default"): 0.0,
+        ("sendtide_drift_alarms", "c", "features", "default"): 2.0,
+        ("sendtide_drift_alarms", "c", "propensities", "default"): 1.0,
+        ("sendtide_policy_rolled_back_time_seconds", "b", "default"): 0.0,
+        ("sendtide_policy_rolled_back_time_seconds", "c", "default"): (NOW + timedelta(hours=1)).timestamp(),
+    }
 
 
 def test_a_batch_answered_again_is_not_counted_again(ready: Caller, nobody: Caller, clock: Any) -> None:
