@@ -6,8 +6,8 @@ At each refresh and retrain three kinds of detector read the rows that have arri
   higher, flatter than predicted; ``bandit.drift.calibration_ratios``);
 - *propensities*: drawn actions against their logged probabilities, by variant, channel, daypart and not sending, as
   soon as they are drawn; and whether the probabilities can be recomputed at all;
-- *features*: each block of 1,000 decisions against the campaign's rows that the model was trained on, by the stability
-  index.
+- *features*: each block of 1,000 decisions or more of whole days against the campaign's rows that the model was trained
+  on, by the stability index.
 
 The first two raise a false alarm every million rows on average, all detectors together, however often they are asked;
 a block of unchanged features does in one of 1,000. While a calibration or feature alarm stands, the next revision
@@ -35,7 +35,7 @@ from optimizer.model.policy import LivePolicy
 from optimizer.service import driftratios
 from optimizer.service.apart import Apart, attempted
 from optimizer.service.driftstate import Alarm, Drift, quiet_left
-from optimizer.service.featureblocks import compared, empty_block
+from optimizer.service.featureblocks import Block, Filling, empty_block
 from optimizer.service.feedback import Log, Logged, feedback_rows
 from optimizer.service.ids import COLD_POLICY
 from optimizer.service.replay import Past, Replayer
@@ -91,13 +91,14 @@ def look(
 def _look(services: Services, reader: Reader, pointer: Pointer, campaign: Campaign, log: Log) -> Drift:
     now = services.clock()
     state = _state(reader, campaign, now)
-    since = datetime.fromtimestamp(state.since, UTC) if state.since else None
+    live = load_policy(reader, pointer.workspace_id, pointer.policy_id, {})
+    first = min(state.since, _unfilled(state, live)[0])
+    since = datetime.fromtimestamp(first, UTC) if first else None
     rows: Iterable[Logged]
     if log.since is None or (since is not None and since >= log.since):
         rows = (r for r in log.of(pointer.campaign_id) if since is None or r.decision.decided_at >= since)
     else:
         rows = feedback_rows(reader, campaign, since, now)
-    live = load_policy(reader, pointer.workspace_id, pointer.policy_id, {})
     return advanced(state, Replayer(reader, services.salt), campaign, rows, live, now)
 
 
@@ -115,7 +116,8 @@ def advanced(
     Args:
         state: after the last look, or ``beginning``. past: the log's campaigns and policies.
         campaign: as it is now.
-        rows: by time of decision; those from before ``state.since`` may be left out.
+        rows: by time of decision; those from before ``state.since`` may be left out, but for those of a block that
+            began under a model with other features.
         live: the policy that serves.
         now: the time of the look.
         matures: when a row's outcomes are known, in epoch seconds.
@@ -123,6 +125,7 @@ def advanced(
     decided: deque[tuple[tuple[float, str], Logged]] = deque(maxlen=MOST_ROWS)
     matured: list[tuple[tuple[float, str], Logged]] = []
     waiting = now.timestamp()
+    filling, filled = _filling(state.block, campaign, live), _unfilled(state, live)
     for row in rows:
         if not row.drawn or row.decision.imported or row.decision.policy_id == COLD_POLICY:
             continue
@@ -131,6 +134,8 @@ def advanced(
             continue
         if (at, name) > state.decided:
             decided.append(((at, name), row))
+        if filling is not None and (at, name) > filled:
+            filling.take(at, row.decision.recipient_id, seen_at(row.decision.snapshot.context, row.decision.decided_at))
         key = (matures(campaign, row), name)
         if key[0] > now.timestamp():
             waiting = min(waiting, at)
@@ -141,14 +146,25 @@ def advanced(
     matured.sort(key=lambda pair: pair[0])
     state = _balanced(past, state, campaign, [row for _, row in decided], now)
     state = _calibrated(past, state, campaign, matured, now)
-    model = live.heaviest_model
-    if model is not None:
-        contexts = [seen_at(row.decision.snapshot.context, row.decision.decided_at) for _, row in decided]
-        block, shifts = compared(
-            state.block, model.spec, model.artifact_meta["rows"], contexts, model.own_counts(campaign.campaign_id)
-        )
-        state = _featured(replace(state, block=block), shifts, now)
+    if filling is not None:
+        state = _featured(replace(state, block=filling.at(now.timestamp())), filling.shifts, now)
     return replace(state, decided=decided[-1][0]) if decided else state
+
+
+def _filling(block: Block, campaign: Campaign, live: LivePolicy) -> Filling | None:
+    """What goes on with the feature block; None without a model to compare with."""
+    model = live.heaviest_model
+    if model is None:
+        return None
+    return Filling(block, model.spec, model.artifact_meta["rows"], model.own_counts(campaign.campaign_id))
+
+
+def _unfilled(state: Drift, live: LivePolicy) -> tuple[float, str]:
+    """The row after which the feature block is filled. A model that is trained anew reads the block's days again by its
+    own features: trained several times a day, no block would ever cover one else."""
+    model, block = live.heaviest_model, state.block
+    anew = model is not None and block.rows > 0 and block.spec != model.spec.hash
+    return (block.since, "") if anew else state.decided
 
 
 def changed_at(reader: Reader, campaign: Campaign, now: datetime) -> float | None:

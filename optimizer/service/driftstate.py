@@ -46,7 +46,7 @@ class Drift:
         centres: outcome -> (count, sum) of predicted logits so far.
         block: the feature block that is being filled.
         matured: (time, decision id) of the last row that was compared with its prediction.
-        decided: the same of the last row in a block.
+        decided: the same of the last row whose draw and context were looked at.
         since: decisions older than this have all been seen.
         rows: rows compared with their predictions so far; drawn: rows whose draws were looked at.
         replays: how their propensities replay; more of them off than rounding explains is an alarm at once.
@@ -80,7 +80,7 @@ class Drift:
 
     def to_json(self) -> dict[str, Any]:
         """For the run's verdict; ``from_json`` gives an equal one."""
-        return asdict(self)
+        return {**asdict(self), "block": self.block.to_json()}
 
     def told(self) -> dict[str, Any]:
         """What people are told of the alarms that stand."""
@@ -101,7 +101,7 @@ class Drift:
             **{
                 **data,
                 "detectors": detectors,
-                "block": Block(**data["block"]),
+                "block": Block.from_json(data["block"]),
                 "centres": {name: (int(n), float(total)) for name, (n, total) in data["centres"].items()},
                 "matured": _key(data["matured"]),
                 "decided": _key(data["decided"]),

@@ -240,6 +240,22 @@ class TestFeatures:
         audience(learned, clock, BLOCK_ROWS, seed=61)
         assert looked(learned, "run_1").alarms == ()
 
+    def test_a_block_goes_on_when_a_model_with_other_features_takes_over(
+        self, learned: Services, clock: FakeClock
+    ) -> None:
+        """A model is trained several times a day, and a block covers one at least."""
+        learned = replace(learned, settings=replace(learned.settings, gate=False))
+        audience(learned, clock, 600, seed=60, pro=0.9)
+        before = looked(learned, "run_0").block
+        assert retrain(learned, WORKSPACE)[0]["decision"] == "publish"
+        learned.policies.refresh_now()
+        after = looked(learned, "run_1").block
+        assert after.spec != before.spec
+        assert (after.rows, after.since, sum(after.counts["plan"])) == (600, before.since, 600)
+        audience(learned, clock, 600, seed=61, pro=0.9)
+        state = looked(learned, "run_2")
+        assert (state.block.rows, set(state.features)) == (0, {"plan"})
+
 
 class TestConsequences:
     def test_exploration_is_not_annealed_while_an_alarm_stands(self) -> None:

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+import orjson
 import pytest
 
 from optimizer.model.featurebins import expected_shares
 from optimizer.model.features import FeatureSpec, fit_spec
-from optimizer.service.featureblocks import BLOCK_ROWS, Block, compared, empty_block
+from optimizer.service.featureblocks import BLOCK_ROWS, BLOCK_SECONDS, Block, Filling, empty_block
 
 Context = dict[str, Any]
 
@@ -45,14 +47,43 @@ def spec() -> FeatureSpec:
     return fit_spec(contexts(np.random.default_rng(1), 4000), [])
 
 
+def filled(
+    spec: FeatureSpec,
+    rows: Sequence[Context],
+    at: np.ndarray[Any, Any] | None = None,
+    people: Sequence[str] | None = None,
+    trained: int = 4000,
+) -> list[set[str]]:
+    """What each block that became full names as shifted; without times a day of rows, without people one row each."""
+    times = np.linspace(0.0, BLOCK_SECONDS - 1.0, len(rows)) if at is None else at
+    block, found = empty_block(spec.hash), []
+    for start in range(0, len(rows), 50):  # a look each
+        filling = Filling(block, spec, trained)
+        for i in range(start, start + 50):
+            filling.take(float(times[i]), f"p{i}" if people is None else people[i], rows[i])
+        block = filling.at(float(times[start + 49]))
+        found.append(filling.shifts)
+    last = Filling(block, spec, trained)
+    last.at(block.until)
+    return [{name for name, (index, limit) in one.items() if index > limit} for one in [*found, last.shifts] if one]
+
+
 def shifted(spec: FeatureSpec, rows: list[Context]) -> set[str]:
-    _, found = compared(empty_block(spec.hash), spec, 4000, rows)
-    return {name for name, shift in found.items() if shift[0] > shift[1]}
+    """What a block of a day names."""
+    filling = Filling(empty_block(spec.hash), spec, 4000)
+    for i, row in enumerate(rows):
+        filling.take(i * BLOCK_SECONDS / len(rows), f"p{i}", row)
+    filling.at(BLOCK_SECONDS)
+    assert len(filling.shifts) == len(spec.columns)
+    return {name for name, (index, limit) in filling.shifts.items() if index > limit}
 
 
 def test_a_spec_knows_the_shares_of_its_training_rows(spec: FeatureSpec) -> None:
     rows = contexts(np.random.default_rng(1), 4000)
-    block, _ = compared(empty_block(spec.hash), spec, 4000, rows[: BLOCK_ROWS - 1])
+    filling = Filling(empty_block(spec.hash), spec, 4000)
+    for row in rows[: BLOCK_ROWS - 1]:
+        filling.take(0.0, "p", row)
+    block = filling.at(1.0)
     for column in spec.columns:
         shares = expected_shares(column)
         assert shares.sum() == pytest.approx(1.0)
@@ -81,15 +112,90 @@ def test_a_changed_feature_is_named(spec: FeatureSpec, name: str, change: Any) -
     assert shifted(spec, contexts(np.random.default_rng(3), BLOCK_ROWS, **{name: change})) == {name}
 
 
-def test_a_block_is_judged_when_it_is_full(spec: FeatureSpec) -> None:
-    rows = contexts(np.random.default_rng(4), BLOCK_ROWS + 300)
-    block, found = compared(empty_block(spec.hash), spec, 4000, rows[:700])
-    assert (block.rows, found) == (700, {})
-    again, found = compared(block, spec, 4000, rows[700:])
-    assert again.rows == 300
-    assert set(found) == {column.name for column in spec.columns}
-    other = Block("another spec", 900, {"age": [1]})
-    assert compared(other, spec, 4000, rows[:10])[0].rows == 10
+def test_a_block_is_judged_at_the_end_of_a_day_once_it_is_full(spec: FeatureSpec) -> None:
+    rows = contexts(np.random.default_rng(4), 1_500)
+    filling = Filling(empty_block(spec.hash), spec, 4000)
+    for i, row in enumerate(rows[:700]):
+        filling.take(100.0 + i, f"p{i}", row)
+    block = filling.at(100.0 + BLOCK_SECONDS)  # a day is over: too few
+    assert (block.rows, block.since, block.until, filling.shifts) == (700, 100.0, 100.0 + 2 * BLOCK_SECONDS, {})
+    filling = Filling(block, spec, 4000)
+    for i, row in enumerate(rows[700:]):
+        filling.take(block.until - BLOCK_SECONDS + i, f"p{i}", row)
+    again = filling.at(block.until - 1.0)  # enough, and the second day is not over
+    assert (again.rows, filling.shifts) == (1_500, {})
+    assert filling.at(block.until) == empty_block(spec.hash)
+    assert set(filling.shifts) == {column.name for column in spec.columns}
+    other = Filling(Block("another spec", 900, {"age": [1]}), spec, 4000)
+    other.take(5.0, "p0", rows[0])
+    assert other.at(6.0).rows == 1
+
+
+REGIONS = ("asia", "europe", "atlantic", "america")
+
+
+def by_region(shares: np.ndarray[Any, Any], rng: np.random.Generator) -> list[Context]:
+    """One context a row of ``shares`` (n, 4), its region drawn from it."""
+    drawn = (shares.cumsum(axis=1) > rng.random((len(shares), 1))).argmax(axis=1)
+    return [{"region": REGIONS[i]} for i in drawn.tolist()]
+
+
+def daylight(hours: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+    """(n, 4) shares of regions that wake six hours apart."""
+    awake = np.maximum(0.05, np.sin(2 * np.pi * (hours[:, None] - np.array([0, 6, 12, 18])) / 24))
+    shares: np.ndarray[Any, Any] = awake / awake.sum(axis=1, keepdims=True)
+    return shares
+
+
+def test_traffic_that_follows_the_sun_is_no_alarm_and_a_new_kind_of_people_is_one() -> None:
+    """1,500 decisions a day for six days, half as many for two more: seven blocks, whatever hour they begin at."""
+    rng = np.random.default_rng(9)
+    hours = np.arange(6 * 1_500) * 24 / 1_500
+    hours = np.concatenate((hours, 144.0 + np.arange(1_500) * 48 / 1_500))
+    spec = fit_spec(by_region(daylight(hours), rng), [])
+    found = filled(spec, by_region(daylight(hours), rng), 3600.0 * hours)
+    assert found == [set()] * 7
+    rows = by_region(daylight(hours), rng)
+    new = [{"region": "africa"} if at >= 60.0 else row for at, row in zip(hours, rows, strict=True)]
+    found = filled(spec, new, 3600.0 * hours)
+    assert found[:2] == [set()] * 2  # two days without
+    assert found[2:] == [{"region"}] * 5  # from the day on in whose middle they came
+
+
+def test_a_list_that_is_worked_off_by_country_within_a_day_is_no_alarm() -> None:
+    rng = np.random.default_rng(10)
+    people = by_region(np.full((6_000, 4), 0.25), rng)
+    spec = fit_spec(people, [])
+    at = np.concatenate([day * BLOCK_SECONDS + np.arange(2_000) for day in range(3)])
+    by_country = [row for day in range(3) for row in sorted(people[day::3], key=lambda row: row["region"])]
+    assert filled(spec, by_country, at) == [set()] * 3
+
+
+def test_many_decisions_of_few_people_say_as_little_as_few_people() -> None:
+    """40 blocks of 100 people with 10 decisions each, .001 a block: one alarm has a chance of .04."""
+    rng = np.random.default_rng(11)
+    spec = fit_spec([{"age": float(x)} for x in rng.normal(size=20_000)], [])
+    found = []
+    for _ in range(40):
+        ages = rng.normal(size=100)
+        rows = [{"age": float(ages[i % 100])} for i in range(1_000)]
+        found += filled(spec, rows, people=[f"p{i % 100}" for i in range(1_000)], trained=20_000)
+    assert len(found) == 40
+    assert sum(map(bool, found)) <= 1
+    moved = [{"age": float(2.0 + i % 100 / 50)} for i in range(1_000)]
+    assert filled(spec, moved, people=[f"p{i % 100}" for i in range(1_000)], trained=20_000) == [{"age"}]
+
+
+def test_a_block_is_json_and_back_and_one_without_its_days_begins_anew(spec: FeatureSpec) -> None:
+    filling = Filling(empty_block(spec.hash), spec, 4000)
+    for i, row in enumerate(contexts(np.random.default_rng(5), 30)):
+        filling.take(100.0 + i, f"p{i}", row)
+    block = filling.at(200.0)
+    told = orjson.loads(orjson.dumps(block.to_json()))
+    assert set(told) == {"spec", "rows", "counts"}  # what earlier versions read
+    assert Block.from_json(told) == block
+    earlier = {"spec": spec.hash, "rows": 30, "counts": dict(block.counts)}
+    assert Block.from_json(earlier) == empty_block(spec.hash)
 
 
 def test_shares_follow_the_levels(spec: FeatureSpec) -> None:

@@ -148,7 +148,7 @@ def test_an_unchanged_audience_has_no_shifted_timestamps(learned: Services, spri
         people = [bought(clock.now, float(age)) for age in rng.uniform(0.0, 10.0, BLOCK_ROWS // 4)]
         requests = [DecisionRequest("spring", f"p{day}-{i}", context=one) for i, one in enumerate(people)]
         ask_all(learned, requests, f"run{day}")
-    clock.forward(hours=1)
+    clock.forward(days=1)  # blocks end with a day
     with learned.store.read() as reader:
         log = load(reader, WORKSPACE, clock.now)
         live = learned.policies.current(WORKSPACE, "spring")
