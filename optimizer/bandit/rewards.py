@@ -80,6 +80,11 @@ def planned_end(campaign: Campaign, decision: Decision) -> datetime:
     return max(_ends(campaign, decision, planned_start(decision)).values(), default=planned_start(decision))
 
 
+def outcome_ends(campaign: Campaign, decision: Decision) -> dict[str, datetime]:
+    """When the window of each outcome ends."""
+    return _ends(campaign, decision, clock_start(decision))
+
+
 def _ends(campaign: Campaign, decision: Decision, start: datetime) -> dict[str, datetime]:
     """When the window of each outcome ends, if those of messages start at ``start``.
 

@@ -3,7 +3,8 @@
 At each refresh and retrain three kinds of detector read the rows that have arrived since the last look:
 
 - *calibration*: the logging policy's own predictions, older than the row, against what happened, by outcome (lower,
-  higher, flatter than predicted; ``bandit.drift.calibration_ratios``);
+  higher, flatter than predicted; ``bandit.drift.calibration_ratios``), once nearly all of that is reported
+  (``lateness``);
 - *propensities*: drawn actions against their logged probabilities, by variant, channel, daypart and not sending, as
   soon as they are drawn; and whether the probabilities can be recomputed at all;
 - *features*: each block of 1,000 decisions or more of whole days against the campaign's rows that the model was trained
@@ -38,6 +39,7 @@ from optimizer.service.driftstate import Alarm, Drift, quiet_left
 from optimizer.service.featureblocks import Block, Filling, empty_block
 from optimizer.service.feedback import Log, Logged, feedback_rows
 from optimizer.service.ids import COLD_POLICY
+from optimizer.service.lateness import lateness_of, waits
 from optimizer.service.replay import Past, Replayer
 from optimizer.service.serving import load_policy
 from optimizer.service.told import LATE_COMMIT, last_told
@@ -63,7 +65,13 @@ def changes(drift: Mapping[str, Drift]) -> dict[str, float]:
 
 
 def look(
-    services: Services, reader: Reader, workspace_id: str, campaign_id: str | None, log: Log, apart: Apart | None = None
+    services: Services,
+    reader: Reader,
+    workspace_id: str,
+    campaign_id: str | None,
+    log: Log,
+    apart: Apart | None = None,
+    late: Mapping[str, float] | None = None,
 ) -> dict[str, Drift]:
     """Looks at what has arrived since the last look, in every campaign that serves a learned policy.
 
@@ -72,23 +80,28 @@ def look(
         campaign_id: only this one (None = all).
         log: what was read as of now; rows that are older than it and were not looked at are read here.
         apart: keeps what fails for a campaign (None = it is raised).
+        late: by campaign, hours after the end of windows until what happened is known (None = ``log`` is whole and
+            tells it).
 
     Returns:
         The new state by campaign; it counts once it is stored with a training run, under ``drift``.
     """
     found = {}
+    late = waits(lateness_of(log)) if late is None else late
     for pointer in reader.pointers():
         if pointer.workspace_id != workspace_id or campaign_id not in (None, pointer.campaign_id):
             continue
         campaign = reader.campaign(workspace_id, pointer.campaign_id)
         if campaign is not None and pointer.policy_id != COLD_POLICY:
-            seen = attempted(apart, pointer.campaign_id, partial(_look, services, reader, pointer, campaign, log))
+            seen = attempted(apart, pointer.campaign_id, partial(_look, services, reader, pointer, campaign, log, late))
             if seen is not None:
                 found[pointer.campaign_id] = seen
     return found
 
 
-def _look(services: Services, reader: Reader, pointer: Pointer, campaign: Campaign, log: Log) -> Drift:
+def _look(
+    services: Services, reader: Reader, pointer: Pointer, campaign: Campaign, log: Log, late: Mapping[str, float]
+) -> Drift:
     now = services.clock()
     state = _state(reader, campaign, now)
     live = load_policy(reader, pointer.workspace_id, pointer.policy_id, {})
@@ -99,7 +112,8 @@ def _look(services: Services, reader: Reader, pointer: Pointer, campaign: Campai
         rows = (r for r in log.of(pointer.campaign_id) if since is None or r.decision.decided_at >= since)
     else:
         rows = feedback_rows(reader, campaign, since, now)
-    return advanced(state, Replayer(reader, services.salt), campaign, rows, live, now)
+    wait = late.get(pointer.campaign_id, 0.0)
+    return advanced(state, Replayer(reader, services.salt), campaign, rows, live, now, wait=wait)
 
 
 def advanced(
@@ -110,6 +124,7 @@ def advanced(
     live: LivePolicy,
     now: datetime,
     matures: Callable[[Campaign, Logged], float] = planned_maturity,
+    wait: float = 0.0,
 ) -> Drift:
     """The state after the rows that it has not seen yet.
 
@@ -120,7 +135,7 @@ def advanced(
             began under a model with other features.
         live: the policy that serves.
         now: the time of the look.
-        matures: when a row's outcomes are known, in epoch seconds.
+        matures: when a row's outcomes have happened, in epoch seconds. wait: hours from then on until they are known.
     """
     decided: deque[tuple[tuple[float, str], Logged]] = deque(maxlen=MOST_ROWS)
     matured: list[tuple[tuple[float, str], Logged]] = []
@@ -137,7 +152,7 @@ def advanced(
         if filling is not None and (at, name) > filled:
             filling.take(at, row.decision.recipient_id, seen_at(row.decision.snapshot.context, row.decision.decided_at))
         key = (matures(campaign, row), name)
-        if key[0] > now.timestamp():
+        if key[0] + 3600.0 * wait > now.timestamp():
             waiting = min(waiting, at)
         elif key > state.matured:
             # A heap of the newest: of a long log the first look would hold every row.

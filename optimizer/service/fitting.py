@@ -25,6 +25,7 @@ from optimizer.service.feedback import Log, Logged, examples, usable
 from optimizer.service.footing import Footing
 from optimizer.service.ids import COLD_POLICY
 from optimizer.service.judging import fold_of
+from optimizer.service.lateness import with_late
 from optimizer.service.wiring import Services
 from storage.port import Reader, Writer
 from storage.records import Attribute, JsonObject
@@ -139,7 +140,7 @@ class Job(Fitting):
             attributes=found.registry(attributes, workspace_id),
             now=services.clock(),
             run_id=run_id,
-            quality=found,
+            quality=with_late(found, log),
             drift=drift or {},
             options=tuned(reader, workspace_id),
             encoder=wanted_encoder(reader, workspace_id, services.settings, services.clock()),

@@ -96,7 +96,8 @@ def read_log(
     models = frozenset(name for one in served.values() for name in one.told_as)
     before = settledrows.read(services, workspace_id, models)
     log = load(reader, workspace_id, now, since=None if before is None else before.until)
-    drift = look(services, reader, workspace_id, campaign_id, log, apart)
+    late = None if before is None else before.late
+    drift = look(services, reader, workspace_id, campaign_id, log, apart, late)
     if before is not None:
         stand = all(one.stands(changes(drift)) for name, one in served.items() if name in log.campaigns)
         if not (stand and before.holds_for(log, changes(drift))):

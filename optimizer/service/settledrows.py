@@ -13,7 +13,7 @@ import logging
 import os
 import tempfile
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from hashlib import blake2b
 from pathlib import Path
@@ -27,6 +27,7 @@ from optimizer.errors import BadArtifact
 from optimizer.model.artifact import pack, unpack
 from optimizer.model.training.settled import Arrays, Settled
 from optimizer.service.feedback import Hazards, Log, Logged, judgeable, told
+from optimizer.service.lateness import lateness_of, waits
 from optimizer.service.wiring import Services
 from storage.records import Campaign, JsonObject
 
@@ -93,6 +94,7 @@ class SettledRows:
         shown: the actions of the whole log at that time.
         models: artifact of the retrain -> what the rows say of its weights.
         refused: campaigns whose data was absurd: their rows are not among these, nor read with those since.
+        late: by campaign, hours after the end of windows until what happened was known in the log of that time.
     """
 
     made: datetime
@@ -104,6 +106,7 @@ class SettledRows:
     shown: frozenset[Shown]
     models: Mapping[str, Settled]
     refused: frozenset[str] = frozenset()
+    late: Mapping[str, float] = field(default_factory=dict)
 
     @classmethod
     def of(
@@ -118,7 +121,8 @@ class SettledRows:
         """Of a log that was read whole; ``changed``: when outcomes last changed, by campaign."""
         nothing = dict.fromkeys(whole.campaigns, Facts())
         basis, shown = basis_of(whole.campaigns, changed), _shown(whole.rows)
-        begun = cls(now, until, basis, nothing, {}, whole.hazards, shown, models, refused)
+        late = waits(lateness_of(whole))
+        begun = cls(now, until, basis, nothing, {}, whole.hazards, shown, models, refused, late)
         return begun.followed(whole, until, changed, models)
 
     def followed(
@@ -159,6 +163,7 @@ class SettledRows:
             "hazards": [[name, _hazard_json(hazard)] for (name, _), hazard in sorted(self.hazards.items())],
             "shown": sorted(map(list, self.shown), key=str),
             "refused": sorted(self.refused),
+            "late": dict(self.late),
             "models": models,
         }
         path = _path(services, workspace_id)
@@ -199,6 +204,7 @@ def read(services: Services, workspace_id: str, models: frozenset[str]) -> Settl
                 if name in models
             },
             refused=frozenset(meta["refused"]),
+            late=meta.get("late", {}),
         )
     except (OSError, BadArtifact, KeyError, TypeError, ValueError):
         return None

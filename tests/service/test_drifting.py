@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from datetime import timedelta
 from functools import partial
@@ -49,9 +50,12 @@ def audience(
     pro: float = 0.5,
     campaign_id: str = "spring",
     cart: float | None = None,
+    heard: float = 0.5,
+    before: Callable[[], None] = lambda: None,
 ) -> list[Decision]:
     """One decision each; "pro" people click on mens, the others on womens, with .7 against .2; swapped: the reverse.
-    ``cart``: what carts are worth on average that the requests tell of."""
+    ``cart``: what carts are worth on average that the requests tell of; ``heard``: hours until clicks are reported;
+    ``before``: what is done just before."""
     rng = np.random.default_rng(seed)
     plans = rng.choice(["pro", "free"], people, p=[pro, 1 - pro])
     contexts: list[dict[str, Any]] = [{"plan": str(plan)} for plan in plans]
@@ -68,8 +72,10 @@ def audience(
         liked = ((decision.variant_id == "mens") == (plan == "pro")) != swapped
         if rng.random() < 0.2 + 0.5 * liked:
             events.append(EventInput(type="clicked", occurred_at=at, decision_id=decision.decision_id))
-    clock.forward(days=7)  # the same hour of the week each time: nothing has to be extrapolated to hours never seen
+    clock.forward(hours=heard)
+    before()
     ingest(services, WORKSPACE, events)
+    clock.forward(days=7, hours=-heard)  # the same hour of the week: nothing has to be extrapolated to hours never seen
     return decided
 
 
@@ -85,6 +91,10 @@ def looked(services: Services, name: str) -> Drift:
     run = TrainingRun(WORKSPACE, name, "refresh", "rejected", services.clock(), verdict=Ended("rejected", told).verdict)
     services.store.write(partial(keep, run=run))
     return found
+
+
+def look_early(services: Services, found: list[Drift]) -> None:
+    found.append(looked(services, f"early_{len(found)}"))
 
 
 @pytest.fixture
@@ -130,6 +140,25 @@ class TestCalibration:
         assert state.alarms == ()
         assert state.changed is None
         assert not state.raised
+
+    def test_what_is_reported_after_its_window_is_awaited(self, services: Services, clock: FakeClock) -> None:
+        """Clicks of an hour's window come from a file five hours later, as they always did; looks come before, too."""
+        setup.put_campaign(services, SHOP)
+        audience(services, clock, 800, seed=1, heard=5.0)
+        told = retrain(services, WORKSPACE)[0]
+        assert told["decision"] == "publish"
+        (finding,) = [f for f in told["data"]["findings"] if f["problem"] == "late"]
+        assert finding["feature"] == "clicked"
+        assert finding["figure"] < finding["limit"] == 0.9
+        assert not finding["left_out"]
+        assert "spring" in finding["detail"]
+        services.policies.refresh_now()
+        early: list[Drift] = []
+        for step in range(3):
+            audience(services, clock, 400, seed=10 + step, heard=5.0, before=partial(look_early, services, early))
+            assert (early[-1].rows, early[-1].alarms) == (400 * step, ())
+            state = looked(services, f"late_{step}")
+            assert (state.rows, state.alarms) == (400 * (step + 1), ())
 
     def test_looks_go_on_after_the_clock_was_ahead(self, learned: Services, clock: FakeClock) -> None:
         audience(learned, clock, 400, seed=10)

@@ -8,7 +8,9 @@ from typing import Literal
 from optimizer.model.extremes import FAR
 from optimizer.model.training.attributetypes import UNREADABLE
 
-Problem = Literal["constant", "missing", "exploding", "identity", "leaking", "unreadable", "shifted", "too_wide"]
+Problem = Literal[
+    "constant", "missing", "exploding", "identity", "leaking", "unreadable", "shifted", "too_wide", "late"
+]
 #: Fewer recipients, or rows, in a half than this can't show a shift.
 SHIFT_ROWS = 100
 

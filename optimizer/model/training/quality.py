@@ -8,6 +8,7 @@ mean, so that is its guard, and it is named. What can't be read is missing, and 
 One that few rows have stays too, where they are enough to learn from: what doesn't matter is shrunk away by the fit.
 And whatever can be read of an attribute that was declared for the model stays, since its owner knows when it is known;
 what was found is told.
+Outcomes that come late are named by whoever knows when events came in.
 
 All features are examined, however many. Those that stay may be too wide together: ``fit_spec`` chooses, and it is told.
 """
