@@ -47,8 +47,9 @@ def score(call: Call, file: Path, campaign: str, outcome: str, by: str, out: Pat
     Columns: recipient_id, timezone, attributes.NAME, channels.NAME (true or false), context.NAME; all may be left out,
     and what is not stored of a recipient is taken from the row. Chances are calibrated: without a message, with the
     best one as far as it is known which that is, and the uplift between the two with its 95 % interval (uplift_low,
-    uplift_high): one that holds 0 shows no effect. Where fewer than 100 decisions without a message have told of the
-    outcome (an imported history of sends has none), the first and the uplift are empty, and --by refuses them. Nothing
+    uplift_high): one that holds 0 shows no effect. Local hours at which hardly a message was sent are left out. Where
+    fewer than 100 decisions without a message have told of the outcome (an imported history of sends has none), the
+    first and the uplift are empty, and --by refuses them. Nothing
     is stored or reserved. Rows that can't be scored come last, with the reason in the column `error`; those without an
     open channel have no message and rank last by it.
     """

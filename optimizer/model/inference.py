@@ -122,6 +122,11 @@ class RewardModel:
     def _correction(self, kind: str, outcome: str) -> Recalibration:
         return Recalibration.stored(self._meta.get("calibration", {}), kind, outcome)
 
+    def hours(self, campaign_id: str) -> Sequence[int] | None:
+        """How many learned messages of a campaign were sent at each local hour of the day; None = it isn't known."""
+        found: Sequence[int] | None = self._meta.get("hours", {}).get(campaign_id)
+        return found
+
     def unsent(self, outcome: str) -> int | None:
         """How many decisions without a message have told of an outcome: what its chance without one rests on.
 

@@ -10,6 +10,10 @@ the best one's own where it is known which that is, and nearly the mean of all m
 differences. Of five logs of 3,000 rows in which six messages change nothing of a chance of .1, the best of 144 actions
 stood .015 to .027 above the mean of them; so it stands .006 to .014 above it, and the uplift's interval holds 0.
 
+Nor are hours told of at which hardly a message was sent: what the curve over the day makes of them is no knowledge, and
+the map that calibrates chances has seen none of them. Of messages at 9 and at 11 o'clock the best one was at 4, at 1.8
+times its true chance.
+
 What happens without a message is known from decisions without one. A log that has none of them (an imported history of
 sends) says nothing of it: the model takes the rate among the recipients of messages for it, which is no evidence, so
 neither that chance nor the uplift is told.
@@ -33,6 +37,7 @@ from optimizer.errors import Conflict, Invalid, NotFound, SendtideError
 from optimizer.model.history import LENGTH
 from optimizer.model.inference import RewardModel
 from optimizer.model.moment import seen_at
+from optimizer.model.triedhours import tried
 from optimizer.service import recipients as people
 from optimizer.service.catalog import View
 from optimizer.service.choose import named
@@ -252,9 +257,9 @@ class Scorer:
         return self.model.calibrated(self.outcome, np.clip(chance, 0.0, 1.0), message=message)
 
     def _space(self, where: Zone) -> ActionSpace:
-        """The slots of the default window from now, always with ``no_send``."""
+        """The slots of the default window from now whose hours were tried, always with ``no_send``."""
         variants, channels = factors(self.campaign, None, None)
-        return build_space(
+        space = build_space(
             variants=variants,
             channels=channels,
             window=(self.now, self.now + timedelta(hours=self.campaign.default_window_hours)),
@@ -265,3 +270,8 @@ class Scorer:
             decision_id="",
             zone=where,
         )
+        hours = self.model.hours(self.campaign.campaign_id)
+        if hours is None:
+            return space
+        kept = tried(hours, space.local)
+        return replace(space, send_at=space.send_at[kept], local=space.local[kept])

@@ -32,11 +32,13 @@ _ROW = ScoreRowIn()
 def score_recipients(call: Call) -> Answer:
     """The calibrated chance of an outcome for each recipient without a message, with the best one, and the uplift
     between the two with its 95 % interval; one that holds 0 shows no effect. The chance with a message allows for not
-    knowing which is best: it averages over the posterior's draws what each draw's best message has. Where fewer than
-    100 decisions without a message have told of the outcome (an imported history of sends has none) nothing is known of
-    the first and the uplift: they are null for all, and `lacking` says what is missing. Consent closes channels; caps,
-    quiet hours and other rules are left to the decision. Nothing is stored or reserved, so the scope is `read`. 409
-    with the code `no_model`: the campaign has learned nothing yet. A bad row never spoils the others."""
+    knowing which is best: it averages over the posterior's draws what each draw's best message has. Local hours of
+    the day at which fewer than 50 of the campaign's messages were sent are left out (where none has so many: fewer than
+    half of those at the hour that has the most). Where fewer than 100 decisions without a message have told of the
+    outcome (an imported history of sends has none) nothing is known of the first and the uplift: they are null for all,
+    and `lacking` says what is missing. Consent closes channels; caps, quiet hours and other rules are left to the
+    decision. Nothing is stored or reserved, so the scope is `read`. 409 with the code `no_model`: the campaign has
+    learned nothing yet. A bad row never spoils the others."""
     told = call.loaded
     scorer = Scorer.of(call.services, call.workspace_id, told["campaign_id"], told["outcome"])
     shown = [_outcome(one, index) for index, one in enumerate(scorer.scores(_rows(told["recipients"])))]

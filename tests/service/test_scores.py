@@ -11,11 +11,13 @@ from numpy.typing import NDArray
 
 from optimizer.bandit.localtime import zone
 from optimizer.errors import Conflict, Invalid, NotFound
+from optimizer.model.artifact import pack, unpack
+from optimizer.model.examples import Examples
 from optimizer.model.history import Past, read
 from optimizer.model.inference import RewardModel
 from optimizer.model.moment import seen_at
 from optimizer.model.training import calibrate
-from optimizer.model.training.train import train
+from optimizer.model.training.train import refresh, train
 from optimizer.service import setup
 from optimizer.service.requests import RecipientPatch, ScoreRequest
 from optimizer.service.scores import CHUNK, LEAST_UNSENT, Score, Scorer
@@ -182,6 +184,55 @@ def messages_of(scorer: Scorer, context: JsonObject) -> NDArray[np.float64]:
     (x,) = scorer.model.embed([seen_at(context, scorer.now)])
     chance = scorer.model.score(x, space, scorer.campaign, {}).outcome["converted"][:-1]
     return scorer.model.calibrated("converted", chance, message=True)
+
+
+def at_hours(data: Examples, hours: Sequence[int]) -> Examples:
+    """The rows at these local hours of their days, in turn."""
+    return replace(data, local=data.local // 86_400 * 86_400 + 3_600 * np.resize(hours, len(data)))
+
+
+@pytest.mark.parametrize(
+    ("hours", "told"),
+    [
+        ((9, 11), {9, 11}),
+        ((9,) * 60 + (11,) * 60 + (4,), {9, 11}),  # some ten messages at 4 o'clock are no trial
+        (tuple(range(24)), set(range(24))),
+    ],
+)
+def test_a_score_names_hours_alone_that_were_tried(
+    services: Services, spring: Campaign, hours: tuple[int, ...], told: set[int]
+) -> None:
+    data = at_hours(rows(spring, 2_000, 1), hours)
+    trained = train(data, attributes=(), seed=1, network=False)
+    for blob in (trained.blob, refresh(trained.blob, data.take(np.arange(300))).blob):  # a refresh forgets none
+        publish_blob(services, spring, blob, trained.feature_hash, len(data))
+        scorer = Scorer.of(services, WORKSPACE, "spring", "converted")
+        for name in ("UTC", "Asia/Tokyo"):  # local hours
+            assert {int(hour) for hour in scorer._space(zone(name)).local % 86_400 // 3_600} == told
+        (one,) = scored(services, ScoreRequest(recipient=FREE))
+        assert one.send_at is not None
+        assert one.send_at.hour in told
+
+
+def test_where_few_hours_are_well_tried_those_with_half_as_many_as_the_most_are_told(
+    services: Services, spring: Campaign
+) -> None:
+    data = at_hours(rows(spring, 90, 1), (8,) * 4 + (9,) * 4 + (17,))
+    trained = train(data, attributes=(), seed=1, network=False)
+    publish_blob(services, spring, trained.blob, trained.feature_hash, len(data))
+    space = Scorer.of(services, WORKSPACE, "spring", "converted")._space(zone("UTC"))
+    assert sorted((space.local % 86_400 // 3_600).tolist()) == [8, 9]
+
+
+def test_a_model_that_knows_no_hours_names_any(services: Services, spring: Campaign) -> None:
+    """Models of earlier versions; a refresh reads a part of the rows and can't tell."""
+    data = at_hours(rows(spring, 500, 1), (9,))
+    trained = train(data, attributes=(), seed=1, network=False)
+    graph, arrays, meta = unpack(trained.blob)
+    before = pack(graph, arrays, {name: told for name, told in meta.items() if name != "hours"})
+    for blob in (before, refresh(before, data).blob):
+        publish_blob(services, spring, blob, trained.feature_hash, len(data))
+        assert Scorer.of(services, WORKSPACE, "spring", "converted")._space(zone("UTC")).slots == 24
 
 
 def test_a_clear_effect_keeps_its_uplift(learned: Services) -> None:

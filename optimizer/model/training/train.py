@@ -31,6 +31,7 @@ from optimizer.model.training.rhythm import fit_rhythm
 from optimizer.model.training.settled import Settled, SettledKind
 from optimizer.model.training.table import Table, tabulate
 from optimizer.model.training.threads import set_threads
+from optimizer.model.triedhours import Hours, hours_of, most
 from optimizer.model.values import fit_values, joined
 from optimizer.model.variantbasis import VariantBasis
 from storage.records import Attribute, JsonObject
@@ -197,7 +198,8 @@ def follow(blob: bytes, before: Settled, examples: Examples, settled: int | None
     )
     names = before.told.keys() | set(examples.outcomes)
     told = max((before.told.get(name, 0.0) + _told(examples, name) for name in names), default=0.0)
-    sums = _Sums(before.rows + len(examples), told, joined(before.values, fit_values(examples)))
+    values = joined(before.values, fit_values(examples))
+    sums = _Sums(before.rows + len(examples), told, values, hours_of(examples))
     trained = _again(model, sums, fits)
     return trained if settled is None else replace(trained, settled=before + _settled(table, fits, settled, kinds))
 
@@ -239,6 +241,9 @@ def _again(model: RewardModel, sums: _Sums, fits: tuple[Fits, Fits], more: JsonO
     anchored = meta.get("anchored")
     if anchored:
         sums = replace(sums, rows=anchored["rows"] + sums.rows, values=joined(anchored["values"], sums.values))
+    # A model from before hours were kept doesn't know those of all its rows.
+    known = meta.get("hours")
+    sums = replace(sums, hours=None if known is None else most(known, sums.hours or {}))
     kept = {
         **({"changed": meta["changed"], "anchored": anchored} if "changed" in meta else {}),
         "learned": learned_from(meta),
@@ -271,15 +276,17 @@ def _check(examples: Examples) -> None:
 
 @dataclass(frozen=True)
 class _Sums:
-    """Of all rows: how many, what they are worth as final ones, sketches of their values."""
+    """Of all rows: how many, what they are worth as final ones, sketches of their values, hours of their messages (None
+    = not known)."""
 
     rows: int
     told: float
     values: JsonObject
+    hours: Hours | None
 
 
 def _sums(examples: Examples) -> _Sums:
-    return _Sums(len(examples), examples.told, fit_values(examples))
+    return _Sums(len(examples), examples.told, fit_values(examples), hours_of(examples))
 
 
 def _assemble(
@@ -302,6 +309,7 @@ def _assemble(
         "width": width_factor(sums.told),
         "rows": sums.rows,
         "unsent": _unsent(fits[1], kept.get("anchored") or {}),
+        **({} if sums.hours is None else {"hours": dict(sums.hours)}),
         **kept,
     }
     for kind, fitted in zip(("message", "no_send"), fits, strict=True):
