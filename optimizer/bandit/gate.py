@@ -166,7 +166,8 @@ def watched(name: str, wager: Wager, error: float) -> Condition:
 
 def _value(difference: Difference, low: float, error: float, z: float) -> Condition:
     mean = float(np.mean(difference.rows)) if difference.residual.size else math.nan
-    detail = f"lower bound of candidate − incumbent a decision: {mean:.6f} ± {error:.6f} (standard error), z {z:.2f}"
+    figures = f"{mean:.6f} ± {error:.6f} (standard error), lower bound {low:.6f} at z {z:.2f}"
+    detail = f"candidate − incumbent a decision: {figures}"
     return conditions.condition("value", low > 0.0, low, 0.0, detail)
 
 

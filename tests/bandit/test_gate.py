@@ -143,6 +143,15 @@ class TestConditions:
         assert failed(verdict) == ["value"]
         assert "no improvement shown" in verdict.reason
 
+    def test_mean_and_lower_bound_are_told_apart(self) -> None:
+        promised = good().v_incumbent + np.where(np.arange(6000) % 2 == 0, 0.101, -0.1)
+        verdict = judge(good(p_candidate=good().p_incumbent, v_candidate=promised))
+        value = named(verdict, "value")
+        assert value.figure is not None
+        assert value.figure < 0
+        assert "(candidate − incumbent a decision: 0.000500 ± " in verdict.reason
+        assert f"(standard error), lower bound {value.figure:.6f} at z 2.23)" in verdict.reason
+
     def test_a_model_s_own_opinion_passes_nothing(self) -> None:
         # q̂ believes in .4 for the candidate's actions: direct .394 against .22, where the logged rewards are all .2
         n = 6000
