@@ -19,7 +19,7 @@ from optimizer.service.apart import Apart, attempted
 from optimizer.service.canary import not_watched_enough
 from optimizer.service.drifting import changed_at
 from optimizer.service.feedback import Logged, feedback_rows, people
-from optimizer.service.judging import later_verdict, untold
+from optimizer.service.judging import later_verdict, too_few, untold
 from optimizer.service.pacing import KNOWN_AT, judged, known_until, next_try
 from optimizer.service.publish import mixture, new_policy, publish, reject
 from optimizer.service.replay import Replayer
@@ -121,6 +121,8 @@ def _climb(
     if len(rows) < before.needed or recipients < LEAST_RECIPIENTS:
         reason = f"{len(rows):,} decisions that both had a share in, of {recipients:,} recipients, are too few"
         return _answer(serving, counted, f"{reason}: the next look needs {before.needed:,}, of {LEAST_RECIPIENTS}")
+    if (few := too_few(rows, campaign, SHARING)) is not None:  # the next look comes as after any other
+        return _answer(serving, replace(counted, shared=len(rows)), few)
     return _judged(services, reader, pointer, serving, campaign, rows, counted, run)
 
 

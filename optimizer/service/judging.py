@@ -78,6 +78,21 @@ def first_verdict(
     return replace(judge_first(evidence), tries=tries)
 
 
+def too_few(rows: Sequence[Logged], campaign: Campaign, limits: GateLimits = _LIMITS) -> str | None:
+    """Why these rows let no candidate beside an incumbent through, however good it is; None = they may.
+
+    The gate asks for effective rows, and no weights make more of them than there are rows. A verdict that is known
+    beforehand is none: it would be a try, and spend error that a later one needs.
+    """
+    count, earned = len(rows), int(np.count_nonzero(rewarded(campaign, rows)))
+    if count >= limits.min_effective_rows and earned >= limits.min_rewarded_rows:
+        return None
+    return (
+        f"{count:,} rows to judge a candidate on, of which {earned:,} brought something that counts: "
+        f"{limits.min_effective_rows:,.0f} and {limits.min_rewarded_rows:,.0f} are needed"
+    )
+
+
 def later_verdict(
     replayer: Replayer,
     rows: Sequence[Logged],

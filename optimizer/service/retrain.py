@@ -30,7 +30,7 @@ from optimizer.service.fitting import Job, cross_fitted, retype, settled
 from optimizer.service.footing import footing_of, known_of
 from optimizer.service.heldout import held_out, place
 from optimizer.service.ids import COLD_POLICY
-from optimizer.service.judging import first_rows, first_verdict, later_verdict, untold
+from optimizer.service.judging import first_rows, first_verdict, later_verdict, too_few, untold
 from optimizer.service.pacing import anchored_still, next_try, taken_back, too_soon
 from optimizer.service.publish import artifact_of, mixture, new_policy, publish, reject
 from optimizer.service.replay import Replayer
@@ -189,13 +189,10 @@ def _later(
     if (waiting := not_watched_enough(reader, gated, campaign, job.now, job.seen)) is not None:
         return _answer(campaign, "skipped", waiting, len(mine))
     replayer = Replayer(reader, job.services.salt)
-    tries = next_try(reader, campaign)
     logged, changed = job.log.of(campaign.campaign_id), job.changed.get(campaign.campaign_id)
     cold = policy_id == COLD_POLICY
     held = held_out(logged, campaign, cold=cold, changed=changed, made_under=replayer.campaign)
-    if len(held) < LEAST_ROWS:
-        return _answer(campaign, "skipped", f"{len(held)} held-out rows; {LEAST_ROWS} are needed", len(mine))
-    if (few := _few_people(held)) is not None:
+    if (few := too_few(held, campaign) or _few_people(held)) is not None:
         return _answer(campaign, "skipped", few, len(mine))
     start = place(held[0])
     earlier = [r for r in job.log.rows if place(r) < start]
@@ -212,6 +209,7 @@ def _later(
     rung = _rung(gated)
     models = _mainly(incumbent), candidate_model
     without = untold(reader, job.workspace_id)
+    tries = next_try(reader, campaign)
     verdict = later_verdict(replayer, held, campaign, told, tries, rung, models, without=without)
     if verdict.decision == "reject":
         return _reject(job, campaign, pointer, verdict, len(mine), earlier)

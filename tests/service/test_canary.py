@@ -420,7 +420,7 @@ def test_a_decision_closes_by_its_window_and_not_by_what_was_drawn(shop: Service
 class TestWhatFollows:
     def test_no_candidate_follows_before_the_canary_has_been_watched(self, learned: Services, clock: FakeClock) -> None:
         canary = plant(learned, clock, bad=False)
-        for seed, known in ((60, 600), (61, 1_100)):
+        for seed, known in ((60, 600), (61, 3_400)):
             audience(learned, clock, known - (seed - 60) * 600, seed=seed)
             clock.forward(hours=100)
             assert look(learned, f"run_{seed}")["rows"] == known

@@ -127,6 +127,22 @@ def test_what_is_not_sure_enough_stays_where_it_is_and_each_look_is_a_try(
     assert {policy.status for policy in _stored(shared)} == {"rejected"}
 
 
+def test_a_look_that_could_give_nothing_more_spends_no_try(
+    shared: Services, clock: FakeClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(climbing, "SHARING", replace(SHARING, min_rewarded_rows=500))
+    for seed, people, counted in ((83, 700, (700, 700)), (84, 60, (700, 760))):
+        audience(shared, clock, people, seed=seed, swapped=True)
+        answer = _looked(shared)
+        assert answer is not None
+        assert answer["decision"] == "shares"
+        assert (answer["looks"]["shared"], answer["looks"]["counted"]) == counted, "the next comes after a quarter more"
+        if people == 700:
+            assert answer["reason"].startswith("700 rows to judge a candidate on, of which ")
+            assert answer["reason"].endswith(": 300 and 500 are needed")
+    assert _stored(shared) == []
+
+
 def test_a_look_whose_policy_was_moved_meanwhile_is_none(
     shared: Services, clock: FakeClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -12,6 +12,7 @@ import numpy as np
 import orjson
 import pytest
 
+from optimizer.bandit.evidence import GateLimits
 from optimizer.model.artifact import unpack
 from optimizer.service import learning, refreshing, setup
 from optimizer.service.annealing import exploration_numbers
@@ -24,6 +25,7 @@ from optimizer.service.feedback import load
 from optimizer.service.fitting import Job, settled
 from optimizer.service.heldout import since_change
 from optimizer.service.ingest import ingest
+from optimizer.service.judging import too_few
 from optimizer.service.publish import mixture, new_policy, publish
 from optimizer.service.refreshing import refresh
 from optimizer.service.replay import Replayer
@@ -409,6 +411,8 @@ class TestConsequences:
         assert second.mixture[0].artifact_id == gated.mixture[0].artifact_id, "the gated model stays as it was judged"
         assert second.mixture[1].artifact_id not in {newer.artifact_id, held.artifact_id}
         # A share that a refresh gave is no step of the ladder: what the gate lets in is a canary.
+        few = GateLimits(min_effective_rows=0, min_rewarded_rows=0)
+        monkeypatch.setattr("optimizer.service.retrain.too_few", partial(too_few, limits=few))
         (verdict,) = retrain(learned, WORKSPACE)
         assert next(c["limit"] for c in verdict["conditions"] if c["name"] == "canary") == 0.1
 

@@ -60,10 +60,10 @@ def test_a_refresh_takes_a_bad_canary_back_before_it_refits(learned: Services, c
 def test_a_retrain_knows_what_it_has_just_seen_of_the_canary(learned: Services, clock: FakeClock) -> None:
     """Where retrains come by cron alone, one a day, a candidate that waited for the next one would wait a day."""
     plant(learned, clock, bad=False)
-    audience(learned, clock, 1_100, seed=61)
+    audience(learned, clock, 3_400, seed=61)
     clock.forward(hours=100)
     canary, shares, candidate = carried_out(learned, "retrain").verdict["campaigns"]
-    assert (canary["decision"], canary["rows"]) == ("watched", 1_100)
+    assert (canary["decision"], canary["rows"]) == ("watched", 3_400)
     assert "watched first" not in shares["reason"]
     assert candidate["decision"] in ("publish", "reject"), candidate["reason"]
 

@@ -286,7 +286,7 @@ def test_the_rows_that_a_candidate_was_judged_on_are_taught_by_the_next_refresh(
     audience(shop, clock, 600, seed=1)
     assert scheduled(shop, clock)["decision"] == "publish"
     shop.policies.refresh_now()
-    audience(shop, clock, 1_000, seed=2)
+    audience(shop, clock, 3_400, seed=2)
     monkeypatch.setattr(retraining, "later_verdict", passed)
     assert retrain(shop, WORKSPACE)[0]["decision"] == "publish"
     taught = known(shop)

@@ -6,12 +6,14 @@ import math
 from collections.abc import Sequence
 from dataclasses import replace
 from datetime import timedelta
+from functools import partial
 from itertools import pairwise
 from typing import Any
 
 import numpy as np
 import pytest
 
+from optimizer.bandit.evidence import GateLimits
 from optimizer.errors import Conflict, Invalid
 from optimizer.model.inference import RewardModel
 from optimizer.model.training.options import learned_from
@@ -24,6 +26,7 @@ from optimizer.service.feedback import Logged, load
 from optimizer.service.heldout import comparable
 from optimizer.service.ids import COLD_POLICY
 from optimizer.service.ingest import ingest
+from optimizer.service.judging import too_few
 from optimizer.service.pricing import publish_prices
 from optimizer.service.publish import publish
 from optimizer.service.refreshing import refresh
@@ -171,7 +174,7 @@ def test_a_first_verdict_looks_at_all_rows_a_few_times_and_not_once_for_each(
 def test_a_policy_is_not_judged_by_one_person(services: Services, clock: FakeClock) -> None:
     made, _ = setup.put_campaign(services, campaign(campaign_id="staff", channels=(Channel("email"),)))
     policy = publish_model(services, made)
-    try_out(services, clock, 1_000, 1, seed=3)
+    try_out(services, clock, 3_400, 1, seed=3)
     (told,) = retrain(services, WORKSPACE)
     assert told["decision"] == "skipped"
     assert "too few recipients: 1, and 5 are needed" in told["reason"]
@@ -320,8 +323,8 @@ def test_a_later_candidate_is_judged_against_the_incumbent(
     audience(shop, clock, 600, seed=9)
     first = retrain(shop, WORKSPACE)[0]["policy_id"]
     shop.policies.refresh_now()
-    audience(shop, clock, 1400, seed=10)
-    audience(shop, clock, 600, seed=12)
+    audience(shop, clock, 2_800, seed=10)
+    audience(shop, clock, 1_200, seed=12)
     refreshed = refresh(shop, WORKSPACE)[0]["policy_id"]
     compared: dict[str, int] = {}
 
@@ -334,7 +337,7 @@ def test_a_later_candidate_is_judged_against_the_incumbent(
     monkeypatch.setattr("optimizer.service.retrain.pair", told)
     later = retrain(shop, WORKSPACE)[0]
     # Both know the rows before the held-out ones, though what serves has been refreshed with all: neither is better.
-    assert compared == {"incumbent": 2000, "candidate": 2000, "held": 600}
+    assert compared == {"incumbent": 3400, "candidate": 3400, "held": 1200}
     assert later["decision"] == "reject", later["reason"]
     assert {c["name"].split(".")[0] for c in later["conditions"]} >= {"integrity", "value", "support", "canary"}
     assert [rung["alpha"] for rung in later["rungs"]] == [1.0, 0.6, 0.3, 0.1]
@@ -352,12 +355,38 @@ def test_a_later_candidate_is_judged_against_the_incumbent(
     assert pointer.policy_id == refreshed
 
 
+def test_a_later_candidate_waits_for_rows_that_could_let_it_through_and_spends_no_try(
+    shop: Services, clock: FakeClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    audience(shop, clock, 600, seed=9)
+    assert retrain(shop, WORKSPACE)[0]["decision"] == "publish"
+    shop.policies.refresh_now()
+    audience(shop, clock, 3_300, seed=10)
+    early = retrain(shop, WORKSPACE)[0]
+    assert (early["decision"], early["policy_id"], early["conditions"]) == ("skipped", None, [])
+    assert early["reason"].startswith("990 rows to judge a candidate on, of which ")
+    assert early["reason"].endswith(" brought something that counts: 1,000 and 100 are needed")
+    audience(shop, clock, 100, seed=11)
+    limits = GateLimits(min_rewarded_rows=1_000)
+    with monkeypatch.context() as patched:
+        patched.setattr(retraining, "too_few", partial(too_few, limits=limits))
+        poor = retrain(shop, WORKSPACE)[0]
+    assert poor["decision"] == "skipped"
+    assert poor["reason"].startswith("1,020 rows to judge")
+    late = retrain(shop, WORKSPACE)[0]
+    assert late["decision"] in ("publish", "reject"), late["reason"]
+    with shop.store.read() as reader:
+        stored = reader.policy(WORKSPACE, late["policy_id"])
+    assert stored is not None
+    assert stored.verdict["tries"] == 2, "the first policy's verdict was the only one before"
+
+
 def test_one_batch_is_enough_to_judge_a_candidate_against_the_baseline(services: Services, clock: FakeClock) -> None:
     """All its decisions have one time: some teach, others judge."""
     baseline = Baseline("mens", "email", "10:00")
     channels = (Channel("email"),)
     setup.put_campaign(services, campaign(channels=channels, cold_start="around_baseline", baseline=baseline))
-    audience(services, clock, 800, seed=1)
+    audience(services, clock, 3_400, seed=1)
     (told,) = retrain(services, WORKSPACE)
     assert told["decision"] in ("publish", "reject"), told["reason"]
     with services.store.read() as reader:
@@ -483,7 +512,7 @@ AROUND = campaign(
     ids=["a random group", "begun by chance", "another baseline"],
 )
 def test_what_others_drew_keeps_no_candidate_from_a_campaign_around_a_baseline(
-    services: Services, clock: FakeClock, before: Campaign | None, now: Campaign
+    services: Services, clock: FakeClock, monkeypatch: pytest.MonkeyPatch, before: Campaign | None, now: Campaign
 ) -> None:
     """Of 49 actions the baseline has nearly all of the mass: where chance drew it, it weighs nearly 49."""
     decided: list[Decision] = []
@@ -499,6 +528,8 @@ def test_what_others_drew_keeps_no_candidate_from_a_campaign_around_a_baseline(
     sent = [(d.decision_id, d.send_at) for d in decided if d.send_at is not None]
     clicked = [EventInput("clicked", at + timedelta(minutes=1), decision_id=name) for name, at in sent[::2]]
     ingest(services, WORKSPACE, clicked)
+    few = GateLimits(min_effective_rows=0, min_rewarded_rows=0)
+    monkeypatch.setattr(retraining, "too_few", partial(too_few, limits=few))
     (verdict,) = retrain(services, WORKSPACE)
     weight = next(c for c in verdict["conditions"] if c["name"] == "support.weight")
     # A candidate's own weight, where it would do what is hardly ever done, is another matter.

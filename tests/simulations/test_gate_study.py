@@ -57,8 +57,8 @@ def test_nothing_is_promoted_from_shuffled_outcomes(experiment: Path) -> None:
 def test_nothing_is_promoted_once_every_choice_is_worth_the_same(tmp_path: Path) -> None:
     # One fixed seed. A first policy of the true outcomes, then four retrains, each after a refresh; the first two have
     # too few rows that the policy drew.
-    data = write_experiment(tmp_path / "hillstrom.csv", 2_000)
-    done = run_once(Study(data, part="later", retrains=4, step_rows=300), seed=1)
+    data = write_experiment(tmp_path / "hillstrom.csv", 7_000)
+    done = run_once(Study(data, part="later", retrains=4, step_rows=1_200), seed=1)
     assert done.results == ("skipped", "skipped", "reject", "reject")
     assert done.refreshes == ("unchanged", "publish", "publish", "publish")
     assert done.promoted_at is None
