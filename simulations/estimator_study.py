@@ -224,7 +224,7 @@ def supported(pool: Pool, log: Drawn, policy: str) -> bool:
     limits = GateLimits()
     n, share = np.arange(len(log.place)), min(limits.ladder)
     mine, theirs = (pool.policies[name][log.place][n, log.action] for name in (policy, "incumbent"))
-    found = support((1.0 - share) + share * mine / theirs, log.reward != 0.0, limits)
+    found = support((1.0 - share) + share * mine / theirs, log.reward != 0.0, limits, np.ones(len(n)))
     return all(condition.passed for condition in found)
 
 

@@ -54,18 +54,28 @@ def integrity(found: Integrity, limits: GateLimits) -> list[Condition]:
 def support(
     weight: Floats, rewarded: NDArray[np.bool_], limits: GateLimits, incumbent_weight: Floats | None = None
 ) -> list[Condition]:
-    """The log holds enough of what π_α would do: bounded weights, enough effective rows, enough of them rewarded.
+    """The log holds enough of what π_α would do otherwise: bounded weights, enough effective rows, enough of them
+    rewarded.
 
-    ``incumbent_weight`` only explains a failure: rows from before the incumbent can carry weights that no share of the
-    candidate lowers, and then younger rows are needed.
+    What is estimated is a paired difference, in which a row weighs π_α/π_b − π_incumbent/π_b: nothing where both would
+    do alike, however seldom whoever logged the row would have. Refreshes make the incumbent another policy than
+    those that logged, so its own weights grow heavy in time, and no share of a candidate lowers them. The same weights
+    around 1 are π_α's own where the incumbent logged the row; effective rows are counted by these or by π_α's,
+    whichever are more: what shares the traffic is better told by its own.
+
+    Args:
+        weight: (n,) of π_α. rewarded: (n,). limits: what is asked. incumbent_weight: (n,); None = judged alone.
     """
-    heaviest = float(np.max(weight, initial=0.0))
-    detail = "largest importance weight"
-    if incumbent_weight is not None and heaviest > limits.max_weight:
-        detail += f"; the incumbent's own is {float(np.max(incumbent_weight)):.1f}"
-    effective = effective_sample_size(weight)
+    change, detail = weight, "largest importance weight"
+    if incumbent_weight is not None:
+        change = weight - incumbent_weight
+        own = _largest(incumbent_weight)
+        detail = f"largest difference from the incumbent's importance weight, itself {own:.1f} at most"
+    heaviest = _largest(np.abs(change))
+    told = weight if incumbent_weight is None else 1.0 + change
+    effective = _effective(weight, told)
     floor = max(limits.min_effective_rows, limits.min_effective_share * weight.size)
-    earned = effective_sample_size(weight[rewarded])
+    earned = _effective(weight[rewarded], told[rewarded])
     return [
         condition("support.weight", heaviest <= limits.max_weight, heaviest, limits.max_weight, detail),
         condition(
@@ -83,6 +93,14 @@ def support(
             f"effective sample size of {int(np.count_nonzero(rewarded))} rewarded rows",
         ),
     ]
+
+
+def _effective(weight: Floats, other: Floats) -> float:
+    return max(effective_sample_size(weight), effective_sample_size(other))
+
+
+def _largest(values: Floats) -> float:
+    return float(np.max(values, initial=0.0))
 
 
 def calibrated(heads: Mapping[str, Calibration], limits: GateLimits) -> list[Condition]:
@@ -164,7 +182,9 @@ def guardrails(
     ):
         if limit is None:
             continue
-        bound = math.inf if rows is None else rate_upper(happened, rows, some, z)
+        # A case can weigh as much as the heaviest row, which the incumbent's limit no longer bounds.
+        case = 0.0 if rows is None or _largest(rows) <= limits.max_weight else _largest(rows)
+        bound = math.inf if rows is None else rate_upper(happened, rows, some, z, case)
         undecided = bound > limit and canary and cases == 0
         detail = f"upper bound, {cases} cases in {happened.size} rows"
         if undecided:

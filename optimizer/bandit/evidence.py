@@ -33,7 +33,7 @@ class GateLimits:
         family_error: chance of ever publishing something that isn't better, over all tries of a campaign.
         power: the power that the minimum detectable effect is stated for.
         ladder: shares α of the candidate that are tried; the smallest is the canary.
-        max_weight: largest allowed π_α/π_b.
+        max_weight: largest allowed |π_α − π_incumbent|/π_b; over it, π_α/π_b makes guardrails' bounds wider.
         min_effective_rows: floor of the effective sample size of π_α.
         min_effective_share: and as a share of all rows.
         min_rewarded_rows: floor of the effective sample size among rows with a reward.

@@ -227,7 +227,9 @@ def bootstrap_interval(
     return float(low), float(high)
 
 
-def rate_upper(happened: Floats, weight: Floats, cluster: ArrayLike | Clusters | None, z: float) -> float:
+def rate_upper(
+    happened: Floats, weight: Floats, cluster: ArrayLike | Clusters | None, z: float, case_weight: float = 0.0
+) -> float:
     """One-sided upper bound of a weighted rate of rare outcomes, the mean of w·h.
 
     The weighted count is treated as a scaled Poisson count (as Fay & Feuer 1997 do with weighted sums of Poisson
@@ -242,6 +244,7 @@ def rate_upper(happened: Floats, weight: Floats, cluster: ArrayLike | Clusters |
         weight: (n,) weights of mean 1; or differences of two such, whose negative ones count as cases avoided.
         cluster: (n,) labels or None.
         z: one-sided standard normal quantile.
+        case_weight: s is at least this; the largest weight where no case may have been seen of few heavy rows.
 
     Returns:
         The bound, in cases per row; infinity with fewer than two clusters.
@@ -252,7 +255,7 @@ def rate_upper(happened: Floats, weight: Floats, cluster: ArrayLike | Clusters |
         return math.inf
     case = weight * happened
     positive, positive_case = np.maximum(weight, 0.0), np.maximum(case, 0.0)
-    scale = max(_size_biased(positive), _size_biased(positive_case))
+    scale = max(_size_biased(positive), _size_biased(positive_case), case_weight)
     spread = math.sqrt(float(np.sum(case**2)) + (scale * z / 2.0) ** 2)
     score = (float(np.sum(case)) + scale * z**2 / 2.0 + z * spread) / n
     mean = float(np.mean(case))

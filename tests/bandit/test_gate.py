@@ -108,6 +108,37 @@ class TestLadder:
         verdict = judge(good(n, rung=1.0, propensity=propensity, p_incumbent=propensity, p_candidate=p_candidate))
         assert [("support.weight" in r.failed) for r in verdict.rungs] == [True, True, False, False]
 
+    def test_rows_that_both_would_draw_alike_veto_nothing_however_heavy(self) -> None:
+        """Earlier revisions hardly ever did what both do now: nobody learns from these rows which one is better."""
+        evidence = good(20_000)
+        alike = np.arange(20_000) % 2_000 == 0
+        heavy = dataclasses.replace(
+            evidence,
+            propensity=np.where(alike, 0.5 / 887, evidence.propensity),
+            p_incumbent=np.where(alike, 0.5, evidence.p_incumbent),
+            p_candidate=np.where(alike, 0.5, evidence.p_candidate),
+        )
+        verdict = judge(heavy)
+        assert (verdict.decision, verdict.alpha) == ("publish", 0.1), verdict.reason
+        assert named(verdict, "support.weight").detail.endswith("itself 887.0 at most")
+
+    def test_few_heavy_rows_without_a_case_prove_no_low_rate(self) -> None:
+        """20 of 20,000 rows stand for half of what both do: that none of them did harm proves no low rate."""
+        evidence = good(20_000, rung=1.0)
+        alike = np.arange(20_000) % 1_000 == 0
+        heavy = dataclasses.replace(
+            evidence,
+            propensity=np.where(alike, 0.5 / 887, evidence.propensity),
+            p_incumbent=np.where(alike, 0.5, evidence.p_incumbent),
+            p_candidate=np.where(alike, 0.5, evidence.p_candidate),
+            harms=(Harm("unsubscribed", np.zeros(20_000), max_rate=0.05),),
+        )
+        verdict = judge(heavy)
+        assert verdict.alpha == 0.1, "undecided, so a canary alone"
+        figure = named(verdict, "guardrails.unsubscribed.rate").figure
+        assert figure is not None
+        assert figure > 0.05
+
     def test_the_value_test_is_the_same_on_every_rung(self) -> None:
         evidence = good()
         full = named(judge(evidence), "value").figure
