@@ -58,7 +58,7 @@ def regret_curves(path: Path, played: Mapping[str, Sequence[Played]], *, title: 
 
 
 def heat_maps(path: Path, played: Mapping[str, Sequence[Played]], *, title: str) -> None:
-    """Weekday by hour: the share of each policy's messages of the last fifth.
+    """Weekday by hour: the share of each policy's messages of the last fifth, all on one scale of colours.
 
     Args:
         path: the PNG to write.
@@ -68,9 +68,11 @@ def heat_maps(path: Path, played: Mapping[str, Sequence[Played]], *, title: str)
     columns = min(3, len(played))
     rows = -(-len(played) // columns)
     figure = _figure(5 * columns, 2.6 * rows + 0.6)
-    for i, (name, seeds) in enumerate(played.items()):
+    shares = {name: week_shares(seeds) for name, seeds in played.items()}
+    most = max(float(one.max()) for one in shares.values())
+    for i, (name, share) in enumerate(shares.items()):
         axes = figure.add_subplot(rows, columns, i + 1)
-        axes.imshow(week_shares(seeds), aspect="auto", cmap="viridis", vmin=0.0)
+        axes.imshow(share, aspect="auto", cmap="viridis", vmin=0.0, vmax=most)
         axes.set_title(name, fontsize=9)
         axes.set_yticks(range(7), _WEEKDAYS, fontsize=7)
         axes.set_xticks(range(0, 24, 4))

@@ -188,7 +188,10 @@ def show(console: Console, options: Options, played: Mapping[str, Sequence[Playe
     for text in options.policies:
         found = tuned.record(parse(text, options.scenario).family, options.scenario)
         if found is not None:
-            console.print(tuning_table(text, found))
+            family, _, own = text.partition(":")
+            console.print(tuning_table(family, found))
+            if own:
+                console.print(f"{text} was played with {own}, whatever tuning found.")
 
 
 def _recovered(one: Mapping[str, Any], *, newest: bool) -> str:

@@ -69,6 +69,7 @@ class Simple:
     def __post_init__(self) -> None:
         self._all, self._own = Rates(), Rates()
         self._seen = 0
+        self._testing: set[str] = set()
 
     def choose(self, turn: Turn) -> Drawn:
         """See ``Player``."""
@@ -76,7 +77,10 @@ class Simple:
         uniform = mask / mask.sum()
         epsilon = self.options.epsilon
         if self.options.kind == "ab":
-            epsilon = 1.0 if self._seen < self.options.test else 0.0
+            # Where outcomes come late, the test goes on until the first is known.
+            epsilon = 1.0 if self._seen < self.options.test or not self._all.count else 0.0
+            if epsilon:
+                self._testing.add(turn.situation.decision_id)
         self._seen += 1
         if epsilon >= 1.0:
             return drawn(turn, uniform, self.game.salt, self.options.kind)
@@ -87,9 +91,9 @@ class Simple:
 
     def learn(self, result: Result) -> None:
         """See ``Player``."""
-        if self.options.kind == "ab" and self._seen > self.options.test:
-            return
         turn, action = result.turn, result.decision.action
+        if self.options.kind == "ab" and turn.situation.decision_id not in self._testing:
+            return
         who = self._who(turn)
         self._all.add("any", result.reward)
         for key in self._keys(turn, -1 if action is None else action):

@@ -135,6 +135,16 @@ def test_every_rival_finds_the_hours_of_people_who_differ_in_nothing_else(
     assert share_of(score, slice(400, 800)) > 0.25
 
 
+def test_static_ab_waits_for_outcomes_that_come_late() -> None:
+    """Its test is over long before the first is known: it goes on until then, and learns from those alone. A share by
+    chance varies by about .03 around none."""
+    spec = WorldSpec(40, 2, look=-2.5, like=3.0, content=0.0, channel=0.0, rhythm=2.5, personal=NOBODY)
+    game = Game(replace(scenario("delays"), world=spec, decisions=800), 2)
+    player = Simple(game, SimpleOptions(kind="ab", test=50))
+    score = Play(game, player).run("static-ab")
+    assert share_of(score, slice(400, 800)) > 0.12
+
+
 def test_inverse_gap_weights_are_a_distribution_that_falls_with_the_gap() -> None:
     weights = gap_weights(np.array([0.1, 0.5, 0.4]), 10.0)
     np.testing.assert_allclose(weights[[0, 2]], [1 / (3 + 4), 1 / (3 + 1)], atol=1e-12)
