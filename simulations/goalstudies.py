@@ -188,7 +188,7 @@ def gate(read: Read) -> Iterator[Goal]:
     rows = power["rows_at_promotion"]
     yield Goal(
         "gate",
-        "the same with the true outcomes: promoted by 5,000 rows",
+        "the same with the true outcomes: a first policy promoted by 5,000 rows",
         f"{power['promoted']} of {power['runs']}",
         "90 %",
         power["passed"],
