@@ -108,7 +108,10 @@ def expected_values(
     """
     mean = expected_value(sketches, outcome, campaign, max_value)
     found = np.full(len(variants), mean)
-    theirs = sketches.get(outcome, {}).get("variant", {}).get(campaign.campaign_id, {})
+    entry = sketches.get(outcome)
+    if entry is None or campaign.currency not in entry["currency"]:
+        return found
+    theirs = entry.get("variant", {}).get(campaign.campaign_id, {})
     if len(theirs) < 2:
         return found
     count, own, inside = np.array([_moments(sketch["means"], max_value) for sketch in theirs.values()]).T

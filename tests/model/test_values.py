@@ -47,6 +47,9 @@ def test_currencies_are_not_pooled() -> None:
     sketches = fit_values(bought([(0, 1.0), (2, 5_000.0)]))
     assert expected_value(sketches, "converted", OWNERS[1], None) == pytest.approx(1.0)
     assert expected_value(sketches, "converted", OWNERS[2], None) == pytest.approx(5_000.0)
+    dollars = fit_values(baskets({0: np.full(5, 9.0), 1: np.full(5, 99.0)}))
+    changed = dataclasses.replace(OWNERS[0], currency="JPY")
+    assert expected_values(dollars, "converted", changed, ("a", "b"), None).tolist() == [0.0, 0.0]
 
 
 def test_values_of_what_did_not_happen_or_is_unknown_do_not_count() -> None:
