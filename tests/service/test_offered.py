@@ -92,12 +92,12 @@ def test_refreshes_and_retrains_go_on(services: Services, before: list[Decision]
     assert (told["decision"], told["rows"]) == ("skipped", 100)
     assert "100 matured rows" in told["reason"]
     services.policies.refresh_now()
-    audience(services, clock, 700, seed=4)
+    audience(services, clock, 3_400, seed=4)
     (told,) = retrain(services, WORKSPACE)
     assert told["decision"] in ("publish", "reject"), told["reason"]
     assert told["conditions"]
     found = evaluate(services, WORKSPACE, served(services))
-    assert found["rows"] >= 700
+    assert found["rows"] >= 3_400
 
 
 def test_a_first_policy_with_guardrails_is_judged_on_rows_that_match(services: Services, clock: FakeClock) -> None:
