@@ -111,7 +111,8 @@ def null_figures(runs: Sequence[Run]) -> dict[str, Any]:
     stated = GateLimits().family_error
     wrong = sum(run.promoted_at is not None for run in runs)
     most = most_by_chance(len(runs), stated)
-    judged = sum(len(run.results) for run in runs)
+    retrains = sum(len(run.results) for run in runs)
+    judged = sum(result in ("publish", "reject") for run in runs for result in run.results)
     shared = sum(run.shared for run in runs)
     passed = wrong <= most
     name = runs[0].part.capitalize()
@@ -124,7 +125,8 @@ def null_figures(runs: Sequence[Run]) -> dict[str, Any]:
     )
     return {
         "runs": len(runs),
-        "retrains": judged,
+        "retrains": retrains,
+        "judged": judged,
         "shared": shared,
         "freed": freed,
         "wrong": wrong,
@@ -132,9 +134,9 @@ def null_figures(runs: Sequence[Run]) -> dict[str, Any]:
         "most_by_chance": most,
         "passed": passed,
         "sentence": (
-            f"{name}: {wrong} of {len(runs)} runs had a wrong promotion in {judged} retrains{between}; stated "
-            f"family-wise rate {stated:g}, under which up to {most} are within {LEVEL:.0%} of binomial chance: "
-            f"{'passed' if passed else 'NOT passed'}"
+            f"{name}: {wrong} of {len(runs)} runs had a wrong promotion in {retrains} retrains, {judged} of which "
+            f"judged a candidate{between}; stated family-wise rate {stated:g}, under which up to {most} are within "
+            f"{LEVEL:.0%} of binomial chance: {'passed' if passed else 'NOT passed'}"
         ),
     }
 
