@@ -35,6 +35,17 @@ def named(verdict: Verdict, name: str) -> Condition:
     return next(c for c in verdict.conditions if c.name == name)
 
 
+def with_heavy_rows(evidence: PairedEvidence, every: int) -> PairedEvidence:
+    """The same, but one row in so many is what candidate and incumbent do alike and whoever logged hardly ever did."""
+    alike = np.arange(evidence.propensity.size) % every == 0
+    return dataclasses.replace(
+        evidence,
+        propensity=np.where(alike, 0.5 / 887, evidence.propensity),
+        p_incumbent=np.where(alike, 0.5, evidence.p_incumbent),
+        p_candidate=np.where(alike, 0.5, evidence.p_candidate),
+    )
+
+
 def failed(verdict: Verdict) -> list[str]:
     return [c.name for c in verdict.conditions if not c.passed]
 
@@ -110,30 +121,15 @@ class TestLadder:
 
     def test_rows_that_both_would_draw_alike_veto_nothing_however_heavy(self) -> None:
         """Earlier revisions hardly ever did what both do now: nobody learns from these rows which one is better."""
-        evidence = good(20_000)
-        alike = np.arange(20_000) % 2_000 == 0
-        heavy = dataclasses.replace(
-            evidence,
-            propensity=np.where(alike, 0.5 / 887, evidence.propensity),
-            p_incumbent=np.where(alike, 0.5, evidence.p_incumbent),
-            p_candidate=np.where(alike, 0.5, evidence.p_candidate),
-        )
-        verdict = judge(heavy)
+        verdict = judge(with_heavy_rows(good(20_000), every=2_000))
         assert (verdict.decision, verdict.alpha) == ("publish", 0.1), verdict.reason
         assert named(verdict, "support.weight").detail.endswith("itself 887.0 at most")
 
     def test_few_heavy_rows_without_a_case_prove_no_low_rate(self) -> None:
         """20 of 20,000 rows stand for half of what both do: that none of them did harm proves no low rate."""
-        evidence = good(20_000, rung=1.0)
-        alike = np.arange(20_000) % 1_000 == 0
-        heavy = dataclasses.replace(
-            evidence,
-            propensity=np.where(alike, 0.5 / 887, evidence.propensity),
-            p_incumbent=np.where(alike, 0.5, evidence.p_incumbent),
-            p_candidate=np.where(alike, 0.5, evidence.p_candidate),
-            harms=(Harm("unsubscribed", np.zeros(20_000), max_rate=0.05),),
-        )
-        verdict = judge(heavy)
+        evidence = with_heavy_rows(good(20_000, rung=1.0), every=1_000)
+        harms = (Harm("unsubscribed", np.zeros(20_000), max_rate=0.05),)
+        verdict = judge(dataclasses.replace(evidence, harms=harms))
         assert verdict.alpha == 0.1, "undecided, so a canary alone"
         figure = named(verdict, "guardrails.unsubscribed.rate").figure
         assert figure is not None

@@ -102,11 +102,7 @@ class OutcomeWeightIn(Body):
     fixed = Number(maximum=limits.AMOUNT, load_default=0.0)
     per_value = Number(maximum=limits.AMOUNT, load_default=0.0)
     max_value = Number(
-        "Where a value is clipped, a negative one at as much below 0; null: nowhere.",
-        above=0,
-        maximum=limits.AMOUNT,
-        load_default=None,
-        allow_none=True,
+        "Values are clipped to ± this; null: not.", above=0, maximum=limits.AMOUNT, load_default=None, allow_none=True
     )
 
     @post_load
