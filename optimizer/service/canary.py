@@ -33,7 +33,7 @@ from optimizer.service.learning import predecessor
 from optimizer.service.pacing import of_shared
 from optimizer.service.publish import roll_back
 from optimizer.service.replay import Replayer, plan_of, situation_of
-from optimizer.service.served import gated_of, members, policy_of
+from optimizer.service.served import gated_of, learned, members, policy_of
 from optimizer.service.stakes import Compared, Stakes, asked_of, stakes_of
 from optimizer.service.told import LATE_COMMIT, last_told
 from optimizer.service.wiring import Services
@@ -119,11 +119,9 @@ def watch(
     """
     now = services.clock()
     with services.store.read() as reader:
-        mine = [p for p in reader.pointers() if p.workspace_id == workspace_id]
         looks = [
             (pointer, *found)
-            for pointer in mine
-            if campaign_id in (None, pointer.campaign_id)
+            for pointer in learned(reader, workspace_id, campaign_id)
             if (found := attempted(apart, pointer.campaign_id, partial(_look, services, reader, pointer, now)))
             is not None
         ]
@@ -168,9 +166,9 @@ def _look(services: Services, reader: Reader, pointer: Pointer, now: datetime) -
     gated = gated_of(reader, serving)
     if len(gated.mixture) < 2:  # a refitted model that goes too far shares the traffic with its gated one: no canary
         return None
-    state, put_back = _remembered(reader, gated, campaign, now), _put_back(reader, gated)
-    if state is None or state.opened < put_back:
-        state = replace(_opened(reader, gated, campaign, now), opened=put_back)
+    state, opened = _remembered(reader, gated, campaign, now), put_back(reader, gated)
+    if state is None or state.opened < opened:
+        state = replace(_opened(reader, gated, campaign, now), opened=opened)
     fresh, waiting = [], [now.timestamp()]
     since = datetime.fromtimestamp(
         max(state.since, state.opened, gated.created_at.timestamp()), gated.created_at.tzinfo
@@ -186,7 +184,7 @@ def _look(services: Services, reader: Reader, pointer: Pointer, now: datetime) -
                 fresh.append((key, row))
     fresh.sort(key=lambda pair: pair[0])
     state = replace(state, since=min(waiting) - LATE_COMMIT)
-    return _added(Replayer(reader, services.salt), state, campaign, fresh), _before(reader, gated)
+    return _added(Replayer(reader, services.salt), state, campaign, fresh), before(reader, gated)
 
 
 def not_watched_enough(
@@ -237,8 +235,8 @@ def _remembered(
     return replace(found, wagers=held)
 
 
-def _put_back(reader: Reader, gated: Policy) -> float:
-    """When somebody last put the canary, or a revision of it, into service again, in epoch seconds; 0 = nobody has.
+def put_back(reader: Reader, gated: Policy) -> float:
+    """When somebody last put a gated policy, or a revision of it, into service again, in epoch seconds; 0 = nobody has.
 
     The change feed knows. The pointer may have moved on since: to what a refresh, or new prices, made of it.
     """
@@ -251,8 +249,8 @@ def _put_back(reader: Reader, gated: Policy) -> float:
     return 0.0
 
 
-def _before(reader: Reader, gated: Policy) -> str:
-    """The policy that served before the canary had any share: what it climbed from holds the same model.
+def before(reader: Reader, gated: Policy) -> str:
+    """The policy that served before a gated one's model had any share: what it climbed from holds the same model.
 
     A refitted model that climbed had shared the traffic with its own gated ancestor, which is what it is worse than.
     """

@@ -24,7 +24,7 @@ from optimizer.service.pacing import KNOWN_AT, judged, known_until, next_try
 from optimizer.service.publish import mixture, new_policy, publish, reject
 from optimizer.service.replay import Replayer
 from optimizer.service.runs import LEAST_RECIPIENTS
-from optimizer.service.served import gated_of, line_of, policy_of
+from optimizer.service.served import gated_of, learned, line_of, policy_of
 from optimizer.service.serving import load_policy
 from optimizer.service.sharing import SHARING, paired, shared_rows
 from optimizer.service.told import last_told
@@ -87,8 +87,8 @@ def climb(
     if not services.settings.gate:
         return []
     with services.store.read() as reader:
-        mine = [p for p in reader.pointers() if p.workspace_id == workspace_id and campaign_id in (None, p.campaign_id)]
-        found = [attempted(apart, p.campaign_id, partial(_climb, services, reader, p, run, seen)) for p in mine]
+        pointers = learned(reader, workspace_id, campaign_id)
+        found = [attempted(apart, p.campaign_id, partial(_climb, services, reader, p, run, seen)) for p in pointers]
     return [one for one in found if one is not None]
 
 

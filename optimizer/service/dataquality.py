@@ -32,8 +32,8 @@ DAYS: Final = 7
 BAD: Final = ("unmatched", "unknown_type", "forged", "rejected")
 
 
-#: What looks at canaries and at shared traffic tell beside a retrain's verdict.
-_LOOKS = frozenset({"watch", "looks"})
+#: What looks at canaries, at guardrails and at shared traffic tell beside a retrain's verdict.
+_LOOKS = frozenset({"watch", "guard", "looks"})
 
 
 @dataclass(frozen=True, slots=True)

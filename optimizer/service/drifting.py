@@ -41,6 +41,7 @@ from optimizer.service.feedback import Log, Logged, feedback_rows
 from optimizer.service.ids import COLD_POLICY
 from optimizer.service.lateness import lateness_of, waits
 from optimizer.service.replay import Past, Replayer
+from optimizer.service.served import learned
 from optimizer.service.serving import load_policy
 from optimizer.service.told import LATE_COMMIT, last_told
 from optimizer.service.wiring import Services
@@ -88,11 +89,9 @@ def look(
     """
     found = {}
     late = waits(lateness_of(log)) if late is None else late
-    for pointer in reader.pointers():
-        if pointer.workspace_id != workspace_id or campaign_id not in (None, pointer.campaign_id):
-            continue
+    for pointer in learned(reader, workspace_id, campaign_id):
         campaign = reader.campaign(workspace_id, pointer.campaign_id)
-        if campaign is not None and pointer.policy_id != COLD_POLICY:
+        if campaign is not None:
             seen = attempted(apart, pointer.campaign_id, partial(_look, services, reader, pointer, campaign, log, late))
             if seen is not None:
                 found[pointer.campaign_id] = seen

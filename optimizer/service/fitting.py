@@ -23,9 +23,9 @@ from optimizer.service.drifting import changes
 from optimizer.service.driftstate import Drift
 from optimizer.service.feedback import Log, Logged, examples, usable
 from optimizer.service.footing import Footing
-from optimizer.service.ids import COLD_POLICY
 from optimizer.service.judging import fold_of
 from optimizer.service.lateness import with_late
+from optimizer.service.served import learned
 from optimizer.service.wiring import Services
 from storage.port import Reader, Writer
 from storage.records import Attribute, JsonObject
@@ -171,8 +171,8 @@ def wanted_encoder(reader: Reader, workspace_id: str, settings: Settings, now: d
     within the week, if any, by what their artifacts say."""
     if settings.encoder != "auto":
         return Wanted(settings.encoder, now.timestamp())
-    served = [p.policy_id for p in reader.pointers() if p.workspace_id == workspace_id and p.policy_id != COLD_POLICY]
-    policies = [policy for policy_id in served if (policy := reader.policy(workspace_id, policy_id)) is not None]
+    served = learned(reader, workspace_id)
+    policies = [policy for p in served if (policy := reader.policy(workspace_id, p.policy_id)) is not None]
     names = {part.artifact_id for policy in policies for part in policy.mixture if part.artifact_id is not None}
     stored = [artifact for name in sorted(names) if (artifact := reader.artifact(workspace_id, name)) is not None]
     return wanted("auto", now.timestamp(), *(unpack(artifact.blob)[2].get("encoder", {}) for artifact in stored))

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from optimizer.service.catalog import stricter
-from optimizer.service.ids import COLD_POLICY
+from optimizer.service.served import learned
 from storage.policies import Pointer, Policy
 from storage.port import Reader
 from storage.records import Campaign, Workspace
@@ -59,12 +59,10 @@ def taking(rule: Rule, campaign: Campaign) -> tuple[str, ...]:
 def priceable(reader: Reader, workspace_id: str, now: datetime) -> Priceable:
     """Which campaigns of a workspace serve a learned policy now, and the rules that act."""
     workspace = reader.workspace(workspace_id)
-    learned = {
-        p.campaign_id: p for p in reader.pointers() if p.workspace_id == workspace_id and p.policy_id != COLD_POLICY
-    }
-    known = {name: reader.campaign(workspace_id, name) for name in learned}
+    served = {pointer.campaign_id: pointer for pointer in learned(reader, workspace_id)}
+    known = {name: reader.campaign(workspace_id, name) for name in served}
     campaigns = {name: one for name, one in known.items() if one is not None and _asks(one, workspace)}
-    pointers = {name: learned[name] for name in campaigns}
+    pointers = {name: served[name] for name in campaigns}
     policies = {name: reader.policy(workspace_id, pointer.policy_id) for name, pointer in pointers.items()}
     rules = tuple(r for r in reader.rules(workspace_id) if r.enabled and not r.archived and not r.dry_run)
     return Priceable(

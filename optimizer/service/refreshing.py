@@ -29,14 +29,13 @@ from optimizer.service.drifting import changes
 from optimizer.service.feedback import delays_json
 from optimizer.service.fitting import Job, model_of
 from optimizer.service.footing import Footing, Known, footing_of, known_of, told_as
-from optimizer.service.ids import COLD_POLICY
 from optimizer.service.pacing import KNOWN_AT, alarms_of, known_until, worth_revising
 from optimizer.service.priceable import priceable
 from optimizer.service.pricing import moved, publish_prices, work_out
 from optimizer.service.progress import progressed
 from optimizer.service.publish import artifact_of, new_policy, publish
 from optimizer.service.refreshlog import Read, keep, read_log, recent
-from optimizer.service.served import Served, following, origins_of
+from optimizer.service.served import Served, following, learned, origins_of
 from optimizer.service.serving import load_policy
 from optimizer.service.wiring import Services
 from storage.errors import VersionConflict
@@ -66,19 +65,15 @@ def refresh(
         superseded or skipped.
     """
     with services.store.read() as reader:
-        learned = [
-            p
-            for p in reader.pointers()
-            if p.workspace_id == workspace_id and p.policy_id != COLD_POLICY and campaign_id in (None, p.campaign_id)
-        ]
-        if not learned:
+        pointers = learned(reader, workspace_id, campaign_id)
+        if not pointers:
             return []
-        read = read_log(services, reader, workspace_id, campaign_id, learned, apart)
+        read = read_log(services, reader, workspace_id, campaign_id, pointers, apart)
         served = priceable(reader, workspace_id, services.clock())
         prices = attempted_for_all(apart, "prices", partial(work_out, services, reader, served, apart=apart))
         tried = [
             attempted(apart, p.campaign_id, partial(_refresh_campaign, services, reader, read, p, prices))
-            for p in learned
+            for p in pointers
         ]
         answers = [one for one in tried if one is not None]
     keep(services, workspace_id, read)

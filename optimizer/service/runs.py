@@ -19,8 +19,9 @@ from typing import Any, Literal
 from optimizer.bandit.rewards import max_window
 from optimizer.errors import Conflict, NotFound
 from optimizer.service import told
-from optimizer.service.ids import COLD_POLICY, fresh
+from optimizer.service.ids import fresh
 from optimizer.service.pacing import WITHIN
+from optimizer.service.served import learned
 from optimizer.service.wiring import Services
 from optimizer.service.wrongclock import ahead
 from storage.errors import StoreError
@@ -92,12 +93,12 @@ def refresh_pays(services: Services, workspace_id: str) -> bool:
     since, as a candidate, which hasn't learned what it was judged on.
     """
     with services.store.read() as reader:
-        learned = [p for p in reader.pointers() if p.workspace_id == workspace_id and p.policy_id != COLD_POLICY]
-        campaigns = [c for one in learned if (c := reader.campaign(workspace_id, one.campaign_id)) is not None]
+        served = learned(reader, workspace_id)
+        campaigns = [c for one in served if (c := reader.campaign(workspace_id, one.campaign_id)) is not None]
         if not campaigns:
             return False
         last = _last(reader, workspace_id, "refresh", services.clock())
-        if last is not None and any(one.moved_at >= last.created_at for one in learned):
+        if last is not None and any(one.moved_at >= last.created_at for one in served):
             return True
         if last is not None and _was_open(last):
             return True

@@ -53,6 +53,17 @@ class Served:
         return not any(footing_of(known, self.campaign_id, changed).anchors for known, _ in self.models)
 
 
+def learned(reader: Reader, workspace_id: str, campaign_id: str | None = None) -> list[Pointer]:
+    """The pointers of a workspace's campaigns (None = of all) that name something learned."""
+    return [
+        pointer
+        for pointer in reader.pointers()
+        if pointer.workspace_id == workspace_id
+        and pointer.policy_id != COLD_POLICY
+        and campaign_id in (None, pointer.campaign_id)
+    ]
+
+
 def policy_of(reader: Reader, pointer: Pointer) -> Policy | None:
     """The policy that a campaign's pointer names; None where nothing learned serves."""
     return None if pointer.policy_id == COLD_POLICY else reader.policy(pointer.workspace_id, pointer.policy_id)

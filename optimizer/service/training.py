@@ -9,6 +9,7 @@ from optimizer.service.apart import Apart
 from optimizer.service.canary import watch
 from optimizer.service.climbing import climb
 from optimizer.service.garbage import rarely_collected
+from optimizer.service.guarding import guard
 from optimizer.service.refreshing import refresh
 from optimizer.service.retrain import retrain
 from optimizer.service.runs import Ended
@@ -17,13 +18,13 @@ from storage.policies import TrainingRun
 
 #: What became of a campaign whose policy was replaced, and of one that had nothing new to judge.
 _PUBLISHED = frozenset(("publish", "repriced"))
-_NOTHING_NEW = frozenset(("skipped", "waits", "unchanged", "watched", "shares"))
+_NOTHING_NEW = frozenset(("skipped", "waits", "unchanged", "watched", "guarded", "crossed", "shares"))
 #: Rows of a log that may be read between looks for garbage.
 _ROWS = 10_000
 
 
 def carry_out(services: Services, run: TrainingRun) -> Ended:
-    """Looks at the canaries and at what else shares the traffic, then retrains or refreshes as the run says.
+    """Looks at the canaries, at the harms of what is whole and at what shares the traffic, then retrains or refreshes.
 
     Published when any campaign's policy is; skipped when none had anything new to judge; failed when something
     unforeseen happened, which stops no other campaign.
@@ -31,13 +32,14 @@ def carry_out(services: Services, run: TrainingRun) -> Ended:
     apart = Apart(run.workspace_id)
     with rarely_collected(_ROWS):
         watched = watch(services, run.workspace_id, run.campaign_id, apart)
+        guarded = guard(services, run.workspace_id, run.campaign_id, apart)
         seen = {look["campaign_id"]: look["watch"] for look in watched}
         climbed = climb(services, run.workspace_id, run.campaign_id, run, apart, seen)
         if run.kind == "retrain":
             verdicts = retrain(services, run.workspace_id, run.campaign_id, run, apart, seen)
         else:
             verdicts = refresh(services, run.workspace_id, run.campaign_id, apart)
-    told = [*watched, *climbed, *verdicts, *apart.answers]
+    told = [*watched, *guarded, *climbed, *verdicts, *apart.answers]
     if apart.error is not None:
         return Ended("failed", told, apart.error)
     return Ended(_status(told), told)

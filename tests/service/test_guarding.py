@@ -1,0 +1,297 @@
+"""A policy that serves all of the traffic and drives people away is taken back; one that isn't to blame stays."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from datetime import timedelta
+from functools import partial
+from typing import Any, cast
+
+import numpy as np
+import pytest
+
+from optimizer.bandit.rewards import Outcome
+from optimizer.service import setup
+from optimizer.service.canary import watch
+from optimizer.service.feedback import Logged
+from optimizer.service.guarding import ALLOWED_HARMS, Guard, guard
+from optimizer.service.ids import COLD_POLICY
+from optimizer.service.ingest import ingest
+from optimizer.service.learning import promote
+from optimizer.service.learningalerts import learning_alerts
+from optimizer.service.publish import roll_back
+from optimizer.service.requests import DecisionRequest, EventInput
+from optimizer.service.retrain import retrain
+from optimizer.service.runs import Ended
+from optimizer.service.wiring import Services
+from storage.errors import VersionConflict
+from storage.log import Decision
+from storage.policies import TrainingRun
+from storage.records import Channel, Guardrail, OutcomeWeight
+from tests.service.conftest import WORKSPACE, FakeClock, campaign
+from tests.service.test_canary import forget, lift, plant, pointer_of
+
+CAREFUL = campaign(
+    channels=(Channel("email"),),
+    allow_no_send=False,
+    exploration_rate=0.2,
+    objective={"clicked": OutcomeWeight(1.0), "unsubscribed": OutcomeWeight(0.0)},
+    attribution_hours={"clicked": 1.0, "unsubscribed": 1.0},
+    guardrails={"unsubscribed": Guardrail(max_rate=0.15)},
+)
+
+#: How often people leave after what they like and after what they don't.
+Leaves = tuple[float, float]
+#: While the policy learns, which goes by clicks and leaves nothing out.
+ALIKE: Leaves = (0.05, 0.05)
+
+
+def send(services: Services, clock: FakeClock, people: int, leaves: Leaves, *, seed: int) -> list[Decision]:
+    """One decision each; "pro" people like mens, the others womens. Those who stay click on half of what they like."""
+    rng = np.random.default_rng(seed)
+    plans = rng.choice(["pro", "free"], people)
+    rows = [
+        DecisionRequest("spring", f"p{seed}-{i}", context={"plan": str(plan)}, immediate=True)
+        for i, plan in enumerate(plans)
+    ]
+    decided = [d for d in services.decider.decide_batch(WORKSPACE, rows, f"run{seed}") if isinstance(d, Decision)]
+    at = clock.now + timedelta(minutes=1)
+    events = []
+    for decision, plan in zip(decided, plans, strict=True):
+        liked = decision.variant_id == ("mens" if plan == "pro" else "womens")
+        left = rng.random() < leaves[0 if liked else 1]
+        kind = "unsubscribed" if left else "clicked" if rng.random() < (0.5 if liked else 0.05) else None
+        if kind is not None:
+            events.append(EventInput(type=kind, occurred_at=at, decision_id=decision.decision_id))
+    clock.forward(hours=2)
+    ingest(services, WORKSPACE, events)
+    return decided
+
+
+def look(services: Services, name: str) -> dict[str, Any]:
+    """A look whose answer is kept with a training run, as the scheduler does."""
+    (told,) = guard(services, WORKSPACE)
+    run = TrainingRun(
+        WORKSPACE, name, "refresh", "rejected", services.clock(), verdict=Ended("rejected", [told]).verdict
+    )
+    services.store.write(lambda writer: writer.put_training_run(run))
+    return told
+
+
+def crossed(services: Services) -> bool:
+    with services.store.read() as reader:
+        (alerts,) = learning_alerts(reader, WORKSPACE).campaigns
+    return alerts.crossed
+
+
+@pytest.fixture
+def learned(services: Services, clock: FakeClock) -> Services:
+    """A campaign whose first policy serves."""
+    setup.put_campaign(services, CAREFUL)
+    send(services, clock, 800, ALIKE, seed=31)
+    assert retrain(services, WORKSPACE)[0]["decision"] == "publish"
+    services.policies.refresh_now()
+    return services
+
+
+class TestTakenBack:
+    def test_a_policy_that_drives_people_away_is_taken_back_with_its_numbers(
+        self, learned: Services, clock: FakeClock
+    ) -> None:
+        """What it prefers has become what makes them leave."""
+        before = pointer_of(learned)
+        send(learned, clock, 1000, (0.3, 0.0), seed=40)
+        told = look(learned, "run_1")
+        assert told["decision"] == "rolled_back", told["reason"]
+        assert (told["policy_id"], told["rows"]) == (before.policy_id, 1000)
+        after = pointer_of(learned)
+        assert (after.policy_id, after.generation) == (COLD_POLICY, before.generation + 1)
+        (condition,) = told["conditions"]
+        assert (condition["name"], condition["passed"]) == ("guardrails.unsubscribed.rate", False)
+        assert condition["figure"] < condition["limit"] < 0.05
+        with learned.store.read() as reader:
+            change = reader.changes(WORKSPACE, after=0, limit=9)[-1]
+        assert (change.kind, change.replaced_id) == ("rolled_back", before.policy_id)
+        assert "guardrail" in change.detail
+        assert guard(learned, WORKSPACE) == []
+
+    def test_where_what_served_before_does_as_much_harm_it_stays_and_somebody_is_told(
+        self, learned: Services, clock: FakeClock
+    ) -> None:
+        """Everybody leaves oftener, whatever they get."""
+        before = pointer_of(learned)
+        send(learned, clock, 1000, (0.3, 0.6), seed=40)
+        told = look(learned, "run_1")
+        assert told["decision"] == "crossed"
+        assert "it stays, since pol_cold would come to" in told["reason"]
+        assert crossed(learned)
+        assert pointer_of(learned) == before
+        clock.forward(hours=2)
+        assert look(learned, "run_2")["reason"] == told["reason"], "as long as this wager runs"
+        plant(learned, clock, bad=False)
+        assert not crossed(learned), "another policy serves"
+
+    def test_what_it_never_sends_counts_as_harmless(self, services: Services, clock: FakeClock) -> None:
+        """It leaves out what it was shown to drive people away: nobody knows what that would do now."""
+        setup.put_campaign(services, CAREFUL)
+        send(services, clock, 800, (0.0, 0.5), seed=31)
+        assert retrain(services, WORKSPACE)[0]["decision"] == "publish"
+        services.policies.refresh_now()
+        sent = send(services, clock, 1000, (0.3, 0.6), seed=40)
+        assert np.mean([d.propensity == 1.0 for d in sent]) > 0.9
+        told = look(services, "run_1")
+        assert told["decision"] == "rolled_back", told["reason"]
+
+    def test_after_as_many_messages_as_are_allowed_a_hundred_harms_it_begins_anew(
+        self, learned: Services, clock: FakeClock
+    ) -> None:
+        send(learned, clock, 1000, (0.3, 0.6), seed=40)
+        assert look(learned, "run_1")["decision"] == "crossed"
+        send(learned, clock, 100, ALIKE, seed=41)
+        told = look(learned, "run_2")
+        assert (told["decision"], told["rows"]) == ("guarded", 100)
+        assert not crossed(learned)
+        send(learned, clock, 1000, (0.3, 0.0), seed=42)
+        assert look(learned, "run_3")["decision"] == "rolled_back"
+
+    def test_one_that_has_climbed_is_taken_back_to_what_served_before_it(
+        self, learned: Services, clock: FakeClock
+    ) -> None:
+        first = pointer_of(learned)
+        plant(learned, clock, bad=True)
+        assert guard(learned, WORKSPACE) == [], "a canary is watched as one"
+        lift(learned, clock, 0.6)
+        lift(learned, clock, 1.0)
+        assert watch(learned, WORKSPACE) == []
+        send(learned, clock, 1000, (0.0, 0.5), seed=40)
+        told = look(learned, "run_1")
+        assert told["decision"] == "rolled_back", told["reason"]
+        assert pointer_of(learned).policy_id == first.policy_id
+
+    def test_one_that_somebody_puts_back_is_judged_on_what_comes_since(
+        self, learned: Services, clock: FakeClock
+    ) -> None:
+        policy_id = pointer_of(learned).policy_id
+        send(learned, clock, 1000, (0.3, 0.0), seed=40)
+        assert look(learned, "run_1")["decision"] == "rolled_back"
+        clock.forward(days=3)
+        promote(learned, WORKSPACE, policy_id, by="anna")
+        learned.policies.refresh_now()
+        clock.forward(minutes=1)
+        send(learned, clock, 30, ALIKE, seed=41)
+        told = look(learned, "run_2")
+        assert (told["decision"], told["rows"]) == ("guarded", 30)
+
+    def test_one_that_is_moved_meanwhile_is_left_alone(
+        self, learned: Services, clock: FakeClock, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        def late(*_: object) -> None:
+            raise VersionConflict("moved")
+
+        send(learned, clock, 1000, (0.3, 0.0), seed=40)
+        monkeypatch.setattr("optimizer.service.guarding.roll_back", late)
+        assert look(learned, "run_1")["decision"] == "superseded"
+
+
+class TestLooks:
+    def test_a_policy_within_its_limit_stays_and_each_message_counts_once(
+        self, learned: Services, clock: FakeClock
+    ) -> None:
+        send(learned, clock, 400, ALIKE, seed=50)
+        assert (look(learned, "run_1")["decision"], look(learned, "run_2")["rows"]) == ("guarded", 400)
+        send(learned, clock, 100, ALIKE, seed=51)
+        assert look(learned, "run_3")["rows"] == 500
+
+    def test_many_looks_know_what_one_knows(self, learned: Services, clock: FakeClock) -> None:
+        for step in range(3):
+            send(learned, clock, 60, ALIKE, seed=70 + step)
+            look(learned, f"run_{step}")
+        (by_parts,) = guard(learned, WORKSPACE)
+        for step in range(3):
+            learned.store.write(partial(forget, run_id=f"run_{step}"))
+        (at_once,) = guard(learned, WORKSPACE)
+        one, other = Guard.from_json(by_parts["guard"]), Guard.from_json(at_once["guard"])
+        assert one.wagers["unsubscribed"].rows == other.wagers["unsubscribed"].rows == 180
+        assert one.wagers["unsubscribed"].capital == pytest.approx(other.wagers["unsubscribed"].capital)
+
+    def test_rows_are_read_once_an_hour(self, learned: Services, clock: FakeClock) -> None:
+        send(learned, clock, 60, ALIKE, seed=70)
+        assert look(learned, "run_1")["rows"] == 60
+        send(learned, clock, 60, ALIKE, seed=71)
+        clock.forward(hours=-1.5)
+        assert look(learned, "run_2")["rows"] == 60
+        clock.forward(hours=1.5)
+        assert look(learned, "run_3")["rows"] == 120
+
+    def test_a_message_whose_harms_may_still_come_waits(self, learned: Services, clock: FakeClock) -> None:
+        send(learned, clock, 60, ALIKE, seed=70)
+        clock.forward(hours=-1.5)  # half an hour after the sends; people may leave for an hour
+        assert look(learned, "run_1")["rows"] == 0
+        clock.forward(hours=1.5)
+        assert look(learned, "run_2")["rows"] == 60
+
+    @pytest.mark.parametrize("without", ["guardrail", "max_rate", "gate", "policy"])
+    def test_nothing_is_watched_without(self, learned: Services, clock: FakeClock, without: str) -> None:
+        if without == "policy":
+            roll_back(learned, pointer_of(learned), COLD_POLICY, clock.now, "by hand")
+        elif without == "gate":
+            learned = replace(learned, settings=replace(learned.settings, gate=False))
+        else:
+            rails = {"unsubscribed": Guardrail(max_increase=0.1)} if without == "max_rate" else {}
+            setup.put_campaign(learned, replace(CAREFUL, guardrails=rails))
+        assert guard(learned, WORKSPACE) == []
+
+    def test_another_limit_begins_the_watch_anew(self, learned: Services, clock: FakeClock) -> None:
+        send(learned, clock, 1000, (0.1, 0.2), seed=40)
+        assert look(learned, "run_1")["decision"] == "guarded"
+        setup.put_campaign(learned, replace(CAREFUL, guardrails={"unsubscribed": Guardrail(max_rate=0.01)}))
+        clock.forward(hours=2)
+        assert look(learned, "run_2")["decision"] in ("rolled_back", "crossed")
+
+
+def message(*, left: bool) -> Logged:
+    """As much of a row as a wager reads."""
+    return Logged(cast(Decision, None), {"unsubscribed": Outcome(left, None, None, matured=True)}, 0.0, matured=True)
+
+
+def messages(rate: float) -> Callable[[int, int], list[Logged]]:
+    return lambda count, seed: [message(left=x < rate) for x in np.random.default_rng(seed).random(count)]
+
+
+class TestGuard:
+    BEGUN = Guard.begun("pol_1", "", {"unsubscribed": 0.01})
+
+    def looks(self, rate: float, rows: int, seed: int, state: Guard = BEGUN, step: int = 250) -> Guard:
+        """What is known after looks at every so many messages, up to the first that convicts."""
+        of = messages(rate)
+        for start in range(0, rows, step):
+            state = state.after({"unsubscribed": 0.01}, of(step, 1000 * seed + start))
+            if state.convicted:
+                break
+        return state
+
+    @pytest.mark.parametrize("rate", [0.005, 0.01])
+    def test_a_policy_within_its_limit_is_hardly_ever_convicted(self, rate: float) -> None:
+        convicted = sum(bool(self.looks(rate, 30_000, seed, step=1000).convicted) for seed in range(100))
+        assert convicted <= 5
+
+    @pytest.mark.parametrize(("rate", "most"), [(0.015, 50), (0.02, 15), (0.05, 4)])
+    def test_one_beyond_it_is_found_out(self, rate: float, most: int) -> None:
+        """Within as many messages as are allowed so many harms, in the middle of 41 runs."""
+        rows = sorted(self.looks(rate, 10_000, seed).wagers["unsubscribed"].rows for seed in range(41))
+        assert rows[20] <= most / 0.01
+
+    def test_one_that_harms_late_is_found_out_however_good_it_was(self) -> None:
+        good = self.looks(0.001, 50_000, 1, step=1000)
+        assert not good.convicted
+        assert good.blocks["unsubscribed"] == 50_000 * 0.01 / ALLOWED_HARMS
+        late = self.looks(0.03, 20_000, 2, good)
+        assert late.convicted
+        assert late.wagers["unsubscribed"].rows <= 1000
+
+    def test_where_nothing_is_allowed_two_harms_are_too_many(self) -> None:
+        state = Guard.begun("pol_1", "", {"unsubscribed": 0.0})
+        state = state.after({"unsubscribed": 0.0}, [message(left=False)] * 500)
+        assert not state.convicted
+        assert state.after({"unsubscribed": 0.0}, [message(left=True)] * 2).convicted
