@@ -5,9 +5,10 @@ wager, a test that stays honest however rare the rewards are.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from statistics import NormalDist
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -192,6 +193,11 @@ class Wager:
             tuple(capital[:, -1].tolist()),
             max(self.evidence, float(np.max(average))),
         )
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> Wager:
+        """What ``dataclasses.asdict`` and JSON made of one."""
+        return cls(**{**data, "capital": tuple(data["capital"])})
 
     @property
     def mean(self) -> float:

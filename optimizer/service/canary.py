@@ -31,13 +31,12 @@ from optimizer.service.feedback import Logged, closes, feedback_rows
 from optimizer.service.ids import COLD_POLICY
 from optimizer.service.learning import predecessor
 from optimizer.service.pacing import of_shared
-from optimizer.service.publish import roll_back
+from optimizer.service.publish import rolled_back
 from optimizer.service.replay import Replayer, plan_of, situation_of
 from optimizer.service.served import gated_of, learned, members, policy_of
 from optimizer.service.stakes import Compared, Stakes, asked_of, stakes_of
 from optimizer.service.told import LATE_COMMIT, last_told
 from optimizer.service.wiring import Services
-from storage.errors import VersionConflict
 from storage.policies import Pointer, Policy
 from storage.port import Reader
 from storage.records import Campaign, JsonObject
@@ -95,7 +94,7 @@ class Watch:
     @classmethod
     def from_json(cls, data: JsonObject) -> Watch:
         """What ``to_json`` wrote."""
-        wagers = {name: Wager(**{**w, "capital": tuple(w["capital"])}) for name, w in data["wagers"].items()}
+        wagers = {name: Wager.from_json(told) for name, told in data["wagers"].items()}
         seen = (float(data["seen"][0]), str(data["seen"][1]))
         replays = Replays.from_json(data.get("replays"))
         stakes = Stakes.from_json(data["stakes"])
@@ -139,13 +138,9 @@ def _settle(services: Services, pointer: Pointer, found: Watch, parent: str, now
         decision = "untrusted"
         reason = f"not judged: a recomputed propensity is {found.error:.2g} off the logged one"
     elif failed:
-        decision = "rolled_back"
         told = "; ".join(f"{c.name}: p {c.figure:.2g}, limit {c.limit:.2g}, {c.detail}" for c in failed)
         reason = f"canary {found.policy_id} at {found.alpha:g} is clearly worse, back to {parent}: {told}"
-        try:
-            roll_back(services, pointer, parent, now, reason)
-        except VersionConflict:
-            decision, reason = "superseded", "the campaign's policy was moved during the look"
+        decision, reason = rolled_back(services, pointer, parent, now, reason)
     return {
         "campaign_id": pointer.campaign_id,
         "decision": decision,
@@ -184,7 +179,7 @@ def _look(services: Services, reader: Reader, pointer: Pointer, now: datetime) -
                 fresh.append((key, row))
     fresh.sort(key=lambda pair: pair[0])
     state = replace(state, since=min(waiting) - LATE_COMMIT)
-    return _added(Replayer(reader, services.salt), state, campaign, fresh), before(reader, gated)
+    return _added(Replayer(reader, services.salt), state, campaign, fresh), served_before(reader, gated)
 
 
 def not_watched_enough(
@@ -249,7 +244,7 @@ def put_back(reader: Reader, gated: Policy) -> float:
     return 0.0
 
 
-def before(reader: Reader, gated: Policy) -> str:
+def served_before(reader: Reader, gated: Policy) -> str:
     """The policy that served before a gated one's model had any share: what it climbed from holds the same model.
 
     A refitted model that climbed had shared the traffic with its own gated ancestor, which is what it is worse than.

@@ -1,5 +1,4 @@
-"""What an operator wants to be woken for in what is learned: drift, data that was refused, guardrails that are broken,
-policies that were taken back."""
+"""What an operator wants to be woken for in what is learned: drift, data that was refused, policies taken back."""
 
 from __future__ import annotations
 
@@ -10,9 +9,8 @@ from datetime import datetime
 from itertools import islice
 from typing import Final
 
-from optimizer.service.served import gated_of, learned, policy_of
+from optimizer.service.served import learned
 from optimizer.service.told import runs
-from storage.policies import Pointer
 from storage.port import Reader
 from storage.records import JsonObject
 
@@ -26,19 +24,17 @@ _MOVES = 20
 
 @dataclass(frozen=True, slots=True)
 class CampaignAlerts:
-    """Of a campaign that a learned policy serves, or whose data was refused.
+    """Of a campaign that a learned policy serves, or one served that was taken back, or whose data was refused.
 
     Attributes:
         drift: how many alarms stand, by kind.
         refused: whether the last retrain refused its data.
-        crossed: whether the policy in service breaks a guardrail and stays, since what served before would, too.
         rolled_back: when a policy of it was last taken back; None = not lately.
     """
 
     campaign_id: str
     drift: Mapping[str, int]
     refused: bool
-    crossed: bool
     rolled_back: datetime | None
 
 
@@ -52,9 +48,10 @@ class LearningAlerts:
 
 def learning_alerts(reader: Reader, workspace_id: str) -> LearningAlerts:
     """What the newest training runs and moves of policies say; a campaign that is paused keeps what was said last."""
-    served = {p.campaign_id: _gated_id(reader, p) for p in learned(reader, workspace_id)}
+    served = {pointer.campaign_id for pointer in learned(reader, workspace_id)}
+    moved = [p.campaign_id for p in reader.pointers() if p.workspace_id == workspace_id]
+    back = {name: at for name in moved if (at := _taken_back(reader, workspace_id, name)) is not None}
     drift: dict[str, JsonObject] = {}
-    guarded: dict[str, JsonObject] = {}
     decided: dict[str, str] = {}
     trained: datetime | None = None
     for run in islice(runs(reader, workspace_id), _LOOK_BACK):
@@ -62,35 +59,22 @@ def learning_alerts(reader: Reader, workspace_id: str) -> LearningAlerts:
         for one in told:
             if one.get("drift") is not None:
                 drift.setdefault(one["campaign_id"], one["drift"])
-            if one.get("guard") is not None:
-                guarded.setdefault(one["campaign_id"], one)
         if trained is None and run.kind == "retrain" and run.finished_at is not None and run.status != "failed":
             trained = run.finished_at
             decided = {one["campaign_id"]: one.get("decision", "") for one in told}
-        if trained is not None and served.keys() <= drift.keys():
+        if trained is not None and served <= drift.keys():
             break
-    names = sorted(served.keys() | {name for name, decision in decided.items() if decision == "refused"})
+    names = sorted(served | back.keys() | {name for name, decision in decided.items() if decision == "refused"})
     found = tuple(
         CampaignAlerts(
             campaign_id=name,
             drift=_standing(drift.get(name, {})),
             refused=decided.get(name) == "refused",
-            crossed=_crossed(guarded.get(name), served.get(name)),
-            rolled_back=_taken_back(reader, workspace_id, name),
+            rolled_back=back.get(name),
         )
         for name in names
     )
     return LearningAlerts(trained, found)
-
-
-def _gated_id(reader: Reader, pointer: Pointer) -> str:
-    policy = policy_of(reader, pointer)
-    return pointer.policy_id if policy is None else gated_of(reader, policy).policy_id
-
-
-def _crossed(told: JsonObject | None, gated_id: str | None) -> bool:
-    """Whether a guardrail was told to be broken, of a policy that serves still."""
-    return told is not None and told["decision"] == "crossed" and told["policy_id"] == gated_id
 
 
 def _standing(drift: JsonObject) -> dict[str, int]:

@@ -21,7 +21,7 @@ from optimizer.service.ids import COLD_POLICY
 from optimizer.service.served import Served
 from optimizer.service.wrongclock import ahead
 from storage.log import items_of
-from storage.policies import Policy
+from storage.policies import Policy, TrainingRun
 from storage.port import Reader
 from storage.records import Campaign, JsonObject
 
@@ -71,17 +71,18 @@ def of_shared(policy: Policy) -> bool:
     return "shared" in policy.verdict
 
 
-def taken_back(reader: Reader, campaign: Campaign, *, gate: bool) -> str | None:
-    """Why a scheduled retrain leaves a campaign alone whose policy was taken back to the cold start.
+def taken_back(reader: Reader, campaign: Campaign, run: TrainingRun, *, gate: bool) -> str | None:
+    """Why a retrain leaves a campaign alone whose policy was taken back to the cold start: nobody has asked since.
 
     The next one would replace chance as a first policy does, with all of the traffic at once, and undo within hours
     what somebody did. Where a gate holds it against the baseline it begins as a canary, and goes on being looked for.
-    A campaign that was changed since is trained; so is one that somebody asks for.
+    A campaign that was changed since is trained.
     """
     pointer = reader.pointer(campaign.workspace_id, campaign.campaign_id)
     if pointer is None or pointer.policy_id != COLD_POLICY or (gate and campaign.begins_with_baseline):
         return None
-    if _changed(reader, campaign, pointer.moved_at):
+    asked = run.trigger != "schedule" and run.created_at >= pointer.moved_at
+    if asked or _changed(reader, campaign, pointer.moved_at):
         return None
     return (
         f"its policy was taken back to the cold start at {pointer.moved_at:%Y-%m-%d %H:%M} UTC, which stays until a "

@@ -17,6 +17,7 @@ from optimizer.errors import Conflict
 from optimizer.service.ids import COLD_POLICY, fresh
 from optimizer.service.served import told_serving
 from optimizer.service.wiring import Services
+from storage.errors import VersionConflict
 from storage.policies import Artifact, Component, Pointer, Policy
 from storage.port import Reader, Writer
 from storage.records import JsonObject
@@ -151,6 +152,15 @@ def roll_back(services: Services, serving: Pointer, to: str, now: datetime, deta
         )
 
     services.store.write(work)
+
+
+def rolled_back(services: Services, serving: Pointer, to: str, now: datetime, reason: str) -> tuple[str, str]:
+    """Takes the serving policy back (see ``roll_back``), unless it was moved meanwhile: what came of it, and why."""
+    try:
+        roll_back(services, serving, to, now, reason)
+    except VersionConflict:
+        return "superseded", "the campaign's policy was moved during the look"
+    return "rolled_back", reason
 
 
 def reject(services: Services, policy: Policy) -> Policy:

@@ -68,18 +68,18 @@ def retrain(
         ``data`` is what is wrong with the features, ``drift`` what its detectors know (None before the first policy),
         ``decision`` publish, reject, skipped (few rows or people), waits (``pacing``), superseded, refused (bad data).
     """
-    now = services.clock()
+    now, gate = services.clock(), services.settings.gate
     with reading(services.store, lambda reader: load(reader, workspace_id, now)) as (reader, log):
         drift = look(services, reader, workspace_id, campaign_id, log, apart)
         active = [c for c in log.campaigns.values() if c.status == "active" and campaign_id in (None, c.campaign_id)]
         wanted = [c for c in active if not fallen(apart, c.campaign_id)]
-        enough = [c for c in wanted if len(_teaching(services, log, c)) >= LEAST_ROWS]
+        enough = [c for c in wanted if len(_teaching(gate, log, c)) >= LEAST_ROWS]
         answers = [_skipped(c, log) for c in wanted if c not in enough]
         asked = None if campaign_id is None else log.campaigns.get(campaign_id)
         if asked is not None and asked.status != "active":
             answers.append(_answer(asked, "skipped", f"the campaign is {asked.status}", len(_matured(log, asked))))
-        if run is not None and run.trigger == "schedule":
-            reasons = [_waiting(services, reader, log, c, drift.get(c.campaign_id), now) for c in enough]
+        if run is not None:
+            reasons = [_waiting(gate, reader, run, log, c, drift.get(c.campaign_id), now) for c in enough]
             early = [(c, why) for c, why in zip(enough, reasons, strict=True) if why is not None]
             answers += [_answer(c, "waits", why, len(_matured(log, c))) for c, why in early]
             enough = [c for c, why in zip(enough, reasons, strict=True) if why is None]
@@ -99,24 +99,25 @@ def retrain(
 
 
 def _waiting(
-    services: Services, reader: Reader, log: Log, campaign: Campaign, drift: Drift | None, now: datetime
+    gate: bool, reader: Reader, run: TrainingRun, log: Log, campaign: Campaign, drift: Drift | None, now: datetime
 ) -> str | None:
-    """Why a scheduled retrain leaves a campaign alone, if it does."""
-    if (back := taken_back(reader, campaign, gate=services.settings.gate)) is not None:
+    """Why a retrain leaves a campaign alone, if it does: a scheduled one for lack of anything new, too."""
+    back = taken_back(reader, campaign, run, gate=gate)
+    if back is not None or run.trigger != "schedule":
         return back
-    if services.settings.gate:
+    if gate:
         return too_soon(reader, campaign, _matured(log, campaign), now)
     changed = None if drift is None else drift.changed
-    return anchored_still(reader, campaign, _teaching(services, log, campaign), changed, now)
+    return anchored_still(reader, campaign, _teaching(gate, log, campaign), changed, now)
 
 
 def _matured(log: Log, campaign: Campaign) -> list[Logged]:
     return [r for r in judgeable(log.of(campaign.campaign_id), campaign) if r.trainable and r.matured]
 
 
-def _teaching(services: Services, log: Log, campaign: Campaign) -> list[Logged]:
+def _teaching(gate: bool, log: Log, campaign: Campaign) -> list[Logged]:
     """The rows that must be enough: matured ones, which a gate can judge by; without a gate all that may be learned."""
-    if services.settings.gate:
+    if gate:
         return _matured(log, campaign)
     return [r for r in usable(log.of(campaign.campaign_id), log.campaigns) if r.started]
 

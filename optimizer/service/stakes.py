@@ -106,8 +106,7 @@ class Stakes:
             if bounds is not None:
                 found[name] = Wager((bounds[1] - bounds[0]) * (1.0 + max(1.0 / alpha, 1.0 / (1.0 - alpha))))
         for name, kind, limit in _limits(campaign):
-            # A limit of 0 leaves no room to bet with; a thousandth is as good as none.
-            most = max(limit, 1e-3) / alpha if kind == "rate" else limit + 1.0 / (1.0 - alpha)
+            most = least(limit) / alpha if kind == "rate" else limit + 1.0 / (1.0 - alpha)
             found[f"{name}.{kind}"] = Wager(most)
         return found
 
@@ -127,6 +126,11 @@ class Stakes:
             else:
                 found[f"{name}.{kind}"] = limit - (ours - theirs) * happened
         return found
+
+
+def least(limit: float) -> float:
+    """A rate's limit as a bound of increments. One of 0 leaves no room to bet with; a thousandth is as good as none."""
+    return max(limit, 1e-3)
 
 
 def asked_of(campaign: Campaign) -> str:

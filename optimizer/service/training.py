@@ -18,13 +18,13 @@ from storage.policies import TrainingRun
 
 #: What became of a campaign whose policy was replaced, and of one that had nothing new to judge.
 _PUBLISHED = frozenset(("publish", "repriced"))
-_NOTHING_NEW = frozenset(("skipped", "waits", "unchanged", "watched", "guarded", "crossed", "shares"))
+_NOTHING_NEW = frozenset(("skipped", "waits", "unchanged", "watched", "guarded", "shares"))
 #: Rows of a log that may be read between looks for garbage.
 _ROWS = 10_000
 
 
 def carry_out(services: Services, run: TrainingRun) -> Ended:
-    """Looks at the canaries, at the harms of what is whole and at what shares the traffic, then retrains or refreshes.
+    """Looks at the canaries, at the harms of what serves and at what shares the traffic, then retrains or refreshes.
 
     Published when any campaign's policy is; skipped when none had anything new to judge; failed when something
     unforeseen happened, which stops no other campaign.

@@ -234,11 +234,6 @@ def _learning_metrics(reader: Reader) -> Sequence[Metric]:
     refused = GaugeMetricFamily(
         "sendtide_training_refused", "Whether the last retrain refused the campaign's data.", labels=campaign
     )
-    crossed = GaugeMetricFamily(
-        "sendtide_guardrail_crossed",
-        "Whether the policy in service breaks a guardrail, and stays since what served before would do as much harm.",
-        labels=campaign,
-    )
     drift = GaugeMetricFamily("sendtide_drift_alarms", "Alarms of drift that stand.", labels=(*campaign, "kind"))
     back = GaugeMetricFamily(
         "sendtide_policy_rolled_back_time_seconds",
@@ -252,11 +247,10 @@ def _learning_metrics(reader: Reader) -> Sequence[Metric]:
         for one in told.campaigns:
             labels = [name, one.campaign_id]
             refused.add_metric(labels, float(one.refused))
-            crossed.add_metric(labels, float(one.crossed))
             back.add_metric(labels, one.rolled_back.timestamp() if one.rolled_back is not None else 0.0)
             for kind, count in one.drift.items():
                 drift.add_metric([*labels, kind], float(count))
-    return (trained, refused, crossed, drift, back)
+    return (trained, refused, drift, back)
 
 
 def of(app: Flask) -> Metrics:

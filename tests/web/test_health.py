@@ -147,7 +147,6 @@ def test_what_wakes_an_operator_is_told_by_campaign(ready: Caller, nobody: Calle
     """Drift alarms that stand, data that was refused, policies that were taken back, and that trainings go on."""
     alarms = [{"what": f"features.{name}"} for name in ("age", "plan")] + [{"what": "propensities.replay"}]
     looked: list[dict[str, Any]] = [
-        {"campaign_id": "c", "decision": "crossed", "policy_id": "pol_1", "guard": {}},
         {"campaign_id": "c", "decision": "unchanged", "drift": {"alarms": alarms}},
         {"campaign_id": "b", "decision": "unchanged", "drift": None},
     ]
@@ -174,7 +173,7 @@ def test_what_wakes_an_operator_is_told_by_campaign(ready: Caller, nobody: Calle
 
     nobody.app.extensions["sendtide"].get().store.write(write)
     told = samples(nobody)
-    names = ("sendtide_training_", "sendtide_guardrail_", "sendtide_drift_", "sendtide_policy_rolled")
+    names = ("sendtide_training_", "sendtide_drift_", "sendtide_policy_rolled")
     found = {
         (name, *(value for _, value in sorted(labels))): figure
         for (name, labels), figure in told.items()
@@ -184,8 +183,6 @@ def test_what_wakes_an_operator_is_told_by_campaign(ready: Caller, nobody: Calle
         ("sendtide_training_finished_time_seconds", "default"): (NOW + timedelta(minutes=1)).timestamp(),
         ("sendtide_training_refused", "b", "default"): 1.0,
         ("sendtide_training_refused", "c", "default"): 0.0,
-        ("sendtide_guardrail_crossed", "b", "default"): 0.0,
-        ("sendtide_guardrail_crossed", "c", "default"): 1.0,
         ("sendtide_drift_alarms", "b", "calibration", "default"): 0.0,
         ("sendtide_drift_alarms", "b", "features", "default"): 0.0,
         ("sendtide_drift_alarms", "b", "propensities", "default"): 0.0,
