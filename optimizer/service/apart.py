@@ -8,12 +8,15 @@ others. Without one (None: studies, tests of a single step) an error is raised w
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, TypeVar
 
 from optimizer.errors import Conflict
 from storage.errors import StoreError
+from storage.policies import Pointer
+from storage.port import Reader, Store
 
 T = TypeVar("T")
 
@@ -68,6 +71,27 @@ def attempted(apart: Apart | None, campaign_id: str, work: Callable[[], T]) -> T
     if campaign_id in apart.campaigns:
         return None
     return _kept(apart, apart.campaigns, campaign_id, work)
+
+
+def settled(
+    store: Store,
+    apart: Apart | None,
+    served: Callable[[Reader], Iterable[Pointer]],
+    look: Callable[[Reader, Pointer], T | None],
+    settle: Callable[[Pointer, T], dict[str, Any]],
+) -> list[dict[str, Any]]:
+    """Looks at what serves each campaign, all on one snapshot, and then carries out what each look leads to.
+
+    Args:
+        store: where policies are. apart: keeps what fails for a campaign (None = it is raised).
+        served: the pointers that are looked at.
+        look: what was found, None = nothing to settle. settle: what came of it.
+    """
+    with store.read() as reader:
+        looks = [(p, attempted(apart, p.campaign_id, partial(look, reader, p))) for p in served(reader)]
+    found = [(p, one) for p, one in looks if one is not None]
+    answers = [attempted(apart, p.campaign_id, partial(settle, p, one)) for p, one in found]
+    return [one for one in answers if one is not None]
 
 
 def attempted_for_all(apart: Apart | None, name: str, work: Callable[[], T]) -> T | None:

@@ -25,7 +25,7 @@ import numpy as np
 from optimizer.bandit.evidence import LARGEST_ERROR, Condition, GateLimits, Replays
 from optimizer.bandit.gate import watched
 from optimizer.bandit.sequences import Wager
-from optimizer.service.apart import Apart, attempted
+from optimizer.service.apart import Apart, settled
 from optimizer.service.evidence import newest_and_rest, predicted_rewards, vector_of
 from optimizer.service.feedback import Logged, closes, feedback_rows
 from optimizer.service.ids import COLD_POLICY
@@ -117,21 +117,12 @@ def watch(
         doesn't replay).
     """
     now = services.clock()
-    with services.store.read() as reader:
-        looks = [
-            (pointer, *found)
-            for pointer in learned(reader, workspace_id, campaign_id)
-            if (found := attempted(apart, pointer.campaign_id, partial(_look, services, reader, pointer, now)))
-            is not None
-        ]
-    settled = [
-        attempted(apart, pointer.campaign_id, partial(_settle, services, pointer, found, parent, now))
-        for pointer, found, parent in looks
-    ]
-    return [one for one in settled if one is not None]
+    served = partial(learned, workspace_id=workspace_id, campaign_id=campaign_id)
+    return settled(services.store, apart, served, partial(_look, services, now), partial(_settle, services, now))
 
 
-def _settle(services: Services, pointer: Pointer, found: Watch, parent: str, now: datetime) -> dict[str, Any]:
+def _settle(services: Services, now: datetime, pointer: Pointer, looked: tuple[Watch, str]) -> dict[str, Any]:
+    found, parent = looked
     failed = [c for c in found.conditions if not c.passed]
     decision, reason = "watched", f"not shown to be worse at {found.alpha:g} over {found.rows} decisions"
     if found.error > LARGEST_ERROR:
@@ -152,7 +143,7 @@ def _settle(services: Services, pointer: Pointer, found: Watch, parent: str, now
     }
 
 
-def _look(services: Services, reader: Reader, pointer: Pointer, now: datetime) -> tuple[Watch, str] | None:
+def _look(services: Services, now: datetime, reader: Reader, pointer: Pointer) -> tuple[Watch, str] | None:
     """The state after this look, and what serves if the canary is taken back; None where the campaign serves none."""
     campaign = reader.campaign(pointer.workspace_id, pointer.campaign_id)
     serving = policy_of(reader, pointer)

@@ -26,7 +26,7 @@ from optimizer.bandit.evidence import Condition, GateLimits
 from optimizer.bandit.gate import spend
 from optimizer.bandit.rewards import clock_start, window_hours
 from optimizer.bandit.sequences import Wager
-from optimizer.service.apart import Apart, attempted
+from optimizer.service.apart import Apart, settled
 from optimizer.service.canary import put_back, served_before
 from optimizer.service.feedback import Logged, feedback_rows
 from optimizer.service.publish import rolled_back
@@ -145,22 +145,14 @@ def guard(
     if not services.settings.gate:
         return []
     now = services.clock()
-    with services.store.read() as reader:
-        looks = [
-            (pointer, *found)
-            for pointer in learned(reader, workspace_id, campaign_id)
-            if (found := attempted(apart, pointer.campaign_id, partial(_look, reader, pointer, now))) is not None
-        ]
-    settled = [
-        attempted(apart, pointer.campaign_id, partial(_settle, services, pointer, found, limits, earlier, now))
-        for pointer, found, limits, earlier in looks
-    ]
-    return [one for one in settled if one is not None]
+    served = partial(learned, workspace_id=workspace_id, campaign_id=campaign_id)
+    return settled(services.store, apart, served, partial(_look, now), partial(_settle, services, now))
 
 
 def _settle(
-    services: Services, pointer: Pointer, found: Guard, limits: Mapping[str, float], earlier: str, now: datetime
+    services: Services, now: datetime, pointer: Pointer, looked: tuple[Guard, dict[str, float], str]
 ) -> dict[str, Any]:
+    found, limits, earlier = looked
     conditions = found.conditions(limits)
     decision, reason = "guarded", "; ".join(condition.detail for condition in conditions.values())
     if found.convicted:
@@ -178,7 +170,7 @@ def _settle(
     }
 
 
-def _look(reader: Reader, pointer: Pointer, now: datetime) -> tuple[Guard, dict[str, float], str] | None:
+def _look(now: datetime, reader: Reader, pointer: Pointer) -> tuple[Guard, dict[str, float], str] | None:
     """The state after this look, the limits, and what serves if the policy is taken back; None where there is nothing
     to watch."""
     campaign, serving = reader.campaign(pointer.workspace_id, pointer.campaign_id), policy_of(reader, pointer)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from datetime import timedelta
 from functools import partial
@@ -34,6 +34,7 @@ from storage.records import Channel, Guardrail, OutcomeWeight
 from tests.service.conftest import WORKSPACE, FakeClock, campaign
 from tests.service.test_retrain import audience
 
+Looks = Callable[[Services, str], list[dict[str, Any]]]
 SHOP = campaign(channels=(Channel("email"),), allow_no_send=False)
 
 
@@ -123,9 +124,9 @@ def convicted(services: Services, clock: FakeClock, *, seed: int) -> dict[str, A
     raise AssertionError(told["reason"])
 
 
-def look(services: Services, name: str) -> dict[str, Any]:
+def look(services: Services, name: str, of: Looks = watch) -> dict[str, Any]:
     """A look whose answer is kept with a training run, as the scheduler does."""
-    (told,) = watch(services, WORKSPACE)
+    (told,) = of(services, WORKSPACE)
     run = TrainingRun(
         WORKSPACE, name, "refresh", "rejected", services.clock(), verdict=Ended("rejected", [told]).verdict
     )

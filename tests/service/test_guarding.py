@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from datetime import timedelta
 from functools import partial
-from typing import Any, cast
+from typing import cast
 
 import numpy as np
 import pytest
@@ -23,15 +23,15 @@ from optimizer.service.learningalerts import learning_alerts
 from optimizer.service.publish import roll_back, rolled_back
 from optimizer.service.requests import DecisionRequest, EventInput
 from optimizer.service.retrain import retrain
-from optimizer.service.runs import Ended, start_now
+from optimizer.service.runs import start_now
 from optimizer.service.training import carry_out
 from optimizer.service.upkeep import expire
 from optimizer.service.wiring import Services
 from storage.log import Decision
-from storage.policies import TrainingRun
 from storage.records import Channel, Guardrail, OutcomeWeight
 from tests.service.conftest import WORKSPACE, FakeClock, campaign
 from tests.service.test_canary import forget, lift, plant, pointer_of
+from tests.service.test_canary import look as kept_look
 
 CAREFUL = campaign(
     channels=(Channel("email"),),
@@ -70,14 +70,7 @@ def send(services: Services, clock: FakeClock, people: int, leaves: Leaves, *, s
     return decided
 
 
-def look(services: Services, name: str) -> dict[str, Any]:
-    """A look whose answer is kept with a training run, as the scheduler does."""
-    (told,) = guard(services, WORKSPACE)
-    run = TrainingRun(
-        WORKSPACE, name, "refresh", "rejected", services.clock(), verdict=Ended("rejected", [told]).verdict
-    )
-    services.store.write(lambda writer: writer.put_training_run(run))
-    return told
+look = partial(kept_look, of=guard)
 
 
 @pytest.fixture
