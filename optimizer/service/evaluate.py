@@ -95,8 +95,8 @@ def evaluate_file(
 
     Raises:
         NotFound: no such campaign.
-        Invalid: an unreadable row, a distribution that is none, too few rows (with what became of the file's), or an
-            attribute that nobody can be grouped by.
+        Invalid: an unreadable row, a distribution of any decision of the campaign that is none, too few rows (with what
+            became of the file's), or an attribute that nobody can be grouped by.
     """
     told = read_policy(path)
     given = told.given
@@ -104,6 +104,7 @@ def evaluate_file(
         if reader.campaign(workspace_id, campaign_id) is None:
             raise NotFound(f"no campaign {campaign_id!r} in this workspace")
         log = load(reader, workspace_id, services.clock())
+        _checked(given, log.of(campaign_id))
         mine = _closed(log, campaign_id)
         stored = _stored(reader, workspace_id, campaign_id, None)
         rows = _least_seen([r for r in mine if r.decision.decision_id in given], stored)
@@ -114,6 +115,21 @@ def evaluate_file(
         judged = _from_file(scene, [given[r.decision.decision_id] for r in rows])
         covered = found["closed"] / len(mine)
         return {"file": str(path), **scene.report(judged, by), "unseen": None, "covered": covered, "given": found}
+
+
+def _checked(given: Mapping[str, Given], mine: Sequence[Logged]) -> None:
+    """Refuses a file that says of any of a campaign's decisions what can't be, whether it is evaluated on or not: what
+    is wrong there is seldom wrong there alone. The first such line of the file is told."""
+    about = [(given[r.decision.decision_id], r.decision) for r in mine if r.decision.decision_id in given]
+    kinds = set()
+    for one, decision in sorted(about, key=lambda pair: pair[0].line):
+        single = one.vector(decision) is None
+        if single:
+            one.chance()
+        kinds.add(single)
+        if len(kinds) > 1:
+            what = "some rows give distributions and some single numbers; give one kind"
+            raise Invalid.field("probability", f"line {one.line}: {what}")
 
 
 def _counted(told: Told, log: Log, campaign_id: str, closed: int) -> dict[str, int]:
@@ -201,7 +217,8 @@ def _known(rows: Sequence[Logged], by: str | None, without: Set[str]) -> None:
 
 
 def _from_file(scene: _Scene, given: Sequence[Given]) -> dict[str, Judged]:
-    """The file's policy beside the others; with its own predictions where it names only the logged actions."""
+    """The file's policy beside the others; with its own predictions where it names only the logged actions. What is
+    given is checked (see ``_checked``)."""
     vectors = [one.vector(row.decision) for one, row in zip(given, scene.rows, strict=True)]
     whole = [vector for vector in vectors if vector is not None]
     others = scene.targets()
@@ -209,8 +226,6 @@ def _from_file(scene: _Scene, given: Sequence[Given]) -> dict[str, Judged]:
         place = {id(row): vector for row, vector in zip(scene.rows, whole, strict=True)}
         weighed = scene.weigh({"policy": lambda row, s, made: place[id(row)], **others})  # noqa: ARG005
         return {name: scene.judged(weighed, name) for name in weighed.probability}
-    if whole:
-        raise Invalid.field("probability", "some rows give distributions and some single numbers; give one kind")
     weighed = scene.weigh(others)
     chance = np.array([one.chance() for one in given])
     known = all(one.predicted is not None and one.value is not None for one in given)

@@ -8,7 +8,8 @@ One row a decision, NDJSON or Parquet, with ``decision_id`` and ``probability``,
   and what builds on it need two more numbers a row: ``predicted``, the reward that a model predicts for the logged
   action, and ``value``, the mean of its predictions under the policy.
 
-Whole distributions are checked: no negative entry, nothing outside the eligible set, a sum of 1 within 1e-6.
+Distributions are checked, of every decision of the campaign that the file speaks of, evaluated on or not: no negative
+entry, nothing outside the eligible set, a sum of 1 within 1e-6.
 """
 
 from __future__ import annotations

@@ -19,7 +19,7 @@ from optimizer.service.publish import roll_back
 from optimizer.service.retrain import retrain
 from optimizer.service.wiring import Services
 from storage.log import Decision
-from storage.records import Attribute, Channel, GroupShares
+from storage.records import Attribute, Baseline, Channel, GroupShares
 from tests.service.conftest import WORKSPACE, FakeClock, campaign
 from tests.service.test_retrain import audience
 from tests.service.trained import publish_model
@@ -180,6 +180,38 @@ class TestFiles:
         mixed = write(tmp_path / "p.ndjson", decided, lambda d: 0.5 if d is decided[0] else best(d))
         with pytest.raises(Invalid, match="one kind"):
             evaluate_file(shop, WORKSPACE, "spring", mixed)
+
+    @pytest.mark.parametrize(
+        ("cell", "what"),
+        [
+            ({"0": 0.5, "1": 0.51}, "line 6: sums to 1.01, must be 1"),
+            (1.5, "line 6: 1.5 must lie in"),
+            (0.5, "line 6: .* one kind"),
+        ],
+    )
+    def test_rows_that_are_not_evaluated_on_are_checked_too(
+        self, shop: Services, clock: FakeClock, tmp_path: Path, cell: Any, what: str
+    ) -> None:
+        """They are older than what serves; the first bad line of the file is told, whatever decision it is of."""
+        old = audience(shop, clock, 50, seed=7)
+        publish_model(shop, SHOP)
+        new = audience(shop, clock, 250, seed=9)
+        order = [*new[:5], *old, *new[5:]]
+        assert evaluate_file(shop, WORKSPACE, "spring", write(tmp_path / "p.ndjson", order, best))["rows"] == 250
+        path = write(tmp_path / "p.ndjson", order, lambda d: cell if d in old else best(d))
+        with pytest.raises(Invalid, match=what):
+            evaluate_file(shop, WORKSPACE, "spring", path)
+
+    def test_what_the_export_writes_of_every_group_is_no_fault(
+        self, shop: Services, clock: FakeClock, tmp_path: Path
+    ) -> None:
+        shares = GroupShares(holdout=0.1, random=0.1, baseline=0.1)
+        setup.put_campaign(shop, replace(SHOP, groups=shares, baseline=Baseline("mens", "email", "09:30")))
+        audience(shop, clock, 500, seed=5)
+        path = tmp_path / "log.ndjson"
+        export(shop, WORKSPACE, "feedback", path, Selection())
+        found = evaluate_file(shop, WORKSPACE, "spring", path)["given"]
+        assert found["known"] > found["closed"] + found["holdout"]
 
 
 class TestStored:
