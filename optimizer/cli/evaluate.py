@@ -42,8 +42,8 @@ def evaluate(call: Call, policy: str | None, probabilities: Path | None, campaig
 
     Mean reward a decision, on the logged eligible sets, with 95 % intervals whose errors are clustered by recipient: by
     inverse propensities (ips, snips), by the reward model alone (dm) and by both (dr, switch_dr); beside it the policy
-    that serves now and the campaign's cold start. Rows are used that neither policy can have learned from; where they
-    are too few, it says whose figures are flattered.
+    that serves now and the campaign's cold start. Rows are used that neither policy can have learned from, and it says
+    how many are left out for that; where they are too few, it says whose figures are flattered.
 
     \b
     A file of probabilities has one row a decision: decision_id and probability, which is
@@ -74,6 +74,7 @@ def _lines(report: Mapping[str, Any]) -> Iterator[str]:
     yield f"{report['recipients']} recipients{covered}"
     if "given" in report and report["given"]["rows"] > report["given"]["closed"]:
         yield _given(report["given"])
+    yield from _left_out(report["left_out"])
     if "serving" in report and "serving" not in report["seen_by"]:
         yield "all decided after the policy that serves now was made: it can't have learned from them"
     for policy, policy_id in report["seen_by"].items():
@@ -93,6 +94,15 @@ def _lines(report: Mapping[str, Any]) -> Iterator[str]:
         title = f"{group['by']}={group['group'] or '(none)'}"
         figures = (group["logged"]["value"], group["policy"]["value"], group["policy"]["low"], group["policy"]["high"])
         yield f"{title:32.32}{group['rows']:>8}" + "".join(map(_number, figures))
+
+
+def _left_out(found: Mapping[str, Any]) -> Iterator[str]:
+    """How many closed rows are not evaluated on, and why."""
+    if found["seen"]:
+        whom = " and ".join(f"{_TITLES[name]} ({policy_id})" for name, policy_id in found["seen_by"].items())
+        yield f"{found['seen']} older closed rows are left out: {whom} may have learned from them"
+    if found["older"]:
+        yield f"{found['older']} older closed rows are left out: there are enough newer ones"
 
 
 def _given(found: Mapping[str, Any]) -> str:

@@ -8,7 +8,7 @@ have. Values are conditional on the logged eligible sets.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence, Set
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -39,6 +39,21 @@ from storage.port import Reader
 LEAST_GROUP = 100
 
 
+@dataclass(frozen=True)
+class LeftOut:
+    """Closed rows that are not evaluated on.
+
+    Attributes:
+        seen: so many are left out since a stored policy may have learned from them.
+        seen_by: the stored policies on whose account: their ids by name.
+        older: so many more since ``MOST_JUDGED`` newer ones are enough.
+    """
+
+    seen: int
+    seen_by: Mapping[str, str]
+    older: int
+
+
 def evaluate(services: Services, workspace_id: str, policy_id: str, by: str | None = None) -> dict[str, Any]:
     """Evaluates a stored policy.
 
@@ -49,9 +64,10 @@ def evaluate(services: Services, workspace_id: str, policy_id: str, by: str | No
         by: an attribute whose values are groups of recipients; None = the one that divides the rows most evenly.
 
     Returns:
-        ``policy_id, campaign_id, rows, recipients, unseen, seen_by, logged, policy, serving, cold_start, support,
-        difference, groups``: ``unseen`` says that the policy can't have learned from the rows; ``seen_by`` has the id
-        of each of ``policy`` and ``serving`` that may have, which flatters its estimates; ``logged`` is the mean reward
+        ``policy_id, campaign_id, rows, recipients, left_out, unseen, seen_by, logged, policy, serving, cold_start,
+        support, difference, groups``: ``left_out`` counts the closed rows that are not used (see ``LeftOut``);
+        ``unseen`` says that the policy can't have learned from the rows; ``seen_by`` has the id of each of ``policy``
+        and ``serving`` that may have, which flatters its estimates; ``logged`` is the mean reward
         as it was; ``policy``, ``serving`` (absent if it is the same) and ``cold_start`` are estimates by name (see
         ``estimates``); ``difference`` is paired, to what was logged and to the other two; ``groups`` the best estimates
         in each group.
@@ -69,10 +85,10 @@ def evaluate(services: Services, workspace_id: str, policy_id: str, by: str | No
             raise Invalid.field("policy_id", f"{policy_id} was rejected: only its verdict is kept, not its model")
         log = load(reader, workspace_id, services.clock())
         stored = _stored(reader, workspace_id, policy.campaign_id, policy)
-        rows = _least_seen(_closed(log, policy.campaign_id), stored)
+        rows, left_out = _least_seen(_closed(log, policy.campaign_id), stored)
         _enough(rows, "policy_id")
         _known(rows, by, untold(reader, workspace_id))
-        scene = _Scene(services, reader, log, policy.campaign_id, rows, stored)
+        scene = _Scene(services, reader, log, policy.campaign_id, rows, stored, left_out)
         weighed = scene.weigh(scene.targets())
         told = {name: scene.judged(weighed, name) for name in weighed.probability}
         return {"policy_id": policy_id, **scene.report(told, by), "unseen": "policy" not in scene.seen_by}
@@ -107,14 +123,15 @@ def evaluate_file(
         _checked(given, log.of(campaign_id))
         mine = _closed(log, campaign_id)
         stored = _stored(reader, workspace_id, campaign_id, None)
-        rows = _least_seen([r for r in mine if r.decision.decision_id in given], stored)
-        found = _counted(told, log, campaign_id, len([r for r in mine if r.decision.decision_id in given]))
+        covered = [r for r in mine if r.decision.decision_id in given]
+        rows, left_out = _least_seen(covered, stored)
+        found = _counted(told, log, campaign_id, len(covered))
         _enough(rows, "file", _of_file(found, campaign_id))
         _known(rows, by, untold(reader, workspace_id))
-        scene = _Scene(services, reader, log, campaign_id, rows, stored)
+        scene = _Scene(services, reader, log, campaign_id, rows, stored, left_out)
         judged = _from_file(scene, [given[r.decision.decision_id] for r in rows])
-        covered = found["closed"] / len(mine)
-        return {"file": str(path), **scene.report(judged, by), "unseen": None, "covered": covered, "given": found}
+        share = len(covered) / len(mine)
+        return {"file": str(path), **scene.report(judged, by), "unseen": None, "covered": share, "given": found}
 
 
 def _checked(given: Mapping[str, Given], mine: Sequence[Logged]) -> None:
@@ -180,16 +197,18 @@ def _stored(reader: Reader, workspace_id: str, campaign_id: str, asked: Policy |
     return named
 
 
-def _least_seen(rows: Sequence[Logged], stored: Mapping[str, Policy]) -> Sequence[Logged]:
+def _least_seen(rows: Sequence[Logged], stored: Mapping[str, Policy]) -> tuple[Sequence[Logged], LeftOut]:
     """The newest rows that no policy can have learned from; if they are too few, those that the one asked about can't;
-    if these are, too, all."""
-    asked = stored.get("policy")
-    for without in (stored.values(), () if asked is None else (asked,)):
-        since = max((policy.created_at for policy in without), default=None)
+    if these are, too, all. With what is left out."""
+    asked = {name: policy for name, policy in stored.items() if name == "policy"}
+    for without in (stored, asked):
+        since = max((policy.created_at for policy in without.values()), default=None)
         newer = [row for row in rows if since is None or row.decision.decided_at >= since]
         if _lacking(newer) is None:
-            return newer[-MOST_JUDGED:]
-    return rows[-MOST_JUDGED:]
+            first = rows[0].decision.decided_at
+            by = {name: policy.policy_id for name, policy in without.items() if policy.created_at > first}
+            return newer[-MOST_JUDGED:], LeftOut(len(rows) - len(newer), by, max(0, len(newer) - MOST_JUDGED))
+    return rows[-MOST_JUDGED:], LeftOut(0, {}, max(0, len(rows) - MOST_JUDGED))
 
 
 def _lacking(rows: Sequence[Logged]) -> str | None:
@@ -255,6 +274,7 @@ class _Scene:
     campaign_id: str
     rows: Sequence[Logged]
     stored: Mapping[str, Policy]
+    left_out: LeftOut
 
     @property
     def clusters(self) -> Any:
@@ -299,6 +319,7 @@ class _Scene:
             "campaign_id": self.campaign_id,
             "rows": len(self.rows),
             "recipients": own.cluster.count,
+            "left_out": asdict(self.left_out),
             "seen_by": self.seen_by,
             "logged": as_logged(own),
             **{name: estimates(judged) for name, judged in policies.items()},

@@ -104,6 +104,22 @@ def test_a_policy_that_serves_and_is_older_than_the_rows_is_told_to_be(sendtide:
     assert "may have learned" not in text
 
 
+def test_rows_that_the_policy_that_serves_may_have_learned_from_are_counted_where_they_are_left_out(
+    sendtide: Sendtide, shop: Services
+) -> None:
+    with shop.store.read() as reader:
+        made = reader.campaign("default", "spring")
+        rows = sorted((row.decision for row in reader.feedback("default")), key=lambda d: d.decided_at)
+    assert made is not None
+    serving = publish_model(replace(shop, clock=lambda: rows[50].decided_at), made).policy_id
+    older = sum(d.decided_at < rows[50].decided_at for d in rows)
+    assert 0 < older <= 50
+    lines = "".join(f'{{"decision_id":"{d.decision_id}","probability":[0.5,0.5]}}\n' for d in rows)
+    text = sendtide.ok("evaluate", "--probabilities", sendtide.file("p.ndjson", lines), "--campaign", "spring")
+    assert f"on {ROWS - older} rows of its file" in text
+    assert f"{older} older closed rows are left out: serving now ({serving}) may have learned from them" in text
+
+
 def test_a_policy_that_may_have_learned_from_the_rows_is_named(sendtide: Sendtide, shop: Services) -> None:
     with shop.store.read() as reader:
         made = reader.campaign("default", "spring")

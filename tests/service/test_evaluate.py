@@ -121,9 +121,11 @@ class TestFiles:
         path = write(tmp_path / "p.ndjson", [*before, *audience(shop, clock, 100, seed=8)], best)
         few = evaluate_file(shop, WORKSPACE, "spring", path)
         assert (few["rows"], few["seen_by"]) == (400, {"serving": serving})
+        assert few["left_out"] == {"seen": 0, "seen_by": {}, "older": 0}
         path = write(tmp_path / "p.ndjson", [*before, *audience(shop, clock, 250, seed=9)], best)
         enough = evaluate_file(shop, WORKSPACE, "spring", path)
         assert (enough["rows"], enough["seen_by"], enough["unseen"]) == (250, {}, None)
+        assert enough["left_out"] == {"seen": 300, "seen_by": {"serving": serving}, "older": 0}
         assert enough["serving"]["ips"]["value"] == pytest.approx(enough["logged"]["value"])
 
     def test_it_says_what_became_of_the_files_rows(self, shop: Services, clock: FakeClock, tmp_path: Path) -> None:
@@ -235,9 +237,11 @@ class TestStored:
         audience(shop, clock, 100, seed=9)
         few = evaluate(shop, WORKSPACE, first)
         assert (few["rows"], few["unseen"], few["seen_by"]) == (400, True, {"serving": serving})
+        assert few["left_out"] == {"seen": 300, "seen_by": {"policy": first}, "older": 0}
         audience(shop, clock, 150, seed=10)
         enough = evaluate(shop, WORKSPACE, first)
         assert (enough["rows"], enough["unseen"], enough["seen_by"]) == (250, True, {})
+        assert enough["left_out"] == {"seen": 600, "seen_by": {"policy": first, "serving": serving}, "older": 0}
 
     def test_a_policy_newer_than_most_rows_is_told_beside_the_one_that_serves(
         self, shop: Services, clock: FakeClock
