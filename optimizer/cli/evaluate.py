@@ -150,6 +150,8 @@ def _number(figure: float | None) -> str:
 def _reasons(report: Mapping[str, Any]) -> Iterator[str]:
     """Why figures are withheld, each reason once with all whom it is about."""
     about: dict[str, list[str]] = {}
+    if report["logged"]["withheld"] is not None:
+        about[report["logged"]["withheld"]] = ["as logged, bounds"]
     for policy, title in _TITLES.items():
         for name, estimate in report.get(policy, {}).items():
             if estimate["withheld"] is not None:

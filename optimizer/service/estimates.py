@@ -8,7 +8,8 @@ trusted is told beside them: effective sample size, weights, the smallest differ
 
 Where the rows tell nothing of a policy, an estimate and whatever is made of it are withheld (None, with the reason as
 ``withheld``): without overlap every weight is 0, and so would be the value, its error and the width of its intervals.
-Weights that average clearly more than 1 are no policy's.
+Where nothing of worth happened there is no spread but that of costs, which says nothing of what might be earned.
+Weights that average clearly more than 1 are no policy's, in no group of the rows either.
 """
 
 from __future__ import annotations
@@ -56,8 +57,9 @@ SEQUENCE_START = 1_000
 NO_OVERLAP = "the policy gives every logged action the probability 0: these rows tell nothing of what it earns"
 NO_REWARD = (
     "no reward was earned in any row whose action the policy takes: weights alone put no bound on what it earns, and "
-    "an interval would have no width"
+    "an interval would have no width, or that of costs alone"
 )
+NONE_EARNED = "no reward was earned in any row: bounds would have no width, or that of costs alone"
 TOO_HEAVY = (
     "the importance weights average more than 1 by over 4 standard errors: these probabilities are no policy's, or "
     "rows are left out by what was done in them"
@@ -72,6 +74,8 @@ class Judged:
     Attributes:
         reward: (n,). weight: (n,) π/π_b of the logged action. cluster: recipients.
         q_logged, q_policy: (n,) predicted reward of the logged action, and its mean under the policy; None = not known.
+        worth: (n,) whether something of worth happened (see ``judging.rewarded``); None = the reward is not 0.
+        of_none: the weights of the rows that these are a part of are no policy's.
     """
 
     reward: Floats
@@ -79,6 +83,13 @@ class Judged:
     cluster: Clusters
     q_logged: Floats | None = None
     q_policy: Floats | None = None
+    worth: NDArray[np.bool_] | None = None
+    of_none: bool = False
+
+    @property
+    def rewarded(self) -> NDArray[np.bool_]:
+        """(n,) in which something of worth happened; costs alone are no reward."""
+        return self.reward != 0.0 if self.worth is None else self.worth
 
     def terms(self) -> dict[str, Floats]:
         """The rows whose mean each estimate is (SNIPS is a ratio, and has none)."""
@@ -100,7 +111,7 @@ class Judged:
             return TOO_HEAVY
         if estimator == "switch_dr" and not self.weight[self.weight <= SWITCH_AT].any():
             return ALL_SWITCHED
-        if estimator in ("ips", "snips") and not (self.weight * self.reward).any():
+        if estimator in ("ips", "snips") and not (self.weight * self.reward)[self.rewarded].any():
             return NO_REWARD
         return None
 
@@ -112,16 +123,19 @@ class Judged:
         equal; beside it stands what a policy with these weights would have, E[w²] = E[w²] / E[w] at a mean of 1.
         """
         mean = float(np.mean(self.weight))
+        if self.of_none or mean <= 1.0:
+            return self.of_none
         expected = max(0.0, float(np.mean(self.weight**2)) / mean - 1.0)
         alone = ope.ips(self.weight, np.ones(self.weight.size), self.cluster).standard_error
         error = max(alone, math.sqrt(expected / self.cluster.count))
         return mean - 1.0 > max(_HEAVY * error, _ROUNDING)
 
     def take(self, chosen: NDArray[np.bool_]) -> Judged:
-        """The chosen rows."""
-        q = [None if values is None else values[chosen] for values in (self.q_logged, self.q_policy)]
+        """The chosen rows. What is no policy's in all is none in a part, where fewer rows may not show it."""
         some = clusters(self.cluster.code[chosen], int(np.count_nonzero(chosen)))
-        return Judged(self.reward[chosen], self.weight[chosen], some, *q)
+        logged, policy = (None if q is None else q[chosen] for q in (self.q_logged, self.q_policy))
+        rewarded, heavy = self.rewarded[chosen], self._too_heavy
+        return Judged(self.reward[chosen], self.weight[chosen], some, logged, policy, rewarded, heavy)
 
 
 def estimates(judged: Judged) -> dict[str, dict[str, Any]]:
@@ -172,19 +186,16 @@ def _estimate(name: str, judged: Judged) -> ope.Estimate:
 
 
 def as_logged(judged: Judged) -> dict[str, Any]:
-    """The mean reward as it was, with its interval."""
-    return asdict(ope.ips(judged.reward, np.ones(judged.reward.size), judged.cluster, LEVEL))
+    """The mean reward as it was, with its interval; ``withheld``: None, or why the error and the interval are None."""
+    found = asdict(ope.ips(judged.reward, np.ones(judged.reward.size), judged.cluster, LEVEL))
+    if judged.reward[judged.rewarded].any():
+        return {**found, "withheld": None}
+    return {**found, **dict.fromkeys(("standard_error", "low", "high")), "withheld": NONE_EARNED}
 
 
-def support(judged: Judged, rewarded: NDArray[np.bool_], limits: GateLimits | None = None) -> dict[str, Any]:
-    """Whether the log holds enough of what the policy would do; ``conditions`` are the gate's own for it.
-
-    Args:
-        judged: the policy on n rows.
-        rewarded: (n,) in which something of worth happened (see ``judging.rewarded``).
-        limits: the gate's.
-    """
-    weight = judged.weight
+def support(judged: Judged, limits: GateLimits | None = None) -> dict[str, Any]:
+    """Whether the log holds enough of what the policy would do; ``conditions`` are the gate's own for it."""
+    weight, rewarded = judged.weight, judged.rewarded
     mean = float(np.mean(weight))
     return {
         "largest_weight": float(np.max(weight)),

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence, Set
 from dataclasses import asdict, dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -248,12 +249,12 @@ def _from_file(scene: _Scene, given: Sequence[Given]) -> dict[str, Judged]:
     weighed = scene.weigh(others)
     chance = np.array([one.chance() for one in given])
     known = all(one.predicted is not None and one.value is not None for one in given)
-    predictions = (
-        [np.array([getattr(one, name) for one in given], dtype=np.float64) for name in ("predicted", "value")]
-        if known
-        else [None, None]
+    predicted, value = (
+        np.array([getattr(one, name) for one in given], dtype=np.float64) if known else None
+        for name in ("predicted", "value")
     )
-    own = Judged(weighed.reward, importance_weight(chance, weighed.propensity), scene.clusters, *predictions)
+    weight = importance_weight(chance, weighed.propensity)
+    own = Judged(weighed.reward, weight, scene.clusters, predicted, value, scene.rewarded)
     return {"policy": own, **{name: scene.judged(weighed, name) for name in others}}
 
 
@@ -281,6 +282,11 @@ class _Scene:
         """The recipients of the rows."""
         return labelled(clusters(self.rows), len(self.rows))
 
+    @cached_property
+    def rewarded(self) -> NDArray[np.bool_]:
+        """(n,) rows in which something of worth happened."""
+        return rewarded(self.log.campaigns[self.campaign_id], self.rows)
+
     @property
     def seen_by(self) -> dict[str, str]:
         """The stored policies that may have learned from some of the rows: their ids by name."""
@@ -303,12 +309,12 @@ class _Scene:
     def judged(self, weighed: Weighed, name: str) -> Judged:
         """One of the weighed policies."""
         weight = importance_weight(weighed.probability[name], weighed.propensity)
-        return Judged(weighed.reward, weight, self.clusters, weighed.q_logged, weighed.value[name])
+        value = weighed.value[name]
+        return Judged(weighed.reward, weight, self.clusters, weighed.q_logged, value, self.rewarded)
 
     def report(self, policies: dict[str, Judged], by: str | None) -> dict[str, Any]:
         """The figures, the first policy being the one that is asked about."""
         own = policies["policy"]
-        of_worth = rewarded(self.log.campaigns[self.campaign_id], self.rows)
         without = untold(self.reader, self.log.campaigns[self.campaign_id].workspace_id)
         found = segments(self.rows, without) if by is None else (by, values_of(self.rows, by))
         kinds = [row.decision.group for row in self.rows]
@@ -323,7 +329,7 @@ class _Scene:
             "seen_by": self.seen_by,
             "logged": as_logged(own),
             **{name: estimates(judged) for name, judged in policies.items()},
-            "support": {name: support(judged, of_worth) for name, judged in policies.items()},
+            "support": {name: support(judged) for name, judged in policies.items()},
             "difference": {
                 "logged": difference(own, None),
                 **{name: difference(own, other) for name, other in policies.items() if other is not own},

@@ -57,6 +57,19 @@ def test_figures_that_the_rows_do_not_tell_are_dashes_with_a_reason(sendtide: Se
     assert sendtide.json(*asked)["policy"]["ips"]["value"] is None
 
 
+def test_what_was_logged_without_a_reward_has_a_mean_and_no_bounds(sendtide: Sendtide, services: Services) -> None:
+    setup.ensure_workspace(services, "default")
+    setup.put_campaign(services, campaign(workspace_id="default", channels=(Channel("email"),), allow_no_send=False))
+    sendtide.ok("import", "history", sendtide.file("h.csv", history(seed=3).replace(",1\n", ",0\n")))
+    with services.store.read() as reader:
+        rows = [row.decision for row in reader.feedback("default")]
+    lines = "".join(f'{{"decision_id":"{d.decision_id}","probability":0.5}}\n' for d in rows)
+    text = sendtide.ok("evaluate", "--probabilities", sendtide.file("p.ndjson", lines), "--campaign", "spring")
+    line = next(one for one in text.splitlines() if one.startswith("as logged"))
+    assert line.split()[2:6] == ["0.0000", "–", "–", str(ROWS)]
+    assert "–  as logged, bounds: no reward was earned in any row" in text
+
+
 def test_intervals_stand_under_their_own_headings_and_only_where_some_row_has_them(
     sendtide: Sendtide, shop: Services
 ) -> None:

@@ -15,6 +15,7 @@ from optimizer.bandit.intervals import Difference, difference_bound
 from optimizer.service.estimates import (
     NO_OVERLAP,
     NO_REWARD,
+    NONE_EARNED,
     TOO_HEAVY,
     Judged,
     as_logged,
@@ -114,6 +115,29 @@ class TestValues:
         assert found["dr"]["standard_error"] > 0.0
         assert difference(Judged(j.reward, weight, j.cluster), None)["withheld"] == NO_REWARD
 
+    def test_costs_alone_tell_nothing_of_what_is_earned(self) -> None:
+        """Each message costs .0004 and nothing came of any: the spread of costs bounds no reward."""
+        weight = made_up(500).weight
+        cost = np.where(np.arange(500) % 3 == 0, 0.0, -0.0004)
+        j = Judged(cost, weight, clusters(None, 500), worth=np.zeros(500, dtype=np.bool_))
+        assert {one["withheld"] for one in estimates(j).values()} == {NO_REWARD}
+        assert difference(j, None)["withheld"] == NO_REWARD
+        logged = as_logged(j)
+        assert (logged["value"], logged["low"], logged["withheld"]) == (pytest.approx(cost.mean()), None, NONE_EARNED)
+        (group,) = by_group({"policy": j}, "plan", ["a"] * 500, 50)
+        assert (group["logged"]["high"], group["policy"]["withheld"]) == (None, NO_REWARD)
+        unpaid = Judged(np.zeros(500), weight, clusters(None, 500), worth=np.ones(500, dtype=np.bool_))
+        assert estimates(unpaid)["ips"]["withheld"] == NO_REWARD, "what happened is worth nothing"
+        once = replace(j, worth=np.arange(500) == np.argmax(weight))
+        assert {one["withheld"] for one in estimates(once).values()} == {None}
+        assert as_logged(once)["low"] < as_logged(once)["high"]
+
+    def test_what_was_logged_without_any_reward_has_no_bounds(self) -> None:
+        j = made_up(300)
+        found = as_logged(Judged(np.zeros(300), j.weight, j.cluster))
+        assert (found["value"], found["standard_error"], found["low"], found["high"]) == (0.0, None, None, None)
+        assert found["withheld"] == NONE_EARNED
+
     def test_of_probabilities_that_are_no_policys_nothing_is_told(self) -> None:
         """1 for each logged action, of two equally likely ones: every weight is 2."""
         j = made_up(300)
@@ -183,7 +207,7 @@ class TestIntervals:
 class TestTrust:
     def test_support_tells_what_is_missing(self) -> None:
         j = made_up(900)
-        found = support(j, j.reward != 0.0)
+        found = support(j)
         assert found["largest_weight"] == 3.0
         assert found["never_taken"] == 0.0
         assert abs(found["mean_weight_z"]) < 4
@@ -196,7 +220,7 @@ class TestTrust:
     def test_costs_alone_are_no_reward(self) -> None:
         j = made_up(900)
         happened = np.arange(900) < 7
-        found = support(Judged(j.reward - 0.5, j.weight, j.cluster), happened)
+        found = support(Judged(j.reward - 0.5, j.weight, j.cluster, worth=happened))
         assert found["effective_rewarded_rows"] < 8.0
 
     def test_the_minimum_detectable_effect_is_found_with_its_power(self) -> None:
@@ -239,6 +263,21 @@ class TestTrust:
         one = replace(j, cluster=clusters(np.concatenate((np.zeros(300), np.arange(1, 601))).astype(np.int64), 900))
         found = by_group({"policy": one}, "plan", ["vip"] * 300 + ["other"] * 600, 50)
         assert [(g["group"], g["recipients"]) for g in found] == [("other", 600)]
+
+    def test_of_what_is_no_policy_no_group_is_told_anything(self) -> None:
+        """1 for each logged action: most weigh 24, a group of rarely drawn ones too unevenly to show it."""
+        rng = np.random.default_rng(4)
+        likely = rng.random(900) < 0.9
+        weight = np.where(likely, 24.0, rng.choice([0.5, 60.0], 900, p=[0.97, 0.03]))
+        j = Judged(rng.binomial(1, 0.3, 900).astype(float), weight, clusters(None, 900))
+        part = j.take(~likely)
+        assert Judged(part.reward, part.weight, part.cluster).lacking("ips") is None
+        found = by_group({"policy": j}, "likely", ["yes" if one else "no" for one in likely], 50)
+        assert [(g["group"], g["policy"]["value"], g["policy"]["withheld"]) for g in found] == [
+            ("no", None, TOO_HEAVY),
+            ("yes", None, TOO_HEAVY),
+        ]
+        assert {g["difference"]["withheld"] for g in found} == {TOO_HEAVY}
 
     def test_groups_are_parts_of_the_rows(self) -> None:
         j = made_up(900)

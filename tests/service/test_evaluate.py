@@ -12,14 +12,14 @@ import pytest
 
 from optimizer.errors import Invalid, NotFound
 from optimizer.service import setup
-from optimizer.service.estimates import NO_OVERLAP
+from optimizer.service.estimates import NO_OVERLAP, NO_REWARD
 from optimizer.service.evaluate import evaluate, evaluate_file
 from optimizer.service.exports import Selection, export
 from optimizer.service.publish import roll_back
 from optimizer.service.retrain import retrain
 from optimizer.service.wiring import Services
 from storage.log import Decision
-from storage.records import Attribute, Baseline, Channel, GroupShares
+from storage.records import Attribute, Baseline, Channel, GroupShares, OutcomeWeight
 from tests.service.conftest import WORKSPACE, FakeClock, campaign
 from tests.service.test_retrain import audience
 from tests.service.trained import publish_model
@@ -172,6 +172,17 @@ class TestFiles:
         assert {one["value"] for one in report["difference"].values()} == {None}
         assert report["support"]["policy"]["effective_rows"] == 0.0
         assert report["cold_start"]["ips"]["withheld"] is None
+
+    def test_what_messages_cost_is_no_reward(self, shop: Services, clock: FakeClock, tmp_path: Path) -> None:
+        decided = audience(shop, clock, 300, seed=5)
+        nothing = replace(SHOP, objective={"converted": OutcomeWeight(1.0)}, channels=(Channel("email", cost=0.0004),))
+        setup.put_campaign(shop, nothing)
+        clock.forward(hours=24 * 30)
+        for cell in (best, lambda d: best(d).get(str(d.action), 0.0)):
+            report = evaluate_file(shop, WORKSPACE, "spring", write(tmp_path / "p.ndjson", decided, cell))
+            assert report["logged"]["value"] == pytest.approx(-0.0004)
+            assert report["logged"]["low"] is None
+            assert {report[name]["ips"]["withheld"] for name in ("policy", "cold_start")} == {NO_REWARD}
 
     def test_what_cannot_be_evaluated_is_refused(self, shop: Services, clock: FakeClock, tmp_path: Path) -> None:
         decided = audience(shop, clock, 300, seed=5)
