@@ -43,7 +43,8 @@ def evaluate(call: Call, policy: str | None, probabilities: Path | None, campaig
     Mean reward a decision, on the logged eligible sets, with 95 % intervals whose errors are clustered by recipient: by
     inverse propensities (ips, snips), by the reward model alone (dm) and by both (dr, switch_dr); beside it the policy
     that serves now and the campaign's cold start. Rows are used that neither policy can have learned from, and it says
-    how many are left out for that; where they are too few, it says whose figures are flattered.
+    how many are left out for that; where they are too few, it says whose figures are flattered. Intervals by empirical
+    likelihood and Cressie–Read use that weights average 1, so they follow snips and can lie away from ips's own figure.
 
     \b
     A file of probabilities has one row a decision: decision_id and probability, which is
@@ -94,6 +95,21 @@ def _lines(report: Mapping[str, Any]) -> Iterator[str]:
         title = f"{group['by']}={group['group'] or '(none)'}"
         figures = (group["logged"]["value"], group["policy"]["value"], group["policy"]["low"], group["policy"]["high"])
         yield f"{title:32.32}{group['rows']:>8}" + "".join(map(_number, figures))
+    if report["grouped"] is not None:
+        yield from _not_shown(report["grouped"])
+
+
+def _not_shown(found: Mapping[str, Any]) -> Iterator[str]:
+    """That groups of recipients are too small to be told of."""
+    from optimizer.service.evaluate import LEAST_GROUP
+    from optimizer.service.runs import LEAST_RECIPIENTS
+
+    hidden = found["values"] - found["shown"]
+    if hidden:
+        yield (
+            f"groups by {found['by']} that are left out: {hidden} of {found['values']}, with fewer than {LEAST_GROUP} "
+            f"rows or {LEAST_RECIPIENTS} recipients"
+        )
 
 
 def _left_out(found: Mapping[str, Any]) -> Iterator[str]:
@@ -107,13 +123,17 @@ def _left_out(found: Mapping[str, Any]) -> Iterator[str]:
 
 def _given(found: Mapping[str, Any]) -> str:
     """What became of a file's rows."""
-    rest = found["known"] - found["holdout"] - found["closed"]
-    return (
-        f"of the file's {found['rows']} rows {found['closed']} can be evaluated on: {found['null']} have a "
-        f"probability of null, {found['unknown']} an unknown decision_id, {found['other']} are of other campaigns, "
-        f"{found['holdout']} are the holdout's, for whom no policy chose, {rest} are not closed, were not drawn by a "
-        "policy with a known propensity, or offered what the campaign no longer has"
-    )
+    others = {
+        "with a probability of null": found["null"],
+        "with an unknown decision_id": found["unknown"],
+        "of other campaigns": found["other"],
+        "of the holdout, for whom no policy chose": found["holdout"],
+        "not closed, not drawn by a policy with a known propensity, or with an offer that the campaign no longer has": (
+            found["known"] - found["holdout"] - found["closed"]
+        ),
+    }
+    told = ", ".join(f"{count} {what}" for what, count in others.items() if count)
+    return f"of the file's {found['rows']} rows {found['closed']} can be evaluated on; the others: {told}"
 
 
 def _estimates(report: Mapping[str, Any]) -> Iterator[str]:

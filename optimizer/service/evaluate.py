@@ -66,12 +66,12 @@ def evaluate(services: Services, workspace_id: str, policy_id: str, by: str | No
 
     Returns:
         ``policy_id, campaign_id, rows, recipients, left_out, unseen, seen_by, logged, policy, serving, cold_start,
-        support, difference, groups``: ``left_out`` counts the closed rows that are not used (see ``LeftOut``);
+        support, difference, groups, grouped``: ``left_out`` counts the closed rows that are not used (see ``LeftOut``);
         ``unseen`` says that the policy can't have learned from the rows; ``seen_by`` has the id of each of ``policy``
         and ``serving`` that may have, which flatters its estimates; ``logged`` is the mean reward
         as it was; ``policy``, ``serving`` (absent if it is the same) and ``cold_start`` are estimates by name (see
         ``estimates``); ``difference`` is paired, to what was logged and to the other two; ``groups`` the best estimates
-        in each group.
+        in each group; ``grouped`` by which attribute, how many ``values`` it has, and of how many groups are ``shown``.
 
     Raises:
         NotFound: no such policy.
@@ -319,8 +319,11 @@ class _Scene:
         found = segments(self.rows, without) if by is None else (by, values_of(self.rows, by))
         kinds = [row.decision.group for row in self.rows]
         groups = by_group(policies, "group", kinds, LEAST_GROUP) if len(set(kinds)) > 1 else []
+        grouped = None
         if found is not None:
-            groups += by_group(policies, found[0], found[1], LEAST_GROUP)
+            shown = by_group(policies, found[0], found[1], LEAST_GROUP)
+            grouped = {"by": found[0], "values": len(set(found[1])), "shown": len(shown)}
+            groups += shown
         return {
             "campaign_id": self.campaign_id,
             "rows": len(self.rows),
@@ -335,4 +338,5 @@ class _Scene:
                 **{name: difference(own, other) for name, other in policies.items() if other is not own},
             },
             "groups": groups,
+            "grouped": grouped,
         }

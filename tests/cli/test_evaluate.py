@@ -52,7 +52,7 @@ def test_figures_that_the_rows_do_not_tell_are_dashes_with_a_reason(sendtide: Se
     assert "–  policy, ips; policy, snips; " in text
     assert "the policy gives every logged action the probability 0: these rows tell nothing of what it earns" in text
     assert (
-        f"of the file's {ROWS + 1} rows {ROWS} can be evaluated on: 0 have a probability of null, 1 an unknown" in text
+        f"of the file's {ROWS + 1} rows {ROWS} can be evaluated on; the others: 1 with an unknown decision_id\n" in text
     )
     assert sendtide.json(*asked)["policy"]["ips"]["value"] is None
 
@@ -100,8 +100,25 @@ def test_intervals_stand_under_their_own_headings_and_only_where_some_row_has_th
 def test_rows_of_the_holdout_are_named_as_what_they_are() -> None:
     found = {"rows": 900, "null": 1, "unknown": 2, "other": 3, "known": 894, "holdout": 156, "closed": 730}
     told = _given(found)
-    assert "730 can be evaluated on: 1 have a probability of null, 2 an unknown decision_id" in told
-    assert "156 are the holdout's, for whom no policy chose, 8 are not closed, were not drawn" in told
+    assert "730 can be evaluated on; the others: 1 with a probability of null, 2 with an unknown decision_id" in told
+    assert "3 of other campaigns, 156 of the holdout, for whom no policy chose, 8 not closed, not drawn" in told
+
+
+def test_groups_that_are_too_small_are_counted(sendtide: Sendtide, services: Services) -> None:
+    setup.ensure_workspace(services, "default")
+    setup.put_campaign(services, campaign(workspace_id="default", channels=(Channel("email"),), allow_no_send=False))
+    first, *lines = history(seed=3).splitlines()
+    lines = [f"{line},{20 + i % 18 if i > 200 else 19}" for i, line in enumerate(lines)]
+    sendtide.ok("import", "history", sendtide.file("h.csv", "\n".join([f"{first},context.age", *lines]) + "\n"))
+    with services.store.read() as reader:
+        rows = [row.decision for row in reader.feedback("default")]
+    told = "".join(f'{{"decision_id":"{d.decision_id}","probability":0.5}}\n' for d in rows)
+    asked = ("evaluate", "--probabilities", sendtide.file("p.ndjson", told), "--campaign", "spring", "--by")
+    by_age = sendtide.ok(*asked, "age")
+    assert "age=19 " in by_age
+    assert "groups by age that are left out: 18 of 19, with fewer than 100 rows or 5 recipients" in by_age
+    assert sendtide.json(*asked, "age")["grouped"] == {"by": "age", "values": 19, "shown": 1}
+    assert "left out" not in sendtide.ok(*asked, "plan").partition("policy − as logged")[2]
 
 
 def test_a_policy_that_serves_and_is_older_than_the_rows_is_told_to_be(sendtide: Sendtide, shop: Services) -> None:
