@@ -39,6 +39,8 @@ def explain(call: Call, decision: str) -> None:
 
 
 def _lines(found: Mapping[str, Any]) -> Iterator[str]:
+    from optimizer.service.explainwords import is_silence
+
     yield found["sentence"]
     alike: list[tuple[list[str], Mapping[str, Any]]] = []
     for comparison in found["comparisons"]:
@@ -50,10 +52,10 @@ def _lines(found: Mapping[str, Any]) -> Iterator[str]:
             names.append(comparison["to"])
     for names, comparison in alike:
         yield ""
-        yield from _comparison(names, comparison)
+        yield from _comparison(names, comparison, silent=is_silence(found["chosen"]))
 
 
-def _comparison(names: Sequence[str], found: Mapping[str, Any]) -> Iterator[str]:
+def _comparison(names: Sequence[str], found: Mapping[str, Any], *, silent: bool) -> Iterator[str]:
     from optimizer.service.explainwords import action, feature
 
     named = f": {action(found['action'])}" if "no_send" not in names else ""
@@ -63,7 +65,7 @@ def _comparison(names: Sequence[str], found: Mapping[str, Any]) -> Iterator[str]
     longest = max((abs(one["contribution"]) for one in shown), default=1.0) or 1.0
     for one in shown:
         bar = "█" * max(1, round(_BAR * abs(one["contribution"]) / longest))
-        yield f"  {one['contribution']:+10.4g} {bar:{_BAR}} {feature(one).rpartition(' (')[0]}"
+        yield f"  {one['contribution']:+10.4g} {bar:{_BAR}} {feature(one, silent=silent).rpartition(' (')[0]}"
     if rest:
         yield f"  {sum(one['contribution'] for one in rest):+10.4g} {'':{_BAR}} {smaller(len(rest))}"
     if abs(found["residual"]) > 1e-9:

@@ -9,12 +9,13 @@ from storage.records import Mode
 
 #: How many contributions are named.
 _NAMED = 3
+#: Where a contribution comes from; {0} is whose message it is of.
 _THROUGH = {
-    "variant": "with this variant",
-    "channel": "on this channel",
-    "pair": "with this variant on this channel",
+    "variant": "with {0} variant",
+    "channel": "on {0} channel",
+    "pair": "with {0} variant and channel",
     "campaign": "in this campaign",
-    "time": "at this time",
+    "time": "at {0} time",
 }
 #: Why nothing was chosen, see ``withheld_by``.
 _WITHHELD: Final = {
@@ -55,12 +56,13 @@ def _why(facts: Mapping[str, Any], mode: Mode) -> Iterator[str]:
         yield f"The baseline was chosen at its first eligible time, since {why}."
     elif kind == "random":
         yield (
-            f"Chosen at random among {facts['eligible_actions']} eligible actions: the recipient is in the group "
-            "random, which shows what the policy adds."
+            f"Chosen at random among {facts['eligible_actions']} eligible actions: {action(facts['chosen'])}. The "
+            "recipient is in the group random, which shows what the policy adds."
         )
     elif kind == "cold_start":
         chance = _chance(facts["propensity"])
-        yield f"Nothing has been learned yet: drawn with probability {chance} from the cold start."
+        drawn = action(facts["chosen"])
+        yield f"Nothing has been learned yet: {drawn} was drawn with probability {chance} from the cold start."
     else:
         yield from _learned(facts)
 
@@ -68,11 +70,13 @@ def _why(facts: Mapping[str, Any], mode: Mode) -> Iterator[str]:
 def _learned(facts: Mapping[str, Any]) -> Iterator[str]:
     explored, greedy = facts["exploration"], facts["greedy"]
     chosen, chance = action(facts["chosen"]), _chance(facts["propensity"])
-    if facts["chosen"]["variant_id"] is None:  # an id stays as it is, at the head of a sentence too
+    if is_silence(facts["chosen"]):  # an id stays as it is, at the head of a sentence too
         chosen = capitalize_first(chosen)
     if explored["greedy_was_chosen"]:
+        whose = "Its"
         yield f"{chosen} was the most valued action and was chosen with probability {chance}."
     else:
+        whose = "The chosen one's"
         other = _chance(explored["probability_of_greedy"])
         yield (
             f"{chosen} was chosen with probability {chance}, to learn; the most valued action was {action(greedy)} "
@@ -82,11 +86,9 @@ def _learned(facts: Mapping[str, Any]) -> Iterator[str]:
     if runner_up is None:
         yield "No other action was open."
         return
-    gap = runner_up["difference"]
-    yield (
-        f"Its score is {abs(gap):.3g} {'above' if gap >= 0 else 'below'} that of {action(runner_up['action'])}"
-        f"{_because(runner_up)}."
-    )
+    gap, other = runner_up["difference"], action(runner_up["action"])
+    because = _because(runner_up, silent=is_silence(facts["chosen"]))
+    yield f"{whose} score is {abs(gap):.3g} {'above' if gap >= 0 else 'below'} that of {other}{because}."
 
 
 def reasons_told(
@@ -98,24 +100,33 @@ def reasons_told(
     return for_it, next((one for one in comparison["contributions"] if one["contribution"] * sign < 0.0), None)
 
 
-def _because(comparison: Mapping[str, Any]) -> str:
+def _because(comparison: Mapping[str, Any], *, silent: bool) -> str:
     for_it, against = reasons_told(comparison)
-    told = ", mostly because of " + ", ".join(map(feature, for_it)) if for_it else ""
-    return told + (f"; against it speaks {feature(against)}" if against is not None else "")
+    told = ", mostly because of " + ", ".join(feature(one, silent=silent) for one in for_it) if for_it else ""
+    return told + (f"; against it speaks {feature(against, silent=silent)}" if against is not None else "")
 
 
-def feature(one: Mapping[str, Any]) -> str:
-    """A contribution in words, with its size."""
-    name = one["feature"]
+def is_silence(told: Mapping[str, Any] | None) -> bool:
+    """Whether an action is not to send."""
+    return told is not None and told["variant_id"] is None
+
+
+def feature(one: Mapping[str, Any], *, silent: bool) -> str:
+    """A contribution in words, with its size. ``silent``: not sending was chosen, so variant, channel and time are of
+    the message that it is compared with."""
+    name, whose = one["feature"], "the other's" if silent else "this"
     told = {
         "attribute": f"{name} = {shortened(one['value'])}" if one["value"] is not None else f"{name} (unknown)",
         "product": f"{name} together",
         "history": f"the recipient's history ({name})",
         "price": f"the price of what {name} makes scarce",
-        "copy": f"the variant's {name}",
-        "value": f"what {name} is worth after this variant",
+        "variant": "the other's variant itself" if silent else name,
+        "channel": "the other's channel" if silent else name,
+        "pair": "the other's variant on its channel" if silent else name,
+        "copy": f"the other variant's {name}" if silent else f"the variant's {name}",
+        "value": f"what {name} is worth after {whose} variant",
     }.get(one["kind"], name)
-    through = f" {_THROUGH[one['through']]}" if one["through"] else ""
+    through = f" {_THROUGH[one['through']].format(whose)}" if one["through"] else ""
     return f"{told}{through} ({one['contribution']:+.3g})"
 
 
@@ -127,7 +138,7 @@ def shortened(value: Any) -> str:
 
 def action(told: Mapping[str, Any]) -> str:
     """An action in words."""
-    if told["variant_id"] is None:
+    if is_silence(told):
         return "not sending"
     return f"{told['variant_id']} by {told['channel']} on {told['send_at_local']:%A at %H:%M}"
 

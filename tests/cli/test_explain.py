@@ -28,14 +28,14 @@ def test_comparisons_with_the_same_action_are_told_once_under_all_their_names() 
 
     kinds = ("runner_up", "other_variant", "other_channel", "no_send")
     one = [compared(kind, variant) for kind, variant in zip(kinds, ("a", "a", "a", None), strict=True)]
-    headings = [line for line in _lines({"sentence": "So.", "comparisons": one}) if line][1:]
+    headings = [line for line in _lines({"sentence": "So.", "chosen": None, "comparisons": one}) if line][1:]
     assert headings == [
         "Score against the best other action, the best of another variant and the best on another channel: a by email "
         "on Monday at 09:00: +0.25",
         "Score against not sending: +0.25",
     ]
     silent = [compared("runner_up", None), compared("other_variant", "b"), compared("no_send", None)]
-    headings = [line for line in _lines({"sentence": "So.", "comparisons": silent}) if line][1:]
+    headings = [line for line in _lines({"sentence": "So.", "chosen": None, "comparisons": silent}) if line][1:]
     assert headings[0] == "Score against the best other action and not sending: +0.25"
     assert len(headings) == 2
 
@@ -45,7 +45,7 @@ def test_contributions_that_are_not_shown_are_counted(count: int, told: str) -> 
     part = {"kind": "hour", "feature": "hour of the day", "through": None, "value": None, "contribution": 0.5}
     action = {"variant_id": None, "channel": None, "send_at_local": None}
     one = {"to": "no_send", "action": action, "difference": 1.0, "contributions": [part] * count, "residual": 0.0}
-    assert list(_lines({"sentence": "So.", "comparisons": [one]}))[-1].endswith(f" {told}")
+    assert list(_lines({"sentence": "So.", "chosen": None, "comparisons": [one]}))[-1].endswith(f" {told}")
 
 
 def test_a_decision_is_explained_in_words_and_numbers(sendtide: Sendtide, services: Services) -> None:

@@ -13,6 +13,7 @@ from optimizer.bandit.tolls import Price
 from optimizer.errors import NotFound
 from optimizer.service import setup
 from optimizer.service.explain import explain
+from optimizer.service.explainwords import action, feature
 from optimizer.service.publish import new_policy, publish
 from optimizer.service.requests import DecisionRequest, RecipientPatch
 from optimizer.service.settle import release
@@ -114,6 +115,21 @@ def test_the_sentence_says_what_exploration_did(learned: Services) -> None:
     assert "to learn; the most valued action was " in sentences[False]
     assert " was the most valued action and was chosen with probability " in sentences[True]
     assert "mostly because of " in sentences[False]
+    assert ". The chosen one's score is " in sentences[False]
+    assert " below that of " in sentences[False]
+    assert ". Its score is " in sentences[True]
+
+
+def test_reasons_against_a_message_that_was_not_sent_are_told_as_the_messages_own(services: Services) -> None:
+    dear = tuple(replace(one, cost=9.0) for one in VARIANTS)
+    made, _ = setup.put_campaign(services, shop(variants=dear))
+    publish_model(services, made)
+    found = explained(services, next(one for one in decisions(services, 40) if one.send_at is None))
+    (against,) = [one for one in found["comparisons"] if one["to"] == "runner_up"]
+    words = {feature(one, silent=True).rpartition(" (")[0] for one in against["contributions"]}
+    assert "plan = pro with the other's variant" in words
+    assert not [one for one in words if "this variant" in one or "this channel" in one]
+    assert "this variant" not in found["sentence"]
 
 
 def test_what_was_masked_is_told_with_its_rule(learned: Services) -> None:
@@ -168,7 +184,8 @@ def test_a_cold_start_says_that_nothing_is_learned(services: Services) -> None:
     setup.put_campaign(services, shop())
     found = explained(services, ask(services))
     assert (found["kind"], found["comparisons"], found["greedy"]) == ("cold_start", [], None)
-    assert found["sentence"].startswith("Nothing has been learned yet: drawn with probability ")
+    told = action(found["chosen"])
+    assert found["sentence"].startswith(f"Nothing has been learned yet: {told} was drawn with probability ")
     assert found["chosen"]["score"] is None
 
 
@@ -204,6 +221,8 @@ def test_control_groups_are_explained_by_what_they_are_for(services: Services, g
     assert found["kind"] == group
     assert f"group {group}" in found["sentence"]
     assert bool(found["comparisons"]) == (group == "random")
+    if group == "random":
+        assert f" eligible actions: {action(found['chosen'])}. The recipient is in the group" in found["sentence"]
 
 
 def test_a_withheld_decision_says_why(services: Services) -> None:
