@@ -91,12 +91,13 @@ def _lines(found: dict[str, Any]) -> list[str]:
         f"{name} {value:.4g} ({', '.join(f'{which} {numbers[name]:.4g}' for which, numbers in known.items())})"
         for name, value in found["best"].items()
     )
-    lines = [
-        f"{found['decision']}: {found['reason']}",
-        f"best of {found['trials']} trials: {changed}",
-        f"likelihood: {likelihood['gain']:+.3e} ± {z * likelihood['standard_error']:.1e} (half of its 95 % interval) "
-        f"nats a row on {likelihood['rows']} rows that the search never saw",
-    ]
+    lines = [f"{found['decision']}: {found['reason']}", f"best of {_trials(found['trials'])}: {changed}"]
+    if likelihood is not None:
+        half = z * likelihood["standard_error"]
+        lines.append(
+            f"likelihood: {likelihood['gain']:+.3e} ± {half:.1e} (half of its 95 % interval) "
+            f"nats a row on {likelihood['rows']} rows that the search never saw"
+        )
     if value is not None:
         half = z * value["standard_error"]
         told = f"{value['value']:+.4g} ± {half:.2g} (half of its 95 % interval) a decision"
@@ -104,9 +105,13 @@ def _lines(found: dict[str, Any]) -> list[str]:
     return lines
 
 
+def _trials(count: int) -> str:
+    return "1 trial" if count == 1 else f"{count} trials"
+
+
 def _next(found: dict[str, Any]) -> str:
     """How far the search is, and what calling again does."""
-    told = f"{found['trials']} trials made in all, {found['made']} of them by this call"
+    told = f"{_trials(found['trials'])} made in all, {found['made']} of them by this call"
     if found["next"] == "goes_on":
         return f"{told}; calling again goes on with this search"
     if found["decision"] == "adopted":

@@ -8,8 +8,8 @@ that the two models would be has a veto. Values alone could not decide: on most 
 
 The search is kept in a journal file (``searches``) and goes on where it was left, whether it was interrupted or its
 time was up, until its winner is adopted or the trials that were asked for are made. Every call ends with a comparison,
-and each further candidate that is compared on the same third part must be clearer than the one before: calling often
-is no way to be lucky.
+unless the best numbers are those in use, and each further candidate that is compared on the same third part must be
+clearer than the one before: calling often is no way to be lucky.
 """
 
 from __future__ import annotations
@@ -91,7 +91,8 @@ def tune(
         likelihood, value``: trials in all, and those of this call; what the next call does (``goes_on``, or
         ``begins_anew`` where the winner was adopted or the trials asked for are made); the numbers that hold from now
         on, the best candidate, and those that held until now; the last two are gains over these on the third part, in
-        nats and in reward a row, with standard errors; ``value`` is None where no campaign has enough rows to evaluate.
+        nats and in reward a row, with standard errors; ``value`` is None where no campaign has enough rows to evaluate,
+        and both are where the best numbers are those in use, so that there is nothing to compare.
 
     Raises:
         ConfigError: Optuna is not installed.
@@ -104,8 +105,9 @@ def tune(
         before = _finished(study)
         _search(study, Exam.of(job, parts[0], parts[1]), budget, on_trial, across)
         best = TrainOptions.from_json(study.best_params)
-        found = _compared(job, reader, parts, current, best)
-    decision, reason = _decided(current, best, found, _needed(study, current, best))
+        same: dict[str, Any] = {"likelihood": None, "value": None}
+        found = same if best == current else _compared(job, reader, parts, current, best)
+    decision, reason = _decided(study, current, best, found)
     chosen = best if decision == "adopted" else current
     if chosen != current:
         _store(services, workspace_id, chosen)
@@ -204,8 +206,6 @@ def _needed(study: optuna.Study, current: TrainOptions, best: TrainOptions) -> f
     """How far a candidate must be from 0, in standard errors: the k-th of a search at a k²-th of the first one's error,
     so that all together err at most 1.65 times as often as one. A candidate that was compared before keeps its place.
     """
-    if best == current:
-        return CLEAR
     known, one = list(study.user_attrs.get(_COMPARED, [])), [current.to_json(), best.to_json()]
     if one not in known:
         known.append(one)
@@ -214,11 +214,15 @@ def _needed(study: optuna.Study, current: TrainOptions, best: TrainOptions) -> f
     return round(-normal.inv_cdf(normal.cdf(-CLEAR) / (known.index(one) + 1) ** 2), 6)
 
 
-def _decided(current: TrainOptions, best: TrainOptions, found: dict[str, Any], needed: float) -> tuple[str, str]:
-    z, value = found["likelihood"]["z"], found["value"]
+def _decided(study: optuna.Study, current: TrainOptions, best: TrainOptions, found: dict[str, Any]) -> tuple[str, str]:
     against = "the defaults" if current == DEFAULTS else "the numbers that were adopted before"
     if best == current:
-        return "kept", f"no candidate was likelier than {against}"
+        tried = [TrainOptions.from_json(trial.params) for trial in study.trials if trial.value is not None]
+        if any(one not in (current, DEFAULTS) for one in tried):
+            return "kept", f"no candidate was likelier than {against}"
+        more = " and the defaults" if current != DEFAULTS and DEFAULTS in tried else ""
+        return "kept", f"nothing but {against}{more} was tried"
+    z, value, needed = found["likelihood"]["z"], found["value"], _needed(study, current, best)
     if z <= needed:
         return "kept", f"not clearly likelier than {against}: z = {z:.2f}, needed > {needed:.3g}"
     if value is not None and value["value"] < VETO * value["standard_error"]:

@@ -33,15 +33,19 @@ def test_a_search_is_told_with_its_errors_and_kept_beside_the_database(
     assert found["likelihood"]["standard_error"] >= 0
     assert (sendtide.folder / "tuning.journal").stat().st_mode & 0o777 == 0o600
     assert (found["made"], found["next"]) == (2, "begins_anew")
-    text = sendtide.ok("tune", "--trials", "1")
-    assert "kept: no candidate was likelier than the defaults" in text
-    assert "1 trials made in all, 1 of them by this call, as many as were asked for" in text
-    assert "best of 1 trials: shape 3 (default 3)" in text
+    text = sendtide.ok("tune", "--trials", "3")
+    assert "best of 3 trials: " in text
     assert " (half of its 95 % interval) nats a row on 180 rows that the search never saw" in text
+    text = sendtide.ok("tune", "--trials", "1")
+    assert "kept: nothing but the defaults was tried" in text
+    assert "1 trial made in all, 1 of them by this call, as many as were asked for" in text
+    assert "best of 1 trial: shape 3 (default 3)" in text
+    assert "likelihood: " not in text
+    assert "value: " not in text
     tuning._store(shop, "default", TrainOptions(shape=9.0))
     text = sendtide.ok("tune", "--trials", "1")
-    assert "kept: no candidate was likelier than the numbers that were adopted before" in text
-    assert "best of 1 trials: shape 9 (default 3, until now 9)" in text
+    assert "kept: nothing but the numbers that were adopted before was tried" in text
+    assert "best of 1 trial: shape 9 (default 3, until now 9)" in text
     again = sendtide.ok("tune", "--minutes", "0.1", "--trials", "100000")
     assert "of them by this call; calling again goes on with this search" in again
     assert int(again.partition(" trials made in all")[0].rsplit("\n", 1)[-1]) > 1

@@ -72,7 +72,30 @@ def test_an_interrupted_search_goes_on_with_the_log_that_it_began_with(
     assert (found["trials"], sum(found["rows"])) == (3, 1_100)
     again = tuning.tune(shop, WORKSPACE, journal, replace(HOUR, trials=1))
     assert (again["trials"], sum(again["rows"])) == (1, 1_200)
-    assert again["reason"] == "no candidate was likelier than the defaults"
+    assert (again["reason"], again["likelihood"]) == ("nothing but the defaults was tried", None)
+
+
+def test_numbers_in_use_are_not_compared_with_themselves(
+    shop: Services, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two models would be fitted alike, and replayed against each other."""
+
+    def fitted(*_: Any) -> None:
+        raise AssertionError("a model is fitted")
+
+    monkeypatch.setattr(tuning, "_model", fitted)
+    monkeypatch.setattr(Exam, "__call__", lambda _, options: -abs(options.shape - 3.7))
+    one = tuning.tune(shop, WORKSPACE, tmp_path / "j", replace(HOUR, trials=1))
+    assert (one["decision"], one["reason"]) == ("kept", "nothing but the defaults was tried")
+    tuning._store(shop, WORKSPACE, replace(DEFAULTS, shape=3.7))
+    told = [tuning.tune(shop, WORKSPACE, tmp_path / "j2", replace(HOUR, trials=trials)) for trials in (1, 2, 3)]
+    whose = "the numbers that were adopted before"
+    assert [found["reason"] for found in told] == [
+        f"nothing but {whose} was tried",
+        f"nothing but {whose} and the defaults was tried",
+        f"no candidate was likelier than {whose}",
+    ]
+    assert {(found["likelihood"], found["value"]) for found in told} == {(None, None)}
 
 
 @pytest.fixture
@@ -257,6 +280,7 @@ def test_numbers_adopted_before_stay_unless_a_candidate_is_clearly_better(
     kept = tuning.tune(shop, WORKSPACE, tmp_path / "j", replace(HOUR, trials=3))
     assert kept["best"] == kept["options"] == kept["current"] == adopted.to_json()
     assert kept["reason"] == "no candidate was likelier than the numbers that were adopted before"
+    assert (kept["likelihood"], kept["value"]) == (None, None)
     likeliest = DEFAULTS.shape
     unclear = tuning.tune(shop, WORKSPACE, tmp_path / "j", replace(HOUR, trials=2))
     assert (unclear["decision"], unclear["best"]) == ("kept", DEFAULTS.to_json())
@@ -266,7 +290,7 @@ def test_numbers_adopted_before_stay_unless_a_candidate_is_clearly_better(
     better = tuning.tune(shop, WORKSPACE, tmp_path / "j", replace(HOUR, trials=2))
     assert better["decision"] == "adopted"
     assert stored(shop) == DEFAULTS
-    assert compared == [adopted] * 3
+    assert compared == [adopted] * 2, "where the best are the numbers in use there is nothing to compare"
 
 
 def test_a_retrain_uses_what_is_stored_and_a_change_of_mode_keeps_it(shop: Services) -> None:
