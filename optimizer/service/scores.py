@@ -41,6 +41,7 @@ from optimizer.model.triedhours import tried
 from optimizer.service import recipients as people
 from optimizer.service.catalog import View
 from optimizer.service.choose import named
+from optimizer.service.erased import gone, refusal
 from optimizer.service.framing import factors, resolve_zone, seen_context
 from optimizer.service.past import with_past
 from optimizer.service.requests import ScoreRequest
@@ -144,11 +145,23 @@ class Scorer:
         )
 
     def scores(self, rows: Sequence[ScoreRequest | SendtideError]) -> Iterator[Score | SendtideError]:
-        """Scores in order; a bad row stays what it is and spoils no other."""
+        """Scores in order; who was erased is refused (``erased``). A bad row stays what it is and spoils no other."""
         for start in range(0, len(rows), CHUNK):
-            chunk = rows[start : start + CHUNK]
+            chunk = self._without_erased(rows[start : start + CHUNK])
             scored = iter(self._asked([row for row in chunk if isinstance(row, ScoreRequest)]))
             yield from (row if isinstance(row, SendtideError) else next(scored) for row in chunk)
+
+    def _without_erased(self, rows: Sequence[ScoreRequest | SendtideError]) -> list[ScoreRequest | SendtideError]:
+        """Rows, a refusal in place of each that names an erased person: a list that is ranked here is written to."""
+        ids = {row.recipient_id for row in rows if isinstance(row, ScoreRequest) and row.recipient_id is not None}
+        with self.services.store.read() as reader:
+            erased = gone(reader, self.services.salt, self.campaign.workspace_id, ids)
+        return [
+            refusal(row.recipient_id)
+            if isinstance(row, ScoreRequest) and row.recipient_id is not None and row.recipient_id in erased
+            else row
+            for row in rows
+        ]
 
     def _asked(self, asked: Sequence[ScoreRequest]) -> list[Score | Invalid]:
         if not asked:

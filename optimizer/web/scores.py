@@ -38,7 +38,7 @@ def score_recipients(call: Call) -> Answer:
     outcome (an imported history of sends has none) nothing is known of the first and the uplift: they are null for all,
     and `lacking` says what is missing. Consent closes channels; caps, quiet hours and other rules are left to the
     decision. Nothing is stored or reserved, so the scope is `read`. 409 with the code `no_model`: the campaign has
-    learned nothing yet. A bad row never spoils the others."""
+    learned nothing yet. A bad row never spoils the others; whoever was erased is one, with the code `erased`."""
     told = call.loaded
     scorer = Scorer.of(call.services, call.workspace_id, told["campaign_id"], told["outcome"])
     shown = [_outcome(one, index) for index, one in enumerate(scorer.scores(_rows(told["recipients"])))]

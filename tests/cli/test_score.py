@@ -6,6 +6,7 @@ import orjson
 import pyarrow.parquet
 
 from optimizer.service import setup
+from optimizer.service.erasing import erase
 from optimizer.service.wiring import Services
 from storage.records import Campaign, Recipient
 from tests.cli.conftest import Sendtide
@@ -65,6 +66,18 @@ def test_a_row_that_fails_keeps_its_recipient_where_it_names_one(
     sendtide("score", sendtide.file("who.ndjson", rows), *asked)
     told = {row["line"]: row["recipient_id"] for row in map(orjson.loads, out.read_bytes().splitlines())}
     assert told == {1: "u1", 2: "far", 3: None, 4: None, 5: None, 6: "u2"}
+
+
+def test_who_was_erased_is_not_ranked(sendtide: Sendtide, services: Services, spring: Campaign) -> None:
+    publish_model(services, spring, n=400)
+    setup.put_recipient(services, Recipient("default", "u1"))
+    erase(services, "default", "u1")
+    out = sendtide.folder / "scores.ndjson"
+    asked = ("score", sendtide.file("who.csv", WHO), "--campaign", "spring", "--outcome", "converted")
+    sendtide(*asked, "--out", str(out))
+    told = {row["recipient_id"]: row for row in map(orjson.loads, out.read_bytes().splitlines())}
+    assert (told["u1"]["rank"], told["u1"]["error"]["code"]) == (None, "erased")
+    assert told["u2"]["rank"] == 1
 
 
 def test_what_going_without_a_message_changes_is_not_ranked_by_where_nothing_is_known_of_it(

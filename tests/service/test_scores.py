@@ -19,6 +19,7 @@ from optimizer.model.moment import seen_at
 from optimizer.model.training import calibrate
 from optimizer.model.training.train import refresh, train
 from optimizer.service import setup
+from optimizer.service.erasing import erase
 from optimizer.service.requests import RecipientPatch, ScoreRequest
 from optimizer.service.scores import CHUNK, LEAST_UNSENT, Score, Scorer
 from optimizer.service.wiring import Services
@@ -273,3 +274,22 @@ def test_a_stored_zone_that_this_host_lacks_spoils_no_other_row(learned: Service
     assert isinstance(last, Score)
     assert isinstance(refused, Invalid)
     assert (refused.code, list(refused.errors)) == ("unknown_zone", ["recipient.timezone"])
+
+
+def test_an_erased_person_is_not_ranked_until_somebody_takes_them_up_again(learned: Services) -> None:
+    whom = Recipient(WORKSPACE, "u1", attributes={"plan": "pro"})
+    opted_out = (Suppression("email", "marketing", "event"),)
+    setup.put_recipient(learned, replace(whom, suppressed=opted_out))
+    erase(learned, WORKSPACE, "u1")
+    scorer = Scorer.of(learned, WORKSPACE, "spring", "converted")
+    asked = [ScoreRequest("u1"), ScoreRequest("u1", recipient=PRO), ScoreRequest("u2"), ScoreRequest(recipient=PRO)]
+    *refused, stranger, nameless = scorer.scores(asked)
+    for one in refused:
+        assert isinstance(one, Invalid)
+        assert (one.code, list(one.errors)) == ("erased", ["recipient_id"])
+    assert isinstance(stranger, Score)
+    assert isinstance(nameless, Score)
+    assert None not in (stranger.with_message, nameless.with_message)
+    setup.put_recipient(learned, whom)
+    (back,) = scored(learned, ScoreRequest("u1"))
+    assert back.with_message == nameless.with_message
