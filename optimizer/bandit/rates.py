@@ -10,12 +10,16 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 
 #: The prior of a harm's rate: a mean of 1 %, and as good as no weight.
-_PRIOR = (0.5, 49.5)
+RARE = (0.5, 49.5)
+#: That of a rate of which nothing is known.
+ANY_RATE = (0.5, 0.5)
 #: Weight of the prior of a group's share, in recipients.
 _SHARE_WEIGHT = 100.0
 
 
-def rate_bounds(cases: float, rows: float, level: float = 0.95) -> tuple[float, float]:
+def rate_bounds(
+    cases: float, rows: float, level: float = 0.95, prior: tuple[float, float] = RARE
+) -> tuple[float, float]:
     """Bounds of a rate that hold at all times together, from the first row on (beta-binomial mixture: Robbins 1970;
     Howard, Ramdas, McAuliffe & Sekhon 2021).
 
@@ -26,10 +30,11 @@ def rate_bounds(cases: float, rows: float, level: float = 0.95) -> tuple[float, 
         cases: rows in which it happened. rows: all rows. Sums of weights ≤ 1 where rows count in part: then it is the
             weighed rate, and the power of a likelihood ratio with an exponent ≤ 1 still is one that can be bet on.
         level: probability with which the bounds hold.
+        prior: of the rate, chosen before anything was seen: bounds hold under any, and are narrow where it fits.
     """
     if rows == 0:
         return 0.0, 1.0
-    a, b = _PRIOR
+    a, b = prior
     mixed = _log_beta(a + cases, b + rows - cases) - _log_beta(a, b) + math.log(1.0 - level)
 
     def outside(rate: float) -> bool:

@@ -66,7 +66,12 @@ def fit_scales(variants: Sequence[Variant]) -> Scales:
     }
 
 
+def number_of(value: object) -> float | None:
+    """A feature's value as the number that it counts as; None for what is a category or nothing."""
+    return None if isinstance(value, (bool, str)) else parse_number(value)
+
+
 def _signed_log(value: object) -> float | None:
     """sign · log(1 + |value|) of a number; None for anything else."""
-    number = None if isinstance(value, (bool, str)) else parse_number(value)
+    number = number_of(value)
     return None if number is None else float(np.sign(number) * np.log1p(abs(number)))

@@ -64,7 +64,7 @@ def _made(
     now: datetime,
 ) -> dict[str, Any]:
     """A new report."""
-    campaign, compared, shares = _read(services, workspace_id, campaign_id, since, until, now)
+    campaign, compared, shares = read_compared(services, workspace_id, campaign_id, since, until, now)
     return _facts(campaign, compared, shares, since, until, now)
 
 
@@ -81,11 +81,11 @@ def report_with_trends(
         NotFound: no such campaign.
     """
     now = services.clock()
-    campaign, compared, shares = _read(services, workspace_id, campaign_id, since, until, now)
+    campaign, compared, shares = read_compared(services, workspace_id, campaign_id, since, until, now)
     return {**_facts(campaign, compared, shares, since, until, now), "trends": trends(compared)}
 
 
-def _read(
+def read_compared(
     services: Services,
     workspace_id: str,
     campaign_id: str,
@@ -93,7 +93,11 @@ def _read(
     until: datetime | None,
     now: datetime,
 ) -> tuple[Campaign, Compared, Mapping[int, GroupShares]]:
-    """The campaign, its decisions, and its groups' shares at each version of it."""
+    """The campaign, its decisions, and its groups' shares at each version of it.
+
+    Raises:
+        NotFound: no such campaign.
+    """
     with services.store.read() as reader:
         campaign = reader.campaign(workspace_id, campaign_id)
         if campaign is None:

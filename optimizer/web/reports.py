@@ -37,7 +37,8 @@ def get_report(call: Call) -> Answer:
     problems=(404, 409),
 )
 def get_insights(call: Call) -> Answer:
-    """Which words and features of the active variants go with a higher response, by the posterior of the served model.
+    """Which words and features of the active variants go with a higher response: what came of their messages, with
+    bounds, and what the served model believes, which begins at no difference and for rare outcomes stays near it.
     409 with the code `no_model`: the campaign has learned nothing yet."""
     return Answer(insights(call.services, call.workspace_id, call.path["campaign_id"]))
 

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from optimizer.bandit.rates import difference_bounds, mismatch, rate_bounds
+from optimizer.bandit.rates import ANY_RATE, RARE, difference_bounds, mismatch, rate_bounds
 
 SHARES = {"treated": 0.85, "random": 0.05, "baseline": 0.0, "holdout": 0.1}
 
@@ -39,14 +39,23 @@ def test_the_bounds_are_where_the_mixture_is_twenty_times_the_likelihood() -> No
         assert mixture / (bound**cases * (1.0 - bound) ** (rows - cases)) == pytest.approx(20.0, rel=1e-3)
 
 
-def test_bounds_watched_all_the_time_miss_the_rate_seldom() -> None:
+@pytest.mark.parametrize(("rate", "prior"), [(0.004, RARE), (0.3, ANY_RATE)])
+def test_bounds_watched_all_the_time_miss_the_rate_seldom(rate: float, prior: tuple[float, float]) -> None:
     """300 logs of 4,000 rows, looked at every 50: at a true rate of .05 more than 27 would miss in 0.1 % of tests."""
     rng, missed = np.random.default_rng(4), 0
     for _ in range(300):
-        cases = np.cumsum(rng.random(4_000) < 0.004)
-        looks = [rate_bounds(int(cases[n - 1]), n) for n in range(50, 4_001, 50)]
-        missed += any(not low <= 0.004 <= high for low, high in looks)
+        cases = np.cumsum(rng.random(4_000) < rate)
+        looks = [rate_bounds(int(cases[n - 1]), n, prior=prior) for n in range(50, 4_001, 50)]
+        missed += any(not low <= rate <= high for low, high in looks)
     assert missed <= 27
+
+
+@pytest.mark.parametrize(("cases", "narrow", "wide"), [(300, ANY_RATE, RARE), (3, RARE, ANY_RATE)])
+def test_bounds_are_narrow_where_the_prior_fits(
+    cases: int, narrow: tuple[float, float], wide: tuple[float, float]
+) -> None:
+    (low, high), (lower, higher) = (rate_bounds(cases, 1_000, prior=prior) for prior in (narrow, wide))
+    assert lower < low < high < higher
 
 
 def test_a_difference_takes_the_far_ends() -> None:

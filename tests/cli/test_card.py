@@ -8,6 +8,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
+from optimizer.bandit.rates import ANY_RATE, rate_bounds
 from optimizer.service import learning, setup
 from optimizer.service.publish import new_policy, reject
 from optimizer.service.wiring import Services
@@ -135,6 +136,20 @@ def test_insights_are_readable_and_say_how_much_is_left_out(sendtide: Sendtide, 
     short = sendtide.ok("insights", "spring", env=WIDE)
     assert (f"{len(unsure)} more say nothing yet" in short) == bool(unsure)
     assert short.count("higher") + short.count("lower") == len(found) - len(unsure)
+
+
+def test_insights_show_what_was_seen_beside_what_the_model_believes(sendtide: Sendtide, served: Policy) -> None:
+    """Twenty messages each; all of mens were clicked, none of womens."""
+    text = sendtide.ok("insights", "spring", "--all", env={"COLUMNS": "240"})
+    low, high = rate_bounds(20, 20, prior=ANY_RATE)
+    assert f"100.00% of 20 ({low:.1%} … {high:.1%})" in text
+    assert "seen with (95%)" in text
+    assert "model: with" in text
+    found = sendtide.json("insights", "spring")
+    (boots,) = [one for one in found["insights"] if one["outcome"] == "clicked" and "boots" in one["words"]]
+    assert (boots["variants"], found["averaged_over"]) == (["mens"], 40)
+    counts = [(boots[side]["messages"], boots[side]["count"]) for side in ("observed_with", "observed_without")]
+    assert counts == [(20, 20), (20, 0)]
 
 
 def test_insights_of_a_campaign_that_learned_nothing_are_refused(sendtide: Sendtide, services: Services) -> None:

@@ -9,20 +9,23 @@ from typing import Any
 import numpy as np
 import pytest
 
+from optimizer.bandit.rates import ANY_RATE, rate_bounds
 from optimizer.errors import Conflict, NotFound
+from optimizer.model.training.train import train
 from optimizer.service import card as card_module
 from optimizer.service import learning, setup
 from optimizer.service.card import card
 from optimizer.service.ids import COLD_POLICY
 from optimizer.service.insights import insights
 from optimizer.service.publish import new_policy, reject
+from optimizer.service.settle import release
 from optimizer.service.wiring import Services
 from storage.log import Event
 from storage.policies import Policy
-from storage.records import Campaign, OutcomeWeight, Variant
+from storage.records import Campaign, JsonObject, OutcomeWeight, Variant
 from tests.service.conftest import START, WORKSPACE, FakeClock
 from tests.service.test_explain import asked, shop
-from tests.service.trained import publish_model
+from tests.service.trained import publish_blob, publish_model, rows
 
 COPY = (
     Variant("mens", features={"tone": "warm"}, text="New boots"),
@@ -187,6 +190,95 @@ def test_insights_tell_which_words_go_with_a_response_and_how_sure_that_is(servi
         assert (one["odds_ratio"] > 1.0) == (one["probability_higher"] > 0.5)
     surest = [abs(one["probability_higher"] - 0.5) for one in found]
     assert surest == sorted(surest, reverse=True)
+
+
+def publish_rates(services: Services, made: Campaign, outcome: str, pro: float, free: float) -> None:
+    """A model of messages that bring an outcome at these rates, whatever is sent."""
+    data = rows(made, 4_000, 1)
+    chance = np.array([pro if one["plan"] == "pro" else free for one in data.contexts])
+    happened = (np.random.default_rng(2).random(len(chance)) < chance).astype(np.float64)
+    trained = train(
+        replace(data, outcome={outcome: np.where(data.sent, happened, np.nan)}), attributes=(), seed=1, network=False
+    )
+    publish_blob(services, made, trained.blob, trained.feature_hash, len(chance))
+
+
+def test_insights_tell_what_came_of_the_messages_beside_what_the_model_believes(
+    services: Services, clock: FakeClock
+) -> None:
+    """One in three who got womens unsubscribes, one in twelve of the others. What was called off is no message."""
+    made, _ = setup.put_campaign(
+        services, shop(allow_no_send=False, variants=COPY, objective={"unsubscribed": OutcomeWeight(fixed=-1.0)})
+    )
+    publish_rates(services, made, "unsubscribed", 0.02, 0.02)
+    got: dict[str, list[bool]] = {variant.id: [] for variant in COPY}
+    called_off = 0
+    for number in range(200):
+        decision = asked(services, f"u{number}", ("pro", "free")[number % 2])
+        assert decision.variant_id is not None
+        if number % 10 == 0:
+            release(services, WORKSPACE, decision.decision_id, "not today")
+            called_off += 1
+            continue
+        told = got[decision.variant_id]
+        told.append(len(told) % (3 if decision.variant_id == "womens" else 12) == 0)
+        if told[-1]:
+            at = (decision.send_at or decision.decided_at) + timedelta(minutes=5)
+            left = Event(
+                WORKSPACE, f"e{number}", "unsubscribed", at, at, matched=True, decision_id=decision.decision_id
+            )
+            services.store.write(lambda writer, event=left: writer.add_event(event))  # type: ignore[misc]
+    (early,) = [one for one in found_of(services, "unsubscribed") if "sale" in one["words"]]
+    assert early["observed_with"] == {"messages": 0, "count": 0, "estimate": None, "low": None, "high": None}
+    clock.forward(days=9)
+    assert insights(services, WORKSPACE, "spring")["averaged_over"] == 200
+    (sale,) = [one for one in found_of(services, "unsubscribed") if "sale" in one["words"]]
+    assert sum(map(len, got.values())) == 200 - called_off
+    for side, variants in (("observed_with", ("womens",)), ("observed_without", ("mens", "plain"))):
+        happened = [one for name in variants for one in got[name]]
+        low, high = rate_bounds(sum(happened), len(happened))
+        expected = {"estimate": sum(happened) / len(happened), "low": low, "high": high}
+        assert sale[side] == {"messages": len(happened), "count": sum(happened), **expected}
+    assert sale["observed_with"]["low"] > sale["high"] * sale["chance_without"], "the model has not heard of it"
+
+
+def test_what_one_recipient_does_over_and_over_is_observed_once(services: Services, clock: FakeClock) -> None:
+    made, _ = setup.put_campaign(services, shop(allow_no_send=False, variants=COPY))
+    publish_rates(services, made, "clicked", 0.3, 0.3)
+    for number in range(90):
+        clock.forward(days=1)
+        asked(services, f"u{number % 3}")
+    clock.forward(days=9)
+    (sale,) = [one for one in found_of(services, "clicked") if "sale" in one["words"]]
+    assert sale["observed_with"]["messages"] > 10
+    assert sale["observed_with"]["high"] == pytest.approx(rate_bounds(0, 3, prior=ANY_RATE)[1], abs=0.05)
+
+
+def test_the_chance_of_an_insight_is_the_mean_of_the_recipients_chances(services: Services) -> None:
+    """Half of them click at .55, half at .025: .29 of all, where the chance at the mean of their log odds is .15."""
+    made, _ = setup.put_campaign(services, shop(allow_no_send=False, variants=COPY))
+    publish_rates(services, made, "clicked", 0.55, 0.025)
+    for number in range(60):
+        asked(services, f"u{number}", ("pro", "free")[number % 2])
+    for one in found_of(services, "clicked"):
+        assert one["chance_with"] == pytest.approx(0.29, abs=0.04)
+        assert one["chance_without"] == pytest.approx(0.29, abs=0.04)
+        odds = [chance / (1.0 - chance) for chance in (one["chance_with"], one["chance_without"])]
+        assert one["odds_ratio"] == pytest.approx(odds[0] / odds[1])
+
+
+def test_numbers_of_variants_are_compared_by_their_upper_half(services: Services) -> None:
+    priced: list[JsonObject] = [{"price": 10}, {"price": 15, "rank": 2}, {"price": 20.5, "rank": 2}]
+    variants = tuple(Variant(one.id, features=told) for one, told in zip(COPY, priced, strict=True))
+    made, _ = setup.put_campaign(services, shop(allow_no_send=False, variants=variants))
+    publish_rates(services, made, "clicked", 0.3, 0.3)
+    told = {feature: one for one in found_of(services, "clicked") for feature in one["features"]}
+    assert set(told) == {"price ≥ 20.5", "rank"}, "ranks are alike, but not all have one"
+    assert (told["price ≥ 20.5"]["variants"], told["price ≥ 20.5"]["others"]) == (["womens"], ["mens", "plain"])
+    setup.put_campaign(services, replace(made, variants=(*variants[:2], Variant("womens", features={"rank": 3}))))
+    told = {feature: one for one in found_of(services, "clicked") for feature in one["features"]}
+    assert set(told) == {"price ≥ 15", "price", "rank", "rank ≥ 3"}
+    assert (told["price ≥ 15"]["variants"], told["price ≥ 15"]["others"]) == (["plain"], ["mens"])
 
 
 def test_a_campaign_without_an_active_variant_has_no_insights(

@@ -131,18 +131,46 @@ class PolicyCardOut(Shown):
     calibration = fields.List(fields.Nested(CalibrationOut), required=True)
 
 
+class ObservedOut(Shown):
+    """What came of messages of some variants. Who got which is chance's doing in the random group alone."""
+
+    messages = _count("Sent from here, attribution windows passed by the newest midnight UTC.")
+    count = _count("Those that brought the outcome.")
+    estimate = Number("Their share; null: no messages.", minimum=0, maximum=1, required=True, allow_none=True)
+    low = Number(
+        "95 % bounds of the rate, which hold however often one looks.",
+        minimum=0,
+        maximum=1,
+        required=True,
+        allow_none=True,
+    )
+    high = Number(minimum=0, maximum=1, required=True, allow_none=True)
+
+
 class InsightOut(Shown):
-    """Variants that share some words or features against those that lack them, for the average recipient."""
+    """Variants that share some words or features against those that lack them, or have less of a number."""
 
     outcome = Text(required=True)
     words = fields.List(Text(longest=10_000), required=True, metadata={"description": "Told as one: same variants."})
-    features = fields.List(Text(longest=10_000), required=True)
+    features = fields.List(
+        Text(longest=10_000),
+        required=True,
+        metadata={"description": "`tone=warm`; of numbers the upper half against the lower one: `price ≥ 20`."},
+    )
     variants = fields.List(Id(), required=True, metadata={"description": "That have them."})
     others = fields.List(Id(), required=True, metadata={"description": "That don't."})
-    chance_with = _chance()
+    observed_with = fields.Nested(ObservedOut, required=True)
+    observed_without = fields.Nested(ObservedOut, required=True)
+    chance_with = _chance("By the model, averaged over recipients and channels.")
     chance_without = _chance()
-    odds_ratio = Number("Above 1: likelier with.", minimum=0, maximum=_LARGEST, required=True)
-    low = Number(minimum=0, maximum=_LARGEST, required=True)
+    odds_ratio = Number("Of these two chances; above 1: likelier with.", minimum=0, maximum=_LARGEST, required=True)
+    low = Number(
+        "What the model holds possible, see `level`: not bounds of the true ratio, which for rare outcomes often lies "
+        "outside. State `observed_with` and `observed_without`.",
+        minimum=0,
+        maximum=_LARGEST,
+        required=True,
+    )
     high = Number(minimum=0, maximum=_LARGEST, required=True)
     probability_higher = _chance("Posterior probability that it is likelier with.")
 
@@ -152,5 +180,6 @@ class InsightsOut(Shown):
 
     campaign_id = Id(required=True)
     policy_id = Id("Whose model says so.", required=True)
-    level = _chance("Of the posterior intervals `low` to `high`.")
+    level = _chance("Of the observed rates' bounds, and the share of the model's posterior within `low` to `high`.")
+    averaged_over = _count("The newest messages, over whose recipients chances are averaged; 0: the average recipient.")
     insights = fields.List(fields.Nested(InsightOut), required=True, metadata={"description": "The surest first."})
