@@ -6,6 +6,7 @@ midnight UTC (see ``compared``), counts as of now.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any, Final
@@ -237,8 +238,8 @@ def _lift(compared: Compared, control: Group, forms: Reported) -> dict[str, Any]
 def _difference(
     compared: Compared, control: Group, value: Floats, worth: Floats, comparable: bool
 ) -> dict[str, Any] | None:
-    """A lift a decision, relative to the control, and over all treated decisions so far; None = none to speak of. What
-    isn't ``comparable`` is never clear."""
+    """A lift a decision, relative to the control once it can be stated, and over all treated decisions so far; None =
+    none to speak of. What isn't ``comparable`` is never clear."""
     treated, other = (compared.groups[group].of(value, worth) for group in ("treated", control))
     comparison = compare(treated, other)
     if comparison is None:
@@ -247,7 +248,7 @@ def _difference(
     return {
         **bounds(found),
         "base": base,
-        "relative": comparison.value / base if base > 0.0 else None,
+        "relative": comparison.value / base if base > 0.0 and math.isfinite(found.low) else None,
         "clear": _clear(float(found.low), float(found.high)) if comparable else "no",
         "total": _total(comparison.total(LEVEL)),
         "power": power(comparison, found, compared.today, LEVEL),

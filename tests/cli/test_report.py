@@ -42,6 +42,13 @@ def test_the_report_is_readable(sendtide: Sendtide, logged: None) -> None:
         assert part in text, part
 
 
+def test_no_relative_lift_is_told_while_it_is_too_early_to_say(sendtide: Sendtide, logged: None) -> None:
+    text = sendtide.ok("report", "spring", env={"COLUMNS": "160"})
+    lifts = text.partition("What the choices brought more")[2].partition("By variant")[0]
+    (over,) = [line.partition("(too early)")[2].split() for line in lifts.splitlines() if "holdout" in line]
+    assert over[0] == "–"
+
+
 def test_the_report_is_json_for_programs(sendtide: Sendtide, logged: None) -> None:
     found = sendtide.json("report", "spring", "--since", "2026-03-01", "--until", "2026-03-03T00:00:00+01:00")
     assert found["decisions"]["total"] == 14 * 60

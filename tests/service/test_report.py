@@ -65,6 +65,7 @@ def test_groups_bring_what_their_decisions_brought_withheld_and_released_ones_in
     assert found_lift["estimate"] == pytest.approx(35.9 / 3 - 8.0)
     assert found_lift["total"]["estimate"] == pytest.approx(35.9 - 3 * 8.0)
     assert (found_lift["low"], found_lift["clear"]) == (None, "no")
+    assert found_lift["relative"] is None, "a percentage of which nothing can be stated would be read as one that can"
     assert any(line.startswith("Lift over sending nothing (holdout): too early to say") for line in found["summary"])
 
 

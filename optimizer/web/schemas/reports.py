@@ -138,7 +138,9 @@ class LiftOut(EstimateOut):
     """
 
     base = _number("What a decision of the control group is worth, over the same stretches.")
-    relative = _number("The estimate over `base`; null where that is not above 0.", known=False)
+    relative = _number(
+        "The estimate over `base`; null where that is not above 0, and while `low` is null.", known=False
+    )
     clear = state(("higher", "lower", "no"), "Whether the bounds exclude 0; no while `doubts` tell of two forms.")
     total = _nested(TotalOut, "Stretches weigh by their treated decisions. Without bounds: nobody can tell.")
     power = _nested(PowerOut)
