@@ -31,6 +31,8 @@ from storage.records import Campaign, GroupShares
 
 #: Below this the sizes of the groups are called wrong: an alarm that is raised, not a lift that is claimed.
 MISMATCH: Final = 0.01
+#: The group that is sent nothing, so that nobody in it unsubscribes or complains of a message.
+_HARMLESS: Final[Group] = "holdout"
 CONTROLS: Final[tuple[Group, ...]] = ("holdout", "random", "baseline")
 
 
@@ -185,7 +187,7 @@ def _group(compared: Compared, group: Group, shares: Mapping[int, GroupShares]) 
         "money": part.mean(ledger.revenue - ledger.cost, np.abs(ledger.revenue)),
         "revenue": float(ledger.revenue[part.rows].sum()),
         "cost": float(ledger.cost[part.rows].sum()),
-        "outcomes": {name: _outcome(ledger, part, name) for name in ledger.outcomes},
+        "outcomes": {name: _outcome(ledger, part, group, name) for name in ledger.outcomes},
     }
 
 
@@ -194,14 +196,14 @@ def _share(shares: GroupShares, group: Group) -> float:
     return controls.get(group, max(0.0, 1.0 - sum(controls.values())))
 
 
-def _outcome(ledger: Ledger, part: Part, name: str) -> dict[str, Any]:
+def _outcome(ledger: Ledger, part: Part, group: Group, name: str) -> dict[str, Any]:
     """How often an outcome happened in a group, per decision."""
     happened = ledger.outcomes[name].happened
     count, rows = int(np.count_nonzero(happened[part.rows])), int(part.rows.size)
     if rows == 0:
         return {"count": 0, "estimate": None, "low": None, "high": None}
     if name in HARMFUL:
-        low, high = rate_bounds(count, rows, LEVEL)
+        low, high = _harm_bounds(group, count, rows, LEVEL)
         return {"count": count, "estimate": count / rows, "low": low, "high": high}
     value = happened.astype(np.float64)
     return {"count": count, **part.mean(value, value)}
@@ -229,9 +231,7 @@ def _lift(compared: Compared, control: Group, forms: Reported) -> dict[str, Any]
         "value": value,
         "money": money,
         "doubts": doubtful,
-        "harms": {
-            name: found for name in sorted(HARMFUL) if (found := _harm(ledger, treated, other, name)) is not None
-        },
+        "harms": {name: found for name in sorted(HARMFUL) if (found := _harm(compared, control, name)) is not None},
     }
 
 
@@ -259,21 +259,28 @@ def _total(found: Total) -> dict[str, Any]:
     return {**bounds(found.estimate), "decisions": found.decisions}
 
 
-def _harm(ledger: Ledger, treated: Part, other: Part, name: str) -> dict[str, Any] | None:
-    """How much more often a harm happens to the treated; half of the error goes to each group."""
-    happened = ledger.outcomes[name].happened.astype(np.float64)
-    comparison = compare(treated.of(happened, happened), other.of(happened, happened))
+def _harm(compared: Compared, control: Group, name: str) -> dict[str, Any] | None:
+    """How much more often a harm happens to the treated; half of the error goes to each group, all of it to the treated
+    where the other can have none."""
+    happened = compared.ledger.outcomes[name].happened.astype(np.float64)
+    treated, other = (compared.groups[group].of(happened, happened) for group in ("treated", control))
+    comparison = compare(treated, other)
     if comparison is None:
         return None
-    level = 1.0 - (1.0 - LEVEL) / 2.0
+    level = LEVEL if control == _HARMLESS else 1.0 - (1.0 - LEVEL) / 2.0
     one, two = comparison.rates()
-    low, high = difference_bounds(rate_bounds(*one, level), rate_bounds(*two, level))
+    low, high = difference_bounds(rate_bounds(*one, level), _harm_bounds(control, *two, level))
     return {
         "estimate": one.cases / one.decisions - two.cases / two.decisions,
         "low": low,
         "high": high,
         "clear": _clear(low, high),
     }
+
+
+def _harm_bounds(group: Group, cases: float, rows: float, level: float) -> tuple[float, float]:
+    """Bounds of a harm's rate in a group. A harm is an answer to a message: who gets none has none, for certain."""
+    return (0.0, 0.0) if group == _HARMLESS else rate_bounds(cases, rows, level)
 
 
 def _clear(low: float, high: float) -> str:

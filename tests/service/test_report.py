@@ -182,6 +182,21 @@ def test_unsubscribes_are_counted_by_group_and_told_where_they_are_more(services
     )
 
 
+def test_a_holdout_cannot_unsubscribe_so_all_doubt_is_of_the_treated(services: Services, later: FakeClock) -> None:
+    made = [decision(number, "holdout" if number % 5 == 0 else "treated") for number in range(1_000)]
+    left = [
+        Event(WORKSPACE, f"left{d.decision_id}", "unsubscribed", d.decided_at, d.decided_at, True, d.decision_id)
+        for d in made[:50]
+    ]
+    write(services, made, left)
+    found = reported(services)
+    treated, holdout = (group(found, name)["outcomes"]["unsubscribed"] for name in ("treated", "holdout"))
+    assert holdout == {"count": 0, "estimate": 0.0, "low": 0.0, "high": 0.0}, "the ten of them answer no message"
+    harm = lift(found, "holdout")["harms"]["unsubscribed"]
+    assert (harm["estimate"], harm["clear"]) == (pytest.approx(40 / 800), "higher")
+    assert (harm["low"], harm["high"]) == (pytest.approx(treated["low"]), pytest.approx(treated["high"]))
+
+
 def test_groups_of_the_wrong_sizes_come_first(services: Services, later: FakeClock) -> None:
     write(services, [decision(number, "holdout" if number % 10 == 0 else "treated") for number in range(3_000)])
     found = reported(services)
