@@ -23,7 +23,7 @@ def number(value: float) -> str:
     if value == 0.0:
         return "0"
     size = abs(value)
-    return f"{value:,.0f}" if size >= 1000.0 else f"{value:.3g}" if size >= 1e-4 else f"{value:.1e}"
+    return f"{value:,.0f}" if size >= 999.5 else f"{value:.3g}" if size >= 1e-4 else f"{value:.1e}"
 
 
 def together(values: Sequence[float], digits: int = 3) -> list[str]:
@@ -33,7 +33,7 @@ def together(values: Sequence[float], digits: int = 3) -> list[str]:
     if size < 1e-4:
         return [number(one) for one in values]
     places = max(0, digits - 1 - math.floor(math.log10(size)))
-    return [f"{one:,.{places}f}" for one in values]
+    return [f"{one:z,.{places}f}" for one in values]
 
 
 def _signed(values: Sequence[float]) -> list[str]:
@@ -100,7 +100,8 @@ def _lift(lift: Mapping[str, Any], currency: str, treated: int) -> Iterator[str]
         whose = "treated" if fewer == "treated" else lift["control"]
         days = value["power"]["days_until_clear"]
         when = f", in about {days:,} days at this pace" if days else ""
-        people = "1 recipient" if f"{have[fewer]:.0f}" == "1" else f"{have[fewer]:.0f} recipients"
+        whole = math.floor(have[fewer] + 1e-9)  # rounded up, it would have what is needed
+        people = "1 recipient" if whole == 1 else f"{whole} recipients"
         yield (
             f"Lift over {over}: too early to say. As good as {people} of the group {whose} had an "
             f"outcome; {have['needed']:.0f} are needed{when}."

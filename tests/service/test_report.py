@@ -13,7 +13,7 @@ from optimizer.errors import Invalid, NotFound
 from optimizer.service import setup
 from optimizer.service.keptreports import KeptReports
 from optimizer.service.report import report, report_with_trends
-from optimizer.service.reportwords import _lift, together
+from optimizer.service.reportwords import _lift, number, together
 from optimizer.service.wiring import Services
 from storage.log import Decision, Event, Reason
 from storage.records import Channel, GroupShares
@@ -69,9 +69,12 @@ def test_groups_bring_what_their_decisions_brought_withheld_and_released_ones_in
     assert any(line.startswith("Lift over sending nothing (holdout): too early to say") for line in found["summary"])
 
 
-@pytest.mark.parametrize(("outcomes", "people"), [(0.0, "0 recipients"), (1.2, "1 recipient"), (2.0, "2 recipients")])
+@pytest.mark.parametrize(
+    ("outcomes", "people"),
+    [(0.0, "0 recipients"), (1.2, "1 recipient"), (2.0 - 1e-12, "2 recipients"), (49.6, "49 recipients")],
+)
 def test_too_few_recipients_with_an_outcome_are_counted(outcomes: float, people: str) -> None:
-    power = {"outcomes": {"treated": outcomes, "control": 40.0, "needed": 50.0}, "days_until_clear": None}
+    power = {"outcomes": {"treated": outcomes, "control": 60.0, "needed": 50.0}, "days_until_clear": None}
     (line,) = _lift({"control": "holdout", "value": {"low": None, "power": power}}, "", 1)
     assert f"As good as {people} of the group treated had an outcome; 50 are needed." in line
 
@@ -129,10 +132,18 @@ def test_a_clear_lift_is_told_with_its_bounds_and_in_money(services: Services, l
         ((-12.34, -13.0, 0.004), ["-12.3", "-13.0", "0.0"]),
         ((1234.5, 12.0, 2345.6), ["1,234", "12", "2,346"]),
         ((0.0, -0.25, 0.25), ["0", "-0.25", "0.25"]),
+        ((0.111, -0.0001, 0.222), ["0.111", "0.000", "0.222"]),
     ],
 )
 def test_bounds_have_as_many_decimals_as_their_estimate(values: tuple[float, ...], told: list[str]) -> None:
     assert together(values) == told
+
+
+@pytest.mark.parametrize(
+    ("value", "told"), [(999.4, "999"), (999.6, "1,000"), (-999.6, "-1,000"), (1000.4, "1,000"), (0.01234, "0.0123")]
+)
+def test_a_number_has_no_exponent(value: float, told: str) -> None:
+    assert number(value) == told
 
 
 def test_no_lift_is_said_to_be_none_with_what_could_be_seen(services: Services, later: FakeClock) -> None:
