@@ -83,3 +83,6 @@ def test_unknown_outcomes_and_campaigns_and_too_many_rows_are_refused(learned: C
     assert learned("POST", "/v1/scores", body(campaign_id="nope")).status_code == 404
     assert learned("POST", "/v1/scores", body(*([{}] * 10_001))).status_code == 413
     assert learned("POST", "/v1/scores", body()).get_json()["scores"] == []
+    told = learned("POST", "/v1/scores", {**body(), "recipients": {}})
+    assert told.status_code == 422
+    assert told.get_json()["errors"] == {"recipients": ["Must be a list. Got an object of 0 entries."]}

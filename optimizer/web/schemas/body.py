@@ -110,11 +110,11 @@ def moment(about: str = "", *, known: bool = True) -> Time:
 def rows(of: type[Schema]) -> Many:
     """The rows of a batch, documented as ``of`` but unread, so that a bad one spoils no other.
 
-    Their number is checked before the schema, since too many is 413 and not 422.
+    Their number is checked before the schema, since too many is 413 and not 422, and how many may come is a setting.
     """
     return Many(
         fields.Raw(allow_none=True, metadata={"of": of}),
-        longest=1_000_000,
+        longest=None,
         required=True,
         metadata={"maxItems": limits.ROWS},
     )

@@ -14,7 +14,7 @@ from optimizer.web.schemas.fields import about_field, is_id
 
 
 class Many(fields.List[Any]):
-    """A list of ``shortest`` to ``longest`` items."""
+    """A list of ``shortest`` to ``longest`` items; None: whoever reads it has counted them before."""
 
     def __init__(
         self,
@@ -22,7 +22,7 @@ class Many(fields.List[Any]):
         about: str = "",
         *,
         shortest: int = 0,
-        longest: int,
+        longest: int | None,
         unique: bool = False,
         **kw: Any,
     ) -> None:
@@ -31,8 +31,10 @@ class Many(fields.List[Any]):
         super().__init__(inner, **about_field(kw, about, **facts))
 
     def _deserialize(self, value: Any, *_: Any, **__: Any) -> list[Any]:
-        if not isinstance(value, list) or not self.shortest <= len(value) <= self.longest:
-            raise ValidationError(f"Must be a list of {self.shortest} to {self.longest} items.")
+        longest = math.inf if self.longest is None else self.longest
+        if not isinstance(value, list) or not self.shortest <= len(value) <= longest:
+            counted = "" if self.longest is None else f" of {self.shortest} to {self.longest} items"
+            raise ValidationError(f"Must be a list{counted}.")
         plain = type(self.inner) is fields.Raw and self.inner.allow_none and not self.inner.validators
         loaded = list(value) if plain else super()._deserialize(value, None, None)
         if self.unique and len(set(loaded)) < len(loaded):
