@@ -14,7 +14,7 @@ from typing import Any, Final
 import numpy as np
 
 from optimizer.bandit.comparison import Total, compare
-from optimizer.bandit.rates import difference_bounds, mismatch, rate_bounds
+from optimizer.bandit.rates import ANY_RATE, difference_bounds, mismatch, rate_bounds
 from optimizer.bandit.rewards import HARMFUL
 from optimizer.errors import Invalid, NotFound
 from optimizer.service.breakdowns import breakdowns
@@ -206,7 +206,11 @@ def _outcome(ledger: Ledger, part: Part, group: Group, name: str) -> dict[str, A
         low, high = _harm_bounds(group, count, rows, LEVEL)
         return {"count": count, "estimate": count / rows, "low": low, "high": high}
     value = happened.astype(np.float64)
-    return {"count": count, **part.mean(value, value)}
+    found = part.mean(value, value)
+    if count == rows and found["low"] is not None:  # all alike, they scatter by nothing: the next one may differ
+        recipients = _distinct(part.unit)
+        found["low"], found["high"] = rate_bounds(recipients, recipients, LEVEL, ANY_RATE)
+    return {"count": count, **found}
 
 
 def _compares(compared: Compared, control: Group, present: GroupShares) -> bool:

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from optimizer.bandit.rates import ANY_RATE, rate_bounds
 from optimizer.errors import Invalid, NotFound
 from optimizer.service import setup
 from optimizer.service.keptreports import KeptReports
@@ -191,6 +192,16 @@ def test_unsubscribes_are_counted_by_group_and_told_where_they_are_more(services
     assert any(
         line.startswith("More recipients unsubscribed than in the group random: +20") for line in found["summary"]
     )
+
+
+def test_an_outcome_that_all_had_may_still_miss_the_next_one(services: Services, later: FakeClock) -> None:
+    """Sixty recipients with an order each; two decisions of one recipient say no more than one does."""
+    made = [decision(number, "treated") for number in range(60)]
+    again = [replace(one, decision_id=f"b{one.decision_id}", request_id=f"b{one.request_id}") for one in made]
+    write(services, [*made, *again], [order(one, 10.0) for one in (*made, *again)])
+    told = group(reported(services), "treated")["outcomes"]["converted"]
+    assert (told["count"], told["estimate"], told["high"]) == (120, 1.0, 1.0)
+    assert told["low"] == pytest.approx(rate_bounds(60, 60, prior=ANY_RATE)[0])
 
 
 def test_a_holdout_cannot_unsubscribe_so_all_doubt_is_of_the_treated(services: Services, later: FakeClock) -> None:
