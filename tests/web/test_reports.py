@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from flask import Flask
 
+from optimizer.service import setup
+from optimizer.web.schemas.cards import InsightsOut
+from tests.service.trained import publish_model
 from tests.web.conftest import Caller, StillClock, key
 from tests.web.test_learning import POLICY
 
@@ -60,3 +65,21 @@ def test_cards_and_insights_need_something_of_this_workspace_and_the_scope(ready
     for path in ("/v1/policies/pol_1/card", "/v1/campaigns/c/insights"):
         assert Caller(app, key(app, "read", workspace="other"))("GET", path).status_code == 404
         assert Caller(app, key(app, "decide"))("GET", path).status_code == 403
+
+
+def test_insights_answer_as_documented(ready: Caller, app: Flask, clock: StillClock) -> None:
+    services = app.extensions["sendtide"].get()
+    with services.store.read() as reader:
+        campaign = reader.campaign("default", "c")
+    prices = [replace(one, features={"price": 10.0 * place}) for place, one in enumerate(campaign.variants, 1)]
+    made, _ = setup.put_campaign(services, replace(campaign, variants=tuple(prices)))
+    publish_model(services, made, n=800)
+    for number in range(20):
+        assert ready("POST", "/v1/decisions", {"campaign_id": "c", "recipient_id": f"u{number}"}).status_code == 201
+    clock.forward(days=6)
+    found = ready("GET", "/v1/campaigns/c/insights").get_json()
+    assert InsightsOut().validate(found) == {}
+    assert found["insights"]
+    for one in found["insights"]:
+        assert one["features"] == ["price ≥ 20"]
+        assert one["observed_with"]["messages"] + one["observed_without"]["messages"] == found["averaged_over"] > 0
