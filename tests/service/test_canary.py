@@ -282,11 +282,11 @@ class TestRollBack:
             guardrails={"unsubscribed": Guardrail(max_rate=0.15, max_increase=0.05)},
         )
         setup.put_campaign(services, harm)
-        leave(services, clock, 800, seed=31)
+        leave(services, clock, 800, (0.0, 0.5), (0.1, 0.1), seed=31)
         assert retrain(services, WORKSPACE)[0]["decision"] == "publish"
         services.policies.refresh_now()
         plant(services, clock, bad=True)
-        leave(services, clock, 2000, seed=32)
+        leave(services, clock, 2000, (0.0, 0.5), (0.1, 0.1), seed=32)
         (told,) = watch(services, WORKSPACE)
         assert told["decision"] == "rolled_back"
         failed = {c["name"] for c in told["conditions"] if not c["passed"]}
@@ -385,8 +385,14 @@ def forget(writer: Writer, run_id: str, watch: Mapping[str, Any] | None = None) 
     writer.put_training_run(replace(stored, verdict=told))
 
 
-def leave(services: Services, clock: FakeClock, people: int, *, seed: int) -> None:
-    """One decision each; who gets what they don't like leaves in half of the cases, else clicks in a tenth."""
+#: In which share of cases people do something after what they like and after what they don't.
+Shares = tuple[float, float]
+
+
+def leave(
+    services: Services, clock: FakeClock, people: int, leaves: Shares, clicks: Shares, *, seed: int
+) -> list[Decision]:
+    """One decision each; "pro" people like mens, the others womens. Who leaves doesn't click."""
     rng = np.random.default_rng(seed)
     plans = rng.choice(["pro", "free"], people)
     rows = [
@@ -397,12 +403,14 @@ def leave(services: Services, clock: FakeClock, people: int, *, seed: int) -> No
     at = clock.now + timedelta(minutes=1)
     events = []
     for decision, plan in zip(decided, plans, strict=True):
-        liked = decision.variant_id == ("mens" if plan == "pro" else "womens")
-        kind = "unsubscribed" if not liked and rng.random() < 0.5 else "clicked" if rng.random() < 0.1 else None
+        which = 0 if decision.variant_id == ("mens" if plan == "pro" else "womens") else 1
+        left, clicked = rng.random() < leaves[which], rng.random() < clicks[which]
+        kind = "unsubscribed" if left else "clicked" if clicked else None
         if kind is not None:
             events.append(EventInput(type=kind, occurred_at=at, decision_id=decision.decision_id))
     clock.forward(hours=2)
     ingest(services, WORKSPACE, events)
+    return decided
 
 
 def test_a_decision_closes_by_its_window_and_not_by_what_was_drawn(shop: Services, clock: FakeClock) -> None:
