@@ -39,9 +39,15 @@ class LearningQueries(Protocol):
         """One training run."""
 
     def training_runs(
-        self, workspace_id: str, *, limit: int, cursor: str | None = None, status: str | None = None
+        self,
+        workspace_id: str,
+        *,
+        limit: int,
+        cursor: str | None = None,
+        status: str | None = None,
+        kind: str | None = None,
     ) -> Page[TrainingRun]:
-        """Training runs, newest first."""
+        """Training runs, newest first; all of them, or those of one status and of one kind."""
 
 
 class LearningChanges(Protocol):

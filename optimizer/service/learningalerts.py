@@ -16,7 +16,7 @@ from storage.records import JsonObject
 
 #: Families of drift detectors.
 KINDS: Final = ("calibration", "features", "propensities")
-#: Training runs that are looked through: more than there are refreshes from one retrain to the next, as set by default.
+#: Training runs that are looked through for drift, and retrains for one that didn't fail.
 _LOOK_BACK = 300
 #: Moves of a campaign's policies that are looked through.
 _MOVES = 20
@@ -52,18 +52,16 @@ def learning_alerts(reader: Reader, workspace_id: str) -> LearningAlerts:
     moved = [p.campaign_id for p in reader.pointers() if p.workspace_id == workspace_id]
     back = {name: at for name in moved if (at := _taken_back(reader, workspace_id, name)) is not None}
     drift: dict[str, JsonObject] = {}
-    decided: dict[str, str] = {}
-    trained: datetime | None = None
     for run in islice(runs(reader, workspace_id), _LOOK_BACK):
-        told = run.verdict.get("campaigns", ())
-        for one in told:
+        for one in run.verdict.get("campaigns", ()):
             if one.get("drift") is not None:
                 drift.setdefault(one["campaign_id"], one["drift"])
-        if trained is None and run.kind == "retrain" and run.finished_at is not None and run.status != "failed":
-            trained = run.finished_at
-            decided = {one["campaign_id"]: one.get("decision", "") for one in told}
-        if trained is not None and served <= drift.keys():
+        if served <= drift.keys():
             break
+    retrains = islice(runs(reader, workspace_id, kind="retrain"), _LOOK_BACK)
+    trained = next((run for run in retrains if run.finished_at is not None and run.status != "failed"), None)
+    told = () if trained is None else trained.verdict.get("campaigns", ())
+    decided = {one["campaign_id"]: one.get("decision", "") for one in told}
     names = sorted(served | back.keys() | {name for name, decision in decided.items() if decision == "refused"})
     found = tuple(
         CampaignAlerts(
@@ -74,7 +72,7 @@ def learning_alerts(reader: Reader, workspace_id: str) -> LearningAlerts:
         )
         for name in names
     )
-    return LearningAlerts(trained, found)
+    return LearningAlerts(None if trained is None else trained.finished_at, found)
 
 
 def _standing(drift: JsonObject) -> dict[str, int]:

@@ -13,7 +13,6 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from functools import partial
-from itertools import islice
 from typing import Any, Literal
 
 from optimizer.bandit.rewards import max_window
@@ -37,8 +36,6 @@ LEAST_RECIPIENTS = 5
 LEASE = timedelta(seconds=20)
 #: A retrain goes before refreshes, but for those that have waited for longer than it by this.
 _HEAD_START = timedelta(hours=1)
-#: How many runs are looked through for the last of a kind.
-_LOOK_BACK = 10_000
 #: What a run is before it is over.
 _GOING: tuple[RunStatus, ...] = ("queued", "running")
 _INTERRUPTED = "interrupted: the process that ran it ended without a word"
@@ -127,8 +124,8 @@ def _is_due(reader: Reader, workspace_id: str, kind: str, now: datetime, every: 
 
 def _last(reader: Reader, workspace_id: str, kind: str, now: datetime) -> TrainingRun | None:
     """The newest run of a kind for all campaigns. One that is over counts only if the clock was right when it began."""
-    for run in islice(told.runs(reader, workspace_id), _LOOK_BACK):
-        if run.kind == kind and run.campaign_id is None and (run.status in _GOING or not told.dated_ahead(run, now)):
+    for run in told.runs(reader, workspace_id, kind=kind):
+        if run.campaign_id is None and (run.status in _GOING or not told.dated_ahead(run, now)):
             return run
     return None
 

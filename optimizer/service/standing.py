@@ -8,7 +8,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from itertools import islice
 from typing import Any, Final, Literal
 
 from optimizer.service.ids import COLD_POLICY
@@ -24,8 +23,6 @@ Level = Literal["good", "note", "warn", "bad"]
 _QUIET: Final = timedelta(hours=24)
 #: How late a scheduled run may be before it is told.
 _LATE: Final = timedelta(minutes=15)
-#: Training runs that are looked through for the last retrain: three days of a refresh a minute.
-_LOOK_BACK: Final = 5_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,9 +49,9 @@ def checks(services: Services, reader: Reader, workspace_id: str) -> list[Check]
     return sorted(found, key=lambda check: order.index(check.level))
 
 
-def last_run(reader: Reader, workspace_id: str, kind: str) -> TrainingRun | None:
-    """The newest run of a kind, among the newest of all."""
-    return next((run for run in islice(runs(reader, workspace_id), _LOOK_BACK) if run.kind == kind), None)
+def last_retrain(reader: Reader, workspace_id: str) -> TrainingRun | None:
+    """The newest retrain."""
+    return next(runs(reader, workspace_id, kind="retrain"), None)
 
 
 def _mode(reader: Reader, workspace_id: str) -> Check:
@@ -84,7 +81,7 @@ def _policies(services: Services, workspace_id: str) -> Iterator[Check]:
 def _training(services: Services, reader: Reader, workspace_id: str, now: datetime) -> Check:
     """The last retrain, unless the next is late, be it the first: a run that fell due while nothing ran is due from
     when this process began, since the scheduler starts beside it and has yet to look."""
-    run, workspace = last_run(reader, workspace_id, "retrain"), reader.workspace(workspace_id)
+    run, workspace = last_retrain(reader, workspace_id), reader.workspace(workspace_id)
     every = timedelta(minutes=services.settings.retrain_minutes)
     since = run.created_at if run is not None else None if workspace is None else workspace.created_at
     late = since is not None and now - max(since + every, services.opened_at) > _LATE

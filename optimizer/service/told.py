@@ -14,6 +14,8 @@ from storage.records import JsonObject
 
 #: Training runs that are looked through. Without the state a look starts from the first row, and comes to the same.
 LOOK_BACK = 200
+#: Training runs that are read at once: mostly the first is what is looked for.
+_PAGE = 20
 #: Seconds by which a decision may be committed after a look that its time of decision precedes.
 LATE_COMMIT = 600.0
 
@@ -31,9 +33,11 @@ def last_told(reader: Reader, workspace_id: str, campaign_id: str, key: str, now
     return None
 
 
-def runs(reader: Reader, workspace_id: str, status: RunStatus | None = None) -> Iterator[TrainingRun]:
-    """Training runs, newest first; all of them, or those of one status."""
-    return items_of(lambda at: reader.training_runs(workspace_id, limit=100, cursor=at, status=status))
+def runs(
+    reader: Reader, workspace_id: str, status: RunStatus | None = None, kind: str | None = None
+) -> Iterator[TrainingRun]:
+    """Training runs, newest first; all of them, or those of one status and of one kind."""
+    return items_of(lambda at: reader.training_runs(workspace_id, limit=_PAGE, cursor=at, status=status, kind=kind))
 
 
 def dated_ahead(run: TrainingRun, now: datetime) -> bool:

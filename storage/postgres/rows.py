@@ -18,7 +18,8 @@ from storage.sql.tables import Row
 WAIT_SECONDS: Final = 5.0
 _FETCHED: Final = 500
 _COLUMNS: Final = """
-SELECT attname FROM pg_attribute WHERE attrelid = $1::text::regclass AND attnum > 0 AND NOT attisdropped ORDER BY attnum
+SELECT attname FROM pg_attribute
+WHERE attrelid = $1::text::regclass AND attnum > 0 AND NOT attisdropped AND attgenerated = '' ORDER BY attnum
 """
 _KEY: Final = """
 SELECT attname FROM pg_index JOIN pg_attribute ON attrelid = indrelid AND attnum = ANY(indkey)

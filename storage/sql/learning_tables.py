@@ -84,7 +84,7 @@ class LearningReader(Tables):
     ) -> Page[Policy]:
         """See ``storage.port``; of one time, the last stored first."""
         if revisions:
-            rows, following = self._newest("policies", workspace_id, limit, cursor, "campaign_id", campaign_id)
+            rows, following = self._newest("policies", workspace_id, limit, cursor, campaign_id=campaign_id)
         else:
             rows, following = self._judged_or_live(workspace_id, limit, cursor, campaign_id)
         return Page(tuple(POLICY.unpack(row[0]) for row in rows), following)
@@ -106,10 +106,16 @@ class LearningReader(Tables):
         return None if row is None else TRAINING_RUN.unpack(row[0])
 
     def training_runs(
-        self, workspace_id: str, *, limit: int, cursor: str | None = None, status: str | None = None
+        self,
+        workspace_id: str,
+        *,
+        limit: int,
+        cursor: str | None = None,
+        status: str | None = None,
+        kind: str | None = None,
     ) -> Page[TrainingRun]:
         """See ``storage.port``; of one time, the last stored first."""
-        rows, following = self._newest("training_runs", workspace_id, limit, cursor, "status", status)
+        rows, following = self._newest("training_runs", workspace_id, limit, cursor, status=status, kind=kind)
         return Page(tuple(TRAINING_RUN.unpack(row[0]) for row in rows), following)
 
     def changes(self, workspace_id: str, *, after: int, limit: int) -> tuple[Change, ...]:
@@ -144,21 +150,22 @@ class LearningReader(Tables):
         documents tell, and between two that the gate has judged there may be thousands of revisions."""
         found: list[Row] = []
         while len(found) <= limit:
-            rows, cursor = self._newest("policies", workspace_id, _LOOKED_AT, cursor, "campaign_id", campaign_id)
+            rows, cursor = self._newest("policies", workspace_id, _LOOKED_AT, cursor, campaign_id=campaign_id)
             found += [row for row in rows if is_judged_or_live(row[0])]
             if cursor is None:
                 break
         return found[:limit], encode_cursor("policies", found[limit - 1][1:]) if len(found) > limit else None
 
     def _newest(
-        self, table: str, workspace_id: str, limit: int, cursor: str | None, column: str, value: str | None
+        self, table: str, workspace_id: str, limit: int, cursor: str | None, **wanted: str | None
     ) -> tuple[list[Row], str | None]:
-        """A page of documents, newest first, and the cursor of the next one."""
+        """A page of documents, newest first, and the cursor of the next; ``wanted``: values of columns (None = any)."""
         conditions = "WHERE workspace_id = ? "
         parameters: list[object] = [workspace_id]
-        if value is not None:
-            conditions += f"AND {column} = ? "
-            parameters.append(value)
+        for column, value in wanted.items():
+            if value is not None:
+                conditions += f"AND {column} = ? "
+                parameters.append(value)
         if cursor is not None:
             conditions += "AND (created_at, seq) < (?, ?) "
             parameters.extend(decode_cursor(table, cursor, (int, int)))

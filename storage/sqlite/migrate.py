@@ -24,6 +24,7 @@ from storage.migrations import (
     sqlite_0011_retention,
     sqlite_0012_moves,
     sqlite_0013_replaced,
+    sqlite_0014_run_kinds,
 )
 from storage.sqlite.connect import connect, create_file, meaning, result_code
 
@@ -44,6 +45,7 @@ _STEPS: Final = (
     ("0011_retention", sqlite_0011_retention.retention),
     ("0012_moves", sqlite_0012_moves.moves),
     ("0013_replaced", sqlite_0013_replaced.replaced),
+    ("0014_run_kinds", sqlite_0014_run_kinds.run_kinds),
 )
 NEWEST: Final = _STEPS[-1][0]
 MIGRATIONS: Final = Migrations("sendtide")

@@ -261,8 +261,8 @@ def test_training_runs_are_replaced_and_paged_newest_first(store: Store) -> None
         status="published",
         started_at=at(1),
         finished_at=at(2),
-        verdict={"alpha": 0.3},
-        error="x",
+        verdict={"alpha": 0.3, "kind": "retrain"},
+        error='told: "kind":"retrain", \0, ü',
         kind="refresh",
     )
 
@@ -280,6 +280,11 @@ def test_training_runs_are_replaced_and_paged_newest_first(store: Store) -> None
         assert [*first.items, *second.items] == list(reversed(runs))
         assert second.cursor is None
         assert reader.training_runs(WORKSPACE, limit=4, status="published").items == (done,)
+        assert reader.training_runs(WORKSPACE, limit=4, kind="refresh").items == (done,)
+        assert reader.training_runs(WORKSPACE, limit=4, kind="refresh", status="queued").items == ()
+        first = reader.training_runs(WORKSPACE, limit=4, kind="retrain")
+        second = reader.training_runs(WORKSPACE, limit=4, kind="retrain", cursor=first.cursor)
+        assert [*first.items, *second.items] == [run for run in reversed(runs) if run != done]
 
 
 def test_a_lease_has_one_holder_until_it_runs_out_or_is_given_back(store: Store) -> None:

@@ -194,6 +194,18 @@ def test_what_wakes_an_operator_is_told_by_campaign(ready: Caller, nobody: Calle
     }
 
 
+def test_a_retrain_is_told_however_many_refreshes_came_since(ready: Caller, nobody: Caller) -> None:
+    """A week of refreshes every ten minutes."""
+
+    def write(writer: Writer) -> None:
+        for n in range(1_009):
+            kind, at = ("refresh", NOW + timedelta(minutes=10 * n)) if n else ("retrain", NOW)
+            writer.put_training_run(TrainingRun("default", f"run_{n}", kind, "skipped", at, finished_at=at))  # type: ignore[arg-type]
+
+    nobody.app.extensions["sendtide"].get().store.write(write)
+    assert value(nobody, "sendtide_training_finished_time_seconds", workspace="default") == NOW.timestamp()
+
+
 def test_a_batch_answered_again_is_not_counted_again(ready: Caller, nobody: Caller, clock: Any) -> None:
     batch = {"campaign_id": "c", "recipients": [{"recipient_id": "u"}]}
     ready("POST", "/v1/decisions/batch", batch, headers={"Idempotency-Key": "k"})

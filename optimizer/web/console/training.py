@@ -11,7 +11,7 @@ from flask import Response, request
 from optimizer.errors import NotFound
 from optimizer.service import learning
 from optimizer.service.feedback import all_campaigns
-from optimizer.service.standing import last_run
+from optimizer.service.standing import last_retrain
 from optimizer.web.console.pages import Visit, console, see
 from optimizer.web.paging import own_cursor
 
@@ -25,7 +25,7 @@ def training(visit: Visit) -> Response:
     settings = visit.services.settings
     with own_cursor(), visit.services.store.read() as reader:
         page = reader.training_runs(visit.workspace_id, limit=_ROWS, cursor=request.args.get("cursor") or None)
-        newest = last_run(reader, visit.workspace_id, "retrain")
+        newest = last_retrain(reader, visit.workspace_id)
         workspace = reader.workspace(visit.workspace_id)
         campaigns = [c for c in all_campaigns(reader, visit.workspace_id) if c.status == "active"]
     began = newest.created_at if newest is not None else None if workspace is None else workspace.created_at
