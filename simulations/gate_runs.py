@@ -38,7 +38,7 @@ FIRST_ROWS = 10_000
 
 @dataclass(frozen=True)
 class Study:
-    """What is repeated. ``retrains`` are those that are judged: of ``later`` those after the first policy."""
+    """What is repeated. ``retrains``: of ``later`` those after the first policy."""
 
     data: Path
     part: Part
@@ -52,7 +52,7 @@ class Run:
 
     Attributes:
         promoted_at: in matured rows; None = never.
-        results: of the judged retrains, in order.
+        results: of these retrains, in order.
         refreshes: of ``later``: how each refresh ended.
         shared: of ``later``: retrains before which two models had shared the traffic.
         freed: of ``later``: the same before which refreshed models were no longer held near the first policy, as they

@@ -118,8 +118,8 @@ def null_figures(runs: Sequence[Run]) -> dict[str, Any]:
     name = runs[0].part.capitalize()
     freed = sum(run.freed for run in runs)
     between = (
-        f", before {shared} of which two models had shared the traffic, and before {freed} of which refreshed models, "
-        "shown to foresee the changed outcomes better, were no longer held near the first policy"
+        f", two models had shared the traffic before {shared}, and before {freed} refreshed models, shown to foresee "
+        "the changed outcomes better, were no longer held near the first policy"
         if runs[0].part == "later"
         else ""
     )
@@ -134,8 +134,8 @@ def null_figures(runs: Sequence[Run]) -> dict[str, Any]:
         "most_by_chance": most,
         "passed": passed,
         "sentence": (
-            f"{name}: {wrong} of {len(runs)} runs had a wrong promotion in {retrains} retrains, {judged} of which "
-            f"judged a candidate{between}; stated family-wise rate {stated:g}, under which up to {most} are within "
+            f"{name}: {wrong} of {len(runs)} runs had a wrong promotion. Of {retrains} retrains {judged} judged a "
+            f"candidate{between}. Stated family-wise rate {stated:g}, under which up to {most} are within "
             f"{LEVEL:.0%} of binomial chance: {'passed' if passed else 'NOT passed'}"
         ),
     }

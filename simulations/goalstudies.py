@@ -181,7 +181,7 @@ def gate(read: Read) -> Iterator[Goal]:
         ", ".join(f"{one['wrong']} of {one['runs']}" for one in wrong),
         f"stated {found['null']['stated_rate']:.0%}: up to {found['null']['most_by_chance']} by chance",
         all(one["passed"] for one in wrong),
-        f"{sum(one['retrains'] for one in wrong):,} retrains",
+        f"{sum(one['retrains'] for one in wrong):,} retrains, of which {sum(one['judged'] for one in wrong):,} judged",
         gate="on",
     )
     power = found["power"]
