@@ -8,7 +8,7 @@ that are missed what bounds them and what was tried.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -59,6 +59,21 @@ def section(folder: Path, bench: Path | None = None) -> list[str]:
     ``bench``: the report of the benchmarks (None = its goals are left out).
     """
 
+    found = reached(folder, bench)
+    if not found:
+        return []
+    head = ("goal", "figure", "must", "stretch", "beside it", "gate and canary", "played")
+    cells = [
+        (g.what, g.figure, _told(g.must, g.met), _told(g.stretch, g.further), g.beside, g.gate, g.played) for g in found
+    ]
+    bounds = [f"- {BOUNDS[key]}" for key in missed(found) if key in BOUNDS]
+    counted = f"{sum(g.met for g in found)} of {len(found)} rows have reached what must be."
+    return ["## goals: what was to be shown", f"{counted} {_READ}", table(head, cells), _BOUNDED, "\n".join(bounds)]
+
+
+def reached(folder: Path, bench: Path | None = None) -> list[rows.Goal]:
+    """Every goal whose plays lie in the folder, with its figure."""
+
     def read(name: str) -> Any:
         return orjson.loads((folder / f"{name}.json").read_bytes())
 
@@ -67,17 +82,12 @@ def section(folder: Path, bench: Path | None = None) -> list[str]:
         if all(_lies(folder, *one) for one in plays):
             played = ", ".join(dict.fromkeys(_when(folder, name) for name, _ in plays))
             found += [replace(goal, played=played) for goal in told(read)]
-    found += studies.retraining(bench) if bench is not None else ()
-    if not found:
-        return []
-    head = ("goal", "figure", "must", "stretch", "beside it", "gate and canary", "played")
-    cells = [
-        (g.what, g.figure, _told(g.must, g.met), _told(g.stretch, g.further), g.beside, g.gate, g.played) for g in found
-    ]
-    missed = dict.fromkeys(g.key for g in found if not g.met or (g.stretch and not g.further))
-    bounds = [f"- {BOUNDS[key]}" for key in missed if key in BOUNDS]
-    counted = f"{sum(g.met for g in found)} of {len(found)} rows have reached what must be."
-    return ["## goals: what was to be shown", f"{counted} {_READ}", table(head, cells), _BOUNDED, "\n".join(bounds)]
+    return [*found, *(studies.retraining(bench) if bench is not None else ())]
+
+
+def missed(found: Iterable[rows.Goal]) -> list[str]:
+    """Keys of goals of which something is missed, each once: their bounds are to be told."""
+    return list(dict.fromkeys(goal.key for goal in found if not goal.met or (goal.stretch and not goal.further)))
 
 
 def _lies(folder: Path, name: str, policies: tuple[str, ...]) -> bool:

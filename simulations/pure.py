@@ -10,6 +10,7 @@ from __future__ import annotations
 import heapq
 import math
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any
@@ -17,6 +18,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from optimizer.bandit.localtime import zone
 from optimizer.bandit.rewards import clock_start
 from optimizer.model.history import LENGTH, SENT, Encoder, wanted
 from optimizer.model.inference import RewardModel
@@ -36,6 +38,7 @@ from optimizer.service.runs import LEAST_ROWS
 from simulations.game import Game, Turn
 from simulations.play import AT_ONCE, Result
 from simulations.scenarios import CAMPAIGN, WORKSPACE, Feedback
+from simulations.tallies import Tallies
 from storage.log import Decision, Event, FeedbackRow, Happening
 from storage.policies import Component
 from storage.records import Attribute, Campaign, ExplorationMethod, JsonObject
@@ -154,8 +157,10 @@ class Sendtide:
         self._campaign = self._exploring(self.game.campaigns[0])
         self._decisions: list[Decision] = []
         self._pasts: dict[str, list[Happening]] = {}
+        self._tallies = Tallies({one.recipient_id: zone(one.timezone) for one in self.game.recipients if one.timezone})
         self._sent: dict[str, tuple[str | None, str | None, str | None]] = {}
         self._seen: JsonObject = {}
+        self._effects: JsonObject = {}
         self._events: dict[str, list[Event]] = {}
         self._final: dict[str, Logged] = {}
         self._kept = Kept()
@@ -180,7 +185,9 @@ class Sendtide:
             self._retrained = self._refreshed if due == "retrain" else min(self._retrained, self._refreshed)
         started = time.perf_counter()
         self._seen = with_past(turn.situation.context, self._past(turn), turn.arrival.at)
-        situation = replace(turn.situation, campaign=self._campaign, context=self._seen)
+        known = self._tallies.effects(turn.recipient.recipient_id, turn.arrival.at) if self.history else {}
+        self._effects = known
+        situation = replace(turn.situation, campaign=self._campaign, context=self._seen, effects=known)
         made = draw(situation, turn.plan, self._live, self.game.salt, 0)
         self.notes["choose"] += time.perf_counter() - started
         return made
@@ -212,7 +219,8 @@ class Sendtide:
     def decided(self, turn: Turn, decision: Decision) -> None:
         """See ``Logging``. A decision without an action is no row, so its context doesn't matter."""
         del turn
-        decision = replace(decision, snapshot=replace(decision.snapshot, context=self._seen))
+        told = replace(decision.snapshot, context=self._seen, effects=self._effects)
+        decision = replace(decision, snapshot=told)
         self._decisions.append(decision)
         self._clocks.add(decision)
         message = message_of(decision)
@@ -221,11 +229,13 @@ class Sendtide:
             sent = Happening(message.at, message.message_ref, SENT, *place)
             self._pasts.setdefault(decision.recipient_id, []).append(sent)
             self._sent[decision.decision_id] = place
+            self._tallies.sent(decision)
 
     def heard(self, event: Event) -> None:
         """See ``Logging``."""
         if event.type == "opened" and not self.opens:
             return
+        self._tallies.heard(event, self._campaign)
         if event.decision_id is not None:
             self._events.setdefault(event.decision_id, []).append(event)
         if event.recipient_id is not None and not event.automated:
@@ -243,6 +253,11 @@ class Sendtide:
     def live(self) -> LivePolicy:
         """The policy that is served now."""
         return self._live
+
+    @property
+    def log(self) -> Sequence[Decision]:
+        """Its decisions, each with what it was told."""
+        return self._decisions
 
     @property
     def drift(self) -> Drift | None:

@@ -6,12 +6,14 @@ actions, and to let the gate judge what a scenario logs.
 
 from __future__ import annotations
 
+import heapq
 import sqlite3
 import tempfile
 import time
 from contextlib import closing
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
+from itertools import count
 from pathlib import Path
 from typing import Any, Literal
 
@@ -21,7 +23,9 @@ from optimizer.bandit.actions import ActionSpace
 from optimizer.config import Settings
 from optimizer.model.policy import LivePolicy
 from optimizer.service.choose import Drawn
+from optimizer.service.engagement import ENGAGING
 from optimizer.service.progress import freed
+from optimizer.service.rhythms import note_active, sums_of
 from optimizer.service.wiring import Services, open_services
 from simulations.game import Game, Turn
 from simulations.play import AT_ONCE, Result
@@ -32,6 +36,7 @@ from storage.codec import to_micros
 from storage.log import Decision, Event
 from storage.port import Writer
 from storage.records import Workspace
+from storage.rhythm import RhythmKind, RhythmSum
 
 #: Ways in which a log may be wrong about propensities.
 Lie = Literal["none", "numbers", "draws"]
@@ -75,6 +80,9 @@ class Service:
         self._version = 1
         self._clocks = Clocks(self.game.scenario.feedback)
         self._matured = self._retrained = self._refreshed = 0
+        self._hours: list[tuple[float, int, Decision, RhythmKind]] = []
+        self._order = count()
+        self._sent: dict[str, Decision] = {}
         self.services.store.write(self._set_up)
 
     def _set_up(self, writer: Writer) -> None:
@@ -101,6 +109,7 @@ class Service:
             self._learn(due, turn.arrival.at)
             self._refreshed = rows
             self._retrained = rows if due == "retrain" else self._retrained
+        self._tally(turn.arrival.at)
         decision, _ = self.services.decider.decide(WORKSPACE, self.game.request(turn.arrival))
         told = falsified(decision, turn.space, self.lie)
         if told is not decision:
@@ -126,10 +135,40 @@ class Service:
         """See ``Logging``: the service has its own record."""
         del turn
         self._clocks.add(decision)
+        if decision.send_at is not None:
+            self._sent[decision.decision_id] = decision
+            self._expect(decision.send_at, decision, "sent")
 
     def heard(self, event: Event) -> None:
         """See ``Logging``: events are stored as they are."""
-        self.services.store.write(lambda writer: writer.add_event(event))
+
+        def work(writer: Writer) -> None:
+            writer.add_event(event)
+            note_active(writer, event)
+
+        self.services.store.write(work)
+        decision = self._sent.get(event.decision_id or "")
+        if decision is not None and not event.automated and event.type in ENGAGING:
+            self._expect(event.occurred_at, decision, "answered")
+
+    def _expect(self, at: datetime, decision: Decision, kind: RhythmKind) -> None:
+        heapq.heappush(self._hours, (at.timestamp(), next(self._order), decision, kind))
+
+    def _tally(self, now: datetime) -> None:
+        """Tallies messages that have gone out or were answered by now, which reports would do in a service."""
+        known: list[tuple[str, RhythmSum]] = []
+        while self._hours and self._hours[0][0] < now.timestamp():
+            _, _, decision, kind = heapq.heappop(self._hours)
+            if kind == "sent" or self._sent.pop(decision.decision_id, None) is not None:
+                sums = sums_of(replace(decision, status="sent"), answered=True)
+                known += [(decision.recipient_id, one) for one in sums if one.kind == kind]
+
+        def work(writer: Writer) -> None:
+            for recipient_id, one in known:
+                writer.add_to_rhythm(WORKSPACE, recipient_id, [one])
+
+        if known:
+            self.services.store.write(work)
 
     @property
     def live(self) -> LivePolicy:

@@ -42,7 +42,7 @@ def note_active(writer: Writer, event: Event) -> None:
     Someone of whom no zone is known is active at no local hour: neither the recipient's nor the campaign's, if any.
     Nor is someone whose zone this host doesn't know.
     """
-    if event.recipient_id is None or not _unprompted(event):
+    if event.recipient_id is None or not unprompted(event):
         return
     where = _zone_of(writer, event, event.recipient_id)
     if where is not None:
@@ -53,7 +53,7 @@ def note_all_active(writer: Writer, workspace_id: str, events: Sequence[Event]) 
     """``note_active`` for events that were all stored before it is called."""
     hours: dict[tuple[str, int], list[Event]] = {}
     for event in events:
-        if event.recipient_id is not None and _unprompted(event):
+        if event.recipient_id is not None and unprompted(event):
             hours.setdefault((event.recipient_id, _hour(event)), []).append(event)
     people = writer.recipients(workspace_id, [recipient_id for recipient_id, _ in hours])
     for (recipient_id, start), there in hours.items():
@@ -102,11 +102,11 @@ def _place(start: int, name: str) -> tuple[int, float] | None:
     where = known_zone(name)
     if where is None:
         return None
-    one = _sum("active", start // 1_000_000, where)
+    one = active_sum(start // 1_000_000, where)
     return one.hour, one.weight
 
 
-def _unprompted(event: Event) -> bool:
+def unprompted(event: Event) -> bool:
     """Whether someone did that by themselves."""
     of_nothing = event.decision_id is None and event.message_id is None and event.type not in MESSAGE_OUTCOMES
     return of_nothing and not event.automated
@@ -122,7 +122,7 @@ def _tally_hour(writer: Writer, person: tuple[str, str], start: int, where: Zone
     since = datetime.fromtimestamp(start, UTC)
     types = writer.unprompted_types(*person, since, since + timedelta(hours=1))
     if sum(kind not in MESSAGE_OUTCOMES for kind in types) == new:
-        writer.add_to_rhythm(*person, [_sum("active", start, where)])
+        writer.add_to_rhythm(*person, [active_sum(start, where)])
 
 
 def note_message(writer: Writer, before: Decision, after: Decision, joined: Iterable[Event] = ()) -> None:
@@ -145,8 +145,8 @@ def note_message(writer: Writer, before: Decision, after: Decision, joined: Iter
         if event.decision_id == after.decision_id and engages(writer, after, event)
     ]
     weights: dict[tuple[RhythmKind, int], float] = {}
-    now = _sums(after, answered=bool(answers))
-    then = _sums(before, answered=any(event_id not in new for event_id in answers))
+    now = sums_of(after, answered=bool(answers))
+    then = sums_of(before, answered=any(event_id not in new for event_id in answers))
     for sign, sums in ((1, now), (-1, then)):
         for one in sums:
             weights[one.kind, one.hour] = weights.get((one.kind, one.hour), 0.0) + sign * one.weight
@@ -168,7 +168,7 @@ def note_answered(writer: Writer, workspace_id: str, decisions: Iterable[Named])
 
 def note_answer_changed(writer: Writer, decision: Decision, *, answered: bool) -> None:
     """Tallies that a message's answers turned out to be a person's after all (``answered``), or a machine's."""
-    sums = [one for one in _sums(decision, answered=True) if one.kind == "answered"]
+    sums = [one for one in sums_of(decision, answered=True) if one.kind == "answered"]
     sign = 1.0 if answered else -1.0
     moved = [RhythmSum(one.kind, one.hour, sign * one.weight) for one in sums]
     if moved:
@@ -205,7 +205,7 @@ def _campaign_zone(writer: Writer, event: Event) -> Zone | None:
     return None if campaign is None or campaign.timezone is None else known_zone(campaign.timezone)
 
 
-def _sums(decision: Decision, *, answered: bool) -> list[RhythmSum]:
+def sums_of(decision: Decision, *, answered: bool) -> list[RhythmSum]:
     """What a message adds to its recipient's tallies."""
     at = decision.sent_at or decision.send_at
     where = known_zone(decision.snapshot.timezone)
@@ -213,6 +213,11 @@ def _sums(decision: Decision, *, answered: bool) -> list[RhythmSum]:
         return []
     kinds: tuple[RhythmKind, ...] = ("sent", "answered") if answered else ("sent",)
     return [_sum(kind, int(at.timestamp()), where) for kind in kinds]
+
+
+def active_sum(at: int, where: Zone) -> RhythmSum:
+    """What an hour in which someone did something unprompted adds; it began at ``at``, in epoch seconds."""
+    return _sum("active", at, where)
 
 
 def _sum(kind: RhythmKind, at: int, where: Zone) -> RhythmSum:

@@ -10,6 +10,7 @@ import numpy as np
 
 from optimizer.model.rhythm import Floats
 from optimizer.model.timefeatures import DAY
+from optimizer.service.rhythms import HALF_LIFE_DAYS
 from simulations.send_times import ways
 from simulations.send_times.logs import Histories, Ints
 from simulations.send_times.ways import HALF_LIVES, SHRINKAGES, Setting
@@ -21,7 +22,9 @@ HISTORY, AFTER = 10, 10
 #: Share of everybody's histogram in a histogram whose likelihood is taken, so that no hour is impossible.
 _LEAST = 1e-3
 
-GLOBAL, OWN, SHRUNK, RECENT, OURS = "global best", "own histogram", "shrunk", "shrunk, decayed", "rhythm"
+GLOBAL, OWN, SHRUNK, RECENT = "global best", "own histogram", "shrunk", "shrunk, decayed"
+#: Ours with the half-life that the service has, and with one that is chosen for the log as rivals' settings are.
+OURS, CHOSEN = "rhythm", "rhythm, chosen"
 
 
 @dataclass(frozen=True)
@@ -39,7 +42,7 @@ class Contest:
 
     Attributes:
         name: of the log. people, events: how many, and how many events of second halves.
-        results: by way, chosen from first halves and judged on second halves.
+        results: by way, settings chosen from first halves and judged on second halves.
         kept_up: by way, hit rates (n,) on the second halves when each day's choice knows everything before that day, of
             the person; what is learned of people in general, and settings, are from the first halves.
         hindsight: the best hit rate on the second halves that any tried shrinkage would have had: (n,) by person.
@@ -65,6 +68,7 @@ def compare(log: Histories) -> Contest:
     """The whole contest on one log."""
     tried = {name: _held_out(log.earlier(), predict, _grid(name)) for name, predict in _TUNED.items()}
     settings = {name: max(scores, key=lambda one: one[1])[0] for name, scores in tried.items()}
+    settings[OURS] = Setting(HALF_LIFE_DAYS)
     results = {}
     for name, predict in _WAYS.items():
         setting = settings.get(name)
@@ -160,12 +164,12 @@ def _rhythm(population: Sequence[Ints], people: Sequence[Ints], setting: Setting
     return ways.rhythm(prior, ways.active_hours(people, half_life))
 
 
-_TUNED: dict[str, Predict] = {SHRUNK: _shrunk, RECENT: _shrunk, OURS: _rhythm}
-_WAYS: dict[str, Predict] = {GLOBAL: _global, OWN: _shrunk, **_TUNED}
+_TUNED: dict[str, Predict] = {SHRUNK: _shrunk, RECENT: _shrunk, CHOSEN: _rhythm}
+_WAYS: dict[str, Predict] = {GLOBAL: _global, OWN: _shrunk, **_TUNED, OURS: _rhythm}
 
 
 def _grid(name: str) -> list[Setting]:
-    if name == OURS:
+    if name == CHOSEN:
         return [Setting(half_life) for half_life in HALF_LIVES]
     half_lives = (inf,) if name == SHRUNK else HALF_LIVES
     return [Setting(half_life, shrinkage) for half_life in half_lives for shrinkage in SHRINKAGES]

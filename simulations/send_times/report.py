@@ -12,14 +12,14 @@ import numpy as np
 from optimizer.model.rhythm import Floats
 from simulations.fragments import played
 from simulations.plots import _figure, _save
-from simulations.send_times.contest import AFTER, GLOBAL, HISTORY, OURS, RECENT, SHRUNK, Contest
+from simulations.send_times.contest import AFTER, CHOSEN, GLOBAL, HISTORY, OURS, RECENT, SHRUNK, Contest
 from simulations.send_times.ways import Setting
 
 #: What is asked for: standard errors above the shrunk histogram; and hit rates to go after, by log.
 MUST = 2.0
 STRETCH = {"completejourney": 0.265, "enron": 0.175}
 #: Pairs whose difference is told, with what it is taken over.
-_PAIRS = ((OURS, SHRUNK), (OURS, RECENT), (SHRUNK, GLOBAL))
+_PAIRS = ((OURS, SHRUNK), (OURS, RECENT), (OURS, CHOSEN), (SHRUNK, GLOBAL))
 
 
 def document(contests: Sequence[Contest]) -> dict[str, Any]:
@@ -85,9 +85,10 @@ def markdown(figures: dict[str, Any], picture: str) -> str:
     head = (
         "## send times: when people do things, on two public logs\n\n"
         "Two-hour hit rate: the share of later events that lie in the two hours chosen for that day, averaged over "
-        "people. Cohorts, halves, windows and weights are fixed in `simulations/send_times/logs.py`. Half-life and "
-        "shrinkage are chosen by likelihood within the first halves; second halves choose nothing. In brackets: "
-        "standard errors over people, of paired differences where there is a sign. *Kept up*: each day's choice knows "
+        "people. Cohorts, halves, windows and weights are fixed in `simulations/send_times/logs.py`. *Rhythm* is ours "
+        "with the half-life that the service has. Other half-lives and shrinkage are chosen for each log, by "
+        "likelihood within the first halves; second halves choose nothing. In brackets: standard errors over people, "
+        "of paired differences where there is a sign. *Kept up*: each day's choice knows "
         f"all that the person did before that day. *New*: a person whose first {HISTORY} events are known and whose "
         f"next {AFTER} are to be hit, all else learned from other people (10 folds)."
     )
@@ -117,7 +118,7 @@ def verdicts(one: dict[str, Any]) -> list[str]:
     """What the figures of one log say about what is asked for."""
     main = one["paired"][f"{OURS} − {SHRUNK}"]
     lines = [f"{OURS} − {SHRUNK}: {_signed(main)}{_asked(main, MUST)}"]
-    lines.append(f"{OURS} − {RECENT}: {_signed(one['paired'][f'{OURS} − {RECENT}'])}")
+    lines += [f"{OURS} − {way}: {_signed(one['paired'][f'{OURS} − {way}'])}" for way in (RECENT, CHOSEN)]
     hindsight = one["shrunk_in_hindsight"]
     lines.append(
         f"{OURS} − the shrinkage that would have been best on the second halves "

@@ -13,7 +13,7 @@ from simulations.bench.__main__ import document
 from simulations.bench.__main__ import section as bench_section
 from simulations.bench.figure import Figure
 from simulations.bounds import BOUNDS
-from simulations.goals import section
+from simulations.goals import missed, reached, section
 from simulations.results import BENCH, FOLDER
 
 
@@ -31,6 +31,12 @@ def rows(folder: Path, bench: Path | None = None) -> list[list[str]]:
 
 def test_nothing_lies_there_and_nothing_is_said(tmp_path: Path) -> None:
     assert section(tmp_path) == []
+
+
+def test_whatever_is_missed_has_its_bound() -> None:
+    lacking = missed(reached(FOLDER, BENCH))
+    assert lacking
+    assert set(lacking) <= BOUNDS.keys()
 
 
 def test_a_goal_is_judged_by_its_figures(tmp_path: Path) -> None:

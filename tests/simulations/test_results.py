@@ -16,7 +16,7 @@ from optimizer.cli.group import COMMANDS
 from simulations.fragments import played
 from simulations.gatewords import told_of
 from simulations.policies import parse
-from simulations.results import FOLDER, PARTS, STUDIES, document, section
+from simulations.results import BENCH, FOLDER, PARTS, REPORT, STUDIES, document, section
 from simulations.results import command as results_command
 from simulations.scenarios import scenario
 from simulations.simulate import command
@@ -33,6 +33,10 @@ def figures(name: str) -> dict[str, Any]:
 def figures_or_others(name: str) -> dict[str, Any]:
     """A scenario's figures; another one's where it has not been played yet."""
     return figures(name if (FOLDER / f"{name}.json").exists() else "stationary")
+
+
+def test_the_report_is_what_the_figures_beside_it_say() -> None:
+    assert REPORT.read_text(encoding="utf-8") == document(FOLDER, BENCH)
 
 
 def test_the_report_is_written_from_what_lies_there(tmp_path: Path) -> None:

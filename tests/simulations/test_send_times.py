@@ -13,8 +13,9 @@ import pytest
 from click.testing import CliRunner
 
 from optimizer.errors import ConfigError, Invalid
+from optimizer.service.rhythms import HALF_LIFE_DAYS
 from simulations.send_times import command, ways
-from simulations.send_times.contest import GLOBAL, OURS, OWN, SHRUNK, compare
+from simulations.send_times.contest import CHOSEN, GLOBAL, OURS, OWN, SHRUNK, compare
 from simulations.send_times.logs import BASKETS, MAILS, Histories, histories, in_zone, logs
 
 HOUR = 3_600
@@ -119,7 +120,8 @@ def test_planted_rhythms_are_found_and_settings_come_from_first_halves() -> None
     assert hits[OURS] > hits[OWN]
     assert found.stranger[OURS].mean() > found.stranger[GLOBAL].mean() + 0.15
     assert found.kept_up[OURS].mean() > 0.58
-    assert found.results[OURS].setting == max(found.tried[OURS], key=lambda one: one[1])[0]
+    assert found.results[CHOSEN].setting == max(found.tried[CHOSEN], key=lambda one: one[1])[0]
+    assert found.results[OURS].setting == ways.Setting(HALF_LIFE_DAYS), "as it is served"
 
 
 def test_what_happens_in_second_halves_changes_no_setting_and_no_choice() -> None:

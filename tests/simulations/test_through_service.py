@@ -12,20 +12,39 @@ from simulations.game import Game
 from simulations.gatewords import told_of
 from simulations.play import Play
 from simulations.pure import Schedule, Sendtide
-from simulations.scenarios import scenario
-from simulations.through_service import Lie, open_service
+from simulations.scenarios import WORKSPACE, scenario
+from simulations.through_service import Lie, Service, open_service
 from simulations.world.spec import WorldSpec
+from storage.records import JsonObject
 
 SCHEDULE = Schedule(retrain=0.4, refresh=0.15, step=25, early=0.4)
 
 
+def effects_told(monkeypatch: pytest.MonkeyPatch, service: Service) -> dict[str, JsonObject]:
+    """By decision, what the service will have been told of its recipient's hours; filled when it is closed."""
+    told: dict[str, JsonObject] = {}
+    close = service.close
+
+    def read_and_close() -> None:
+        with service.services.store.read() as reader:
+            found = reader.decisions(WORKSPACE, limit=500).items
+            told.update({one.decision_id: one.snapshot.effects for one in found if one.action is not None})
+        close()
+
+    monkeypatch.setattr(service, "close", read_and_close)
+    return told
+
+
 @pytest.mark.parametrize("name", ["stationary", "delays", "cap-pressure", "new-variant", "history", "cross-sell"])
-def test_the_pure_middle_takes_the_very_actions_of_the_service(name: str) -> None:
+def test_the_pure_middle_takes_the_very_actions_of_the_service(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     one = scenario(name)
     small = replace(one, world=replace(one.world, recipients=80), decisions=300, days=one.days)
     pure_game, service_game = Game(small, 1), Game(small, 1)
-    pure = Play(pure_game, Sendtide(pure_game, SCHEDULE)).run("ours")
-    whole = Play(service_game, open_service(service_game, SCHEDULE)).run("service")
+    player, service = Sendtide(pure_game, SCHEDULE), open_service(service_game, SCHEDULE)
+    pure, told = Play(pure_game, player).run("ours"), effects_told(monkeypatch, service)
+    whole = Play(service_game, service).run("service")
+    assert told == {row.decision_id: row.snapshot.effects for row in player.log if row.action is not None}
+    assert sum(bool(one) for one in told.values()) > 50, "most had got a message before"
     assert pure.notes["retrains"] >= 1
     assert pure.notes["refreshes"] >= 1
     for column in ("variant", "channel", "hour", "weekday"):

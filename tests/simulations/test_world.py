@@ -22,7 +22,7 @@ from simulations.world.memory import Memory
 from simulations.world.population import TOPICS
 from simulations.world.spec import Personal, Tiring, Twists, WorldSpec
 from simulations.world.timing import hours_until, within
-from simulations.world.world import Moment, Slots, World, make_world
+from simulations.world.world import Floats, Moment, Slots, World, make_world
 from storage.log import FeedbackRow
 
 MONDAY = 1_772_409_600 // 86_400 * 86_400  # 2026-03-02 00:00
@@ -128,6 +128,27 @@ def test_calendar() -> None:
     winter, summer = (np.array([np.datetime64(d, "s").astype(np.int64)]) for d in ("2026-01-01", "2026-07-02"))
     assert rhythms.season(winter)[0] > 0.99
     assert rhythms.season(summer)[0] < -0.99
+
+
+def test_paydays_favour_by_price_and_seasons_move_everything_alike(world: World) -> None:
+    """The same world with a strength and without: what differs is the term itself, at the slots where it acts."""
+    place, moment = slots(count=8, hours=24), Moment(3)  # 2 March, a payday, to 9 March
+
+    def told(spec: WorldSpec) -> tuple[Floats, Floats]:
+        look, like, _ = make_world(spec, 1).log_odds(moment, place, Memory())
+        return look, like
+
+    calm = replace(world.spec, payday=0.0, season=0.0)
+    before = told(calm)
+    look, like = (now - then for now, then in zip(told(replace(calm, payday=0.4)), before, strict=True))
+    assert (look == 0).all()
+    paydays = rhythms.payday(place.local)
+    assert paydays.tolist() == [True] + [False] * 7
+    np.testing.assert_allclose(like[:, ~paydays], 0.0, atol=1e-12)
+    assert np.ptp(like[:, paydays]) > 0.1, "some variants gain, others lose, by their price"
+    look, like = (now - then for now, then in zip(told(replace(calm, season=0.5)), before, strict=True))
+    np.testing.assert_allclose(look, np.broadcast_to(0.5 * rhythms.season(place.local)[:, None], look.shape))
+    assert (like == 0).all()
 
 
 def test_everybody_has_hours_and_early_people_earlier_ones(world: World) -> None:
