@@ -210,7 +210,8 @@ What the comparison can't say:
   with its own where it loses 2,399 with that of *stationary* (*xor*), and 1,608 for 2,687 (*cap-pressure*). In
   *fatigue* the best that was tried loses 6,538, random choice 6,736. Where tastes drift, squarecb's rate still falls
   with time. Searches go on beyond the edge of a grid; those of regcb, rnd, bag, ε-greedy and, in *stationary*, many
-  actions are of a time when they didn't, and of a smaller grid. Of the network's widths 32 is the least that was tried.
+  actions are of a time when they didn't, and of a smaller grid; `crossing=pairs` was tried in *cap-pressure* and *xor*
+  alone. Of the network's widths 32 is the least that was tried.
 - Bag, cover, regcb, rnd and the linear bandits play the first 1,000 decisions alone, where cover is as good as
   squarecb; "the best Vowpal Wabbit" of longer plays is the best of those in its table.
 - Rows of goals are judged by the mean, but for those of base rates and of new recipients, which ask for the whole

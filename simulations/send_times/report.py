@@ -176,6 +176,7 @@ def picture(path: Path, figures: dict[str, Any]) -> None:
         axes.set_xticks(range(len(one["ways"])), [way["way"] for way in one["ways"]], rotation=30, ha="right")
         axes.set_title(f"{one['log']} ({one['people']:,} people)")
         axes.set_ylabel("two-hour hit rate")
-        axes.set_ylim(bottom=0.1)
+        _, top = axes.get_ylim()
+        axes.set_ylim(0.1, top + 0.3 * (top - 0.1))  # the legend stands above the bars
         axes.legend(loc="upper left", fontsize="small")
     _save(figure, path)
