@@ -214,8 +214,7 @@ What the comparison can't say:
   alone. Of the network's widths 32 is the least that was tried.
 - Bag, cover, regcb, rnd and the linear bandits play the first 1,000 decisions alone, where cover is as good as
   squarecb; "the best Vowpal Wabbit" of longer plays is the best of those in its table.
-- Rows of goals are judged by the mean, but for those of base rates and of new recipients, which ask for the whole
-  interval.
+- Rows of goals are judged by the mean, those of base rates and of new recipients by the whole interval.
 - Our defaults were tuned on worlds of their own (seeds from 41 on). Where two ways of doing a thing were close, plays
   of seeds 1 to 10 decided some; no seed from 101 on decided any. Two of them prompted a question, which worlds kept for
   tuning answered: how wide draws should be, after a play that stuck (*base-rates*, seed 102) and four that cost more
