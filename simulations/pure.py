@@ -185,9 +185,8 @@ class Sendtide:
             self._retrained = self._refreshed if due == "retrain" else min(self._retrained, self._refreshed)
         started = time.perf_counter()
         self._seen = with_past(turn.situation.context, self._past(turn), turn.arrival.at)
-        known = self._tallies.effects(turn.recipient.recipient_id, turn.arrival.at) if self.history else {}
-        self._effects = known
-        situation = replace(turn.situation, campaign=self._campaign, context=self._seen, effects=known)
+        self._effects = self._tallies.effects(turn.recipient.recipient_id, turn.arrival.at) if self.history else {}
+        situation = replace(turn.situation, campaign=self._campaign, context=self._seen, effects=self._effects)
         made = draw(situation, turn.plan, self._live, self.game.salt, 0)
         self.notes["choose"] += time.perf_counter() - started
         return made
