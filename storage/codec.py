@@ -11,7 +11,8 @@ from __future__ import annotations
 from collections.abc import Hashable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
-from typing import Any, Final, Generic, TypeVar
+from sys import intern
+from typing import Any, Final, Generic, Protocol, TypeVar, cast
 
 import msgspec
 
@@ -79,16 +80,14 @@ def maybe_time(micros: int | None) -> datetime | None:
     return None if micros is None else from_micros(micros)
 
 
-@lru_cache(4096)
-def _first(value: Hashable) -> Any:
-    return value
+class _Same(Protocol):
+    def __call__(self, value: H, /) -> H: ...
 
 
-def shared(value: H) -> H:
-    """The first of equal values, instead of the next copy of it: a long log names few variants, zones and masks, and
-    read into memory it needs half the room."""
-    kept: H = _first(value)
-    return kept
+#: The first of equal values, instead of the next copy of it: a long log names few variants, zones and masks, and read
+#: into memory it needs half the room. (What ``lru_cache`` makes is called as it is, and told its type: some twenty
+#: values a row go through it.)
+shared: Final = cast(_Same, lru_cache(4096)(lambda value: value))
 
 
 @lru_cache(8192)
@@ -102,11 +101,12 @@ _WORD: Final = 32
 
 
 def with_shared_words(values: dict[str, Any]) -> dict[str, Any]:
-    """The same object, in which short texts are ``shared``: a long log's features take few values."""
-    for name, value in values.items():
-        if type(value) is str and len(value) <= _WORD:
-            values[name] = shared(value)
-    return values
+    """The same values, in which short texts are ``shared``, by names that are: a long log's features take few values,
+    and of its names the decoder knows only some again."""
+    return {
+        intern(name): shared(value) if type(value) is str and len(value) <= _WORD else value
+        for name, value in values.items()
+    }
 
 
 def _plain(value: object) -> object:

@@ -15,6 +15,7 @@ from functools import lru_cache
 from storage.log import COUNTED, Decision, Event
 from storage.records import Campaign
 from storage.rules import MICROS
+from storage.swift import swift
 
 #: Outcomes that need a message; no other decision can have them.
 MESSAGE_OUTCOMES = frozenset({"delivered", "opened", "clicked", "bounced", "failed", "complained", "unsubscribed"})
@@ -32,6 +33,7 @@ LARGEST_VALUE = 1e9
 DEFAULT_WINDOW_HOURS = 72.0
 
 
+@swift
 @dataclass(frozen=True, slots=True)
 class Outcome:
     """What is known of one outcome of a decision.

@@ -9,6 +9,7 @@ from __future__ import annotations
 from array import array
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from operator import itemgetter
 from typing import Final, Literal, NamedTuple, get_args
 
 import numpy as np
@@ -30,8 +31,10 @@ LENGTH: Final = 32
 SENT: Final = "sent"
 #: Which property of an event says what it was about: the first of these that it has.
 SUBJECTS: Final = ("topic", "category", "product", "name", "page")
-#: Ages in minutes are below this: 2^53, what a float can hold.
-_OLDEST: Final = 1 << 53
+#: Ages in minutes are below this: eight thousand years.
+_OLDEST: Final = 1 << 32
+#: The type of arrays that hold them.
+_AGES: Final = "I"
 #: Longer values of such a property are cut: they are texts, not categories.
 _LONGEST = 40
 #: Frequent kinds are stored as numbers. On disk: may grow, never change.
@@ -156,15 +159,14 @@ def _packed(found: object) -> Packed:
 def _by_column(told: JsonObject) -> Packed:
     """The history that ``History.to_json`` has written; none where it can't be read."""
     try:
-        minutes, which = array("q", told["minutes"][-LENGTH:]), bytes(told["of"][-LENGTH:])
-        events = [_said(entry) for entry in told["events"]]
-        said = [event for event in events if event is not None]
-        readable = min(minutes, default=0) >= 0 and max(minutes, default=0) < _OLDEST
-        if not readable or len(minutes) != len(which) or max(which, default=-1) >= len(events):
+        minutes, which = array(_AGES, told["minutes"][-LENGTH:]), bytes(told["of"][-LENGTH:])
+        events = _all_said(told["events"])
+        if len(minutes) != len(which) or max(which, default=-1) >= len(events):
             return _NOTHING
+        said = tuple(filter(None, events))
         if len(said) < len(events):
             return _together(zip(minutes, [events[place] for place in which], strict=True))
-        return Packed(minutes, which, tuple(said))
+        return Packed(minutes, which, said)
     except (KeyError, TypeError, ValueError, IndexError, OverflowError):
         return _NOTHING
 
@@ -186,7 +188,7 @@ def _by_event(told: object) -> Packed:
 def _together(told: Iterable[tuple[int, Past | None]]) -> Packed:
     """Those of some events that could be read."""
     places: dict[Past, int] = {}
-    minutes, which = array("q"), bytearray()
+    minutes, which = array(_AGES), bytearray()
     for age, event in told:
         if event is not None:
             minutes.append(age)
@@ -195,16 +197,30 @@ def _together(told: Iterable[tuple[int, Past | None]]) -> Packed:
 
 
 #: No history.
-_NOTHING: Final = Packed(array("q"), b"", ())
-#: One event for all of which the same is said, by the type of the kind and what is said; None where it can't be read.
+_NOTHING: Final = Packed(array(_AGES), b"", ())
+#: One event for all of which the same is said; None where it can't be read.
 _known: dict[tuple[object, ...], Past | None] = {}
 _MOST_KNOWN: Final = 8_192
 _UNKNOWN: Final = Past(-1, "")
+#: What a kind may be: True and 1.0 are 1 to a dictionary, and no kinds.
+_NAMED: Final = frozenset((int, str))
+_first: Final = itemgetter(0)
+
+
+def _all_said(entries: Sequence[Sequence[object]]) -> list[Past | None]:
+    """``_said`` of many, which mostly have all been said before: without a line of Python each, then."""
+    if _NAMED.issuperset(map(type, map(_first, entries))):
+        known = list(map(_known.get, map(tuple, entries)))
+        if None not in known:
+            return known
+    return [_said(entry) for entry in entries]
 
 
 def _said(entry: Sequence[object]) -> Past | None:
     """The event of which this is said, its age 0; remembered. ``TypeError`` or ``IndexError``: it is no such list."""
-    key = (type(entry[0]), *entry)  # True is 1 to a dictionary, and no kind
+    if type(entry[0]) not in _NAMED:
+        return None
+    key = tuple(entry)
     event = _known.get(key, _UNKNOWN)
     if event is _UNKNOWN:
         if len(_known) >= _MOST_KNOWN:
@@ -236,7 +252,7 @@ def read_all(contexts: Sequence[JsonObject]) -> Events:
     """What ``read`` finds in n contexts: a long log has millions of events, which differ in some hundred ways beside
     their ages."""
     found = [_packed(context.get(HISTORY)) for context in contexts]
-    minutes = array("q")
+    minutes = array(_AGES)
     told: list[Past] = []
     for one in found:
         minutes += one.minutes

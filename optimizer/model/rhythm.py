@@ -14,19 +14,26 @@ Two kinds of evidence share θ_u, each with a population curve of its own:
 
 from __future__ import annotations
 
+from array import array
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import chain
+from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
 
 from optimizer.model.timefeatures import DAY, HOURS_OF_WEEK, TIME_NAMES, WEEKEND, harmonics
+from storage.records import JsonObject
+from storage.rhythm import RHYTHM_KINDS
 
 Floats = NDArray[np.float64]
 
 #: The name of the tallies among a decision's effects.
 EFFECT = "rhythm"
+#: Decimals of a count that a decision is told. Of an hour of the week counts are far below 4,096.
+DIGITS: Final = 3
 #: How many features τ_u has: four daily harmonics, the weekend, and the weekend times the first two of them.
 WIDTH = 13
 HOUR = 3_600
@@ -106,14 +113,53 @@ class Tallies:
         yield np.where(exposed, self.answered, 0.0), exposure
 
 
-def tallies_of(told: Sequence[Mapping[str, Sequence[Sequence[float]]]]) -> Tallies:
+@dataclass(frozen=True, slots=True)
+class PackedTallies:
+    """What a decision was told of one person, in a tenth of the room.
+
+    ``hours``: how many hours there are of each kind, a byte each, then these hours of the week. ``counts`` are those of
+    the hours in turn.
+    """
+
+    hours: bytes
+    counts: array[float]
+
+
+#: What a decision was told of one person: by kind, pairs of an hour of the week and a count; or packed.
+Told = Mapping[str, Sequence[Sequence[float]]] | PackedTallies
+
+
+def pack_tallies(effects: JsonObject) -> None:
+    """Packs the tallies among a decision's effects, which were just read and which nobody else holds: those of a long
+    log would fill gigabytes.
+
+    Raises:
+        TypeError: the effects can't be written to.
+    """
+    if EFFECT not in effects:
+        return
+    if not isinstance(effects, dict):
+        raise TypeError(f"effects that are packed must be a dict, these are a {type(effects).__name__}")
+    effects[EFFECT] = _packed(effects[EFFECT])
+
+
+def _packed(told: Told) -> PackedTallies:
+    if isinstance(told, PackedTallies):
+        return told
+    kinds = [told.get(kind, ()) for kind in RHYTHM_KINDS]
+    flat = [*chain.from_iterable(chain.from_iterable(kinds))]
+    return PackedTallies(bytes([*map(len, kinds), *map(int, flat[::2])]), array("f", flat[1::2]))
+
+
+def tallies_of(told: Sequence[Told]) -> Tallies:
     """Tallies of n people as decisions were told of them: by kind, pairs of an hour of the week and a count."""
-    counts = {kind: np.zeros((len(told), HOURS_OF_WEEK)) for kind in ("active", "answered", "sent")}
-    for row, kinds in enumerate(told):
-        for kind, pairs in kinds.items():
-            for hour, count in pairs:
-                counts[kind][row, int(hour)] = count
-    return Tallies(**counts)
+    counts = np.zeros((len(RHYTHM_KINDS), len(told), HOURS_OF_WEEK))
+    for row, one in enumerate(map(_packed, told)):
+        packed = np.frombuffer(one.hours, np.uint8)
+        kinds = np.repeat(np.arange(len(RHYTHM_KINDS)), packed[: len(RHYTHM_KINDS)])
+        # Single precision holds what was told to the last decimal, and this brings it back.
+        counts[kinds, row, packed[len(RHYTHM_KINDS) :]] = np.round(np.array(one.counts, np.float64), DIGITS)
+    return Tallies(*counts)
 
 
 @dataclass(frozen=True)
@@ -142,10 +188,15 @@ class RhythmPrior:
 
 @dataclass(frozen=True)
 class Rhythms:
-    """Laplace posteriors of n people: ``mode`` (n, 13) and ``covariance`` (n, 13, 13) of θ_u."""
+    """Laplace posteriors of n people: ``mode`` (n, 13) and ``precision`` (n, 13, 13) of θ_u."""
 
     mode: Floats
-    covariance: Floats
+    precision: Floats
+
+    @cached_property
+    def covariance(self) -> Floats:
+        """The inverse of ``precision``, which most don't ask for."""
+        return np.asarray(np.linalg.inv(self.precision))
 
 
 def decay(age: NDArray[np.int64] | NDArray[np.float64], half_life_days: float) -> Floats:
@@ -200,7 +251,7 @@ def posterior(prior: RhythmPrior, people: Tallies, *, start: Floats | None = Non
         mode = mode + change * np.minimum(1.0, _LARGEST / np.maximum(moved, _LARGEST))
         if moved.max(initial=0.0) < _CONVERGED:
             break
-    return Rhythms(mode, np.asarray(np.linalg.inv(hessian), dtype=np.float64))
+    return Rhythms(mode, np.asarray(hessian))
 
 
 def activity(prior: RhythmPrior, people: Rhythms) -> Floats:

@@ -25,10 +25,10 @@ from optimizer.model.learnedparts import learned_parts
 from optimizer.model.moment import seen_at
 from optimizer.model.prepared import worth_of
 from optimizer.model.terms import Seen, message_terms
-from optimizer.service.feedback import Logged, closes, local_seconds, logged
+from optimizer.service.feedback import Logged, closes, logged
 from optimizer.service.ids import no_policy
 from optimizer.service.offered import Offered
-from optimizer.service.replay import Replayer, on_known_clock, space_logged
+from optimizer.service.replay import Replayer, local_seconds, on_known_clock, space_logged
 from optimizer.service.serving import load_policy
 from optimizer.service.wiring import Services
 from storage.codec import to_micros

@@ -27,7 +27,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from optimizer.bandit.hazards import Delays, Hazard, fit_hazard
-from optimizer.bandit.localtime import zone
 from optimizer.bandit.ope import TINY_PROPENSITY
 from optimizer.bandit.rewards import (
     HARMFUL,
@@ -46,12 +45,14 @@ from optimizer.bandit.rewards import (
 from optimizer.model.examples import NO_SEND, Examples
 from optimizer.model.history import pack
 from optimizer.model.moment import mark, seen_at
+from optimizer.model.rhythm import pack_tallies
 from optimizer.service.engagement import meant
 from optimizer.service.offered import Offered
-from optimizer.service.replay import on_known_clock
+from optimizer.service.replay import local_seconds, on_known_clock
 from storage.log import COUNTED, Decision, FeedbackRow, items_of
 from storage.port import Reader
 from storage.records import Campaign, JsonObject
+from storage.swift import swift
 
 #: Answers that call off what is reserved, their own message too if its time has not come.
 _CALLING_OFF = HARMFUL | {"bounced"}
@@ -59,6 +60,7 @@ _CALLING_OFF = HARMFUL | {"bounced"}
 Hazards = Mapping[tuple[str, float], Hazard]
 
 
+@swift
 @dataclass(frozen=True, slots=True)
 class Logged:
     """One decision with its outcomes as known now; ``age`` in hours since its clock started; ``looked``: whether it was
@@ -134,17 +136,17 @@ class Log:
 
 
 def load(reader: Reader, workspace_id: str, now: datetime, since: datetime | None = None) -> Log:
-    """Reads the feedback of a workspace, each context with its moment, its history packed; rewards are by the present
-    objectives. Of people whose zone this host doesn't know nothing is learned: their local hours are not known."""
+    """Reads the feedback of a workspace, each context with its moment, histories and tallies packed; rewards are by the
+    present objectives. Of people whose zone this host doesn't know nothing is learned: their hours are not known."""
     campaigns = {c.campaign_id: c for c in all_campaigns(reader, workspace_id)}
     rows = []
     for found in reader.feedback(workspace_id, since=since, until=now):
-        decision = found.decision
-        campaign = campaigns.get(decision.campaign_id)
+        campaign, seen = campaigns.get(found.decision.campaign_id), found.decision.snapshot
         row = None if campaign is None else logged(campaign, found, now)
-        if row is not None and on_known_clock(decision):
-            mark(decision.snapshot.context, decision.decided_at)
-            pack(decision.snapshot.context)
+        if row is not None and on_known_clock(found.decision):
+            mark(seen.context, found.decision.decided_at)
+            pack(seen.context)
+            pack_tallies(seen.effects)
             rows.append(row)
     return Log(campaigns, tuple(rows), since)
 
@@ -294,13 +296,6 @@ def _column(
         value = getattr(row.decision, name)
         values.append(NO_SEND if value is None else places[i][value])
     return np.array(values, dtype=np.int64)
-
-
-def local_seconds(decision: Decision) -> int:
-    """The recipient's wall clock at the planned send (at the decision for ``no_send``), in seconds as if UTC."""
-    at = decision.send_at if decision.send_at is not None else decision.decided_at
-    epoch = int(at.timestamp())
-    return epoch + zone(decision.snapshot.timezone).offset(epoch)
 
 
 def _happened(row: Logged, kind: str, young: bool) -> float:

@@ -34,9 +34,8 @@ from optimizer.model.layout import Action
 from optimizer.model.moment import seen_at
 from optimizer.model.variantfeatures import number_of
 from optimizer.service.compared import LEVEL, Compared
-from optimizer.service.feedback import local_seconds
 from optimizer.service.ledger import STATUSES
-from optimizer.service.replay import on_known_clock
+from optimizer.service.replay import local_seconds, on_known_clock
 from optimizer.service.report import read_compared
 from optimizer.service.wiring import Services
 from storage.log import COUNTED, Decision

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from optimizer.bandit import exploration
 from optimizer.bandit.actions import ActionSpace
-from optimizer.bandit.localtime import known_zone
+from optimizer.bandit.localtime import known_zone, zone
 from optimizer.errors import NotFound
 from optimizer.model.inference import RewardModel
 from optimizer.model.policy import LivePolicy
@@ -112,6 +112,13 @@ def _unasked(decision: Decision, campaign: Campaign) -> NDArray[np.float64]:
 def on_known_clock(decision: Decision) -> bool:
     """Whether this host knows the zone that a decision was made in; on another clock nothing can be made of it."""
     return known_zone(decision.snapshot.timezone) is not None
+
+
+def local_seconds(decision: Decision) -> int:
+    """The recipient's wall clock at the planned send (at the decision for ``no_send``), in seconds as if UTC."""
+    at = decision.send_at if decision.send_at is not None else decision.decided_at
+    epoch = int(at.timestamp())
+    return epoch + zone(decision.snapshot.timezone).offset(epoch)
 
 
 def situation_of(decision: Decision, campaign: Campaign) -> Situation:

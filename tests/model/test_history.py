@@ -117,6 +117,8 @@ def test_a_packed_history_says_the_same(value: Any) -> None:
 
 def test_true_is_not_the_kind_1() -> None:
     assert [event.kind for event in read({HISTORY: [[9, 1], [8, True], [7, 1.0], [6, 1]]})] == ["opened", "opened"]
+    columns = {"minutes": [9, 8, 7, 6], "of": [0, 1, 2, 3], "events": [[1], [True], [1.0], [1]]}
+    assert [(event.minutes, event.kind) for event in read({HISTORY: columns})] == [(9, "opened"), (6, "opened")]
 
 
 def test_more_events_than_are_remembered_are_read_all_the_same(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,12 +2,32 @@
 
 from __future__ import annotations
 
+import copy
+from types import MappingProxyType
+from typing import Any
+
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from optimizer.model import rhythm
-from optimizer.model.rhythm import FEATURES, WIDTH, RhythmPrior, Tallies, activity, decay, fit_prior, posterior
+from optimizer.model.rhythm import (
+    EFFECT,
+    FEATURES,
+    WIDTH,
+    PackedTallies,
+    RhythmPrior,
+    Tallies,
+    activity,
+    decay,
+    fit_prior,
+    pack_tallies,
+    posterior,
+    tallies_of,
+)
 from optimizer.model.timefeatures import DAY, HOURS_OF_WEEK
+from storage.rhythm import RHYTHM_KINDS
 
 FLAT = RhythmPrior(np.zeros((2, HOURS_OF_WEEK)), 0.3 * np.eye(WIDTH))
 NOTHING = np.zeros((1, HOURS_OF_WEEK))
@@ -38,6 +58,38 @@ def test_hour_zero_is_monday_midnight() -> None:
     monday_noon = np.array([4 * DAY + 12 * 3600 + 1800])
     np.testing.assert_allclose(rhythm.rhythm_features(monday_noon)[0], FEATURES[12])
     assert FEATURES[12, 8] < 0 < FEATURES[5 * 24, 8], "the weekend begins on Saturday"
+
+
+#: What decisions are told: counts to the third decimal, hours in any order.
+HOURS = st.dictionaries(st.integers(0, HOURS_OF_WEEK - 1), st.integers(10, 2_000_000).map(lambda n: n / 1000))
+TOLD = st.dictionaries(st.sampled_from(RHYTHM_KINDS), HOURS.map(lambda told: [[*pair] for pair in told.items()]))
+
+
+@given(told=st.lists(TOLD, max_size=3))
+def test_packed_tallies_say_the_very_same(told: list[dict[str, list[list[float]]]]) -> None:
+    effects = [{EFFECT: copy.deepcopy(one)} for one in told]
+    for one in effects:
+        pack_tallies(one)
+        pack_tallies(one)
+    packed = tallies_of([one[EFFECT] for one in effects])
+    for kind in RHYTHM_KINDS:
+        expected = np.zeros((len(told), HOURS_OF_WEEK))
+        for row, kinds in enumerate(told):
+            for hour, count in kinds.get(kind, []):
+                expected[row, int(hour)] = count
+        np.testing.assert_array_equal(getattr(packed, kind), expected)
+        np.testing.assert_array_equal(getattr(tallies_of(told), kind), expected)
+
+
+def test_only_what_can_be_written_to_is_packed() -> None:
+    told: dict[str, Any] = {EFFECT: {"sent": [[9, 2.0]]}}
+    with pytest.raises(TypeError, match="mappingproxy"):
+        pack_tallies(MappingProxyType(told))
+    pack_tallies(told)
+    assert isinstance(told[EFFECT], PackedTallies)
+    nothing: MappingProxyType[str, Any] = MappingProxyType({})
+    pack_tallies(nothing)
+    assert not nothing
 
 
 def test_weights_halve_with_every_half_life() -> None:

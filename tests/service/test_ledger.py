@@ -13,9 +13,9 @@ import pytest
 
 from optimizer.bandit.rewards import max_window, outcomes, reward
 from optimizer.service import setup
-from optimizer.service.feedback import local_seconds
 from optimizer.service.ledger import DAY, GROUPS, NONE, STATUSES, Ledger, ledger_of, read_ledger
 from optimizer.service.logcolumns import DECISIONS, EVENTS, LogColumns, empty
+from optimizer.service.replay import local_seconds
 from optimizer.service.wiring import Services
 from storage.log import Decision, Event, Group, Reason, Snapshot, Status
 from storage.records import Baseline, Campaign, Channel, EventMapping, OutcomeWeight, Variant
