@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from optimizer.errors import BadArtifact
 from optimizer.model.artifact import pack, unpack
+from optimizer.model.plain import Plain
 from optimizer.model.scales import AS_CATEGORY, Scales
 from optimizer.model.tokens import Keys, Tokens, Values, mixed, tokens
 from storage.records import JsonObject
@@ -145,6 +146,7 @@ class AdfModel:
         scales: how numbers are read. products: whether features are multiplied.
         rows: how many rows it learned from. noise: variance of the reward around the model.
         facts: what the trainer wants to find again, and who reads the model.
+        plain: what serves in its place where all actions are known by their ids alone; None = nothing does.
     """
 
     columns: Columns
@@ -155,6 +157,7 @@ class AdfModel:
     rows: int
     noise: float
     facts: JsonObject = field(default_factory=dict)
+    plain: Plain | None = None
 
     def __post_init__(self) -> None:
         self._place = np.zeros(1 << BITS, np.int32)
@@ -226,21 +229,24 @@ class AdfModel:
             "rows": self.rows,
             "noise": self.noise,
             "facts": dict(self.facts),
+            **({} if self.plain is None else {"plain": dict(self.plain.meta)}),
         }
-        return pack(b"", arrays, meta)
+        return pack(b"" if self.plain is None else self.plain.graph, arrays, meta)
 
     @classmethod
-    def from_blob(cls, blob: bytes) -> AdfModel:
-        """The model of ``to_blob``.
+    def from_blob(cls, blob: bytes, *, linear: bool = False) -> AdfModel:
+        """The model of ``to_blob``; ``linear``: without its network, whose graph is run as it is: one that anybody may
+        have made could ask for any file or any time.
 
         Raises:
             BadArtifact: not a model of this kind, or parts that don't fit together.
         """
-        _, arrays, meta = unpack(blob)
+        graph, arrays, meta = unpack(blob)
         if meta.get("kind") != KIND or meta.get("format") != FORMAT or meta.get("bits") != BITS:
             raise BadArtifact(f"artifact is of kind {meta.get('kind')!r}, format {meta.get('format')!r}")
         try:
             made = _from_parts(arrays, meta)
+            made.plain = Plain(graph, meta["plain"]) if "plain" in meta and not linear else None
         except (KeyError, TypeError, ValueError) as error:
             raise BadArtifact(f"model is incomplete: {error!r}") from error
         return made

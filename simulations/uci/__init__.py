@@ -42,7 +42,9 @@ class Options:
 @option("--processes", type=click.IntRange(1, 64), default=2, show_default=True, help="Runs at a time.")
 @option("--rounds", type=click.IntRange(10), default=10_000, show_default=True, help="Decisions of a run.")
 @option("--set", "sets", multiple=True, help="Play this set alone (repeatable); others stay.")
-@option("--policies", default=",".join(POLICIES), show_default=True, help="Comma-separated; more: vw-cover, linucb.")
+@option(
+    "--policies", default=",".join(POLICIES), show_default=True, help="Comma-separated; more: vw-cover, linucb, loop."
+)
 @option("--tune", is_flag=True, help="Search the rivals' grids on orders of their own instead, and keep the best.")
 @option(
     "--out", type=click.Path(path_type=Path, file_okay=False), default=FOLDER, help="Folder of uci.json, .md, .png."
@@ -77,9 +79,9 @@ def command(
 def _tune(options: Options, console: Console) -> dict[str, dict[str, Any]]:
     from simulations.parallel import in_processes
     from simulations.uci.rivals import named
-    from simulations.uci.run import OURS, store, tune_once
+    from simulations.uci.run import OWN, store, tune_once
 
-    rivals = [policy for policy in options.policies if policy != OURS]
+    rivals = [policy for policy in options.policies if policy not in OWN]
     pairs = [(name, policy) for name in options.sets for policy in rivals]
     for _, policy in pairs:
         named(policy)
@@ -102,10 +104,10 @@ def _compare(options: Options, out: Path, console: Console, *, as_json: bool) ->
     from simulations.parallel import in_processes
     from simulations.uci.report import compare, kept, write
     from simulations.uci.rivals import named
-    from simulations.uci.run import OURS, run_once
+    from simulations.uci.run import OWN, run_once
 
     for policy in options.policies:
-        if policy != OURS:
+        if policy not in OWN:
             named(policy)
     calls = [
         (options.data, name, policy, seed, options.rounds)

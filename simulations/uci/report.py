@@ -13,7 +13,7 @@ import orjson
 from simulations.fragments import leave, played
 from simulations.plots import _figure, _save
 from simulations.standings import Figure, figure_of
-from simulations.uci.run import OURS, Run, tuned
+from simulations.uci.run import OURS, OWN, Run, tuned
 
 #: Mean error in 10,000 rounds that the learner is to reach, and the geometric mean of its ratios to the best VW.
 GOALS: Mapping[str, float] = {"shuttle": 0.012, "mushroom": 0.0025, "adult": 0.162, "covertype": 0.28, "letter": 0.36}
@@ -52,7 +52,7 @@ class Comparison:
 
     def as_json(self) -> dict[str, Any]:
         """Everything as plain data, with how each rival was tuned."""
-        rivals = [policy for policy in self.policies if policy != OURS]
+        rivals = [policy for policy in self.policies if policy not in OWN]
         return {
             "goals": dict(GOALS),
             "ratio_goal": RATIO_GOAL,
@@ -162,7 +162,7 @@ def _shown(figure: Figure | None, digits: int = 4) -> str:
 
 def _untuned(found: Comparison) -> list[str]:
     """Rivals, by set, whose grid nobody searched: a comparison with them proves nothing."""
-    return [f"{p} on {row.set}" for row in found.rows for p in row.errors if p != OURS and not tuned(row.set, p)]
+    return [f"{p} on {row.set}" for row in found.rows for p in row.errors if p not in OWN and not tuned(row.set, p)]
 
 
 def _tunings(found: Comparison) -> list[str]:
@@ -170,7 +170,7 @@ def _tunings(found: Comparison) -> list[str]:
     for row in found.rows:
         for policy in row.errors:
             record = tuned(row.set, policy)
-            if policy == OURS or not record:
+            if policy in OWN or not record:
                 continue
             best = ", ".join(f"{key} {value}" for key, value in sorted(record["options"].items()))
             tried = "; ".join(f"{one['option']} {one['value']}: {one['regret']:.4f}" for one in record["tried"])

@@ -13,8 +13,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from optimizer.bandit.exploration import sample
+from optimizer.model.adf import Action, AdfModel
 from optimizer.model.kway import distribution
+from optimizer.model.tokens import tokens
+from optimizer.model.training.adf import AdfRow
 from optimizer.model.training.kway import KwayLearner, KwayOptions
+from optimizer.model.training.plain import LoopTrainer
+from optimizer.service.personalizer.choosing import distribution as distribution_of_loop
+from optimizer.service.personalizer.loop import Loop
 from simulations.baselines import tuned as tunings
 from simulations.baselines.grids import search
 from simulations.uci.data import Classification, load
@@ -23,8 +29,14 @@ from simulations.uci.rivals import changed, named, play
 Floats = NDArray[np.float64]
 
 OURS = "sendtide"
+#: What serves callers of Personalizer's API, at a loop's defaults: at most a fifth is explored.
+LOOP = "loop"
+#: Policies that are no rivals, so that nobody tunes them.
+OWN = (OURS, LOOP)
 #: Rounds between two updates of our model: as many as a tenth of what was seen, at most this many.
 BLOCK = 20
+#: The same of a loop, whose linear model takes seconds to fit.
+LOOP_BLOCK = 100
 #: Orders that rivals are tuned on are numbered from here, the compared ones from 1.
 TUNING_SEEDS = 1_000
 #: Parts of a run whose errors are kept.
@@ -60,6 +72,8 @@ def run_once(
     started = time.process_time()
     if policy == OURS:
         reward = play_ours(stream, seed)
+    elif policy == LOOP:
+        reward = play_loop(stream, seed)
     else:
         start, _ = named(policy)
         reward = play(stream, changed(start, tuned(name, policy).get("options", {})), seed)
@@ -81,6 +95,32 @@ def play_ours(stream: Classification, seed: int, options: KwayOptions | None = N
         action = np.array([sample(vector, float(rng.random())) for vector in vectors], dtype=np.int64)
         reward[start:end] = action == stream.label[start:end]
         learner.learn(contexts, action, reward[start:end])
+        start = end
+    return reward
+
+
+def play_loop(stream: Classification, seed: int) -> Floats:
+    """The rewards (n,) of a Personalizer loop whose actions are the classes, known by ids alone: its learner and its
+    way of choosing, refreshed once a twentieth more has been seen, at the latest after ``LOOP_BLOCK`` rounds."""
+    loop = Loop()
+    actions = [Action(str(one), ()) for one in range(stream.classes)]
+    mask = np.ones(len(actions), np.bool_)
+    trainer, rng = LoopTrainer(), np.random.default_rng([_DRAW, seed])
+    model: AdfModel | None = None
+    reward = np.zeros(len(stream.contexts))
+    start = 0
+    while start < len(reward):
+        end = min(len(reward), start + max(1, min(LOOP_BLOCK, start // 20)))
+        taught = []
+        for place in range(start, end):
+            context = [stream.contexts[place]]
+            p = distribution_of_loop(model, loop.settings, loop.exploration, context, actions, mask)
+            chosen = sample(p, float(rng.random()))
+            reward[place] = chosen == stream.label[place]
+            told = tokens(context, "c"), tokens((), "a", actions[chosen].id)
+            taught.append(AdfRow(*told, float(reward[place])))
+        trainer.add(taught)
+        model = trainer.fit()
         start = end
     return reward
 

@@ -17,7 +17,7 @@ from simulations.uci import command
 from simulations.uci.data import SETS, Classification, load
 from simulations.uci.report import compare, markdown
 from simulations.uci.rivals import RIVALS, LinearOptions, VwOptions, play
-from simulations.uci.run import Run, play_ours, run_once, tune_once
+from simulations.uci.run import Run, play_loop, play_ours, run_once, tune_once
 
 ROWS = 60
 
@@ -107,6 +107,12 @@ def test_every_rival_learns_and_repeats_itself(data: Path, options: VwOptions | 
 def test_ours_learns_a_set(data: Path) -> None:
     rewards = play_ours(stream(data, "shuttle"), seed=1, options=KwayOptions(width=32))
     assert rewards[-100:].mean() > 0.8  # chance is 1/3
+
+
+def test_a_loop_of_personalizers_api_learns_a_set_too(data: Path) -> None:
+    rewards = play_loop(stream(data, "shuttle"), seed=1)
+    assert rewards[-100:].mean() > 0.7  # chance is 1/3, and a fifth may be explored
+    np.testing.assert_array_equal(rewards, play_loop(stream(data, "shuttle"), seed=1))
 
 
 def test_a_run_is_paired_by_seed_and_repeatable(data: Path) -> None:

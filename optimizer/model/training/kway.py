@@ -121,6 +121,14 @@ class KwayLearner:
         """How far each action's estimate is to be mistrusted after these rows, (K,)."""
         return hope(self._tried, self._earned, self.options.optimism)
 
+    def admit(self, more: int) -> None:
+        """Makes room for so many actions more, numbered behind the others."""
+        self.actions += more
+        self._tried = np.concatenate([self._tried, np.zeros(more)])
+        self._earned = np.concatenate([self._earned, np.zeros(more)])
+        self._network.admit(more)
+        self._adam = AdamW(self._network.weights, self.options.decay)
+
     def scores(self, contexts: Sequence[JsonObject]) -> NDArray[np.float64]:
         """Expected reward of every action, (n, K) in [0, 1]; the same for all actions before the first row."""
         return self._network.rewards(self._spec.encode(contexts)).astype(np.float64)

@@ -40,10 +40,19 @@ class KwayNetwork:
         self.weights: dict[str, Floats] = {
             "w1": rng.uniform(-bound, bound, (inputs, width)).astype(np.float32),
             "b1": rng.uniform(-bound, bound, width).astype(np.float32),
-            "w2": np.zeros((width, actions), np.float32),
-            # Nothing is known at first but that about one action of K is right: log odds of 1 / K.
-            "b2": np.full(actions, -math.log(max(1, actions - 1)), np.float32),
+            "w2": np.zeros((width, 0), np.float32),
+            "b2": np.zeros(0, np.float32),
         }
+        self.admit(actions)
+
+    def admit(self, more: int) -> None:
+        """Makes room for so many actions more, of which nothing is known but that about one action of K is right: log
+        odds of 1 / K."""
+        count = len(self.weights["b2"]) + more
+        room = np.zeros((len(self.weights["w2"]), more), np.float32)
+        odds = np.full(more, -math.log(max(1, count - 1)), np.float32)
+        self.weights["w2"] = np.concatenate([self.weights["w2"], room], axis=1)
+        self.weights["b2"] = np.concatenate([self.weights["b2"], odds])
 
     def hidden(self, encoded: Floats) -> Floats:
         """The rectified layer, (n, width)."""

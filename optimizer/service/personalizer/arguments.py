@@ -41,6 +41,12 @@ class LearningSettings:
     parameter: float = 0.0
     epsilon: float | None = None
 
+    @property
+    def network(self) -> bool:
+        """Whether a network may choose where all actions are plain (``model.plain``): it multiplies features, and
+        explores in a way of its own."""
+        return self.products and self.method == "posterior"
+
 
 @lru_cache(maxsize=256)
 def read_arguments(arguments: str) -> LearningSettings:

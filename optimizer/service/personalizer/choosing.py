@@ -4,6 +4,9 @@
 there is a model everything is drawn evenly, as Azure Personalizer did; the young model's ceiling falls from there.
 Under the ceiling the posterior says how much: where it is sure, nearly nothing. A small even part always remains, so
 that any other policy can be judged from the log; 0 switches even that off.
+
+Where all actions are known by ids alone, a network may have learned more than the linear model (``model.plain``): then
+the best action is the best by it, and what it hopes for takes the place of the posterior, under the same limits.
 """
 
 from __future__ import annotations
@@ -17,6 +20,7 @@ from optimizer.bandit import exploration
 from optimizer.bandit.ceilings import bounded
 from optimizer.bandit.exploration import Mask, Vector
 from optimizer.model.adf import Action, AdfModel
+from optimizer.model.tokens import tokens
 from optimizer.service.personalizer.arguments import LearningSettings
 
 #: By how much of its width a posterior draw moves, at first; and after how many rows by 1/√2 of that.
@@ -37,6 +41,8 @@ def distribution(
     context: Sequence[Any],
     actions: Sequence[Action],
     mask: Mask,
+    *,
+    linear: bool = False,
 ) -> Vector:
     """The probability of each action, (K,) float64: 0 where ``mask`` is False.
 
@@ -44,18 +50,32 @@ def distribution(
         model: what was learned; None = nothing yet.
         settings: how to explore. ceiling: the most that is explored, in [0, 1].
         context: feature objects. actions: K of them. mask: (K,), at least one True.
+        linear: whether the linear model has to choose: it explains, and it is what an apprentice imitates with.
 
     Raises:
         ValueError: nothing is eligible.
     """
     if model is None or model.rows == 0:
         return exploration.uniform(mask)
-    score = model.score(context, actions)
-    mean = score[:, 0]
+    plain = _plain(model, context, actions, mask) if settings.network and not linear else None
+    if plain is None:
+        score = model.score(context, actions)
+        mean, explored = score[:, 0], _explored(settings, score, mask, model)
+    else:
+        mean, explored = plain
     greedy = int(np.where(mask, mean, -np.inf).argmax())
     most = 0.0 if ceiling == 0 else max(ceiling, 1.0 / (1.0 + model.rows / _YOUNG))
     even = ceiling * _EVEN / np.sqrt(1.0 + model.rows / _EVEN_FALLS)
-    return bounded(_explored(settings, score, mask, model), greedy, mask, most, min(most, max(even, _least(ceiling))))
+    return bounded(explored, greedy, mask, most, min(most, max(even, _least(ceiling))))
+
+
+def _plain(
+    model: AdfModel, context: Sequence[Any], actions: Sequence[Action], mask: Mask
+) -> tuple[Vector, Vector] | None:
+    """Expected rewards and probabilities by the network, where there is one that knows these actions."""
+    if model.plain is None:
+        return None
+    return model.plain.wanted(tokens(context, "c"), [tokens(a.features, "a", a.id) for a in actions], mask)
 
 
 def _least(ceiling: float) -> float:

@@ -132,7 +132,7 @@ def _where(found: Sequence[Trial], mask: Mask) -> list[Trial]:
 def _replayed(arguments: str, found: Sequence[Trial], loop: Loop) -> Floats:
     settings = read_arguments(arguments)
     ceiling = loop.exploration if settings.epsilon is None else settings.epsilon
-    return replaying.learned(found, settings, ceiling, loop.default_reward)
+    return replaying.learned(found, settings, ceiling, loop.default_reward, linear=loop.explain)
 
 
 def _optimised(done: Evaluation, found: Sequence[Trial], loop: Loop, stretches: _Stretches) -> Evaluation:

@@ -15,7 +15,8 @@ from datetime import datetime, timedelta
 from optimizer.errors import BadArtifact
 from optimizer.model.adf import AdfModel
 from optimizer.model.tokens import Tokens, tokens
-from optimizer.model.training.adf import KEPT_ENTRIES, AdfOptions, AdfRow, AdfTrainer
+from optimizer.model.training.adf import KEPT_ENTRIES, AdfOptions, AdfRow
+from optimizer.model.training.plain import MOST_ROWS, LoopTrainer
 from optimizer.service.ids import fresh
 from optimizer.service.personalizer import apprentice
 from optimizer.service.personalizer import loop as loops
@@ -51,7 +52,7 @@ class _Ready:
     began, the ``floor`` below which nothing is learned any more, since a reset or an import passed over it, and up to
     where an apprentice's answers are ``counted``; ``tally`` is of those that no stored generation counts yet."""
 
-    trainer: AdfTrainer
+    trainer: LoopTrainer
     generation: int
     upto: int
     teaching: tuple[object, ...]
@@ -187,7 +188,10 @@ def _begin(reader: Reader, workspace_id: str, loop: Loop, stored: RankModel | No
     # What a reset (without a model) or an import (its model never began in this log) leaves tells where it was.
     floor = upto if model is None else int(model.facts.get("floor", 0 if "since" in model.facts else upto))
     counted = upto if model is None else max(upto, int(model.facts.get("counted", 0)))
-    ready = _Ready(AdfTrainer(options), generation, upto, loop.teaching, born, upto, floor, counted)
+    network = loop.settings.network and not loop.explain
+    plain = None if model is None else model.plain
+    trainer = LoopTrainer(options, network=network, plain=plain)
+    ready = _Ready(trainer, generation, upto, loop.teaching, born, upto, floor, counted)
     if model is None:
         return ready
     if model.facts.get("teaching") != told(loop) and (loop.retrain_days or model.products != options.products):
@@ -202,7 +206,10 @@ def _begin(reader: Reader, workspace_id: str, loop: Loop, stored: RankModel | No
             ready.trainer.add(again.rows)
             ready.since = since
             return ready
-    ready.trainer = AdfTrainer(options, model)
+    ready.trainer = LoopTrainer(options, model, network=network, plain=plain)
+    if network:
+        newest = _take(reader, workspace_id, loop, max(floor, upto - MOST_ROWS // 2), now, counted=counted, upto=upto)
+        ready.trainer.remember(newest.rows)
     return ready
 
 

@@ -39,14 +39,14 @@ def take_in(services: Services, workspace_id: str, raw: bytes) -> None:
     Raises:
         Invalid: it is no model file, was damaged, or its signature is not this installation's.
     """
-    blob = raw
-    if raw.startswith(_SIGNED):
+    blob, signed = raw, raw.startswith(_SIGNED)
+    if signed:
         start = len(_SIGNED) + _MAC
         blob = raw[start:]
         if not hmac.compare_digest(raw[len(_SIGNED) : start], _mac(services, blob)):
             raise Invalid("the file's signature is not this installation's", code="InvalidModelImportSignature")
     try:
-        model = AdfModel.from_blob(blob)
+        model = AdfModel.from_blob(blob, linear=not signed)
     except BadArtifact as fault:
         raise Invalid(f"not a model file: {fault.detail}", code="InvalidModelImportFormat") from None
     loop = loops.get(services, workspace_id)

@@ -114,7 +114,8 @@ def _fill(request: RankRequest, slot: Slot, eligible: list[int], loop: Loop, ser
     ids = [action.id for action in request.actions]
     baseline = ids.index(slot.baseline) if slot.baseline is not None else eligible[0]
     context = slot_context(request.context, slot.id, slot.features)
-    p = distribution(served.model, loop.settings, loop.exploration, context, request.actions, mask)
+    asked = (loop.settings, loop.exploration, context, request.actions, mask)
+    p = distribution(served.model, *asked, linear=loop.explain or loop.mode != "Online")
     drawn = sample(p, u)
     if loop.mode == "Online":
         return SlotChoice(slot.id, tuple(eligible), tuple(p[eligible].tolist()), drawn, baseline, slot.features)

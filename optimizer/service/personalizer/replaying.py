@@ -19,7 +19,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from optimizer.model.adf import Action, AdfModel
-from optimizer.model.training.adf import AdfOptions, AdfRow, AdfTrainer
+from optimizer.model.training.adf import AdfOptions, AdfRow
+from optimizer.model.training.plain import LoopTrainer
 from optimizer.service.personalizer.arguments import LearningSettings
 from optimizer.service.personalizer.choosing import distribution
 from optimizer.service.personalizer.learning import lessons
@@ -129,21 +130,24 @@ def uniform(log: Sequence[Trial]) -> Floats:
     return np.array([1.0 / len(t.slot.eligible) / t.propensity for t in log])
 
 
-def learned(log: Sequence[Trial], settings: LearningSettings, ceiling: float, default_reward: float) -> Floats:
+def learned(
+    log: Sequence[Trial], settings: LearningSettings, ceiling: float, default_reward: float, *, linear: bool = False
+) -> Floats:
     """(n,) weights of a policy that learns as it goes.
 
     Args:
         log: by time.
         settings: how it learns and explores. ceiling: the most that it explores.
         default_reward: what an apprentice's other choices are taught.
+        linear: see ``distribution``.
     """
-    trainer = AdfTrainer(AdfOptions(products=settings.products))
+    trainer = LoopTrainer(AdfOptions(products=settings.products), network=settings.network and not linear)
     model: AdfModel | None = None
     weights = np.empty(len(log))
     done = 0
     for part in _parts(log):
         for trial in part:
-            weights[done] = _probability(trial, model, settings, ceiling) / trial.propensity
+            weights[done] = _probability(trial, model, settings, ceiling, linear) / trial.propensity
             done += 1
         trainer.add(row for trial in part for row in _taught(trial, default_reward))
         if done < len(log):
@@ -161,9 +165,12 @@ def _taught(trial: Trial, default_reward: float) -> Iterator[AdfRow]:
     return lessons(replace(trial.rank, slots=(trial.slot,)), (trial.reward,), default_reward)
 
 
-def _probability(trial: Trial, model: AdfModel | None, settings: LearningSettings, ceiling: float) -> float:
+def _probability(
+    trial: Trial, model: AdfModel | None, settings: LearningSettings, ceiling: float, linear: bool
+) -> float:
     actions = [Action(a.id, a.features) for a in trial.rank.actions]
     mask = np.zeros(len(actions), np.bool_)
     mask[list(trial.slot.eligible)] = True
     context = slot_context(trial.rank.context, trial.slot.slot_id, trial.slot.features)
-    return float(distribution(model, settings, ceiling, context, actions, mask)[trial.slot.chosen])
+    p = distribution(model, settings, ceiling, context, actions, mask, linear=linear)
+    return float(p[trial.slot.chosen])

@@ -10,11 +10,12 @@ import numpy as np
 import pytest
 
 from optimizer.errors import Invalid
-from optimizer.model.adf import AdfModel
+from optimizer.model.adf import Action, AdfModel
 from optimizer.model.training.adf import AdfRow, AdfTrainer
-from optimizer.service.personalizer import apprentice, learning, logs, models
+from optimizer.service.personalizer import apprentice, feedback, learning, logs, models, ranking
 from optimizer.service.personalizer import loop as loops
 from optimizer.service.personalizer.learning import LoopLearner
+from optimizer.service.personalizer.ranking import RankRequest, Slot
 from optimizer.service.wiring import open_services
 from storage.errors import StoreUnavailable
 from storage.ranks import RankModel
@@ -288,3 +289,39 @@ def test_another_process_serves_a_new_generation_with_its_next_rank(bench: Bench
     with other.store.read() as reader:
         assert other.loops.current(reader, "w").generation == 1
     other.close()
+
+
+def test_actions_known_by_ids_alone_are_chosen_by_a_network_where_it_foretells_better(bench: Bench) -> None:
+    plain = tuple(Action(name, ()) for name in ("same", "other"))
+    rng = np.random.default_rng(1)
+
+    def play(rounds: int) -> float:
+        """The share of right choices, an apprentice's own."""
+        right = 0
+        for x, y in rng.integers(2, size=(rounds, 2)).tolist():
+            bench.count += 1
+            asked = RankRequest(plain, (Slot(""),), ({"x": f"x{x}", "y": f"y{y}"},), f"p{bench.count}")
+            rank = ranking.rank(bench.services, "w", asked)
+            slot = rank.slots[0]
+            feedback.reward(bench.services, "w", rank.event_id, [("", float(slot.chosen == int(x != y)))])
+            bench.clock.forward(seconds=1)
+            right += (slot.chosen if slot.shadow is None else slot.shadow) == int(x != y)
+        return right / rounds
+
+    for _ in range(7):
+        play(100)
+        assert bench.learn()
+    assert loaded(bench).plain is not None
+    assert play(200) > 0.7, "a linear model is right half the time, and a fifth may be explored"
+    bench.learner = LoopLearner()  # another process, which reads the log again
+    assert bench.learn()
+    assert loaded(bench).plain is not None
+    loops.change(bench.services, "w", {"explain": True})
+    assert play(200) < 0.7, "the linear model answers where answers are explained"
+    loops.change(bench.services, "w", {"explain": False, "mode": "Apprentice"})
+    assert play(200) < 0.7, "and imitates where the loop is an apprentice"
+    loops.change(bench.services, "w", {"mode": "Online"})
+    assert play(200) > 0.7
+    for signed in (True, False):
+        models.take_in(bench.services, "w", models.export(bench.services, "w", signed=signed))
+        assert (loaded(bench).plain is not None) == signed
