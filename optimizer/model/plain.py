@@ -2,7 +2,8 @@
 
 A linear model multiplies an action's id with each of the context's features, and knows of no third thing. Where actions
 have no features, all that tells them apart is learned for each of them anyway, and a network learns more of it. It
-serves the requests whose actions it has all learned; the linear model serves the others, and explains.
+serves the requests of such actions, as long as it has learned one of them; the linear model serves the others, and
+explains.
 """
 
 from __future__ import annotations

@@ -283,7 +283,7 @@ def test_serving_imports_neither_torch_nor_onnx() -> None:
 def test_a_worker_imports_nothing_that_only_trainers_and_files_need() -> None:
     code = (
         "import sys; from optimizer.web import create_app; create_app(); "
-        "print([m for m in ('torch', 'pandas', 'pyarrow', 'optuna', 'matplotlib') if m in sys.modules])"
+        "print([m for m in ('torch', 'onnx', 'pandas', 'pyarrow', 'optuna', 'matplotlib') if m in sys.modules])"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"

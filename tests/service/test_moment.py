@@ -126,7 +126,12 @@ def test_a_decision_alone_and_in_a_batch_and_its_replay_are_one(learned: Service
 
 def test_what_a_caller_says_of_the_moment_is_not_believed(learned: Services, clock: FakeClock) -> None:
     lie = bought(clock.now, 8.0) | {MOMENT: (clock.now - timedelta(days=6)).timestamp()}
-    assert ask(learned, context=lie, immediate=True).variant_id == "womens"
+    asked = (lie, bought(clock.now, 8.0), bought(clock.now, 2.0))
+    decisions = [ask(learned, context=one, immediate=True) for one in asked]
+    lied, honest, other = vectors(learned, decisions)
+    assert lied == honest != other
+    assert decisions[0].action is not None
+    assert lied[decisions[0].action] == decisions[0].propensity
 
 
 def test_training_rows_have_the_ages_that_decisions_had(services: Services, spring: Campaign, clock: FakeClock) -> None:

@@ -15,12 +15,7 @@ from optimizer.model.historyspec import FACTS
 from optimizer.model.training.encoders import Reader
 from optimizer.model.training.graphs import Nodes, network_nodes, reader_nodes
 from optimizer.model.training.network import Network
-
-OPSET = 17
-#: ONNX IR version of opset 17's time; every ONNX Runtime since 1.13 reads it.
-IR_VERSION = 8
-#: Of float32 sums in another order, per unit of a column's own size (columns are standardised; some are larger).
-TOLERANCE = 1e-5
+from optimizer.model.training.onnxformat import IR_VERSION, OPSET, TOLERANCE
 
 
 def export_graph(spec: FeatureSpec, network: Network | None, reader: Reader | None = None) -> bytes:

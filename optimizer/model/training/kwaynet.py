@@ -17,7 +17,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from optimizer.model.embedding import INPUT, OUTPUT, Embedder
 from optimizer.model.features import FeatureSpec
-from optimizer.model.training.export import IR_VERSION, OPSET, TOLERANCE
+from optimizer.model.training.onnxformat import IR_VERSION, OPSET, TOLERANCE
 
 Floats = NDArray[np.float32]
 Ints = NDArray[np.int64]

@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections import deque
 from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,8 +18,10 @@ from optimizer.model.adf import AdfModel
 from optimizer.model.artifact import unpack
 from optimizer.model.plain import FEATURED, Plain, key_of, told
 from optimizer.model.training.adf import AdfOptions, AdfRow, AdfTrainer
-from optimizer.model.training.kway import KwayLearner
 from storage.records import JsonObject
+
+if TYPE_CHECKING:
+    from optimizer.model.training.kway import KwayLearner
 
 #: More actions than this are no plain problem; rows that are kept at most, the newer half stays.
 MOST_ACTIONS, MOST_ROWS = 100, 50_000
@@ -151,7 +154,7 @@ class PlainLearner:
         if len(self._place) < 2:
             return None
         if self._learner is None:
-            self._learner = KwayLearner(len(self._place), seed=self._seed)
+            self._learner = _learner(len(self._place), self._seed)
         elif len(self._place) > self._learner.actions:
             self._learner.admit(len(self._place) - self._learner.actions)
         self._learned += len(new)
@@ -161,3 +164,9 @@ class PlainLearner:
             return None
         graph, _, meta = unpack(self._learner.export())
         return Plain(graph, {**meta, "keys": [*self._place]})
+
+
+def _learner(actions: int, seed: int) -> KwayLearner:
+    from optimizer.model.training.kway import KwayLearner  # brings ONNX's own library, which workers do without
+
+    return KwayLearner(actions, seed=seed)

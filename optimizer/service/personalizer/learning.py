@@ -197,6 +197,7 @@ def _begin(reader: Reader, workspace_id: str, loop: Loop, stored: RankModel | No
     if model.facts.get("teaching") != told(loop) and (loop.retrain_days or model.products != options.products):
         days = timedelta(days=min(loop.retrain_days, loops.LONGEST_DAYS))
         ready.upto = ready.since = max(_position_before(reader, workspace_id, now - days, upto), floor)
+        ready.trainer = LoopTrainer(options, network=network)  # the network, too, was taught by other rules
         return ready
     ready.fitted_rows = model.rows
     if model.facts.get("whole") is True:
@@ -207,7 +208,7 @@ def _begin(reader: Reader, workspace_id: str, loop: Loop, stored: RankModel | No
             ready.since = since
             return ready
     ready.trainer = LoopTrainer(options, model, network=network, plain=plain)
-    if network:
+    if network and plain is not None:
         newest = _take(reader, workspace_id, loop, max(floor, upto - MOST_ROWS // 2), now, counted=counted, upto=upto)
         ready.trainer.remember(newest.rows)
     return ready
