@@ -159,7 +159,7 @@ def tallies_of(told: Sequence[Told]) -> Tallies:
         kinds = np.repeat(np.arange(len(RHYTHM_KINDS)), packed[: len(RHYTHM_KINDS)])
         # Single precision holds what was told to the last decimal, and this brings it back.
         counts[kinds, row, packed[len(RHYTHM_KINDS) :]] = np.round(np.array(one.counts, np.float64), DIGITS)
-    return Tallies(*counts)
+    return Tallies(**dict(zip(RHYTHM_KINDS, counts, strict=True)))
 
 
 @dataclass(frozen=True)
