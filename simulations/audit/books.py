@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from datetime import datetime, timedelta
 
-from simulations.audit.holdings import GONE, Held, final_place
+from simulations.audit.holdings import GONE, SETTLED_AFTER, Held, final_place
 from simulations.audit.scarce import Sums, period_at
 from simulations.audit.verdicts import Judgement
 from storage.log import HEARD, FeedbackRow, Message
@@ -15,8 +15,6 @@ from storage.rules import MICROS, Rule
 
 #: A message that leaves within this time of its plan is on time.
 ON_TIME = timedelta(minutes=5)
-#: An unconfirmed reservation is settled at the earliest this long after its planned time.
-SETTLED_AFTER = timedelta(hours=1)
 #: Events that only a message that went out can cause.
 PROOFS_OF_SENDING = frozenset({"delivered", "opened", "clicked"})
 #: Wider than any period that a date of the years 1 to 9999 falls into.

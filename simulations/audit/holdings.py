@@ -22,6 +22,9 @@ from storage.rules import RiskLimit
 #: Statuses after which a message holds no place any more.
 GONE = frozenset({"released", "revoked", "displaced", "expired"})
 
+#: An unconfirmed reservation is settled at the earliest this long after its planned time.
+SETTLED_AFTER = timedelta(hours=1)
+
 #: When a message counted, as far as is known: one element = certain; None = it didn't count.
 Times = frozenset[datetime | None]
 NOT_COUNTED: Times = frozenset({None})
@@ -136,8 +139,11 @@ def held_elsewhere(message: Message) -> Held:
     )
 
 
-def stages(held: Held) -> list[tuple[int, Times]]:
-    """Where a message counted: (mark, times) in order; the times hold for decisions above the mark, up to the next."""
+def stages(held: Held, asked_at: datetime | None = None) -> list[tuple[int, Times]]:
+    """Where a message counted: (mark, times) in order; the times hold for decisions above the mark, up to the next.
+
+    ``asked_at``: when the decision that asks was made, which tells what can't have expired by then; None = not known.
+    """
     planned: Times = frozenset({held.planned})
     if held.decided_at is None:
         return [(held.position, planned)]
@@ -148,21 +154,26 @@ def stages(held: Held) -> list[tuple[int, Times]]:
             return [(held.position, planned | NOT_COUNTED)]
         # It may have expired, and have been heard of, before it was given back.
         came_back = held.sent_after is not None and held.sent_after >= held.position
-        until = planned | NOT_COUNTED if came_back else planned
+        until = planned | NOT_COUNTED if came_back and _may_have_expired(held, asked_at) else planned
         return [(held.position, until), (held.closed_after, NOT_COUNTED)]
     if held.close_reason == HEARD_LATE:  # it may have been confirmed after that, and moved
-        return _confirmed(held, planned, planned | {held.sent_at or held.planned})
+        return _confirmed(held, planned, planned | {held.sent_at or held.planned}, asked_at)
     if held.status != "sent" or held.sent_at is None:
         return [(held.position, planned)]
-    return _confirmed(held, planned, frozenset({held.sent_at}))
+    return _confirmed(held, planned, frozenset({held.sent_at}), asked_at)
 
 
-def _confirmed(held: Held, planned: Times, real: Times) -> list[tuple[int, Times]]:
+def _may_have_expired(held: Held, by: datetime | None) -> bool:
+    return by is None or by >= held.planned + SETTLED_AFTER
+
+
+def _confirmed(held: Held, planned: Times, real: Times, asked_at: datetime | None) -> list[tuple[int, Times]]:
     """A message that counted as sent in the end, be it after it was closed."""
     before = between = planned
     if held.closed_at is not None and not held.was_assumed:
-        if held.was_assumed is False and held.close_reason != HEARD_LATE and held.closed_at > held.planned:
-            # Given back after its time: it may have expired, and have been heard of, before.
+        overdue = _may_have_expired(held, held.closed_at) and _may_have_expired(held, asked_at)
+        if held.was_assumed is False and held.close_reason != HEARD_LATE and overdue:
+            # Given back after that: it may have expired, and have been heard of, before.
             before = planned | NOT_COUNTED
         between = NOT_COUNTED if held.was_assumed is False else planned | NOT_COUNTED
     if held.sent_after is None:
@@ -174,10 +185,10 @@ def _confirmed(held: Held, planned: Times, real: Times) -> list[tuple[int, Times
     return [(held.position, before), (held.closed_after, between), (held.sent_after, real)]
 
 
-def times_at(held: Held, position: int) -> Times:
-    """When ``held`` counted for the decision at ``position``."""
+def times_at(held: Held, position: int, asked_at: datetime | None) -> Times:
+    """When ``held`` counted for the decision at ``position``, made at ``asked_at``."""
     at = NOT_COUNTED
-    for mark, times in stages(held):
+    for mark, times in stages(held, asked_at):
         if mark < position:
             at = times
     return at
@@ -203,7 +214,7 @@ class Neighbours:
         for i in sorted({i for _, i in self._places[first:last]}):
             other = self._messages[i]
             if other is not judged and other.position < judged.position:
-                times = times_at(other, judged.position)
+                times = times_at(other, judged.position, judged.decided_at)
                 if times != NOT_COUNTED:
                     yield other, times
 

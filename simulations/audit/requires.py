@@ -139,7 +139,7 @@ def _candidates(
     for held in messages:
         own = held.decided_at is not None and held.position < position
         if own and held.campaign_id == condition.campaign_id and condition.variant_id in (None, held.variant_id):
-            times = times_at(held, position)
+            times = times_at(held, position, now)
             fitting += [
                 (at, held.variant_id or "", held.ref, held, len(times) == 1)
                 for at in times

@@ -72,7 +72,8 @@ class Shop:
             self.now += timedelta(minutes=self.chance.choice((10, 60, 120, 240)))
             what = self.chance.random()
             if what < 0.2:
-                self._take(self.services.decider.decide(SHOP, self._request())[0])
+                asked = replace(self._request(), request_id=f"one{step}")  # else its id, so what is drawn, is by chance
+                self._take(self.services.decider.decide(SHOP, asked)[0])
             elif what < 0.6:
                 rows = [self._request() for _ in range(self.chance.randrange(2, 12))]
                 for made in self.services.decider.decide_batch(SHOP, rows, f"run{step}"):

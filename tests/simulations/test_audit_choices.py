@@ -239,17 +239,23 @@ def test_nothing_is_displaced_without_need(shop: Store) -> None:
     assert report.breaches[0].others == ("far",)
 
 
-def test_a_need_that_hangs_on_a_message_of_uncertain_end_is_unknown(shop: Store) -> None:
-    """Given back after its time, and confirmed later: it may have expired, and been heard of, before."""
+@pytest.mark.parametrize(
+    ("planned", "verdict"),
+    [(NOW - HOUR, "unknown"), (NOW - HOUR + MINUTE, "kept"), (NOW + 3 * HOUR, "kept")],
+)
+def test_a_need_that_hangs_on_a_message_of_uncertain_end_is_unknown(
+    shop: Store, planned: datetime, verdict: str
+) -> None:
+    """Given back after its time, and confirmed later: an hour after that time it may have expired before."""
     put_rule(shop, Cap(limit=2, rolling_hours=24.0), version=2)
-    log(shop, reserved("other", NOW + 3 * HOUR), reserved("low", NOW + HOUR))
+    log(shop, reserved("other", planned, NOW - DAY), reserved("low", NOW + HOUR))
     displaced(shop, "low")
     log(shop, urgent())
     released(shop, "other", NOW + 9 * HOUR)
-    changed(shop, "other", "sent", sent_at=NOW + 3 * HOUR)
+    changed(shop, "other", "sent", sent_at=planned)
     report = audited(shop)
     assert report.clean
-    assert tally(report, "priority") == {"unknown": 1}
+    assert tally(report, "priority") == {verdict: 1}
 
 
 def test_a_displaced_message_and_its_taker_name_each_other(shop: Store) -> None:

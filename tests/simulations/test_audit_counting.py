@@ -75,7 +75,7 @@ def test_what_was_heard_of_late_and_then_confirmed_or_given_back_is_accused_of_n
     put_rule(store, ONE_A_DAY)
     log(store, reserved("told", NOW + 10 * HOUR))
     changed(store, "told", "expired", closed_at=NOW + 11 * HOUR, close_reason="unconfirmed")
-    log(store, reserved("between", NOW + 11 * HOUR))
+    log(store, reserved("between", NOW + 11 * HOUR, NOW + 11 * HOUR))
     changed(store, "told", "assumed_sent", close_reason=HEARD_LATE)
     how = {"sent_at": NOW + 10 * HOUR} if end == "sent" else {"closed_at": NOW + 12 * HOUR, "close_reason": "x"}
     changed(store, "told", end, **how)
@@ -86,14 +86,14 @@ def test_what_was_heard_of_late_given_back_and_then_confirmed_counts_from_the_co
     put_rule(store, ONE_A_DAY)
     log(store, reserved("told", NOW + 10 * HOUR))
     changed(store, "told", "expired", closed_at=NOW + 11 * HOUR, close_reason="unconfirmed")
-    log(store, reserved("while-expired", NOW + 11 * HOUR))
-    released(store, "while-expired")
+    log(store, reserved("while-expired", NOW + 11 * HOUR, NOW + 11 * HOUR))
+    released(store, "while-expired", NOW + 11 * HOUR)
     changed(store, "told", "assumed_sent", close_reason=HEARD_LATE)
     released(store, "told", NOW + 12 * HOUR)
-    log(store, reserved("after-release", NOW + 12 * HOUR))
+    log(store, reserved("after-release", NOW + 12 * HOUR, NOW + 12 * HOUR))
     assert audited(store).clean
     changed(store, "told", "sent", sent_at=NOW + 10 * HOUR)
-    log(store, reserved("over", NOW + 13 * HOUR))
+    log(store, reserved("over", NOW + 13 * HOUR, NOW + 13 * HOUR))
     assert {breach[1] for breach in broken(audited(store))} == {"over"}
 
 
