@@ -16,6 +16,7 @@ from storage.codec import encode, from_micros, maybe_micros, maybe_time, shared,
 from storage.log import Reason, ShadowChoice, Snapshot
 from storage.records import JsonObject
 from storage.rules import RiskLimit
+from storage.unread import Unread
 
 
 class _Limit(msgspec.Struct, frozen=True, array_like=True):
@@ -57,7 +58,16 @@ class _DecisionDocument(msgspec.Struct, frozen=True, omit_defaults=True):
     floored: bool = msgspec.field(default=False, name="f")
 
 
-_decision_decoder = msgspec.json.Decoder(_DecisionDocument)
+_NO_TEXT = msgspec.Raw(b"")
+
+
+class _ReadDocument(_DecisionDocument, frozen=True):
+    """The same as it is read: effects stay a text."""
+
+    effects: msgspec.Raw = msgspec.field(default=_NO_TEXT, name="e")  # type: ignore[assignment]
+
+
+_decision_decoder = msgspec.json.Decoder(_ReadDocument)
 
 
 class _Outline(msgspec.Struct, frozen=True, gc=False):
@@ -177,7 +187,7 @@ def unpack_detail(document: bytes) -> tuple[Snapshot, tuple[Reason, ...], JsonOb
         shared(body.timezone),
         shared(body.timezone_source),
         with_shared_words(body.context) if body.context else _NONE,
-        body.effects or _NONE,
+        _NONE if body.effects is _NO_TEXT else Unread(bytes(body.effects)),
         body.attempt,
         body.immediate,
         _unpack_shadow(body.shadow),

@@ -14,26 +14,21 @@ Two kinds of evidence share θ_u, each with a population curve of its own:
 
 from __future__ import annotations
 
-from array import array
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import chain
-from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
 
 from optimizer.model.timefeatures import DAY, HOURS_OF_WEEK, TIME_NAMES, WEEKEND, harmonics
-from storage.records import JsonObject
 from storage.rhythm import RHYTHM_KINDS
 
 Floats = NDArray[np.float64]
 
 #: The name of the tallies among a decision's effects.
 EFFECT = "rhythm"
-#: Decimals of a count that a decision is told. Of an hour of the week counts are far below 4,096.
-DIGITS: Final = 3
 #: How many features τ_u has: four daily harmonics, the weekend, and the weekend times the first two of them.
 WIDTH = 13
 HOUR = 3_600
@@ -113,53 +108,18 @@ class Tallies:
         yield np.where(exposed, self.answered, 0.0), exposure
 
 
-@dataclass(frozen=True, slots=True)
-class PackedTallies:
-    """What a decision was told of one person, in a tenth of the room.
-
-    ``hours``: how many hours there are of each kind, a byte each, then these hours of the week. ``counts`` are those of
-    the hours in turn.
-    """
-
-    hours: bytes
-    counts: array[float]
-
-
-#: What a decision was told of one person: by kind, pairs of an hour of the week and a count; or packed.
-Told = Mapping[str, Sequence[Sequence[float]]] | PackedTallies
-
-
-def pack_tallies(effects: JsonObject) -> None:
-    """Packs the tallies among a decision's effects, which were just read and which nobody else holds: those of a long
-    log would fill gigabytes.
-
-    Raises:
-        TypeError: the effects can't be written to.
-    """
-    if EFFECT not in effects:
-        return
-    if not isinstance(effects, dict):
-        raise TypeError(f"effects that are packed must be a dict, these are a {type(effects).__name__}")
-    effects[EFFECT] = _packed(effects[EFFECT])
-
-
-def _packed(told: Told) -> PackedTallies:
-    if isinstance(told, PackedTallies):
-        return told
-    kinds = [told.get(kind, ()) for kind in RHYTHM_KINDS]
-    flat = [*chain.from_iterable(chain.from_iterable(kinds))]
-    return PackedTallies(bytes([*map(len, kinds), *map(int, flat[::2])]), array("f", flat[1::2]))
+#: What a decision was told of one person: by kind, pairs of an hour of the week and a count.
+Told = Mapping[str, Sequence[Sequence[float]]]
 
 
 def tallies_of(told: Sequence[Told]) -> Tallies:
-    """Tallies of n people as decisions were told of them: by kind, pairs of an hour of the week and a count."""
-    counts = np.zeros((len(RHYTHM_KINDS), len(told), HOURS_OF_WEEK))
-    for row, one in enumerate(map(_packed, told)):
-        packed = np.frombuffer(one.hours, np.uint8)
-        kinds = np.repeat(np.arange(len(RHYTHM_KINDS)), packed[: len(RHYTHM_KINDS)])
-        # Single precision holds what was told to the last decimal, and this brings it back.
-        counts[kinds, row, packed[len(RHYTHM_KINDS) :]] = np.round(np.array(one.counts, np.float64), DIGITS)
-    return Tallies(**dict(zip(RHYTHM_KINDS, counts, strict=True)))
+    """Tallies of n people as decisions were told of them."""
+    pairs = [one.get(kind, ()) for kind in RHYTHM_KINDS for one in told]
+    hours, counts = np.fromiter(chain.from_iterable(chain.from_iterable(pairs)), np.float64).reshape(-1, 2).T
+    out = np.zeros((len(pairs), HOURS_OF_WEEK))
+    out[np.repeat(np.arange(len(pairs)), [*map(len, pairs)]), hours.astype(np.int64)] = counts
+    by_kind = out.reshape(len(RHYTHM_KINDS), len(told), HOURS_OF_WEEK)
+    return Tallies(**dict(zip(RHYTHM_KINDS, by_kind, strict=True)))
 
 
 @dataclass(frozen=True)

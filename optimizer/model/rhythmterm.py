@@ -62,10 +62,10 @@ class RhythmTerm:
 def deviations(prior: RhythmPrior, effects: Sequence[JsonObject], local: NDArray[np.int64]) -> Floats:
     """θ_uᵀτ_u(s) of n rows, (n,): each at its own local second; 0 where nothing is told of a recipient."""
     out = np.zeros(len(effects))
-    told = np.array([row for row, one in enumerate(effects) if one.get(EFFECT)], dtype=np.int64)
+    told = np.array([row for row, one in enumerate(effects) if one], dtype=np.int64)
     for start in range(0, len(told), _CHUNK):
         rows = told[start : start + _CHUNK]
-        theta = posterior(prior, tallies_of([effects[row][EFFECT] for row in rows.tolist()])).mode
+        theta = posterior(prior, tallies_of([effects[row].get(EFFECT, {}) for row in rows.tolist()])).mode
         out[rows] = (rhythm_features(local[rows]) * theta).sum(axis=1)
     return out
 

@@ -45,7 +45,6 @@ from optimizer.bandit.rewards import (
 from optimizer.model.examples import NO_SEND, Examples
 from optimizer.model.history import pack
 from optimizer.model.moment import mark, seen_at
-from optimizer.model.rhythm import pack_tallies
 from optimizer.service.engagement import meant
 from optimizer.service.offered import Offered
 from optimizer.service.replay import local_seconds, on_known_clock
@@ -136,8 +135,8 @@ class Log:
 
 
 def load(reader: Reader, workspace_id: str, now: datetime, since: datetime | None = None) -> Log:
-    """Reads the feedback of a workspace, each context with its moment, histories and tallies packed; rewards are by the
-    present objectives. Of people whose zone this host doesn't know nothing is learned: their hours are not known."""
+    """Reads the feedback of a workspace, each context with its moment, histories packed; rewards are by the present
+    objectives. Of people whose zone this host doesn't know nothing is learned: their hours are not known."""
     campaigns = {c.campaign_id: c for c in all_campaigns(reader, workspace_id)}
     rows = []
     for found in reader.feedback(workspace_id, since=since, until=now):
@@ -146,7 +145,6 @@ def load(reader: Reader, workspace_id: str, now: datetime, since: datetime | Non
         if row is not None and on_known_clock(found.decision):
             mark(seen.context, found.decision.decided_at)
             pack(seen.context)
-            pack_tallies(seen.effects)
             rows.append(row)
     return Log(campaigns, tuple(rows), since)
 

@@ -17,7 +17,7 @@ from datetime import UTC, datetime, timedelta
 
 from optimizer.bandit.localtime import Zone, known_zone
 from optimizer.bandit.rewards import MESSAGE_OUTCOMES
-from optimizer.model.rhythm import DIGITS, EFFECT
+from optimizer.model.rhythm import EFFECT
 from optimizer.model.timefeatures import DAY, hour_of_week_at
 from optimizer.service.engagement import OUT, engages
 from storage.bulk import NewEvents
@@ -32,6 +32,8 @@ from storage.rhythm import RHYTHM_KINDS, RhythmKind, RhythmSum
 HALF_LIFE_DAYS = 90.0
 #: The least of a count that is worth telling.
 _LEAST = 0.01
+#: Decimals of a count that is told.
+_DIGITS = 3
 _HOUR_MICROS = 3_600_000_000
 _HOUR = 3_600
 
@@ -178,7 +180,7 @@ def note_answer_changed(writer: Writer, decision: Decision, *, answered: bool) -
 def counts_of(sums: Sequence[RhythmSum], now: datetime) -> list[RhythmSum]:
     """The sums with their weights faded to ``now``, as counts: of what happened now 1, of a half-life ago one half."""
     unit = _weight(int(now.timestamp()))
-    return [RhythmSum(one.kind, one.hour, round(one.weight / unit, DIGITS)) for one in sums]
+    return [RhythmSum(one.kind, one.hour, round(one.weight / unit, _DIGITS)) for one in sums]
 
 
 def effects_of(sums: Sequence[RhythmSum], now: datetime) -> JsonObject:

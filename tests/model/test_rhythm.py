@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-import copy
-from types import MappingProxyType
-from typing import Any
-
 import numpy as np
 import pytest
 from hypothesis import given
@@ -13,16 +9,13 @@ from hypothesis import strategies as st
 
 from optimizer.model import rhythm
 from optimizer.model.rhythm import (
-    EFFECT,
     FEATURES,
     WIDTH,
-    PackedTallies,
     RhythmPrior,
     Tallies,
     activity,
     decay,
     fit_prior,
-    pack_tallies,
     posterior,
     tallies_of,
 )
@@ -66,30 +59,14 @@ TOLD = st.dictionaries(st.sampled_from(RHYTHM_KINDS), HOURS.map(lambda told: [[*
 
 
 @given(told=st.lists(TOLD, max_size=3))
-def test_packed_tallies_say_the_very_same(told: list[dict[str, list[list[float]]]]) -> None:
-    effects = [{EFFECT: copy.deepcopy(one)} for one in told]
-    for one in effects:
-        pack_tallies(one)
-        pack_tallies(one)
-    packed = tallies_of([one[EFFECT] for one in effects])
+def test_tallies_are_what_was_told(told: list[dict[str, list[list[float]]]]) -> None:
+    found = tallies_of(told)
     for kind in RHYTHM_KINDS:
         expected = np.zeros((len(told), HOURS_OF_WEEK))
         for row, kinds in enumerate(told):
             for hour, count in kinds.get(kind, []):
                 expected[row, int(hour)] = count
-        np.testing.assert_array_equal(getattr(packed, kind), expected)
-        np.testing.assert_array_equal(getattr(tallies_of(told), kind), expected)
-
-
-def test_only_what_can_be_written_to_is_packed() -> None:
-    told: dict[str, Any] = {EFFECT: {"sent": [[9, 2.0]]}}
-    with pytest.raises(TypeError, match="mappingproxy"):
-        pack_tallies(MappingProxyType(told))
-    pack_tallies(told)
-    assert isinstance(told[EFFECT], PackedTallies)
-    nothing: MappingProxyType[str, Any] = MappingProxyType({})
-    pack_tallies(nothing)
-    assert not nothing
+        np.testing.assert_array_equal(getattr(found, kind), expected)
 
 
 def test_weights_halve_with_every_half_life() -> None:

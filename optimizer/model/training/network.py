@@ -17,6 +17,7 @@ from torch import nn
 
 from optimizer.model.examples import Examples
 from optimizer.model.training.actionparts import action_parts
+from optimizer.model.training.adamw import AdamW
 from optimizer.model.training.options import TrainOptions
 from optimizer.model.training.rowterms import row_likelihood
 
@@ -159,17 +160,14 @@ def fit_columns(
     head.requires_grad_()
     watched = _watched(examples.cluster, seed)
     learn, watch = torch.from_numpy(np.flatnonzero(~watched)), torch.from_numpy(np.flatnonzero(watched))
-    groups = [{"params": weights, "lr": rate} for weights, rate in course.groups]
-    groups[0] = {**groups[0], "params": [*course.groups[0][0], head]}
-    adamw = torch.optim.AdamW(groups, weight_decay=course.decay)
+    (first, rate), *others = course.groups
+    adamw = AdamW((((*first, head), rate), *others), course.decay)
     best, best_loss, waited = _state(module), float("inf"), 0
     for _ in range(course.epochs):
         module.train()
         order = learn[torch.randperm(len(learn), generator=generator)]
         for start in range(0, len(order), course.batch):
-            adamw.zero_grad()
-            task.loss(module, head, order[start : start + course.batch]).backward()  # type: ignore[no-untyped-call]  # torch's own
-            adamw.step()
+            adamw.step(task.loss(module, head, order[start : start + course.batch]))
         module.train(mode=False)
         with torch.no_grad():
             loss = float(task.loss(module, head, watch))

@@ -61,21 +61,19 @@ def rhythm_prior(examples: Examples, *, seed: int) -> RhythmPrior | None:
     latest: dict[int, int] = {}
     clusters = examples.cluster.tolist()
     for row in np.argsort(examples.local, kind="stable").tolist() if examples.effects else ():
-        if examples.effects[row].get(EFFECT):
+        if examples.effects[row]:
             latest[clusters[row]] = row
     if len(latest) < FEWEST:
         return None
     rows = np.array([latest[key] for key in sorted(latest)])
     if len(rows) > MOST:
         rows = np.sort(np.random.default_rng(seed).choice(rows, MOST, replace=False))
-    return fit_prior(tallies_of([examples.effects[row][EFFECT] for row in rows.tolist()]))
+    return fit_prior(tallies_of([examples.effects[row].get(EFFECT, {}) for row in rows.tolist()]))
 
 
 def _told(rows: RowSet, examples: Examples, seed: int) -> RowSet:
     """The rows whose decisions were told of a rhythm, or ``ROWS`` of them."""
-    chosen = np.array(
-        [i for i, row in enumerate(rows.rows.tolist()) if examples.effects[row].get(EFFECT)], dtype=np.int64
-    )
+    chosen = np.array([i for i, row in enumerate(rows.rows.tolist()) if examples.effects[row]], dtype=np.int64)
     if len(chosen) > ROWS:
         chosen = np.sort(np.random.default_rng(seed).choice(chosen, ROWS, replace=False))
     return RowSet(rows.rows[chosen], rows.actions, rows.cell[chosen], rows.context, rows.local)
