@@ -16,7 +16,8 @@ from typing import Any, Protocol, runtime_checkable
 import numpy as np
 from numpy.typing import NDArray
 
-from optimizer.bandit.rewards import clock_start, max_window
+from optimizer.bandit.rewards import clock_start
+from optimizer.bandit.spoken import max_window
 from optimizer.service.choose import Drawn
 from optimizer.service.feedback import Logged, logged
 from optimizer.service.record import message_of

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import lru_cache
 
+from optimizer.bandit.spoken import outcome_names, speaks_of
 from storage.log import COUNTED, Decision, Event
 from storage.records import Campaign
 from storage.rules import MICROS
@@ -29,8 +30,6 @@ CLOCK_SKEW = timedelta(minutes=5)
 #: What an event is worth at most, either sign. A log may hold more, from a mapped property for instance, and the sum of
 #: such values overflow.
 LARGEST_VALUE = 1e9
-#: Attribution window of an outcome for which the campaign names none.
-DEFAULT_WINDOW_HOURS = 72.0
 
 
 @swift
@@ -94,57 +93,8 @@ def _ends(campaign: Campaign, decision: Decision, start: datetime) -> dict[str, 
     the send, those who get a message tomorrow would seem to buy more than those who get one now or none at all.
     """
     latest = latest_start(decision)
-    windows = _windows(_One(campaign)).windows
+    windows = speaks_of(campaign).windows
     return {name: (start if name in MESSAGE_OUTCOMES else latest) + window for name, window in windows.items()}
-
-
-def window_hours(campaign: Campaign, outcome: str) -> float:
-    """Attribution window of an outcome in hours: the campaign's, else 72."""
-    return campaign.attribution_hours.get(outcome, DEFAULT_WINDOW_HOURS)
-
-
-def max_window(campaign: Campaign) -> float:
-    """The longest attribution window of the campaign's outcomes in hours (72 if it names no outcome)."""
-    return _windows(_One(campaign)).longest
-
-
-def outcome_names(campaign: Campaign) -> tuple[str, ...]:
-    """Every outcome that the campaign speaks of (objective, guardrails, attribution windows), sorted."""
-    return _windows(_One(campaign)).names
-
-
-class _One:
-    """A campaign as a key: this very object."""
-
-    __slots__ = ("campaign",)
-
-    def __init__(self, campaign: Campaign) -> None:
-        self.campaign = campaign
-
-    def __hash__(self) -> int:
-        return id(self.campaign)
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, _One) and other.campaign is self.campaign
-
-
-@dataclass(frozen=True, slots=True)
-class _Windows:
-    """Outcomes of a campaign, sorted, each with its window; and the longest one in hours."""
-
-    names: tuple[str, ...]
-    windows: Mapping[str, timedelta]
-    longest: float
-
-
-@lru_cache(maxsize=64)
-def _windows(one: _One) -> _Windows:
-    """Worked out once: a log of a campaign asks for it several times a row."""
-    campaign = one.campaign
-    names = tuple(sorted({*campaign.objective, *campaign.guardrails, *campaign.attribution_hours}))
-    hours = {name: window_hours(campaign, name) for name in names}
-    windows = {name: timedelta(hours=value) for name, value in hours.items()}
-    return _Windows(names, windows, max(hours.values(), default=DEFAULT_WINDOW_HOURS))
 
 
 def outcomes(campaign: Campaign, decision: Decision, events: Iterable[Event], now: datetime) -> Mapping[str, Outcome]:
@@ -181,7 +131,10 @@ def outcomes_and_look(
     campaign: Campaign, decision: Decision, events: Iterable[Event], now: datetime
 ) -> tuple[Mapping[str, Outcome], Outcome | None]:
     """``outcomes`` and ``looked``, from one pass over the events."""
-    ends = _ends(campaign, decision, clock_start(decision))
+    start = clock_start(decision)
+    if events == () and now >= max(start, latest_start(decision)) + speaks_of(campaign).reach:
+        return _never(campaign)
+    ends = _ends(campaign, decision, start)
     end = ends.get("clicked")
     latest = ends if end is None else {**ends, "opened": max(end, ends.get("opened", end))}
     found = _found(campaign, decision, events, latest)
@@ -304,6 +257,12 @@ def _belongs(campaign: Campaign, decision: Decision, event: Event, outcome: str)
     )
 
 
+def _never(campaign: Campaign) -> tuple[Mapping[str, Outcome], Outcome | None]:
+    """Nothing happened and nothing can any more, as in most decisions of a long log."""
+    told = speaks_of(campaign)
+    return _nothing(told.names, told.over), _NOT_HAPPENED[True] if "clicked" in told.windows else None
+
+
 @lru_cache(1024)
 def _nothing(names: tuple[str, ...], are_matured: tuple[bool, ...]) -> Mapping[str, Outcome]:
     """Nothing happened: one mapping for all decisions alike, since most of a log are these."""
@@ -327,8 +286,8 @@ def _summary(found: list[tuple[datetime, datetime, float | None]] | None, is_mat
 def _cost(campaign: Campaign, decision: Decision) -> float:
     if decision.variant_id is None or decision.status not in COUNTED:
         return 0.0
-    variant = [v.cost for v in campaign.variants if v.id == decision.variant_id]
-    channel = [c.cost for c in campaign.channels if c.id == decision.channel]
-    if not (variant and channel):  # no longer offered, so it costs what it did
+    told = speaks_of(campaign)
+    variant, channel = told.variants.get(decision.variant_id), told.channels.get(decision.channel)
+    if variant is None or channel is None:  # no longer offered, so it costs what it did
         return decision.snapshot.cost / MICROS
-    return variant[0] + channel[0]
+    return variant + channel

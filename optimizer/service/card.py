@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from optimizer.bandit.actions import ActionSpace
 from optimizer.bandit.clusters import clusters, correlation, mates
 from optimizer.bandit.intervals import quantile
-from optimizer.bandit.rewards import max_window
+from optimizer.bandit.spoken import max_window
 from optimizer.model.funnel import TITLES, slopes, steps, visible
 from optimizer.model.inference import RewardModel
 from optimizer.model.learnedparts import learned_parts

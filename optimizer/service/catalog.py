@@ -8,7 +8,7 @@ from datetime import timedelta
 from functools import cached_property
 
 from optimizer.bandit.eligibility import longest_reach, needs_holidays, needs_unanswered, risk_limits
-from optimizer.bandit.rewards import outcome_names
+from optimizer.bandit.spoken import outcome_names
 from optimizer.errors import Invalid
 from optimizer.service.optout import MappedRefusals, mapped_refusals
 from storage.log import items_of

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from optimizer.bandit.drift import CALIBRATION, balance_ratios, calibration_ratios
-from optimizer.bandit.rewards import outcome_names
+from optimizer.bandit.spoken import outcome_names
 from optimizer.service.evidence import factor_names, known_outcome, predicted_outcomes, subset_masses
 from optimizer.service.feedback import Logged
 from optimizer.service.replay import Past, space_logged, vectors

@@ -35,11 +35,13 @@ from optimizer.bandit.rewards import (
     clock_start,
     latest_start,
     matured,
-    max_window,
     needs_message,
-    outcome_names,
     outcomes_and_look,
     reward,
+)
+from optimizer.bandit.spoken import (
+    outcome_names,
+    speaks_of,
     window_hours,
 )
 from optimizer.model.examples import NO_SEND, Examples
@@ -200,7 +202,7 @@ def closes(campaign: Campaign, decision: Decision) -> datetime:
 
     Matured rows of the last days are those sent early: rows that must not be chosen by their action are taken closed.
     """
-    return latest_start(decision) + timedelta(hours=max_window(campaign))
+    return latest_start(decision) + speaks_of(campaign).reach
 
 
 def hazards_of(rows: Iterable[Logged], campaigns: Mapping[str, Campaign]) -> dict[tuple[str, float], Hazard]:

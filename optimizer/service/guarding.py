@@ -24,8 +24,9 @@ from typing import Any
 
 from optimizer.bandit.evidence import Condition, GateLimits
 from optimizer.bandit.gate import spend
-from optimizer.bandit.rewards import clock_start, window_hours
+from optimizer.bandit.rewards import clock_start
 from optimizer.bandit.sequences import Wager
+from optimizer.bandit.spoken import window_hours
 from optimizer.service.apart import Apart, settled
 from optimizer.service.canary import put_back, served_before
 from optimizer.service.feedback import Logged, feedback_rows

@@ -15,7 +15,7 @@ from datetime import datetime, timedelta
 from functools import partial
 from typing import Any, Literal
 
-from optimizer.bandit.rewards import max_window
+from optimizer.bandit.spoken import max_window
 from optimizer.errors import Conflict, NotFound
 from optimizer.service import told
 from optimizer.service.ids import fresh

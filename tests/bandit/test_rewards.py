@@ -13,7 +13,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from optimizer.bandit import rewards
-from optimizer.bandit.rewards import Outcome, clock_start, max_window, outcomes, reward, window_hours
+from optimizer.bandit.rewards import (
+    Outcome,
+    clock_start,
+    outcomes,
+    reward,
+)
+from optimizer.bandit.spoken import (
+    max_window,
+    outcome_names,
+    window_hours,
+)
 from storage.log import COUNTED, Decision, Event, Snapshot, Status
 from storage.records import Campaign, Channel, EventMapping, Guardrail, OutcomeWeight, Variant
 
@@ -370,4 +380,4 @@ def test_looks_mature_with_clicks_and_only_where_clicks_matter() -> None:
     assert looked(now=end).matured
     assert rewards.looked(CAMPAIGN, DECISION, [], LATER) is None
     assert rewards.needs_message(rewards.LOOKED)
-    assert rewards.LOOKED not in rewards.outcome_names(CLICKING)
+    assert rewards.LOOKED not in outcome_names(CLICKING)

@@ -11,7 +11,13 @@ from typing import Any
 import numpy as np
 import pytest
 
-from optimizer.bandit.rewards import max_window, outcomes, reward
+from optimizer.bandit.rewards import (
+    outcomes,
+    reward,
+)
+from optimizer.bandit.spoken import (
+    max_window,
+)
 from optimizer.service import setup
 from optimizer.service.ledger import DAY, GROUPS, NONE, STATUSES, Ledger, ledger_of, read_ledger
 from optimizer.service.logcolumns import DECISIONS, EVENTS, LogColumns, empty
