@@ -15,8 +15,9 @@ WIDER: Mapping[int, float] = {10_000: 1.57, 20_000: 1.68}
 
 #: What a retrain of 200,000 decisions was measured without, and how much its time differs with the machine's day.
 RETRAINS = (
-    "one run, encoder none; six others of the day took 61 to 88 s and 1.87 to 1.97 GiB, as busy as the machine's host "
-    "was, and in turn with them four by the code of the day before 73 to 88 s and 2.77 to 2.83 GiB"
+    "one run, encoder none; as busy as the machine's host was, six others of the day by this code or nearly this took "
+    "62 to 74 s, 67 in the mean, and 1.78 to 1.89 GiB, and in turn with them six by the code before, which finds the "
+    "same model, 69 to 78 s, 75 in the mean, and 1.85 to 1.97 GiB"
 )
 
 BOUNDS: Mapping[str, str] = {
@@ -129,10 +130,12 @@ BOUNDS: Mapping[str, str] = {
     ),
     "retraining": (
         "**Retrain.** The log tells with each decision at which hours its recipient got and answered messages, as a "
-        "service's does: some fifty counts a row. Held as it was read that took .9 GiB; packed, with histories in "
-        "four bytes an event for eight and names of features held once, memory is reached. Of the time two fifths "
-        "are reading (125 µs a row: JSON, histories, rewards, one row after the other) and a sixth looking whether "
-        "products or a network join; on these machines both processors share one core, so that nothing is won by "
-        "doing two things at once. Quicker readings of histories and tallies were worth some 5 s."
+        "service's does: some fifty counts a row. Held as it was read that took .9 GiB; as the text that it is stored "
+        "as, read only where it is looked at, with histories in four bytes an event and names of features held once, "
+        "memory is reached. Of the time two fifths are reading (100 µs a row: JSON, histories, rewards, one row after "
+        "the other), a quarter fitting heads, of which the first step, over all 900 columns of a row, takes longest, "
+        "and a sixth looking whether products or a network join; on these machines both processors share one core, so "
+        "that little is won by doing two things at once. Quicker readings of histories, of tallies and of what never "
+        "happened were worth some 10 s, rows kept between the passes of a fit 1 s, for more memory (not taken)."
     ),
 }
