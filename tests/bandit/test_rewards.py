@@ -381,3 +381,13 @@ def test_looks_mature_with_clicks_and_only_where_clicks_matter() -> None:
     assert rewards.looked(CAMPAIGN, DECISION, [], LATER) is None
     assert rewards.needs_message(rewards.LOOKED)
     assert rewards.LOOKED not in outcome_names(CLICKING)
+
+
+@pytest.mark.parametrize("campaign", [CAMPAIGN, CLICKING])
+@pytest.mark.parametrize("made", [DECISION, SILENT, replace(DECISION, sent_at=DECIDED + timedelta(days=5))])
+def test_of_no_events_the_same_is_known_before_windows_close_and_after(campaign: Campaign, made: Decision) -> None:
+    for hours in range(24 * 14):
+        now = DECIDED + timedelta(hours=hours)
+        for at in (now - SECOND, now):
+            briefly = rewards.outcomes_and_look(campaign, made, (), at)
+            assert briefly == rewards.outcomes_and_look(campaign, made, [], at)
