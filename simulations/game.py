@@ -19,12 +19,8 @@ from numpy.typing import NDArray
 from optimizer.bandit.actions import ActionSpace
 from optimizer.bandit.groups import assign
 from optimizer.bandit.localtime import DAY, Zone, zone
-from optimizer.bandit.rewards import (
-    needs_message,
-)
-from optimizer.bandit.spoken import (
-    window_hours,
-)
+from optimizer.bandit.rewards import needs_message
+from optimizer.bandit.spoken import window_hours
 from optimizer.service.choose import Plan, Situation
 from optimizer.service.framing import factors, resolve_zone, seen_context
 from optimizer.service.record import Ask, named_request

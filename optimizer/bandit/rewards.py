@@ -260,7 +260,7 @@ def _belongs(campaign: Campaign, decision: Decision, event: Event, outcome: str)
 def _never(campaign: Campaign) -> tuple[Mapping[str, Outcome], Outcome | None]:
     """Nothing happened and nothing can any more, as in most decisions of a long log."""
     told = speaks_of(campaign)
-    return _nothing(told.names, told.over), _NOT_HAPPENED[True] if "clicked" in told.windows else None
+    return _nothing(told.names, (True,) * len(told.names)), _NOT_HAPPENED[True] if "clicked" in told.windows else None
 
 
 @lru_cache(1024)

@@ -23,7 +23,6 @@ class Spoken:
     Attributes:
         names: of every outcome that it speaks of (objective, guardrails, attribution windows), sorted.
         windows: of each its attribution window. longest, reach: the longest, in hours and as a span.
-        over: True for each outcome: none of them can still happen.
         variants, channels: what each costs, by id.
     """
 
@@ -31,7 +30,6 @@ class Spoken:
     windows: Mapping[str, timedelta]
     longest: float
     reach: timedelta
-    over: tuple[bool, ...]
     variants: Mapping[str | None, float]
     channels: Mapping[str | None, float]
 
@@ -82,7 +80,6 @@ def _spoken(one: _One) -> Spoken:
         {name: timedelta(hours=value) for name, value in hours.items()},
         longest,
         timedelta(hours=longest),
-        (True,) * len(names),
         {variant.id: variant.cost for variant in campaign.variants},
         {channel.id: channel.cost for channel in campaign.channels},
     )

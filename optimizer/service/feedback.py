@@ -39,11 +39,7 @@ from optimizer.bandit.rewards import (
     outcomes_and_look,
     reward,
 )
-from optimizer.bandit.spoken import (
-    outcome_names,
-    speaks_of,
-    window_hours,
-)
+from optimizer.bandit.spoken import outcome_names, speaks_of, window_hours
 from optimizer.model.examples import NO_SEND, Examples
 from optimizer.model.history import pack
 from optimizer.model.moment import mark, seen_at

@@ -16,13 +16,8 @@ from typing import Final
 import numpy as np
 
 from optimizer.bandit.hazards import PRIOR_EVENTS, Curve, fit_curve
-from optimizer.bandit.rewards import (
-    clock_start,
-    outcome_ends,
-)
-from optimizer.bandit.spoken import (
-    window_hours,
-)
+from optimizer.bandit.rewards import clock_start, outcome_ends
+from optimizer.bandit.spoken import window_hours
 from optimizer.model.training.findings import Finding
 from optimizer.model.training.quality import Quality
 from optimizer.service.feedback import Log

@@ -13,16 +13,8 @@ from typing import Final
 
 import numpy as np
 
-from optimizer.bandit.rewards import (
-    CLOCK_SKEW,
-    HARMFUL,
-    LARGEST_VALUE,
-    MESSAGE_OUTCOMES,
-)
-from optimizer.bandit.spoken import (
-    outcome_names,
-    window_hours,
-)
+from optimizer.bandit.rewards import CLOCK_SKEW, HARMFUL, LARGEST_VALUE, MESSAGE_OUTCOMES
+from optimizer.bandit.spoken import outcome_names, window_hours
 from optimizer.service.logcolumns import (
     GROUPS,
     MODES,

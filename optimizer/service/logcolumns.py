@@ -14,13 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from optimizer.bandit.localtime import known_zone
-from optimizer.bandit.rewards import (
-    HARMFUL,
-    amount,
-)
-from optimizer.bandit.spoken import (
-    outcome_names,
-)
+from optimizer.bandit.rewards import HARMFUL, amount
+from optimizer.bandit.spoken import outcome_names
 from optimizer.model.timefeatures import hour_of_week
 from storage.blocks import EventBlock
 from storage.columns import DecisionColumns, EventColumns

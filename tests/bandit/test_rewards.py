@@ -13,17 +13,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from optimizer.bandit import rewards
-from optimizer.bandit.rewards import (
-    Outcome,
-    clock_start,
-    outcomes,
-    reward,
-)
-from optimizer.bandit.spoken import (
-    max_window,
-    outcome_names,
-    window_hours,
-)
+from optimizer.bandit.rewards import Outcome, clock_start, outcomes, reward
+from optimizer.bandit.spoken import max_window, outcome_names, window_hours
 from storage.log import COUNTED, Decision, Event, Snapshot, Status
 from storage.records import Campaign, Channel, EventMapping, Guardrail, OutcomeWeight, Variant
 

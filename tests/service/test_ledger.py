@@ -11,13 +11,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from optimizer.bandit.rewards import (
-    outcomes,
-    reward,
-)
-from optimizer.bandit.spoken import (
-    max_window,
-)
+from optimizer.bandit.rewards import outcomes, reward
+from optimizer.bandit.spoken import max_window
 from optimizer.service import setup
 from optimizer.service.ledger import DAY, GROUPS, NONE, STATUSES, Ledger, ledger_of, read_ledger
 from optimizer.service.logcolumns import DECISIONS, EVENTS, LogColumns, empty
