@@ -278,16 +278,16 @@ class Layout:
         of = {segment: columns[at[segment]] - self.offsets[segment].start for segment in SEGMENTS}
         out[:, at["one"]] = 1.0
         first, parts = columns[at["plain"].start : at["network"].stop] - self.offsets["plain"].start, self.context
-        out[:, at["plain"].start : at["network"].stop] = context[:, np.array(parts, np.int64)[first]]
+        out[:, at["plain"].start : at["network"].stop] = context.take(np.array(parts, np.int64)[first], axis=1)
         if len(of["time"]) or len(of["weekday"]) or len(of["plain_time"]):
             tau = harmonics(local).astype(np.float32)
-            out[:, at["time"]] = tau[:, np.array(self.time, np.int64)[of["time"]]]
-            out[:, at["weekday"]] = tau[:, np.array(self.weekday, np.int64)[of["weekday"]]]
+            out[:, at["time"]] = tau.take(np.array(self.time, np.int64)[of["time"]], axis=1)
+            out[:, at["weekday"]] = tau.take(np.array(self.weekday, np.int64)[of["weekday"]], axis=1)
             short, plain = np.divmod(of["plain_time"], max(1, len(self.plain)))
             bounds = at["plain_time"].start + np.searchsorted(short, np.arange(len(self.short) + 1))
             for i, column in enumerate(self.short):
                 some = slice(*bounds[i : i + 2].tolist())
-                numbers = context[:, np.array(self.plain, np.int64)[plain[short == i]]]
+                numbers = context.take(np.array(self.plain, np.int64)[plain[short == i]], axis=1)
                 np.multiply(numbers, tau[:, column, None], out=out[:, some])
         week = hour_of_week(local)
         _mark(out, at["hour"].start, np.array(self.hour, np.int64)[of["hour"]], week % HOURS_OF_DAY)

@@ -34,8 +34,10 @@ from optimizer.model.training.rowterms import row_terms
 from optimizer.model.training.symmetric import mirror
 from optimizer.model.variantbasis import VariantBasis
 
-#: Rows of one matrix product; also the most that is built at once when the base rows don't fit in memory.
+#: Rows of one matrix product.
 CHUNK = 16_384
+#: Base rows that are built at once: so many stay in a processor's cache until they are done.
+_AT_ONCE = 1_024
 #: Base rows are kept between passes up to this many numbers (4 bytes each); some columns of a log's that is too long
 #: for it up to half as many, since all else of a long log is in memory beside them.
 KEEP = 60_000_000
@@ -276,12 +278,11 @@ class Design:
         return self._built(start, stop, part.columns) if part.kept is None else part.kept[start:stop]
 
     def _built(self, start: int, stop: int, columns: NDArray[np.int64] | None = None) -> NDArray[np.float32]:
-        """Base rows in the order of cells; some columns of them. Not all of a long log's at once: their contexts would
-        be copied whole on the way."""
-        if stop - start > CHUNK:
+        """Base rows in the order of cells; some columns of them."""
+        if stop - start > _AT_ONCE:
             out = np.empty((stop - start, self.layout.base if columns is None else len(columns)), np.float32)
-            for first in range(start, stop, CHUNK):
-                last = min(first + CHUNK, stop)
+            for first in range(start, stop, _AT_ONCE):
+                last = min(first + _AT_ONCE, stop)
                 out[first - start : last - start] = self._built(first, last, columns)
             return out
         place = self._place[start:stop]
