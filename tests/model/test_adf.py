@@ -184,6 +184,35 @@ def test_learning_goes_on_from_a_model_and_from_folded_rows() -> None:
         assert told - told.mean() == pytest.approx(expected - expected.mean(), abs=0.2)
 
 
+@pytest.mark.parametrize("few", [1, 2, 31])
+def test_a_few_rewards_dont_change_how_noisy_a_model_was(few: int) -> None:
+    """One reward has no spread, and those of two readers of one mind have none either."""
+    start = trained(rows(600))
+    alike = [replace(one, reward=1.0) for one in rows(few, seed=1)]
+    trainer = AdfTrainer(AdfOptions(), start)
+    trainer.add(alike)
+    assert trainer.fit().noise == pytest.approx(start.noise, rel=0.05)
+    trainer.add([replace(one, reward=50.0 * one.reward) for one in rows(400, seed=2)])
+    assert trainer.fit().noise > 9.0 * start.noise, "many tell of a spread"
+
+
+def test_what_was_learned_to_say_nothing_stays_so_when_all_of_it_is_folded() -> None:
+    trainer = AdfTrainer(AdfOptions(rows=300))
+    trainer.add(rows(290))
+    for _ in range(20):
+        trainer.fit()
+    weights = trainer._weights
+    idle = weights.groups[hashed("c:noise")]
+    learned = weights.precision[idle]
+    assert learned > 3 * trainer.options.precision
+    trainer.add(rows(20, seed=1))
+    assert (weights.folded[weights.group == idle] > 0).all(), "each of its levels was in the rows that were folded"
+    for _ in range(20):
+        trainer.fit()
+    assert weights.precision[idle] == learned
+    assert (weights.precision != learned).any()
+
+
 @pytest.mark.parametrize("begun", ["folded", "from a model"])
 def test_a_number_that_comes_late_is_read_by_its_size(begun: str) -> None:
     """Scales of what was folded are kept as they were; a new number has nothing that was."""

@@ -35,7 +35,7 @@ from storage.records import JsonObject
 
 #: Values of a number that are looked at for its scale, the newest.
 _REMEMBERED_NUMBERS = 2_000
-#: Values of a number, or rows, before there are scales.
+#: Values of a number, or rows, before there are scales, of numbers or of the reward.
 _FEWEST_SEEN = 32
 #: Rows before groups get precisions of their own.
 _FEWEST_FOR_BAYES = 60
@@ -243,10 +243,11 @@ class AdfTrainer:
         )
 
     def _set_unit(self, rewards: Values) -> None:
-        """Rewards count in their own deviations; solutions found in another unit are carried over."""
+        """Rewards count in their own deviations; solutions found in another unit are carried over. Where more was
+        learned than is kept, a few rewards don't change the unit."""
         unit = float(rewards.std()) if len(rewards) >= 2 else 1.0
         unit = unit if unit > 1e-6 else max(float(np.abs(rewards).max()), 1e-6)
-        if not self.whole and 0.5 < unit / self._unit < 2.0:
+        if not self.whole and (len(rewards) < _FEWEST_SEEN or 0.5 < unit / self._unit < 2.0):
             return
         self._weights.rescale(self._unit / unit)
         self._unit = unit
@@ -285,7 +286,9 @@ class AdfTrainer:
         size = np.bincount(weights.group[free], mean[free] ** 2, count)
         found = (effective + 1.0) / (size + 1.0 / self.options.precision)
         found = np.clip(found, self.options.lowest, self.options.highest)
-        weights.precision = np.sqrt(weights.precision * found)  # half a step: the trace is that of a few draws
+        half = np.sqrt(weights.precision * found)  # half a step: the trace is that of a few draws
+        told = np.bincount(weights.group[free], minlength=count) > 0  # of all others every column is folded
+        weights.precision = np.where(told, half, weights.precision)
         error = (target - matrix @ weights.solution[:, 0]).astype(np.float64)
         left = max(float(weight.sum()) - float(known.sum()), 0.5 * float(weight.sum()))
         noise = float(np.clip((weight * error**2).sum() / left, 0.02, 1.5))
