@@ -96,6 +96,7 @@ SCENARIOS: Mapping[str, Scenario] = {
         replace(
             _STATIONARY, name="early", about="the same world, its first 1,000 decisions", decisions=1_000, days=2.8
         ),
+        replace(_STATIONARY, name="exploration", about="the same world, for each way to explore"),
         replace(_STATIONARY, name="gated", about="the same world, for the whole service as it is by default"),
         replace(_STATIONARY, name="long", about="the same world for three times as long", decisions=30_000, days=84.0),
         replace(_STATIONARY, name="many-slots", about="the same world with 168 slots: 3,024 actions", slot_minutes=60),

@@ -15,8 +15,9 @@ from click.testing import CliRunner
 from optimizer.cli.group import COMMANDS
 from simulations.fragments import played
 from simulations.gatewords import told_of
+from simulations.parts import PARTS
 from simulations.policies import parse
-from simulations.results import BENCH, FOLDER, PARTS, REPORT, STUDIES, document, section
+from simulations.results import BENCH, FOLDER, REPORT, STUDIES, document, section
 from simulations.results import command as results_command
 from simulations.scenarios import scenario
 from simulations.simulate import command
