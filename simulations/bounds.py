@@ -15,9 +15,9 @@ WIDER: Mapping[int, float] = {10_000: 1.57, 20_000: 1.68}
 
 #: What a retrain of 200,000 decisions was measured without, and how much its time differs with the machine's day.
 RETRAINS = (
-    "one run, encoder none; as busy as the machine's host was, six others of the day by this code or nearly this took "
-    "62 to 74 s, 67 in the mean, and 1.78 to 1.89 GiB, and in turn with them six by the code before, which finds the "
-    "same model, 69 to 78 s, 75 in the mean, and 1.85 to 1.97 GiB"
+    "one run, encoder none; as busy as the machine's host is, so long it takes: six others of the day, four of them by "
+    "the code before, which finds the same model, took 51 to 62 s, 57 in the mean, and on a busier day by that code "
+    "six took 62 to 74 s, 67 in the mean; all of them 1.78 to 1.89 GiB"
 )
 
 BOUNDS: Mapping[str, str] = {
