@@ -196,6 +196,13 @@ def test_a_few_rewards_dont_change_how_noisy_a_model_was(few: int) -> None:
     assert trainer.fit().noise > 9.0 * start.noise, "many tell of a spread"
 
 
+def test_the_first_rewards_after_none_but_zeros_say_how_far_they_lie_apart() -> None:
+    start = trained([replace(one, reward=0.0) for one in rows(80)])
+    trainer = AdfTrainer(AdfOptions(), start)
+    trainer.add(rows(20, seed=1))
+    assert trainer.fit().noise > 0.01
+
+
 def test_what_was_learned_to_say_nothing_stays_so_when_all_of_it_is_folded() -> None:
     trainer = AdfTrainer(AdfOptions(rows=300))
     trainer.add(rows(290))

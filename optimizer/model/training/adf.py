@@ -37,6 +37,8 @@ from storage.records import JsonObject
 _REMEMBERED_NUMBERS = 2_000
 #: Values of a number, or rows, before there are scales, of numbers or of the reward.
 _FEWEST_SEEN = 32
+#: The least unit of rewards; a model with no larger one has seen none but zeros.
+_LEAST_UNIT = 1e-6
 #: Rows before groups get precisions of their own.
 _FEWEST_FOR_BAYES = 60
 #: Entries of rows that are kept.
@@ -238,16 +240,17 @@ class AdfTrainer:
             self._scales,
             self.options.products,
             self.rows,
-            max(self._noise * self._unit**2, 1e-12),
+            max(self._noise * self._unit**2, _LEAST_UNIT**2),
             dict(facts or {}),
         )
 
     def _set_unit(self, rewards: Values) -> None:
         """Rewards count in their own deviations; solutions found in another unit are carried over. Where more was
-        learned than is kept, a few rewards don't change the unit."""
+        learned than is kept, a few rewards don't change the unit, but for that of a model that saw none but zeros."""
         unit = float(rewards.std()) if len(rewards) >= 2 else 1.0
-        unit = unit if unit > 1e-6 else max(float(np.abs(rewards).max()), 1e-6)
-        if not self.whole and (len(rewards) < _FEWEST_SEEN or 0.5 < unit / self._unit < 2.0):
+        unit = unit if unit > _LEAST_UNIT else max(float(np.abs(rewards).max()), _LEAST_UNIT)
+        few = len(rewards) < _FEWEST_SEEN and self._unit > 2.0 * _LEAST_UNIT
+        if not self.whole and (few or 0.5 < unit / self._unit < 2.0):
             return
         self._weights.rescale(self._unit / unit)
         self._unit = unit
