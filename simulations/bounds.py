@@ -48,7 +48,11 @@ BOUNDS: Mapping[str, str] = {
         "where outcomes are rare; what they bring here, 946 for 969 and .899 for .889 in the last tenth, is within "
         "what two plays differ by. Weights of the weekend with precisions of their own, apart from the day's, on four "
         "logs of these and of twisted worlds: .031 less of the way after 1,000 rows, .001 and .002 more after 2,500 "
-        "and 8,000."
+        "and 8,000. Exploring less while little is known saves in twelve worlds kept for tuning, of 358, by 1,500 "
+        "decisions 31 (softmax at half its default temperature, standard error of the difference 8), 28 (the "
+        "posterior's draws at a fiftieth of their width, 10) or 13 (at three fifths, 11); but softmax up to there and "
+        "draws from there on have paid back 21 of the 31 by 3,000 (10 less of 516, standard error 16), and draws that "
+        "begin narrow and widen up to 1,500 lose 19 more by then (17)."
     ),
     "way": (
         "**The way to the oracle.** The greedy estimate again: with uniform choices two thirds of what it loses is "
