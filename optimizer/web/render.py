@@ -88,7 +88,7 @@ def decision_record(d: Decision) -> Json:
             "variants": s.variants,
             "channels": s.channels,
             "context": s.context,
-            "effects": s.effects,
+            "effects": dict(s.effects),
             "attempt": s.attempt,
             "immediate": s.immediate,
             "shadow": _shadow(s.shadow) if s.shadow is not None else None,

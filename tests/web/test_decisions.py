@@ -49,6 +49,16 @@ def test_the_record_of_a_decision_holds_its_eligible_set(ready: Caller) -> None:
     assert (record["snapshot"]["variants"], record["snapshot"]["channels"]) == (["a", "b"], ["email"])
 
 
+def test_the_record_of_somebody_who_already_got_a_message_tells_their_rhythm(ready: Caller) -> None:
+    asked = {**ASK, "recipient": {"timezone": "Europe/Berlin"}}
+    first = ready("POST", "/v1/decisions", asked).get_json()
+    ready("POST", f"/v1/decisions/{first['decision_id']}/confirm")
+    second = ready("POST", "/v1/decisions", asked).get_json()
+    reply = ready("GET", f"/v1/decisions/{second['decision_id']}")
+    assert reply.status_code == 200
+    assert reply.get_json()["snapshot"]["effects"]["rhythm"]
+
+
 def test_a_preview_reserves_and_logs_nothing(ready: Caller) -> None:
     reply = ready("POST", "/v1/decisions", {**ASK, "preview": True})
     assert reply.status_code == 200
