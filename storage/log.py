@@ -38,9 +38,10 @@ class Message:
     """A message that counts against caps: a reservation, a sent one, or one of another system.
 
     ``at`` is the planned send time, or the real one once known. ``message_ref`` is the decision's id, or the id that
-    another system gave. ``decision_id`` is None for other systems' messages. ``cost`` is in micros of money (0 for
-    other systems'). ``known_after``: for another system's message, the position (see ``Decision``) of the last decision
-    that was committed before it was reported; the store assigns it.
+    another system gave. ``decision_id`` is None for other systems' messages. ``cost`` is in micros of money: what the
+    campaign said when the message was decided or, by another system, reported (0 without a campaign). ``known_after``:
+    for another system's message, the position (see ``Decision``) of the last decision that was committed before it was
+    reported; the store assigns it.
     """
 
     workspace_id: str

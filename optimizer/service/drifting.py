@@ -43,11 +43,11 @@ from optimizer.service.lateness import lateness_of, waits
 from optimizer.service.replay import Past, Replayer
 from optimizer.service.served import learned
 from optimizer.service.serving import load_policy
-from optimizer.service.told import LATE_COMMIT, last_told
+from optimizer.service.told import LATE_COMMIT, last_told, last_told_of
 from optimizer.service.wiring import Services
 from storage.policies import Pointer
 from storage.port import Reader
-from storage.records import Campaign
+from storage.records import Campaign, JsonObject
 
 #: Rows between false alarms on average, over all detectors of a campaign.
 FALSE_ALARM_ROWS = 1e6
@@ -74,35 +74,48 @@ def look(
     apart: Apart | None = None,
     late: Mapping[str, float] | None = None,
 ) -> dict[str, Drift]:
-    """Looks at what has arrived since the last look, in every campaign that serves a learned policy.
+    """Looks at what has arrived since the last look, in every campaign that serves a learned policy. Of others what
+    the last look found stands: one model learns from the rows of all of them.
 
     Args:
         services: the wired service. reader: a snapshot of the store. workspace_id: whose campaigns.
-        campaign_id: only this one (None = all).
+        campaign_id: only this one is looked at (None = all).
         log: what was read as of now; rows that are older than it and were not looked at are read here.
         apart: keeps what fails for a campaign (None = it is raised).
         late: by campaign, hours after the end of windows until what happened is known (None = ``log`` is whole and
             tells it).
 
     Returns:
-        The new state by campaign; it counts once it is stored with a training run, under ``drift``.
+        The state by campaign; a new one counts once it is stored with a training run, under ``drift``.
     """
-    found = {}
+    found, now = {}, services.clock()
     late = waits(lateness_of(log)) if late is None else late
-    for pointer in learned(reader, workspace_id, campaign_id):
-        campaign = reader.campaign(workspace_id, pointer.campaign_id)
-        if campaign is not None:
-            seen = attempted(apart, pointer.campaign_id, partial(_look, services, reader, pointer, campaign, log, late))
-            if seen is not None:
-                found[pointer.campaign_id] = seen
+    pointers = [pointer for pointer in reader.pointers() if pointer.workspace_id == workspace_id]
+    told = last_told_of(reader, workspace_id, [pointer.campaign_id for pointer in pointers], "drift", now)
+    asked = {pointer.campaign_id for pointer in learned(reader, workspace_id, campaign_id)}
+    for pointer in pointers:
+        name = pointer.campaign_id
+        campaign, last = reader.campaign(workspace_id, name), told.get(name)
+        if campaign is None or (last is None and name not in asked):
+            continue
+        state = partial(_state, campaign, last)
+        work = partial(_look, services, reader, pointer, campaign, log, late, state) if name in asked else state
+        seen = attempted(apart, name, work)
+        if seen is not None:
+            found[name] = seen
     return found
 
 
 def _look(
-    services: Services, reader: Reader, pointer: Pointer, campaign: Campaign, log: Log, late: Mapping[str, float]
+    services: Services,
+    reader: Reader,
+    pointer: Pointer,
+    campaign: Campaign,
+    log: Log,
+    late: Mapping[str, float],
+    last: Callable[[], Drift],
 ) -> Drift:
-    now = services.clock()
-    state = _state(reader, campaign, now)
+    now, state = services.clock(), last()
     live = load_policy(reader, pointer.workspace_id, pointer.policy_id, {})
     first = min(state.since, _unfilled(state, live)[0])
     since = datetime.fromtimestamp(first, UTC) if first else None
@@ -183,12 +196,12 @@ def _unfilled(state: Drift, live: LivePolicy) -> tuple[float, str]:
 
 def changed_at(reader: Reader, campaign: Campaign, now: datetime) -> float | None:
     """When a campaign's outcomes last changed, as epoch seconds, by the last look."""
-    return changes({campaign.campaign_id: _state(reader, campaign, now)}).get(campaign.campaign_id)
-
-
-def _state(reader: Reader, campaign: Campaign, now: datetime) -> Drift:
-    """The last look's state; detectors follow the campaign's outcomes and actions of now."""
     told = last_told(reader, campaign.workspace_id, campaign.campaign_id, "drift", now)
+    return _state(campaign, told).changed
+
+
+def _state(campaign: Campaign, told: JsonObject | None) -> Drift:
+    """The last look's state, as it is stored; detectors follow the campaign's outcomes and actions of now."""
     return beginning(campaign) if told is None else following(Drift.from_json(told), campaign)
 
 

@@ -19,16 +19,17 @@ from optimizer.model.training.evaluate import clustered_z, log_likelihood
 from optimizer.model.training.options import DEFAULTS, TrainOptions
 from optimizer.model.training.quality import Quality, examine, looked_at
 from optimizer.model.training.train import Trained, train
+from optimizer.model.training.train import refresh as refitted
 from optimizer.service.drifting import changes
 from optimizer.service.driftstate import Drift
 from optimizer.service.feedback import Log, Logged, examples, usable
-from optimizer.service.footing import Footing
+from optimizer.service.footing import Footing, footing_of, known_of
 from optimizer.service.judging import fold_of
 from optimizer.service.lateness import with_late
 from optimizer.service.served import learned
 from optimizer.service.wiring import Services
 from storage.port import Reader, Writer
-from storage.records import Attribute, JsonObject
+from storage.records import Attribute, Campaign, JsonObject
 
 AnyFitting = TypeVar("AnyFitting", bound="Fitting")
 
@@ -192,6 +193,28 @@ def cross_fitted(job: Job, earlier: Sequence[Logged], held: Sequence[Logged]) ->
         rows = [r for r in (*earlier, *held) if of.get(r.decision.recipient_id) != k]
         fitted.append(RewardModel.load(job.fit(rows, network=False).blob))
     return lambda row: fitted[of[row.decision.recipient_id]]
+
+
+def as_known(
+    job: Job, reader: Reader, campaign: Campaign, policy_id: str, earlier: Sequence[Logged]
+) -> dict[str, RewardModel]:
+    """The models of what serves that have seen more than the earlier rows, refitted on these alone, by artifact.
+
+    Refreshes teach them the very rows that a candidate is judged on. A candidate of fewer rows would have to make up
+    for that: new columns that are worth something would not come in.
+    """
+    policy = reader.policy(job.workspace_id, policy_id)
+    models = {}
+    for name in {part.artifact_id for part in policy.mixture} if policy is not None else ():
+        stored = None if name is None else reader.artifact(job.workspace_id, name)
+        if name is None or stored is None:
+            continue
+        known = known_of(stored.blob)
+        footing = footing_of(known, campaign.campaign_id, job.changed)
+        data = job.data(earlier, footing)
+        if len(data) and known.rows > len(data) and not footing.anchors:
+            models[name] = RewardModel.load(refitted(stored.blob, data).blob)
+    return models
 
 
 def settled(job: AnyFitting) -> AnyFitting:

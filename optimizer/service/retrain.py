@@ -18,7 +18,6 @@ from optimizer.bandit.tolls import with_prices
 from optimizer.model.inference import RewardModel
 from optimizer.model.policy import LivePolicy
 from optimizer.model.training.train import Trained
-from optimizer.model.training.train import refresh as refitted
 from optimizer.service.annealing import exploration_numbers
 from optimizer.service.apart import Apart, attempted, fallen
 from optimizer.service.canary import not_watched_enough
@@ -26,8 +25,7 @@ from optimizer.service.drifting import look
 from optimizer.service.driftstate import Drift
 from optimizer.service.evidence import pair
 from optimizer.service.feedback import Log, Logged, delays_json, judgeable, load, people, told, usable
-from optimizer.service.fitting import Job, cross_fitted, retype, settled
-from optimizer.service.footing import footing_of, known_of
+from optimizer.service.fitting import Job, as_known, cross_fitted, retype, settled
 from optimizer.service.heldout import held_out, place
 from optimizer.service.ids import COLD_POLICY
 from optimizer.service.judging import first_rows, first_verdict, later_verdict, too_few, untold
@@ -174,7 +172,7 @@ def _first(job: Job, reader: Reader, campaign: Campaign, pointer: Pointer | None
         return _answer(campaign, "skipped", few, matured)
     replayer = Replayer(reader, job.services.salt)
     tries = next_try(reader, campaign)
-    policy_for = partial(_cross_fitted_policy, job)
+    policy_for = partial(_cross_fitted_policy, job, _numbers(job, campaign))
     verdict = first_verdict(replayer, logged, campaign, job.attributes, tries, policy_for)
     if verdict.decision == "reject":
         return _reject(job, campaign, pointer, verdict, matured)
@@ -202,10 +200,11 @@ def _later(
     if learned < LEAST_ROWS:
         return _answer(campaign, "skipped", f"{learned} rows to learn from; {LEAST_ROWS} are needed", len(mine))
     trained = job.fit(earlier)
-    incumbent = load_policy(reader, job.workspace_id, policy_id, _as_known(job, reader, campaign, policy_id, earlier))
+    incumbent = load_policy(reader, job.workspace_id, policy_id, as_known(job, reader, campaign, policy_id, earlier))
     candidate_model = RewardModel.load(trained.blob)
-    # What is scarce has its price under both: the incumbent's.
-    candidate = _live(candidate_model, with_prices(exploration_numbers(mine), incumbent.prices))
+    # Both explore as what is published now would, at the incumbent's prices: it is models that are compared.
+    candidate = _live(candidate_model, with_prices(_numbers(job, campaign), incumbent.prices))
+    incumbent = replace(incumbent, exploration=candidate.exploration)
     told = pair(replayer, held, campaign, incumbent, candidate, cross_fitted(job, earlier, held))
     rung = _rung(gated)
     models = _mainly(incumbent), candidate_model
@@ -215,28 +214,6 @@ def _later(
     if verdict.decision == "reject":
         return _reject(job, campaign, pointer, verdict, len(mine), earlier)
     return _publish(job, campaign, pointer, trained, verdict, len(mine), incumbent, earlier, unseen)
-
-
-def _as_known(
-    job: Job, reader: Reader, campaign: Campaign, policy_id: str, earlier: Sequence[Logged]
-) -> dict[str, RewardModel]:
-    """The models of what serves that have seen more than the earlier rows, refitted on these alone, by artifact.
-
-    Refreshes teach them the very rows that a candidate is judged on. A candidate of fewer rows would have to make up
-    for that: new columns that are worth something would not come in.
-    """
-    policy = reader.policy(job.workspace_id, policy_id)
-    models = {}
-    for name in {part.artifact_id for part in policy.mixture} if policy is not None else ():
-        stored = None if name is None else reader.artifact(job.workspace_id, name)
-        if name is None or stored is None:
-            continue
-        known = known_of(stored.blob)
-        footing = footing_of(known, campaign.campaign_id, job.changed)
-        data = job.data(earlier, footing)
-        if len(data) and known.rows > len(data) and not footing.anchors:
-            models[name] = RewardModel.load(refitted(stored.blob, data).blob)
-    return models
 
 
 def _rung(gated: Policy | None) -> float:
@@ -250,10 +227,15 @@ def _rung(gated: Policy | None) -> float:
     return gated.mixture[-1].weight
 
 
-def _cross_fitted_policy(job: Job, rows: Sequence[Logged]) -> Callable[[Logged], LivePolicy]:
+def _cross_fitted_policy(job: Job, numbers: JsonObject, rows: Sequence[Logged]) -> Callable[[Logged], LivePolicy]:
     """Candidates by fold of recipients: each row gets the one that was not trained on its recipient."""
-    model_of, live = cross_fitted(job, (), rows), cache(partial(_live, numbers=exploration_numbers(rows)))
+    model_of, live = cross_fitted(job, (), rows), cache(partial(_live, numbers=numbers))
     return lambda row: live(model_of(row))
+
+
+def _numbers(job: Job, campaign: Campaign) -> JsonObject:
+    """The exploration numbers of a policy that is judged and published now."""
+    return exploration_numbers(job.log.of(campaign.campaign_id), job.drift.get(campaign.campaign_id))
 
 
 def _live(model: RewardModel, numbers: JsonObject) -> LivePolicy:
@@ -283,7 +265,7 @@ def _publish(
     rows that it wasn't: the next refresh teaches it these."""
     artifact = artifact_of(job.workspace_id, trained.blob, trained.feature_hash, job.now)
     alpha = verdict.alpha if verdict is not None else 1.0
-    numbers = exploration_numbers(job.log.of(campaign.campaign_id), job.drift.get(campaign.campaign_id))
+    numbers = _numbers(job, campaign)
     numbers = {**numbers, "told": numbers["told"] - told(unseen)}
     policy = new_policy(
         job.workspace_id,

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 
 from optimizer.bandit.rewards import CLOCK_SKEW
 from optimizer.errors import Conflict, Invalid, NotFound
@@ -18,6 +18,7 @@ from optimizer.service.erased import gone, hidden_message_id, refusal
 from optimizer.service.heard import assume_sent, heard_of
 from optimizer.service.labels import judge_anew
 from optimizer.service.optout import apply_opt_outs, revoke
+from optimizer.service.othersends import cost_to_count, require_same, shown
 from optimizer.service.record import message_of
 from optimizer.service.rhythms import note_message
 from optimizer.service.stopped import stopped, stopped_since
@@ -32,16 +33,6 @@ RELEASED = "released"
 UNCONFIRMED = "unconfirmed"
 #: How long after its planned time, or its claim, a message may still be confirmed before it is settled without a word.
 GRACE = timedelta(hours=1)
-
-_EVER = (datetime(1, 1, 1, tzinfo=UTC), datetime(9999, 1, 1, tzinfo=UTC))
-#: What is told of another system's message, by the name that it has in a request.
-_TOLD = {
-    "sent_at": "at",
-    "channel": "channel",
-    "category": "category",
-    "campaign_id": "campaign_id",
-    "variant_id": "variant_id",
-}
 
 Work = Callable[[Writer], Decision]
 
@@ -244,7 +235,7 @@ def _named(decision: Decision, provider: str | None, message_id: str | None) -> 
     if others:
         hidden = "another one is stored, which was erased"
         errors = {
-            name: [hidden if decision.snapshot.erased else f"{_shown(told[name])}; stored: {_shown(stored[name])}"]
+            name: [hidden if decision.snapshot.erased else f"{shown(told[name])}; stored: {shown(stored[name])}"]
             for name in others
         }
         raise Conflict(
@@ -305,33 +296,12 @@ def record_send(services: Services, message: Message) -> bool:
             at = message.at if message.at >= _earliest(decision, now) else min(decision.decided_at, now)
             _confirmed(writer, decision, decision, at, now)
             return decision.status not in COUNTED
-        counted = writer.add_message(message)
+        counted = writer.add_message(replace(message, cost=cost_to_count(writer, message)))
         if not counted:
-            _require_same(writer, message)
+            require_same(writer, message)
         return counted
 
     return services.store.write(work, recipients=[(message.workspace_id, message.recipient_id)])
-
-
-def _require_same(writer: Writer, message: Message) -> None:
-    """Refuses what is told otherwise the second time. An id that is a decision's means that decision's message, which
-    is sent a little later than planned."""
-    held = writer.messages(message.workspace_id, [message.recipient_id], *_EVER).get(message.recipient_id, ())
-    known = next((one for one in held if one.message_ref == message.message_ref and one.decision_id is None), None)
-    if known is None or known == message:
-        return
-    pairs = {name: (getattr(message, field), getattr(known, field)) for name, field in _TOLD.items()}
-    errors = {name: [f"{_shown(new)}; stored: {_shown(old)}"] for name, (new, old) in pairs.items() if new != old}
-    raise Conflict(
-        f"id: {message.message_ref!r:.80} was used for another message of this recipient, with another "
-        f"{', '.join(errors)}; the same id again must be the same message",
-        code="id_reused",
-        errors=errors,
-    )
-
-
-def _shown(value: datetime | str | None) -> str:
-    return value.isoformat() if isinstance(value, datetime) else "none" if value is None else repr(value)
 
 
 def _found(writer: Writer, workspace_id: str, decision_id: str) -> Decision:

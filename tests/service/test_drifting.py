@@ -12,7 +12,7 @@ import numpy as np
 import orjson
 import pytest
 
-from optimizer.bandit.evidence import GateLimits
+from optimizer.bandit.evidence import GateLimits, Verdict
 from optimizer.model.artifact import unpack
 from optimizer.service import learning, refreshing, setup
 from optimizer.service.annealing import exploration_numbers
@@ -20,12 +20,13 @@ from optimizer.service.departure import LEAST_ALLOWED, allowed
 from optimizer.service.drifting import look
 from optimizer.service.driftratios import detector_names
 from optimizer.service.driftstate import QUIET_ROWS, Alarm, Drift
+from optimizer.service.evidence import Paired, pair
 from optimizer.service.featureblocks import BLOCK_ROWS
-from optimizer.service.feedback import load
+from optimizer.service.feedback import Logged, load
 from optimizer.service.fitting import Job, settled
 from optimizer.service.heldout import since_change
 from optimizer.service.ingest import ingest
-from optimizer.service.judging import too_few
+from optimizer.service.judging import first_rows, first_verdict, too_few
 from optimizer.service.publish import mixture, new_policy, publish
 from optimizer.service.refreshing import refresh
 from optimizer.service.replay import Replayer
@@ -36,7 +37,7 @@ from optimizer.service.wiring import Services
 from storage.log import Decision
 from storage.policies import Policy, TrainingRun
 from storage.port import Writer
-from storage.records import Channel
+from storage.records import Campaign, Channel
 from tests.service.conftest import WORKSPACE, FakeClock, campaign
 
 SHOP = campaign(channels=(Channel("email"),), allow_no_send=False)
@@ -85,10 +86,11 @@ def keep(writer: Writer, run: TrainingRun) -> None:
     writer.put_training_run(run)
 
 
-def looked(services: Services, name: str) -> Drift:
-    """A look whose state is kept with a training run, as the scheduler does."""
+def looked(services: Services, name: str, *alarms: Alarm) -> Drift:
+    """A look whose state is kept with a training run, as the scheduler does; ``alarms``: that it raises, too."""
     with services.store.read() as reader:
         found = look(services, reader, WORKSPACE, None, load(reader, WORKSPACE, services.clock()))["spring"]
+    found = replace(found, alarms=(*found.alarms, *alarms))
     told = [{"campaign_id": "spring", "drift": orjson.loads(orjson.dumps(found.to_json()))}]
     run = TrainingRun(WORKSPACE, name, "refresh", "rejected", services.clock(), verdict=Ended("rejected", told).verdict)
     services.store.write(partial(keep, run=run))
@@ -97,6 +99,15 @@ def looked(services: Services, name: str) -> Drift:
 
 def look_early(services: Services, found: list[Drift]) -> None:
     found.append(looked(services, f"early_{len(found)}"))
+
+
+def meta_of(services: Services, artifact_id: str | None) -> dict[str, Any]:
+    """What a stored model says of itself."""
+    assert artifact_id is not None
+    with services.store.read() as reader:
+        artifact = reader.artifact(WORKSPACE, artifact_id)
+    assert artifact is not None
+    return dict(unpack(artifact.blob)[2])
 
 
 @pytest.fixture
@@ -334,7 +345,7 @@ class TestConsequences:
         (answer,) = refresh(learned, WORKSPACE)
         changed = Drift.from_json(answer["drift"]).changed
         (part,) = served(learned).mixture
-        meta = self.meta(learned, part.artifact_id)
+        meta = meta_of(learned, part.artifact_id)
         assert (meta["anchored"]["since"], meta["changed"]) == (changed, {"spring": changed})
         since = meta["rows"] - meta["anchored"]["rows"]
         assert 550 < since < 700, "what came before the change is in the weights that it is anchored at"
@@ -344,10 +355,10 @@ class TestConsequences:
         assert right > 0.6, right
         (answer,) = refresh(learned, WORKSPACE)
         assert Drift.from_json(answer["drift"]).changed == changed, "it knows the new tastes: that is no other change"
-        meta = self.meta(learned, served(learned).mixture[0].artifact_id)
+        meta = meta_of(learned, served(learned).mixture[0].artifact_id)
         assert (meta["anchored"]["since"], meta["changed"]) == (changed, {"spring": changed})
         assert retrain(learned, WORKSPACE)[0]["decision"] == "publish"
-        meta = self.meta(learned, served(learned).mixture[0].artifact_id)
+        meta = meta_of(learned, served(learned).mixture[0].artifact_id)
         assert meta["anchored"] is None, "a retrain begins anew"
         assert 900 + 200 < meta["rows"] < 900 + 500, (
             "and reads what is remembered: some 360 rows from before the change"
@@ -368,19 +379,11 @@ class TestConsequences:
         assert changed["spring"] is not None
         assert changed["autumn"] is None
         spring, autumn = (
-            self.meta(learned, served(learned, name).mixture[0].artifact_id) for name in ("spring", "autumn")
+            meta_of(learned, served(learned, name).mixture[0].artifact_id) for name in ("spring", "autumn")
         )
         assert spring["anchored"]["since"] == changed["spring"]
         assert autumn["anchored"] is None
         assert autumn["rows"] > 1_400, "its rows from before are read as ever"
-
-    def meta(self, services: Services, artifact_id: str | None) -> dict[str, Any]:
-        """What a stored model says of itself."""
-        assert artifact_id is not None
-        with services.store.read() as reader:
-            artifact = reader.artifact(WORKSPACE, artifact_id)
-        assert artifact is not None
-        return dict(unpack(artifact.blob)[2])
 
     def test_a_refit_that_goes_far_has_a_share_of_the_traffic(
         self, learned: Services, clock: FakeClock, monkeypatch: pytest.MonkeyPatch
@@ -497,6 +500,82 @@ class TestConsequences:
 
 
 class TestRetrains:
+    def test_a_candidate_and_what_serves_are_compared_as_they_would_explore_now(
+        self, learned: Services, clock: FakeClock, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """An alarm raises the rate, that of what serves with its next revision. Judged at different rates, the same
+        model would be better or worse than itself."""
+        audience(learned, clock, 2_800, seed=81)
+        audience(learned, clock, 1_200, seed=82)
+        at = clock.now.timestamp()
+        raised = Alarm("features.plan", at, at, 7, 7, 14.0, 14.0)
+        looked(learned, "run_1", raised)
+        assert served(learned).exploration["anneal"] < 1.0
+        pairs = []
+
+        def told(replayer: Replayer, held: list[Logged], of: Campaign, *parts: Any) -> Paired:
+            incumbent, candidate, model = parts
+            pairs.append((incumbent.exploration, candidate.exploration))
+            itself = pair(replayer, held[:300], of, incumbent, replace(incumbent, exploration=pairs[0][1]), model)
+            assert np.array_equal(itself.p_incumbent, itself.p_candidate)
+            return pair(replayer, held, of, *parts)
+
+        monkeypatch.setattr("optimizer.service.retrain.pair", told)
+        (answer,) = retrain(learned, WORKSPACE)
+        assert pairs, answer["reason"]
+        ((incumbent, candidate),) = pairs
+        with learned.store.read() as reader:
+            rows = load(reader, WORKSPACE, clock.now).of("spring")
+        assert incumbent == candidate == exploration_numbers(rows, Drift.from_json(answer["drift"]))
+        assert candidate["anneal"] == 1.0
+
+    def test_a_change_is_remembered_when_what_serves_is_taken_back(
+        self, learned: Services, clock: FakeClock, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """The cold start that serves then has no detectors, and the next model would learn the old tastes again."""
+        audience(learned, clock, 3000, seed=70)
+        looked(learned, "run_0")
+        audience(learned, clock, 600, seed=71, swapped=True)
+        changed = looked(learned, "run_1").changed
+        assert changed is not None
+        learning.rollback(learned, WORKSPACE, "spring")
+        rates = []
+
+        def verdict(replayer: Replayer, rows: list[Logged], *more: Any) -> Verdict:
+            policy_for = more[-1]
+            rates.append(policy_for(first_rows(rows, SHOP))(rows[0]).exploration["anneal"])
+            return first_verdict(replayer, rows, *more)
+
+        monkeypatch.setattr("optimizer.service.retrain.first_verdict", verdict)
+        (told,) = retrain(learned, WORKSPACE)
+        assert Drift.from_json(told["drift"]).changed == changed
+        assert rates == [1.0], "as it would explore once it serves"
+        (told,) = retrain(replace(learned, settings=replace(learned.settings, gate=False)), WORKSPACE)
+        assert told["decision"] == "publish"
+        meta = meta_of(learned, served(learned).mixture[-1].artifact_id)
+        assert meta["changed"] == {"spring": changed}
+        assert meta["rows"] < 1_500, "of 4,400"
+
+    def test_a_run_for_one_campaign_knows_what_has_changed_in_the_others(
+        self, learned: Services, clock: FakeClock
+    ) -> None:
+        """One model learns from the rows of all of them."""
+        free = replace(learned, settings=replace(learned.settings, gate=False))
+        setup.put_campaign(free, replace(SHOP, campaign_id="autumn"))
+        audience(free, clock, 1200, seed=73)
+        audience(free, clock, 1200, seed=74, campaign_id="autumn")
+        retrain(free, WORKSPACE)
+        free.policies.refresh_now()
+        audience(free, clock, 600, seed=75, swapped=True)
+        changed = looked(free, "run_1").changed
+        assert changed is not None
+        metas = []
+        for run in (partial(retrain, campaign_id="autumn"), partial(refresh, campaign_id="autumn"), retrain):
+            run(free, WORKSPACE)
+            meta = meta_of(free, served(free, "autumn").mixture[-1].artifact_id)
+            metas.append((meta["changed"], meta["rows"]))
+        assert metas == [({"spring": changed}, metas[0][1])] * 3
+
     def test_a_scheduled_retrain_without_a_gate_waits_for_rows_from_after_the_change(
         self, learned: Services, clock: FakeClock, monkeypatch: pytest.MonkeyPatch
     ) -> None:

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from tests.web.conftest import Caller
+from tests.web.conftest import CAMPAIGN, Caller
 
 ASK = {"campaign_id": "c", "recipient_id": "u"}
 CAP: dict[str, Any] = {"kind": "cap", "limit": 1, "window": {"rolling_hours": 168}}
@@ -21,6 +21,25 @@ def test_a_send_of_another_system_counts_once_and_against_the_cap(ready: Caller)
     assert ready("POST", "/v1/decisions", ASK).get_json()["status"] == "withheld"
     far = ready("POST", "/v1/sends", {**SEND, "id": "t", "sent_at": "2099-01-01T00:00:00Z"})
     assert far.status_code == 422
+
+
+def test_a_budget_counts_a_send_of_a_campaign_at_what_that_campaign_says_it_costs(ready: Caller) -> None:
+    dear = {**CAMPAIGN, "variants": [{"id": "a", "cost": 0.3}, {"id": "b", "cost": 0.2}]}
+    dear |= {"channels": [{"id": "email", "cost": 0.1}]}
+    assert ready("PUT", "/v1/campaigns/dear", dear).status_code == 201
+    budget = {"kind": "budget", "amount": 1.0, "per": "month", "timezone": "UTC"}
+    assert ready("PUT", "/v1/rules/budget", budget).status_code == 201
+    mine = {**SEND, "campaign_id": "dear", "variant_id": "a"}
+    for name, known in (("free", {"campaign_id": None}), ("one", {}), ("two", {}), ("channel", {"variant_id": None})):
+        assert ready("POST", "/v1/sends", {**mine, "id": name, **known}).status_code == 201
+    ask = {"campaign_id": "dear", "recipient_id": "someone else"}
+    assert ready("POST", "/v1/decisions", ask).get_json()["status"] == "withheld", "0.90 is spent, and b costs 0.30"
+    assert ready("PUT", "/v1/rules/budget", {**budget, "amount": 1.2, "version": 2}).status_code == 200
+    told = ready("POST", "/v1/decisions", ask).get_json()
+    assert (told["status"], told["action"]["variant_id"]) == ("reserved", "b"), "0.90 and 0.30 are 1.20"
+    cheaper = {**dear, "channels": [{"id": "email", "cost": 0.05}], "version": 2}
+    assert ready("PUT", "/v1/campaigns/dear", cheaper).status_code == 200
+    assert ready("POST", "/v1/sends", {**mine, "id": "one"}).status_code == 200, "the same one, at the price of then"
 
 
 def test_the_same_id_told_otherwise_is_a_conflict_that_says_in_what(ready: Caller) -> None:
