@@ -119,6 +119,11 @@ class Kept:
         del workspace_id
         return self.policies[policy_id]
 
+    def asked(self, campaign: Campaign, recipient_id: str) -> tuple[Decision, ...]:
+        """See ``Past``: what is reported here names its decision."""
+        del campaign, recipient_id
+        return ()
+
     def keep_only(self, policy_ids: set[str]) -> None:
         """Forgets all other policies."""
         for name in self.policies.keys() - policy_ids:

@@ -4,7 +4,7 @@ At each refresh and retrain three kinds of detector read the rows that have arri
 
 - *calibration*: the logging policy's own predictions, older than the row, against what happened, by outcome (lower,
   higher, flatter than predicted; ``bandit.drift.calibration_ratios``), once nearly all of that is reported
-  (``lateness``);
+  (``lateness``), rows that wait for the same purchase together (``driftratios.shares``);
 - *propensities*: drawn actions against their logged probabilities, by variant, channel, daypart and not sending, as
   soon as they are drawn; and whether the probabilities can be recomputed at all;
 - *features*: each block of 1,000 decisions or more of whole days against the campaign's rows that the model was trained

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from datetime import datetime, timedelta
+from itertools import takewhile
 
 import numpy as np
 from numpy.typing import NDArray
 
 from optimizer.bandit.drift import CALIBRATION, balance_ratios, calibration_ratios
+from optimizer.bandit.rewards import needs_message, planned_end
 from optimizer.bandit.spoken import outcome_names
 from optimizer.service.evidence import factor_names, known_outcome, predicted_outcomes, subset_masses
 from optimizer.service.feedback import Logged
@@ -24,9 +27,11 @@ def calibration(
 ) -> tuple[Floats, dict[str, tuple[int, float]]]:
     """Ratios (n, 3 an outcome) of matured rows, by outcome in the campaign's order, and the centres after them.
 
-    A row's centre is the mean predicted logit of earlier rows.
+    A row's centre is the mean predicted logit of earlier rows. What needs no message is told of a person once, and
+    counts in every row of theirs that is open: each has but its ``shares`` of it.
     """
     names = outcome_names(campaign)
+    share = None if all(map(needs_message, names)) else shares(past, campaign, rows)
     chance, outcome = np.full((len(rows), len(names)), 0.5), np.full((len(rows), len(names)), np.nan)
     told = predicted_outcomes(past, [row.decision for row in rows])
     for i, row in enumerate(rows):
@@ -41,9 +46,37 @@ def calibration(
         count, total = centres.get(name, (0, 0.0))
         counts = count + np.cumsum(known) - known
         centre = (total + np.cumsum(logit) - logit) / np.maximum(1, counts)
-        ratios.append(calibration_ratios(chance[:, j], outcome[:, j], np.where(counts > 0, centre, logit)))
+        ratio = calibration_ratios(chance[:, j], outcome[:, j], np.where(counts > 0, centre, logit))
+        ratios.append(ratio if share is None or needs_message(name) else ratio * share[:, None])
         after[name] = (count + int(known.sum()), total + float(logit.sum()))
     return np.concatenate(ratios, axis=1), after
+
+
+def shares(past: Past, campaign: Campaign, rows: Sequence[Logged]) -> Floats:
+    """(n,) one by the number of the campaign's decisions about the same person that were open when a row was made.
+
+    Rows that wait for the same purchase aren't independent: of twenty that a person has open, one purchase would bet
+    twenty times. Powers of likelihood ratios that sum to 1 have a mean of at most 1 together, however they depend on
+    each other (Hölder's inequality); of a steady stream of rows these do, of n at once they come to 1 + … + 1/n. They
+    are known before the row is, so what comes of it doesn't choose them.
+    """
+    of: dict[str, list[int]] = {}
+    for i, row in enumerate(rows):
+        of.setdefault(row.decision.recipient_id, []).append(i)
+    reach = max((planned_end(campaign, r.decision) - r.decision.decided_at for r in rows), default=timedelta(0))
+    share = np.ones(len(rows))
+    for recipient_id, places in of.items():
+        made = [rows[i].decision.decided_at for i in places]
+        spans = _spans(past, campaign, recipient_id, min(made) - reach)
+        for i, at in zip(places, made, strict=True):
+            share[i] = 1.0 / max(1, sum(start <= at < end for start, end in spans))
+    return share
+
+
+def _spans(past: Past, campaign: Campaign, recipient_id: str, since: datetime) -> list[tuple[datetime, datetime]]:
+    """From when until when the decisions about a person are open that were made from a time on."""
+    newer = takewhile(lambda one: one.decided_at >= since, past.asked(campaign, recipient_id))
+    return [(one.decided_at, planned_end(campaign, one)) for one in newer if one.action is not None]
 
 
 def balance(past: Past, subsets: Sequence[str], rows: Sequence[Logged]) -> tuple[Floats, list[float]]:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Protocol
 
 import numpy as np
@@ -18,7 +19,7 @@ from optimizer.model.policy import LivePolicy
 from optimizer.service.choose import Plan, Situation, probabilities, space_of
 from optimizer.service.ids import IMPORTED_POLICY
 from optimizer.service.serving import load_policy
-from storage.log import Decision
+from storage.log import Decision, items_of
 from storage.port import Reader
 from storage.records import Campaign
 
@@ -26,6 +27,8 @@ from storage.records import Campaign
 MOST_HELD = 32
 #: Decisions whose vectors are held at a time.
 _TOGETHER = 512
+#: Decisions about one person that are read at once.
+_PAGE = 20
 
 
 class Past(Protocol):
@@ -36,6 +39,9 @@ class Past(Protocol):
 
     def policy(self, workspace_id: str, policy_id: str) -> LivePolicy:
         """The policy that drew it."""
+
+    def asked(self, campaign: Campaign, recipient_id: str) -> Iterable[Decision]:
+        """The campaign's decisions about a person, newest first; none where whatever is reported names its decision."""
 
 
 @dataclass
@@ -70,6 +76,11 @@ class Replayer:
             named = {part.artifact_id for held in self._policies.values() for part in held.mixture}
             self._models = {name: model for name, model in self._models.items() if name in named}
         return live
+
+    def asked(self, campaign: Campaign, recipient_id: str) -> Iterator[Decision]:
+        """See ``Past``."""
+        named = partial(self.reader.decisions, campaign.workspace_id, limit=_PAGE, recipient_id=recipient_id)
+        return items_of(lambda at: named(campaign_id=campaign.campaign_id, cursor=at))
 
     def vector(self, decision: Decision) -> NDArray[np.float64]:
         """The whole probability vector (K,) that the decision was drawn from; all zero when it was withheld."""
