@@ -35,7 +35,7 @@ from optimizer.model.moment import seen_at
 from optimizer.model.policy import LivePolicy
 from optimizer.service import driftratios
 from optimizer.service.apart import Apart, attempted
-from optimizer.service.driftstate import Alarm, Drift, quiet_left
+from optimizer.service.driftstate import QUIET_ROWS, Alarm, Drift, quiet_left
 from optimizer.service.featureblocks import Block, Filling, empty_block
 from optimizer.service.feedback import Log, Logged, feedback_rows
 from optimizer.service.ids import COLD_POLICY
@@ -265,6 +265,8 @@ def _alarmed(state: Drift, before: int, crossed: Sequence[Crossing], now: dateti
     changed = state.changed
     for one in crossed:
         first, row, limit = alarms.get(one.name), before + one.row + 1, state.detectors.limit
+        if first is not None and row - first.latest > QUIET_ROWS:  # that one had ended, within this look
+            first = None
         alarms[one.name] = (
             Alarm(one.name, now.timestamp(), one.since, row, row, limit, limit)
             if first is None

@@ -24,7 +24,7 @@ from typing import Any
 
 from optimizer.bandit.evidence import Condition, GateLimits
 from optimizer.bandit.gate import spend
-from optimizer.bandit.rewards import clock_start
+from optimizer.bandit.rewards import planned_start
 from optimizer.bandit.sequences import Wager
 from optimizer.bandit.spoken import window_hours
 from optimizer.service.apart import Apart, settled
@@ -231,7 +231,8 @@ def _staked(
         decision = row.decision
         if decision.policy_id not in own or not row.drawn or decision.group != "treated" or decision.send_at is None:
             continue
-        key = (clock_start(decision).timestamp() + seconds, decision.decision_id)
+        # By the planned time, which a late confirm doesn't move: a message that was staked would come a second time.
+        key = (planned_start(decision).timestamp() + seconds, decision.decision_id)
         if key[0] > now.timestamp():
             waiting = min(waiting, decision.decided_at.timestamp())
         elif key > state.seen and _may_have_gone_out(row):

@@ -168,7 +168,7 @@ def _refused(campaign: Campaign, failed: Sequence[Condition], rows: Sequence[Log
 
 def _first(job: Job, reader: Reader, campaign: Campaign, pointer: Pointer | None, matured: int) -> dict[str, Any]:
     logged = job.log.of(campaign.campaign_id)
-    if (few := _few_people(first_rows(logged, campaign))) is not None:
+    if (few := _few_people([row for row in first_rows(logged, campaign) if row.trainable])) is not None:
         return _answer(campaign, "skipped", few, matured)
     replayer = Replayer(reader, job.services.salt)
     tries = next_try(reader, campaign)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import Any
 
@@ -12,12 +12,13 @@ import numpy as np
 import orjson
 import pytest
 
+from optimizer.bandit.drift import Crossing
 from optimizer.bandit.evidence import GateLimits, Verdict
 from optimizer.model.artifact import unpack
 from optimizer.service import learning, refreshing, setup
 from optimizer.service.annealing import exploration_numbers
 from optimizer.service.departure import LEAST_ALLOWED, allowed
-from optimizer.service.drifting import look
+from optimizer.service.drifting import _alarmed, look
 from optimizer.service.driftratios import detector_names
 from optimizer.service.driftstate import QUIET_ROWS, Alarm, Drift
 from optimizer.service.evidence import Paired, pair
@@ -497,6 +498,18 @@ class TestConsequences:
         later = rows[-1].decision.decided_at.timestamp() + 1
         assert since_change(rows, later) == rows  # too few to be split
         assert since_change(rows, None) == rows
+
+
+def test_a_second_change_within_one_look_is_dated_too() -> None:
+    """A look reads up to 5,000 rows; an alarm ends after 1,000 without another."""
+    state = replace(Drift.from_json(state_json()), rows=5_000, alarms=(), changed=None)
+
+    def changed(*rows: int) -> float | None:
+        crossed = [Crossing("calibration.clicked.lower", row, float(row)) for row in rows]
+        return _alarmed(state, 0, crossed, datetime.fromtimestamp(9_999.0, UTC)).changed
+
+    assert changed(300, 300 + QUIET_ROWS) == 300.0, "the same alarm, heard again"
+    assert changed(300, 301 + QUIET_ROWS) == 301.0 + QUIET_ROWS
 
 
 class TestRetrains:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from datetime import timedelta
 from functools import partial
 from typing import cast
 
@@ -19,8 +20,10 @@ from optimizer.service.ids import COLD_POLICY
 from optimizer.service.learning import promote
 from optimizer.service.learningalerts import learning_alerts
 from optimizer.service.publish import roll_back, rolled_back
+from optimizer.service.requests import DecisionRequest
 from optimizer.service.retrain import retrain
 from optimizer.service.runs import start_now
+from optimizer.service.settle import confirm
 from optimizer.service.training import carry_out
 from optimizer.service.upkeep import expire
 from optimizer.service.wiring import Services
@@ -221,6 +224,22 @@ class TestLooks:
             known = reader.decisions_by_id(WORKSPACE, [one.decision_id for one in sent])
         assert sum(one.status == "expired" for one in known.values()) > 20
         assert look(learned, "run_1")["rows"] == 100
+
+    def test_a_message_that_is_confirmed_late_counts_once(self, learned: Services, clock: FakeClock) -> None:
+        setup.put_campaign(learned, replace(CAREFUL, unconfirmed="release"))
+        asked = [DecisionRequest("spring", f"later{i}") for i in range(20)]
+        planned = [d.send_at for d in learned.decider.decide_batch(WORKSPACE, asked, "q") if isinstance(d, Decision)]
+        assert max(at for at in planned if at is not None) > clock.now + timedelta(hours=6), "one of them waits"
+        clock.forward(minutes=1)
+        sent, _ = learned.decider.decide(WORKSPACE, DecisionRequest("spring", "now", immediate=True))
+        clock.forward(hours=2.5)
+        while expire(learned, WORKSPACE):
+            pass
+        before = look(learned, "run_1")["rows"]
+        confirm(learned, WORKSPACE, sent.decision_id, clock.now, None, None)
+        clock.forward(hours=1.2)
+        known = sum(at is not None and at + timedelta(hours=1) <= clock.now for at in planned)
+        assert before < look(learned, "run_2")["rows"] == known + 1
 
 
 def message(*, left: bool) -> Logged:
