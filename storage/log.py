@@ -167,7 +167,9 @@ class Decision:
     ``position`` is the order of commits among the workspace's decisions, assigned by the store. Whatever else changes
     what counts notes the position of the last decision that was committed before it: ``sent_after`` of the
     confirm, or of what made an expired message count until then, ``closed_after`` of the last closing (None = none
-    yet, or noted by a version that didn't).
+    yet, or noted by a version that didn't). ``counted_at`` is when, by our clock, the message last came to count as
+    sent, confirmed or assumed, while ``sent_at`` is the sender's word (None likewise, or it was logged as sent).
+    ``joined_at`` and ``joined_after`` are of the confirm that events had waited for (None likewise, or none had).
     """
 
     workspace_id: str
@@ -204,6 +206,9 @@ class Decision:
     position: int = field(default=0, compare=False)
     sent_after: int | None = field(default=None, compare=False)
     closed_after: int | None = field(default=None, compare=False)
+    counted_at: datetime | None = None
+    joined_at: datetime | None = None
+    joined_after: int | None = field(default=None, compare=False)
 
 
 @swift

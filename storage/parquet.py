@@ -45,12 +45,14 @@ RECIPIENT, MESSAGE, CAMPAIGN, DECIDED, IMPORTED = (
 )
 PROVIDER, STATUS = DECISION.index("provider"), DECISION.index("status")
 EVENT_SEQ: Final = EVENT.index("seq")
+#: Columns that files of earlier versions lack.
+_ADDED: Final = frozenset({"counted_at", "joined_at", "joined_after"})
 _BYTES: Final = frozenset({"request_hash", "eligible", "detail", "properties", "words", "flips"})
 _REALS: Final = frozenset({"propensity", "value", "confidence"})
 _WHOLE: Final = frozenset(
     {
         *("campaign_version", "status", "control_group", "mode", "action", "actions", "eligible_actions", "imported"),
-        *("seq", "sent_after", "closed_after", "matched", "automated", "known_after"),
+        *("seq", "sent_after", "closed_after", "joined_after", "matched", "automated", "known_after"),
     }
 )
 
@@ -170,11 +172,18 @@ def read_group(path: Path, group: int) -> tuple[Archived | None, ...]:
     nested = table.column("events").combine_chunks()
     offsets = nested.offsets.to_pylist()
     events = _rows([nested.values.field(name) for name in EVENT])
-    decisions = _rows([table.column(name) for name in DECISION])
+    decisions = _rows([_column(table, name) for name in DECISION])
     return tuple(
         None if row[0] is None else Archived(row, tuple(events[offsets[i] : offsets[i + 1]]))
         for i, row in enumerate(decisions)
     )
+
+
+def _column(table: pa.Table, name: str) -> Any:
+    import pyarrow as pa
+
+    lacking = name in _ADDED and name not in table.column_names
+    return pa.nulls(table.num_rows, _type(name)) if lacking else table.column(name)
 
 
 def require_row(row: Archived | None, path: str) -> Archived:

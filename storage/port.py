@@ -273,17 +273,17 @@ class Writer(
 
     def add_decision(self, decision: Decision, message: Message | None) -> None:
         """Logs a decision and, with it, the message that it reserves; gives it the next position. ``AlreadyExists``
-        when the id is taken."""
+        when the id is taken. ``counted_at`` and ``joined_at`` are not kept: they are of what comes afterwards."""
 
     def add_decisions(self, rows: Sequence[tuple[Decision, Message | None]], told: Sequence[Recipient] = ()) -> None:
         """``put_recipients`` of what was told with them, then ``add_decision`` for many; where an id is taken, the
         write is to be given up, which undoes the others."""
 
     def update_decision(self, decision: Decision, message: Message | None) -> None:
-        """Replaces what may change after the choice (status, claim, sending, closing) and the message that it holds
-        against the caps (None = it holds none). Notes ``sent_after`` when it becomes ``sent`` (unless it had one as
-        assumed sent), or assumed sent once expired, ``closed_after`` when it becomes released, revoked, displaced,
-        expired, or else assumed sent."""
+        """Replaces what may change after the choice (status, claim, sending, counting, joining, closing) and the
+        message that it holds against the caps (None = it holds none). Notes ``sent_after`` when it becomes ``sent``
+        (unless it had one as assumed sent), or assumed sent once expired, ``closed_after`` when it becomes released,
+        revoked, displaced, expired, or else assumed sent, ``joined_after`` with another ``joined_at``."""
 
     def add_message(self, message: Message) -> bool:
         """Counts a message of another system; False when this ``message_ref`` of this recipient is known already."""

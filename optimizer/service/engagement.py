@@ -37,6 +37,11 @@ def note_engagement(writer: Writer, decision: Decision, events: Iterable[Event])
         writer.clear_unanswered(decision.workspace_id, decision.recipient_id)
 
 
+def out_at(before: Decision, now: datetime) -> datetime | None:
+    """When a message came to count that is known now to have gone out: it may have counted ``before``."""
+    return before.counted_at if before.status in OUT else now
+
+
 def note_sent(writer: Writer, before: Decision, after: Decision) -> None:
     """Counts a message that has come to count as sent, takes back one that no longer does: unless an engagement has
     cleared it since, which the log alone tells.
@@ -58,7 +63,7 @@ def recount(writer: Writer, workspace_id: str, recipient_id: str) -> None:
     cleared counts again.
 
     The order of commits tells whether a message came to count before or after an engagement was known; within one
-    position the clocks do.
+    position our clock does. What one write tells has one time; there engagements come last, as they do in it.
     """
     count = _Course.of(writer, workspace_id, recipient_id).unanswered()
     writer.clear_unanswered(workspace_id, recipient_id)
@@ -118,16 +123,25 @@ class _Course:
 
 
 def _known(event: Event, decision: Decision) -> _Moment:
-    """When an engagement cleared the count. One that named its message by the provider's id waited for the confirm."""
-    waited = decision.sent_after if event.message_id is not None else None
-    return max(event.known_after, waited or 0), event.received_at
+    """When an engagement cleared the count. One that came before its decision waited for that, one that named its
+    message by the provider's id for the confirm."""
+    known = event.known_after, event.received_at
+    if 0 < event.known_after < decision.position:  # where it is 0, nothing may have been noted
+        known = decision.position, _NEVER[1]
+    if event.message_id is None:
+        return known
+    if decision.joined_at is not None:
+        return max(known, (decision.joined_after or 0, decision.joined_at))
+    # An earlier version didn't note that any had waited.
+    waited = decision.sent_after if decision.counted_at is None else None
+    return max(known[0], waited or 0), known[1]
 
 
 def _counted(decision: Decision) -> _Moment:
-    """When a message came to count as sent."""
+    """When a message came to count as sent. An earlier version noted no time of it; then the sender's has to do."""
     assumed = decision.closed_after if decision.close_reason in (None, HEARD) else None
     position = decision.sent_after if assumed is None else assumed
-    return position or 0, decision.sent_at or decision.send_at or decision.decided_at
+    return position or 0, decision.counted_at or decision.sent_at or decision.send_at or decision.decided_at
 
 
 def _answered(writer: Writer, decision: Decision) -> bool:

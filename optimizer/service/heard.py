@@ -29,7 +29,7 @@ def revives(reader: Reader, decision: Decision | Named, event: Event) -> bool:
     return decision.status == "expired" and _proves(reader, decision, event)
 
 
-def count_again(writer: Writer, decision: Decision, events: Iterable[Event]) -> Decision:
+def count_again(writer: Writer, decision: Decision, events: Iterable[Event], now: datetime) -> Decision:
     """Lets an expired message count again, at its planned time, if one of these stored events says that it went out and
     no event that it failed; returns the decision as it is now. When it had expired stays. The caller tallies it for the
     recipient's rhythm."""
@@ -38,13 +38,14 @@ def count_again(writer: Writer, decision: Decision, events: Iterable[Event]) -> 
     told = writer.replies(decision.workspace_id, [decision.decision_id]).get(decision.decision_id, ())
     if any(meaning(writer, decision, reply.type) == "failed" for reply in told):
         return decision
-    return _taken_for_sent(writer, decision, replace(decision, status="assumed_sent", close_reason=HEARD_LATE))
+    again = replace(decision, status="assumed_sent", close_reason=HEARD_LATE, counted_at=now)
+    return _taken_for_sent(writer, decision, again)
 
 
 def assume_sent(writer: Writer, decision: Decision, now: datetime, *, heard: bool) -> Decision:
     """Takes a reservation for sent: because an event says so (``heard``), or because its campaign does."""
     reason = HEARD if heard else None
-    assumed = replace(decision, status="assumed_sent", closed_at=now, close_reason=reason)
+    assumed = replace(decision, status="assumed_sent", closed_at=now, close_reason=reason, counted_at=now)
     note_message(writer, decision, _taken_for_sent(writer, decision, assumed))
     return assumed
 

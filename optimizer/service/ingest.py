@@ -34,14 +34,7 @@ from optimizer.service.optout import (
     with_breadth,
 )
 from optimizer.service.plainevents import Correlated, Plain, split
-from optimizer.service.requests import (
-    EventInput,
-    IngestReport,
-    OneTimeToken,
-    RejectedEvent,
-    Told,
-    VendorEvent,
-)
+from optimizer.service.requests import EventInput, IngestReport, OneTimeToken, RejectedEvent, Told, VendorEvent
 from optimizer.service.rhythms import note_active, note_message
 from optimizer.service.webhooks.messages import normalised
 from optimizer.service.wiring import Services
@@ -304,6 +297,7 @@ def _store(
         note_active(writer, event)
         fresh.append(event)
     _act_on(writer, workspace_id, fresh, mapped, now)
+    plain.clear(writer, workspace_id)
     return IngestReport(accepted, duplicates, unmatched, tuple(refused))
 
 
@@ -326,9 +320,10 @@ def _act_on(writer: Writer, workspace_id: str, events: Sequence[Event], mapped: 
     judged = judge_all_anew(writer, [(decisions[key], new) for key, new in of.items()])
     for key, new in zip(of, judged, strict=True):
         before = decisions[key]
-        note_engagement(writer, before, new)
-        decisions[key] = count_again(writer, before, new)
+        decisions[key] = count_again(writer, before, new, now)
         note_message(writer, before, decisions[key], new)
+    for key, new in zip(of, judged, strict=True):  # when all of them count that do: who has read one has seen the rest
+        note_engagement(writer, decisions[key], new)
     for event in events:  # in their order, since the first that calls a message off is the reason
         decision = None if event.decision_id is None else decisions.get(event.decision_id)
         if decision is not None:

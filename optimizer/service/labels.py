@@ -75,7 +75,7 @@ def judge_stored(writer: Writer, decision: Decision) -> dict[str, Label]:
 
 
 def _told_anew(writer: Writer, before: Decision, after: Decision, fresh: Sequence[Event]) -> tuple[list[Event], bool]:
-    """``fresh`` with the labels that they have now, and whether it turned round that older events are an answer."""
+    """``fresh`` with the labels that they have now, and whether it turned round that an older event is an answer."""
     evidence = before.sent_at != after.sent_at or any(event.type == "delivered" for event in fresh)
     if not evidence and not any(event.type in JUDGED for event in fresh):
         return list(fresh), False
@@ -97,7 +97,8 @@ def _are_too_many(writer: Writer, decision: Decision, fresh: Sequence[Event]) ->
 
 def _judged(writer: Writer, before: Decision, after: Decision, fresh: Collection[str]) -> tuple[dict[str, Label], bool]:
     """Sets the labels that change and tallies what was concluded from those of events that aren't ``fresh``; returns
-    them, and whether that these are an answer has turned round: then the recipient's count is to be counted anew."""
+    them, and whether that one of these is an answer has turned round: then the recipient's count is to be counted anew,
+    even where another one answers, since that was known at another time."""
     words = writer.vendor_words(after.workspace_id, after.decision_id)
     said = [one for one in words if one.event.type in JUDGED]
     if not said:
@@ -114,10 +115,10 @@ def _judged(writer: Writer, before: Decision, after: Decision, fresh: Collection
     }
     writer.label_events(after.workspace_id, list(changed.items()))
     old = [event for event in events if event.event_id not in fresh]
-    was = any(engages(writer, after, event) for event in old)
-    now = any(engages(writer, after, _labelled(event, changed.get(event.event_id))) for event in old)
-    if was != now:
-        note_answer_changed(writer, before, answered=now)
+    was = [engages(writer, after, event) for event in old]
+    now = [engages(writer, after, _labelled(event, changed.get(event.event_id))) for event in old]
+    if any(was) != any(now):
+        note_answer_changed(writer, before, answered=any(now))
     return changed, was != now
 
 

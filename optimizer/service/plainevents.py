@@ -47,7 +47,7 @@ class Plain:
     answers: Sequence[Named] = ()
 
     def store(self, writer: Writer, workspace_id: str, now: datetime) -> None:
-        """Stores them, received ``now``, with what follows from them.
+        """Stores them, received ``now``, with what follows from them but for ``clear``.
 
         Raises:
             OneByOne: one of them has been stored meanwhile.
@@ -57,7 +57,6 @@ class Plain:
         events = [one.event for one in self.rows]
         writer.add_new_events(workspace_id, _columns(events, now))
         note_all_active(writer, workspace_id, events)
-        writer.clear_all_unanswered(workspace_id, [one.recipient_id for one in self.answers])
         out = {one.decision_id: one for one in self.answers if one.status in OUT}
         first = [
             one
@@ -65,6 +64,10 @@ class Plain:
             if not any(engages(writer, one, reply) for reply in self.replies.get(key, ()))
         ]
         note_answered(writer, workspace_id, first)
+
+    def clear(self, writer: Writer, workspace_id: str) -> None:
+        """Clears counts of unanswered messages: after the last one counts that the other events say went out."""
+        writer.clear_all_unanswered(workspace_id, [one.recipient_id for one in self.answers])
 
 
 def split(

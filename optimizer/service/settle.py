@@ -13,7 +13,7 @@ from datetime import datetime, timedelta
 from optimizer.bandit.rewards import CLOCK_SKEW
 from optimizer.errors import Conflict, Invalid, NotFound
 from optimizer.service.clockrules import closed_now
-from optimizer.service.engagement import note_engagement, note_sent
+from optimizer.service.engagement import note_engagement, note_sent, out_at
 from optimizer.service.erased import gone, hidden_message_id, refusal
 from optimizer.service.heard import assume_sent, heard_of
 from optimizer.service.labels import judge_anew
@@ -178,10 +178,12 @@ def _confirmed(writer: Writer, named: Decision, before: Decision, sent_at: datet
     """
     if sent_at is not None:
         _require_time(before, sent_at, now)
-    confirmed = replace(named, status="sent", sent_at=before.sent_at or sent_at or now)
+    confirmed = replace(named, status="sent", sent_at=before.sent_at or sent_at or now, counted_at=out_at(before, now))
     if confirmed != before:
-        writer.update_decision(confirmed, message_of(confirmed))
+        # Before it is stored as sent: what is counted anew here must not hold it, since ``note_sent`` adds it.
         joined = judge_anew(writer, before, confirmed, writer.match_events(before.workspace_id, confirmed))
+        confirmed = replace(confirmed, joined_at=now if joined else before.joined_at)
+        writer.update_decision(confirmed, message_of(confirmed))
         apply_opt_outs(writer, confirmed, joined, now)
         note_engagement(writer, confirmed, joined)
         note_sent(writer, before, confirmed)
@@ -284,7 +286,6 @@ def record_send(services: Services, message: Message) -> bool:
         Invalid: its recipient was erased, or it is a decision's and lies in the future.
         Conflict: code ``id_reused``, another message of theirs is known by this id.
     """
-
     now = services.clock()
 
     def work(writer: Writer) -> bool:

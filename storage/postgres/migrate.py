@@ -17,6 +17,7 @@ from storage.migrations import (
     postgres_0006_moves,
     postgres_0007_replaced,
     postgres_0008_run_kinds,
+    postgres_0009_counted,
 )
 from storage.postgres.connect import Connected, meaning
 
@@ -35,6 +36,7 @@ STEPS: Final = (
     ("0006_moves", postgres_0006_moves.STATEMENTS, "0002_blocks"),
     ("0007_replaced", postgres_0007_replaced.STATEMENTS, "0002_blocks"),
     ("0008_run_kinds", postgres_0008_run_kinds.STATEMENTS, "0002_blocks"),
+    ("0009_counted", postgres_0009_counted.STATEMENTS, "0002_blocks"),
 )
 #: Once something is archived, code that would not look there has to refuse the database.
 ARCHIVED: Final = """

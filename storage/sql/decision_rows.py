@@ -34,8 +34,8 @@ INTO_DECISIONS: Final = Insertion(
     ("seq", "workspace_id", *_NAMES, "shadow_policy_id", "message_at"),
     "ON CONFLICT (workspace_id, decision_id) DO NOTHING",
 )
-#: What a decision is read from: the store itself assigns the last three.
-STORED_COLUMNS: Final = DECISION_COLUMNS + ", seq, sent_after, closed_after"
+#: What a decision is read from: the store itself assigns ``seq``, and what follows comes after it was logged.
+STORED_COLUMNS: Final = DECISION_COLUMNS + ", seq, sent_after, closed_after, counted_at, joined_at, joined_after"
 MESSAGE_COLUMNS: Final = """
   recipient_id, at, message_ref, channel, category, campaign_id, variant_id, decision_id, cost, known_after
 """
@@ -121,6 +121,9 @@ def decision_from(workspace_id: str, row: Row) -> Decision:
         position=row[SEQ],
         sent_after=row[29],
         closed_after=row[30],
+        counted_at=maybe_time(row[31]),
+        joined_at=maybe_time(row[32]),
+        joined_after=row[33],
     )
 
 

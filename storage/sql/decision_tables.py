@@ -78,7 +78,8 @@ ON CONFLICT (workspace_id, decision_id) DO NOTHING
 """.replace("COLUMNS", DECISION_COLUMNS).replace("MARKS", ", ".join("?" * (DECISION_COLUMNS.count(",") + 5)))
 _UPDATE: Final = """
 UPDATE decisions SET status = ?, claimed_at = ?, sent_at = ?, provider = ?, message_id = ?, closed_at = ?,
-  close_reason = ?, message_at = ?, sent_after = ?, closed_after = ?
+  close_reason = ?, message_at = ?, sent_after = ?, closed_after = ?, counted_at = ?, joined_at = ?,
+  joined_after = ?
 WHERE workspace_id = ? AND seq = ?
 """
 #: The end of what a decision planned: each notes how far the log had come.
@@ -241,14 +242,14 @@ class DecisionWriter(DecisionReader, SetupWriter, RewriteWriter):
         key = (decision.workspace_id, decision.decision_id)
         row = self._row(
             """
-            SELECT seq, message_at, status, sent_after, closed_after FROM decisions
+            SELECT seq, message_at, status, sent_after, closed_after, joined_at, joined_after FROM decisions
             WHERE workspace_id = ? AND decision_id = ?
             """,
             key,
         )
         if row is None:
             raise VersionConflict(f"decision {decision.decision_id} is not stored")
-        seq, old_at, old_status, sent_after, closed_after = row
+        seq, old_at, old_status, sent_after, closed_after, old_joined, joined_after = row
         if STATUS_CODES[decision.status] != old_status:
             returns = decision.status == "assumed_sent" and old_status == STATUS_CODES["expired"]
             # One assumed sent counts since then; one given back, even if it had returned, counts from its confirm on.
@@ -257,6 +258,9 @@ class DecisionWriter(DecisionReader, SetupWriter, RewriteWriter):
                 sent_after = self._position(decision.workspace_id)
             if decision.status in _CLOSINGS and not returns:
                 closed_after = self._position(decision.workspace_id)
+        joined_at = maybe_micros(decision.joined_at)
+        if joined_at != old_joined:
+            joined_after = self._position(decision.workspace_id)
         changed = (
             STATUS_CODES[decision.status],
             maybe_micros(decision.claimed_at),
@@ -268,6 +272,9 @@ class DecisionWriter(DecisionReader, SetupWriter, RewriteWriter):
             _message_at(decision, message),
             sent_after,
             closed_after,
+            maybe_micros(decision.counted_at),
+            joined_at,
+            joined_after,
         )
         self._query(_UPDATE, (*changed, decision.workspace_id, seq))
         self._count_rewrite(decision.workspace_id, "decisions", seq)

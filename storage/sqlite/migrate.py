@@ -25,6 +25,7 @@ from storage.migrations import (
     sqlite_0012_moves,
     sqlite_0013_replaced,
     sqlite_0014_run_kinds,
+    sqlite_0015_counted,
 )
 from storage.sqlite.connect import connect, create_file, meaning, result_code
 
@@ -46,6 +47,7 @@ _STEPS: Final = (
     ("0012_moves", sqlite_0012_moves.moves),
     ("0013_replaced", sqlite_0013_replaced.replaced),
     ("0014_run_kinds", sqlite_0014_run_kinds.run_kinds),
+    ("0015_counted", sqlite_0015_counted.counted),
 )
 NEWEST: Final = _STEPS[-1][0]
 MIGRATIONS: Final = Migrations("sendtide")

@@ -10,6 +10,7 @@ from datetime import datetime, timedelta
 from operator import methodcaller
 from typing import Any, cast
 
+import pyarrow.parquet as pq
 import pytest
 
 from storage import parquet
@@ -103,6 +104,8 @@ def fill(writer: Writer) -> None:
     for n in range(COUNT):
         one = decision(n)
         writer.add_decision(one, make_message(one))
+        if one.status == "sent":
+            writer.update_decision(replace(one, counted_at=at(n / 3), joined_at=at(n / 2)), make_message(one))
         writer.add_events(events(n))
         free = make_event(event_id=f"f{n}", type="converted", decision_id=None, recipient_id=f"u{n % 4}", value=1.0)
         writer.add_event(replace(free, occurred_at=at(n / 2)))
@@ -164,7 +167,10 @@ def told(store: Store) -> dict[str, object]:
         decisions = reader.decisions_by_id(WORKSPACE, ids)
         return {
             **feedback,
-            "positions": [(r.decision.position, r.decision.sent_after) for r in reader.feedback(WORKSPACE)],
+            "positions": [
+                (one.position, one.sent_after, one.joined_after)
+                for one in (row.decision for row in reader.feedback(WORKSPACE))
+            ],
             "known after": [e.known_after for r in reader.feedback(WORKSPACE) for e in r.events],
             "pages": [pages(reader, limit) for limit in (1, 5, 100)],
             "spring": pages(reader, 4, campaign_id="spring"),
@@ -214,6 +220,26 @@ def test_everything_is_read_as_before(filled: Store) -> None:
     after = told(filled)
     for name, value in before.items():
         assert after[name] == value, name
+
+
+def test_a_file_of_before_columns_were_added_is_read_and_comes_back(filled: Store) -> None:
+    archive_all(filled, BEFORE)
+    before = told(filled)
+    (file,) = _files(filled)
+    path = filled.archive / file.path
+    table = pq.read_table(path, partitioning=None).drop_columns(["counted_at", "joined_at", "joined_after"])
+    pq.write_table(table, path, row_group_size=parquet.GROUP)
+    parquet.read_group.cache_clear()
+    with filled.read() as reader:
+        seen = reader.decisions_by_id(WORKSPACE, ["dec_0", "dec_7"])
+    assert {(one.counted_at, one.joined_at, one.joined_after) for one in seen.values()} == {(None, None, None)}
+    after = told(filled)
+    for name in ("about", "known after", "pages", "columns", "messages"):
+        assert after[name] == before[name], name
+    assert filled.write(lambda writer: writer.bring_back(WORKSPACE, "u0")) > 0
+    assert "dec_0" in live(filled)
+    with filled.read() as reader:
+        assert reader.decision(WORKSPACE, "dec_0") == seen["dec_0"]
 
 
 def test_messages_that_share_an_id_may_lie_in_tables_and_files(filled: Store) -> None:

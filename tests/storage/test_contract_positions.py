@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from datetime import timedelta
+from typing import Any
 
 import pytest
 
@@ -78,15 +80,20 @@ def test_every_way_to_read_a_decision_tells_the_same_positions(store: Store) -> 
     with store.read() as reader:
         assert {d.decision_id for d in reader.due(WORKSPACE, at(99), limit=9)} == {"a", "b"}
     update(store, "a", "released")
-    sent = make_decision(decision_id="a", status="sent", provider="p", message_id="m")
+    sent = make_decision(
+        decision_id="a", status="sent", provider="p", message_id="m", counted_at=at(7), joined_at=at(8)
+    )
     store.write(lambda writer: writer.update_decision(sent, make_message(sent)))
 
-    def places(*found: Decision | None) -> list[tuple[str, int, int | None, int | None]]:
-        return sorted((d.decision_id, d.position, d.sent_after, d.closed_after) for d in found if d is not None)
+    def places(*found: Decision | None) -> list[tuple[Any, ...]]:
+        known = [d for d in found if d is not None]
+        noted = ("position", "sent_after", "closed_after", "joined_after", "counted_at", "joined_at")
+        return sorted((d.decision_id, *(getattr(d, name) for name in noted)) for d in known)
 
     with store.read() as reader:
         every = places(reader.decision(WORKSPACE, "a"), reader.decision(WORKSPACE, "b"))
-        assert every == [("a", every[0][1], every[1][1], every[1][1]), ("b", every[1][1], None, None)]
+        first, last = (place for _, place, *_ in every)
+        assert every == [("a", first, last, last, last, at(7), at(8)), ("b", last, None, None, None, None, None)]
         assert places(*reader.decisions_by_id(WORKSPACE, ["a", "b"]).values()) == every
         assert places(*reader.decisions(WORKSPACE, limit=9).items) == every
         assert places(*(row.decision for row in reader.feedback(WORKSPACE))) == every
@@ -143,6 +150,29 @@ def test_the_last_closing_notes_how_far_the_log_had_come(store: Store, status: S
     update(store, "a", "sent")
     assert stored(store, "a").closed_after == first.closed_after
     assert update(store, "a", status).closed_after == later
+
+
+def test_when_a_message_came_to_count_and_was_joined_is_kept_as_it_was_told_last(store: Store) -> None:
+    new = make_decision(decision_id="a", status="sent", counted_at=at(1), joined_at=at(1))
+    store.write(lambda writer: writer.add_decision(new, None))
+    store.write(lambda writer: writer.add_decisions([(replace(new, decision_id="b"), None)]))
+    assert {(one.counted_at, one.joined_at) for one in (stored(store, name) for name in "ab")} == {(None, None)}
+    for told in (at(2), at(3) + timedelta(microseconds=1), None):
+        changed = replace(new, counted_at=told, joined_at=told)
+        store.write(lambda writer, one=changed: writer.update_decision(one, None))  # type: ignore[misc]
+        assert (stored(store, "a").counted_at, stored(store, "a").joined_at) == (told, told)
+
+
+def test_joining_notes_how_far_the_log_had_come(store: Store) -> None:
+    add(store, "a", "b")
+    places = []
+    for hours in (1, 1, 2):
+        joined = make_decision(decision_id="a", joined_at=at(hours), joined_after=77)
+        store.write(lambda writer, one=joined: writer.update_decision(one, None))  # type: ignore[misc]
+        places.append(stored(store, "a").joined_after)
+        add(store, f"c{len(places)}")
+    first = stored(store, "b").position
+    assert places == [first, first, stored(store, "c2").position]
 
 
 def test_what_a_caller_says_of_positions_is_ignored(store: Store) -> None:

@@ -636,6 +636,7 @@ def test_a_database_of_before_gets_the_migrations_that_it_lacks(
     monkeypatch.setattr(migrate, "STEPS", STEPS[:4])
     before = PostgresStore(url)
     before.write(lambda writer: writer.add_message(foreign_message()))
+    before.write(lambda writer: writer.add_decision(make_decision(status="sent"), None))
     before.close()
     with psycopg.connect(url, autocommit=True) as connection:
         row = [WORKSPACE, to_micros(at(0))]
@@ -645,6 +646,7 @@ def test_a_database_of_before_gets_the_migrations_that_it_lacks(
     assert store.write(lambda writer: writer.prune_loose(WORKSPACE, at(2), limit=9)) == 1
     with store.read() as reader:
         told = reader.policy_changes(WORKSPACE, limit=9, policy_id="pol_1")
+        assert reader.decision(WORKSPACE, "dec_1") == make_decision(status="sent")
     assert told == (Change(WORKSPACE, 1, "promoted", at(0), None, "spring", "pol_1", "ann", None),)
     store.close()
     with psycopg.connect(url) as connection:

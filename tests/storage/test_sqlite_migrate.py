@@ -126,6 +126,7 @@ class TestFromTheFirstSchema:
             assert reader.meta("marked_after") == "3"
         assert found == expected
         assert [(d.position, d.sent_after, d.closed_after) for d in found if d] == [(n, None, None) for n in (1, 2, 3)]
+        assert {(d.counted_at, d.joined_at, d.joined_after) for d in found if d} == {(None, None, None)}
         assert held == (foreign_message(), make_message(expected[0]), make_message(expected[2]))
         assert {(message.cost, message.known_after) for message in held} == {(0, 0)}
 
