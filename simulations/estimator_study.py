@@ -45,6 +45,8 @@ LEAST_COVERAGE, LEAST_POWER = 0.93, 0.9
 LOOKS, STEP = 40, 250
 #: Repetitions in one call of a process.
 BLOCK = 10
+#: Of its figures and its fragment.
+NAME = "estimators"
 _STREAM = 204
 
 
@@ -70,7 +72,7 @@ class Null:
 
 @click.command("estimator-study", epilog=EXIT_CODES)
 @option("--repetitions", type=click.IntRange(20, 100_000), default=200, show_default=True, help="Logs of each world.")
-@option("--world", help="Only this world.")
+@option("--world", help="Only this world; in --out the others' figures stay as they are.")
 @option("--processes", type=click.IntRange(1, 64), default=2, show_default=True, help="Logs at a time.")
 @option("--out", type=click.Path(path_type=Path, file_okay=False), help="Folder of estimators.json and .md.")
 @option("--json", "as_json", is_flag=True, envvar="SENDTIDE_JSON", help="Print the figures as JSON.")
@@ -92,7 +94,8 @@ def command(*, repetitions: int, world: str | None, processes: int, out: Path | 
         started = time.perf_counter()
         found = [_study(name, repetitions, processes) for name in ((world,) if world else SETTINGS)]
         if out is not None:
-            leave(out, "estimators", found, markdown(found))
+            told = _beside(out, found)
+            leave(out, NAME, told, markdown(told))
         if as_json:
             click.echo(orjson.dumps(found, option=orjson.OPT_INDENT_2))
             return
@@ -109,7 +112,17 @@ def _study(world: str, repetitions: int, processes: int) -> dict[str, Any]:
         done = in_processes(work, blocks, processes=processes, console=console, label=label, total=BLOCK)
         return [one for part in done for one in part]
 
-    return figures(world, each(look, f"{world}, intervals"), each(wrong, f"{world}, null"))
+    return {**figures(world, each(look, f"{world}, intervals"), each(wrong, f"{world}, null")), "played": played()}
+
+
+def _beside(folder: Path, found: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+    """The figures of every world that lie in a folder, these in place of older ones, in the order of the settings."""
+    from simulations.estimator_worlds import SETTINGS
+
+    path = folder / f"{NAME}.json"
+    lying = orjson.loads(path.read_bytes()) if path.exists() else []
+    by_world = {one["world"]: one for one in (*lying, *found)}
+    return [by_world[name] for name in SETTINGS if name in by_world]
 
 
 def look(world: str, first: int, count: int, tell: Callable[[int], None] | None = None) -> list[Seen]:
@@ -326,5 +339,5 @@ def markdown(found: Sequence[Mapping[str, Any]]) -> str:
     """The fragment for the report of results."""
     parts = ["## estimators: intervals, power and wrong promotions where the truth is known", _ABOUT]
     for one in found:
-        parts += [*_sentences(one), table(_HEAD, _rows(one))]
-    return "\n\n".join([*parts, played()]) + "\n"
+        parts += [*_sentences(one), table(_HEAD, _rows(one)), one["played"]]
+    return "\n\n".join(parts) + "\n"

@@ -100,8 +100,10 @@ def _lies(folder: Path, name: str, policies: tuple[str, ...]) -> bool:
 
 
 def _when(folder: Path, name: str) -> str:
-    """On which day a scenario or a study was played, and in which worlds; a study says it in its text."""
+    """On which day a scenario or a study was played, and in which worlds; a study says it in its text or by world."""
     found = orjson.loads((folder / f"{name}.json").read_bytes())
+    if isinstance(found, list):
+        return ", ".join(sorted({_day(one["played"]) for one in found}))
     if isinstance(found, dict) and "played" in found:
         options = found["options"]
         return f"{_day(found['played'])}: {seeds_named(options['first'], options['seeds'])}"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from itertools import pairwise
 from pathlib import Path
 from statistics import median
@@ -102,12 +102,18 @@ _ONE_LOOK: Mapping[str, str] = {
 }
 
 
+def _by_world(counts: Iterable[int]) -> str:
+    """One number where all worlds have the same, else each world's."""
+    told = [f"{count:,}" for count in counts]
+    return told[0] if len(set(told)) == 1 else ", ".join(told)
+
+
 def estimators(read: Read) -> Iterator[Goal]:
     """Intervals, wrong promotions and power where the truth is known."""
     worlds = read("estimators")
     held = [next(i for i in world["intervals"] if i["interval"] == "dr sequence") for world in worlds]
     coverage, width = [one["coverage_lower_bound"] for one in held], [one["relative_width"] for one in held]
-    logs = f"{worlds[0]['repetitions']:,} logs in each of {len(worlds)} worlds"
+    logs = f"{_by_world(world['repetitions'] for world in worlds)} logs in each of {len(worlds)} worlds"
     ends = [world["rows"] for world in worlds]
     looks = ", ".join("one look" if rows == _FROM else f"{rows - _FROM + 1:,} looks" for rows in ends)
     yield Goal(
@@ -150,12 +156,12 @@ def estimators(read: Read) -> Iterator[Goal]:
             f"{logs}; they held it in {held_in}",
             gate="the gate's own",
         )
-    wrong = [world["wrong"] for world in worlds]
+    wrong, by_chance = [world["wrong"] for world in worlds], _by_world(world["most_by_chance"] for world in worlds)
     yield Goal(
         "estimators",
         "campaigns with a wrong promotion in 40 looks where nothing is better",
         ", ".join(f"{one} of {world['campaigns']:,}" for one, world in zip(wrong, worlds, strict=True)),
-        f"stated {worlds[0]['stated_rate']:.0%}: up to {worlds[0]['most_by_chance']} by chance",
+        f"stated {worlds[0]['stated_rate']:.0%}: up to {by_chance} by chance",
         all(world["null_passed"] for world in worlds),
         f"by the value test alone {', '.join(str(world['wrong_by_value']) for world in worlds)}",
         gate="the gate's own",

@@ -115,7 +115,7 @@ def _seen(*, held: bool, low: float, truth: float) -> Seen:
 
 def test_figures_say_what_was_seen() -> None:
     seen = [_seen(held=i != 0, low=0.1 if i < 85 else -0.1, truth=0.1 if i < 90 else -0.1) for i in range(100)]
-    found = figures("explored", seen, [_MET] * 2 + [_VALUED] * 8 + [_NOTHING] * 90)
+    found = {**figures("explored", seen, [_MET] * 2 + [_VALUED] * 8 + [_NOTHING] * 90), "played": "Played today."}
     assert found["intervals"][0] == {
         "interval": "dr normal",
         "held": 99,
@@ -127,7 +127,7 @@ def test_figures_say_what_was_seen() -> None:
     assert (found["power"], found["power_with_the_true_model"], found["power_passed"]) == (0.85, 0.9, True)
     assert (found["wrong"], found["wrong_by_value"]) == (2, 10)
     assert (found["most_by_chance"], found["null_passed"]) == (9, True)
-    bad = figures("explored", [replace(one, low=-1.0) for one in seen], [_MET] * 10 + [_NOTHING] * 90)
+    bad = found | figures("explored", [replace(one, low=-1.0) for one in seen], [_MET] * 10 + [_NOTHING] * 90)
     assert (bad["power_passed"], bad["null_passed"]) == (False, False)
     assert "0.850; with the true reward model 0.900 (asked: 0.9 of it): passed" in markdown([found])
     assert markdown([bad]).count("NOT passed") == 2
@@ -137,13 +137,21 @@ def test_figures_say_what_was_seen() -> None:
 def test_the_command_prints_and_leaves_its_figures(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(estimator_study, "LOOKS", 2)
     monkeypatch.setitem(estimator_worlds.SETTINGS, "explored", replace(SETTINGS["explored"], rows=250))
+    lying = [
+        {**figures(name, [_seen(held=True, low=0.1, truth=0.1)], [_NOTHING]), "played": f"Played 2026-11-{day} here."}
+        for name, day in (("explored", 29), ("usual", 30))
+    ]
+    (tmp_path / "estimators.json").write_bytes(orjson.dumps(lying))
     run = CliRunner().invoke(
         command, ["--repetitions", "20", "--world", "explored", "--processes", "1", "--out", str(tmp_path), "--json"]
     )
     assert run.exit_code == 0, run.output
-    (found,) = orjson.loads((tmp_path / "estimators.json").read_bytes())
+    found, other = orjson.loads((tmp_path / "estimators.json").read_bytes())
     assert (found["world"], found["repetitions"], found["rows"], found["campaigns"]) == ("explored", 20, 250, 20)
-    assert "| dr normal |" in (tmp_path / "estimators.md").read_text(encoding="utf-8")
+    assert other == orjson.loads(orjson.dumps(lying[1])), "a world that wasn't asked for stays"
+    text = (tmp_path / "estimators.md").read_text(encoding="utf-8")
+    assert text.count("| dr normal |") == 2
+    assert ("Played 2026-11-29" in text, "Played 2026-11-30" in text) == (False, True)
     refused = CliRunner().invoke(command, ["--world", "nowhere"])
     assert refused.exit_code == 2
     assert "explored, usual, rare" in refused.output

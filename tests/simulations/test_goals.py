@@ -131,6 +131,19 @@ def test_confidence_sequences_say_at_how_many_rows_they_were_looked_at(tmp_path:
     assert BOUNDS["sequences"] in "\n".join(section(tmp_path))
 
 
+def test_worlds_of_the_estimator_study_have_their_own_counts_and_days(tmp_path: Path) -> None:
+    worlds = orjson.loads((FOLDER / "estimators.json").read_bytes())
+    for world, count, day in zip(worlds, (3_000, 20, 20), ("02", "01", "01"), strict=True):
+        world |= {"repetitions": count, "most_by_chance": count // 10, "played": f"Played 2026-12-{day} on a machine."}
+    (tmp_path / "estimators.json").write_bytes(orjson.dumps(worlds))
+    found = {cells[0]: cells for cells in rows(tmp_path)}
+    held = found["95 % intervals of doubly robust estimates, one look: lower bound of how often they hold the truth"]
+    assert held[4].startswith("3,000, 20, 20 logs in each of 3 worlds; ")
+    assert held[6] == "2026-12-01, 2026-12-02"
+    wrong = found["campaigns with a wrong promotion in 40 looks where nothing is better"]
+    assert "up to 300, 2, 2 by chance" in wrong[2]
+
+
 @pytest.mark.parametrize(
     ("time", "memory", "told"),
     [("43 s", "1.64 GiB", "reached"), ("61 s", "1.64 GiB", "**missed**"), ("43 s", "2.04 GiB", "**missed**")],
