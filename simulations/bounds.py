@@ -90,12 +90,6 @@ BOUNDS: Mapping[str, str] = {
         "10 (1,141 for 2,311); here it has one of its own. Tried: a network's columns alone, which end at .74 of the "
         "way, where a test of all pairs of features ends at .86."
     ),
-    "estimators": (
-        "**Power.** .895 of that with the true reward model where .9 is asked for, in one of three worlds: 1,000 rows "
-        "that chance wrote, of which models of some 1,000 rows take the place of the truth; a candidate's lead is "
-        "shown in 340 of 1,000 logs, with the truth in 380. Of 5,000 rows it is shown as often with either. The model "
-        "of 27 November and its candidate had .93 (599 for 645)."
-    ),
     "sequences": (
         "**Width of sequences.** What holds at every look grows wider than an interval of one look, with the logarithm "
         "of rows at least. From the row that a sequence begins at it can be kept within 1.5 to five times as many, and "
@@ -104,7 +98,7 @@ BOUNDS: Mapping[str, str] = {
     ),
     "delays": (
         "**Outcomes that come late.** Messages are planned up to a week ahead, so that even an answer at the send "
-        "comes days after the decision: that costs 1,707 for 1,236. What comes of answers' own hours after the send "
+        "comes days after the decision: that costs 1,574 for 1,055. What comes of answers' own hours after the send "
         "is the first of the two rows."
     ),
     "send-times enron": (

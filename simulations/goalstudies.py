@@ -113,7 +113,7 @@ def estimators(read: Read) -> Iterator[Goal]:
     worlds = read("estimators")
     held = [next(i for i in world["intervals"] if i["interval"] == "dr sequence") for world in worlds]
     coverage, width = [one["coverage_lower_bound"] for one in held], [one["relative_width"] for one in held]
-    logs = f"{_by_world(world['repetitions'] for world in worlds)} logs in each of {len(worlds)} worlds"
+    logs = f"{_by_world(world['repetitions'] for world in worlds)} logs a world"
     ends = [world["rows"] for world in worlds]
     looks = ", ".join("one look" if rows == _FROM else f"{rows - _FROM + 1:,} looks" for rows in ends)
     yield Goal(

@@ -138,7 +138,7 @@ def test_worlds_of_the_estimator_study_have_their_own_counts_and_days(tmp_path: 
     (tmp_path / "estimators.json").write_bytes(orjson.dumps(worlds))
     found = {cells[0]: cells for cells in rows(tmp_path)}
     held = found["95 % intervals of doubly robust estimates, one look: lower bound of how often they hold the truth"]
-    assert held[4].startswith("3,000, 20, 20 logs in each of 3 worlds; ")
+    assert held[4].startswith("3,000, 20, 20 logs a world; ")
     assert held[6] == "2026-12-01, 2026-12-02"
     wrong = found["campaigns with a wrong promotion in 40 looks where nothing is better"]
     assert "up to 300, 2, 2 by chance" in wrong[2]
