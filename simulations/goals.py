@@ -104,7 +104,7 @@ def _when(folder: Path, name: str) -> str:
     found = orjson.loads((folder / f"{name}.json").read_bytes())
     if isinstance(found, list):
         return ", ".join(sorted({_day(one["played"]) for one in found}))
-    if isinstance(found, dict) and "played" in found:
+    if "played" in found:
         options = found["options"]
         return f"{_day(found['played'])}: {seeds_named(options['first'], options['seeds'])}"
     text = folder / f"{name}.md"
