@@ -106,7 +106,10 @@ BOUNDS: Mapping[str, str] = {
         "would need some 160 people. The same model is seven standard errors ahead on the 936 of completejourney. "
         "Tried: half-lives from 7 days to none. The likelihood of first halves chooses 14 days, with which the model "
         "hits .1756, and a histogram that is shrunk and fades as fast .1784: some of these people's clocks jump. The "
-        "service has one half-life for everybody, 90 days, which costs completejourney nothing."
+        "service has one half-life for everybody, 90 days, which costs completejourney nothing. Within first halves, "
+        "what a person's hours of the day have beyond the curve, shrunk towards it, adds .0012 to the log-likelihood "
+        "on completejourney at best and takes from it here, and means of the curves of several half-lives hit no more "
+        "than that of 90 days (.186 for .189 here, .264 for .263 there)."
     ),
     "new-recipient enron": (
         "**New recipients of enron.** 90 people can't tell: with a standard error of .023 only a difference of .046 "
