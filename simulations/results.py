@@ -157,8 +157,8 @@ What the comparison can't say:
   with wider ones (*stationary*).
 - The learner has changed while this was played; the last column of the table says when each row was. All scenarios but
   *base-rates*, *broken-propensities*, *delays*, *drift*, *exploration*, *fatigue*, *gated*, *history*, *jagged*,
-  *long*, *many-slots*, *stationary* and *three-way*, the study *hillstrom* and of *estimators* all but *explored*, are
-  of a learner that took the precisions of its prior for known when it drew; today's draws them, too. In six worlds of
+  *long*, *many-slots*, *stationary* and *three-way*, the study *hillstrom* and the world *rare* of *estimators* are of
+  a learner that took the precisions of its prior for known when it drew; today's draws them, too. In six worlds of
   *stationary* kept for tuning, 10,000 decisions lost 998, 911, 831, 789, 912 and 894 since, and 988, 834, 801, 846, 905
   and 1,072 before. *cap-pressure*, *cross-sell*, *new-variant* and *hillstrom* are also of a model in which weekdays
   were waves; today each has a step of its own.
