@@ -108,8 +108,9 @@ BOUNDS: Mapping[str, str] = {
         "hits .1756, and a histogram that is shrunk and fades as fast .1784: some of these people's clocks jump. The "
         "service has one half-life for everybody, 90 days, which costs completejourney nothing. Within first halves, "
         "what a person's hours of the day have beyond the curve, shrunk towards it, adds .0012 to the log-likelihood "
-        "on completejourney at best and takes from it here, and means of the curves of several half-lives hit no more "
-        "than that of 90 days (.186 for .189 here, .264 for .263 there)."
+        "on completejourney at best and takes from it here, and means of several half-lives' curves hit as often as "
+        "that of 90 days: those of 28, 90 and none .1888 for .1893 here and .2641 for .2627 there (standard errors of "
+        "the differences .0052 and .0014), those of 14 and 90 .1858 and .2615."
     ),
     "new-recipient enron": (
         "**New recipients of enron.** 90 people can't tell: with a standard error of .023 only a difference of .046 "

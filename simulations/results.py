@@ -171,7 +171,7 @@ What the comparison can't say:
   1,180, 1,688 and 1,419 with twice the width, 1,374, 1,247, 1,522 and 1,688 with that which is played, 1,628, 1,643,
   1,887 and 2,056 with known precisions.
 - In one of the ten worlds of *history* (seed 108) no encoder joins before the last of 17 retrains, and with any of them
-  as much is lost as without: 2,147 to 2,166 for 2,222. In the nine others ours loses 1,176 to 1,597.
+  about as much is lost as without: 2,147 to 2,166 for 2,222. In the nine others ours loses 1,176 to 1,597.
 - Before *base-rates* and *fatigue* were played anew, purchases were worth what comes of them within 72 hours, .93 of
   them, whatever was chosen. Rewards, from which all learn, count them until 72 hours after the last possible send: .94
   of those that follow a message on the last day, .99 on the first, all but .002 without any. Both are scored by that
