@@ -36,6 +36,7 @@ STUDIES: Mapping[str, str] = {
     "hillstrom": "replay --data DIR",
     "lift-intervals": "report-study",
     "send-times": "send-times --data DIR",
+    "tuning": "tuning-study",
     "uci": "uci --data DIR",
 }
 #: Seeds before these were looked at while the learner was built.
