@@ -124,9 +124,8 @@ What the comparison can't say:
 - Rivals see the same stream, the same features of people and messages, and each decision's reward. We read beside that
   which outcomes made up the reward and what each is worth, opens, and what each person got and did before. Without
   opens we lose more over the first 1,000 decisions than Vowpal Wabbit (*early*); what they are worth later wasn't
-  played. Of events rivals are told which two things were viewed last (*history*; one of them in *cross-sell*, played
-  before they were told of both) and what was bought last, of recent messages nothing (*cap-pressure*, *fatigue*), of
-  late outcomes nothing before they are final.
+  played. Of events rivals are told which two things were viewed last (*history*, *cross-sell*) and what was bought
+  last, of recent messages nothing (*cap-pressure*, *fatigue*), of late outcomes nothing before they are final.
 - A loop of Personalizer's API whose actions have no features has our learner of *uci* beside its linear one, and
   explores a fifth at most: on orders 1 to 3 (`sendtide uci --policies loop`) it errs .358 on letters, .276, .024, .161,
   .0107 on covertype, shuttle, adult, mushroom; ours alone, as in the table, .315, .272, .006, .156, .0020 on the same.
@@ -135,21 +134,20 @@ What the comparison can't say:
   by default 5 % of people get nothing and 5 % a random choice.
 - Until 2 December decisions of a simulation weren't told at which hours their recipients got and answered messages, as
   those of a service are. Told of it, no model took it up in the one world of 10,000 decisions in which we looked;
-  longer plays and those in which people do things unprompted (*history*, *cross-sell*) weren't looked at.
+  longer plays and those in which people do things unprompted (*history*, *cross-sell*, played since) weren't looked at.
 - The oracle that regret is taken against knows paydays and the season, which no feature tells: to choose without
   knowing of paydays costs it 15, 14 and 10 over 10,000 decisions in three worlds of *stationary* kept for tuning, 40
   over 30,000 in one.
 - Rivals were tuned on one seed of their own, one option after the other (every setting that was tried is listed below
   the tables), most in *stationary* alone, whose setting they play elsewhere, too. Vowpal Wabbit has settings of its own
-  for *base-rates*, *cap-pressure*, *fatigue*, *history*, *new-variant* and *xor*, and they matter: on the seeds of
-  tuning squarecb loses 1,966 with its own where it loses 2,399 with that of *stationary* (*xor*), 1,608 for 2,687
-  (*cap-pressure*), 1,241 for 1,715 (*new-variant*), and 2,519 for 2,762 (*history*, by pairs of features). Since
-  *cross-sell* was played it has one for that, too, with which it loses 1,159 for 1,390: the rival in its table is
-  weaker than that. In *fatigue* the best that was tried loses 6,538, random choice 6,736. Where tastes drift,
-  squarecb's rate still falls with time. Searches go on beyond the edge of a grid; those of regcb, rnd, bag, ε-greedy
-  and, in *stationary*, many actions are of a time when they didn't, and of a smaller grid; `crossing=pairs` was tried
-  in *cap-pressure*, *cross-sell*, *history*, *new-variant* and *xor* alone. Of the network's widths 32 is the least
-  that was tried.
+  for *base-rates*, *cap-pressure*, *cross-sell*, *fatigue*, *history*, *new-variant* and *xor*, and they matter: on the
+  seeds of tuning squarecb loses 1,966 with its own where it loses 2,399 with that of *stationary* (*xor*), 1,608 for
+  2,687 (*cap-pressure*), 1,241 for 1,715 (*new-variant*), 1,159 for 1,390 (*cross-sell*), and 2,519 for 2,762
+  (*history*, by pairs of features). In *fatigue* the best that was tried loses 6,538, random choice 6,736. Where tastes
+  drift, squarecb's rate still falls with time. Searches go on beyond the edge of a grid; those of regcb, rnd, bag,
+  ε-greedy and, in *stationary*, many actions are of a time when they didn't, and of a smaller grid; `crossing=pairs`
+  was tried in *cap-pressure*, *cross-sell*, *history*, *new-variant* and *xor* alone. Of the network's widths 32 is the
+  least that was tried.
 - Bag, cover, regcb, rnd and the linear bandits play the first 1,000 decisions alone, where cover is as good as
   squarecb; "the best Vowpal Wabbit" of longer plays is the best of those in its table.
 - Rows of goals are judged by the mean, those of base rates and of new recipients by the whole interval.
@@ -158,12 +156,12 @@ What the comparison can't say:
   tuning answered: how wide draws should be, after a play that stuck (*base-rates*, seed 102) and four that cost more
   with wider ones (*stationary*).
 - The learner has changed while this was played; the last column of the table says when each row was. All scenarios but
-  *base-rates*, *broken-propensities*, *delays*, *drift*, *exploration*, *fatigue*, *gated*, *history*, *jagged*,
-  *long*, *many-slots*, *new-variant*, *stationary* and *three-way*, and the study *hillstrom*, are of a learner that
-  took the precisions of its prior for known when it drew; today's draws them, too. In six worlds of *stationary* kept
-  for tuning, 10,000 decisions lost 998, 911, 831, 789, 912 and 894 since, and 988, 834, 801, 846, 905 and 1,072 before.
-  *cap-pressure*, *cross-sell* and *hillstrom* are also of a model in which weekdays were waves; today each has a step
-  of its own.
+  *base-rates*, *broken-propensities*, *cross-sell*, *delays*, *drift*, *exploration*, *fatigue*, *gated*, *history*,
+  *jagged*, *long*, *many-slots*, *new-variant*, *stationary* and *three-way*, and the study *hillstrom*, are of a
+  learner that took the precisions of its prior for known when it drew; today's draws them, too. In six worlds of
+  *stationary* kept for tuning, 10,000 decisions lost 998, 911, 831, 789, 912 and 894 since, and 988, 834, 801, 846, 905
+  and 1,072 before. *cap-pressure* and *hillstrom* are also of a model in which weekdays were waves; today each has a
+  step of its own.
 - In one of the ten worlds of *base-rates* (seed 102) our play sticks: Wednesday is best for 76 of 100 people there, and
   gets 150 of the 40,000 messages after the first 10,000. It loses 4,366, the best static choice 2,907, Vowpal Wabbit
   4,564. The learner before, whose precisions were known, lost 3,750 there and 1,193 in the world of seed 101, where
