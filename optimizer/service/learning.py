@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from optimizer.errors import Conflict, NotFound
+from optimizer.errors import BadArtifact, Conflict, NotFound
 from optimizer.service.ids import COLD_POLICY, derived, fresh, no_policy
 from optimizer.service.served import gated_of, policy_of, told_serving
+from optimizer.service.serving import load_policy
 from optimizer.service.wiring import Services
 from storage.errors import VersionConflict
 from storage.log import ChangeKind
@@ -52,20 +53,23 @@ def promote(services: Services, workspace_id: str, policy_id: str, by: str = "")
 
     Raises:
         NotFound: no such policy.
-        Conflict: code ``no_model``, its model is not kept; code ``moved``, the campaign's policy moved meanwhile.
+        Conflict: code ``no_model``, its model is not kept or can't be loaded; code ``moved``, the campaign's policy
+            moved meanwhile.
     """
+    with services.store.read() as reader:
+        require_model(reader, _stored(reader, workspace_id, policy_id))
 
     def work(writer: Writer) -> Policy:
         policy = _stored(writer, workspace_id, policy_id)
-        require_model(policy)
         _move(services, writer, policy.campaign_id, workspace_id, policy_id, "promoted", by)
         return _stored(writer, workspace_id, policy_id)
 
     return services.store.write(work)
 
 
-def require_model(policy: Policy) -> None:
-    """Refuses a rejected candidate (``publish.reject``): its verdict is kept, but nothing that could decide.
+def require_model(reader: Reader, policy: Policy) -> None:
+    """Refuses what could not decide: a rejected candidate (``publish.reject``), of which only the verdict is kept, and
+    a policy that no worker could load.
 
     Raises:
         Conflict: code ``no_model``.
@@ -76,6 +80,12 @@ def require_model(policy: Policy) -> None:
             "into service",
             code="no_model",
         )
+    try:
+        load_policy(reader, policy.workspace_id, policy.policy_id, {})
+    except BadArtifact as fault:
+        raise Conflict(
+            f"policy {policy.policy_id!r} can't be put into service: {fault.detail}", code="no_model"
+        ) from fault
 
 
 def rollback(
@@ -83,7 +93,7 @@ def rollback(
 ) -> Policy | None:
     """Goes back to the gated policy that the current one replaced; None = to the cold start.
 
-    Refreshed revisions are skipped: they carry the policy that is being taken back.
+    Refreshed revisions are skipped: they carry the policy that is being taken back. So is what can't be loaded.
 
     Args:
         services: the wired service.
@@ -105,8 +115,8 @@ def rollback(
             raise Conflict(
                 f"campaign {campaign_id!r} serves its cold start: nothing to roll back", code="nothing_to_roll_back"
             )
-        earlier = predecessor(writer, workspace_id, pointer.policy_id)
-        _move(services, writer, campaign_id, workspace_id, earlier, "rolled_back", by)
+        earlier, told = loadable(writer, workspace_id, predecessor(writer, workspace_id, pointer.policy_id))
+        _move(services, writer, campaign_id, workspace_id, earlier, "rolled_back", "; ".join(filter(None, (by, told))))
         return None if earlier == COLD_POLICY else _stored(writer, workspace_id, earlier)
 
     return services.store.write(work)
@@ -141,6 +151,22 @@ def predecessor(reader: Reader, workspace_id: str, policy_id: str) -> str:
             return earlier.policy_id
         policy = earlier
     return COLD_POLICY
+
+
+def loadable(reader: Reader, workspace_id: str, policy_id: str) -> tuple[str, str]:
+    """The policy, or the nearest one before it that can be loaded, and what is to be said of those that can't.
+
+    Workers keep what they serve where they can't load what comes next: a rollback to that would take nothing back.
+    """
+    told = ""
+    while policy_id != COLD_POLICY:
+        try:
+            load_policy(reader, workspace_id, policy_id, {})
+            break
+        except BadArtifact as fault:
+            told = f"{told}{policy_id} can't be loaded ({fault.detail}), so it is passed over; "
+            policy_id = predecessor(reader, workspace_id, policy_id)
+    return policy_id, told.removesuffix("; ")
 
 
 def _move(

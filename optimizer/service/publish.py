@@ -15,6 +15,7 @@ from datetime import datetime
 from optimizer.bandit.tolls import prices_of, with_prices
 from optimizer.errors import Conflict
 from optimizer.service.ids import COLD_POLICY, fresh
+from optimizer.service.learning import loadable
 from optimizer.service.served import told_serving
 from optimizer.service.wiring import Services
 from storage.errors import VersionConflict
@@ -122,19 +123,22 @@ def _repriced(reader: Reader, expected: Pointer) -> tuple[Pointer, Policy] | Non
     return pointer, serving
 
 
-def roll_back(services: Services, serving: Pointer, to: str, now: datetime, detail: str) -> None:
+def rolled_back(services: Services, serving: Pointer, to: str, now: datetime, reason: str) -> tuple[str, str]:
     """Takes the serving policy back: its campaign serves ``to`` again, and the change feed says why.
 
     Args:
         services: the wired service.
         serving: the pointer as it was read; the move is a compare-and-set on it.
-        to: a stored policy, or the cold start.
+        to: a stored policy, or the cold start. Where it can't be loaded, the nearest before it that can is served.
         now: the time of the move.
-        detail: the reason, with its numbers.
+        reason: with its numbers.
 
-    Raises:
-        VersionConflict: the pointer has moved since; nothing was changed.
+    Returns:
+        What came of it, and why: ``rolled_back``, or ``superseded`` where the pointer has moved since.
     """
+    with services.store.read() as reader:
+        to, told = loadable(reader, serving.workspace_id, to)
+    reason = "; ".join(filter(None, (reason, told)))
 
     def work(writer: Writer) -> None:
         writer.move_pointer(Pointer(serving.workspace_id, serving.campaign_id, to, serving.generation + 1, now))
@@ -148,16 +152,11 @@ def roll_back(services: Services, serving: Pointer, to: str, now: datetime, deta
             campaign_id=serving.campaign_id,
             policy_id=to,
             replaced_id=told_serving(writer, serving),
-            detail=detail,
+            detail=reason,
         )
 
-    services.store.write(work)
-
-
-def rolled_back(services: Services, serving: Pointer, to: str, now: datetime, reason: str) -> tuple[str, str]:
-    """Takes the serving policy back (see ``roll_back``), unless it was moved meanwhile: what came of it, and why."""
     try:
-        roll_back(services, serving, to, now, reason)
+        services.store.write(work)
     except VersionConflict:
         return "superseded", "the campaign's policy was moved during the look"
     return "rolled_back", reason

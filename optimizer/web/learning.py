@@ -106,7 +106,8 @@ def get_policy(call: Call) -> Answer:
 )
 def promote_policy(call: Call) -> Answer:
     """Makes it the one that its campaign serves, whatever the gate said; every process serves it within seconds. 409
-    with the code `no_model`: a rejected candidate, of which only the verdict is kept."""
+    with the code `no_model`: a rejected candidate, of which only the verdict is kept, or a model that can't be
+    loaded."""
     policy = learning.promote(call.services, call.workspace_id, call.path["policy_id"], _by(call))
     return Answer(render.policy(policy))
 
@@ -124,10 +125,10 @@ def promote_policy(call: Call) -> Answer:
 )
 def rollback_policy(call: Call) -> Answer:
     """Back to the policy that the current one had replaced when it was first published, whatever it was promoted over
-    since; to the cold start where there was none. Each call goes a step farther back, unless `policy_id` names the one
-    that is meant: 409 with the code `moved` where neither it nor a refreshed revision of it serves. Scheduled runs
-    leave a campaign on its cold start until a run is asked for, a policy is promoted or the campaign is changed; around
-    a baseline it may get a canary."""
+    since; to the cold start where there was none. What can't be loaded is passed over. Each call goes a step farther
+    back, unless `policy_id` names the one that is meant: 409 with the code `moved` where neither it nor a refreshed
+    revision of it serves. Scheduled runs leave a campaign on its cold start until a run is asked for, a policy is
+    promoted or the campaign is changed; around a baseline it may get a canary."""
     campaign_id = call.loaded["campaign_id"]
     with call.services.store.read() as reader:
         if reader.campaign(call.workspace_id, campaign_id) is None:

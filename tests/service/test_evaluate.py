@@ -15,7 +15,7 @@ from optimizer.service import setup
 from optimizer.service.estimates import NO_OVERLAP, NO_REWARD
 from optimizer.service.evaluate import evaluate, evaluate_file
 from optimizer.service.exports import Selection, export
-from optimizer.service.publish import roll_back
+from optimizer.service.publish import rolled_back
 from optimizer.service.retrain import retrain
 from optimizer.service.wiring import Services
 from storage.log import Decision
@@ -264,7 +264,7 @@ class TestStored:
         with shop.store.read() as reader:
             pointer = reader.pointer(WORKSPACE, "spring")
         assert pointer is not None
-        roll_back(shop, pointer, first, clock(), "by hand")
+        rolled_back(shop, pointer, first, clock(), "by hand")
         report = evaluate(shop, WORKSPACE, second)
         assert (report["rows"], report["unseen"], report["seen_by"]) == (400, False, {"policy": second})
         assert "serving" in report["difference"]

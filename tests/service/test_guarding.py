@@ -19,7 +19,7 @@ from optimizer.service.guarding import ALLOWED_HARMS, Guard, guard
 from optimizer.service.ids import COLD_POLICY
 from optimizer.service.learning import promote
 from optimizer.service.learningalerts import learning_alerts
-from optimizer.service.publish import roll_back, rolled_back
+from optimizer.service.publish import rolled_back
 from optimizer.service.requests import DecisionRequest
 from optimizer.service.retrain import retrain
 from optimizer.service.runs import start_now
@@ -180,7 +180,7 @@ class TestLooks:
     @pytest.mark.parametrize("without", ["guardrail", "max_rate", "gate", "policy"])
     def test_nothing_is_watched_without(self, learned: Services, clock: FakeClock, without: str) -> None:
         if without == "policy":
-            roll_back(learned, pointer_of(learned), COLD_POLICY, clock.now, "by hand")
+            rolled_back(learned, pointer_of(learned), COLD_POLICY, clock.now, "by hand")
         elif without == "gate":
             learned = replace(learned, settings=replace(learned.settings, gate=False))
         else:

@@ -8,8 +8,10 @@ from dataclasses import replace
 
 import pytest
 
+from optimizer.errors import Conflict
 from optimizer.service.ids import COLD_POLICY
-from optimizer.service.publish import new_policy, publish
+from optimizer.service.learning import promote, rollback
+from optimizer.service.publish import new_policy, publish, rolled_back
 from optimizer.service.retrain import retrain
 from optimizer.service.serving import PolicyServer
 from optimizer.service.wiring import Services, open_services
@@ -122,6 +124,36 @@ def test_a_policy_that_fails_its_checks_never_replaces_the_old_one(
     assert status.policy_id == pointer.policy_id
     assert status.fault is not None
     assert broken in status.fault
+
+
+@pytest.mark.parametrize("by", ["a guard", "a person"])
+def test_a_rollback_passes_over_what_cannot_be_loaded(served: tuple[Services, Pointer], by: str) -> None:
+    """Else workers would keep the very policy that is taken back."""
+    services, first = served
+    good = stored_artifact(services, first)
+    broken = publish_artifact(services, first, replace(good, artifact_id="art_bad", blob=b"nothing"))
+    later = publish_artifact(services, pointer_of(services), good)
+    with pytest.raises(Conflict, match=f"{broken}.* can't be put into service: artifact of 7 bytes"):
+        promote(services, WORKSPACE, broken)
+    assert pointer_of(services).policy_id == later
+    if by == "a guard":
+        told = rolled_back(services, pointer_of(services), broken, services.clock(), "too many leave")
+        assert told[0] == "rolled_back"
+    else:
+        rollback(services, WORKSPACE, "spring", "anna")
+    assert pointer_of(services).policy_id == first.policy_id
+    with services.store.read() as reader:
+        change = reader.changes(WORKSPACE, after=0, limit=9)[-1]
+    why = {"a guard": "too many leave", "a person": "anna"}[by]
+    assert change.detail.startswith(f"{why}; {broken} can't be loaded (artifact of 7 bytes")
+
+
+def test_a_rollback_ends_at_the_cold_start_where_nothing_can_be_loaded(served: tuple[Services, Pointer]) -> None:
+    services, first = served
+    bad = replace(stored_artifact(services, first), artifact_id="art_bad", blob=b"nothing")
+    publish_artifact(services, Pointer(WORKSPACE, "spring", COLD_POLICY, first.generation, first.moved_at), bad)
+    publish_artifact(services, pointer_of(services), stored_artifact(services, first))
+    assert rollback(services, WORKSPACE, "spring") is None
 
 
 def test_later_policies_are_picked_up_whatever_one_look_failed_of(

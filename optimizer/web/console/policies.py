@@ -102,7 +102,8 @@ def compare(visit: Visit) -> Response:
 def confirm_promote(visit: Visit, policy_id: str) -> Response:
     """Asks whether it is meant."""
     found = _stored(visit, policy_id)
-    learning.require_model(found)
+    with visit.services.store.read() as reader:
+        learning.require_model(reader, found)
     return visit.show("confirm_policy.html", policy=found, action="promote", to=None)
 
 
@@ -120,6 +121,7 @@ def confirm_roll_back(visit: Visit, policy_id: str) -> Response:
     with visit.services.store.read() as reader:
         pointer = reader.pointer(visit.workspace_id, found.campaign_id)
         earlier = learning.predecessor(reader, visit.workspace_id, policy_id)
+        earlier, _ = learning.loadable(reader, visit.workspace_id, earlier)
         learning.require_serving(reader, visit.workspace_id, pointer, policy_id)
     return visit.show("confirm_policy.html", policy=found, action="roll_back", to=earlier, cold=COLD_POLICY)
 
