@@ -85,7 +85,7 @@ BOUNDS: Mapping[str, str] = {
         "standard error of 74."
     ),
     "xor": (
-        "**Exclusive or.** 512 of 1,164 are lost in the first 2,000 decisions, in which the two features are being "
+        "**Exclusive or.** Some 500 of 1,132 are lost in the first 2,000 decisions, in which the features are being "
         "found. Against Vowpal Wabbit with the setting of *stationary* the ratio was .499 in the worlds of seeds 1 to "
         "10 (1,141 for 2,311); here it has one of its own. Tried: a network's columns alone, which end at .74 of the "
         "way, where a test of all pairs of features ends at .86."
