@@ -119,8 +119,8 @@ BOUNDS: Mapping[str, str] = {
     ),
     "hillstrom": (
         "**Hillstrom.** Always sending one mail is best there (.1829): who looks at customers has little to gain "
-        "and exploring to pay. Without exploring the learned policy is .0004 ± .0019 below that mail on customers "
-        "that it never saw."
+        "and exploring to pay. Without exploring the learned policy can't be told from that mail on customers that "
+        "it never saw (a standard error of .0015)."
     ),
     "drift": (
         "**Drift.** .90 of the way takes some 12,000 decisions without any drift (*long*), so 4,000 after one "
