@@ -64,7 +64,7 @@ TABLES = {
     "few clicks": made_up(3, 400, BINARY, rewarded=0.02),
     "nothing clicked": made_up(4, 30, BINARY, rewarded=0.0),
     "all clicked": made_up(5, 30, BINARY, rewarded=1.0),
-    "the log's own policy, nearly": made_up(6, 60, BINARY)._replace(target=made_up(6, 60, BINARY).propensity * 0.99),
+    "the log's own policy, nearly": (clicks := made_up(6, 60, BINARY))._replace(target=clicks.propensity * 0.99),
 }
 ONE_ROW = Table(np.array([0.51]), np.array([0.977]), np.array([1.0]), Bounds((0.0, 1.0)))
 
